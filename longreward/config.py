@@ -1,0 +1,48 @@
+"""Strict, frozen configuration: an unknown key stops at once and names the nearest one it could be."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from longreward.errors import ConfigError
+
+
+class Config(BaseModel):
+    """A section of `params.yaml`. Subclasses sit beside the code that they configure and import nothing heavy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
+        """Checks `values`; raises ConfigError with one line a mistake, each under `source` (a file, a section)."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            lines = "\n".join(f"  {_explain(cls, detail)}" for detail in error.errors())
+            raise ConfigError(f"{source} is not valid:\n{lines}") from None
+
+
+def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
+    path = [str(part) for part in detail["loc"]]
+    key = ".".join(path)
+    if detail["type"] != "extra_forbidden":
+        shown = "" if detail["type"] == "missing" else f" (is {detail['input']!r})"
+        return f"{key}: {detail['msg']}{shown}"
+    known = _fields_at(model, path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The field names of the model found by walking `path` down from `model`."""
+    for name in path:
+        field = model.model_fields.get(name)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return sorted(model.model_fields)

@@ -1,0 +1,55 @@
+"""What can go wrong, as one tree.
+
+LongRewardError
+├── ConfigError         params.yaml, an override or an argument is wrong: nothing was started
+├── DataError           a file or a record cannot be used; names the file, the line and the reason
+├── PolicyError         the model or its tokenizer cannot be loaded or does not fit the data
+├── StateError          the state folder or the disk refuses: nothing half-written is left
+└── JudgeError
+    ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
+    ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
+    ├── JudgeProtocolError  the address answers, but not in the OpenAI protocol
+    └── AnswerRefused       one question was refused (a content filter); the others go on
+
+A failed call raises; an unreadable verdict does not: it is asked again and then ends unscored with a reason.
+"""
+
+
+class LongRewardError(Exception):
+    """The root. Its message names the value at fault and says what to do."""
+
+
+class ConfigError(LongRewardError):
+    """A setting is unknown, of the wrong type or out of bounds."""
+
+
+class DataError(LongRewardError):
+    """A file is missing, not readable or does not hold the records that it should."""
+
+
+class PolicyError(LongRewardError):
+    """A policy model, its tokenizer or its chat template cannot do what a stage needs."""
+
+
+class StateError(LongRewardError):
+    """Something could not be kept: a full disk, a folder that cannot be written, a damaged ledger."""
+
+
+class JudgeError(LongRewardError):
+    """A question did not get an answer."""
+
+
+class JudgeUnavailable(JudgeError):
+    """The judge is down, too slow or overloaded, and stayed so through all retries."""
+
+
+class JudgeRefused(JudgeError):
+    """The judge refuses the key, does not know the model, or rejects the request's form."""
+
+
+class JudgeProtocolError(JudgeError):
+    """Something answers at the address, but it does not speak the OpenAI chat protocol."""
+
+
+class AnswerRefused(JudgeError):
+    """The judge declines this one question, as content filters do."""
