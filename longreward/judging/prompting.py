@@ -34,6 +34,7 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None) -> "P
     folder = BUNDLED if folder is None else folder
     path = manifest if manifest is not None else _find_manifest(folder)
     described = Manifest.parse(_read_yaml(path), source=str(path))
+    _require_all(described, path)
     templates = {
         (name, language): _load_template(name, language, folder / file, spec)
         for name, spec in described.templates.items()
@@ -111,14 +112,14 @@ class PromptSet:
     def evidence(self, passages: list[str], language: Language) -> str:
         """Passages under their labels, counted from 1, with a blank line between."""
         label = self.manifest.labels[language].evidence
-        return "\n\n".join(f"{label.format(n=n)}\n{passage}" for n, passage in enumerate(passages, start=1))
+        return "\n\n".join(f"{label.replace('{n}', str(n))}\n{passage}" for n, passage in enumerate(passages, start=1))
 
     def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> str:
         """Extracts as (first percent, last percent, text or None for nothing) under their labels."""
         nothing, label = self.manifest.nothing_relevant, self.manifest.labels[language].extract
         shown = [e for e in extracts if e[2] is not None or self.manifest.show_empty_extracts] or [(0, 100, None)]
         return "\n\n".join(
-            f"{label.format(first=first, last=last)}\n{text if text is not None else nothing}"
+            f"{label.replace('{first}', str(first)).replace('{last}', str(last))}\n{nothing if text is None else text}"
             for first, last, text in shown
         )
 
@@ -143,16 +144,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the prompts' manifest {path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the prompts' manifest {path} must be a mapping of keys to values")
-    for key in ("labels", "templates"):
-        _require_all(path, key, values.get(key))
     return values
 
 
-def _require_all(path: Path, key: str, value: object) -> None:
-    wanted = LANGUAGES if key == "labels" else TEMPLATES
-    missing = [name for name in wanted if not isinstance(value, dict) or name not in value]
+def _require_all(manifest: Manifest, path: Path) -> None:
+    missing = [f"labels.{language}" for language in LANGUAGES if language not in manifest.labels]
+    missing += [f"templates.{name}" for name in TEMPLATES if name not in manifest.templates]
+    missing += [
+        f"templates.{name}.files.{language}"
+        for name, spec in manifest.templates.items()
+        for language in LANGUAGES
+        if language not in spec.files
+    ]
     if missing:
-        raise ConfigError(f"the prompts' manifest {path} lacks {', '.join(f'{key}.{name}' for name in missing)}")
+        raise ConfigError(f"the prompts' manifest {path} lacks {', '.join(missing)}")
 
 
 def _load_template(name: TemplateName, language: Language, file: Path, spec: TemplateSpec) -> Template:
