@@ -1,0 +1,320 @@
+"""The published files of the LongReward authors, in and out (their repository, `data/example`).
+
+    sft.jsonl                {"idx": 11, "query": "…", "answer": "…", "context": "…"}
+    sampled_responses.jsonl  {"idx": "11-3", "query": "…", "answer": "…"}
+    chunk_info.jsonl         {"idx": 11, "query": "…", "info_list": {"0% - 30%": "…"}}
+    scored_responses.jsonl   {"idx": "11-3", "query": "…", "answer": "…", "scores": {…, "total": 31.0}, "details": {…}}
+    preference_pairs.jsonl   {"idx": 11, "context": "…", "query": "…", "win_response": "…", "lose_response": "…"}
+
+Our files hold the same fields and more of them, so either side's scripts read the other's.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from longreward.jsonl import Row, RowError, read_records, write_rows
+from longreward.records import (
+    DIMENSIONS,
+    Dimension,
+    Evidence,
+    Example,
+    Extract,
+    Extraction,
+    PreferencePair,
+    Response,
+    ScoredResponse,
+    Statement,
+    Verdict,
+)
+
+NOTHING_RELEVANT = "No relevant information"
+ACCOUNT = ("prompt_hashes", "judge", "calls", "prompt_tokens", "completion_tokens")  # what a verdict cost, and whose
+
+
+# --- rows to records --------------------------------------------------------------------------------------------------
+
+
+def example_of(row: Row) -> Example:
+    """A row of `sft.jsonl`, of LongReward-10k (its `dpo_*` rows have two responses, no answer) or of LongBench."""
+    if "input" in row and "answers" in row:
+        answers = row["answers"] or [None]
+        row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
+    context, query = _text(row, "context"), _text(row, "query")
+    if not query.strip():
+        raise RowError("query is empty")
+    return Example(
+        id=_id(row),
+        document_id=str(row.get("document") or document_id(context)),
+        context=context,
+        query=query,
+        answer=None if row.get("answer") is None else _text(row, "answer"),
+    )
+
+
+def response_of(row: Row) -> Response:
+    """A row of `sampled_responses.jsonl`; its idx is `<example>-<n>`."""
+    name = _id(row)
+    example, dash, number = name.rpartition("-")
+    if not dash or not example or not number.isdigit():
+        raise RowError(f'idx {name!r} is not of the form "<example>-<n>"')
+    return Response(
+        id=name,
+        example_id=example,
+        query=_text(row, "query"),
+        text=_text(row, "answer"),
+        tokens=row.get("tokens"),
+        finish_reason=row.get("finish_reason"),
+    )
+
+
+def scored_of(row: Row) -> ScoredResponse:
+    """A row of `scored_responses.jsonl`; the published ones know nothing of prompts, judges and calls."""
+    scores = row.get("scores")
+    if not isinstance(scores, dict):
+        raise RowError("scores is missing or no object")
+    details, reasons = row.get("details") or {}, row.get("unscored") or {}
+    missing = [d for d in DIMENSIONS if d not in scores]
+    if missing:
+        raise RowError(f"scores lacks {', '.join(missing)}")
+    return ScoredResponse(
+        response=response_of(row),
+        verdicts={d: _verdict(scores[d], reasons.get(d), details.get(d) or {}) for d in DIMENSIONS},
+    )
+
+
+def _verdict(score: float | None, reason: str | None, details: Row) -> Verdict:
+    return Verdict(
+        score=score,
+        reason=reason,
+        analysis=details.get("analysis"),
+        statements=tuple(_statement(fact) for fact in details.get("details") or ()),
+        **{name: details[name] for name in ACCOUNT if name in details},
+    )
+
+
+def _statement(fact: Row) -> Statement:
+    evidence = [
+        Evidence(start=e.get("start", 0), end=e.get("end", 0), text=e["content"]) for e in fact.get("evidences") or ()
+    ]
+    return Statement(
+        text=_text(fact, "fact"),
+        support=fact.get("score"),
+        analysis=fact.get("analysis"),
+        reason=fact.get("reason"),
+        evidence=tuple(evidence),
+    )
+
+
+def extraction_of(row: Row) -> Extraction:
+    """A row of our `chunk_info.jsonl`; a published one has no character spans (they read as 0)."""
+    if "extracts" in row:
+        extracts = tuple(Extract.model_validate(extract) for extract in row["extracts"])
+    else:
+        extracts = tuple(_published_extract(*item) for item in (row.get("info_list") or {}).items())
+    return Extraction(example_id=_id(row), query=_text(row, "query"), extracts=extracts)
+
+
+def _published_extract(span: str, text: str) -> Extract:
+    first, _, last = span.partition("-")
+    try:
+        percents = int(first.strip(" %")), int(last.strip(" %"))
+    except ValueError:
+        raise RowError(f'info_list has the key {span!r}, expected "<a>% - <b>%"') from None
+    said = None if NOTHING_RELEVANT in text else text
+    return Extract(start=0, end=0, first_percent=percents[0], last_percent=percents[1], text=said)
+
+
+def pair_of(row: Row) -> PreferencePair:
+    """A row of `preference_pairs.jsonl`; the published ones have no rewards (read as 10 and 0) and no sample ids."""
+    name, query = _id(row), _text(row, "query")
+
+    def response(side: str, fallback: int) -> Response:
+        text = _text(row, f"{side}_response")
+        return Response(id=str(row.get(f"{side}_idx", f"{name}-{fallback}")), example_id=name, query=query, text=text)
+
+    return PreferencePair(
+        id=name,
+        context=_text(row, "context"),
+        query=query,
+        chosen=response("win", 0),
+        rejected=response("lose", 1),
+        chosen_reward=row.get("win_reward", 10.0),
+        rejected_reward=row.get("lose_reward", 0.0),
+    )
+
+
+def document_id(context: str) -> str:
+    """A name for a document that has none: a hash of its words, blind to white space."""
+    return hashlib.sha256(" ".join(context.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _id(row: Row) -> str:
+    value = row.get("idx")
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise RowError(f"idx is {value!r}, expected a number or a name")
+    return str(value)
+
+
+def _text(row: Row, key: str) -> str:
+    if key not in row:
+        raise RowError(f"{key} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+    if not isinstance(row[key], str):
+        raise RowError(f"{key} is {type(row[key]).__name__}, expected text")
+    return str(row[key])
+
+
+# --- records to rows --------------------------------------------------------------------------------------------------
+
+
+def published_id(name: str) -> int | str:
+    """The published files number their examples; other names stay names."""
+    return int(name) if name.isdecimal() and name.isascii() and str(int(name)) == name else name
+
+
+def example_row(example: Example, **more: Any) -> Row:
+    """A row of `sft.jsonl`, with the document's name."""
+    return {
+        "idx": published_id(example.id),
+        "query": example.query,
+        "answer": example.answer,
+        "context": example.context,
+        "document": example.document_id,
+        **more,
+    }
+
+
+def response_row(response: Response) -> Row:
+    """A row of `sampled_responses.jsonl`, with its length and why it ended."""
+    row: Row = {"idx": response.id, "query": response.query, "answer": response.text}
+    if response.tokens is not None:
+        row |= {"tokens": response.tokens, "finish_reason": response.finish_reason}
+    return row
+
+
+def extraction_row(extraction: Extraction) -> Row:
+    """A row of `chunk_info.jsonl`; `extracts` is our list with character spans, in document order."""
+    return {
+        "idx": published_id(extraction.example_id),
+        "query": extraction.query,
+        "info_list": _info_list(extraction),
+        "extracts": [extract.model_dump() for extract in extraction.extracts],
+    }
+
+
+def _info_list(extraction: Extraction) -> dict[str, str]:
+    """Extracts keyed by rounded percents, as published; those whose percents collide share a key and lose nothing."""
+    info: dict[str, str] = {}
+    for extract in extraction.extracts:
+        key = f"{extract.first_percent}% - {extract.last_percent}%"
+        said = extract.text or NOTHING_RELEVANT
+        info[key] = f"{info[key]}\n{said}" if key in info else said
+    return info
+
+
+def scored_row(scored: ScoredResponse, extraction: Extraction | None = None) -> Row:
+    """A row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward, and how it came about.
+
+    A response without all four scores has no total: its scores are null where unknown, its reasons in `unscored`.
+    """
+    verdicts = scored.verdicts
+    scores: Row = {d: verdicts[d].score if d in verdicts else None for d in DIMENSIONS}
+    scores["total"] = sum(scores.values()) if scored.complete else None
+    row = response_row(scored.response) | {"scores": scores, "reward": scored.reward}
+    if not scored.complete:
+        row["unscored"] = {d: _why_unscored(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
+    row["details"] = {d: _details(d, verdict) for d, verdict in verdicts.items()}
+    if extraction is not None and "completeness" in row["details"]:
+        row["details"]["completeness"]["info_list"] = _info_list(extraction)
+    return row
+
+
+def _why_unscored(verdict: Verdict | None) -> str:
+    return "not asked" if verdict is None else verdict.reason or "no reason was recorded"
+
+
+def _details(dimension: Dimension, verdict: Verdict) -> Row:
+    details: Row = {"analysis": verdict.analysis, "score": verdict.score}
+    if dimension == "faithfulness":
+        details["facts"] = {statement.text: statement.support for statement in verdict.statements}
+        details["details"] = [_fact(statement) for statement in verdict.statements]
+    return details | verdict.model_dump(include=set(ACCOUNT))
+
+
+def _fact(statement: Statement) -> Row:
+    return {
+        "fact": statement.text,
+        "analysis": statement.analysis,
+        "score": statement.support,
+        "reason": statement.reason,
+        "evidences": [{"content": e.text, "start": e.start, "end": e.end} for e in statement.evidence],
+    }
+
+
+def pair_row(pair: PreferencePair) -> Row:
+    """A row of `preference_pairs.jsonl`, with both rewards and which samples they were."""
+    return {
+        "idx": published_id(pair.id),
+        "context": pair.context,
+        "query": pair.query,
+        "win_response": pair.chosen.text,
+        "lose_response": pair.rejected.text,
+        "win_idx": pair.chosen.id,
+        "lose_idx": pair.rejected.id,
+        "win_reward": pair.chosen_reward,
+        "lose_reward": pair.rejected_reward,
+    }
+
+
+# --- whole files ------------------------------------------------------------------------------------------------------
+
+
+def read_examples(path: Path) -> Iterator[Example]:
+    """The examples of a file in the form of `sft.jsonl`."""
+    return read_records(path, example_of)
+
+
+def read_responses(path: Path) -> Iterator[Response]:
+    """The responses of a file in the form of `sampled_responses.jsonl`."""
+    return read_records(path, response_of)
+
+
+def read_scored(path: Path) -> Iterator[ScoredResponse]:
+    """The scored responses of a file in the form of `scored_responses.jsonl`, or of its unscored neighbour."""
+    return read_records(path, scored_of)
+
+
+def read_chunk_info(path: Path) -> Iterator[Extraction]:
+    """The extracts of a file in the form of `chunk_info.jsonl`."""
+    return read_records(path, extraction_of)
+
+
+def read_pairs(path: Path) -> Iterator[PreferencePair]:
+    """The pairs of a file in the form of `preference_pairs.jsonl`."""
+    return read_records(path, pair_of)
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> int:
+    """Writes `sft.jsonl`; returns the number of rows."""
+    return write_rows(path, map(example_row, examples))
+
+
+def write_responses(path: Path, responses: Iterable[Response]) -> int:
+    """Writes `sampled_responses.jsonl`; returns the number of rows."""
+    return write_rows(path, map(response_row, responses))
+
+
+def write_scored(path: Path, scored: Iterable[ScoredResponse]) -> int:
+    """Writes `scored_responses.jsonl`; returns the number of rows."""
+    return write_rows(path, map(scored_row, scored))
+
+
+def write_chunk_info(path: Path, extractions: Iterable[Extraction]) -> int:
+    """Writes `chunk_info.jsonl`; returns the number of rows."""
+    return write_rows(path, map(extraction_row, extractions))
+
+
+def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> int:
+    """Writes `preference_pairs.jsonl`; returns the number of rows."""
+    return write_rows(path, map(pair_row, pairs))

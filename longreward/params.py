@@ -1,0 +1,85 @@
+"""`params.yaml`, read once and strictly: one section a stage, and two that several stages share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longreward.config import Config
+from longreward.errors import ConfigError
+from longreward.evaluation.config import EvaluateConfig
+from longreward.judging.judge import JudgeConfig
+from longreward.pairing import PairConfig
+from longreward.policy import PolicyConfig
+from longreward.preparing import PrepareConfig
+from longreward.reward.scoring import ScoreConfig
+from longreward.sampling import SampleConfig
+from longreward.training.dpo import TrainConfig
+from longreward.training.sft import SftConfig
+
+SHARED = ("policy", "judge")
+
+
+class Params(Config):
+    """All settings of a run: `policy` and `judge` are shared, every other section is a stage's."""
+
+    policy: PolicyConfig = PolicyConfig()
+    judge: JudgeConfig = JudgeConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    sft: SftConfig = SftConfig()
+    sample: SampleConfig = SampleConfig()
+    score: ScoreConfig = ScoreConfig()
+    pair: PairConfig = PairConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
+    """The file's settings under `overrides` of the form "section.key=value" (values are YAML).
+
+    Without a path, the defaults: the paper's figures. Raises ConfigError that names the file, the key and the nearest
+    known one.
+    """
+    values = _read_yaml(path) if path else {}
+    source = str(path) if path else "the settings"
+    for override in overrides:
+        _set(values, override)
+    return Params.parse(values, source=" with ".join([source, *overrides]))
+
+
+def stage_names() -> tuple[str, ...]:
+    """The stages, in the order of the pipeline."""
+    return tuple(name for name in Params.model_fields if name not in SHARED)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no sections; expected {', '.join(Params.model_fields)}")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    """Applies one "a.b.c=value" in place."""
+    key, equals, text = override.partition("=")
+    *sections, name = key.strip().split(".")
+    if not equals or not sections or not name:
+        raise ConfigError(f'override {override!r} is not of the form "section.key=value"')
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from error
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"override {override!r}: {section} is a value ({inner!r}), not a section")
+        values = inner
+    values[name] = value
