@@ -22,6 +22,7 @@ from longreward.records import Example
 
 Split = Literal["sft", "preference", "heldout"]
 SPLITS: tuple[Split, ...] = ("sft", "preference", "heldout")
+SHOWN_BAD = 10  # bad records that an error names; rejected.jsonl has all
 
 
 class PrepareConfig(Config):
@@ -76,13 +77,14 @@ class PrepareReport:
     splits: Counter[str] = field(default_factory=Counter)
     documents: dict[str, set[str]] = field(default_factory=dict)
     bad: int = 0
+    first_bad: list[Rejected] = field(default_factory=list)
     duplicates: int = 0
     over_limit: int = 0
     prompt_tokens: list[int] = field(default_factory=list)
 
     def figures(self) -> dict[str, float]:
         """Counts and lengths, flat, as metrics."""
-        figures = {
+        figures: dict[str, float] = {
             "records": self.records,
             "bad": self.bad,
             "duplicates": self.duplicates,
@@ -108,7 +110,7 @@ def prepare(
     out: Path,
     progress: Callable[[int], None] | None = None,
 ) -> PrepareReport:
-    """Reads `config.source` and writes `sft.jsonl`, `preference.jsonl`, `heldout.jsonl` and `rejected.jsonl` into `out`.
+    """Reads `config.source`; writes `sft.jsonl`, `preference.jsonl`, `heldout.jsonl` and `rejected.jsonl` into `out`.
 
     `count_prompt_tokens(context, query)` is the policy's. Raises ConfigError where the source lies outside data/raw (it
     would not be versioned), DataError where it cannot be read, too much of it is bad, or nothing is left of a split.
@@ -118,15 +120,19 @@ def prepare(
     with ExitStack() as stack:
         files = {name: stack.enter_context(writing(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
 
-        def reject(line: int, idx: str | None, reason: str) -> None:
-            files["rejected"].write(to_line(asdict(Rejected(config.source, line, idx, reason))))
+        def reject(line: int, idx: str | None, reason: str) -> Rejected:
+            rejected = Rejected(config.source, line, idx, reason)
+            files["rejected"].write(to_line(asdict(rejected)))
+            return rejected
 
         for line, outcome in _checked(source):
             report.records += 1
             if not isinstance(outcome, Example):
-                reject(line, outcome.idx, outcome.reason)
-                report.bad += not outcome.duplicate
+                rejected = reject(line, outcome.idx, outcome.reason)
                 report.duplicates += outcome.duplicate
+                report.bad += not outcome.duplicate
+                if not outcome.duplicate and len(report.first_bad) < SHOWN_BAD:
+                    report.first_bad.append(rejected)
                 continue
             split = split_of(config, outcome.document_id)
             if _is_full(config, split, report.splits[split]):
@@ -147,9 +153,9 @@ def prepare(
 
 
 def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
-    """Checks brought responses against the preference prompts and writes those that belong to one; returns their number.
+    """Checks brought responses against the preference prompts, writes those that belong to one, returns their number.
 
-    Raises DataError where a response's query differs from its example's, an id comes twice, or none belongs to a prompt.
+    Raises DataError where a query differs from its example's, an id comes twice, or none belongs to a prompt.
     """
     if config.responses is None:
         raise ConfigError("prepare.responses is not set")
@@ -246,9 +252,10 @@ def _accept(config: PrepareConfig, report: PrepareReport) -> None:
     """Raises DataError where too much was bad or a split that should hold something is empty."""
     share = report.bad / report.records
     if share > config.max_bad_share:
+        listed = "\n".join(f"  line {bad.line}: {bad.reason}" for bad in report.first_bad)
         raise DataError(
-            f"{report.bad} of {report.records} records of {config.source} are bad ({share:.1%}, prepare.max_bad_share is "
-            f"{config.max_bad_share:.1%}); `longreward check {config.source}` lists them"
+            f"{report.bad} of {report.records} records of {config.source} are bad ({share:.1%}; prepare.max_bad_share "
+            f"allows {config.max_bad_share:.1%}). The first of them:\n{listed}"
         )
     expected = {
         "sft": config.preference_share + config.heldout_share < 1,
