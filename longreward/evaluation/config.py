@@ -1,0 +1,66 @@
+"""What `evaluate` asks of each model, and the rule by which the trained one becomes the champion."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from longreward.config import Config
+
+Measure = Literal[
+    "recall",
+    "unsupported",
+    "exact",
+    "reward",
+    "helpfulness",
+    "logicality",
+    "faithfulness",
+    "completeness",
+    "tokens",
+]
+GOLD_MEASURES: tuple[Measure, ...] = ("recall", "unsupported", "exact")
+JUDGED_MEASURES: tuple[Measure, ...] = ("reward", "helpfulness", "logicality", "faithfulness", "completeness")
+MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens")
+
+
+class ChampionRule(Config):
+    """The trained model takes the alias `champion` where it beats the SFT model by this rule."""
+
+    measure: Measure = "reward"
+    """Prefer a gold measure where the data has one: a judge's own score can rise while answers get worse."""
+
+    temperature: float = Field(default=1.0, ge=0)
+    """The decoding at which the two are compared; one of `evaluate.temperatures`."""
+
+    min_difference: float = Field(default=0.0, ge=0)
+    """Least improvement, in the measure's own units."""
+
+    interval_excludes_zero: bool = True
+    """Whether the bootstrap interval of the difference must lie on one side of zero."""
+
+
+class EvaluateConfig(Config):
+    """How the held-out prompts are answered and compared."""
+
+    temperatures: tuple[float, ...] = (1.0, 0.5, 0.0)
+    """Decodings; 0 is greedy. 1, 0.5 and 0 together tell learning from mere sharpening."""
+
+    samples: int = Field(default=4, ge=1)
+    """Answers a prompt at temperatures above 0; greedy gives one."""
+
+    gold: str | None = None
+    """Gold facts of the built-in corpus, a jsonl file under data/raw; None where the data has none."""
+
+    bootstrap_resamples: int = Field(default=2000, ge=100)
+    """Resamples of the held-out documents for each interval."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Coverage of the intervals."""
+
+    champion: ChampionRule = ChampionRule()
+    """When the trained model is named champion."""
+
+    registered_model: str = "longreward-policy"
+    """Name of the model in MLflow's registry."""
+
+    seed: int = 0
+    """Seed of the answers and of the bootstrap."""
