@@ -1,0 +1,116 @@
+from longreward.evaluation.bootstrap import difference, mean
+from longreward.evaluation.config import ChampionRule, EvaluateConfig
+from longreward.evaluation.measuring import Decoding, Measured, Role, measure
+from longreward.evaluation.report import decodings, summarise
+from longreward.evaluation.table import markdown
+from longreward.records import DIMENSIONS, Example, Response, ScoredResponse, Verdict
+
+SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
+
+
+def answers(
+    role: Role, decoding: str, recalls: list[float], unsupported: float = 0.2, tokens: float = 20
+) -> list[Measured]:
+    response = Response(id="1-0", example_id="1", query="q", text="a")
+    return [
+        Measured(role, decoding, f"d{n}", response, {"recall": r, "unsupported": unsupported, "tokens": tokens})
+        for n, r in enumerate(recalls)
+    ]
+
+
+LOW, HIGH = [0.4, 0.5, 0.6, 0.5] * 10, [0.7, 0.8, 0.9, 0.8] * 10
+
+
+def test_a_mean_lies_in_its_interval_and_equal_values_leave_none() -> None:
+    estimate = mean([("a", 1.0), ("a", 2.0), ("b", 6.0)], **SETTINGS)
+    assert estimate is not None
+    assert estimate.value == 3.0
+    assert (estimate.low, estimate.high) == (1.5, 6.0)  # the two documents alone
+    same = mean([("a", 2.0), ("b", 2.0)], **SETTINGS)
+    assert same is not None
+    assert (same.low, same.high) == (2.0, 2.0)
+
+
+def test_a_difference_is_paired_by_document() -> None:
+    first = [(f"d{n}", float(n)) for n in range(30)]
+    second = [(name, value + 1.0) for name, value in first]
+    estimate = difference(first, second, **SETTINGS)
+    assert estimate is not None
+    assert abs(estimate.value - 1.0) < 1e-12
+    assert abs(estimate.low - 1.0) < 1e-9
+    assert abs(estimate.high - 1.0) < 1e-9
+
+
+def test_nothing_measured_gives_no_estimate() -> None:
+    assert mean([], **SETTINGS) is None
+    assert difference([("a", 1.0)], [], **SETTINGS) is None
+
+
+def test_better_greedy_answers_are_learning() -> None:
+    measured = [
+        *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
+        *answers("sft", "greedy", LOW), *answers("dpo", "greedy", HIGH),
+    ]  # fmt: skip
+    assert summarise(EvaluateConfig(), measured).finding == "learning"
+
+
+def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_says_so() -> None:
+    measured = [
+        *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", HIGH),
+        *answers("dpo", "t1", HIGH), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH, tokens=22),
+    ]  # fmt: skip
+    evaluation = summarise(EvaluateConfig(), measured)
+    assert evaluation.finding == "only sharpening"
+    assert "Only sharpening is shown" in markdown(evaluation)
+    assert "+10% at greedy" in evaluation.sentence
+
+
+def test_more_recall_bought_with_unsupported_claims_is_no_improvement() -> None:
+    measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
+    assert summarise(EvaluateConfig(), measured).finding == "no improvement"
+
+
+def test_one_model_alone_is_not_compared() -> None:
+    evaluation = summarise(EvaluateConfig(), answers("sft", "t1", LOW))
+    assert (evaluation.finding, evaluation.champion, evaluation.rows) == ("not compared", False, ())
+
+
+def test_the_champion_must_beat_the_rule() -> None:
+    def champion(rule: ChampionRule, recalls: list[float]) -> bool:
+        measured = [*answers("sft", "t1", LOW), *answers("dpo", "t1", recalls)]
+        return summarise(EvaluateConfig(champion=rule), measured).champion
+
+    assert champion(ChampionRule(measure="recall"), HIGH)
+    assert not champion(ChampionRule(measure="recall", min_difference=0.4), HIGH)
+    assert not champion(ChampionRule(measure="recall"), LOW)
+    assert not champion(ChampionRule(measure="recall"), [*LOW[:-1], 1.0])  # the interval holds zero
+    assert champion(ChampionRule(measure="recall", interval_excludes_zero=False), [*LOW[:-1], 1.0])
+    assert not champion(ChampionRule(measure="reward"), HIGH)  # never measured here
+
+
+def test_less_is_better_for_the_unsupported_share() -> None:
+    rule = EvaluateConfig(champion=ChampionRule(measure="unsupported"))
+    assert summarise(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
+
+
+def test_both_models_report_under_the_same_metric_names() -> None:
+    evaluation = summarise(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
+    assert evaluation.figures("sft").keys() == evaluation.figures("dpo").keys()
+    assert evaluation.figures("dpo")["recall/t1"] == 0.8
+
+
+def test_greedy_answers_come_once_and_repeats_of_a_temperature_are_dropped() -> None:
+    config = EvaluateConfig(temperatures=(1.0, 0.0, 1.0), samples=3)
+    assert decodings(config) == (Decoding(1.0, 3), Decoding(0.0, 1))
+    assert [d.name for d in decodings(config)] == ["t1", "greedy"]
+
+
+def test_an_unscored_verdict_leaves_its_measure_out() -> None:
+    verdicts = {d: Verdict(score=6.0) for d in DIMENSIONS} | {"logicality": Verdict(score=None, reason="unreadable")}
+    response = Response(id="1-0", example_id="1", query="q", text="a", tokens=3)
+    example = Example(id="1", document_id="d", context="c", query="q")
+    (one,) = measure(
+        "sft", Decoding(1.0, 1), {"1": example}, [ScoredResponse(response=response, verdicts=verdicts)], None
+    )
+    assert one.values == {"helpfulness": 6.0, "faithfulness": 6.0, "completeness": 6.0, "tokens": 3.0}
+    assert one.document_id == "d"

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import ConfigError, DataError
+from longreward.preparing import PrepareConfig, PrepareReport, prepare, prepare_responses, split_of
+
+
+def row(idx: int, *, document: str = "", query: str = "Who?", **more: Any) -> dict[str, Any]:
+    return {"idx": idx, "query": query, "answer": "Me.", "context": f"Text {document or idx}.", **more}
+
+
+def run(root: Path, rows: list[dict[str, Any] | str], **settings: Any) -> PrepareReport:
+    source = root / "data" / "raw" / "x.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    config = PrepareConfig.parse({"source": "data/raw/x.jsonl", **settings}, source="test")
+    return prepare(config, lambda context, query: len(f"{context} {query}".split()), root=root, out=root / "out")
+
+
+def rows_of(root: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "out" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_every_record_ends_in_one_split_or_among_the_rejected(tmp_path: Path) -> None:
+    report = run(tmp_path, [row(n) for n in range(200)])
+    assert report.records == 200
+    parts = [rows_of(tmp_path, name) for name in ("sft", "preference", "heldout", "rejected")]
+    assert sum(map(len, parts)) == 200
+    assert len(parts[1]) > 60  # 0.45 of the documents, by hash
+    assert sorted(r["idx"] for part in parts for r in part) == list(range(200))
+
+
+def test_no_document_is_on_two_sides_even_under_two_names(tmp_path: Path) -> None:
+    rows = [row(n, document=str(n % 50), query=f"Who {n}?") for n in range(200)]
+    rows += [row(300 + n, document=str(n), query=f"Which {n}?") | {"document": f"other name {n}"} for n in range(50)]
+    run(tmp_path, rows)
+    sides = [{r["context"] for r in rows_of(tmp_path, name)} for name in ("sft", "preference", "heldout")]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 50
+
+
+def test_a_document_stays_on_its_side_when_others_come() -> None:
+    config = PrepareConfig()
+    assert [split_of(config, f"doc{n}") for n in range(5)] == [split_of(PrepareConfig(), f"doc{n}") for n in range(5)]
+    assert {split_of(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
+
+
+def test_a_bad_record_is_listed_with_line_and_reason_and_kept_out(tmp_path: Path) -> None:
+    rows: list[dict[str, Any] | str] = [row(n) for n in range(100)]
+    rows[3] = '{"idx": 3, "query": '
+    rows[5] = row(5) | {"context": "  "}
+    rows[7] = row(6, document="other")
+    report = run(tmp_path, rows, max_bad_share=0.03)
+    assert report.bad == 3
+    assert [(r["line"], r["idx"], r["reason"].split(" (")[0]) for r in rows_of(tmp_path, "rejected")] == [
+        (4, None, "not JSON"),
+        (6, "5", "context is empty"),
+        (8, "6", "idx 6 stands in line 7 already, with other content"),
+    ]
+
+
+def test_too_many_bad_records_fail_the_stage_which_names_them_and_leaves_nothing(tmp_path: Path) -> None:
+    rows: list[dict[str, Any] | str] = [row(n) for n in range(10)]
+    rows[4] = "nonsense"
+    with pytest.raises(DataError, match=r"1 of 10 records .* bad \(10\.0%") as caught:
+        run(tmp_path, rows, max_bad_share=0.05)
+    assert "line 5: not JSON" in str(caught.value)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_duplicates_leave_and_do_not_count_as_bad(tmp_path: Path) -> None:
+    rows: list[dict[str, Any] | str] = [row(n) for n in range(40)]
+    rows.append(row(99, document="3", query="Who? ") | {"context": "Text  3."})
+    report = run(tmp_path, rows, max_bad_share=0)
+    assert (report.duplicates, report.bad) == (1, 0)
+    assert rows_of(tmp_path, "rejected")[0]["reason"] == "the same query on the same text as line 4"
+
+
+def test_limits_keep_the_first_and_count_the_others(tmp_path: Path) -> None:
+    report = run(tmp_path, [row(n) for n in range(200)], max_preference=10)
+    assert len(rows_of(tmp_path, "preference")) == 10
+    assert report.over_limit == len(rows_of(tmp_path, "rejected")) > 40
+
+
+def test_lengths_are_those_of_the_policys_prompt(tmp_path: Path) -> None:
+    report = run(tmp_path, [row(n) for n in range(100)])
+    assert report.figures()["prompt_tokens/median"] == 3.0  # "Text", "<n>.", "Who?"
+    assert rows_of(tmp_path, "sft")[0]["prompt_tokens"] == 3
+
+
+def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="put the file under data/raw"):
+        run(tmp_path, [row(1)], source="../x.jsonl")
+
+
+def test_a_split_that_stays_empty_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no record .* fell to"):
+        run(tmp_path, [row(1)])
+
+
+def test_brought_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
+    run(tmp_path, [row(n) for n in range(100)])
+    chosen = rows_of(tmp_path, "preference")[0]
+    path = tmp_path / "data" / "raw" / "sampled.jsonl"
+    config = PrepareConfig(responses="data/raw/sampled.jsonl")
+    good = {"idx": f"{chosen['idx']}-0", "query": "Who?", "answer": "I."}
+    path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"idx": "100000-1"}) + "\n")
+    assert prepare_responses(config, root=tmp_path, out=tmp_path / "out") == 1
+    path.write_text(json.dumps(good | {"query": "What?"}) + "\n")
+    with pytest.raises(DataError, match="line 1: the query of"):
+        prepare_responses(config, root=tmp_path, out=tmp_path / "out")
+    path.write_text(json.dumps(good | {"idx": "100000-1"}) + "\n")
+    with pytest.raises(DataError, match="do the idx agree"):
+        prepare_responses(config, root=tmp_path, out=tmp_path / "out")
