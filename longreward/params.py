@@ -1,6 +1,7 @@
 """`params.yaml`, read once and strictly: one section a stage, and two that several stages share."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
-from longreward.judging.judge import JudgeConfig
+from longreward.judging.config import JudgeConfig
 from longreward.pairing import PairConfig
 from longreward.policy import PolicyConfig
 from longreward.preparing import PrepareConfig
@@ -24,7 +25,7 @@ SHARED = ("policy", "judge")
 class Params(Config):
     """All settings of a run: `policy` and `judge` are shared, every other section is a stage's."""
 
-    policy: PolicyConfig = PolicyConfig()
+    policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
     judge: JudgeConfig = JudgeConfig()
     prepare: PrepareConfig = PrepareConfig()
     sft: SftConfig = SftConfig()
@@ -83,3 +84,36 @@ def _set(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {section} is a value ({inner!r}), not a section")
         values = inner
     values[name] = value
+
+
+def parameters_page() -> str:
+    """Every setting with its default and meaning, as Markdown, from the config classes themselves."""
+    lines = [
+        "# Parameters",
+        "",
+        "Every key of `params.yaml`, with its default (the paper's figure where it gives one) and meaning. An unknown key is",
+        "an error. This page is made by `python -m longreward.params`.",
+    ]
+    for section, field in Params.model_fields.items():
+        config = field.annotation
+        assert isinstance(config, type)
+        assert issubclass(config, Config)
+        meaning = (config.__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"## {section}", "", meaning, "", "| key | default | meaning |", "|---|---|---|"]
+        lines += _rows(config, prefix="")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(config: type[Config], *, prefix: str) -> Iterator[str]:
+    for name, field in config.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Config):
+            yield from _rows(inner, prefix=f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        yield f"| `{prefix}{name}` | `{default}` | {meaning} |"
+
+
+if __name__ == "__main__":
+    print(parameters_page(), end="")
