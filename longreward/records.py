@@ -61,6 +61,11 @@ class Extraction(Record):
     example_id: str
     query: str
     extracts: tuple[Extract, ...]
+    prompt_hashes: tuple[str, ...] = ()
+    judge: str = ""
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class Evidence(Record):

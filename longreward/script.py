@@ -1,4 +1,4 @@
-"""Whether a text is to be met in English or in Chinese, told by its script (as the published extraction prompts are picked)."""
+"""Whether a text is English or Chinese, told by its script, as the published extraction prompts are picked."""
 
 import re
 from typing import Literal

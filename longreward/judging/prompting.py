@@ -170,11 +170,11 @@ def _load_template(name: TemplateName, language: Language, file: Path, spec: Tem
         raise ConfigError(f"the prompt {file} ({name}, {language}) is not UTF-8: {error}") from error
     pieces = tuple(SLOT.split(text))
     found = set(pieces[1::2])
-    for slot in spec.slots:
-        if slot not in found:
-            raise ConfigError(f"the prompt {file} lacks the slot <<{slot}>> that {name} needs")
-    for slot in sorted(found - set(spec.slots)):
-        raise ConfigError(f"the prompt {file} has the slot <<{slot}>>; {name} fills only {', '.join(spec.slots)}")
+    for lacking in spec.slots:
+        if lacking not in found:
+            raise ConfigError(f"the prompt {file} lacks the slot <<{lacking}>> that {name} needs")
+    for unknown in sorted(found - set(spec.slots)):
+        raise ConfigError(f"the prompt {file} has the slot <<{unknown}>>; {name} fills only {', '.join(spec.slots)}")
     return Template(name, language, file, text, hashlib.sha256(raw).hexdigest(), spec.max_tokens, pieces)
 
 

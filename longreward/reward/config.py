@@ -1,0 +1,31 @@
+"""What can be set about scoring."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from longreward.config import Config
+
+
+class ScoreConfig(Config):
+    """The section `score` of params.yaml."""
+
+    tokenizer: str = "simple"
+    """What chunk sizes are counted in: "simple" (built in), a path to a tokenizer.json or its folder, or a hub id."""
+    evidence_chunk_tokens: int = Field(128, ge=1)
+    """Size of the chunks that statements are looked up in (paper, section 3.1: 128)."""
+    evidence_chunks: int = Field(5, ge=1)
+    """Chunks shown to the judge for one statement (paper, section 3.1: top 5)."""
+    extraction_chunk_tokens: int = Field(4096, ge=1)
+    """Size of the parts that relevant information is extracted from (paper, section 3.1: 4,096)."""
+    prompts_dir: Path | None = None
+    """A folder of prompts in place of the built-in ones; the published prompts work unchanged."""
+    prompts_manifest: Path | None = None
+    """Describes the files in `prompts_dir` where the folder has no manifest.yaml of its own."""
+    no_statements: Literal["not_applicable", "zero"] = "not_applicable"
+    """What faithfulness is for a response without a factual statement: no score (it takes no part), or 0."""
+    prompts_in_flight: int = Field(8, ge=1)
+    """Prompts that are scored at once; enough to keep the judge busy, few enough to keep memory small."""
+    shard_size: int = Field(50, ge=1)
+    """Prompts a shard: one durable, separately retried piece of the stage."""

@@ -1,0 +1,48 @@
+"""What each part of a document holds on a query, asked once a prompt for all of its responses (paper, section 3.1)."""
+
+from functools import partial
+
+from longreward.chunking import Chunk
+from longreward.judging import Judge, Reading
+from longreward.judging.prompting import PromptSet
+from longreward.records import Extract, Extraction
+from longreward.reward.document import Document
+from longreward.reward.reading import Found, read_extraction
+from longreward.reward.together import together
+from longreward.script import language_of
+
+
+async def extract(judge: Judge, prompts: PromptSet, document: Document, *, example_id: str, query: str) -> Extraction:
+    """One call a part, all at once; an extract without a readable answer is kept with its reason."""
+    questions = [_ask(judge, prompts, document.text[part.start : part.end], query) for part in document.parts]
+    asked = await together(questions)
+    readings = [reading for reading, _ in asked]
+    return Extraction(
+        example_id=example_id,
+        query=query,
+        extracts=tuple(
+            _extract(part, len(document.text), reading) for part, reading in zip(document.parts, readings, strict=True)
+        ),
+        prompt_hashes=tuple(dict.fromkeys(prompt_hash for _, prompt_hash in asked)),
+        judge=judge.name,
+        calls=sum(reading.attempts for reading in readings),
+        prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
+        completion_tokens=sum(reading.usage.completion_tokens for reading in readings),
+    )
+
+
+async def _ask(judge: Judge, prompts: PromptSet, part: str, query: str) -> tuple[Reading[Found], str]:
+    template = prompts.template("extraction", language_of(part))
+    read = partial(read_extraction, nothing_relevant=prompts.manifest.nothing_relevant)
+    return await judge.ask(template.ask({"context": part, "question": query}), read), template.hash
+
+
+def _extract(part: Chunk, length: int, reading: Reading[Found]) -> Extract:
+    return Extract(
+        start=part.start,
+        end=part.end,
+        first_percent=round(100 * part.start / length),
+        last_percent=round(100 * part.end / length),
+        text=reading.value.text if reading.value is not None else None,
+        reason=reading.reason,
+    )

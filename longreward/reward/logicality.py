@@ -1,0 +1,13 @@
+"""Logicality: no contradiction, no wrong inference or calculation (paper, section 3.1)."""
+
+from longreward.judging import Judge
+from longreward.judging.prompting import PromptSet
+from longreward.records import Verdict
+from longreward.reward.verdicts import rate
+from longreward.script import language_of
+
+
+async def judge_logicality(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
+    """One call: the judge sees query and response."""
+    template = prompts.template("logicality", language_of(query, response))
+    return await rate(judge, template.ask({"question": query, "answer": response}))

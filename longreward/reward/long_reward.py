@@ -1,0 +1,102 @@
+"""The reward in a few lines of Python.
+
+>>> from longreward import LongReward
+>>> card = LongReward().score(
+...     context="Keld was founded in 1905 by Ann Lee.", query="Who founded Keld?", response="Ann Lee founded Keld."
+... )
+>>> card.complete
+True
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longreward.judging import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
+from longreward.records import Example, Response, ScoredResponse
+from longreward.reward.config import ScoreConfig
+from longreward.reward.scoring import ScoredExample, Scorer
+
+T = TypeVar("T")
+
+
+class LongReward:
+    """Scores responses to queries about long documents; by default with the offline judge, which needs nothing.
+
+    `judge`: how to reach a judge, or a ChatModel of your own (yours to close). `ledger`: where exchanges are kept, so
+    that nothing is asked twice from call to call; without it each call stands alone.
+    """
+
+    def __init__(
+        self,
+        judge: JudgeConfig | ChatModel | None = None,
+        config: ScoreConfig | None = None,
+        ledger: Path | None = None,
+    ) -> None:
+        self._judge = JudgeConfig() if judge is None else judge
+        self._scorer = Scorer(config or ScoreConfig())
+        self._ledger = ledger
+
+    def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
+        """One response's four verdicts. Inside a running event loop it blocks that loop: there, await `ascore`."""
+        return _wait(self.ascore(context=context, query=query, response=response))
+
+    async def ascore(self, *, context: str, query: str, response: str) -> ScoredResponse:
+        """One response's four verdicts."""
+        example = Example(id="0", document_id="0", context=context, query=query)
+        scored = await self.ascore_responses(example, [Response(id="0-0", example_id="0", query=query, text=response)])
+        return scored.responses[0]
+
+    def score_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
+        """Several responses to one example: the document is read once for all of them. See `score` on event loops."""
+        return _wait(self.ascore_responses(example, responses))
+
+    async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
+        """Several responses to one example: the document is read once for all of them."""
+        async with self._open() as judge:
+            return await self._scorer.score(judge, example, _as_records(example, responses))
+
+    def _open(self) -> Judge:
+        if isinstance(self._judge, JudgeConfig):
+            return open_judge(self._judge, ledger=self._ledger)
+        from longreward.judging.ledger import Ledger
+
+        return Judge(_Lent(self._judge), ledger=Ledger(self._ledger))
+
+
+class _Lent:
+    """A user's own model: asked, not closed."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        return self._model.name
+
+    async def answer(self, question: Question, *, temperature: float) -> Answer:
+        return await self._model.answer(question, temperature=temperature)
+
+    async def close(self) -> None:
+        pass
+
+
+def _as_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:
+    return [
+        Response(id=f"{example.id}-{n}", example_id=example.id, query=example.query, text=response)
+        if isinstance(response, str)
+        else response
+        for n, response in enumerate(responses)
+    ]
+
+
+def _wait(result: Coroutine[Any, Any, T]) -> T:
+    """Runs to the end from code that is not async; in a thread of its own where a loop runs, as in notebooks."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(result)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, result).result()

@@ -1,0 +1,159 @@
+"""Scores responses: all calls that do not wait for each other run at once, prompts overlap, results come in order."""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from longreward.judging import Judge
+from longreward.judging.prompting import PromptSet, load_prompts
+from longreward.records import Example, Extraction, Response, ScoredResponse, Verdict
+from longreward.retrieval import Bm25Retriever, Retriever
+from longreward.reward.completeness import judge_completeness
+from longreward.reward.config import ScoreConfig
+from longreward.reward.document import Document, Library
+from longreward.reward.extraction import extract
+from longreward.reward.faithfulness import judge_faithfulness
+from longreward.reward.helpfulness import judge_helpfulness
+from longreward.reward.logicality import judge_logicality
+from longreward.reward.together import together
+from longreward.tokenizing import open_tokenizer
+
+
+@dataclass(frozen=True)
+class ScoredExample:
+    """One prompt's responses with their verdicts, in the order given, and the extraction that they share."""
+
+    extraction: Extraction
+    responses: tuple[ScoredResponse, ...]
+
+
+async def score_examples(
+    judge: Judge,
+    config: ScoreConfig,
+    examples: Iterable[tuple[Example, Sequence[Response]]],
+    *,
+    scorer: "Scorer | None" = None,
+    progress: Callable[[int], None] | None = None,
+) -> AsyncIterator[ScoredExample]:
+    """Each example with its responses, scored, in input order and as soon as it and all before it are complete.
+
+    Takes up to `config.prompts_in_flight` examples at once from `examples`. `progress` is told how many are complete,
+    in whatever order. Where the judge fails, all calls under way are cancelled and its JudgeError is raised; what was
+    answered by then is in the judge's ledger, so that scoring the same again goes on from there.
+    """
+    scorer = scorer or Scorer(config)
+    waiting = iter(examples)
+    tasks: deque[asyncio.Task[ScoredExample]] = deque()
+    complete = 0
+    try:
+        while True:
+            pending = [task for task in tasks if not task.done()]
+            room = min(config.prompts_in_flight - len(pending), HELD_BACK * config.prompts_in_flight - len(tasks))
+            started = [
+                asyncio.create_task(scorer.score(judge, example, responses))
+                for example, responses in islice(waiting, max(room, 0))
+            ]
+            tasks.extend(started)
+            pending += started
+            if not tasks:
+                return
+            if pending:
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                complete += len(done)
+                if progress is not None:
+                    progress(complete)
+            while tasks and tasks[0].done():
+                yield tasks.popleft().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Scorer:
+    """What scoring needs besides a judge: prompts, tokenizer, retriever, and the documents of late.
+
+    Raises ConfigError where the prompts or the tokenizer cannot be read.
+    """
+
+    def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None) -> None:
+        self._config = config
+        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest)
+        self._tokenizer = open_tokenizer(config.tokenizer)
+        self._library = Library(
+            config, self._tokenizer, retriever or Bm25Retriever(), keep=2 * config.prompts_in_flight
+        )
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What decides about scores besides the judge, to be kept with them."""
+        return {
+            "tokenizer": self._tokenizer.name,
+            "evidence_chunk_tokens": self._config.evidence_chunk_tokens,
+            "evidence_chunks": self._config.evidence_chunks,
+            "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
+            "no_statements": self._config.no_statements,
+            "prompts": _hash_of_all(self._prompts),
+        }
+
+    async def score(self, judge: Judge, example: Example, responses: Sequence[Response]) -> ScoredExample:
+        """All four dimensions of all responses to one example; nothing is asked where there is no response."""
+        document = self._library.open(example.context)
+        if not responses:
+            return ScoredExample(Extraction(example_id=example.id, query=example.query, extracts=()), ())
+        extraction = asyncio.ensure_future(
+            extract(judge, self._prompts, document, example_id=example.id, query=example.query)
+        )
+        try:
+            scored = await together(
+                self._score_one(judge, example, document, extraction, response) for response in responses
+            )
+            return ScoredExample(await extraction, tuple(scored))
+        finally:
+            extraction.cancel()
+            await asyncio.gather(extraction, return_exceptions=True)
+
+    async def _score_one(
+        self,
+        judge: Judge,
+        example: Example,
+        document: Document,
+        extraction: "asyncio.Future[Extraction]",
+        response: Response,
+    ) -> ScoredResponse:
+        prompts, query, text = self._prompts, example.query, response.text
+
+        async def after_extraction() -> Verdict:
+            extracted = await asyncio.shield(extraction)  # one response's end must not end it for the others
+            return await judge_completeness(judge, prompts, extracted, query=query, response=text)
+
+        helpfulness, logicality, faithfulness, completeness = await together(
+            [
+                judge_helpfulness(judge, prompts, query=query, response=text),
+                judge_logicality(judge, prompts, query=query, response=text),
+                judge_faithfulness(judge, prompts, self._config, document, query=query, response=text),
+                after_extraction(),
+            ]
+        )
+        return ScoredResponse(
+            response=response,
+            verdicts={
+                "helpfulness": helpfulness,
+                "logicality": logicality,
+                "faithfulness": faithfulness,
+                "completeness": completeness,
+            },
+        )
+
+
+def _hash_of_all(prompts: PromptSet) -> str:
+    lines = sorted(f"{name} {language} {template.hash}" for (name, language), template in prompts.templates.items())
+    return hashlib.sha256("\n".join([*lines, prompts.manifest.model_dump_json()]).encode()).hexdigest()
+
+
+HELD_BACK = 4  # complete examples may wait for a slow one before them, up to this many times prompts_in_flight

@@ -1,0 +1,46 @@
+"""Makes verdicts from readings: the score or the reason, and what they cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from longreward.judging import Judge, Reading
+from longreward.judging.chat import Question
+from longreward.records import Statement, Verdict
+from longreward.reward.reading import read_rating
+
+
+async def rate(judge: Judge, question: Question) -> Verdict:
+    """Asks for a rating from 0 to 10."""
+    reading = await judge.ask(question, read_rating)
+    return verdict(
+        judge,
+        [reading],
+        score=reading.value,
+        reason=reading.reason,
+        analysis=reading.text,
+        prompt_hashes=(question.prompt_hash,),
+    )
+
+
+def verdict(
+    judge: Judge,
+    readings: Sequence[Reading[Any]],
+    *,
+    score: float | None,
+    reason: str | None,
+    analysis: str | None = None,
+    statements: tuple[Statement, ...] = (),
+    prompt_hashes: tuple[str, ...],
+) -> Verdict:
+    """A verdict with the calls and tokens of all `readings` behind it."""
+    return Verdict(
+        score=score,
+        reason=reason,
+        analysis=analysis or None,
+        statements=statements,
+        prompt_hashes=prompt_hashes,
+        judge=judge.name,
+        calls=sum(reading.attempts for reading in readings),
+        prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
+        completion_tokens=sum(reading.usage.completion_tokens for reading in readings),
+    )
