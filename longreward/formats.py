@@ -10,7 +10,7 @@ Our files hold the same fields and more of them, so either side's scripts read t
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +80,22 @@ def scored_of(row: Row) -> ScoredResponse:
         raise RowError(f"scores lacks {', '.join(missing)}")
     return ScoredResponse(
         response=response_of(row),
-        verdicts={d: _verdict(scores[d], reasons.get(d), details.get(d) or {}) for d in DIMENSIONS},
+        verdicts={d: _verdict(scores[d], details.get(d) or {"reason": reasons.get(d)}) for d in DIMENSIONS},
     )
 
 
-def _verdict(score: float | None, reason: str | None, details: Row) -> Verdict:
+def _verdict(score: float | None, details: Row) -> Verdict:
     return Verdict(
         score=score,
-        reason=reason,
+        reason=details.get("reason"),
         analysis=details.get("analysis"),
         statements=tuple(_statement(fact) for fact in details.get("details") or ()),
-        **{name: details[name] for name in ACCOUNT if name in details},
+        **_account(details),
     )
+
+
+def _account(row: Row) -> Row:
+    return {name: row[name] for name in ACCOUNT if name in row}
 
 
 def _statement(fact: Row) -> Statement:
@@ -113,7 +117,7 @@ def extraction_of(row: Row) -> Extraction:
         extracts = tuple(Extract.model_validate(extract) for extract in row["extracts"])
     else:
         extracts = tuple(_published_extract(*item) for item in (row.get("info_list") or {}).items())
-    return Extraction(example_id=_id(row), query=_text(row, "query"), extracts=extracts)
+    return Extraction(example_id=_id(row), query=_text(row, "query"), extracts=extracts, **_account(row))
 
 
 def _published_extract(span: str, text: str) -> Extract:
@@ -200,6 +204,7 @@ def extraction_row(extraction: Extraction) -> Row:
         "query": extraction.query,
         "info_list": _info_list(extraction),
         "extracts": [extract.model_dump() for extract in extraction.extracts],
+        **extraction.model_dump(include=set(ACCOUNT)),
     }
 
 
@@ -213,10 +218,13 @@ def _info_list(extraction: Extraction) -> dict[str, str]:
     return info
 
 
-def scored_row(scored: ScoredResponse, extraction: Extraction | None = None) -> Row:
+def scored_row(
+    scored: ScoredResponse, extraction: Extraction | None = None, settings: Mapping[str, Any] | None = None
+) -> Row:
     """A row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward, and how it came about.
 
     A response without all four scores has no total: its scores are null where unknown, its reasons in `unscored`.
+    `settings` are those of the scorer: chunk sizes, tokenizer, prompts.
     """
     verdicts = scored.verdicts
     scores: Row = {d: verdicts[d].score if d in verdicts else None for d in DIMENSIONS}
@@ -227,7 +235,7 @@ def scored_row(scored: ScoredResponse, extraction: Extraction | None = None) -> 
     row["details"] = {d: _details(d, verdict) for d, verdict in verdicts.items()}
     if extraction is not None and "completeness" in row["details"]:
         row["details"]["completeness"]["info_list"] = _info_list(extraction)
-    return row
+    return row | ({"settings": dict(settings)} if settings else {})
 
 
 def _why_unscored(verdict: Verdict | None) -> str:
@@ -235,7 +243,7 @@ def _why_unscored(verdict: Verdict | None) -> str:
 
 
 def _details(dimension: Dimension, verdict: Verdict) -> Row:
-    details: Row = {"analysis": verdict.analysis, "score": verdict.score}
+    details: Row = {"analysis": verdict.analysis, "score": verdict.score, "reason": verdict.reason}
     if dimension == "faithfulness":
         details["facts"] = {statement.text: statement.support for statement in verdict.statements}
         details["details"] = [_fact(statement) for statement in verdict.statements]

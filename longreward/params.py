@@ -14,7 +14,7 @@ from longreward.judging.config import JudgeConfig
 from longreward.pairing import PairConfig
 from longreward.policy import PolicyConfig
 from longreward.preparing import PrepareConfig
-from longreward.reward.scoring import ScoreConfig
+from longreward.reward.config import ScoreConfig
 from longreward.sampling import SampleConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig

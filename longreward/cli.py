@@ -1,0 +1,187 @@
+"""The command `longreward`. Nothing heavy is imported before a subcommand needs it."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longreward.errors import ConfigError, LongRewardError
+
+if TYPE_CHECKING:
+    from longreward.judging import Judge
+    from longreward.params import Params
+    from longreward.records import ScoredResponse
+    from longreward.reward.files import FilesReport
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(options.run(options))
+    except LongRewardError as error:
+        print(f"longreward: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("longreward: stopped; the same command goes on from the judge's answers so far", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="longreward",
+        description="Rewards for long-context responses: helpfulness, logicality, faithfulness, completeness.",
+    )
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(title="commands", metavar="")
+    _add_score(commands)
+    settings = commands.add_parser("params", help="every setting, its default and meaning, as Markdown")
+    settings.set_defaults(run=_params)
+    return parser
+
+
+def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    score = commands.add_parser(
+        "score",
+        help="score responses, from files in the published formats or one from the command line",
+        description="Scores files (--data, --responses, --out) or prints the reward card of one response (--context, "
+        "--query, --response). Settings are the paper's unless -S or --params says otherwise; "
+        "the judge is the built-in offline stand-in unless judge.kind=http.",
+        epilog="example: longreward score --data sft.jsonl --responses sampled_responses.jsonl "
+        "--out scored_responses.jsonl -S judge.kind=http -S judge.base_url=http://localhost:8000/v1 -S judge.model=my-judge",
+    )
+    files = score.add_argument_group("files")
+    files.add_argument("--data", type=Path, metavar="FILE", help="examples: idx, query, context")
+    files.add_argument("--responses", type=Path, metavar="FILE", help='responses: idx "<example>-<n>", query, answer')
+    files.add_argument("--out", type=Path, metavar="FILE", help="where the scored responses go")
+    one = score.add_argument_group("one response")
+    one.add_argument("--context", type=Path, metavar="FILE", help="a text file")
+    one.add_argument("--query", metavar="TEXT")
+    one.add_argument("--response", metavar="TEXT")
+    score.add_argument(
+        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
+    )
+    score.add_argument("--params", type=Path, metavar="FILE", help="settings from a params.yaml")
+    score.add_argument(
+        "--ledger",
+        type=Path,
+        metavar="FILE",
+        help="where the judge's answers are kept, so that nothing is asked twice "
+        "(default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
+    )
+    score.set_defaults(run=_score)
+
+
+def _params(options: argparse.Namespace) -> int:
+    from longreward.params import parameters_page
+
+    print(parameters_page(), end="")
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    files = {name: getattr(options, name) for name in ("data", "responses", "out")}
+    one = {name: getattr(options, name) for name in ("context", "query", "response")}
+    given = [name for name, value in {**files, **one}.items() if value is not None]
+    if set(given) not in (set(files), set(one)):
+        said = ", ".join(f"--{name}" for name in given) or "nothing"
+        raise ConfigError(
+            f"score needs --data, --responses and --out, or --context, --query and --response; got {said}"
+        )
+    import asyncio
+
+    from longreward.params import read_params
+
+    params = read_params(options.params, options.overrides)
+    ledger = options.ledger or Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
+    run = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
+    return asyncio.run(run)
+
+
+async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from longreward.judging import open_judge
+    from longreward.reward.files import beside, score_files
+
+    console = Console(stderr=True)
+    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("prompts"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("scoring")
+        async with open_judge(params.judge, ledger=ledger) as judge:
+            report = await score_files(
+                judge,
+                params.score,
+                data=data,
+                responses=responses,
+                out=out,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    print(f"{out}: {report.complete} responses to {report.prompts} prompts with all four scores")
+    _print_summary(report, judge)
+    if report.incomplete:
+        print(f"{beside(out, 'unscored')}: {report.incomplete} without, each with its reason")
+    return 0
+
+
+def _print_summary(report: "FilesReport", judge: "Judge") -> None:
+    for name, value in report.means().items():
+        print(f"  {name:<14}{value:6.2f}")
+    for dimension, count in report.unscored.items():
+        print(f"  {dimension} is unscored for {count}")
+    figures = judge.figures()
+    print(
+        f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "
+        f"{figures['shared']:.0f} shared, {figures['prompt_tokens']:.0f} + {figures['completion_tokens']:.0f} tokens"
+    )
+
+
+async def _score_one(params: "Params", ledger: Path, *, context: Path, query: str, response: str) -> int:
+    from longreward.errors import DataError
+    from longreward.judging import open_judge
+    from longreward.records import Example, Response
+    from longreward.reward import Scorer
+
+    try:
+        text = context.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{context} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{context} is not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start})") from error
+    example = Example(id="0", document_id=context.name, context=text, query=query)
+    answer = Response(id="0-0", example_id="0", query=query, text=response)
+    async with open_judge(params.judge, ledger=ledger) as judge:
+        scored = await Scorer(params.score).score(judge, example, [answer])
+    _print_card(scored.responses[0], judge.name)
+    return 0
+
+
+def _print_card(card: "ScoredResponse", judge: str) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    reward = "none: not all four are scored" if card.reward is None else f"{card.reward:.2f} of 10"
+    table = Table(title=f"reward {reward}", caption=f"judge: {judge}", title_justify="left", caption_justify="left")
+    table.add_column("dimension")
+    table.add_column("score", justify="right")
+    table.add_column("why", overflow="fold")
+    for dimension, verdict in card.verdicts.items():
+        score = "–" if verdict.score is None else f"{verdict.score:.2f}"
+        why = verdict.reason or verdict.analysis or ""
+        if verdict.statements:
+            marks = {1.0: "supported", 0.5: "partly", 0.0: "unsupported", None: "unreadable"}
+            why = "\n".join(f"{marks[s.support]}: {s.text}" for s in verdict.statements)
+        table.add_row(dimension, score, escape(why))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
