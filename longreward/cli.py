@@ -54,7 +54,8 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--query, --response). Settings are the paper's unless -S or --params says otherwise; "
         "the judge is the built-in offline stand-in unless judge.kind=http.",
         epilog="example: longreward score --data sft.jsonl --responses sampled_responses.jsonl "
-        "--out scored_responses.jsonl -S judge.kind=http -S judge.base_url=http://localhost:8000/v1 -S judge.model=my-judge",
+        "--out scored_responses.jsonl -S judge.kind=http -S judge.base_url=http://localhost:8000/v1 "
+        "-S judge.model=my-judge",
     )
     files = score.add_argument_group("files")
     files.add_argument("--data", type=Path, metavar="FILE", help="examples: idx, query, context")
