@@ -1,0 +1,263 @@
+"""The policy: a causal language model, its tokenizer, and the one rendering of a prompt that all stages share.
+
+    "{context}\\n\\n{query}" --fill in one pass--> content --chat template--> text --tokenizer--> prompt ids
+    answer --the template's own opening and closing of an assistant turn--> completion ids, the last an end token
+
+`sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from longreward.config import Config
+from longreward.errors import PolicyError
+
+if TYPE_CHECKING:
+    import torch
+
+OverWindow = Literal["refuse", "keep_ends"]
+
+
+class PolicyConfig(Config):
+    """Which model is trained, and how prompts are put to it."""
+
+    base_model: str
+    """A folder or a hub id: what `sft` starts from."""
+    sft_model: str | None = None
+    """A folder or a hub id of a model that is fine-tuned already: `sft` passes it on instead of training one."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; not looked at for a folder."""
+    prompt_template: str = "{context}\n\n{query}"
+    """What the user's turn holds; must name {context} and {query}, each once or more."""
+    trust_remote_code: bool = False
+    """Whether code that comes with a model may run."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights in memory; auto: as they were saved, and float32 where all weights are trained."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the first GPU where there is one."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Transformers' name of the attention to use."""
+    window: int | None = Field(default=None, ge=16)
+    """Most tokens of prompt and completion together; null: what the model's own config says."""
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _names_both(cls, template: str) -> str:
+        for slot in ("{context}", "{query}"):
+            if slot not in template:
+                raise ValueError(f"must hold {slot}")
+        return template
+
+
+@dataclass(frozen=True)
+class PolicyTokenizer:
+    """A tokenizer with the prompt rendering of its policy."""
+
+    tokenizer: Any
+    template: str
+    opening: str  # what the chat template puts between the generation prompt and an answer, mostly nothing
+    closing: str  # what it puts behind an answer, up to and with the end token
+    end_ids: tuple[int, ...]  # each of them ends an answer
+
+    def prompt_text(self, context: str, query: str) -> str:
+        """The text that the model continues. Slots are filled in one pass: a document that holds `{query}` keeps it."""
+        values = {"{context}": context, "{query}": query}
+        content = re.sub(r"\{context\}|\{query\}", lambda slot: values[slot.group()], self.template)
+        return _render(self.tokenizer, [{"role": "user", "content": content}], generate=True)
+
+    def prompt_ids(self, context: str, query: str) -> list[int]:
+        """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does."""
+        text = self.prompt_text(context, query)
+        ids = self._encode(text)
+        lost = {*self.tokenizer.all_special_ids}  # among them the id of unknown words
+        kept, words = sum(i not in lost for i in ids), len(re.findall(r"\w+", context + " " + query))
+        if kept < words / 4:
+            raise PolicyError(
+                f"the tokenizer ({type(self.tokenizer).__name__} of {self.tokenizer.name_or_path}) keeps {kept} tokens "
+                f"of a prompt with {words:,} words that ends {query[-60:]!r}: it is not the one that the model was "
+                "trained with, or was loaded as another class (see tokenizer_class in tokenizer_config.json)"
+            )
+        return ids
+
+    def completion_ids(self, answer: str) -> list[int]:
+        """What a model should generate for `answer`: its ids with the end token behind them."""
+        return self._encode(self.opening + answer + self.closing)
+
+    def count_tokens(self, text: str) -> int:
+        """The length of bare text, without special tokens."""
+        return len(self._encode(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A loaded model in evaluation mode, with its tokenizer; `window` counts prompt and completion together."""
+
+    config: PolicyConfig
+    name: str
+    model: Any
+    text: PolicyTokenizer
+    window: int
+    device: "torch.device"
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.text.tokenizer
+
+    def prompt_ids(self, context: str, query: str) -> list[int]:
+        """The ids that the model continues."""
+        return self.text.prompt_ids(context, query)
+
+    def count_tokens(self, text: str) -> int:
+        """The length of bare text, without special tokens."""
+        return self.text.count_tokens(text)
+
+
+def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = False) -> Policy:
+    """Loads model and tokenizer from a folder, or from a hub id at `config.revision`; PolicyError where it cannot.
+
+    With `training`, `dtype: auto` means float32: an update of 1e-6 vanishes in a bfloat16 weight.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    _quiet_unless_terminal()
+    text = load_tokenizer(config, path)
+    device = torch.device(_device(config.device))
+    dtype = "float32" if training and config.dtype == "auto" else config.dtype
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            **_source(config, path), dtype=dtype, attn_implementation=config.attention
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise _not_loaded("model", path, error) from error
+    _check_vocabulary(text.tokenizer, model, path)
+    text = replace(text, end_ids=_end_ids(text, model))
+    window = config.window or getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if window is None:
+        raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
+    return Policy(config, str(path), model.to(device).eval(), text, int(window), device)
+
+
+def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
+    """The tokenizer alone, which is all that measuring lengths needs; proven on a prompt of real words."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**_source(config, path))
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _not_loaded("tokenizer", path, error) from error
+    if not tokenizer.chat_template:
+        raise PolicyError(
+            f"{path}: the tokenizer has no chat template, so nothing says where a prompt ends and an answer begins; "
+            "put a chat_template.jinja into the folder, or name an instruction-tuned model"
+        )
+    if tokenizer.eos_token_id is None:
+        raise PolicyError(f"{path}: the tokenizer has no eos_token, so no answer could end; name one")
+    opening, closing = _assistant_turn(tokenizer)
+    text = PolicyTokenizer(tokenizer, config.prompt_template, opening, closing, (tokenizer.eos_token_id,))
+    text.prompt_ids(*PROBE)
+    if not text.decode(text._encode(" ".join(PROBE))).strip():
+        raise PolicyError(f"{path}: the tokenizer decodes its own ids to nothing; it does not fit the model")
+    if text.completion_ids(PROBE[0])[-1] not in text.end_ids:
+        raise PolicyError(f"{path}: the end of an answer, {closing!r}, is not one token; check eos_token")
+    return text
+
+
+def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:
+    """`ids` where they fit into `room` tokens, else their first and last halves (as the paper's benchmarks cut).
+
+    PolicyError under `refuse`; `name` is the example that it speaks of.
+    """
+    if len(ids) <= room:
+        return ids
+    if room < 2 or rule == "refuse":
+        raise PolicyError(
+            f"example {name}: its prompt has {len(ids):,} tokens, and {max(room, 0):,} fit beside the answer; leave it "
+            "out, lower max_new_tokens, raise policy.window if the model can, or set over_window to keep_ends"
+        )
+    first = room // 2
+    return ids[:first] + ids[len(ids) - (room - first) :]
+
+
+def _quiet_unless_terminal() -> None:
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+
+
+def _source(config: PolicyConfig, path: str | Path) -> dict[str, Any]:
+    common = {"pretrained_model_name_or_path": str(path), "trust_remote_code": config.trust_remote_code}
+    if Path(path).is_dir():
+        return {**common, "local_files_only": True}
+    looks_local = isinstance(path, Path) or str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
+    if looks_local or Path(path).exists():
+        raise PolicyError(f"{path}: no such folder of a model")
+    return {**common, "revision": config.revision}
+
+
+def _not_loaded(what: str, path: str | Path, error: Exception) -> PolicyError:
+    reason = str(error).strip().splitlines()
+    return PolicyError(f"{path}: the {what} cannot be loaded ({type(error).__name__}: {reason[0] if reason else ''})")
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False))
+    except TemplateError as error:
+        raise PolicyError(f"{tokenizer.name_or_path}: its chat template cannot render a prompt ({error})") from error
+
+
+def _assistant_turn(tokenizer: Any) -> tuple[str, str]:
+    """What the chat template puts around an answer that follows the generation prompt."""
+    user = {"role": "user", "content": PROBE[0]}
+    prompt = _render(tokenizer, [user], generate=True)
+    whole = _render(tokenizer, [user, {"role": "assistant", "content": PROBE[1]}], generate=False)
+    opening, found, closing = whole.removeprefix(prompt).partition(PROBE[1])
+    if not whole.startswith(prompt) or not found:  # a template that renders past turns in another way
+        opening, closing = "", ""
+    end = str(tokenizer.eos_token)
+    return opening, closing[: closing.index(end) + len(end)] if end in closing else closing.rstrip() + end
+
+
+def _end_ids(text: PolicyTokenizer, model: Any) -> tuple[int, ...]:
+    """The tokenizer's end token and those of the model's generation config, such as the end of a turn."""
+    more = model.generation_config.eos_token_id if model.generation_config else None
+    listed = more if isinstance(more, list) else [] if more is None else [more]
+    return tuple(dict.fromkeys([*text.end_ids, *listed]))
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise PolicyError(f"{path}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they are not a pair")
+
+
+# Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
+PROBE = ("The town is in the north of the river.", "Who is the first of the two, and when was it?")

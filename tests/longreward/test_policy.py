@@ -1,0 +1,127 @@
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import ConfigError, PolicyError
+from longreward.policy import PolicyConfig, fit_window, load_policy, load_tokenizer
+
+
+def config_of(folder: Path, **fields) -> PolicyConfig:
+    return PolicyConfig(base_model=str(folder), **fields)
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_policy(config_of(tiny_policy), tiny_policy)
+
+
+def test_a_prompt_is_context_blank_line_query_inside_the_chat_template(policy):
+    assert (
+        policy.text.prompt_text("The river is north.", "Who?")
+        == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
+    )
+    # <s> <|user|> the river is north . who ? <|assistant|>
+    assert policy.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
+
+
+def test_a_document_that_names_a_slot_keeps_its_words(policy):
+    assert "the {query} is {context}\n\nWho?" in policy.text.prompt_text("the {query} is {context}", "Who?")
+
+
+def test_another_template_is_filled_in_its_own_order(tiny_policy):
+    text = load_tokenizer(config_of(tiny_policy, prompt_template="{query} in: {context}"), tiny_policy)
+    assert text.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
+
+
+def test_a_template_without_the_context_is_refused():
+    with pytest.raises(ConfigError, match=r"must hold \{context\}"):
+        PolicyConfig.parse({"base_model": "x", "prompt_template": "{query}"}, source="params.yaml: policy")
+
+
+def test_a_completion_ends_with_the_end_token_that_the_chat_template_gives(policy):
+    assert policy.text.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
+
+
+def test_prompt_and_completion_together_are_the_chat_template_of_the_whole_conversation(policy):
+    whole = policy.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "the town\n\nwho ?"}, {"role": "assistant", "content": "anna ."}],
+        tokenize=True,
+        return_dict=False,
+    )
+    assert policy.prompt_ids("the town", "who ?") + policy.text.completion_ids("anna .") == whole
+
+
+def test_bare_text_is_counted_without_special_tokens(policy):
+    assert policy.count_tokens("The mayor, Anna.") == 5
+
+
+def test_the_window_comes_from_the_model_or_from_the_config(policy, tiny_policy):
+    assert policy.window == 256
+    assert load_policy(config_of(tiny_policy, window=100), tiny_policy).window == 100
+
+
+def test_weights_to_be_trained_are_float32(save_tiny_policy, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = save_tiny_policy(tmp_path / "policy")
+    AutoModelForCausalLM.from_pretrained(folder).to(torch.bfloat16).save_pretrained(folder)
+    assert load_policy(config_of(folder), folder).model.dtype == torch.bfloat16
+    assert load_policy(config_of(folder), folder, training=True).model.dtype == torch.float32
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    with pytest.raises(PolicyError, match=r"no chat template.*put a chat_template\.jinja"):
+        load_policy(config_of(folder), folder)
+
+
+def test_a_tokenizer_that_loses_every_word_is_refused(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    text = (folder / "tokenizer.json").read_text()
+    # What a byte-level pre-tokenizer over a word-level vocabulary does: no piece is a known word any more.
+    spoilt = text.replace(
+        '"type": "WhitespaceSplit"', '"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true'
+    )
+    assert spoilt != text
+    (folder / "tokenizer.json").write_text(spoilt)
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
+        load_tokenizer(config_of(folder), folder)
+
+
+def test_a_prompt_of_unknown_words_only_is_refused(policy):
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
+        policy.prompt_ids("xylophon", "quagga")
+
+
+def test_a_missing_folder_is_said_to_be_missing_and_not_looked_for_on_the_hub(tmp_path):
+    with pytest.raises(PolicyError, match="no such folder"):
+        load_policy(config_of(tmp_path), tmp_path / "absent")
+
+
+def test_a_folder_without_weights_is_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
+        load_policy(config_of(folder), folder)
+
+
+def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
+        load_policy(config_of(folder), folder)
+
+
+def test_a_prompt_that_fits_is_left_alone():
+    assert fit_window([1, 2, 3], room=3, rule="refuse", name="7") == [1, 2, 3]
+
+
+def test_a_prompt_that_is_too_long_keeps_its_first_and_last_halves():
+    assert fit_window([1, 2, 3, 4, 5, 6, 7], room=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_name():
+    with pytest.raises(PolicyError, match="example 7: its prompt has 4 tokens, and 3 fit"):
+        fit_window([1, 2, 3, 4], room=3, rule="refuse", name="7")
