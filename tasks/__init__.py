@@ -1,0 +1,21 @@
+"""Library calls made durable: Prefect tasks with retries, time limits and shards; MLflow runs; DVC's command.
+
+The first import settles the surroundings, before Prefect and MLflow read their settings: nothing phones home, no
+Prefect server starts by itself in a stage (`tasks.server` keeps one for all), and the library's log lines reach the
+Prefect UI. What the user has set stays.
+"""
+
+import os
+
+_SURROUNDINGS = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "longreward,tasks",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+}
+
+for _name, _value in _SURROUNDINGS.items():
+    os.environ.setdefault(_name, _value)

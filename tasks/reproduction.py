@@ -1,0 +1,128 @@
+"""The pipeline's tasks: raw data under DVC, one stage through DVC, data to the remote."""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import get_client, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Pending
+from prefect.task_engine import run_task_async
+from prefect.tasks import exponential_backoff
+
+from longreward.errors import JudgeUnavailable, LongRewardError
+from tasks import tracking, versioning
+from tasks.stage import PARENT_TASK
+from tasks.state import VARIABLE, state_folder
+
+log = logging.getLogger(__name__)
+
+
+class StageFailed(LongRewardError):
+    """A stage ended with an error; the message is the stage's own."""
+
+
+class StageInterrupted(StageFailed):
+    """A stage's judge was not available: another try later may help, and goes on where this one stopped."""
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """How a stage went; `ran` is False where DVC found it up to date."""
+
+    stage: str
+    ran: bool
+    seconds: float
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+async def add_raw_data() -> None:
+    """Raw data that is new or has changed goes under DVC."""
+    if await versioning.add_raw():
+        log.info("%s is now as DVC knows it (%s.dvc)", versioning.RAW, versioning.RAW)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=exponential_backoff(10))
+async def push_data() -> None:
+    """Data and models go to the default remote, where there is one."""
+    if await versioning.push():
+        log.info("data and models are at the remote")
+
+
+async def reproduce_stage(name: str, *, force: bool, parent: str) -> StageOutcome:
+    """Brings one stage up to date under MLflow's `parent`, as a task of the flow that runs.
+
+    The task's row is made before the task starts: a stage's flow run can only be put under a row that the server has,
+    and the rows of tasks that start in the usual way reach it some seconds late.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        raise RuntimeError("reproduce_stage runs inside a flow")
+    async with get_client() as client:
+        row = await client.create_task_run(
+            _reproduce, context.flow_run.id, dynamic_key=name, name=name, state=Pending()
+        )
+    parameters = {"name": name, "force": force, "parent": parent}
+    outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)  # type: ignore[arg-type]
+    assert isinstance(outcome, StageOutcome)
+    return outcome
+
+
+async def _can_go_on(task: object, run: object, state: Any) -> bool:
+    return isinstance(await state.aresult(raise_on_failure=False), StageInterrupted)
+
+
+@task(
+    name="stage",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(30),
+    retry_condition_fn=_can_go_on,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
+    started = time.monotonic()
+    row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
+    environment = {
+        PARENT_TASK: str(row),
+        tracking.PARENT: parent,
+        VARIABLE: str(state_folder()),
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+    }
+    ended = await versioning.reproduce(name, force=force, environment=environment)
+    if ended.code:
+        raise await _failure(name, row, ended.words)
+    ran = _last_parent(name) == parent
+    if not ran:
+        tracking.link_stage(parent, name, _figures(name))
+    return StageOutcome(name, ran, time.monotonic() - started)
+
+
+async def _failure(name: str, row: UUID, words: str) -> StageFailed:
+    """The stage's own words where its flow got so far, else those of DVC."""
+    under_row = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=[row]))
+    async with get_client() as client:
+        runs = await client.read_flow_runs(flow_run_filter=under_row, sort=FlowRunSort.START_TIME_DESC, limit=1)
+    state = runs[0].state if runs else None
+    if state is None or not state.is_final() or state.is_completed():
+        return StageFailed(f"stage {name} failed" + (f":\n{words}" if words else "; its words are above"))
+    kind = StageInterrupted if state.name == JudgeUnavailable.__name__ else StageFailed
+    return kind(f"stage {name} failed: {state.message}")
+
+
+def _figures(stage: str) -> dict[str, Any]:
+    file = Path("metrics") / f"{stage}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def _last_parent(stage: str) -> object:
+    return _figures(stage).get("mlflow_parent")

@@ -1,0 +1,135 @@
+"""What every stage has in common, so that its flow holds only what it alone does.
+
+    @stage
+    async def pair(run: StageRun) -> None:
+        '''The best against the worst response to each prompt.'''
+        report = make_pairs(run.params.pair, …)
+        run.report(report.figures())
+
+    if __name__ == "__main__":
+        main(pair)
+
+The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run and the state folder, and at the end
+writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow, flow, get_client, get_run_logger
+from prefect.artifacts import acreate_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Failed, Pending
+
+from longreward.errors import LongRewardError
+from longreward.jsonl import writing
+from longreward.params import Params, read_params
+from tasks import tracking
+from tasks.server import prefect_url
+from tasks.state import forget, stage_folder
+from tasks.versioning import data_hashes, stage_entries
+
+PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
+
+
+@dataclass
+class StageRun:
+    """What a stage's flow works with."""
+
+    name: str
+    params: Params
+    state: Path
+    """The stage's own folder for shards and checkpoints: the same one for the same inputs, gone once it succeeded."""
+    tracked: tracking.Run
+    """The MLflow run: `tracked.log(step, figures)` draws curves."""
+    log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def report(self, figures: Mapping[str, float]) -> None:
+        """Adds to the figures of metrics/<stage>.json, of the MLflow run and of its parent."""
+        self.figures |= {name: float(value) for name, value in figures.items()}
+
+
+Body = Callable[[StageRun], Awaitable[None]]
+
+
+def stage(body: Body) -> Flow[[], Any]:
+    """The Prefect flow of the stage that is named as `body` is."""
+    name = body.__name__
+
+    @flow(name=name, description=body.__doc__, validate_parameters=False, persist_result=False)
+    async def run() -> State[Any]:
+        started = time.monotonic()
+        try:
+            with _opened(name) as opened:
+                await body(opened)
+                opened.report({"seconds": time.monotonic() - started})
+                _write_figures(opened)
+                await acreate_table_artifact(
+                    key=name,
+                    table=[{"figure": figure, "value": value} for figure, value in opened.figures.items()],
+                    description=f"Figures of the stage {name}; MLflow run {opened.tracked.id}",
+                )
+                forget(opened.state)
+        except LongRewardError as error:
+            get_run_logger().error("%s: %s", type(error).__name__, error)
+            return Failed(name=type(error).__name__, message=str(error))
+        return Completed(message=f"{name} done in {time.monotonic() - started:.1f} s")
+
+    return run
+
+
+def main(stage_flow: Flow[[], Any]) -> None:
+    """Runs a stage as `python -m flows.<stage>` does, and exits with 1 where it failed."""
+    try:
+        with temporary_settings({PREFECT_API_URL: prefect_url()}):
+            state = asyncio.run(_run_under_parent(stage_flow))
+    except LongRewardError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    sys.exit(0 if state.is_completed() else 1)
+
+
+async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
+    parent = os.environ.get(PARENT_TASK)
+    async with get_client() as client:
+        run = await client.create_flow_run(
+            stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
+        )
+    state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
+    return state
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[StageRun]:
+    params = read_params()
+    entry = stage_entries()[name]
+    settings = params.model_dump(mode="json", include=set(entry.sections))
+    everything = params.model_dump(mode="json")
+    folder = stage_folder(name, settings=json.dumps(settings, sort_keys=True), inputs=entry.inputs)
+    hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
+    tags = {**hashes, "judge.kind": params.judge.kind}
+    with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
+        yield StageRun(name, params, folder, tracked, get_run_logger())
+
+
+def _write_figures(run: StageRun) -> None:
+    """metrics/<stage>.json, whose run ids let a later experiment, for which DVC skips this stage, point to this run."""
+    found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
+    run.tracked.figures(run.figures)
+    if run.tracked.parent:
+        tracking.link_stage(run.tracked.parent, run.name, found)
+    with writing(Path("metrics") / f"{run.name}.json") as file:
+        json.dump(found, file, indent=1)
+        file.write("\n")

@@ -1,0 +1,70 @@
+"""The state folder: what must outlive a stage that is killed, and is no stage's output.
+
+    .longreward/ledger.sqlite            every exchange with a judge
+    .longreward/<stage>/<key>/…          checkpoints and finished shards of a stage, by a hash of its inputs
+    .longreward/mlflow.db, mlartifacts/  the MLflow store
+    .longreward/prefect/                 the Prefect server's home
+
+DVC deletes a stage's outputs before it runs the stage, so that only what lies here is found by the next try.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from longreward.errors import StateError
+
+VARIABLE = "LONGREWARD_STATE"
+
+
+def state_folder() -> Path:
+    """The folder, absolute and made: `LONGREWARD_STATE`, or `.longreward` of the repository (in an experiment's
+    private copy, of the repository that it was started from, which DVC names in `DVC_ROOT`)."""
+    folder = Path(os.environ.get(VARIABLE) or Path(os.environ.get("DVC_ROOT") or ".") / ".longreward").resolve()
+    return made(folder)
+
+
+def made(folder: Path) -> Path:
+    """The folder, which exists from here on; raises StateError where the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"the state folder {folder} cannot be made: {error.strerror or error}; set {VARIABLE} to a folder that can"
+        ) from error
+    return folder
+
+
+def locked(name: str) -> FileLock:
+    """A lock that processes of this state folder share, as a context manager."""
+    return FileLock(made(state_folder() / "locks") / f"{name}.lock")
+
+
+def stage_folder(stage: str, *, settings: str, inputs: Iterable[Path]) -> Path:
+    """Where `stage` keeps its progress for exactly these settings and these bytes of input files and folders."""
+    key = hashlib.blake2b(settings.encode(), digest_size=12)
+    for path in sorted(inputs):
+        for file in _files(path):
+            key.update(f"\0{file.as_posix()}\0".encode())
+            key.update(_digest(file))
+    return made(state_folder() / stage / key.hexdigest())
+
+
+def forget(folder: Path) -> None:
+    """Removes a stage's progress once its outputs stand."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return [path] if path.is_file() else []
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "blake2b").digest()

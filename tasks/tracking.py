@@ -1,0 +1,260 @@
+"""MLflow: one parent run an experiment, one child run a stage, the trained model in the registry.
+
+    parent "brave-otter"        every parameter, the headline figures of every stage
+    ├── prepare, sft, … train   the stage's parameters, figures, input hashes, live training curves
+    └── evaluate
+        ├── sft                 the same metric names for each model, tagged with its role
+        └── dpo
+
+The only module that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from longreward.errors import StateError
+from tasks.owner import owner
+from tasks.state import locked, made, state_folder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
+PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
+STAGE_TAG, ROLE_TAG, MODEL_TAG = "longreward.stage", "longreward.role", "longreward.model"
+FLUSH_EVERY_S = 2.0
+MODEL = "longreward"
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+def store_uri() -> str:
+    """Where runs are kept."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder() / 'mlflow.db'}"
+
+
+@dataclass
+class Run:
+    """An MLflow run in progress."""
+
+    id: str
+    parent: str | None = None
+    _waiting: list[tuple[str, float, int, int]] = field(default_factory=list)
+    _flushed: float = 0.0
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """A point on each curve; cheap enough for every training step, as points go to the store in batches."""
+        now = time.time()
+        self._waiting += [(name, float(value), int(now * 1000), step) for name, value in figures.items()]
+        if now - self._flushed > FLUSH_EVERY_S or len(self._waiting) > 500:
+            self.flush()
+
+    def figures(self, figures: Mapping[str, float]) -> None:
+        """Final figures, one value each."""
+        self.log(0, figures)
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends the points that wait."""
+        from mlflow.entities import Metric
+
+        waiting, self._waiting, self._flushed = self._waiting, [], time.time()
+        for start in range(0, len(waiting), 1000):  # MLflow's limit for a batch
+            _client().log_batch(self.id, metrics=[Metric(*point) for point in waiting[start : start + 1000]])
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Sets tags."""
+        from mlflow.entities import RunTag
+
+        _client().log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+
+    def settings(self, settings: Mapping[str, Any]) -> None:
+        """Logs nested settings as parameters "section.key"."""
+        from mlflow.entities import Param
+
+        flat = _flat(settings)
+        for start in range(0, len(flat), 100):  # MLflow's limit for a batch
+            _client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
+
+    def artifact(self, path: Path) -> None:
+        """Keeps a copy of a small file with the run."""
+        _client().log_artifact(self.id, str(path))
+
+
+@contextmanager
+def experiment(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`."""
+    parent = _start_parent(name, settings)
+    with _ended(parent):
+        yield parent
+
+
+def _start_parent(name: str, settings: Mapping[str, Any]) -> str:
+    run = _create(name, parent=None, tags={**code_tags(), "longreward.owner": str(owner())})
+    run.settings(settings)
+    return run.id
+
+
+@contextmanager
+def _ended(run_id: str) -> Iterator[None]:
+    """Closes a run as FINISHED, FAILED (an error) or KILLED (a signal)."""
+    status: Status = "KILLED"
+    try:
+        yield
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        _client().set_terminated(run_id, status)
+
+
+def parent_of_this_process(settings: Mapping[str, Any]) -> str:
+    """The parent that was handed down; under a bare `dvc repro`, the one of its first stage, which makes it."""
+    if handed_down := os.environ.get(PARENT):
+        return handed_down
+    with locked("parent-run"):
+        note = state_folder() / "parent-run.json"
+        known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+        if known.get("owner") == str(owner()) and known.get("store") == store_uri():
+            return str(known["run"])
+        run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
+        note.write_text(json.dumps({"owner": str(owner()), "store": store_uri(), "run": run_id}), encoding="utf-8")
+        return run_id
+
+
+@contextmanager
+def stage_run(
+    stage: str, *, settings: Mapping[str, Any], all_settings: Mapping[str, Any], tags: Mapping[str, str]
+) -> Iterator[Run]:
+    """The run of one stage under its parent; it ends as FINISHED, FAILED (an error) or KILLED (a signal)."""
+    parent = parent_of_this_process(all_settings)
+    _close_left_open(parent, stage)
+    run = _create(stage, parent=parent, tags={STAGE_TAG: stage, **code_tags(), **tags})
+    run.settings(settings)
+    with ExitStack() as stack:
+        if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
+            _client().update_run(parent, status="RUNNING")
+            stack.enter_context(_ended(parent))
+        stack.enter_context(_ended(run.id))
+        stack.callback(run.flush)
+        yield run
+
+
+def link_stage(parent: str, stage: str, figures: Mapping[str, Any]) -> None:
+    """Shows a stage's figures (metrics/<stage>.json) on a parent, as "stage/figure", and which run they are from."""
+    run = Run(parent)
+    run.figures({f"{stage}/{name}": value for name, value in figures.items() if isinstance(value, int | float)})
+    run.tag({f"{STAGE_TAG}.{stage}": str(figures.get("mlflow_run", "unknown"))})
+
+
+def model_run(stage: Run, role: str, figures: Mapping[str, float], *, tags: Mapping[str, str]) -> str:
+    """A run under the stage's for one measured model; returns its id. Every role has the same metric names."""
+    run = _create(role, parent=stage.id, tags={ROLE_TAG: role, **tags})
+    run.figures(figures)
+    _client().set_terminated(run.id)
+    return run.id
+
+
+def register(run_id: str, *, source_hash: str, path: Path, tags: Mapping[str, str], champion: bool) -> str:
+    """Enters a model into the registry by its DVC hash (its bytes stay with DVC) and returns the version.
+
+    `champion` moves the alias of that name to it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _client().create_registered_model(MODEL)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = _client().create_model_version(
+        MODEL,
+        source=f"dvc://md5/{source_hash}",
+        run_id=run_id,
+        tags={"dvc.md5": source_hash, "dvc.path": path.as_posix(), **tags},
+        description=f"{path} as DVC knows it; `dvc checkout {path}` at the run's commit brings it back.",
+        await_creation_for=0,
+    )
+    if champion:
+        _client().set_registered_model_alias(MODEL, "champion", version.version)
+    return str(version.version)
+
+
+@cache
+def code_tags() -> dict[str, str]:
+    """Which code ran: the commit, and whether the checkout had changes."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "longreward.uncommitted": str(bool(changed)).lower()}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def _client() -> MlflowClient:
+    """Opened under a lock: when several processes first use a new SQLite store at once, its tables are made twice."""
+    import logging
+
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri = store_uri()
+    with locked("mlflow"):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        try:
+            if client.get_experiment_by_name(EXPERIMENT) is None:
+                own = not os.environ.get("MLFLOW_TRACKING_URI")
+                place = made(state_folder() / "mlartifacts").as_uri() if own else None
+                client.create_experiment(EXPERIMENT, artifact_location=place)
+        except (MlflowException, OSError) as error:
+            raise StateError(f"MLflow's store at {uri} cannot be used: {error}") from error
+    return client
+
+
+@cache
+def _experiment_id() -> str:
+    return str(_client().get_experiment_by_name(EXPERIMENT).experiment_id)
+
+
+def _create(name: str, *, parent: str | None, tags: Mapping[str, str]) -> Run:
+    family = {"mlflow.parentRunId": parent} if parent else {}
+    created = _client().create_run(_experiment_id(), run_name=name, tags={**family, **tags})
+    return Run(str(created.info.run_id), parent)
+
+
+def _close_left_open(parent: str, stage: str) -> None:
+    """A try of this stage that was killed outright could not close its run."""
+    left = _client().search_runs(
+        [_experiment_id()],
+        f"tags.mlflow.parentRunId = '{parent}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'RUNNING'",
+    )
+    for run in left:
+        _client().set_terminated(run.info.run_id, "KILLED")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    flat = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", str(value)))
+    return flat

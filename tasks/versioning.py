@@ -1,0 +1,141 @@
+"""DVC's command, called here and nowhere else, and what its files say: stages, their inputs, the hashes of data.
+
+A stage's own process never calls DVC, which holds its lock meanwhile; it reads `dvc.yaml`, `dvc.lock` and `*.dvc`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longreward.errors import ConfigError, DataError
+from tasks.processes import Ended, run_in_group
+
+RAW = Path("data/raw")
+DVC = (sys.executable, "-m", "dvc")
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """What `dvc.yaml` says of a stage."""
+
+    name: str
+    inputs: tuple[Path, ...]
+    sections: tuple[str, ...]  # of params.yaml
+    outputs: tuple[Path, ...]
+
+
+def stage_entries(path: Path = Path("dvc.yaml")) -> dict[str, StageEntry]:
+    """The stages in the file's order, which is the order in which they run."""
+    stages = _read(path).get("stages")
+    if not isinstance(stages, dict):
+        raise ConfigError(f"{path} has no stages; is this the project's folder?")
+    return {name: _entry(name, stage) for name, stage in stages.items()}
+
+
+def _entry(name: str, stage: Mapping[str, Any]) -> StageEntry:
+    return StageEntry(
+        name=name,
+        inputs=tuple(Path(dep) for dep in stage.get("deps", ())),
+        sections=tuple(param.partition(".")[0] for param in stage.get("params", ())),
+        outputs=tuple(Path(_path_of(out)) for kind in ("outs", "metrics", "plots") for out in stage.get(kind, ())),
+    )
+
+
+def _path_of(output: str | Mapping[str, Any]) -> str:
+    return output if isinstance(output, str) else next(iter(output))
+
+
+def data_hashes(paths: tuple[Path, ...]) -> dict[str, str]:
+    """DVC's hash of each path that DVC knows: an output in `dvc.lock`, or something added (`<path>.dvc`).
+
+    A path inside a folder that DVC knows as a whole has the folder's hash.
+    """
+    known = _known_hashes()
+    found = {}
+    for path in paths:
+        for place in (path, *path.parents):
+            if hash_ := known.get(place):
+                found[path.as_posix()] = hash_
+                break
+    return found
+
+
+def _known_hashes() -> dict[Path, str]:
+    known: dict[Path, str] = {}
+    for stage in _read(Path("dvc.lock"), missing={}).get("stages", {}).values():
+        known |= {Path(out["path"]): out["md5"] for out in stage.get("outs", ()) if "md5" in out}
+    for file in Path("data").glob("*.dvc"):
+        known |= {file.parent / out["path"]: out["md5"] for out in _read(file).get("outs", ()) if "md5" in out}
+    return known
+
+
+def _read(path: Path, *, missing: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if missing is not None:
+            return missing
+        raise ConfigError(f"{path} is not here; run this in the project's folder") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    return values if isinstance(values, dict) else {}
+
+
+async def add_raw() -> bool:
+    """Puts the raw data under DVC where it is new or has changed, and brings it back where it is gone.
+
+    Returns whether anything changed; raises DataError where there is neither data nor a way to get it.
+    """
+    note = RAW.with_name(RAW.name + ".dvc")
+    if not RAW.exists():
+        if not note.exists() or (await dvc("pull" if await _remote() else "checkout", str(note))).code:
+            raise DataError(f"{RAW} is missing and DVC cannot bring it back: run `make setup`, or put your data there")
+        return True
+    if note.exists() and await _unchanged(note):
+        return False
+    _check(await dvc("add", "--quiet", str(RAW)), f"dvc add {RAW}")
+    return True
+
+
+async def _unchanged(note: Path) -> bool:
+    status = await dvc("status", "--json", str(note))
+    return status.code == 0 and json.loads(status.words.splitlines()[-1]) == {}
+
+
+async def push() -> bool:
+    """Sends the cache to the default remote; False where none is configured."""
+    if not await _remote():
+        return False
+    _check(await dvc("push", "--quiet"), "dvc push")
+    return True
+
+
+async def _remote() -> bool:
+    return bool((await dvc("config", "core.remote")).words.strip())
+
+
+async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) -> Ended:
+    """`dvc repro --single-item`: runs the stage if anything that it depends on has changed, or by `force`."""
+    command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
+    return await run_in_group(command, environment={"PATH": _path_with_this_python(), **environment})
+
+
+def _path_with_this_python() -> str:
+    """The stages call `python`; it must be this one, whether or not its environment is activated."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+async def dvc(*arguments: str) -> Ended:
+    """A quick command of DVC's, its output kept."""
+    return await run_in_group([*DVC, *arguments], environment={}, quiet=True)
+
+
+def _check(ended: Ended, command: str) -> None:
+    if ended.code:
+        raise DataError(f"`{command}` failed:\n{ended.words}")
