@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from longreward.evaluation.config import Measure
@@ -39,6 +40,26 @@ class Measured:
         """One line of the answers file."""
         place = {"model": self.role, "decoding": self.decoding, "document": self.document_id}
         return place | response_row(self.response) | {"measures": dict(self.values)}
+
+
+def gold_measures(path: Path) -> GoldMeasure:
+    """The built-in corpus's measures from its `gold.jsonl`; None for an example that the file does not know.
+
+    Raises DataError where the file cannot be read.
+    """
+    from longreward.corpus.gold import measure as against_gold
+    from longreward.corpus.writing import read_gold
+
+    rows = {str(idx): row for idx, row in read_gold(path).items()}
+
+    def take(example_id: str, text: str) -> Mapping[str, float] | None:
+        row = rows.get(example_id)
+        if row is None:
+            return None
+        taken = against_gold(text, row)
+        return {"recall": taken.recall, "unsupported": taken.unsupported, "exact": float(taken.exact)}
+
+    return take
 
 
 def measure(
