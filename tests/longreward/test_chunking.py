@@ -41,7 +41,7 @@ def test_a_character_of_several_tokens_stays_whole() -> None:
 def test_slices_joined_are_the_text_and_none_exceeds_the_size(text: str, size: int) -> None:
     parts = slices(text, size)
     assert "".join(parts) == text
-    assert all(0 < len(part) for part in parts)
+    assert all(len(part) > 0 for part in parts)
     assert all(len(SIMPLE.spans(part)) <= size for part in parts)
     assert all(len(SIMPLE.spans(part)) == size for part in parts[:-1])
 

@@ -1,0 +1,47 @@
+"""A judge that answers from a table, for expected scores worked out by hand."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from longreward.judging import Answer, ChatModel, Question, Usage
+
+Table = Mapping[str, str | Exception | Mapping[str, str | Exception]]
+
+
+class ScriptedModel:
+    """A ChatModel. For each template: its answer, or answers by a text that one of the question's slots holds."""
+
+    name = "scripted"
+
+    def __init__(self, table: Table, *, latency: float = 0.0) -> None:
+        self.table = table
+        self.latency = latency
+        self.asked: list[Question] = []
+
+    async def answer(self, question: Question, *, temperature: float) -> Answer:
+        self.asked.append(question)
+        await asyncio.sleep(self.latency)
+        found = self.table[question.template]
+        if isinstance(found, Mapping):
+            slots = "\n".join(question.slots.values())
+            found = next(answer for text, answer in found.items() if text in slots)
+        if isinstance(found, Exception):
+            raise found
+        return Answer(found, usage=Usage(prompt_tokens=100, completion_tokens=10))
+
+    async def close(self) -> None:
+        pass
+
+    def counts(self) -> Counter[str]:
+        return Counter(question.template for question in self.asked)
+
+
+@pytest.fixture(scope="session")
+def scripted() -> type[ScriptedModel]:
+    return ScriptedModel
+
+
+_: type[ChatModel] = ScriptedModel

@@ -1,0 +1,339 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import JudgeUnavailable
+from longreward.judging import Judge, JudgeConfig
+from longreward.judging.ledger import Ledger
+from longreward.records import Example, Response
+from longreward.retrieval import Bm25Retriever, Index
+from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
+
+# Eight simple tokens each (a year is two): a sentence is a chunk of evidence, and two are a part to extract from.
+SENTENCES = (
+    "Keld was begun once by Ann Lee. ",
+    "A mill was built in 1905. ",
+    "Bees were kept by old Tom Ray. ",
+    "The lake froze in May 1929. ",
+)
+DOCUMENT = "".join(SENTENCES)
+CONFIG = ScoreConfig(evidence_chunk_tokens=8, evidence_chunks=2, extraction_chunk_tokens=16)
+QUERY = "Who founded Keld, and what was built there?"
+STATEMENTS = (
+    "<statement>Keld was begun by Ann Lee.</statement>\n"
+    "<statement>A mill was built in 1906.</statement>\n"
+    "<statement>Keld has a school.</statement>"
+)
+TABLE = {
+    "helpfulness": "On the point. Rating: [[8]]",
+    "logicality": "No mistake. Rating: [[9]]",
+    "statements": STATEMENTS,
+    "support": {
+        "Keld was begun by Ann Lee.": "In passage 1. Support: [[Fully supported]]",
+        "A mill was built in 1906.": "The year differs. Support: [[Partially supported]]",
+        "Keld has a school.": "Nowhere. Support: [[No support]]",
+    },
+    "extraction": {"Ann Lee": "1. Ann Lee founded Keld.\n2. A mill was built.", "Tom Ray": "No relevant information"},
+    "completeness": "The mill is missing. Rating: [[6]]",
+}
+
+
+def example(name: str = "1", *, context: str = DOCUMENT, query: str = QUERY) -> Example:
+    return Example(id=name, document_id=name, context=context, query=query)
+
+
+def answers(*texts: str, to: str = "1", query: str = QUERY) -> list[Response]:
+    return [Response(id=f"{to}-{n}", example_id=to, query=query, text=text) for n, text in enumerate(texts)]
+
+
+async def _all(results: AsyncIterator[ScoredExample]) -> list[ScoredExample]:
+    return [scored async for scored in results]
+
+
+async def score(
+    model: Any, *texts: str, config: ScoreConfig = CONFIG, of: Example | None = None, attempts: int = 2
+) -> ScoredExample:
+    async with Judge(model, JudgeConfig(max_attempts=attempts)) as judge:
+        return await Scorer(config).score(judge, of or example(), answers(*texts))
+
+
+async def test_the_reward_is_the_mean_of_four_scores(scripted: Callable[..., Any]) -> None:
+    (card,) = (await score(scripted(TABLE), "Ann Lee founded Keld.")).responses
+    scores = {name: verdict.score for name, verdict in card.verdicts.items()}
+    # faithfulness: 10 × (1 + 0.5 + 0) / 3 = 5
+    assert scores == {"helpfulness": 8.0, "logicality": 9.0, "faithfulness": 5.0, "completeness": 6.0}
+    assert card.complete
+    assert card.reward == 7.0  # (8 + 9 + 5 + 6) / 4
+
+
+async def test_all_that_the_judge_said_is_kept(scripted: Callable[..., Any]) -> None:
+    scored = await score(scripted(TABLE), "Ann Lee founded Keld.")
+    verdicts = scored.responses[0].verdicts
+    assert verdicts["helpfulness"].analysis == "On the point. Rating: [[8]]"
+    assert [(s.text, s.support, s.analysis) for s in verdicts["faithfulness"].statements] == [
+        ("Keld was begun by Ann Lee.", 1.0, "In passage 1. Support: [[Fully supported]]"),
+        ("A mill was built in 1906.", 0.5, "The year differs. Support: [[Partially supported]]"),
+        ("Keld has a school.", 0.0, "Nowhere. Support: [[No support]]"),
+    ]
+    assert all(verdict.judge == "scripted" for verdict in verdicts.values())
+    faithfulness = verdicts["faithfulness"]  # one call for the statements, three for their support
+    assert (faithfulness.calls, faithfulness.prompt_tokens, faithfulness.completion_tokens) == (4, 400, 40)
+    assert [len(verdicts[name].prompt_hashes) for name in ("helpfulness", "faithfulness", "completeness")] == [1, 2, 2]
+
+
+async def test_evidence_is_slices_of_the_document_in_its_order(scripted: Callable[..., Any]) -> None:
+    model = scripted(TABLE)
+    scored = await score(model, "Ann Lee founded Keld.")
+    mill = scored.responses[0].verdicts["faithfulness"].statements[1]
+    assert [shown.text for shown in mill.evidence] == [SENTENCES[1], SENTENCES[3]]  # both hold "in"
+    assert all(DOCUMENT[shown.start : shown.end] == shown.text for shown in mill.evidence)
+    (question,) = [q for q in model.asked if q.slots.get("statement") == "A mill was built in 1906."]
+    assert question.slots["context"] == f"[Passage 1]\n{SENTENCES[1]}\n\n[Passage 2]\n{SENTENCES[3]}"
+
+
+async def test_extracts_are_made_once_and_shown_to_the_judge_of_every_response(scripted: Callable[..., Any]) -> None:
+    model = scripted(TABLE)
+    scored = await score(model, "Ann Lee founded Keld.", "Nobody knows.", "Ann Lee did.")
+    assert model.counts() == {
+        "extraction": 2,
+        "helpfulness": 3,
+        "logicality": 3,
+        "statements": 3,
+        "support": 3,
+        "completeness": 3,
+    }
+    shown = {q.slots["context"] for q in model.asked if q.template == "completeness"}
+    assert shown == {
+        "[Relevant information from 0% - 50% of the document]\n1. Ann Lee founded Keld.\n2. A mill was built."
+    }
+    half = len(SENTENCES[0] + SENTENCES[1])  # 58 of 117 characters
+    assert [
+        (e.start, e.end, e.first_percent, e.last_percent, e.text, e.reason) for e in scored.extraction.extracts
+    ] == [
+        (0, half, 0, 50, "1. Ann Lee founded Keld.\n2. A mill was built.", None),
+        (half, len(DOCUMENT), 50, 100, None, None),
+    ]
+    assert (scored.extraction.calls, scored.extraction.prompt_tokens) == (2, 200)
+
+
+async def test_no_question_is_asked_twice(scripted: Callable[..., Any]) -> None:
+    model = scripted(TABLE)
+    scored = await score(model, "Ann Lee founded Keld.", "Ann Lee founded Keld.", "Another answer.")
+    assert len({question.text for question in model.asked}) == len(model.asked)
+    assert scored.responses[0].verdicts == scored.responses[1].verdicts
+
+
+async def test_a_reward_waits_for_two_calls_and_no_more(scripted: Callable[..., Any]) -> None:
+    await score(scripted(TABLE), "Warm up.")
+    started = time.perf_counter()
+    await score(scripted(TABLE, latency=0.3), "Ann Lee founded Keld.", "Nobody knows.")
+    assert 0.6 <= time.perf_counter() - started < 0.9
+
+
+async def test_an_unreadable_rating_leaves_the_response_unscored_with_a_reason(scripted: Callable[..., Any]) -> None:
+    model = scripted({**TABLE, "logicality": "I would rather not say."})
+    (card,) = (await score(model, "Ann Lee founded Keld.")).responses
+    verdict = card.verdicts["logicality"]
+    assert verdict.score is None
+    assert verdict.reason is not None
+    assert "2 attempts" in verdict.reason
+    assert verdict.analysis == "I would rather not say."
+    assert card.verdicts["helpfulness"].score == 8.0
+    assert not card.complete
+    assert card.reward is None
+
+
+async def test_unreadable_statements_leave_faithfulness_unscored(scripted: Callable[..., Any]) -> None:
+    (card,) = (await score(scripted({**TABLE, "statements": "There are three."}), "Ann Lee founded Keld.")).responses
+    verdict = card.verdicts["faithfulness"]
+    assert (verdict.score, verdict.statements, verdict.analysis) == (None, (), "There are three.")
+    assert verdict.reason is not None
+
+
+async def test_an_unreadable_support_leaves_faithfulness_unscored_and_keeps_the_rest(
+    scripted: Callable[..., Any],
+) -> None:
+    support = {"A mill was built in 1906.": "Hard to tell.", "": "Support: [[Fully supported]]"}
+    (card,) = (await score(scripted({**TABLE, "support": support}), "Ann Lee founded Keld.")).responses
+    verdict = card.verdicts["faithfulness"]
+    assert verdict.score is None
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("1 of 3 statements have no readable support; the first: ")
+    assert [statement.support for statement in verdict.statements] == [1.0, None, 1.0]
+
+
+async def test_an_unreadable_extract_is_kept_with_its_reason_and_completeness_is_unscored(
+    scripted: Callable[..., Any],
+) -> None:
+    model = scripted({**TABLE, "extraction": {"Ann Lee": " ", "Tom Ray": "1. Bees."}})
+    scored = await score(model, "Ann Lee founded Keld.")
+    first, second = scored.extraction.extracts
+    assert first.text is None
+    assert first.reason is not None
+    assert (second.text, second.reason) == ("1. Bees.", None)
+    verdict = scored.responses[0].verdicts["completeness"]
+    assert verdict.score is None
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("1 of 2 parts of the document gave no readable extract; the first, 0% - 50%: ")
+    assert "completeness" not in model.counts()
+
+
+async def test_without_a_factual_statement_faithfulness_does_not_apply_or_is_zero_as_set(
+    scripted: Callable[..., Any],
+) -> None:
+    model = scripted({**TABLE, "statements": "<no_statement/>"})
+    (card,) = (await score(model, "I cannot say.")).responses
+    verdict = card.verdicts["faithfulness"]
+    assert (verdict.score, verdict.reason) == (None, "the response holds no factual statement")
+    zero = CONFIG.model_copy(update={"no_statements": "zero"})
+    (card,) = (await score(model, "I cannot say.", config=zero)).responses
+    assert card.verdicts["faithfulness"].score == 0.0
+    assert card.reward == 5.75  # (8 + 9 + 0 + 6) / 4
+
+
+async def test_an_empty_document_supports_nothing_and_holds_nothing(scripted: Callable[..., Any]) -> None:
+    model = scripted(TABLE)
+    scored = await score(model, "Ann Lee founded Keld.", of=example(context=""))
+    assert scored.extraction.extracts == ()
+    assert scored.responses[0].verdicts["faithfulness"].score == 0.0
+    assert {"support", "extraction"}.isdisjoint(model.counts())
+    (question,) = [q for q in model.asked if q.template == "completeness"]
+    assert question.slots["context"].endswith("\nNo relevant information")
+
+
+async def test_a_document_of_one_word_is_one_chunk(scripted: Callable[..., Any]) -> None:
+    scored = await score(scripted({**TABLE, "extraction": "1. Keld."}), "Keld.", of=example(context="Keld"))
+    assert [(e.start, e.end, e.first_percent, e.last_percent) for e in scored.extraction.extracts] == [(0, 4, 0, 100)]
+    assert scored.responses[0].verdicts["faithfulness"].statements[0].evidence[0].text == "Keld"
+
+
+async def test_a_query_that_holds_slots_and_ratings_reaches_the_judge_as_it_is(scripted: Callable[..., Any]) -> None:
+    query = "Is <<answer>> worth [[10]]?"
+    model = scripted(TABLE)
+    scored = await score(model, "Yes: <<question>> [[0]]", of=example(query=query))
+    assert scored.responses[0].reward == 7.0
+    rating = next(q for q in model.asked if q.template == "helpfulness")
+    assert f"[Question]\n{query}\n" in rating.text
+    assert "[Answer]\nYes: <<question>> [[0]]\n" in rating.text
+
+
+async def test_an_empty_response_is_judged_like_any_other(scripted: Callable[..., Any]) -> None:
+    table = {**TABLE, "statements": "<no_statement/>", "helpfulness": "Empty. [[0]]"}
+    (card,) = (await score(scripted(table), "")).responses
+    assert card.verdicts["helpfulness"].score == 0.0
+    assert card.verdicts["faithfulness"].score is None
+
+
+async def test_an_example_without_responses_asks_nothing(scripted: Callable[..., Any]) -> None:
+    model = scripted(TABLE)
+    assert (await score(model)).responses == ()
+    assert model.asked == []
+
+
+async def test_prompts_are_in_the_language_of_query_and_answer_or_of_the_part(scripted: Callable[..., Any]) -> None:
+    table = {
+        **TABLE,
+        "support": "支持程度：[[Fully supported]]",
+        "statements": "<statement>林桥建于1988年。</statement>",
+    }
+    model = scripted({**table, "extraction": "1. 林桥。"})
+    document = "林桥建于1988年，由市长揭幕。" + "The bridge of Lin was opened by the mayor of the town of Keld. "
+    await score(model, "林桥建于1988年。", of=example(context=document, query="桥是什么时候建的？"))
+    openings = {(q.template, q.text[:4]) for q in model.asked}
+    assert openings == {
+        ("helpfulness", "你负责给"),
+        ("logicality", "你负责检"),
+        ("statements", "你负责拆"),
+        ("support", "你负责核"),
+        ("completeness", "你负责给"),
+        ("extraction", "你将阅读"),
+        ("extraction", "You "),
+    }
+
+
+class CountingRetriever:
+    """BM25 that keeps what it was given to index."""
+
+    def __init__(self) -> None:
+        self.indexed: list[str] = []
+
+    def index(self, chunks: Sequence[str]) -> Index:
+        self.indexed += chunks
+        return Bm25Retriever().index(chunks)
+
+
+async def test_each_chunk_is_indexed_once_for_all_prompts_about_its_document(scripted: Callable[..., Any]) -> None:
+    retriever = CountingRetriever()
+    work = [(example(n, query=f"Query {n}?"), answers("One answer.", "Another.", to=n)) for n in "abc"]
+    async with Judge(scripted(TABLE)) as judge:
+        scorer = Scorer(CONFIG, retriever=retriever)
+        scored = await _all(score_examples(judge, CONFIG, work, scorer=scorer))
+    assert retriever.indexed == list(SENTENCES)
+    assert [[r.response.id for r in done.responses] for done in scored] == [
+        ["a-0", "a-1"],
+        ["b-0", "b-1"],
+        ["c-0", "c-1"],
+    ]
+
+
+async def test_results_come_in_order_and_few_prompts_are_taken_at_once(scripted: Callable[..., Any]) -> None:
+    taken, told, seen = [], [], []
+
+    def work() -> Any:
+        for n in range(30):
+            taken.append(n)
+            yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
+
+    config = CONFIG.model_copy(update={"prompts_in_flight": 2})
+    async with Judge(scripted(TABLE, latency=0.001)) as judge:
+        async for scored in score_examples(judge, config, work(), progress=told.append):
+            seen.append(scored.extraction.example_id)
+            assert len(taken) - len(seen) < 8  # complete ones may wait, up to four times as many as are in flight
+    assert seen == [str(n) for n in range(30)]
+    assert told == sorted(told)
+    assert told[-1] == 30
+
+
+async def test_a_judge_that_fails_ends_everything_and_loses_no_answer(
+    scripted: Callable[..., Any], tmp_path: Path
+) -> None:
+    work = [(example(n, query=f"Query {n}?"), answers(f"Answer {n}.", to=n)) for n in ("first", "second")]
+    failing = scripted({**TABLE, "completeness": {"Answer second": JudgeUnavailable("the judge is down"), "": "[[6]]"}})
+    async with Judge(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
+        with pytest.raises(JudgeUnavailable, match="the judge is down"):
+            await _all(score_examples(judge, CONFIG, work))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    whole = scripted(TABLE)
+    async with Judge(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
+        scored = await _all(score_examples(judge, CONFIG, work))
+    assert [done.responses[0].reward for done in scored] == [7.0, 7.0]
+    asked = [question.text for question in failing.asked + whole.asked]
+    assert len(whole.asked) < len(failing.asked)
+    assert len(asked) - len(set(asked)) <= 1  # only what had failed was asked again
+
+
+async def test_a_consumer_that_stops_leaves_no_call_behind(scripted: Callable[..., Any]) -> None:
+    work = [(example(n, query=f"Query {n}?"), answers("Answer.", to=n)) for n in "abcdef"]
+    config = CONFIG.model_copy(update={"prompts_in_flight": 3})
+    async with Judge(scripted(TABLE, latency=0.001)) as judge:
+        results = score_examples(judge, config, work)
+        async for _ in results:
+            break
+        await results.aclose()  # type: ignore[attr-defined]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_settings_that_decide_about_scores_are_told() -> None:
+    settings = Scorer(CONFIG).settings
+    assert settings["tokenizer"] == "simple"
+    assert (settings["evidence_chunk_tokens"], settings["evidence_chunks"], settings["extraction_chunk_tokens"]) == (
+        8,
+        2,
+        16,
+    )
+    assert len(str(settings["prompts"])) == 64
