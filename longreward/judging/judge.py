@@ -171,12 +171,12 @@ class Judge:
         self._count(outcome, answer.usage)
         exchange = Exchange(
             question=identity,
+            attempt=attempt,
+            temperature=temperature,
             template=question.template,
             prompt_hash=question.prompt_hash,
             judge=self._model.name,
             revision=self._config.revision,
-            attempt=attempt,
-            temperature=temperature,
             answer=answer,
             outcome=outcome,
             reason=reason,

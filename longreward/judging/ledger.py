@@ -1,9 +1,10 @@
 """Every exchange with a judge, kept as it arrives, so that no question is paid for twice.
 
-    exchanges: one row an answer
-      key        sha256 of (question, temperature, attempt)
-      question   sha256 of (judge, revision, max_tokens, extra fields, messages)
-      outcome    "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
+    exchanges: one row an answer, its key the first three fields
+      question     sha256 of (judge, revision, max_tokens, extra fields, messages)
+      attempt      from 1 on
+      temperature  that of the attempt
+      outcome      "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
 
 The file is SQLite in WAL mode: several processes may write at once, and what was committed survives a killed process.
 Answers are kept, prompts are not; their hashes say which answer belongs to which.
@@ -31,19 +32,15 @@ class Exchange:
     """One recorded answer to one attempt at a question."""
 
     question: str
+    attempt: int
+    temperature: float
     template: str
     prompt_hash: str
     judge: str
     revision: str
-    attempt: int
-    temperature: float
     answer: Answer
     outcome: Outcome
     reason: str | None
-
-    @property
-    def key(self) -> str:
-        return hashlib.sha256(f"{self.question}|{self.temperature!r}|{self.attempt}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -97,14 +94,13 @@ class Ledger:
         """Keeps the exchange before it returns; where its key is there already, the first one stays."""
         usage = exchange.answer.usage
         row = (
-            exchange.key,
             exchange.question,
+            exchange.attempt,
+            exchange.temperature,
             exchange.template,
             exchange.prompt_hash,
             exchange.judge,
             exchange.revision,
-            exchange.attempt,
-            exchange.temperature,
             exchange.answer.text.encode("utf-8", "replace").decode("utf-8"),
             exchange.answer.finish_reason,
             exchange.answer.model,
@@ -143,6 +139,7 @@ class Ledger:
         # WAL with NORMAL: a commit survives a killed process, and only a power cut may take the last ones.
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute("PRAGMA wal_autocheckpoint=8000")  # pages; writing hashes back in small lots is slow
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise StateError(
@@ -169,14 +166,13 @@ _VERSION = 1
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS exchanges (
-    key TEXT NOT NULL UNIQUE,
     question TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    temperature REAL NOT NULL,
     template TEXT NOT NULL,
     prompt_hash TEXT NOT NULL,
     judge TEXT NOT NULL,
     revision TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    temperature REAL NOT NULL,
     text TEXT NOT NULL,
     finish_reason TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -185,15 +181,15 @@ CREATE TABLE IF NOT EXISTS exchanges (
     cached_tokens INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     reason TEXT,
-    recorded_at REAL NOT NULL
+    recorded_at REAL NOT NULL,
+    PRIMARY KEY (question, attempt, temperature)
 );
-CREATE INDEX IF NOT EXISTS exchanges_by_question ON exchanges (question);
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-_INSERT = f"INSERT OR IGNORE INTO exchanges VALUES ({', '.join('?' * 17)})"
+_INSERT = f"INSERT OR IGNORE INTO exchanges VALUES ({', '.join('?' * 16)})"
 _SELECT = """
-SELECT question, template, prompt_hash, judge, revision, attempt, temperature, text, finish_reason, model,
+SELECT question, attempt, temperature, template, prompt_hash, judge, revision, text, finish_reason, model,
        prompt_tokens, completion_tokens, cached_tokens, outcome, reason
 FROM exchanges WHERE question = ? ORDER BY attempt, recorded_at
 """
@@ -216,16 +212,16 @@ _ADVICE = {
 
 
 def _exchange(row: tuple[Any, ...]) -> Exchange:
-    question, template, prompt_hash, judge, revision, attempt, temperature, text, finish, model, *rest = row
+    question, attempt, temperature, template, prompt_hash, judge, revision, text, finish, model, *rest = row
     prompt_tokens, completion_tokens, cached_tokens, outcome, reason = rest
     return Exchange(
         question=question,
+        attempt=attempt,
+        temperature=temperature,
         template=template,
         prompt_hash=prompt_hash,
         judge=judge,
         revision=revision,
-        attempt=attempt,
-        temperature=temperature,
         answer=Answer(text, finish, Usage(prompt_tokens, completion_tokens, cached_tokens), model),
         outcome=outcome,
         reason=reason,

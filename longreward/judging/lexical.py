@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Sentence:
     negated: bool
     finished: bool  # ends as a sentence does
 
-    @property
+    @cached_property
     def name_terms(self) -> frozenset[str]:
         return frozenset().union(*self.names)
 
-    @property
+    @cached_property
     def words(self) -> frozenset[str]:
         """The content words that are neither number nor part of a name."""
         return self.terms - self.numbers - self.name_terms

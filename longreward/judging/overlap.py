@@ -94,6 +94,7 @@ def contradict(a: Sentence, b: Sentence) -> bool:
     )
 
 
+@lru_cache(maxsize=512)
 def evidence_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
     """The sentences of labelled passages, without the labels; he and she carry the names of the sentence before.
 
