@@ -1,0 +1,121 @@
+"""The published example and records of LongBench, through the offline judge."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.judging import Answer, Judge, Question
+from longreward.judging.offline import OfflineJudge
+from longreward.records import DIMENSIONS, Example, Response
+from longreward.retrieval import Bm25Retriever, Index
+from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
+
+pytestmark = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
+REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", "."))
+
+
+class WatchedJudge(OfflineJudge):
+    """The offline judge; it keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Question] = []
+
+    async def answer(self, question: Question, *, temperature: float) -> Answer:
+        self.asked.append(question)
+        return await super().answer(question, temperature=temperature)
+
+
+class WatchedRetriever:
+    """BM25; it keeps what it was given to index."""
+
+    def __init__(self) -> None:
+        self.indexed: list[str] = []
+
+    def index(self, chunks: Sequence[str]) -> Index:
+        self.indexed += chunks
+        return Bm25Retriever().index(chunks)
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (REFERENCE / name).read_text(encoding="utf-8").splitlines()]
+
+
+def published_example() -> tuple[Example, list[Response]]:
+    (row,) = rows("longreward/sft.jsonl")
+    example = Example(id="11", document_id="11", context=row["context"], query=row["query"])
+    sampled = sorted(rows("longreward/sampled_responses.jsonl"), key=lambda found: found["idx"])
+    return example, [Response(id=r["idx"], example_id="11", query=r["query"], text=r["answer"]) for r in sampled]
+
+
+async def score(
+    config: ScoreConfig, work: list[tuple[Example, list[Response]]]
+) -> tuple[list[ScoredExample], WatchedJudge, WatchedRetriever]:
+    model, retriever = WatchedJudge(), WatchedRetriever()
+    async with Judge(model) as judge:
+        scorer = Scorer(config, retriever=retriever)
+        return [done async for done in score_examples(judge, config, work, scorer=scorer)], model, retriever
+
+
+@pytest.mark.parametrize("prompts", [None, REFERENCE / "longreward" / "prompts"], ids=["ours", "published"])
+async def test_the_published_responses_are_all_scored_with_either_prompts(prompts: Path | None) -> None:
+    example, responses = published_example()
+    (scored,), model, retriever = await score(ScoreConfig(prompts_dir=prompts), [(example, responses)])
+    assert [card.response.id for card in scored.responses] == [f"11-{n}" for n in range(10)]
+    assert all(card.complete for card in scored.responses)
+    assert all(set(card.verdicts) == set(DIMENSIONS) for card in scored.responses)
+
+    asked = Counter(question.template for question in model.asked)
+    assert max(Counter(question.text for question in model.asked).values()) == 1
+    # 10,071 simple tokens are three parts of 4,096 and 79 chunks of 128
+    assert asked["extraction"] == len(scored.extraction.extracts) == 3
+    assert asked["completeness"] == 10
+    assert len(retriever.indexed) == 79
+    assert "".join(retriever.indexed) == example.context
+
+    for card in scored.responses:
+        for statement in card.verdicts["faithfulness"].statements:
+            assert len(statement.evidence) == 5
+            assert all(example.context[e.start : e.end] == e.text for e in statement.evidence)
+
+
+async def test_english_summaries_and_chinese_questions_of_longbench_are_scored() -> None:
+    work = []
+    for name in ("multi_news", "multifieldqa_zh"):
+        for n, row in enumerate(rows(f"longbench/{name}.jsonl")[:4]):
+            example = Example(
+                id=f"{name}-{n}",
+                document_id=row["_id"],
+                context=row["context"],
+                query=row["input"] or "Summarise the news in one page.",
+            )
+            texts = (row["answers"][0], row["context"][:200])
+            work.append(
+                (
+                    example,
+                    [
+                        Response(id=f"{example.id}-{i}", example_id=example.id, query=example.query, text=text)
+                        for i, text in enumerate(texts)
+                    ],
+                )
+            )
+    scored, model, retriever = await score(ScoreConfig(), work)
+    assert [done.extraction.example_id for done in scored] == [example.id for example, _ in work]
+    assert len(retriever.indexed) == len(set(retriever.indexed))
+    for done, (example, _) in zip(scored, work, strict=True):
+        spans = [(extract.start, extract.end) for extract in done.extraction.extracts]
+        assert spans[0][0] == 0
+        assert spans[-1][1] == len(example.context)
+        assert all(extract.reason is None for extract in done.extraction.extracts)
+        for card in done.responses:
+            assert all(
+                v.score is not None or "no factual statement" in (v.reason or "") for v in card.verdicts.values()
+            )
+    chinese = [question for question in model.asked if question.slots.get("question", "").endswith("？")]
+    assert chinese
+    assert all("[问题]" in question.text for question in chinese)
