@@ -6,6 +6,7 @@
 `sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
 """
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -178,6 +179,15 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     return text
 
 
+def pass_on(config: PolicyConfig, model: str, out: Path) -> None:
+    """Makes `out` a folder that only says which model stands for it; `load_policy` follows it."""
+    load_tokenizer(config, model)
+    named = str(Path(model).resolve()) if Path(model).is_dir() else model
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"model": named, "revision": config.revision}, indent=2)
+    (out / POINTER).write_text(text + "\n", encoding="utf-8")
+
+
 def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:
     """`ids` where they fit into `room` tokens, else their first and last halves (as the paper's benchmarks cut).
 
@@ -202,6 +212,10 @@ def _quiet_unless_terminal() -> None:
 
 
 def _source(config: PolicyConfig, path: str | Path) -> dict[str, Any]:
+    pointer = Path(path) / POINTER
+    if pointer.is_file():
+        target = json.loads(pointer.read_text(encoding="utf-8"))
+        return _source(config.model_copy(update={"revision": target["revision"]}), target["model"])
     common = {"pretrained_model_name_or_path": str(path), "trust_remote_code": config.trust_remote_code}
     if Path(path).is_dir():
         return {**common, "local_files_only": True}
@@ -258,6 +272,8 @@ def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
     if len(tokenizer) > rows:
         raise PolicyError(f"{path}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they are not a pair")
 
+
+POINTER = "model.json"
 
 # Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
 PROBE = ("The town is in the north of the river.", "Who is the first of the two, and when was it?")

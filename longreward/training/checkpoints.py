@@ -1,0 +1,82 @@
+"""Checkpoints from which a killed training goes on, and the one moment in which a model appears.
+
+    <state>/<key>/checkpoint-40/complete.json   written last: without it the checkpoint is half-written and passed over
+    <out>                                       renamed into place from a hidden neighbour, whole or not at all
+
+The key is a hash of all that the training depends on, so that no training goes on from another one's checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from longreward.errors import StateError
+
+MARK = "complete.json"
+EDGE = 1 << 20  # bytes at either end of a file of weights that stand for it
+
+
+def training_key(settings: str, *, model: str, data: Path) -> str:
+    """Names a training by its settings, its data and the model that it starts from."""
+    digest = hashlib.sha256(settings.encode())
+    digest.update(hashlib.sha256(data.read_bytes()).digest())
+    digest.update(model.encode())
+    folder = Path(model)
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if file.is_file():
+            digest.update(f"{file.name}\0{file.stat().st_size}".encode() + _edges(file))
+    return digest.hexdigest()[:16]
+
+
+def _edges(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        start = stream.read(EDGE)
+        stream.seek(max(0, file.stat().st_size - EDGE))
+        return start + stream.read(EDGE)
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Notes every file's size in a checkpoint that was just written."""
+    sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in checkpoint.rglob("*") if f.is_file()}
+    part = checkpoint / f"{MARK}.part"
+    part.write_text(json.dumps(sizes), encoding="utf-8")
+    part.replace(checkpoint / MARK)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The checkpoint with the highest step that was written to its end."""
+    numbered = [(p.name.removeprefix("checkpoint-"), p) for p in folder.glob("checkpoint-*")]
+    by_step = sorted(((int(step), path) for step, path in numbered if step.isdigit()), reverse=True)
+    return next((path for _, path in by_step if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        sizes = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of updates behind a checkpoint."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def publish(out: Path, write: Callable[[Path], None]) -> None:
+    """Lets `write` fill a folder and puts it at `out`, replacing what was there; StateError if the disk refuses."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        write(part)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(part, out)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise StateError(
+            f"{out}: the model cannot be written ({error}); free or grant the space and run again"
+        ) from error

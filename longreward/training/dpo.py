@@ -1,0 +1,72 @@
+"""DPO with a cross-entropy term on the chosen answer: L = L_DPO + lambda * L_CE (paper, section 3.2).
+
+    L_DPO = -log sigmoid(beta * ((log p(chosen) - log r(chosen)) - (log p(rejected) - log r(rejected))))
+    L_CE  = -log p(chosen) / tokens of chosen
+
+p is the model in training, r the SFT model that it starts from; log p sums over the answer's tokens, its end included.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from longreward.formats import read_pairs
+from longreward.policy import PolicyConfig, load_policy
+from longreward.training.checkpoints import training_key
+from longreward.training.preflight import check_pairs
+from longreward.training.report import Log, TrainingReport
+from longreward.training.settings import TrainingSettings
+
+
+class TrainConfig(TrainingSettings):
+    """How the policy learns to prefer."""
+
+    learning_rate: float = 1e-6
+    """Peak rate of AdamW (paper: 1e-6, section 4.1)."""
+    beta: float = Field(default=0.15, gt=0)
+    """How closely the model is held to the SFT model (paper: 0.15, section 4.1)."""
+    ce_weight: float = Field(default=0.1, ge=0)
+    """Lambda, the weight of the cross-entropy on the chosen answer (paper: 0.1, section 4.1).
+
+    The paper averages it over each answer's tokens, TRL over all tokens of a micro batch: the same where micro_batch
+    is 1; above that, long answers weigh more in this term than short ones beside them.
+    """
+    reference_batch: int = Field(default=1, ge=1)
+    """Pairs that pass the SFT model at once, before the training, for its log-probabilities."""
+
+
+def train_dpo(
+    config: TrainConfig,
+    policy_config: PolicyConfig,
+    *,
+    sft_model: str,
+    pairs: Path,
+    out: Path,
+    state: Path,
+    log: Log | None = None,
+) -> TrainingReport:
+    """Trains `sft_model` on `pairs` and writes the model to `out`; a killed call goes on from `state`."""
+    policy = load_policy(policy_config, sft_model, training=config.lora is None)
+    limit = config.max_length or policy.window
+    checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=config.over_window)
+
+    from longreward.training import running, trainers
+
+    settings = config.model_dump_json() + policy_config.model_dump_json()
+    own_state = state / training_key(settings, model=sft_model, data=pairs)
+    arguments = {
+        **running.arguments(config, policy, state=own_state, max_length=limit),
+        "beta": config.beta,
+        "loss_type": ["sigmoid", "sft"] if config.ce_weight else ["sigmoid"],
+        "loss_weights": [1.0, config.ce_weight] if config.ce_weight else [1.0],
+        "precompute_ref_log_probs": True,
+        "precompute_ref_batch_size": config.reference_batch,
+    }
+    trainer = trainers.dpo_trainer(
+        policy,
+        running.dataset(checked),
+        running.adapter(config.lora),
+        arguments,
+        kept=own_state / "reference.json",
+    )
+    return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)

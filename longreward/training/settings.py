@@ -1,0 +1,68 @@
+"""What supervised fine-tuning and DPO have in common: the optimiser, the batch, the lengths, checkpoints, LoRA."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from longreward.config import Config
+from longreward.policy import OverWindow
+
+
+class LoraSettings(Config):
+    """Low-rank adapters in place of training all weights."""
+
+    r: int = Field(default=16, ge=1)
+    """Rank."""
+    alpha: int = Field(default=32, ge=1)
+    """The adapter's output is scaled by alpha / r."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On the adapter's input (switched off by DPO, as TRL does)."""
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Names of the layers that get an adapter; the output embedding cannot be one."""
+
+
+class TrainingSettings(Config):
+    """The part of a training's parameters that does not depend on its loss."""
+
+    learning_rate: float = Field(gt=0, le=1)
+    """Peak rate of AdamW."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data; max_steps comes before it."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after so many updates, whatever the epochs."""
+    batch_size: int = Field(default=32, ge=1)
+    """Examples or pairs in an update."""
+    micro_batch: int = Field(default=1, ge=1)
+    """Of these, so many pass the model at once; must divide batch_size."""
+    max_length: int | None = Field(default=None, ge=16)
+    """Most tokens of a prompt with its answer; null: the policy's window. No answer is ever cut: see over_window."""
+    over_window: OverWindow = "refuse"
+    """What does not fit: stop before the first step, or keep the first and last halves of the prompt."""
+    scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    """How the rate falls after the warm-up."""
+    warmup: float = Field(default=0.03, ge=0)
+    """Share of the steps (below 1) or number of steps until the peak rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of AdamW."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients longer than this are shortened to it."""
+    group_by_length: bool = True
+    """Texts of like length share an update, which saves padding; each epoch still sees each text once."""
+    gradient_checkpointing: bool = True
+    """Less memory for about a fifth more time; long contexts need it, small models do not."""
+    bf16: bool = True
+    """Compute in bfloat16 (autocast); weights and optimiser keep their type."""
+    lora: LoraSettings | None = None
+    """null: all weights are trained."""
+    seed: int = 0
+    """Of the data's order and of new adapters."""
+    save_steps: int = Field(default=100, ge=1)
+    """A checkpoint after so many updates, from which a killed training goes on."""
+    log_steps: int = Field(default=10, ge=1)
+    """Figures are reported after so many updates, as means over them."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size})")
+        return self

@@ -1,0 +1,50 @@
+"""Supervised fine-tuning: the loss is on the answer's tokens alone."""
+
+from pathlib import Path
+
+from longreward.errors import DataError
+from longreward.formats import read_examples
+from longreward.policy import PolicyConfig, load_policy, pass_on
+from longreward.training.checkpoints import training_key
+from longreward.training.preflight import check_examples
+from longreward.training.report import Log, TrainingReport
+from longreward.training.settings import TrainingSettings
+
+
+class SftConfig(TrainingSettings):
+    """How the policy learns to answer."""
+
+    learning_rate: float = 1e-5
+    """Peak rate of AdamW (paper: 1e-5, section 4.1)."""
+
+
+def train_sft(
+    config: SftConfig,
+    policy_config: PolicyConfig,
+    *,
+    base: str,
+    data: Path,
+    out: Path,
+    state: Path,
+    log: Log | None = None,
+) -> TrainingReport:
+    """Fine-tunes `base` on the answers in `data` and writes the model to `out`; a killed call goes on from `state`.
+
+    Where `policy_config.sft_model` names a model that is fine-tuned already, `out` only points to it.
+    """
+    if policy_config.sft_model is not None:
+        pass_on(policy_config, policy_config.sft_model, out)
+        return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
+    policy = load_policy(policy_config, base, training=config.lora is None)
+    limit = config.max_length or policy.window
+    checked = check_examples(policy.text, read_examples(data), max_length=limit, over_window=config.over_window)
+    if not checked.rows:
+        raise DataError(f"{data}: no examples")
+
+    from longreward.training import running, trainers
+
+    settings = config.model_dump_json() + policy_config.model_dump_json()
+    own_state = state / training_key(settings, model=base, data=data)
+    arguments = running.arguments(config, policy, state=own_state, max_length=limit)
+    trainer = trainers.sft_trainer(policy, running.dataset(checked), running.adapter(config.lora), arguments)
+    return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)
