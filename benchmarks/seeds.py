@@ -3,7 +3,7 @@
     python benchmarks/seeds.py [--seeds 0 1 2] [--out docs/results/seeds.json]
 
 Each seed is a whole `dvc repro` in a private clone, with that seed for the division of the documents, the SFT training,
-the samples, the DPO training and the evaluation. It prints each comparison's difference (DPO minus SFT) for every seed, with
+the samples, the DPO training and the evaluation. It prints each difference (DPO minus SFT) for every seed, with
 the mean, and what each seed's report found.
 """
 
