@@ -28,7 +28,7 @@ class JudgeConfig(Config):
     api_key_env: str = "OPENAI_API_KEY"
     """The name of the environment variable that holds the key. Where the default one is not set, no key is sent."""
 
-    max_concurrency: int = Field(default=32, ge=1, le=4096)
+    max_concurrency: int = Field(default=32, ge=1, le=1000)
     """Calls in flight at once."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
