@@ -13,7 +13,7 @@ from pathlib import Path
 
 from longreward.errors import ConfigError, DataError
 from longreward.formats import extraction_row, read_examples, read_responses, scored_row
-from longreward.jsonl import to_line, writing
+from longreward.jsonl import read_rows, to_line, writing
 from longreward.judging import Judge
 from longreward.records import DIMENSIONS, Example, Response
 from longreward.reward.config import ScoreConfig
@@ -61,6 +61,7 @@ async def score_files(
     if out.resolve() in (data.resolve(), responses.resolve()):
         raise ConfigError(f"--out {out} would replace an input; choose another name")
     by_example = _grouped(responses)
+    next(read_rows(data))  # missing or empty: an error before anything is made
     scorer = Scorer(config)
     report = FilesReport(prompts=len(by_example))
     with ExitStack() as stack:

@@ -1,0 +1,124 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The market opened in 1931."
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "LONGREWARD_STATE"}
+    command = [sys.executable, "-m", "longreward.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    example = {"idx": 1, "query": "Who founded Keld, and when?", "answer": "Ann Lee.", "context": CONTEXT}
+    (tmp_path / "sft.jsonl").write_text(json.dumps(example) + "\n")
+    texts = ["Keld was founded by Ann Lee in 1905.", "Keld was founded by Tom Ray in 1777.", "I cannot say."]
+    rows = [{"idx": f"1-{n}", "query": example["query"], "answer": text} for n, text in enumerate(texts)]
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+FILES = ("score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "out/scored.jsonl")
+
+
+def test_files_are_scored_into_the_published_format_and_the_unscored_go_beside(files: Path) -> None:
+    done = run(files, *FILES)
+    assert done.returncode == 0, done.stderr
+    scored = [json.loads(line) for line in (files / "out" / "scored.jsonl").read_text().splitlines()]
+    assert [row["idx"] for row in scored] == ["1-0", "1-1"]
+    assert scored[0]["scores"]["total"] > scored[1]["scores"]["total"]
+    assert scored[0]["scores"]["faithfulness"] == 10
+    assert scored[0]["settings"]["evidence_chunk_tokens"] == 128
+    (unscored,) = [json.loads(line) for line in (files / "out" / "scored.unscored.jsonl").read_text().splitlines()]
+    assert (unscored["idx"], unscored["scores"]["total"], list(unscored["unscored"])) == ("1-2", None, ["faithfulness"])
+    (info,) = [json.loads(line) for line in (files / "out" / "scored.chunk_info.jsonl").read_text().splitlines()]
+    assert list(info["info_list"]) == ["0% - 100%"]
+
+
+def test_scoring_again_asks_nothing_and_gives_the_same_file(files: Path) -> None:
+    first = run(files, *FILES)
+    before = (files / "out" / "scored.jsonl").read_bytes()
+    again = run(files, *FILES)
+    assert ": 0 calls" not in first.stdout
+    assert ": 0 calls" in again.stdout
+    assert (files / "out" / "scored.jsonl").read_bytes() == before
+
+
+def test_a_card_shows_the_four_dimensions(files: Path) -> None:
+    (files / "doc.txt").write_text(CONTEXT)
+    one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
+    done = run(files, *one)
+    assert done.returncode == 0, done.stderr
+    assert "supported: Ann Lee founded Keld" in done.stdout
+    for dimension in ("reward", "helpfulness", "logicality", "faithfulness", "completeness"):
+        assert dimension in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score",), "got nothing"),
+        (("score", "--data", "sft.jsonl"), "got --data"),
+        ((*FILES[:-1], "sft.jsonl"), "would replace an input"),
+        ((*FILES, "-S", "score.evidence_chunk_token=3"), "did you mean score.evidence_chunk_tokens?"),
+        ((*FILES, "-S", "scoer.evidence_chunks=3"), "did you mean score?"),
+        ((*FILES, "-S", "nonsense"), "section.key=value"),
+        ((*FILES, "-S", "judge.kind=http"), "must name the model"),
+        (("score", "--data", "none.jsonl", *FILES[3:]), "No such file"),
+        (("score", "--context", "none.txt", "--query", "q", "--response", "r"), "No such file"),
+    ],
+)
+def test_a_mistake_ends_with_one_clear_line_and_no_output(
+    files: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(files, *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"idx": "2-0", "query": "q", "answer": "a"}], "not in sft.jsonl, such as '2'"),
+        ([{"idx": "1-0", "query": "Another?", "answer": "a"}], "the query of 1-0 is not that of example 1"),
+        ([{"idx": "1-0", "query": "Who founded Keld, and when?", "answer": "a"}] * 2, "idx 1-0 comes twice"),
+        ([], "is empty"),
+    ],
+)
+def test_responses_that_do_not_fit_their_examples_are_refused(
+    files: Path, rows: list[dict[str, str]], message: str
+) -> None:
+    (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(files, *FILES)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert list((files / "out").glob("*") if (files / "out").exists() else []) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from longreward.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('pydantic', 'torch', 'transformers', 'rich', 'yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_params_import_no_model_library() -> None:
+    code = (
+        "import sys, longreward.params\n"
+        "print([m for m in ('torch', 'transformers', 'trl', 'datasets', 'openai', 'bm25s') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import ConfigError
+from longreward.params import parameters_page, read_params, stage_names
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_projects_own_file_is_valid_and_scaled_down() -> None:
+    params = read_params(ROOT / "params.yaml")
+    assert params.score.evidence_chunk_tokens < 128
+    assert params.sample.n == 10
+
+
+def test_without_a_file_the_figures_are_the_papers() -> None:
+    params = read_params(None)
+    assert (params.score.evidence_chunk_tokens, params.score.evidence_chunks) == (128, 5)
+    assert params.score.extraction_chunk_tokens == 4096
+    assert (params.sample.n, params.sample.temperature) == (10, 1.0)
+    assert (params.train.beta, params.train.learning_rate) == (0.15, 1e-6)
+    assert params.pair.min_scored == 5
+    assert (params.judge.first_temperature, params.judge.retry_temperature) == (0.01, 0.95)
+
+
+def test_an_override_reaches_its_key_and_is_checked() -> None:
+    assert read_params(None, ["train.beta=0.3"]).train.beta == 0.3
+    assert read_params(None, ["evaluate.champion.measure=recall"]).evaluate.champion.measure == "recall"
+    with pytest.raises(ConfigError, match=r"did you mean train\.beta"):
+        read_params(None, ["train.btea=0.3"])
+
+
+def test_an_unknown_section_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("trian:\n  beta: 1\n")
+    with pytest.raises(ConfigError, match="trian: unknown key; did you mean train"):
+        read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "is not YAML"), ("just words", "no sections"), ("", "no sections")]
+)
+def test_a_file_that_is_no_params_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
+    assert stage_names() == ("prepare", "sft", "sample", "score", "pair", "train", "evaluate")
+    page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    assert page == parameters_page(), "run `python -m longreward.params > docs/parameters.md`"
