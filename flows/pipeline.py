@@ -23,6 +23,7 @@ from prefect.states import Completed, Failed
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from tasks import tracking
+from tasks.logs import settle_logs
 from tasks.reproduction import StageOutcome, add_raw_data, push_data, reproduce_stage
 from tasks.server import prefect_url
 from tasks.summary import show
@@ -38,6 +39,7 @@ async def pipeline(stages: list[str] | None = None, force: bool = False) -> Stat
         stages: Which stages to bring up to date; all where none is named.
         force: Run them even where nothing changed.
     """
+    settle_logs()
     try:
         outcomes = await _run(_chosen(stages), force=force)
     except LongRewardError as error:

@@ -71,7 +71,7 @@ async def reproduce_stage(name: str, *, force: bool, parent: str) -> StageOutcom
             _reproduce, context.flow_run.id, dynamic_key=name, name=name, state=Pending()
         )
     parameters = {"name": name, "force": force, "parent": parent}
-    outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)  # type: ignore[arg-type]
+    outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)
     assert isinstance(outcome, StageOutcome)
     return outcome
 

@@ -14,12 +14,14 @@ writes metrics/<stage>.json and a table for the Prefect UI. An error of ours end
 """
 
 import asyncio
+import csv
 import json
 import logging
 import os
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,7 @@ from longreward.errors import LongRewardError
 from longreward.jsonl import writing
 from longreward.params import Params, read_params
 from tasks import tracking
+from tasks.logs import settle_logs
 from tasks.server import prefect_url
 from tasks.state import forget, stage_folder
 from tasks.versioning import data_hashes, stage_entries
@@ -56,10 +59,16 @@ class StageRun:
     """The MLflow run: `tracked.log(step, figures)` draws curves."""
     log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
     figures: dict[str, float] = field(default_factory=dict)
+    points: list[dict[str, float]] = field(default_factory=list)
 
     def report(self, figures: Mapping[str, float]) -> None:
         """Adds to the figures of metrics/<stage>.json, of the MLflow run and of its parent."""
         self.figures |= {name: float(value) for name, value in figures.items()}
+
+    def curve(self, step: int, figures: Mapping[str, float]) -> None:
+        """A point on each of the training's curves: live in MLflow, and in plots/<stage>.csv at the end."""
+        self.tracked.log(step, figures)
+        self.points.append({"step": float(step), **figures})
 
 
 Body = Callable[[StageRun], Awaitable[None]]
@@ -71,6 +80,7 @@ def stage(body: Body) -> Flow[[], Any]:
 
     @flow(name=name, description=body.__doc__, validate_parameters=False, persist_result=False)
     async def run() -> State[Any]:
+        settle_logs()
         started = time.monotonic()
         try:
             with _opened(name) as opened:
@@ -93,6 +103,7 @@ def stage(body: Body) -> Flow[[], Any]:
 
 def main(stage_flow: Flow[[], Any]) -> None:
     """Runs a stage as `python -m flows.<stage>` does, and exits with 1 where it failed."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         with temporary_settings({PREFECT_API_URL: prefect_url()}):
             state = asyncio.run(_run_under_parent(stage_flow))
@@ -124,6 +135,11 @@ def _opened(name: str) -> Iterator[StageRun]:
         yield StageRun(name, params, folder, tracked, get_run_logger())
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """Ctrl-C ends a stage where it stands; asyncio's own handler would wait for a training to come to its end."""
+    raise KeyboardInterrupt
+
+
 def _write_figures(run: StageRun) -> None:
     """metrics/<stage>.json, whose run ids let a later experiment, for which DVC skips this stage, point to this run."""
     found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
@@ -133,3 +149,13 @@ def _write_figures(run: StageRun) -> None:
     with writing(Path("metrics") / f"{run.name}.json") as file:
         json.dump(found, file, indent=1)
         file.write("\n")
+    if run.points:
+        _write_curves(Path("plots") / f"{run.name}.csv", run.points)
+
+
+def _write_curves(path: Path, points: Sequence[Mapping[str, float]]) -> None:
+    columns = list(dict.fromkeys(column for point in points for column in point))
+    with writing(path) as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(points)

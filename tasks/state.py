@@ -39,6 +39,11 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def ledger() -> Path:
+    """The file that keeps every exchange with a judge, for all stages and all runs."""
+    return state_folder() / "ledger.sqlite"
+
+
 def locked(name: str) -> FileLock:
     """A lock that processes of this state folder share, as a context manager."""
     return FileLock(made(state_folder() / "locks") / f"{name}.lock")

@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
-STAGE_TAG, ROLE_TAG, MODEL_TAG = "longreward.stage", "longreward.role", "longreward.model"
+STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 FLUSH_EVERY_S = 2.0
-MODEL = "longreward"
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -166,7 +165,7 @@ def model_run(stage: Run, role: str, figures: Mapping[str, float], *, tags: Mapp
     return run.id
 
 
-def register(run_id: str, *, source_hash: str, path: Path, tags: Mapping[str, str], champion: bool) -> str:
+def register(name: str, run_id: str, *, source_hash: str, path: Path, champion: bool) -> str:
     """Enters a model into the registry by its DVC hash (its bytes stay with DVC) and returns the version.
 
     `champion` moves the alias of that name to it.
@@ -174,20 +173,20 @@ def register(run_id: str, *, source_hash: str, path: Path, tags: Mapping[str, st
     from mlflow.exceptions import MlflowException
 
     try:
-        _client().create_registered_model(MODEL)
+        _client().create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = _client().create_model_version(
-        MODEL,
+        name,
         source=f"dvc://md5/{source_hash}",
         run_id=run_id,
-        tags={"dvc.md5": source_hash, "dvc.path": path.as_posix(), **tags},
+        tags={"dvc.md5": source_hash, "dvc.path": path.as_posix()},
         description=f"{path} as DVC knows it; `dvc checkout {path}` at the run's commit brings it back.",
         await_creation_for=0,
     )
     if champion:
-        _client().set_registered_model_alias(MODEL, "champion", version.version)
+        _client().set_registered_model_alias(name, "champion", version.version)
     return str(version.version)
 
 

@@ -99,7 +99,7 @@ async def add_raw() -> bool:
         return True
     if note.exists() and await _unchanged(note):
         return False
-    _check(await dvc("add", "--quiet", str(RAW)), f"dvc add {RAW}")
+    _check(await dvc("add", str(RAW)), f"dvc add {RAW}")
     return True
 
 
@@ -112,7 +112,7 @@ async def push() -> bool:
     """Sends the cache to the default remote; False where none is configured."""
     if not await _remote():
         return False
-    _check(await dvc("push", "--quiet"), "dvc push")
+    _check(await dvc("push"), "dvc push")
     return True
 
 

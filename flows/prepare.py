@@ -1,0 +1,29 @@
+"""Raw data becomes validated, deduplicated splits, with no document on two sides."""
+
+from pathlib import Path
+
+from longreward.policy import load_tokenizer
+from longreward.preparing import prepare as prepare_splits
+from longreward.preparing import prepare_responses
+from tasks.stage import StageRun, main, stage
+
+OUT = Path("data/prepared")
+
+
+@stage
+async def prepare(run: StageRun) -> None:
+    """Raw data becomes validated, deduplicated splits, with no document on two sides."""
+    policy, config = run.params.policy, run.params.prepare
+    text = load_tokenizer(policy, policy.sft_model or policy.base_model)
+
+    def count_prompt_tokens(context: str, query: str) -> int:
+        return len(text.prompt_ids(context, query))
+
+    report = prepare_splits(config, count_prompt_tokens, root=Path(), out=OUT)
+    run.report(report.figures())
+    if config.responses:
+        run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})
+
+
+if __name__ == "__main__":
+    main(prepare)

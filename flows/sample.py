@@ -1,0 +1,28 @@
+"""The SFT model answers every preference prompt n times."""
+
+from pathlib import Path
+
+from longreward.formats import read_examples, read_responses, write_responses
+from longreward.policy import load_policy
+from tasks.sampling import sample_in_shards
+from tasks.stage import StageRun, main, stage
+
+PREPARED = Path("data/prepared")
+OUT = Path("data/sampled/sampled_responses.jsonl")
+
+
+@stage
+async def sample(run: StageRun) -> None:
+    """The SFT model answers every preference prompt n times; responses that came with the data are passed on."""
+    if run.params.prepare.responses:
+        run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
+        return
+    policy = load_policy(run.params.policy, "models/sft")
+    examples = list(read_examples(PREPARED / "preference.jsonl"))
+    sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
+    write_responses(OUT, sampled.responses)
+    run.report(sampled.report.figures())
+
+
+if __name__ == "__main__":
+    main(sample)

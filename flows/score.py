@@ -1,0 +1,27 @@
+"""The judge gives every response its four scores."""
+
+from pathlib import Path
+
+from longreward.formats import read_examples, read_responses
+from longreward.judging import open_judge
+from tasks.scoring import score_in_shards, with_responses, write_scored_files
+from tasks.stage import StageRun, main, stage
+from tasks.state import ledger
+
+
+@stage
+async def score(run: StageRun) -> None:
+    """The judge gives every response its four scores."""
+    examples = with_responses(
+        read_examples(Path("data/prepared/preference.jsonl")),
+        read_responses(Path("data/sampled/sampled_responses.jsonl")),
+    )
+    async with open_judge(run.params.judge, ledger=ledger()) as judge:
+        run.tracked.tag({"judge": judge.name})
+        scored = await score_in_shards("score", judge, examples, run.params.score, folder=run.state)
+        run.report(judge.figures())
+    run.report(write_scored_files(Path("data/scored"), scored, run.params.score))
+
+
+if __name__ == "__main__":
+    main(score)

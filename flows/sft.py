@@ -1,0 +1,25 @@
+"""The base model learns to answer; a model that can already is passed on."""
+
+from pathlib import Path
+
+from longreward.training.sft import train_sft
+from tasks.stage import StageRun, main, stage
+
+
+@stage
+async def sft(run: StageRun) -> None:
+    """The base model learns to answer; a model that can already is passed on."""
+    report = train_sft(
+        run.params.sft,
+        run.params.policy,
+        base=run.params.policy.base_model,
+        data=Path("data/prepared/sft.jsonl"),
+        out=Path("models/sft"),
+        state=run.state,
+        log=run.curve,
+    )
+    run.report(report.figures())
+
+
+if __name__ == "__main__":
+    main(sft)

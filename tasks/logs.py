@@ -1,0 +1,26 @@
+"""Log lines: the library's reach the terminal and the Prefect UI, and an error of ours comes without its traceback."""
+
+import logging
+
+from longreward.errors import LongRewardError
+
+OURS = ("longreward", "tasks")
+
+
+def settle_logs() -> None:
+    """Settles both; calling it again changes nothing. Prefect's handlers are on these loggers already."""
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_shorten)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """An error of ours explains itself; any other keeps its traceback."""
+    if record.exc_info and isinstance(record.exc_info[1], LongRewardError):
+        record.msg, record.args, record.exc_info = (
+            f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}",
+            (),
+            None,
+        )
+    return True
