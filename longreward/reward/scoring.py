@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,7 +37,7 @@ async def score_examples(
     *,
     scorer: "Scorer | None" = None,
     progress: Callable[[int], None] | None = None,
-) -> AsyncIterator[ScoredExample]:
+) -> AsyncGenerator[ScoredExample, None]:
     """Each example with its responses, scored, in input order and as soon as it and all before it are complete.
 
     Takes up to `config.prompts_in_flight` examples at once from `examples`. `progress` is told how many are complete,
@@ -132,11 +132,11 @@ class Scorer:
             extracted = await asyncio.shield(extraction)  # one response's end must not end it for the others
             return await judge_completeness(judge, prompts, extracted, query=query, response=text)
 
-        helpfulness, logicality, faithfulness, completeness = await together(
-            [
+        faithfulness, helpfulness, logicality, completeness = await together(
+            [  # what others wait for is asked first
+                judge_faithfulness(judge, prompts, self._config, document, query=query, response=text),
                 judge_helpfulness(judge, prompts, query=query, response=text),
                 judge_logicality(judge, prompts, query=query, response=text),
-                judge_faithfulness(judge, prompts, self._config, document, query=query, response=text),
                 after_extraction(),
             ]
         )

@@ -32,7 +32,7 @@ def verdict(
     statements: tuple[Statement, ...] = (),
     prompt_hashes: tuple[str, ...],
 ) -> Verdict:
-    """A verdict with the calls and tokens of all `readings` behind it."""
+    """A verdict with the calls and tokens of all `readings` behind it, whichever run made them."""
     return Verdict(
         score=score,
         reason=reason,

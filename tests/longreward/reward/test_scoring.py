@@ -324,7 +324,7 @@ async def test_a_consumer_that_stops_leaves_no_call_behind(scripted: Callable[..
         results = score_examples(judge, config, work)
         async for _ in results:
             break
-        await results.aclose()  # type: ignore[attr-defined]
+        await results.aclose()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
