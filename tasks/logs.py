@@ -17,10 +17,7 @@ def settle_logs() -> None:
 
 def _shorten(record: logging.LogRecord) -> bool:
     """An error of ours explains itself; any other keeps its traceback."""
-    if record.exc_info and isinstance(record.exc_info[1], LongRewardError):
-        record.msg, record.args, record.exc_info = (
-            f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}",
-            (),
-            None,
-        )
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, LongRewardError):
+        record.msg, record.args, record.exc_info = f"{type(error).__name__}: {error}", (), None
     return True

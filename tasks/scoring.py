@@ -78,5 +78,7 @@ def write_scored_files(out: Path, scored: Iterable[ScoredExample], config: Score
 def _means(complete: Sequence[ScoredResponse]) -> dict[str, float]:
     if not complete:
         return {"complete": 0.0}
-    means = {d: sum(one.verdicts[d].score or 0.0 for one in complete) / len(complete) for d in DIMENSIONS}
+    means: dict[str, float] = {
+        d: sum(one.verdicts[d].score or 0.0 for one in complete) / len(complete) for d in DIMENSIONS
+    }
     return {"complete": float(len(complete)), "reward": sum(means.values()) / len(means), **means}

@@ -40,6 +40,19 @@ def prefect_url(*, needed_by: Owner | None = None, port: int = 0) -> str:
         return _running(home) or _start(home, port)
 
 
+def free_port(wanted: int) -> int:
+    """The port where nobody listens on it, else any free one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StateError("no free port on 127.0.0.1")
+
+
 def _running(home: Path) -> str | None:
     try:
         server = json.loads((home / "server.json").read_text(encoding="utf-8"))

@@ -1,0 +1,56 @@
+# The versions of constraints.txt in .venv; every other target makes sure of it first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+RAW := data/raw/builtin/corpus.jsonl
+CPU_TORCH := https://download.pytorch.org/whl/cpu
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run serve check test test-slow clean
+
+help:
+	@echo "make setup      .venv with the tested versions, and the built-in corpus"
+	@echo "make run        the whole pipeline: data, SFT, samples, rewards, pairs, DPO, evaluation"
+	@echo "make serve      the Prefect UI, MLflow and a deployment to trigger, until Ctrl-C"
+	@echo "make check      ruff, mypy, import-linter, the lists of stages"
+	@echo "make test       the fast tests;  make test-slow: the others"
+	@echo "make clean      removes caches of tools (.longreward, .venv and data stay)"
+
+setup: $(STAMP) $(RAW)
+
+# On Linux without an NVIDIA driver, torch's CPU build comes first where its index can be reached: a tenth of the size.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	@if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null && ! $(BIN)/pip show -qq torch 2> /dev/null; then \
+		$(BIN)/pip install -qq -c constraints.txt --extra-index-url $(CPU_TORCH) --retries 0 --timeout 10 torch 2> /dev/null || true; \
+	fi
+	$(BIN)/pip install -qq -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Generated, the same bytes each time; DVC knows them (data/raw.dvc).
+$(RAW): | $(STAMP)
+	$(BIN)/python -m longreward.corpus --out $(@D)
+
+run: setup
+	@$(BIN)/python -m flows.pipeline
+
+serve: setup
+	@$(BIN)/python -m flows.serve
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p longreward -p tasks -p flows
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/flows/test_stage_lists.py
+
+test: setup
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

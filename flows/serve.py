@@ -1,0 +1,51 @@
+"""`make serve`: the Prefect UI, MLflow and a pipeline that waits to be triggered, until Ctrl-C.
+
+All on the stores of this checkout, so that what `make run` and `dvc repro` did is there to be looked at, and a run
+that is started in the UI reads and writes what they do.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.pipeline import pipeline
+from longreward.errors import LongRewardError
+from tasks.processes import end_group
+from tasks.server import free_port, prefect_url
+from tasks.tracking import store_uri
+
+PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+
+
+def main() -> None:
+    try:
+        url = prefect_url(port=free_port(PREFECT_PORT))
+    except LongRewardError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    port = free_port(MLFLOW_PORT)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--port", str(port)]
+    mlflow = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
+    print(
+        f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   http://127.0.0.1:{port}\n\nCtrl-C ends both.\n",
+        flush=True,
+    )
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            pipeline.serve(name="longreward", tags=["longreward"], print_starting_message=False)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        end_group(mlflow.pid)
+
+
+def _as_interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
