@@ -35,9 +35,12 @@ class Sentence:
 
 @lru_cache(maxsize=4096)
 def sentences(text: str) -> tuple[Sentence, ...]:
-    """The sentences of a text in order; line breaks and list items end one, abbreviations and decimals do not."""
+    """The sentences of a text in order.
+
+    A list item and the end of a line end one; abbreviations, decimals and the wrapped lines of a paragraph do not.
+    """
     found = []
-    for line in text.splitlines():
+    for line in _WRAP.sub(" ", text).splitlines():
         line = _BULLET.sub("", line).strip()
         found += [sentence(part.strip()) for part in _split(line) if part.strip()]
     return tuple(found)
@@ -148,6 +151,7 @@ _TOKEN = re.compile(
     r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_\u3400-\uffff]+(?:['’][a-z]+)?|[\u3400-\u9fff\uf900-\ufaff]+"
 )
 _BULLET = re.compile(r"^\s*(?:[-*•·#>]+\s+|\(?\d{1,3}[.)、]\s*(?!\d)|[（(][一二三四五六七八九十]+[）)])")
+_WRAP = re.compile(r"(?<=[^\n]{40}[A-Za-z0-9,;)\-])\n(?!\(?\d{1,3}[.)、])(?=[A-Za-z0-9(\"'“])")
 _BREAK = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[.!?]+[\"”’)\]]*(?=[A-Z][a-z]+ )|[。！？；]+[”’」』）]*|…+(?=\s)")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|Nos|Fig|Figs|Eq|Sec|Ref|Vol|Ch|pp?|vs|cf|ca|etc|al|approx|e\.g|i\.e"

@@ -61,7 +61,7 @@ def helpfulness(slots: Mapping[str, str]) -> str:
     points = {
         f"{len(asked)} part(s) asked, met to {_share(met):.2f}": 10 * _share(met),
         f"{stray:.2f} of the sentences are off the question": -2 * stray,
-        "some of it is said twice": -4 * repetition([s.order for s in given]),
+        "some of it is said twice": -4 * repetition([(s.order, s.negated) for s in given]),
         "it breaks off": 0 if given[-1].finished else -1,
         "it is very long for what was asked": -1 if len(given) > 12 + 4 * len(asked) else 0,
     }
@@ -80,7 +80,7 @@ def logicality(slots: Mapping[str, str]) -> str:
         "start": 10.0,
         f"{len(clashes)} contradiction(s){found}": -4 * min(2, len(clashes)),
         f"{len(wrong_sums)} wrong calculation(s)": -3 * min(2, len(wrong_sums)),
-        "it repeats itself": -6 * repetition([s.order for s in given]),
+        "it repeats itself": -6 * repetition([(s.order, s.negated) for s in given]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
         "it breaks off": 0 if given[-1].finished else -1.5,
         "brackets or quotes stay open": 0 if _balanced(slots["answer"]) else -1,

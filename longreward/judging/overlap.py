@@ -83,7 +83,7 @@ def covers(given: list[Sentence], point: Sentence, question: Sentence) -> float:
 
 def contradict(a: Sentence, b: Sentence) -> bool:
     """Whether two sentences say the same of one subject, but with another number or name, or one denies it."""
-    if not a.words or not b.words or a.order == b.order:
+    if not a.words or not b.words or (a.order, a.negated) == (b.order, b.negated):
         return False
     if a.names[:1] != b.names[:1] or len(a.words & b.words) < 0.6 * len(a.words | b.words):
         return False

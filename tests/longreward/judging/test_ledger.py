@@ -1,0 +1,171 @@
+"""The ledger keeps every exchange, for several processes at once, and says clearly why it cannot."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import StateError
+from longreward.judging.chat import Answer, Question, Usage
+from longreward.judging.ledger import Exchange, Ledger, Totals, question_id
+
+
+def exchange(question: str, attempt: int = 1, text: str = "[[7]]", outcome: str = "readable") -> Exchange:
+    return Exchange(
+        question=question,
+        attempt=attempt,
+        temperature=0.01 if attempt == 1 else 0.95,
+        template="helpfulness",
+        prompt_hash="p",
+        judge="j",
+        revision="",
+        answer=Answer(text, "stop", Usage(10, 2, 1), "m"),
+        outcome=outcome,  # type: ignore[arg-type]
+        reason=None if outcome == "readable" else "why",
+    )
+
+
+def test_what_was_put_comes_back_by_attempt(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put(exchange("a", 2))
+        ledger.put(exchange("a", 1, "nothing", "unreadable"))
+        ledger.put(exchange("b"))
+    with Ledger(path) as ledger:
+        assert ledger.recorded("a") == [exchange("a", 1, "nothing", "unreadable"), exchange("a", 2)]
+        assert ledger.recorded("c") == []
+        assert ledger.totals() == Totals(3, 2, 1, 0, 30, 6, 3)
+
+
+def test_the_first_answer_to_an_attempt_stays() -> None:
+    ledger = Ledger(None)
+    ledger.put(exchange("a", text="first"))
+    ledger.put(exchange("a", text="second"))
+    assert [e.answer.text for e in ledger.recorded("a")] == ["first"]
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_kept_as_a_question_mark() -> None:
+    ledger = Ledger(None)
+    ledger.put(exchange("a", text="好 \ud800 [[7]]"))
+    assert ledger.recorded("a")[0].answer.text == "好 ? [[7]]"
+
+
+def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
+    question = Question("support", {}, "Is it so?", "h", 512)
+    same = Question("support", {"statement": "x"}, "Is it so?", "h2", 512)
+    longer = Question("support", {}, "Is it so?", "h", 1024)
+    identity = question_id(question, judge="j", revision="", extra={})
+    assert question_id(same, judge="j", revision="", extra={}) == identity
+    others = [
+        question_id(longer, judge="j", revision="", extra={}),
+        question_id(question, judge="k", revision="", extra={}),
+        question_id(question, judge="j", revision="2", extra={}),
+        question_id(question, judge="j", revision="", extra={"top_p": 0.5}),
+    ]
+    assert len({identity, *others}) == 5
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from longreward.judging.chat import Answer
+from longreward.judging.ledger import Exchange, Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for n in range(500):
+    ledger.put(Exchange(question=f"{sys.argv[2]}{n}", attempt=1, temperature=0.01, template="t", prompt_hash="p",
+                        judge="j", revision="", answer=Answer("[[7]]"), outcome="readable", reason=None))
+"""
+
+
+def test_two_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.sqlite")
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("a", "b")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with Ledger(Path(path)) as ledger:
+        assert ledger.totals().exchanges == 1000
+
+
+FILLER = """
+import resource, signal, sys
+from pathlib import Path
+from longreward.errors import StateError
+from longreward.judging.chat import Answer
+from longreward.judging.ledger import Exchange, Ledger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ledger = Ledger(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+kept = 0
+try:
+    for n in range(1000):
+        ledger.put(Exchange(question=str(n), attempt=1, temperature=0.01, template="t", prompt_hash="p",
+                            judge="j", revision="", answer=Answer("x" * 2000), outcome="readable", reason=None))
+        kept += 1
+except StateError as error:
+    print(kept, error)
+"""
+
+
+def test_a_disk_without_room_is_named_and_what_was_kept_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ended = subprocess.run([sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, check=True)
+    kept, message = ended.stdout.split(" ", 1)
+    assert int(kept) > 10
+    assert str(path) in message
+    assert "full" in message
+    assert "Everything committed before is kept" in message
+    with Ledger(path) as ledger:
+        assert ledger.totals().exchanges == int(kept)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StateError, match=r"LONGREWARD_STATE"):
+            Ledger(tmp_path / "ledger.sqlite")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_in_the_folder_s_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    with pytest.raises(StateError, match="LONGREWARD_STATE"):
+        Ledger(tmp_path / "state" / "ledger.sqlite")
+
+
+def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_text("these are somebody's notes\n" * 100)
+    with pytest.raises(StateError, match="Move it aside"):
+        Ledger(path)
+    assert path.read_text().startswith("these are somebody's notes")
+
+
+def test_a_damaged_ledger_is_named_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        for n in range(200):
+            ledger.put(exchange(str(n), text="x" * 1000))
+    raw = bytearray(path.read_bytes())
+    raw[4096:-4096] = os.urandom(len(raw) - 8192)
+    path.write_bytes(raw)
+    with pytest.raises(StateError, match=r"damaged.*Move it aside"):
+        read_all(path)
+    assert path.read_bytes()[5000:6000] == raw[5000:6000]
+
+
+def read_all(path: Path) -> None:
+    with Ledger(path) as ledger:
+        for n in range(200):
+            ledger.recorded(str(n))
+
+
+def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(StateError, match="version 9"):
+        Ledger(path)
