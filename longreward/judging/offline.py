@@ -20,6 +20,7 @@ from longreward.judging.overlap import (
     evidence_of,
     parts_of,
     relevance,
+    sayings_of,
     supported,
 )
 
@@ -106,7 +107,7 @@ def statements(slots: Mapping[str, str]) -> str:
 
 def support(slots: Mapping[str, str]) -> str:
     """Is the statement, or each of its clauses, borne out by one sentence of the evidence?"""
-    level, best = supported(sentence(slots["statement"].strip()), evidence_of(slots["context"], joined=True))
+    level, best = supported(sentence(slots["statement"].strip()), sayings_of(slots["context"], joined=True))
     verdict = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}[level]
     return f'The closest passage is: "{quote(best.text if best else "none")}".\n[[{verdict}]]'
 
@@ -123,7 +124,7 @@ def extraction(slots: Mapping[str, str]) -> str:
 def completeness(slots: Mapping[str, str]) -> str:
     """Which share of the relevant points does the answer cover, each by its bearing on the question?"""
     question = sentence(slots["question"])
-    weighted = {s.text: (s, relevance(question, s)) for s in evidence_of(slots["context"])}
+    weighted = {s.text: (s, relevance(question, s)) for s in sayings_of(slots["context"])}
     points = [(s, weight) for s, weight in weighted.values() if weight >= 1]
     given = [g for s in sentences(slots["answer"]) for g in {s, *clauses(s)}]
     refuses = is_refusal(slots["answer"])

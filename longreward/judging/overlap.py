@@ -110,6 +110,11 @@ def evidence_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
     return tuple(s for s in found if s.terms and not _NOTHING.search(s.text))
 
 
+def sayings_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
+    """The evidence, with a sentence about several names in its clauses: what is said of one is not said of the other."""
+    return tuple(saying for s in evidence_of(context, joined=joined) for saying in _sayings(s))
+
+
 @lru_cache(maxsize=4096)
 def parts_of(question: str) -> tuple[Part, ...]:
     """The parts of a question; one that names nobody asks about the names of the part before it."""
@@ -164,6 +169,15 @@ def _han_subject(s: Sentence) -> tuple[frozenset[str], ...]:
 def _about(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
     """The sentence with names that it leaves to be understood."""
     return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
+
+
+@lru_cache(maxsize=65536)
+def _sayings(s: Sentence) -> tuple[Sentence, ...]:
+    if len(s.names) < 2:
+        return (s,)
+    parts = clauses(s)
+    others = [part for part in parts[1:] if _opens_with_name(part) and part.names[:1] != parts[0].names[:1]]
+    return parts if others else (s,)
 
 
 def _opens_with_name(s: Sentence) -> bool:
