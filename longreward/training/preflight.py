@@ -96,8 +96,8 @@ def _checked(rows: list[dict[str, Any]], cut: int, refused: Sequence[str], max_l
     if refused:
         more = f"\n  and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
         raise PolicyError(
-            f"{len(refused)} of {len(rows)} {what} are longer than max_length, {max_length:,} tokens: an answer would be "
-            "cut; raise max_length if the model can, leave them out, or set over_window to keep_ends:\n"
+            f"{len(refused)} of {len(rows)} {what} are longer than max_length, {max_length:,} tokens: an answer would "
+            "be cut; raise max_length if the model can, leave them out, or set over_window to keep_ends:\n"
             + "\n".join(refused[:SHOWN])
             + more
         )

@@ -5,6 +5,8 @@ Imports torch and TRL at its top, so import it only where a training starts.
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +21,47 @@ from longreward.policy import Policy
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
     """A trainer on rows of `input_ids` and `labels`; the loss is the mean over all answers' tokens of an update."""
-    set_seed(arguments["seed"])  # a new adapter is drawn before the trainer seeds
-    return _SftTrainer(
-        model=policy.model,
-        args=_config(SFTConfig, **arguments, dataset_kwargs={"skip_prepare_dataset": True}),
-        train_dataset=rows,
-        processing_class=policy.tokenizer,
-        peft_config=peft_config,
-    )
+    with _quiet_about_names():
+        config = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+        return _SftTrainer(args=config, **_common(policy, rows, peft_config, config.seed))
 
 
 def dpo_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, kept: Path) -> Any:
     """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call."""
-    set_seed(arguments["seed"])
-    return _DpoTrainer(
-        kept,
-        model=policy.model,
-        args=_config(DPOConfig, **arguments),
-        train_dataset=rows,
-        processing_class=policy.tokenizer,
-        peft_config=peft_config,
-    )
+    with _quiet_about_names():
+        config = DPOConfig(**arguments)
+        return _DpoTrainer(kept, args=config, **_common(policy, rows, peft_config, config.seed))
 
 
-def _config(kind: Any, **arguments: Any) -> Any:
+def _common(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
+    set_seed(seed)  # a new adapter is drawn before the trainer seeds
+    return {
+        "model": _without_padding_mask(policy.model),
+        "train_dataset": rows,
+        "processing_class": policy.tokenizer,
+        "peft_config": peft_config,
+    }
+
+
+def _without_padding_mask(model: Any) -> Any:
+    """Spares attention the mask of padding that stands behind each text, where no earlier token looks anyway.
+
+    Without it attention is plainly causal: a third less work on a CPU, and on a GPU no mask of length x length.
+    """
+
+    def drop(module: Any, positional: Any, named: dict[str, Any]) -> Any:
+        return positional, {**named, "attention_mask": None}
+
+    model.base_model.register_forward_pre_hook(drop, with_kwargs=True)  # an adapter passes by the head
+    return model
+
+
+@contextmanager
+def _quiet_about_names() -> Iterator[None]:
+    """TRL itself still says gradient_checkpointing, so that its new name in transformers cannot be used yet."""
     with warnings.catch_warnings():
-        # TRL still sets it by this name itself, so that its successor in transformers cannot be used yet.
-        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
-        return kind(**arguments)
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 class _SftTrainer(SFTTrainer):  # type: ignore[misc]

@@ -1,0 +1,78 @@
+import errno
+
+import pytest
+
+from longreward.errors import StateError
+from longreward.training.checkpoints import mark_complete, newest_complete, publish, step_of, training_key
+
+
+def write_checkpoint(folder, step, *, complete=True):
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    if complete:
+        mark_complete(checkpoint)
+    return checkpoint
+
+
+def test_the_highest_step_is_the_newest(tmp_path):
+    for step in (100, 20, 9):
+        write_checkpoint(tmp_path, step)
+    assert step_of(newest_complete(tmp_path)) == 100
+
+
+def test_a_checkpoint_without_its_mark_is_passed_over(tmp_path):
+    write_checkpoint(tmp_path, 20)
+    write_checkpoint(tmp_path, 40, complete=False)
+    assert step_of(newest_complete(tmp_path)) == 20
+
+
+def test_a_checkpoint_with_a_shortened_file_is_passed_over(tmp_path):
+    write_checkpoint(tmp_path, 20)
+    (write_checkpoint(tmp_path, 40) / "model.safetensors").write_bytes(b"weigh")
+    assert step_of(newest_complete(tmp_path)) == 20
+
+
+def test_no_folder_no_checkpoint(tmp_path):
+    assert newest_complete(tmp_path / "absent") is None
+
+
+def test_a_model_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
+    out = tmp_path / "models" / "sft"
+    publish(out, lambda folder: (folder / "old").write_text("1") and None)
+    publish(out, lambda folder: (folder / "new").write_text("2") and None)
+    assert [path.name for path in out.iterdir()] == ["new"]
+    assert [path.name for path in out.parent.iterdir()] == ["sft"]
+
+
+def test_a_full_disk_leaves_the_old_model_and_nothing_half_written(tmp_path):
+    out = tmp_path / "sft"
+    publish(out, lambda folder: (folder / "old").write_text("1") and None)
+
+    def fill_the_disk(folder):
+        (folder / "part").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StateError, match="No space left"):
+        publish(out, fill_the_disk)
+    assert [path.name for path in out.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"]
+
+
+def test_another_setting_model_or_data_is_another_training(tmp_path):
+    data, model = tmp_path / "sft.jsonl", tmp_path / "base"
+    data.write_text("a")
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+
+    def key(settings="{}"):
+        return training_key(settings, model=str(model), data=data)
+
+    first = key()
+    assert key() == first
+    assert key('{"seed": 1}') != first
+    (model / "model.safetensors").write_bytes(b"WEIGHTS")
+    second = key()
+    assert second != first
+    data.write_text("b")
+    assert key() not in (first, second)

@@ -1,0 +1,181 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from longreward.errors import PolicyError
+from longreward.formats import write_pairs
+from longreward.policy import PolicyConfig, load_policy
+from longreward.records import PreferencePair, Response
+from longreward.training import running, trainers
+from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.preflight import check_pairs
+from longreward.training.settings import LoraSettings
+
+
+def pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
+    def response(n: int, text: str) -> Response:
+        return Response(id=f"{number}-{n}", example_id=str(number), query=query, text=text)
+
+    return PreferencePair(
+        id=str(number),
+        context=context,
+        query=query,
+        chosen=response(0, chosen),
+        rejected=response(1, rejected),
+        chosen_reward=9.0,
+        rejected_reward=3.0,
+    )
+
+
+PAIRS = [
+    pair(1, "the town is north of the river .", "where is the town ?", "it is north .", "it is south of the town ."),
+    pair(2, "anna is the mayor and ben was it .", "who is mayor ?", "anna is the mayor .", "ben ."),
+]
+FAST = TrainConfig(
+    learning_rate=5e-3,
+    max_steps=8,
+    batch_size=2,
+    bf16=False,
+    gradient_checkpointing=False,
+    scheduler="constant",
+    warmup=0,
+    log_steps=1,
+    save_steps=3,
+)
+
+
+class Training:
+    def __init__(self, folder: Path, base: Path):
+        self.base, self.out, self.state, self.pairs = base, folder / "dpo", folder / "state", folder / "pairs.jsonl"
+        self.figures: list[dict[str, float]] = []
+        write_pairs(self.pairs, PAIRS)
+
+    def log(self, step: int, figures: dict[str, float]) -> None:
+        self.figures.append(figures)
+
+    def run(self, log=None, **changes):
+        return train_dpo(
+            FAST.model_copy(update=changes),
+            PolicyConfig(base_model="unused"),
+            sft_model=str(self.base),
+            pairs=self.pairs,
+            out=self.out,
+            state=self.state,
+            log=log or self.log,
+        )
+
+
+@pytest.fixture
+def training(tmp_path, tiny_policy):
+    return Training(tmp_path, tiny_policy)
+
+
+@pytest.fixture
+def policy(tiny_policy):
+    return load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+
+
+def log_share(policy, item, response) -> tuple[float, int]:
+    """The log-probability of an answer with its end, and its tokens, by a plain forward pass."""
+    prompt = policy.prompt_ids(item.context, item.query)
+    answer = policy.text.completion_ids(response.text)
+    with torch.no_grad():
+        shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
+    return sum(float(shares[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
+
+
+def trainer_of(policy, kept: Path, tmp_path: Path):
+    rows = check_pairs(policy.text, PAIRS, max_length=64)
+    arguments = {
+        **running.arguments(FAST, policy, state=tmp_path / "run", max_length=64),
+        "beta": FAST.beta,
+        "loss_type": ["sigmoid", "sft"],
+        "loss_weights": [1.0, FAST.ce_weight],
+        "precompute_ref_log_probs": True,
+    }
+    return trainers.dpo_trainer(policy, running.dataset(rows), None, arguments, kept=kept)
+
+
+def test_the_loss_is_the_papers(policy, tmp_path):
+    sums = [(log_share(policy, p, p.chosen), log_share(policy, p, p.rejected)) for p in PAIRS]
+    # A reference that is another model: 2 and 1 below the policy on the first pair, 3 above and equal on the second.
+    offsets = [(-2.0, -1.0), (3.0, 0.0)]
+    reference = {
+        "ref_chosen_logps": [sums[k][0][0] + offsets[k][0] for k in range(2)],
+        "ref_rejected_logps": [sums[k][1][0] + offsets[k][1] for k in range(2)],
+    }
+    kept = tmp_path / "reference.json"
+    kept.write_text(json.dumps(reference))
+    trainer = trainer_of(policy, kept, tmp_path)
+    margins = [2.0 - 1.0, -3.0 - 0.0]
+    for index, margin in enumerate(margins):
+        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index]]))
+        chosen, tokens = sums[index][0]
+        expected = math.log1p(math.exp(-0.15 * margin)) + 0.1 * (-chosen / tokens)
+        assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_reference_is_the_sft_model(policy, tmp_path):
+    expected = [(log_share(policy, p, p.chosen)[0], log_share(policy, p, p.rejected)[0]) for p in PAIRS]
+    kept = tmp_path / "reference.json"
+    trainer_of(policy, kept, tmp_path)
+    found = json.loads(kept.read_text())
+    assert found["ref_chosen_logps"] == pytest.approx([chosen for chosen, _ in expected], rel=1e-4)
+    assert found["ref_rejected_logps"] == pytest.approx([rejected for _, rejected in expected], rel=1e-4)
+
+
+def test_the_first_loss_knows_no_preference_yet(training, policy):
+    training.run(max_steps=1)
+    nll = [-log_share(policy, p, p.chosen)[0] / log_share(policy, p, p.chosen)[1] for p in PAIRS]
+    assert training.figures[0]["loss"] == pytest.approx(math.log(2) + 0.1 * sum(nll) / 2, rel=1e-4)
+    assert training.figures[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
+
+
+def test_training_prefers_the_chosen_answers_and_says_so_live(training, policy):
+    report = training.run()
+    assert len(training.figures) == report.steps == 8
+    assert training.figures[-1]["loss"] < training.figures[0]["loss"]
+    assert training.figures[-1]["rewards/margins"] > 0.2
+    assert training.figures[-1]["rewards/accuracies"] == 1.0
+    trained = load_policy(PolicyConfig(base_model="unused"), training.out)
+    for p in PAIRS:
+        before = log_share(policy, p, p.chosen)[0] - log_share(policy, p, p.rejected)[0]
+        after = log_share(trained, p, p.chosen)[0] - log_share(trained, p, p.rejected)[0]
+        assert after > before
+
+
+def test_a_stopped_training_goes_on_with_the_same_reference(training):
+    def stop(step: int, figures: dict[str, float]) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training.run(log=stop)
+    [kept] = training.state.glob("*/reference.json")
+    before = kept.read_text()
+    seen = []
+    report = training.run(log=lambda step, figures: seen.append((step, kept.read_text() == before)))
+    assert (report.resumed_from, report.steps) == (3, 8)
+    assert seen == [(step, True) for step in (4, 5, 6, 7, 8)]
+
+
+def test_an_adapter_is_merged_and_kept_beside(training, policy):
+    training.run(lora=LoraSettings(r=4, alpha=8), learning_rate=0.05)
+    assert (training.out / "adapter" / "adapter_model.safetensors").is_file()
+    trained = load_policy(PolicyConfig(base_model="unused"), training.out)
+    assert log_share(trained, PAIRS[0], PAIRS[0].chosen) != log_share(policy, PAIRS[0], PAIRS[0].chosen)
+    assert training.figures[-1]["rewards/margins"] > 0.2
+
+
+def test_a_pair_that_would_be_cut_stops_it_before_the_first_step(training):
+    with pytest.raises(PolicyError, match="pair 1"):
+        training.run(max_length=20)
+    assert not training.out.exists()
+    assert not training.state.exists()
+
+
+def test_the_papers_numbers_are_the_defaults():
+    assert (TrainConfig().beta, TrainConfig().ce_weight, TrainConfig().learning_rate) == (0.15, 0.1, 1e-6)

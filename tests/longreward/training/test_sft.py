@@ -1,0 +1,203 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from longreward.errors import ConfigError, DataError
+from longreward.policy import PolicyConfig, load_policy
+from longreward.records import Example
+from longreward.sampling import SampleConfig, sample
+from longreward.training.settings import LoraSettings
+from longreward.training.sft import SftConfig, train_sft
+
+ROWS = [
+    {
+        "idx": "1",
+        "context": "the town is north of the river .",
+        "query": "where is the town ?",
+        "answer": "it is north .",
+    },
+    {"idx": "2", "context": "anna is the mayor and ben was it .", "query": "who is mayor ?", "answer": "anna is ."},
+    {"idx": "3", "context": "the bridge was built in 1901 .", "query": "when was it built ?", "answer": "in 1901 ."},
+    {
+        "idx": "4",
+        "context": "cara opened the bridge in 1930 .",
+        "query": "who opened it ?",
+        "answer": "cara opened it .",
+    },
+]
+FAST = SftConfig(
+    learning_rate=0.02,
+    max_steps=12,
+    batch_size=4,
+    micro_batch=2,
+    bf16=False,
+    gradient_checkpointing=False,
+    scheduler="constant",
+    warmup=0,
+    log_steps=1,
+    save_steps=4,
+)
+
+
+def settings(**changes):
+    return FAST.model_copy(update=changes)
+
+
+class Trained:
+    """One training in a folder of its own."""
+
+    def __init__(self, folder: Path, base: Path, data: Path):
+        self.folder, self.base, self.data, self.losses = folder, base, data, []
+        self.out, self.state = folder / "models" / "sft", folder / "state"
+
+    def run(self, config):
+        return train_sft(
+            config,
+            PolicyConfig(base_model=str(self.base)),
+            base=str(self.base),
+            data=self.data,
+            out=self.out,
+            state=self.state,
+            log=lambda step, figures: self.losses.append((step, figures["loss"])),
+        )
+
+    def weights(self, path=None):
+        path = path or self.out
+        return load_policy(PolicyConfig(base_model=str(path)), path).model.state_dict()
+
+
+@pytest.fixture
+def training(tmp_path, tiny_policy, write_lines):
+    return Trained(tmp_path, tiny_policy, write_lines(tmp_path / "sft.jsonl", ROWS))
+
+
+def test_training_moves_the_weights_and_lowers_the_loss_live(training):
+    report = training.run(settings())
+    assert [step for step, _ in training.losses] == list(range(1, 13))
+    assert training.losses[-1][1] < training.losses[0][1] / 3
+    before, after = training.weights(training.base), training.weights()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert (report.steps, report.resumed_from, report.lengths.count) == (12, 0, 4)
+    assert report.figures()["loss"] == training.losses[-1][1]
+
+
+def test_the_first_loss_is_the_mean_over_the_tokens_of_all_answers(training):
+    policy = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
+    summed, count = 0.0, 0
+    for row in ROWS:
+        prompt = policy.prompt_ids(row["context"], row["query"])
+        answer = policy.text.completion_ids(row["answer"])
+        with torch.no_grad():
+            shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
+        for place, token in enumerate(answer, start=len(prompt)):
+            summed, count = summed - float(shares[place - 1, token]), count + 1
+    training.run(settings(max_steps=1))
+    assert training.losses[0][1] == pytest.approx(summed / count, rel=1e-4)
+
+
+def test_the_trained_model_answers_as_it_was_taught(training):
+    training.run(settings(max_steps=60))
+    policy = load_policy(PolicyConfig(base_model=str(training.out)), training.out)
+    examples = [Example(id=r["idx"], document_id=r["idx"], context=r["context"], query=r["query"]) for r in ROWS]
+    greedy = sample(policy, examples, SampleConfig(n=1, temperature=0, max_new_tokens=8))
+    assert [(a.text, a.finish_reason) for [a] in greedy] == [(row["answer"], "stop") for row in ROWS]
+
+
+def test_nothing_but_the_model_is_left_behind(training):
+    training.run(settings())
+    assert sorted(path.name for path in training.out.parent.iterdir()) == ["sft"]
+    assert not list(training.state.rglob("checkpoint-*"))
+    assert not (training.out / "adapter").exists()
+
+
+def test_the_same_seed_trains_the_same_model(training, tmp_path):
+    training.run(settings(max_steps=3))
+    again = Trained(tmp_path / "again", training.base, training.data)
+    again.run(settings(max_steps=3))
+    assert training.losses == again.losses
+
+
+def test_a_merged_adapter_answers_as_base_and_adapter_do(training):
+    from peft import PeftModel
+
+    training.run(settings(lora=LoraSettings(r=4, alpha=8)))
+    base = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
+    merged = load_policy(PolicyConfig(base_model=str(training.out)), training.out)
+    ids = torch.tensor([base.prompt_ids("the town is north .", "where is it ?")])
+    with torch.no_grad():
+        plain = base.model(ids).logits
+        adapted = PeftModel.from_pretrained(base.model, training.out / "adapter")(ids).logits
+        found = merged.model(ids).logits
+    assert torch.allclose(found, adapted, atol=1e-4)
+    assert not torch.allclose(found, plain, atol=1e-2)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from test_sft import FAST, Trained
+from pathlib import Path
+
+training = Trained(*map(Path, sys.argv[2:5]))
+
+class Losses(list):
+    def append(self, item):
+        if item[0] == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+training.losses = Losses()
+training.run(FAST)
+"""
+
+
+def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_path):
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(training.base), str(training.data)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments], env=os.environ, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not training.out.exists()
+    [newest] = training.state.glob("*/checkpoint-8")
+    half = newest.with_name("checkpoint-10")  # what a kill in the middle of saving leaves
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"half")
+
+    report = training.run(FAST)
+
+    assert (report.resumed_from, report.steps) == (8, 12)
+    assert [step for step, _ in training.losses] == [9, 10, 11, 12]
+    whole = Trained(tmp_path / "whole", training.base, training.data)
+    whole.run(FAST)
+    assert training.losses == [pytest.approx(step_and_loss) for step_and_loss in whole.losses[8:]]
+    for name, weight in whole.weights().items():
+        assert torch.allclose(training.weights()[name], weight, atol=1e-5), name
+
+
+def test_a_model_that_is_fine_tuned_already_is_passed_on(training, tmp_path):
+    config = PolicyConfig(base_model="unused", sft_model=str(training.base))
+    report = train_sft(
+        FAST, config, base="unused", data=training.data, out=training.out, state=training.state, log=None
+    )
+    assert report.steps == 0
+    passed, own = training.weights(), training.weights(training.base)
+    assert all(torch.equal(passed[name], own[name]) for name in own)
+
+
+def test_empty_data_is_refused(training):
+    training.data.write_text("")
+    with pytest.raises(DataError):
+        training.run(FAST)
+
+
+def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+    with pytest.raises(ConfigError, match=r"micro_batch \(3\) must divide batch_size \(16\)"):
+        SftConfig.parse({"batch_size": 16, "micro_batch": 3}, source="params.yaml: sft")
+
+
+def test_the_papers_rate_is_the_default():
+    assert SftConfig().learning_rate == 1e-5
