@@ -1,7 +1,7 @@
 """Every exchange with a judge, kept as it arrives, so that no question is paid for twice.
 
     exchanges: one row an answer, its key the first three fields
-      question     sha256 of (judge, revision, max_tokens, extra fields, messages)
+      question     sha256 of (judge, revision, max_tokens, extra fields, text)
       attempt      from 1 on
       temperature  that of the attempt
       outcome      "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
@@ -58,9 +58,8 @@ class Totals:
 
 def question_id(question: Question, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """The same for two questions exactly where a judge would be asked the same thing in the same way."""
-    settings = json.dumps([judge, revision, question.max_tokens, extra], sort_keys=True)
-    messages = json.dumps([{"role": "user", "content": question.text}], ensure_ascii=False)
-    return hashlib.sha256(f"{settings}\n{messages}".encode("utf-8", "surrogatepass")).hexdigest()
+    settings = json.dumps([judge, revision, question.max_tokens, extra], sort_keys=True)  # one line
+    return hashlib.sha256(f"{settings}\n{question.text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Ledger:

@@ -33,7 +33,7 @@ class Sentence:
         return self.terms - self.numbers - self.name_terms
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def sentences(text: str) -> tuple[Sentence, ...]:
     """The sentences of a text in order.
 
@@ -46,7 +46,7 @@ def sentences(text: str) -> tuple[Sentence, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def sentence(text: str) -> Sentence:
     """One sentence, taken apart."""
     plain = unicodedata.normalize("NFKC", text)
@@ -58,7 +58,7 @@ def sentence(text: str) -> Sentence:
     for match in _TOKEN.finditer(plain):
         token = match.group()
         if run and (not token[0].isupper() or plain[end : match.start()] not in (" ", "-", "")):
-            _close(run, run_start, names)
+            _close(run, _opens(plain, run_start), names)
         if token[0].isdigit():
             term = _number(token)
             numbers.add(term)
@@ -76,7 +76,7 @@ def sentence(text: str) -> Sentence:
                     run_start = run_start if run else match.start()
                     run.append(term)
         end = match.end()
-    _close(run, run_start, names)
+    _close(run, _opens(plain, run_start), names)
     return Sentence(
         text=text,
         terms=frozenset(order),
@@ -93,7 +93,7 @@ def shares_name(name: frozenset[str], other: frozenset[str]) -> bool:
     return name <= other or other <= name
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """A light stem, which makes forms of one word equal: "retires", "retired" and "retiring" are one."""
     word = word.lower().removesuffix("'s").removesuffix("’s").strip("'’")
@@ -114,17 +114,23 @@ def repetition(items: Sequence[Hashable]) -> float:
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
-def _close(run: list[str], start: int, names: list[frozenset[str]]) -> None:
+def _close(run: list[str], opens: bool, names: list[frozenset[str]]) -> None:
     """Keeps a run of capitalised words as a name; one that opens the sentence alone may be any word."""
-    if run and (start > 0 or len(run) > 1):
+    if run and (not opens or len(run) > 1):
         names.append(frozenset(run))
     run.clear()
+
+
+def _opens(text: str, start: int) -> bool:
+    """Whether a capital is due at this place whatever the word: at the beginning, after a dash, colon or quote."""
+    before = text[:start].rstrip()
+    return not before or before[-1] in '-–—:;*("“”‘.!?'
 
 
 def _split(line: str) -> list[str]:
     parts, start = [], 0
     for match in _BREAK.finditer(line):
-        before = line[start : match.start() + 1]
+        before = line[max(start, match.start() - 10) : match.start() + 1]
         if match.group()[0] == "." and _ABBREVIATION.search(before):
             continue
         parts.append(line[start : match.end()])

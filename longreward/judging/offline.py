@@ -51,17 +51,17 @@ class OfflineJudge:
 
 def helpfulness(slots: Mapping[str, str]) -> str:
     """Does each part of the question get an answer of the kind it asks for, to the point and in clean sentences?"""
-    asked, given = parts_of(slots["question"]), sentences(slots["answer"])
+    asked, given = parts_of(slots["question"]), _given(slots)
     if not given:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
         return _rating("The answer declines to say what was asked.", 1)
-    met = [max(_meets(part, s) for s in given) for part in asked]
-    words = frozenset().union(*(part.about.terms - part.about.name_terms for part in asked))
+    met = [max(_meets(part, s) for s in given) * _treated(part, given) for part in asked]
+    words = frozenset().union(*(_words(part) for part in asked))
     stray = sum(not s.terms & words for s in given) / len(given) if words and len(given) > 1 else 0
     points = {
         f"{len(asked)} part(s) asked, met to {_share(met):.2f}": 10 * _share(met),
-        f"{stray:.2f} of the sentences are off the question": -2 * stray,
+        f"{stray:.2f} of the sentences are off the question": 0 if any(map(_is_open, asked)) else -2 * stray,
         "some of it is said twice": -4 * repetition([(s.order, s.negated) for s in given]),
         "it breaks off": 0 if given[-1].finished else -1,
         "it is very long for what was asked": -1 if len(given) > 12 + 4 * len(asked) else 0,
@@ -71,7 +71,7 @@ def helpfulness(slots: Mapping[str, str]) -> str:
 
 def logicality(slots: Mapping[str, str]) -> str:
     """Do sentences contradict or repeat each other, is a sum wrong, does the text break off?"""
-    given = sentences(slots["answer"])
+    given = _given(slots)
     if not given:
         return _rating("The answer is empty.", 0)
     clashes = [(a, b) for i, b in enumerate(given) for a in given[:i] if contradict(a, b)]
@@ -94,7 +94,7 @@ def statements(slots: Mapping[str, str]) -> str:
     found: list[str] = []
     seen: set[str] = set()
     subject = _first_name(slots["question"])
-    given = sentences(slots["answer"])
+    given = _given(slots)
     for s in given:
         if states_something(s, seen):
             bare = len(given) == 1 and len(s.order) <= _BARE  # "In 1861." says something only with its question
@@ -116,7 +116,7 @@ def extraction(slots: Mapping[str, str]) -> str:
     """The sentences of the chunk that share what the question is about; names weigh more than words."""
     question = sentence(slots["question"])
     scored = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_of(slots["context"]))]
-    best = sorted((item for item in scored if item[0] >= 1), key=lambda item: (-item[0], item[1]))[:_EXTRACTS]
+    best = sorted((item for item in scored if item[0] > 0), key=lambda item: (-item[0], item[1]))[:_EXTRACTS]
     lines = [f"{n}. {quote(text)}" for n, (_, _, text) in enumerate(sorted(best, key=lambda item: item[1]), 1)]
     return "\n".join(lines) if lines else NOTHING_RELEVANT
 
@@ -125,8 +125,8 @@ def completeness(slots: Mapping[str, str]) -> str:
     """Which share of the relevant points does the answer cover, each by its bearing on the question?"""
     question = sentence(slots["question"])
     weighted = {s.text: (s, relevance(question, s)) for s in sayings_of(slots["context"])}
-    points = [(s, weight) for s, weight in weighted.values() if weight >= 1]
-    given = [g for s in sentences(slots["answer"]) for g in {s, *clauses(s)}]
+    points = [(s, weight) for s, weight in weighted.values() if weight > 0]
+    given = [g for s in _given(slots) for g in {s, *clauses(s)}]
     refuses = is_refusal(slots["answer"])
     if not given or not points:
         return _rating("Nothing to compare.", 0 if not given else 8 if refuses else 5)
@@ -145,6 +145,11 @@ RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
 }
 _EXTRACTS = 8  # sentences taken from one chunk at most
 _BARE = 2  # terms up to which an answer is a bare value
+
+
+def _given(slots: Mapping[str, str]) -> tuple[Sentence, ...]:
+    """The sentences of the answer that count: all, but for an answer without end."""
+    return sentences(slots["answer"])[:300]
 
 
 def is_refusal(text: str) -> bool:
@@ -168,16 +173,35 @@ def quote(text: str) -> str:
 def _meets(part: Part, s: Sentence) -> float:
     """How far a sentence gives what the part asks for, 0 to 1."""
     about = part.about
+    if not about.terms:  # "Summarise the document": whatever says something
+        return 1.0 if len(s.terms) > _BARE else 0.2
     new = s.terms - about.terms
     people = [name for name in s.names if not name & about.terms]
     values = {"number": s.numbers - about.terms, "person": people, "place": people, "anything": new}
     # Chinese names cannot be told from words, and a name that opens a bare answer looks like any word.
     has_value = bool(values[part.asks] or (part.asks in ("person", "place") and new and not s.names))
-    words = about.terms - about.name_terms
+    words = _words(part)
     fits = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
     if has_value:
         return 1.0 if fits else 0.7 if len(s.order) <= _BARE else 0.2
     return 0.3 if fits else 0.0
+
+
+def _treated(part: Part, given: tuple[Sentence, ...]) -> float:
+    """From 0.5 to 1: how much of what an open question is about the whole answer takes up."""
+    if not _is_open(part):
+        return 1.0
+    words = _words(part)
+    return 0.5 + 0.5 * len(words & frozenset().union(*(s.terms for s in given))) / len(words)
+
+
+def _is_open(part: Part) -> bool:
+    """Whether the part asks for more than a value: a how or why in many words."""
+    return part.asks == "anything" and len(_words(part)) > 4
+
+
+def _words(part: Part) -> frozenset[str]:
+    return part.about.terms - part.about.name_terms
 
 
 def _first_name(text: str) -> str:
@@ -219,7 +243,7 @@ def _rating(analysis: str, rating: float) -> str:
 
 _NEUTRAL = str.maketrans("[]<>", "()‹›")
 _REFUSAL = re.compile(
-    r"\b(?:document|text|passage|context|article|paper|information)s?\b.*\b(?:not|no|n't)\b.*"
+    r"\b(?:document|text|passage|context|article|paper|information)s?\b.{0,200}\b(?:not|no|n't)\b.{0,200}"
     r"\b(?:mention|contain|say|specif|provid|state|give|answer|includ|describ)"
     r"|\bI (?:do not|don['’]t|cannot|can['’]t|am unable|could not|am sorry)|\bno (?:relevant )?information\b"
     r"|\bcannot be (?:answered|determined)|\bnot (?:mentioned|specified|stated|given|provided) in the\b"
@@ -240,8 +264,10 @@ _FILLER = frozenset().union(
         )
     )
 )
-_SUM = re.compile(r"(\d[\d,]*(?:\.\d+)?) ?([+\-−*×]) ?(\d[\d,]*(?:\.\d+)?) ?= ?(\d[\d,]*(?:\.\d+)?)")
-_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}|([\u4e00-\u9fff]{2,})\2{2,}", re.I)
+_SUM = re.compile(
+    r"(\d[\d,]{0,20}(?:\.\d{1,20})?) ?([+\-−*×]) ?(\d[\d,]{0,20}(?:\.\d{1,20})?) ?= ?(\d[\d,]{0,20}(?:\.\d{1,20})?)"
+)
+_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}|([\u4e00-\u9fff]{2,8})\2{2,}", re.I)
 _FULL_NAME = re.compile(
     r"(?<![.!?] )\b(?!(?:The|A|An|In|On|At|By|As|He|She|It|When|Where|Who|Which|What|How)\b)[A-Z]\w+(?: [A-Z]\w+)+"
 )

@@ -35,9 +35,10 @@ def supported(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, S
 def level(claim: Sentence, evidence: Sentence) -> Level:
     """1 where the sentence says all that the claim does, 0.5 where a lesser part is missing, 0 otherwise.
 
-    A number or a name of the claim that this very sentence lacks leaves nothing, wherever else it stands.
+    A number or a name of the claim that this very sentence lacks leaves nothing, wherever else it stands; so does a
+    denial of what else would be said.
     """
-    if not claim.terms or claim.negated != evidence.negated or claim.numbers - evidence.terms:
+    if not claim.terms or claim.numbers - evidence.terms:
         return 0.0
     for name in claim.names:
         if not name <= evidence.terms and not any(shares_name(name, other) for other in evidence.names):
@@ -45,10 +46,20 @@ def level(claim: Sentence, evidence: Sentence) -> Level:
     words = claim.words
     missing = len(words - evidence.terms)
     if missing <= len(words) // 10:
-        return 1.0
+        return 1.0 if claim.negated == evidence.negated else 0.0
     values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject: no value
-    least = 4 if any(word >= "\u3400" for word in words) else 3  # bigrams overlap: one wrong word breaks several
-    return 0.5 if least * missing < len(words) + values else 0.0
+    return 0.5 if missing < _lesser_part(words) * (len(words) + values) else 0.0
+
+
+def _lesser_part(words: frozenset[str]) -> float:
+    """Below which share of its words a claim may miss some and still be borne out in part.
+
+    In a short claim any word may be the value; a long one is rarely repeated in its own words.
+    """
+    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: about two a word, and one wrong word breaks two
+    if len(words) - han / 2 >= 6:
+        return 0.5
+    return 0.25 if han else 0.3
 
 
 def clauses(s: Sentence) -> tuple[Sentence, ...]:
@@ -64,21 +75,27 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
 
 
 def relevance(question: Sentence, s: Sentence) -> float:
-    """0 where the sentence does not bear on the question; else 1 and more, by what it shares with one of its parts."""
+    """0 where the sentence does not bear on the question; else the share of one of its parts that it holds."""
     return max(_bearing(part.about, s) for part in parts_of(question.text))
 
 
 def covers(given: list[Sentence], point: Sentence, question: Sentence) -> float:
-    """How much of what the point adds to the question stands in the answer, 0 to 1."""
+    """How much of what the point adds to the question stands in one sentence of the answer, 0 to 1.
+
+    A point of many words may be spread over the whole answer.
+    """
     new = point.terms - question.terms
     weights = {term: 3 if term in point.numbers | point.name_terms else 1 for term in new}
     total = sum(weights.values())
-    best = 0.0
-    for s in given:
-        shared = s.terms & new
-        if shared:
-            best = max(best, level(s, point), 0.8 * sum(weights[term] for term in shared) / total)
-    return best
+    places = [s.terms for s in given]
+    if len(new) >= _MANY:
+        places.append(frozenset().union(*places))
+    shares = [0.8 * sum(weights[term] for term in terms & new) / total for terms in places if terms & new]
+    levels = [level(s, point) for s in given if s.terms & new]
+    return max([0.0, *shares, *levels])
+
+
+_MANY = 8
 
 
 def contradict(a: Sentence, b: Sentence) -> bool:
@@ -110,8 +127,9 @@ def evidence_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
     return tuple(s for s in found if s.terms and not _NOTHING.search(s.text))
 
 
+@lru_cache(maxsize=512)
 def sayings_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
-    """The evidence, with a sentence about several names in its clauses: what is said of one is not said of the other."""
+    """The evidence, with a sentence about several names cut into clauses: what is said of one is not of the other."""
     return tuple(saying for s in evidence_of(context, joined=joined) for saying in _sayings(s))
 
 
@@ -131,8 +149,10 @@ def parts_of(question: str) -> tuple[Part, ...]:
 
 
 def _asked_for(text: str) -> Asked:
-    kinds: tuple[tuple[Asked, re.Pattern[str]], ...] = (("number", _HOW_MANY), ("person", _WHO), ("place", _WHERE))
-    return next((kind for kind, pattern in kinds if pattern.search(text)), "anything")
+    """What the first question word of the text asks for."""
+    first = _QUESTION_WORD.search(text)
+    kinds: tuple[Asked, ...] = ("number", "person", "place")
+    return next((kind for kind in kinds if first and first.group(kind)), "anything")
 
 
 def _bearing(about: Sentence, s: Sentence) -> float:
@@ -141,12 +161,13 @@ def _bearing(about: Sentence, s: Sentence) -> float:
     words = about.terms - about.name_terms
     shared = len(words & s.terms)
     named = sum(name <= s.terms or any(shares_name(name, other) for other in s.names) for name in about.names)
+    whole = len(about.names) + len(words)
     if named:
-        return named + shared if shared or not words else 0.0
+        return (named + shared) / whole if shared or not words else 0.0
     if about.names and s.names and shared < 3:  # about somebody else
         return 0.0
-    needed = 0.6 if about.names else 0.3
-    return float(shared) if shared and shared >= needed * len(words) else 0.0
+    needed = 0.6 * len(words) if about.names else min(3, 0.3 * len(words))
+    return shared / whole if shared and shared >= needed else 0.0
 
 
 def _with_subjects(own: tuple[Sentence, ...]) -> list[Sentence]:
@@ -171,7 +192,7 @@ def _about(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
     return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _sayings(s: Sentence) -> tuple[Sentence, ...]:
     if len(s.names) < 2:
         return (s,)
@@ -198,13 +219,15 @@ _PART = re.compile(
     r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
     re.I,
 )
-_HOW_MANY = re.compile(
-    r"\bwhen\b|\bhow (?:many|much|old|long|far|often|tall|large|big)\b|\b(?:year|date|number)\b"
-    r"|何时|多少|几|哪.?年|什么时候|哪一天",
+_QUESTION_WORD = re.compile(
+    r"(?P<number>\bwhen\b|\bhow (?:many|much|old|long|far|often|tall|large|big)\b"
+    r"|\b(?:which|what) (?:year|date|number)\b"
+    r"|何时|多少|几|哪.?年|什么时候|哪一天)"
+    r"|(?P<person>\bwho(?:m|se)?\b|谁|何人)"
+    r"|(?P<place>\bwhere\b|\b(?:which|what) (?:city|town|country|place|village)\b|哪里|哪儿|何处|何地)"
+    r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
     re.I,
 )
-_WHO = re.compile(r"\bwho(?:m|se)?\b|谁|何人", re.I)
-_WHERE = re.compile(r"\bwhere\b|\b(?:which|what) (?:city|town|country|place|village)\b|哪里|哪儿|何处|何地", re.I)
 _GENERIC = frozenset().union(
     *(
         sentence(text).terms

@@ -206,3 +206,31 @@ def test_any_text_gets_one_verdict_in_the_grammar(template: str, text: str) -> N
         assert "<statement>" in said or said.endswith("<no_statement/>")
     else:
         assert said.startswith("1. ") or said == "No relevant information"
+
+
+def test_the_judge_s_name_stands_for_what_it_says() -> None:
+    """Where this fails on purpose, raise the number in NAME: ledgers hold what the old name has said."""
+    answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
+    slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
+    assert OfflineJudge().name == "offline-lexical-1"
+    assert {template: rule(slots) for template, rule in RULES.items()} == {
+        "helpfulness": (
+            "2 part(s) asked, met to 1.00 (+10.0); 0.33 of the sentences are off the question (-0.7)\n[[9.3]]"
+        ),
+        "logicality": ("start (+10.0)\n[[10.0]]"),
+        "statements": (
+            "The answer holds 3 sentence(s) that state a fact.\n"
+            "<statement>Mara Voss was born in Kelden.</statement>\n"
+            "<statement>Mara Voss retired in 1870.</statement>\n"
+            "<statement>Mara Voss also knew 7 songs.</statement>"
+        ),
+        "support": (
+            'The closest passage is: "By all accounts, Mara Voss was born in Kelden after a hard winter.".\n'
+            "[[No support]]"
+        ),
+        "extraction": (
+            "1. By all accounts, Mara Voss was born in Kelden after a hard winter.\n"
+            "2. In a difficult season, Mara Voss retired in 1861 without any fuss."
+        ),
+        "completeness": ("Of 2 relevant point(s), 0.50 by weight are in the answer.\n[[5.0]]"),
+    }
