@@ -24,7 +24,7 @@ from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from tasks import tracking
 from tasks.logs import settle_logs
-from tasks.reproduction import StageOutcome, add_raw_data, push_data, reproduce_stage
+from tasks.reproduction import StageOutcome, add_raw_data, push_data, reproduce_stage, stage_rows
 from tasks.server import prefect_url
 from tasks.summary import show
 from tasks.turn import turn
@@ -51,10 +51,10 @@ async def pipeline(stages: list[str] | None = None, force: bool = False) -> Stat
 
 async def _run(stages: list[str], *, force: bool) -> list[StageOutcome]:
     started = time.monotonic()
-    async with turn():
+    async with turn(), stage_rows(stages) as rows:
         await add_raw_data()
         with tracking.experiment(flow_run.name, read_params().model_dump(mode="json")) as parent:
-            outcomes = [await reproduce_stage(name, force=force, parent=parent) for name in stages]
+            outcomes = [await reproduce_stage(row, force=force, parent=parent) for row in rows.values()]
         await push_data()
     show(outcomes, seconds=time.monotonic() - started)
     return outcomes

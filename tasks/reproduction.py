@@ -3,6 +3,8 @@
 import json
 import logging
 import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,11 @@ from uuid import UUID
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
+from prefect.client.schemas.objects import TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Pending
+from prefect.states import Cancelled, Pending
 from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
 
@@ -57,20 +60,36 @@ async def push_data() -> None:
         log.info("data and models are at the remote")
 
 
-async def reproduce_stage(name: str, *, force: bool, parent: str) -> StageOutcome:
-    """Brings one stage up to date under MLflow's `parent`, as a task of the flow that runs.
+@asynccontextmanager
+async def stage_rows(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]:
+    """The rows of the stages' tasks in the flow that runs, all Pending: what is still to come shows in the UI.
 
-    The task's row is made before the task starts: a stage's flow run can only be put under a row that the server has,
-    and the rows of tasks that start in the usual way reach it some seconds late.
+    They are made before any task starts. A stage's flow run can only be put under a row that the server has, and the
+    rows of tasks that start in the usual way reach it some seconds late. One made between two tasks meets the server
+    writing down the first one's end, gets "database is locked" and costs two seconds.
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        raise RuntimeError("reproduce_stage runs inside a flow")
+        raise RuntimeError("stage_rows belongs into a flow")
     async with get_client() as client:
-        row = await client.create_task_run(
-            _reproduce, context.flow_run.id, dynamic_key=name, name=name, state=Pending()
-        )
-    parameters = {"name": name, "force": force, "parent": parent}
+        flow_id = context.flow_run.id
+        rows = {
+            name: await client.create_task_run(_reproduce, flow_id, dynamic_key=name, name=name, state=Pending())
+            for name in stages
+        }
+        try:
+            yield rows
+        except Exception:
+            for row in rows.values():
+                state = (await client.read_task_run(row.id)).state
+                if state is not None and state.is_pending():
+                    await client.set_task_run_state(row.id, Cancelled(name="NotReached"), force=True)
+            raise
+
+
+async def reproduce_stage(row: TaskRun, *, force: bool, parent: str) -> StageOutcome:
+    """Brings the stage of a row up to date under MLflow's `parent`."""
+    parameters = {"name": row.name, "force": force, "parent": parent}
     outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)
     assert isinstance(outcome, StageOutcome)
     return outcome
@@ -113,7 +132,8 @@ async def _failure(name: str, row: UUID, words: str) -> StageFailed:
         runs = await client.read_flow_runs(flow_run_filter=under_row, sort=FlowRunSort.START_TIME_DESC, limit=1)
     state = runs[0].state if runs else None
     if state is None or not state.is_final() or state.is_completed():
-        return StageFailed(f"stage {name} failed" + (f":\n{words}" if words else "; its words are above"))
+        errors = "\n".join(line for line in words.splitlines() if line.startswith("ERROR")) or words
+        return StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its words are above"))
     kind = StageInterrupted if state.name == JudgeUnavailable.__name__ else StageFailed
     return kind(f"stage {name} failed: {state.message}")
 

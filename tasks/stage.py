@@ -149,12 +149,14 @@ def _write_figures(run: StageRun) -> None:
     with writing(Path("metrics") / f"{run.name}.json") as file:
         json.dump(found, file, indent=1)
         file.write("\n")
-    if run.points:
-        _write_curves(Path("plots") / f"{run.name}.csv", run.points)
+    curves = Path("plots") / f"{run.name}.csv"
+    if curves in stage_entries()[run.name].outputs:
+        _write_curves(curves, run.points)
 
 
 def _write_curves(path: Path, points: Sequence[Mapping[str, float]]) -> None:
-    columns = list(dict.fromkeys(column for point in points for column in point))
+    """One column a figure; the header alone where nothing was trained, since DVC misses a file that is not there."""
+    columns = list(dict.fromkeys(column for point in points for column in point)) or ["step", "loss"]
     with writing(path) as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
         table.writeheader()

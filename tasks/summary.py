@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longreward.evaluation.config import GOLD_MEASURES
 from tasks.state import state_folder
 from tasks.tracking import store_uri
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tasks.reproduction import StageOutcome
 
 COMPARISON = Path("data/evaluation/table.json")
+SHOWN = (*GOLD_MEASURES, "reward", "tokens")
 
 
 def show(outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path = COMPARISON) -> None:
@@ -24,7 +26,8 @@ def show(outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if comparison.exists():
         found = json.loads(comparison.read_text(encoding="utf-8"))
-        console.print(_comparison(found["rows"]))
+        console.print(_comparison(row for row in found["rows"] if row["measure"] in SHOWN))
+        console.print(f"[dim]Every measure is in {comparison.with_name('report.md')}.[/dim]")
         console.print(found["sentence"], "\n")
     console.print(_times(outcomes, seconds))
     console.print("[bold]Look closer:[/bold] `make serve` opens the Prefect UI and MLflow on this run; or one of them:")

@@ -1,0 +1,43 @@
+"""On whose behalf a process works."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tasks.owner import Owner, owner, this_process
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_an_owner_is_written_and_read_back() -> None:
+    here = this_process()
+    assert Owner.read(str(here)) == here
+    assert here.pid == os.getpid()
+    assert here.alive
+
+
+def test_a_process_that_ended_or_was_started_at_another_time_is_not_alive() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert not Owner(ended.pid, this_process().started).alive
+    assert not Owner(os.getpid(), this_process().started - 1000).alive
+
+
+def test_the_dvc_command_above_a_process_owns_it_and_without_one_it_owns_itself(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text("from tasks.owner import owner; print(owner().pid)")
+    (tmp_path / "dvc").write_text(
+        "import os, subprocess, sys\n"
+        "print(os.getpid(), flush=True)\n"
+        "subprocess.run(['sh', '-c', f'{sys.executable} child.py; true'])\n"
+    )
+    printed = subprocess.run(
+        [sys.executable, "dvc"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    ).stdout
+    dvc, found = printed.split()
+    assert found == dvc
+    assert owner() == this_process()

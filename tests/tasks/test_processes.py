@@ -1,0 +1,70 @@
+"""Commands in a group of their own."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tasks import processes
+from tasks.processes import run_in_group
+
+# Starts a child of its own, notes both process numbers, and waits.
+FAMILY = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "{prelude}; import time; time.sleep(60)"])
+open("pids.part", "w").write(f"{{os.getpid()}} {{child.pid}}")
+os.rename("pids.part", "pids")
+time.sleep(60)
+"""
+
+
+async def cancelled_when_running(prelude: str) -> list[int]:
+    """Cancels a family of processes once both run; gives their numbers."""
+    running = asyncio.create_task(
+        run_in_group([sys.executable, "-c", FAMILY.format(prelude=prelude)], environment={}, quiet=True)
+    )
+    while not Path("pids").exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    return [int(pid) for pid in Path("pids").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+async def test_cancelling_ends_the_command_and_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    started = await cancelled_when_running("pass")
+    assert not any(alive(pid) for pid in started)
+
+
+async def test_a_process_that_ignores_the_polite_signal_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
+    started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    deadline = time.monotonic() + 2
+    while any(alive(pid) for pid in started) and time.monotonic() < deadline:  # a kill takes a moment
+        await asyncio.sleep(0.02)
+    assert not any(alive(pid) for pid in started)
+
+
+async def test_a_command_ends_with_its_code_and_its_last_words() -> None:
+    said = "import sys; [print(i) for i in range(100)]; print('no', file=sys.stderr); sys.exit(3)"
+    ended = await run_in_group([sys.executable, "-u", "-c", said], environment={}, quiet=True)
+    assert ended.code == 3
+    assert ended.words.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
+
+
+async def test_the_environment_is_added_to_that_of_this_process() -> None:
+    show = "import os; print(os.environ['A_WORD'], bool(os.environ['PATH']))"
+    ended = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
+    assert ended.words == "heron True"

@@ -1,0 +1,68 @@
+"""Where a stage's progress lies."""
+
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import StateError
+from tasks.state import forget, locked, stage_folder, state_folder
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "state"))
+
+
+def test_the_state_folder_is_the_named_one_else_that_of_the_repository_an_experiment_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert state_folder() == tmp_path / "state"
+    monkeypatch.delenv("LONGREWARD_STATE")
+    assert state_folder() == tmp_path / ".longreward"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "original"))
+    assert state_folder() == tmp_path / "original" / ".longreward"
+
+
+def test_the_same_inputs_find_the_same_folder_and_any_change_another_one() -> None:
+    Path("data").mkdir()
+    Path("data/a.jsonl").write_text("1\n")
+    inputs = [Path("data"), Path("not-there")]
+
+    first = stage_folder("score", settings="{}", inputs=inputs)
+    assert stage_folder("score", settings="{}", inputs=reversed(inputs)) == first
+    assert stage_folder("score", settings='{"n": 2}', inputs=inputs) != first
+    assert stage_folder("sample", settings="{}", inputs=inputs) != first
+    Path("data/a.jsonl").write_text("2\n")
+    assert stage_folder("score", settings="{}", inputs=inputs) != first
+    Path("data/a.jsonl").rename("data/b.jsonl")
+    Path("data/b.jsonl").write_text("1\n")
+    assert stage_folder("score", settings="{}", inputs=inputs) != first
+    Path("data/b.jsonl").rename("data/a.jsonl")
+    assert stage_folder("score", settings="{}", inputs=inputs) == first
+
+
+def test_a_finished_stage_leaves_nothing_behind() -> None:
+    folder = stage_folder("score", settings="{}", inputs=[])
+    (folder / "shard").write_text("x")
+    forget(folder)
+    assert not folder.exists()
+
+
+def test_a_state_folder_that_cannot_be_made_is_named_with_the_variable_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "file" / "state"))
+    with pytest.raises(StateError, match=r"file/state cannot be made.*set LONGREWARD_STATE"):
+        state_folder()
+
+
+def test_a_lock_is_one_for_all_who_name_it() -> None:
+    with locked("pipeline"):
+        assert locked("pipeline").is_locked is False  # another object, not yet acquired
+        with pytest.raises(TimeoutError):
+            locked("pipeline").acquire(timeout=0)
+    with locked("pipeline"):
+        pass
