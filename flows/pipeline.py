@@ -9,23 +9,20 @@ other way round.
 """
 
 import argparse
-import asyncio
-import sys
 import time
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from tasks import tracking
 from tasks.logs import settle_logs
+from tasks.program import run_program
 from tasks.reproduction import StageOutcome, add_raw_data, push_data, reproduce_stage, stage_rows
-from tasks.server import prefect_url
 from tasks.summary import show
 from tasks.turn import turn
 from tasks.versioning import stage_entries
@@ -77,12 +74,7 @@ def main() -> None:
     arguments.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
     arguments.add_argument("--force", action="store_true", help="even where nothing changed")
     chosen = arguments.parse_args()
-    try:
-        with temporary_settings({PREFECT_API_URL: prefect_url()}):
-            state = asyncio.run(_finished(chosen.stages, force=chosen.force))
-    except LongRewardError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    sys.exit(0 if state.is_completed() else 1)
+    run_program(lambda: _finished(chosen.stages, force=chosen.force))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ async def in_shards(
         log.info("%s: %d of %d shards are there from an earlier try", name, len(files) - len(todo), len(files))
     done = sum(len(shard) for shard in shards) - sum(len(shards[number]) for number in todo)
     progress(done, len(items))
-    slots = asyncio.Semaphore(at_once)
 
     @task(
         name=f"{name} shard",
@@ -69,17 +68,19 @@ async def in_shards(
         with writing(files[number]) as file:
             file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
-    async def run_in_turn(number: int) -> None:
+    waiting = iter(todo)
+
+    async def run_in_turn() -> None:
         nonlocal done
-        async with slots:
+        for number in waiting:
             await run_shard(number)
             done += len(shards[number])
             progress(done, len(items))
 
     try:
         async with asyncio.TaskGroup() as group:
-            for number in todo:
-                group.create_task(run_in_turn(number))
+            for _ in range(at_once):
+                group.create_task(run_in_turn())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return (adapter.validate_json(line) for file in files for line in _lines(file))

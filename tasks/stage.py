@@ -13,13 +13,10 @@ The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run
 writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
 """
 
-import asyncio
 import csv
 import json
 import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +29,6 @@ from prefect import Flow, flow, get_client, get_run_logger
 from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, Pending
 
 from longreward.errors import LongRewardError
@@ -40,7 +36,7 @@ from longreward.jsonl import writing
 from longreward.params import Params, read_params
 from tasks import tracking
 from tasks.logs import settle_logs
-from tasks.server import prefect_url
+from tasks.program import run_program
 from tasks.state import forget, stage_folder
 from tasks.versioning import data_hashes, stage_entries
 
@@ -102,14 +98,8 @@ def stage(body: Body) -> Flow[[], Any]:
 
 
 def main(stage_flow: Flow[[], Any]) -> None:
-    """Runs a stage as `python -m flows.<stage>` does, and exits with 1 where it failed."""
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        with temporary_settings({PREFECT_API_URL: prefect_url()}):
-            state = asyncio.run(_run_under_parent(stage_flow))
-    except LongRewardError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    sys.exit(0 if state.is_completed() else 1)
+    """Runs a stage as `python -m flows.<stage>` does, and ends the process with 0, or with 1 where the stage failed."""
+    run_program(lambda: _run_under_parent(stage_flow))
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
@@ -133,11 +123,6 @@ def _opened(name: str) -> Iterator[StageRun]:
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
         yield StageRun(name, params, folder, tracked, get_run_logger())
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Ctrl-C ends a stage where it stands; asyncio's own handler would wait for a training to come to its end."""
-    raise KeyboardInterrupt
 
 
 def _write_figures(run: StageRun) -> None:

@@ -31,13 +31,9 @@ def test_the_dvc_command_above_a_process_owns_it_and_without_one_it_owns_itself(
         "print(os.getpid(), flush=True)\n"
         "subprocess.run(['sh', '-c', f'{sys.executable} child.py; true'])\n"
     )
-    printed = subprocess.run(
-        [sys.executable, "dvc"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    ).stdout
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "dvc"]
+    printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     dvc, found = printed.split()
     assert found == dvc
     assert owner() == this_process()

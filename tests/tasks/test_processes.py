@@ -52,7 +52,7 @@ async def test_a_process_that_ignores_the_polite_signal_is_killed(
     monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     deadline = time.monotonic() + 2
-    while any(alive(pid) for pid in started) and time.monotonic() < deadline:  # a kill takes a moment
+    while any(alive(pid) for pid in started) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
     assert not any(alive(pid) for pid in started)
 

@@ -1,0 +1,98 @@
+"""Work in shards, on a real Prefect server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from prefect import flow
+
+from longreward.errors import ConfigError, JudgeUnavailable
+from longreward.records import Evidence
+from tasks.shards import in_shards
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+class Worker:
+    """Makes a record of each number; `trouble` are errors to raise, one a call, before it does."""
+
+    def __init__(self, *trouble: Exception | None) -> None:
+        self.trouble = list(trouble)
+        self.calls: list[list[int]] = []
+
+    async def __call__(self, shard: Sequence[int]) -> list[Evidence]:
+        self.calls.append(list(shard))
+        if self.trouble and (error := self.trouble.pop(0)):
+            raise error
+        return [Evidence(start=number, end=number + 1, text=f"line\n{number} 鹭") for number in shard]
+
+
+async def run(worker: Worker, folder: Path, *, at_once: int = 1, limit_s: float | None = None) -> list[int]:
+    """Numbers 0 to 6 in shards of 3, through a flow; gives what came back."""
+
+    @flow
+    async def counting() -> list[int]:
+        made = await in_shards(
+            "count",
+            range(7),
+            worker,
+            record=Evidence,
+            folder=folder,
+            size=3,
+            at_once=at_once,
+            limit_s=limit_s,
+            retry_after_s=0.01,
+        )
+        return [record.start for record in made if record.text == f"line\n{record.start} 鹭"]
+
+    return await counting()
+
+
+async def test_all_records_come_back_in_order_whatever_runs_at_once(tmp_path: Path) -> None:
+    worker = Worker()
+    assert await run(worker, tmp_path, at_once=3) == [0, 1, 2, 3, 4, 5, 6]
+    assert sorted(worker.calls) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_what_was_stopped_goes_on_without_redoing_a_finished_shard(tmp_path: Path) -> None:
+    stopped = Worker(None, ConfigError("wrong key"))
+    with pytest.raises(ConfigError, match="wrong key"):
+        await run(stopped, tmp_path)
+    assert stopped.calls == [[0, 1, 2], [3, 4, 5]]  # a wrong setting is not tried again, and the rest not begun
+
+    again = Worker()
+    assert await run(again, tmp_path) == [0, 1, 2, 3, 4, 5, 6]
+    assert again.calls == [[3, 4, 5], [6]]
+    third = Worker()
+    assert await run(third, tmp_path) == [0, 1, 2, 3, 4, 5, 6]
+    assert third.calls == []
+
+
+async def test_a_judge_that_was_away_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+    worker = Worker(JudgeUnavailable("busy"), JudgeUnavailable("busy"))
+    assert await run(worker, tmp_path) == [0, 1, 2, 3, 4, 5, 6]
+    assert worker.calls == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_a_judge_that_stays_away_ends_the_work_with_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(JudgeUnavailable, match="down for good"):
+        await run(Worker(*[JudgeUnavailable("down for good")] * 9), tmp_path)
+
+
+async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path) -> None:
+    import asyncio
+
+    class Hanging(Worker):
+        async def __call__(self, shard: Sequence[int]) -> list[Evidence]:
+            if not self.calls:
+                self.calls.append([])
+                await asyncio.sleep(60)
+            return await super().__call__(shard)
+
+    assert await run(Hanging(), tmp_path, limit_s=0.5) == [0, 1, 2, 3, 4, 5, 6]
+
+
+async def test_nothing_to_do_makes_nothing(tmp_path: Path) -> None:
+    made = await in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
+    assert list(made) == []
+    assert list(tmp_path.iterdir()) == []

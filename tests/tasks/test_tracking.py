@@ -1,0 +1,141 @@
+"""Runs in a real MLflow store."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tasks import tracking
+from tasks.tracking import experiment, link_stage, model_run, register, stage_run, store_uri
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    """One store for the file: making its tables takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("store")
+        patch.chdir(folder)
+        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
+            patch.delenv(name, raising=False)
+        tracking._client.cache_clear()
+        tracking._experiment_id.cache_clear()
+        yield MlflowClient(store_uri())
+    tracking._client.cache_clear()
+    tracking._experiment_id.cache_clear()
+
+
+def opened(stage: str, **tags: str) -> Any:
+    return stage_run(
+        stage, settings={stage: {"n": 2}}, all_settings={stage: {"n": 2}, "judge": {"kind": "x"}}, tags=tags
+    )
+
+
+def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
+            run.figures({"reward": 7.5})
+            run.tag({"judge": "offline"})
+            link_stage(parent, "score", {"reward": 7.5, "mlflow_run": run.id})
+
+    found, above = store.get_run(run.id), store.get_run(parent)
+    assert found.info.status == above.info.status == "FINISHED"
+    assert found.data.params == {"score.n": "2"}
+    assert found.data.metrics == {"reward": 7.5}
+    assert found.data.tags["mlflow.parentRunId"] == parent
+    assert (found.data.tags["dvc.data/raw"], found.data.tags["judge"]) == ("abc.dir", "offline")
+    assert above.info.run_name == "brave-otter"
+    assert above.data.params == {"score.n": "2", "score.champion.measure": "recall"}
+    assert above.data.metrics == {"score/reward": 7.5}
+    assert above.data.tags["longreward.stage.score"] == run.id
+
+
+def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment("curve", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with opened("train") as run:
+            for step in range(1200):
+                run.log(step, {"loss": 1 / (step + 1)})
+    history = store.get_metric_history(run.id, "loss")
+    assert [(point.step, point.value) for point in history] == [(step, 1 / (step + 1)) for step in range(1200)]
+
+
+def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_closed_by_the_next_try(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment("troubles", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with pytest.raises(ValueError), opened("sft") as failed:
+            raise ValueError
+        with pytest.raises(KeyboardInterrupt), opened("sft") as stopped:
+            raise KeyboardInterrupt
+        left_open = tracking._create("sft", parent=parent, tags={"longreward.stage": "sft"})
+        other = tracking._create("sample", parent=parent, tags={"longreward.stage": "sample"})
+        with opened("sft") as good:
+            pass
+    statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
+    assert statuses == ["FAILED", "KILLED", "KILLED", "RUNNING", "FINISHED"]
+
+
+def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment("models", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with opened("evaluate") as run:
+            ids = [model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))]
+    runs = [store.get_run(id_) for id_ in ids]
+    assert [one.data.tags["longreward.role"] for one in runs] == ["sft", "dpo"]
+    assert [one.data.metrics for one in runs] == [{"recall/t1": 0.4}, {"recall/t1": 0.9}]
+    assert {one.data.tags["mlflow.parentRunId"] for one in runs} == {run.id}
+
+
+def test_a_model_is_registered_by_its_dvc_hash_and_the_alias_moves_to_champions_only(store: MlflowClient) -> None:
+    with experiment("registry", {}) as run:
+        first = register("policy", run, source_hash="aa.dir", path=Path("models/dpo"), champion=True)
+        second = register("policy", run, source_hash="bb.dir", path=Path("models/dpo"), champion=False)
+    assert (first, second) == ("1", "2")
+    champion = store.get_model_version_by_alias("policy", "champion")
+    assert (str(champion.version), champion.source, champion.tags["dvc.md5"]) == ("1", "dvc://md5/aa.dir", "aa.dir")
+    register("policy", run, source_hash="cc.dir", path=Path("models/dpo"), champion=True)
+    assert store.get_model_version_by_alias("policy", "champion").source == "dvc://md5/cc.dir"
+
+
+RACE = """
+import os, sys
+from tasks.tracking import parent_of_this_process
+print(parent_of_this_process({"sft": {"n": 1}}))
+"""
+
+
+def test_stages_of_one_dvc_command_share_a_parent_though_they_race_for_a_new_store(tmp_path: Path) -> None:
+    (tmp_path / "race.py").write_text(RACE)
+    (tmp_path / "dvc").write_text(
+        "import subprocess, sys\n"
+        "command = [sys.executable, 'race.py']\n"
+        "racing = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]\n"
+        "print(*(one.communicate()[0].strip() for one in racing))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LONGREWARD_STATE": str(tmp_path / "state")}
+    environment.pop(tracking.PARENT, None)
+    environment.pop("MLFLOW_TRACKING_URI", None)
+
+    def run() -> list[str]:
+        done = subprocess.run([sys.executable, "dvc"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.stdout.split()
+
+    first, second = run()
+    assert first == second
+    assert run()[0] != first  # another command, another experiment
