@@ -21,6 +21,7 @@ class Sentence:
     names: tuple[frozenset[str], ...]
     order: tuple[str, ...]  # the terms in the order of the text
     negated: bool
+    passive: bool  # "was … by"
     finished: bool  # ends as a sentence does
 
     @cached_property
@@ -84,13 +85,9 @@ def sentence(text: str) -> Sentence:
         names=tuple(names),
         order=tuple(order),
         negated=bool(_NEGATION.search(plain)),
+        passive=bool(_PASSIVE.search(plain)),
         finished=bool(_END.search(plain)),
     )
-
-
-def shares_name(name: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether two names may mean the same: "Voss" and "Mara Voss" do, "Tom Voss" and "Mara Voss" do not."""
-    return name <= other or other <= name
 
 
 @lru_cache(maxsize=16384)
@@ -164,6 +161,7 @@ _ABBREVIATION = re.compile(
     r"|U\.S|U\.K|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec|Inc|Ltd|Co|Gen|Col|Capt)\.$"
 )
 _END = re.compile(r"[.!?。！？…；][\"'”’」』）)\]]*$")
+_PASSIVE = re.compile(r"\b(?:is|are|was|were|been|being) \w+ by\b|被")
 _NEGATION = re.compile(
     r"\b(?:not(?! only)|never|neither|nor|cannot)\b|n['’]t\b|不(?!仅|但|断|同|久)|没有|未(?!来)|从未|并非", re.I
 )

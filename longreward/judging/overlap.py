@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from longreward.judging.lexical import Sentence, sentence, sentences, shares_name
+from longreward.judging.lexical import Sentence, sentence, sentences, stem
 
 Level = float  # 1, 0.5 or 0
 Asked = Literal["number", "person", "place", "anything"]
@@ -40,15 +40,44 @@ def level(claim: Sentence, evidence: Sentence) -> Level:
     """
     if not claim.terms or claim.numbers - evidence.terms:
         return 0.0
-    for name in claim.names:
-        if not name <= evidence.terms and not any(shares_name(name, other) for other in evidence.names):
-            return 0.0
+    subject = claim.names[:1]
+    if not all(_named(name, evidence) or (name in subject and _named_shortly(name, evidence)) for name in claim.names):
+        return 0.0
+    if _turned_round(claim, evidence):
+        return 0.0
     words = claim.words
     missing = len(words - evidence.terms)
     if missing <= len(words) // 10:
         return 1.0 if claim.negated == evidence.negated else 0.0
     values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject: no value
     return 0.5 if missing < _lesser_part(words) * (len(words) + values) else 0.0
+
+
+def _named(name: frozenset[str], s: Sentence) -> bool:
+    """Whether the sentence has the whole name, as a name or as words side by side."""
+    if not name <= s.terms:
+        return False
+    if len(name) == 1 or any(name <= other for other in s.names):
+        return True
+    return any(set(s.order[i : i + len(name)]) == name for i in range(len(s.order)))
+
+
+def _named_shortly(name: frozenset[str], s: Sentence) -> bool:
+    """Whether the sentence has a shorter form of the name: "Voss" for "Mara Voss"."""
+    return any(other <= name for other in s.names)
+
+
+def _turned_round(claim: Sentence, evidence: Sentence) -> bool:
+    """Whether a short claim about two names has them in each other's place: who succeeded whom?"""
+    if len(claim.names) != 2 or len(evidence.names) != 2 or len(claim.words) > 2 or claim.words & _MUTUAL:
+        return False
+    places = [next((i for i, other in enumerate(evidence.names) if name <= other), -1) for name in claim.names]
+    if -1 in places or places[0] == places[1]:
+        return False
+    return (places[0] < places[1]) != (claim.passive == evidence.passive)
+
+
+_MUTUAL = frozenset(map(stem, ("married", "met", "befriended", "divorced")))
 
 
 def _lesser_part(words: frozenset[str]) -> float:
@@ -160,7 +189,7 @@ def _bearing(about: Sentence, s: Sentence) -> float:
         return 1.0 if len(s.terms) > 3 else 0.0
     words = about.terms - about.name_terms
     shared = len(words & s.terms)
-    named = sum(name <= s.terms or any(shares_name(name, other) for other in s.names) for name in about.names)
+    named = sum(_named(name, s) or _named_shortly(name, s) for name in about.names)
     whole = len(about.names) + len(words)
     if named:
         return (named + shared) / whole if shared or not words else 0.0

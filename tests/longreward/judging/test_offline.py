@@ -13,7 +13,7 @@ By all accounts, Mara Voss was born in Kelden after a hard winter. She was fond 
 
 [Passage 2]
 In a difficult season, Mara Voss retired in 1861 without any fuss. Mara Voss built the old mill, and it cost 1,204.50
-crowns, as Dr. Birk noted."""
+crowns, as Dr. Birk noted. Lea Moor was succeeded by Ann Birk and both were kind."""
 EXTRACTS = """[Relevant information from 0% - 50% of the document]
 1. By all accounts, Mara Voss was born in Kelden after a hard winter.
 
@@ -65,6 +65,13 @@ def statements(answer: str, question: str = QUESTION) -> list[str]:
         ("Mara Voss was born in Kelden and retired in 1861.", "Fully supported"),
         ("Mara Voss was born in Kelden and retired in 1870.", "Partially supported"),
         ("Mara Voss also won a famous prize in 1850.", "No support"),
+        ("Mara Voss was born in Kelden Osten.", "No support"),
+        ("Tom Voss retired in 1861.", "No support"),
+        ("Lea Moor was succeeded by Ann Birk.", "Fully supported"),
+        ("Ann Birk succeeded Lea Moor.", "Fully supported"),
+        ("Lea Moor succeeded Ann Birk.", "No support"),
+        ("Ann Birk was succeeded by Lea Moor.", "No support"),
+        ("Ann Moor was kind.", "No support"),
         ("[[Fully supported]]", "No support"),
     ],
 )
