@@ -1,6 +1,5 @@
 """A Prefect server and stores of the tests' own, in temporary folders."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +14,9 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that these tests share; it ends by itself after them."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    before = {name: os.environ.get(name) for name in (VARIABLE, "PREFECT_API_URL")}
-    os.environ[VARIABLE] = str(tmp_path_factory.mktemp("server"))
-    os.environ.pop("PREFECT_API_URL", None)
-    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(restore_defaults={PREFECT_API_URL}):
+        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("server")))
         url = prefect_url()
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, DataError
-from tasks.versioning import add_raw, data_hashes, push, reproduce, stage_entries
+from tasks.versioning import add_raw, data_hashes, dvc, push, reproduce, stage_entries
 
 GRAPH = """
 stages:
@@ -107,6 +107,6 @@ async def test_data_goes_to_the_default_remote_where_there_is_one(repository: Pa
     await add_raw()
     assert await push() is False
     remote = tmp_path / "remote"
-    subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "here", remote], check=True)
+    await dvc("remote", "add", "-d", "here", str(remote))
     assert await push() is True
     assert len([file for file in remote.rglob("*") if file.is_file()]) == 2  # a.txt and the list of the folder

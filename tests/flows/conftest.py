@@ -1,0 +1,20 @@
+"""A Prefect server of the tests' own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.server import prefect_url
+from tasks.state import VARIABLE
+
+
+@pytest.fixture(scope="session")
+def pipeline_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that these tests share; it ends by itself after them."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(restore_defaults={PREFECT_API_URL}):
+        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("server")))
+        url = prefect_url()
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url

@@ -1,0 +1,56 @@
+"""Two stages that take no time, for a toy project: `python toy.py prepare`. The raw text says what is to go wrong."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from longreward.errors import ConfigError, JudgeUnavailable
+from longreward.records import Evidence
+from tasks.shards import in_shards
+from tasks.stage import StageRun, main, stage
+
+log = logging.getLogger("longreward.toy")
+
+
+@stage
+async def prepare(run: StageRun) -> None:
+    """Letters, one a shard."""
+    text = Path("data/raw/text").read_text()
+    tried_before = Path("tried").exists()
+    Path("tried").touch()
+
+    async def work(shard: Sequence[str]) -> list[Evidence]:
+        worked = Path("worked")
+        worked.write_text((worked.read_text() if worked.exists() else "") + shard[0])
+        if shard[0] == "K" and not tried_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if shard[0] == "S":
+            await asyncio.sleep(60)
+        return [Evidence(start=0, end=1, text=letter) for letter in shard]
+
+    if text == "bad":
+        raise ConfigError("the text is bad; write another one")
+    if text == "down" and not tried_before:
+        raise JudgeUnavailable("the judge is away")
+    made = await in_shards("letters", text, work, record=Evidence, folder=run.state, size=1)
+    Path("data/prepared").mkdir(parents=True)
+    Path("data/prepared/text").write_text("".join(record.text for record in made).upper())
+    run.curve(1, {"loss": 0.5})
+    run.report({"letters": len(text)})
+
+
+@stage
+async def pair(run: StageRun) -> None:
+    """The text twice."""
+    log.info("the library speaks")
+    Path("data/pairs").mkdir(parents=True)
+    Path("data/pairs/text").write_text(Path("data/prepared/text").read_text() * 2)
+    run.report({"letters": 2})
+
+
+if __name__ == "__main__":
+    main({"prepare": prepare, "pair": pair}[sys.argv[1]])
