@@ -180,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m longreward.corpus.pretrain", description="Make the tiny base.")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model and its tokenizer")
     parser.add_argument("--checkpoint", type=Path, default=Path(".longreward/tiny-base.pt"), help="to go on from")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     accuracy = pretrain(arguments.out, steps=arguments.steps, seed=arguments.seed, checkpoint=arguments.checkpoint)
