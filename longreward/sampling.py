@@ -7,8 +7,10 @@ the n newest tokens pass the model as one row, and a mask lets each see the prom
 an 8B model the cache takes 8 GB, ten copies 80). With `repeated` each answer gets a copy (`batch_repeat_interleave`),
 which also serves attention that takes no such mask.
 
-Every answer has a random stream of its own, from the seed, the example's id and its number: the same samples come
-whatever the order, the shard and the batch, up to rounding (sums of another shape are added in another order).
+Every answer has a random stream of its own, from the seed, the example's id and its number. With one prompt a batch, a
+prompt's samples are the same whatever the order and the shard. Several prompts a batch are padded on the left, which
+changes sums by about 1e-5 (they are added in another order): 3 of 1,000 answers of the tiny model then took another
+turn, all of them long and unsure; the same batches always give the same samples.
 """
 
 import hashlib
@@ -42,7 +44,7 @@ class SampleConfig(Config):
     over_window: OverWindow = "refuse"
     """A prompt too long for the policy's window: stop, or keep its first and last halves as the benchmarks do."""
     prompts_per_batch: int = Field(default=1, ge=1)
-    """Prompts that are read together, sorted by length; more is faster for small models and short prompts."""
+    """Prompts that are read together, of like length: a few are faster for small models and short prompts."""
     cache: Literal["auto", "shared", "repeated"] = "auto"
     """One prompt cache for all n answers, or a copy for each; auto: shared wherever the model's attention allows it."""
     shard_size: int = Field(default=50, ge=1)
