@@ -18,6 +18,7 @@ from tasks.server import free_port, prefect_url
 from tasks.tracking import store_uri
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
+MLFLOW_ONE = ("--workers", "1")
 
 
 def main() -> None:
@@ -26,14 +27,28 @@ def main() -> None:
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     port = free_port(MLFLOW_PORT)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store_uri(), "--port", str(port)]
-    mlflow = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
-    print(
-        f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   http://127.0.0.1:{port}\n\nCtrl-C ends both.\n",
-        flush=True,
+    mlflow = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            store_uri(),
+            "--port",
+            str(port),
+            *MLFLOW_ONE,
+        ],
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # nothing here uses its seven job processes
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _as_interrupt)
+    os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
+    print(f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   http://127.0.0.1:{port}\n", flush=True)
+    print("Ctrl-C ends both.\n", flush=True)
     try:
         with temporary_settings({PREFECT_API_URL: url}):
             pipeline.serve(name="longreward", tags=["longreward"], print_starting_message=False)
