@@ -18,7 +18,7 @@ from tasks.server import free_port, prefect_url
 from tasks.tracking import store_uri
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
-MLFLOW_ONE = ("--workers", "1")
+MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
 
 
 def main() -> None:
@@ -28,17 +28,7 @@ def main() -> None:
         sys.exit(f"{type(error).__name__}: {error}")
     port = free_port(MLFLOW_PORT)
     mlflow = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            store_uri(),
-            "--port",
-            str(port),
-            *MLFLOW_ONE,
-        ],
+        [*MLFLOW, "--backend-store-uri", store_uri(), "--port", str(port)],
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # nothing here uses its seven job processes
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

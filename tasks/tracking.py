@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from longreward.errors import StateError
-from tasks.owner import owner
+from tasks.owner import Owner, owner
 from tasks.state import locked, made, state_folder
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
+HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
 FLUSH_EVERY_S = 2.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -99,7 +101,8 @@ def experiment(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _start_parent(name: str, settings: Mapping[str, Any]) -> str:
-    run = _create(name, parent=None, tags={**code_tags(), "longreward.owner": str(owner())})
+    _close_abandoned()
+    run = _create(name, parent=None, tags={**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner())})
     run.settings(settings)
     return run.id
 
@@ -241,12 +244,20 @@ def _create(name: str, *, parent: str | None, tags: Mapping[str, str]) -> Run:
 
 def _close_left_open(parent: str, stage: str) -> None:
     """A try of this stage that was killed outright could not close its run."""
-    left = _client().search_runs(
-        [_experiment_id()],
-        f"tags.mlflow.parentRunId = '{parent}' and tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'RUNNING'",
-    )
-    for run in left:
+    for run in _running(f"tags.mlflow.parentRunId = '{parent}' and tags.`{STAGE_TAG}` = '{stage}'"):
         _client().set_terminated(run.info.run_id, "KILLED")
+
+
+def _close_abandoned() -> None:
+    """An experiment of this machine that was killed outright could not close its runs; its process is gone."""
+    for parent in _running(f"tags.`{HOST_TAG}` = '{platform.node()}'"):
+        if not Owner.read(parent.data.tags[OWNER_TAG]).alive:
+            for run in (*_running(f"tags.mlflow.parentRunId = '{parent.info.run_id}'"), parent):
+                _client().set_terminated(run.info.run_id, "KILLED")
+
+
+def _running(where: str) -> list[Any]:
+    return list(_client().search_runs([_experiment_id()], f"{where} and attributes.status = 'RUNNING'"))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

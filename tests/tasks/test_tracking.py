@@ -1,6 +1,7 @@
 """Runs in a real MLflow store."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,16 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
             pass
     statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
     assert statuses == ["FAILED", "KILLED", "KILLED", "RUNNING", "FINISHED"]
+
+
+def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: MlflowClient) -> None:
+    gone = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
+    abandoned = tracking._create("killed", parent=None, tags=gone)
+    stage = tracking._create("train", parent=abandoned.id, tags={"longreward.stage": "train"})
+    elsewhere = tracking._create("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"})
+    with experiment("next", {}) as first, experiment("beside it", {}):
+        statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
+    assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
 
 
 def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
