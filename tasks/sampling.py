@@ -8,7 +8,7 @@ from longreward.policy import Policy
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, SamplingReport, cut_prompts, sample
 from tasks.progress import progress_bar
-from tasks.shards import in_shards
+from tasks.shards import Tell, in_shards
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ async def sample_in_shards(
     """
     cut = cut_prompts(policy, examples, config)
 
-    async def draw(shard: Sequence[Example]) -> Iterable[_OfOnePrompt]:
-        return [_OfOnePrompt(responses) for responses in sample(policy, shard, config)]
+    async def draw(shard: Sequence[Example], tell: Tell) -> Iterable[_OfOnePrompt]:
+        drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
+        return [_OfOnePrompt(responses) for responses in drawn]
 
     with progress_bar(name) as progress:
         groups = [

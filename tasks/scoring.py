@@ -10,7 +10,7 @@ from longreward.judging import Judge
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
 from tasks.progress import progress_bar
-from tasks.shards import in_shards
+from tasks.shards import Tell, in_shards
 
 WithResponses = tuple[Example, Sequence[Response]]
 SHARD_LIMIT_S = 6 * 3600.0  # the judge's client has its own limit a call; this one ends what hangs elsewhere
@@ -33,8 +33,8 @@ async def score_in_shards(
     """
     scorer = Scorer(config)
 
-    async def score(shard: Sequence[WithResponses]) -> Iterable[ScoredExample]:
-        return [scored async for scored in score_examples(judge, config, shard, scorer=scorer)]
+    async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
+        return [scored async for scored in score_examples(judge, config, shard, scorer=scorer, progress=tell)]
 
     with progress_bar(name) as progress:
         return await in_shards(

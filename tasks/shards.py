@@ -21,6 +21,7 @@ from longreward.jsonl import writing
 
 T = TypeVar("T")
 R = TypeVar("R")
+Tell = Callable[[int], None]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 async def in_shards(
     name: str,
     items: Sequence[T],
-    work: Callable[[Sequence[T]], Awaitable[Iterable[R]]],
+    work: Callable[[Sequence[T], Tell], Awaitable[Iterable[R]]],
     *,
     record: type[R],
     folder: Path,
@@ -40,7 +41,8 @@ async def in_shards(
 ) -> Iterator[R]:
     """What `work` makes of `items`, in order, read back from the shards' files one record at a time.
 
-    `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass). A shard is
+    `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass); meanwhile
+    it may tell how many of its items are done, for the progress. A shard is
     tried again, up to three times with growing pauses, where the judge was not available or the shard took longer
     than `limit_s`, which holds for work that awaits; any other error stops all shards.
     """
@@ -64,18 +66,24 @@ async def in_shards(
         persist_result=False,
     )
     async def run_shard(number: int) -> None:
-        records = await work(shards[number])
+        def tell(count: int) -> None:
+            under_way[number] = count
+            progress(done + sum(under_way.values()), len(items))
+
+        records = await work(shards[number], tell)
         with writing(files[number]) as file:
             file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
     waiting = iter(todo)
+    under_way: dict[int, int] = {}
 
     async def run_in_turn() -> None:
         nonlocal done
         for number in waiting:
             await run_shard(number)
             done += len(shards[number])
-            progress(done, len(items))
+            under_way.pop(number, None)
+            progress(done + sum(under_way.values()), len(items))
 
     try:
         async with asyncio.TaskGroup() as group:

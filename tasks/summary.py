@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longreward.evaluation.config import GOLD_MEASURES
+from longreward.evaluation.report import NEUTRAL
 from tasks.state import state_folder
 from tasks.tracking import store_uri
 
@@ -19,12 +20,15 @@ COMPARISON = Path("data/evaluation/table.json")
 SHOWN = (*GOLD_MEASURES, "reward", "tokens")
 
 
-def show(outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path = COMPARISON) -> None:
-    """Prints it."""
+def show(
+    outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path = COMPARISON, width: int | None = None
+) -> None:
+    """Prints it; the comparison only where `evaluate` was among the stages. `width` is the terminal's by default."""
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    if comparison.exists():
+    console = Console(width=width or (None if sys.stdout.isatty() else 110), highlight=False)
+    outcomes = list(outcomes)
+    if comparison.exists() and any(outcome.stage == "evaluate" for outcome in outcomes):
         found = json.loads(comparison.read_text(encoding="utf-8"))
         console.print(_comparison(row for row in found["rows"] if row["measure"] in SHOWN))
         console.print(f"[dim]Every measure is in {comparison.with_name('report.md')}.[/dim]")
@@ -38,34 +42,38 @@ def show(outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path
 
 
 def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="SFT against DPO on held-out documents", title_justify="left")
+    table = Table(
+        title="SFT against DPO on held-out documents", title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False
+    )
     for column in ("comparison", "measure"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("SFT", "DPO", "difference", "interval"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     last = None
     for row in rows:
         if last not in (None, row["comparison"]):
             table.add_section()
-        change = row["difference"]
+        change, digits = row["difference"], 1 if row["measure"] in NEUTRAL else 3
         table.add_row(
             "" if last == row["comparison"] else row["comparison"],
             row["measure"],
-            f"{row['sft']['value']:.3f}",
-            f"{row['dpo']['value']:.3f}",
-            f"{change['value']:+.3f}",
-            f"{change['low']:+.3f} … {change['high']:+.3f}",
+            f"{row['sft']['value']:.{digits}f}",
+            f"{row['dpo']['value']:.{digits}f}",
+            f"{change['value']:+.{digits}f}",
+            f"{change['low']:+.{digits}f} … {change['high']:+.{digits}f}",
         )
         last = row["comparison"]
     return table
 
 
 def _times(outcomes: "Iterable[StageOutcome]", seconds: float) -> "Table":
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="Time", title_justify="left")
+    table = Table(title="Time", title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from tasks.shards import in_shards
+from tasks.shards import Tell, in_shards
 from tasks.stage import StageRun, main, stage
 
 log = logging.getLogger("longreward.toy")
@@ -23,7 +23,7 @@ async def prepare(run: StageRun) -> None:
     tried_before = Path("tried").exists()
     Path("tried").touch()
 
-    async def work(shard: Sequence[str]) -> list[Evidence]:
+    async def work(shard: Sequence[str], tell: Tell) -> list[Evidence]:
         worked = Path("worked")
         worked.write_text((worked.read_text() if worked.exists() else "") + shard[0])
         if shard[0] == "K" and not tried_before:

@@ -8,7 +8,7 @@ from prefect import flow
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from tasks.shards import in_shards
+from tasks.shards import Tell, in_shards
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -20,7 +20,7 @@ class Worker:
         self.trouble = list(trouble)
         self.calls: list[list[int]] = []
 
-    async def __call__(self, shard: Sequence[int]) -> list[Evidence]:
+    async def __call__(self, shard: Sequence[int], tell: Tell) -> list[Evidence]:
         self.calls.append(list(shard))
         if self.trouble and (error := self.trouble.pop(0)):
             raise error
@@ -83,13 +83,30 @@ async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path) -> None:
     import asyncio
 
     class Hanging(Worker):
-        async def __call__(self, shard: Sequence[int]) -> list[Evidence]:
+        async def __call__(self, shard: Sequence[int], tell: Tell) -> list[Evidence]:
             if not self.calls:
                 self.calls.append([])
                 await asyncio.sleep(60)
-            return await super().__call__(shard)
+            return await super().__call__(shard, tell)
 
     assert await run(Hanging(), tmp_path, limit_s=0.5) == [0, 1, 2, 3, 4, 5, 6]
+
+
+async def test_progress_counts_finished_shards_and_what_is_under_way(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    async def work(shard: Sequence[int], tell: Tell) -> list[Evidence]:
+        tell(1)
+        return []
+
+    @flow
+    async def counting() -> None:
+        await in_shards(
+            "count", range(5), work, record=Evidence, folder=tmp_path, size=2, progress=lambda *all_: told.append(all_)
+        )
+
+    await counting()
+    assert told == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (5, 5)]
 
 
 async def test_nothing_to_do_makes_nothing(tmp_path: Path) -> None:

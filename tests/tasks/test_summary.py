@@ -1,0 +1,51 @@
+"""What a user sees at the end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tasks.reproduction import StageOutcome
+from tasks.summary import show
+
+
+def row(comparison: str, measure: str, sft: float, dpo: float) -> dict[str, object]:
+    change = {"value": dpo - sft, "low": dpo - sft - 0.05, "high": dpo - sft + 0.05}
+    estimates = {"sft": {"value": sft}, "dpo": {"value": dpo}, "difference": change}
+    return {"comparison": comparison, "measure": measure, **estimates}
+
+
+@pytest.fixture
+def comparison(own_folders: Path) -> Path:
+    rows = [row("t1", "recall", 0.395, 0.896), row("t1", "logicality", 8, 9), row("t1", "tokens", 23.04, 21.5)]
+    file = own_folders / "table.json"
+    file.write_text(json.dumps({"rows": rows, "sentence": "Learning is shown."}))
+    return file
+
+
+def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(
+        [StageOutcome("train", ran=True, seconds=27.04), StageOutcome("evaluate", ran=False, seconds=0.4)],
+        seconds=30.0,
+        comparison=comparison,
+        width=80,
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["t1", "recall", "0.395", "0.896", "+0.501", "+0.451", "…", "+0.551"] in lines
+    assert ["tokens", "23.0", "21.5", "-1.5", "-1.6", "…", "-1.5"] in lines
+    assert not any("logicality" in line for line in lines)  # the report has it
+    assert ["Learning", "is", "shown."] in lines
+    assert ["train", "27.0"] in lines
+    assert ["evaluate", "0.4", "was", "up", "to", "date"] in lines
+    assert ["all", "30.0"] in lines
+    store = f"sqlite:///{comparison.parent}/state/mlflow.db"
+    assert any(line[1:] == ["ui", "--backend-store-uri", store] for line in lines)
+
+
+def test_an_earlier_comparison_is_not_shown_after_a_run_without_evaluate(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show([StageOutcome("score", ran=True, seconds=1.0)], seconds=1.0, comparison=comparison)
+    assert "recall" not in capsys.readouterr().out
