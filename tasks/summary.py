@@ -70,10 +70,7 @@ def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
 
 
 def _times(outcomes: "Iterable[StageOutcome]", seconds: float) -> "Table":
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title="Time", title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+    table = _table("Time")
     table.add_column("stage")
     table.add_column("seconds", justify="right")
     table.add_column("")
@@ -82,3 +79,10 @@ def _times(outcomes: "Iterable[StageOutcome]", seconds: float) -> "Table":
     table.add_section()
     table.add_row("all", f"{seconds:.1f}", "")
     return table
+
+
+def _table(title: str) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
