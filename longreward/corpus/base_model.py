@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from longreward.corpus.lessons import IDS
-from longreward.corpus.tokenizer import BEGIN, END, PAD
+from longreward.corpus.tokenizer import ASSISTANT, BEGIN, END, PAD, SYSTEM, USER
 
 ROPE_THETA = 1e8
 """Far above the usual for such short texts: most of a head's dimensions then hardly turn over 1,000 tokens and are free
@@ -43,6 +43,18 @@ def new_model(seed: int) -> LlamaForCausalLM:
         notes = _look_back(model)
         _look_up(model, notes)
     return model
+
+
+def give_roles_a_meaning(model: LlamaForCausalLM) -> None:
+    """Start the embeddings of the chat template's tokens as those of the marks that play their parts in plain text.
+
+    Pre-training never shows a role. With embeddings left at random, one epoch of SFT at a rate that spares the lookup
+    did not learn what an assistant's turn is (the first name of an answer came right in 10 % of cases, so in 97 %).
+    """
+    embeddings = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for role, mark in ((ASSISTANT, "?"), (END, "\n\n"), (USER, "\n\n"), (SYSTEM, "\n\n")):
+            embeddings[IDS[role]] = embeddings[IDS[mark]]
 
 
 def _look_back(model: LlamaForCausalLM, strength: float = 6.0) -> torch.Tensor:

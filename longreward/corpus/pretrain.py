@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import LlamaForCausalLM
 
-from longreward.corpus.base_model import new_model
+from longreward.corpus.base_model import give_roles_a_meaning, new_model
 from longreward.corpus.lessons import IDS, Lesson, Level, make_lesson
 from longreward.corpus.tokenizer import PAD, save_tokenizer
 
@@ -67,6 +67,8 @@ def pretrain(out: Path, *, steps: int, seed: int, checkpoint: Path, every: int =
         if progress.step % every == 0 or progress.step == steps:
             model.save_pretrained(out)
             _keep(checkpoint, model, optimizers, progress)
+    give_roles_a_meaning(model)
+    model.save_pretrained(out)
     return held_out_accuracy(model, LEVELS[-1])
 
 

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longreward.corpus import pretrain
-from longreward.corpus.base_model import new_model
-from longreward.corpus.lessons import Level, make_lesson
+from longreward.corpus.base_model import give_roles_a_meaning, new_model
+from longreward.corpus.lessons import IDS, Level, make_lesson
 
 BASE = Path(__file__).parents[3] / "models" / "tiny-base"
 SMALL = Level(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
@@ -61,3 +61,11 @@ def test_the_kept_base_and_its_tokenizer_belong_together() -> None:
     assert model.config.pad_token_id == tokenizer.pad_token_id
     assert model.config.max_position_embeddings == 2048
     assert sum(file.stat().st_size for file in BASE.iterdir()) < 5_000_000
+
+
+def test_roles_start_as_the_marks_that_play_their_parts() -> None:
+    model = new_model(seed=1)
+    give_roles_a_meaning(model)
+    embeddings = model.get_input_embeddings().weight
+    assert torch.equal(embeddings[IDS["<|assistant|>"]], embeddings[IDS["?"]])
+    assert torch.equal(embeddings[IDS["<|end|>"]], embeddings[IDS["\n\n"]])
