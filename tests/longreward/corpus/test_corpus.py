@@ -1,14 +1,16 @@
 """The corpus: the same bytes every time, sizes that make retrieval matter, questions that its documents answer."""
 
+import hashlib
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from longreward.corpus import read_gold, write_corpus
+from longreward.corpus import GoldRow, read_gold, write_corpus
 from longreward.corpus.__main__ import main
-from longreward.corpus.documents import make_document
+from longreward.corpus.documents import Document, make_document
 from longreward.corpus.gold import measure
 from longreward.corpus.grammar import MADE_UP, RELATIONS, Fact
 from longreward.corpus.questions import ask, draw_questions, faulty_answer, gold_answer
@@ -19,7 +21,7 @@ IVO = Fact("Ivo Lang", "building", "stone mill")
 TESS = Fact("Tess Arden", "pupils", "198")
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -32,11 +34,32 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert (first.documents, first.rows) == (12, 48)
 
 
-def test_rows_have_the_published_fields_and_a_document() -> None:
-    """A document is remembered word for word, so that a change of the grammar does not go unnoticed."""
+def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
+    """Whoever changes the grammar on purpose makes the base anew and writes the new digests here."""
+    written = write_corpus(tmp_path, seed=1, documents=3, questions_per_document=2)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
+    assert digests == ["3cdbf633bdf0dcd2", "9a369b216ed873bb"]
+
+
+def test_a_small_document_reads_like_this() -> None:
     document = make_document("remembered", people=2, facts_per_person=2, scenes=0)
-    assert document.text.split("\n\n")[0].endswith(f"{document.people[0]} and {document.people[1]}.")
-    assert len(document.facts) == 4
+    assert document.text.split("\n\n") == [
+        "This is a short account of the Cardinal Academy and of its members. "
+        "Its best known members were Ivo Marsh and Pavel Thorne.",
+        "Much has been asked about how these people began. Pavel Thorne was fond of long walks. "
+        "Pavel Thorne was born in Rosewall.",
+        "A longer part of the register lists deeds and gifts. "
+        "Ivo Marsh wrote the book Faithful River if the register is right.",
+        "Several columns of the register hold nothing but sums.",
+        "The register closes with news of a more private kind. Ivo Marsh seldom spoke of money. "
+        "Ivo Marsh retired in 1899. Pavel Thorne was buried in Solby after a hard winter.",
+    ]
+    assert document.facts == (
+        Fact("Ivo Marsh", "book", "Faithful River"),
+        Fact("Ivo Marsh", "end", "1899"),
+        Fact("Pavel Thorne", "birthplace", "Rosewall"),
+        Fact("Pavel Thorne", "grave", "Solby"),
+    )
 
 
 def test_files_tell_of_the_same_rows(tmp_path: Path) -> None:
@@ -45,8 +68,8 @@ def test_files_tell_of_the_same_rows(tmp_path: Path) -> None:
     assert [list(row) for row in rows[:1]] == [["idx", "query", "answer", "context", "document"]]
     assert [row["idx"] for row in rows] == list(gold) == list(range(15))
     for row in rows:
-        assert ask(gold[row["idx"]].facts) == row["query"]  # type: ignore[index]
-        assert gold_answer(gold[row["idx"]].facts) == gold[row["idx"]].answer  # type: ignore[index]
+        assert ask(gold[row["idx"]].facts) == row["query"]
+        assert gold_answer(gold[row["idx"]].facts) == gold[row["idx"]].answer
 
 
 def test_documents_are_distinct_and_long_enough() -> None:
@@ -140,9 +163,7 @@ def test_the_command_writes_both_files(
     assert capsys.readouterr().out.startswith("12 questions on 3 documents")
 
 
-def _gold_row(document, facts):  # type: ignore[no-untyped-def]
-    from longreward.corpus import GoldRow
-
+def _gold_row(document: Document, facts: list[Fact]) -> GoldRow:
     return GoldRow(
         idx=0,
         answer=gold_answer(facts),
