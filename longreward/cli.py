@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from longreward.judging import Judge
     from longreward.params import Params
     from longreward.records import ScoredResponse
-    from longreward.reward.files import FilesReport
+    from longreward.reward.files import ScoreReport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,11 +132,12 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     return 0
 
 
-def _print_summary(report: "FilesReport", judge: "Judge") -> None:
+def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
     for name, value in report.means().items():
         print(f"  {name:<14}{value:6.2f}")
     for dimension, count in report.unscored.items():
-        print(f"  {dimension} is unscored for {count}")
+        if count:
+            print(f"  {dimension} is unscored for {count}")
     figures = judge.figures()
     print(
         f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "

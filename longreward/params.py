@@ -91,8 +91,8 @@ def parameters_page() -> str:
     lines = [
         "# Parameters",
         "",
-        "Every key of `params.yaml`, with its default (the paper's figure where it gives one) and meaning. An unknown key is",
-        "an error. This page is made by `python -m longreward.params`.",
+        "Every key of `params.yaml`, with its default (the paper's figure where it gives one) and meaning. An unknown",
+        "key is an error. This page is made by `python -m longreward.params`.",
     ]
     for section, field in Params.model_fields.items():
         config = field.annotation

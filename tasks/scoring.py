@@ -1,14 +1,12 @@
 """Scoring in shards: each holds all judge calls of some dozens of prompts."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-from longreward.formats import extraction_row, scored_row
-from longreward.jsonl import to_line, writing
 from longreward.judging import Judge
-from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
+from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
+from longreward.reward.files import ScoredFiles
 from tasks.progress import progress_bar
 from tasks.shards import Tell, in_shards
 
@@ -52,33 +50,9 @@ async def score_in_shards(
 
 def write_scored_files(out: Path, scored: Iterable[ScoredExample], config: ScoreConfig) -> dict[str, float]:
     """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl; returns figures."""
-    settings = Scorer(config).settings
-    complete: list[ScoredResponse] = []
-    figures = {"prompts": 0.0, "incomplete": 0.0} | {f"unscored/{dimension}": 0.0 for dimension in DIMENSIONS}
-    with ExitStack() as stack:
-        files = {
-            name: stack.enter_context(writing(out / f"{name}.jsonl"))
-            for name in ("scored_responses", "unscored_responses", "chunk_info")
-        }
+    names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
+    paths = {side: out / f"{name}.jsonl" for side, name in names.items()}
+    with ScoredFiles(**paths, settings=Scorer(config).settings) as files:
         for example in scored:
-            figures["prompts"] += 1
-            files["chunk_info"].write(to_line(extraction_row(example.extraction)))
-            for one in example.responses:
-                file = files["scored_responses" if one.complete else "unscored_responses"]
-                file.write(to_line(scored_row(one, example.extraction, settings)))
-                if one.complete:
-                    complete.append(one)
-                else:
-                    figures["incomplete"] += 1
-                    for dimension in DIMENSIONS:
-                        figures[f"unscored/{dimension}"] += one.verdicts[dimension].score is None
-    return figures | _means(complete)
-
-
-def _means(complete: Sequence[ScoredResponse]) -> dict[str, float]:
-    if not complete:
-        return {"complete": 0.0}
-    means: dict[str, float] = {
-        d: sum(one.verdicts[d].score or 0.0 for one in complete) / len(complete) for d in DIMENSIONS
-    }
-    return {"complete": float(len(complete)), "reward": sum(means.values()) / len(means), **means}
+            files.add(example)
+    return files.report.figures()

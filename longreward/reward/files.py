@@ -5,37 +5,82 @@ sft.jsonl + sampled_responses.jsonl  ->  scored_responses.jsonl               co
                                          scored_responses.chunk_info.jsonl    the extracts of each prompt
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from longreward.errors import ConfigError, DataError
 from longreward.formats import extraction_row, read_examples, read_responses, scored_row
 from longreward.jsonl import read_rows, to_line, writing
 from longreward.judging import Judge
-from longreward.records import DIMENSIONS, Example, Response
+from longreward.records import DIMENSIONS, Dimension, Example, Response
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scoring import Scorer, score_examples
+from longreward.reward.scoring import ScoredExample, Scorer, score_examples
 
 
 @dataclass
-class FilesReport:
+class ScoreReport:
     """What became of the responses."""
 
     prompts: int = 0
     complete: int = 0
-    unscored: Counter[str] = field(default_factory=Counter)  # by dimension
     incomplete: int = 0
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0))  # over complete responses
+    unscored: dict[Dimension, int] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0))
+    sums: dict[Dimension, float] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0))  # over complete responses
+
+    def count(self, scored: ScoredExample) -> None:
+        """Takes in one prompt."""
+        self.prompts += 1
+        for one in scored.responses:
+            self.complete += one.complete
+            self.incomplete += not one.complete
+            for dimension in DIMENSIONS:
+                score = one.verdicts[dimension].score
+                if score is None:
+                    self.unscored[dimension] += 1
+                elif one.complete:
+                    self.sums[dimension] += score
 
     def means(self) -> dict[str, float]:
         """The mean of each dimension and of the reward over complete responses; empty where there are none."""
         if not self.complete:
             return {}
-        means = {dimension: self.sums[dimension] / self.complete for dimension in DIMENSIONS}
+        means: dict[str, float] = {name: total / self.complete for name, total in self.sums.items()}
         return means | {"reward": sum(means.values()) / len(means)}
+
+    def figures(self) -> dict[str, float]:
+        """Counts and means, flat, as metrics."""
+        counts = {"prompts": self.prompts, "complete": self.complete, "incomplete": self.incomplete}
+        unscored = {f"unscored/{dimension}": count for dimension, count in self.unscored.items()}
+        return {name: float(value) for name, value in (counts | unscored).items()} | self.means()
+
+
+class ScoredFiles:
+    """The three files, written as prompts come and there, whole, when the `with` block ends without an error."""
+
+    def __init__(self, *, complete: Path, unscored: Path, chunk_info: Path, settings: Mapping[str, Any]) -> None:
+        self._paths = (complete, unscored, chunk_info)
+        self._settings = settings
+        self._stack = ExitStack()
+        self.report = ScoreReport()
+
+    def __enter__(self) -> Self:
+        self._files = [self._stack.enter_context(writing(path)) for path in self._paths]
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def add(self, scored: ScoredExample) -> None:
+        """One prompt's extracts and responses."""
+        complete, unscored, chunk_info = self._files
+        chunk_info.write(to_line(extraction_row(scored.extraction)))
+        for one in scored.responses:
+            row = scored_row(one, scored.extraction, self._settings)
+            (complete if one.complete else unscored).write(to_line(row))
+        self.report.count(scored)
 
 
 def beside(out: Path, what: str) -> Path:
@@ -51,7 +96,7 @@ async def score_files(
     responses: Path,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> FilesReport:
+) -> ScoreReport:
     """Scores every response of `responses` against its example in `data`; all files appear at the end, whole.
 
     Documents are read one at a time; the responses are held in memory. `progress(done, all)` counts prompts. Raises
@@ -63,36 +108,23 @@ async def score_files(
     by_example = _grouped(responses)
     next(read_rows(data))  # missing or empty: an error before anything is made
     scorer = Scorer(config)
-    report = FilesReport(prompts=len(by_example))
-    with ExitStack() as stack:
-        complete, unscored, chunk_info = (
-            stack.enter_context(writing(path)) for path in (out, beside(out, "unscored"), beside(out, "chunk_info"))
-        )
+    files = ScoredFiles(
+        complete=out,
+        unscored=beside(out, "unscored"),
+        chunk_info=beside(out, "chunk_info"),
+        settings=scorer.settings,
+    )
+    prompts = len(by_example)
+
+    def tell(done: int) -> None:
+        if progress:
+            progress(done, prompts)
+
+    with files:
         examples = _with_responses(data, responses, by_example)
-
-        def tell(done: int) -> None:
-            if progress:
-                progress(done, report.prompts)
-
         async for scored in score_examples(judge, config, examples, scorer=scorer, progress=tell):
-            chunk_info.write(to_line(extraction_row(scored.extraction)))
-            for one in scored.responses:
-                (complete if one.complete else unscored).write(
-                    to_line(scored_row(one, scored.extraction, scorer.settings))
-                )
-                _count(report, one.complete, {d: v.score for d, v in one.verdicts.items()})
-    return report
-
-
-def _count(report: FilesReport, complete: bool, scores: dict[str, float | None]) -> None:
-    report.complete += complete
-    report.incomplete += not complete
-    for dimension in DIMENSIONS:
-        score = scores.get(dimension)
-        if score is None:
-            report.unscored[dimension] += 1
-        elif complete:
-            report.sums[dimension] += score
+            files.add(scored)
+    return files.report
 
 
 def _grouped(path: Path) -> dict[str, list[Response]]:

@@ -96,7 +96,7 @@ def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no record .* fell to"):
+    with pytest.raises(DataError, match=r"no record .* fell to"):
         run(tmp_path, [row(1)])
 
 
