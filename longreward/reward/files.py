@@ -28,7 +28,9 @@ class ScoreReport:
     complete: int = 0
     incomplete: int = 0
     unscored: dict[Dimension, int] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0))
-    sums: dict[Dimension, float] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0))  # over complete responses
+    sums: dict[Dimension, float] = field(
+        default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0)
+    )  # of complete responses
 
     def count(self, scored: ScoredExample) -> None:
         """Takes in one prompt."""
