@@ -12,6 +12,7 @@ _SURROUNDINGS = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads of torch leave the cores to others: faster where cores are few
     "PREFECT_LOGGING_EXTRA_LOGGERS": "longreward,tasks",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
