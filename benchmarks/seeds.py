@@ -46,6 +46,7 @@ def run(seed: int) -> dict[str, Any]:
             params[section] = (params.get(section) or {}) | {"seed": seed}
         (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LONGREWARD_", "PREFECT_"))}
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"  # the stages' python
         print(f"seed {seed} …", file=sys.stderr, flush=True)
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=kept, capture_output=True, text=True

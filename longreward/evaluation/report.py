@@ -1,10 +1,11 @@
 """The comparison of the SFT model with the trained one, and what it shows: learning, or only a sharper distribution.
 
 At temperature 1 a model gains by merely putting more weight on what it already preferred. So three comparisons stand
-side by side: both at 1; the trained model at 1 against SFT at 0.5; both greedy. Only the last two show learning.
+side by side: both at 1; the trained model at 1 against SFT at 0.5; both greedy. Only the last two show learning. Gold
+measures decide where there are any, else the reward.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -106,12 +107,12 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
         for label, sft, dpo in _comparisons(config)
         for row in _compare(config, label, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
     )
-    finding = _finding(rows)
+    finding, sentence = _finding(rows)
     champion, reason = _champion(config, rows)
     return Evaluation(
         rows=rows,
         finding=finding,
-        sentence=_sentence(finding, rows),
+        sentence=sentence,
         champion=champion,
         champion_reason=reason,
         means={place: _means(config, taken) for place, taken in observations.items()},
@@ -155,35 +156,50 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
     return {"resamples": config.bootstrap_resamples, "confidence": config.confidence, "seed": config.seed}
 
 
-def _finding(rows: Iterable[Row]) -> Finding:
-    """Judged by the gold measures where there are any, else by the reward."""
-    gains: dict[str, list[int]] = {}
-    rows = list(rows)
-    decisive = GOLD_MEASURES if any(row.measure in GOLD_MEASURES for row in rows) else ("reward",)
-    for row in rows:
-        if row.measure in decisive:
-            gains.setdefault(row.comparison, []).append(row.gain)
-    better = {label for label, of_measures in gains.items() if max(of_measures) > 0 and min(of_measures) >= 0}
-    if not gains:
-        return "not compared"
-    if any(label == "greedy" or " against " in label for label in better):
-        return "learning"
-    return "only sharpening" if better else "no improvement"
-
-
-def _sentence(finding: Finding, rows: Iterable[Row]) -> str:
-    lengths = {row.comparison: row.difference.value / row.sft.value for row in rows if row.measure == "tokens"}
-    length = ", ".join(f"{share:+.0%} at {label}" for label, share in lengths.items())
+def _finding(rows: Sequence[Row]) -> tuple[Finding, str]:
+    """What the rows show, and the sentence that says so."""
+    decisive = [row for row in rows if row.measure in GOLD_MEASURES]
+    decisive = decisive or [row for row in rows if row.measure == "reward"]
+    if not decisive:
+        return "not compared", "Nothing was compared: one of the two models has no measured answers."
+    by_label: dict[str, list[Row]] = {}
+    for row in decisive:
+        by_label.setdefault(row.comparison, []).append(row)
+    better = [label for label, of in by_label.items() if max(r.gain for r in of) > 0 and min(r.gain for r in of) >= 0]
+    beyond = {label: label in better for label in by_label if label == "greedy" or " against " in label}
+    finding: Finding = "no improvement"
+    if better:
+        finding = "learning" if any(beyond.values()) else "only sharpening"
     said = {
-        "learning": "Learning is shown: the trained model is better than the SFT model where sharpening cannot help "
-        "(greedy, or at temperature 1 against the SFT model at a lower one).",
-        "only sharpening": "Only sharpening is shown: the trained model is better at the same temperature, but not "
-        "greedy, nor at temperature 1 against the SFT model at a lower one.",
-        "no improvement": "No improvement is shown: no interval excludes zero in the trained model's favour without "
-        "another measure getting worse.",
-        "not compared": "Nothing was compared: one of the two models has no measured answers.",
+        "learning": "Learning is shown: the trained model is better than the SFT model where a sharper distribution "
+        f"alone does not help, {_gains(by_label, beyond)}.",
+        "only sharpening": f"Only sharpening is shown: the trained model is better at {', '.join(better)}, but not "
+        f"where a sharper distribution alone does not help ({', '.join(beyond) or 'not measured'}).",
+        "no improvement": "No improvement is shown: nowhere is a measure better beyond its interval without another "
+        "one being worse.",
     }[finding]
-    return f"{said} Answer length changed by {length}." if length else said
+    missed = [label for label, shown in beyond.items() if not shown]
+    if finding == "learning" and missed:
+        said += f" It is not better at {', '.join(missed)}."
+    return finding, f"{said} {_lengths(rows)}".strip()
+
+
+def _gains(by_label: Mapping[str, Sequence[Row]], beyond: Mapping[str, bool]) -> str:
+    """ "greedy (exact +0.165, unsupported -0.040)" for each comparison that shows learning."""
+    return " and ".join(
+        f"{label} ({', '.join(f'{row.measure} {row.difference.value:+.3f}' for row in by_label[label] if row.gain)})"
+        for label, shown in beyond.items()
+        if shown
+    )
+
+
+def _lengths(rows: Sequence[Row]) -> str:
+    changes = [
+        f"{row.difference.value / row.sft.value:+.0%} at {row.comparison}"
+        for row in rows
+        if row.measure == "tokens" and row.sft.value
+    ]
+    return f"Answer length changed by {', '.join(changes)}." if changes else ""
 
 
 def _champion(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:

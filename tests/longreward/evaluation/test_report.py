@@ -51,7 +51,17 @@ def test_better_greedy_answers_are_learning() -> None:
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
         *answers("sft", "greedy", LOW), *answers("dpo", "greedy", HIGH),
     ]  # fmt: skip
-    assert summarise(EvaluateConfig(), measured).finding == "learning"
+    evaluation = summarise(EvaluateConfig(), measured)
+    assert evaluation.finding == "learning"
+    assert "greedy (recall +0.300)" in evaluation.sentence
+
+
+def test_learning_says_where_it_does_not_hold() -> None:
+    measured = [
+        *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", LOW),
+        *answers("dpo", "t1", LOW), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH),
+    ]  # fmt: skip
+    assert "It is not better at t1 against t0.5." in summarise(EvaluateConfig(), measured).sentence
 
 
 def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_says_so() -> None:
