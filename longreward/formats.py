@@ -22,6 +22,7 @@ from longreward.records import (
     Example,
     Extract,
     Extraction,
+    Judged,
     PreferencePair,
     Response,
     ScoredResponse,
@@ -30,7 +31,6 @@ from longreward.records import (
 )
 
 NOTHING_RELEVANT = "No relevant information"
-ACCOUNT = ("prompt_hashes", "judge", "calls", "prompt_tokens", "completion_tokens")  # what a verdict cost, and whose
 
 
 # --- rows to records --------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def _verdict(score: float | None, details: Row) -> Verdict:
 
 
 def _account(row: Row) -> Row:
-    return {name: row[name] for name in ACCOUNT if name in row}
+    return {name: row[name] for name in Judged.model_fields if name in row}
 
 
 def _statement(fact: Row) -> Statement:
@@ -204,7 +204,7 @@ def extraction_row(extraction: Extraction) -> Row:
         "query": extraction.query,
         "info_list": _info_list(extraction),
         "extracts": [extract.model_dump() for extract in extraction.extracts],
-        **extraction.model_dump(include=set(ACCOUNT)),
+        **extraction.model_dump(include=set(Judged.model_fields)),
     }
 
 
@@ -247,7 +247,7 @@ def _details(dimension: Dimension, verdict: Verdict) -> Row:
     if dimension == "faithfulness":
         details["facts"] = {statement.text: statement.support for statement in verdict.statements}
         details["details"] = [_fact(statement) for statement in verdict.statements]
-    return details | verdict.model_dump(include=set(ACCOUNT))
+    return details | verdict.model_dump(include=set(Judged.model_fields))
 
 
 def _fact(statement: Statement) -> Row:

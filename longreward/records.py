@@ -55,17 +55,22 @@ class Extract(Record):
     reason: str | None = None  # why there is no readable answer; None where the judge said "nothing relevant"
 
 
-class Extraction(Record):
-    """The extracts of one example, in document order; made once for all of its responses."""
+class Judged(Record):
+    """Which prompts and judge something comes from, and what it cost."""
 
-    example_id: str
-    query: str
-    extracts: tuple[Extract, ...]
     prompt_hashes: tuple[str, ...] = ()
     judge: str = ""
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class Extraction(Judged):
+    """The extracts of one example, in document order; made once for all of its responses."""
+
+    example_id: str
+    query: str
+    extracts: tuple[Extract, ...]
 
 
 class Evidence(Record):
@@ -86,18 +91,13 @@ class Statement(Record):
     reason: str | None = None
 
 
-class Verdict(Record):
+class Verdict(Judged):
     """One dimension's score from 0 to 10, or the reason why there is none, with all that the judge said for it."""
 
     score: float | None = Field(ge=0, le=10)
     reason: str | None = None
     analysis: str | None = None
     statements: tuple[Statement, ...] = ()
-    prompt_hashes: tuple[str, ...] = ()
-    judge: str = ""
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class ScoredResponse(Record):
