@@ -220,6 +220,7 @@ def _source(config: PolicyConfig, path: str | Path) -> dict[str, Any]:
     if Path(path).is_dir():
         return {**common, "local_files_only": True}
     looks_local = isinstance(path, Path) or str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
+    looks_local |= Path(path).parent != Path() and Path(path).parent.is_dir()  # models/x beside models/y
     if looks_local or Path(path).exists():
         raise PolicyError(f"{path}: no such folder of a model")
     return {**common, "revision": config.revision}

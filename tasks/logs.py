@@ -13,6 +13,14 @@ def settle_logs() -> None:
         logging.getLogger(name).setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_shorten)
+        logging.getLogger(name).addFilter(_is_news)
+    for name in ("APILogWorker", "EventsWorker"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # else: "Still processing items", at the end of every run
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Prefect says at the end of a failed run once more, on one long line, what its error was."""
+    return not (record.levelno == logging.ERROR and str(record.msg).startswith("Finished in state"))
 
 
 def _shorten(record: logging.LogRecord) -> bool:

@@ -1,19 +1,26 @@
-"""Commands in a process group of their own, which ends as one: a SIGTERM to `dvc` alone leaves its training alive."""
+"""Commands in a process group of their own, which ends as one: a SIGTERM to `dvc` alone leaves its training alive.
+
+A command whose starter is killed outright is nobody's to end; it looks for itself (`end_with`).
+"""
 
 import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
 
+from tasks.owner import Owner
+
 END_LIMIT_S = 15.0  # between the polite signal and the last one: a training may be writing its checkpoint
+LOOK_EVERY_S = 0.5
 KEPT_LINES = 40
 
 
@@ -25,25 +32,35 @@ class Ended:
     words: str
 
 
-async def run_in_group(command: Sequence[str], *, environment: Mapping[str, str], quiet: bool = False) -> Ended:
-    """Runs `command` to its end and, unless `quiet`, shows what it prints (on a terminal it writes there itself, so
-    that its progress bars move). On cancellation, or any error here, its whole group ends."""
-    shown = sys.stderr.isatty() and not quiet
+async def run_in_group(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    quiet: bool = False,
+    worth_showing: Callable[[str], bool] = lambda line: True,
+) -> Ended:
+    """Runs `command` to its end and, unless `quiet`, shows the lines that it prints and that are `worth_showing`.
+
+    On a terminal its stderr goes there directly, so that its progress bars move. On cancellation, or any error here,
+    its whole group ends."""
+    direct = sys.stderr.isatty() and not quiet
     process = await asyncio.create_subprocess_exec(
         *command,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        stdout=None if shown else subprocess.PIPE,
-        stderr=None if shown else subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        stderr=None if direct else subprocess.STDOUT,
+        limit=1 << 20,
         start_new_session=True,
     )
     words: deque[str] = deque(maxlen=KEPT_LINES)
     try:
-        if process.stdout:
-            async for line in process.stdout:
-                words.append(line.decode(errors="replace").rstrip())
-                if not quiet:
-                    print(words[-1], flush=True)
+        assert process.stdout is not None
+        async for raw in process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            words.append(line)
+            if not quiet and worth_showing(line):
+                print(line, flush=True)
         return Ended(await process.wait(), "\n".join(words))
     finally:
         end_group(process.pid)
@@ -60,6 +77,19 @@ def end_group(leader: int) -> None:
         while _alive(leader) and time.monotonic() < wait_until:
             time.sleep(0.05)
         number = signal.SIGKILL
+
+
+def end_with(*others: Owner) -> None:
+    """Ends this process as a SIGTERM does, from here on, soon after one of the `others` is gone."""
+    threading.Thread(target=_look_after, args=(others,), daemon=True).start()
+
+
+def _look_after(others: Sequence[Owner]) -> None:
+    while all(other.alive for other in others):
+        time.sleep(LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(END_LIMIT_S)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _alive(group: int) -> bool:

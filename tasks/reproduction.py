@@ -13,17 +13,18 @@ from uuid import UUID
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Pending
+from prefect.states import Cancelled, Crashed, Pending
 from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
 from tasks import tracking, versioning
-from tasks.stage import PARENT_TASK
+from tasks.owner import this_process
+from tasks.stage import PARENT_TASK, PIPELINE
 from tasks.state import VARIABLE, state_folder
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     environment = {
         PARENT_TASK: str(row),
+        PIPELINE: str(this_process()),
         tracking.PARENT: parent,
         VARIABLE: str(state_folder()),
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
@@ -130,7 +132,10 @@ async def _failure(name: str, row: UUID, words: str) -> StageFailed:
     under_row = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=[row]))
     async with get_client() as client:
         runs = await client.read_flow_runs(flow_run_filter=under_row, sort=FlowRunSort.START_TIME_DESC, limit=1)
-    state = runs[0].state if runs else None
+        state = runs[0].state if runs else None
+        if state is not None and not state.is_final():  # killed outright, it could not say so itself
+            killed: State[Any] = Crashed(message="its process was killed")
+            await client.set_flow_run_state(runs[0].id, killed, force=True)
     if state is None or not state.is_final() or state.is_completed():
         errors = "\n".join(line for line in words.splitlines() if line.startswith("ERROR")) or words
         return StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its words are above"))

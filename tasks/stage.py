@@ -36,11 +36,14 @@ from longreward.jsonl import writing
 from longreward.params import Params, read_params
 from tasks import tracking
 from tasks.logs import settle_logs
+from tasks.owner import Owner, owner
+from tasks.processes import end_with
 from tasks.program import run_program
 from tasks.state import forget, stage_folder
 from tasks.versioning import data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
+PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
 
 
 @dataclass
@@ -98,7 +101,13 @@ def stage(body: Body) -> Flow[[], Any]:
 
 
 def main(stage_flow: Flow[[], Any]) -> None:
-    """Runs a stage as `python -m flows.<stage>` does, and ends the process with 0, or with 1 where the stage failed."""
+    """Runs a stage as `python -m flows.<stage>` does, and ends the process with 0, or with 1 where the stage failed.
+
+    It ends too where the `dvc` command or the pipeline that started it is killed outright: left alone, it would write
+    beside the next try.
+    """
+    pipeline = os.environ.get(PIPELINE)
+    end_with(owner(), *([Owner.read(pipeline)] if pipeline else []))
     run_program(lambda: _run_under_parent(stage_flow))
 
 
@@ -128,7 +137,8 @@ def _opened(name: str) -> Iterator[StageRun]:
 def _write_figures(run: StageRun) -> None:
     """metrics/<stage>.json, whose run ids let a later experiment, for which DVC skips this stage, point to this run."""
     found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
-    run.tracked.figures(run.figures)
+    drawn = {name for point in run.points for name in point}  # a last value of its own would bend the curve
+    run.tracked.figures({name: value for name, value in run.figures.items() if name not in drawn})
     if run.tracked.parent:
         tracking.link_stage(run.tracked.parent, run.name, found)
     with writing(Path("metrics") / f"{run.name}.json") as file:

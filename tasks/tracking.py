@@ -97,7 +97,10 @@ def experiment(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`."""
     parent = _start_parent(name, settings)
     with _ended(parent):
-        yield parent
+        try:
+            yield parent
+        finally:
+            _close_left_open(parent)
 
 
 def _start_parent(name: str, settings: Mapping[str, Any]) -> str:
@@ -242,9 +245,10 @@ def _create(name: str, *, parent: str | None, tags: Mapping[str, str]) -> Run:
     return Run(str(created.info.run_id), parent)
 
 
-def _close_left_open(parent: str, stage: str) -> None:
-    """A try of this stage that was killed outright could not close its run."""
-    for run in _running(f"tags.mlflow.parentRunId = '{parent}' and tags.`{STAGE_TAG}` = '{stage}'"):
+def _close_left_open(parent: str, stage: str | None = None) -> None:
+    """A try of this stage, or of any, that was killed outright could not close its run."""
+    of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
+    for run in _running(f"tags.mlflow.parentRunId = '{parent}'{of_stage}"):
         _client().set_terminated(run.info.run_id, "KILLED")
 
 

@@ -18,6 +18,16 @@ from tasks.processes import Ended, run_in_group
 
 RAW = Path("data/raw")
 DVC = (sys.executable, "-m", "dvc")
+HINTS = (  # after each stage anew, and no user of the pipeline has to follow one
+    "To track the changes with git",
+    "To enable auto staging",
+    "Use `dvc push`",
+    "Data and pipelines are up to date",
+    "Generating lock file",
+    "Updating lock file",
+    "\tgit add",
+    "\tdvc config",
+)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,12 @@ async def _remote() -> bool:
 async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) -> Ended:
     """`dvc repro --single-item`: runs the stage if anything that it depends on has changed, or by `force`."""
     command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
-    return await run_in_group(command, environment={"PATH": _path_with_this_python(), **environment})
+    environment = {"PATH": _path_with_this_python(), **environment}
+    return await run_in_group(command, environment=environment, worth_showing=_is_no_hint)
+
+
+def _is_no_hint(line: str) -> bool:
+    return bool(line) and not line.startswith(HINTS)
 
 
 def _path_with_this_python() -> str:

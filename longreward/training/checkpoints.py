@@ -68,6 +68,8 @@ def step_of(checkpoint: Path) -> int:
 
 def publish(out: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` fill a folder and puts it at `out`, replacing what was there; StateError if the disk refuses."""
+    from safetensors import SafetensorError
+
     part = out.with_name(f".{out.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -75,7 +77,7 @@ def publish(out: Path, write: Callable[[Path], None]) -> None:
         write(part)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(part, out)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise StateError(
             f"{out}: the model cannot be written ({error}); free or grant the space and run again"

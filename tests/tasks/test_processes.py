@@ -1,6 +1,8 @@
 """Commands in a group of their own."""
 
 import asyncio
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ import psutil
 import pytest
 
 from tasks import processes
+from tasks.owner import Owner
 from tasks.processes import run_in_group
 
 # Starts a child of its own, notes both process numbers, and waits.
@@ -68,3 +71,35 @@ async def test_the_environment_is_added_to_that_of_this_process() -> None:
     show = "import os; print(os.environ['A_WORD'], bool(os.environ['PATH']))"
     ended = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
     assert ended.words == "heron True"
+
+
+async def test_lines_that_are_not_worth_showing_are_kept_for_errors_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    said = "print('Running stage'); print('Use `dvc push`')"
+    ended = await run_in_group(
+        [sys.executable, "-c", said], environment={}, worth_showing=lambda line: not line.startswith("Use")
+    )
+    assert capfd.readouterr().out == "Running stage\n"
+    assert ended.words == "Running stage\nUse `dvc push`"
+
+
+ORPHAN = """
+import sys, time
+from tasks.owner import Owner
+from tasks.processes import end_with
+end_with(Owner.read(sys.argv[1]))
+time.sleep(60)
+"""
+
+
+def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None:
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    owner = Owner(other.pid, round(psutil.Process(other.pid).create_time(), 2))
+    orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)])
+    try:
+        time.sleep(1.5)
+        assert orphan.poll() is None
+        other.kill()
+        other.wait()
+        assert orphan.wait(timeout=5) == -signal.SIGTERM
+    finally:
+        orphan.kill()

@@ -86,8 +86,9 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
         other = tracking._create("sample", parent=parent, tags={"longreward.stage": "sample"})
         with opened("sft") as good:
             pass
-    statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
-    assert statuses == ["FAILED", "KILLED", "KILLED", "RUNNING", "FINISHED"]
+        statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
+        assert statuses == ["FAILED", "KILLED", "KILLED", "RUNNING", "FINISHED"]
+    assert store.get_run(other.id).info.status == "KILLED"  # an experiment that ends leaves nothing open
 
 
 def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: MlflowClient) -> None:
