@@ -1,11 +1,15 @@
 """The command `longreward`. Nothing heavy is imported before a subcommand needs it."""
 
 import argparse
+import errno
+import io
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longreward.errors import ConfigError, LongRewardError
 
@@ -17,20 +21,46 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C."""
+    """Runs a subcommand; returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C or SIGTERM,
+    141 where the reader of its output has gone, as `head` does.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.run is None:
         parser.print_help()
         return 2
+    _escape_what_cannot_be_shown()
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        print(end="", flush=True)  # here, where a failure can be told
+        return code
     except LongRewardError as error:
         print(f"longreward: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        _discard_output()
+        return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _discard_output()
+        print("longreward: the output cannot be written: the disk is full", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("longreward: stopped; the same command goes on from the judge's answers so far", file=sys.stderr)
         return 130
+
+
+def _escape_what_cannot_be_shown() -> None:
+    """A terminal of few characters, or bytes that are no text, must not cost the result."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """So that the interpreter's last flush does not fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,8 +131,21 @@ def _score(options: argparse.Namespace) -> int:
 
     params = read_params(options.params, options.overrides)
     ledger = options.ledger or Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
-    run = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
-    return asyncio.run(run)
+    scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
+    return asyncio.run(_until_terminated(scoring))
+
+
+async def _until_terminated(scoring: Coroutine[Any, Any, int]) -> int:
+    """SIGTERM ends it as Ctrl-C does: calls under way are cancelled and no half-written file stays behind."""
+    import asyncio
+
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await scoring
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
@@ -125,10 +168,11 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
                 out=out,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    print(f"{out}: {report.complete} responses to {report.prompts} prompts with all four scores")
+    answered = f"{report.complete + report.incomplete} responses to {report.prompts} queries"
+    print(f"{out}: {report.complete} of {answered} have all four scores")
     _print_summary(report, judge)
     if report.incomplete:
-        print(f"{beside(out, 'unscored')}: {report.incomplete} without, each with its reason")
+        print(f"{beside(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
     return 0
 
 
@@ -137,7 +181,7 @@ def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
         print(f"  {name:<14}{value:6.2f}")
     for dimension, count in report.unscored.items():
         if count:
-            print(f"  {dimension} is unscored for {count}")
+            print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
     figures = judge.figures()
     print(
         f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "
@@ -151,12 +195,16 @@ async def _score_one(params: "Params", ledger: Path, *, context: Path, query: st
     from longreward.records import Example, Response
     from longreward.reward import Scorer
 
+    if not query.strip():
+        raise ConfigError("--query is empty")
     try:
         text = context.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{context} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{context} is not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start})") from error
+    if not text.strip():
+        raise DataError(f"{context} is empty")
     example = Example(id="0", document_id=context.name, context=text, query=query)
     answer = Response(id="0-0", example_id="0", query=query, text=response)
     async with open_judge(params.judge, ledger=ledger) as judge:
@@ -177,13 +225,18 @@ def _print_card(card: "ScoredResponse", judge: str) -> None:
     table.add_column("why", overflow="fold")
     for dimension, verdict in card.verdicts.items():
         score = "–" if verdict.score is None else f"{verdict.score:.2f}"
-        why = verdict.reason or verdict.analysis or ""
+        why = verdict.reason or _VERDICT.sub("", verdict.analysis or "")
         if verdict.statements:
             marks = {1.0: "supported", 0.5: "partly", 0.0: "unsupported", None: "unreadable"}
             why = "\n".join(f"{marks[s.support]}: {s.text}" for s in verdict.statements)
         table.add_row(dimension, score, escape(why))
-    Console().print(table)
+    console = Console()
+    with console.capture() as drawn:  # printed by print, which leaves a reader that went away to main
+        console.print(table)
+    print(drawn.get(), end="")
 
+
+_VERDICT = re.compile(r"\s*\[\[[^\[\]]*\]\]\s*$")  # at the end of an analysis: the score stands beside it
 
 if __name__ == "__main__":
     sys.exit(main())

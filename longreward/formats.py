@@ -42,8 +42,9 @@ def example_of(row: Row) -> Example:
         answers = row["answers"] or [None]
         row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
     context, query = _text(row, "context"), _text(row, "query")
-    if not query.strip():
-        raise RowError("query is empty")
+    for name, text in (("context", context), ("query", query)):
+        if not text.strip():
+            raise RowError(f"{name} is empty")
     return Example(
         id=_id(row),
         document_id=str(row.get("document") or document_id(context)),

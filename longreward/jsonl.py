@@ -3,7 +3,8 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -43,7 +44,7 @@ def _parse_line(raw: bytes, *, first: bool) -> Row | RowError:
     except UnicodeDecodeError as error:
         return RowError(f"not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1})")
     except json.JSONDecodeError as error:
-        return RowError(f"not JSON ({error.msg} at column {error.colno}); is the line cut off?")
+        return RowError(f"not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); is the line cut off?")
     except RecursionError:
         return RowError("JSON that is nested too deeply")
     return row if isinstance(row, dict) else RowError(f"a JSON {type(row).__name__}, expected an object")
@@ -70,10 +71,16 @@ def reason_of(error: RowError | ValidationError) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[str]]:
-    """A text file that appears at `path` whole or not at all; raises StateError where the disk refuses."""
+    """A text file that appears at `path` whole or not at all; raises StateError where the disk refuses.
+
+    What a killed process had begun is removed; only a regular file is ever replaced.
+    """
+    if path.exists() and not path.is_file():
+        raise StateError(f"{path} cannot be written: it is there and no regular file; choose another place")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         with part.open("w", encoding="utf-8") as file:
             yield file
             file.flush()
@@ -84,7 +91,26 @@ def writing(path: Path) -> Iterator[IO[str]]:
             f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # the folder's place is taken by a file
+            part.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes the parts of processes that are no more."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        owner = part.name.removesuffix(".part").rpartition(".")[2]
+        if owner.isdecimal() and not _lives(int(owner)):
+            part.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

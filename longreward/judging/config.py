@@ -37,8 +37,8 @@ class JudgeConfig(Config):
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Prompt and completion tokens in any 60 seconds, estimated before a call, corrected after it; None: no limit."""
 
-    timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds without a byte from the server after which a call has failed."""
+    timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    """Seconds without a byte from the server after which a call has failed. A connection has 10 of them to stand."""
 
     max_retries: int = Field(default=5, ge=0, le=100)
     """Retries of a failed call (no connection, a timeout, 408, 409, 429, 5xx), with backoff or as Retry-After says."""

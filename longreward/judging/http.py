@@ -26,7 +26,7 @@ class HttpJudge:
     """A ChatModel over HTTP. The key comes from the environment and appears in no error, answer or repr."""
 
     def __init__(self, config: JudgeConfig) -> None:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
         assert config.model is not None, "JudgeConfig holds kind http to a model"
         self._model = config.model
@@ -34,10 +34,11 @@ class HttpJudge:
         self._env = config.api_key_env
         self._extra = config.extra_body
         self._timeout_s = config.timeout_s
+        self._connect_s = min(config.timeout_s, CONNECT_S)
         self._client = AsyncOpenAI(
             base_url=config.base_url,
             api_key=self._key or "none",  # the library insists on one; servers without keys ignore it
-            timeout=config.timeout_s,
+            timeout=Timeout(config.timeout_s, connect=self._connect_s),
             max_retries=config.max_retries,
         )
         self._where = f"judge {self._model!r} at {self._client.base_url}"
@@ -89,6 +90,10 @@ class HttpJudge:
         """What a failed call means, in words that name the judge and never hold the key."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
+        if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
+            return JudgeUnavailable(
+                f"no connection to the {self._where} within {self._connect_s:g} s; is the address right?"
+            )
         if isinstance(error, APITimeoutError):
             return JudgeUnavailable(
                 f"the {self._where} did not answer within {self._timeout_s:g} s; "
@@ -181,6 +186,7 @@ def _codes(body: str) -> set[str]:
     return {str(each[name]) for each in objects for name in ("code", "type") if each.get(name)}
 
 
+CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer
 _FILTERED = ("content_filter", "sensitive", "refusal")
 # OpenAI and Azure, Zhipu, Alibaba
 _FILTER_CODES = {

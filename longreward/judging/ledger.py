@@ -77,7 +77,7 @@ class Ledger:
             self._connection = sqlite3.connect(
                 path or ":memory:", timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
             )
-            self._prepare()
+            self._prepare(until=time.monotonic() + busy_timeout_s)
         except (OSError, sqlite3.Error) as error:
             raise self._fault(error) from error
 
@@ -134,12 +134,28 @@ class Ledger:
     ) -> None:
         self.close()
 
-    def _prepare(self) -> None:
+    def _prepare(self, until: float) -> None:
+        """Sets the file up; two processes that do so at once wait for each other."""
+        while True:
+            try:
+                return self._set_up()
+            except sqlite3.OperationalError as error:  # SQLite does not wait where both would go over to WAL
+                busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+                if not busy or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
+
+    def _set_up(self) -> None:
         # WAL with NORMAL: a commit survives a killed process, and only a power cut may take the last ones.
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute("PRAGMA wal_autocheckpoint=8000")  # pages; writing hashes back in small lots is slow
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]  # after the tables: others make both
+        if tables and version == 0:
+            raise StateError(
+                f"{self.path}: the file is another program's database; choose another place for the ledger"
+            )
         if version not in (0, _VERSION):
             raise StateError(
                 f"{self.path}: the ledger has version {version}, this program reads version {_VERSION}; "
@@ -149,11 +165,12 @@ class Ledger:
             self._connection.executescript(_SCHEMA)
 
     def _fault(self, error: Exception) -> StateError:
-        return StateError(f"{self.path or 'the ledger in memory'}: {error}. {self._advice(error)}")
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return StateError(f"{self.path or 'the ledger in memory'}: {said}. {self._advice(error)}")
 
     def _advice(self, error: Exception) -> str:
         if not isinstance(error, sqlite3.Error):
-            return "Choose another state folder (LONGREWARD_STATE) or give this one write permission."
+            return "Its folder cannot be made: choose another one (LONGREWARD_STATE), or give write permission."
         name = getattr(error, "sqlite_errorname", "")
         kind = next((kind for kind in _ADVICE if name.startswith(kind)), None)
         if kind in ("SQLITE_CANTOPEN", "SQLITE_IOERR") and self.path and not os.access(self.path.parent, os.W_OK):

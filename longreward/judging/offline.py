@@ -2,7 +2,7 @@
 
 It answers the questions of the reward in the grammar that the prompts ask for, from a question's slots alone. It is
 deterministic and knows no meaning: a paraphrase without a shared word is lost on it. Its scores rank answers that
-differ in facts; they are no substitute for a language model's, and carry the name `offline-lexical-1` wherever they
+differ in facts; they are no substitute for a language model's, and carry the name `offline-lexical-2` wherever they
 go. Whoever changes a verdict here raises that number, since the ledger serves what a name has said before.
 """
 
@@ -24,7 +24,7 @@ from longreward.judging.overlap import (
     supported,
 )
 
-NAME = "offline-lexical-1"
+NAME = "offline-lexical-2"
 NO_STATEMENT = "<no_statement/>"
 NOTHING_RELEVANT = "No relevant information"
 
@@ -78,7 +78,6 @@ def logicality(slots: Mapping[str, str]) -> str:
     wrong_sums = [m.group() for m in _SUM.finditer(slots["answer"]) if not _sum_holds(m)]
     found = f': "{quote(clashes[0][0].text)}" against "{quote(clashes[0][1].text)}"' if clashes else ""
     points = {
-        "start": 10.0,
         f"{len(clashes)} contradiction(s){found}": -4 * min(2, len(clashes)),
         f"{len(wrong_sums)} wrong calculation(s)": -3 * min(2, len(wrong_sums)),
         "it repeats itself": -6 * repetition([(s.order, s.negated) for s in given]),
@@ -86,7 +85,7 @@ def logicality(slots: Mapping[str, str]) -> str:
         "it breaks off": 0 if given[-1].finished else -1.5,
         "brackets or quotes stay open": 0 if _balanced(slots["answer"]) else -1,
     }
-    return _sum_up(points)
+    return _sum_up(points, start=10, otherwise="No fault was found.")
 
 
 def statements(slots: Mapping[str, str]) -> str:
@@ -231,10 +230,10 @@ def _share(parts: list[float]) -> float:
     return sum(parts) / len(parts)
 
 
-def _sum_up(points: Mapping[str, float]) -> str:
+def _sum_up(points: Mapping[str, float], *, start: float = 0, otherwise: str = "Nothing speaks for it.") -> str:
     """A rating from points given and taken, with each that counted as its analysis."""
     counted = "; ".join(f"{reason} ({points[reason]:+.1f})" for reason in points if points[reason])
-    return _rating(counted or "Nothing speaks for it.", sum(points.values()))
+    return _rating(counted or otherwise, start + sum(points.values()))
 
 
 def _rating(analysis: str, rating: float) -> str:

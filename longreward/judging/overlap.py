@@ -168,7 +168,8 @@ def parts_of(question: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     for text in _PART.split(question):
         about = sentence(text.strip(" ,;，；?？"))
-        about = replace(about, terms=frozenset(t for t in about.terms if t not in _GENERIC))
+        generic = _GENERIC | _OF_SUMMARIES if _SUMMARY.search(text) else _GENERIC
+        about = replace(about, terms=about.terms - generic)
         if not about.terms:
             continue
         if not about.names and parts:
@@ -265,6 +266,16 @@ _GENERIC = frozenset().union(
             "paper author main key point detail content following question answer year date number",
             "请问 请 总结 概括 文章 文档 文中 主要 内容 什么 哪些 哪里 哪年 如何 为什么 怎么 多少 何时 何处 根据",
             "什么时候 谁 哪一年",
+        )
+    )
+)
+_SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
+_OF_SUMMARIES = frozenset().union(  # "Now, write a one-page summary of all the news."
+    *(
+        sentence(text).terms
+        for text in (
+            "now write one page brief short paragraph overview whole news report story meeting transcript",
+            "会议总结 写一段总结 写一份总结 会议记录 内容进行总结 总结会议 新闻 报告 一下 概述 摘要 全文 本文",
         )
     )
 )

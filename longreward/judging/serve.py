@@ -166,7 +166,7 @@ async def serve(application: OfflineServer, port: int) -> None:
             await super().startup(sockets=sockets)
             print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
 
-    with socket.socket() as listener:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # asyncio sets TCP_NODELAY only where it reads this
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         settings = uvicorn.Config(application, log_level="warning", lifespan="off", access_log=False)

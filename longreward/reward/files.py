@@ -28,6 +28,7 @@ class ScoreReport:
     complete: int = 0
     incomplete: int = 0
     unscored: dict[Dimension, int] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0))
+    reasons: dict[Dimension, str] = field(default_factory=dict)  # the first of each dimension
     sums: dict[Dimension, float] = field(
         default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0)
     )  # of complete responses
@@ -39,11 +40,12 @@ class ScoreReport:
             self.complete += one.complete
             self.incomplete += not one.complete
             for dimension in DIMENSIONS:
-                score = one.verdicts[dimension].score
-                if score is None:
+                verdict = one.verdicts[dimension]
+                if verdict.score is None:
                     self.unscored[dimension] += 1
+                    self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
                 elif one.complete:
-                    self.sums[dimension] += score
+                    self.sums[dimension] += verdict.score
 
     def means(self) -> dict[str, float]:
         """The mean of each dimension and of the reward over complete responses; empty where there are none."""
@@ -105,8 +107,7 @@ async def score_files(
     DataError for a record that cannot be used, ConfigError where `out` would replace an input, JudgeError where the
     judge fails: the answers so far are in the ledger then.
     """
-    if out.resolve() in (data.resolve(), responses.resolve()):
-        raise ConfigError(f"--out {out} would replace an input; choose another name")
+    _keep_inputs(out, data, responses)
     by_example = _grouped(responses)
     next(read_rows(data))  # missing or empty: an error before anything is made
     scorer = Scorer(config)
@@ -129,6 +130,14 @@ async def score_files(
     return files.report
 
 
+def _keep_inputs(out: Path, *inputs: Path) -> None:
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; name a file in it")
+    for path in (out, beside(out, "unscored"), beside(out, "chunk_info")):
+        if path.resolve() in {one.resolve() for one in inputs}:
+            raise ConfigError(f"--out {out} would replace an input, {path}; choose another name")
+
+
 def _grouped(path: Path) -> dict[str, list[Response]]:
     groups: dict[str, list[Response]] = {}
     seen: set[str] = set()
@@ -143,17 +152,19 @@ def _grouped(path: Path) -> dict[str, list[Response]]:
 def _with_responses(
     data: Path, responses: Path, groups: dict[str, list[Response]]
 ) -> Iterator[tuple[Example, list[Response]]]:
-    """The examples that have responses; raises DataError where a response's example is not there or asks otherwise."""
+    """The examples that have responses; raises DataError where one is not there, comes twice or asks otherwise."""
     missing = set(groups)
     for example in read_examples(data):
         group = groups.get(example.id)
-        if group is None or example.id not in missing:
+        if group is None:
             continue
+        if example.id not in missing:
+            raise DataError(f"{data}: idx {example.id} comes twice; which of the two do its responses answer?")
         missing.remove(example.id)
         if stray := next((response for response in group if response.query != example.query), None):
             raise DataError(f"{responses}: the query of {stray.id} is not that of example {example.id} in {data}")
         yield example, group
     if missing:
         raise DataError(
-            f"{responses} has responses to {len(missing)} examples that are not in {data}, such as {min(missing)!r}"
+            f"{responses} has responses to {len(missing)} example(s) not in {data}, such as {min(missing)!r}"
         )

@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ def files(tmp_path: Path) -> Path:
     texts = ["Keld was founded by Ann Lee in 1905.", "Keld was founded by Tom Ray in 1777.", "I cannot say."]
     rows = [{"idx": f"1-{n}", "query": example["query"], "answer": text} for n, text in enumerate(texts)]
     (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "utf16.txt").write_text(CONTEXT, encoding="utf-16")
     return tmp_path
 
 
@@ -67,12 +71,17 @@ def test_a_card_shows_the_four_dimensions(files: Path) -> None:
         (("score",), "got nothing"),
         (("score", "--data", "sft.jsonl"), "got --data"),
         ((*FILES[:-1], "sft.jsonl"), "would replace an input"),
+        ((*FILES[:-1], "."), "--out . is a folder"),
+        ((*FILES[:-1], "sft.jsonl/scored.jsonl"), "cannot be written"),
         ((*FILES, "-S", "score.evidence_chunk_token=3"), "did you mean score.evidence_chunk_tokens?"),
         ((*FILES, "-S", "scoer.evidence_chunks=3"), "did you mean score?"),
         ((*FILES, "-S", "nonsense"), "section.key=value"),
         ((*FILES, "-S", "judge.kind=http"), "must name the model"),
         (("score", "--data", "none.jsonl", *FILES[3:]), "No such file"),
         (("score", "--context", "none.txt", "--query", "q", "--response", "r"), "No such file"),
+        (("score", "--context", "sft.jsonl", "--query", " ", "--response", "r"), "--query is empty"),
+        (("score", "--context", "empty.txt", "--query", "q", "--response", "r"), "empty.txt is empty"),
+        (("score", "--context", "utf16.txt", "--query", "q", "--response", "r"), "utf16.txt is not UTF-8"),
     ],
 )
 def test_a_mistake_ends_with_one_clear_line_and_no_output(
@@ -83,6 +92,80 @@ def test_a_mistake_ends_with_one_clear_line_and_no_output(
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (files / "out").exists()
+    assert list(files.glob(".*.part")) == []
+
+
+def test_no_input_is_replaced_by_a_file_beside_the_output(files: Path) -> None:
+    (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
+    before = (files / "scored.unscored.jsonl").read_bytes()
+    done = run(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
+    assert (done.returncode, "would replace an input" in done.stderr) == (1, True)
+    assert (files / "scored.unscored.jsonl").read_bytes() == before
+
+
+def test_an_example_that_comes_twice_is_refused(files: Path) -> None:
+    row = json.loads((files / "sft.jsonl").read_text())
+    with (files / "sft.jsonl").open("a") as data:
+        data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
+    done = run(files, *FILES)
+    assert (done.returncode, "idx 1 comes twice" in done.stderr) == (1, True)
+
+
+def test_the_summary_says_how_many_are_scored_and_why_others_are_not(files: Path) -> None:
+    lines = run(files, *FILES).stdout.splitlines()
+    assert lines[0] == "out/scored.jsonl: 2 of 3 responses to 1 queries have all four scores"
+    assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
+    assert lines[-1] == "out/scored.unscored.jsonl: the other 1, each with its reasons"
+
+
+CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--response")
+
+
+@pytest.mark.parametrize("arguments", [FILES, ("params",), (*CARD, "Ann Lee.")])
+def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "longreward.cli", *arguments]
+    done = subprocess.run(command, cwd=files, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (files / "out" / "scored.jsonl").exists() == (arguments == FILES)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+def test_output_to_a_full_disk_is_one_clear_line(files: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "longreward.cli", "params"]
+        done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "longreward: the output cannot be written: the disk is full\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_what_a_terminal_cannot_show_is_escaped(files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = run(files, *CARD, os.fsdecode(b"Keld was founded by Ann Lee \xff."))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\udcff" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name: str) -> None:
+    serve = [sys.executable, "-m", "longreward.judging.serve", "--latency", "30"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
+        command = [sys.executable, "-m", "longreward.cli", *FILES, *http]
+        run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True)
+        while not list((files / "out").glob(".*.part")):
+            assert run.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)  # well into the wait for the judge
+        run.send_signal(signal.Signals[name])
+        _, said = run.communicate(timeout=20)
+        server.kill()
+    assert said == "longreward: stopped; the same command goes on from the judge's answers so far\n"
+    assert (run.returncode, list((files / "out").iterdir())) == (130, [])
 
 
 @pytest.mark.parametrize(

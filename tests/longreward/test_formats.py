@@ -1,10 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from longreward import formats
-from longreward.errors import DataError
+from longreward.errors import DataError, StateError
 from longreward.records import (
     DIMENSIONS,
     Evidence,
@@ -73,6 +76,9 @@ def test_a_longbench_row_reads_as_an_example() -> None:
         (b'{"query": "q", "context": "c"}', "idx is None"),
         (b'{"idx": true, "query": "q", "context": "c"}', "idx is True"),
         (b'{"idx": 1, "query": 5, "context": "c"}', "query is int"),
+        (b'{"idx": 1, "query": "q", "context": " "}', "context is empty"),
+        (b'{"idx": 1, "query": "", "context": "c"}', "query is empty"),
+        (b'{"idx": 1, "query": "q', "not JSON (Invalid control character at column 23)"),
         (b'{"idx": 1, "question": "q", "context": "c"}', "query is missing; the row has 'idx', 'question', 'context'"),
     ],
 )
@@ -196,3 +202,27 @@ def test_a_write_that_fails_midway_leaves_the_old_file_and_no_other(tmp_path: Pa
         formats.write_responses(path, rows())  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".x.jsonl.{dead.pid}.part").write_text("half a row")
+    (tmp_path / f".x.jsonl.{os.getppid()}.part").write_text("a living process's")
+    formats.write_responses(tmp_path / "x.jsonl", [RESPONSE])
+    assert {path.name for path in tmp_path.iterdir()} == {"x.jsonl", f".x.jsonl.{os.getppid()}.part"}
+
+
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for taken in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(StateError, match="no regular file"):
+            formats.write_responses(taken, [RESPONSE])
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+    assert not (tmp_path / "pipe").is_file()
+
+
+def test_a_file_where_a_folder_belongs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StateError, match=r"taken/x\.jsonl cannot be written"):
+        formats.write_responses(tmp_path / "taken" / "x.jsonl", [RESPONSE])

@@ -188,7 +188,7 @@ async def test_calls_in_flight_stay_within_the_configured_concurrency() -> None:
 
 async def test_the_offline_judge_refuses_a_template_that_it_has_no_rule_for() -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge:
-        assert judge.name == "offline-lexical-1"
+        assert judge.name == "offline-lexical-2"
         with pytest.raises(JudgeRefused, match="'poetry'"):
             await judge.ask(Question("poetry", {}, "", "", 10), read)
 

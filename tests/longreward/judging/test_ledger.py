@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
 
 WRITER = """
 import sys
+import time
 from pathlib import Path
 from longreward.judging.chat import Answer
 from longreward.judging.ledger import Exchange, Ledger
@@ -144,6 +146,18 @@ def test_a_file_that_is_no_ledger_is_left_as_it_is(tmp_path: Path) -> None:
     assert path.read_text().startswith("these are somebody's notes")
 
 
+def test_another_program_s_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE runs (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="another program's database"):
+        Ledger(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("runs",)]
+    assert path.read_bytes()[100:] == before[100:]
+
+
 def test_a_damaged_ledger_is_named_and_left(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
@@ -169,3 +183,21 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 9")
     with pytest.raises(StateError, match="version 9"):
         Ledger(path)
+
+
+def test_many_processes_open_a_new_ledger_in_the_same_moment(tmp_path: Path) -> None:
+    """SQLite answers "locked" at once where two go over to WAL together, whatever its timeout."""
+    for n in range(3):
+        start, path = str(time.time() + 0.8), str(tmp_path / f"{n}.sqlite")
+        openers = [subprocess.Popen([sys.executable, "-c", OPENER, path, start]) for _ in range(6)]
+        assert [opener.wait(30) for opener in openers] == [0] * 6
+
+
+OPENER = """
+import sys, time
+from pathlib import Path
+from longreward.judging.ledger import Ledger
+while time.time() < float(sys.argv[2]):
+    pass
+Ledger(Path(sys.argv[1])).close()
+"""

@@ -167,6 +167,25 @@ def test_completeness_in_chinese_ranks_a_full_answer_above_a_half_above_a_wrong_
     assert len(set(ratings)) == 3
 
 
+@pytest.mark.parametrize(
+    ("query", "summary", "context"),
+    [
+        (
+            "Now, write a one-page summary of all the news.",
+            "Mara Voss was born in Kelden. She retired in 1861.",
+            PASSAGES,
+        ),
+        ("会议总结：", "室温决定提高两度。", "[1]\n室温决定提高两度。"),
+    ],
+)
+def test_a_summary_is_about_the_document_and_not_about_the_words_that_ask_for_it(
+    query: str, summary: str, context: str
+) -> None:
+    assert rating("helpfulness", summary, query, context) == 10
+    assert rating("completeness", summary, query, context) > 0
+    assert "relevant point" in RULES["completeness"]({"question": query, "context": context, "answer": summary})
+
+
 def test_helpfulness_wants_each_part_answered_with_a_value_of_its_kind() -> None:
     whole = rating("helpfulness", "Mara Voss was born in Kelden. She retired in 1861.")
     assert whole == 10
@@ -219,12 +238,12 @@ def test_the_judge_s_name_stands_for_what_it_says() -> None:
     """Where this fails on purpose, raise the number in NAME: ledgers hold what the old name has said."""
     answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
     slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
-    assert OfflineJudge().name == "offline-lexical-1"
+    assert OfflineJudge().name == "offline-lexical-2"
     assert {template: rule(slots) for template, rule in RULES.items()} == {
         "helpfulness": (
             "2 part(s) asked, met to 1.00 (+10.0); 0.33 of the sentences are off the question (-0.7)\n[[9.3]]"
         ),
-        "logicality": ("start (+10.0)\n[[10.0]]"),
+        "logicality": "No fault was found.\n[[10.0]]",
         "statements": (
             "The answer holds 3 sentence(s) that state a fact.\n"
             "<statement>Mara Voss was born in Kelden.</statement>\n"
