@@ -168,8 +168,8 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
                 out=out,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    answered = f"{report.complete + report.incomplete} responses to {report.prompts} queries"
-    print(f"{out}: {report.complete} of {answered} have all four scores")
+    answered = report.complete + report.incomplete
+    print(f"{out}: {report.complete} of {answered} responses have all four scores (queries: {report.prompts})")
     _print_summary(report, judge)
     if report.incomplete:
         print(f"{beside(out, 'unscored')}: the other {report.incomplete}, each with its reasons")

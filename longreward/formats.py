@@ -40,6 +40,8 @@ def example_of(row: Row) -> Example:
     """A row of `sft.jsonl`, of LongReward-10k (its `dpo_*` rows have two responses, no answer) or of LongBench."""
     if "input" in row and "answers" in row:
         answers = row["answers"] or [None]
+        if row["input"] == "":
+            raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
         row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
     context, query = _text(row, "context"), _text(row, "query")
     for name, text in (("context", context), ("query", query)):

@@ -38,7 +38,7 @@ class JudgeConfig(Config):
     """Prompt and completion tokens in any 60 seconds, estimated before a call, corrected after it; None: no limit."""
 
     timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
-    """Seconds without a byte from the server after which a call has failed. A connection has 10 of them to stand."""
+    """Seconds without a byte from the server after which a call has failed."""
 
     max_retries: int = Field(default=5, ge=0, le=100)
     """Retries of a failed call (no connection, a timeout, 408, 409, 429, 5xx), with backoff or as Retry-After says."""

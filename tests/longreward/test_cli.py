@@ -113,7 +113,7 @@ def test_an_example_that_comes_twice_is_refused(files: Path) -> None:
 
 def test_the_summary_says_how_many_are_scored_and_why_others_are_not(files: Path) -> None:
     lines = run(files, *FILES).stdout.splitlines()
-    assert lines[0] == "out/scored.jsonl: 2 of 3 responses to 1 queries have all four scores"
+    assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
     assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
     assert lines[-1] == "out/scored.unscored.jsonl: the other 1, each with its reasons"
 

@@ -78,6 +78,7 @@ def test_a_longbench_row_reads_as_an_example() -> None:
         (b'{"idx": 1, "query": 5, "context": "c"}', "query is int"),
         (b'{"idx": 1, "query": "q", "context": " "}', "context is empty"),
         (b'{"idx": 1, "query": "", "context": "c"}', "query is empty"),
+        (b'{"_id": "a", "input": "", "answers": ["s"], "context": "c"}', "put this set's task there"),
         (b'{"idx": 1, "query": "q', "not JSON (Invalid control character at column 23)"),
         (b'{"idx": 1, "question": "q", "context": "c"}', "query is missing; the row has 'idx', 'question', 'context'"),
     ],
