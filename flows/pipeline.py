@@ -11,6 +11,7 @@ other way round.
 import argparse
 import time
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -22,7 +23,7 @@ from longreward.params import read_params
 from tasks import tracking
 from tasks.logs import settle_logs
 from tasks.program import run_program
-from tasks.reproduction import StageOutcome, add_raw_data, push_data, reproduce_stage, stage_rows
+from tasks.reproduction import StageOutcome, add_raw_data, close_killed, push_data, reproduce_stage, stage_rows
 from tasks.summary import show
 from tasks.turn import turn
 from tasks.versioning import stage_entries
@@ -48,7 +49,9 @@ async def pipeline(stages: list[str] | None = None, force: bool = False) -> Stat
 
 async def _run(stages: list[str], *, force: bool) -> list[StageOutcome]:
     started = time.monotonic()
-    async with turn(), stage_rows(stages) as rows:
+    async with turn(str(flow_run.id)) as killed, stage_rows(stages) as rows:
+        if killed:
+            await close_killed(UUID(killed))
         await add_raw_data()
         with tracking.experiment(flow_run.name, read_params().model_dump(mode="json")) as parent:
             outcomes = [await reproduce_stage(row, force=force, parent=parent) for row in rows.values()]

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentTaskRunId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
@@ -125,6 +125,23 @@ async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
     if not ran:
         tracking.link_stage(parent, name, _figures(name))
     return StageOutcome(name, ran, time.monotonic() - started)
+
+
+async def close_killed(flow_id: UUID) -> None:
+    """Ends, for the UI, an earlier pipeline's run and what ran under it: killed outright, they still seem to run."""
+    killed: State[Any] = Crashed(message="its process was killed")
+    of_flow = FlowRunFilter(id=FlowRunFilterId(any_=[flow_id]))
+    async with get_client() as client:
+        runs = await client.read_flow_runs(flow_run_filter=of_flow)
+        rows = await client.read_task_runs(flow_run_filter=of_flow)
+        under_rows = FlowRunFilterParentTaskRunId(any_=[row.id for row in rows])
+        runs += await client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_task_run_id=under_rows))
+        for run in runs:
+            if run.state is not None and not run.state.is_final():
+                await client.set_flow_run_state(run.id, killed, force=True)
+        for row in rows:
+            if row.state is not None and not row.state.is_final():
+                await client.set_task_run_state(row.id, killed, force=True)
 
 
 async def _failure(name: str, row: UUID, words: str) -> StageFailed:

@@ -1,6 +1,7 @@
 """One pipeline at a time in a checkout: DVC's own lock would fail the second one at once, this lets it wait."""
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -18,8 +19,11 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def turn() -> AsyncIterator[None]:
-    """Waits, and says so, until no other pipeline runs on this state folder."""
+async def turn(name: str) -> AsyncIterator[str | None]:
+    """Waits, and says so, until no other pipeline runs on this state folder.
+
+    Gives the name of the one before where that was killed in its turn and could not say goodbye, else None.
+    """
     lock = locked("pipeline")
     holder = Path(lock.lock_file).with_suffix(".holder")
     waited = 0.0
@@ -29,15 +33,24 @@ async def turn() -> AsyncIterator[None]:
             break
         except Timeout:
             if waited % SAY_AGAIN_S == 0:
-                log.info("another pipeline runs (process %s); this one waits for its turn", _read(holder))
+                log.info(
+                    "another pipeline runs (process %s); this one waits for its turn",
+                    _read(holder).get("process", "unknown"),
+                )
             await asyncio.sleep(LOOK_AGAIN_S)
             waited += LOOK_AGAIN_S
     try:
-        holder.write_text(str(os.getpid()), encoding="utf-8")
-        yield
+        killed = _read(holder).get("name")
+        holder.write_text(json.dumps({"process": os.getpid(), "name": name}), encoding="utf-8")
+        yield killed
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
 
 
-def _read(holder: Path) -> str:
-    return holder.read_text(encoding="utf-8") if holder.exists() else "unknown"
+def _read(holder: Path) -> dict[str, str]:
+    try:
+        found = json.loads(holder.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -144,8 +144,15 @@ def _disk_and_memory(state: Path) -> Iterator[None]:
         raise PolicyError(
             f"the GPU's memory is full ({error}); lower micro_batch, switch gradient_checkpointing on, or set lora"
         ) from error
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not isinstance(error, OSError | SafetensorError) and not _is_of_files(error):
+            raise
         raise StateError(
             f"{state}: a checkpoint cannot be written or read ({error}); free the space and run again: the training "
             "goes on from the last whole one"
         ) from error
+
+
+def _is_of_files(error: RuntimeError) -> bool:
+    """Whether torch speaks of the file that it writes: of a full disk it makes an error with no class of its own."""
+    return any(word in str(error) for word in ("inline_container", "iostream error"))

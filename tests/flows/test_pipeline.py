@@ -89,6 +89,10 @@ class Project:
         found: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
         return found
 
+    def statuses(self) -> set[str]:
+        experiment = self.store.get_experiment_by_name("longreward")
+        return {run.info.status for run in self.store.search_runs([experiment.experiment_id])}
+
     @property
     def store(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{self.folder / '.longreward/mlflow.db'}")
@@ -118,6 +122,8 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
     assert (project.folder / "data/pairs/text").read_text() == "ABAB"
     assert (project.folder / "plots/prepare.csv").read_text() == "step,loss\n1.0,0.5\n"
     assert "mlflow ui --backend-store-uri" in words
+    assert "core.autostage" not in words  # DVC's hints
+    assert "dvc push" not in words
 
     assert project.repro()[1].count("didn't change, skipping") == 3  # the raw data and two stages
     code, again = project.pipeline()
@@ -144,6 +150,8 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
     ]
     assert stage.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert stage.data.metrics["letters"] == 2.0
+    curve = project.store.get_metric_history(stage.info.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.5)]
     assert stage.data.tags["dvc.data/raw"].endswith(".dir")
     assert parent.info.run_name == name_of("pipeline", words)
     assert parent.data.params["pair.min_scored"] == "5"
@@ -171,6 +179,7 @@ async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_
     assert code == 1
     assert "stage prepare failed: the text is bad; write another one" in words
     assert "Traceback" not in words
+    assert words.count("write another one") == 2  # the stage's words, and the pipeline's
     run = await flow_run(name_of("pipeline", words))
     async with get_client() as client:
         from prefect.client.schemas.filters import FlowRunFilterId
@@ -187,10 +196,12 @@ def test_an_unknown_stage_is_named_with_the_known_ones(project: Project) -> None
 
 
 @pytest.mark.slow
-def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: Project) -> None:
+async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: Project) -> None:
     project.write("abKc")
-    code, _ = project.pipeline()
+    code, words = project.pipeline()
     assert code == 1
+    assert (await flow_run(name_of("prepare", words))).state_name == "Crashed"
+    assert "RUNNING" not in project.statuses()
     assert (project.folder / "worked").read_text() == "abK"
     code, words = project.pipeline()
     assert code == 0, words
@@ -222,6 +233,31 @@ def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
     running.send_signal(number)
     running.communicate(timeout=30)
     assert running.returncode == code
-    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-    experiment = project.store.get_experiment_by_name("longreward")
-    assert {run.info.status for run in project.store.search_runs([experiment.experiment_id])} == {"KILLED"}
+    assert not alive(family)
+    assert project.statuses() == {"KILLED"}
+
+
+@pytest.mark.slow
+async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next_one_goes_on(project: Project) -> None:
+    project.write("aSb")
+    running = project.start("flows.pipeline")
+    worked = project.folder / "worked"
+    while not (worked.exists() and worked.read_text() == "aS"):
+        assert running.poll() is None
+        time.sleep(0.1)  # noqa: ASYNC251
+    family = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    words, _ = running.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while alive(family) and time.monotonic() < deadline:
+        time.sleep(0.1)  # noqa: ASYNC251
+    assert not alive(family)
+    project.write("ab")
+    code, later = project.pipeline()
+    assert code == 0, later
+    assert (await flow_run(name_of("pipeline", words))).state_name == "Crashed"
+    assert project.statuses() == {"KILLED", "FINISHED"}
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -94,6 +94,13 @@ def test_a_prompt_of_unknown_words_only_is_refused(policy):
         policy.prompt_ids("xylophon", "quagga")
 
 
+def test_a_name_beside_other_folders_is_no_hub_id(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PolicyError, match=r"models/absent: no such folder"):
+        load_policy(config_of("models/absent"), "models/absent")
+
+
 def test_a_missing_folder_is_said_to_be_missing_and_not_looked_for_on_the_hub(tmp_path):
     with pytest.raises(PolicyError, match="no such folder"):
         load_policy(config_of(tmp_path), tmp_path / "absent")

@@ -1,6 +1,7 @@
 import errno
 
 import pytest
+from safetensors import SafetensorError
 
 from longreward.errors import StateError
 from longreward.training.checkpoints import mark_complete, newest_complete, publish, step_of, training_key
@@ -76,3 +77,25 @@ def test_another_setting_model_or_data_is_another_training(tmp_path):
     assert second != first
     data.write_text("b")
     assert key() not in (first, second)
+
+
+def test_a_disk_that_fills_up_under_the_weights_is_said_and_leaves_the_old_model(tmp_path):
+    publish(tmp_path / "sft", lambda folder: (folder / "model.safetensors").write_bytes(b"old"))
+
+    def write(folder):
+        (folder / "model.safetensors").write_bytes(b"ne")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StateError, match="No space left"):
+        publish(tmp_path / "sft", write)
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"]
+    assert (tmp_path / "sft/model.safetensors").read_bytes() == b"old"
+
+
+def test_a_disk_that_fills_up_under_a_checkpoint_is_told_from_other_errors_of_torch(tmp_path):
+    from longreward.training.running import _disk_and_memory
+
+    with pytest.raises(StateError, match="a checkpoint cannot be written"), _disk_and_memory(tmp_path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2083776 vs 2083664")
+    with pytest.raises(RuntimeError, match="shapes"), _disk_and_memory(tmp_path):
+        raise RuntimeError("shapes cannot be multiplied")
