@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from longreward.evaluation.comparison import decodings
 from longreward.evaluation.measuring import Decoding, Measured, Role, gold_measures, measure
-from longreward.evaluation.report import Evaluation, decodings, summarise
+from longreward.evaluation.report import Evaluation, summarise
 from longreward.evaluation.table import markdown
 from longreward.formats import read_examples, scored_row
 from longreward.jsonl import write_rows, writing

@@ -22,7 +22,7 @@ class Config(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             lines = "\n".join(f"  {_explain(cls, detail)}" for detail in error.errors())
-            raise ConfigError(f"{source} is not valid:\n{lines}") from None
+            raise ConfigError(f"{source}: not valid\n{lines}") from None
 
 
 def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:

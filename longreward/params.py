@@ -60,10 +60,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no sections; expected {', '.join(Params.model_fields)}")
     return values
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _set(values: dict[str, Any], override: str) -> None:
@@ -75,7 +79,7 @@ def _set(values: dict[str, Any], override: str) -> None:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {error}") from error
+        raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
     for section in sections:
         inner = values.setdefault(section, {})
         if inner is None:

@@ -102,7 +102,7 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
 
 @task(
     name="stage",
-    retries=2,
+    retries=1,
     retry_delay_seconds=exponential_backoff(30),
     retry_condition_fn=_can_go_on,
     cache_policy=NO_CACHE,

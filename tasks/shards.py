@@ -43,7 +43,7 @@ async def in_shards(
 
     `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass); meanwhile
     it may tell how many of its items are done, for the progress. A shard is
-    tried again, up to three times with growing pauses, where the judge was not available or the shard took longer
+    tried again, twice with growing pauses, where the judge was not available or the shard took longer
     than `limit_s`, which holds for work that awaits; any other error stops all shards.
     """
     adapter = TypeAdapter(record)
@@ -57,7 +57,7 @@ async def in_shards(
 
     @task(
         name=f"{name} shard",
-        retries=3,
+        retries=2,
         retry_delay_seconds=exponential_backoff(retry_after_s),
         retry_jitter_factor=0.5,
         retry_condition_fn=_is_transient,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.evaluation.report import NEUTRAL
 from tasks.state import state_folder
 from tasks.tracking import store_uri
 

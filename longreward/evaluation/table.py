@@ -1,6 +1,7 @@
 """The comparison as a Markdown report and as the rows of a table."""
 
-from longreward.evaluation.report import NEUTRAL, Evaluation, Row
+from longreward.evaluation.comparison import NEUTRAL, Row
+from longreward.evaluation.report import Evaluation
 
 HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "")
 

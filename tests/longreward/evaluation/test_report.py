@@ -1,7 +1,8 @@
 from longreward.evaluation.bootstrap import difference, mean
+from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measuring import Decoding, Measured, Role, measure
-from longreward.evaluation.report import decodings, summarise
+from longreward.evaluation.report import summarise
 from longreward.evaluation.table import markdown
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse, Verdict
 
@@ -77,7 +78,9 @@ def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_s
 
 def test_more_recall_bought_with_unsupported_claims_is_no_improvement() -> None:
     measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
-    assert summarise(EvaluateConfig(), measured).finding == "no improvement"
+    evaluation = summarise(EvaluateConfig(), measured)
+    assert evaluation.finding == "no improvement"
+    assert "Mixed, and so counted as not better: greedy (recall +0.300, unsupported +0.300)" in evaluation.sentence
 
 
 def test_one_model_alone_is_not_compared() -> None:
