@@ -13,6 +13,7 @@ from longreward.jsonl import write_rows, writing
 from longreward.judging import Judge, open_judge
 from longreward.policy import load_policy
 from longreward.records import Example, Response, ScoredResponse
+from longreward.reward import Scorer
 from tasks import tracking
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
@@ -33,12 +34,13 @@ async def evaluate(run: StageRun) -> None:
     by_id = {example.id: example for example in examples}
     measured: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
+    scorer = Scorer(run.params.score)
     async with open_judge(run.params.judge, ledger=ledger()) as judge:
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
             answers = await _answers(run, role, examples)
             for decoding in decodings(config):
-                scored = await _scored(run, judge, f"{role}-{decoding.name}", examples, answers[decoding])
+                scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure(role, decoding, by_id, scored, gold)
         run.report(judge.figures())
@@ -59,10 +61,15 @@ async def _answers(run: StageRun, role: Role, examples: Sequence[Example]) -> di
 
 
 async def _scored(
-    run: StageRun, judge: Judge, name: str, examples: Sequence[Example], responses: Sequence[Response]
+    run: StageRun,
+    judge: Judge,
+    scorer: Scorer,
+    name: str,
+    examples: Sequence[Example],
+    responses: Sequence[Response],
 ) -> list[ScoredResponse]:
     items = with_responses(examples, responses)
-    scored = await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, folder=run.state)
+    scored = await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)
     return [one for example in scored for one in example.responses]
 
 
@@ -88,15 +95,22 @@ def _write(
 def _record(run: StageRun, evaluation: Evaluation) -> None:
     """One MLflow run a model under the same metric names, and the trained model in the registry."""
     run.report(evaluation.headline())
-    hashes = data_hashes(tuple(MODELS.values()))
-    for role, path in MODELS.items():
-        tags = {"dvc.path": path.as_posix(), "dvc.md5": hashes.get(path.as_posix(), "unknown")}
-        model_run = tracking.model_run(run.tracked, role, evaluation.figures(role), tags=tags)
+    known = data_hashes(tuple(MODELS.values()))
+    hashes = {role: known.get(path.as_posix(), "unknown") for role, path in MODELS.items()}
+    runs = {
+        role: tracking.model_run(
+            run.tracked,
+            role,
+            evaluation.figures(role),
+            tags={"dvc.path": path.as_posix(), "dvc.md5": hashes[role]},
+        )
+        for role, path in MODELS.items()
+    }
     version = tracking.register(
         run.params.evaluate.registered_model,
-        model_run,
-        source_hash=tags["dvc.md5"],
-        path=path,
+        runs["dpo"],
+        source_hash=hashes["dpo"],
+        path=MODELS["dpo"],
         champion=evaluation.champion,
     )
     run.log.info("registered as version %s%s", version, ", the champion" if evaluation.champion else "")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from longreward.formats import read_examples, read_responses
 from longreward.judging import open_judge
+from longreward.reward import Scorer
 from tasks.scoring import score_in_shards, with_responses, write_scored_files
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
@@ -16,11 +17,12 @@ async def score(run: StageRun) -> None:
         read_examples(Path("data/prepared/preference.jsonl")),
         read_responses(Path("data/sampled/sampled_responses.jsonl")),
     )
+    scorer = Scorer(run.params.score)
     async with open_judge(run.params.judge, ledger=ledger()) as judge:
         run.tracked.tag({"judge": judge.name})
-        scored = await score_in_shards("score", judge, examples, run.params.score, folder=run.state)
+        scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
         run.report(judge.figures())
-    run.report(write_scored_files(Path("data/scored"), scored, run.params.score))
+    run.report(write_scored_files(Path("data/scored"), scored, scorer.settings))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Scoring in shards: each holds all judge calls of some dozens of prompts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from longreward.judging import Judge
@@ -23,13 +23,12 @@ def with_responses(examples: Iterable[Example], responses: Iterable[Response]) -
 
 
 async def score_in_shards(
-    name: str, judge: Judge, items: Sequence[WithResponses], config: ScoreConfig, *, folder: Path
+    name: str, judge: Judge, items: Sequence[WithResponses], config: ScoreConfig, *, scorer: Scorer, folder: Path
 ) -> Iterator[ScoredExample]:
     """Scores every response; finished shards lie in `folder`, single answers of the judge in its ledger.
 
     Two shards at once, so that the judge is still busy while the last calls of one come in.
     """
-    scorer = Scorer(config)
 
     async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
         return [scored async for scored in score_examples(judge, config, shard, scorer=scorer, progress=tell)]
@@ -48,11 +47,13 @@ async def score_in_shards(
         )
 
 
-def write_scored_files(out: Path, scored: Iterable[ScoredExample], config: ScoreConfig) -> dict[str, float]:
+def write_scored_files(
+    out: Path, scored: Iterable[ScoredExample], settings: Mapping[str, str | int]
+) -> dict[str, float]:
     """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl; returns figures."""
     names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
     paths = {side: out / f"{name}.jsonl" for side, name in names.items()}
-    with ScoredFiles(**paths, settings=Scorer(config).settings) as files:
+    with ScoredFiles(**paths, settings=settings) as files:
         for example in scored:
             files.add(example)
     return files.report.figures()
