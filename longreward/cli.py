@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from longreward.reward.files import ScoreReport
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C or SIGTERM,
-    141 where the reader of its output has gone, as `head` does.
+def main(arguments: Sequence[str] | None = None, *, more: Sequence[Callable[[Any], None]] = ()) -> int:
+    """Runs a subcommand, one of the library's or one that `more` adds to the parser's subcommands.
+
+    Returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C or SIGTERM, 141 where the reader
+    of its output has gone, as `head` does.
     """
-    parser = _parser()
+    parser = _parser(more)
     options = parser.parse_args(arguments)
     if options.run is None:
         parser.print_help()
@@ -63,16 +65,18 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Sequence[Callable[[Any], None]]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="longreward",
-        description="Rewards for long-context responses: helpfulness, logicality, faithfulness, completeness.",
+        description="Long-context models made better with AI feedback: rewards, preference pairs, DPO, evaluation.",
     )
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", metavar="")
     _add_score(commands)
     settings = commands.add_parser("params", help="every setting, its default and meaning, as Markdown")
     settings.set_defaults(run=_params)
+    for add in more:
+        add(commands)
     return parser
 
 

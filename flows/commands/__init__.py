@@ -1,0 +1,14 @@
+"""The command `longreward`: the library's subcommands, and those that run, compare, set up and check a pipeline.
+
+Each module here adds one subcommand, and imports what is heavy only when that one runs.
+"""
+
+from collections.abc import Sequence
+
+from flows.commands import compare, doctor, init, run
+from longreward import cli
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """See `longreward.cli.main`."""
+    return cli.main(arguments, more=(run.add, compare.add, init.add, doctor.add))
