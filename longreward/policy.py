@@ -148,10 +148,18 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
         raise _not_loaded("model", path, error) from error
     _check_vocabulary(text.tokenizer, model, path)
     text = replace(text, end_ids=_end_ids(text, model))
-    window = config.window or getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    window = config.window or _own_window(model.config)
     if window is None:
         raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
-    return Policy(config, str(path), model.to(device).eval(), text, int(window), device)
+    return Policy(config, str(path), model.to(device).eval(), text, window, device)
+
+
+def policy_window(config: PolicyConfig, path: str | Path) -> int | None:
+    """Most tokens of prompt and completion together, from `policy.window` or else the model's own config.
+
+    None where neither says. Reads no weights, so that a stage can measure prompts long before a model is loaded.
+    """
+    return config.window or _own_window(_model_config(config, path))
 
 
 def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
@@ -226,6 +234,21 @@ def _source(config: PolicyConfig, path: str | Path) -> dict[str, Any]:
     return {**common, "revision": config.revision}
 
 
+def _model_config(config: PolicyConfig, path: str | Path) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(**_source(config, path))
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _not_loaded("config", path, error) from error
+
+
+def _own_window(model_config: Any) -> int | None:
+    of_text = model_config.get_text_config()
+    said = (getattr(of_text, name, None) for name in WINDOW_NAMES)
+    return next((int(window) for window in said if window), None)
+
+
 def _not_loaded(what: str, path: str | Path, error: Exception) -> PolicyError:
     reason = str(error).strip().splitlines()
     return PolicyError(f"{path}: the {what} cannot be loaded ({type(error).__name__}: {reason[0] if reason else ''})")
@@ -275,6 +298,7 @@ def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
 
 
 POINTER = "model.json"
+WINDOW_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with code of their own
 
 # Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
 PROBE = ("The town is in the north of the river.", "Who is the first of the two, and when was it?")

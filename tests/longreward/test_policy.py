@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, PolicyError
-from longreward.policy import PolicyConfig, fit_window, load_policy, load_tokenizer
+from longreward.policy import PolicyConfig, fit_window, load_policy, load_tokenizer, policy_window
 
 
 def config_of(folder: Path, **fields) -> PolicyConfig:
@@ -58,6 +58,26 @@ def test_bare_text_is_counted_without_special_tokens(policy):
 def test_the_window_comes_from_the_model_or_from_the_config(policy, tiny_policy):
     assert policy.window == 256
     assert load_policy(config_of(tiny_policy, window=100), tiny_policy).window == 100
+
+
+def test_the_window_is_known_without_weights(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", window=512)
+    (folder / "model.safetensors").unlink()
+    assert policy_window(config_of(folder), folder) == 512
+    assert policy_window(config_of(folder, window=100), folder) == 100
+
+
+def test_a_model_that_does_not_say_its_window_has_none(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "bloom", "n_layer": 1}')
+    assert policy_window(config_of(folder), folder) is None
+
+
+def test_a_config_that_is_no_models_is_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "lama"}')
+    with pytest.raises(PolicyError, match=r"policy: the config cannot be loaded"):
+        policy_window(config_of(folder), folder)
 
 
 def test_weights_to_be_trained_are_float32(save_tiny_policy, tmp_path):
