@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 
 from tasks import tracking
 from tasks.tracking import experiment, link_stage, model_run, register, stage_run, store_uri
+from tasks.tracking.runs import _create
+from tasks.tracking.store import client, experiment_id
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,11 +28,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         patch.setenv("LONGREWARD_STATE", str(folder / "state"))
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
             patch.delenv(name, raising=False)
-        tracking._client.cache_clear()
-        tracking._experiment_id.cache_clear()
+        client.cache_clear()
+        experiment_id.cache_clear()
         yield MlflowClient(store_uri())
-    tracking._client.cache_clear()
-    tracking._experiment_id.cache_clear()
+    client.cache_clear()
+    experiment_id.cache_clear()
 
 
 def opened(stage: str, **tags: str) -> Any:
@@ -82,8 +84,8 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
             raise ValueError
         with pytest.raises(KeyboardInterrupt), opened("sft") as stopped:
             raise KeyboardInterrupt
-        left_open = tracking._create("sft", parent=parent, tags={"longreward.stage": "sft"})
-        other = tracking._create("sample", parent=parent, tags={"longreward.stage": "sample"})
+        left_open = _create("sft", parent=parent, tags={"longreward.stage": "sft"})
+        other = _create("sample", parent=parent, tags={"longreward.stage": "sample"})
         with opened("sft") as good:
             pass
         statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
@@ -93,9 +95,9 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
 
 def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: MlflowClient) -> None:
     gone = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
-    abandoned = tracking._create("killed", parent=None, tags=gone)
-    stage = tracking._create("train", parent=abandoned.id, tags={"longreward.stage": "train"})
-    elsewhere = tracking._create("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"})
+    abandoned = _create("killed", parent=None, tags=gone)
+    stage = _create("train", parent=abandoned.id, tags={"longreward.stage": "train"})
+    elsewhere = _create("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"})
     with experiment("next", {}) as first, experiment("beside it", {}):
         statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]

@@ -1,13 +1,4 @@
-"""MLflow: one parent run an experiment, one child run a stage, the trained model in the registry.
-
-    parent "brave-otter"        every parameter, the headline figures of every stage
-    ├── prepare, sft, … train   the stage's parameters, figures, input hashes, live training curves
-    └── evaluate
-        ├── sft                 the same metric names for each model, tagged with its role
-        └── dpo
-
-The only module that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
-"""
+"""Runs in MLflow: the parent of an experiment, a stage's below it, a measured model's below that."""
 
 from __future__ import annotations
 
@@ -21,27 +12,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from longreward.errors import StateError
 from tasks.owner import Owner, owner
-from tasks.state import locked, made, state_folder
+from tasks.state import locked, state_folder
+from tasks.tracking.store import client, experiment_id, store_uri
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
 FLUSH_EVERY_S = 2.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-
-def store_uri() -> str:
-    """Where runs are kept."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder() / 'mlflow.db'}"
 
 
 @dataclass
@@ -71,13 +53,13 @@ class Run:
 
         waiting, self._waiting, self._flushed = self._waiting, [], time.time()
         for start in range(0, len(waiting), 1000):  # MLflow's limit for a batch
-            _client().log_batch(self.id, metrics=[Metric(*point) for point in waiting[start : start + 1000]])
+            client().log_batch(self.id, metrics=[Metric(*point) for point in waiting[start : start + 1000]])
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
         from mlflow.entities import RunTag
 
-        _client().log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+        client().log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
 
     def settings(self, settings: Mapping[str, Any]) -> None:
         """Logs nested settings as parameters "section.key"."""
@@ -85,11 +67,11 @@ class Run:
 
         flat = _flat(settings)
         for start in range(0, len(flat), 100):  # MLflow's limit for a batch
-            _client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
+            client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
 
     def artifact(self, path: Path) -> None:
         """Keeps a copy of a small file with the run."""
-        _client().log_artifact(self.id, str(path))
+        client().log_artifact(self.id, str(path))
 
 
 @contextmanager
@@ -121,7 +103,7 @@ def _ended(run_id: str) -> Iterator[None]:
         status = "FAILED"
         raise
     finally:
-        _client().set_terminated(run_id, status)
+        client().set_terminated(run_id, status)
 
 
 def parent_of_this_process(settings: Mapping[str, Any]) -> str:
@@ -149,7 +131,7 @@ def stage_run(
     run.settings(settings)
     with ExitStack() as stack:
         if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
-            _client().update_run(parent, status="RUNNING")
+            client().update_run(parent, status="RUNNING")
             stack.enter_context(_ended(parent))
         stack.enter_context(_ended(run.id))
         stack.callback(run.flush)
@@ -167,33 +149,8 @@ def model_run(stage: Run, role: str, figures: Mapping[str, float], *, tags: Mapp
     """A run under the stage's for one measured model; returns its id. Every role has the same metric names."""
     run = _create(role, parent=stage.id, tags={ROLE_TAG: role, **tags})
     run.figures(figures)
-    _client().set_terminated(run.id)
+    client().set_terminated(run.id)
     return run.id
-
-
-def register(name: str, run_id: str, *, source_hash: str, path: Path, champion: bool) -> str:
-    """Enters a model into the registry by its DVC hash (its bytes stay with DVC) and returns the version.
-
-    `champion` moves the alias of that name to it.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        _client().create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = _client().create_model_version(
-        name,
-        source=f"dvc://md5/{source_hash}",
-        run_id=run_id,
-        tags={"dvc.md5": source_hash, "dvc.path": path.as_posix()},
-        description=f"{path} as DVC knows it; `dvc checkout {path}` at the run's commit brings it back.",
-        await_creation_for=0,
-    )
-    if champion:
-        _client().set_registered_model_alias(name, "champion", version.version)
-    return str(version.version)
 
 
 @cache
@@ -211,37 +168,9 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@cache
-def _client() -> MlflowClient:
-    """Opened under a lock: when several processes first use a new SQLite store at once, its tables are made twice."""
-    import logging
-
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    uri = store_uri()
-    with locked("mlflow"):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        try:
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                own = not os.environ.get("MLFLOW_TRACKING_URI")
-                place = made(state_folder() / "mlartifacts").as_uri() if own else None
-                client.create_experiment(EXPERIMENT, artifact_location=place)
-        except (MlflowException, OSError) as error:
-            raise StateError(f"MLflow's store at {uri} cannot be used: {error}") from error
-    return client
-
-
-@cache
-def _experiment_id() -> str:
-    return str(_client().get_experiment_by_name(EXPERIMENT).experiment_id)
-
-
 def _create(name: str, *, parent: str | None, tags: Mapping[str, str]) -> Run:
     family = {"mlflow.parentRunId": parent} if parent else {}
-    created = _client().create_run(_experiment_id(), run_name=name, tags={**family, **tags})
+    created = client().create_run(experiment_id(), run_name=name, tags={**family, **tags})
     return Run(str(created.info.run_id), parent)
 
 
@@ -249,7 +178,7 @@ def _close_left_open(parent: str, stage: str | None = None) -> None:
     """A try of this stage, or of any, that was killed outright could not close its run."""
     of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
     for run in _running(f"tags.mlflow.parentRunId = '{parent}'{of_stage}"):
-        _client().set_terminated(run.info.run_id, "KILLED")
+        client().set_terminated(run.info.run_id, "KILLED")
 
 
 def _close_abandoned() -> None:
@@ -257,11 +186,11 @@ def _close_abandoned() -> None:
     for parent in _running(f"tags.`{HOST_TAG}` = '{platform.node()}'"):
         if not Owner.read(parent.data.tags[OWNER_TAG]).alive:
             for run in (*_running(f"tags.mlflow.parentRunId = '{parent.info.run_id}'"), parent):
-                _client().set_terminated(run.info.run_id, "KILLED")
+                client().set_terminated(run.info.run_id, "KILLED")
 
 
 def _running(where: str) -> list[Any]:
-    return list(_client().search_runs([_experiment_id()], f"{where} and attributes.status = 'RUNNING'"))
+    return list(client().search_runs([experiment_id()], f"{where} and attributes.status = 'RUNNING'"))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

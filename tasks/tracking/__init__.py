@@ -1,0 +1,36 @@
+"""MLflow: one parent run an experiment, one child run a stage, the trained model in the registry.
+
+    parent "brave-otter"        every parameter, the headline figures of every stage
+    ├── prepare, sft, … train   the stage's parameters, figures, input hashes, live training curves
+    └── evaluate
+        ├── sft                 the same metric names for each model, tagged with its role
+        └── dpo
+
+The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
+"""
+
+from tasks.tracking.registry import register
+from tasks.tracking.runs import (
+    PARENT,
+    Run,
+    code_tags,
+    experiment,
+    link_stage,
+    model_run,
+    parent_of_this_process,
+    stage_run,
+)
+from tasks.tracking.store import store_uri
+
+__all__ = [
+    "PARENT",
+    "Run",
+    "code_tags",
+    "experiment",
+    "link_stage",
+    "model_run",
+    "parent_of_this_process",
+    "register",
+    "stage_run",
+    "store_uri",
+]

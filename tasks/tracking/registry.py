@@ -1,0 +1,30 @@
+"""MLflow's registry: the trained model by its DVC hash, and which one is the champion."""
+
+from pathlib import Path
+
+from tasks.tracking.store import client
+
+
+def register(name: str, run_id: str, *, source_hash: str, path: Path, champion: bool) -> str:
+    """Enters a model into the registry by its DVC hash (its bytes stay with DVC) and returns the version.
+
+    `champion` moves the alias of that name to it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client().create_model_version(
+        name,
+        source=f"dvc://md5/{source_hash}",
+        run_id=run_id,
+        tags={"dvc.md5": source_hash, "dvc.path": path.as_posix()},
+        description=f"{path} as DVC knows it; `dvc checkout {path}` at the run's commit brings it back.",
+        await_creation_for=0,
+    )
+    if champion:
+        client().set_registered_model_alias(name, "champion", version.version)
+    return str(version.version)
