@@ -1,6 +1,7 @@
 """`params.yaml`, read once and strictly: one section a stage, and two that several stages share."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str
     values = _read_yaml(path) if path else {}
     source = str(path) if path else "the settings"
     for override in overrides:
-        _set(values, override)
+        set_override(values, override)
     return Params.parse(values, source=" with ".join([source, *overrides]))
 
 
@@ -70,8 +71,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _set(values: dict[str, Any], override: str) -> None:
-    """Applies one "a.b.c=value" in place."""
+def set_override(values: dict[str, Any], override: str) -> None:
+    """Applies one "a.b.c=value" in place; raises ConfigError where it is not of that form."""
     key, equals, text = override.partition("=")
     *sections, name = key.strip().split(".")
     if not equals or not sections or not name:
@@ -80,6 +81,8 @@ def _set(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value, re.IGNORECASE):
+        value = float(value)  # as YAML 1.2 has it; to PyYAML 1e-6 is a word
     for section in sections:
         inner = values.setdefault(section, {})
         if inner is None:
