@@ -6,13 +6,11 @@ question?
 """
 
 import json
-import os
 import re
 from typing import Any
 
 from longreward.errors import (
     AnswerRefused,
-    ConfigError,
     JudgeError,
     JudgeProtocolError,
     JudgeRefused,
@@ -20,6 +18,7 @@ from longreward.errors import (
 )
 from longreward.judging.chat import Answer, Question, Usage
 from longreward.judging.config import JudgeConfig
+from longreward.judging.keys import key_of
 
 
 class HttpJudge:
@@ -30,7 +29,7 @@ class HttpJudge:
 
         assert config.model is not None, "JudgeConfig holds kind http to a model"
         self._model = config.model
-        self._key = _key_from_environment(config)
+        self._key = key_of(config)
         self._env = config.api_key_env
         self._extra = config.extra_body
         self._timeout_s = config.timeout_s
@@ -142,19 +141,6 @@ class HttpJudge:
 
     def _hide_key(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-def _key_from_environment(config: JudgeConfig) -> str | None:
-    key = os.environ.get(config.api_key_env, "").strip()
-    if key and not re.fullmatch(r"[!-~]+", key):
-        raise ConfigError(f"the key in {config.api_key_env} holds characters that no key has (spaces, line breaks, …)")
-    is_default = config.api_key_env == JudgeConfig.model_fields["api_key_env"].default
-    if not key and (not is_default or config.base_url is None):
-        raise ConfigError(
-            f"the environment variable {config.api_key_env} holds no key for judge {config.model!r}; set it, "
-            "or set judge.base_url to a server that needs none"
-        )
-    return key or None
 
 
 def _usage(said: Any) -> Usage:

@@ -42,7 +42,7 @@ def open_judge(config: JudgeConfig, *, ledger: Path | None) -> "Judge":
 
     Raises ConfigError where a key is missing, StateError where the ledger cannot be opened.
     """
-    return Judge(_model(config), config, Ledger(ledger))
+    return Judge(open_model(config), config, Ledger(ledger))
 
 
 class Judge:
@@ -235,7 +235,8 @@ _FIGURES = (
 )
 
 
-def _model(config: JudgeConfig) -> ChatModel:
+def open_model(config: JudgeConfig) -> ChatModel:
+    """The model that answers, without ledger and limits. Raises ConfigError where a key is missing."""
     if config.kind == "http":
         from longreward.judging.http import HttpJudge
 
