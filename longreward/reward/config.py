@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.config import Config
+from longreward.retrieval.config import RetrieverConfig
 
 
 class ScoreConfig(Config):
@@ -17,6 +18,8 @@ class ScoreConfig(Config):
     """Size of the chunks that statements are looked up in (paper, section 3.1: 128)."""
     evidence_chunks: int = Field(5, ge=1)
     """Chunks shown to the judge for one statement (paper, section 3.1: top 5)."""
+    retriever: RetrieverConfig = RetrieverConfig()
+    """What finds these chunks."""
     extraction_chunk_tokens: int = Field(4096, ge=1)
     """Size of the parts that relevant information is extracted from (paper, section 3.1: 4,096)."""
     prompts_dir: Path | None = None

@@ -21,9 +21,13 @@ class Document:
     chunks: tuple[Chunk, ...]
     retriever: Retriever
 
-    def evidence(self, statements: Sequence[str], k: int) -> list[tuple[Evidence, ...]]:
-        """For each statement the `k` nearest chunks in document order; none in an empty document."""
-        return [tuple(self._show(self.chunks[n]) for n in found) for found in self._index.search(statements, k)]
+    async def evidence(self, statements: Sequence[str], k: int) -> list[tuple[Evidence, ...]]:
+        """For each statement the `k` nearest chunks in document order; none in an empty document.
+
+        Raises the JudgeError family where an embedding model fails; AnswerRefused where it declines one text.
+        """
+        found = await self._index.search(statements, k)
+        return [tuple(self._show(self.chunks[n]) for n in places) for places in found]
 
     @cached_property
     def _index(self) -> Index:

@@ -33,7 +33,7 @@ async def judge_faithfulness(
         return verdict(
             judge, [found], score=score, reason=NO_STATEMENT, analysis=found.text, prompt_hashes=(template.hash,)
         )
-    evidence = document.evidence(found.value, config.evidence_chunks)
+    evidence = await document.evidence(found.value, config.evidence_chunks)
     checked = await together(
         _check(judge, prompts, language, text, shown) for text, shown in zip(found.value, evidence, strict=True)
     )

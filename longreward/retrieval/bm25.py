@@ -1,33 +1,20 @@
-"""Finds the chunks of a document that come nearest to a statement.
+"""Ranks chunks by the words that they share with a statement.
 
 The paper ranks by the similarity of embeddings. BM25 comes first here: a statement keeps the answer's wording, and a
-faithful answer the document's. Anything else that ranks fits behind `Retriever`.
+faithful answer the document's.
 """
 
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from longreward.retrieval.ranking import Index
 from longreward.script import HAN_RANGE
 
 if TYPE_CHECKING:
     from bm25s import BM25
-
-
-class Index(Protocol):
-    """One document's chunks, ready to be searched."""
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """For each query the numbers of the best `k` chunks (all, where there are fewer), in document order."""
-
-
-class Retriever(Protocol):
-    """A way to rank chunks."""
-
-    def index(self, chunks: Sequence[str]) -> Index:
-        """Takes in one document; done once, however many statements are looked up in it."""
 
 
 class Bm25Retriever:
@@ -36,6 +23,13 @@ class Bm25Retriever:
     def index(self, chunks: Sequence[str]) -> Index:
         """See Retriever."""
         return Bm25Index(chunks)
+
+    def settings(self) -> dict[str, str | int]:
+        """See Retriever."""
+        return {"retriever": "bm25"}
+
+    async def close(self) -> None:
+        """See Retriever."""
 
 
 class Bm25Index:
@@ -51,7 +45,7 @@ class Bm25Index:
         if self._ranking is not None:
             self._ranking.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
 
-    def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
+    async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
         """See Index."""
         return [self._best(query, k) for query in queries]
 

@@ -1,0 +1,7 @@
+"""Finding the chunks of a document that come nearest to a statement: by shared words, or by embeddings."""
+
+from longreward.retrieval.bm25 import Bm25Retriever
+from longreward.retrieval.config import RetrieverConfig
+from longreward.retrieval.ranking import Index, Retriever
+
+__all__ = ["Bm25Retriever", "Index", "Retriever", "RetrieverConfig"]
