@@ -1,5 +1,6 @@
 """`params.yaml`, read once and strictly: one section a stage, and two that several stages share."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,27 @@ def stage_names() -> tuple[str, ...]:
     return tuple(name for name in Params.model_fields if name not in SHARED)
 
 
+def preset_names() -> tuple[str, ...]:
+    """The presets that come with the project: files of the top-level folder configs/."""
+    return tuple(sorted(file.stem for file in _presets().glob("*.yaml")))
+
+
+def preset_path(name: str) -> Path:
+    """The params file of a preset, in a checkout and in an installed package; ConfigError names the nearest one."""
+    names = preset_names()
+    if name in names:
+        return _presets() / f"{name}.yaml"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"there is no preset {name!r}; {hint}There are: {', '.join(names)}")
+
+
+def _presets() -> Path:
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -71,11 +93,11 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def set_override(values: dict[str, Any], override: str) -> None:
-    """Applies one "a.b.c=value" in place; raises ConfigError where it is not of that form."""
+def parse_override(override: str) -> tuple[str, Any]:
+    """The key and the value of "section.key=value"; raises ConfigError where it is not of that form."""
     key, equals, text = override.partition("=")
-    *sections, name = key.strip().split(".")
-    if not equals or not sections or not name:
+    key = key.strip()
+    if not equals or not re.fullmatch(r"[^.\s]+(\.[^.\s]+)+", key):
         raise ConfigError(f'override {override!r} is not of the form "section.key=value"')
     try:
         value = yaml.safe_load(text)
@@ -83,6 +105,13 @@ def set_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value, re.IGNORECASE):
         value = float(value)  # as YAML 1.2 has it; to PyYAML 1e-6 is a word
+    return key, value
+
+
+def set_override(values: dict[str, Any], override: str) -> None:
+    """Applies one "section.key=value" in place."""
+    key, value = parse_override(override)
+    *sections, name = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
         if inner is None:

@@ -1,0 +1,63 @@
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from longreward.errors import ConfigError
+from longreward.params import Params, preset_names, preset_path, read_params
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_presets_are_known_by_name() -> None:
+    assert "laptop" in preset_names()
+    assert preset_path("laptop").name == "laptop.yaml"
+
+
+def test_an_unknown_preset_names_the_nearest_and_all() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'lapto'; did you mean laptop\? There are: .*laptop"):
+        preset_path("lapto")
+
+
+@pytest.mark.parametrize("name", ["../params", "/etc/passwd", ""])
+def test_a_preset_is_a_name_and_no_path(name: str) -> None:
+    with pytest.raises(ConfigError, match="no preset"):
+        preset_path(name)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_valid_and_has_every_section(name: str) -> None:
+    read_params(preset_path(name))
+    assert list(yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))) == list(Params.model_fields)
+
+
+def test_the_laptops_preset_is_the_projects_own_file() -> None:
+    own, preset = (yaml.safe_load(path.read_text()) for path in (ROOT / "params.yaml", preset_path("laptop")))
+    assert own == preset
+
+
+def test_an_installed_wheel_brings_its_presets(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    source = tmp_path / "source"  # a build leaves folders behind in its source
+    source.mkdir()
+    for name in ("longreward", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        (source / name).symlink_to(ROOT / name)
+    for name in ("tasks", "flows"):
+        (source / name).mkdir()
+        (source / name / "__init__.py").touch()
+    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, cwd=tmp_path)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    listed = subprocess.run(
+        [sys.executable, "-c", "from longreward import params; print(params.__file__, *params.preset_names())"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert listed == [str(tmp_path / "installed" / "longreward" / "params.py"), *preset_names()]
