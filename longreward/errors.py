@@ -4,6 +4,8 @@ LongRewardError
 ├── ConfigError         params.yaml, an override or an argument is wrong: nothing was started
 ├── DataError           a file or a record cannot be used; names the file, the line and the reason
 ├── PolicyError         the model or its tokenizer cannot be loaded or does not fit the data
+│   ├── ServerUnavailable   the policy's server is down, too slow or overloaded; asking later may help
+│   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
 └── JudgeError
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
@@ -29,6 +31,14 @@ class DataError(LongRewardError):
 
 class PolicyError(LongRewardError):
     """A policy model, its tokenizer or its chat template cannot do what a stage needs."""
+
+
+class ServerUnavailable(PolicyError):
+    """The policy's server is down, too slow or overloaded, and stayed so through all retries."""
+
+
+class ServerRefused(PolicyError):
+    """The policy's server refuses the request, serves another model, or does not speak the OpenAI protocol."""
 
 
 class StateError(LongRewardError):

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.errors import PolicyError
+from longreward.errors import ConfigError, PolicyError
+from longreward.serving.config import Serve, ServerConfig
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,17 @@ class PolicyConfig(Config):
     """Transformers' name of the attention to use."""
     window: int | None = Field(default=None, ge=16)
     """Most tokens of prompt and completion together; null: what the model's own config says."""
+    serve: Serve = "in_process"
+    """Where `sample` and `evaluate` get answers: `in_process`: the model is loaded into the stage; `external`: from a
+    server of yours; `vllm`: from a server that the stage starts on its checkpoint and ends."""
+    server: ServerConfig = Field(default=ServerConfig(), validate_default=True)
+
+    @field_validator("server")
+    @classmethod
+    def _has_an_address(cls, server: ServerConfig, info: ValidationInfo) -> ServerConfig:
+        if info.data.get("serve") == "external" and not server.base_url:
+            raise ConfigError("policy.server.base_url must be your server's address where policy.serve is external")
+        return server
 
     @field_validator("prompt_template")
     @classmethod

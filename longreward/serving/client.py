@@ -1,0 +1,170 @@
+"""One prompt in, n answers out, from a server of the OpenAI protocol.
+
+[1, 733, …] --POST /completions {"n": 10}--> 10 choices        (a prompt as ids)
+"The town …" --POST /chat/completions--> 1 choice, and 9 requests more where the server ignores `n`
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from longreward.errors import JudgeUnavailable, PolicyError, ServerRefused, ServerUnavailable
+from longreward.judging.faults import Faults
+from longreward.serving.checking import server_key
+from longreward.serving.config import ServerConfig
+
+Prompt = Sequence[int] | str
+"""Token ids for `/completions`, or a user's message for `/chat/completions`."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer; `length`: it was stopped by the token limit."""
+
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+
+
+class PolicyClient:
+    """Asks one model at one address, at most `config.max_concurrency` requests at once.
+
+    Raises ServerUnavailable where asking later may help, else ServerRefused. `own` is a server of this machine that
+    the stage started: no key, and no proxy in between.
+    """
+
+    def __init__(self, config: ServerConfig, *, base_url: str, model: str | None, own: bool = False) -> None:
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
+        key = None if own else server_key(config)
+        connect_s = min(config.timeout_s, CONNECT_S)
+        timeout = Timeout(config.timeout_s, connect=connect_s)
+        self.model = model
+        self.window: int | None = None  # most tokens of prompt and completion, where the server says it
+        self._chat = config.prompt == "chat"
+        self._extra = config.extra_body
+        self._client = AsyncOpenAI(
+            base_url=base_url,
+            api_key=key or "none",  # the library insists on one; servers without keys ignore it
+            timeout=timeout,
+            max_retries=config.max_retries,
+            http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=False) if own else None,
+        )
+        self._most = config.choices_per_request  # choices that a request gets, as far as is known
+        self._places = asyncio.Semaphore(config.max_concurrency)
+        self.faults = Faults(
+            where=f"policy server at {self._client.base_url}",
+            section="policy.server",
+            key=key,
+            key_env=config.api_key_env or "the variable that policy.server.api_key_env names",
+            timeout_s=config.timeout_s,
+            connect_s=connect_s,
+            protocol="completions",
+            asked="prompt",
+        )
+
+    async def answers(
+        self, prompt: Prompt, *, n: int, seed_of: Callable[[int], int], **settings: float
+    ) -> list[Choice]:
+        """`n` answers, of which the one numbered `k` was drawn with `seed_of(first number of its request)`.
+
+        `settings` are fields of the request: temperature, top_p, max_tokens.
+        """
+        if settings.get("temperature") == 0:  # all alike, and vLLM refuses n > 1
+            return await self._ask(prompt, 1, {**settings, "seed": seed_of(0)}) * n
+        found: list[Choice] = []
+        while len(found) < n:
+            most = self._most or n
+            starts = range(len(found), n, most)
+            asked = [self._ask(prompt, min(most, n - k), {**settings, "seed": seed_of(k)}) for k in starts]
+            found += [choice for reply in await _all(asked) for choice in reply]
+        return found
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """What the server says it serves; nothing where it does not say (`transformers serve` without a cache)."""
+        from openai import APIError
+
+        try:
+            raw = await self._client.with_options(max_retries=0).models.with_raw_response.list()
+            models = json.loads(raw.http_response.text)["data"]
+            return [model for model in models if isinstance(model, dict) and model.get("id")]
+        except (APIError, ValueError, LookupError, TypeError):
+            return []
+
+    async def first_token(self) -> None:
+        """Raises ServerUnavailable or ServerRefused where the server gives none for the shortest of prompts."""
+        try:
+            await self._ask("Hello" if self._chat else [1], 1, {"temperature": 0, "max_tokens": 1})
+        except ServerRefused as error:
+            advice = "" if self._chat else "; a server that takes no token ids needs policy.server.prompt: chat"
+            raise ServerRefused(f"{error}{advice}") from None
+
+    async def answers_to(self, name: str) -> bool:
+        """Whether the server gives a token where the model is called `name`."""
+        called, self.model = self.model, name
+        try:
+            await self._ask("Hello" if self._chat else [1], 1, {"temperature": 0, "max_tokens": 1})
+        except PolicyError:
+            return False
+        finally:
+            self.model = called
+        return True
+
+    async def close(self) -> None:
+        """Gives the connections back."""
+        await self._client.close()
+
+    async def _ask(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
+        from openai import APIError
+
+        path = "/chat/completions" if isinstance(prompt, str) else "/completions"
+        put = {"messages": [{"role": "user", "content": prompt}]} if isinstance(prompt, str) else {"prompt": [*prompt]}
+        body = {"model": self.model, **put, **settings, **({"n": n} if n > 1 else {}), **self._extra}
+        body = {name: value for name, value in body.items() if value is not None}
+        fault: PolicyError
+        try:
+            async with self._places:
+                choices = self._read(await self._client.post(path, body=body, cast_to=str))
+        except APIError as error:
+            met = self.faults.of(error)
+            fault = ServerUnavailable(str(met)) if isinstance(met, JudgeUnavailable) else ServerRefused(str(met))
+        else:
+            if len(choices) < n:
+                self._most = len(choices)
+            return choices[:n]
+        raise fault  # outside the except: the library's error holds the request with its headers
+
+    def _read(self, body: str) -> list[Choice]:
+        try:
+            choices = [self._choice(choice) for choice in json.loads(body)["choices"]]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise ServerRefused(str(self.faults.no_protocol(body))) from None
+        if not choices:
+            raise ServerRefused(f"the {self.faults.where} gave no choices for a prompt")
+        return choices
+
+    def _choice(self, choice: Any) -> Choice:
+        message = choice.get("message") or {}
+        text, reason = message.get("content") if message else choice["text"], choice.get("finish_reason")
+        if message.get("reasoning_content") or message.get("reasoning"):
+            raise ServerRefused(
+                f"the {self.faults.where} takes an answer's reasoning out of its text, so that it would be lost; start "
+                "it without a reasoning parser, or set policy.server.prompt to ids"
+            )
+        if reason not in ("stop", "length", None):
+            raise ServerUnavailable(f"the {self.faults.where} broke off an answer ({reason})")
+        return Choice(str(text or ""), reason)
+
+
+async def _all(asked: Sequence[Any]) -> list[list[Choice]]:
+    """All replies in order; the first error ends the other requests."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in asked]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer
