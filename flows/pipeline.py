@@ -1,45 +1,77 @@
 """The flow that users trigger: every stage through DVC, under one MLflow run, with a table at its end.
 
-    make run                                         all stages that are not up to date
-    python -m flows.pipeline --stages score pair     these only
-    python -m flows.pipeline --force --stages train  again, though nothing changed
+    longreward run                                     all stages that are not up to date
+    longreward run --stages score pair                 these only
+    longreward run --force --stages train              again, though nothing changed
+    longreward run -S train.beta=0.3 --name beta-0.3   an experiment: the checkout stays as it is
 
 Each stage is `dvc repro --single-item` in a process of its own, so what this ran is up to date for `dvc repro`, and the
-other way round.
+other way round. Settings of a run's own apply in a private copy, which becomes a DVC experiment.
 """
 
-import argparse
+import sys
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import Flow, flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.commands import main
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
-from tasks import tracking
+from tasks import forms, tracking
+from tasks.experiments import Settings, check_name, private_copy
 from tasks.logs import settle_logs
-from tasks.program import run_program
-from tasks.reproduction import StageOutcome, add_raw_data, close_killed, push_data, reproduce_stage, stage_rows
+from tasks.reproduction import (
+    StageOutcome,
+    add_raw_data,
+    close_killed,
+    push_data,
+    reproduce_stage,
+    show_waiting,
+    stage_rows,
+)
 from tasks.summary import show
 from tasks.turn import turn
 from tasks.versioning import stage_entries
 
 
-@flow(name="pipeline", validate_parameters=True, persist_result=False)
-async def pipeline(stages: list[str] | None = None, force: bool = False) -> State[Any]:
-    """From raw data to a trained, evaluated, registered model.
+def trigger(stage: str | None = None, *, module: str = __name__) -> Flow[..., Any]:
+    """The pipeline, or one stage of it, with the form that the Prefect UI shows."""
 
-    Args:
-        stages: Which stages to bring up to date; all where none is named.
-        force: Run them even where nothing changed.
-    """
+    async def run(**given: Any) -> State[Any]:
+        return await bring_up_to_date(stage, given)
+
+    run.__name__ = run.__qualname__ = stage or "pipeline"
+    run.__module__ = module
+    run.__signature__ = forms.signature(stage)  # type: ignore[attr-defined]
+    what = f"The stage {stage} alone" if stage else "From raw data to a trained, evaluated, registered model"
+    run.__doc__ = (
+        f"{what}. Settings given here hold for this run alone: it takes place in a private copy of the checkout, and "
+        "becomes a DVC experiment of the run's name."
+    )
+    return flow(name="pipeline", persist_result=False)(run)
+
+
+pipeline = trigger()
+
+
+async def bring_up_to_date(stage: str | None, given: dict[str, Any]) -> State[Any]:
+    """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
     settle_logs()
     try:
-        outcomes = await _run(_chosen(stages), force=force)
+        chosen = forms.read(stage, given)
+        settings = Settings(chosen.preset, chosen.overrides)
+        stages = _known(chosen.stages)
+        settings.check()
+        if settings:
+            check_name(flow_run.name)
+        outcomes = await _run(stages, force=chosen.force, settings=settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return Failed(name=type(error).__name__, message=str(error))
@@ -47,20 +79,22 @@ async def pipeline(stages: list[str] | None = None, force: bool = False) -> Stat
     return Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do")
 
 
-async def _run(stages: list[str], *, force: bool) -> list[StageOutcome]:
-    started = time.monotonic()
-    async with turn(str(flow_run.id)) as killed, stage_rows(stages) as rows:
+async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageOutcome]:
+    started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
+    async with turn(run_id, name, show_waiting) as killed, stage_rows(stages) as rows:
         if killed:
             await close_killed(UUID(killed))
-        await add_raw_data()
-        with tracking.experiment(flow_run.name, read_params().model_dump(mode="json")) as parent:
-            outcomes = [await reproduce_stage(row, force=force, parent=parent) for row in rows.values()]
-        await push_data()
-    show(outcomes, seconds=time.monotonic() - started)
+        async with private_copy(name, settings) if settings else nullcontext():
+            await add_raw_data()
+            params = read_params().model_dump(mode="json")
+            with tracking.experiment(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
+                outcomes = [await reproduce_stage(row, force=force, parent=parent) for row in rows.values()]
+            await push_data()
+            show(outcomes, seconds=time.monotonic() - started)
     return outcomes
 
 
-def _chosen(stages: list[str] | None) -> list[str]:
+def _known(stages: Sequence[str] | None) -> list[str]:
     known = list(stage_entries())
     unknown = [name for name in stages or () if name not in known]
     if unknown:
@@ -68,17 +102,5 @@ def _chosen(stages: list[str] | None) -> list[str]:
     return [name for name in known if not stages or name in stages]
 
 
-async def _finished(stages: list[str] | None, *, force: bool) -> State[Any]:
-    return await pipeline(stages=stages, force=force, return_state=True)
-
-
-def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m flows.pipeline", description=pipeline.description)
-    arguments.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
-    arguments.add_argument("--force", action="store_true", help="even where nothing changed")
-    chosen = arguments.parse_args()
-    run_program(lambda: _finished(chosen.stages, force=chosen.force))
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["run", *sys.argv[1:]]))

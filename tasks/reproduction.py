@@ -6,18 +6,25 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentTaskRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentTaskRunId,
+    FlowRunFilterStartTime,
+)
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Cancelled, Crashed, Pending
+from prefect.states import Cancelled, Crashed, Pending, Running
 from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
 
@@ -109,7 +116,7 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
     persist_result=False,
 )
 async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
-    started = time.monotonic()
+    started, since = time.monotonic(), datetime.now(UTC)
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     environment = {
         PARENT_TASK: str(row),
@@ -121,10 +128,26 @@ async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
     ended = await versioning.reproduce(name, force=force, environment=environment)
     if ended.code:
         raise await _failure(name, row, ended.words)
-    ran = _last_parent(name) == parent
+    ran = await _has_run(row, since)
     if not ran:
         tracking.link_stage(parent, name, _figures(name))
     return StageOutcome(name, ran, time.monotonic() - started)
+
+
+async def _has_run(row: UUID, since: datetime) -> bool:
+    """Whether DVC started the stage's flow, and neither found it up to date nor took it from its run cache."""
+    under_row = FlowRunFilter(
+        parent_task_run_id=FlowRunFilterParentTaskRunId(any_=[row]), start_time=FlowRunFilterStartTime(after_=since)
+    )
+    async with get_client() as client:
+        return bool(await client.read_flow_runs(flow_run_filter=under_row, limit=1))
+
+
+async def show_waiting(holder: str | None) -> None:
+    """Says in the UI for which run this one waits; None: no more."""
+    state: State[Any] = Running(name=f"Waiting for {holder}") if holder else Running()
+    async with get_client() as client:
+        await client.set_flow_run_state(UUID(flow_run.id), state, force=True)
 
 
 async def close_killed(flow_id: UUID) -> None:
@@ -164,7 +187,3 @@ def _figures(stage: str) -> dict[str, Any]:
     file = Path("metrics") / f"{stage}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return found
-
-
-def _last_parent(stage: str) -> object:
-    return _figures(stage).get("mlflow_parent")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,11 +18,18 @@ SAY_AGAIN_S = 60.0
 log = logging.getLogger(__name__)
 
 
+async def _unseen(holder: str | None) -> None:
+    pass
+
+
 @asynccontextmanager
-async def turn(name: str) -> AsyncIterator[str | None]:
+async def turn(
+    run_id: str, name: str, show_waiting: Callable[[str | None], Awaitable[None]] = _unseen
+) -> AsyncIterator[str | None]:
     """Waits, and says so, until no other pipeline runs on this state folder.
 
-    Gives the name of the one before where that was killed in its turn and could not say goodbye, else None.
+    `show_waiting` is told the name of the run that is waited for, and None when the wait is over. Gives the id of the run
+    before where that was killed in its turn and could not say goodbye, else None.
     """
     lock = locked("pipeline")
     holder = Path(lock.lock_file).with_suffix(".holder")
@@ -33,15 +40,17 @@ async def turn(name: str) -> AsyncIterator[str | None]:
             break
         except Timeout:
             if waited % SAY_AGAIN_S == 0:
-                log.info(
-                    "another pipeline runs (process %s); this one waits for its turn",
-                    _read(holder).get("process", "unknown"),
-                )
+                other = _read(holder)
+                running = other.get("name", "unknown")
+                log.info("%s runs (process %s); this run waits for its turn", running, other.get("process", "unknown"))
+                await show_waiting(running)
             await asyncio.sleep(LOOK_AGAIN_S)
             waited += LOOK_AGAIN_S
     try:
-        killed = _read(holder).get("name")
-        holder.write_text(json.dumps({"process": os.getpid(), "name": name}), encoding="utf-8")
+        if waited:
+            await show_waiting(None)
+        killed = _read(holder).get("id")
+        holder.write_text(json.dumps({"process": os.getpid(), "id": run_id, "name": name}), encoding="utf-8")
         yield killed
     finally:
         holder.unlink(missing_ok=True)

@@ -5,8 +5,10 @@ A stage's own process never calls DVC, which holds its lock meanwhile; it reads 
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,48 @@ def _is_no_hint(line: str) -> bool:
 def _path_with_this_python() -> str:
     """The stages call `python`; it must be this one, whether or not its environment is activated."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+async def share_cache(root: Path, copy: Path) -> None:
+    """Lets the project's `copy` use the cache and the remotes of the one at `root`, where this process works."""
+    own = Path(".dvc/config.local")  # ignored by git, as it may hold a remote's password
+    if (root / own).exists():
+        shutil.copy2(root / own, copy / own)
+    cache = await _said("cache", "dir")
+    settings = dict(line.partition("=")[::2] for line in (await _said("config", "--list")).splitlines())
+    shared = {"cache.dir": cache.strip()}
+    if "cache.type" not in settings:
+        shared["cache.type"] = "reflink,hardlink,symlink,copy"  # a copy of all data would be one too many
+    shared |= {
+        key: value for key, value in settings.items() if key.startswith("remote.") and Path(value).is_absolute()
+    }  # a folder that is named relative to the project
+    with chdir(copy):
+        for key, value in shared.items():
+            await _said("config", "--local", key, value)
+
+
+async def bring_data(root: Path) -> None:
+    """Brings what `*.dvc` files speak of into the copy that this process works in: raw data as it is now at `root`."""
+    with chdir(root):
+        note = RAW.with_name(RAW.name + ".dvc")
+        as_noted = not RAW.exists() or (note.exists() and await _unchanged(note))
+    if not as_noted:
+        shutil.copytree(root / RAW, RAW)
+    notes = [str(path) for path in Path().glob("**/*.dvc") if path.is_file() and (as_noted or path != note)]
+    if notes:
+        await dvc("checkout", *notes)  # what the cache lacks is asked for where it is needed
+
+
+async def save_experiment(name: str) -> None:
+    """Makes the working state an experiment on the last commit."""
+    figures = [str(path) for entry in stage_entries().values() for path in entry.outputs if path.is_file()]
+    await _said("exp", "save", "--name", name, *(word for file in figures for word in ("--include-untracked", file)))
+
+
+async def _said(*arguments: str) -> str:
+    ended = await dvc(*arguments)
+    _check(ended, f"dvc {' '.join(arguments[:2])}")
+    return ended.words
 
 
 async def dvc(*arguments: str) -> Ended:

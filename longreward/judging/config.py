@@ -1,32 +1,41 @@
 """How a judge is reached and asked: the section `judge` of `params.yaml`."""
 
-import re
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
+from longreward.endpoint import plain_url, variable_name
 from longreward.errors import ConfigError
+from longreward.judging.presets import PRESETS, Kind, LengthField, Preset
+from longreward.records import DIMENSIONS, Dimension
 
 
 class JudgeConfig(Config):
     """Which judge answers, how fast it may be asked, and when to give up on a question."""
 
-    kind: Literal["offline", "http"] = "offline"
-    """`offline`: the built-in lexical stand-in; `http`: any server that speaks the OpenAI chat protocol."""
+    kind: Kind = "offline"
+    """Who answers. `offline`: the built-in lexical stand-in; `openai`, `zhipu`, `anthropic`, `vllm`, `sglang`,
+    `ollama`: that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks
+    the OpenAI chat protocol."""
 
-    base_url: str | None = None
-    """Where the server's protocol begins, as `http://localhost:8000/v1`; None: api.openai.com."""
+    base_url: str | None = Field(default=None, validate_default=True)
+    """Where the server's protocol begins, as `http://localhost:8000/v1`; None: where `kind` is at home (`http`:
+    api.openai.com)."""
 
     model: str | None = Field(default=None, validate_default=True)
-    """The model's name as its server knows it; needed where `kind` is `http`."""
+    """The model's name as its server knows it; needed unless `kind` is `offline`."""
 
     revision: str = ""
     """Raise it when the model behind the name has changed: every question is then asked anew."""
 
-    api_key_env: str = "OPENAI_API_KEY"
-    """The name of the environment variable that holds the key. Where the default one is not set, no key is sent."""
+    api_key_env: str | None = Field(default=None, validate_default=True)
+    """The name of the environment variable that holds the key. None: that of `kind` (`OPENAI_API_KEY`,
+    `ZHIPUAI_API_KEY`, `ANTHROPIC_API_KEY`, …), which goes to that provider's own address only; `http` sends
+    `OPENAI_API_KEY`, where it is set, to `base_url`."""
+
+    system: str = ""
+    """A system prompt put before every question; empty: none."""
 
     max_concurrency: int = Field(default=32, ge=1, le=1000)
     """Calls in flight at once."""
@@ -52,38 +61,114 @@ class JudgeConfig(Config):
     retry_temperature: float = Field(default=0.95, ge=0, le=2)
     """Temperature of the attempts after an unreadable answer (the published code's)."""
 
+    thinking_tokens: int = Field(default=0, ge=0, le=1_000_000)
+    """Tokens that the judge may think before it answers, on top of what each prompt allows for its answer (512 to
+    2,048). 0 suits a model that does not think."""
+
+    length_field: LengthField | None = None
+    """The field that limits an answer's tokens; None: what `kind` takes (`max_completion_tokens` for `openai`,
+    `max_tokens` for the others)."""
+
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields added to every request, as `{"top_p": 0.9}`. One of ours is replaced by its value here and left out where
-    that is null: `{"max_tokens": null, "max_completion_tokens": 8192}` suits a model that thinks before it answers."""
+    """Fields added to every request, as `{"top_p": 0.9}` or a reasoning model's switches. One of ours is replaced by
+    its value here and left out where that is null: `{"temperature": null}` suits a model that takes none."""
+
+    dimensions: dict[Dimension, dict[str, Any]] = Field(default_factory=dict)
+    """Another judge for a dimension: the settings that differ, as `{"faithfulness": {"model": "glm-4-plus"}}`. One on
+    another server (`kind`, `base_url`) takes over nothing that belongs to the first server: model, revision, key,
+    limits, length_field, extra_body."""
+
+    def judge_of(self, dimension: Dimension) -> "JudgeConfig":
+        """The judge of one dimension, with no dimensions of its own."""
+        differs = self.dimensions.get(dimension, {})
+        elsewhere = any(name in differs and differs[name] != getattr(self, name) for name in ("kind", "base_url"))
+        mine = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
+        if not differs:
+            return JudgeConfig.model_validate(mine)
+        where = f"judge.dimensions.{dimension}"
+        if "dimensions" in differs:
+            raise ConfigError(f"{where}: a dimension's judge has no dimensions of its own; leave that key out")
+        kept = {name: value for name, value in mine.items() if not (elsewhere and name in OF_ONE_SERVER)}
+        if elsewhere:
+            kept["kind"] = self.kind
+        found = JudgeConfig.parse(kept | differs, source=where)
+        if found.kind == "offline" and ("model" in differs or "base_url" in differs):
+            raise ConfigError(f"{where} names a model or an address, but its kind is offline; set its kind too")
+        return found
+
+    def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
+        """Each distinct judge with the dimensions that are its own, in the order of the dimensions."""
+        found: list[tuple[JudgeConfig, tuple[Dimension, ...]]] = []
+        for dimension in DIMENSIONS:
+            judge = self.judge_of(dimension)
+            known = next((n for n, (each, _) in enumerate(found) if each == judge), None)
+            if known is None:
+                found.append((judge, (dimension,)))
+            else:
+                found[known] = (judge, (*found[known][1], dimension))
+        return found
+
+    @property
+    def preset(self) -> Preset:
+        """What is known of a judge of this kind."""
+        return PRESETS["http" if self.kind == "offline" else self.kind]
+
+    @property
+    def address(self) -> str | None:
+        """Where it is reached; None: where the `openai` library looks without being told."""
+        return self.base_url or self.preset.base_url
 
     @field_validator("model")
     @classmethod
     def _is_named_for_http(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("kind") == "http" and not value:
-            raise ValueError("must name the model to ask where judge.kind is http")
+        kind = info.data.get("kind", "offline")
+        if kind != "offline" and not value:
+            raise ValueError(f"must name the model to ask where judge.kind is {kind}")
         return value
 
     @field_validator("base_url")
     @classmethod
     def _is_plain_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return value
-        parts = urlsplit(value)
-        if "@" in parts.netloc or parts.query:  # may hold a secret: not shown, and so not left to pydantic
-            raise ConfigError(
-                "judge.base_url must hold no user, password or query; put the key into the environment variable "
-                "that judge.api_key_env names"
-            )
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError("must be a URL like http://localhost:8000/v1")
-        return value
+        return plain_url(value, section="judge")
 
     @field_validator("api_key_env")
     @classmethod
-    def _is_variable_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):  # perhaps the key itself: not shown
-            raise ConfigError(
-                "judge.api_key_env must be the name of an environment variable (letters, digits, _), not the key "
-                "itself; its value is not shown here, since it may be one"
+    def _is_variable_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            return variable_name(value, section="judge")
+        preset = PRESETS.get(info.data.get("kind", "offline"))
+        if preset is not None and preset.key_needed and not preset.owns(info.data.get("base_url")):
+            raise ValueError(
+                f"{preset.key_env} is sent to {preset.hosts[0] if preset.hosts else ''} only, and judge.base_url is "
+                "elsewhere; name here the variable of the key for that address"
             )
         return value
+
+    @field_validator("first_temperature", "retry_temperature")
+    @classmethod
+    def _is_taken_there(cls, value: float, info: ValidationInfo) -> float:
+        preset = PRESETS.get(info.data.get("kind", "offline"))
+        if preset is not None and value > preset.max_temperature:
+            raise ValueError(f"{info.data['kind']} takes temperatures up to {preset.max_temperature:g}")
+        return value
+
+    @model_validator(mode="after")
+    def _dimensions_are_valid(self) -> Self:
+        for dimension in self.dimensions:
+            self.judge_of(dimension)
+        return self
+
+
+# What is said of one server and holds for no other.
+OF_ONE_SERVER = frozenset(
+    (
+        "base_url",
+        "model",
+        "revision",
+        "api_key_env",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "length_field",
+        "extra_body",
+    )
+)

@@ -1,30 +1,27 @@
-"""What a failed call to a server of the OpenAI protocol means: is it down, does it refuse us, is it no such server, or
-does it decline this one question?
+"""What a failed call to a judge means: is it down, does it refuse us, is it no such server, or does it decline one
+question? Every message names the judge and what to do, and none holds the key.
 """
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from longreward.errors import AnswerRefused, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Faults:
-    """Turns what the `openai` library raises into the JudgeError family; the key is in no message and no repr."""
+    """Puts the faults of one judge into words."""
 
-    where: str  # as "judge 'm' at http://localhost:8000/v1/"
-    section: str  # of params.yaml, for advice
-    key: str | None = field(repr=False)
-    key_env: str
+    where: str  # "judge 'm' at http://…"
+    key: str | None
+    key_env: str | None
     timeout_s: float
     connect_s: float
-    protocol: str = "chat"
-    asked: str = "question"  # what one call is about
 
-    def of(self, error: Exception) -> JudgeError:
-        """What a failed call means, in words that name the server and never hold the key."""
+    def of_error(self, error: Exception) -> JudgeError:
+        """Of an error that the `openai` library raised after its retries."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
@@ -34,7 +31,7 @@ class Faults:
         if isinstance(error, APITimeoutError):
             return JudgeUnavailable(
                 f"the {self.where} did not answer within {self.timeout_s:g} s; "
-                f"is it overloaded? {self.section}.timeout_s and {self.section}.max_concurrency can be changed"
+                "is it overloaded? judge.timeout_s and judge.max_concurrency can be changed"
             )
         if isinstance(error, APIConnectionError):
             cause = self.clean(str(error.__cause__ or error))
@@ -43,36 +40,17 @@ class Faults:
             return self._of_status(error.status_code, error.response.text)
         return JudgeProtocolError(self.clean(f"the {self.where} gave no usable reply: {error}"))
 
-    def _of_status(self, status: int, body: str) -> JudgeError:
-        said = self.clean(_message(body))
-        codes = _codes(body)
-        if codes & _FILTER_CODES:
-            return AnswerRefused(f"the {self.where} declined the {self.asked} (content filter): {said}")
-        if status == 413 or (status in (400, 422) and (codes & _LENGTH_CODES or _TOO_LONG.search(said))):
-            return AnswerRefused(f"the {self.asked} is too long for the {self.where}: {said}")
-        if "insufficient_quota" in codes:
-            return JudgeRefused(f"the {self.where} has no quota left: {said}")
-        if status in (408, 409, 429) or status >= 500:
-            return JudgeUnavailable(f"the {self.where} answered {status} to every retry: {said}")
-        if body.lstrip().startswith("<"):
-            return self.no_protocol(body)
-        return JudgeRefused(f"the {self.where} answered {status}: {said}; {self._advice(status)}")
-
-    def _advice(self, status: int) -> str:
-        if status in (401, 403):
-            state = "was sent" if self.key else "is not set"
-            return f"check the key in {self.key_env} (it {state})"
-        if status == 404:
-            return f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
-        return f"check {self.section}.model and {self.section}.extra_body"
-
     def no_protocol(self, body: str) -> JudgeProtocolError:
-        """Something was said that is not in the protocol."""
+        """Of a body that is no chat completion."""
         got = self.clean(body)[:80] or "an empty body"
         return JudgeProtocolError(
-            f"the {self.where} does not answer in the OpenAI {self.protocol} protocol (got: {got}); "
-            f"does {self.section}.base_url end in /v1?"
+            f"the {self.where} does not answer in the OpenAI chat protocol (got: {got}); "
+            "does judge.base_url end in /v1?"
         )
+
+    def refusal(self, why: str) -> AnswerRefused:
+        """Of one question that the judge declines."""
+        return AnswerRefused(self.clean(f"the {self.where} {why}"))
 
     def clean(self, text: str) -> str:
         """The text on one line, of bearable length, without the key."""
@@ -81,6 +59,34 @@ class Faults:
     def hide_key(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self.key, "***") if self.key else text
+
+    def _of_status(self, status: int, body: str) -> JudgeError:
+        said = self.clean(_message(body))
+        codes = _codes(body)
+        if codes & _FILTER_CODES:
+            return AnswerRefused(f"the {self.where} declined the question (content filter): {said}")
+        too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(said) and not _BAD_FIELD.search(said))
+        if status == 413 or (status in (400, 422) and too_long):
+            return AnswerRefused(f"the question is too long for the {self.where}: {said}")
+        if codes & _QUOTA_CODES:
+            return JudgeRefused(f"the {self.where} has no quota left: {said}")
+        if status in (408, 409, 429) or status >= 500:
+            return JudgeUnavailable(f"the {self.where} answered {status} to every retry: {said}")
+        if body.lstrip().startswith("<"):
+            return self.no_protocol(body)
+        return JudgeRefused(f"the {self.where} answered {status}: {said}; {self._advice(status, said)}")
+
+    def _advice(self, status: int, said: str) -> str:
+        if status in (401, 403):
+            state = "was sent" if self.key else "is not set"
+            return f"check the key in {self.key_env} (it {state})" if self.key_env else "set judge.api_key_env"
+        if status == 404:
+            return "check judge.model, and whether judge.base_url should end in /v1"
+        if "max_completion_tokens" in said:
+            return "set judge.length_field to max_completion_tokens"
+        if "temperature" in said:
+            return 'this model takes no temperature of ours: set judge.extra_body to {"temperature": null}'
+        return "check judge.model and judge.extra_body"
 
 
 def _error_object(body: str) -> dict[str, Any]:
@@ -113,5 +119,7 @@ _FILTER_CODES = {
     "data_inspection_failed",
     "DataInspectionFailed",
 }
-_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length"}
+_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
+_QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, whose empty account answers 429
 _TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
+_BAD_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)

@@ -1,17 +1,19 @@
 """A judge behind any server that speaks the OpenAI chat protocol, asked through the `openai` library.
 
 The library retries what may pass (no connection, a timeout, 408, 409, 429, 5xx) with backoff or as Retry-After says;
-what stays is told apart in `longreward.judging.faults`.
+what stays is told apart in `faults.py`. In what the servers differ stands in `presets.py`.
 """
 
 import json
 from typing import Any
 
-from longreward.errors import AnswerRefused, JudgeError
-from longreward.judging.chat import Answer, Question, Usage
+from longreward.errors import JudgeError, JudgeRefused
+from longreward.judging.chat import Answer, Question, Usage, estimated_tokens
 from longreward.judging.config import JudgeConfig
 from longreward.judging.faults import Faults
-from longreward.judging.keys import key_of
+from longreward.judging.keys import key_of, key_variable
+from longreward.judging.thinking import with_thought
+from longreward.judging.window import ADVICE, Window
 
 
 class HttpJudge:
@@ -20,53 +22,75 @@ class HttpJudge:
     def __init__(self, config: JudgeConfig) -> None:
         from openai import AsyncOpenAI, Timeout
 
-        assert config.model is not None, "JudgeConfig holds kind http to a model"
+        assert config.model is not None, "JudgeConfig holds every kind but offline to a model"
+        self._config = config
         self._model = config.model
-        self._key = key_of(config)
-        self._extra = config.extra_body
+        key = key_of(config)
         connect_s = min(config.timeout_s, CONNECT_S)
         self._client = AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=self._key or "none",  # the library insists on one; servers without keys ignore it
+            base_url=config.address,
+            api_key=key or "none",  # the library insists on one; servers without keys ignore it
             timeout=Timeout(config.timeout_s, connect=connect_s),
             max_retries=config.max_retries,
         )
-        self._where = f"judge {self._model!r} at {self._client.base_url}"
-        self._faults = Faults(
-            where=self._where,
-            section="judge",
-            key=self._key,
-            key_env=config.api_key_env,
-            timeout_s=config.timeout_s,
-            connect_s=connect_s,
-        )
+        where = f"judge {self._model!r} at {self._client.base_url}"
+        self._faults = Faults(where, key, key_variable(config), config.timeout_s, connect_s)
+        self.window = Window(self._client, self._model) if config.kind == "ollama" else None
 
     @property
     def name(self) -> str:
         return self._model
 
+    @property
+    def where(self) -> str:
+        """Which judge at which address, for people."""
+        return self._faults.where
+
     async def answer(self, question: Question, *, temperature: float) -> Answer:
         from openai import APIError
 
+        self._check_window(question)
         fields, extra = self._fields(question, temperature)
         fault: JudgeError
         try:
             raw = await self._client.chat.completions.with_raw_response.create(**fields, extra_body=extra)
-            return self._read(raw.http_response.text)
+            answer = self._read(raw.http_response.text)
         except APIError as error:
-            fault = self._faults.of(error)
+            fault = self._faults.of_error(error)
+        else:
+            if self.window is not None:
+                await self.window.look()
+                self._check_window(question)
+            return answer
         raise fault  # outside the except: the library's error holds the request with its headers
+
+    async def models(self) -> tuple[str, ...]:
+        """The models that the server lists; empty where it lists none or cannot."""
+        from openai import APIError
+
+        try:
+            return tuple(sorted([each.id async for each in self._client.with_options(max_retries=0).models.list()]))
+        except (APIError, ValueError, LookupError, TypeError, AttributeError):
+            return ()
 
     async def close(self) -> None:
         await self._client.close()
 
     def _fields(self, question: Question, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """The request's fields, and those that the configuration adds; null there leaves a field out."""
-        text = question.text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be sent
-        settings = {"temperature": temperature, "max_tokens": question.max_tokens}
-        fields: dict[str, Any] = {name: value for name, value in settings.items() if name not in self._extra}
-        fields |= {"model": self._model, "messages": [{"role": "user", "content": text}]}
-        return fields, {name: value for name, value in self._extra.items() if value is not None}
+        config, preset = self._config, self._config.preset
+        length = config.length_field or preset.length_field
+        settings: dict[str, Any] = {length: question.max_tokens + config.thinking_tokens}
+        settings |= preset.greedy if temperature == 0 and preset.greedy else {"temperature": temperature}
+        added = {name: value for name, value in config.extra_body.items() if value is not None}
+        # Fields that the library does not know travel in the extra body as well.
+        added = {name: settings[name] for name in preset.greedy if name in settings} | added
+        fields = {name: value for name, value in settings.items() if name not in config.extra_body}
+        fields = {name: value for name, value in fields.items() if name not in added}
+        messages = [{"role": "system", "content": config.system}] if config.system else []
+        messages.append({"role": "user", "content": question.text})
+        sent = [{**each, "content": _sendable(each["content"])} for each in messages]
+        return fields | {"model": self._model, "messages": sent}, added
 
     def _read(self, body: str) -> Answer:
         try:
@@ -77,14 +101,35 @@ class HttpJudge:
         except (ValueError, LookupError, TypeError, AttributeError):
             raise self._faults.no_protocol(body) from None
         if finish in _FILTERED:
-            raise AnswerRefused(self._faults.clean(f"the {self._where} withheld its answer ({finish})"))
+            raise self._faults.refusal(f"withheld its answer ({finish})")
         if not text and message.get("refusal"):
-            raise AnswerRefused(self._faults.clean(f"the {self._where} declined: {message['refusal']}"))
+            raise self._faults.refusal(f"declined: {message['refusal']}")
         if not isinstance(text, str):  # a list of parts
             text = "".join(part.get("text", "") for part in text if isinstance(part, dict))
-        return Answer(
-            self._faults.hide_key(text), str(finish), _usage(reply.get("usage")), str(reply.get("model") or "")
-        )
+        text = with_thought(_thought(message), text)
+        usage = _usage(reply.get("usage"))
+        return Answer(self._faults.hide_key(text), str(finish), usage, str(reply.get("model") or ""))
+
+    def _check_window(self, question: Question) -> None:
+        """Raises JudgeRefused for a prompt of which Ollama would read only a part."""
+        room = self.window.tokens if self.window is not None else None
+        needed = estimated_tokens(self._config.system + question.text)
+        wanted = needed + question.max_tokens + self._config.thinking_tokens
+        if room is not None and needed > room:
+            raise JudgeRefused(
+                f"the {self.where} reads {room:,} tokens of a prompt and cuts the rest off without a word; this one "
+                f"({question.template}) has about {needed:,}: {ADVICE.format(wanted=2 ** wanted.bit_length())}"
+            )
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be sent
+
+
+def _thought(message: dict[str, Any]) -> str:
+    """What servers that take thoughts apart put beside the answer: vLLM, SGLang, Zhipu, Ollama, DeepSeek, …"""
+    found = message.get("reasoning_content") or message.get("reasoning")
+    return found if isinstance(found, str) else ""
 
 
 def _usage(said: Any) -> Usage:

@@ -1,9 +1,8 @@
-"""The key to a judge's server: read from the environment alone, at the one place that knows which variable it is in."""
+"""The key to a judge's server, from the environment alone: which variable, and whether it must be there."""
 
 import os
-import re
 
-from longreward.errors import ConfigError
+from longreward.endpoint import key_from_environment
 from longreward.judging.config import JudgeConfig
 
 
@@ -11,13 +10,20 @@ def key_of(config: JudgeConfig) -> str | None:
     """The key to send; None where none is needed. Raises ConfigError where one is needed and not there."""
     if config.kind == "offline":
         return None
-    key = os.environ.get(config.api_key_env, "").strip()
-    if key and not re.fullmatch(r"[!-~]+", key):
-        raise ConfigError(f"the key in {config.api_key_env} holds characters that no key has (spaces, line breaks, …)")
-    is_default = config.api_key_env == JudgeConfig.model_fields["api_key_env"].default
-    if not key and (not is_default or config.base_url is None):
-        raise ConfigError(
-            f"the environment variable {config.api_key_env} holds no key for judge {config.model!r}; set it, "
-            "or set judge.base_url to a server that needs none"
-        )
-    return key or None
+    variable, preset = key_variable(config), config.preset
+    if variable is None:
+        return None
+    needed = preset.key_needed or config.api_key_env is not None or config.kind == "http"
+    if not needed and not os.environ.get(variable, "").strip():
+        return None  # a server of one's own, which mostly asks for none
+    at_home = preset.key_needed and config.api_key_env is None
+    return key_from_environment(
+        variable, base_url=None if at_home else config.base_url, whose=f"judge {config.model!r}", section="judge"
+    )
+
+
+def key_variable(config: JudgeConfig) -> str | None:
+    """The variable whose key this judge gets, where it is set; None: it gets none."""
+    if config.api_key_env is not None:
+        return config.api_key_env
+    return config.preset.key_env if config.preset.owns(config.base_url) else None

@@ -21,7 +21,7 @@ from longreward.training.settings import TrainingSettings
 class TrainConfig(TrainingSettings):
     """How the policy learns to prefer."""
 
-    learning_rate: float = 1e-6
+    learning_rate: float = Field(default=1e-6, gt=0, le=1)
     """Peak rate of AdamW (paper: 1e-6, section 4.1)."""
     beta: float = Field(default=0.15, gt=0)
     """How closely the model is held to the SFT model (paper: 0.15, section 4.1)."""

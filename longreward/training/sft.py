@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from longreward.errors import DataError
 from longreward.formats import read_examples
 from longreward.policy import PolicyConfig, load_policy, pass_on
@@ -14,7 +16,7 @@ from longreward.training.settings import TrainingSettings
 class SftConfig(TrainingSettings):
     """How the policy learns to answer."""
 
-    learning_rate: float = 1e-5
+    learning_rate: float = Field(default=1e-5, gt=0, le=1)
     """Peak rate of AdamW (paper: 1e-5, section 4.1)."""
 
 

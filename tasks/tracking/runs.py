@@ -20,6 +20,7 @@ from tasks.tracking.store import client, experiment_id, store_uri
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
+FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
 HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
 FLUSH_EVERY_S = 2.0
 
@@ -75,9 +76,13 @@ class Run:
 
 
 @contextmanager
-def experiment(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`."""
-    parent = _start_parent(name, settings)
+def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", overrides: str = "") -> Iterator[str]:
+    """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`.
+
+    A retried flow run goes on in the run that it had, unless its settings have changed since: `flow_run` is Prefect's id.
+    """
+    tags = {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
+    parent = _earlier_try(flow_run, settings) or _start_parent(name, settings, tags)
     with _ended(parent):
         try:
             yield parent
@@ -85,10 +90,23 @@ def experiment(name: str, settings: Mapping[str, Any]) -> Iterator[str]:
             _close_left_open(parent)
 
 
-def _start_parent(name: str, settings: Mapping[str, Any]) -> str:
+def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
     _close_abandoned()
-    run = _create(name, parent=None, tags={**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner())})
+    known = {name: value for name, value in (tags or {}).items() if value}
+    tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner()), **known}
+    run = _create(name, parent=None, tags=tags)
     run.settings(settings)
+    return run.id
+
+
+def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
+    """The parent that this flow run made before it was retried, which runs again from here on."""
+    found = client().search_runs([experiment_id()], f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
+    if not found or found[0].data.params != dict(_flat(settings)):
+        return None
+    run = Run(str(found[0].info.run_id))
+    client().update_run(run.id, status="RUNNING")
+    run.tag({OWNER_TAG: str(owner()), HOST_TAG: platform.node()})
     return run.id
 
 

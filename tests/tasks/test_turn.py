@@ -19,7 +19,7 @@ async def test_the_second_waits_for_the_first_and_says_so(
     happened: list[str] = []
 
     async def take(name: str) -> None:
-        async with turn(name):
+        async with turn(name, name):
             happened.append(f"{name} begins")
             await asyncio.sleep(0.2)
             happened.append(f"{name} ends")
@@ -31,9 +31,9 @@ async def test_the_second_waits_for_the_first_and_says_so(
 
 async def test_a_turn_ends_with_an_error_too(own_folders: Path) -> None:
     with pytest.raises(ValueError):
-        async with turn("first"):
+        async with turn("1", "first"):
             raise ValueError
-    async with asyncio.timeout(1), turn("second") as killed:
+    async with asyncio.timeout(1), turn("2", "second") as killed:
         assert killed is None
 
 
@@ -41,7 +41,7 @@ KILLED = """
 import asyncio, os
 from tasks.turn import turn
 async def take():
-    async with turn("brave-otter"):
+    async with turn("1", "brave-otter"):
         os._exit(9)
 asyncio.run(take())
 """
@@ -50,7 +50,7 @@ asyncio.run(take())
 async def test_the_next_one_learns_of_one_that_was_killed_in_its_turn(own_folders: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED)
     assert await process.wait() == 9
-    async with turn("next") as before:
-        assert before == "brave-otter"
-    async with turn("later") as before:
+    async with turn("2", "next") as before:
+        assert before == "1"
+    async with turn("3", "later") as before:
         assert before is None

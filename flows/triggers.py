@@ -1,0 +1,11 @@
+"""One deployment a stage: the pipeline with that stage alone, its settings as the form's own fields."""
+
+from flows.pipeline import trigger
+
+prepare = trigger("prepare", module=__name__)
+sft = trigger("sft", module=__name__)
+sample = trigger("sample", module=__name__)
+score = trigger("score", module=__name__)
+pair = trigger("pair", module=__name__)
+train = trigger("train", module=__name__)
+evaluate = trigger("evaluate", module=__name__)

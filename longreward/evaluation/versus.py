@@ -1,0 +1,142 @@
+"""Two runs' models on held-out prompts: differences with intervals, and the prompts whose answers moved most.
+
+Where both runs answered the same prompts, the comparison is paired: both sides on those prompts, resampled together by
+document. Where they share none, each side keeps its own prompts, and the intervals are those of two separate samples.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
+from longreward.evaluation.comparison import LOWER_IS_BETTER, NEUTRAL
+from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
+from longreward.evaluation.tables import Taken
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many held-out prompts the two runs have in common."""
+
+    both: int
+    only_first: int
+    only_second: int
+
+    @property
+    def sentence(self) -> str:
+        """What the differences stand on."""
+        if not self.both:
+            return (
+                f"Unpaired: the runs share no held-out prompt ({self.only_first} and {self.only_second} of their own), "
+                "so differences may come from the prompts as well as from the models."
+            )
+        rest = ""
+        if self.only_first or self.only_second:
+            rest = f"; {self.only_first} and {self.only_second} that only one of them answered are left out"
+        return f"Paired on the {self.both} held-out prompts that both runs answered, resampled by document{rest}."
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure of a model at one decoding, in the first run and in the second."""
+
+    model: str
+    decoding: str
+    measure: Measure
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+
+    @property
+    def gain(self) -> int:
+        """1 where the second is better beyond the interval, -1 where it is worse, else 0."""
+        if self.measure in NEUTRAL or not self.difference.excludes_zero:
+            return 0
+        sign = 1 if self.difference.value > 0 else -1
+        return -sign if self.measure in LOWER_IS_BETTER else sign
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A prompt's mean measure in both runs; the ids are each run's own."""
+
+    first_id: str
+    second_id: str
+    document: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two runs' answers side by side."""
+
+    first: Sequence[Taken]
+    second: Sequence[Taken]
+
+    @property
+    def shared(self) -> Shared:
+        """How the held-out prompts overlap."""
+        one, other = ({taken.prompt for taken in side} for side in (self.first, self.second))
+        return Shared(len(one & other), len(one - other), len(other - one))
+
+    def changes(self, model: str, config: EvaluateConfig | None = None) -> list[Change]:
+        """Every measure that both runs have of this model, at each decoding that both have."""
+        config = config or EvaluateConfig()
+        settings: Any = {
+            "resamples": config.bootstrap_resamples,
+            "confidence": config.confidence,
+            "seed": config.seed,
+        }
+        first, second = self._observations(model)
+        found = []
+        for decoding, measure in sorted(set(first) & set(second), key=_order):
+            one, other = first[decoding, measure], second[decoding, measure]
+            change = difference(one, other, **settings)
+            before, after = mean(one, **settings), mean(other, **settings)
+            if before and after and change:
+                found.append(Change(model, decoding, measure, before, after, change))
+        return found
+
+    def _observations(self, model: str) -> list[dict[tuple[str, Measure], list[Observation]]]:
+        common = {taken.prompt for taken in self.first} & {taken.prompt for taken in self.second}
+        sides = []
+        for name, answers in (("first", self.first), ("second", self.second)):
+            observed: dict[tuple[str, Measure], list[Observation]] = {}
+            for taken in answers:
+                if taken.model == model and (taken.prompt in common or not common):
+                    document = taken.document if common else f"{name} {taken.document}"  # nothing is drawn together
+                    for measure, value in taken.values.items():
+                        observed.setdefault((taken.decoding, measure), []).append((document, value))
+            sides.append(observed)
+        return sides
+
+    def moved(self, model: str, *, decoding: str, measure: Measure, top: int) -> list[Moved]:
+        """The prompts of both runs whose mean measure differs most, greatest change first; equal ones are left out."""
+        first, second = (_by_prompt(side, model, decoding, measure) for side in (self.first, self.second))
+        moved = [
+            Moved(first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after)
+            for prompt in first
+            if prompt in second
+            for before, after in [(_mean(first[prompt], measure), _mean(second[prompt], measure))]
+            if before != after
+        ]
+        return sorted(moved, key=lambda one: -abs(one.after - one.before))[:top]
+
+
+def _by_prompt(answers: Iterable[Taken], model: str, decoding: str, measure: Measure) -> Mapping[str, list[Taken]]:
+    found: dict[str, list[Taken]] = {}
+    for taken in answers:
+        if taken.model == model and taken.decoding == decoding and measure in taken.values:
+            found.setdefault(taken.prompt, []).append(taken)
+    return found
+
+
+def _mean(answers: Sequence[Taken], measure: Measure) -> float:
+    return sum(taken.values[measure] for taken in answers) / len(answers)
+
+
+def _order(place: tuple[str, Measure]) -> tuple[bool, str, int]:
+    """Greedy last, as in the report; measures in their own order."""
+    decoding, measure = place
+    return decoding == "greedy", decoding, MEASURES.index(measure)

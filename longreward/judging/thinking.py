@@ -1,0 +1,45 @@
+"""Models that think aloud: what they say after the thought is their answer, and the thought never is.
+
+    "<think>Perhaps [[9]]?</think> Rating: [[4]]"    said: "Rating: [[4]]"
+    "Perhaps [[9]]?</think> Rating: [[4]]"           the same: the template had opened the thought
+    "<think>Perhaps [[9]]? Or"                       said: nothing yet, the limit came first
+
+A thought that the server hands over beside the answer is put before it in the same form, so that the ledger holds
+all of it in one text and this is the only place that takes it off again.
+"""
+
+import re
+
+from longreward.judging.chat import Answer
+
+
+def with_thought(thought: str, said: str) -> str:
+    """Both in one text, as a model writes them that is asked directly."""
+    return f"<think>{thought}</think>{said}" if thought.strip() else said
+
+
+def said(answer: Answer) -> str:
+    """The answer's text without what was thought before, or within, it."""
+    text = _WHOLE.sub("", answer.text)
+    closings = list(_CLOSING.finditer(text))
+    if closings:
+        text = text[closings[-1].end() :]
+    opening = _OPENING.search(text)
+    if opening is not None and (not text[: opening.start()].strip() or answer.finish_reason == "length"):
+        text = text[: opening.start()]  # it was cut while thinking; elsewhere, the tag is only spoken of
+    final = text.rfind(_FINAL)
+    return text[final + len(_FINAL) :] if final >= 0 else text
+
+
+def has_thought(answer: Answer) -> bool:
+    """Whether some of the text is a thought."""
+    return said(answer) != answer.text
+
+
+_NAMES = r"(?:think|thinking|thought|reasoning)"
+_OPENING = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷", re.IGNORECASE)
+_END = rf"</{_NAMES}>|\[/THINK\]|◁/think▷"
+# A closing tag within a statement is one that the judged response holds.
+_CLOSING = re.compile(rf"(?:{_END})(?![^<]*</statement>)", re.IGNORECASE)
+_WHOLE = re.compile(rf"(?:{_OPENING.pattern}).*?(?:{_END})", re.IGNORECASE | re.DOTALL)
+_FINAL = "<|channel|>final<|message|>"  # gpt-oss behind a server that does not take its channels apart
