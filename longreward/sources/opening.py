@@ -8,6 +8,7 @@ from longreward.sources.files import KINDS, FileSource, find_files
 from longreward.sources.hub import SCHEME, HubConfig, HubSource
 from longreward.sources.pinning import check_pin
 from longreward.sources.place import Source
+from longreward.sources.texts import WithTexts
 
 
 def open_source(
@@ -15,14 +16,14 @@ def open_source(
 ) -> Source:
     """Finds the records that the setting `key` names and holds them against their pin; reads none of them yet.
 
-    `name` is relative to `root`; `hub:` is allowed where `hub` is given. Raises ConfigError where nothing pins the source,
-    DataError where it is not there or not what was pinned.
+    `name` is relative to `root`; `hub:` is allowed where `hub` is given. Raises ConfigError where nothing pins the
+    source, DataError where it is not there or not what was pinned.
     """
     root = Path(os.path.normpath(root.absolute()))
     if not name.startswith(SCHEME):
         files = find_files(root, name)
         check_pin(files, key=key, pin_key=pin_key, pin=pin)
-        return files
+        return WithTexts(files)
     if hub is None:
         raise ConfigError(f"{key} is {name!r}: only files are read here")
     path = name.removeprefix(SCHEME)
