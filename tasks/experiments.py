@@ -8,6 +8,7 @@ The copy lies in the state folder and goes when the run ends, however it ends: w
 where a later try finds it.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from tasks.state import VARIABLE, state_folder
 
 COPIES = "experiments"
 PARAMS = Path("params.yaml")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
             yield
             _lend_identity()
             await versioning.save_experiment(name)
-        _git("fetch", "--quiet", str(clone), f"refs/exps/*/*/{name}:refs/exps/*/*/{name}", cwd=top)
+        ref = _git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
+        _git("fetch", "--quiet", str(clone), f"{ref}:{ref}", cwd=top)
+        log.info("kept as DVC experiment %s: `dvc exp show` lists it, `dvc exp apply %s` brings it here", name, name)
     finally:
         shutil.rmtree(clone, ignore_errors=True)
 

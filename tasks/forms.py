@@ -29,11 +29,11 @@ class Chosen:
 
 
 def signature(stage: str | None) -> inspect.Signature:
-    """The form's fields as a function's parameters: of the whole pipeline, or of one stage, whose settings stand on
-    top, without those of other stages."""
-    settings = (
-        {name: _section(name) for name in Params.model_fields} if stage is None else _section(stage)["properties"]
-    )
+    """The form's fields as a function's parameters: of all sections, or of one stage's settings, without a section."""
+    if stage is None:
+        settings = {name: _section(name) for name in Params.model_fields}
+    else:
+        settings = _section(stage)["properties"]
     form = (_STAGES if stage is None else {}) | _OWN | settings
     return inspect.Signature(
         [

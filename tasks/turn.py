@@ -28,8 +28,8 @@ async def turn(
 ) -> AsyncIterator[str | None]:
     """Waits, and says so, until no other pipeline runs on this state folder.
 
-    `show_waiting` is told the name of the run that is waited for, and None when the wait is over. Gives the id of the run
-    before where that was killed in its turn and could not say goodbye, else None.
+    `show_waiting` is told the name of the run that is waited for, and None when the wait is over. Gives the id of the
+    run before where that was killed in its turn and could not say goodbye, else None.
     """
     lock = locked("pipeline")
     holder = Path(lock.lock_file).with_suffix(".holder")

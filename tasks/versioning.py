@@ -172,7 +172,7 @@ async def bring_data(root: Path) -> None:
         note = RAW.with_name(RAW.name + ".dvc")
         as_noted = not RAW.exists() or (note.exists() and await _unchanged(note))
     if not as_noted:
-        shutil.copytree(root / RAW, RAW)
+        shutil.copytree(root / RAW, RAW, dirs_exist_ok=True)
     notes = [str(path) for path in Path().glob("**/*.dvc") if path.is_file() and (as_noted or path != note)]
     if notes:
         await dvc("checkout", *notes)  # what the cache lacks is asked for where it is needed

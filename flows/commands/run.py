@@ -9,8 +9,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command = commands.add_parser(
         "run",
         help="run the pipeline, also with settings for this run alone",
-        description="Brings every stage up to date. With -S or --preset the run takes place in a private copy and becomes "
-        "a DVC experiment: the checkout stays as it is, `dvc exp show` lists it, `dvc exp apply NAME` brings it back.",
+        description="Brings every stage up to date. With -S or --preset the run takes place in a private copy and "
+        "becomes a DVC experiment: the checkout stays as it is, `dvc exp show` lists it, `dvc exp apply NAME` brings "
+        "it back.",
         epilog="example: longreward run -S train.beta=0.3 -S train.epochs=2 --name beta-0.3",
     )
     command.add_argument("--stages", nargs="+", metavar="STAGE", help="only these")
@@ -27,9 +28,11 @@ def _run(options: argparse.Namespace) -> NoReturn:
     from prefect.client.schemas.objects import State
 
     from flows.pipeline import pipeline
-    from longreward.params import parse_override
+    from longreward.params import parse_override, preset_path
+    from tasks.experiments import Settings
     from tasks.program import run_program
 
+    Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     overrides = dict(parse_override(override) for override in options.overrides)
     named = pipeline.with_options(flow_run_name=options.name) if options.name else pipeline
 

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +35,7 @@ class Run:
     parent: str | None = None
     _waiting: list[tuple[str, float, int, int]] = field(default_factory=list)
     _flushed: float = 0.0
+    _tables: list[dict[str, str]] = field(default_factory=list)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """A point on each curve; cheap enough for every training step, as points go to the store in batches."""
@@ -73,6 +74,20 @@ class Run:
     def artifact(self, path: Path) -> None:
         """Keeps a copy of a small file with the run."""
         client().log_artifact(self.id, str(path))
+
+    def text(self, name: str, text: str) -> None:
+        """Keeps a text with the run, as a file of that name: an SVG or a report shows in MLflow's pages."""
+        client().log_text(self.id, text, name)
+
+    def table(self, name: str, table: Mapping[str, Sequence[Any]]) -> None:
+        """Keeps {"columns": […], "data": [[…], …]} as `name`, which MLflow's pages show as a table."""
+        self.text(name, json.dumps(table, ensure_ascii=False))
+        self._tables.append({"path": name, "type": "table"})
+        self.tag({"mlflow.loggedArtifacts": json.dumps(self._tables)})
+
+    def note(self, markdown: str) -> None:
+        """The text that stands at the top of the run's page."""
+        self.tag({"mlflow.note.content": markdown})
 
 
 @contextmanager
