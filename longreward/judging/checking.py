@@ -7,18 +7,25 @@ for found in await probe(config):
 
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from longreward.errors import ConfigError, JudgeError
-from longreward.judging.chat import Answer, ChatModel, Question
+from longreward.errors import ConfigError, JudgeError, JudgeRefused
+from longreward.judging.chat import Answer, Question
 from longreward.judging.config import JudgeConfig
-from longreward.judging.judge import open_model
 from longreward.judging.keys import key_of
+from longreward.judging.thinking import has_thought, said
+from longreward.judging.window import ADVICE, ENOUGH
+from longreward.records import DIMENSIONS, Dimension
+
+if TYPE_CHECKING:
+    from longreward.judging.http import HttpJudge
 
 
 def check_keys(config: JudgeConfig) -> None:
     """Raises ConfigError where a key that a judge needs is not in the environment. Calls nobody."""
-    key_of(config)
+    for judge, _ in config.judges():
+        key_of(judge)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Probe:
     """From the question to the answer, retries among it."""
     advice: tuple[str, ...] = ()
     """What to change although it answered, a sentence each."""
+    dimensions: tuple[Dimension, ...] = DIMENSIONS
+    """What it judges."""
 
 
 async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[Probe]:
@@ -44,39 +53,66 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[Probe]:
 
     A call gets at most `timeout_s` (or the judge's own limit where that is shorter) and one retry.
     """
-    return [await _probe(config, timeout_s)]
+    return [replace(await _probe(judge, timeout_s), dimensions=own) for judge, own in config.judges()]
 
 
 async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
-    name = config.model or config.kind
     if config.kind == "offline":
         return Probe("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
+    from longreward.judging.http import HttpJudge
+
     hasty = config.model_copy(
         update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}
     )
-    started = time.monotonic()
+    name, started = config.model or config.kind, time.monotonic()
     try:
-        model = open_model(hasty)
-        answer = await _ask(model, config.first_temperature)
-    except (ConfigError, JudgeError) as error:
-        return Probe(name, False, str(error), seconds=time.monotonic() - started)
-    seconds = time.monotonic() - started
-    return _judged(model, answer, seconds)
-
-
-async def _ask(model: ChatModel, temperature: float) -> Answer:
+        judge = HttpJudge(hasty)
+    except ConfigError as error:
+        return Probe(name, False, str(error))
     try:
-        return await model.answer(QUESTION, temperature=temperature)
+        answer = await judge.answer(QUESTION, temperature=config.first_temperature)
+        return _judged(config, judge, answer, time.monotonic() - started)
+    except JudgeError as error:
+        known = await judge.models() if isinstance(error, JudgeRefused) else ()
+        return Probe(name, False, f"{error}{_list(name, known)}", seconds=time.monotonic() - started)
     finally:
-        await model.close()
+        await judge.close()
 
 
-def _judged(model: ChatModel, answer: Answer, seconds: float) -> Probe:
+def _judged(config: JudgeConfig, judge: "HttpJudge", answer: Answer, seconds: float) -> Probe:
     tokens = answer.usage.completion_tokens
-    told = f"judge {model.name!r}: answered, {tokens} tokens in {seconds:.1f} s"
-    if not VERDICT.search(answer.text):
-        return Probe(model.name, False, f"{told}, without the verdict that was asked for", tokens, seconds)
-    return Probe(model.name, True, told, tokens, seconds)
+    told = f"{judge.where}: answered, {tokens} tokens in {seconds:.1f} s"
+    found = Probe(judge.name, True, told, tokens, seconds, tuple(_advice(config, judge, answer)))
+    if VERDICT.search(said(answer)):
+        return found
+    cut = ", cut off while it was thinking" if answer.finish_reason == "length" else ""
+    return replace(found, ok=False, told=f"{told}, without the verdict that was asked for{cut}")
+
+
+def _advice(config: JudgeConfig, judge: "HttpJudge", answer: Answer) -> list[str]:
+    advice = []
+    thinks = has_thought(answer) or (answer.finish_reason == "length" and not said(answer).strip())
+    if thinks and config.thinking_tokens == 0:
+        advice.append(
+            "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off in "
+            "judge.extra_body"
+        )
+    if judge.window is not None:
+        wanted = ENOUGH + config.thinking_tokens
+        if judge.window.tokens is None:
+            advice.append(f"this Ollama does not tell its context window: {ADVICE.format(wanted=wanted)}")
+        elif judge.window.tokens < wanted:
+            advice.append(
+                f"its context window is {judge.window.tokens:,} tokens, and it cuts longer prompts without a word: "
+                f"{ADVICE.format(wanted=wanted)}"
+            )
+    return advice
+
+
+def _list(name: str, known: tuple[str, ...]) -> str:
+    if not known or name in known:
+        return ""
+    return f"; the server knows {', '.join(known[:10])}{', …' if len(known) > 10 else ''}"
 
 
 # Short, and in the grammar of the ratings: who cannot do this cannot judge. The limit is that of the shortest template.

@@ -1,27 +1,30 @@
-"""What a failed call to a judge means: is it down, does it refuse us, is it no such server, or does it decline one
-question? Every message names the judge and what to do, and none holds the key.
+"""What a failed call to a server of the OpenAI protocol means: is it down, does it refuse us, is it no such server, or
+does it decline this one question?
 """
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from longreward.errors import AnswerRefused, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Faults:
-    """Puts the faults of one judge into words."""
+    """Turns what the `openai` library raises into the JudgeError family; the key is in no message and no repr."""
 
-    where: str  # "judge 'm' at http://…"
-    key: str | None
-    key_env: str | None
+    where: str  # as "judge 'm' at http://localhost:8000/v1/"
+    section: str  # of params.yaml, for advice
+    key: str | None = field(repr=False)
+    key_env: str
     timeout_s: float
     connect_s: float
+    protocol: str = "chat"
+    asked: str = "question"  # what one call is about
 
-    def of_error(self, error: Exception) -> JudgeError:
-        """Of an error that the `openai` library raised after its retries."""
+    def of(self, error: Exception) -> JudgeError:
+        """What a failed call means, in words that name the server and never hold the key."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
@@ -31,7 +34,7 @@ class Faults:
         if isinstance(error, APITimeoutError):
             return JudgeUnavailable(
                 f"the {self.where} did not answer within {self.timeout_s:g} s; "
-                "is it overloaded? judge.timeout_s and judge.max_concurrency can be changed"
+                f"is it overloaded? {self.section}.timeout_s and {self.section}.max_concurrency can be changed"
             )
         if isinstance(error, APIConnectionError):
             cause = self.clean(str(error.__cause__ or error))
@@ -40,34 +43,14 @@ class Faults:
             return self._of_status(error.status_code, error.response.text)
         return JudgeProtocolError(self.clean(f"the {self.where} gave no usable reply: {error}"))
 
-    def no_protocol(self, body: str) -> JudgeProtocolError:
-        """Of a body that is no chat completion."""
-        got = self.clean(body)[:80] or "an empty body"
-        return JudgeProtocolError(
-            f"the {self.where} does not answer in the OpenAI chat protocol (got: {got}); "
-            "does judge.base_url end in /v1?"
-        )
-
-    def refusal(self, why: str) -> AnswerRefused:
-        """Of one question that the judge declines."""
-        return AnswerRefused(self.clean(f"the {self.where} {why}"))
-
-    def clean(self, text: str) -> str:
-        """The text on one line, of bearable length, without the key."""
-        return self.hide_key(" ".join(text.split()))[:300]
-
-    def hide_key(self, text: str) -> str:
-        """The text without the key."""
-        return text.replace(self.key, "***") if self.key else text
-
     def _of_status(self, status: int, body: str) -> JudgeError:
         said = self.clean(_message(body))
         codes = _codes(body)
         if codes & _FILTER_CODES:
-            return AnswerRefused(f"the {self.where} declined the question (content filter): {said}")
-        too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(said) and not _BAD_FIELD.search(said))
+            return AnswerRefused(f"the {self.where} declined the {self.asked} (content filter): {said}")
+        too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(said) and not _REFUSED_FIELD.search(said))
         if status == 413 or (status in (400, 422) and too_long):
-            return AnswerRefused(f"the question is too long for the {self.where}: {said}")
+            return AnswerRefused(f"the {self.asked} is too long for the {self.where}: {said}")
         if codes & _QUOTA_CODES:
             return JudgeRefused(f"the {self.where} has no quota left: {said}")
         if status in (408, 409, 429) or status >= 500:
@@ -79,14 +62,30 @@ class Faults:
     def _advice(self, status: int, said: str) -> str:
         if status in (401, 403):
             state = "was sent" if self.key else "is not set"
-            return f"check the key in {self.key_env} (it {state})" if self.key_env else "set judge.api_key_env"
+            return f"check the key in {self.key_env} (it {state})"
         if status == 404:
-            return "check judge.model, and whether judge.base_url should end in /v1"
-        if "max_completion_tokens" in said:
+            return f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
+        if "max_completion_tokens" in said and self.section == "judge":
             return "set judge.length_field to max_completion_tokens"
         if "temperature" in said:
-            return 'this model takes no temperature of ours: set judge.extra_body to {"temperature": null}'
-        return "check judge.model and judge.extra_body"
+            return f'where the model takes no temperature, set {self.section}.extra_body to {{"temperature": null}}'
+        return f"check {self.section}.model and {self.section}.extra_body"
+
+    def no_protocol(self, body: str) -> JudgeProtocolError:
+        """Something was said that is not in the protocol."""
+        got = self.clean(body)[:80] or "an empty body"
+        return JudgeProtocolError(
+            f"the {self.where} does not answer in the OpenAI {self.protocol} protocol (got: {got}); "
+            f"does {self.section}.base_url end in /v1?"
+        )
+
+    def clean(self, text: str) -> str:
+        """The text on one line, of bearable length, without the key."""
+        return self.hide_key(" ".join(text.split()))[:300]
+
+    def hide_key(self, text: str) -> str:
+        """The text without the key."""
+        return text.replace(self.key, "***") if self.key else text
 
 
 def _error_object(body: str) -> dict[str, Any]:
@@ -120,6 +119,6 @@ _FILTER_CODES = {
     "DataInspectionFailed",
 }
 _LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
-_QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, whose empty account answers 429
+_QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
 _TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
-_BAD_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)
+_REFUSED_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)

@@ -7,7 +7,7 @@ what stays is told apart in `faults.py`. In what the servers differ stands in `p
 import json
 from typing import Any
 
-from longreward.errors import JudgeError, JudgeRefused
+from longreward.errors import AnswerRefused, JudgeError, JudgeRefused
 from longreward.judging.chat import Answer, Question, Usage, estimated_tokens
 from longreward.judging.config import JudgeConfig
 from longreward.judging.faults import Faults
@@ -34,7 +34,14 @@ class HttpJudge:
             max_retries=config.max_retries,
         )
         where = f"judge {self._model!r} at {self._client.base_url}"
-        self._faults = Faults(where, key, key_variable(config), config.timeout_s, connect_s)
+        self._faults = Faults(
+            where=where,
+            section="judge",
+            key=key,
+            key_env=key_variable(config) or "the variable that judge.api_key_env names",
+            timeout_s=config.timeout_s,
+            connect_s=connect_s,
+        )
         self.window = Window(self._client, self._model) if config.kind == "ollama" else None
 
     @property
@@ -56,7 +63,7 @@ class HttpJudge:
             raw = await self._client.chat.completions.with_raw_response.create(**fields, extra_body=extra)
             answer = self._read(raw.http_response.text)
         except APIError as error:
-            fault = self._faults.of_error(error)
+            fault = self._faults.of(error)
         else:
             if self.window is not None:
                 await self.window.look()
@@ -79,18 +86,18 @@ class HttpJudge:
     def _fields(self, question: Question, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """The request's fields, and those that the configuration adds; null there leaves a field out."""
         config, preset = self._config, self._config.preset
-        length = config.length_field or preset.length_field
-        settings: dict[str, Any] = {length: question.max_tokens + config.thinking_tokens}
-        settings |= preset.greedy if temperature == 0 and preset.greedy else {"temperature": temperature}
+        ours: dict[str, Any] = {
+            config.length_field or preset.length_field: question.max_tokens + config.thinking_tokens,
+            "temperature": temperature,
+        }
         added = {name: value for name, value in config.extra_body.items() if value is not None}
-        # Fields that the library does not know travel in the extra body as well.
-        added = {name: settings[name] for name in preset.greedy if name in settings} | added
-        fields = {name: value for name, value in settings.items() if name not in config.extra_body}
-        fields = {name: value for name, value in fields.items() if name not in added}
-        messages = [{"role": "system", "content": config.system}] if config.system else []
-        messages.append({"role": "user", "content": question.text})
-        sent = [{**each, "content": _sendable(each["content"])} for each in messages]
-        return fields | {"model": self._model, "messages": sent}, added
+        if temperature == 0 and preset.greedy:
+            del ours["temperature"]
+            added = {**preset.greedy, **added}
+        fields = {name: value for name, value in ours.items() if name not in config.extra_body}
+        messages = [{"role": "system", "content": _sendable(config.system)}] if config.system else []
+        messages.append({"role": "user", "content": _sendable(question.text)})
+        return {**fields, "model": self._model, "messages": messages}, added
 
     def _read(self, body: str) -> Answer:
         try:
@@ -101,9 +108,9 @@ class HttpJudge:
         except (ValueError, LookupError, TypeError, AttributeError):
             raise self._faults.no_protocol(body) from None
         if finish in _FILTERED:
-            raise self._faults.refusal(f"withheld its answer ({finish})")
+            raise AnswerRefused(self._faults.clean(f"the {self.where} withheld its answer ({finish})"))
         if not text and message.get("refusal"):
-            raise self._faults.refusal(f"declined: {message['refusal']}")
+            raise AnswerRefused(self._faults.clean(f"the {self.where} declined: {message['refusal']}"))
         if not isinstance(text, str):  # a list of parts
             text = "".join(part.get("text", "") for part in text if isinstance(part, dict))
         text = with_thought(_thought(message), text)

@@ -24,7 +24,7 @@ async def extract(judge: Judge, prompts: PromptSet, document: Document, *, examp
             _extract(part, len(document.text), reading) for part, reading in zip(document.parts, readings, strict=True)
         ),
         prompt_hashes=tuple(dict.fromkeys(prompt_hash for _, prompt_hash in asked)),
-        judge=judge.name,
+        judge=judge.name_of("extraction"),
         calls=sum(reading.attempts for reading in readings),
         prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
         completion_tokens=sum(reading.usage.completion_tokens for reading in readings),

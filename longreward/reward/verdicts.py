@@ -39,7 +39,7 @@ def verdict(
         analysis=analysis or None,
         statements=statements,
         prompt_hashes=prompt_hashes,
-        judge=judge.name,
+        judge=readings[0].judge if readings else judge.name,
         calls=sum(reading.attempts for reading in readings),
         prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
         completion_tokens=sum(reading.usage.completion_tokens for reading in readings),

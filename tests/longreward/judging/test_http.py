@@ -241,10 +241,10 @@ async def test_a_declined_question_is_unscored_and_kept_while_others_go_on(
         assert len(received) == 1
 
 
-async def test_thinking_before_the_verdict_is_left_as_it_is() -> None:
+async def test_thinking_before_the_verdict_is_not_what_was_said() -> None:
     with saying(200, said("<think>[[1]]?</think> So [[8]]")) as (url, received):
         reading = await ask(url)
-        assert (reading.value, reading.usage) == ("<think>[[1]]?</think> So [[8]]", Usage(9, 3, 0))
+        assert (reading.value, reading.usage) == (" So [[8]]", Usage(9, 3, 0))
         assert received == [
             {
                 "messages": [{"role": "user", "content": "How good is it?"}],

@@ -1,0 +1,256 @@
+"""Asking one model until its answer can be read, with every exchange kept and no question asked twice."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from longreward.errors import AnswerRefused
+from longreward.judging.chat import Answer, ChatModel, Question, Usage, estimated_tokens
+from longreward.judging.config import JudgeConfig
+from longreward.judging.ledger import Exchange, Ledger, Outcome, question_id
+from longreward.judging.limiter import Limiter
+from longreward.judging.thinking import has_thought, said
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """What a question came to. `value` is None exactly where `reason` says why; `text` is what the judge said last.
+
+    `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
+    records; `calls` counts those made now (0: all from the ledger, or shared with an equal question). Thoughts are in
+    the ledger only.
+    """
+
+    value: T | None
+    reason: str | None
+    text: str
+    attempts: int
+    calls: int
+    usage: Usage
+    judge: str
+
+
+class Asker:
+    """One model with its ways of being asked. The ledger is the caller's to close, the model its own."""
+
+    def __init__(self, model: ChatModel, config: JudgeConfig, ledger: Ledger, limiter: Limiter) -> None:
+        self._config = config
+        self._model = model
+        self._ledger = ledger
+        self._limiter = limiter
+        self._settings = _settings(config)
+        self._running: dict[str, _Shared] = {}
+        self.counts = dict.fromkeys(FIGURES, 0)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._model.name
+
+    async def ask(self, question: Question, read: Callable[[str], T | None]) -> Reading[T]:
+        """The answer to `question` as `read` understands it; see `Judge.ask`."""
+        identity = question_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
+        shared = self._running.get(identity)
+        if shared is not None:
+            self.counts["shared"] += 1
+            return replace(await self._wait_for(shared), calls=0)
+        found = self._find(identity, read)
+        if found.reading is not None:
+            self.counts["ledger_hits"] += 1
+            return found.reading
+        shared = _Shared(identity, asyncio.ensure_future(self._pursue(identity, question, read, found)))
+        self._running[identity] = shared
+        return await self._wait_for(shared)
+
+    async def close(self) -> None:
+        """Ends calls that nobody waits for any more and lets go of the model's connections."""
+        tasks = [shared.task for shared in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._model.close()
+
+    async def _wait_for(self, shared: "_Shared") -> Reading[Any]:
+        """The task's result; the task itself ends only when the last one that waits for it is cancelled."""
+        shared.waiting += 1
+        try:
+            return await asyncio.shield(shared.task)
+        finally:
+            shared.waiting -= 1
+            if shared.waiting == 0:
+                if self._running.get(shared.question) is shared:
+                    del self._running[shared.question]
+                shared.task.cancel()  # nothing where it is done
+
+    def _find(self, identity: str, read: Callable[[str], T | None]) -> "_Found[T]":
+        """What the ledger knows: a reading where the question is settled, else the attempts made so far."""
+        config = self._config
+        made = {
+            exchange.attempt: exchange
+            for exchange in self._ledger.recorded(identity)
+            if exchange.temperature == self._temperature(exchange.attempt)
+        }
+        for exchange in made.values():
+            if exchange.outcome == "readable" and (value := read(said(exchange.answer))) is not None:
+                return _Found(made, _reading(made, value, exchange))
+            if exchange.outcome == "refused":
+                return _Found(made, _reading(made, None, exchange))
+        if all(attempt in made for attempt in range(1, config.max_attempts + 1)):
+            return _Found(made, _exhausted(made, calls=0))
+        return _Found(made, None)
+
+    async def _pursue(
+        self, identity: str, question: Question, read: Callable[[str], T | None], found: "_Found[T]"
+    ) -> Reading[T]:
+        """Asks at every attempt not made yet until an answer can be read."""
+        made, calls = dict(found.made), 0
+        for attempt in range(1, self._config.max_attempts + 1):
+            if attempt in made:
+                continue
+            exchange, value = await self._exchange(identity, question, read, attempt)
+            made[attempt] = exchange
+            calls += 1
+            if value is not None or exchange.outcome == "refused":
+                return replace(_reading(made, value, exchange), calls=calls)
+        return _exhausted(made, calls=calls)
+
+    async def _exchange(
+        self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int
+    ) -> tuple[Exchange, T | None]:
+        """One call, read and kept without a pause in between, so that no answer is lost to a cancellation."""
+        temperature = self._temperature(attempt)
+        value: T | None = None
+        outcome: Outcome
+        reason: str | None
+        self.counts["calls"] += 1
+        try:
+            answer = await self._call(question, temperature)
+        except AnswerRefused as refusal:
+            answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
+        else:
+            value = read(said(answer))
+            outcome = "readable" if value is not None else "unreadable"
+            reason = None if value is not None else self._why_unreadable(question, answer)
+        self._count(outcome, answer.usage)
+        exchange = Exchange(
+            question=identity,
+            attempt=attempt,
+            temperature=temperature,
+            template=question.template,
+            prompt_hash=question.prompt_hash,
+            judge=self._model.name,
+            revision=self._config.revision,
+            answer=answer,
+            outcome=outcome,
+            reason=reason,
+        )
+        self._ledger.put(exchange)
+        return exchange, value
+
+    async def _call(self, question: Question, temperature: float) -> Answer:
+        async with self._limiter.call(self._estimated(question)) as call:
+            answer = await self._model.answer(question, temperature=temperature)
+            usage = answer.usage
+            call.tokens = usage.prompt_tokens + usage.completion_tokens or call.tokens
+            return answer
+
+    def _estimated(self, question: Question) -> int:
+        return estimated_tokens(self._config.system + question.text) + self._limit(question)
+
+    def _limit(self, question: Question) -> int:
+        return question.max_tokens + self._config.thinking_tokens
+
+    def _why_unreadable(self, question: Question, answer: Answer) -> str:
+        spoken = said(answer).strip()
+        cut, thought = answer.finish_reason == "length", has_thought(answer)
+        room = f"raise judge.thinking_tokens, which is {self._config.thinking_tokens:,}"
+        if not spoken and cut:
+            at = f"cut at {self._limit(question):,} tokens"
+            return f"the answer is empty: all tokens went into thinking ({at}); {room}"
+        if not spoken:
+            return "the answer is empty" + (
+                ": it was all marked as thought; check the server's reasoning parser" * thought
+            )
+        end = spoken[-80:].replace("\n", " ")
+        if cut:
+            return f"the answer was cut at the token limit{f'; {room}' * thought}: …{end}"
+        return f"the answer holds no verdict in the asked form: …{end}"
+
+    def _temperature(self, attempt: int) -> float:
+        return self._config.first_temperature if attempt == 1 else self._config.retry_temperature
+
+    def _count(self, outcome: Outcome, usage: Usage) -> None:
+        if outcome != "readable":
+            self.counts[outcome] += 1
+        self.counts["prompt_tokens"] += usage.prompt_tokens
+        self.counts["completion_tokens"] += usage.completion_tokens
+        self.counts["cached_tokens"] += usage.cached_tokens
+
+
+@dataclass
+class _Shared:
+    """A question in flight and how many wait for it."""
+
+    question: str
+    task: asyncio.Future[Reading[Any]]
+    waiting: int = 0
+
+    def __post_init__(self) -> None:
+        # A failure that nobody waited for any more is no news.
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+@dataclass(frozen=True)
+class _Found(Generic[T]):
+    """The exchanges made so far by attempt, and the reading where they settle the question."""
+
+    made: Mapping[int, Exchange]
+    reading: Reading[T] | None
+
+
+FIGURES = (
+    "calls",
+    "ledger_hits",
+    "shared",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "unreadable",
+    "refused",
+)
+
+
+def _reading(made: Mapping[int, Exchange], value: T | None, last: Exchange) -> Reading[T]:
+    return Reading(value, last.reason, _shown(last.answer), len(made), 0, _sum(made), last.judge)
+
+
+def _exhausted(made: Mapping[int, Exchange], *, calls: int) -> Reading[Any]:
+    last = made[max(made)]
+    reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
+    return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
+
+
+def _sum(made: Mapping[int, Exchange]) -> Usage:
+    usages = [exchange.answer.usage for exchange in made.values()]
+    return Usage(
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in usages),
+    )
+
+
+def _shown(answer: Answer) -> str:
+    """What was said; where nothing was, the thought, for people to look at."""
+    spoken = said(answer).strip()
+    return spoken if has_thought(answer) and spoken else answer.text
+
+
+def _settings(config: JudgeConfig) -> Mapping[str, Any]:
+    """What decides about an answer besides the question, as the ledger's key holds it: it never changes form."""
+    added = {"system": config.system, "thinking_tokens": config.thinking_tokens}
+    if not any(added.values()):
+        return config.extra_body
+    return {"extra_body": config.extra_body, **{name: value for name, value in added.items() if value}}
