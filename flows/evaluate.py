@@ -34,8 +34,10 @@ async def evaluate(run: StageRun) -> None:
     by_id = {example.id: example for example in examples}
     measured: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
-    scorer = Scorer(run.params.score)
-    async with open_judge(run.params.judge, ledger=ledger()) as judge:
+    async with (
+        open_judge(run.params.judge, ledger=ledger()) as judge,
+        Scorer(run.params.score, ledger=ledger()) as scorer,
+    ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
             answers = await _answers(run, role, examples)
@@ -43,7 +45,7 @@ async def evaluate(run: StageRun) -> None:
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure(role, decoding, by_id, scored, gold)
-        run.report(judge.figures())
+        run.report(judge.figures() | scorer.figures())
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     _record(run, evaluation)

@@ -17,11 +17,13 @@ async def score(run: StageRun) -> None:
         read_examples(Path("data/prepared/preference.jsonl")),
         read_responses(Path("data/sampled/sampled_responses.jsonl")),
     )
-    scorer = Scorer(run.params.score)
-    async with open_judge(run.params.judge, ledger=ledger()) as judge:
+    async with (
+        open_judge(run.params.judge, ledger=ledger()) as judge,
+        Scorer(run.params.score, ledger=ledger()) as scorer,
+    ):
         run.tracked.tag({"judge": judge.name})
         scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
-        run.report(judge.figures())
+        run.report(judge.figures() | scorer.figures())
     run.report(write_scored_files(Path("data/scored"), scored, scorer.settings))
 
 

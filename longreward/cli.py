@@ -170,6 +170,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
                 data=data,
                 responses=responses,
                 out=out,
+                ledger=ledger,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
     answered = report.complete + report.incomplete
@@ -211,8 +212,8 @@ async def _score_one(params: "Params", ledger: Path, *, context: Path, query: st
         raise DataError(f"{context} is empty")
     example = Example(id="0", document_id=context.name, context=text, query=query)
     answer = Response(id="0-0", example_id="0", query=query, text=response)
-    async with open_judge(params.judge, ledger=ledger) as judge:
-        scored = await Scorer(params.score).score(judge, example, [answer])
+    async with open_judge(params.judge, ledger=ledger) as judge, Scorer(params.score, ledger=ledger) as scorer:
+        scored = await scorer.score(judge, example, [answer])
     _print_card(scored.responses[0], judge.name)
     return 0
 

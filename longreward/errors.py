@@ -7,7 +7,7 @@ LongRewardError
 │   ├── ServerUnavailable   the policy's server is down, too slow or overloaded; asking later may help
 │   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
-└── JudgeError
+└── JudgeError          a judge, or an embedding model, gave no answer
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
     ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
     ├── JudgeProtocolError  the address answers, but not in the OpenAI protocol

@@ -28,6 +28,10 @@ class Bm25Retriever:
         """See Retriever."""
         return {"retriever": "bm25"}
 
+    def figures(self) -> dict[str, float]:
+        """See Retriever."""
+        return {}
+
     async def close(self) -> None:
         """See Retriever."""
 

@@ -49,7 +49,7 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Probe:
     """
     if config.kind == "bm25":
         return Probe(True, "bm25: needs no server and no model")
-    from longreward.retrieval.embedding import open_embedder
+    from longreward.retrieval.embedder import open_embedder
 
     hasty = config.model_copy(
         update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}

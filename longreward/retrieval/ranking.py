@@ -20,5 +20,8 @@ class Retriever(Protocol):
     def settings(self) -> dict[str, str | int]:
         """What decides about the ranking, to be kept with the scores that come of it."""
 
+    def figures(self) -> dict[str, float]:
+        """Counts since it was opened, as metrics; empty where there is nothing to count."""
+
     async def close(self) -> None:
         """Lets go of connections and files."""

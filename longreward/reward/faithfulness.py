@@ -5,6 +5,7 @@ The judge names the statements; each is looked up in the document's chunks; the 
 
 from functools import partial
 
+from longreward.errors import AnswerRefused
 from longreward.judging import Judge, Reading
 from longreward.judging.prompting import PromptSet
 from longreward.records import Evidence, Statement, Verdict
@@ -33,7 +34,12 @@ async def judge_faithfulness(
         return verdict(
             judge, [found], score=score, reason=NO_STATEMENT, analysis=found.text, prompt_hashes=(template.hash,)
         )
-    evidence = await document.evidence(found.value, config.evidence_chunks)
+    try:
+        evidence = await document.evidence(found.value, config.evidence_chunks)
+    except AnswerRefused as refusal:  # by an embedding model, of one text
+        return verdict(
+            judge, [found], score=None, reason=str(refusal), analysis=found.text, prompt_hashes=(template.hash,)
+        )
     checked = await together(
         _check(judge, prompts, language, text, shown) for text, shown in zip(found.value, evidence, strict=True)
     )

@@ -99,34 +99,36 @@ async def score_files(
     data: Path,
     responses: Path,
     out: Path,
+    ledger: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ScoreReport:
     """Scores every response of `responses` against its example in `data`; all files appear at the end, whole.
 
-    Documents are read one at a time; the responses are held in memory. `progress(done, all)` counts prompts. Raises
-    DataError for a record that cannot be used, ConfigError where `out` would replace an input, JudgeError where the
-    judge fails: the answers so far are in the ledger then.
+    Documents are read one at a time; the responses are held in memory. `progress(done, all)` counts prompts;
+    embeddings are kept at `ledger` (None: in memory). Raises DataError for a record that cannot be used, ConfigError
+    where `out` would replace an input, JudgeError where the judge or an embedding model fails: the answers so far are
+    in the ledger then.
     """
     _keep_inputs(out, data, responses)
     by_example = _grouped(responses)
     next(read_rows(data))  # missing or empty: an error before anything is made
-    scorer = Scorer(config)
-    files = ScoredFiles(
-        complete=out,
-        unscored=beside(out, "unscored"),
-        chunk_info=beside(out, "chunk_info"),
-        settings=scorer.settings,
-    )
     prompts = len(by_example)
 
     def tell(done: int) -> None:
         if progress:
             progress(done, prompts)
 
-    with files:
-        examples = _with_responses(data, responses, by_example)
-        async for scored in score_examples(judge, config, examples, scorer=scorer, progress=tell):
-            files.add(scored)
+    async with Scorer(config, ledger=ledger) as scorer:
+        files = ScoredFiles(
+            complete=out,
+            unscored=beside(out, "unscored"),
+            chunk_info=beside(out, "chunk_info"),
+            settings=scorer.settings,
+        )
+        with files:
+            examples = _with_responses(data, responses, by_example)
+            async for scored in score_examples(judge, config, examples, scorer=scorer, progress=tell):
+                files.add(scored)
     return files.report
 
 

@@ -9,13 +9,15 @@ True
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from longreward.judging import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
 from longreward.records import Example, Response, ScoredResponse
+from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.config import ScoreConfig
 from longreward.reward.scoring import ScoredExample, Scorer
 
@@ -25,8 +27,8 @@ T = TypeVar("T")
 class LongReward:
     """Scores responses to queries about long documents; by default with the offline judge, which needs nothing.
 
-    `judge`: how to reach a judge, or a ChatModel of your own (yours to close). `ledger`: where exchanges are kept, so
-    that nothing is asked twice from call to call; without it each call stands alone.
+    `judge`: how to reach a judge, or a ChatModel of your own (yours to close). `ledger`: where exchanges and embeddings
+    are kept, so that nothing is asked twice from call to call; without it each call stands alone.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class LongReward:
         ledger: Path | None = None,
     ) -> None:
         self._judge = JudgeConfig() if judge is None else judge
-        self._scorer = Scorer(config or ScoreConfig())
+        self._config = config or ScoreConfig()
+        check_key(self._config.retriever)
+        self._scorer = Scorer(self._config, retriever=Bm25Retriever())
         self._ledger = ledger
 
     def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
@@ -55,8 +59,20 @@ class LongReward:
 
     async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Several responses to one example: the document is read once for all of them."""
-        async with self._open() as judge:
-            return await self._scorer.score(judge, example, _as_records(example, responses))
+        async with self._open() as judge, self._open_scorer() as scorer:
+            return await scorer.score(judge, example, _as_records(example, responses))
+
+    @asynccontextmanager
+    async def _open_scorer(self) -> AsyncIterator[Scorer]:
+        """Embeddings are opened for one call, as the judge is: each call may run in an event loop of its own."""
+        if self._config.retriever.kind == "bm25":
+            yield self._scorer  # its documents stay indexed from call to call
+            return
+        retriever = open_retriever(self._config.retriever, ledger=self._ledger)
+        try:
+            yield self._scorer.using(retriever)
+        finally:
+            await retriever.close()
 
     def _open(self) -> Judge:
         if isinstance(self._judge, JudgeConfig):

@@ -4,13 +4,17 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from longreward.judging import Judge
 from longreward.judging.prompting import PromptSet, load_prompts
 from longreward.records import Example, Extraction, Response, ScoredResponse, Verdict
-from longreward.retrieval import Bm25Retriever, Retriever
+from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.completeness import judge_completeness
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document, Library
@@ -42,8 +46,10 @@ async def score_examples(
 
     Takes up to `config.prompts_in_flight` examples at once from `examples`. `progress` is told how many are complete,
     in whatever order. Where the judge fails, all calls under way are cancelled and its JudgeError is raised; what was
-    answered by then is in the judge's ledger, so that scoring the same again goes on from there.
+    answered by then is in the judge's ledger, so that scoring the same again goes on from there. Without `scorer` one
+    is made, with embeddings in memory only.
     """
+    own = scorer is None
     scorer = scorer or Scorer(config)
     waiting = iter(examples)
     tasks: deque[asyncio.Task[ScoredExample]] = deque()
@@ -73,21 +79,48 @@ async def score_examples(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if own:
+            await scorer.close()
 
 
 class Scorer:
     """What scoring needs besides a judge: prompts, tokenizer, retriever, and the documents of late.
 
-    Raises ConfigError where the prompts or the tokenizer cannot be read.
+    Close it, or use it with `async with`, where `config.retriever` embeds: its vectors are kept at `ledger` (None: in
+    memory). A retriever of your own is yours to close. Raises ConfigError where the prompts, the tokenizer or the
+    retriever's model, package or key is missing, StateError where the ledger cannot be opened.
     """
 
-    def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None) -> None:
+    def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
         self._config = config
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest)
         self._tokenizer = open_tokenizer(config.tokenizer)
-        self._library = Library(
-            config, self._tokenizer, retriever or Bm25Retriever(), keep=2 * config.prompts_in_flight
-        )
+        self._lent = retriever is not None
+        self._set(retriever or open_retriever(config.retriever, ledger=ledger))
+
+    def using(self, retriever: Retriever) -> "Scorer":
+        """The same with another retriever, which stays the caller's to close; prompts and tokenizer are shared."""
+        other = copy(self)
+        other._lent = True
+        other._set(retriever)
+        return other
+
+    def figures(self) -> dict[str, float]:
+        """Counts of the retriever since the scorer was made, as metrics; BM25 has none."""
+        return self._retriever.figures()
+
+    async def close(self) -> None:
+        """Lets go of the retriever's connections."""
+        if not self._lent:
+            await self._retriever.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
 
     @property
     def settings(self) -> dict[str, str | int]:
@@ -97,6 +130,7 @@ class Scorer:
             "evidence_chunk_tokens": self._config.evidence_chunk_tokens,
             "evidence_chunks": self._config.evidence_chunks,
             "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
+            **self._retriever.settings(),
             "no_statements": self._config.no_statements,
             "prompts": _hash_of_all(self._prompts),
         }
@@ -117,6 +151,10 @@ class Scorer:
         finally:
             extraction.cancel()
             await asyncio.gather(extraction, return_exceptions=True)
+
+    def _set(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+        self._library = Library(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_in_flight)
 
     async def _score_one(
         self,
