@@ -39,15 +39,14 @@ def source(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
     return {**_common(config, name), "revision": own or config.revision}
 
 
-def point_to(config: "PolicyConfig", model: str, out: Path, *, commit: str | None) -> None:
-    """Makes `out` a folder that only says which model stands for it; `commit` is a hub id's, as it was resolved."""
-    folder = Path(model)
-    where = source(config, model)
-    target = {
-        "model": str(folder.resolve()) if folder.is_dir() else where["pretrained_model_name_or_path"],
-        "revision": commit or where.get("revision"),
-        "fingerprint": fingerprint(folder) if folder.is_dir() else None,
-    }
+def point_to(config: "PolicyConfig", model: str, out: Path) -> None:
+    """Makes `out` a folder that only says which model stands for it: a hub id at the commit that was loaded here."""
+    folder, where = Path(model), source(config, model)
+    name, revision = where["pretrained_model_name_or_path"], where.get("revision")
+    if folder.is_dir():
+        target = {"model": str(folder.resolve()), "revision": None, "fingerprint": fingerprint(folder)}
+    else:
+        target = {"model": name, "revision": _commit(name, revision) or revision, "fingerprint": None}
     out.mkdir(parents=True, exist_ok=True)
     (out / POINTER).write_text(json.dumps(target, indent=2) + "\n", encoding="utf-8")
 
@@ -93,6 +92,14 @@ def _parts(size: int) -> list[tuple[int, int]]:
     stride = (size - 2 * EDGE) // SAMPLES
     samples = [(EDGE + stride * number, SAMPLE) for number in range(SAMPLES)]
     return [(0, EDGE), *samples, (size - EDGE, EDGE)]
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    """The commit behind a branch or tag, from the name of the folder in the hub's cache that its config came from."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else None
 
 
 def _follow(config: "PolicyConfig", pointer: Path) -> dict[str, Any]:

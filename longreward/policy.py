@@ -6,7 +6,6 @@
 `sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
 """
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError, PolicyError
+from longreward.model_checks import check_attention, check_device_map, check_kind, check_whole, loading
+from longreward.model_source import point_to, source
+from longreward.round_trip import check_round_trip
+from longreward.script import HAN_RANGE
 from longreward.serving.config import Serve, ServerConfig
 
 if TYPE_CHECKING:
@@ -30,21 +33,27 @@ class PolicyConfig(Config):
     """Which model is trained, and how prompts are put to it."""
 
     base_model: str
-    """A folder or a hub id: what `sft` starts from."""
+    """A folder or a hub id: what `sft` starts from. A hub id may carry its revision: `org/name@revision`."""
     sft_model: str | None = None
     """A folder or a hub id of a model that is fine-tuned already: `sft` passes it on instead of training one."""
     revision: str | None = None
-    """Commit, tag or branch of a hub id; not looked at for a folder."""
+    """Commit, tag or branch of a hub id that does not carry its own; not looked at for a folder."""
+    chat_template: str | None = None
+    """A chat template (Jinja) or the path of a file with one, in place of the tokenizer's; base models have none."""
     prompt_template: str = "{context}\n\n{query}"
     """What the user's turn holds; must name {context} and {query}, each once or more."""
     trust_remote_code: bool = False
-    """Whether code that comes with a model may run."""
+    """Whether Python code that comes with a model may run here, with your rights; pin its revision where it may."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the weights in memory; auto: as they were saved, and float32 where all weights are trained."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the first GPU where there is one."""
+    device_map: Literal["auto", "balanced", "sequential"] | dict[str, int | str] | None = None
+    """null: the whole model on `device`. auto: its layers one after another over all GPUs, for a model that does not
+    fit into one; a map of module names to devices says where each goes. What is left to the CPU or the disk can answer,
+    but cannot be trained."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Transformers' name of the attention to use."""
+    """Transformers' name of the attention to use; flash_attention_2 needs the package flash-attn and 16-bit weights."""
     window: int | None = Field(default=None, ge=16)
     """Most tokens of prompt and completion together; null: what the model's own config says."""
     serve: Serve = "in_process"
@@ -78,18 +87,21 @@ class PolicyTokenizer:
     closing: str  # what it puts behind an answer, up to and with the end token
     end_ids: tuple[int, ...]  # each of them ends an answer
 
-    def prompt_text(self, context: str, query: str) -> str:
-        """The text that the model continues. Slots are filled in one pass: a document that holds `{query}` keeps it."""
+    def message(self, context: str, query: str) -> str:
+        """What the user's turn holds. Slots are filled in one pass: a document that holds `{query}` keeps it."""
         values = {"{context}": context, "{query}": query}
-        content = re.sub(r"\{context\}|\{query\}", lambda slot: values[slot.group()], self.template)
-        return _render(self.tokenizer, [{"role": "user", "content": content}], generate=True)
+        return re.sub(r"\{context\}|\{query\}", lambda slot: values[slot.group()], self.template)
+
+    def prompt_text(self, context: str, query: str) -> str:
+        """The text that the model continues."""
+        return _render(self.tokenizer, [{"role": "user", "content": self.message(context, query)}], generate=True)
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does."""
         text = self.prompt_text(context, query)
         ids = self._encode(text)
         lost = {*self.tokenizer.all_special_ids}  # among them the id of unknown words
-        kept, words = sum(i not in lost for i in ids), len(re.findall(r"\w+", context + " " + query))
+        kept, words = sum(i not in lost for i in ids), len(WORD.findall(context)) + len(WORD.findall(query))
         if kept < words / 4:
             raise PolicyError(
                 f"the tokenizer ({type(self.tokenizer).__name__} of {self.tokenizer.name_or_path}) keeps {kept} tokens "
@@ -145,25 +157,29 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     With `training`, `dtype: auto` means float32: an update of 1e-6 vanishes in a bfloat16 weight.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     _quiet_unless_terminal()
+    check_attention(config)
+    check_device_map(config)
+    _model_config(config, path)
     text = load_tokenizer(config, path)
     device = torch.device(_device(config.device))
     dtype = "float32" if training and config.dtype == "auto" else config.dtype
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            **_source(config, path), dtype=dtype, attn_implementation=config.attention
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise _not_loaded("model", path, error) from error
+    wanted = {"dtype": dtype, "attn_implementation": config.attention, "device_map": config.device_map}
+    with loading("model", path, config):
+        model, found = AutoModelForCausalLM.from_pretrained(**source(config, path), **wanted, output_loading_info=True)
+    check_whole(found["missing_keys"], path)
     _check_vocabulary(text.tokenizer, model, path)
     text = replace(text, end_ids=_end_ids(text, model))
     window = config.window or _own_window(model.config)
     if window is None:
         raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
-    return Policy(config, str(path), model.to(device).eval(), text, window, device)
+    if config.device_map is None:
+        model = model.to(device)
+    else:
+        device = _first_device(model)
+    return Policy(config, str(path), model.eval(), text, window, device)
 
 
 def policy_window(config: PolicyConfig, path: str | Path) -> int | None:
@@ -178,34 +194,31 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     """The tokenizer alone, which is all that measuring lengths needs; proven on a prompt of real words."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**_source(config, path))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise _not_loaded("tokenizer", path, error) from error
+    with loading("tokenizer", path, config):
+        tokenizer = AutoTokenizer.from_pretrained(**source(config, path))
+    if config.chat_template is not None:
+        tokenizer.chat_template = _given_template(config.chat_template)
     if not tokenizer.chat_template:
         raise PolicyError(
             f"{path}: the tokenizer has no chat template, so nothing says where a prompt ends and an answer begins; "
-            "put a chat_template.jinja into the folder, or name an instruction-tuned model"
+            "put a chat_template.jinja into the folder, set policy.chat_template, or name an instruction-tuned model"
         )
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"{path}: the tokenizer has no eos_token, so no answer could end; name one")
     opening, closing = _assistant_turn(tokenizer)
     text = PolicyTokenizer(tokenizer, config.prompt_template, opening, closing, (tokenizer.eos_token_id,))
     text.prompt_ids(*PROBE)
-    if not text.decode(text._encode(" ".join(PROBE))).strip():
-        raise PolicyError(f"{path}: the tokenizer decodes its own ids to nothing; it does not fit the model")
+    check_round_trip(tokenizer, path)
     if text.completion_ids(PROBE[0])[-1] not in text.end_ids:
         raise PolicyError(f"{path}: the end of an answer, {closing!r}, is not one token; check eos_token")
     return text
 
 
 def pass_on(config: PolicyConfig, model: str, out: Path) -> None:
-    """Makes `out` a folder that only says which model stands for it; `load_policy` follows it."""
+    """Makes `out` a folder that only says which model stands for it, at which commit; `load_policy` follows it."""
     load_tokenizer(config, model)
-    named = str(Path(model).resolve()) if Path(model).is_dir() else model
-    out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"model": named, "revision": config.revision}, indent=2)
-    (out / POINTER).write_text(text + "\n", encoding="utf-8")
+    _model_config(config, model)
+    point_to(config, model, out)
 
 
 def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:
@@ -231,39 +244,20 @@ def _quiet_unless_terminal() -> None:
         logging.disable_progress_bar()
 
 
-def _source(config: PolicyConfig, path: str | Path) -> dict[str, Any]:
-    pointer = Path(path) / POINTER
-    if pointer.is_file():
-        target = json.loads(pointer.read_text(encoding="utf-8"))
-        return _source(config.model_copy(update={"revision": target["revision"]}), target["model"])
-    common = {"pretrained_model_name_or_path": str(path), "trust_remote_code": config.trust_remote_code}
-    if Path(path).is_dir():
-        return {**common, "local_files_only": True}
-    looks_local = isinstance(path, Path) or str(path).startswith((".", "/", "~")) or str(path).count("/") > 1
-    looks_local |= Path(path).parent != Path() and Path(path).parent.is_dir()  # models/x beside models/y
-    if looks_local or Path(path).exists():
-        raise PolicyError(f"{path}: no such folder of a model")
-    return {**common, "revision": config.revision}
-
-
 def _model_config(config: PolicyConfig, path: str | Path) -> Any:
+    """The model's own config, of a model that can be a policy."""
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(**_source(config, path))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise _not_loaded("config", path, error) from error
+    with loading("config", path, config):
+        found = AutoConfig.from_pretrained(**source(config, path))
+    check_kind(found, path)
+    return found
 
 
 def _own_window(model_config: Any) -> int | None:
     of_text = model_config.get_text_config()
     said = (getattr(of_text, name, None) for name in WINDOW_NAMES)
     return next((int(window) for window in said if window), None)
-
-
-def _not_loaded(what: str, path: str | Path, error: Exception) -> PolicyError:
-    reason = str(error).strip().splitlines()
-    return PolicyError(f"{path}: the {what} cannot be loaded ({type(error).__name__}: {reason[0] if reason else ''})")
 
 
 def _device(wanted: str) -> str:
@@ -273,6 +267,26 @@ def _device(wanted: str) -> str:
     if wanted == "cuda" and not available:
         raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _first_device(model: Any) -> "torch.device":
+    """Where a model that was spread out takes its input: its first GPU, or the CPU where it uses none."""
+    import torch
+
+    used = [place for place in getattr(model, "hf_device_map", {}).values() if place not in ("cpu", "disk")]
+    return torch.device(used[0] if used else "cpu")
+
+
+def _given_template(given: str) -> str:
+    if "{{" in given or "{%" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(
+            f"policy.chat_template: {given} cannot be read ({error}); give a file with a Jinja template, or the "
+            "template itself"
+        ) from error
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool) -> str:
@@ -309,8 +323,9 @@ def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
         raise PolicyError(f"{path}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they are not a pair")
 
 
-POINTER = "model.json"
 WINDOW_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with code of their own
 
 # Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
 PROBE = ("The town is in the north of the river.", "Who is the first of the two, and when was it?")
+
+WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")

@@ -7,6 +7,7 @@ its neighbour.
 
 import re
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 from longreward.errors import PolicyError
@@ -16,7 +17,7 @@ ENGLISH = "Who was the first of the two? It's 1,024.5 km (not less): the town, i
 CHINESE = "这座城镇在河的北边，建于1912年。谁是第一个？"
 
 
-def check_round_trip(tokenizer: Any, path: str) -> None:
+def check_round_trip(tokenizer: Any, path: str | Path) -> None:
     """Raises PolicyError with what went in and what came out. `path` is the model's, for the message."""
     for probe in (ENGLISH, CHINESE):
         ids = tokenizer(probe, add_special_tokens=False, verbose=False)["input_ids"]

@@ -96,6 +96,45 @@ def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(save_tin
         load_policy(config_of(folder), folder)
 
 
+def test_a_chat_template_of_ones_own_comes_in_place_of_the_tokenizers(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    given = (
+        "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} {{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+    )
+    file = tmp_path / "own.jinja"
+    file.write_text(given)
+    for template in (given, str(file)):
+        text = load_tokenizer(config_of(folder, chat_template=template), folder)
+        assert text.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
+        assert text.completion_ids("anna .") == [21, 35, 3]
+
+
+def test_a_file_of_a_chat_template_that_is_not_there_is_named(tiny_policy):
+    with pytest.raises(PolicyError, match=r"policy\.chat_template: own\.jinja cannot be read"):
+        load_tokenizer(config_of(tiny_policy, chat_template="own.jinja"), tiny_policy)
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])
+def test_a_model_that_is_spread_out_computes_the_same(policy, tiny_policy, device_map):
+    import torch
+
+    spread = load_policy(config_of(tiny_policy, device="cpu", device_map=device_map), tiny_policy)
+    ids = torch.tensor([[2, 4, 6, 17]], device=spread.device)
+    assert torch.equal(spread.model(ids).logits, policy.model(ids).logits)
+
+
+def test_a_device_map_of_gpus_that_are_not_there_is_refused(tiny_policy):
+    for place in ("cuda:63", 63):
+        with pytest.raises(PolicyError, match=rf"device_map names the device {place}, and torch sees [0-9]+ GPUs"):
+            load_policy(config_of(tiny_policy, device_map={"": place}), tiny_policy)
+
+
+def test_a_chinese_prompt_of_unknown_characters_is_refused(policy):
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
+        policy.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
+
+
 def test_a_tokenizer_that_loses_every_word_is_refused(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     text = (folder / "tokenizer.json").read_text()
