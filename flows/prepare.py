@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longreward.policy import load_tokenizer
+from longreward.policy import load_tokenizer, policy_window
 from longreward.preparing import prepare as prepare_splits
 from longreward.preparing import prepare_responses
 from tasks.stage import StageRun, main, stage
@@ -14,12 +14,13 @@ OUT = Path("data/prepared")
 async def prepare(run: StageRun) -> None:
     """Raw data becomes validated, deduplicated splits, with no document on two sides."""
     policy, config = run.params.policy, run.params.prepare
-    text = load_tokenizer(policy, policy.sft_model or policy.base_model)
+    model = policy.sft_model or policy.base_model
+    text, window = load_tokenizer(policy, model), policy_window(policy, model)
 
     def count_prompt_tokens(context: str, query: str) -> int:
         return len(text.prompt_ids(context, query))
 
-    report = prepare_splits(config, count_prompt_tokens, root=Path(), out=OUT)
+    report = prepare_splits(config, count_prompt_tokens, root=Path(), out=OUT, window=window)
     run.report(report.figures())
     if config.responses:
         run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})

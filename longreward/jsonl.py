@@ -1,7 +1,9 @@
 """JSON lines on disk: read a line at a time, each bad one with its number and reason; written whole or not at all."""
 
+import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -26,14 +28,14 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row | RowError]]:
     Raises DataError where the file is missing, a folder, not readable or empty.
     """
     try:
-        with path.open("rb") as lines:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
             found = False
             for number, raw in enumerate(lines, start=1):
                 if raw.strip():
                     found = True
                     yield number, _parse_line(raw, first=number == 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not found:
         raise DataError(f"{path} is empty; expected one JSON object a line")
 

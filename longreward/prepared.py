@@ -42,7 +42,26 @@ class PrepareReport:
     over_limit: int = 0
     over_window: int = 0
     first_over_window: list[Rejected] = field(default_factory=list)
-    prompt_tokens: array[int] = field(default_factory=lambda: array("q"))
+    prompt_tokens: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def count_refused(self, rejected: Rejected, *, duplicate: bool) -> None:
+        """A record that is bad, or that came before."""
+        self.duplicates += duplicate
+        self.bad += not duplicate
+        if not duplicate and len(self.first_bad) < SHOWN:
+            self.first_bad.append(rejected)
+
+    def count_over_window(self, rejected: Rejected) -> None:
+        """A prompt that is too long, whether or not it is kept."""
+        self.over_window += 1
+        if len(self.first_over_window) < SHOWN:
+            self.first_over_window.append(rejected)
+
+    def count_kept(self, split: Split, document: str, tokens: int) -> None:
+        """An example of a split."""
+        self.splits[split] += 1
+        self.documents[split].add(document)
+        self.prompt_tokens.append(tokens)
 
     def figures(self) -> dict[str, float]:
         """Counts and lengths, flat, as metrics."""
@@ -77,10 +96,10 @@ class PrepareReport:
         """Raises PolicyError where a prompt was longer than `room`."""
         if self.over_window:
             raise PolicyError(
-                f"{self.over_window} of {self.records} prompts of {source} are longer than {room:,} tokens, the policy's "
-                f"window of {window:,} less prepare.answer_room: `sample` would stop at them. Set prepare.over_window to "
-                "drop, or to keep_ends (with sft.over_window, sample.over_window and train.over_window, which do the "
-                "cutting), or take a policy with a longer window (policy.window, where the model can). The first of "
+                f"{self.over_window} of {self.records} prompts of {source} are longer than {room:,} tokens, the "
+                f"policy's window of {window:,} less prepare.answer_room: later stages would stop at them. Set "
+                "prepare.over_window to drop, or to keep_ends (with sft.over_window, sample.over_window and "
+                "train.over_window, which do the cutting), or raise policy.window if the model can. The first of "
                 f"them:\n{_listed(self.first_over_window)}"
             )
 

@@ -4,7 +4,7 @@ One pass over the source, one record in memory at a time; what is remembered of 
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -14,13 +14,13 @@ from pydantic import Field, ValidationError, model_validator
 from longreward.config import Config
 from longreward.errors import ConfigError, DataError
 from longreward.formats import example_row, response_of, response_row
-from longreward.jsonl import RowError, read_rows, reason_of, to_line, writing
-from longreward.prepared import SHOWN, SPLITS, PrepareReport, Rejected, Split
-from longreward.records import Example
-from longreward.sources.checking import checked_examples
+from longreward.jsonl import Row, RowError, read_rows, reason_of, to_line, writing
+from longreward.prepared import SPLITS, PrepareReport, Rejected, Split
+from longreward.sources.checking import Refused, checked_examples
 from longreward.sources.columns import ColumnsConfig, check_columns
 from longreward.sources.hub import HubConfig
 from longreward.sources.opening import open_source
+from longreward.sources.place import Source
 
 PIN = r"^sha256:[0-9a-f]{64}$"
 
@@ -63,11 +63,12 @@ class PrepareConfig(Config):
     """The stage fails where a larger share of the records is bad. Duplicates are not bad."""
 
     over_window: Literal["refuse", "keep_ends", "drop"] = "refuse"
-    """A prompt longer than the policy's window: stop, leave it out, or pass it on whole to stages whose own `over_window`
-    is keep_ends and which then keep its ends."""
+    """A prompt longer than the policy's window: stop, leave it out (drop), or pass it on whole to the stages, whose own
+    `over_window` must then be keep_ends."""
 
     answer_room: int = Field(default=1, ge=1)
-    """Tokens of the window that a prompt must leave free; `sample.max_new_tokens` here finds what `sample` would refuse."""
+    """Tokens of the window that a prompt must leave free. With the value of `sample.max_new_tokens`, what `sample`
+    would refuse is found here."""
 
     seed: int = 0
     """Decides which document falls on which side; a document stays on its side when others are added."""
@@ -90,19 +91,116 @@ def prepare(
 ) -> PrepareReport:
     """Reads `config.source`; writes `sft.jsonl`, `preference.jsonl`, `heldout.jsonl` and `rejected.jsonl` into `out`.
 
-    `count_prompt_tokens(context, query)` and `window` (tokens; None: not looked at) are the policy's. Raises ConfigError
-    where nothing pins the source or it lacks a column, DataError where it cannot be read, is not what was pinned, too
-    much of it is bad or nothing is left of a split, PolicyError where a prompt is longer than the window.
+    `count_prompt_tokens(context, query)` and `window` (tokens; None: not looked at) are the policy's. Raises
+    ConfigError where nothing pins the source or it lacks a column, DataError where it cannot be read, is not what was
+    pinned, too much of it is bad or nothing is left of a split, PolicyError where a prompt is longer than the window.
     """
-    report = PrepareReport()
     source = open_source(
         root, config.source, key="prepare.source", pin_key="prepare.checksum", pin=config.checksum, hub=config.hub
     )
     check_columns(config.columns, source.columns(), source=config.source)
-    room = None if window is None else window - config.answer_room
+    report = PrepareReport()
     with ExitStack() as stack:
         files = {name: stack.enter_context(writing(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
-        for place, outcome in checked_examples(source, config.columns):
-            report.records += 1
-            kept = _placed(config, report, outcome, count_prompt_tokens, room) if isinstance(outcome, Example) else None
+        for name, row in _rows(config, report, source, count_prompt_tokens, window):
+            files[name].write(to_line(row))
+            if progress and name != "rejected":
+                progress(report.records)
+        report.refuse_bad(source=config.source, allowed=config.max_bad_share)
+        if window is not None and config.over_window == "refuse":
+            report.refuse_over_window(source=config.source, room=window - config.answer_room, window=window)
+        report.refuse_empty(source=config.source, expected=_expected(config))
     return report
+
+
+def _rows(
+    config: PrepareConfig,
+    report: PrepareReport,
+    source: Source,
+    count_prompt_tokens: Callable[[str, str], int],
+    window: int | None,
+) -> Iterator[tuple[str, Row]]:
+    """For each record of the source one row, and the file that it belongs to; counts into `report`."""
+    for place, outcome in checked_examples(source, config.columns):
+        report.records += 1
+        if isinstance(outcome, Refused):
+            rejected = Rejected(place, outcome.idx, outcome.reason)
+            report.count_refused(rejected, duplicate=outcome.duplicate)
+            yield "rejected", rejected.row()
+            continue
+        split = split_of(config, outcome.document_id)
+        if _is_full(config, split, report.splits[split]):
+            reason = f"{split} has its {report.splits[split]} examples already (prepare.max_{split})"
+            report.over_limit += 1
+            yield "rejected", Rejected(place, outcome.id, reason).row()
+            continue
+        tokens = count_prompt_tokens(outcome.context, outcome.query)
+        if window is not None and tokens > window - config.answer_room:
+            reason = f"the prompt has {tokens:,} tokens, and the policy's window {window:,}"
+            rejected = Rejected(place, outcome.id, reason)
+            report.count_over_window(rejected)
+            if config.over_window == "drop":
+                yield "rejected", rejected.row()
+                continue
+        report.count_kept(split, outcome.document_id, tokens)
+        yield split, example_row(outcome, prompt_tokens=tokens)
+
+
+def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
+    """Checks brought responses against the preference prompts, writes those that belong to one, returns their number.
+
+    Raises DataError where a query differs from its example's, an id comes twice, or none belongs to a prompt.
+    """
+    if config.responses is None:
+        raise ConfigError("prepare.responses is not set")
+    pin = config.responses_checksum
+    source = open_source(root, config.responses, key="prepare.responses", pin_key="prepare.responses_checksum", pin=pin)
+    queries = {
+        str(row["idx"]): str(row["query"]) for _, row in read_rows(out / "preference.jsonl") if isinstance(row, dict)
+    }
+    seen: set[str] = set()
+    with writing(out / "responses.jsonl") as file:
+        for place, row in source.rows():
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                response = response_of(row)
+                if response.id in seen:
+                    raise RowError(f"idx {response.id} comes twice")
+            except (RowError, ValidationError) as error:
+                raise DataError(f"{place}: {reason_of(error)}") from None
+            query = queries.get(response.example_id)
+            if query is None:
+                continue
+            if query != response.query:
+                raise DataError(f"{place}: the query of {response.id} is not that of its example")
+            seen.add(response.id)
+            file.write(to_line(response_row(response)))
+        if not seen:
+            raise DataError(
+                f"{config.responses}: no response belongs to one of the {len(queries)} preference prompts; "
+                "do the idx agree?"
+            )
+    return len(seen)
+
+
+def split_of(config: PrepareConfig, document: str) -> Split:
+    """A document's side, from a hash of its name and the seed: the order and number of the others play no part."""
+    digest = hashlib.sha256(f"{config.seed}\0{document}".encode("utf-8", "surrogatepass")).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < config.heldout_share:
+        return "heldout"
+    return "preference" if place < config.heldout_share + config.preference_share else "sft"
+
+
+def _is_full(config: PrepareConfig, split: Split, count: int) -> bool:
+    limit = {"preference": config.max_preference, "heldout": config.max_heldout, "sft": None}[split]
+    return limit is not None and count >= limit
+
+
+def _expected(config: PrepareConfig) -> dict[Split, bool]:
+    return {
+        "sft": config.preference_share + config.heldout_share < 1,
+        "preference": config.preference_share > 0,
+        "heldout": config.heldout_share > 0,
+    }

@@ -3,8 +3,8 @@
     {"question": "When?", "text": "…"}  --columns: {query: question, context: text, idx: null}-->
     {"idx": 0, "query": "When?", "context": "…"}
 
-In a chat (LongAlign-10k and the like) the user's first message holds document and question together. They are told apart
-at its last blank line, as the LongBench templates and our own `prompt_template` join them.
+In a chat (LongAlign-10k and the like) the user's first message holds document and question together. They are told
+apart at its last blank line, as the LongBench templates and our own `prompt_template` join them.
 """
 
 import difflib
@@ -118,7 +118,7 @@ def split_chat(messages: Any) -> Row:
     blank = BLANK_LINES.match(content)
     if not blank:
         raise RowError("the user's message has no blank line, which would tell document and question apart")
-    context, query = blank["before"].rstrip(), blank["after"]
+    context, query = blank["before"].rstrip(), blank["after"].lstrip()
     if len(query) >= len(context):
         raise RowError("what follows the last blank line is not shorter than what precedes it; the question comes last")
     return {"context": context, "query": query} | ({"answer": turns[1][1]} if len(turns) > 1 else {})
@@ -136,7 +136,9 @@ def _turn(number: int, message: Any) -> tuple[str, str]:
         keys = f" {', '.join(message)}" if isinstance(message, dict) else ""
         raise RowError(f"turn {number} of the chat is {type(message).__name__}{keys}, expected {{role, content}}")
     if not isinstance(message.get("content"), str):
-        raise RowError(f"turn {number} of the chat has {type(message.get('content')).__name__} for content, expected text")
+        raise RowError(
+            f"turn {number} of the chat has {type(message.get('content')).__name__} for content, expected text"
+        )
     return message["role"], message["content"]
 
 

@@ -1,7 +1,10 @@
-"""Local files: jsonl (a line at a time), json (whole), parquet (some rows of a row group at a time), and shards of them.
+"""Local files: jsonl (a line at a time), json (whole), parquet (a few rows at a time), and shards of them.
 
-    data/raw/x.jsonl   data/raw/x.jsonl.gz   data/raw/x.parquet   data/raw/x.json    a list, or an object with one list
-    data/raw/shards    data/raw/shards/**/*.parquet                                  files of one kind, by name
+    data/raw/x.jsonl   data/raw/x.jsonl.gz   data/raw/x.parquet
+    data/raw/x.json                                 a list of objects, or an object with one such list
+    data/raw/shards    data/raw/shards/**/*.parquet
+
+Shards are of one kind and come in the order of their names.
 """
 
 import gzip
@@ -68,7 +71,9 @@ def find_files(root: Path, name: str) -> FileSource:
     if None in kinds:
         raise DataError(f"{name}: {kinds[None]} is no {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if len(kinds) > 1:
-        raise DataError(f"{name} holds files of several kinds ({', '.join(sorted(kinds.values()))}); name one, or a glob")
+        raise DataError(
+            f"{name} holds files of several kinds ({', '.join(sorted(kinds.values()))}); name one, or a glob"
+        )
     return FileSource(name, base, tuple(files), root)
 
 
@@ -99,8 +104,8 @@ def _rows(path: Path, shown: str) -> Iterator[tuple[Place, Row | RowError]]:
 def _json_rows(path: Path) -> list[Any]:
     if path.stat().st_size > LARGEST_JSON:
         raise DataError(
-            f"{path} has {path.stat().st_size / 2**20:,.0f} MB, and a .json file is read whole: make it one object a line "
-            f"(`jq -c '.[]' {path.name} > {path.name.removesuffix('.gz')}l`), which is read a line at a time"
+            f"{path} has {path.stat().st_size / 2**20:,.0f} MB, and a .json file is read whole: make it one object a "
+            f"line (`jq -c '.[]' {path.name} > {path.name.removesuffix('.gz')}l`), which is read a line at a time"
         )
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -130,8 +135,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Row]]:
             for row in batch.to_pylist():
                 yield number, row
                 number += 1
-    except (OSError, ArrowException) as error:
-        raise DataError(f"{path}, row {number} or soon after it: cannot be read ({error}); is the file whole?") from error
+    except (OSError, UnicodeDecodeError, ArrowException) as error:
+        raise DataError(
+            f"{path}, row {number} or soon after it: cannot be read ({error}); is the file whole?"
+        ) from error
     finally:
         file.close()
 

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, or a downloaded copy of one, streamed: no row but the current one is in memory."""
+"""A data set of the Hugging Face hub, or a downloaded copy of one, as a stream: it is never in memory as a whole."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,7 +70,9 @@ class HubSource:
         try:
             return call()
         except (OSError, ValueError, TypeError, RuntimeError, DatasetsError) as error:
-            where = "" if Path(self.path).is_dir() else WITHOUT_NETWORK.format(name=self.path, revision=self.hub.revision)
+            where = (
+                "" if Path(self.path).is_dir() else WITHOUT_NETWORK.format(name=self.path, revision=self.hub.revision)
+            )
             reason = " ".join(str(error).split())
             raise DataError(
                 f"{self.name} (split {self.hub.split}, config {self.hub.config or 'the default'}) cannot be read: "
@@ -79,8 +81,8 @@ class HubSource:
 
 
 WITHOUT_NETWORK = (
-    "\nCheck the name, prepare.hub.split, prepare.hub.config and prepare.hub.revision; a private or gated data set needs "
-    "HF_TOKEN in the environment. Where there is no network, bring a copy and name its folder:\n"
+    "\nCheck the name, prepare.hub.split, prepare.hub.config and prepare.hub.revision; a private or gated data set "
+    "needs HF_TOKEN in the environment. Where there is no network, bring a copy and name its folder:\n"
     "  hf download --repo-type dataset {name} --revision {revision} --local-dir data/raw/{name}\n"
     "  prepare.source: hub:data/raw/{name}"
 )

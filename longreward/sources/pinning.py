@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 from longreward.errors import ConfigError, DataError

@@ -91,8 +91,12 @@ def test_lengths_are_those_of_the_policys_prompt(tmp_path: Path) -> None:
 
 
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="put the file under data/raw"):
-        run(tmp_path, [row(1)], source="../x.jsonl")
+    (tmp_path / "x.jsonl").write_text("abc")
+    with pytest.raises(ConfigError, match="put it under data/raw, or pin") as caught:
+        run(tmp_path, [row(1)], source="data/../x.jsonl")
+    # The checksum is that of FIPS 180-2's first example.
+    pin = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert f"prepare.checksum: sha256:{pin}" in str(caught.value)
 
 
 def test_a_split_that_stays_empty_is_an_error(tmp_path: Path) -> None:
