@@ -1,0 +1,101 @@
+"""What is thought is never what is said."""
+
+from typing import Any
+
+import pytest
+
+from longreward.judging import Answer, JudgeConfig, Question, Reading, open_judge
+from longreward.judging.thinking import has_thought, said
+from longreward.reward.reading import read_rating, read_statements
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good. [[8]]", "Good. [[8]]"),
+        ("<think>Is it [[9]]?</think> Rating: [[4]]", " Rating: [[4]]"),
+        ("\n<think>\nIs it [[9]]?\n</think>\n\nRating: [[4]]", "\n\n\nRating: [[4]]"),
+        ("Is it [[9]]?\n</think>\n\nRating: [[4]]", "\n\nRating: [[4]]"),
+        ("<think>one</think>a<think>two [[9]]</think> [[4]]", "a [[4]]"),
+        ("<think>It says </think> [[9]], hm.</think> [[4]]", " [[4]]"),
+        ("<THINKING>no</THINKING>[[4]]", "[[4]]"),
+        ("[THINK]no[/THINK][[4]]", "[[4]]"),
+        ("◁think▷no◁/think▷[[4]]", "[[4]]"),
+        ("<|channel|>analysis<|message|>[[9]]<|end|><|channel|>final<|message|>[[4]]", "[[4]]"),
+        ("<think>", ""),
+        ("<think>Perhaps [[9]]", ""),
+        ("The response writes <think> but ends there. [[4]]", "The response writes <think> but ends there. [[4]]"),
+    ],
+)
+def test_what_comes_after_the_thought_is_what_was_said(text: str, expected: str) -> None:
+    assert said(Answer(text)) == expected
+    assert has_thought(Answer(text)) == (text != expected)
+
+
+def test_a_second_thought_that_the_limit_cut_off_is_no_answer_either() -> None:
+    assert said(Answer("<think>a</think>So far. <think>Perhaps [[9]]", "length")) == "So far. "
+
+
+def test_a_closing_tag_that_a_statement_quotes_ends_no_thought() -> None:
+    text = "<statement>One.</statement><statement>It prints </think> twice.</statement>"
+    assert read_statements(said(Answer(text)), None) == ("One.", "It prints </think> twice.")
+
+
+QUESTION = Question("helpfulness", {}, "How good is it?", "h", 512)
+
+
+async def read(url: str, ledger: Any = None, **settings: Any) -> Reading[float]:
+    fields = {"kind": "vllm", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | settings
+    async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
+        return await judge.ask(QUESTION, read_rating)
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_the_ledger_keeps_the_thought_and_the_reading_is_what_was_said(serve_chat: Any, tmp_path: Any) -> None:
+    with serve_chat("<think>[[9]] or so</think>Rating: [[4]]") as server:
+        for _ in range(2):  # the second time from the ledger
+            found = await read(server.url, tmp_path / "l.sqlite")
+            assert (found.value, found.text, found.judge) == (4.0, "Rating: [[4]]", "m")
+        assert len(server.bodies) == 1
+    assert b"[[9]] or so" in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_a_thought_beside_the_answer_is_no_verdict(serve_chat: Any, completion: Any, field: str) -> None:
+    with serve_chat(lambda _: (200, completion("No verdict.", **{field: "Certainly [[9]]"}))) as server:
+        found = await read(server.url)
+    assert found.value is None
+    assert found.reason is not None
+    assert "no verdict in the asked form: …No verdict." in found.reason
+
+
+@pytest.mark.usefixtures("no_keys")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("<think>Perhaps [[9]]", {}), (None, {"reasoning": "Perhaps [[9]]"}), ("", {"reasoning_content": "[[9]]"})],
+)
+async def test_thinking_cut_off_is_unreadable_and_says_what_to_raise(
+    serve_chat: Any, completion: Any, content: str | None, message: dict[str, str]
+) -> None:
+    with serve_chat(lambda _: (200, completion(content, "length", **message))) as server:
+        found = await read(server.url, thinking_tokens=100)
+    assert found.value is None
+    assert found.reason is not None
+    assert "cut at 612 tokens); raise judge.thinking_tokens, which is 100" in found.reason
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_an_answer_that_is_all_thought_points_at_the_server(serve_chat: Any, completion: Any) -> None:
+    with serve_chat(lambda _: (200, completion("", reasoning="Rating: [[9]]"))) as server:
+        found = await read(server.url)
+    assert found.value is None
+    assert "reasoning parser" in (found.reason or "")
+
+
+@pytest.mark.usefixtures("no_keys")
+async def test_room_to_think_comes_on_top_of_what_the_prompt_allows(serve_chat: Any) -> None:
+    with serve_chat("[[4]]") as server:
+        await read(server.url, thinking_tokens=4096)
+        await read(server.url)
+    assert [body["max_tokens"] for body in server.bodies] == [512 + 4096, 512]
