@@ -59,7 +59,8 @@ class RetrieverConfig(Config):
     says."""
 
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """`http`: fields added to every request, as `{"truncate_prompt_tokens": 512}` for vLLM."""
+    """`http`: fields added to every request, as `{"truncate_prompt_tokens": 512}` for vLLM; one of ours is replaced,
+    and left out where the value is null, as `{"encoding_format": null}`."""
 
     device: str | None = None
     """`local`: torch's name of the device, as `cpu` or `cuda:1`; None: the first GPU where there is one."""
