@@ -13,7 +13,8 @@ from longreward.errors import ConfigError, StateError
 from tasks.versioning import DVC, RAW
 
 # Where one of these is there already, somebody keeps something in it.
-OURS = (".dvc", RAW, RAW.with_name(RAW.name + ".dvc"), "models/tiny-base")
+OURS = (Path(".dvc"), RAW, RAW.with_name(RAW.name + ".dvc"), Path("models/tiny-base"))
+FIRST = "A new longreward project"
 CONFIG = "[core]\n    analytics = false\n    autostage = false\n    check_update = false\n"
 IMPORTED = ("longreward", "tasks", "flows", "prefect", "mlflow", "dvc", "torch", "transformers", "trl", "datasets")
 
@@ -75,12 +76,12 @@ def _check_place(folder: Path, files: Mapping[PurePosixPath, bytes]) -> None:
     above = next(place for place in (folder, *folder.parents) if place.exists() or place.is_symlink())
     if not above.is_dir():
         raise ConfigError(f"{above} is a file; name a folder")
-    wanted = [*OURS, *(name for name in files if not name.is_relative_to(RAW) and "tiny-base" not in name.parts)]
+    wanted = [*OURS, *(Path(name) for name in files if not name.is_relative_to(RAW) and "tiny-base" not in name.parts)]
     in_the_way = [str(name) for name in wanted if os.path.lexists(folder / name) and not _is_empty(folder / name)]
     if in_the_way:
         raise ConfigError(
-            f"{folder} has {', '.join(sorted(in_the_way))} already, and nothing is overwritten: name a new folder, as in "
-            "`longreward init my-project`, or move them aside first"
+            f"{folder} has {', '.join(sorted(in_the_way))} already, and nothing is overwritten: name a new folder, "
+            "as in `longreward init my-project`, or move them aside first"
         )
     if shadowing := shadows(folder):
         raise ConfigError(
@@ -111,7 +112,7 @@ def _commit(folder: Path, *, new: bool) -> tuple[bool, str]:
             "`git config --global user.email you@example.org`, then `git add . && git commit -m 'A new project'`"
         )
     _run(folder, "git", "add", ".")
-    _run(folder, "git", "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "-m", "A new longreward project")
+    _run(folder, "git", "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", FIRST)
     return True, ""
 
 

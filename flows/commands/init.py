@@ -9,8 +9,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     command = commands.add_parser(
         "init",
         help="a new project folder for your own data",
-        description="Makes a project folder: settings from a preset, the graph of stages, a worked example to replace by "
-        "your own data. It overwrites nothing.",
+        description="Makes a project folder: settings from a preset, the graph of stages, a worked example to replace "
+        "by your own data. It overwrites nothing.",
     )
     command.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER", help="default: this folder")
     command.add_argument("--preset", default="laptop", metavar="NAME", help="whose settings it starts with (laptop)")
@@ -24,7 +24,7 @@ def _init(options: argparse.Namespace) -> int:
     made = new_project(options.folder, project_files(options.preset))
     texts = sum(name.suffix == ".txt" for name in made.files)
     print(f"{made.folder}: a project with the settings of the preset {options.preset}")
-    print(f"  data/raw      a worked example, {texts} short texts and questions on them; README.md says how to use your own")
+    print(f"  data/raw      questions on {texts} short texts, to replace by your own (README.md)")
     print("  params.yaml   every setting; dvc.yaml: the stages")
     if made.advice:
         print(f"  git           {made.advice}")

@@ -1,13 +1,16 @@
 """The worked example of a new project: short texts, and questions on them that name their text's file.
 
-    questions.jsonl          {"idx": 0, "query": "Where was …?", "answer": "…", "context_file": "documents/heron-guild.txt"}
+    questions.jsonl    {"idx": 0, "query": "Who …?", "answer": "…", "context_file": "documents/heron-guild.txt"}
     documents/heron-guild.txt
+
+It is the shape that a user's own data has: texts as they are, and one line a question.
 """
 
 import itertools
 import json
 import random
 import re
+from typing import Any
 
 from longreward.corpus.documents import make_document
 from longreward.corpus.inventory import SOCIETIES, SOCIETY_KINDS
@@ -23,7 +26,7 @@ def example_files() -> dict[str, str]:
     are those of an imperfect model.
     """
     texts: dict[str, str] = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in itertools.count():
         document = make_document(f"example-{number}")
         name = f"documents/{_subject(document.text)}.txt"

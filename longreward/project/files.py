@@ -1,10 +1,10 @@
 """The files of a new project, by their path in it.
 
-    params.yaml             a preset's settings, turned to the project's own data
-    dvc.yaml                the graph; the code that it runs is installed
-    data/raw                the worked example: questions.jsonl, and the texts that it names
-    models/tiny-base        where the preset's base model is this one
-    README.md, .gitignore, .dvcignore
+params.yaml             a preset's settings, turned to the project's own data
+dvc.yaml                the graph; the code that it runs is installed
+data/raw                the worked example: questions.jsonl, and the texts that it names
+models/tiny-base        where the preset's base model is this one
+README.md, .gitignore, .dvcignore
 """
 
 from importlib.resources import files

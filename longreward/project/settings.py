@@ -13,8 +13,8 @@ prepare:
 
 
 def own_data(preset: str) -> str:
-    """The settings with the project's own questions in `prepare`, without gold facts, and with the judge's reward, which
-    any data has, to tell the champion."""
+    """The settings with the project's own questions in `prepare`, without gold facts, and with the judge's reward,
+    which any data has, to tell the champion."""
     sections = re.split(r"(?m)^(?=[a-z_]+:)", preset)
     return "".join(_adapted(section) for section in sections)
 
@@ -23,6 +23,8 @@ def _adapted(section: str) -> str:
     if section.startswith("prepare:"):
         return PREPARE
     if section.startswith("evaluate:"):
-        section = re.sub(r"(?m)^  gold:.*$", "  gold: null # facts known to be true, as only the built-in corpus has them", section)
+        section = re.sub(
+            r"(?m)^  gold:.*$", "  gold: null # the built-in corpus alone has facts known to be true", section
+        )
         return re.sub(r"(?m)\bmeasure: *\w+( *#.*)?", "measure: reward", section)
     return section

@@ -3,6 +3,8 @@
 data/raw/questions.jsonl     {"idx": 0, "query": "Who signed?", "context_file": "documents/contract.txt"}
 data/raw/documents/contract.txt
 -->                          {"idx": 0, "query": "Who signed?", "context": "…", "document": "documents/contract.txt"}
+
+Texts stay as they are, and questions can be written in any editor.
 """
 
 import os

@@ -44,7 +44,7 @@ def test_an_installed_wheel_brings_its_presets(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     source = tmp_path / "source"  # a build leaves folders behind in its source
     source.mkdir()
-    for name in ("longreward", "configs", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("longreward", "configs", "models", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
     for name in ("tasks", "flows"):
         (source / name).mkdir()
