@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from longreward.errors import StateError
+from longreward.model_source import fingerprint
 
 MARK = "complete.json"
-EDGE = 1 << 20  # bytes at either end of a file of weights that stand for it
 
 
 def training_key(settings: str, *, model: str, data: Path) -> str:
@@ -24,18 +24,9 @@ def training_key(settings: str, *, model: str, data: Path) -> str:
     digest = hashlib.sha256(settings.encode())
     digest.update(hashlib.sha256(data.read_bytes()).digest())
     digest.update(model.encode())
-    folder = Path(model)
-    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if file.is_file():
-            digest.update(f"{file.name}\0{file.stat().st_size}".encode() + _edges(file))
+    if Path(model).is_dir():
+        digest.update(fingerprint(Path(model)).encode())
     return digest.hexdigest()[:16]
-
-
-def _edges(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        start = stream.read(EDGE)
-        stream.seek(max(0, file.stat().st_size - EDGE))
-        return start + stream.read(EDGE)
 
 
 def mark_complete(checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from longreward.formats import read_pairs
 from longreward.policy import PolicyConfig, load_policy
+from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
 from longreward.training.preflight import check_pairs
 from longreward.training.report import Log, TrainingReport
@@ -47,6 +48,7 @@ def train_dpo(
 ) -> TrainingReport:
     """Trains `sft_model` on `pairs` and writes the model to `out`; a killed call goes on from `state`."""
     policy = load_policy(policy_config, sft_model, training=config.lora is None)
+    lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window
     checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=config.over_window)
 
@@ -65,7 +67,7 @@ def train_dpo(
     trainer = trainers.dpo_trainer(
         policy,
         running.dataset(checked),
-        running.adapter(config.lora),
+        lora,
         arguments,
         kept=own_state / "reference.json",
     )

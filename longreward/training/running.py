@@ -21,7 +21,7 @@ from longreward.policy import Policy
 from longreward.training.checkpoints import mark_complete, newest_complete, publish, step_of
 from longreward.training.preflight import Lengths, TrainingData
 from longreward.training.report import Log, TrainingReport
-from longreward.training.settings import LoraSettings, TrainingSettings
+from longreward.training.settings import TrainingSettings
 
 
 def run(trainer: Any, policy: Policy, lengths: Lengths, *, out: Path, state: Path, log: Log | None) -> TrainingReport:
@@ -48,6 +48,7 @@ def run(trainer: Any, policy: Policy, lengths: Lengths, *, out: Path, state: Pat
 
 def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int) -> dict[str, Any]:
     """The settings as TRL's trainers name them; what they would send or write anywhere is off."""
+    check_trainable(policy)
     return {
         "output_dir": str(state),
         "learning_rate": settings.learning_rate,
@@ -86,16 +87,15 @@ def dataset(data: TrainingData) -> datasets.Dataset:
     return datasets.Dataset.from_list(data.rows)
 
 
-def adapter(lora: LoraSettings | None) -> Any:
-    """PEFT's config of an adapter, or None where all weights are trained."""
-    if lora is None:
-        return None
-    from peft import LoraConfig
-
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    return LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
+def check_trainable(policy: Policy) -> None:
+    """PolicyError where a device map left weights on the CPU or the disk, from where they are only lent to a GPU."""
+    away = [name for name, weight in policy.model.named_parameters() if weight.is_meta]
+    if away:
+        raise PolicyError(
+            f"policy.device_map found no room on the GPUs for {len(away)} weights, {away[0]} among them: such a model "
+            "can answer, but cannot be trained; use more or larger GPUs, policy.dtype: bfloat16 with lora, or a "
+            "smaller model"
+        )
 
 
 def _save(trainer: Any, policy: Policy, folder: Path) -> None:

@@ -1,11 +1,14 @@
 """What supervised fine-tuning and DPO have in common: the optimiser, the batch, the lengths, checkpoints, LoRA."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.policy import OverWindow
+
+ALL_LINEAR = "all-linear"
 
 
 class LoraSettings(Config):
@@ -17,8 +20,23 @@ class LoraSettings(Config):
     """The adapter's output is scaled by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """On the adapter's input (switched off by DPO, as TRL does)."""
-    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Names of the layers that get an adapter; the output embedding cannot be one."""
+    target_modules: str | tuple[str, ...] = ALL_LINEAR
+    """Layers that get an adapter: all-linear; a list of names, as `[q_proj, v_proj]`; or a regular expression of the
+    whole name. The output embedding cannot be one."""
+    modules_to_save: tuple[str, ...] = ()
+    """Parts that are trained whole beside the adapters, as `[embed_tokens, lm_head]` where tokens are new."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _is_regular(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError(f"names no layer; say {ALL_LINEAR} or name some")
+        if isinstance(targets, str):
+            try:
+                re.compile(targets)
+            except re.error as error:
+                raise ValueError(f"is no regular expression ({error}); give names as a list") from None
+        return targets
 
 
 class TrainingSettings(Config):

@@ -7,6 +7,7 @@ from pydantic import Field
 from longreward.errors import DataError
 from longreward.formats import read_examples
 from longreward.policy import PolicyConfig, load_policy, pass_on
+from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
 from longreward.training.preflight import check_examples
 from longreward.training.report import Log, TrainingReport
@@ -38,6 +39,7 @@ def train_sft(
         pass_on(policy_config, policy_config.sft_model, out)
         return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
     policy = load_policy(policy_config, base, training=config.lora is None)
+    lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window
     checked = check_examples(policy.text, read_examples(data), max_length=limit, over_window=config.over_window)
     if not checked.rows:
@@ -48,5 +50,5 @@ def train_sft(
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=base, data=data)
     arguments = running.arguments(config, policy, state=own_state, max_length=limit)
-    trainer = trainers.sft_trainer(policy, running.dataset(checked), running.adapter(config.lora), arguments)
+    trainer = trainers.sft_trainer(policy, running.dataset(checked), lora, arguments)
     return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)

@@ -22,14 +22,14 @@ from longreward.policy import Policy
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
     """A trainer on rows of `input_ids` and `labels`; the loss is the mean over all answers' tokens of an update."""
     with _quiet_about_names():
-        config = SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True})
+        config = _in_one_piece(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}))
         return _SftTrainer(args=config, **_common(policy, rows, peft_config, config.seed))
 
 
 def dpo_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, kept: Path) -> Any:
     """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call."""
     with _quiet_about_names():
-        config = DPOConfig(**arguments)
+        config = _in_one_piece(DPOConfig(**arguments))
         return _DpoTrainer(kept, args=config, **_common(policy, rows, peft_config, config.seed))
 
 
@@ -41,6 +41,12 @@ def _common(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[
         "processing_class": policy.tokenizer,
         "peft_config": peft_config,
     }
+
+
+def _in_one_piece(config: Any) -> Any:
+    """Keeps transformers from copying the model to every GPU that it sees, which would multiply the batch by them."""
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def _without_padding_mask(model: Any) -> Any:
