@@ -149,4 +149,4 @@ TEMPLATES_OF: Mapping[Dimension, tuple[str, ...]] = {
     "faithfulness": ("statements", "support"),
     "completeness": ("extraction", "completeness"),
 }
-_UNSAFE = re.compile(r"[^\w.\- /]")  # what MLflow takes in a metric's name
+_UNSAFE = re.compile(r"[^\w.\-]")  # MLflow takes no other signs, and no "//", as a model's path would make

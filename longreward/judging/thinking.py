@@ -20,10 +20,11 @@ def with_thought(thought: str, said: str) -> str:
 
 def said(answer: Answer) -> str:
     """The answer's text without what was thought before, or within, it."""
-    text = _WHOLE.sub("", answer.text)
-    closings = list(_CLOSING.finditer(text))
-    if closings:
-        text = text[closings[-1].end() :]
+    text = answer.text
+    if _CLOSING.search(text):
+        text = _WHOLE.sub("", text)
+        *_, rest = [0, *(closing.end() for closing in _CLOSING.finditer(text))]
+        text = text[rest:]
     opening = _OPENING.search(text)
     if opening is not None and (not text[: opening.start()].strip() or answer.finish_reason == "length"):
         text = text[: opening.start()]  # it was cut while thinking; elsewhere, the tag is only spoken of
