@@ -50,6 +50,7 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Probe:
     if config.kind == "bm25":
         return Probe(True, "bm25: needs no server and no model")
     from longreward.retrieval.embedder import open_embedder
+    from longreward.retrieval.vectors import EmbeddedTexts, VectorLedger
 
     hasty = config.model_copy(
         update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}
@@ -57,12 +58,13 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Probe:
     started = time.monotonic()
     try:
         embedder = open_embedder(hasty)
+        texts = EmbeddedTexts(embedder, hasty, VectorLedger(None))
         try:
-            vectors = await embedder.embed([f"{config.query_prefix}Which river flows through Keld?"])
+            (vector,) = await texts.of([f"{config.query_prefix}Which river flows through Keld?"])
         finally:
-            await embedder.close()
+            await texts.close()
     except (ConfigError, JudgeError) as error:
         return Probe(False, str(error), seconds=time.monotonic() - started)
     seconds = time.monotonic() - started
-    dimensions = vectors.shape[1]
+    dimensions = 0 if vector is None else len(vector)
     return Probe(True, f"{embedder.where}: {dimensions} dimensions in {seconds:.1f} s", dimensions, seconds)

@@ -112,8 +112,13 @@ async def test_prefixes_dimensions_extra_fields_and_cut_texts_are_sent(embedding
             "model": "words",
             "dimensions": 7,
             "n": 1,
-            "input": ["passage: The lamp", "passage: A keeper", "passage: The harb", "passage: A mill a"]
-            + ["query: The bees"],
+            "input": [
+                "passage: The lamp",
+                "passage: A keeper",
+                "passage: The harb",
+                "passage: A mill a",
+                "query: The bees",
+            ],
         }
     ]
 

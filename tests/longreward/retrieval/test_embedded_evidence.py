@@ -1,0 +1,114 @@
+"""The reward with evidence found by embeddings, from a real server, judged by the offline judge."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward import LongReward
+from longreward.errors import ConfigError, JudgeUnavailable
+from longreward.judging import JudgeConfig, open_judge
+from longreward.records import Example, Response
+from longreward.retrieval import RetrieverConfig
+from longreward.reward import ScoreConfig, Scorer, score_examples
+from longreward.reward.files import score_files
+
+# Six simple tokens a sentence, the full stop among them: each is a chunk.
+CONTEXT = "The lamp was first lit. The keeper kept seven bees. The harbour froze in winter. The mill burned down."
+EXAMPLE = Example(id="1", document_id="1", context=CONTEXT, query="What did the keeper keep?")
+TEXTS = ["The keeper kept seven bees.", "The harbour froze in winter.", "The keeper kept seven bees."]
+
+
+def config(url: str, **fields: Any) -> ScoreConfig:
+    retriever = RetrieverConfig(kind="http", base_url=url, model="words", max_retries=0, **fields)
+    return ScoreConfig(evidence_chunk_tokens=6, evidence_chunks=1, retriever=retriever)
+
+
+def responses(*texts: str) -> list[Response]:
+    return [Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text) for n, text in enumerate(texts)]
+
+
+async def test_each_statement_is_held_against_the_chunk_nearest_by_embedding(embedding_server: Any) -> None:
+    async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
+        scored = await scorer.score(judge, EXAMPLE, responses(*TEXTS))
+        assert scorer.settings["retriever_model"] == "words"
+        assert scorer.figures()["embeddings/texts"] == len(set(embedding_server.texts))
+    for card in scored.responses:
+        (statement,) = card.verdicts["faithfulness"].statements
+        assert [shown.text.strip() for shown in statement.evidence] == [statement.text]
+        assert card.verdicts["faithfulness"].score == 10.0
+    assert len(embedding_server.texts) == len(set(embedding_server.texts))
+
+
+async def test_a_run_that_is_done_again_with_its_ledger_embeds_nothing(embedding_server: Any, tmp_path: Path) -> None:
+    data, sampled = tmp_path / "sft.jsonl", tmp_path / "sampled.jsonl"
+    data.write_text(json.dumps({"idx": "1", "query": EXAMPLE.query, "context": CONTEXT, "answer": ""}) + "\n")
+    rows = [{"idx": f"1-{n}", "query": EXAMPLE.query, "answer": text} for n, text in enumerate(TEXTS)]
+    sampled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ledger = tmp_path / "ledger.sqlite"
+    outputs = []
+    for name in ("first", "second"):
+        out = tmp_path / f"{name}.jsonl"
+        async with open_judge(JudgeConfig(), ledger=ledger) as judge:
+            settings = config(embedding_server.url)
+            await score_files(judge, settings, data=data, responses=sampled, out=out, ledger=ledger)
+        outputs.append(out.read_text())
+        embedding_server.say = lambda request: (500, "asked again")
+    assert outputs[0] == outputs[1]
+    assert '"retriever": "http"' in outputs[0]
+
+
+async def test_a_text_that_the_model_declines_leaves_faithfulness_unscored_with_that_reason(
+    embedding_server: Any,
+) -> None:
+    def say(request: dict[str, Any]) -> tuple[int, Any] | None:
+        refused = any("school" in text for text in request["input"])
+        return (400, {"error": {"code": "content_filter", "message": "no schools"}}) if refused else None
+
+    embedding_server.say = say
+    async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
+        good, bad = (await scorer.score(judge, EXAMPLE, responses(TEXTS[0], "There was a school."))).responses
+    assert good.complete
+    assert bad.verdicts["faithfulness"].score is None
+    assert "no schools" in (bad.verdicts["faithfulness"].reason or "")
+    assert bad.verdicts["helpfulness"].score is not None
+
+
+async def test_a_server_that_is_down_stops_scoring_with_an_error_that_is_tried_again(embedding_server: Any) -> None:
+    embedding_server.say = lambda request: (503, "")
+    settings = config(embedding_server.url)
+    async with open_judge(JudgeConfig(), ledger=None) as judge:
+        with pytest.raises(JudgeUnavailable, match="embeddings of 'words'"):
+            async for _ in score_examples(judge, settings, [(EXAMPLE, responses(*TEXTS))]):
+                pass
+
+
+def test_long_reward_works_from_call_to_call_each_in_a_loop_of_its_own(embedding_server: Any, tmp_path: Path) -> None:
+    rewarding = LongReward(config=config(embedding_server.url), ledger=tmp_path / "ledger.sqlite")
+    cards = [rewarding.score(context=CONTEXT, query=EXAMPLE.query, response=TEXTS[0]) for _ in range(2)]
+    assert cards[0] == cards[1]
+    assert cards[0].verdicts["faithfulness"].score == 10.0
+    assert len(embedding_server.texts) == len(set(embedding_server.texts))
+
+
+def test_long_reward_asks_for_a_missing_key_before_any_question() -> None:
+    with pytest.raises(ConfigError, match="VECTORS_KEY"):
+        LongReward(config=config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY"))
+
+
+@pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
+async def test_ten_responses_of_the_published_example_embed_each_text_once(embedding_server: Any) -> None:
+    folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward"
+    row = json.loads((folder / "sft.jsonl").read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (folder / "sampled_responses.jsonl").read_text(encoding="utf-8").splitlines()]
+    example = Example(id="11", document_id="11", context=row["context"], query=row["query"])
+    sampled = [Response(id=r["idx"], example_id="11", query=r["query"], text=r["answer"]) for r in rows]
+    retriever = RetrieverConfig(kind="http", base_url=embedding_server.url, model="words")
+    async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(ScoreConfig(retriever=retriever)) as scorer:
+        scored = await scorer.score(judge, example, sampled)
+    statements = [s.text for card in scored.responses for s in card.verdicts["faithfulness"].statements]
+    # 79 chunks and each statement once; the published code embeds 79 chunks a response, and every statement
+    assert len(embedding_server.texts) == len(set(embedding_server.texts)) == 79 + len(set(statements))
+    assert len(set(statements)) < len(statements)

@@ -1,0 +1,144 @@
+"""An embedding server that is down, refuses or is misnamed, and the key that only it may see."""
+
+import logging
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import AnswerRefused, ConfigError, JudgeError, JudgeRefused, JudgeUnavailable
+from longreward.retrieval import RetrieverConfig, check_key, open_retriever, probe
+
+KEY = "sk-test-9876543210-very-secret"
+
+
+def config(url: str | None, **fields: Any) -> RetrieverConfig:
+    return RetrieverConfig(**{"kind": "http", "base_url": url, "model": "words", "max_retries": 0} | fields)
+
+
+async def fault(settings: RetrieverConfig, kind: type[JudgeError], ledger: Path | None = None) -> JudgeError:
+    retriever = open_retriever(settings, ledger=ledger)
+    try:
+        with pytest.raises(kind) as caught:
+            await retriever.index(["one", "two"]).search(["three"], 1)
+        assert type(caught.value) is kind
+        return caught.value
+    finally:
+        await retriever.close()
+
+
+async def test_a_server_that_is_not_there_or_overloaded_is_unavailable_so_that_the_stage_tries_again(
+    embedding_server: Any,
+) -> None:
+    absent = await fault(config("http://127.0.0.1:9/v1"), JudgeUnavailable)
+    assert "embeddings of 'words' at http://127.0.0.1:9/v1/" in str(absent)
+    assert "is the server running?" in str(absent)
+    embedding_server.say = lambda request: (503, {"error": {"message": "loading"}})
+    assert "503 to every retry: loading" in str(await fault(config(embedding_server.url), JudgeUnavailable))
+
+
+async def test_a_failed_call_is_tried_again(embedding_server: Any) -> None:
+    embedding_server.say = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
+    retriever = open_retriever(config(embedding_server.url, max_retries=1), ledger=None)
+    assert await retriever.index(["bees", "lamp"]).search(["lamp"], 1) == [[1]]
+    assert len(embedding_server.requests) == 2
+    await retriever.close()
+
+
+async def test_after_a_failure_the_same_texts_are_asked_again(embedding_server: Any) -> None:
+    embedding_server.say = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
+    retriever = open_retriever(config(embedding_server.url), ledger=None)
+    index = retriever.index(["bees", "lamp"])
+    with pytest.raises(JudgeUnavailable):
+        await index.search(["lamp"], 1)
+    assert await index.search(["lamp"], 1) == [[1]]
+    await retriever.close()
+
+
+async def test_a_server_that_is_too_slow_is_unavailable_and_names_the_settings(embedding_server: Any) -> None:
+    embedding_server.latency_s = 1
+    slow = await fault(config(embedding_server.url, timeout_s=0.2), JudgeUnavailable)
+    assert "score.retriever.timeout_s and score.retriever.max_concurrency" in str(slow)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (401, {"error": {"message": "bad key"}}, "check the key in OPENAI_API_KEY (it is not set)"),
+        (404, {"error": {"message": "no model"}}, "check score.retriever.model, and whether score.retriever.base_url"),
+        (400, {"error": {"message": "batch size is invalid"}}, "batch size is invalid"),
+    ],
+)
+async def test_a_refusal_says_what_to_check(embedding_server: Any, status: int, body: Any, expected: str) -> None:
+    embedding_server.say = lambda request: (status, body)
+    assert expected in str(await fault(config(embedding_server.url), JudgeRefused))
+
+
+async def test_the_key_reaches_the_server_and_nothing_else(
+    embedding_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("VECTORS_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    settings = config(embedding_server.url, api_key_env="VECTORS_KEY")
+    shown = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).told)]
+    for status, kind in ((401, JudgeRefused), (413, AnswerRefused), (500, JudgeUnavailable)):
+        embedding_server.say = lambda request, status=status: (status, {"error": {"message": f"Bearer {KEY}"}})
+        error = await fault(settings, kind, ledger=tmp_path / "ledger.sqlite")
+        shown += [*traceback.format_exception(error), repr(error), repr(error.__context__)]
+        shown.append((await probe(settings)).told)
+    assert set(embedding_server.keys) == {f"Bearer {KEY}"}
+    assert sum("Bearer ***" in text for text in shown) >= 6
+    assert KEY not in "".join(shown)
+    assert KEY not in caplog.text
+    assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_key_that_is_needed_and_missing_is_asked_for_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    check_key(RetrieverConfig())
+    check_key(RetrieverConfig(kind="local", model="x"))
+    check_key(config("http://127.0.0.1:9/v1"))  # a server of one's own may need none
+    for missing in (config(None), config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY")):
+        with pytest.raises(ConfigError, match=f"{missing.api_key_env} holds no key for embeddings of 'words'"):
+            check_key(missing)
+        with pytest.raises(ConfigError, match=r"score\.retriever\.base_url"):
+            open_retriever(missing, ledger=None)
+    monkeypatch.setenv("VECTORS_KEY", "two words")
+    with pytest.raises(ConfigError, match="characters that no key has") as caught:
+        check_key(config(None, api_key_env="VECTORS_KEY"))
+    assert "two words" not in str(caught.value)
+
+
+async def test_a_probe_tells_the_dimensions_or_the_error(embedding_server: Any) -> None:
+    found = await probe(config(embedding_server.url, query_prefix="query: "))
+    assert (found.ok, found.dimensions) == (True, 9)
+    assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in found.told
+    assert embedding_server.texts[0].startswith("query: ")
+    absent = await probe(config("http://127.0.0.1:9/v1"))
+    assert (absent.ok, absent.dimensions) == (False, None)
+    assert "is the server running?" in absent.told
+    embedding_server.say = lambda request: (200, {"data": [{"embedding": [None]}]})
+    assert "numbers that are none" in (await probe(config(embedding_server.url))).told
+    assert "VECTORS_KEY" in (await probe(config(None, api_key_env="VECTORS_KEY"))).told
+    assert (await probe(RetrieverConfig())).ok
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"kind": "http"}, "must name the embedding model where score.retriever.kind is http"),
+        ({"kind": "local", "model": ""}, "must name the embedding model where score.retriever.kind is local"),
+        ({"kind": "embeddings"}, "'bm25', 'http' or 'local'"),
+        ({"base_url": "localhost:8000"}, "must be a URL like"),
+        ({"base_url": "http://me:secret@host/v1"}, "score.retriever.base_url must hold no user"),
+        ({"api_key_env": "sk-secret"}, "score.retriever.api_key_env must be the name"),
+        ({"query_prefx": "query: "}, "did you mean query_prefix?"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_no_secret_shown(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RetrieverConfig.parse(values, source="params.yaml: score.retriever")
+    assert expected in str(caught.value)
+    assert "secret" not in str(caught.value)
