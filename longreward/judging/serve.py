@@ -19,8 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from longreward.judging.checking import QUESTION as PROBE
 from longreward.judging.offline import NAME, RULES
 from longreward.judging.prompting import PromptSet, load_prompts
+from longreward.judging.thinking import with_thought
 
 Message = MutableMapping[str, Any]
 
@@ -51,12 +53,19 @@ class OfflineServer:
     """The ASGI application."""
 
     def __init__(
-        self, prompts: PromptSet, *, latency_s: float = 0.0, key: str | None = None, faults: Faults | None = None
+        self,
+        prompts: PromptSet,
+        *,
+        latency_s: float = 0.0,
+        key: str | None = None,
+        faults: Faults | None = None,
+        thought: str = "",
     ) -> None:
         self._prompts = prompts
         self._latency_s = latency_s
         self._key = key
         self._faults = faults or Faults()
+        self._thought = thought
         self._random = random.Random(0)
         self._seen: set[bytes] = set()
         self._requests = self._running = self._peak = 0
@@ -110,7 +119,7 @@ class OfflineServer:
         if fault is not None:
             return fault
         self._seen.add(hashlib.sha256(body).digest())
-        return _completion(request, text, answer_text(self._prompts, text))
+        return _completion(request, text, with_thought(self._thought, answer_text(self._prompts, text)))
 
     def _fault(self, text: str) -> Reply | None:
         faults = self._faults
@@ -133,6 +142,8 @@ class OfflineServer:
 
 def answer_text(prompts: PromptSet, message: str) -> str:
     """What the offline judge says to a rendered prompt."""
+    if message == PROBE.text:
+        return "3 is larger than 2.\n[[3]]"
     for template in sorted(prompts.templates.values(), key=lambda t: -len("".join(t.pieces[::2]))):
         slots = recover_slots(template.pieces, message)
         if slots is not None:
@@ -189,7 +200,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         refused_word=options.refuse,
         count=options.faults,
     )
-    application = OfflineServer(load_prompts(options.prompts_dir), latency_s=options.latency, key=key, faults=faults)
+    prompts = load_prompts(options.prompts_dir)
+    application = OfflineServer(prompts, latency_s=options.latency, key=key, faults=faults, thought=options.think)
     asyncio.run(serve(application, options.port))
 
 
@@ -205,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--empty", action="store_true", help="answer with an empty body")
     parser.add_argument("--fail-rate", type=float, default=0.0, help="answer this share of requests with 500")
     parser.add_argument("--refuse", metavar="WORD", help="refuse questions with this word as a content filter does")
+    parser.add_argument("--think", default="", metavar="TEXT", help="think this aloud before each answer")
     parser.add_argument("--faults", type=int, metavar="N", help="only the first N requests meet these faults")
     return parser
 

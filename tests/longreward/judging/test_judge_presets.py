@@ -174,3 +174,35 @@ async def test_a_system_prompt_stands_before_the_question_and_is_part_of_what_is
         [{"role": "system", "content": "Be strict."}, user],
         [{"role": "system", "content": "Be mild."}, user],
     ]
+
+
+async def test_a_server_with_openai_s_quirks_is_reached_step_by_step_as_its_errors_say(
+    serve_chat: Any, completion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def openai(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        said = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        if "max_tokens" in body:
+            return 400, {"error": {"message": said, "param": "max_tokens", "code": "unsupported_parameter"}}
+        if body.get("temperature", 1) != 1:
+            said = (
+                "Unsupported value: 'temperature' does not support 0.01 with this model. Only the default is supported."
+            )
+            return 400, {"error": {"message": said, "param": "temperature", "code": "unsupported_value"}}
+        return 200, completion("Rating: [[4]]")
+
+    async def ask(**settings: Any) -> str:
+        async with open_judge(JudgeConfig(model="o", base_url=server.url, **settings), ledger=None) as judge:
+            try:
+                return (await judge.ask(QUESTION, lambda text: text)).text
+            except JudgeRefused as refusal:
+                return str(refusal).rpartition("; ")[2]
+
+    monkeypatch.setenv("MY_JUDGE_KEY", "k")
+    with serve_chat(openai) as server:
+        assert await ask(kind="http") == "set judge.length_field to max_completion_tokens"
+        advice = 'where the model takes no temperature, set judge.extra_body to {"temperature": null}'
+        assert await ask(kind="http", length_field="max_completion_tokens") == advice
+        settings: dict[str, Any] = {"api_key_env": "MY_JUDGE_KEY", "extra_body": {"temperature": None}}
+        assert await ask(kind="openai", **settings) == "Rating: [[4]]"
