@@ -16,9 +16,9 @@ from longreward.reward import ScoreConfig, Scorer, score_examples
 from longreward.reward.files import score_files
 
 # Six simple tokens a sentence, the full stop among them: each is a chunk.
-CONTEXT = "The lamp was first lit. The keeper kept seven bees. The harbour froze in winter. The mill burned down."
+CONTEXT = "The lamp was first lit. The keeper kept seven bees. The sea froze in winter. The mill burned down."
 EXAMPLE = Example(id="1", document_id="1", context=CONTEXT, query="What did the keeper keep?")
-TEXTS = ["The keeper kept seven bees.", "The harbour froze in winter.", "The keeper kept seven bees."]
+TEXTS = ["The keeper kept seven bees.", "The sea froze in winter.", "The keeper kept seven bees."]
 
 
 def config(url: str, **fields: Any) -> ScoreConfig:
