@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from longreward.errors import ConfigError, StateError
@@ -59,13 +58,10 @@ def shadows(folder: Path) -> list[Path]:
 
     `python -m flows.<stage>` looks into the project's folder first, so that it would find these instead.
     """
-    found = []
-    for name in IMPORTED:
-        spec = find_spec(name)
-        for own in (folder / f"{name}.py", folder / name / "__init__.py"):
-            if own.exists() and not (spec and spec.origin and own.samefile(spec.origin)):
-                found.append(own)
-    return found
+    if folder.resolve() == Path(__file__).resolve().parents[1]:
+        return []  # the checkout that the modules come from
+    own = [folder / name for module in IMPORTED for name in (f"{module}.py", f"{module}/__init__.py")]
+    return [path for path in own if path.exists()]
 
 
 def _check_place(folder: Path, files: Mapping[PurePosixPath, bytes]) -> None:

@@ -37,7 +37,7 @@ def run(folder: Path, *command: str, **environment: str) -> "subprocess.Complete
 
 def init(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     code = "import sys; from flows.commands import main; sys.exit(main())"
-    return run(folder, sys.executable, "-c", code, "init", *arguments, **environment, PYTHONPATH=str(ROOT))
+    return run(folder, sys.executable, "-P", "-c", code, "init", *arguments, **environment, PYTHONPATH=str(ROOT))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -156,7 +156,7 @@ def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -
     (tmp_path / "place/models/mine").write_text("mine")
     code = "import sys; from flows.commands import main; sys.exit(main())"
     path = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
-    done = run(tmp_path / "place", sys.executable, "-c", code, "init", PYTHONPATH=path)
+    done = run(tmp_path / "place", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
     assert done.returncode == 1
     assert f"`dvc {command}" in done.stderr
     assert "the disk is gone" in done.stderr
@@ -216,7 +216,7 @@ def test_an_installed_wheel_makes_the_same_project(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "installed")
     code = "import sys; from flows.commands import main; sys.exit(main())"
-    done = run(tmp_path, sys.executable, "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
+    done = run(tmp_path, sys.executable, "-P", "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
     assert done.returncode == 0, done.stderr
     made = everything_in(tmp_path / "p")
     for name, content in project_files("laptop").items():

@@ -1,0 +1,175 @@
+"""The folder that this is run in, as a project: its files, settings and data, DVC, and what earlier runs left."""
+
+import configparser
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from longreward.errors import LongRewardError
+from longreward.params import Params, stage_names
+from tasks.checks.finding import Finding, bad, good, note, shown
+from tasks.project import shadows
+from tasks.state import VARIABLE, state_folder
+from tasks.versioning import RAW, stage_entries
+
+GRAPH = Path("dvc.yaml")
+
+
+def is_project() -> bool:
+    """Whether this folder holds a graph of stages, the one file that no project lacks."""
+    return GRAPH.exists()
+
+
+def check_project() -> Iterator[Finding]:
+    """Graph, data, git and DVC, and the state of earlier runs. The settings are looked at by `check_settings`."""
+    yield from _graph()
+    yield from _data()
+    yield from _repository()
+    for path in shadows(Path()):
+        todo = "rename it: the stages would import it in place of the installed module of that name"
+        yield bad("modules", f"{path} hides a module of the same name", todo)
+    yield from _state()
+
+
+def check_settings(params: Params) -> Iterator[Finding]:
+    """What the stages would miss after hours, such as a key, one line each."""
+    from longreward.judging.checking import check_keys
+    from longreward.retrieval.checking import check_key
+    from longreward.serving.checking import check_server
+
+    missing = []
+    look: Callable[[], object]
+    for look in (
+        partial(check_keys, params.judge),
+        partial(check_key, params.score.retriever),
+        partial(check_server, params.policy),
+    ):
+        try:
+            look()
+        except LongRewardError as error:
+            missing.append(bad("settings", str(error), "mend params.yaml or the environment"))
+    yield from missing or [good("settings", f"ready for {', '.join(stage_names())}")]
+
+
+def _graph() -> Iterator[Finding]:
+    try:
+        entries = stage_entries()
+    except LongRewardError as error:
+        yield bad("graph", str(error), "take dvc.yaml from a new project (`longreward init`)")
+        return
+    if missing := [name for name in stage_names() if name not in entries]:
+        yield bad("graph", f"{GRAPH} lacks {', '.join(missing)}", "take them from a new project (`longreward init`)")
+    made = {output for entry in entries.values() for output in entry.outputs}
+    inputs = dict.fromkeys(path for entry in entries.values() for path in entry.inputs)
+    lost = [path for path in inputs if path != RAW and not path.exists() and not made & {path, *path.parents}]
+    for path in lost:
+        stages = " and ".join(entry.name for entry in entries.values() if path in entry.inputs)
+        yield bad("graph", f"{path} is not here; it is a dependency of {stages}", f"bring it back, or edit {GRAPH}")
+    if not missing and not lost:
+        yield good("graph", f"{len(entries)} stages in {GRAPH}")
+
+
+def _data() -> Iterator[Finding]:
+    if RAW.exists() and any(RAW.iterdir()):
+        yield good("data", f"{RAW} is here")
+    elif RAW.with_name(RAW.name + ".dvc").exists():
+        yield note("data", f"{RAW} is not here; a run brings it back from DVC's cache or remote")
+    else:
+        yield bad("data", f"{RAW} is empty", "put your questions there (README.md), or `longreward init` a new project")
+
+
+def _repository() -> Iterator[Finding]:
+    if not shutil.which("git"):
+        return  # told already
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    inside = commit.returncode == 0 or "not a git repository" not in commit.stderr
+    if not inside or not Path(".dvc").is_dir():
+        yield bad("dvc", "this folder is no DVC repository", "`git init` where git has none, then `dvc init`, here")
+        return
+    if commit.returncode:
+        yield note("git", "no commit yet: runs with -S stand on one", "`git add . && git commit -m 'A new project'`")
+    yield _remote_settings()
+
+
+def _remote_settings() -> Finding:
+    name, url = default_remote()
+    if name is None:
+        return good("dvc", "a repository without a remote: data and models stay on this machine")
+    if url is None:
+        todo = f"`dvc remote add {name} URL`, or `dvc remote default --unset`"
+        return bad("dvc", f"the default remote {name!r} has no address", todo)
+    return good("dvc", f"a repository with the remote {name} at {shown(url)}")
+
+
+def default_remote() -> tuple[str | None, str | None]:
+    """Name and address of DVC's default remote, as far as the project's own configuration says."""
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    name = config.get("core", "remote", fallback=None)
+    return name, config.get(f"'remote \"{name}\"'", "url", fallback=None)
+
+
+def _state() -> Iterator[Finding]:
+    try:
+        folder = state_folder()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (LongRewardError, OSError) as error:
+        yield bad("state", str(error), f"make it writable, or set {VARIABLE} to another folder")
+        return
+    yield _running(folder)
+    yield from _left_over(folder)
+    yield from _runs(folder)
+
+
+def _running(folder: Path) -> Finding:
+    lock = folder / "locks/pipeline.lock"
+    try:
+        if lock.exists():
+            with FileLock(lock, blocking=False):
+                pass
+    except Timeout:
+        try:
+            holder = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            holder = {}
+        process = f" (process {holder['process']})" if "process" in holder else ""
+        return note("state", f"a pipeline runs here now{process}", "a later one waits for it")
+    return good("state", f"{folder} can be written; no pipeline runs")
+
+
+def _left_over(folder: Path) -> Iterator[Finding]:
+    copies = [copy for copy in (folder / "experiments").glob("*") if copy.is_dir()]
+    if copies:
+        said = f"private copies for runs with -S in {folder / 'experiments'}: {len(copies)}"
+        yield note("state", said, "the next such run removes them, unless one is at work now")
+
+
+def _runs(folder: Path) -> Iterator[Finding]:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    if not uri.startswith("sqlite:///"):
+        if not uri.startswith("http"):
+            yield good("mlflow", f"runs are kept at {shown(uri)}")
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.exists():
+        yield good("mlflow", f"{path} is made by the first run")
+        return
+    try:
+        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+        try:
+            (runs,) = opened.execute("select count(*) from runs").fetchone()
+        finally:
+            opened.close()
+    except sqlite3.Error as error:
+        yield bad("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it aside; a new one is made")
+        return
+    yield good("mlflow", f"{runs} runs in {path}")

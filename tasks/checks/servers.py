@@ -1,0 +1,86 @@
+"""What answers over a network: judge, embeddings, policy server, Prefect, MLflow, DVC's remote."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from longreward.params import Params
+from tasks.checks.finding import Finding, bad, good, note, shown
+
+LIMIT_S = 20.0
+
+
+class _Probed(Protocol):
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def told(self) -> str: ...
+
+
+async def check_servers(params: Params) -> list[Finding]:
+    """Asks them all at once, each with one tiny question, and waits for the slowest, at most some 40 s."""
+    asked = (_judge(params), _embeddings(params), _policy(params), _prefect(), _mlflow())
+    return [finding for group in await asyncio.gather(*asked) for finding in group]
+
+
+async def _judge(params: Params) -> list[Finding]:
+    from longreward.judging.checking import probe
+
+    found = await probe(params.judge, timeout_s=LIMIT_S)
+    advice = [note("judge", sentence) for one in found for sentence in one.advice]
+    return _findings("judge", found, "mend `judge` in params.yaml, or start the server") + advice
+
+
+async def _embeddings(params: Params) -> list[Finding]:
+    from longreward.retrieval.checking import probe
+
+    if params.score.retriever.kind == "bm25":
+        return []
+    found = [await probe(params.score.retriever, timeout_s=LIMIT_S)]
+    return _findings("embeddings", found, "mend `score.retriever` in params.yaml, or start the server")
+
+
+async def _policy(params: Params) -> list[Finding]:
+    from longreward.serving.checking import probe
+
+    found = await probe(params.policy, timeout_s=LIMIT_S)
+    return _findings("policy server", found, "mend `policy.server` in params.yaml, or start the server")
+
+
+def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding]:
+    return [good(subject, one.told) if one.ok else bad(subject, one.told, todo) for one in found]
+
+
+async def _prefect() -> list[Finding]:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return [good("prefect", "a server of this project's own, started when a run needs it")]
+    todo = "start that server, or unset PREFECT_API_URL to use one of this project's own"
+    return [await asyncio.to_thread(answers, "prefect", f"{url.rstrip('/')}/health", url, todo)]
+
+
+async def _mlflow() -> list[Finding]:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
+    if not uri.startswith("http"):
+        return []  # a file: looked at with the project
+    todo = "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project"
+    return [await asyncio.to_thread(answers, "mlflow", f"{uri.rstrip('/')}/health", uri, todo)]
+
+
+def answers(subject: str, url: str, named: str, todo: str) -> Finding:
+    """Whether anything answers to a GET of `url`; `named` is how it is spoken of."""
+    try:
+        with urlopen(Request(url), timeout=LIMIT_S):
+            return good(subject, f"{shown(named)} answers")
+    except HTTPError as error:
+        if error.code in (401, 403):
+            return note(
+                subject, f"{shown(named)} answers and asks for a login ({error.code})", "set its key or password"
+            )
+        return bad(subject, f"{shown(named)} answers with {error.code} to {shown(url)}", todo)
+    except (URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        return bad(subject, f"{shown(named)} cannot be reached: {reason}", todo)
