@@ -196,8 +196,8 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
 
     with loading("tokenizer", path, config):
         tokenizer = AutoTokenizer.from_pretrained(**source(config, path))
-    if config.chat_template is not None:
-        tokenizer.chat_template = _given_template(config.chat_template)
+    if (template := chat_template(config)) is not None:
+        tokenizer.chat_template = template
     if not tokenizer.chat_template:
         raise PolicyError(
             f"{path}: the tokenizer has no chat template, so nothing says where a prompt ends and an answer begins; "
@@ -212,6 +212,23 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     if text.completion_ids(PROBE[0])[-1] not in text.end_ids:
         raise PolicyError(f"{path}: the end of an answer, {closing!r}, is not one token; check eos_token")
     return text
+
+
+def chat_template(config: PolicyConfig) -> str | None:
+    """The chat template that the settings give, None for the tokenizer's own; PolicyError where its file is not there.
+
+    A value with no Jinja in it is the path of a file.
+    """
+    given = config.chat_template
+    if given is None or "{{" in given or "{%" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyError(
+            f"policy.chat_template: {given} cannot be read ({error}); give a file with a Jinja template, or the "
+            "template itself"
+        ) from error
 
 
 def pass_on(config: PolicyConfig, model: str, out: Path) -> None:
@@ -275,18 +292,6 @@ def _first_device(model: Any) -> "torch.device":
 
     used = [place for place in getattr(model, "hf_device_map", {}).values() if place not in ("cpu", "disk")]
     return torch.device(used[0] if used else "cpu")
-
-
-def _given_template(given: str) -> str:
-    if "{{" in given or "{%" in given:
-        return given
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(
-            f"policy.chat_template: {given} cannot be read ({error}); give a file with a Jinja template, or the "
-            "template itself"
-        ) from error
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool) -> str:
