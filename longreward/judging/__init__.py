@@ -1,8 +1,8 @@
 """Asking a judge: questions, answers, the models that answer, and the ledger that keeps every exchange."""
 
-from longreward.judging.asking import Reading
 from longreward.judging.chat import Answer, ChatModel, Question, Usage
 from longreward.judging.config import JudgeConfig
 from longreward.judging.judge import Judge, open_judge
+from longreward.judging.readings import Reading
 
 __all__ = ["Answer", "ChatModel", "Judge", "JudgeConfig", "Question", "Reading", "Usage", "open_judge"]

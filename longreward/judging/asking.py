@@ -10,27 +10,10 @@ from longreward.judging.chat import Answer, ChatModel, Question, Usage, estimate
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Exchange, Ledger, Outcome, question_id
 from longreward.judging.limiter import Limiter
-from longreward.judging.thinking import has_thought, said
+from longreward.judging.readings import Reading, exhausted, reading_of, why_unreadable
+from longreward.judging.thinking import said
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Reading(Generic[T]):
-    """What a question came to. `value` is None exactly where `reason` says why; `text` is what the judge said last.
-
-    `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
-    records; `calls` counts those made now (0: all from the ledger, or shared with an equal question). Thoughts are in
-    the ledger only.
-    """
-
-    value: T | None
-    reason: str | None
-    text: str
-    attempts: int
-    calls: int
-    usage: Usage
-    judge: str
 
 
 class Asker:
@@ -94,12 +77,12 @@ class Asker:
             if exchange.temperature == self._temperature(exchange.attempt)
         }
         for exchange in made.values():
-            if exchange.outcome == "readable" and (value := read(said(exchange.answer))) is not None:
-                return _Found(made, _reading(made, value, exchange))
+            if exchange.outcome == "readable" and (value := read(self._said(exchange.answer))) is not None:
+                return _Found(made, reading_of(made, value, exchange))
             if exchange.outcome == "refused":
-                return _Found(made, _reading(made, None, exchange))
+                return _Found(made, reading_of(made, None, exchange))
         if all(attempt in made for attempt in range(1, config.max_attempts + 1)):
-            return _Found(made, _exhausted(made, calls=0))
+            return _Found(made, exhausted(made, calls=0))
         return _Found(made, None)
 
     async def _pursue(
@@ -114,8 +97,8 @@ class Asker:
             made[attempt] = exchange
             calls += 1
             if value is not None or exchange.outcome == "refused":
-                return replace(_reading(made, value, exchange), calls=calls)
-        return _exhausted(made, calls=calls)
+                return replace(reading_of(made, value, exchange), calls=calls)
+        return exhausted(made, calls=calls)
 
     async def _exchange(
         self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int
@@ -131,9 +114,13 @@ class Asker:
         except AnswerRefused as refusal:
             answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
         else:
-            value = read(said(answer))
+            value = read(self._said(answer))
             outcome = "readable" if value is not None else "unreadable"
-            reason = None if value is not None else self._why_unreadable(question, answer)
+            reason = (
+                None
+                if value is not None
+                else why_unreadable(answer, thinking_tokens=self._config.thinking_tokens, limit=self._limit(question))
+            )
         self._count(outcome, answer.usage)
         exchange = Exchange(
             question=identity,
@@ -163,21 +150,8 @@ class Asker:
     def _limit(self, question: Question) -> int:
         return question.max_tokens + self._config.thinking_tokens
 
-    def _why_unreadable(self, question: Question, answer: Answer) -> str:
-        spoken = said(answer).strip()
-        cut, thought = answer.finish_reason == "length", has_thought(answer)
-        room = f"raise judge.thinking_tokens, which is {self._config.thinking_tokens:,}"
-        if not spoken and cut:
-            at = f"cut at {self._limit(question):,} tokens"
-            return f"the answer is empty: all tokens went into thinking ({at}); {room}"
-        if not spoken:
-            return "the answer is empty" + (
-                ": it was all marked as thought; check the server's reasoning parser" * thought
-            )
-        end = spoken[-80:].replace("\n", " ")
-        if cut:
-            return f"the answer was cut at the token limit{f'; {room}' * thought}: …{end}"
-        return f"the answer holds no verdict in the asked form: …{end}"
+    def _said(self, answer: Answer) -> str:
+        return said(answer, thinks=self._config.thinking_tokens > 0)
 
     def _temperature(self, attempt: int) -> float:
         return self._config.first_temperature if attempt == 1 else self._config.retry_temperature
@@ -221,31 +195,6 @@ FIGURES = (
     "unreadable",
     "refused",
 )
-
-
-def _reading(made: Mapping[int, Exchange], value: T | None, last: Exchange) -> Reading[T]:
-    return Reading(value, last.reason, _shown(last.answer), len(made), 0, _sum(made), last.judge)
-
-
-def _exhausted(made: Mapping[int, Exchange], *, calls: int) -> Reading[Any]:
-    last = made[max(made)]
-    reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
-    return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
-
-
-def _sum(made: Mapping[int, Exchange]) -> Usage:
-    usages = [exchange.answer.usage for exchange in made.values()]
-    return Usage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-    )
-
-
-def _shown(answer: Answer) -> str:
-    """What was said; where nothing was, the thought, for people to look at."""
-    spoken = said(answer).strip()
-    return spoken if has_thought(answer) and spoken else answer.text
 
 
 def _settings(config: JudgeConfig) -> Mapping[str, Any]:

@@ -91,7 +91,7 @@ def _judged(config: JudgeConfig, judge: "HttpJudge", answer: Answer, seconds: fl
 
 def _advice(config: JudgeConfig, judge: "HttpJudge", answer: Answer) -> list[str]:
     advice = []
-    thinks = has_thought(answer) or (answer.finish_reason == "length" and not said(answer).strip())
+    thinks = has_thought(answer) or answer.finish_reason == "length"  # so much on a question as small as this
     if thinks and config.thinking_tokens == 0:
         advice.append(
             "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off in "

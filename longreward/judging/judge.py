@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from longreward.judging.asking import FIGURES, Asker, Reading
+from longreward.judging.asking import FIGURES, Asker
 from longreward.judging.chat import ChatModel, Question
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Ledger
 from longreward.judging.limiter import Limiter
+from longreward.judging.readings import Reading
 from longreward.records import DIMENSIONS, Dimension
 
 T = TypeVar("T")

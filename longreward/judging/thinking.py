@@ -3,6 +3,7 @@
     "<think>Perhaps [[9]]?</think> Rating: [[4]]"    said: "Rating: [[4]]"
     "Perhaps [[9]]?</think> Rating: [[4]]"           the same: the template had opened the thought
     "<think>Perhaps [[9]]? Or"                       said: nothing yet, the limit came first
+    "Perhaps [[9]]? Or"                              the same, of a judge that is known to think
 
 A thought that the server hands over beside the answer is put before it in the same form, so that the ledger holds
 all of it in one text and this is the only place that takes it off again.
@@ -18,9 +19,15 @@ def with_thought(thought: str, said: str) -> str:
     return f"<think>{thought}</think>{said}" if thought.strip() else said
 
 
-def said(answer: Answer) -> str:
-    """The answer's text without what was thought before, or within, it."""
+def said(answer: Answer, *, thinks: bool = False) -> str:
+    """The answer's text without what was thought before, or within, it.
+
+    `thinks`: the judge is known to think, so that an answer which the limit cut off before any mark of a thought is
+    one: some templates open the thought themselves, and only its closing tag would have shown it.
+    """
     text = answer.text
+    if thinks and answer.finish_reason == "length" and not (_OPENING.search(text) or _CLOSING.search(text)):
+        return ""
     if _CLOSING.search(text):
         text = _WHOLE.sub("", text)
         *_, rest = [0, *(closing.end() for closing in _CLOSING.finditer(text))]

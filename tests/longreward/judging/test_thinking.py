@@ -93,6 +93,19 @@ async def test_thinking_cut_off_is_unreadable_and_says_what_to_raise(
 
 
 @pytest.mark.usefixtures("no_keys")
+async def test_a_thought_without_any_tag_that_the_limit_cut_off_is_none_of_a_judge_that_thinks(
+    serve_chat: Any, completion: Any
+) -> None:
+    """Templates as DeepSeek-R1's open the thought in the prompt: until it is closed, nothing marks it."""
+    with serve_chat(lambda _: (200, completion("Perhaps [[9]], but", "length"))) as server:
+        thinks = await read(server.url, thinking_tokens=100)
+        plain = await read(server.url)
+    assert thinks.value is None
+    assert "raise judge.thinking_tokens" in (thinks.reason or "")
+    assert plain.value == 9.0
+
+
+@pytest.mark.usefixtures("no_keys")
 async def test_an_answer_that_is_all_thought_points_at_the_server(serve_chat: Any, completion: Any) -> None:
     with serve_chat(lambda _: (200, completion("", reasoning="Rating: [[9]]"))) as server:
         found = await read(server.url)

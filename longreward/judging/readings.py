@@ -1,0 +1,73 @@
+"""What a question came to, made of the exchanges about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from longreward.judging.chat import Answer, Usage
+from longreward.judging.ledger import Exchange
+from longreward.judging.thinking import has_thought, said
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """What a question came to. `value` is None exactly where `reason` says why; `text` is what the judge said last.
+
+    `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
+    records; `calls` counts those made now (0: all from the ledger, or shared with an equal question). Thoughts are in
+    the ledger only.
+    """
+
+    value: T | None
+    reason: str | None
+    text: str
+    attempts: int
+    calls: int
+    usage: Usage
+    judge: str
+
+
+def reading_of(made: Mapping[int, Exchange], value: T | None, last: Exchange) -> Reading[T]:
+    """The reading that the exchange `last` settled, after all those `made`, by attempt."""
+    return Reading(value, last.reason, _shown(last.answer), len(made), 0, _sum(made), last.judge)
+
+
+def exhausted(made: Mapping[int, Exchange], *, calls: int) -> Reading[Any]:
+    """The reading of a question of which no answer could be read."""
+    last = made[max(made)]
+    reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
+    return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
+
+
+def why_unreadable(answer: Answer, *, thinking_tokens: int, limit: int) -> str:
+    """Why no verdict was found, and which setting helps; `limit` is in tokens, those for thinking among them."""
+    spoken = said(answer, thinks=thinking_tokens > 0).strip()
+    room = f"raise judge.thinking_tokens, which is {thinking_tokens:,}"
+    if answer.finish_reason == "length" and not spoken:
+        return f"the answer is empty: all tokens went into thinking (cut at {limit:,} tokens); {room}"
+    if answer.finish_reason == "length":
+        return f"the answer was cut at the token limit{f'; {room}' if has_thought(answer) else ''}: …{_end(spoken)}"
+    if not spoken and has_thought(answer):
+        return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
+    return f"the answer holds no verdict in the asked form: …{_end(spoken)}" if spoken else "the answer is empty"
+
+
+def _end(text: str) -> str:
+    return text[-80:].replace("\n", " ")
+
+
+def _shown(answer: Answer) -> str:
+    """What was said; where nothing was, the thought, for people to look at."""
+    spoken = said(answer).strip()
+    return spoken if has_thought(answer) and spoken else answer.text
+
+
+def _sum(made: Mapping[int, Exchange]) -> Usage:
+    usages = [exchange.answer.usage for exchange in made.values()]
+    return Usage(
+        sum(usage.prompt_tokens for usage in usages),
+        sum(usage.completion_tokens for usage in usages),
+        sum(usage.cached_tokens for usage in usages),
+    )
