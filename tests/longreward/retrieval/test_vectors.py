@@ -1,0 +1,84 @@
+"""Vectors lie in the ledger's file, in a table of their own."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from longreward.errors import StateError
+from longreward.judging.ledger import Ledger
+from longreward.retrieval.vectors import VectorLedger
+
+
+def half(*numbers: float) -> bytes:
+    return np.array(numbers, dtype="<f2").tobytes()
+
+
+def test_what_was_put_comes_back_and_the_first_vector_of_a_key_stays(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "ledger.sqlite"
+    with VectorLedger(path) as vectors:
+        vectors.put({b"a": half(1, 0), b"b": half(0.5, -0.25)}, model="m", revision="")
+        vectors.put({b"a": half(0, 1)}, model="m", revision="")
+    with VectorLedger(path) as vectors:
+        found = vectors.find([b"a", b"b", b"c"])
+        assert {key: vector.tolist() for key, vector in found.items()} == {b"a": [1, 0], b"b": [0.5, -0.25]}
+        assert vectors.count() == 2
+
+
+def test_more_keys_are_looked_up_than_a_statement_holds() -> None:
+    vectors = VectorLedger(None)
+    keys = [str(n).encode() for n in range(1234)]
+    vectors.put({key: half(1) for key in keys}, model="m", revision="")
+    assert len(vectors.find([*keys, b"absent"])) == 1234
+
+
+@pytest.mark.parametrize("first", [Ledger, VectorLedger])
+def test_whichever_kind_of_content_comes_first_the_other_finds_its_table(tmp_path: Path, first: type) -> None:
+    path = tmp_path / "ledger.sqlite"
+    first(path).close()
+    with Ledger(path) as ledger, VectorLedger(path) as vectors:
+        assert ledger.recorded("a") == []
+        assert vectors.count() == 0
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with VectorLedger(path) as vectors:
+        with pytest.raises(StateError, match="NOT NULL"):
+            vectors.put({b"a": half(1), b"b": None}, model="m", revision="")  # type: ignore[dict-item]
+        assert vectors.count() == 0
+        vectors.put({b"a": half(1)}, model="m", revision="")
+        assert vectors.count() == 1
+
+
+def test_another_process_s_lock_is_waited_for_and_then_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with VectorLedger(path, busy_timeout_s=0.1) as vectors, sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StateError, match="Another process has kept it locked"):
+            vectors.put({b"a": half(1)}, model="m", revision="")
+        other.execute("ROLLBACK")
+        vectors.put({b"a": half(1)}, model="m", revision="")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from longreward.retrieval.vectors import VectorLedger
+vectors = VectorLedger(Path(sys.argv[1]))
+for n in range(200):
+    vectors.put({f"{sys.argv[2]}{n}".encode(): b"\\0\\0"}, model="m", revision="")
+"""
+
+
+def test_two_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.sqlite")
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("a", "b")]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    with VectorLedger(Path(path)) as vectors:
+        assert vectors.count() == 400
