@@ -11,12 +11,13 @@ from longreward.evaluation.table import markdown
 from longreward.formats import read_examples, scored_row
 from longreward.jsonl import write_rows, writing
 from longreward.judging import Judge, open_judge
-from longreward.policy import load_policy
+from longreward.policy import PolicyConfig
 from longreward.records import Example, Response, ScoredResponse
 from longreward.reward import Scorer
 from tasks import tracking
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
+from tasks.serving import for_comparison, open_policy
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 from tasks.versioning import data_hashes
@@ -29,6 +30,7 @@ OUT = Path("data/evaluation")
 async def evaluate(run: StageRun) -> None:
     """The SFT model against the trained one, on documents that neither has seen."""
     config = run.params.evaluate
+    policy = await for_comparison(run.params.policy)
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
@@ -40,7 +42,7 @@ async def evaluate(run: StageRun) -> None:
     ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
-            answers = await _answers(run, role, examples)
+            answers = await _answers(run, policy, role, examples)
             for decoding in decodings(config):
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
@@ -51,14 +53,16 @@ async def evaluate(run: StageRun) -> None:
     _record(run, evaluation)
 
 
-async def _answers(run: StageRun, role: Role, examples: Sequence[Example]) -> dict[Decoding, list[Response]]:
-    policy = load_policy(run.params.policy, MODELS[role])
+async def _answers(
+    run: StageRun, config: PolicyConfig, role: Role, examples: Sequence[Example]
+) -> dict[Decoding, list[Response]]:
     answers = {}
-    for decoding in decodings(run.params.evaluate):
-        drawn = {"n": decoding.samples, "temperature": decoding.temperature, "seed": run.params.evaluate.seed}
-        sampling = run.params.sample.model_copy(update=drawn)
-        name = f"answers-{role}-{decoding.name}"
-        answers[decoding] = (await sample_in_shards(name, policy, examples, sampling, folder=run.state)).responses
+    async with open_policy(config, MODELS[role], role=role, logs=run.state) as policy:
+        for decoding in decodings(run.params.evaluate):
+            drawn = {"n": decoding.samples, "temperature": decoding.temperature, "seed": run.params.evaluate.seed}
+            sampling = run.params.sample.model_copy(update=drawn)
+            name = f"answers-{role}-{decoding.name}"
+            answers[decoding] = (await sample_in_shards(name, policy, examples, sampling, folder=run.state)).responses
     return answers
 
 

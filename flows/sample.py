@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from longreward.formats import read_examples, read_responses, write_responses
-from longreward.policy import load_policy
 from tasks.sampling import sample_in_shards
+from tasks.serving import open_policy
 from tasks.stage import StageRun, main, stage
 
 PREPARED = Path("data/prepared")
@@ -17,9 +17,9 @@ async def sample(run: StageRun) -> None:
     if run.params.prepare.responses:
         run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return
-    policy = load_policy(run.params.policy, "models/sft")
     examples = list(read_examples(PREPARED / "preference.jsonl"))
-    sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
+    async with open_policy(run.params.policy, "models/sft", logs=run.state) as policy:
+        sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
     run.report(sampled.report.figures())
 

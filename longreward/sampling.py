@@ -16,7 +16,7 @@ turn, all of them long and unsure; the same batches always give the same samples
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -49,6 +49,19 @@ class SampleConfig(Config):
     """One prompt cache for all n answers, or a copy for each; auto: shared wherever the model's attention allows it."""
     shard_size: int = Field(default=50, ge=1)
     """Prompts whose responses are kept together when the stage is stopped."""
+
+
+class Prompting(Protocol):
+    """What rendering prompts needs of a policy, whether its weights are here or at a server."""
+
+    @property
+    def window(self) -> int:
+        """Most tokens of prompt and completion together."""
+        ...
+
+    def prompt_ids(self, context: str, query: str) -> list[int]:
+        """The ids that the model continues."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ def sample(
     `progress(done, total)` counts prompts. PolicyError, before anything is drawn, where a prompt does not fit and
     `over_window` is refuse.
     """
-    prompts = [_fitted_prompt(policy, example, config)[0] for example in examples]
+    prompts = [fitted_prompt(policy, example, config)[0] for example in examples]
     done = 0
     for block in _blocks(len(examples), config.prompts_per_batch * 8):
         by_length = sorted(block, key=lambda index: len(prompts[index]))
@@ -108,12 +121,13 @@ def sample(
         yield from (found[index] for index in block)
 
 
-def cut_prompts(policy: Policy, examples: Iterable[Example], config: SampleConfig) -> list[str]:
+def cut_prompts(policy: Prompting, examples: Iterable[Example], config: SampleConfig) -> list[str]:
     """The ids of the examples whose prompts will be cut to fit; PolicyError under `refuse`, naming the first."""
-    return [example.id for example in examples if _fitted_prompt(policy, example, config)[1]]
+    return [example.id for example in examples if fitted_prompt(policy, example, config)[1]]
 
 
-def _fitted_prompt(policy: Policy, example: Example, config: SampleConfig) -> tuple[list[int], bool]:
+def fitted_prompt(policy: Prompting, example: Example, config: SampleConfig) -> tuple[list[int], bool]:
+    """The ids that an answer continues, and whether they were cut; PolicyError under `refuse`, naming the example."""
     ids = policy.prompt_ids(example.context, example.query)
     room = policy.window - config.max_new_tokens
     fitted = fit_window(ids, room=room, rule=config.over_window, name=example.id)

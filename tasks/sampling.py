@@ -1,14 +1,18 @@
 """Sampling in shards."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.policy import Policy
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, SamplingReport, cut_prompts, sample
+from longreward.serving.sampling import ServedPolicy, refuse_cut_chats, sample_served
 from tasks.progress import progress_bar
+from tasks.serving import AnyPolicy
 from tasks.shards import Tell, in_shards
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,51 @@ class _OfOnePrompt:
 
 
 async def sample_in_shards(
-    name: str, policy: Policy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
+    name: str, policy: AnyPolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
 ) -> Sampled:
     """Draws `config.n` responses to each example; finished shards lie in `folder`.
 
-    Raises PolicyError, before anything is drawn, where a prompt does not fit and is not to be cut.
+    Raises PolicyError, before anything is drawn, where a prompt does not fit and is not to be cut. At a server two
+    shards are drawn at once, so that it is still busy while the last answers of one come in.
     """
     cut = cut_prompts(policy, examples, config)
+    served = isinstance(policy, ServedPolicy)
+    if isinstance(policy, ServedPolicy):
+        refuse_cut_chats(policy, cut)
 
     async def draw(shard: Sequence[Example], tell: Tell) -> Iterable[_OfOnePrompt]:
-        drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
+        if isinstance(policy, ServedPolicy):
+            drawn: Iterable[list[Response]] = await sample_served(policy, shard, config, progress=tell)
+        else:
+            drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
         return [_OfOnePrompt(responses) for responses in drawn]
 
     with progress_bar(name) as progress:
         groups = [
             group.responses
             for group in await in_shards(
-                name, examples, draw, record=_OfOnePrompt, folder=folder, size=config.shard_size, progress=progress
+                name,
+                examples,
+                draw,
+                record=_OfOnePrompt,
+                folder=folder,
+                size=config.shard_size,
+                at_once=2 if served else 1,
+                progress=progress,
             )
         ]
+    _warn_of_copies(groups, config)
     responses = [response for group in groups for response in group]
     return Sampled(responses, SamplingReport.of(groups, cut_prompts=len(cut)))
+
+
+def _warn_of_copies(groups: Sequence[Sequence[Response]], config: SampleConfig) -> None:
+    """Servers that do not heed a temperature give one answer n times, from which no pair can be made."""
+    alike = all(len({response.text for response in group}) == 1 for group in groups)
+    if alike and len(groups) > 2 and config.n > 1 and config.temperature > 0:
+        log.warning(
+            "all %d answers to each prompt are alike at temperature %g: the server seems to ignore it (a model for "
+            "`transformers serve` needs do_sample: true in its generation_config.json)",
+            config.n,
+            config.temperature,
+        )

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
 from pydantic import TypeAdapter
 
-from longreward.errors import JudgeUnavailable
+from longreward.errors import JudgeUnavailable, ServerUnavailable
 from longreward.jsonl import writing
 
 T = TypeVar("T")
@@ -42,9 +42,9 @@ async def in_shards(
     """What `work` makes of `items`, in order, read back from the shards' files one record at a time.
 
     `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass); meanwhile
-    it may tell how many of its items are done, for the progress. A shard is
-    tried again, twice with growing pauses, where the judge was not available or the shard took longer
-    than `limit_s`, which holds for work that awaits; any other error stops all shards.
+    it may tell how many of its items are done, for the progress. A shard is tried again, twice with growing pauses,
+    where the judge or the policy's server was not available or the shard took longer than `limit_s`, which holds for
+    work that awaits; any other error stops all shards.
     """
     adapter = TypeAdapter(record)
     shards = [items[start : start + size] for start in range(0, len(items), size)]
@@ -101,4 +101,4 @@ def _lines(file: Path) -> Iterator[str]:
 
 async def _is_transient(task: object, run: object, state: State[object]) -> bool:
     """Whether another try may help: not where a setting is wrong or a key is refused."""
-    return isinstance(await state.aresult(raise_on_failure=False), JudgeUnavailable | TimeoutError)
+    return isinstance(await state.aresult(raise_on_failure=False), JudgeUnavailable | ServerUnavailable | TimeoutError)

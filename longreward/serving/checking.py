@@ -92,7 +92,7 @@ def server_key(config: ServerConfig) -> str | None:
 def program(config: ServerConfig) -> str:
     """The path of the program that serves a checkpoint. ConfigError where it is not installed."""
     wanted = config.command[0] if config.command else "vllm"
-    beside = Path(sys.executable).with_name(wanted)  # of this environment, whether it is activated or not
+    beside = Path(sys.executable).parent / wanted  # of this environment, whether it is activated or not
     found = str(beside) if os.access(beside, os.X_OK) and beside.is_file() else shutil.which(wanted)
     if found is None and config.command:
         raise ConfigError(f"policy.server.command: there is no program {wanted!r} here or on PATH")

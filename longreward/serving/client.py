@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,25 @@ from longreward.judging.faults import Faults
 from longreward.serving.checking import server_key
 from longreward.serving.config import ServerConfig
 
-Prompt = Sequence[int] | str
-"""Token ids for `/completions`, or a user's message for `/chat/completions`."""
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent: token ids to `/completions`, or the user's message to `/chat/completions`."""
+
+    sent: Sequence[int] | str
+    tokens: int | None = None  # as the server should count them
+
+    @property
+    def path(self) -> str:
+        """Where it is sent to, behind the base URL."""
+        return "/chat/completions" if isinstance(self.sent, str) else "/completions"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The request's field that holds it."""
+        if isinstance(self.sent, str):
+            return {"messages": [{"role": "user", "content": self.sent}]}
+        return {"prompt": [*self.sent]}
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,8 @@ class PolicyClient:
         self.model = model
         self.window: int | None = None  # most tokens of prompt and completion, where the server says it
         self._chat = config.prompt == "chat"
+        self._shortest = Prompt("Hello") if self._chat else Prompt([1])
+        self._checks = config.check_prompt
         self._extra = config.extra_body
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -67,44 +87,44 @@ class PolicyClient:
     async def answers(
         self, prompt: Prompt, *, n: int, seed_of: Callable[[int], int], **settings: float
     ) -> list[Choice]:
-        """`n` answers, of which the one numbered `k` was drawn with `seed_of(first number of its request)`.
+        """`n` answers; the request numbered k for this prompt is drawn with `seed_of(k)`.
 
         `settings` are fields of the request: temperature, top_p, max_tokens.
         """
         if settings.get("temperature") == 0:  # all alike, and vLLM refuses n > 1
             return await self._ask(prompt, 1, {**settings, "seed": seed_of(0)}) * n
         found: list[Choice] = []
+        number = itertools.count()
         while len(found) < n:
             most = self._most or n
-            starts = range(len(found), n, most)
-            asked = [self._ask(prompt, min(most, n - k), {**settings, "seed": seed_of(k)}) for k in starts]
+            sizes = [min(most, n - start) for start in range(len(found), n, most)]
+            asked = [self._ask(prompt, size, {**settings, "seed": seed_of(next(number))}) for size in sizes]
             found += [choice for reply in await _all(asked) for choice in reply]
         return found
 
     async def listed(self) -> list[dict[str, Any]]:
         """What the server says it serves; nothing where it does not say (`transformers serve` without a cache)."""
-        from openai import APIError
+        from openai import APIConnectionError, APIStatusError
 
         try:
             raw = await self._client.with_options(max_retries=0).models.with_raw_response.list()
             models = json.loads(raw.http_response.text)["data"]
             return [model for model in models if isinstance(model, dict) and model.get("id")]
-        except (APIError, ValueError, LookupError, TypeError):
+        except (APIStatusError, ValueError, LookupError, TypeError):
             return []
+        except APIConnectionError as error:
+            fault = ServerUnavailable(str(self.faults.of(error)))
+        raise fault  # outside the except, as below
 
     async def first_token(self) -> None:
         """Raises ServerUnavailable or ServerRefused where the server gives none for the shortest of prompts."""
-        try:
-            await self._ask("Hello" if self._chat else [1], 1, {"temperature": 0, "max_tokens": 1})
-        except ServerRefused as error:
-            advice = "" if self._chat else "; a server that takes no token ids needs policy.server.prompt: chat"
-            raise ServerRefused(f"{error}{advice}") from None
+        await self._ask(self._shortest, 1, {"temperature": 0, "max_tokens": 1})
 
     async def answers_to(self, name: str) -> bool:
         """Whether the server gives a token where the model is called `name`."""
         called, self.model = self.model, name
         try:
-            await self._ask("Hello" if self._chat else [1], 1, {"temperature": 0, "max_tokens": 1})
+            await self._ask(self._shortest, 1, {"temperature": 0, "max_tokens": 1})
         except PolicyError:
             return False
         finally:
@@ -116,33 +136,52 @@ class PolicyClient:
         await self._client.close()
 
     async def _ask(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
+        """One request's choices, at most `n`."""
         from openai import APIError
 
-        path = "/chat/completions" if isinstance(prompt, str) else "/completions"
-        put = {"messages": [{"role": "user", "content": prompt}]} if isinstance(prompt, str) else {"prompt": [*prompt]}
-        body = {"model": self.model, **put, **settings, **({"n": n} if n > 1 else {}), **self._extra}
+        body = {"model": self.model, **prompt.fields, **settings, **({"n": n} if n > 1 else {}), **self._extra}
         body = {name: value for name, value in body.items() if value is not None}
         fault: PolicyError
         try:
             async with self._places:
-                choices = self._read(await self._client.post(path, body=body, cast_to=str))
+                choices = self._read(await self._client.post(prompt.path, body=body, cast_to=str), prompt)
         except APIError as error:
-            met = self.faults.of(error)
-            fault = ServerUnavailable(str(met)) if isinstance(met, JudgeUnavailable) else ServerRefused(str(met))
+            fault = self._fault(error, prompt)
         else:
             if len(choices) < n:
                 self._most = len(choices)
             return choices[:n]
         raise fault  # outside the except: the library's error holds the request with its headers
 
-    def _read(self, body: str) -> list[Choice]:
+    def _fault(self, error: Exception, prompt: Prompt) -> PolicyError:
+        met = self.faults.of(error)
+        if isinstance(met, JudgeUnavailable):
+            return ServerUnavailable(str(met))
+        of_form = getattr(error, "status_code", None) in (400, 422) and not isinstance(prompt.sent, str)
+        advice = "; one that takes no token ids needs policy.server.prompt: chat" if of_form else ""
+        return ServerRefused(f"{met}{advice}")
+
+    def _read(self, body: str, prompt: Prompt) -> list[Choice]:
         try:
-            choices = [self._choice(choice) for choice in json.loads(body)["choices"]]
+            said = json.loads(body)
+            choices = [self._choice(choice) for choice in said["choices"]]
+            counted = (said.get("usage") or {}).get("prompt_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise ServerRefused(str(self.faults.no_protocol(body))) from None
         if not choices:
             raise ServerRefused(f"the {self.faults.where} gave no choices for a prompt")
+        if self._checks and prompt.tokens and counted:
+            self._check_prompt(prompt.tokens, counted)
         return choices
+
+    def _check_prompt(self, ours: int, theirs: int) -> None:
+        if ours != theirs:
+            raise ServerRefused(
+                f"the {self.faults.where} counts {theirs:,} tokens in a prompt that has {ours:,} in every other stage: "
+                "it has another tokenizer or chat template, or adds something; start it with the policy's own, or set "
+                "policy.server.prompt to ids (policy.server.check_prompt: false leaves this check out)"
+            )
+        self._checks = False  # the first answer's is enough; some servers do not count what they have cached
 
     def _choice(self, choice: Any) -> Choice:
         message = choice.get("message") or {}

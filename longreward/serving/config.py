@@ -33,6 +33,10 @@ class ServerConfig(Config):
     """`ids`: the prompt's token ids to `/completions`, exactly those of every other stage (vLLM, SGLang). `chat`: the
     filled `prompt_template` as the user's message to `/chat/completions`; the server applies its own chat template."""
 
+    check_prompt: bool = True
+    """Whether the first answer's count of prompt tokens must be ours, where the server gives one: another says that the
+    server has another tokenizer or chat template."""
+
     choices_per_request: int | None = Field(default=None, ge=1)
     """Most answers that one request asks for (`n`); None: all of a prompt. 1 suits servers that refuse `n`; one that
     ignores it is asked again by itself."""

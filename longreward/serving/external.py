@@ -1,15 +1,16 @@
 """A server of the user's own: is it there, does it serve the model that it should, and how long may a text be?"""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from longreward.errors import PolicyError, ServerRefused
 from longreward.serving.client import PolicyClient
 from longreward.serving.config import ServerConfig
 
-Role = Literal["sft", "dpo"]
+if TYPE_CHECKING:
+    from longreward.evaluation.measuring import Role
 
 
-def addresses(config: ServerConfig) -> dict[Role, tuple[str, str | None]]:
+def addresses(config: ServerConfig) -> "dict[Role, tuple[str, str | None]]":
     """The base URL and the model's name for the SFT model and, where one is configured, the trained one."""
     assert config.base_url is not None, "PolicyConfig holds external to an address"
     found: dict[Role, tuple[str, str | None]] = {"sft": (config.base_url, config.model)}

@@ -1,0 +1,132 @@
+"""Sampling n responses to each prompt from a server, as the same records as `longreward.sampling` gives.
+
+    Example --prompt ids, or the user's message--> n choices --> n Responses, in the order of the examples
+
+Which server answers, in which batches, with which kernels, changes the draws, and a seed is best effort at a server:
+the same settings give other samples than in this process, from the same distribution. The seed of a request comes from
+the stage's seed, the example's id and the request's number among those for that example.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from longreward.errors import PolicyError, ServerUnavailable
+from longreward.policy import PolicyConfig, PolicyTokenizer, load_tokenizer, policy_window
+from longreward.records import Example, Response
+from longreward.sampling import SampleConfig, fitted_prompt
+from longreward.serving.client import Choice, PolicyClient, Prompt
+
+
+class Keeper(Protocol):
+    """Who started the server, where the stage did."""
+
+    async def ready(self) -> None:
+        """Starts the server again where it has ended; ServerUnavailable where it does not start."""
+        ...
+
+    def last_words(self) -> str:
+        """What a server that has ended printed last, as the end of a message; nothing where it runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServedPolicy:
+    """A tokenizer of this process with a model at a server; `window` counts prompt and completion together."""
+
+    config: PolicyConfig
+    text: PolicyTokenizer
+    window: int
+    client: PolicyClient
+    keeper: Keeper | None = None
+
+    def prompt_ids(self, context: str, query: str) -> list[int]:
+        """The ids that the model continues."""
+        return self.text.prompt_ids(context, query)
+
+
+def served_policy(
+    config: PolicyConfig, path: str | Path, client: PolicyClient, keeper: Keeper | None = None
+) -> ServedPolicy:
+    """The model of folder or hub id `path` at `client`'s server; reads its tokenizer and config, and no weights."""
+    limits = [limit for limit in (policy_window(config, path), client.window) if limit]
+    if not limits:
+        raise PolicyError(f"{path}: neither its config nor its server says how long a text may be; set policy.window")
+    return ServedPolicy(config, load_tokenizer(config, path), min(limits), client, keeper)
+
+
+def refuse_cut_chats(policy: ServedPolicy, cut: Sequence[str]) -> None:
+    """PolicyError where a prompt, `cut` to fit, would have to be sent as a message, which the server renders whole."""
+    if cut and policy.config.server.prompt == "chat":
+        raise PolicyError(
+            f"example {cut[0]}: its prompt is cut to fit the window, and a cut prompt cannot be sent as a message; set "
+            "policy.server.prompt to ids, or leave such examples out"
+        )
+
+
+async def sample_served(
+    policy: ServedPolicy,
+    examples: Sequence[Example],
+    config: SampleConfig,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[list[Response]]:
+    """The `config.n` responses to each example, in the order of `examples`; `progress` gets the prompts done so far.
+
+    Raises ServerUnavailable where asking later may help, else ServerRefused or PolicyError.
+    """
+    prompts = [_prompt(policy, example, config) for example in examples]
+    done = 0
+
+    async def draw(example: Example, prompt: Prompt) -> list[Response]:
+        nonlocal done
+        choices = await policy.client.answers(
+            prompt,
+            n=config.n,
+            seed_of=lambda number: _seed(config.seed, example.id, number),
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=config.max_new_tokens,
+        )
+        done += 1
+        progress(done)
+        return [_response(policy, example, number, choice) for number, choice in enumerate(choices)]
+
+    if policy.keeper is not None:
+        await policy.keeper.ready()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(draw(*pair)) for pair in zip(examples, prompts, strict=True)]
+    except ExceptionGroup as errors:
+        error = errors.exceptions[0]
+        words = policy.keeper.last_words() if policy.keeper is not None else ""
+        raise (ServerUnavailable(f"{error}; {words}") if words else error) from None
+    return [task.result() for task in tasks]
+
+
+def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
+    ids, cut = fitted_prompt(policy, example, config)
+    if policy.config.server.prompt == "ids":
+        return Prompt(ids, len(ids))
+    refuse_cut_chats(policy, [example.id] if cut else [])
+    return Prompt(policy.text.message(example.context, example.query), len(ids))
+
+
+def _seed(seed: int, name: str, number: int) -> int:
+    """31 bits, which every server takes."""
+    digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice) -> Response:
+    return Response(
+        id=f"{example.id}-{number}",
+        example_id=example.id,
+        query=example.query,
+        text=choice.text,
+        tokens=policy.text.count_tokens(choice.text),  # servers count all answers of a request together
+        finish_reason=choice.finish_reason,
+    )

@@ -1,0 +1,112 @@
+"""A policy server on a free loopback port that notes what it is asked; its answers say how they came about."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+
+class PolicyServer:
+    """Answer 2 of a request with the seed 7 is `seed 7 answer 2`; the switches make it the server that it could be."""
+
+    def __init__(
+        self,
+        *,
+        names: tuple[str, ...] = ("sft",),
+        takes_any_name: bool = False,
+        ignores_n: bool = False,
+        takes_ids: bool = True,
+        prompt_tokens: int | None = None,
+        dies_after: int | None = None,
+        fields: dict[str, Any] | None = None,
+        key: str | None = None,
+        raw: bytes | None = None,
+    ) -> None:
+        self.names, self.takes_any_name, self.ignores_n, self.takes_ids = names, takes_any_name, ignores_n, takes_ids
+        self.prompt_tokens, self.dies_after, self.fields, self.key, self.raw = (
+            prompt_tokens,
+            dies_after,
+            fields or {},
+            key,
+            raw,
+        )
+        self.asked: list[dict[str, Any]] = []
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    @property
+    def prompts(self) -> list[dict[str, Any]]:
+        """The requests behind the first, shortest one."""
+        return [body for body in self.asked if body["max_tokens"] > 1]
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["model"] not in self.names and not self.takes_any_name:
+            return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
+        chat = path.endswith("/chat/completions")
+        if not chat and not self.takes_ids:
+            return 400, {"detail": "prompt must be a string."}
+        texts = [f"seed {body.get('seed')} answer {i}" for i in range(1 if self.ignores_n else body.get("n", 1))]
+        choices = [
+            {"index": i, "finish_reason": "stop", **({"message": {"content": text}} if chat else {"text": text})}
+            | self.fields
+            for i, text in enumerate(texts)
+        ]
+        tokens = self.prompt_tokens or (0 if chat else len(body["prompt"]))
+        return 200, {"choices": choices, "usage": {"prompt_tokens": tokens, "completion_tokens": 9 * len(texts)}}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                listed = [{"id": name, "max_model_len": 200} for name in server.names]
+                self.reply(200, json.dumps({"object": "list", "data": listed}).encode())
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.asked.append(body)
+                if server.dies_after is not None and len(server.prompts) > server.dies_after:
+                    self.close_connection = True  # as a server that was killed: not a byte more
+                elif server.key and self.headers["authorization"] != f"Bearer {server.key}":
+                    self.reply(401, b'{"error": {"message": "wrong key"}}')
+                elif server.raw is not None:
+                    self.reply(200, server.raw)
+                else:
+                    status, said = server.answer(self.path, body)
+                    self.reply(status, json.dumps(said).encode())
+
+            def reply(self, status: int, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def policy_server() -> Iterator[Callable[..., PolicyServer]]:
+    """`policy_server(ignores_n=True, …)` starts one."""
+    started: list[PolicyServer] = []
+
+    def start(**switches: Any) -> PolicyServer:
+        started.append(PolicyServer(**switches))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

@@ -1,0 +1,160 @@
+"""Responses from a server: the records that the model in process gives."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
+from longreward.policy import PolicyConfig, load_policy
+from longreward.records import Example
+from longreward.sampling import SampleConfig, cut_prompts
+from longreward.serving.external import open_external
+from longreward.serving.sampling import refuse_cut_chats, sample_served, served_policy
+
+EXAMPLES = [
+    Example(id="a", document_id="1", context="the town is in the north of the river .", query="where is the town ?"),
+    Example(id="b", document_id="2", context="anna was mayor . " * 9, query="who was the first mayor ?"),
+]
+LONG = Example(id="long", document_id="3", context="anna was mayor . " * 60, query="who ?")
+SETTINGS = SampleConfig(n=3, temperature=0.7, top_p=0.9, max_new_tokens=24, seed=5)
+
+
+@asynccontextmanager
+async def served(folder, server, **settings):
+    given = {"base_url": server.url, "max_retries": 0, "max_concurrency": 1, "model": "sft", **settings}
+    config = PolicyConfig(base_model=str(folder), serve="external", server=given)
+    client = await open_external(config.server, base_url=server.url, model=config.server.model)
+    yield served_policy(config, folder, client)
+    await client.close()
+
+
+async def drawn(folder, server, config=SETTINGS, examples=EXAMPLES, **settings):
+    async with served(folder, server, **settings) as policy:
+        return await sample_served(policy, examples, config)
+
+
+async def test_one_request_a_prompt_brings_all_its_answers_in_the_order_of_the_examples(tiny_policy, policy_server):
+    server = policy_server()
+    groups = await drawn(tiny_policy, server)
+    assert [[response.id for response in group] for group in groups] == [["a-0", "a-1", "a-2"], ["b-0", "b-1", "b-2"]]
+    assert {body["n"] for body in server.prompts} == {3}
+    assert len(server.prompts) == 2
+    first = groups[0][0]
+    assert (first.example_id, first.query, first.finish_reason) == ("a", "where is the town ?", "stop")
+    assert first.text == f"seed {server.prompts[0]['seed']} answer 0"
+    assert first.tokens == 4  # words of this vocabulary, known or not: seed, the number, answer, 0
+
+
+async def test_a_prompt_is_sent_as_the_ids_that_every_other_stage_sees(tiny_policy, policy_server):
+    server = policy_server()
+    await drawn(tiny_policy, server)
+    policy = load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+    assert server.prompts[0]["prompt"] == policy.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
+    sent = {name: server.prompts[0][name] for name in ("model", "temperature", "top_p", "max_tokens")}
+    assert sent == {"model": "sft", "temperature": 0.7, "top_p": 0.9, "max_tokens": 24}
+
+
+async def test_a_chat_server_gets_the_filled_template_as_the_users_message(tiny_policy, policy_server):
+    server = policy_server(takes_ids=False)
+    await drawn(tiny_policy, server, prompt="chat")
+    content = "the town is in the north of the river .\n\nwhere is the town ?"
+    assert server.prompts[0]["messages"] == [{"role": "user", "content": content}]
+
+
+async def test_a_server_that_ignores_n_is_asked_until_there_are_enough_each_time_with_another_seed(
+    tiny_policy, policy_server
+):
+    server = policy_server(ignores_n=True)
+    groups = await drawn(tiny_policy, server)
+    assert [len(group) for group in groups] == [3, 3]
+    assert len({response.text for group in groups for response in group}) == 6
+    assert [body.get("n", 1) for body in server.prompts] == [3, 3, 1, 1, 1, 1]  # both prompts were on their way
+
+
+async def test_answers_can_be_asked_for_a_few_at_a_time(tiny_policy, policy_server):
+    server = policy_server()
+    [group] = await drawn(tiny_policy, server, examples=EXAMPLES[:1], choices_per_request=2)
+    assert sorted(body.get("n", 1) for body in server.prompts) == [1, 2]
+    assert len({response.text for response in group}) == 3
+
+
+async def test_the_same_settings_ask_for_the_same_seeds_and_another_seed_for_others(tiny_policy, policy_server):
+    server = policy_server()
+    again = [await drawn(tiny_policy, server), await drawn(tiny_policy, server)]
+    other = await drawn(tiny_policy, server, SETTINGS.model_copy(update={"seed": 6}))
+    assert again[0] == again[1]
+    assert again[0] != other
+
+
+async def test_at_temperature_zero_one_answer_stands_for_all(tiny_policy, policy_server):
+    server = policy_server()
+    [group] = await drawn(tiny_policy, server, SETTINGS.model_copy(update={"temperature": 0}), EXAMPLES[:1])
+    assert [body.get("n", 1) for body in server.prompts] == [1]
+    assert [response.id for response in group] == ["a-0", "a-1", "a-2"]
+    assert len({response.text for response in group}) == 1
+
+
+async def test_fields_are_added_replaced_and_left_out(tiny_policy, policy_server):
+    server = policy_server()
+    await drawn(tiny_policy, server, extra_body={"top_k": -1, "seed": None, "top_p": 0.5})
+    assert (server.prompts[0]["top_k"], server.prompts[0]["top_p"]) == (-1, 0.5)
+    assert "seed" not in server.prompts[0]
+
+
+async def test_a_prompt_over_the_servers_window_is_refused_or_cut_by_the_same_rule(tiny_policy, policy_server):
+    server = policy_server()  # it says 200, the model 256
+    keep = SETTINGS.model_copy(update={"over_window": "keep_ends"})
+    async with served(tiny_policy, server) as policy:
+        with pytest.raises(PolicyError, match=r"example long: .* 176 fit beside the answer"):
+            await sample_served(policy, [LONG], SETTINGS)
+        await sample_served(policy, [LONG], keep)
+    assert len(server.prompts[0]["prompt"]) == 176
+
+
+async def test_a_cut_prompt_cannot_be_sent_as_a_message(tiny_policy, policy_server):
+    server = policy_server()
+    keep = SETTINGS.model_copy(update={"over_window": "keep_ends"})
+    async with served(tiny_policy, server, prompt="chat") as policy:
+        assert cut_prompts(policy, [*EXAMPLES, LONG], keep) == ["long"]
+        with pytest.raises(PolicyError, match=r"example long: .* set policy\.server\.prompt to ids"):
+            refuse_cut_chats(policy, ["long"])
+        with pytest.raises(PolicyError, match="example long"):
+            await sample_served(policy, [LONG], keep)
+    assert server.prompts == []
+
+
+async def test_a_server_that_renders_the_prompt_to_other_tokens_is_found_out(tiny_policy, policy_server):
+    server = policy_server(prompt_tokens=31)
+    with pytest.raises(ServerRefused, match=r"counts 31 tokens in a prompt that has 18 .* another tokenizer or chat"):
+        await drawn(tiny_policy, server, prompt="chat", examples=EXAMPLES[:1])
+    assert await drawn(tiny_policy, server, prompt="chat", check_prompt=False)
+
+
+async def test_a_server_that_dies_midway_is_unavailable_and_its_address_named(tiny_policy, policy_server):
+    server = policy_server(dies_after=1)
+    with pytest.raises(ServerUnavailable, match=r"no connection to the policy server at http://127\.0\.0\.1:\d+/v1/"):
+        await drawn(tiny_policy, server)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "message"),
+    [
+        ({"finish_reason": "abort"}, ServerUnavailable, "broke off an answer"),
+        ({"message": {"content": "9", "reasoning_content": "hm"}}, ServerRefused, "takes an answer's reasoning out"),
+    ],
+)
+async def test_half_an_answer_is_none(tiny_policy, policy_server, fields, kind, message):
+    server = policy_server(fields=fields)
+    with pytest.raises(kind, match=message):
+        await drawn(tiny_policy, server, prompt="chat")
+
+
+@pytest.mark.parametrize("raw", [b"<html>Welcome</html>", b"", b"[]", b'{"choices": [7]}'])
+async def test_what_is_no_completion_is_said_to_be_none(tiny_policy, policy_server, raw):
+    with pytest.raises(ServerRefused, match="does not answer in the OpenAI"):
+        await drawn(tiny_policy, policy_server(raw=raw))
+
+
+async def test_no_choices_are_an_error_and_not_asked_for_forever(tiny_policy, policy_server):
+    with pytest.raises(ServerRefused, match="gave no choices"):
+        await drawn(tiny_policy, policy_server(raw=b'{"choices": []}'))

@@ -1,0 +1,211 @@
+"""The policy at a server that the stage starts: `transformers serve` in vLLM's place."""
+
+import asyncio
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect import flow
+
+import longreward
+import tasks.sampling
+from longreward.errors import ServerRefused, ServerUnavailable
+from longreward.policy import PolicyConfig, load_policy
+from longreward.records import Example, Response
+from longreward.sampling import SampleConfig, sample
+from longreward.serving.sampling import ServedPolicy, sample_served
+from tasks.sampling import sample_in_shards
+from tasks.serving import OwnServer, for_comparison, open_policy
+from tasks.shards import in_shards
+
+MODEL = Path(longreward.__file__).parents[1] / "models" / "tiny-base"
+COMMAND = ["transformers", "serve", "{model}", "--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
+EXAMPLES = [
+    Example(id="a", document_id="1", context="The town is in the north of the river.", query="Where is the town?"),
+    Example(id="b", document_id="2", context="Anna was mayor until 1912. Then it was Ben.", query="Who was mayor?"),
+    Example(id="c", document_id="3", context="The bridge was built in 1901.", query="When was the bridge built?"),
+    Example(id="d", document_id="4", context="It stands in the south.", query="Where does it stand?"),
+]
+GREEDY = SampleConfig(n=2, temperature=0, max_new_tokens=12)
+
+
+def config(*, serve: str = "vllm", model: Path = MODEL, **server: Any) -> PolicyConfig:
+    given = {"command": COMMAND, "prompt": "chat", "max_retries": 0, "start_limit_s": 120, **server}
+    return PolicyConfig(base_model=str(model), dtype="float32", serve=serve, server=given)
+
+
+@asynccontextmanager
+async def served(settings: PolicyConfig, logs: Path) -> AsyncIterator[tuple[ServedPolicy, OwnServer]]:
+    async with open_policy(settings, settings.base_model, logs=logs) as policy:
+        assert isinstance(policy, ServedPolicy)
+        assert isinstance(policy.keeper, OwnServer)
+        yield policy, policy.keeper
+
+
+def group_of(server: OwnServer) -> list[psutil.Process]:
+    """The server and the process that watches over it."""
+    assert server._process is not None
+    watcher = psutil.Process(server._process.pid)
+    return [watcher, *watcher.children(recursive=True)]
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def texts(groups: list[list[Response]]) -> list[list[str]]:
+    return [[response.text for response in group] for group in groups]
+
+
+async def test_greedy_answers_are_those_of_the_model_in_process_and_the_server_ends(tmp_path: Path) -> None:
+    settings = config()
+    async with served(settings, tmp_path) as (policy, server):
+        answers = await sample_served(policy, EXAMPLES, GREEDY)
+        running = group_of(server)
+        assert len(running) == 2
+    assert not any(alive(process) for process in running)
+    in_process = list(sample(load_policy(settings, MODEL), EXAMPLES, GREEDY))
+    assert texts(answers) == texts(in_process)
+    assert [group[0].finish_reason for group in answers] == [group[0].finish_reason for group in in_process]
+
+
+@pytest.mark.slow
+async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(MODEL, model)
+    said = (model / "generation_config.json").read_text()
+    (model / "generation_config.json").write_text(said.replace("{", '{"do_sample": true,', 1))
+    async with served(config(model=model), tmp_path) as (policy, _):
+        drawn = GREEDY.model_copy(update={"n": 4, "temperature": 1.0})
+        [answers] = await sample_served(policy, EXAMPLES[:1], drawn)
+    assert len({response.text for response in answers}) > 1
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_is_redone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.sampling, "in_shards", functools.partial(in_shards, retry_after_s=0.05))
+    written: dict[str, int] = {}
+    died: list[int] = []
+
+    async def kill_after_the_first_shard(server: OwnServer) -> None:
+        while not (files := list(tmp_path.glob("midway-1-*.jsonl"))):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        written.update({file.name: file.stat().st_mtime_ns for file in files})
+        victim = group_of(server)[1]
+        victim.kill()
+        died.append(victim.pid)
+
+    @flow
+    async def sampling() -> list[Response]:
+        settings = GREEDY.model_copy(update={"shard_size": 1, "max_new_tokens": 40})
+        async with served(config(max_concurrency=1), tmp_path) as (policy, server):
+            killing = asyncio.create_task(kill_after_the_first_shard(server))
+            sampled = await sample_in_shards("midway", policy, EXAMPLES * 5, settings, folder=tmp_path)
+            await killing
+            assert group_of(server)[1].pid != died[0]
+        return sampled.responses
+
+    responses = await sampling()
+    assert [response.example_id for response in responses] == [letter for letter in "abcd" * 5 for _ in range(2)]
+    assert written == {name: (tmp_path / name).stat().st_mtime_ns for name in written}
+
+
+@pytest.mark.slow
+async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
+    async with served(config(), tmp_path) as (policy, server):
+        await sample_served(policy, EXAMPLES[:1], GREEDY)
+        server.end()
+        unwatched = ServedPolicy(policy.config, policy.text, policy.window, policy.client, Ended(server))
+        with pytest.raises(
+            ServerUnavailable, match=r"is the server running\?; the server that .*ended with code"
+        ) as it:
+            await sample_served(unwatched, EXAMPLES[:1], GREEDY)
+        assert "POST /v1/chat/completions" in str(it.value)  # its last words
+
+
+class Ended:
+    """A server that is not started again."""
+
+    def __init__(self, server: OwnServer) -> None:
+        self.last_words = server.last_words
+
+    async def ready(self) -> None:
+        """It never is."""
+
+
+async def test_a_server_that_does_not_start_is_refused_with_its_last_words(tmp_path: Path) -> None:
+    failing = [sys.executable, "-c", "import sys; print('no memory for {model} {port}'); sys.exit(3)"]
+    async with served(config(command=failing), tmp_path) as (policy, _):
+        with pytest.raises(ServerRefused, match=r"did not start: .* code 3: no memory for .*tiny-base"):
+            await sample_served(policy, EXAMPLES[:1], GREEDY)
+
+
+async def test_a_server_that_never_gets_healthy_is_ended_at_its_limit(tmp_path: Path) -> None:
+    hanging = [sys.executable, "-c", "print('loading {model} {port}'); import time; time.sleep(60)"]
+    async with served(config(command=hanging, start_limit_s=1), tmp_path) as (policy, server):
+        with pytest.raises(ServerRefused, match=r"not healthy after 1 s .*loading"):
+            await sample_served(policy, EXAMPLES[:1], GREEDY)
+        assert server._process is not None
+        assert server._process.poll() is not None
+
+
+STAGE = """
+import asyncio, sys
+from pathlib import Path
+from tests_serving import EXAMPLES, GREEDY, config, group_of, served
+from longreward.serving.sampling import sample_served
+
+async def stage():
+    async with served(config(), Path(sys.argv[1])) as (policy, server):
+        await sample_served(policy, EXAMPLES[:1], GREEDY)
+        print(*(process.pid for process in group_of(server)), flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(stage())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "tests_serving.py").write_text(Path(__file__).read_text())
+    stage = subprocess.Popen(
+        [sys.executable, "-c", STAGE, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=MODEL.parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert stage.stdout is not None
+    running = [psutil.Process(int(pid)) for pid in stage.stdout.readline().split()]
+    assert len(running) == 2
+    stage.send_signal(number)
+    stage.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(process) for process in running) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(process) for process in running)
+
+
+async def test_both_models_answer_in_process_where_only_one_of_them_has_a_server() -> None:
+    settings = config(serve="external", base_url="http://127.0.0.1:9/v1")
+    assert (await for_comparison(settings)).serve == "in_process"
+    own = config()
+    assert await for_comparison(own) is own
+
+
+async def test_a_server_of_the_trained_model_that_is_down_is_known_before_any_answer() -> None:
+    settings = config(serve="external", base_url="http://127.0.0.1:9/v1", model="sft", trained_model="dpo")
+    with pytest.raises(ServerUnavailable, match="is the server running"):
+        await for_comparison(settings)
