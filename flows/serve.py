@@ -1,4 +1,4 @@
-"""`make serve`: the Prefect UI, MLflow and a pipeline that waits to be triggered, until Ctrl-C.
+"""`make serve`: the Prefect UI, MLflow, the pipeline and its stages waiting to be triggered, until Ctrl-C.
 
 All on the stores of this checkout, so that what `make run` and `dvc repro` did is there to be looked at, and a run
 that is started in the UI reads and writes what they do.
@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 
+from prefect import serve
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows import triggers
 from flows.pipeline import pipeline
 from longreward.errors import LongRewardError
+from longreward.params import stage_names
 from tasks.processes import end_group
 from tasks.server import free_port, prefect_url
 from tasks.tracking import store_uri
@@ -42,11 +46,20 @@ def main() -> None:
     print("Ctrl-C ends both.\n", flush=True)
     try:
         with temporary_settings({PREFECT_API_URL: url}):
-            pipeline.serve(name="longreward", tags=["longreward"], print_starting_message=False)
+            serve(*deployments(), print_starting_message=False)
     except KeyboardInterrupt:
         pass
     finally:
         end_group(mlflow.pid)
+
+
+def deployments() -> list[RunnerDeployment]:
+    """The whole pipeline, "pipeline/all", and each stage alone, "pipeline/<stage>"."""
+    flows = {"all": pipeline} | {name: getattr(triggers, name) for name in stage_names()}
+    return [
+        flow.to_deployment(name, tags=["longreward"], entrypoint_type=EntrypointType.MODULE_PATH)
+        for name, flow in flows.items()
+    ]
 
 
 def _as_interrupt(number: int, frame: object) -> None:

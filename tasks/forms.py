@@ -16,6 +16,8 @@ from pydantic import WithJsonSchema
 from longreward.params import Params, preset_names, preset_path, stage_names
 
 Schema = dict[str, Any]
+AS_IS = "params.yaml"
+YES_OR_NO = {"yes": True, "no": False}  # a switch of the UI knows no third position: "as params.yaml says"
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,18 @@ class Chosen:
 
 
 def signature(stage: str | None) -> inspect.Signature:
-    """The form's fields as a function's parameters: of all sections, or of one stage's settings, without a section."""
-    if stage is None:
-        settings = {name: _section(name) for name in Params.model_fields}
-    else:
-        settings = _section(stage)["properties"]
-    form = (_STAGES if stage is None else {}) | _OWN | settings
+    """The form's fields as a function's parameters: every section of params.yaml, or that of one stage.
+
+    No field of a form may be null by default: the UI sends that, and the server refuses it.
+    """
+    sections = [stage] if stage else list(Params.model_fields)
+    form = ({} if stage else _STAGES) | _OWN | {name: _section(name) for name in sections}
     return inspect.Signature(
         [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=False if schema["type"] == "boolean" and name in _OWN else None,
+                default=schema.get("default", {}),
                 annotation=Annotated[Any, WithJsonSchema(schema)],
             )
             for name, schema in form.items()
@@ -50,22 +52,23 @@ def signature(stage: str | None) -> inspect.Signature:
 
 def read(stage: str | None, given: Mapping[str, Any]) -> Chosen:
     """What was filled in; ConfigError where it names no preset. Settings themselves are not checked here."""
-    settings = {name: value for name, value in given.items() if name not in (*_STAGES, *_OWN)}
+    settings = {name: value for name, value in given.items() if name in Params.model_fields}
     written = tuple(f"{key}={json.dumps(value)}" for key, value in (given.get("overrides") or {}).items())
+    preset = given.get("preset") or AS_IS
     return Chosen(
         stages=(stage,) if stage else tuple(given.get("stages") or ()) or None,
         force=bool(given.get("force")),
-        preset=preset_path(given["preset"]) if given.get("preset") else None,
-        overrides=(*_filled_in(settings, f"{stage}." if stage else ""), *written),
+        preset=None if preset == AS_IS else preset_path(preset),
+        overrides=(*_filled_in(settings), *written),
     )
 
 
-def _filled_in(settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def _filled_in(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
             yield from _filled_in(value, f"{prefix}{name}.")
         elif value not in (None, {}):
-            yield f"{prefix}{name}={json.dumps(value)}"
+            yield f"{prefix}{name}={json.dumps(YES_OR_NO.get(value, value) if isinstance(value, str) else value)}"
 
 
 def _section(name: str) -> Schema:
@@ -89,8 +92,16 @@ def _plain(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
     if isinstance(plain.get("items"), dict):
         plain["items"] = _plain(plain["items"], definitions)
     if "properties" in plain:
-        plain["properties"] = {name: _plain(inner, definitions) for name, inner in plain["properties"].items()}
+        inner = {name: _plain(field, definitions) for name, field in plain["properties"].items()}
+        plain["properties"] = {name: field for name, field in inner.items() if not _is_free(field)}
+    if plain.get("type") == "boolean":
+        plain |= {"type": "string", "enum": list(YES_OR_NO)}
     return plain
+
+
+def _is_free(schema: Schema) -> bool:
+    """An object of any keys, which the UI sends half empty where it was not touched; `overrides` takes it."""
+    return schema.get("type") == "object" and not schema.get("properties")
 
 
 _STAGES: dict[str, Schema] = {
@@ -100,19 +111,27 @@ _STAGES: dict[str, Schema] = {
         "description": "Which stages to bring up to date; all where none is named.",
         "items": {"type": "string", "enum": list(stage_names())},
         "uniqueItems": True,
+        "default": [],
     }
 }
 _OWN: dict[str, Schema] = {
-    "force": {"type": "boolean", "title": "Force", "description": "Run them even where nothing changed."},
+    "force": {
+        "type": "boolean",
+        "title": "Force",
+        "description": "Run even where nothing changed.",
+        "default": False,
+    },
     "preset": {
         "type": "string",
         "title": "Preset",
-        "description": "A file of configs/ in place of params.yaml, for this run alone.",
-        "enum": list(preset_names()),
+        "description": "The settings that hold: params.yaml, or for this run alone a file of configs/.",
+        "enum": [AS_IS, *preset_names()],
+        "default": AS_IS,
     },
     "overrides": {
         "type": "object",
         "title": "Overrides",
         "description": 'Any setting, for this run alone: {"train.beta": 0.3, "train.lora": null}.',
+        "default": {},
     },
 }

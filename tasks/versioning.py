@@ -167,15 +167,14 @@ async def share_cache(root: Path, copy: Path) -> None:
 
 
 async def bring_data(root: Path) -> None:
-    """Brings what `*.dvc` files speak of into the copy that this process works in: raw data as it is now at `root`."""
+    """Brings all that DVC knows into the copy that this process works in; raw data as it is now at `root`."""
     with chdir(root):
         note = RAW.with_name(RAW.name + ".dvc")
         as_noted = not RAW.exists() or (note.exists() and await _unchanged(note))
+    await dvc("checkout", "--allow-missing")  # what the cache lacks is asked for where it is needed
     if not as_noted:
-        shutil.copytree(root / RAW, RAW, dirs_exist_ok=True)
-    notes = [str(path) for path in Path().glob("**/*.dvc") if path.is_file() and (as_noted or path != note)]
-    if notes:
-        await dvc("checkout", *notes)  # what the cache lacks is asked for where it is needed
+        shutil.rmtree(RAW, ignore_errors=True)
+        shutil.copytree(root / RAW, RAW)
 
 
 async def save_experiment(name: str) -> None:

@@ -1,106 +1,20 @@
 """The pipeline on a toy project: a real DVC repository, a real Prefect server, a real MLflow store."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-
-ROOT = Path(__file__).resolve().parents[2]
-GRAPH = """
-stages:
-  prepare:
-    cmd: python toy.py prepare
-    params: [policy, prepare]
-    deps: [data/raw]
-    outs: [data/prepared]
-    metrics:
-      - metrics/prepare.json: {cache: false}
-    plots:
-      - plots/prepare.csv: {cache: false}
-  pair:
-    cmd: python toy.py pair
-    params: [pair]
-    deps: [data/prepared]
-    outs: [data/pairs]
-    metrics:
-      - metrics/pair.json: {cache: false}
-"""
-PARAMS = "policy: {base_model: none}\njudge: {}\nprepare: {}\npair: {}\n"
-
-
-class Project:
-    """A toy project in a folder of its own."""
-
-    def __init__(self, folder: Path, server: str) -> None:
-        self.folder = folder
-        taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
-        self.environment = {
-            **taken_over,
-            "PREFECT_API_URL": server,
-            "PYTHONPATH": str(ROOT),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "COLUMNS": "200",
-        }
-        (folder / "data/raw").mkdir(parents=True)
-        (folder / "dvc.yaml").write_text(GRAPH)
-        (folder / "params.yaml").write_text(PARAMS)
-        (folder / ".gitignore").write_text("/.longreward/\n")
-        (folder / "toy.py").write_text((Path(__file__).parent / "toy.py").read_text())
-        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-            subprocess.run(command, cwd=folder, check=True)
-
-    def write(self, text: str) -> None:
-        raw = self.folder / "data/raw/text"
-        raw.unlink(missing_ok=True)  # DVC may have made it a link into its cache
-        raw.write_text(text)
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
-        words, _ = process.communicate(timeout=200)
-        return process.returncode, words
-
-    def pipeline(self, *arguments: str) -> tuple[int, str]:
-        return self.run("flows.pipeline", *arguments)
-
-    def repro(self) -> tuple[int, str]:
-        return self.run("dvc", "repro")
-
-    def figures(self, stage: str) -> dict[str, object]:
-        found: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
-        return found
-
-    def statuses(self) -> set[str]:
-        experiment = self.store.get_experiment_by_name("longreward")
-        return {run.info.status for run in self.store.search_runs([experiment.experiment_id])}
-
-    @property
-    def store(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder / '.longreward/mlflow.db'}")
+from toy_project import ToyProject, alive
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> Project:
-    return Project(tmp_path, pipeline_server)
+def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
+    return ToyProject(tmp_path, pipeline_server)
 
 
 async def flow_run(name: str) -> FlowRun:
@@ -115,7 +29,7 @@ def name_of(flow: str, words: str) -> str:
     return line.rpartition(" run '")[2].partition("'")[0]
 
 
-async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(project: Project) -> None:
+async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(project: ToyProject) -> None:
     project.write("ab")
     code, words = project.pipeline()
     assert code == 0, words
@@ -161,7 +75,7 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
 
 
 @pytest.mark.slow
-def test_after_dvc_repro_the_pipeline_finds_nothing_to_do(project: Project) -> None:
+def test_after_dvc_repro_the_pipeline_finds_nothing_to_do(project: ToyProject) -> None:
     project.write("abc")
     assert project.run("dvc", "add", "data/raw")[0] == 0
     assert project.repro()[0] == 0
@@ -173,7 +87,7 @@ def test_after_dvc_repro_the_pipeline_finds_nothing_to_do(project: Project) -> N
     assert words.count("was up to date") == 2
 
 
-async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_reached(project: Project) -> None:
+async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_reached(project: ToyProject) -> None:
     project.write("bad")
     code, words = project.pipeline()
     assert code == 1
@@ -189,14 +103,14 @@ async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_
     assert states["pair"] == "NotReached"
 
 
-def test_an_unknown_stage_is_named_with_the_known_ones(project: Project) -> None:
+def test_an_unknown_stage_is_named_with_the_known_ones(project: ToyProject) -> None:
     code, words = project.pipeline("--stages", "prepair")
     assert code == 1
     assert "unknown stage 'prepair'; the stages are prepare, pair" in words
 
 
 @pytest.mark.slow
-async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: Project) -> None:
+async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: ToyProject) -> None:
     project.write("abKc")
     code, words = project.pipeline()
     assert code == 1
@@ -210,7 +124,7 @@ async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(projec
 
 
 @pytest.mark.slow
-def test_a_judge_that_was_away_is_waited_for(project: Project) -> None:
+def test_a_judge_that_was_away_is_waited_for(project: ToyProject) -> None:
     project.write("down")
     code, words = project.pipeline()
     assert code == 0, words
@@ -220,7 +134,7 @@ def test_a_judge_that_was_away_is_waited_for(project: Project) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
-    project: Project, number: signal.Signals, code: int
+    project: ToyProject, number: signal.Signals, code: int
 ) -> None:
     project.write("aSb")
     running = project.start("flows.pipeline")
@@ -238,7 +152,9 @@ def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
 
 
 @pytest.mark.slow
-async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next_one_goes_on(project: Project) -> None:
+async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next_one_goes_on(
+    project: ToyProject,
+) -> None:
     project.write("aSb")
     running = project.start("flows.pipeline")
     worked = project.folder / "worked"
@@ -257,7 +173,3 @@ async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next
     assert code == 0, later
     assert (await flow_run(name_of("pipeline", words))).state_name == "Crashed"
     assert project.statuses() == {"KILLED", "FINISHED"}
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

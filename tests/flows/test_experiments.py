@@ -1,0 +1,118 @@
+"""Settings of a run's own: an experiment of one name, and a checkout that stays as it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from toy_project import ToyProject
+
+from longreward.errors import ConfigError
+from tasks.experiments import check_name
+
+
+@pytest.fixture
+def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
+    project = ToyProject(tmp_path, pipeline_server)
+    project.write("ab")
+    return project
+
+
+def shown(project: ToyProject, name: str) -> dict[str, object]:
+    """What `dvc exp show` says of an experiment."""
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    said = subprocess.run(command, cwd=project.folder, check=True, capture_output=True, text=True).stdout
+    for commit in json.loads(said):
+        for experiment in commit.get("experiments") or ():
+            if experiment["name"] == name:
+                found: dict[str, object] = experiment["revs"][0]["data"]
+                return found
+    raise AssertionError(f"no experiment {name} in {said}")
+
+
+def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: ToyProject) -> None:
+    project.commit()
+    before = project.checkout()
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scored=4", "--name", "four")
+    assert code == 0, words
+    assert project.checkout() == before
+
+    data = shown(project, "four")
+    assert data["params"]["params.yaml"]["data"]["pair"] == {"min_scored": 4}  # type: ignore[index]
+    assert data["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
+    assert "Flow run 'four'" in words
+    (parent,) = [
+        run
+        for run in project.store.search_runs([project.store.get_experiment_by_name("longreward").experiment_id])
+        if run.info.run_name == "four"
+    ]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["pair.min_scored"] == "4"
+    assert parent.data.tags["longreward.overrides"] == "pair.min_scored=4"
+    assert not list((project.folder / ".longreward/experiments").iterdir())
+
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scored=3", "--name", "four")
+    assert code == 1
+    assert "there is an experiment 'four' already" in words
+
+
+@pytest.mark.slow
+def test_an_experiment_takes_in_what_is_not_committed_and_computes_nothing_twice(project: ToyProject) -> None:
+    project.commit()
+    assert project.pipeline()[0] == 0
+    project.write("abc")
+    params = project.folder / "params.yaml"
+    params.write_text("# mine\n" + params.read_text().replace("pair: {}", "pair: {min_margin: 1} # a margin"))
+    before = project.checkout()
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scored=4", "--name", "new")
+    assert code == 0, words
+    assert project.checkout() == before
+    assert shown(project, "new")["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
+
+    code, words = project.run("flows.pipeline", "--stages", "pair", "-S", "pair.min_scored=3", "--name", "newer")
+    assert code == 0, words
+    subprocess.run([sys.executable, "-m", "dvc", "exp", "apply", "new"], cwd=project.folder, check=True)
+    text = params.read_text()
+    assert text.startswith("# mine\n")
+    assert text.rstrip().endswith("# a margin")
+    assert yaml.safe_load(text)["pair"] == {"min_margin": 1, "min_scored": 4}
+
+
+@pytest.mark.slow
+def test_a_model_that_git_ignores_is_found_by_the_private_copy(project: ToyProject) -> None:
+    (project.folder / ".gitignore").write_text("/.longreward/\n/mine/\n")
+    (project.folder / "mine").mkdir()
+    (project.folder / "mine/config.json").write_text("{}")
+    (project.folder / "toy.py").write_text(
+        (project.folder / "toy.py")
+        .read_text()
+        .replace('"""Letters, one a shard."""', 'assert Path("mine/config.json").exists()')
+    )
+    project.commit()
+    code, words = project.run("flows.pipeline", "-S", "policy.base_model=mine")
+    assert code == 0, words
+
+
+def test_wrong_overrides_stop_before_anything_runs(project: ToyProject) -> None:
+    project.commit()
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scord=4")
+    assert code == 1
+    assert "pair.min_scord: unknown key; did you mean pair.min_scored?" in words
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scored=1")
+    assert code == 1
+    assert "pair.min_scored: Input should be greater than or equal to 2 (is 1)" in words
+    assert not (project.folder / ".longreward").exists()
+
+
+def test_an_experiment_needs_a_commit_to_stand_on(project: ToyProject) -> None:
+    code, words = project.run("flows.pipeline", "-S", "pair.min_scored=4")
+    assert code == 1
+    assert "`git commit` the project first" in words
+
+
+@pytest.mark.parametrize("name", ["two words", "a..b", "x.lock", "-a", "a/b", ""])
+def test_a_name_that_git_would_refuse_is_refused_with_what_is_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match="use letters, digits"):
+        check_name(name)

@@ -1,0 +1,120 @@
+"""A toy project in a folder of its own: a real DVC repository with a real MLflow store, on a real Prefect server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+GRAPH = """
+stages:
+  prepare:
+    cmd: python toy.py prepare
+    params: [policy, prepare]
+    deps: [data/raw]
+    outs: [data/prepared]
+    metrics:
+      - metrics/prepare.json: {cache: false}
+    plots:
+      - plots/prepare.csv: {cache: false}
+  pair:
+    cmd: python toy.py pair
+    params: [pair]
+    deps: [data/prepared]
+    outs: [data/pairs]
+    metrics:
+      - metrics/pair.json: {cache: false}
+"""
+PARAMS = "policy: {base_model: none}\njudge: {}\nprepare: {}\npair: {}\n"
+
+
+class ToyProject:
+    """Two stages that take no time; `write` gives their raw data."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.folder = folder
+        taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
+        self.environment = {
+            **taken_over,
+            "PREFECT_API_URL": server,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "COLUMNS": "200",
+        }
+        (folder / "data/raw").mkdir(parents=True)
+        (folder / "dvc.yaml").write_text(GRAPH)
+        (folder / "params.yaml").write_text(PARAMS)
+        (folder / ".gitignore").write_text("/.longreward/\n")
+        (folder / "toy.py").write_text((Path(__file__).parent / "toy.py").read_text())
+        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+            subprocess.run(command, cwd=folder, check=True)
+
+    def write(self, text: str) -> None:
+        raw = self.folder / "data/raw/text"
+        raw.unlink(missing_ok=True)  # DVC may have made it a link into its cache
+        raw.write_text(text)
+
+    def commit(self) -> None:
+        """All that git does not ignore; raw data goes to DVC first, so that git ignores it."""
+        git = ["git", "-c", "user.name=toy", "-c", "user.email=toy@localhost"]
+        subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/raw"], cwd=self.folder, check=True)
+        subprocess.run([*git, "add", "-A"], cwd=self.folder, check=True)
+        subprocess.run([*git, "commit", "-qm", "a commit"], cwd=self.folder, check=True)
+
+    def checkout(self) -> dict[str, bytes]:
+        """Every file of the checkout, but not the state folder and what git and DVC keep for themselves."""
+        hidden = {".longreward", ".git", ".dvc", "__pycache__"}
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes()
+            for path in files
+            if not hidden & set(path.relative_to(self.folder).parts)
+        }
+
+    def experiments(self) -> set[str]:
+        """The names that `dvc exp list` knows."""
+        command = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]
+        listed = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout
+        return {line.strip() for line in listed.splitlines() if line.startswith("\t")} or set(listed.split())
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        words, _ = process.communicate(timeout=200)
+        return process.returncode, words
+
+    def pipeline(self, *arguments: str) -> tuple[int, str]:
+        return self.run("flows.pipeline", *arguments)
+
+    def repro(self) -> tuple[int, str]:
+        return self.run("dvc", "repro")
+
+    def figures(self, stage: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
+        return found
+
+    def statuses(self) -> set[str]:
+        experiment = self.store.get_experiment_by_name("longreward")
+        return {run.info.status for run in self.store.search_runs([experiment.experiment_id])}
+
+    @property
+    def store(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder / '.longreward/mlflow.db'}")
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run."""
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
