@@ -1,6 +1,6 @@
 """From raw records to three splits: every record is checked, duplicates leave, and no document is on two sides.
 
-One pass over the source, one record in memory at a time; what is remembered of each is a few hashes, about 0.8 KB.
+One pass over the source, one record in memory at a time; what is remembered of each is a few hashes, 640 bytes.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from longreward.sources.hub import HubConfig
 from longreward.sources.opening import open_source
 from longreward.sources.place import Source
 
+SEEDS_TRIED = 1000
 PIN = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -109,7 +110,8 @@ def prepare(
         report.refuse_bad(source=config.source, allowed=config.max_bad_share)
         if window is not None and config.over_window == "refuse":
             report.refuse_over_window(source=config.source, room=window - config.answer_room, window=window)
-        report.refuse_empty(source=config.source, expected=_expected(config))
+        expected = _expected(config)
+        report.refuse_empty(source=config.source, expected=expected, other_seed=lambda: _filling_seed(config, report))
     return report
 
 
@@ -191,6 +193,17 @@ def split_of(config: PrepareConfig, document: str) -> Split:
     if place < config.heldout_share:
         return "heldout"
     return "preference" if place < config.heldout_share + config.preference_share else "sft"
+
+
+def _filling_seed(config: PrepareConfig, report: PrepareReport) -> int | None:
+    """The first seed that gives every part a document: of a handful, by far not each one does."""
+    documents = set().union(*report.documents.values())
+    wanted = {split for split, expected in _expected(config).items() if expected}
+    for seed in range(SEEDS_TRIED):
+        other = config.model_copy(update={"seed": seed})
+        if wanted <= {split_of(other, document) for document in documents}:
+            return seed
+    return None
 
 
 def _is_full(config: PrepareConfig, split: Split, count: int) -> bool:
