@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from longreward.errors import ConfigError
-from longreward.params import Params, preset_names, preset_path, read_params
+from longreward.params import Params, preset_names, preset_path, read_params, stage_names
+from longreward.policy import PolicyConfig, load_tokenizer
+from longreward.readiness import check_ready
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +35,38 @@ def test_a_preset_is_a_name_and_no_path(name: str) -> None:
 def test_a_preset_is_valid_and_has_every_section(name: str) -> None:
     read_params(preset_path(name))
     assert list(yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))) == list(Params.model_fields)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_is_ready_where_its_keys_are_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ZHIPUAI_API_KEY", "for-the-test")
+    stages = stage_names() if Path("data/raw/builtin").is_dir() else stage_names()[1:-1]  # the corpus is generated
+    check_ready(read_params(preset_path(name)), stages)
+
+
+@pytest.mark.parametrize("name", ["paper-llama3.1-8b", "paper-glm4-9b"])
+def test_the_papers_presets_say_the_papers_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = read_params(preset_path(name))
+    assert (params.sft.learning_rate, params.train.learning_rate) == (1e-5, 1e-6)
+    assert (params.train.beta, params.train.ce_weight, params.train.micro_batch) == (0.15, 0.1, 1)
+    assert (params.sample.n, params.sample.temperature, params.policy.window) == (10, 1.0, 64 * 1024)
+    assert (params.judge.model, params.judge.first_temperature, params.judge.max_attempts) == ("glm-4-0520", 0.01, 5)
+    assert (params.score.evidence_chunk_tokens, params.score.evidence_chunks) == (128, 5)
+    assert (params.score.extraction_chunk_tokens, params.score.retriever.model) == (4096, "embedding-2")
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="ZHIPUAI_API_KEY"):
+        check_ready(params, ["score"])
+
+
+def test_the_base_models_chat_template_closes_each_turn_with_the_end_token(tiny_policy: Path) -> None:
+    template = read_params(preset_path("paper-llama3.1-8b")).policy.chat_template
+    text = load_tokenizer(PolicyConfig(base_model="x", chat_template=template), tiny_policy)
+    assert text.prompt_text("the town", "who ?") == (
+        "<s><|start_header_id|>user<|end_header_id|>\n\nthe town\n\nwho ?</s>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert (text.opening, text.closing) == ("", "</s>")
 
 
 def test_the_laptops_preset_is_the_projects_own_file() -> None:
