@@ -1,10 +1,13 @@
 """The SFT model against the trained one, on documents that neither has seen."""
 
+import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from longreward.evaluation.comparison import decodings
+from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
+from longreward.evaluation.figures import plot_points
 from longreward.evaluation.measuring import Decoding, Measured, Role, gold_measures, measure
 from longreward.evaluation.report import Evaluation, summarise
 from longreward.evaluation.table import markdown
@@ -14,16 +17,16 @@ from longreward.judging import Judge, open_judge
 from longreward.policy import PolicyConfig
 from longreward.records import Example, Response, ScoredResponse
 from longreward.reward import Scorer
-from tasks import tracking
+from tasks.recording import record
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
 from tasks.serving import for_comparison, open_policy
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
-from tasks.versioning import data_hashes
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 OUT = Path("data/evaluation")
+PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
 
 @stage
@@ -50,7 +53,9 @@ async def evaluate(run: StageRun) -> None:
         run.report(judge.figures() | scorer.figures())
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
-    _record(run, evaluation)
+    run.report(evaluation.headline())
+    version = record(run.tracked, config, evaluation, measured, by_id, models=MODELS)
+    run.log.info("registered as version %s%s", version, ", the champion" if evaluation.champion else "")
 
 
 async def _answers(
@@ -94,32 +99,17 @@ def _write(
         json.dump(evaluation.as_json(), file, indent=1)
     with writing(OUT / "report.md") as file:
         file.write(markdown(evaluation))
-    run.tracked.artifact(OUT / "report.md")
+    for name, measures in PLOTS.items():
+        _write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures))
     run.log.info(evaluation.sentence)
 
 
-def _record(run: StageRun, evaluation: Evaluation) -> None:
-    """One MLflow run a model under the same metric names, and the trained model in the registry."""
-    run.report(evaluation.headline())
-    known = data_hashes(tuple(MODELS.values()))
-    hashes = {role: known.get(path.as_posix(), "unknown") for role, path in MODELS.items()}
-    runs = {
-        role: tracking.model_run(
-            run.tracked,
-            role,
-            evaluation.figures(role),
-            tags={"dvc.path": path.as_posix(), "dvc.md5": hashes[role]},
-        )
-        for role, path in MODELS.items()
-    }
-    version = tracking.register(
-        run.params.evaluate.registered_model,
-        runs["dpo"],
-        source_hash=hashes["dpo"],
-        path=MODELS["dpo"],
-        champion=evaluation.champion,
-    )
-    run.log.info("registered as version %s%s", version, ", the champion" if evaluation.champion else "")
+def _write_points(path: Path, points: Sequence[Mapping[str, str | float]]) -> None:
+    """For `dvc plots`; the header alone where nothing was measured, since DVC misses a file that is not there."""
+    with writing(path) as file:
+        table = csv.DictWriter(file, ["bar", "value"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(points)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from longreward.formats import read_examples, read_scored, write_pairs
 from longreward.jsonl import write_rows
 from longreward.pairing import WithoutPair, make_pairs, pair_figures
 from longreward.records import PreferencePair
+from tasks.samples import PAIR_COLUMNS, Sample, pair_cells
 from tasks.stage import StageRun, main, stage
 
 SCORED = (Path("data/scored/scored_responses.jsonl"), Path("data/scored/unscored_responses.jsonl"))
@@ -24,8 +25,11 @@ async def pair(run: StageRun) -> None:
             (scored for file in _filled(SCORED) for scored in read_scored(file)),
         )
     )
-    write_pairs(OUT / "preference_pairs.jsonl", (one for one in outcomes if isinstance(one, PreferencePair)))
+    pairs = [one for one in outcomes if isinstance(one, PreferencePair)]
+    sample = Sample(PAIR_COLUMNS, of=len(pairs))
+    write_pairs(OUT / "preference_pairs.jsonl", sample.passing(pairs, pair_cells))
     write_rows(OUT / "without_pair.jsonl", (asdict(one) for one in outcomes if isinstance(one, WithoutPair)))
+    sample.keep(run.tracked, "pairs.json")
     run.report(pair_figures(outcomes))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from longreward.formats import read_examples, read_responses
 from longreward.judging import open_judge
 from longreward.reward import Scorer
+from tasks.samples import SCORE_COLUMNS, Sample, score_cells
 from tasks.scoring import score_in_shards, with_responses, write_scored_files
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
@@ -24,7 +25,9 @@ async def score(run: StageRun) -> None:
         run.tracked.tag({"judge": judge.name})
         scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
         run.report(judge.figures() | scorer.figures())
-    run.report(write_scored_files(Path("data/scored"), scored, scorer.settings))
+    sample = Sample(SCORE_COLUMNS, of=len(examples))
+    run.report(write_scored_files(Path("data/scored"), sample.passing(scored, score_cells), scorer.settings))
+    sample.keep(run.tracked, "scores.json")
 
 
 if __name__ == "__main__":

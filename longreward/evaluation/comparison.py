@@ -25,10 +25,15 @@ class Row:
     @property
     def gain(self) -> int:
         """1 where the trained model is better beyond the interval, -1 where it is worse, else 0."""
-        if self.measure in NEUTRAL or not self.difference.excludes_zero:
-            return 0
-        sign = 1 if self.difference.value > 0 else -1
-        return -sign if self.measure in LOWER_IS_BETTER else sign
+        return gain(self.measure, self.difference)
+
+
+def gain(measure: Measure, change: Estimate) -> int:
+    """What a change is worth: 1 better beyond its interval, -1 worse, else 0; a neutral measure is never either."""
+    if measure in NEUTRAL or not change.excludes_zero:
+        return 0
+    sign = 1 if change.value > 0 else -1
+    return -sign if measure in LOWER_IS_BETTER else sign
 
 
 def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:

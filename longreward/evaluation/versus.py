@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
-from longreward.evaluation.comparison import LOWER_IS_BETTER, NEUTRAL
+from longreward.evaluation.comparison import gain
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.tables import Taken
 
@@ -50,10 +50,7 @@ class Change:
     @property
     def gain(self) -> int:
         """1 where the second is better beyond the interval, -1 where it is worse, else 0."""
-        if self.measure in NEUTRAL or not self.difference.excludes_zero:
-            return 0
-        sign = 1 if self.difference.value > 0 else -1
-        return -sign if self.measure in LOWER_IS_BETTER else sign
+        return gain(self.measure, self.difference)
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,16 @@ class Versus:
         return found
 
     def _observations(self, model: str) -> list[dict[tuple[str, Measure], list[Observation]]]:
-        common = {taken.prompt for taken in self.first} & {taken.prompt for taken in self.second}
+        documents = {taken.prompt: taken.document for taken in self.first}  # by whatever name the second knows it
+        common = documents.keys() & {taken.prompt for taken in self.second}
         sides = []
         for name, answers in (("first", self.first), ("second", self.second)):
             observed: dict[tuple[str, Measure], list[Observation]] = {}
             for taken in answers:
                 if taken.model == model and (taken.prompt in common or not common):
-                    document = taken.document if common else f"{name} {taken.document}"  # nothing is drawn together
+                    document = (
+                        documents[taken.prompt] if common else f"{name} {taken.document}"
+                    )  # else nothing is shared
                     for measure, value in taken.values.items():
                         observed.setdefault((taken.decoding, measure), []).append((document, value))
             sides.append(observed)
@@ -137,6 +137,6 @@ def _mean(answers: Sequence[Taken], measure: Measure) -> float:
 
 
 def _order(place: tuple[str, Measure]) -> tuple[bool, str, int]:
-    """Greedy last, as in the report; measures in their own order."""
+    """Greedy last; measures in their own order."""
     decoding, measure = place
     return decoding == "greedy", decoding, MEASURES.index(measure)

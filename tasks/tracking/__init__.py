@@ -9,7 +9,7 @@
 The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
 """
 
-from tasks.tracking.registry import register
+from tasks.tracking.registry import CHAMPION_BEFORE, champion, register
 from tasks.tracking.runs import (
     PARENT,
     Run,
@@ -23,8 +23,10 @@ from tasks.tracking.runs import (
 from tasks.tracking.store import store_uri
 
 __all__ = [
+    "CHAMPION_BEFORE",
     "PARENT",
     "Run",
+    "champion",
     "code_tags",
     "experiment",
     "link_stage",

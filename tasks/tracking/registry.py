@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tasks.tracking.store import client
 
+CHAMPION_BEFORE = "longreward.champion_before"  # an evaluate run's tag: that of the champion which its model met
+
 
 def register(name: str, run_id: str, *, source_hash: str, path: Path, champion: bool) -> str:
     """Enters a model into the registry by its DVC hash (its bytes stay with DVC) and returns the version.
@@ -28,3 +30,18 @@ def register(name: str, run_id: str, *, source_hash: str, path: Path, champion: 
     if champion:
         client().set_registered_model_alias(name, "champion", version.version)
     return str(version.version)
+
+
+def champion(name: str) -> str | None:
+    """The evaluate run that measured the model which has the alias now; None where none has, or its run is gone."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = client().get_model_version_by_alias(name, "champion")
+        model = client().get_run(version.run_id)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    measured = model.data.tags.get("mlflow.parentRunId")
+    return str(measured) if measured else None

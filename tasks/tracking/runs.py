@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -16,15 +17,19 @@ from typing import Any, Literal
 
 from tasks.owner import Owner, owner
 from tasks.state import locked, state_folder
+from tasks.tracking.inputs import log_inputs
+from tasks.tracking.machine import watched
 from tasks.tracking.store import client, experiment_id, store_uri
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
 HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
+ERROR_TAG, MOST_WORDS = "longreward.error", 4000
 FLUSH_EVERY_S = 2.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -79,9 +84,13 @@ class Run:
         """Keeps a text with the run, as a file of that name: an SVG or a report shows in MLflow's pages."""
         client().log_text(self.id, text, name)
 
+    def json(self, name: str, value: Any) -> None:
+        """Keeps plain data with the run, as a JSON file of that name."""
+        self.text(name, json.dumps(value, ensure_ascii=False))
+
     def table(self, name: str, table: Mapping[str, Sequence[Any]]) -> None:
         """Keeps {"columns": […], "data": [[…], …]} as `name`, which MLflow's pages show as a table."""
-        self.text(name, json.dumps(table, ensure_ascii=False))
+        self.json(name, table)
         self._tables.append({"path": name, "type": "table"})
         self.tag({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
@@ -94,11 +103,12 @@ class Run:
 def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", overrides: str = "") -> Iterator[str]:
     """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`.
 
-    A retried flow run goes on in the run that it had, unless its settings have changed since: `flow_run` is Prefect's id.
+    A retried flow run, whose id in Prefect is `flow_run`, goes on in the run that it had, unless its settings have
+    changed since.
     """
     tags = {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
     parent = _earlier_try(flow_run, settings) or _start_parent(name, settings, tags)
-    with _ended(parent):
+    with _described(parent):
         try:
             yield parent
         finally:
@@ -132,11 +142,30 @@ def _ended(run_id: str) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except Exception:
+    except Exception as error:
         status = "FAILED"
+        Run(run_id).tag({ERROR_TAG: f"{type(error).__name__}: {error}"[:MOST_WORDS]})
         raise
     finally:
         client().set_terminated(run_id, status)
+
+
+@contextmanager
+def _described(parent: str) -> Iterator[None]:
+    """Closes a parent as `_ended` does, and leaves a note on it: what it is, how it did, what went wrong."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _ended(parent):
+            yield
+    finally:
+        from tasks.note import note_of
+        from tasks.tracking.history import read
+
+        try:
+            Run(parent).note(note_of(read(parent)))
+        except MlflowException as error:  # a note is worth no run
+            log.warning("the note of MLflow run %s cannot be written: %s", parent, error)
 
 
 def parent_of_this_process(settings: Mapping[str, Any]) -> str:
@@ -162,11 +191,15 @@ def stage_run(
     _close_left_open(parent, stage)
     run = _create(stage, parent=parent, tags={STAGE_TAG: stage, **code_tags(), **tags})
     run.settings(settings)
+    log_inputs(
+        run.id, stage, {tag.removeprefix("dvc."): hash_ for tag, hash_ in tags.items() if tag.startswith("dvc.")}
+    )
     with ExitStack() as stack:
         if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
             client().update_run(parent, status="RUNNING")
-            stack.enter_context(_ended(parent))
+            stack.enter_context(_described(parent))
         stack.enter_context(_ended(run.id))
+        stack.enter_context(watched(run.id))
         stack.callback(run.flush)
         yield run
 

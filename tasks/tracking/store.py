@@ -30,6 +30,7 @@ def client() -> MlflowClient:
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
     uri = store_uri()
     with locked("mlflow"):
         opened = MlflowClient(tracking_uri=uri, registry_uri=uri)

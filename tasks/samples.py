@@ -1,0 +1,60 @@
+"""What a stage made, as a table for reading in MLflow: some rows, evenly spaced, long texts cut, no documents.
+
+sample = Sample(PAIR_COLUMNS, of=len(outcomes))
+for pair in sample.passing(pairs, pair_cells):
+    …                                             # each pair goes through, some leave a row
+sample.keep(run.tracked, "pairs.json")
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from longreward.evaluation.tables import CHARACTERS, cut
+from longreward.records import DIMENSIONS, PreferencePair
+from longreward.reward import ScoredExample
+from tasks.tracking import Run
+
+T = TypeVar("T")
+Cells = list[Any]
+ROWS = 200
+PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected reward", "margin")
+SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
+
+
+class Sample:
+    """Rows of at most `limit` of some items, of which `of` will pass."""
+
+    def __init__(self, columns: Sequence[str], *, of: int, limit: int = ROWS) -> None:
+        self.columns, self.of, self.limit = columns, of, limit
+        self.rows: list[Cells] = []
+        self.passed = 0
+
+    def passing(self, items: Iterable[T], cells: Callable[[T], Cells]) -> Iterator[T]:
+        """The items unchanged; the first, and then evenly spaced ones, leave a row."""
+        share = min(self.limit / max(self.of, 1), 1.0)
+        for item in items:
+            if len(self.rows) < min(int(self.passed * share) + 1, self.limit):
+                self.rows.append(cells(item))
+            self.passed += 1
+            yield item
+
+    def keep(self, run: Run, name: str) -> None:
+        """Logs the table, and says on the run's page how many of how many it shows."""
+        run.table(name, {"columns": list(self.columns), "data": self.rows})
+        shown = f"`{name}` shows {len(self.rows)} of {self.passed}, evenly spaced"
+        run.note(f"{shown}; a text is cut at {CHARACTERS} characters.")
+
+
+def pair_cells(pair: PreferencePair) -> Cells:
+    """A row of PAIR_COLUMNS."""
+    texts = [cut(text) for text in (pair.query, pair.chosen.text, pair.rejected.text)]
+    return [pair.id, *texts, pair.chosen_reward, pair.rejected_reward, pair.chosen_reward - pair.rejected_reward]
+
+
+def score_cells(example: ScoredExample) -> Cells:
+    """A row of SCORE_COLUMNS: the first response to an example."""
+    first = example.responses[0]
+    reasons = [f"{name}: {verdict.reason}" for name, verdict in first.verdicts.items() if verdict.score is None]
+    scores = [verdict.score if (verdict := first.verdicts.get(name)) else None for name in DIMENSIONS]
+    texts = [cut(first.response.query), cut(first.response.text)]
+    return [first.response.id, *texts, first.reward, *scores, "; ".join(reasons) or None]

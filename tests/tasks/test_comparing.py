@@ -1,0 +1,188 @@
+"""Runs that are found again, described, and compared, in a real MLflow store."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.commands import main
+from longreward.errors import ConfigError, DataError
+from longreward.evaluation.config import ChampionRule, EvaluateConfig
+from longreward.evaluation.measuring import Measured
+from longreward.evaluation.report import summarise
+from longreward.records import Example, Response
+from tasks import tracking
+from tasks.comparing import compare
+from tasks.comparison_report import as_json, markdown
+from tasks.recording import record
+from tasks.tracking.history import PastRun, find, kept, read
+from tasks.tracking.store import client, experiment_id
+
+CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
+MODELS: dict[Any, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
+EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "123"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    """Four pipelines, oldest first: otter, heron, failed, unevaluated. Both that were evaluated became champions."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("store")
+        patch.chdir(folder)
+        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
+            patch.delenv(name, raising=False)
+        client.cache_clear()
+        experiment_id.cache_clear()
+        pipeline("otter", patch, beta="0.1", judge="lexical", recalls={"1": 0.2, "2": 0.4, "3": 0.9})
+        pipeline("heron", patch, beta="0.3", judge="lexical", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
+        with pytest.raises(ValueError):
+            failing_pipeline(patch)
+        with tracking.experiment("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
+            pass
+        yield client()
+    client.cache_clear()
+    experiment_id.cache_clear()
+
+
+def settings(beta: str) -> dict[str, Any]:
+    return {"policy": {"base_model": "tiny"}, "train": {"beta": beta}, "evaluate": {"champion": {"measure": "recall"}}}
+
+
+def pipeline(name: str, patch: pytest.MonkeyPatch, *, beta: str, judge: str, recalls: dict[str, float]) -> None:
+    measured = [
+        Measured(role, "greedy", f"d{n}", answer(n, f"{role} of {name}"), {"recall": recall * share})
+        for role, share in (("sft", 0.5), ("dpo", 1.0))
+        for n, recall in recalls.items()
+    ]
+    with tracking.experiment(name, settings(beta)) as parent:
+        patch.setenv(tracking.PARENT, parent)
+        tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
+        with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
+            run.tag({"judge": judge})
+            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES, models=MODELS)
+        tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
+
+
+def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
+    with tracking.experiment("failed", settings("0.5")) as parent:
+        patch.setenv(tracking.PARENT, parent)
+        with tracking.stage_run("train", settings={}, all_settings={}, tags={}):
+            raise ValueError("no pair in data/pairs")
+
+
+def answer(example: str, text: str) -> Response:
+    return Response(id=f"{example}-0", example_id=example, query=EXAMPLES[example].query, text=text)
+
+
+def found(name: str) -> PastRun:
+    return find(name, registered_model="longreward-policy")
+
+
+def note(run: PastRun) -> str:
+    return read(run.id).tags["mlflow.note.content"]
+
+
+def test_a_run_is_found_by_its_name_its_id_its_place_and_as_the_champion(store: MlflowClient) -> None:
+    heron = found("heron")
+    assert [found(name).name for name in ("last", "last~1", "last~3")] == ["unevaluated", "failed", "otter"]
+    assert found(heron.id) == heron
+    assert heron.evaluation is not None
+    assert found(heron.evaluation).id == heron.id  # a stage's run leads to the pipeline's
+    assert (found("champion").id, found("champion").evaluation) == (heron.id, heron.evaluation)
+    assert heron.params["train.beta"] == "0.3"
+
+
+@pytest.mark.parametrize("name", ["hern", "last~9", "f" * 32, "it's"])
+def test_an_unknown_run_is_answered_with_the_newest_ones(store: MlflowClient, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"there is no run .*; the newest are unevaluated, failed, heron, otter$"):
+        found(name)
+
+
+def test_where_no_model_is_champion_that_is_said(store: MlflowClient) -> None:
+    with pytest.raises(ConfigError, match="no version of the registered model 'other' is the champion yet"):
+        find("champion", registered_model="other")
+
+
+def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_with_both_answers(
+    store: MlflowClient,
+) -> None:
+    comparison = compare(found("otter"), found("heron"), top=1)
+    assert [(one.name, one.first, one.second) for one in comparison.params] == [("train.beta", "0.1", "0.3")]
+    assert [one.name for one in comparison.data] == ["models/dpo"]
+    (recall,) = comparison.changes  # the SFT models are one and the same
+    assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5, pytest.approx(2.3 / 3))
+    assert recall.difference.value == pytest.approx(0.8 / 3)
+    assert comparison.shared.both == 3
+    (moved,) = comparison.moved
+    assert (moved.id, moved.query, moved.before, moved.after) == ("1", "question 1?", 0.2, 0.9)
+    assert (moved.first_answer, moved.second_answer) == ("dpo of otter", "dpo of heron")
+    page = markdown(comparison)
+    assert "| train.beta | 0.1 | 0.3 |" in page
+    assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in page
+    assert json.loads(json.dumps(as_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.8 / 3)
+
+
+def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(store: MlflowClient) -> None:
+    with pytest.raises(ConfigError, match=r"run unevaluated \(finished\) has no evaluation: run the stage"):
+        compare(found("otter"), found("unevaluated"))
+    with pytest.raises(ConfigError, match="measure 'reward' was not taken in both runs; they have recall"):
+        compare(found("otter"), found("heron"), measure="reward")
+
+
+def test_a_file_that_a_run_does_not_keep_is_told_with_what_to_do(store: MlflowClient) -> None:
+    with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*run it again"):
+        kept(found("failed").id, "evaluation/measures.json")
+
+
+def test_the_command_prints_both_runs_and_an_error_of_one_line(
+    store: MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "otter", "champion"]) == 0
+    words = capsys.readouterr().out
+    lines = [line.split() for line in words.splitlines()]
+    assert ["train.beta", "0.1", "0.3"] in lines
+    assert ["1", "0.200", "→", "0.900", "question", "1?"] in lines
+    assert ["heron:", "dpo", "of", "heron"] in lines
+    assert main(["compare", "otter", "hern"]) == 1
+    assert "longreward: there is no run 'hern'" in capsys.readouterr().err
+
+
+def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft_model(store: MlflowClient) -> None:
+    text = note(found("otter"))
+    assert text.startswith("**otter** finished after ")
+    assert "- model `tiny`, judge `lexical`" in text
+    assert "| greedy | recall | 0.250 | 0.500 | +0.250 |" in text
+    assert "There was none yet; this model became the champion." in text
+    evaluation = found("otter").evaluation
+    assert f"| [evaluate](#/experiments/1/runs/{evaluation}) | " in text
+
+
+def test_a_later_note_compares_with_the_champion_that_its_model_met(store: MlflowClient) -> None:
+    text = note(found("heron"))
+    assert f"It met [otter](#/experiments/1/runs/{found('otter').id}) and became the champion." in text
+    assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in text
+    assert "| train.beta | 0.1 | 0.3 |" in text
+
+
+def test_the_note_of_a_failed_run_has_the_error_and_that_of_one_without_evaluation_says_so(
+    store: MlflowClient,
+) -> None:
+    assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in note(found("failed"))
+    text = note(found("unevaluated"))
+    assert "No model of this run has been evaluated." in text
+    assert "- settings of this run alone: `train.beta=0.5, pair.min_scored=4`" in text
+
+
+def test_judges_that_differ_are_told_where_the_judge_was_asked(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
+    comparison = compare(found("heron"), found("strict"))
+    assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
+    assert comparison.warnings == ()  # recall is measured without a judge
+    assert comparison.moved == ()
+    assert "No shared prompt moved, by recall at greedy" in markdown(comparison)
