@@ -102,7 +102,9 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     score.add_argument(
         "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
     )
-    score.add_argument("--params", type=Path, metavar="FILE", help="settings from a params.yaml")
+    settings = score.add_mutually_exclusive_group()
+    settings.add_argument("--params", type=Path, metavar="FILE", help="settings from a params.yaml")
+    settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
     score.add_argument(
         "--ledger",
         type=Path,
@@ -131,9 +133,10 @@ def _score(options: argparse.Namespace) -> int:
         )
     import asyncio
 
-    from longreward.params import read_params
+    from longreward.params import preset_path, read_params
 
-    params = read_params(options.params, options.overrides)
+    path = preset_path(options.preset) if options.preset is not None else options.params
+    params = read_params(path, options.overrides)
     ledger = options.ledger or Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
     scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
     return asyncio.run(_until_terminated(scoring))

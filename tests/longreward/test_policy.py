@@ -110,6 +110,13 @@ def test_a_chat_template_of_ones_own_comes_in_place_of_the_tokenizers(save_tiny_
         assert text.completion_ids("anna .") == [21, 35, 3]
 
 
+def test_a_model_that_is_saved_keeps_the_chat_template_that_was_given(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    given = "{% for message in messages %}{{ message.content }} {{ eos_token }}{% endfor %}"
+    load_tokenizer(config_of(folder, chat_template=given), folder).tokenizer.save_pretrained(folder)
+    assert load_tokenizer(config_of(folder), folder).prompt_text("the", "town") == "the\n\ntown </s>"
+
+
 def test_a_file_of_a_chat_template_that_is_not_there_is_named(tiny_policy):
     with pytest.raises(PolicyError, match=r"policy\.chat_template: own\.jinja cannot be read"):
         load_tokenizer(config_of(tiny_policy, chat_template="own.jinja"), tiny_policy)

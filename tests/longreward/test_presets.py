@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from longreward.cli import main
 from longreward.errors import ConfigError
 from longreward.params import Params, preset_names, preset_path, read_params, stage_names
 from longreward.policy import PolicyConfig, load_tokenizer
@@ -23,6 +24,16 @@ def test_presets_are_known_by_name() -> None:
 def test_an_unknown_preset_names_the_nearest_and_all() -> None:
     with pytest.raises(ConfigError, match=r"no preset 'lapto'; did you mean laptop\? There are: .*laptop"):
         preset_path("lapto")
+
+
+def test_the_score_command_takes_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "doc.txt").write_text("The bridge was built in 1912.")
+    one = ["--context", str(tmp_path / "doc.txt"), "--query", "When?", "--response", "In 1912."]
+    ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
+    assert main(["score", "--preset", "laptop", *one, *ledger]) == 0
+    assert "judge: offline" in capsys.readouterr().out
+    assert main(["score", "--preset", "laptp", *one, *ledger]) == 1
+    assert "did you mean laptop?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../params", "/etc/passwd", ""])
