@@ -33,7 +33,7 @@ class RetrieverConfig(Config):
     the model's own. A server that answers with another length is an error."""
 
     query_prefix: str = ""
-    """Put before every statement, as the model was trained: `"query: "` (e5), `"Instruct: …\\nQuery: "` (Qwen3)."""
+    """Put before every statement, as the model was trained: `"query: "` (e5), `"Instruct: …\\nQuery:"` (Qwen3)."""
 
     passage_prefix: str = ""
     """Put before every chunk: `"passage: "` (e5); most models take none."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from longreward.errors import JudgeError, JudgeProtocolError
+from longreward.errors import JudgeError, JudgeProtocolError, JudgeRefused
 from longreward.judging.faults import Faults
 from longreward.judging.http import CONNECT_S
 from longreward.retrieval.checking import check_key
@@ -40,6 +40,7 @@ class HttpEmbedder:
         if config.dimensions is not None:
             self._fields["dimensions"] = config.dimensions
         self._extra = config.extra_body
+        self._batch_size = config.batch_size
         self._places = asyncio.Semaphore(config.max_concurrency)
         self._faults = Faults(
             where=f"embeddings of {config.model!r} at {self._client.base_url}",
@@ -68,6 +69,8 @@ class HttpEmbedder:
             return self._read(reply, len(texts))
         except APIError as error:
             fault = self._faults.of(error)
+            if isinstance(fault, JudgeRefused) and "batch" in str(fault):
+                fault = JudgeRefused(f"{fault}, or lower score.retriever.batch_size (is {self._batch_size})")
         raise fault  # outside the except: the library's error holds the request with its headers
 
     async def close(self) -> None:

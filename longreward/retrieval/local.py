@@ -29,6 +29,8 @@ class LocalEmbedder:
         if not path.is_dir() and (path.is_absolute() or path.is_file() or config.model.count("/") > 1):
             raise ConfigError(f"score.retriever.model: {config.model} is no folder of a model, and no hub id either")
         self._config = config
+        self._name = config.model
+        self._commit = None if path.is_dir() else config.revision or None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embeddings")
 
     @property
@@ -43,7 +45,7 @@ class LocalEmbedder:
 
     def _embed(self, texts: list[str]) -> Vectors:
         config = self._config
-        model = _load(config.model, config.revision, config.device, config.dimensions, config.trust_remote_code)
+        model = _load(self._name, self._commit, config.device, config.dimensions, config.trust_remote_code)
         self._refuse_too_long(model, texts)
         try:
             vectors = model.encode(texts, batch_size=len(texts), prompt="", show_progress_bar=False)
@@ -66,13 +68,13 @@ class LocalEmbedder:
 
 
 @lru_cache(maxsize=1)  # from one opening of a retriever to the next
-def _load(name: str, revision: str, device: str | None, dimensions: int | None, trust_remote_code: bool) -> Any:
+def _load(name: str, revision: str | None, device: str | None, dimensions: int | None, trust_remote_code: bool) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
         return SentenceTransformer(
             name,
-            revision=revision or None,
+            revision=revision,
             device=device,
             truncate_dim=dimensions,
             trust_remote_code=trust_remote_code,

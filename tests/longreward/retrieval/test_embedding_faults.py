@@ -68,6 +68,7 @@ async def test_a_server_that_is_too_slow_is_unavailable_and_names_the_settings(e
         (401, {"error": {"message": "bad key"}}, "check the key in OPENAI_API_KEY (it is not set)"),
         (404, {"error": {"message": "no model"}}, "check score.retriever.model, and whether score.retriever.base_url"),
         (400, {"error": {"message": "batch size is invalid"}}, "batch size is invalid"),
+        (400, {"error": {"message": "batch of 32 is too much"}}, "or lower score.retriever.batch_size (is 32)"),
     ],
 )
 async def test_a_refusal_says_what_to_check(embedding_server: Any, status: int, body: Any, expected: str) -> None:

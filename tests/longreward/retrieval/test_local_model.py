@@ -54,7 +54,7 @@ def opened(model: object, **fields: Any) -> Retriever:
 
 
 async def test_a_statement_in_a_chunk_s_words_finds_it(model: Path) -> None:
-    retriever = opened(model, batch_size=2)
+    retriever = opened(model, batch_size=2, revision="of mine")
     assert await retriever.index(CHUNKS).search(CHUNKS, 1) == [[0], [1], [2], [3]]
     assert retriever.figures()["embeddings/texts"] == 4
     await retriever.close()
