@@ -1,6 +1,7 @@
 """The text at the top of a pipeline run's page in MLflow: what it is, what went wrong, how its model did, what ran."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from longreward.errors import LongRewardError
@@ -21,11 +22,12 @@ CUT = "\n\n… (cut: `longreward compare` has the rest)"
 def note_of(run: PastRun) -> str:
     """Markdown for a run that has ended, with or without an evaluation."""
     stages = history.stages(run)
-    parts = [*_what_it_is(run, stages), *_what_failed(run, stages), *_stages(run, stages)]
+    parts = [*_what_failed(run, stages), *_what_it_is(run, stages)]
     if run.evaluation:
         parts += [*_against_sft(run.evaluation), *_against_champion(run)]
     elif run.status == "FINISHED":
         parts += ["", "No model of this run has been evaluated."]
+    parts += _stages(run, stages)
     text = "\n".join(parts)
     return text if len(text) <= MOST_CHARACTERS else text[: text.rindex("\n", 0, MOST_CHARACTERS)] + CUT
 
@@ -49,17 +51,21 @@ def _hashes(stages: Sequence[StagePart]) -> Mapping[str, str]:
     """Folders' hashes, the newest of each; a file inside a folder has the folder's."""
     known: dict[str, str] = {}
     for part in stages:
-        known |= {name.removeprefix("dvc."): value for name, value in part.tags.items() if name.startswith("dvc.")}
-    return {path: value for path, value in sorted(known.items()) if value.endswith(".dir") and "." not in path}
+        for tag, value in part.tags.items():
+            if tag.startswith("dvc."):
+                path = Path(tag.removeprefix("dvc."))
+                known[(path.parent if path.suffix and value.endswith(".dir") else path).as_posix()] = value
+    return dict(sorted(known.items()))
 
 
 def _what_failed(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
     if run.status == "FAILED":
         words = run.tags.get("longreward.error", "no error was noted")
-        yield from ("", "**It failed:**", "", "```", words[:MOST_WORDS].replace("```", "'''"), "```")
+        yield from ("**It failed:**", "", "```", words[:MOST_WORDS].replace("```", "'''"), "```", "")
     if run.status == "KILLED":
         stopped = [part.stage for part in stages if part.of == run.id and part.status == "KILLED"]
-        yield from ("", f"**It was stopped**{f' in {stopped[-1]}' if stopped else ''}; a next run goes on from there.")
+        yield f"**It was stopped**{f' in {stopped[-1]}' if stopped else ''}; a next run goes on from there."
+        yield ""
 
 
 def _stages(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
@@ -67,7 +73,8 @@ def _stages(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
     for part in stages:
         how = part.status.lower() if part.of == run.id else "up to date, made by an earlier run"
         rows.append((_link(run, part.run, part.stage), _time(part.seconds), how))
-    yield from ("", *markdown_table(("stage", "time", ""), rows))
+    if rows:
+        yield from ("", "### Stages", "", *markdown_table(("stage", "time", ""), rows))
 
 
 def _against_sft(evaluation: str) -> Iterator[str]:
@@ -105,13 +112,14 @@ def _against_champion(run: PastRun) -> Iterator[str]:
     if before == "none":
         yield f"There was none yet; this model {now}."
         return
+    champion = history.read(before)
+    met = f"It met {_link(run, champion.id, champion.name)} and {now}."
     try:
-        champion = history.read(before)
         comparison = compare(champion, run, top=0)
     except LongRewardError as error:
-        yield f"This model {now}. The two cannot be compared: {error}"
+        yield f"{met} The two cannot be compared: {error}"
         return
-    yield f"It met {_link(run, champion.id, champion.name)} and {now}. {comparison.shared.sentence}"
+    yield f"{met} {comparison.shared.sentence}"
     yield from ("", *comparison.warnings) if comparison.warnings else ()
     yield from _compared(comparison)
 

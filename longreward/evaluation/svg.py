@@ -7,8 +7,9 @@ from html import escape
 from longreward.evaluation.bootstrap import Estimate
 
 COLOURS = ("#9aa5b1", "#2f6fde", "#d9822b", "#3a9a5b")
-PANEL_WIDTH, PANEL_HEIGHT = 420, 260
-LEFT, TOP, BOTTOM = 46, 64, 44  # room for the axis, the titles, the names below
+PANEL_WIDTH, PANEL_HEIGHT = 760, 220
+HEAD = 36  # above all panels: title and legend
+LEFT, TOP, BOTTOM = 46, 40, 40  # of a panel: room for the axis, its title, the names below
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Histogram:
 
 
 def bars(title: str, panels: Sequence[Bars], *, top: float) -> str:
-    """Panels side by side on an axis from 0 to `top`; a thin line on each bar is its interval."""
+    """Panels below each other on an axis from 0 to `top`; a thin line on each bar is its interval."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     drawn = []
     for place, panel in enumerate(panels):
@@ -39,7 +40,7 @@ def bars(title: str, panels: Sequence[Bars], *, top: float) -> str:
 
 
 def histograms(title: str, panels: Sequence[Histogram], *, unit: str, bins: int = 20) -> str:
-    """Panels side by side, each with its own bins and the share of a series' values in each as its height."""
+    """Panels below each other, each with its own bins and the share of a series' values in each as its height."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     return _figure(title, names, [_histogram(place, panel, names, unit, bins) for place, panel in enumerate(panels)])
 
@@ -113,19 +114,19 @@ def _height(value: float, top: float) -> float:
 
 def _panel(place: int, title: str, marks: Sequence[str]) -> str:
     shown = _text(LEFT, TOP - 16, title, size=12)
-    return f'<g transform="translate({place * PANEL_WIDTH} 0)">{shown}{"".join(marks)}</g>'
+    return f'<g transform="translate(0 {HEAD + place * PANEL_HEIGHT})">{shown}{"".join(marks)}</g>'
 
 
 def _figure(title: str, names: Sequence[str], panels: Sequence[str]) -> str:
-    width = max(len(panels), 1) * PANEL_WIDTH
+    width, height = PANEL_WIDTH, HEAD + len(panels) * PANEL_HEIGHT
     legend = []
     for index, name in enumerate(names):
         x = width - 90 * (len(names) - index)
         legend.append(f'<rect x="{x}" y="12" width="12" height="12" fill="{_colour(index)}"/>')
         legend.append(_text(x + 18, 22, name, size=12))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{PANEL_HEIGHT}" '
-        f'viewBox="0 0 {width} {PANEL_HEIGHT}" font-family="sans-serif">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif">'
         f'<rect width="100%" height="100%" fill="white"/>{_text(10, 22, title, size=14)}'
         f"{''.join(legend)}{''.join(panels)}</svg>\n"
     )
