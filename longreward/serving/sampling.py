@@ -93,7 +93,7 @@ async def sample_served(
         )
         done += 1
         progress(done)
-        return [_response(policy, example, number, choice) for number, choice in enumerate(choices)]
+        return [_response(policy, example, number, choice, config) for number, choice in enumerate(choices)]
 
     if policy.keeper is not None:
         await policy.keeper.ready()
@@ -121,12 +121,14 @@ def _seed(seed: int, name: str, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice) -> Response:
+def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice, config: SampleConfig) -> Response:
+    full = choice.finish_reason == "length"
     return Response(
         id=f"{example.id}-{number}",
         example_id=example.id,
         query=example.query,
         text=choice.text,
-        tokens=policy.text.count_tokens(choice.text),  # servers count all answers of a request together
+        # Servers count all answers of a request together, some with the end token.
+        tokens=config.max_new_tokens if full else policy.text.count_tokens(choice.text),
         finish_reason=choice.finish_reason,
     )

@@ -155,6 +155,12 @@ async def test_what_is_no_completion_is_said_to_be_none(tiny_policy, policy_serv
         await drawn(tiny_policy, policy_server(raw=raw))
 
 
+async def test_an_answer_that_was_stopped_by_the_limit_has_as_many_tokens(tiny_policy, policy_server):
+    server = policy_server(fields={"finish_reason": "length"})
+    [group] = await drawn(tiny_policy, server, examples=EXAMPLES[:1])
+    assert {(response.finish_reason, response.tokens) for response in group} == {("length", 24)}
+
+
 async def test_no_choices_are_an_error_and_not_asked_for_forever(tiny_policy, policy_server):
     with pytest.raises(ServerRefused, match="gave no choices"):
         await drawn(tiny_policy, policy_server(raw=b'{"choices": []}'))
