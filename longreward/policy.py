@@ -55,7 +55,7 @@ class PolicyConfig(Config):
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Transformers' name of the attention to use; flash_attention_2 needs the package flash-attn and 16-bit weights."""
     window: int | None = Field(default=None, ge=16)
-    """Most tokens of prompt and completion together; null: what the model's own config says."""
+    """Most tokens of prompt and completion together, at most what the model's own config says; null: just that."""
     serve: Serve = "in_process"
     """Where `sample` and `evaluate` get answers: `in_process`: the model is loaded into the stage; `external`: from a
     server of yours; `vllm`: from a server that the stage starts on its checkpoint and ends."""
@@ -172,7 +172,7 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     check_whole(found["missing_keys"], path)
     _check_vocabulary(text.tokenizer, model, path)
     text = replace(text, end_ids=_end_ids(text, model))
-    window = config.window or _own_window(model.config)
+    window = _window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
     if config.device_map is None:
@@ -185,9 +185,10 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
 def policy_window(config: PolicyConfig, path: str | Path) -> int | None:
     """Most tokens of prompt and completion together, from `policy.window` or else the model's own config.
 
-    None where neither says. Reads no weights, so that a stage can measure prompts long before a model is loaded.
+    None where neither says. Reads no weights, so that a stage can measure prompts long before a model is loaded, and
+    hears of a model that can be no policy: PolicyError, also where the settings want more than the model's config says.
     """
-    return config.window or _own_window(_model_config(config, path))
+    return _window(config, _model_config(config, path), path)
 
 
 def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
@@ -271,10 +272,16 @@ def _model_config(config: PolicyConfig, path: str | Path) -> Any:
     return found
 
 
-def _own_window(model_config: Any) -> int | None:
+def _window(config: PolicyConfig, model_config: Any, path: str | Path) -> int | None:
     of_text = model_config.get_text_config()
     said = (getattr(of_text, name, None) for name in WINDOW_NAMES)
-    return next((int(window) for window in said if window), None)
+    own = next((int(window) for window in said if window), None)
+    if config.window and own and config.window > own:
+        raise PolicyError(
+            f"policy.window is {config.window:,}, and the config of {path} says {own:,} tokens; lower it, name a model "
+            "for longer texts, or raise the model's own figure with its rope_parameters where it was trained for more"
+        )
+    return config.window or own
 
 
 def _device(wanted: str) -> str:

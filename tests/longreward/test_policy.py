@@ -67,6 +67,19 @@ def test_the_window_is_known_without_weights(save_tiny_policy, tmp_path):
     assert policy_window(config_of(folder, window=100), folder) == 100
 
 
+def test_a_window_that_is_longer_than_the_models_is_refused(tiny_policy):
+    for ask in (policy_window, load_policy):
+        with pytest.raises(PolicyError, match=r"policy\.window is 257, and the config of .* says 256 tokens; lower it"):
+            ask(config_of(tiny_policy, window=257), tiny_policy)
+
+
+def test_a_model_that_can_be_no_policy_is_told_whatever_window_is_set(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(PolicyError, match="encoder-decoder"):
+        policy_window(config_of(folder, window=100), folder)
+
+
 def test_a_model_that_does_not_say_its_window_has_none(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "bloom", "n_layer": 1}')
