@@ -3,7 +3,7 @@
 import statistics
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -103,13 +103,18 @@ class PrepareReport:
                 f"them:\n{_listed(self.first_over_window)}"
             )
 
-    def refuse_empty(self, *, source: str, expected: Mapping[Split, bool]) -> None:
-        """Raises DataError where a split that should hold something is empty."""
+    def refuse_empty(
+        self, *, source: str, expected: Mapping[Split, bool], other_seed: Callable[[], int | None]
+    ) -> None:
+        """Raises DataError where a split that should hold something is empty; `other_seed()` fills all."""
         for split in SPLITS:
             if expected[split] and not self.splits[split]:
+                seed = other_seed()
+                remedy = "add documents" if seed is None else f"set prepare.seed to {seed}, which gives each part some"
+                documents = len(set().union(*self.documents.values()))
                 raise DataError(
-                    f"no record of {source} fell to {split}: {self.records} records are too few for these shares; "
-                    "change prepare.preference_share, prepare.heldout_share or prepare.seed"
+                    f"no record of {source} fell to {split}: whole documents are divided, and {documents} are few for "
+                    f"these shares; {remedy}, or change prepare.preference_share and prepare.heldout_share"
                 )
 
 

@@ -104,6 +104,36 @@ def test_a_split_that_stays_empty_is_an_error(tmp_path: Path) -> None:
         run(tmp_path, [row(1)])
 
 
+def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp_path: Path) -> None:
+    rows = [row(n, document=str(n % 3), query=f"Who {n}?") | {"document": f"text {n % 3}"} for n in range(9)]
+    shares = {"preference_share": 0.4, "heldout_share": 0.3}
+    seed = next(
+        seed
+        for seed in range(100)
+        if len({split_of(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(3)}) == 3
+    )
+    with pytest.raises(DataError, match=f"set prepare.seed to {seed}, which gives each part some"):
+        run(tmp_path, rows, seed=seed - 1, **shares)
+    report = run(tmp_path, rows, seed=seed, **shares)
+    assert {name: len(documents) for name, documents in report.documents.items()} == {
+        "sft": 1,
+        "preference": 1,
+        "heldout": 1,
+    }
+
+
+def test_where_sft_needs_no_documents_two_are_enough(tmp_path: Path) -> None:
+    shares = {"preference_share": 0.6, "heldout_share": 0.4}
+    rows = [row(n) | {"document": f"text {n}"} for n in range(2)]
+    sides = [{split_of(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
+    one_sided = next(seed for seed, both in enumerate(sides) if len(both) == 1)
+    two_sided = next(seed for seed, both in enumerate(sides) if len(both) == 2)
+    with pytest.raises(DataError, match=f"set prepare.seed to {two_sided},"):
+        run(tmp_path, rows, seed=one_sided, **shares)
+    with pytest.raises(DataError, match="add documents"):
+        run(tmp_path, rows[:1], **shares)
+
+
 def test_brought_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
     run(tmp_path, [row(n) for n in range(100)])
     chosen = rows_of(tmp_path, "preference")[0]
