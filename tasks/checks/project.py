@@ -3,12 +3,12 @@
 import configparser
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,6 +21,7 @@ from tasks.state import VARIABLE, state_folder
 from tasks.versioning import RAW, stage_entries
 
 GRAPH = Path("dvc.yaml")
+NOTE = RAW.with_name(RAW.name + ".dvc")
 
 
 def is_project() -> bool:
@@ -41,22 +42,17 @@ def check_project() -> Iterator[Finding]:
 
 def check_settings(params: Params) -> Iterator[Finding]:
     """What the stages would miss after hours, such as a key, one line each."""
-    from longreward.judging.checking import check_keys
-    from longreward.retrieval.checking import check_key
-    from longreward.serving.checking import check_server
+    from longreward.readiness import check_ready
 
-    missing = []
-    look: Callable[[], object]
-    for look in (
-        partial(check_keys, params.judge),
-        partial(check_key, params.score.retriever),
-        partial(check_server, params.policy),
-    ):
-        try:
-            look()
-        except LongRewardError as error:
-            missing.append(bad("settings", str(error), "mend params.yaml or the environment"))
-    yield from missing or [good("settings", f"ready for {', '.join(stage_names())}")]
+    stages = [name for name in stage_names() if name != "prepare" or RAW.exists() or not NOTE.exists()]
+    try:
+        check_ready(params, stages)
+    except LongRewardError as error:
+        problems = re.split(r"\n  (?! )", str(error))
+        for problem in problems[1:] or problems:
+            yield bad("settings", " ".join(problem.split()), "mend params.yaml or the environment")
+        return
+    yield good("settings", f"ready for {', '.join(stages)}")
 
 
 def _graph() -> Iterator[Finding]:
@@ -80,7 +76,7 @@ def _graph() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     if RAW.exists() and any(RAW.iterdir()):
         yield good("data", f"{RAW} is here")
-    elif RAW.with_name(RAW.name + ".dvc").exists():
+    elif NOTE.exists():
         yield note("data", f"{RAW} is not here; a run brings it back from DVC's cache or remote")
     else:
         yield bad("data", f"{RAW} is empty", "put your questions there (README.md), or `longreward init` a new project")

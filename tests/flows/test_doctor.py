@@ -126,8 +126,10 @@ def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
             "mend params.yaml or the environment",
         ),
         (
-            removed("models/tiny-base"),
-            "models/tiny-base is not here; it is a dependency of prepare and sft",
+            replaced(
+                "dvc.yaml", "tiny-base\n    outs:\n      - data/prepared", "mine\n    outs:\n      - data/prepared"
+            ),
+            "models/mine is not here; it is a dependency of prepare",
             "bring it back",
         ),
         (removed(".dvc"), "no DVC repository", "`dvc init`"),
