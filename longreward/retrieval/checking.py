@@ -50,7 +50,8 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Probe:
     if config.kind == "bm25":
         return Probe(True, "bm25: needs no server and no model")
     from longreward.retrieval.embedder import open_embedder
-    from longreward.retrieval.vectors import EmbeddedTexts, VectorLedger
+    from longreward.retrieval.texts import EmbeddedTexts
+    from longreward.retrieval.vectors import VectorLedger
 
     hasty = config.model_copy(
         update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from longreward.retrieval.config import RetrieverConfig
 from longreward.retrieval.ranking import Index
-from longreward.retrieval.vectors import EmbeddedTexts, Vector
+from longreward.retrieval.texts import EmbeddedTexts
+from longreward.retrieval.vectors import Vector
 
 
 class EmbeddingRetriever:

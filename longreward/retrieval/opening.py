@@ -21,6 +21,7 @@ def open_retriever(config: RetrieverConfig, *, ledger: Path | None) -> Retriever
         return Bm25Retriever()
     from longreward.retrieval.embedder import open_embedder
     from longreward.retrieval.embedding import EmbeddingRetriever
-    from longreward.retrieval.vectors import EmbeddedTexts, VectorLedger
+    from longreward.retrieval.texts import EmbeddedTexts
+    from longreward.retrieval.vectors import VectorLedger
 
     return EmbeddingRetriever(config, EmbeddedTexts(open_embedder(config), config, VectorLedger(ledger)))
