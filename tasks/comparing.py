@@ -42,7 +42,10 @@ class MovedPrompt:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is known of two runs, first and second; differences are second minus first."""
+    """All that is known of two runs, first and second; differences are second minus first.
+
+    `measure` at `decoding` ranks the prompts: it is `higher` for so many of them, `lower` for others; some are `moved`.
+    """
 
     first: PastRun
     second: PastRun
@@ -53,6 +56,8 @@ class Comparison:
     warnings: tuple[str, ...]
     measure: Measure
     decoding: str
+    higher: int
+    lower: int
     moved: tuple[MovedPrompt, ...]
 
 
@@ -73,7 +78,8 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
             f"{_taken(versus.second)}; evaluate one of them with the other's `evaluate.temperatures` and judge"
         )
     ranked = _ranking(second, changes, measure)
-    moved = versus.moved("dpo", decoding=ranked[1], measure=ranked[0], top=top)
+    moved = versus.moved("dpo", decoding=ranked[1], measure=ranked[0])
+    rises = sum(one.after > one.before for one in moved)
     return Comparison(
         first,
         second,
@@ -84,7 +90,9 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
         warnings=tuple(_warnings(tags[0], tags[1], changes)),
         measure=ranked[0],
         decoding=ranked[1],
-        moved=_with_answers(moved, first, second, ranked[1]),
+        higher=rises,
+        lower=len(moved) - rises,
+        moved=_with_answers(moved[:top], first, second, ranked[1]),
     )
 
 

@@ -43,8 +43,9 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     found = {
         name: [asdict(one) for one in getattr(comparison, name)] for name in ("params", "data", "changes", "moved")
     }
-    known = {"shared": asdict(comparison.shared), "warnings": list(comparison.warnings)}
-    return runs | known | {"measure": comparison.measure, "decoding": comparison.decoding} | found
+    known: dict[str, Any] = {"shared": asdict(comparison.shared), "warnings": list(comparison.warnings)}
+    known |= {name: getattr(comparison, name) for name in ("measure", "decoding", "higher", "lower")}
+    return runs | known | found
 
 
 def show(comparison: Comparison) -> None:
@@ -111,7 +112,9 @@ def _by_model(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
 
 def _moved_title(comparison: Comparison) -> str:
     by = f"{comparison.measure} at {comparison.decoding}"
-    return f"Prompts that moved most, by {by}" if comparison.moved else f"No shared prompt moved, by {by}"
+    if not comparison.higher and not comparison.lower:
+        return f"No shared prompt moved, by {by}"
+    return f"Prompts that moved most, by {by} (higher for {comparison.higher}, lower for {comparison.lower})"
 
 
 def _moved(one: MovedPrompt) -> str:
@@ -131,8 +134,8 @@ def _table(title: str, header: Sequence[str], rows: Iterable[Cells]) -> "Table":
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
-    for column in header:
-        table.add_column(escape(column), overflow="fold", justify="right" if len(header) > 3 and column else "left")
+    for place, column in enumerate(header):
+        table.add_column(escape(column), overflow="fold", justify="right" if len(header) > 3 and place > 1 else "left")
     last = ""
     for number, row in enumerate(rows):
         if number and row[0] != last and len(header) > 3:

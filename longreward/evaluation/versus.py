@@ -111,8 +111,9 @@ class Versus:
             sides.append(observed)
         return sides
 
-    def moved(self, model: str, *, decoding: str, measure: Measure, top: int) -> list[Moved]:
-        """The prompts of both runs whose mean measure differs most, greatest change first; equal ones are left out."""
+    def moved(self, model: str, *, decoding: str, measure: Measure) -> list[Moved]:
+        """The prompts of both runs whose mean measure differs, greatest change first, rises and falls in turn where
+        they are equally great."""
         first, second = (_by_prompt(side, model, decoding, measure) for side in (self.first, self.second))
         moved = [
             Moved(first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after)
@@ -121,7 +122,10 @@ class Versus:
             for before, after in [(_mean(first[prompt], measure), _mean(second[prompt], measure))]
             if before != after
         ]
-        return sorted(moved, key=lambda one: -abs(one.after - one.before))[:top]
+        rises = [one for one in moved if one.after > one.before]
+        falls = [one for one in moved if one.after < one.before]
+        places = [(place, one) for side in (rises, falls) for place, one in enumerate(sorted(side, key=_least_change))]
+        return [one for _, one in sorted(places, key=lambda item: (_least_change(item[1]), item[0]))]
 
 
 def _by_prompt(answers: Iterable[Taken], model: str, decoding: str, measure: Measure) -> Mapping[str, list[Taken]]:
@@ -130,6 +134,10 @@ def _by_prompt(answers: Iterable[Taken], model: str, decoding: str, measure: Mea
         if taken.model == model and taken.decoding == decoding and measure in taken.values:
             found.setdefault(taken.prompt, []).append(taken)
     return found
+
+
+def _least_change(moved: Moved) -> float:
+    return -round(abs(moved.after - moved.before), 9)
 
 
 def _mean(answers: Sequence[Taken], measure: Measure) -> float:

@@ -10,9 +10,9 @@ The only package that imports mlflow. The store is SQLite in the state folder un
 """
 
 from tasks.tracking.registry import CHAMPION_BEFORE, champion, register
+from tasks.tracking.run import Run
 from tasks.tracking.runs import (
     PARENT,
-    Run,
     code_tags,
     experiment,
     link_stage,

@@ -1,4 +1,4 @@
-"""Runs in MLflow: the parent of an experiment, a stage's below it, a measured model's below that."""
+"""How runs begin and end: the parent of an experiment, a stage's below it, a measured model's below that."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from tasks.owner import Owner, owner
 from tasks.state import locked, state_folder
 from tasks.tracking.inputs import log_inputs
 from tasks.tracking.machine import watched
+from tasks.tracking.run import Run, flat_settings
 from tasks.tracking.store import client, experiment_id, store_uri
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
@@ -26,77 +25,9 @@ STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
 HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
 ERROR_TAG, MOST_WORDS = "longreward.error", 4000
-FLUSH_EVERY_S = 2.0
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Run:
-    """An MLflow run in progress."""
-
-    id: str
-    parent: str | None = None
-    _waiting: list[tuple[str, float, int, int]] = field(default_factory=list)
-    _flushed: float = 0.0
-    _tables: list[dict[str, str]] = field(default_factory=list)
-
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """A point on each curve; cheap enough for every training step, as points go to the store in batches."""
-        now = time.time()
-        self._waiting += [(name, float(value), int(now * 1000), step) for name, value in figures.items()]
-        if now - self._flushed > FLUSH_EVERY_S or len(self._waiting) > 500:
-            self.flush()
-
-    def figures(self, figures: Mapping[str, float]) -> None:
-        """Final figures, one value each."""
-        self.log(0, figures)
-        self.flush()
-
-    def flush(self) -> None:
-        """Sends the points that wait."""
-        from mlflow.entities import Metric
-
-        waiting, self._waiting, self._flushed = self._waiting, [], time.time()
-        for start in range(0, len(waiting), 1000):  # MLflow's limit for a batch
-            client().log_batch(self.id, metrics=[Metric(*point) for point in waiting[start : start + 1000]])
-
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Sets tags."""
-        from mlflow.entities import RunTag
-
-        client().log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
-
-    def settings(self, settings: Mapping[str, Any]) -> None:
-        """Logs nested settings as parameters "section.key"."""
-        from mlflow.entities import Param
-
-        flat = _flat(settings)
-        for start in range(0, len(flat), 100):  # MLflow's limit for a batch
-            client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
-
-    def artifact(self, path: Path) -> None:
-        """Keeps a copy of a small file with the run."""
-        client().log_artifact(self.id, str(path))
-
-    def text(self, name: str, text: str) -> None:
-        """Keeps a text with the run, as a file of that name: an SVG or a report shows in MLflow's pages."""
-        client().log_text(self.id, text, name)
-
-    def json(self, name: str, value: Any) -> None:
-        """Keeps plain data with the run, as a JSON file of that name."""
-        self.text(name, json.dumps(value, ensure_ascii=False))
-
-    def table(self, name: str, table: Mapping[str, Sequence[Any]]) -> None:
-        """Keeps {"columns": […], "data": [[…], …]} as `name`, which MLflow's pages show as a table."""
-        self.json(name, table)
-        self._tables.append({"path": name, "type": "table"})
-        self.tag({"mlflow.loggedArtifacts": json.dumps(self._tables)})
-
-    def note(self, markdown: str) -> None:
-        """The text that stands at the top of the run's page."""
-        self.tag({"mlflow.note.content": markdown})
 
 
 @contextmanager
@@ -127,7 +58,7 @@ def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str
 def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
     """The parent that this flow run made before it was retried, which runs again from here on."""
     found = client().search_runs([experiment_id()], f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
-    if not found or found[0].data.params != dict(_flat(settings)):
+    if not found or found[0].data.params != dict(flat_settings(settings)):
         return None
     run = Run(str(found[0].info.run_id))
     client().update_run(run.id, status="RUNNING")
@@ -257,13 +188,3 @@ def _close_abandoned() -> None:
 
 def _running(where: str) -> list[Any]:
     return list(client().search_runs([experiment_id()], f"{where} and attributes.status = 'RUNNING'"))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    flat = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat += _flat(value, f"{prefix}{name}.")
-        else:
-            flat.append((f"{prefix}{name}", str(value)))
-    return flat

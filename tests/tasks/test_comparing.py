@@ -117,6 +117,7 @@ def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_
     assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5, pytest.approx(2.3 / 3))
     assert recall.difference.value == pytest.approx(0.8 / 3)
     assert comparison.shared.both == 3
+    assert (comparison.higher, comparison.lower) == (2, 0)
     (moved,) = comparison.moved
     assert (moved.id, moved.query, moved.before, moved.after) == ("1", "question 1?", 0.2, 0.9)
     assert (moved.first_answer, moved.second_answer) == ("dpo of otter", "dpo of heron")

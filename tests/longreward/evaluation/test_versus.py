@@ -87,6 +87,11 @@ def test_only_decodings_and_models_that_both_have_are_compared() -> None:
 
 def test_the_prompts_that_moved_most_come_first_and_unmoved_ones_not_at_all() -> None:
     versus = Versus(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
-    moved = versus.moved("dpo", decoding="greedy", measure="recall", top=5)
+    moved = versus.moved("dpo", decoding="greedy", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in moved] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
-    assert len(versus.moved("dpo", decoding="greedy", measure="recall", top=1)) == 1
+
+
+def test_rises_and_falls_of_one_size_are_shown_in_turn() -> None:
+    first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
+    moved = Versus(first, second).moved("dpo", decoding="greedy", measure="recall")
+    assert [one.first_id for one in moved] == ["c", "a", "d", "b"]
