@@ -1,12 +1,14 @@
 """Is the embedding model there? Looked at before hours are spent: the key without any call, the model with one text.
 
-check_key(config)                   # raises ConfigError that names the variable to set
+check_key(config)                   # raises ConfigError that names the variable to set, or the package to install
 found = await probe(config)
 print(found.ok, found.told)         # True  embeddings 'bge-m3' at http://localhost:8080/v1: 1024 dimensions in 0.1 s
 """
 
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from longreward.endpoint import key_from_environment
 from longreward.errors import ConfigError, JudgeError
@@ -14,10 +16,13 @@ from longreward.retrieval.config import RetrieverConfig
 
 
 def check_key(config: RetrieverConfig) -> str | None:
-    """The key that the retriever will send, None for none. Calls nobody.
+    """The key that the retriever will send, None for none. Calls nobody and loads nothing.
 
-    Raises ConfigError where a key is needed and not in the environment.
+    Raises ConfigError where a key is needed and not in the environment; for a local model, where its package or folder
+    is missing.
     """
+    if config.kind == "local":
+        _check_local(config.model or "")
     if config.kind != "http":
         return None
     return key_from_environment(
@@ -26,6 +31,17 @@ def check_key(config: RetrieverConfig) -> str | None:
         whose=f"embeddings of {config.model!r}",
         section="score.retriever",
     )
+
+
+def _check_local(model: str) -> None:
+    if find_spec("sentence_transformers") is None:
+        raise ConfigError(
+            "score.retriever.kind is local, which needs the package sentence-transformers: "
+            "pip install 'longreward[embeddings]'"
+        )
+    path = Path(model)
+    if not path.is_dir() and (path.is_absolute() or path.is_file() or model.count("/") > 1):
+        raise ConfigError(f"score.retriever.model: {model} is no folder of a model, and no hub id either")
 
 
 @dataclass(frozen=True)

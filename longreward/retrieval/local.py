@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from longreward.errors import AnswerRefused, ConfigError, JudgeRefused
+from longreward.retrieval.checking import check_key
 from longreward.retrieval.config import RetrieverConfig
 from longreward.retrieval.embedder import Vectors
 
@@ -20,17 +20,10 @@ class LocalEmbedder:
 
     def __init__(self, config: RetrieverConfig) -> None:
         assert config.model is not None, "RetrieverConfig holds kind local to a model"
-        if find_spec("sentence_transformers") is None:
-            raise ConfigError(
-                "score.retriever.kind is local, which needs the package sentence-transformers: "
-                "pip install 'longreward[embeddings]'"
-            )
-        path = Path(config.model)
-        if not path.is_dir() and (path.is_absolute() or path.is_file() or config.model.count("/") > 1):
-            raise ConfigError(f"score.retriever.model: {config.model} is no folder of a model, and no hub id either")
+        check_key(config)
         self._config = config
         self._name = config.model
-        self._commit = None if path.is_dir() else config.revision or None
+        self._commit = None if Path(config.model).is_dir() else config.revision or None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embeddings")
 
     @property

@@ -98,7 +98,6 @@ async def test_the_key_reaches_the_server_and_nothing_else(
 def test_a_key_that_is_needed_and_missing_is_asked_for_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     check_key(RetrieverConfig())
-    check_key(RetrieverConfig(kind="local", model="x"))
     check_key(config("http://127.0.0.1:9/v1"))  # a server of one's own may need none
     for missing in (config(None), config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY")):
         with pytest.raises(ConfigError, match=f"{missing.api_key_env} holds no key for embeddings of 'words'"):

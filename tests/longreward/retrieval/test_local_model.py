@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from longreward.errors import AnswerRefused, ConfigError, JudgeRefused
-from longreward.retrieval import Retriever, RetrieverConfig, open_retriever, probe
+from longreward.retrieval import Retriever, RetrieverConfig, check_key, open_retriever, probe
 
 CHUNKS = ["the lamp was lit", "a keeper kept bees", "the harbour froze in winter", "a mill and a lamp"]
 WORDS = sorted({word for chunk in CHUNKS for word in chunk.split()})
@@ -18,7 +18,7 @@ WORDS = sorted({word for chunk in CHUNKS for word in chunk.split()})
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"pip install 'longreward\[embeddings\]'"):
-        opened("some/model")
+        check_key(RetrieverConfig(kind="local", model="some/model"))
 
 
 @pytest.fixture(scope="module")
