@@ -24,7 +24,7 @@ def project_files(preset: str) -> dict[PurePosixPath, bytes]:
 
     Raises ConfigError where there is no such preset.
     """
-    settings = own_data(preset_path(preset).read_text(encoding="utf-8"))
+    settings = own_data(preset_path(preset).read_text(encoding="utf-8"), preset=preset)
     texts = {target: _template(name) for target, name in PLAIN.items()}
     texts |= {f"data/raw/{name}": text for name, text in example_files().items()}
     made = {name: text.encode() for name, text in texts.items()}

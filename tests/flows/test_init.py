@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from longreward.jsonl import Row
-from longreward.params import preset_names, read_params
+from longreward.params import preset_names, preset_path, read_params
 from longreward.preparing import PrepareConfig, prepare
 from longreward.project.files import project_files
 from tasks.versioning import stage_entries
@@ -73,8 +73,14 @@ def test_an_empty_folder_becomes_a_project_with_a_first_commit_and_nothing_left_
         *committed
     }
     assert not [name for name in committed if name.startswith("data/raw/")]
-    status = run(folder, sys.executable, "-m", "dvc", "status", "--json", "data/raw.dvc")
-    assert json.loads(status.stdout) == {}
+
+
+def test_dvc_sees_when_the_raw_data_changes(tmp_path: Path) -> None:
+    assert init(tmp_path).returncode == 0
+    status = (sys.executable, "-m", "dvc", "status", "--json")
+    assert "data/raw.dvc" not in json.loads(run(tmp_path, *status).stdout)
+    (tmp_path / "data/raw/mine.txt").write_text("mine")
+    assert "data/raw.dvc" in json.loads(run(tmp_path, *status).stdout)
 
 
 def test_git_ignores_what_the_stages_make(tmp_path: Path) -> None:
@@ -169,11 +175,14 @@ def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, p
     files = {str(name): content for name, content in project_files(preset).items()}
     (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
     params = read_params(tmp_path / "params.yaml")
+    shares = (0.6, 0.4) if params.policy.sft_model else (0.4, 0.3)
+    kept = {key: getattr(read_params(preset_path(preset)).prepare, key) for key in ("over_window", "answer_room")}
     assert params.prepare == PrepareConfig(
-        source="data/raw/questions.jsonl", preference_share=0.4, heldout_share=0.3, seed=0
+        source="data/raw/questions.jsonl", preference_share=shares[0], heldout_share=shares[1], seed=0, **kept
     )
     assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
     assert params.evaluate.champion.temperature in params.evaluate.temperatures
+    assert files["params.yaml"].startswith(f"# The settings of this project, begun from the preset {preset}.".encode())
     own_base = params.policy.base_model == "models/tiny-base"
     assert own_base == (preset == "laptop")
     assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
