@@ -88,7 +88,9 @@ async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[St
             await add_raw_data()
             params = read_params().model_dump(mode="json")
             with tracking.experiment(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
-                outcomes = [await reproduce_stage(row, force=force, parent=parent) for row in rows.values()]
+                outcomes = [
+                    await reproduce_stage(row, asked_for=stages, force=force, parent=parent) for row in rows.values()
+                ]
             await push_data()
             show(outcomes, seconds=time.monotonic() - started)
     return outcomes

@@ -35,6 +35,14 @@ class Owner:
         except psutil.NoSuchProcess:
             return False
 
+    @property
+    def command(self) -> list[str]:
+        """The words that started it; none where it is gone or another user's."""
+        try:
+            return psutil.Process(self.pid).cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return []
+
 
 def owner() -> Owner:
     """The nearest `dvc` command above this process, else this process."""

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ from prefect.tasks import exponential_backoff
 from longreward.errors import JudgeUnavailable, LongRewardError
 from tasks import tracking, versioning
 from tasks.owner import this_process
-from tasks.stage import PARENT_TASK, PIPELINE
+from tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
 from tasks.state import VARIABLE, state_folder
 
 log = logging.getLogger(__name__)
@@ -95,9 +95,9 @@ async def stage_rows(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]
             raise
 
 
-async def reproduce_stage(row: TaskRun, *, force: bool, parent: str) -> StageOutcome:
-    """Brings the stage of a row up to date under MLflow's `parent`."""
-    parameters = {"name": row.name, "force": force, "parent": parent}
+async def reproduce_stage(row: TaskRun, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
+    """Brings the stage of a row up to date under MLflow's `parent`; `asked_for` are all stages of the run."""
+    parameters = {"name": row.name, "asked_for": asked_for, "force": force, "parent": parent}
     outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)
     assert isinstance(outcome, StageOutcome)
     return outcome
@@ -115,12 +115,13 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-async def _reproduce(name: str, *, force: bool, parent: str) -> StageOutcome:
+async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
     started, since = time.monotonic(), datetime.now(UTC)
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     environment = {
         PARENT_TASK: str(row),
         PIPELINE: str(this_process()),
+        ASKED_FOR: ",".join(asked_for),
         tracking.PARENT: parent,
         VARIABLE: str(state_folder()),
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),

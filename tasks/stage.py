@@ -34,6 +34,7 @@ from prefect.states import Completed, Failed, Pending
 from longreward.errors import LongRewardError
 from longreward.jsonl import writing
 from longreward.params import Params, read_params
+from longreward.readiness import check_ready
 from tasks import tracking
 from tasks.logs import settle_logs
 from tasks.owner import Owner, owner
@@ -44,6 +45,7 @@ from tasks.versioning import data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
 PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
+ASKED_FOR = "LONGREWARD_STAGES"  # the stages that the pipeline was asked for
 
 
 @dataclass
@@ -124,6 +126,7 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
 @contextmanager
 def _opened(name: str) -> Iterator[StageRun]:
     params = read_params()
+    check_ready(params, _ahead(name))
     entry = stage_entries()[name]
     settings = params.model_dump(mode="json", include=set(entry.sections))
     everything = params.model_dump(mode="json")
@@ -132,6 +135,17 @@ def _opened(name: str) -> Iterator[StageRun]:
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
         yield StageRun(name, params, folder, tracked, get_run_logger())
+
+
+def _ahead(name: str) -> list[str]:
+    """This stage and those that will run after it, as far as whoever started it was asked for them."""
+    entries = list(stage_entries())
+    if ASKED_FOR in os.environ:
+        asked_for = os.environ[ASKED_FOR].split(",")
+    else:
+        named = set(owner().command) & {*entries}
+        asked_for = [name] if named or "repro" not in owner().command else entries
+    return [name, *(other for other in entries[entries.index(name) + 1 :] if other in asked_for)]
 
 
 def _write_figures(run: StageRun) -> None:

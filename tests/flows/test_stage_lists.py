@@ -8,7 +8,7 @@ from longreward.params import SHARED, Params, stage_names
 from tasks.versioning import stage_entries
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_STAGES = {"__init__", "pipeline", "serve"}
+NOT_STAGES = {"__init__", "pipeline", "serve", "triggers"}
 
 
 def test_the_graph_the_flows_the_settings_and_the_config_name_the_same_stages() -> None:

@@ -19,7 +19,7 @@ log = logging.getLogger("longreward.toy")
 @stage
 async def prepare(run: StageRun) -> None:
     """Letters, one a shard."""
-    text = Path("data/raw/text").read_text()
+    text = Path("data/raw/text.jsonl").read_text()
     tried_before = Path("tried").exists()
     Path("tried").touch()
 

@@ -29,7 +29,11 @@ stages:
     metrics:
       - metrics/pair.json: {cache: false}
 """
-PARAMS = "policy: {base_model: none}\njudge: {}\nprepare: {}\npair: {}\n"
+PARAMS = f"""policy: {{base_model: {ROOT / "models/tiny-base"}}}
+judge: {{}}
+prepare: {{source: data/raw/text.jsonl}}
+pair: {{}}
+"""
 
 
 class ToyProject:
@@ -54,7 +58,7 @@ class ToyProject:
             subprocess.run(command, cwd=folder, check=True)
 
     def write(self, text: str) -> None:
-        raw = self.folder / "data/raw/text"
+        raw = self.folder / "data/raw/text.jsonl"
         raw.unlink(missing_ok=True)  # DVC may have made it a link into its cache
         raw.write_text(text)
 
