@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from longreward.errors import ConfigError, StateError
+from tasks.undoing import undone_on_failure
 from tasks.versioning import DVC, RAW
 
 # Where one of these is there already, somebody keeps something in it.
@@ -37,14 +38,16 @@ def new_project(folder: Path, files: Mapping[PurePosixPath, bytes]) -> NewProjec
     folder = folder.resolve()
     _check_place(folder, files)
     top = _git_top(folder)
-    with _undone_on_failure() as made:
+    with undone_on_failure() as made:
         for name, content in files.items():
             made.write(folder / name, content)
         if top is None:
-            made.tree(folder / ".git")
+            made.trees.append(folder / ".git")
             _run(folder, "git", "init", "--quiet")
-        made.tree(folder / ".dvc")
-        made.staged_in = folder if top else None
+        else:  # `dvc init` puts its own files into git's index
+            unstage = ("rm", "-r", "--quiet", "--force", "--cached", "--ignore-unmatch", ".dvc", ".dvcignore")
+            made.before.append(partial(_git, folder, *unstage))
+        made.trees.append(folder / ".dvc")
         _run(folder, *DVC, "init", "--quiet", *([] if top in (None, folder) else ["--subdir"]))
         (folder / ".dvc/config").write_text(CONFIG, encoding="utf-8")
         made.files.append(folder / RAW.with_name(RAW.name + ".dvc"))
@@ -110,50 +113,6 @@ def _commit(folder: Path, *, new: bool) -> tuple[bool, str]:
     _run(folder, "git", "add", ".")
     _run(folder, "git", "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", FIRST)
     return True, ""
-
-
-@dataclass
-class _Made:
-    """What was made so far, to be taken away again."""
-
-    files: list[Path] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
-    trees: list[Path] = field(default_factory=list)
-    staged_in: Path | None = None
-
-    def write(self, path: Path, content: bytes) -> None:
-        missing = [place for place in path.parents if not place.exists()]
-        self.folders += reversed(missing)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.files.append(path)
-        path.write_bytes(content)
-
-    def tree(self, path: Path) -> None:
-        self.trees.append(path)
-
-    def undo(self) -> None:
-        if self.staged_in:  # `dvc init` has put its own files into git's index
-            _git(self.staged_in, "rm", "-r", "--quiet", "--cached", "--ignore-unmatch", ".dvc", ".dvcignore")
-        for file in self.files:
-            file.unlink(missing_ok=True)
-        for tree in self.trees:
-            shutil.rmtree(tree, ignore_errors=True)
-        for folder in reversed(self.folders):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-@contextmanager
-def _undone_on_failure() -> Iterator[_Made]:
-    made = _Made()
-    try:
-        yield made
-    except OSError as error:
-        made.undo()
-        raise StateError(f"{error.filename or 'the folder'} cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        made.undo()
-        raise
 
 
 def _run(folder: Path, *command: str) -> None:

@@ -40,12 +40,14 @@ def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
     from tasks.checks.finding import good, note
     from tasks.checks.installed import check_installed
     from tasks.checks.machine import check_machine
-    from tasks.checks.project import check_project, is_project
+    from tasks.checks.project import check_project, is_project, kept_in
+    from tasks.checks.state import check_state
 
     yield from check_installed()
-    yield from check_machine([Path.cwd()])
+    yield from check_machine(kept_in())
     if is_project():
         yield from check_project()
+        yield from check_state()
     else:
         todo = "`longreward init` makes one here, `longreward init FOLDER` elsewhere"
         yield note("project", f"{Path.cwd()} is none, so only the machine was looked at", todo)
@@ -84,6 +86,6 @@ def _read(path: Path | None, *, needed: bool) -> tuple["Params | None", Sequence
 
 
 def _show(finding: "Finding") -> None:
-    print(f"{finding.mark} {finding.subject:<14}{finding.said}")
+    print(f"{finding.mark} {finding.subject:<14}{' '.join(finding.said.split())}")
     if finding.todo:
         print(f"{'':<16}→ {finding.todo}")

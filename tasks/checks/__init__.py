@@ -4,7 +4,8 @@ finding.py    ✓, ! or ✗, what was found, what to do
 installed.py  Python, packages against the tested ranges, git
 machine.py    GPU, memory, disk
 project.py    the folder: files, settings, data, DVC, state
-servers.py    what answers over a network: judge, embeddings, policy server, Prefect, MLflow, DVC's remote
+servers.py    what answers over a network: judge, embeddings, policy server, Prefect, MLflow
+    remote.py     DVC's remote
 """
 
 from tasks.checks.finding import Finding, Mark

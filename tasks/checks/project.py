@@ -1,23 +1,18 @@
-"""The folder that this is run in, as a project: its files, settings and data, DVC, and what earlier runs left."""
+"""The folder that this is run in, as a project: its files, settings and data, git and DVC."""
 
 import configparser
-import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
 from longreward.params import Params, stage_names
 from tasks.checks.finding import Finding, bad, good, note, shown
 from tasks.project import shadows
-from tasks.state import VARIABLE, state_folder
+from tasks.state import VARIABLE
 from tasks.versioning import RAW, stage_entries
 
 GRAPH = Path("dvc.yaml")
@@ -30,14 +25,13 @@ def is_project() -> bool:
 
 
 def check_project() -> Iterator[Finding]:
-    """Graph, data, git and DVC, and the state of earlier runs. The settings are looked at by `check_settings`."""
+    """Graph, data, git and DVC. The settings are looked at by `check_settings`."""
     yield from _graph()
     yield from _data()
     yield from _repository()
     for path in shadows(Path()):
         todo = "rename it: the stages would import it in place of the installed module of that name"
         yield bad("modules", f"{path} hides a module of the same name", todo)
-    yield from _state()
 
 
 def check_settings(params: Params) -> Iterator[Finding]:
@@ -107,65 +101,18 @@ def _remote_settings() -> Finding:
 
 def default_remote() -> tuple[str | None, str | None]:
     """Name and address of DVC's default remote, as far as the project's own configuration says."""
-    config = configparser.ConfigParser(interpolation=None, strict=False)
-    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    config = _dvc_settings()
     name = config.get("core", "remote", fallback=None)
     return name, config.get(f"'remote \"{name}\"'", "url", fallback=None)
 
 
-def _state() -> Iterator[Finding]:
-    try:
-        folder = state_folder()
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (LongRewardError, OSError) as error:
-        yield bad("state", str(error), f"make it writable, or set {VARIABLE} to another folder")
-        return
-    yield _running(folder)
-    yield from _left_over(folder)
-    yield from _runs(folder)
+def kept_in() -> list[Path]:
+    """Where a run keeps much: this folder, the state folder, DVC's cache; they may be on several disks."""
+    cache = _dvc_settings().get("cache", "dir", fallback="cache")
+    return [Path.cwd(), Path(os.environ.get(VARIABLE) or ".longreward").absolute(), (Path.cwd() / ".dvc" / cache)]
 
 
-def _running(folder: Path) -> Finding:
-    lock = folder / "locks/pipeline.lock"
-    try:
-        if lock.exists():
-            with FileLock(lock, blocking=False):
-                pass
-    except Timeout:
-        try:
-            holder = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            holder = {}
-        process = f" (process {holder['process']})" if "process" in holder else ""
-        return note("state", f"a pipeline runs here now{process}", "a later one waits for it")
-    return good("state", f"{folder} can be written; no pipeline runs")
-
-
-def _left_over(folder: Path) -> Iterator[Finding]:
-    copies = [copy for copy in (folder / "experiments").glob("*") if copy.is_dir()]
-    if copies:
-        said = f"private copies for runs with -S in {folder / 'experiments'}: {len(copies)}"
-        yield note("state", said, "the next such run removes them, unless one is at work now")
-
-
-def _runs(folder: Path) -> Iterator[Finding]:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-    if not uri.startswith("sqlite:///"):
-        if not uri.startswith("http"):
-            yield good("mlflow", f"runs are kept at {shown(uri)}")
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.exists():
-        yield good("mlflow", f"{path} is made by the first run")
-        return
-    try:
-        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
-        try:
-            (runs,) = opened.execute("select count(*) from runs").fetchone()
-        finally:
-            opened.close()
-    except sqlite3.Error as error:
-        yield bad("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it aside; a new one is made")
-        return
-    yield good("mlflow", f"{runs} runs in {path}")
+def _dvc_settings() -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None, strict=False)
+    config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    return config

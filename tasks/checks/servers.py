@@ -1,4 +1,4 @@
-"""What answers over a network: judge, embeddings, policy server, Prefect, MLflow, DVC's remote."""
+"""What answers over a network: judge, embeddings, policy server, Prefect, MLflow."""
 
 import asyncio
 import os

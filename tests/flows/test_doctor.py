@@ -160,6 +160,12 @@ def test_raw_data_that_is_gone_comes_back_by_itself_and_is_missed_only_where_dvc
     assert (code, "✗ data" in said) == (1, True)
 
 
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="takes a second disk")
+def test_the_disk_of_dvcs_cache_is_looked_at_where_it_is_another(project: Path) -> None:
+    appended(".dvc/config.local", "[cache]\n    dir = /dev/shm/longreward-no-such-folder\n")(project)
+    assert "free for /dev/shm" in doctor(project, "--offline")[1]
+
+
 def test_a_state_folder_that_cannot_be_is_told(project: Path) -> None:
     code, said = doctor(project, "--offline", LONGREWARD_STATE=str(project / "params.yaml"))
     assert (code, "✗ state" in said) == (1, True)

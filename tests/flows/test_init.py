@@ -154,18 +154,21 @@ def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -
     (tmp_path / "broken/dvc").mkdir(parents=True)
     (tmp_path / "broken/dvc/__init__.py").touch()
     (tmp_path / "broken/dvc/__main__.py").write_text(
-        f"import sys, os\nif sys.argv[1] == {command!r}: sys.exit('the disk is gone')\nos.makedirs('.dvc')\n"
+        f"import sys, os\nif sys.argv[1] == {command!r}: sys.exit('the disk is gone')\n"
+        "os.makedirs('.dvc')\nopen('.dvc/config', 'w').close()\nos.system('git add .dvc')\n"
     )
     (tmp_path / "place/models").mkdir(parents=True)
     (tmp_path / "place/models/mine").write_text("mine")
     code = "import sys; from flows.commands import main; sys.exit(main())"
+    run(tmp_path, "git", "init", "--quiet", "place")
     path = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
     done = run(tmp_path / "place", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
     assert done.returncode == 1
     assert f"`dvc {command}" in done.stderr
     assert "the disk is gone" in done.stderr
-    assert everything_in(tmp_path / "place") == {"models/mine": b"mine"}
-    assert [path.name for path in (tmp_path / "place").iterdir()] == ["models"]
+    assert sorted(path.name for path in (tmp_path / "place").iterdir()) == [".git", "models"]
+    assert git(tmp_path / "place", "status", "--porcelain") == "?? models/\n"
+    assert everything_in(tmp_path / "place/models") == {"mine": b"mine"}
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -228,3 +231,11 @@ def test_an_installed_wheel_makes_the_same_project(tmp_path: Path) -> None:
     made = everything_in(tmp_path / "p")
     for name, content in project_files("laptop").items():
         assert made[str(name)] == content
+
+
+def test_a_failure_leaves_a_repository_that_was_there_as_it_was(tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "--quiet")
+    (tmp_path / "data").touch()  # where a folder should go
+    done = init(tmp_path)
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True), done.stderr
+    assert git(tmp_path, "status", "--porcelain") == "?? data\n"

@@ -1,0 +1,73 @@
+"""What earlier runs left and whether another one is under way: the state folder, and MLflow's store in it."""
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from longreward.errors import LongRewardError
+from tasks.checks.finding import Finding, bad, good, note, shown
+from tasks.state import VARIABLE, state_folder
+
+
+def check_state() -> Iterator[Finding]:
+    """Whether the state folder can be written, who is at work in it, and the store of runs."""
+    try:
+        folder = state_folder()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (LongRewardError, OSError) as error:
+        yield bad("state", str(error), f"make it writable, or set {VARIABLE} to another folder")
+        return
+    yield _running(folder)
+    yield from _left_over(folder)
+    yield from _runs(folder)
+
+
+def _running(folder: Path) -> Finding:
+    lock = folder / "locks/pipeline.lock"
+    try:
+        if lock.exists():
+            with FileLock(lock, blocking=False):
+                pass
+    except Timeout:
+        try:
+            holder = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            holder = {}
+        process = f" (process {holder['process']})" if "process" in holder else ""
+        return note("state", f"a pipeline runs here now{process}", "a later one waits for it")
+    return good("state", f"{folder} can be written; no pipeline runs")
+
+
+def _left_over(folder: Path) -> Iterator[Finding]:
+    copies = [copy for copy in (folder / "experiments").glob("*") if copy.is_dir()]
+    if copies:
+        said = f"private copies for runs with -S in {folder / 'experiments'}: {len(copies)}"
+        yield note("state", said, "the next such run removes them, unless one is at work now")
+
+
+def _runs(folder: Path) -> Iterator[Finding]:
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    if not uri.startswith("sqlite:///"):
+        if not uri.startswith("http"):
+            yield good("mlflow", f"runs are kept at {shown(uri)}")
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.exists():
+        yield good("mlflow", f"{path} is made by the first run")
+        return
+    try:
+        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+        try:
+            (runs,) = opened.execute("select count(*) from runs").fetchone()
+        finally:
+            opened.close()
+    except sqlite3.Error as error:
+        yield bad("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it aside; a new one is made")
+        return
+    yield good("mlflow", f"{runs} runs in {path}")
