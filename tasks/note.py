@@ -138,7 +138,8 @@ def _compared(comparison: Comparison) -> Iterator[str]:
 
 
 def _link(run: PastRun, run_id: str, name: str) -> str:
-    return f"[{name}](#/experiments/{run.experiment}/runs/{run_id})"
+    """To the page of a run as it is shown for training, with curves, rather than for agents."""
+    return f"[{name}](#/experiments/{run.experiment}/runs/{run_id}?workflowType=machine_learning)"
 
 
 def _time(seconds: float) -> str:

@@ -92,8 +92,9 @@ def _histogram(place: int, panel: Histogram, names: Sequence[str], unit: str, bi
         outline = " ".join([f"{LEFT},{base}", *points, f"{PANEL_WIDTH - 10},{base}"])
         colour = _colour(index)
         marks.append(f'<polygon points="{outline}" fill="{colour}" fill-opacity="0.3" stroke="{colour}"/>')
-    for part in (0, bins / 2, bins):
-        marks.append(_text(LEFT + part * wide, PANEL_HEIGHT - BOTTOM + 16, f"{low + part * step:g}", size=10))
+    for part, anchor in ((0, "start"), (bins / 2, "middle"), (bins, "end")):
+        x, said = LEFT + part * wide, f"{low + part * step:g}"
+        marks.append(_text(x, PANEL_HEIGHT - BOTTOM + 16, said, anchor=anchor, size=10))
     marks.append(_text(PANEL_WIDTH / 2, PANEL_HEIGHT - 10, unit, anchor="middle", size=10))
     return _panel(place, panel.title, marks)
 

@@ -12,7 +12,6 @@ from tasks.state import locked, made, state_folder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # pages with charts and nested runs, not those of agents
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 
 
@@ -39,7 +38,7 @@ def client() -> MlflowClient:
             if opened.get_experiment_by_name(EXPERIMENT) is None:
                 own = not os.environ.get("MLFLOW_TRACKING_URI")
                 place = made(state_folder() / "mlartifacts").as_uri() if own else None
-                opened.create_experiment(EXPERIMENT, artifact_location=place, tags=KIND)
+                opened.create_experiment(EXPERIMENT, artifact_location=place)
         except (MlflowException, OSError) as error:
             raise StateError(f"MLflow's store at {uri} cannot be used: {error}") from error
     return opened

@@ -74,6 +74,13 @@ def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
             raise ValueError("no pair in data/pairs")
 
 
+def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
+    with tracking.experiment("stopped", settings("0.5")) as parent:
+        patch.setenv(tracking.PARENT, parent)
+        with tracking.stage_run("sample", settings={}, all_settings={}, tags={}):
+            raise KeyboardInterrupt
+
+
 def answer(example: str, text: str) -> Response:
     return Response(id=f"{example}-0", example_id=example, query=EXAMPLES[example].query, text=text)
 
@@ -159,12 +166,15 @@ def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft
     assert "| greedy | recall | 0.250 | 0.500 | +0.250 |" in text
     assert "There was none yet; this model became the champion." in text
     evaluation = found("otter").evaluation
-    assert f"| [evaluate](#/experiments/1/runs/{evaluation}) | " in text
+    assert f"| [evaluate](#/experiments/1/runs/{evaluation}?workflowType=machine_learning) | " in text
 
 
 def test_a_later_note_compares_with_the_champion_that_its_model_met(store: MlflowClient) -> None:
     text = note(found("heron"))
-    assert f"It met [otter](#/experiments/1/runs/{found('otter').id}) and became the champion." in text
+    assert (
+        f"It met [otter](#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning) and became the champion."
+        in text
+    )
     assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in text
     assert "| train.beta | 0.1 | 0.3 |" in text
 
@@ -176,6 +186,14 @@ def test_the_note_of_a_failed_run_has_the_error_and_that_of_one_without_evaluati
     text = note(found("unevaluated"))
     assert "No model of this run has been evaluated." in text
     assert "- settings of this run alone: `train.beta=0.5, pair.min_scored=4`" in text
+
+
+def test_the_note_of_a_stopped_run_says_where_it_was(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stopped_pipeline(monkeypatch)
+    text = note(found("stopped"))
+    assert text.startswith("**It was stopped** in sample; a next run goes on from there.")
+    assert "| killed |" in text
 
 
 def test_judges_that_differ_are_told_where_the_judge_was_asked(
