@@ -21,7 +21,7 @@ IMPORTED = ("longreward", "tasks", "flows", "prefect", "mlflow", "dvc", "torch",
 
 @dataclass(frozen=True)
 class NewProject:
-    """What was made; `commit` is None where git is left to the user, for the reason in `advice`."""
+    """What was made. Where it is not `committed`, `advice` says why and how."""
 
     folder: Path
     files: tuple[PurePosixPath, ...]
@@ -52,7 +52,8 @@ def new_project(folder: Path, files: Mapping[PurePosixPath, bytes]) -> NewProjec
         (folder / ".dvc/config").write_text(CONFIG, encoding="utf-8")
         made.files.append(folder / RAW.with_name(RAW.name + ".dvc"))
         _run(folder, *DVC, "add", "--quiet", str(RAW))
-        committed, advice = _commit(folder, new=top is None)
+        ours = [str(name) for name in files if not name.is_relative_to(RAW)]  # nothing that lay here before
+        committed, advice = _commit(folder, [*ours, ".dvc", f"{RAW}.dvc"], new=top is None)
     return NewProject(folder, tuple(files), committed, advice)
 
 
@@ -102,7 +103,7 @@ def _git_top(folder: Path) -> Path | None:
     return Path(said.stdout.strip()).resolve() if said.returncode == 0 else None
 
 
-def _commit(folder: Path, *, new: bool) -> tuple[bool, str]:
+def _commit(folder: Path, ours: list[str], *, new: bool) -> tuple[bool, str]:
     if not new:
         return False, "commit it when you like: `git add . && git commit -m 'A new longreward project'`"
     if _git(folder, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT").returncode:
@@ -110,7 +111,7 @@ def _commit(folder: Path, *, new: bool) -> tuple[bool, str]:
             "git does not know who you are, so nothing is committed: `git config --global user.name 'You'`, "
             "`git config --global user.email you@example.org`, then `git add . && git commit -m 'A new project'`"
         )
-    _run(folder, "git", "add", ".")
+    _run(folder, "git", "add", "--", *ours)
     _run(folder, "git", "commit", "--quiet", "--no-verify", "--no-gpg-sign", "-m", FIRST)
     return True, ""
 

@@ -59,13 +59,15 @@ def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code()
     assert yaml.safe_load(text)["stages"] == own
 
 
-def test_an_empty_folder_becomes_a_project_with_a_first_commit_and_nothing_left_to_commit(tmp_path: Path) -> None:
-    done = init(tmp_path, "new/project", **SOMEBODY)
+def test_a_folder_becomes_a_project_with_a_first_commit_of_what_was_made_alone(tmp_path: Path) -> None:
     folder = tmp_path / "new/project"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes/secret").write_text("mine")
+    done = init(tmp_path, "new/project", **SOMEBODY)
     assert done.returncode == 0, done.stderr
     assert "cd new/project" in done.stdout
     assert git(folder, "log", "--format=%an %s") == "A User A new longreward project\n"
-    assert git(folder, "status", "--porcelain") == ""
+    assert git(folder, "status", "--porcelain") == "?? notes/\n"
     committed = git(folder, "ls-files").split()
     assert {".dvc/config", "data/raw.dvc", "dvc.yaml", "models/tiny-base/model.safetensors", "params.yaml"} <= {
         *committed
