@@ -43,8 +43,8 @@ class Settings:
 
     @property
     def as_text(self) -> str:
-        """For the record."""
-        return " ".join([*([f"preset={self.preset.stem}"] if self.preset else []), *self.overrides])
+        """For the record, one setting a line."""
+        return "\n".join([*([f"preset={self.preset.stem}"] if self.preset else []), *self.overrides])
 
     def check(self) -> None:
         """Raises ConfigError, with the nearest known key, where the settings would not be valid."""
