@@ -33,7 +33,9 @@ def _count(text: str) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     import json
+    import os
 
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # somebody waits; MLflow would try for minutes
     from tasks.comparing import compare
     from tasks.comparison_report import as_json, markdown, show
     from tasks.tracking.history import find

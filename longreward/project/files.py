@@ -4,6 +4,7 @@ params.yaml             a preset's settings, turned to the project's own data
 dvc.yaml                the graph; the code that it runs is installed
 data/raw                the worked example: questions.jsonl, and the texts that it names
 models/tiny-base        where the preset's base model is this one
+plots/bars_from_zero.json   how `dvc plots` draws an evaluation
 README.md, .gitignore, .dvcignore
 """
 
@@ -16,7 +17,14 @@ from longreward.project.example import example_files
 from longreward.project.settings import own_data
 
 TINY_BASE = "models/tiny-base"
-PLAIN = {".gitignore": "gitignore", ".dvcignore": "dvcignore", "README.md": "README.md", "dvc.yaml": "dvc.yaml"}
+PLOT = "plots/bars_from_zero.json"
+PLAIN = {
+    ".gitignore": "gitignore",
+    ".dvcignore": "dvcignore",
+    "README.md": "README.md",
+    "dvc.yaml": "dvc.yaml",
+    PLOT: "bars_from_zero.json",
+}
 
 
 def project_files(preset: str) -> dict[PurePosixPath, bytes]:

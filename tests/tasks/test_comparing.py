@@ -171,10 +171,8 @@ def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft
 
 def test_a_later_note_compares_with_the_champion_that_its_model_met(store: MlflowClient) -> None:
     text = note(found("heron"))
-    assert (
-        f"It met [otter](#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning) and became the champion."
-        in text
-    )
+    link = f"#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning"
+    assert f"It met [otter]({link}) and became the champion." in text
     assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in text
     assert "| train.beta | 0.1 | 0.3 |" in text
 
