@@ -14,9 +14,9 @@ from longreward.evaluation.table import markdown
 from longreward.formats import read_examples, scored_row
 from longreward.jsonl import write_rows, writing
 from longreward.judging import Judge, open_judge
-from longreward.policy import PolicyConfig
 from longreward.records import Example, Response, ScoredResponse
 from longreward.reward import Scorer
+from longreward.serving.config import ServerConfig
 from tasks.recording import record
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
@@ -33,7 +33,7 @@ PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD
 async def evaluate(run: StageRun) -> None:
     """The SFT model against the trained one, on documents that neither has seen."""
     config = run.params.evaluate
-    policy = await for_comparison(run.params.policy)
+    server = await for_comparison(run.params.server)
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
@@ -45,7 +45,7 @@ async def evaluate(run: StageRun) -> None:
     ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
-            answers = await _answers(run, policy, role, examples)
+            answers = await _answers(run, server, role, examples)
             for decoding in decodings(config):
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
@@ -59,10 +59,10 @@ async def evaluate(run: StageRun) -> None:
 
 
 async def _answers(
-    run: StageRun, config: PolicyConfig, role: Role, examples: Sequence[Example]
+    run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example]
 ) -> dict[Decoding, list[Response]]:
     answers = {}
-    async with open_policy(config, MODELS[role], role=role, logs=run.state) as policy:
+    async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
         for decoding in decodings(run.params.evaluate):
             drawn = {"n": decoding.samples, "temperature": decoding.temperature, "seed": run.params.evaluate.seed}
             sampling = run.params.sample.model_copy(update=drawn)

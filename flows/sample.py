@@ -18,7 +18,7 @@ async def sample(run: StageRun) -> None:
         run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return
     examples = list(read_examples(PREPARED / "preference.jsonl"))
-    async with open_policy(run.params.policy, "models/sft", logs=run.state) as policy:
+    async with open_policy(run.params.policy, run.params.server, "models/sft", logs=run.state) as policy:
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
     run.report(sampled.report.figures())

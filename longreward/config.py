@@ -31,10 +31,21 @@ def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
     if detail["type"] != "extra_forbidden":
         shown = "" if detail["type"] == "missing" else f" (is {detail['input']!r})"
         return f"{key}: {detail['msg']}{shown}"
-    known = _fields_at(model, path[:-1])
-    near = difflib.get_close_matches(path[-1], known, n=1)
-    hint = f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
-    return f"{key}: unknown key; {hint}"
+    return f"{key}: unknown key; {_hint(model, path)}"
+
+
+def _hint(model: type[BaseModel], path: list[str]) -> str:
+    """What an unknown key could have been: one of its section, a section of its own, or any that is known there."""
+    *section, name = path
+    known = _fields_at(model, section)
+    if near := difflib.get_close_matches(name, known, n=1):
+        return f"did you mean {'.'.join([*section, near[0]])}?"
+    listed = f"known here: {', '.join(known)}"
+    if section and (near := difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.8)):
+        first = next(iter(getattr(model.model_fields[near[0]].annotation, "model_fields", ())), None)
+        if first is not None:
+            return f"did you mean the section {near[0]} ({near[0]}.{first}, …)? {listed}"
+    return listed
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`params.yaml`, read once and strictly: one section a stage, and two that several stages share."""
+"""`params.yaml`, read once and strictly: one section a stage, and three that several stages share."""
 
 import difflib
 import json
@@ -18,16 +18,18 @@ from longreward.policy import PolicyConfig
 from longreward.preparing import PrepareConfig
 from longreward.reward.config import ScoreConfig
 from longreward.sampling import SampleConfig
+from longreward.serving.config import ServerConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
 
-SHARED = ("policy", "judge")
+SHARED = ("policy", "server", "judge")
 
 
 class Params(Config):
-    """All settings of a run: `policy` and `judge` are shared, every other section is a stage's."""
+    """All settings of a run: `policy`, `server` and `judge` are shared, every other section is a stage's."""
 
     policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
+    server: ServerConfig = ServerConfig()
     judge: JudgeConfig = JudgeConfig()
     prepare: PrepareConfig = PrepareConfig()
     sft: SftConfig = SftConfig()

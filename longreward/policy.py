@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from longreward.config import Config
-from longreward.errors import ConfigError, PolicyError
+from longreward.errors import PolicyError
 from longreward.model_checks import check_attention, check_device_map, check_kind, check_whole, loading
 from longreward.model_source import point_to, source
 from longreward.round_trip import check_round_trip
 from longreward.script import HAN_RANGE
-from longreward.serving.config import Serve, ServerConfig
 
 if TYPE_CHECKING:
     import torch
@@ -56,17 +55,6 @@ class PolicyConfig(Config):
     """Transformers' name of the attention to use; flash_attention_2 needs the package flash-attn and 16-bit weights."""
     window: int | None = Field(default=None, ge=16)
     """Most tokens of prompt and completion together, at most what the model's own config says; null: just that."""
-    serve: Serve = "in_process"
-    """Where `sample` and `evaluate` get answers: `in_process`: the model is loaded into the stage; `external`: from a
-    server of yours; `vllm`: from a server that the stage starts on its checkpoint and ends."""
-    server: ServerConfig = Field(default=ServerConfig(), validate_default=True)
-
-    @field_validator("server")
-    @classmethod
-    def _has_an_address(cls, server: ServerConfig, info: ValidationInfo) -> ServerConfig:
-        if info.data.get("serve") == "external" and not server.base_url:
-            raise ConfigError("policy.server.base_url must be your server's address where policy.serve is external")
-        return server
 
     @field_validator("prompt_template")
     @classmethod

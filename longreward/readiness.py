@@ -147,7 +147,7 @@ def _check_training(params: Params, stage: str) -> None:
 def _check_server(params: Params) -> None:
     from longreward.serving.checking import check_server
 
-    check_server(params.policy)
+    check_server(params.server)
 
 
 def _check_room(params: Params) -> None:

@@ -1,7 +1,7 @@
 """The policy of a stage, wherever its answers come from: loaded here, at a server of the user's, or at one that the
 stage starts on its checkpoint and ends.
 
-    async with open_policy(params.policy, "models/sft", logs=run.state) as policy:
+    async with open_policy(params.policy, params.server, "models/sft", logs=run.state) as policy:
         await sample_in_shards("sample", policy, …)
 """
 
@@ -19,6 +19,7 @@ from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
 from longreward.evaluation.measuring import Role
 from longreward.policy import Policy, PolicyConfig, load_policy, policy_window
 from longreward.serving.client import PolicyClient
+from longreward.serving.config import ServerConfig
 from longreward.serving.external import addresses, open_external
 from longreward.serving.launching import launch_command, launch_environment, served_name
 from longreward.serving.sampling import ServedPolicy, served_policy
@@ -35,58 +36,58 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_policy(
-    config: PolicyConfig, path: str | Path, *, logs: Path, role: Role = "sft"
+    config: PolicyConfig, server: ServerConfig, path: str | Path, *, logs: Path, role: Role = "sft"
 ) -> AsyncIterator[AnyPolicy]:
-    """The policy of folder or hub id `path`, as `policy.serve` says; a server of the user's has given a token.
+    """The policy of folder or hub id `path`, as `server.kind` says; a server of the user's has given a token.
 
     A server of the stage's own starts with the first shard that needs it and ends with this block, or else with this
     process; what it prints goes to a file in `logs`.
     Raises PolicyError, among them ServerUnavailable and ServerRefused; ConfigError where a key or program is missing.
     """
-    if config.serve == "in_process":
+    if server.kind == "in_process":
         yield load_policy(config, path)
-    elif config.serve == "external":
-        base_url, model = addresses(config.server)[role]
-        client = await open_external(config.server, base_url=base_url, model=model)
+    elif server.kind == "external":
+        base_url, model = addresses(server)[role]
+        client = await open_external(server, base_url=base_url, model=model)
         try:
             yield served_policy(config, path, client)
         finally:
             await client.close()
     else:
-        server = OwnServer(config, path, logs / f"server-{role}.log")
-        client = PolicyClient(config.server, base_url=server.base_url, model=served_name(config, path), own=True)
+        own = OwnServer(config, server, path, logs / f"server-{role}.log")
+        client = PolicyClient(server, base_url=own.base_url, model=served_name(config, path), own=True)
         try:
-            yield served_policy(config, path, client, server)
+            yield served_policy(config, path, client, own)
         finally:
-            server.end()
+            own.end()
             await client.close()
 
 
-async def for_comparison(config: PolicyConfig) -> PolicyConfig:
+async def for_comparison(config: ServerConfig) -> ServerConfig:
     """How both models of `evaluate` answer: alike, so that what differs is the models.
 
     External servers are asked for a token each, before hours go by; where only the SFT model has one, both models
     answer in process.
     """
-    if config.serve != "external":
+    if config.kind != "external":
         return config
-    places = addresses(config.server)
+    places = addresses(config)
     if "dpo" not in places:
-        log.info("policy.server names no trained model, so both models answer in this process")
-        return config.model_copy(update={"serve": "in_process"})
+        log.info("server names no trained model, so both models answer in this process")
+        return config.model_copy(update={"kind": "in_process"})
     for base_url, model in places.values():
-        await (await open_external(config.server, base_url=base_url, model=model)).close()
+        await (await open_external(config, base_url=base_url, model=model)).close()
     return config
 
 
 class OwnServer:
     """A server on a checkpoint, started when it is first needed and again where it has ended."""
 
-    def __init__(self, config: PolicyConfig, path: str | Path, output: Path) -> None:
-        self._port = free_port(config.server.port or 0)
+    def __init__(self, config: PolicyConfig, server: ServerConfig, path: str | Path, output: Path) -> None:
+        self._port = free_port(server.port or 0)
         window = policy_window(config, path) or 0
-        self._command = launch_command(config, path, port=self._port, window=window)
-        self._limit_s = config.server.start_limit_s
+        self._command = launch_command(config, server, path, port=self._port, window=window)
+        self._limit_s = server.start_limit_s
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._has_served = False
@@ -138,7 +139,7 @@ class OwnServer:
             if time.monotonic() - started > self._limit_s:
                 self.end()
                 raise self._failure(
-                    f"the policy's server was not healthy after {self._limit_s:g} s (policy.server.start_limit_s); "
+                    f"the policy's server was not healthy after {self._limit_s:g} s (server.start_limit_s); "
                     f"it said: {self._tail()}"
                 )
             await asyncio.sleep(LOOK_EVERY_S)

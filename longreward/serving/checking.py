@@ -12,22 +12,18 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from longreward.endpoint import key_from_environment
 from longreward.errors import ConfigError, PolicyError
 from longreward.serving.config import ServerConfig
 
-if TYPE_CHECKING:
-    from longreward.policy import PolicyConfig
 
-
-def check_server(config: "PolicyConfig") -> None:
-    """Raises ConfigError where `policy.serve` needs a key or a program that is not there. Calls nobody."""
-    if config.serve == "external":
-        server_key(config.server)
-    if config.serve == "vllm":
-        program(config.server)
+def check_server(config: ServerConfig) -> None:
+    """Raises ConfigError where `server.kind` needs a key or a program that is not there. Calls nobody."""
+    if config.kind == "external":
+        server_key(config)
+    if config.kind == "vllm":
+        program(config)
 
 
 @dataclass(frozen=True)
@@ -43,23 +39,23 @@ class ServerProbe:
     seconds: float = 0.0
 
 
-async def probe(config: "PolicyConfig", *, timeout_s: float = 60.0) -> list[ServerProbe]:
+async def probe(config: ServerConfig, *, timeout_s: float = 60.0) -> list[ServerProbe]:
     """Asks each external server for one token, or looks for the program that `vllm` starts; nothing for `in_process`.
 
     Never raises for what a server does. A request gets at most `timeout_s` and one retry.
     """
     from longreward.serving.external import addresses, open_external
 
-    if config.serve == "in_process":
+    if config.kind == "in_process":
         return []
     try:
         check_server(config)
     except ConfigError as error:
-        return [ServerProbe(config.serve, False, str(error))]
-    if config.serve == "vllm":
-        found = program(config.server)
+        return [ServerProbe(config.kind, False, str(error))]
+    if config.kind == "vllm":
+        found = program(config)
         return [ServerProbe(found, True, f"the policy's server: {found}, started by the stages that need it")]
-    server = config.server.model_copy(update={"timeout_s": min(config.server.timeout_s, timeout_s), "max_retries": 1})
+    server = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": 1})
     probed = []
     for base_url, model in addresses(server).values():
         started = time.monotonic()
@@ -82,10 +78,10 @@ def server_key(config: ServerConfig) -> str | None:
     if not os.environ.get(config.api_key_env, "").strip():
         raise ConfigError(
             f"the environment variable {config.api_key_env} holds no key for the policy's server; set it, or leave "
-            "policy.server.api_key_env out where the server needs none"
+            "server.api_key_env out where the server needs none"
         )
     return key_from_environment(
-        config.api_key_env, base_url=config.base_url, whose="the policy's server", section="policy.server"
+        config.api_key_env, base_url=config.base_url, whose="the policy's server", section="server"
     )
 
 
@@ -95,10 +91,10 @@ def program(config: ServerConfig) -> str:
     beside = Path(sys.executable).parent / wanted  # of this environment, whether it is activated or not
     found = str(beside) if os.access(beside, os.X_OK) and beside.is_file() else shutil.which(wanted)
     if found is None and config.command:
-        raise ConfigError(f"policy.server.command: there is no program {wanted!r} here or on PATH")
+        raise ConfigError(f"server.command: there is no program {wanted!r} here or on PATH")
     if found is None:
         raise ConfigError(
-            "policy.serve is vllm, and vLLM is not installed: pip install 'longreward[vllm]', or, since vLLM insists "
+            "server.kind is vllm, and vLLM is not installed: pip install 'longreward[vllm]', or, since vLLM insists "
             "on a torch of its own, install it into an environment of its own and put that one's bin folder on PATH"
         )
     return found

@@ -60,8 +60,8 @@ class PolicyClient:
         timeout = Timeout(config.timeout_s, connect=connect_s)
         self.model = model
         self.window: int | None = None  # most tokens of prompt and completion, where the server says it
-        self._chat = config.prompt == "chat"
-        self._shortest = Prompt("Hello") if self._chat else Prompt([1])
+        self.chat = config.prompt == "chat"  # prompts are messages, which the server renders
+        self._shortest = Prompt("Hello") if self.chat else Prompt([1])
         self._checks = config.check_prompt
         self._extra = config.extra_body
         self._client = AsyncOpenAI(
@@ -75,9 +75,9 @@ class PolicyClient:
         self._places = asyncio.Semaphore(config.max_concurrency)
         self.faults = Faults(
             where=f"policy server at {self._client.base_url}",
-            section="policy.server",
+            section="server",
             key=key,
-            key_env=config.api_key_env or "the variable that policy.server.api_key_env names",
+            key_env=config.api_key_env or "the variable that server.api_key_env names",
             timeout_s=config.timeout_s,
             connect_s=connect_s,
             protocol="completions",
@@ -158,7 +158,7 @@ class PolicyClient:
         if isinstance(met, JudgeUnavailable):
             return ServerUnavailable(str(met))
         of_form = getattr(error, "status_code", None) in (400, 422) and not isinstance(prompt.sent, str)
-        advice = "; one that takes no token ids needs policy.server.prompt: chat" if of_form else ""
+        advice = "; one that takes no token ids needs server.prompt: chat" if of_form else ""
         return ServerRefused(f"{met}{advice}")
 
     def _read(self, body: str, prompt: Prompt) -> list[Choice]:
@@ -179,7 +179,7 @@ class PolicyClient:
             raise ServerRefused(
                 f"the {self.faults.where} counts {theirs:,} tokens in a prompt that has {ours:,} in every other stage: "
                 "it has another tokenizer or chat template, or adds something; start it with the policy's own, or set "
-                "policy.server.prompt to ids (policy.server.check_prompt: false leaves this check out)"
+                "server.prompt to ids (server.check_prompt: false leaves this check out)"
             )
         self._checks = False  # the first answer's is enough; some servers do not count what they have cached
 
@@ -189,7 +189,7 @@ class PolicyClient:
         if message.get("reasoning_content") or message.get("reasoning"):
             raise ServerRefused(
                 f"the {self.faults.where} takes an answer's reasoning out of its text, so that it would be lost; start "
-                "it without a reasoning parser, or set policy.server.prompt to ids"
+                "it without a reasoning parser, or set server.prompt to ids"
             )
         if reason not in ("stop", "length", None):
             raise ServerUnavailable(f"the {self.faults.where} broke off an answer ({reason})")

@@ -1,19 +1,21 @@
-"""Which server answers for the policy and how it is asked: `policy.server` in `params.yaml`."""
+"""Who answers for the policy, and how a server is asked: the section `server` of `params.yaml`."""
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.endpoint import plain_url, variable_name
 
-Serve = Literal["in_process", "external", "vllm"]
-
 
 class ServerConfig(Config):
-    """A server of the policy; looked at where `policy.serve` is not `in_process`."""
+    """Who answers for the policy in `sample` and `evaluate`: the model in the stage's own process, or a server."""
 
-    base_url: str | None = None
+    kind: Literal["in_process", "external", "vllm"] = "in_process"
+    """`in_process`: the model is loaded into the stage; `external`: a server of yours answers; `vllm`: one that the
+    stage starts on its checkpoint and ends. Under `in_process` no other setting here is looked at."""
+
+    base_url: str | None = Field(default=None, validate_default=True)
     """`external`: where the protocol of the server with the SFT model begins, as `http://localhost:8000/v1`."""
 
     model: str | None = None
@@ -72,12 +74,19 @@ class ServerConfig(Config):
     @field_validator("base_url", "trained_base_url")
     @classmethod
     def _is_plain_url(cls, value: str | None) -> str | None:
-        return plain_url(value, section="policy.server")
+        return plain_url(value, section="server")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_given(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("kind") == "external":
+            raise ValueError("must be your server's address where server.kind is external")
+        return value
 
     @field_validator("api_key_env")
     @classmethod
     def _is_variable_name(cls, value: str | None) -> str | None:
-        return None if value is None else variable_name(value, section="policy.server")
+        return None if value is None else variable_name(value, section="server")
 
     @field_validator("command")
     @classmethod

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def addresses(config: ServerConfig) -> "dict[Role, tuple[str, str | None]]":
     """The base URL and the model's name for the SFT model and, where one is configured, the trained one."""
-    assert config.base_url is not None, "PolicyConfig holds external to an address"
+    assert config.base_url is not None, "ServerConfig holds external to an address"
     found: dict[Role, tuple[str, str | None]] = {"sft": (config.base_url, config.model)}
     if config.trained_base_url or config.trained_model:
         found["dpo"] = (config.trained_base_url or config.base_url, config.trained_model)
@@ -45,7 +45,7 @@ async def _check_served(client: PolicyClient, names: list[str]) -> None:
     """
     wanted = f"{client.model!r}, as configured," if client.model else "one model alone, so that it must be named,"
     another = f"the {client.faults.where} does not serve {wanted} but {', '.join(names) or 'does not say what'}; "
-    advice = "set policy.server.model (policy.server.trained_model for the trained one) or start the right server"
+    advice = "set server.model (server.trained_model for the trained one) or start the right server"
     if client.model is None:
         raise ServerRefused(another + advice)
     try:

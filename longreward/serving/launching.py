@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from longreward.model_source import source
 from longreward.serving.checking import program
+from longreward.serving.config import ServerConfig
 
 if TYPE_CHECKING:
     from longreward.policy import PolicyConfig
@@ -18,13 +19,15 @@ def served_name(config: "PolicyConfig", path: str | Path) -> str:
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
-def launch_command(config: "PolicyConfig", path: str | Path, *, port: int, window: int) -> list[str]:
+def launch_command(
+    config: "PolicyConfig", server: ServerConfig, path: str | Path, *, port: int, window: int
+) -> list[str]:
     """Serves the model of folder or hub id `path` on 127.0.0.1; ConfigError where the program is not installed.
 
     `--generation-config vllm` keeps a model's own top_k or repetition penalty from being added to the settings of
     `sample`; the model's end tokens count all the same.
     """
-    server, revision = config.server, source(config, path).get("revision") or "main"
+    revision = source(config, path).get("revision") or "main"
     model = served_name(config, path)
     known = {"model": model, "revision": revision, "port": str(port), "window": str(window), "dtype": config.dtype}
     if server.command is not None:

@@ -37,7 +37,6 @@ class Keeper(Protocol):
 class ServedPolicy:
     """A tokenizer of this process with a model at a server; `window` counts prompt and completion together."""
 
-    config: PolicyConfig
     text: PolicyTokenizer
     window: int
     client: PolicyClient
@@ -55,15 +54,15 @@ def served_policy(
     limits = [limit for limit in (policy_window(config, path), client.window) if limit]
     if not limits:
         raise PolicyError(f"{path}: neither its config nor its server says how long a text may be; set policy.window")
-    return ServedPolicy(config, load_tokenizer(config, path), min(limits), client, keeper)
+    return ServedPolicy(load_tokenizer(config, path), min(limits), client, keeper)
 
 
 def refuse_cut_chats(policy: ServedPolicy, cut: Sequence[str]) -> None:
     """PolicyError where a prompt, `cut` to fit, would have to be sent as a message, which the server renders whole."""
-    if cut and policy.config.server.prompt == "chat":
+    if cut and policy.client.chat:
         raise PolicyError(
             f"example {cut[0]}: its prompt is cut to fit the window, and a cut prompt cannot be sent as a message; set "
-            "policy.server.prompt to ids, or leave such examples out"
+            "server.prompt to ids, or leave such examples out"
         )
 
 
@@ -109,7 +108,7 @@ async def sample_served(
 
 def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
     ids, cut = fitted_prompt(policy, example, config)
-    if policy.config.server.prompt == "ids":
+    if not policy.client.chat:
         return Prompt(ids, len(ids))
     refuse_cut_chats(policy, [example.id] if cut else [])
     return Prompt(policy.text.message(example.context, example.query), len(ids))

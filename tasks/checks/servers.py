@@ -46,8 +46,8 @@ async def _embeddings(params: Params) -> list[Finding]:
 async def _policy(params: Params) -> list[Finding]:
     from longreward.serving.checking import probe
 
-    found = await probe(params.policy, timeout_s=LIMIT_S)
-    return _findings("policy server", found, "mend `policy.server` in params.yaml, or start the server")
+    found = await probe(params.server, timeout_s=LIMIT_S)
+    return _findings("policy server", found, "mend `server` in params.yaml, or start the server")
 
 
 def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding]:

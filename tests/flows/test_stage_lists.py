@@ -31,6 +31,11 @@ def test_each_stage_of_the_graph_runs_the_flow_of_its_name_and_depends_on_its_se
         assert Path(f"metrics/{name}.json") in entry.outputs
 
 
+def test_another_server_makes_no_data_and_no_training_anew() -> None:
+    depend = {name for name, entry in stage_entries(ROOT / "dvc.yaml").items() if "server" in entry.sections}
+    assert depend == {"sample", "evaluate"}
+
+
 def test_everything_in_the_repository_that_a_stage_depends_on_is_there() -> None:
     made = {output for entry in stage_entries(ROOT / "dvc.yaml").values() for output in entry.outputs}
     for entry in stage_entries(ROOT / "dvc.yaml").values():

@@ -24,6 +24,20 @@ def test_an_unknown_nested_key_names_the_nearest_known_one_of_its_section() -> N
         Outer.parse({"inner": {"mesure": "x"}}, source="params.yaml")
 
 
+def test_a_key_that_resembles_a_section_more_than_its_own_names_that_section_and_its_first_key() -> None:
+    class Whole(Config):
+        outer: Outer = Outer()
+        inner: Inner = Inner()
+        outright: int = 0
+
+    with pytest.raises(
+        ConfigError, match=r"inner\.outr: unknown key; did you mean the section outer \(outer\.inner, …"
+    ):
+        Whole.parse({"inner": {"outr": 1}}, source="params.yaml")
+    with pytest.raises(ConfigError, match=r"inner\.outrigt: unknown key; known here: measure$"):
+        Whole.parse({"inner": {"outrigt": 1}}, source="params.yaml")
+
+
 def test_a_key_that_resembles_nothing_lists_what_is_known() -> None:
     with pytest.raises(ConfigError, match="known here: beta, inner"):
         Outer.parse({"zzzz": 1}, source="params.yaml")

@@ -79,9 +79,9 @@ EMBEDDINGS = tuple(
     for setting in ("kind=http", "model=e", "base_url=http://localhost:1/v1", "api_key_env=EMBEDDING_KEY")
 )
 SERVED = (
-    "policy.serve=external",
-    "policy.server.base_url=http://localhost:1/v1",
-    "policy.server.api_key_env=POLICY_KEY",
+    "server.kind=external",
+    "server.base_url=http://localhost:1/v1",
+    "server.api_key_env=POLICY_KEY",
 )
 
 

@@ -23,12 +23,14 @@ from longreward.errors import ServerRefused, ServerUnavailable
 from longreward.policy import PolicyConfig, load_policy
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, sample
+from longreward.serving.config import ServerConfig
 from longreward.serving.sampling import ServedPolicy, sample_served
 from tasks.sampling import sample_in_shards
 from tasks.serving import OwnServer, for_comparison, open_policy
 from tasks.shards import in_shards
 
 MODEL = Path(longreward.__file__).parents[1] / "models" / "tiny-base"
+POLICY = PolicyConfig(base_model=str(MODEL), dtype="float32")
 COMMAND = ["transformers", "serve", "{model}", "--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
 EXAMPLES = [
     Example(id="a", document_id="1", context="The town is in the north of the river.", query="Where is the town?"),
@@ -39,14 +41,16 @@ EXAMPLES = [
 GREEDY = SampleConfig(n=2, temperature=0, max_new_tokens=12)
 
 
-def config(*, serve: str = "vllm", model: Path = MODEL, **server: Any) -> PolicyConfig:
-    given = {"command": COMMAND, "prompt": "chat", "max_retries": 0, "start_limit_s": 120, **server}
-    return PolicyConfig(base_model=str(model), dtype="float32", serve=serve, server=given)
+def config(**settings: Any) -> ServerConfig:
+    given = {"command": COMMAND, "prompt": "chat", "max_retries": 0, "start_limit_s": 120, **settings}
+    return ServerConfig(**{"kind": "vllm", **given})
 
 
 @asynccontextmanager
-async def served(settings: PolicyConfig, logs: Path) -> AsyncIterator[tuple[ServedPolicy, OwnServer]]:
-    async with open_policy(settings, settings.base_model, logs=logs) as policy:
+async def served(
+    settings: ServerConfig, logs: Path, model: Path = MODEL
+) -> AsyncIterator[tuple[ServedPolicy, OwnServer]]:
+    async with open_policy(POLICY, settings, model, logs=logs) as policy:
         assert isinstance(policy, ServedPolicy)
         assert isinstance(policy.keeper, OwnServer)
         yield policy, policy.keeper
@@ -68,13 +72,12 @@ def texts(groups: list[list[Response]]) -> list[list[str]]:
 
 
 async def test_greedy_answers_are_those_of_the_model_in_process_and_the_server_ends(tmp_path: Path) -> None:
-    settings = config()
-    async with served(settings, tmp_path) as (policy, server):
+    async with served(config(), tmp_path) as (policy, server):
         answers = await sample_served(policy, EXAMPLES, GREEDY)
         running = group_of(server)
         assert len(running) == 2
     assert not any(alive(process) for process in running)
-    in_process = list(sample(load_policy(settings, MODEL), EXAMPLES, GREEDY))
+    in_process = list(sample(load_policy(POLICY, MODEL), EXAMPLES, GREEDY))
     assert texts(answers) == texts(in_process)
     assert [group[0].finish_reason for group in answers] == [group[0].finish_reason for group in in_process]
 
@@ -85,12 +88,13 @@ async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> 
     shutil.copytree(MODEL, model)
     said = (model / "generation_config.json").read_text()
     (model / "generation_config.json").write_text(said.replace("{", '{"do_sample": true,', 1))
-    async with served(config(model=model), tmp_path) as (policy, _):
+    async with served(config(), tmp_path, model) as (policy, _):
         drawn = GREEDY.model_copy(update={"n": 4, "temperature": 1.0})
         [answers] = await sample_served(policy, EXAMPLES[:1], drawn)
     assert len({response.text for response in answers}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
 async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_is_redone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +131,7 @@ async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         await sample_served(policy, EXAMPLES[:1], GREEDY)
         server.end()
-        unwatched = ServedPolicy(policy.config, policy.text, policy.window, policy.client, Ended(server))
+        unwatched = ServedPolicy(policy.text, policy.window, policy.client, Ended(server))
         with pytest.raises(
             ServerUnavailable, match=r"is the server running\?; the server that .*ended with code"
         ) as it:
@@ -177,7 +181,8 @@ asyncio.run(stage())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "tests_serving.py").write_text(Path(__file__).read_text())
     stage = subprocess.Popen(
@@ -199,13 +204,13 @@ def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.
 
 
 async def test_both_models_answer_in_process_where_only_one_of_them_has_a_server() -> None:
-    settings = config(serve="external", base_url="http://127.0.0.1:9/v1")
-    assert (await for_comparison(settings)).serve == "in_process"
+    settings = config(kind="external", base_url="http://127.0.0.1:9/v1")
+    assert (await for_comparison(settings)).kind == "in_process"
     own = config()
     assert await for_comparison(own) is own
 
 
 async def test_a_server_of_the_trained_model_that_is_down_is_known_before_any_answer() -> None:
-    settings = config(serve="external", base_url="http://127.0.0.1:9/v1", model="sft", trained_model="dpo")
+    settings = config(kind="external", base_url="http://127.0.0.1:9/v1", model="sft", trained_model="dpo")
     with pytest.raises(ServerUnavailable, match="is the server running"):
         await for_comparison(settings)

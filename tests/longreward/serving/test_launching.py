@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from longreward.policy import PolicyConfig
+from longreward.serving.config import ServerConfig
 from longreward.serving.launching import launch_command
 
 
@@ -21,8 +22,9 @@ def programs(tmp_path, monkeypatch: pytest.MonkeyPatch):
     return folder
 
 
-def command(path, **settings):
-    return launch_command(PolicyConfig(base_model="x", serve="vllm", **settings), path, port=8123, window=4096)
+def command(path, *, server=None, **settings):
+    config = ServerConfig(kind="vllm", **(server or {}))
+    return launch_command(PolicyConfig(base_model="x", **settings), config, path, port=8123, window=4096)
 
 
 def test_vllm_serves_a_folder_on_the_loopback_address_with_prefix_caching(programs, tmp_path) -> None:

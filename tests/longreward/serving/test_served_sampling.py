@@ -8,6 +8,7 @@ from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
 from longreward.policy import PolicyConfig, load_policy
 from longreward.records import Example
 from longreward.sampling import SampleConfig, cut_prompts
+from longreward.serving.config import ServerConfig
 from longreward.serving.external import open_external
 from longreward.serving.sampling import refuse_cut_chats, sample_served, served_policy
 
@@ -22,9 +23,9 @@ SETTINGS = SampleConfig(n=3, temperature=0.7, top_p=0.9, max_new_tokens=24, seed
 @asynccontextmanager
 async def served(folder, server, **settings):
     given = {"base_url": server.url, "max_retries": 0, "max_concurrency": 1, "model": "sft", **settings}
-    config = PolicyConfig(base_model=str(folder), serve="external", server=given)
-    client = await open_external(config.server, base_url=server.url, model=config.server.model)
-    yield served_policy(config, folder, client)
+    config = ServerConfig(kind="external", **given)
+    client = await open_external(config, base_url=server.url, model=config.model)
+    yield served_policy(PolicyConfig(base_model=str(folder)), folder, client)
     await client.close()
 
 
@@ -116,7 +117,7 @@ async def test_a_cut_prompt_cannot_be_sent_as_a_message(tiny_policy, policy_serv
     keep = SETTINGS.model_copy(update={"over_window": "keep_ends"})
     async with served(tiny_policy, server, prompt="chat") as policy:
         assert cut_prompts(policy, [*EXAMPLES, LONG], keep) == ["long"]
-        with pytest.raises(PolicyError, match=r"example long: .* set policy\.server\.prompt to ids"):
+        with pytest.raises(PolicyError, match=r"example long: .* set server\.prompt to ids"):
             refuse_cut_chats(policy, ["long"])
         with pytest.raises(PolicyError, match="example long"):
             await sample_served(policy, [LONG], keep)

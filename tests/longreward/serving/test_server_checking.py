@@ -5,31 +5,37 @@ import sys
 import pytest
 
 from longreward.errors import ConfigError, ServerRefused
-from longreward.policy import PolicyConfig
+from longreward.params import Params
 from longreward.serving.checking import check_server, probe
+from longreward.serving.config import ServerConfig
 from longreward.serving.external import open_external
 
 
-def config(serve="external", **server):
-    server = {"base_url": "http://127.0.0.1:9/v1", "max_retries": 0, **server}
-    return PolicyConfig(base_model="models/x", serve=serve, server=server)
+def config(kind="external", **settings):
+    return ServerConfig(kind=kind, **{"base_url": "http://127.0.0.1:9/v1", "max_retries": 0, **settings})
 
 
 async def opened(settings, server, model=None):
-    client = await open_external(settings.server, base_url=server.url, model=model)
+    client = await open_external(settings, base_url=server.url, model=model)
     await client.close()
     return client
 
 
 def test_an_external_server_needs_an_address() -> None:
-    with pytest.raises(ConfigError, match=r"policy\.server\.base_url must be your server's address"):
-        PolicyConfig.parse({"base_model": "x", "serve": "external"}, source="params.yaml")
-    PolicyConfig.parse({"base_model": "x", "server": {"max_concurrency": 4}}, source="params.yaml")
+    with pytest.raises(ConfigError, match=r"params\.yaml: .*\n  server\.base_url: .*must be your server's address"):
+        Params.parse({"server": {"kind": "external"}}, source="params.yaml")
+    Params.parse({"server": {"max_concurrency": 4}}, source="params.yaml")
+
+
+@pytest.mark.parametrize("old", [{"serve": "vllm"}, {"server": {"port": 8123}}])
+def test_a_server_in_the_section_of_the_policy_is_pointed_to_its_own(old) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key; did you mean the section server \(server\.kind, …\)\?"):
+        Params.parse({"policy": {"base_model": "x", **old}}, source="params.yaml")
 
 
 def test_a_command_must_say_where_model_and_port_go() -> None:
     with pytest.raises(ConfigError, match=r"server\.command: .*\{model\} and \{port\}"):
-        PolicyConfig.parse({"base_model": "x", "server": {"command": ["serve", "{model}"]}}, source="params.yaml")
+        Params.parse({"server": {"command": ["serve", "{model}"]}}, source="params.yaml")
 
 
 def test_a_key_that_is_named_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,14 +67,14 @@ def test_vllm_that_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest
 
 async def test_a_server_with_one_model_needs_no_name_and_one_with_several_does(policy_server) -> None:
     assert (await opened(config(), policy_server(names=("mine",)))).model == "mine"
-    with pytest.raises(ServerRefused, match=r"must be named, but a, b; set policy\.server\.model"):
+    with pytest.raises(ServerRefused, match=r"must be named, but a, b; set server\.model"):
         await opened(config(), policy_server(names=("a", "b")))
 
 
 @pytest.mark.parametrize("takes_any_name", [False, True])
 async def test_a_server_of_another_model_is_told_by_what_it_serves(policy_server, takes_any_name) -> None:
     server = policy_server(names=("other",), takes_any_name=takes_any_name)
-    with pytest.raises(ServerRefused, match=r"does not serve 'sft', as configured, but other; set policy\.server\."):
+    with pytest.raises(ServerRefused, match=r"does not serve 'sft', as configured, but other; set server\."):
         await opened(config(), server, "sft")
 
 
@@ -82,7 +88,7 @@ async def test_a_model_that_is_served_and_not_listed_is_good(policy_server, monk
 
 
 async def test_a_server_that_takes_no_ids_is_said_to_need_chat(policy_server) -> None:
-    with pytest.raises(ServerRefused, match=r"prompt must be a string\..* needs policy\.server\.prompt: chat"):
+    with pytest.raises(ServerRefused, match=r"prompt must be a string\..* needs server\.prompt: chat"):
         await opened(config(), policy_server(takes_ids=False), "sft")
 
 
@@ -110,4 +116,4 @@ async def test_a_probe_tells_of_each_server_and_raises_nothing(policy_server, mo
     monkeypatch.delenv("MY_KEY", raising=False)
     [keyless] = await probe(config(api_key_env="MY_KEY"))
     assert "MY_KEY" in keyless.told
-    assert await probe(PolicyConfig(base_model="models/x")) == []
+    assert await probe(ServerConfig()) == []
