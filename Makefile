@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make setup      .venv with the tested versions, and the built-in corpus"
 	@echo "make run        the whole pipeline: data, SFT, samples, rewards, pairs, DPO, evaluation"
-	@echo "make serve      the Prefect UI, MLflow and a deployment to trigger, until Ctrl-C"
+	@echo "make serve      the Prefect UI, MLflow and deployments to trigger, until Ctrl-C"
 	@echo "make check      ruff, mypy, import-linter, the lists of stages"
 	@echo "make test       the fast tests;  make test-slow: the others"
 	@echo "make clean      removes caches of tools (.longreward, .venv and data stay)"
@@ -33,10 +33,10 @@ $(RAW): | $(STAMP)
 	$(BIN)/python -m longreward.corpus --out $(@D)
 
 run: setup
-	@$(BIN)/python -m flows.pipeline
+	@$(BIN)/longreward run
 
 serve: setup
-	@$(BIN)/python -m flows.serve
+	@$(BIN)/longreward serve
 
 check: $(STAMP)
 	$(BIN)/ruff check .

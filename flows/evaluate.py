@@ -54,8 +54,7 @@ async def evaluate(run: StageRun) -> None:
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
-    version = record(run.tracked, config, evaluation, measured, by_id, models=MODELS)
-    run.log.info("registered as version %s%s", version, ", the champion" if evaluation.champion else "")
+    run.log.info(record(run.tracked, config, evaluation, measured, by_id, models=MODELS))
 
 
 async def _answers(

@@ -1,4 +1,4 @@
-"""`make serve`: the Prefect UI, MLflow, the pipeline and its stages waiting to be triggered, until Ctrl-C.
+"""`longreward serve`: the Prefect UI, MLflow, the pipeline and its stages waiting to be triggered, until Ctrl-C.
 
 All on the stores of this checkout, so that what `make run` and `dvc repro` did is there to be looked at, and a run
 that is started in the UI reads and writes what they do.
@@ -20,7 +20,7 @@ from longreward.errors import LongRewardError
 from longreward.params import stage_names
 from tasks.processes import end_group
 from tasks.server import free_port, prefect_url
-from tasks.tracking import store_uri
+from tasks.tracking.store import experiment_id, store_uri
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
@@ -43,7 +43,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _as_interrupt)
     os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
-    print(f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   http://127.0.0.1:{port}\n", flush=True)
+    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment_id()}?workflowType=machine_learning"
+    print(f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   {runs}\n", flush=True)
     print("Ctrl-C ends both.\n", flush=True)
     try:
         with temporary_settings({PREFECT_API_URL: url}):

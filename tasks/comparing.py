@@ -10,6 +10,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
+from longreward.evaluation.measuring import Decoding
 from longreward.evaluation.tables import Taken, read_measures
 from longreward.evaluation.versus import Change, Moved, Shared, Versus
 from tasks.tracking import history
@@ -94,6 +95,22 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
         lower=len(moved) - rises,
         moved=_with_answers(moved[:top], first, second, ranked[1]),
     )
+
+
+def better_champion(measured: str, table: Any, config: EvaluateConfig) -> Change | None:
+    """How far the champion of the evaluate run `measured` is ahead of the DPO model of `table`, by the champion rule's
+    measure and decoding; None where that is not shown on prompts that both answered."""
+    try:
+        theirs = read_measures(history.kept(measured, history.MEASURES), source="the champion's measures")
+    except DataError:  # gone, or of an earlier version
+        return None
+    versus = Versus(theirs, read_measures(table, source="the measures"))
+    if not versus.shared.both:
+        return None
+    rule = config.champion
+    place = (rule.measure, Decoding(rule.temperature, 1).name)
+    changes = versus.changes("dpo", config)
+    return next((one for one in changes if (one.measure, one.decoding) == place and one.gain < 0), None)
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Difference]:

@@ -11,6 +11,7 @@ from longreward.evaluation.table import markdown
 from longreward.evaluation.tables import answers_table, measures_table
 from longreward.records import Example
 from tasks import tracking
+from tasks.comparing import better_champion
 from tasks.tracking.history import ANSWERS, MEASURES, TABLE
 from tasks.versioning import data_hashes
 
@@ -24,21 +25,35 @@ def record(
     *,
     models: Mapping[Role, Path],
 ) -> str:
-    """Returns the version under which the trained model is registered, a champion or not."""
+    """Says under which version the trained model is registered, and whether it is the champion now.
+
+    It is where it meets the champion rule against its SFT model, and the champion before is not shown to be better.
+    """
     report = markdown(evaluation)
     run.note(report)
     run.text("report.md", report)
     run.json(TABLE, evaluation.as_json())
-    run.json(MEASURES, measures_table(measured, examples))
+    taken = measures_table(measured, examples)
+    run.json(MEASURES, taken)
     run.table(ANSWERS, answers_table(measured, examples))
     for name, drawn in figures(evaluation, measured).items():
         run.text(f"figures/{name}", drawn)
     before = tracking.champion(config.registered_model)
-    run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(evaluation.champion).lower()})
-    return _register(run, config, evaluation, models)
+    ahead = better_champion(before, taken, config) if before and evaluation.champion else None
+    champion = evaluation.champion and ahead is None
+    run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
+    version = _register(run, config, evaluation, models, champion=champion)
+    if ahead is None:
+        return f"registered as version {version}{', the champion' if champion else ''}"
+    return (
+        f"registered as version {version}; the champion stays: its {ahead.measure} at {ahead.decoding} is "
+        f"{ahead.first.value:.3f}, this one's {ahead.second.value:.3f}, and the interval excludes zero"
+    )
 
 
-def _register(run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, models: Mapping[Role, Path]) -> str:
+def _register(
+    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, models: Mapping[Role, Path], *, champion: bool
+) -> str:
     """One MLflow run a model under the same metric names, and the trained model in the registry."""
     known = data_hashes(tuple(models.values()))
     hashes = {role: known.get(path.as_posix(), "unknown") for role, path in models.items()}
@@ -53,5 +68,5 @@ def _register(run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation,
         runs["dpo"],
         source_hash=hashes["dpo"],
         path=models["dpo"],
-        champion=evaluation.champion,
+        champion=champion,
     )

@@ -34,7 +34,7 @@ def show(
         console.print(f"[dim]Every measure is in {comparison.with_name('report.md')}.[/dim]")
         console.print(found["sentence"], "\n")
     console.print(_times(outcomes, seconds))
-    console.print("[bold]Look closer:[/bold] `make serve` opens the Prefect UI and MLflow on this run; or one of them:")
+    console.print("[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or one of them:")
     bin_ = Path(sys.executable).parent
     home = state_folder() / "prefect"
     console.print(f"  PREFECT_HOME={home} {bin_ / 'prefect'} server start", soft_wrap=True)

@@ -179,8 +179,10 @@ async def bring_data(root: Path) -> None:
 
 async def save_experiment(name: str) -> None:
     """Makes the working state an experiment on the last commit."""
-    figures = [str(path) for entry in stage_entries().values() for path in entry.outputs if path.is_file()]
-    await _said("exp", "save", "--name", name, *(word for file in figures for word in ("--include-untracked", file)))
+    made = {stage: entry for stage, entry in stage_entries().items() if all(path.exists() for path in entry.outputs)}
+    figures = [str(path) for entry in made.values() for path in entry.outputs if path.is_file()]
+    new = (word for file in figures for word in ("--include-untracked", file))
+    await _said("exp", "save", "--name", name, *new, *made)
 
 
 async def _said(*arguments: str) -> str:

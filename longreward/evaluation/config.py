@@ -23,7 +23,8 @@ MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens")
 
 
 class ChampionRule(Config):
-    """The trained model takes the alias `champion` where it beats the SFT model by this rule."""
+    """The trained model takes the alias `champion` where it beats the SFT model by this rule, and where the champion
+    before is not shown to be better on held-out prompts that both answered."""
 
     measure: Measure = "reward"
     """Prefer a gold measure where the data has one: a judge's own score can rise while answers get worse."""

@@ -8,6 +8,7 @@ measures decide where there are any, else the reward.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from longreward.evaluation.bootstrap import LEAST_DOCUMENTS
 from longreward.evaluation.comparison import Row
 from longreward.evaluation.config import GOLD_MEASURES
 
@@ -36,6 +37,9 @@ def what_is_shown(rows: Sequence[Row]) -> tuple[Finding, str]:
         "no improvement": "No improvement is shown: nowhere is a measure better beyond its interval without another "
         "one being worse.",
     }[finding]
+    documents = max(row.difference.documents for row in decisive)
+    if documents < LEAST_DOCUMENTS:
+        said = f"Nothing can be shown: {documents} held-out documents are too few, {LEAST_DOCUMENTS} are the least."
     missed = [label for label, shown in beyond.items() if not shown]
     if finding == "learning" and missed:
         said += f" It is not better at {', '.join(missed)}."

@@ -28,7 +28,7 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         evaluation.sentence,
         "",
-        f"Champion: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
+        f"Champion rule met: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + "---|" * len(HEADER),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,28 @@ from tasks.tracking.store import client, experiment_id
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
 MODELS: dict[Any, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "123"}
+LEAST_DOCUMENTS = "longreward.evaluation.bootstrap.LEAST_DOCUMENTS"  # three are enough to work out by hand
+
+
+@contextmanager
+def own_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
+            patch.delenv(name, raising=False)
+        patch.setattr(LEAST_DOCUMENTS, 3)
+        client.cache_clear()
+        experiment_id.cache_clear()
+        yield patch
+    client.cache_clear()
+    experiment_id.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """Four pipelines, oldest first: otter, heron, failed, unevaluated. Both that were evaluated became champions."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("store")
-        patch.chdir(folder)
-        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
-            patch.delenv(name, raising=False)
-        client.cache_clear()
-        experiment_id.cache_clear()
+    with own_store(tmp_path_factory.mktemp("store")) as patch:
         pipeline("otter", patch, beta="0.1", judge="lexical", recalls={"1": 0.2, "2": 0.4, "3": 0.9})
         pipeline("heron", patch, beta="0.3", judge="lexical", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
         with pytest.raises(ValueError):
@@ -44,8 +54,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         with tracking.experiment("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
             pass
         yield client()
-    client.cache_clear()
-    experiment_id.cache_clear()
 
 
 def settings(beta: str) -> dict[str, Any]:
@@ -107,6 +115,15 @@ def test_a_run_is_found_by_its_name_its_id_its_place_and_as_the_champion(store: 
 def test_an_unknown_run_is_answered_with_the_newest_ones(store: MlflowClient, name: str) -> None:
     with pytest.raises(ConfigError, match=r"there is no run .*; the newest are unevaluated, failed, heron, otter$"):
         found(name)
+
+
+def test_a_model_that_beats_its_own_sft_model_but_not_the_champion_leaves_it_its_name(tmp_path: Path) -> None:
+    with own_store(tmp_path) as patch:
+        pipeline("strong", patch, beta="0.1", judge="lexical", recalls={"1": 0.8, "2": 0.8, "3": 0.9})
+        pipeline("weak", patch, beta="0.3", judge="lexical", recalls={"1": 0.5, "2": 0.6, "3": 0.5})
+        assert found("champion").name == "strong"
+        pipeline("equal", patch, beta="0.5", judge="lexical", recalls={"1": 0.9, "2": 0.7, "3": 0.9})
+        assert found("champion").name == "equal"  # not shown to be worse
 
 
 def test_where_no_model_is_champion_that_is_said(store: MlflowClient) -> None:

@@ -57,6 +57,17 @@ def test_better_greedy_answers_are_learning() -> None:
     assert "greedy (recall +0.300)" in evaluation.sentence
 
 
+def test_five_documents_show_nothing_and_crown_nobody_however_much_better_the_answers_are() -> None:
+    def of(documents: int) -> list[Measured]:
+        return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
+
+    config = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0))
+    few, enough = summarise(config, of(5)), summarise(config, of(6))
+    assert (few.finding, few.champion) == ("no improvement", False)
+    assert "5 held-out documents are too few, 6 are the least" in few.sentence
+    assert (enough.finding, enough.champion) == ("learning", True)
+
+
 def test_learning_says_where_it_does_not_hold() -> None:
     measured = [
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", LOW),
