@@ -39,7 +39,7 @@ def show(
     home = state_folder() / "prefect"
     console.print(f"  PREFECT_HOME={home} {bin_ / 'prefect'} server start", soft_wrap=True)
     console.print(f"  {bin_ / 'mlflow'} ui --backend-store-uri {store_uri()}", soft_wrap=True)
-    console.print("[bold]Against an earlier run:[/bold] `longreward compare champion last`, or two runs' names")
+    console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
 
 
 def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
