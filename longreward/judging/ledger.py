@@ -13,7 +13,7 @@ Answers are kept, prompts are not; their hashes say which answer belongs to whic
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,26 +74,12 @@ class Ledger(Store):
 
     def put(self, exchange: Exchange) -> None:
         """Keeps the exchange before it returns; where its key is there already, the first one stays."""
-        usage = exchange.answer.usage
-        row = (
-            exchange.question,
-            exchange.attempt,
-            exchange.temperature,
-            exchange.template,
-            exchange.prompt_hash,
-            exchange.judge,
-            exchange.revision,
-            exchange.answer.text.encode("utf-8", "replace").decode("utf-8"),
-            exchange.answer.finish_reason,
-            exchange.answer.model,
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-            exchange.outcome,
-            exchange.reason,
-            time.time(),
-        )
-        self._rows(_INSERT, row)
+        self._rows(_INSERT, _row(exchange, time.time()))
+
+    def put_many(self, exchanges: Iterable[Exchange]) -> None:
+        """Keeps all of them, in one commit, before it returns, or none; each as `put` does."""
+        now = time.time()
+        self._put_all(_INSERT, [_row(exchange, now) for exchange in exchanges])
 
     def totals(self) -> Totals:
         """Counts over everything in the ledger."""
@@ -122,6 +108,7 @@ CREATE TABLE IF NOT EXISTS exchanges (
     PRIMARY KEY (question, attempt, temperature)
 );
 """
+_MOST = 2**63 - 1  # SQLite's largest integer; a server may count what it likes
 _INSERT = f"INSERT OR IGNORE INTO exchanges VALUES ({', '.join('?' * 16)})"
 _SELECT = """
 SELECT question, attempt, temperature, template, prompt_hash, judge, revision, text, finish_reason, model,
@@ -133,6 +120,34 @@ SELECT count(*), sum(outcome = 'readable'), sum(outcome = 'unreadable'), sum(out
        sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens)
 FROM exchanges
 """
+
+
+def _row(exchange: Exchange, now: float) -> tuple[Any, ...]:
+    usage = exchange.answer.usage
+    return (
+        exchange.question,
+        int(exchange.attempt),
+        float(exchange.temperature),
+        exchange.template,
+        exchange.prompt_hash,
+        _storable(exchange.judge),
+        _storable(exchange.revision),
+        _storable(exchange.answer.text),
+        _storable(exchange.answer.finish_reason),
+        _storable(exchange.answer.model),
+        *(
+            min(max(0, int(tokens)), _MOST)
+            for tokens in (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+        ),
+        exchange.outcome,
+        None if exchange.reason is None else _storable(exchange.reason),
+        now,
+    )
+
+
+def _storable(text: str) -> str:
+    """Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _exchange(row: tuple[Any, ...]) -> Exchange:

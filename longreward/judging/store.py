@@ -7,6 +7,7 @@ content has a table of its own, made by the first that needs it.
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,15 +22,15 @@ VERSION = 1
 class Store:
     """The file at `path`, made where it is missing, with the tables of `schema`; None keeps it in memory.
 
-    Raises StateError where the file cannot be opened, read or written.
+    Raises StateError where the file cannot be opened, read or written. Threads may share it.
     """
 
     def __init__(self, path: Path | None, schema: str, *, busy_timeout_s: float) -> None:
         self.path = path
+        self._turn = threading.RLock()  # a transaction is the connection's: nobody reads in the midst of another's
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            # Used by one thread at a time, but not always the one that opened it.
             self._connection = sqlite3.connect(
                 path or ":memory:", timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
             )
@@ -39,21 +40,23 @@ class Store:
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
-            return self._connection.execute(statement, values).fetchall()
+            with self._turn:
+                return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
     def _put_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """All rows or none."""
         try:
-            with self._connection:
+            with self._turn, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise self._fault(error) from error
 
     def close(self) -> None:
-        self._connection.close()
+        with self._turn:
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,37 @@ def test_half_a_surrogate_pair_in_an_answer_is_kept_as_a_question_mark() -> None
     assert ledger.recorded("a")[0].answer.text == "好 ? [[7]]"
 
 
+def test_an_unreadable_answer_of_half_a_surrogate_pair_is_kept_with_its_reason() -> None:
+    ledger = Ledger(None)
+    odd = replace(exchange("a", text="\ud800", outcome="unreadable"), reason="no verdict: …\ud800")
+    ledger.put(odd)
+    assert ledger.recorded("a")[0].reason == "no verdict: …?"
+
+
+def test_a_server_that_counts_beyond_all_tokens_does_not_stop_the_run() -> None:
+    ledger = Ledger(None)
+    ledger.put(replace(exchange("a"), answer=Answer("[[7]]", "stop", Usage(10**30, -5, 0))))
+    assert ledger.recorded("a")[0].answer.usage == Usage(2**63 - 1, 0, 0)
+
+
+def test_many_exchanges_are_kept_in_one_commit_or_none_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put(exchange("a", text="first"))
+        ledger.put_many([exchange("a", text="second"), exchange("b"), exchange("c")])
+        with pytest.raises(StateError, match="binding"):
+            ledger.put_many([exchange("d"), replace(exchange("e"), question=object())])  # type: ignore[arg-type]
+        assert [ledger.recorded(name)[0].answer.text for name in "abc"] == ["first", "[[7]]", "[[7]]"]
+        assert ledger.recorded("d") == []
+        assert ledger.totals().exchanges == 3
+
+
+def test_threads_share_a_ledger(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: ledger.put_many([exchange(f"{n}-{m}") for m in range(20)]), range(40)))
+        assert ledger.totals().exchanges == 800
+
+
 def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
     question = Question("support", {}, "Is it so?", "h", 512)
     same = Question("support", {"statement": "x"}, "Is it so?", "h2", 512)
@@ -72,6 +105,8 @@ def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
 WRITER = """
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from longreward.judging.chat import Answer
 from longreward.judging.ledger import Exchange, Ledger
