@@ -5,6 +5,7 @@ dvc.yaml                the graph; the code that it runs is installed
 data/raw                the worked example: questions.jsonl, and the texts that it names
 models/tiny-base        where the preset's base model is this one
 plots/bars_from_zero.json   how `dvc plots` draws an evaluation
+prefect.yaml            deployments for a work pool
 README.md, .gitignore, .dvcignore
 """
 
@@ -23,6 +24,7 @@ PLAIN = {
     ".dvcignore": "dvcignore",
     "README.md": "README.md",
     "dvc.yaml": "dvc.yaml",
+    "prefect.yaml": "prefect.yaml",
     PLOT: "bars_from_zero.json",
 }
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -57,6 +57,10 @@ def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code()
     for stage in own.values():
         stage["deps"] = [path for path in stage["deps"] if path.split("/")[0] not in ("flows", "tasks", "longreward")]
     assert yaml.safe_load(text)["stages"] == own
+
+
+def test_a_new_project_has_the_deployments_of_the_repository() -> None:
+    assert project_files("laptop")[PurePosixPath("prefect.yaml")] == (ROOT / "prefect.yaml").read_bytes()
 
 
 def test_a_folder_becomes_a_project_with_a_first_commit_of_what_was_made_alone(tmp_path: Path) -> None:
