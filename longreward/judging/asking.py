@@ -110,7 +110,7 @@ class Asker:
         reason: str | None
         self.counts["calls"] += 1
         try:
-            answer = await self._call(question, temperature)
+            answer = await self._call(identity, question, attempt)
         except AnswerRefused as refusal:
             answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
         else:
@@ -137,9 +137,9 @@ class Asker:
         self._ledger.put(exchange)
         return exchange, value
 
-    async def _call(self, question: Question, temperature: float) -> Answer:
+    async def _call(self, identity: str, question: Question, attempt: int) -> Answer:
         async with self._limiter.call(self._estimated(question)) as call:
-            answer = await self._model.answer(question, temperature=temperature)
+            answer = await self._model.answer(question, temperature=self._temperature(attempt))
             usage = answer.usage
             call.tokens = usage.prompt_tokens + usage.completion_tokens or call.tokens
             return answer

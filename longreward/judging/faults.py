@@ -40,10 +40,11 @@ class Faults:
             cause = self.clean(str(error.__cause__ or error))
             return JudgeUnavailable(f"no connection to the {self.where}: {cause}; is the server running?")
         if isinstance(error, APIStatusError):
-            return self._of_status(error.status_code, error.response.text)
+            return self.of_status(error.status_code, error.response.text)
         return JudgeProtocolError(self.clean(f"the {self.where} gave no usable reply: {error}"))
 
-    def _of_status(self, status: int, body: str) -> JudgeError:
+    def of_status(self, status: int, body: str) -> JudgeError:
+        """What a reply with this status means."""
         said = self.clean(_message(body))
         codes = _codes(body)
         if codes & _FILTER_CODES:
