@@ -7,6 +7,7 @@ LongRewardError
 │   ├── ServerUnavailable   the policy's server is down, too slow or overloaded; asking later may help
 │   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
+├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
 └── JudgeError          a judge, or an embedding model, gave no answer
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
     ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
@@ -45,8 +46,15 @@ class StateError(LongRewardError):
     """Something could not be kept: a full disk, a folder that cannot be written, a damaged ledger."""
 
 
+class BudgetReached(LongRewardError):
+    """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
+
+
 class JudgeError(LongRewardError):
     """A question did not get an answer."""
+
+    may_cost = False
+    """Whether the provider may charge for the call all the same."""
 
 
 class JudgeUnavailable(JudgeError):
@@ -60,6 +68,10 @@ class JudgeRefused(JudgeError):
 class JudgeProtocolError(JudgeError):
     """Something answers at the address, but it does not speak the OpenAI chat protocol."""
 
+    may_cost = True
+
 
 class AnswerRefused(JudgeError):
     """The judge declines this one question, as content filters do."""
+
+    may_cost = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from longreward.errors import AnswerRefused
+from longreward.judging.budget import Account, Budget
 from longreward.judging.chat import Answer, ChatModel, Question, Usage, estimated_tokens
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Exchange, Ledger, Outcome, question_id
@@ -19,8 +20,16 @@ T = TypeVar("T")
 class Asker:
     """One model with its ways of being asked. The ledger is the caller's to close, the model its own."""
 
-    def __init__(self, model: ChatModel, config: JudgeConfig, ledger: Ledger, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        config: JudgeConfig,
+        ledger: Ledger,
+        limiter: Limiter,
+        account: Account | None = None,
+    ) -> None:
         self._config = config
+        self._account = account or Budget().account(config)
         self._model = model
         self._ledger = ledger
         self._limiter = limiter
@@ -138,9 +147,10 @@ class Asker:
         return exchange, value
 
     async def _call(self, identity: str, question: Question, attempt: int) -> Answer:
-        async with self._limiter.call(self._estimated(question)) as call:
+        async with self._limiter.call(self._estimated(question)) as call, self._account.call(question) as paid:
             answer = await self._model.answer(question, temperature=self._temperature(attempt))
             usage = answer.usage
+            paid.settle(usage)
             call.tokens = usage.prompt_tokens + usage.completion_tokens or call.tokens
             return answer
 

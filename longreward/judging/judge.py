@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from longreward.judging.asking import FIGURES, Asker
+from longreward.judging.budget import Budget
 from longreward.judging.chat import ChatModel, Question
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Ledger
@@ -23,17 +24,21 @@ from longreward.records import DIMENSIONS, Dimension
 T = TypeVar("T")
 
 
-def open_judge(config: JudgeConfig, *, ledger: Path | None) -> "Judge":
+def open_judge(config: JudgeConfig, *, ledger: Path | None, budget: Budget | None = None) -> "Judge":
     """The judge that `config` describes, with its exchanges kept at `ledger` (None: in memory).
 
-    Raises ConfigError where a key is missing, StateError where the ledger cannot be opened.
+    It spends from `budget`, which stays the caller's to close. Raises ConfigError where a key is missing or the budget
+    needs a price that is not known, StateError where the ledger cannot be opened.
     """
     judges = config.judges()
+    budget = budget or Budget()
+    accounts = [budget.account(each) for each, _ in judges]
     models = [open_model(each) for each, _ in judges]
     limiters = _limiters([each for each, _ in judges])
     store = Ledger(ledger)
     askers = [
-        Asker(model, each, store, limiter) for model, (each, _), limiter in zip(models, judges, limiters, strict=True)
+        Asker(model, each, store, limiter, account)
+        for model, (each, _), limiter, account in zip(models, judges, limiters, accounts, strict=True)
     ]
     return Judge.of([(asker, dimensions) for asker, (_, dimensions) in zip(askers, judges, strict=True)], store)
 
