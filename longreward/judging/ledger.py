@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from longreward.judging.chat import Answer, Question, Usage
 from longreward.judging.store import Store
+from longreward.judging.tables import EXCHANGES, sealed
 
 Outcome = Literal["readable", "unreadable", "refused"]
 
@@ -60,26 +61,27 @@ def question_id(question: Question, *, judge: str, revision: str, extra: Mapping
 
 
 class Ledger(Store):
-    """The store of exchanges at `path`, made where it is missing; None keeps it in memory.
+    """The store of exchanges at `path`, made where it is missing; None keeps it in memory. Threads may share it.
 
     Raises StateError where the file cannot be opened, read or written. Nothing is ever deleted from it.
     """
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
-        super().__init__(path, _SCHEMA, busy_timeout_s=busy_timeout_s)
+        super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def recorded(self, question: str) -> list[Exchange]:
-        """All exchanges about the question, by attempt."""
-        return [_exchange(row) for row in self._rows(_SELECT, (question,))]
+        """All exchanges about the question, by attempt; damaged ones are put aside and not among them."""
+        found = self._find(EXCHANGES, (question,))
+        return [_exchange(row) for row in sorted(found, key=_by_attempt)]
 
     def put(self, exchange: Exchange) -> None:
         """Keeps the exchange before it returns; where its key is there already, the first one stays."""
-        self._rows(_INSERT, _row(exchange, time.time()))
+        self._rows(EXCHANGES.insert, sealed(_row(exchange, time.time())))
 
     def put_many(self, exchanges: Iterable[Exchange]) -> None:
         """Keeps all of them, in one commit, before it returns, or none; each as `put` does."""
         now = time.time()
-        self._put_all(_INSERT, [_row(exchange, now) for exchange in exchanges])
+        self._insert(EXCHANGES, [_row(exchange, now) for exchange in exchanges])
 
     def totals(self) -> Totals:
         """Counts over everything in the ledger."""
@@ -87,34 +89,7 @@ class Ledger(Store):
         return Totals(*(int(value or 0) for value in row))
 
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS exchanges (
-    question TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    temperature REAL NOT NULL,
-    template TEXT NOT NULL,
-    prompt_hash TEXT NOT NULL,
-    judge TEXT NOT NULL,
-    revision TEXT NOT NULL,
-    text TEXT NOT NULL,
-    finish_reason TEXT NOT NULL,
-    model TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    outcome TEXT NOT NULL,
-    reason TEXT,
-    recorded_at REAL NOT NULL,
-    PRIMARY KEY (question, attempt, temperature)
-);
-"""
 _MOST = 2**63 - 1  # SQLite's largest integer; a server may count what it likes
-_INSERT = f"INSERT OR IGNORE INTO exchanges VALUES ({', '.join('?' * 16)})"
-_SELECT = """
-SELECT question, attempt, temperature, template, prompt_hash, judge, revision, text, finish_reason, model,
-       prompt_tokens, completion_tokens, cached_tokens, outcome, reason
-FROM exchanges WHERE question = ? ORDER BY attempt, recorded_at
-"""
 _TOTALS = """
 SELECT count(*), sum(outcome = 'readable'), sum(outcome = 'unreadable'), sum(outcome = 'refused'),
        sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens)
@@ -150,9 +125,13 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
+def _by_attempt(row: tuple[Any, ...]) -> tuple[int, float]:
+    return row[1], row[-1]
+
+
 def _exchange(row: tuple[Any, ...]) -> Exchange:
     question, attempt, temperature, template, prompt_hash, judge, revision, text, finish, model, *rest = row
-    prompt_tokens, completion_tokens, cached_tokens, outcome, reason = rest
+    prompt_tokens, completion_tokens, cached_tokens, outcome, reason, _ = rest
     return Exchange(
         question=question,
         attempt=attempt,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longreward.judging.store import Store
+from longreward.judging.tables import VECTORS
 
 Vector = NDArray[np.float32]
 
@@ -21,21 +22,21 @@ class VectorLedger(Store):
     """The vectors at `path`, in the file that keeps a judge's answers too; None keeps them in memory."""
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
-        super().__init__(path, _SCHEMA, busy_timeout_s=busy_timeout_s)
+        super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
-        """Those that are there."""
+        """Those that are there; damaged ones are put aside and not among them."""
         asked, found = list(keys), {}
         for start in range(0, len(asked), _AT_ONCE):
             some = asked[start : start + _AT_ONCE]
-            for key, vector in self._rows(f"{_SELECT} ({', '.join('?' * len(some))})", some):
+            for key, vector, *_ in self._find(VECTORS, some):
                 found[key] = unpacked(vector)
         return found
 
     def put(self, vectors: Mapping[bytes, bytes], *, model: str, revision: str) -> None:
         """Keeps all of them before it returns."""
         now = time.time()
-        self._put_all(_INSERT, [(key, vector, model, revision, now) for key, vector in vectors.items()])
+        self._insert(VECTORS, [(key, vector, model, revision, now) for key, vector in vectors.items()])
 
     def count(self) -> int:
         """How many there are, of all models."""
@@ -53,14 +54,3 @@ def unpacked(vector: bytes) -> Vector:
 
 
 _AT_ONCE = 500  # SQLite takes 999 values a statement in old builds
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS vectors (
-    key BLOB PRIMARY KEY,
-    vector BLOB NOT NULL,
-    model TEXT NOT NULL,
-    revision TEXT NOT NULL,
-    recorded_at REAL NOT NULL
-);
-"""
-_INSERT = "INSERT OR IGNORE INTO vectors VALUES (?, ?, ?, ?, ?)"
-_SELECT = "SELECT key, vector FROM vectors WHERE key IN"

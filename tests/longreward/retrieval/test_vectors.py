@@ -43,14 +43,14 @@ def test_whichever_kind_of_content_comes_first_the_other_finds_its_table(tmp_pat
         assert ledger.recorded("a") == []
         assert vectors.count() == 0
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with VectorLedger(path) as vectors:
-        with pytest.raises(StateError, match="Error binding"):
-            vectors.put({b"a": half(1), b"b": object()}, model="m", revision="")  # type: ignore[dict-item]
+        with pytest.raises(StateError, match="NOT NULL"):
+            vectors.put({b"a": half(1), b"b": None}, model="m", revision="")  # type: ignore[dict-item]
         assert vectors.count() == 0
         vectors.put({b"a": half(1)}, model="m", revision="")
         assert vectors.count() == 1
