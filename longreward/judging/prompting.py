@@ -8,10 +8,10 @@ A folder without a manifest that holds the published LongReward files is read wi
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field
@@ -19,6 +19,7 @@ from pydantic import Field
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judging.chat import Question
+from longreward.judging.escaping import Marks, headings_in, is_tag
 from longreward.script import Language
 
 TemplateName = Literal["helpfulness", "logicality", "statements", "support", "extraction", "completeness"]
@@ -40,7 +41,24 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None) -> "P
         for name, spec in described.templates.items()
         for language, file in spec.files.items()
     }
-    return PromptSet(manifest=described, templates=templates)
+    if not described.escape_marks:
+        return PromptSet(manifest=described, templates=templates)
+    marks = _marks(described, templates.values())
+    marked = {key: replace(template, marks=marks) for key, template in templates.items()}
+    return PromptSet(manifest=described, templates=marked, marks=marks)
+
+
+class Labelled(str):
+    """Texts under our labels, for one slot: as a string it holds them as they are, `shown` with their marks escaped."""
+
+    shown: str
+
+    def __new__(cls, pairs: Iterable[tuple[str, str]], marks: Marks | None) -> Self:
+        """From pairs of our own words and the text under them, with a blank line between."""
+        listed = list(pairs)
+        made = super().__new__(cls, "\n\n".join(ours + text for ours, text in listed))
+        made.shown = "\n\n".join(ours + marks.escape(text) for ours, text in listed) if marks else str(made)
+        return made
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class Template:
     hash: str  # sha256 of the file's bytes
     max_tokens: int
     pieces: tuple[str, ...]
+    marks: Marks | None = None  # escaped in what fills the slots
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -61,11 +80,19 @@ class Template:
         return self.pieces[1::2]
 
     def ask(self, slots: Mapping[str, str]) -> Question:
-        """The question with all slots filled in one pass, so that what a document holds can never act as a slot."""
-        text = "".join(slots[piece] if place % 2 else piece for place, piece in enumerate(self.pieces))
+        """The question with all slots filled in one pass, so that what a document holds can never act as a slot.
+
+        The text holds their marks escaped, the question's `slots` hold them as they are.
+        """
+        text = "".join(self._shown(slots[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
         return Question(
             template=self.name, slots=dict(slots), text=text, prompt_hash=self.hash, max_tokens=self.max_tokens
         )
+
+    def _shown(self, value: str) -> str:
+        if isinstance(value, Labelled):
+            return value.shown
+        return value if self.marks is None else self.marks.escape(value)
 
 
 class TemplateSpec(Config):
@@ -95,6 +122,9 @@ class Manifest(Config):
     """What a judge says where a part of the document does not bear on the question."""
     show_empty_extracts: bool
     """Whether parts with nothing relevant are listed to the judge of completeness."""
+    escape_marks: bool = False
+    """Whether headings, verdicts and tags that stand in the material get a backslash, so that it cannot forge them;
+    false: slots are filled with the bare texts."""
     templates: dict[TemplateName, TemplateSpec]
 
 
@@ -104,24 +134,40 @@ class PromptSet:
 
     manifest: Manifest
     templates: Mapping[tuple[TemplateName, Language], Template]
+    marks: Marks | None = None
+
+    @property
+    def hash(self) -> str:
+        """The same for two sets exactly where they ask alike."""
+        lines = sorted(f"{name} {language} {template.hash}" for (name, language), template in self.templates.items())
+        return hashlib.sha256("\n".join([*lines, self.manifest.model_dump_json()]).encode()).hexdigest()
 
     def template(self, name: TemplateName, language: Language) -> Template:
         """The template in that language."""
         return self.templates[name, language]
 
-    def evidence(self, passages: list[str], language: Language) -> str:
+    def evidence(self, passages: list[str], language: Language) -> Labelled:
         """Passages under their labels, counted from 1, with a blank line between."""
         label = self.manifest.labels[language].evidence
-        return "\n\n".join(f"{label.replace('{n}', str(n))}\n{passage}" for n, passage in enumerate(passages, start=1))
+        numbered = (f"{label.replace('{n}', str(n))}\n" for n in range(1, len(passages) + 1))
+        return Labelled(zip(numbered, passages, strict=True), self.marks)
 
-    def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> str:
+    def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> Labelled:
         """Extracts as (first percent, last percent, text or None for nothing) under their labels."""
         nothing, label = self.manifest.nothing_relevant, self.manifest.labels[language].extract
         shown = [e for e in extracts if e[2] is not None or self.manifest.show_empty_extracts] or [(0, 100, None)]
-        return "\n\n".join(
-            f"{label.replace('{first}', str(first)).replace('{last}', str(last))}\n{nothing if text is None else text}"
-            for first, last, text in shown
-        )
+        placed = [f"{label.replace('{first}', str(first)).replace('{last}', str(last))}\n" for first, last, _ in shown]
+        pairs = [
+            (f"{place}{nothing}", "") if e[2] is None else (place, e[2]) for place, e in zip(placed, shown, strict=True)
+        ]
+        return Labelled(pairs, self.marks)
+
+
+def _marks(manifest: Manifest, templates: Iterable[Template]) -> Marks:
+    labels = [label for each in manifest.labels.values() for label in (each.evidence, each.extract)]
+    literal = (piece for template in templates for piece in template.pieces[::2])
+    phrases = [manifest.nothing_relevant, *([manifest.no_statement] if manifest.no_statement else [])]
+    return Marks(headings_in([*literal, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
 
 
 def _find_manifest(folder: Path) -> Path:

@@ -147,7 +147,8 @@ def answer_text(prompts: PromptSet, message: str) -> str:
     for template in sorted(prompts.templates.values(), key=lambda t: -len("".join(t.pieces[::2]))):
         slots = recover_slots(template.pieces, message)
         if slots is not None:
-            return RULES[template.name](slots)
+            marks = template.marks
+            return RULES[template.name]({name: marks.restore(text) if marks else text for name, text in slots.items()})
     return "I am sorry, but I know no answer to that: it is none of the prompts that this server was started with."
 
 

@@ -1,7 +1,6 @@
 """Scores responses: all calls that do not wait for each other run at once, prompts overlap, results come in order."""
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from copy import copy
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from longreward.judging import Judge
-from longreward.judging.prompting import PromptSet, load_prompts
+from longreward.judging.prompting import load_prompts
 from longreward.records import Example, Extraction, Response, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.completeness import judge_completeness
@@ -132,7 +131,7 @@ class Scorer:
             "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
             **self._retriever.settings(),
             "no_statements": self._config.no_statements,
-            "prompts": _hash_of_all(self._prompts),
+            "prompts": self._prompts.hash,
         }
 
     async def score(self, judge: Judge, example: Example, responses: Sequence[Response]) -> ScoredExample:
@@ -187,11 +186,6 @@ class Scorer:
                 "completeness": completeness,
             },
         )
-
-
-def _hash_of_all(prompts: PromptSet) -> str:
-    lines = sorted(f"{name} {language} {template.hash}" for (name, language), template in prompts.templates.items())
-    return hashlib.sha256("\n".join([*lines, prompts.manifest.model_dump_json()]).encode()).hexdigest()
 
 
 HELD_BACK = 4  # complete examples may wait for a slow one before them, up to this many times prompts_in_flight

@@ -58,7 +58,7 @@ def test_slots_are_filled_in_one_pass() -> None:
     template = load_prompts().template("helpfulness", "en")
     question = template.ask({"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."})
     assert "[Question]\nWhat is <<answer>>?\n" in question.text
-    assert "[Answer]\nIt is <<question>> and [[10]].\n[End of answer]" in question.text
+    assert "[Answer]\nIt is <<question>> and [\\[10]].\n[End of answer]" in question.text
     assert question.slots == {"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."}
 
 
