@@ -1,4 +1,4 @@
-"""`params.yaml`, read once and strictly: one section a stage, and three that several stages share."""
+"""`params.yaml`, read once and strictly: one section a stage, and four that several stages share."""
 
 import difflib
 import json
@@ -13,6 +13,7 @@ from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
 from longreward.judging.config import JudgeConfig
+from longreward.judging.prices import PricesConfig
 from longreward.pairing import PairConfig
 from longreward.policy import PolicyConfig
 from longreward.preparing import PrepareConfig
@@ -22,15 +23,16 @@ from longreward.serving.config import ServerConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
 
-SHARED = ("policy", "server", "judge")
+SHARED = ("policy", "server", "judge", "prices")
 
 
 class Params(Config):
-    """All settings of a run: `policy`, `server` and `judge` are shared, every other section is a stage's."""
+    """All settings of a run: `policy`, `server`, `judge` and `prices` are shared, every other section is a stage's."""
 
     policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
     server: ServerConfig = ServerConfig()
     judge: JudgeConfig = JudgeConfig()
+    prices: PricesConfig = PricesConfig()
     prepare: PrepareConfig = PrepareConfig()
     sft: SftConfig = SftConfig()
     sample: SampleConfig = SampleConfig()

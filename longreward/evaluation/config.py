@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.config import Config
+from longreward.judging.budget import BudgetConfig
 
 Measure = Literal[
     "recall",
@@ -65,3 +66,6 @@ class EvaluateConfig(Config):
 
     seed: int = 0
     """Seed of the answers and of the bootstrap."""
+
+    budget: BudgetConfig = BudgetConfig()
+    """What the judge may be asked for, over all tries of one evaluation; at it, the stage stops cleanly."""

@@ -4,7 +4,7 @@
     account = budget.account(JudgeConfig())
     async with account.call(question) as call:     # waits, or raises BudgetReached
         answer = await model.answer(question, …)
-        call.settle(answer.usage)
+        call.settle(answer.usage, answer.text)
 
 Before a call the most that it could take is put aside, and given back once the provider has said what it took: so all
 calls in flight together stay within the limit. One that does not fit waits for those in flight; where it does not fit
@@ -193,7 +193,7 @@ class Account:
         self._config = config
         self._price = price
         self._batch = getattr(config, "mode", "live") != "live"
-        self._system = len(config.system.encode("utf-8", "replace"))
+        self._system = len(config.system.encode("utf-8", "replace"))  # bytes
         self._thinks = config.thinking_tokens
         self.length_field = config.length_field or config.preset.length_field
 
@@ -232,7 +232,8 @@ class Account:
             return call.taken
         usage = call.usage
         if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not say
-            usage = Usage(estimated_tokens(question.text) + self._system, call.most.completion_tokens)
+            answered = estimated_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
+            usage = Usage(estimated_tokens(self._config.system + question.text), answered)
         money = 0.0
         if self._price is not None:
             money = self._price.cost(
@@ -252,15 +253,16 @@ class Account:
 
 @dataclass
 class Call:
-    """A call that may be made; settle it with what the provider says that it took."""
+    """A call that may be made; settle it with what the answer took."""
 
     most: Spent
     usage: Usage | None = None
+    text: str = ""
     taken: Spent | None = None
 
-    def settle(self, usage: Usage) -> None:
-        """The provider's own count; zeros where it gives none: the answer then counts at its longest."""
-        self.usage = usage
+    def settle(self, usage: Usage, text: str = "") -> None:
+        """What the provider counted; where that says nothing (zeros), about what the answer's text makes."""
+        self.usage, self.text = usage, text
 
 
 FRAME = 128  # tokens of a chat template around a question, on the high side

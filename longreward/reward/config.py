@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.config import Config
+from longreward.judging.budget import BudgetConfig
 from longreward.retrieval.config import RetrieverConfig
 
 
@@ -32,3 +33,5 @@ class ScoreConfig(Config):
     """Prompts that are scored at once; enough to keep the judge busy, few enough to keep memory small."""
     shard_size: int = Field(50, ge=1)
     """Prompts a shard: one durable, separately retried piece of the stage."""
+    budget: BudgetConfig = BudgetConfig()
+    """What the judge may be asked for, over all tries of one scoring; at it, the stage stops cleanly."""
