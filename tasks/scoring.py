@@ -40,9 +40,9 @@ async def score_in_shards(
             score,
             record=ScoredExample,
             folder=folder,
-            size=config.shard_size,
+            size=judge.prompts_at_once or config.shard_size,
             at_once=2,
-            limit_s=SHARD_LIMIT_S,
+            limit_s=None if judge.prompts_at_once else SHARD_LIMIT_S,  # a batch may take a day, and ends by itself
             progress=progress,
         )
 

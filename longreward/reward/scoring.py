@@ -43,20 +43,21 @@ async def score_examples(
 ) -> AsyncGenerator[ScoredExample, None]:
     """Each example with its responses, scored, in input order and as soon as it and all before it are complete.
 
-    Takes up to `config.prompts_in_flight` examples at once from `examples`. `progress` is told how many are complete,
-    in whatever order. Where the judge fails, all calls under way are cancelled and its JudgeError is raised; what was
+    Takes up to `config.prompts_in_flight` examples at once from `examples`, or as many as a judge that is asked in
+    batches wants. `progress` is told how many are complete, in whatever order. Where the judge fails, all calls under way are cancelled and its JudgeError is raised; what was
     answered by then is in the judge's ledger, so that scoring the same again goes on from there. Without `scorer` one
     is made, with embeddings in memory only.
     """
     own = scorer is None
     scorer = scorer or Scorer(config)
+    in_flight = judge.prompts_at_once or config.prompts_in_flight
     waiting = iter(examples)
     tasks: deque[asyncio.Task[ScoredExample]] = deque()
     complete = 0
     try:
         while True:
             pending = [task for task in tasks if not task.done()]
-            room = min(config.prompts_in_flight - len(pending), HELD_BACK * config.prompts_in_flight - len(tasks))
+            room = min(in_flight - len(pending), HELD_BACK * in_flight - len(tasks))
             started = [
                 asyncio.create_task(scorer.score(judge, example, responses))
                 for example, responses in islice(waiting, max(room, 0))
