@@ -151,7 +151,8 @@ def test_what_a_terminal_cannot_show_is_escaped(files: Path, encoding: str, monk
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name: str) -> None:
     serve = [sys.executable, "-m", "longreward.judging.serve", "--latency", "30"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+    try:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
@@ -163,7 +164,9 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
         time.sleep(0.5)  # well into the wait for the judge
         run.send_signal(signal.Signals[name])
         _, said = run.communicate(timeout=20)
+    finally:
         server.kill()
+        server.communicate()
     assert said == "longreward: stopped; the same command goes on from the judge's answers so far\n"
     assert (run.returncode, list((files / "out").iterdir())) == (130, [])
 
