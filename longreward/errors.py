@@ -12,10 +12,14 @@ LongRewardError
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
     ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
     ├── JudgeProtocolError  the address answers, but not in the OpenAI protocol
-    └── AnswerRefused       one question was refused (a content filter); the others go on
+    ├── AnswerRefused       one question was refused (a content filter); the others go on
+    ├── AnswerFailed        one question failed at every try while others were answered; they go on
+    └── AnswersAwaited      questions wait in files for another program to answer them; then the same run goes on
 
 A failed call raises; an unreadable verdict does not: it is asked again and then ends unscored with a reason.
 """
+
+from dataclasses import dataclass
 
 
 class LongRewardError(Exception):
@@ -50,8 +54,21 @@ class BudgetReached(LongRewardError):
     """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
 
 
+@dataclass(frozen=True)
+class Passing:
+    """What a failure that may pass asks for before the next try."""
+
+    throttled: bool = False
+    """The server has too much to do: it should get fewer calls at once."""
+    retry_after_s: float | None = None
+    """How long it wants to be left alone; None: it does not say."""
+
+
 class JudgeError(LongRewardError):
     """A question did not get an answer."""
+
+    passing: Passing | None = None
+    """Set where the same call may go well in a moment."""
 
     may_cost = False
     """Whether the provider may charge for the call all the same."""
@@ -75,3 +92,11 @@ class AnswerRefused(JudgeError):
     """The judge declines this one question, as content filters do."""
 
     may_cost = True
+
+
+class AnswerFailed(JudgeError):
+    """This one question got no answer at any try, while others did: it ends unscored, and a later run asks again."""
+
+
+class AnswersAwaited(JudgeError):
+    """The questions are written to files; once another program has answered them, the same run goes on."""

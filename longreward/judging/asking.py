@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from longreward.errors import AnswerRefused
+from longreward.errors import AnswerFailed, AnswerRefused
 from longreward.judging.budget import Account, Budget
-from longreward.judging.chat import Answer, ChatModel, Question, Usage, estimated_tokens
+from longreward.judging.calling import Caller
+from longreward.judging.chat import Answer, ChatModel, Question, Usage
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Exchange, Ledger, Outcome, question_id
 from longreward.judging.limiter import Limiter
-from longreward.judging.readings import Reading, exhausted, reading_of, why_unreadable
+from longreward.judging.readings import Reading, exhausted, failed, reading_of, why_unreadable
 from longreward.judging.thinking import said
 
 T = TypeVar("T")
@@ -29,13 +30,12 @@ class Asker:
         account: Account | None = None,
     ) -> None:
         self._config = config
-        self._account = account or Budget().account(config)
         self._model = model
         self._ledger = ledger
-        self._limiter = limiter
+        self.caller = Caller(model, config, limiter, account or Budget().account(config))
         self._settings = _settings(config)
         self._running: dict[str, _Shared] = {}
-        self.counts = dict.fromkeys(FIGURES, 0)
+        self.counts = dict.fromkeys(FIGURES[:8], 0)
 
     @property
     def name(self) -> str:
@@ -102,17 +102,23 @@ class Asker:
         for attempt in range(1, self._config.max_attempts + 1):
             if attempt in made:
                 continue
-            exchange, value = await self._exchange(identity, question, read, attempt)
+            try:
+                exchange, value, called = await self._exchange(identity, question, read, attempt)
+            except AnswerFailed as failure:
+                return failed(made, str(failure), calls=calls, judge=self._model.name)
             made[attempt] = exchange
-            calls += 1
+            calls += called
             if value is not None or exchange.outcome == "refused":
                 return replace(reading_of(made, value, exchange), calls=calls)
         return exhausted(made, calls=calls)
 
     async def _exchange(
         self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int
-    ) -> tuple[Exchange, T | None]:
-        """One call, read and kept without a pause in between, so that no answer is lost to a cancellation."""
+    ) -> tuple[Exchange, T | None, bool]:
+        """One call, read and kept without a pause in between, so that no answer is lost to a cancellation.
+
+        The last is False where another process had made it before this call could begin.
+        """
         temperature = self._temperature(attempt)
         value: T | None = None
         outcome: Outcome
@@ -123,6 +129,8 @@ class Asker:
         except AnswerRefused as refusal:
             answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
         else:
+            if answer is None:
+                return *self._made_meanwhile(identity, read, attempt), False
             value = read(self._said(answer))
             outcome = "readable" if value is not None else "unreadable"
             reason = (
@@ -144,18 +152,29 @@ class Asker:
             reason=reason,
         )
         self._ledger.put(exchange)
-        return exchange, value
+        return exchange, value, True
 
-    async def _call(self, identity: str, question: Question, attempt: int) -> Answer:
-        async with self._limiter.call(self._estimated(question)) as call, self._account.call(question) as paid:
-            answer = await self._model.answer(question, temperature=self._temperature(attempt))
-            usage = answer.usage
-            paid.settle(usage)
-            call.tokens = usage.prompt_tokens + usage.completion_tokens or call.tokens
-            return answer
+    async def _call(self, identity: str, question: Question, attempt: int) -> Answer | None:
+        """The model's answer; None where the ledger has one by now, from another process."""
+        return await self.caller.call(
+            question,
+            temperature=self._temperature(attempt),
+            made=lambda: self._recorded(identity, attempt) is not None,
+        )
 
-    def _estimated(self, question: Question) -> int:
-        return estimated_tokens(self._config.system + question.text) + self._limit(question)
+    def _recorded(self, identity: str, attempt: int) -> Exchange | None:
+        temperature = self._temperature(attempt)
+        made = self._ledger.recorded(identity)
+        return next((each for each in made if (each.attempt, each.temperature) == (attempt, temperature)), None)
+
+    def _made_meanwhile(
+        self, identity: str, read: Callable[[str], T | None], attempt: int
+    ) -> tuple[Exchange, T | None]:
+        exchange = self._recorded(identity, attempt)
+        assert exchange is not None, "nothing leaves the ledger"
+        self.counts["calls"] -= 1
+        self.counts["ledger_hits"] += 1
+        return exchange, read(self._said(exchange.answer)) if exchange.outcome == "readable" else None
 
     def _limit(self, question: Question) -> int:
         return question.max_tokens + self._config.thinking_tokens
@@ -204,6 +223,9 @@ FIGURES = (
     "cached_tokens",
     "unreadable",
     "refused",
+    "failed",
+    "retries",
+    "throttled",
 )
 
 

@@ -5,12 +5,14 @@ for found in await probe(config):
     print(found.ok, found.told)     # True  judge 'qwen' at http://localhost:8000/v1: answered, 9 tokens in 0.4 s
 """
 
+import asyncio
 import re
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from longreward.errors import ConfigError, JudgeError, JudgeRefused
+from longreward.errors import ConfigError, JudgeError, JudgeRefused, Passing
+from longreward.judging.calling import LONGEST_PAUSE_S, pause_s
 from longreward.judging.chat import Answer, Question
 from longreward.judging.config import JudgeConfig
 from longreward.judging.keys import key_of
@@ -61,22 +63,30 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
         return Probe("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
     from longreward.judging.http import HttpJudge
 
-    hasty = config.model_copy(
-        update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}
-    )
+    hasty = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)})
     name, started = config.model or config.kind, time.monotonic()
     try:
         judge = HttpJudge(hasty)
     except ConfigError as error:
         return Probe(name, False, str(error))
     try:
-        answer = await judge.answer(QUESTION, temperature=config.first_temperature)
+        answer = await _asked(judge, hasty)
         return _judged(config, judge, answer, time.monotonic() - started)
     except JudgeError as error:
         known = await judge.models() if isinstance(error, JudgeRefused) else ()
         return Probe(name, False, f"{error}{_list(name, known)}", seconds=time.monotonic() - started)
     finally:
         await judge.close()
+
+
+async def _asked(judge: "HttpJudge", config: JudgeConfig) -> Answer:
+    try:
+        return await judge.answer(QUESTION, temperature=config.first_temperature)
+    except JudgeError as error:
+        if error.passing is None or config.max_retries == 0:
+            raise
+        await asyncio.sleep(pause_s(1, Passing(retry_after_s=min(error.passing.retry_after_s or 0.0, LONGEST_PAUSE_S))))
+    return await judge.answer(QUESTION, temperature=config.first_temperature)
 
 
 def _judged(config: JudgeConfig, judge: "HttpJudge", answer: Answer, seconds: float) -> Probe:

@@ -38,10 +38,14 @@ class JudgeConfig(Config):
     """A system prompt put before every question; empty: none."""
 
     max_concurrency: int = Field(default=32, ge=1, le=1000)
-    """Calls in flight at once."""
+    """Calls in flight at once, at most."""
+
+    adaptive: bool = True
+    """Half as many calls at once where the server says that it has too much to do (429, 503), then step by step more
+    again, up to `max_concurrency`."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
-    """Calls in any 60 seconds; None: no limit. Retries of failed calls are not counted."""
+    """Calls in any 60 seconds; None: no limit. Retries of failed calls count as calls."""
 
     tokens_per_minute: int | None = Field(default=None, ge=1)
     """Prompt and completion tokens in any 60 seconds, estimated before a call, corrected after it; None: no limit."""
@@ -50,7 +54,8 @@ class JudgeConfig(Config):
     """Seconds without a byte from the server after which a call has failed."""
 
     max_retries: int = Field(default=5, ge=0, le=100)
-    """Retries of a failed call (no connection, a timeout, 408, 409, 429, 5xx), with backoff or as Retry-After says."""
+    """Retries of a failed call (no connection, a timeout, 408, 409, 429, 5xx), with backoff or as Retry-After says. A
+    question that fails at all of them while the server answers others ends unscored; else the run stops."""
 
     max_attempts: int = Field(default=5, ge=1, le=100)
     """How often a question is asked whose answer cannot be read (METHOD: up to 5 tries)."""

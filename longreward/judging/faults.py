@@ -2,12 +2,16 @@
 does it decline this one question?
 """
 
+import email.utils
 import json
+import math
 import re
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from longreward.errors import AnswerRefused, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable
+from longreward.errors import AnswerRefused, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable, Passing
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,18 @@ class Faults:
     asked: str = "question"  # what one call is about
 
     def of(self, error: Exception) -> JudgeError:
-        """What a failed call means, in words that name the server and never hold the key."""
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
+        """What a failed call means, in words that name the server and never hold the key; and whether it may pass."""
+        from openai import APIConnectionError, APIStatusError
+
+        if isinstance(error, APIStatusError):
+            return self.of_status(error.status_code, error.response.text, error.response.headers)
+        fault = self._of_no_reply(error)
+        fault.passing = Passing() if isinstance(error, APIConnectionError) else None
+        fault.may_cost = fault.may_cost or _was_sent(error)
+        return fault
+
+    def _of_no_reply(self, error: Exception) -> JudgeError:
+        from openai import APIConnectionError, APITimeoutError
 
         if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
             return JudgeUnavailable(
@@ -39,12 +53,19 @@ class Faults:
         if isinstance(error, APIConnectionError):
             cause = self.clean(str(error.__cause__ or error))
             return JudgeUnavailable(f"no connection to the {self.where}: {cause}; is the server running?")
-        if isinstance(error, APIStatusError):
-            return self.of_status(error.status_code, error.response.text)
         return JudgeProtocolError(self.clean(f"the {self.where} gave no usable reply: {error}"))
 
-    def of_status(self, status: int, body: str) -> JudgeError:
-        """What a reply with this status means."""
+    def of_status(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> JudgeError:
+        """What a reply with this status means, and whether it may pass."""
+        fault = self._of_status(status, body)
+        if isinstance(fault, JudgeUnavailable) and (headers or {}).get("x-should-retry") != "false":
+            wait = retry_after_s(headers or {})
+            if wait is not None and wait > LONGEST_WAIT_S:
+                return JudgeUnavailable(f"{fault}; it wants no call for {wait:,.0f} s")
+            fault.passing = Passing(throttled=status in (429, 503), retry_after_s=wait)
+        return fault
+
+    def _of_status(self, status: int, body: str) -> JudgeError:
         said = self.clean(_message(body))
         codes = _codes(body)
         if codes & _FILTER_CODES:
@@ -89,10 +110,49 @@ class Faults:
         return text.replace(self.key, "***") if self.key else text
 
 
+def _was_sent(error: Exception) -> bool:
+    """Whether the server may have been at work on what then got no answer: a slow one, or one that hung up."""
+    from openai import APIConnectionError
+
+    return isinstance(error, APIConnectionError) and not type(error.__cause__).__name__.startswith(("Connect", "Pool"))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long the server wants to be left alone, from now; None where it does not say, or nothing sensible."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        said = headers.get(name) or ""
+        try:
+            wait = float(said) * unit
+        except ValueError:
+            date = email.utils.parsedate_tz(said)
+            wait = email.utils.mktime_tz(date) - time.time() if date is not None else math.nan
+        if 0 < wait < math.inf:
+            return wait
+    return None
+
+
+def reported_status(body: str) -> int | None:
+    """The status in an error object that came with 200, as routers send it; None where there is no such object."""
+    try:
+        parsed = json.loads(body)
+        error = parsed.get("error") if not parsed.get("choices") else None
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    if not error:
+        return None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code <= 599 else 500
+
+
+def is_notice(text: str) -> bool:
+    """Whether a filter wrote this in the model's place, although the server says that the answer is whole."""
+    return len(text) < 500 and _NOTICE.match(text) is not None
+
+
 def _error_object(body: str) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     found = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
     return found if isinstance(found, dict) else {"message": str(found)}
@@ -110,6 +170,7 @@ def _codes(body: str) -> set[str]:
     return {str(each[name]) for each in objects for name in ("code", "type") if each.get(name)}
 
 
+LONGEST_WAIT_S = 600.0  # a server that asks for more is as good as down: the failure says so instead
 # OpenAI and Azure, Zhipu, Alibaba
 _FILTER_CODES = {
     "content_filter",
@@ -123,3 +184,9 @@ _LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
 _QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
 _TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
 _REFUSED_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)
+_NOTICE = re.compile(
+    r"\W*(?:the (?:response|prompt|request) was (?:filtered|blocked) (?:due to|by)|content exists risk"
+    r"|(?:input|output) (?:text )?data may contain inappropriate content"
+    r"|系统检测到输入或生成内容可能包含不安全或敏感内容)",
+    re.IGNORECASE,
+)

@@ -88,17 +88,20 @@ class Judge:
         return await self._asker(question.template).ask(question, read)
 
     def figures(self) -> dict[str, float]:
-        """Counts since the judge was opened: calls, ledger hits, shared questions, tokens, unreadable, refused.
+        """Counts since the judge was opened: calls, ledger hits, shared questions, tokens, unreadable, refused, failed,
+        retries, throttled tries; and the mean of calls in flight while there were any, as `concurrency`.
 
         Over all, and as `judges/<name>/calls` for each where there are several.
         """
         total = dict.fromkeys(FIGURES, 0.0)
         split: dict[str, float] = {}
         for asker, _ in self._askers:
-            for figure, count in asker.counts.items():
+            for figure, count in (asker.counts | asker.caller.counts).items():
                 total[figure] += count
                 key = f"judges/{_UNSAFE.sub('_', asker.name)}/{figure}"
                 split[key] = split.get(key, 0.0) + count
+        limiters = {id(asker.caller.limiter): asker.caller.limiter for asker, _ in self._askers}
+        total["concurrency"] = sum(limiter.mean_concurrency for limiter in limiters.values())
         return total | (split if len(split) > len(FIGURES) else {})
 
     async def close(self) -> None:
@@ -139,6 +142,7 @@ def _limiters(configs: Sequence[JudgeConfig]) -> list[Limiter]:
             max_concurrency=min(each.max_concurrency for each in group),
             requests_per_minute=_lowest([each.requests_per_minute for each in group]),
             tokens_per_minute=_lowest([each.tokens_per_minute for each in group]),
+            adaptive=all(each.adaptive for each in group),
         )
         for server, group in shared.items()
     }

@@ -41,6 +41,11 @@ def exhausted(made: Mapping[int, Exchange], *, calls: int) -> Reading[Any]:
     return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
 
 
+def failed(made: Mapping[int, Exchange], reason: str, *, calls: int, judge: str) -> Reading[Any]:
+    """The reading of a question whose next attempt got no answer at all."""
+    return Reading(None, reason, "", len(made), calls, _sum(made), judge)
+
+
 def why_unreadable(answer: Answer, *, thinking_tokens: int, limit: int) -> str:
     """Why no verdict was found, and which setting helps; `limit` is in tokens, those for thinking among them."""
     spoken = said(answer, thinks=thinking_tokens > 0).strip()

@@ -80,6 +80,10 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
             "cached_tokens": 15,
             "unreadable": 2,
             "refused": 0,
+            "failed": 0,
+            "retries": 0,
+            "throttled": 0,
+            "concurrency": 1,
         }
     assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95]
 

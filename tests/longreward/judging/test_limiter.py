@@ -1,6 +1,7 @@
-"""The limiter keeps calls within concurrency, requests and tokens a minute; time here is a number that sleep moves."""
+"""The limiter keeps calls within concurrency, requests and tokens a minute; time here is a number that waiting moves."""
 
 import asyncio
+from collections.abc import Callable
 
 from longreward.judging.limiter import Limiter
 
@@ -12,9 +13,12 @@ class FakeTime:
     def clock(self) -> float:
         return self.now
 
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
+    def later(self, seconds: float, what: Callable[[], None]) -> asyncio.Handle:
+        def after() -> None:
+            self.now += seconds
+            what()
+
+        return asyncio.get_running_loop().call_soon(after)
 
 
 async def started(limiter: Limiter, time: FakeTime, estimates: list[int], real: list[int] | None = None) -> list[int]:
@@ -49,25 +53,25 @@ async def test_no_more_calls_run_at_once_than_allowed() -> None:
 
 async def test_requests_a_minute_are_kept_in_any_sixty_seconds() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, requests_per_minute=2, clock=time.clock, sleep=time.sleep)
+    limiter = Limiter(max_concurrency=9, requests_per_minute=2, clock=time.clock, later=time.later)
     assert await started(limiter, time, [1, 1, 1, 1, 1]) == [0, 0, 60, 60, 120]
 
 
 async def test_tokens_a_minute_are_kept() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, sleep=time.sleep)
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert await started(limiter, time, [60, 40, 10]) == [0, 0, 60]
 
 
 async def test_a_call_that_took_less_than_estimated_lets_others_in_sooner() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, sleep=time.sleep)
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert max(await started(limiter, time, [90, 90, 90], real=[5, 5, 5])) < 5
 
 
 async def test_a_call_larger_than_the_minute_goes_alone_and_nothing_waits_for_ever() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, sleep=time.sleep)
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert await started(limiter, time, [50, 500, 50]) == [0, 60, 120]
 
 

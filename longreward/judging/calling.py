@@ -1,0 +1,99 @@
+"""One call to a judge until it is answered: in its turn, within the budget, and again where a failure may pass.
+
+A failed call gives its place back while it waits for its next try, which takes a turn as any other call: so retries
+keep to `requests_per_minute` too. The pause doubles from try to try, with some chance in it, or is what the server
+asks for. A server that has too much to do slows all calls to it down (`limiter.py`).
+
+Where a question's last try fails, either the server is down, and the failure is raised, or it has answered others in
+between: then AnswerFailed, which ends this question alone. It is no answer, so the next run asks again.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from longreward.errors import AnswerFailed, JudgeError, Passing
+from longreward.judging.budget import Account
+from longreward.judging.chat import Answer, ChatModel, Question, estimated_tokens
+from longreward.judging.config import JudgeConfig
+from longreward.judging.limiter import Limiter
+
+
+class Caller:
+    """Calls one model; `counts` are of this caller."""
+
+    def __init__(self, model: ChatModel, config: JudgeConfig, limiter: Limiter, account: Account) -> None:
+        self.limiter = limiter
+        self._model = model
+        self._config = config
+        self._account = account
+        self._answered = 0
+        self.counts = {"retries": 0, "throttled": 0, "failed": 0}
+
+    async def call(self, question: Question, *, temperature: float, made: Callable[[], bool]) -> Answer | None:
+        """The model's answer; None where it is `made()` elsewhere when it is the question's turn.
+
+        Raises what the model raises, once it is no use to try again.
+        """
+        retries = self._config.max_retries
+        failures = overloads = 0
+        answered = self._answered
+        while True:
+            try:
+                return await self._try(question, temperature, made)
+            except JudgeError as error:
+                if error.passing is None:
+                    raise
+                fault, passing = error, error.passing
+            others = self._answered - answered  # since the try before
+            answered = self._answered
+            if passing.throttled and others:
+                overloads += 1  # there is something to wait for
+            else:
+                failures += 1
+            if failures > retries or overloads > PATIENCE * retries:
+                raise self._last(fault, alive=retries > 0 and others > 0)
+            self.counts["retries"] += 1
+            await asyncio.sleep(pause_s(failures + overloads, passing))
+
+    async def _try(self, question: Question, temperature: float, made: Callable[[], bool]) -> Answer | None:
+        async with self.limiter.call(self._estimated(question)) as call:
+            if made():
+                return None
+            try:
+                async with self._account.call(question) as paid:
+                    answer = await self._model.answer(question, temperature=temperature)
+                    paid.settle(answer.usage, answer.text)
+            except JudgeError as error:
+                if error.passing is not None and error.passing.throttled:
+                    self.counts["throttled"] += 1
+                    self.limiter.throttled(call, error.passing.retry_after_s)
+                raise
+            call.tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens or call.tokens
+            self._answered += 1
+            self.limiter.answered()
+            return answer
+
+    def _last(self, fault: JudgeError, *, alive: bool) -> JudgeError:
+        if not alive:
+            return fault
+        self.counts["failed"] += 1
+        return AnswerFailed(f"{fault} (it answers other questions; the next run asks this one again)")
+
+    def _estimated(self, question: Question) -> int:
+        limit = question.max_tokens + self._config.thinking_tokens
+        return estimated_tokens(self._config.system + question.text) + limit
+
+
+def pause_s(failures: int, passing: Passing) -> float:
+    """Seconds until the next try after so many failed ones, from 1 on."""
+    asked_for = passing.retry_after_s
+    if passing.throttled and asked_for is not None:
+        return 0.0  # the limiter holds all calls back for that long
+    backoff = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 30), LONGEST_PAUSE_S) * (1 - 0.25 * random.random())
+    return max(backoff, asked_for or 0.0)
+
+
+FIRST_PAUSE_S = 0.5  # these two are the `openai` library's
+LONGEST_PAUSE_S = 8.0
+PATIENCE = 10  # times max_retries: what a question may be turned away by a busy server that answers others
