@@ -41,7 +41,7 @@ async def evaluate(run: StageRun) -> None:
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
         open_judge(run.params.judge, ledger=ledger()) as judge,
-        Scorer(run.params.score, ledger=ledger()) as scorer,
+        Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger()) as scorer,
     ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:

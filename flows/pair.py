@@ -6,7 +6,7 @@ from pathlib import Path
 
 from longreward.formats import read_examples, read_scored, write_pairs
 from longreward.jsonl import write_rows
-from longreward.pairing import WithoutPair, make_pairs, pair_figures
+from longreward.pairing import WithoutPair, check_decided, make_pairs, pair_figures
 from longreward.records import PreferencePair
 from tasks.samples import PAIR_COLUMNS, Sample, pair_cells
 from tasks.stage import StageRun, main, stage
@@ -25,6 +25,7 @@ async def pair(run: StageRun) -> None:
             (scored for file in _filled(SCORED) for scored in read_scored(file)),
         )
     )
+    check_decided(outcomes)
     pairs = [one for one in outcomes if isinstance(one, PreferencePair)]
     sample = Sample(PAIR_COLUMNS, of=len(pairs))
     write_pairs(OUT / "preference_pairs.jsonl", sample.passing(pairs, pair_cells))

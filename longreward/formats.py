@@ -90,6 +90,7 @@ def scored_of(row: Row) -> ScoredResponse:
 def _verdict(score: float | None, details: Row) -> Verdict:
     return Verdict(
         score=score,
+        bounds=details.get("bounds"),
         reason=details.get("reason"),
         analysis=details.get("analysis"),
         statements=tuple(_statement(fact) for fact in details.get("details") or ()),
@@ -226,7 +227,8 @@ def scored_row(
 ) -> Row:
     """A row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward, and how it came about.
 
-    A response without all four scores has no total: its scores are null where unknown, its reasons in `unscored`.
+    A response without all four scores has no total: its scores are null where unknown, its reasons in `unscored`. Where
+    the judge was not asked because the pair did not depend on it, `bounds` and `reward_bounds` say what is known.
     `settings` are those of the scorer: chunk sizes, tokenizer, prompts.
     """
     verdicts = scored.verdicts
@@ -235,10 +237,16 @@ def scored_row(
     row = response_row(scored.response) | {"scores": scores, "reward": scored.reward}
     if not scored.complete:
         row["unscored"] = {d: _why_unscored(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
+        row |= _bounds(scored)
     row["details"] = {d: _details(d, verdict) for d, verdict in verdicts.items()}
     if extraction is not None and "completeness" in row["details"]:
         row["details"]["completeness"]["info_list"] = _info_list(extraction)
     return row | ({"settings": dict(settings)} if settings else {})
+
+
+def _bounds(scored: ScoredResponse) -> Row:
+    bounds = {d: verdict.bounds for d, verdict in scored.verdicts.items() if verdict.bounds is not None}
+    return {"bounds": bounds, "reward_bounds": scored.bounds()} if bounds else {}
 
 
 def _why_unscored(verdict: Verdict | None) -> str:
@@ -247,6 +255,8 @@ def _why_unscored(verdict: Verdict | None) -> str:
 
 def _details(dimension: Dimension, verdict: Verdict) -> Row:
     details: Row = {"analysis": verdict.analysis, "score": verdict.score, "reason": verdict.reason}
+    if verdict.bounds is not None:
+        details["bounds"] = verdict.bounds
     if dimension == "faithfulness":
         details["facts"] = {statement.text: statement.support for statement in verdict.statements}
         details["details"] = [_fact(statement) for statement in verdict.statements]

@@ -9,12 +9,16 @@
 All are frozen. `longreward.formats` reads and writes them as the published files of the LongReward authors.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
 DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
+EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
+Bounds = tuple[float, float]
+"""The lowest and the highest that something can still turn out to be; twice the same value where it is known."""
 
 
 class Record(BaseModel):
@@ -42,6 +46,11 @@ class Response(Record):
     text: str
     tokens: int | None = None
     finish_reason: Literal["stop", "length"] | None = None
+
+    @property
+    def number(self) -> int:
+        """Which sample of its example it is: equal rewards go by it."""
+        return int(self.id.rpartition("-")[2])
 
 
 class Extract(Record):
@@ -92,12 +101,22 @@ class Statement(Record):
 
 
 class Verdict(Judged):
-    """One dimension's score from 0 to 10, or the reason why there is none, with all that the judge said for it."""
+    """One dimension's score from 0 to 10, or the reason why there is none, with all that the judge said for it.
+
+    `bounds` only where the judge was not asked (to the end) because the pair did not depend on it: the score that it
+    would have given lies between them.
+    """
 
     score: float | None = Field(ge=0, le=10)
+    bounds: Bounds | None = None
     reason: str | None = None
     analysis: str | None = None
     statements: tuple[Statement, ...] = ()
+
+    @property
+    def known(self) -> Bounds | None:
+        """What is known of the score; None where there is none to be had."""
+        return self.bounds if self.score is None else (self.score, self.score)
 
 
 class ScoredResponse(Record):
@@ -114,9 +133,32 @@ class ScoredResponse(Record):
     @property
     def reward(self) -> float | None:
         """The mean of the four scores, 0 to 10 (paper, section 3.1); None unless all four are there."""
-        scores = [self.verdicts[d].score for d in DIMENSIONS if d in self.verdicts]
-        known = [score for score in scores if score is not None]
-        return sum(known) / len(DIMENSIONS) if len(known) == len(DIMENSIONS) else None
+        known = self.bounds()
+        return known[0] if known is not None and self.complete else None
+
+    def bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
+        """Between which values the mean of the scores lies; None where a dimension of some weight is unscored."""
+        return reward_bounds({d: verdict.known for d, verdict in self.verdicts.items()}, weights)
+
+
+def reward_bounds(
+    known: Mapping[Dimension, Bounds | None], weights: Mapping[Dimension, float] = EQUAL_WEIGHTS
+) -> Bounds | None:
+    """Between which values the weighted mean of scores lies, 0 to 10; with equal weights that is the reward.
+
+    None where a dimension of some weight is None or absent: the response then takes no part in pairs. Floats are added
+    one by one, so that a sum never falls when a part of it rises: no later score leads out of the bounds.
+    """
+    low = high = whole = 0.0
+    for dimension in DIMENSIONS:
+        weight = weights[dimension]
+        if weight == 0:
+            continue
+        bounds = known.get(dimension)
+        if bounds is None:
+            return None
+        low, high, whole = low + weight * bounds[0], high + weight * bounds[1], whole + weight
+    return low / whole, high / whole
 
 
 class PreferencePair(Record):

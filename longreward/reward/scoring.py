@@ -16,9 +16,11 @@ from longreward.records import Example, Extraction, Response, ScoredResponse, Ve
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.completeness import judge_completeness
 from longreward.reward.config import ScoreConfig
+from longreward.reward.course import Course
 from longreward.reward.document import Document, Library
 from longreward.reward.extraction import extract
-from longreward.reward.faithfulness import judge_faithfulness
+from longreward.reward.extremes import score_extremes
+from longreward.reward.faithfulness import Faithfulness, judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
 from longreward.reward.together import together
@@ -132,11 +134,15 @@ class Scorer:
             "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
             **self._retriever.settings(),
             "no_statements": self._config.no_statements,
+            **({} if self._config.strategy == "full" else {"strategy": self._config.strategy}),
             "prompts": self._prompts.hash,
         }
 
     async def score(self, judge: Judge, example: Example, responses: Sequence[Response]) -> ScoredExample:
-        """All four dimensions of all responses to one example; nothing is asked where there is no response."""
+        """All four dimensions of all responses to one example, as far as `strategy` asks for them.
+
+        Nothing is asked where there is no response.
+        """
         document = self._library.open(example.context)
         if not responses:
             return ScoredExample(Extraction(example_id=example.id, query=example.query, extracts=()), ())
@@ -144,9 +150,12 @@ class Scorer:
             extract(judge, self._prompts, document, example_id=example.id, query=example.query)
         )
         try:
-            scored = await together(
-                self._score_one(judge, example, document, extraction, response) for response in responses
-            )
+            if self._config.strategy == "extremes":
+                scored = await self._score_extremes(judge, example, document, extraction, responses)
+            else:
+                scored = await together(
+                    self._score_one(judge, example, document, extraction, response) for response in responses
+                )
             return ScoredExample(await extraction, tuple(scored))
         finally:
             extraction.cancel()
@@ -187,6 +196,24 @@ class Scorer:
                 "completeness": completeness,
             },
         )
+
+    async def _score_extremes(
+        self,
+        judge: Judge,
+        example: Example,
+        document: Document,
+        extraction: "asyncio.Future[Extraction]",
+        responses: Sequence[Response],
+    ) -> list[ScoredResponse]:
+        prompts, query = self._prompts, example.query
+        courses: dict[str, Course] = {}
+        for text in dict.fromkeys(response.text for response in responses):
+            faithfulness = Faithfulness(judge, prompts, self._config, document, query=query, response=text)
+            courses[text] = Course(judge, prompts, extraction, faithfulness, query=query, response=text)
+        in_order = sorted(responses, key=lambda response: response.number)
+        scored = await score_extremes([courses[response.text] for response in in_order], in_order)
+        by_id = {one.response.id: one for one in scored}
+        return [by_id[response.id] for response in responses]
 
 
 HELD_BACK = 4  # complete examples may wait for a slow one before them, up to this many times prompts_in_flight
