@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longreward import ledger_command
 from longreward.errors import ConfigError, LongRewardError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def _parser(more: Sequence[Callable[[Any], None]]) -> argparse.ArgumentParser:
     _add_score(commands)
     settings = commands.add_parser("params", help="every setting, its default and meaning, as Markdown")
     settings.set_defaults(run=_params)
+    ledger_command.add(commands)
     for add in more:
         add(commands)
     return parser
@@ -137,7 +139,7 @@ def _score(options: argparse.Namespace) -> int:
 
     path = preset_path(options.preset) if options.preset is not None else options.params
     params = read_params(path, options.overrides)
-    ledger = options.ledger or Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
+    ledger = options.ledger or ledger_command.default_ledger()
     scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
     return asyncio.run(_until_terminated(scoring))
 

@@ -9,16 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from ledgers import exchange, of_version_1
 
-from longreward.judging.chat import Answer, Usage
+from longreward.errors import StateError
 from longreward.judging.file_systems import network_file_system
-from longreward.judging.ledger import Exchange, Ledger
+from longreward.judging.ledger import Ledger
 from longreward.judging.tables import checksum
 from longreward.retrieval.vectors import VectorLedger
-
-
-def exchange(question: str, text: str = "[[7]]") -> Exchange:
-    return Exchange(question, 1, 0.01, "support", "p", "j", "", Answer(text, "stop", Usage(10, 2, 1)), "readable", None)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +103,6 @@ def test_whatever_byte_of_the_file_changes_no_wrong_answer_is_served(tmp_path: P
 
 
 def every_answer(path: Path, questions: dict[str, str]) -> dict[str, str]:
-    from longreward.errors import StateError
-
     served = {}
     try:
         with Ledger(path, busy_timeout_s=0.1) as ledger:
@@ -121,34 +116,6 @@ def every_answer(path: Path, questions: dict[str, str]) -> dict[str, str]:
     except StateError:
         pass
     return served
-
-
-VERSION_1 = """
-CREATE TABLE exchanges (
-    question TEXT NOT NULL, attempt INTEGER NOT NULL, temperature REAL NOT NULL, template TEXT NOT NULL,
-    prompt_hash TEXT NOT NULL, judge TEXT NOT NULL, revision TEXT NOT NULL, text TEXT NOT NULL,
-    finish_reason TEXT NOT NULL, model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT,
-    recorded_at REAL NOT NULL, PRIMARY KEY (question, attempt, temperature)
-);
-CREATE TABLE vectors (
-    key BLOB PRIMARY KEY, vector BLOB NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL, recorded_at REAL NOT NULL
-);
-PRAGMA user_version = 1;
-"""
-
-
-def of_version_1(path: Path, rows: int) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(VERSION_1)
-        connection.executemany(
-            "INSERT INTO exchanges VALUES (?, 1, 0.01, 'support', 'p', 'j', '', '[[7]]', 'stop', '', 10, 2, 1, "
-            "'readable', NULL, 1700000000.25)",
-            [(f"q{n}",) for n in range(rows)],
-        )
-        connection.execute("INSERT INTO vectors VALUES (x'61', x'003c', 'm', '', 1700000000)")
-    connection.close()
 
 
 def test_a_ledger_of_version_1_goes_on_with_checksums(tmp_path: Path) -> None:
