@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from longreward.formats import read_examples, read_responses
 from longreward.judging import open_judge
 from longreward.reward import Scorer
+from longreward.reward.items import read_items
 from tasks.samples import SCORE_COLUMNS, Sample, score_cells
-from tasks.scoring import score_in_shards, with_responses, write_scored_files
+from tasks.scoring import score_in_shards, write_scored_files
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
@@ -14,10 +14,7 @@ from tasks.state import ledger
 @stage
 async def score(run: StageRun) -> None:
     """The judge gives every response its four scores."""
-    examples = with_responses(
-        read_examples(Path("data/prepared/preference.jsonl")),
-        read_responses(Path("data/sampled/sampled_responses.jsonl")),
-    )
+    examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (
         open_judge(run.params.judge, ledger=ledger()) as judge,
         Scorer(run.params.score, ledger=ledger()) as scorer,

@@ -5,18 +5,19 @@ sft.jsonl + sampled_responses.jsonl  ->  scored_responses.jsonl               co
                                          scored_responses.chunk_info.jsonl    the extracts of each prompt
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from longreward.errors import ConfigError, DataError
-from longreward.formats import extraction_row, read_examples, read_responses, scored_row
-from longreward.jsonl import read_rows, to_line, writing
+from longreward.errors import ConfigError
+from longreward.formats import extraction_row, scored_row
+from longreward.jsonl import to_line, writing
 from longreward.judging import Judge
-from longreward.records import DIMENSIONS, Dimension, Example, Response
+from longreward.records import DIMENSIONS, Dimension
 from longreward.reward.config import ScoreConfig
+from longreward.reward.items import read_items
 from longreward.reward.scoring import ScoredExample, Scorer, score_examples
 
 
@@ -104,19 +105,17 @@ async def score_files(
 ) -> ScoreReport:
     """Scores every response of `responses` against its example in `data`; all files appear at the end, whole.
 
-    Documents are read one at a time; the responses are held in memory. `progress(done, all)` counts prompts;
+    Documents and responses are read when their turn comes. `progress(done, all)` counts prompts;
     embeddings are kept at `ledger` (None: in memory). Raises DataError for a record that cannot be used, ConfigError
     where `out` would replace an input, JudgeError where the judge or an embedding model fails: the answers so far are
     in the ledger then.
     """
     _keep_inputs(out, data, responses)
-    by_example = _grouped(responses)
-    next(read_rows(data))  # missing or empty: an error before anything is made
-    prompts = len(by_example)
+    items = read_items(data, responses)
 
     def tell(done: int) -> None:
         if progress:
-            progress(done, prompts)
+            progress(done, len(items))
 
     async with Scorer(config, ledger=ledger) as scorer:
         files = ScoredFiles(
@@ -126,8 +125,7 @@ async def score_files(
             settings=scorer.settings,
         )
         with files:
-            examples = _with_responses(data, responses, by_example)
-            async for scored in score_examples(judge, config, examples, scorer=scorer, progress=tell):
+            async for scored in score_examples(judge, config, items, scorer=scorer, progress=tell):
                 files.add(scored)
     return files.report
 
@@ -138,35 +136,3 @@ def _keep_inputs(out: Path, *inputs: Path) -> None:
     for path in (out, beside(out, "unscored"), beside(out, "chunk_info")):
         if path.resolve() in {one.resolve() for one in inputs}:
             raise ConfigError(f"--out {out} would replace an input, {path}; choose another name")
-
-
-def _grouped(path: Path) -> dict[str, list[Response]]:
-    groups: dict[str, list[Response]] = {}
-    seen: set[str] = set()
-    for response in read_responses(path):
-        if response.id in seen:
-            raise DataError(f"{path}: idx {response.id} comes twice")
-        seen.add(response.id)
-        groups.setdefault(response.example_id, []).append(response)
-    return groups
-
-
-def _with_responses(
-    data: Path, responses: Path, groups: dict[str, list[Response]]
-) -> Iterator[tuple[Example, list[Response]]]:
-    """The examples that have responses; raises DataError where one is not there, comes twice or asks otherwise."""
-    missing = set(groups)
-    for example in read_examples(data):
-        group = groups.get(example.id)
-        if group is None:
-            continue
-        if example.id not in missing:
-            raise DataError(f"{data}: idx {example.id} comes twice; which of the two do its responses answer?")
-        missing.remove(example.id)
-        if stray := next((response for response in group if response.query != example.query), None):
-            raise DataError(f"{responses}: the query of {stray.id} is not that of example {example.id} in {data}")
-        yield example, group
-    if missing:
-        raise DataError(
-            f"{responses} has responses to {len(missing)} example(s) not in {data}, such as {min(missing)!r}"
-        )
