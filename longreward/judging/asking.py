@@ -232,6 +232,6 @@ FIGURES = (
 def _settings(config: JudgeConfig) -> Mapping[str, Any]:
     """What decides about an answer besides the question, as the ledger's key holds it: it never changes form."""
     added = {"system": config.system, "thinking_tokens": config.thinking_tokens}
-    if not any(added.values()):
+    if not any(added.values()) and "extra_body" not in config.extra_body:
         return config.extra_body
     return {"extra_body": config.extra_body, **{name: value for name, value in added.items() if value}}
