@@ -38,8 +38,9 @@ def _hint(model: type[BaseModel], path: list[str]) -> str:
     """What an unknown key could have been: one of its section, a section of its own, or any that is known there."""
     *section, name = path
     known = _fields_at(model, section)
-    if near := difflib.get_close_matches(name, known, n=1):
-        return f"did you mean {'.'.join([*section, near[0]])}?"
+    if near := difflib.get_close_matches(name, known, n=3):
+        swapped = [each for each in near if sorted(each) == sorted(name)]  # modle is model rather than mode
+        return f"did you mean {'.'.join([*section, *(swapped or near)[:1]])}?"
     listed = f"known here: {', '.join(known)}"
     if section and (near := difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.8)):
         first = next(iter(getattr(model.model_fields[near[0]].annotation, "model_fields", ())), None)

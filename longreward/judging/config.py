@@ -1,14 +1,17 @@
 """How a judge is reached and asked: the section `judge` of `params.yaml`."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.endpoint import plain_url, variable_name
 from longreward.errors import ConfigError
+from longreward.judging.batch.config import BatchConfig
 from longreward.judging.presets import PRESETS, Kind, LengthField, Preset
 from longreward.records import DIMENSIONS, Dimension
+
+Mode = Literal["live", "batch", "batch_files"]
 
 
 class JudgeConfig(Config):
@@ -78,10 +81,23 @@ class JudgeConfig(Config):
     """Fields added to every request, as `{"top_p": 0.9}` or a reasoning model's switches. One of ours is replaced by
     its value here and left out where that is null: `{"temperature": null}` suits a model that takes none."""
 
+    mode: Mode = Field(default="live", validate_default=True)
+    """How it is asked. `live`: a call a question; `batch`: many at once through the provider's batch interface, at its
+    price (OpenAI, Zhipu: half) and within 24 hours a round; `batch_files`: in files of the same format, which another
+    program answers (`vllm run-batch`). Batches ask everything: `score.strategy` must be `full`."""
+
+    batch: BatchConfig = BatchConfig()
+    """How batches are made."""
+
     dimensions: dict[Dimension, dict[str, Any]] = Field(default_factory=dict)
     """Another judge for a dimension: the settings that differ, as `{"faithfulness": {"model": "glm-4-plus"}}`. One on
     another server (`kind`, `base_url`) takes over nothing that belongs to the first server: model, revision, key,
     limits, length_field, extra_body."""
+
+    @property
+    def endpoint(self) -> str:
+        """What a batch names as the address of a question."""
+        return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
 
     def judge_of(self, dimension: Dimension) -> "JudgeConfig":
         """The judge of one dimension, with no dimensions of its own."""
@@ -157,12 +173,27 @@ class JudgeConfig(Config):
             raise ValueError(f"{info.data['kind']} takes temperatures up to {preset.max_temperature:g}")
         return value
 
+    @field_validator("mode")
+    @classmethod
+    def _is_there(cls, value: Mode, info: ValidationInfo) -> Mode:
+        kind = info.data.get("kind", "offline")
+        if value != "live" and kind == "offline":
+            raise ValueError("the offline judge has no batches; set judge.kind, or judge.mode to live")
+        if value == "batch" and kind not in WITH_BATCHES:
+            raise ValueError(
+                f"{kind} has no batch interface of OpenAI's form; {', '.join(WITH_BATCHES)} can be asked so. Set "
+                "judge.mode to live, or to batch_files for vllm run-batch"
+            )
+        return value
+
     @model_validator(mode="after")
     def _dimensions_are_valid(self) -> Self:
         for dimension in self.dimensions:
             self.judge_of(dimension)
         return self
 
+
+WITH_BATCHES: tuple[Kind, ...] = ("openai", "zhipu", "http")
 
 # What is said of one server and holds for no other.
 OF_ONE_SERVER = frozenset(
@@ -175,5 +206,7 @@ OF_ONE_SERVER = frozenset(
         "tokens_per_minute",
         "length_field",
         "extra_body",
+        "mode",
+        "batch",
     )
 )

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from longreward.judging.asking import FIGURES, Asker
-from longreward.judging.budget import Budget
+from longreward.judging.budget import Account, Budget
 from longreward.judging.chat import ChatModel, Question
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Ledger
@@ -33,14 +33,11 @@ def open_judge(config: JudgeConfig, *, ledger: Path | None, budget: Budget | Non
     judges = config.judges()
     budget = budget or Budget()
     accounts = [budget.account(each) for each, _ in judges]
-    models = [open_model(each) for each, _ in judges]
-    limiters = _limiters([each for each, _ in judges])
     store = Ledger(ledger)
-    askers = [
-        Asker(model, each, store, limiter, account)
-        for model, (each, _), limiter, account in zip(models, judges, limiters, accounts, strict=True)
-    ]
-    return Judge.of([(asker, dimensions) for asker, (_, dimensions) in zip(askers, judges, strict=True)], store)
+    askers = _askers([each for each, _ in judges], store, accounts, ledger)
+    judge = Judge.of([(asker, dimensions) for asker, (_, dimensions) in zip(askers, judges, strict=True)], store)
+    judge.prompts_at_once = max((each.batch.prompts for each, _ in judges if each.mode != "live"), default=None)
+    return judge
 
 
 class Judge:
@@ -59,6 +56,8 @@ class Judge:
         return judge
 
     def _seat(self, askers: "Sequence[tuple[Asker, tuple[Dimension, ...]]]", ledger: Ledger) -> None:
+        self.prompts_at_once: int | None = None
+        """How many prompts should be under way, so that a batch is worth sending; None: as many as `score` says."""
         self._askers = list(askers)
         self._ledger = ledger
         of = {dimension: asker for asker, dimensions in askers for dimension in dimensions}
@@ -130,6 +129,23 @@ def open_model(config: JudgeConfig) -> ChatModel:
     from longreward.judging.http import HttpJudge
 
     return HttpJudge(config)
+
+
+def _askers(
+    configs: Sequence[JudgeConfig], store: Ledger, accounts: Sequence[Account], ledger: Path | None
+) -> list[Asker]:
+    """One for each, which asks as its mode says."""
+    batches = None
+    if any(config.mode != "live" for config in configs):
+        from longreward.judging.batch.opening import Batches
+
+        batches = Batches(store, ledger)
+    return [
+        batches.asker(config, account)
+        if batches is not None and config.mode != "live"
+        else Asker(open_model(config), config, store, limiter, account)
+        for config, limiter, account in zip(configs, _limiters(configs), accounts, strict=True)
+    ]
 
 
 def _limiters(configs: Sequence[JudgeConfig]) -> list[Limiter]:

@@ -1,0 +1,130 @@
+"""An asker whose calls are answered in rounds. Attempts, outcomes and the ledger's keys are those of live mode."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from longreward.errors import AnswerFailed, AnswerRefused, JudgeProtocolError, JudgeRefused, JudgeUnavailable
+from longreward.jsonl import to_line
+from longreward.judging.asking import Asker
+from longreward.judging.batch.results import Result
+from longreward.judging.batch.rounds import Rounds
+from longreward.judging.budget import Account
+from longreward.judging.chat import Answer, Question
+from longreward.judging.config import JudgeConfig
+from longreward.judging.faults import Faults
+from longreward.judging.http import HttpJudge
+from longreward.judging.ledger import Exchange, Ledger
+from longreward.judging.limiter import Limiter
+from longreward.judging.spending import Spent
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+T = TypeVar("T")
+
+
+class BatchJudge(HttpJudge):
+    """A judge that is asked as over HTTP, save that its requests and replies are lines of files."""
+
+    @property
+    def client(self) -> "AsyncOpenAI":
+        """The connection to its server."""
+        return self._client
+
+    @property
+    def faults(self) -> Faults:
+        """What its server's errors mean."""
+        return self._faults
+
+    def line(self, name: str, question: Question, *, temperature: float) -> bytes:
+        """The question as a line of a request file: its body is what live mode would send."""
+        fields, added = self._fields(question, temperature)
+        row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": {**fields, **added}}
+        return to_line(row).encode("utf-8")
+
+    def read(self, result: Result) -> Answer:
+        """The answer; raises the JudgeError family where there is none, as a live call would."""
+        if result.status is not None and result.status < 300:
+            return self._read(result.body)
+        fault = self._faults.of_status(result.status or 500, result.body)
+        if result.status is None and isinstance(fault, JudgeUnavailable):
+            said = json.loads(result.body)["error"]
+            said = said.get("message") or said.get("code") if isinstance(said, dict) else said
+            raise JudgeUnavailable(self._faults.clean(f"no answer came from the {self.where}: {said}"))
+        raise fault
+
+
+class BatchAsker(Asker):
+    """One model with its ways of being asked, in batches. Limits of calls at once or in a minute do not bind them."""
+
+    def __init__(
+        self, model: BatchJudge, config: JudgeConfig, ledger: Ledger, rounds: Rounds, account: Account
+    ) -> None:
+        super().__init__(model, config, ledger, Limiter(max_concurrency=config.max_concurrency), account)
+        self._judge = model
+        self._rounds = rounds
+        self._account = account
+
+    async def close(self) -> None:
+        await self._rounds.close()
+        await super().close()
+
+    async def _exchange(self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int) -> Any:
+        made = await super()._exchange(identity, question, read, attempt)
+        self._rounds.settle(_name(identity, attempt, self._temperature(attempt)))
+        return made
+
+    async def _call(self, identity: str, question: Question, attempt: int) -> Answer:
+        async with self._account.call(question) as paid:
+            try:
+                answer = await self._answered(identity, question, attempt)
+            except asyncio.CancelledError:
+                paid.taken = Spent()  # the run that takes its answer in pays for it
+                raise
+            paid.settle(answer.usage, answer.text)
+            return answer
+
+    async def _answered(self, identity: str, question: Question, attempt: int) -> Answer:
+        """The model's answer, which goes into further rounds, up to `max_retries` of them, where none of use comes."""
+        temperature = self._temperature(attempt)
+        name = _name(identity, attempt, temperature)
+        failures = 0
+        while True:
+            result = await self._rounds.ask(
+                name,
+                lambda: self._judge.line(name, question, temperature=temperature),
+                lambda: self._in_ledger(identity, attempt, temperature) is not None,
+            )
+            if result is None:
+                self._rounds.settle(name)
+                return self._answer_of_another(identity, attempt, temperature)
+            try:
+                return self._judge.read(result)
+            except (JudgeUnavailable, JudgeProtocolError, JudgeRefused) as fault:
+                self._rounds.settle(name)
+                if isinstance(fault, JudgeRefused):
+                    raise
+                failures += 1
+                if failures > self._config.max_retries:
+                    self.caller.counts["failed"] += 1
+                    raise AnswerFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
+                self.caller.counts["retries"] += 1
+
+    def _in_ledger(self, identity: str, attempt: int, temperature: float) -> Exchange | None:
+        made = self._ledger.recorded(identity)
+        return next((each for each in made if (each.attempt, each.temperature) == (attempt, temperature)), None)
+
+    def _answer_of_another(self, identity: str, attempt: int, temperature: float) -> Answer:
+        exchange = self._in_ledger(identity, attempt, temperature)
+        assert exchange is not None, "nothing leaves the ledger"
+        if exchange.outcome == "refused":
+            raise AnswerRefused(exchange.reason or "refused")
+        return exchange.answer
+
+
+def _name(identity: str, attempt: int, temperature: float) -> str:
+    """An attempt's id in the files: providers take 64 signs at most."""
+    return hashlib.sha256(f"{identity} {attempt} {temperature!r}".encode()).hexdigest()[:40]

@@ -1,0 +1,38 @@
+"""Opens what asks in batches: one folder and one series of rounds for each model on each server."""
+
+from pathlib import Path
+
+from longreward.errors import ConfigError
+from longreward.judging.batch.asker import BatchAsker, BatchJudge
+from longreward.judging.batch.folder import BatchFolder
+from longreward.judging.batch.rounds import Rounds
+from longreward.judging.batch.server import BatchServer
+from longreward.judging.budget import Account
+from longreward.judging.config import JudgeConfig
+from longreward.judging.ledger import Ledger
+
+
+class Batches:
+    """The rounds of one process; `path` is that of the ledger, beside which their files lie."""
+
+    def __init__(self, ledger: Ledger, path: Path | None) -> None:
+        if path is None:
+            raise ConfigError(
+                "judge.mode batch needs a ledger, since its answers come hours later: name a file for it, or set "
+                "judge.mode to live"
+            )
+        self._ledger = ledger
+        self._path = path
+        self._rounds: dict[tuple[str, str, str], Rounds] = {}
+
+    def asker(self, config: JudgeConfig, account: Account) -> BatchAsker:
+        """One that asks as `config` says. Raises ConfigError where a key is missing, StateError for the disk."""
+        judge = BatchJudge(config)
+        server = (str(judge.client.base_url), judge.name, config.mode)
+        if server not in self._rounds:
+            folder = BatchFolder(self._path, address=server[0], model=judge.name)
+            sent = None
+            if config.mode == "batch":
+                sent = BatchServer(judge, endpoint=config.endpoint, max_retries=config.max_retries)
+            self._rounds[server] = Rounds(folder, sent, config.batch)
+        return BatchAsker(judge, config, self._ledger, self._rounds[server], account)
