@@ -9,11 +9,13 @@ from tasks.samples import SCORE_COLUMNS, Sample, score_cells
 from tasks.scoring import score_in_shards, write_scored_files
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
+from tasks.trust import ensure_trusted
 
 
 @stage
 async def score(run: StageRun) -> None:
     """The judge gives every response its four scores."""
+    await ensure_trusted(run)
     examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (
         open_judge(run.params.judge, ledger=ledger()) as judge,

@@ -8,6 +8,7 @@ LongRewardError
 │   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
 ├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
+├── JudgeNotTrusted     the judge did not pass its check, and judge.check.gate requires that it does
 └── JudgeError          a judge, or an embedding model, gave no answer
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
     ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
@@ -52,6 +53,10 @@ class StateError(LongRewardError):
 
 class BudgetReached(LongRewardError):
     """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
+
+
+class JudgeNotTrusted(LongRewardError):
+    """The judge repeats itself too little, ranks known answers wrongly or obeys attacks: nothing was scored."""
 
 
 @dataclass(frozen=True)

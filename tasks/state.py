@@ -1,6 +1,7 @@
 """The state folder: what must outlive a stage that is killed, and is no stage's output.
 
     .longreward/ledger.sqlite            every exchange with a judge
+    .longreward/judge-check/<key>.json   what a judge's check found, by a hash of its settings
     .longreward/<stage>/<key>/…          checkpoints and finished shards of a stage, by a hash of its inputs
     .longreward/mlflow.db, mlartifacts/  the MLflow store
     .longreward/prefect/                 the Prefect server's home
@@ -42,6 +43,11 @@ def made(folder: Path) -> Path:
 def ledger() -> Path:
     """The file that keeps every exchange with a judge, for all stages and all runs."""
     return state_folder() / "ledger.sqlite"
+
+
+def judge_checks() -> Path:
+    """The folder of reports on judges."""
+    return state_folder() / "judge-check"
 
 
 def locked(name: str) -> FileLock:

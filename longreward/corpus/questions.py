@@ -62,15 +62,15 @@ def faulty_answer(rng: random.Random, document: Document, facts: Sequence[Fact])
     told = [_wrong(rng, document, fact) if rng.random() < WRONG else fact for fact in told]
     if rng.random() < PADDED[len(facts) - 1]:
         relation = rng.choice(MADE_UP)
-        told.append(Fact(told[-1].subject, relation, _absent_value(rng, document, relation)))
+        told.append(Fact(told[-1].subject, relation, absent_value(rng, document, relation)))
     return gold_answer(told)
 
 
 def _wrong(rng: random.Random, document: Document, fact: Fact) -> Fact:
-    return Fact(fact.subject, fact.relation, _absent_value(rng, document, fact.relation))
+    return Fact(fact.subject, fact.relation, absent_value(rng, document, fact.relation))
 
 
-def _absent_value(rng: random.Random, document: Document, relation: str) -> str:
+def absent_value(rng: random.Random, document: Document, relation: str) -> str:
     """A fitting value none of whose words is in the document: it can only be wrong."""
     words = set(document.text.replace(".", " ").replace(",", " ").split())
     while True:

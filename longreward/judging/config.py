@@ -10,6 +10,7 @@ from longreward.errors import ConfigError
 from longreward.judging.batch.config import BatchConfig
 from longreward.judging.presets import PRESETS, Kind, LengthField, Preset
 from longreward.records import DIMENSIONS, Dimension
+from longreward.trust.config import CheckConfig
 
 Mode = Literal["live", "batch", "batch_files"]
 
@@ -99,6 +100,9 @@ class JudgeConfig(Config):
         """What a batch names as the address of a question."""
         return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
 
+    check: CheckConfig = CheckConfig()
+    """The check of the judge before it scores, and what it must reach; `check: require` makes it binding."""
+
     def judge_of(self, dimension: Dimension) -> "JudgeConfig":
         """The judge of one dimension, with no dimensions of its own."""
         differs = self.dimensions.get(dimension, {})
@@ -109,6 +113,8 @@ class JudgeConfig(Config):
         where = f"judge.dimensions.{dimension}"
         if "dimensions" in differs:
             raise ConfigError(f"{where}: a dimension's judge has no dimensions of its own; leave that key out")
+        if "check" in differs:
+            raise ConfigError(f"{where}: judge.check holds for all dimensions; leave that key out")
         kept = {name: value for name, value in mine.items() if not (elsewhere and name in OF_ONE_SERVER)}
         if elsewhere:
             kept["kind"] = self.kind

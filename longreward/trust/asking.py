@@ -1,0 +1,64 @@
+"""Asks a judge what the reward asks it, one dimension at a time."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from longreward.judging import Judge
+from longreward.judging.prompting import PromptSet
+from longreward.records import Dimension, Verdict
+from longreward.retrieval import Bm25Retriever
+from longreward.reward.completeness import judge_completeness
+from longreward.reward.config import ScoreConfig
+from longreward.reward.document import Document, Library
+from longreward.reward.extraction import extract
+from longreward.reward.faithfulness import judge_faithfulness
+from longreward.reward.helpfulness import judge_helpfulness
+from longreward.reward.logicality import judge_logicality
+from longreward.reward.together import together
+from longreward.tokenizing import open_tokenizer
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One dimension of one response to a query about a document."""
+
+    context: str
+    query: str
+    response: str
+    dimension: Dimension
+
+
+Scores = Mapping[Ask, float | None]  # None: unscored
+
+
+async def scores_of(
+    judge: Judge, prompts: PromptSet, asks: Collection[Ask], *, done: Callable[[], None] = lambda: None
+) -> Scores:
+    """The score of each, all asked at once; what several have in common is asked once."""
+    library = Library(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=len(asks) + 1)
+
+    async def score(ask: Ask) -> float | None:
+        verdict = await _verdict(judge, prompts, library.open(ask.context), ask)
+        done()
+        return verdict.score
+
+    distinct = list(dict.fromkeys(asks))
+    return dict(zip(distinct, await together(score(ask) for ask in distinct), strict=True))
+
+
+async def _verdict(judge: Judge, prompts: PromptSet, document: Document, ask: Ask) -> Verdict:
+    query, response = ask.query, ask.response
+    match ask.dimension:
+        case "helpfulness":
+            return await judge_helpfulness(judge, prompts, query=query, response=response)
+        case "logicality":
+            return await judge_logicality(judge, prompts, query=query, response=response)
+        case "faithfulness":
+            return await judge_faithfulness(judge, prompts, CONFIG, document, query=query, response=response)
+        case "completeness":
+            extracted = await extract(judge, prompts, document, example_id="check", query=query)
+            return await judge_completeness(judge, prompts, extracted, query=query, response=response)
+
+
+# Evidence as the pipeline finds it by default, scaled down with the documents: 5 chunks of about 12.
+CONFIG = ScoreConfig(evidence_chunk_tokens=32)

@@ -1,0 +1,67 @@
+"""The gate before the score stage: off, warn, require."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import JudgeNotTrusted
+from longreward.params import Params, read_params
+from tasks.stage import StageRun
+from tasks.trust import ensure_trusted
+
+
+@dataclass
+class Tracked:
+    """What a run in MLflow was given."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
+
+    def text(self, name: str, text: str) -> None:
+        self.texts[name] = text
+
+    def figures(self, figures: dict[str, float]) -> None:
+        self.measured |= figures
+
+
+def stage_run(params: Params, state: Path) -> tuple[StageRun, Tracked]:
+    tracked: Any = Tracked()
+    return StageRun("score", params, state, tracked, logging.getLogger("trust")), tracked
+
+
+def settings(gate: str, *more: str) -> Params:
+    return read_params(None, [f"judge.check.gate={gate}", "judge.check.quick=true", *more])
+
+
+async def test_off_asks_nothing(own_folders: Path) -> None:
+    run, tracked = stage_run(settings("off"), own_folders)
+    await ensure_trusted(run)
+    assert not (own_folders / "state" / "judge-check").exists()
+    assert tracked.texts == {}
+
+
+async def test_warn_says_what_is_wrong_and_goes_on(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, tracked = stage_run(settings("warn", "judge.check.margin=0"), own_folders)
+    with caplog.at_level(logging.INFO, "trust"):
+        await ensure_trusted(run)
+    assert "attacks raise a bad answer" in caplog.text
+    assert tracked.texts["judge-check.md"].startswith("# offline-lexical-2: did not pass the quick check")
+    assert tracked.measured["judge_check/attacks_failed"] > 0
+    assert tracked.measured["judge_check/rank/helpfulness"] == 1.0
+
+
+async def test_require_stops_with_the_report_kept_and_checks_once_only(
+    own_folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
+    with caplog.at_level(logging.INFO, "trust"):
+        with pytest.raises(JudgeNotTrusted, match="attacks raise a bad answer"):
+            await ensure_trusted(run)
+        assert tracked.texts["judge-check.md"]
+        assert len(list((own_folders / "state" / "judge-check").iterdir())) == 1
+        enough, _ = stage_run(settings("require", "judge.check.max_failed_probes=16"), own_folders)
+        await ensure_trusted(enough)
+    assert caplog.text.count("checking the judge") == 1
