@@ -29,7 +29,7 @@ def said(answer: Answer, *, thinks: bool = False) -> str:
     if thinks and answer.finish_reason == "length" and not (_OPENING.search(text) or _CLOSING.search(text)):
         return ""
     if _CLOSING.search(text):
-        text = _WHOLE.sub("", text)
+        text = _without_whole(text)
         *_, rest = [0, *(closing.end() for closing in _CLOSING.finditer(text))]
         text = text[rest:]
     opening = _OPENING.search(text)
@@ -37,6 +37,15 @@ def said(answer: Answer, *, thinks: bool = False) -> str:
         text = text[: opening.start()]  # it was cut while thinking; elsewhere, the tag is only spoken of
     final = text.rfind(_FINAL)
     return text[final + len(_FINAL) :] if final >= 0 else text
+
+
+def _without_whole(text: str) -> str:
+    """Without every thought that is opened and closed; one pattern for both would be slow where many are only opened."""
+    kept, place = [], 0
+    while (opening := _OPENING.search(text, place)) and (closing := _ANY_CLOSING.search(text, opening.end())):
+        kept.append(text[place : opening.start()])
+        place = closing.end()
+    return "".join(kept) + text[place:]
 
 
 def has_thought(answer: Answer) -> bool:
@@ -49,5 +58,5 @@ _OPENING = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷", re.IGNORECASE)
 _END = rf"</{_NAMES}>|\[/THINK\]|◁/think▷"
 # A closing tag within a statement is one that the judged response holds.
 _CLOSING = re.compile(rf"(?:{_END})(?![^<]*</statement>)", re.IGNORECASE)
-_WHOLE = re.compile(rf"(?:{_OPENING.pattern}).*?(?:{_END})", re.IGNORECASE | re.DOTALL)
+_ANY_CLOSING = re.compile(_END, re.IGNORECASE)
 _FINAL = "<|channel|>final<|message|>"  # gpt-oss behind a server that does not take its channels apart
