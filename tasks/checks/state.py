@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
+from longreward.judging.file_systems import network_file_system
 from tasks.checks.finding import Finding, bad, good, note, shown
 from tasks.state import VARIABLE, state_folder
 
@@ -23,6 +24,7 @@ def check_state() -> Iterator[Finding]:
     except (LongRewardError, OSError) as error:
         yield bad("state", str(error), f"make it writable, or set {VARIABLE} to another folder")
         return
+    yield from _network(folder)
     yield _running(folder)
     yield from _left_over(folder)
     yield from _runs(folder)
@@ -42,6 +44,13 @@ def _running(folder: Path) -> Finding:
         process = f" (process {holder['process']})" if "process" in holder else ""
         return note("state", f"a pipeline runs here now{process}", "a later one waits for it")
     return good("state", f"{folder} can be written; no pipeline runs")
+
+
+def _network(folder: Path) -> Iterator[Finding]:
+    kind = network_file_system(folder)
+    if kind is not None:
+        said = f"{folder} lies on a network file system ({kind}): two machines must not write to its ledger at once"
+        yield note("state", said, f"set {VARIABLE} to a local folder on each, and join them: longreward ledger merge")
 
 
 def _left_over(folder: Path) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -162,6 +163,33 @@ def test_many_processes_open_a_ledger_of_version_1_in_the_same_moment(tmp_path: 
     start = str(time.time() + 0.8)
     openers = [subprocess.Popen([sys.executable, "-c", OPENER, str(path), start]) for _ in range(5)]
     assert [opener.wait(30) for opener in openers] == [0] * 5
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from longreward.judging import migration
+from longreward.judging.ledger import Ledger
+seal = migration._seal
+def seal_and_die(connection, table):
+    seal(connection, table)
+    os.kill(os.getpid(), signal.SIGKILL)
+migration._seal = seal_and_die
+Ledger(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_killed_while_it_adds_checksums_leaves_version_1_which_the_next_one_takes_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    of_version_1(path, rows=1500)
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)]).returncode == -signal.SIGKILL
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    with Ledger(path) as ledger:
+        assert ledger.recorded("q1499") == [exchange("q1499")]
+        assert ledger.damaged == 0
 
 
 MOUNTS = """\
