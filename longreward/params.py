@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
+from pydantic import model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
@@ -40,6 +41,16 @@ class Params(Config):
     pair: PairConfig = PairConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _batches_ask_everything(self) -> Self:
+        in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
+        if in_batches and self.score.strategy != "full":
+            raise ConfigError(
+                f"score.strategy is {self.score.strategy}, and judge.mode asks in batches, which ask everything at "
+                "once: set score.strategy to full, or judge.mode to live"
+            )
+        return self
 
 
 def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:

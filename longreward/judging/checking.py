@@ -61,6 +61,8 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[Probe]:
 async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
     if config.kind == "offline":
         return Probe("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
+    if config.mode == "batch_files":
+        return Probe(config.model or config.kind, True, "its questions go into files for another program: no server")
     from longreward.judging.http import HttpJudge
 
     hasty = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)})

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from longreward.errors import ConfigError
 from longreward.judging import Judge
 from longreward.judging.prompting import load_prompts
 from longreward.records import Example, Extraction, Response, ScoredResponse, Verdict
@@ -46,10 +47,13 @@ async def score_examples(
     """Each example with its responses, scored, in input order and as soon as it and all before it are complete.
 
     Takes up to `config.prompts_in_flight` examples at once from `examples`, or as many as a judge that is asked in
-    batches wants. `progress` is told how many are complete, in whatever order. Where the judge fails, all calls under way are cancelled and its JudgeError is raised; what was
-    answered by then is in the judge's ledger, so that scoring the same again goes on from there. Without `scorer` one
-    is made, with embeddings in memory only.
+    batches wants. `progress` is told how many are complete, in whatever order. Where the judge fails, all calls under
+    way are cancelled and its JudgeError is raised; what was answered by then is in the judge's ledger, so that scoring
+    the same again goes on from there. Without `scorer` one is made, with embeddings in memory only. Raises ConfigError
+    for batches with another strategy than `full`.
     """
+    if judge.prompts_at_once and config.strategy != "full":
+        raise ConfigError(f"score.strategy is {config.strategy}, and batches ask everything: set it to full")
     own = scorer is None
     scorer = scorer or Scorer(config)
     in_flight = judge.prompts_at_once or config.prompts_in_flight

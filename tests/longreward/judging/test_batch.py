@@ -13,6 +13,8 @@ from batch_server import Line, Provider, output_line, provider
 
 from longreward.errors import AnswersAwaited, ConfigError, JudgeRefused
 from longreward.judging import JudgeConfig, open_judge
+from longreward.judging.checking import probe
+from longreward.params import read_params
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, score_examples
 
@@ -252,6 +254,22 @@ async def test_a_server_without_batches_and_a_judge_without_a_ledger_say_what_to
 def test_who_has_no_batches_is_told_before_anything_starts(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         JudgeConfig.parse(fields, source="params.yaml")
+
+
+async def test_batches_and_the_strategy_extremes_exclude_each_other(tmp_path: Path) -> None:
+    overrides = ["judge.kind=http", "judge.model=m", "judge.mode=batch", "score.strategy=extremes"]
+    with pytest.raises(ConfigError, match=r"set score\.strategy to full, or judge\.mode to live"):
+        read_params(None, overrides)
+    extremes = CONFIG.model_copy(update={"strategy": "extremes"})
+    async with open_judge(settings("http://127.0.0.1:9/v1"), ledger=tmp_path / "l.sqlite") as judge:
+        with pytest.raises(ConfigError, match="set it to full"):
+            await anext(score_examples(judge, extremes, EXAMPLES))
+
+
+async def test_the_doctor_asks_no_server_where_files_are_left_for_another_program() -> None:
+    (found,) = await probe(settings("http://127.0.0.1:9/v1", "batch_files"))
+    assert found.ok
+    assert "no server" in found.told
 
 
 def test_a_dimension_on_another_server_is_asked_live_unless_it_says_otherwise() -> None:
