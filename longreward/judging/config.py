@@ -95,13 +95,13 @@ class JudgeConfig(Config):
     another server (`kind`, `base_url`) takes over nothing that belongs to the first server: model, revision, key,
     limits, length_field, extra_body."""
 
+    check: CheckConfig = CheckConfig()
+    """The check of the judge before it scores, and what it must reach; `check: require` makes it binding."""
+
     @property
     def endpoint(self) -> str:
         """What a batch names as the address of a question."""
         return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
-
-    check: CheckConfig = CheckConfig()
-    """The check of the judge before it scores, and what it must reach; `check: require` makes it binding."""
 
     def judge_of(self, dimension: Dimension) -> "JudgeConfig":
         """The judge of one dimension, with no dimensions of its own."""
