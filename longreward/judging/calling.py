@@ -4,8 +4,8 @@ A failed call gives its place back while it waits for its next try, which takes 
 keep to `requests_per_minute` too. The pause doubles from try to try, with some chance in it, or is what the server
 asks for. A server that has too much to do slows all calls to it down (`limiter.py`).
 
-Where a question's last try fails, either the server is down, and the failure is raised, or it has answered others in
-between: then AnswerFailed, which ends this question alone. It is no answer, so the next run asks again.
+Where a question's last try fails, either the server is down, and the failure is raised, or it answers others, at the
+least a tiny question: then AnswerFailed, which ends this question alone. It is no answer, so the next run asks again.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class Caller:
             else:
                 failures += 1
             if failures > retries or overloads > PATIENCE * retries:
-                raise self._last(fault, alive=retries > 0 and others > 0)
+                raise self._last(fault, alive=retries > 0 and (others > 0 or await self._answers_at_all()))
             self.counts["retries"] += 1
             await asyncio.sleep(pause_s(failures + overloads, passing))
 
@@ -73,6 +73,14 @@ class Caller:
             self._answered += 1
             self.limiter.answered()
             return answer
+
+    async def _answers_at_all(self) -> bool:
+        from longreward.judging.checking import QUESTION
+
+        try:
+            return await self._try(QUESTION, self._config.first_temperature, lambda: False) is not None
+        except JudgeError:
+            return False
 
     def _last(self, fault: JudgeError, *, alive: bool) -> JudgeError:
         if not alive:

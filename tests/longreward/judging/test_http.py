@@ -147,7 +147,7 @@ async def test_a_judge_that_stays_overloaded_or_broken_is_unavailable() -> None:
             message = await fault(url, JudgeUnavailable, max_retries=1)
             assert f"'m' at {url}" in message
             assert f"answered {status}" in message
-            assert len(received) == 2
+            assert len(received) == 3  # the last is a tiny question, whether it answers anything at all
 
 
 async def test_a_judge_that_is_not_there_is_unavailable() -> None:

@@ -1,0 +1,186 @@
+"""Scoring against a real server of which three calls in ten go wrong, in every way that is known."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import JudgeUnavailable, Passing
+from longreward.judging import Answer, Judge, JudgeConfig, Question, open_judge
+from longreward.judging.ledger import Ledger
+from longreward.records import DIMENSIONS, Example, Response
+from longreward.reward import ScoreConfig, score_examples
+from longreward.reward.scoring import ScoredExample
+
+SERVER = Path(__file__).with_name("faulty_server.py")
+NOTICE = "content management policy"
+NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
+CONFIG = ScoreConfig(evidence_chunk_tokens=12, evidence_chunks=2, extraction_chunk_tokens=24, prompts_in_flight=4)
+
+
+@contextlib.contextmanager
+def faulty(*options: str) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, str(SERVER), *options], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
+
+
+def work() -> list[tuple[Example, list[Response]]]:
+    """Six prompts of five responses."""
+    made = []
+    for n, name in enumerate(NAMES):
+        context = f"Keld was founded by {name} in 19{n}5. The mill was built in 19{n}9. " * 3
+        example = Example(id=str(n), document_id=str(n), context=context, query=f"What did {name} do?")
+        texts = [f"{name} founded Keld in 19{n}5. The mill number {k} was built in 186{k}." for k in range(5)]
+        made.append(
+            (
+                example,
+                [
+                    Response(id=f"{n}-{k}", example_id=str(n), query=example.query, text=text)
+                    for k, text in enumerate(texts)
+                ],
+            )
+        )
+    return made
+
+
+async def score(url: str, ledger: Path, **settings: Any) -> tuple[list[ScoredExample], dict[str, float]]:
+    fields = {"kind": "http", "base_url": url, "model": "m", "timeout_s": 0.4, "max_concurrency": 16} | settings
+    async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
+        return [one async for one in score_examples(judge, CONFIG, work())], judge.figures()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longreward.judging.calling.FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("longreward.judging.calling.LONGEST_PAUSE_S", 0.1)
+
+
+@pytest.mark.usefixtures("quick_retries")
+async def test_every_response_ends_scored_or_unscored_with_a_reason_whatever_the_server_does(tmp_path: Path) -> None:
+    with faulty("--rate", "0.3", "--latency", "0.005") as url:
+        scored, figures = await score(url, tmp_path / "l.sqlite")
+        met = stats(url)
+        again, second = await score(url, tmp_path / "l.sqlite")
+    with faulty() as url:
+        undisturbed, _ = await score(url, tmp_path / "well.sqlite")
+
+    assert len(met["met"]) >= 15, met["met"]  # nearly every kind of fault was met
+    assert [[r.response.id for r in one.responses] for one in scored] == [
+        [f"{n}-{k}" for k in range(5)] for n in range(6)
+    ]
+    for one in scored:
+        for response in one.responses:
+            for dimension in DIMENSIONS:
+                verdict = response.verdicts[dimension]
+                assert (verdict.score is None) == (verdict.reason is not None), verdict
+    whole = [response.complete for one in scored for response in one.responses]
+    assert sum(whole) >= 8  # most calls are answered in the end, though a notice is final
+    same = [
+        ours.verdicts[dimension].score == theirs.verdicts[dimension].score
+        for mine, well in zip(scored, undisturbed, strict=True)
+        for ours, theirs in zip(mine.responses, well.responses, strict=True)
+        for dimension in ("helpfulness", "logicality")
+        if ours.verdicts[dimension].score is not None
+    ]
+    assert all(same)
+    assert len(same) > 40
+
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        rows = ledger._rows("SELECT text, outcome, finish_reason FROM exchanges")
+    assert not [text for text, outcome, _ in rows if outcome == "readable" and NOTICE in text]
+    assert len(rows) == figures["calls"] - figures["failed"]
+    assert figures["retries"] > 10
+    assert figures["throttled"] == met["met"]["429"] + met["met"]["429-after"] + met["met"]["503"]
+    # each request is an exchange in the ledger, or a failed try, or asked after the server: none was counted twice
+    tries = len(rows) + figures["retries"] + figures["failed"]
+    assert tries <= met["came"] <= tries + figures["failed"]
+    if not figures["failed"]:  # what failed is asked again
+        assert (again, second["calls"]) == (scored, 0)
+
+
+@pytest.mark.usefixtures("quick_retries")
+async def test_one_question_that_always_fails_ends_unscored_while_the_others_are_scored(
+    tmp_path: Path, serve_chat: Any, completion: Any
+) -> None:
+    def answer(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        poison = "poison" in request["messages"][0]["content"]
+        return (500, {"error": {"message": "cannot"}}) if poison else (200, completion("[[7]]"))
+
+    with serve_chat(answer) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=3, max_concurrency=2)
+        async with open_judge(config, ledger=tmp_path / "l") as judge:
+            asked = [Question("helpfulness", {}, "poison" if n == 0 else f"q {n}", "h", 9) for n in range(150)]
+            readings = await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in asked))
+            figures = judge.figures()
+        assert readings[0].value is None
+        assert "answered 500 to every retry" in readings[0].reason
+        assert [each.value for each in readings[1:]] == ["[[7]]"] * 149
+        assert (figures["failed"], figures["retries"]) == (1, 3)
+        async with open_judge(config, ledger=tmp_path / "l") as judge:  # asked again, and alone now
+            assert "500" in ((await judge.ask(asked[0], lambda text: text or None)).reason or "")
+
+
+@pytest.mark.usefixtures("quick_retries")
+async def test_a_server_that_answers_nothing_at_all_ends_the_run(serve_chat: Any) -> None:
+    with serve_chat(lambda request: (500, {"error": {"message": "cannot"}})) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=2)
+        async with open_judge(config, ledger=None) as judge:
+            with pytest.raises(JudgeUnavailable, match="500 to every retry"):
+                await judge.ask(Question("helpfulness", {}, "q", "h", 9), lambda text: text or None)
+        assert len(server.bodies) == 4  # three tries and a tiny question
+
+
+async def test_calls_slow_down_together_and_find_their_way_back() -> None:
+    """Of 16 at once a server takes 4; it is not asked by many more for long, and every question is answered."""
+
+    class Narrow:
+        name = "narrow"
+        running = turned_away = 0
+        room = 4
+
+        async def answer(self, question: Question, *, temperature: float) -> Answer:
+            self.running += 1
+            try:
+                full = self.running > self.room
+                await asyncio.sleep(0.002)
+                if full:
+                    self.turned_away += 1
+                    fault = JudgeUnavailable("full")
+                    fault.passing = Passing(throttled=True, retry_after_s=0.005)
+                    raise fault
+                return Answer("[[7]]")
+            finally:
+                self.running -= 1
+
+        async def close(self) -> None:
+            pass
+
+    model = Narrow()
+    async with Judge(model, JudgeConfig(max_concurrency=16)) as judge:
+        asked = [Question("helpfulness", {}, f"q {n}", "h", 9) for n in range(600)]
+        readings = await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in asked))
+        assert {each.value for each in readings} == {"[[7]]"}
+        assert model.turned_away == judge.figures()["throttled"]
+        assert model.turned_away < 300
+        assert judge.figures()["concurrency"] < 8
+        model.room = 16
+        more = [Question("helpfulness", {}, f"more {n}", "h", 9) for n in range(600)]
+        await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in more))
+        assert judge._askers[0][0].caller.limiter.room == 16

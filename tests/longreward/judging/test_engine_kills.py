@@ -1,0 +1,124 @@
+"""A scoring run that is killed outright and gone on with, and two at once: real processes, a real server."""
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.formats import write_examples, write_responses
+from longreward.records import Example, Response
+
+SERVER = Path(__file__).with_name("faulty_server.py")
+NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
+CONCURRENCY = 4
+OUTPUTS = ("out.jsonl", "out.unscored.jsonl", "out.chunk_info.jsonl")
+
+
+@contextlib.contextmanager
+def slow_judge(latency: float) -> Iterator[str]:
+    command = [sys.executable, str(SERVER), "--latency", str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+def stats(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
+
+
+def write_work(folder: Path) -> None:
+    examples, responses = [], []
+    for n, name in enumerate(NAMES):
+        context = f"Keld was founded by {name} in 19{n}5. The mill was built in 19{n}9. " * 3
+        examples.append(Example(id=str(n), document_id=str(n), context=context, query=f"What did {name} do?"))
+        responses += [
+            Response(
+                id=f"{n}-{k}",
+                example_id=str(n),
+                query=f"What did {name} do?",
+                text=f"{name} founded Keld in 19{n}5. The mill number {k} was built in 186{k}.",
+            )
+            for k in range(5)
+        ]
+    write_examples(folder / "data.jsonl", examples)
+    write_responses(folder / "responses.jsonl", responses)
+
+
+def start(work: Path, folder: Path, url: str) -> "subprocess.Popen[str]":
+    """`longreward score` on the work, with outputs and ledger in `folder`."""
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "judge.kind": "http",
+        "judge.base_url": url,
+        "judge.model": "m",
+        "judge.max_concurrency": CONCURRENCY,
+        "score.prompts_in_flight": 2,
+        "score.extraction_chunk_tokens": 24,
+        "score.evidence_chunk_tokens": 12,
+    }
+    files = {"data": work / "data.jsonl", "responses": work / "responses.jsonl", "out": folder / "out.jsonl"}
+    arguments = [word for name, file in files.items() for word in (f"--{name}", str(file))]
+    overrides = [word for name, value in settings.items() for word in ("-S", f"{name}={value}")]
+    ledger = ["--ledger", str(work / "shared.sqlite" if folder.name.startswith("two") else folder / "ledger.sqlite")]
+    command = [sys.executable, "-m", "longreward.cli", "score", *arguments, *overrides, *ledger]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return out
+
+
+def outputs(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in OUTPUTS]
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_run_goes_on_to_the_same_bytes_and_repeats_only_what_was_in_flight(tmp_path: Path, kills: int) -> None:
+    write_work(tmp_path)
+    chance = random.Random(kills)
+    with slow_judge(0.01) as url:
+        finish(start(tmp_path, tmp_path / "undisturbed", url))
+    with slow_judge(0.05) as url:
+        for _ in range(kills):
+            began, until = stats(url)["came"], chance.randrange(1, 14)
+            process = start(tmp_path, tmp_path / "killed", url)
+            while stats(url)["came"] < began + until and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(0.05 * chance.random())
+            process.kill()
+            process.communicate()
+            assert process.returncode == -9, "it was to be killed before its end"
+            assert not any((tmp_path / "killed" / name).exists() for name in OUTPUTS)
+        finish(start(tmp_path, tmp_path / "killed", url))
+        found = stats(url)
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "undisturbed")
+    assert found["distinct"] <= found["came"] <= found["distinct"] + kills * CONCURRENCY
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir() if ".part" in path.name) == []
+
+
+def test_two_runs_on_one_ledger_ask_nothing_that_either_has_an_answer_to(tmp_path: Path) -> None:
+    write_work(tmp_path)
+    with slow_judge(0.02) as url:
+        both = [start(tmp_path, tmp_path / "two-1", url), start(tmp_path, tmp_path / "two-2", url)]
+        for process in both:
+            finish(process)
+        found = stats(url)
+        assert found["late"] == 0
+        assert ": 0 calls," in finish(start(tmp_path, tmp_path / "two-3", url))
+        assert stats(url)["came"] == found["came"]
+    assert outputs(tmp_path / "two-1") == outputs(tmp_path / "two-2") == outputs(tmp_path / "two-3")
