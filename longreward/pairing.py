@@ -59,7 +59,8 @@ class PairConfig(Config):
     """Least difference of the two rewards, on the scale of 0 to 10. A tie never makes a pair."""
 
     weights: Weights = Weights()
-    """What each dimension counts for (paper: all the same); 0 leaves one out. Other weights ask the judge nothing after `score.strategy: full`."""
+    """What each dimension counts for (paper: all the same); 0 leaves one out. Other weights ask the judge nothing
+    after `score.strategy: full`."""
 
     responses: int | None = Field(default=None, ge=2)
     """Only the first so many responses of each prompt; None: all."""

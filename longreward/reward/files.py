@@ -1,7 +1,7 @@
 """Scores files in the published formats: examples and sampled responses in, scored responses out.
 
 sft.jsonl + sampled_responses.jsonl  ->  scored_responses.jsonl               complete scores only
-                                         scored_responses.unscored.jsonl      the others, with their reasons
+                                         scored_responses.unscored.jsonl      the others, with reasons or bounds
                                          scored_responses.chunk_info.jsonl    the extracts of each prompt
 """
 
@@ -18,6 +18,7 @@ from longreward.judging import Judge
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward.config import ScoreConfig
 from longreward.reward.items import read_items
+from longreward.reward.savings import Savings
 from longreward.reward.scoring import ScoredExample, Scorer, score_examples
 
 
@@ -33,24 +34,29 @@ class ScoreReport:
     sums: dict[Dimension, float] = field(
         default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0)
     )  # of complete responses
+    savings: Savings = field(default_factory=Savings)
 
     def count(self, scored: ScoredExample) -> None:
         """Takes in one prompt."""
         self.prompts += 1
+        self.savings.count(scored.responses)
         for one in scored.responses:
             self.complete += one.complete
-            self.incomplete += not one.complete
+            self.incomplete += one.bounds() is None
             for dimension in DIMENSIONS:
                 verdict = one.verdicts[dimension]
-                if verdict.score is None:
+                if verdict.known is None:
                     self.unscored[dimension] += 1
                     self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
-                elif one.complete:
+                elif one.complete and verdict.score is not None:
                     self.sums[dimension] += verdict.score
 
     def means(self) -> dict[str, float]:
-        """The mean of each dimension and of the reward over complete responses; empty where there are none."""
-        if not self.complete:
+        """The mean of each dimension and of the reward over complete responses.
+
+        Empty where there are none, or where others were left out: bests and worsts have no telling mean.
+        """
+        if not self.complete or self.savings.responses:
             return {}
         means: dict[str, float] = {name: total / self.complete for name, total in self.sums.items()}
         return means | {"reward": sum(means.values()) / len(means)}
@@ -59,7 +65,8 @@ class ScoreReport:
         """Counts and means, flat, as metrics."""
         counts = {"prompts": self.prompts, "complete": self.complete, "incomplete": self.incomplete}
         unscored = {f"unscored/{dimension}": count for dimension, count in self.unscored.items()}
-        return {name: float(value) for name, value in (counts | unscored).items()} | self.means()
+        figures = {name: float(value) for name, value in (counts | unscored).items()}
+        return figures | self.means() | self.savings.figures()
 
 
 class ScoredFiles:

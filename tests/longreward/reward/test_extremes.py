@@ -1,0 +1,278 @@
+"""The strategy `extremes`: pairs are those of the full strategy, for fewer questions."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from longreward.formats import scored_of, scored_row
+from longreward.judging import Judge, Question, Reading
+from longreward.judging.chat import Usage
+from longreward.pairing import PairConfig, Weights, WithoutPair, pair
+from longreward.records import Example, PreferencePair, Response, ScoredResponse
+from longreward.reward import ScoreConfig, ScoredExample, Scorer
+
+EXAMPLE = Example(id="1", document_id="d", context="Keld was begun once by Ann Lee.", query="Who founded Keld?")
+FULL, EXTREMES = ScoreConfig(), ScoreConfig(strategy="extremes")
+UNREADABLE = "I cannot say."
+SUPPORT = {1.0: "[[Fully supported]]", 0.5: "[[Partially supported]]", 0.0: "[[No support]]", None: UNREADABLE}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the judge will say of one response; None: nothing that can be read."""
+
+    helpfulness: float | None
+    logicality: float | None
+    completeness: float | None
+    supports: tuple[float | None, ...] | None  # None: the list cannot be read; (): no factual statement
+
+
+class TableJudge(Judge):
+    """Answers about the response "response <n>" from the table's card n, at once and without a ledger."""
+
+    def __init__(self, cards: Sequence[Card]) -> None:
+        self.cards = cards
+        self.asked: list[tuple[str, str]] = []
+
+    @property
+    def name(self) -> str:
+        return "table"
+
+    def name_of(self, template: str) -> str:
+        return "table"
+
+    async def ask(self, question: Question, read: Callable[[str], Any]) -> Reading[Any]:
+        about = question.slots.get("answer") or question.slots.get("statement") or ""
+        self.asked.append((question.template, about))
+        value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))
+        return Reading(value, None if value is not None else "no verdict", "", 1, 1, Usage(), "table")
+
+    def _answer(self, template: str, numbers: list[int]) -> str:
+        if template == "extraction":
+            return "1. Ann Lee"
+        card = self.cards[numbers[0]]
+        if template == "support":
+            return SUPPORT[(card.supports or ())[numbers[1]]]
+        if template == "statements":
+            listed = "".join(f"<statement>fact {numbers[0]} {n}</statement>" for n in range(len(card.supports or ())))
+            return UNREADABLE if card.supports is None else listed or "<no_statement/>"
+        rating = getattr(card, template)
+        return UNREADABLE if rating is None else f"[[{rating:g}]]"
+
+
+def texts(*names: str) -> list[Response]:
+    return [Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=name) for n, name in enumerate(names)]
+
+
+def score(cards: Sequence[Card], config: ScoreConfig) -> tuple[ScoredExample, TableJudge]:
+    judge = TableJudge(cards)
+    responses = texts(*(f"response {n}" for n in range(len(cards))))
+    return LOOP.run_until_complete(SCORERS[config.strategy].score(judge, EXAMPLE, responses)), judge
+
+
+LOOP = asyncio.new_event_loop()
+SCORERS = {config.strategy: Scorer(config) for config in (FULL, EXTREMES)}
+
+
+def read_back(scored: ScoredExample) -> list[ScoredResponse]:
+    """As the stage `pair` gets them, out of the files and in any order."""
+    return [scored_of(scored_row(one)) for one in reversed(scored.responses)]
+
+
+few = st.sampled_from([0.0, 5.0, 5.3, 9.6, 10.0])  # many ties
+any_rating = st.integers(0, 100).map(lambda n: n / 10)
+supports = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0]), min_size=1, max_size=6).map(tuple)
+
+
+def cards_of(rating: st.SearchStrategy[float]) -> st.SearchStrategy[list[Card]]:
+    return st.lists(st.builds(Card, rating, rating, rating, supports), min_size=1, max_size=6)
+
+
+def cards_with_holes(rating: st.SearchStrategy[float]) -> st.SearchStrategy[list[Card]]:
+    holes = st.one_of(rating, rating, rating, rating, st.none())
+    listed = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.0, None]), max_size=4).map(tuple)
+    return st.lists(st.builds(Card, holes, holes, holes, st.one_of(supports, listed, st.none())), max_size=7)
+
+
+pairing = st.builds(PairConfig, min_scored=st.integers(2, 6), min_margin=st.sampled_from([0.0, 0.25, 1.0, 3.0]))
+many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+any_tables = st.one_of(cards_of(few), cards_of(any_rating))
+
+
+@many
+@given(cards=any_tables, config=pairing)
+def test_with_readable_verdicts_the_pair_is_that_of_the_full_strategy(cards: list[Card], config: PairConfig) -> None:
+    check_the_pair(cards, config)
+
+
+@pytest.mark.slow
+@settings(many, max_examples=5000)
+@given(cards=any_tables, config=pairing)
+def test_so_it_is_over_thousands_of_tables(cards: list[Card], config: PairConfig) -> None:
+    check_the_pair(cards, config)
+
+
+def check_the_pair(cards: list[Card], config: PairConfig) -> None:
+    full, asked_for_all = score(cards, FULL)
+    extremes, asked = score(cards, EXTREMES)
+    assert pair(config, EXAMPLE, read_back(extremes)) == pair(config, EXAMPLE, read_back(full))
+    assert set(asked.asked) <= set(asked_for_all.asked)
+    assert len(asked.asked) == len(set(asked.asked))
+    for bounded, known in zip(extremes.responses, full.responses, strict=True):
+        low, high = bounded.bounds() or (11.0, -1.0)
+        assert known.reward is not None
+        assert low <= known.reward <= high
+        assert bounded.reward in (None, known.reward)
+        assert all(v.bounds is None or v.score is None for v in bounded.verdicts.values())
+    ranked = sorted(full.responses, key=lambda one: -(one.reward or 0))  # stable: equal rewards keep their order
+    outcome = pair(config, EXAMPLE, list(full.responses))
+    if isinstance(outcome, PreferencePair):
+        assert (outcome.chosen, outcome.rejected) == (ranked[0].response, ranked[-1].response)
+
+
+@many
+@given(cards=cards_with_holes(few), config=pairing)
+def test_unreadable_verdicts_reopen_responses_and_only_the_count_may_differ(
+    cards: list[Card], config: PairConfig
+) -> None:
+    full, extremes = score(cards, FULL)[0], score(cards, EXTREMES)[0]
+    expected, found = pair(config, EXAMPLE, list(full.responses)), pair(config, EXAMPLE, read_back(extremes))
+    in_full = pair(config.model_copy(update={"min_scored": 2}), EXAMPLE, list(full.responses))
+    if isinstance(found, WithoutPair) and found.reason == "too few scored responses":
+        assert found.reason == getattr(expected, "reason", None)  # whoever was not asked counts: never fewer
+    elif isinstance(found, WithoutPair) and found.reason == "no responses":
+        assert found == expected
+    elif isinstance(in_full, PreferencePair):
+        assert found == in_full
+    else:
+        assert isinstance(found, WithoutPair)
+        assert (found.reason, found.margin) == (in_full.reason, in_full.margin)
+
+
+@many
+@given(
+    cards=cards_of(few),
+    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=4, max_size=4).filter(any),
+    first=st.sampled_from([None, 2, 3]),
+)
+def test_other_weights_and_fewer_responses_give_the_full_pair_or_ask_for_the_full_strategy(
+    cards: list[Card], weights: list[float], first: int | None
+) -> None:
+    names = ("helpfulness", "logicality", "faithfulness", "completeness")
+    config = PairConfig(min_scored=2, weights=Weights(**dict(zip(names, weights, strict=True))), responses=first)
+    found = pair(config, EXAMPLE, read_back(score(cards, EXTREMES)[0]))
+    if not (isinstance(found, WithoutPair) and found.reason == "needs the full strategy"):
+        assert found == pair(config, EXAMPLE, list(score(cards, FULL)[0].responses))
+
+
+CLEAR = [
+    Card(10, 10, 10, (1.0, 1.0, 1.0, 1.0)),  # 10
+    Card(6, 6, 6, (1.0, 1.0, 0.0, 0.0)),  # 4.5 to 7 before its statements are known
+    Card(1, 1, 1, (0.0, 0.0, 0.0, 0.0)),  # 0.75
+]
+
+
+def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds() -> None:
+    scored, judge = score(CLEAR, EXTREMES)
+    best, middle, worst = scored.responses
+    assert (best.reward, middle.reward, worst.reward) == (10.0, None, 0.75)
+    assert middle.bounds() == (3.0, 8.0)  # (6 + 6 + 0 + 0) / 4 to (6 + 6 + 10 + 10) / 4
+    assert [about for _, about in judge.asked].count("response 1") == 2  # helpfulness, logicality
+    completeness = middle.verdicts["completeness"]
+    assert (completeness.score, completeness.bounds) == (None, (0.0, 10.0))
+    assert completeness.reason == (
+        "not needed: the reward lies within 3.00 to 8.00, between the worst, 0.75, and the best, 10.00"
+    )
+
+
+def test_a_row_of_a_response_left_out_has_bounds_and_no_value() -> None:
+    row = scored_row(score(CLEAR, EXTREMES)[0].responses[1])
+    assert row["scores"] == {
+        "helpfulness": 6.0, "logicality": 6.0, "faithfulness": None, "completeness": None, "total": None
+    }  # fmt: skip
+    assert row["reward"] is None
+    assert row["reward_bounds"] == (3.0, 8.0)
+    assert row["bounds"] == {"faithfulness": (0.0, 10.0), "completeness": (0.0, 10.0)}
+    assert set(row["unscored"]) == {"faithfulness", "completeness"}
+
+
+def test_statements_verified_tighten_the_bounds_and_the_others_are_kept_unverified() -> None:
+    cards = [
+        Card(9, 9, 9, (1.0, 1.0, 1.0, 1.0)),  # 9.25
+        Card(9, 9, 9, (0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),  # 6.75 to 9.25; one false statement: to 8.9375
+        Card(1, 1, 1, (0.0,)),
+    ]
+    middle = score(cards, EXTREMES)[0].responses[1].verdicts["faithfulness"]
+    # Of the two with 9.25 in reach the first is asked until it has reached that; then ties go to it.
+    assert middle.score is None
+    assert middle.bounds == (0.0, 10.0)
+    cards[0] = Card(9, 9, 9, (1.0, 1.0, 1.0, 0.5))  # 8.9375: the second must lose a statement
+    middle = score(cards, EXTREMES)[0].responses[1].verdicts["faithfulness"]
+    assert middle.bounds == (0.0, 8.75)  # one statement of eight is unsupported
+    assert [s.support for s in middle.statements] == [0.0, *[None] * 7]
+    assert {s.reason for s in middle.statements[1:]} == {middle.reason}
+
+
+def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
+    cards = [Card(10, 10, 10, (1.0, None)), *CLEAR[1:], Card(5, 5, 5, (0.0, 0.0))]
+    first, second, third, fourth = score(cards, EXTREMES)[0].responses
+    assert first.bounds() is None
+    assert second.reward == 5.75  # (6 + 6 + 6 + 5) / 4
+    assert third.reward == 0.75
+    assert fourth.reward is None
+    outcome = pair(PairConfig(min_scored=2), EXAMPLE, [first, second, third, fourth])
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id) == ("1-1", "1-2")
+
+
+def test_an_unscored_response_is_asked_nothing_more() -> None:
+    scored, judge = score([Card(None, 9, 9, (1.0,)), *CLEAR], EXTREMES)
+    assert [template for template, about in judge.asked if about == "response 0"] == ["helpfulness", "logicality"]
+    assert scored.responses[0].verdicts["faithfulness"].reason == "not needed: helpfulness is unscored"
+
+
+def test_a_response_alone_is_scored_in_full() -> None:
+    assert score(CLEAR[:1], EXTREMES)[0].responses[0].reward == 10.0
+
+
+async def test_equal_responses_share_their_questions(scripted: Callable[..., Any]) -> None:
+    model = scripted(
+        {
+            "helpfulness": "[[8]]",
+            "logicality": "[[8]]",
+            "completeness": "[[8]]",
+            "extraction": "1. Ann Lee",
+            "statements": "<statement>Keld was begun by Ann Lee.</statement>",
+            "support": "[[Fully supported]]",
+        }
+    )
+    async with Judge(model) as judge:
+        scored = await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Ann Lee.", "Ann Lee."))
+    assert [one.reward for one in scored.responses] == [8.5, 8.5, 8.5]
+    assert set(model.counts().values()) == {1}
+
+
+async def test_ties_go_by_the_sample_number_in_whatever_order_responses_are_given() -> None:
+    judge = TableJudge([Card(9, 9, 9, (1.0,)), Card(9, 9, 9, (1.0,)), *CLEAR[1:]])
+    responses = texts(*(f"response {n}" for n in range(4)))[::-1]
+    scored = await Scorer(EXTREMES).score(judge, EXAMPLE, responses)
+    assert [one.response.id for one in scored.responses] == ["1-3", "1-2", "1-1", "1-0"]
+    outcome = pair(PairConfig(min_scored=2), EXAMPLE, list(scored.responses))
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id) == ("1-0", "1-3")
+
+
+async def test_a_judge_that_fails_ends_it_with_its_error(scripted: Callable[..., Any]) -> None:
+    from longreward.errors import JudgeUnavailable
+
+    model = scripted({"extraction": JudgeUnavailable("it is down"), "helpfulness": "[[8]]", "logicality": "[[8]]"})
+    async with Judge(model) as judge:
+        with pytest.raises(JudgeUnavailable, match="it is down"):
+            await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Tom Ray."))

@@ -1,0 +1,100 @@
+"""The strategy `extremes` with the offline judge: the pairs of the full strategy, and what it saved."""
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from longreward.formats import read_examples, read_responses
+from longreward.judging import Judge
+from longreward.judging.offline import OfflineJudge
+from longreward.pairing import PairConfig, make_pairs
+from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
+from longreward.reward import ScoreConfig, score_examples
+from longreward.reward.files import ScoreReport
+from longreward.reward.savings import Savings
+
+WithResponses = tuple[Example, list[Response]]
+CORPUS = Path(__file__).parents[3] / "data/raw/builtin/corpus.jsonl"
+SMALL = {"evidence_chunk_tokens": 24, "extraction_chunk_tokens": 128}
+
+
+def builtin(prompts: int) -> list[WithResponses]:
+    """Questions of the built-in corpus with ten answers each, made of the sentences of all answers to its document."""
+    rng = random.Random(0)
+    rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()[: prompts * 4]]
+    made = []
+    for row in rows[::4]:
+        said = [s for other in rows if other["document"] == row["document"] for s in other["answer"].split(". ")]
+        example = Example(id=str(row["idx"]), document_id=row["document"], context=row["context"], query=row["query"])
+        texts = [". ".join(rng.sample(said, rng.randint(1, min(6, len(said))))) for _ in range(10)]
+        made.append((example, [response(example, n, text) for n, text in enumerate(texts)]))
+    return made
+
+
+def response(example: Example, number: int, text: str) -> Response:
+    return Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
+
+
+async def pairs_and_report(items: list[WithResponses], config: ScoreConfig) -> tuple[list[object], ScoreReport, float]:
+    report = ScoreReport()
+    scored: list[ScoredResponse] = []
+    async with Judge(OfflineJudge()) as judge:
+        async for one in score_examples(judge, config, items):
+            report.count(one)
+            scored += one.responses
+        pairs = make_pairs(PairConfig(min_margin=0.25), [example for example, _ in items], scored)
+        return list(pairs), report, judge.figures()["calls"]
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
+async def test_on_the_built_in_corpus_the_pairs_are_the_same_for_fewer_calls() -> None:
+    items = builtin(12)
+    full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL))
+    extremes, report, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="extremes"))
+    assert extremes == full
+    assert sum(isinstance(outcome, PreferencePair) for outcome in full) >= 10
+    assert calls < 0.9 * all_calls  # much is shared here: the answers are made of the same sentences
+    figures = report.figures()
+    assert 0 < figures["saved/questions"] <= all_calls - calls <= 1.2 * figures["saved/questions_estimated"]
+    assert figures["complete"] + figures["not_needed"] == 120
+    assert "reward" not in figures  # of bests and worsts alone it would mislead
+
+
+@pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
+async def test_on_the_published_example_the_pair_is_the_same() -> None:
+    folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward"
+    (example,) = read_examples(folder / "sft.jsonl")
+    items = [(example, list(read_responses(folder / "sampled_responses.jsonl")))]
+    full, _, all_calls = await pairs_and_report(items, ScoreConfig())
+    extremes, _, calls = await pairs_and_report(items, ScoreConfig(strategy="extremes"))
+    assert extremes == full
+    assert calls < all_calls
+
+
+def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
+    def verdict(score: float | None, **more: object) -> Verdict:
+        bounds = None if score is not None else (0.0, 10.0)
+        return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **more)
+
+    example = Example(id="1", document_id="d", context="c", query="q")
+    facts = [{"text": text, "support": None, "reason": "not needed: …"} for text in ("a", "b")]
+    listed = {"reason": "not needed: …", "statements": [{"text": "c", "support": 1.0}, *facts]}
+    seen = {"helpfulness": verdict(5.0), "logicality": verdict(5.0)}
+    responses = [
+        ScoredResponse(
+            response=response(example, n, text),
+            verdicts={**seen, "completeness": verdict(complete), "faithfulness": verdict(None, **more)},
+        )
+        for n, (text, complete, more) in enumerate(
+            [("x", 5.0, listed), ("x", 5.0, listed), ("y", None, {})]  # equal texts count once
+        )
+    ]
+    savings = Savings()
+    savings.count(responses)
+    # known: two supports of x; completeness and the list of y. The list of y may hold three statements as that of x.
+    assert savings.figures()["not_needed"] == 3
+    assert savings.figures()["saved/questions"] == 4
+    assert savings.figures()["saved/questions_estimated"] == 7
