@@ -21,6 +21,7 @@ from tasks.recording import record
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
 from tasks.serving import for_comparison, open_policy
+from tasks.spending import forecast_of_evaluation, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
@@ -40,7 +41,8 @@ async def evaluate(run: StageRun) -> None:
     measured: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
-        open_judge(run.params.judge, ledger=ledger()) as judge,
+        spending(run, config.budget, forecast_of_evaluation(run)) as budget,
+        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger()) as scorer,
     ):
         run.tracked.tag({"judge": judge.name})

@@ -7,6 +7,7 @@ from longreward.reward import Scorer
 from longreward.reward.items import read_items
 from tasks.samples import SCORE_COLUMNS, Sample, score_cells
 from tasks.scoring import score_in_shards, write_scored_files
+from tasks.spending import forecast_of, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 from tasks.trust import ensure_trusted
@@ -18,7 +19,8 @@ async def score(run: StageRun) -> None:
     await ensure_trusted(run)
     examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (
-        open_judge(run.params.judge, ledger=ledger()) as judge,
+        spending(run, run.params.score.budget, forecast_of(run, examples)) as budget,
+        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
         Scorer(run.params.score, ledger=ledger()) as scorer,
     ):
         run.tracked.tag({"judge": judge.name})

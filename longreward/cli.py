@@ -162,13 +162,17 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from longreward.judging import open_judge
+    from longreward.planning.files import budget_of_files
     from longreward.reward.files import beside, score_files
 
     console = Console(stderr=True)
     columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("prompts"), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("scoring")
-        async with open_judge(params.judge, ledger=ledger) as judge:
+        async with (
+            budget_of_files(params, data=data, responses=responses, ledger=ledger) as budget,
+            open_judge(params.judge, ledger=ledger, budget=budget) as judge,
+        ):
             report = await score_files(
                 judge,
                 params.score,
@@ -178,11 +182,19 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
                 ledger=ledger,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
-    answered = report.complete + report.incomplete
+    answered = report.complete + report.incomplete + report.savings.responses
     print(f"{out}: {report.complete} of {answered} responses have all four scores (queries: {report.prompts})")
     _print_summary(report, judge)
+    if (spent := budget.figures().get("money")) and params.prices.models:
+        print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
         print(f"{beside(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
+    if spared := report.savings.figures():
+        print(f"{beside(out, 'unscored')}: {spared['not_needed']:.0f} that the pairs do not need, with bounds")
+        print(
+            f"saved: {spared['saved/questions']:.0f} questions, about {spared['saved/questions_estimated']:.0f} with "
+            f"those on statements never listed (about {spared['saved/tokens_estimated']:.0f} tokens)"
+        )
     return 0
 
 
@@ -202,6 +214,7 @@ def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
 async def _score_one(params: "Params", ledger: Path, *, context: Path, query: str, response: str) -> int:
     from longreward.errors import DataError
     from longreward.judging import open_judge
+    from longreward.judging.budget import Budget
     from longreward.records import Example, Response
     from longreward.reward import Scorer
 
@@ -217,8 +230,12 @@ async def _score_one(params: "Params", ledger: Path, *, context: Path, query: st
         raise DataError(f"{context} is empty")
     example = Example(id="0", document_id=context.name, context=text, query=query)
     answer = Response(id="0-0", example_id="0", query=query, text=response)
-    async with open_judge(params.judge, ledger=ledger) as judge, Scorer(params.score, ledger=ledger) as scorer:
-        scored = await scorer.score(judge, example, [answer])
+    with Budget(params.score.budget, params.prices) as budget:  # of this one response
+        async with (
+            open_judge(params.judge, ledger=ledger, budget=budget) as judge,
+            Scorer(params.score, ledger=ledger) as scorer,
+        ):
+            scored = await scorer.score(judge, example, [answer])
     _print_card(scored.responses[0], judge.name)
     return 0
 

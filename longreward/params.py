@@ -3,7 +3,7 @@
 import difflib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,22 @@ from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
 
 SHARED = ("policy", "server", "judge", "prices")
+PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fast it goes, and when it stops
+    "judge": frozenset(
+        (
+            "max_concurrency",
+            "adaptive",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "timeout_s",
+            "max_retries",
+            "mode",
+            "batch",
+        )
+    ),
+    "score": frozenset(("budget", "prompts_in_flight")),
+    "evaluate": frozenset(("budget",)),
+}
 
 
 class Params(Config):
@@ -64,6 +80,14 @@ def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str
     for override in overrides:
         set_override(values, override)
     return Params.parse(values, source=" with ".join([source, *overrides]))
+
+
+def deciding(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Sections without PACE: another try that differs in it alone goes on from the last one."""
+    return {
+        section: {key: value for key, value in values.items() if key not in PACE.get(section, ())}
+        for section, values in settings.items()
+    }
 
 
 def stage_names() -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from prefect.states import Completed, Failed, Pending
 
 from longreward.errors import LongRewardError
 from longreward.jsonl import writing
-from longreward.params import Params, read_params
+from longreward.params import Params, deciding, read_params
 from longreward.readiness import check_ready
 from tasks import tracking
 from tasks.logs import settle_logs
@@ -73,11 +73,6 @@ class StageRun:
 
 
 Body = Callable[[StageRun], Awaitable[None]]
-PACE: Mapping[str, frozenset[str]] = {  # how fast a stage goes and when it stops: by section of params.yaml
-    "judge": frozenset(("max_concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s", "max_retries")),
-    "score": frozenset(("budget", "prompts_in_flight")),
-    "evaluate": frozenset(("budget",)),
-}
 
 
 def stage(body: Body) -> Flow[[], Any]:
@@ -135,19 +130,11 @@ def _opened(name: str) -> Iterator[StageRun]:
     entry = stage_entries()[name]
     settings = params.model_dump(mode="json", include=set(entry.sections))
     everything = params.model_dump(mode="json")
-    folder = stage_folder(name, settings=json.dumps(_deciding(settings), sort_keys=True), inputs=entry.inputs)
+    folder = stage_folder(name, settings=json.dumps(deciding(settings), sort_keys=True), inputs=entry.inputs)
     hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
         yield StageRun(name, params, folder, tracked, get_run_logger())
-
-
-def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that change no record: another try with others of them goes on from the last one."""
-    return {
-        section: {key: value for key, value in values.items() if key not in PACE.get(section, ())}
-        for section, values in settings.items()
-    }
 
 
 def _ahead(name: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longreward.judging import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
+from longreward.judging.budget import Budget
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.config import ScoreConfig
@@ -76,7 +77,7 @@ class LongReward:
 
     def _open(self) -> Judge:
         if isinstance(self._judge, JudgeConfig):
-            return open_judge(self._judge, ledger=self._ledger)
+            return open_judge(self._judge, ledger=self._ledger, budget=Budget(self._config.budget))  # of this call
         from longreward.judging.ledger import Ledger
 
         return Judge(_Lent(self._judge), ledger=Ledger(self._ledger))

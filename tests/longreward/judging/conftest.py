@@ -48,6 +48,7 @@ def chat_server(answer: Answering | str, *, pages: Mapping[str, Any] | None = No
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket.listen(128)  # many connections at once; its own 5 would refuse some
     served = ChatServer(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

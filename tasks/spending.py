@@ -1,0 +1,70 @@
+"""What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from longreward.errors import BudgetReached
+from longreward.judging.budget import Budget, BudgetConfig
+from longreward.planning.plan import StagePlan, plan_scoring
+from longreward.planning.project import plan_project
+from longreward.planning.table import rest
+from tasks.scoring import WithResponses
+from tasks.stage import StageRun
+from tasks.state import ledger
+
+Forecast = Callable[[], Awaitable[StagePlan]]
+
+
+@asynccontextmanager
+async def spending(run: StageRun, limits: BudgetConfig, forecast: Forecast) -> AsyncIterator[Budget]:
+    """A budget for the judge's calls of this stage, counted over all tries with the same data and settings.
+
+    The forecast and what was spent become figures of the run. Where the budget ends, so does the stage: BudgetReached
+    then says what is done and what the rest needs.
+    """
+    with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
+        expected = await forecast()
+        run.report(expected.figures())
+        run.log.info("%s: %s", run.name, rest(expected, run.params.prices.currency))
+        try:
+            yield budget
+        except BudgetReached as reached:
+            run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
+            left = rest(await forecast(), run.params.prices.currency)
+            raise BudgetReached(f"{reached}. {left}") from None
+        run.report(budget.figures())
+
+
+def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
+    """Of these responses to these prompts, from as many of them as can be looked at in a few seconds."""
+
+    async def forecast() -> StagePlan:
+        places = random.Random(0).sample(range(len(items)), min(len(items), LOOKED_AT))
+        params = run.params
+        return await plan_scoring(
+            run.name,
+            params.judge,
+            params.score,
+            params.prices,
+            (items[place] for place in places),
+            ledger=ledger(),
+            of=len(items),
+            limit_s=LIMIT_S,
+        )
+
+    return forecast
+
+
+def forecast_of_evaluation(run: StageRun) -> Forecast:
+    """Of answers that are not there yet."""
+
+    async def forecast() -> StagePlan:
+        plan = await plan_project(run.params, ledger=ledger(), stages=("evaluate",), sample=LOOKED_AT_OF_EVALUATION)
+        return plan.stages[0]
+
+    return forecast
+
+
+LOOKED_AT, LIMIT_S = 200, 3.0
+LOOKED_AT_OF_EVALUATION = 10  # three times: with short, likely and long answers

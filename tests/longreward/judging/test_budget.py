@@ -1,0 +1,245 @@
+"""A budget against a real server that counts what it is asked for."""
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import BudgetReached, ConfigError, JudgeUnavailable, StateError
+from longreward.judging import Judge, JudgeConfig, Question, Reading, Usage, open_judge
+from longreward.judging.budget import Budget, BudgetConfig
+from longreward.judging.prices import Price, PricesConfig
+from longreward.judging.spending import Purse, Spent
+from longreward.reward.reading import read_rating
+
+pytestmark = pytest.mark.usefixtures("no_keys")
+PRICES = PricesConfig(models={"m": Price(prompt=1000.0, cached_prompt=500.0, completion=5000.0)})
+Serve = Callable[..., AbstractContextManager[Any]]
+
+
+def question(number: int) -> Question:
+    return Question("helpfulness", {}, f"How good is answer {number}? {'x' * 400}", "hash", 50)
+
+
+def judge_at(url: str, **settings: Any) -> JudgeConfig:
+    return JudgeConfig.model_validate({"kind": "http", "base_url": url, "model": "m", "max_retries": 0} | settings)
+
+
+class Counting:
+    """Answers in 5 ms; each call took 100 tokens and 10, of which 40 from the cache; counts over all tries."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self._lock:
+            self.asked[body["messages"][-1]["content"]] += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(0.005)
+        with self._lock:
+            self.at_once -= 1
+        choice = {"message": {"content": "[[7]]"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}
+        return 200, {"model": "m", "choices": [choice], "usage": usage}
+
+
+async def ask_all(config: JudgeConfig, budget: Budget, ledger: Path | None, count: int) -> list[Reading[float]]:
+    """All at once; what was answered before the budget ended stays in the ledger."""
+    async with open_judge(config, ledger=ledger, budget=budget) as judge:
+        return await _gather(judge, count)
+
+
+async def _gather(judge: Judge, count: int) -> list[Reading[float]]:
+    results = await asyncio.gather(*(judge.ask(question(n), read_rating) for n in range(count)), return_exceptions=True)
+    errors = [each for each in results if isinstance(each, BaseException)]
+    if errors:
+        assert {type(each) for each in errors} == {BudgetReached}
+        raise errors[0]
+    return [each for each in results if isinstance(each, Reading)]
+
+
+@pytest.fixture
+def counting(serve_chat: Serve) -> Iterator[tuple[Counting, JudgeConfig]]:
+    answering = Counting()
+    with serve_chat(answering) as server:
+        yield answering, judge_at(server.url)
+
+
+def test_a_budget_of_calls_is_spent_to_the_last_one_and_never_exceeded_with_32_in_flight(
+    counting: tuple[Counting, JudgeConfig],
+) -> None:
+    server, config = counting
+    with Budget(BudgetConfig(calls=70)) as budget, pytest.raises(BudgetReached) as reached:
+        asyncio.run(ask_all(config, budget, None, 200))
+    assert sum(server.asked.values()) == 70
+    assert server.most_at_once > 8  # on a busy machine; 32 may be
+    assert "score.budget.calls of 70 calls is reached" in str(reached.value)
+    assert "70 calls, 7,700 tokens" in str(reached.value)
+
+
+@pytest.mark.parametrize(
+    ("limits", "afforded"),
+    [
+        # A call takes 110 tokens and puts aside up to 423 (text) + 128 + 50 first.
+        (BudgetConfig(tokens=11_000), 110),
+        # 60 prompt tokens at 1000, 40 at 500, 10 at 5000 a million: 0.13; 0.801 are put aside.
+        (BudgetConfig(money=13.0), 110),
+    ],
+)
+def test_a_budget_of_tokens_or_money_is_never_exceeded_with_32_in_flight(
+    counting: tuple[Counting, JudgeConfig], limits: BudgetConfig, afforded: float
+) -> None:
+    server, config = counting
+    with Budget(limits, PRICES) as budget, pytest.raises(BudgetReached):
+        asyncio.run(ask_all(config, budget, None, 300))
+    calls = sum(server.asked.values())
+    assert calls * 110 <= 11_000
+    assert calls * 0.13 <= 13.0
+    assert calls > 85  # 100 fit; the last ones are not tried, since each might have been longer
+    assert budget.spent == Spent(calls, 100 * calls, 10 * calls, 40 * calls, pytest.approx(0.13 * calls))
+    assert calls <= afforded
+
+
+def test_a_budget_that_was_reached_and_raised_goes_on_and_no_call_is_made_twice(
+    counting: tuple[Counting, JudgeConfig], tmp_path: Path
+) -> None:
+    server, config = counting
+    ledger, file = tmp_path / "ledger.sqlite", tmp_path / "budget.json"
+    for calls in (20, 45):
+        with Budget(BudgetConfig(calls=calls), file=file) as budget, pytest.raises(BudgetReached):
+            asyncio.run(ask_all(config, budget, ledger, 60))
+        assert sum(server.asked.values()) == calls
+    with Budget(BudgetConfig(calls=60), file=file) as budget:
+        readings = asyncio.run(ask_all(config, budget, ledger, 60))
+    assert [reading.value for reading in readings] == [7.0] * 60
+    assert set(server.asked.values()) == {1}
+    assert budget.figures() == {"budget/calls": 60.0, "budget/tokens": 6600.0}
+
+
+def test_the_same_budget_stops_the_next_try_before_its_first_call(
+    counting: tuple[Counting, JudgeConfig], tmp_path: Path
+) -> None:
+    server, config = counting
+    for _ in range(2):
+        with Budget(BudgetConfig(calls=5), file=tmp_path / "budget.json") as budget, pytest.raises(BudgetReached):
+            asyncio.run(ask_all(config, budget, tmp_path / "ledger.sqlite", 10))
+    assert sum(server.asked.values()) == 5
+
+
+def test_what_a_killed_process_had_in_flight_counts_at_its_most(tmp_path: Path) -> None:
+    file = tmp_path / "budget.json"
+    purse = Purse(file)
+    purse.write(Spent(3, 300, 30, 0, 0.5), Spent(2, 1000, 100, 0, 0.25))
+    purse.close()  # as the kernel does
+    with Budget(BudgetConfig(calls=10), file=file) as budget:
+        assert budget.spent == Spent(5, 1300, 130, 0, 0.75)
+
+
+def test_one_budget_is_spent_by_one_process_at_a_time(tmp_path: Path) -> None:
+    limits = BudgetConfig(calls=10)
+    with Budget(limits, file=tmp_path / "b.json"), pytest.raises(StateError, match="another process is spending"):
+        Budget(limits, file=tmp_path / "b.json")
+    Budget(limits, file=tmp_path / "b.json").close()
+
+
+def test_a_damaged_record_of_spending_is_an_error_and_no_fresh_budget(tmp_path: Path) -> None:
+    (tmp_path / "b.json").write_text('{"spent": 12')
+    with pytest.raises(StateError, match="what was spent cannot be read"):
+        Budget(BudgetConfig(calls=10), file=tmp_path / "b.json")
+
+
+def test_a_budget_in_money_is_refused_at_the_start_where_a_price_is_not_known() -> None:
+    judge = {"dimensions": {"faithfulness": {"model": "dear"}}}
+    with pytest.raises(
+        ConfigError, match=r"score.budget.money is set, and what dear costs is not known.*prices.models"
+    ):
+        open_judge(
+            judge_at("http://127.0.0.1:9/v1", **judge), ledger=None, budget=Budget(BudgetConfig(money=1), PRICES)
+        )
+
+
+def test_without_a_price_money_is_unknown_and_not_nought(counting: tuple[Counting, JudgeConfig]) -> None:
+    _, config = counting
+    with Budget(BudgetConfig(tokens=10_000)) as budget:
+        asyncio.run(ask_all(config, budget, None, 1))
+    assert budget.figures() == {"budget/calls": 1.0, "budget/tokens": 110.0}
+    assert budget.told() == "1 calls, 110 tokens"
+
+
+def test_answers_without_a_limit_cannot_be_held_to_a_budget_of_tokens() -> None:
+    config = judge_at("http://127.0.0.1:9/v1", extra_body={"max_tokens": None})
+    with pytest.raises(ConfigError, match=r"leave max_tokens out of it, or limit score\.budget\.calls"):
+        Budget(BudgetConfig(tokens=1000)).account(config)
+    Budget(BudgetConfig(calls=1000)).account(config)
+
+
+def test_a_call_that_was_refused_outright_is_free_and_one_that_broke_off_may_not_be(serve_chat: Serve) -> None:
+    with serve_chat(lambda _: (503, {"error": {"message": "busy"}})) as server:
+        budget = Budget(BudgetConfig(tokens=10_000))
+        with pytest.raises(JudgeUnavailable):
+            asyncio.run(_ask_one(judge_at(server.url), budget))
+        assert budget.spent == Spent()
+
+    def slow(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        time.sleep(0.5)
+        return 503, {}
+
+    with serve_chat(slow) as server:
+        with pytest.raises(JudgeUnavailable):
+            asyncio.run(_ask_one(judge_at(server.url, timeout_s=0.1), budget))
+        text = len(question(0).text)
+        assert (budget.spent.calls, budget.spent.tokens) == (1, text + 128 + 50)
+
+
+async def _ask_one(config: JudgeConfig, budget: Budget) -> None:
+    async with open_judge(config, ledger=None, budget=budget) as judge:
+        await judge.ask(question(0), read_rating)
+
+
+def test_a_server_that_does_not_say_is_counted_by_its_words(serve_chat: Serve) -> None:
+    choice = {"message": {"content": "It is fine. [[7]]"}, "finish_reason": "stop"}
+    with serve_chat(lambda _: (200, {"choices": [choice]})) as server:
+        budget = Budget(BudgetConfig(tokens=10_000))
+        asyncio.run(_ask_one(judge_at(server.url), budget))
+    assert budget.spent.prompt_tokens == len(question(0).text) * 2 // 7  # 3.5 bytes a token
+    assert budget.spent.completion_tokens == 17 * 2 // 7
+
+
+@pytest.mark.parametrize(
+    ("price", "cost"),
+    [
+        (Price(prompt=2.0, completion=10.0), 2.0 * 0.3 + 10.0 * 0.1),
+        (Price(prompt=2.0, cached_prompt=1.0, completion=10.0), 2.0 * 0.1 + 1.0 * 0.2 + 10.0 * 0.1),
+    ],
+)
+def test_cached_tokens_have_a_price_of_their_own_where_one_is_given(price: Price, cost: float) -> None:
+    assert price.cost(300_000, 100_000, cached=200_000) == pytest.approx(cost)
+    assert price.cost(300_000, 100_000, cached=200_000, batch=True) == pytest.approx(cost / 2)
+
+
+def test_the_record_of_spending_is_small_and_can_be_read_by_people(tmp_path: Path) -> None:
+    with Budget(BudgetConfig(calls=10), file=tmp_path / "b.json") as budget:
+        account = budget.account(JudgeConfig())
+
+        async def spend() -> None:
+            async with account.call(question(0)) as call:
+                assert json.loads((tmp_path / "b.json").read_text())["held"]["calls"] == 1
+                call.settle(Usage(100, 10))
+
+        asyncio.run(spend())
+    kept = json.loads((tmp_path / "b.json").read_text())
+    assert kept["spent"] == {
+        "calls": 1, "prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 0, "money": 0.0
+    }  # fmt: skip
+    assert kept["held"]["calls"] == 0
+    assert (tmp_path / "b.json").stat().st_size == 512

@@ -1,0 +1,251 @@
+"""What a plan says before the first call, against what scoring then does."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.judging import JudgeConfig, open_judge
+from longreward.judging.prices import Price, PricesConfig
+from longreward.judging.prompting import load_prompts
+from longreward.planning import Range, StagePlan, plan_scoring
+from longreward.planning.assumptions import sentences, stand_in
+from longreward.planning.table import money, number, span
+from longreward.records import Example, Response
+from longreward.reward import ScoreConfig, score_examples
+from longreward.tokenizing import SimpleTokenizer
+
+TOKENS = SimpleTokenizer()
+CONFIG = ScoreConfig(extraction_chunk_tokens=8, evidence_chunk_tokens=4, evidence_chunks=2)
+PRICES = PricesConfig(models={"m": Price(prompt=2.0, completion=10.0)})
+PRICED = JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="m")
+
+
+def example(name: str, context: str, query: str, *answers: str) -> tuple[Example, list[Response]]:
+    responses = [Response(id=f"{name}-{n}", example_id=name, query=query, text=text) for n, text in enumerate(answers)]
+    return Example(id=name, document_id=name, context=context, query=query), responses
+
+
+# 11 and 6 tokens: two parts of 8 and one. Three and two responses, of which two are equal.
+KELD = example(
+    "keld",
+    "Keld was founded in 1905 by Ann Lee. It lies there.",
+    "Who founded Keld?",
+    "Ann Lee did. It was in 1905.",
+    "Ann Lee did. It was in 1905.",
+    "Nobody knows.",
+)
+MILL = example("mill", "The mill burnt in 1931.", "When did it burn?", "In 1931.", "In 1932. It was dry. So it was.")
+
+
+def plan(
+    items: Sequence[tuple[Example, Sequence[Response]]], judge: JudgeConfig, ledger: Path | None = None, **how: Any
+) -> StagePlan:
+    return asyncio.run(plan_scoring("score", judge, CONFIG, PRICES, items, ledger=ledger, **how))
+
+
+def calls(planned: StagePlan) -> dict[str, Range]:
+    return {line.template: line.calls for line in planned.lines}
+
+
+def count(text: str) -> int:
+    return len(TOKENS.spans(text))
+
+
+def test_a_plan_of_two_tiny_documents_is_as_worked_out_by_hand() -> None:
+    planned = plan([KELD, MILL], PRICED)
+    exactly_four = Range(4, 4, 4)  # distinct responses: two and two
+    assert calls(planned) == {
+        "helpfulness": exactly_four,
+        "logicality": exactly_four,
+        "statements": exactly_four,
+        "support": Range(3.5, 7, 14),  # sentences: 2 + 1 + 1 + 3; half to two statements in each
+        "extraction": Range(3, 3, 3),  # parts: two and one
+        "completeness": exactly_four,
+    }
+    assert (planned.prompts, planned.responses, planned.complete) == (2, 5, 0)
+
+
+def test_a_plans_prompt_tokens_are_those_of_the_prompts() -> None:
+    planned = plan([MILL], PRICED)
+    example_, responses = MILL
+    template = load_prompts().template("helpfulness", "en")
+    asked = [template.ask({"question": example_.query, "answer": each.text}).text for each in responses]
+    line = next(line for line in planned.lines if line.template == "helpfulness")
+    assert line.prompt_tokens == Range.exactly(sum(count(text) for text in asked))
+
+
+def test_a_plans_money_is_tokens_times_price_and_unknown_without_a_price() -> None:
+    line = plan([MILL], PRICED).lines[0]
+    assert line.template == "helpfulness"
+    # Two calls with answers of 60, 150 or 400 tokens; 2 and 10 a million.
+    prompt = line.prompt_tokens.expected * 2 / 1e6
+    assert line.money is not None
+    assert [line.money.low, line.money.expected, line.money.high] == pytest.approx(
+        [prompt + 0.0012, prompt + 0.003, prompt + 0.008]
+    )
+    unpriced = plan([MILL], JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="other"))
+    assert unpriced.money is None
+    assert "forecast/money" not in unpriced.figures()
+    assert money(unpriced.money) == "?"
+
+
+def test_where_statements_are_known_a_plan_equals_the_calls_that_scoring_then_makes(tmp_path: Path) -> None:
+    ledger, only = tmp_path / "ledger.sqlite", tmp_path / "statements.sqlite"
+    items = _corpus()
+    made = asyncio.run(_score(items, ledger))
+    _keep_statements_and_extracts(ledger, only)
+    planned = plan(items, JudgeConfig(), only)
+    assert planned.calls.known
+    left = made - sum(line.answered for line in planned.lines)
+    assert planned.calls.expected == left
+    assert asyncio.run(_score(items, only)) == left
+
+    done = plan(items, JudgeConfig(), only)
+    assert done.calls == Range.exactly(0)
+    assert done.complete == len(items)
+    assert sum(line.answered for line in done.lines) == made
+
+
+def test_a_plan_writes_no_ledger_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    planned = plan([MILL], JudgeConfig(kind="zhipu", model="glm-4-0520"), tmp_path / "ledger.sqlite")
+    assert planned.calls.expected > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_of_the_prompts_is_scaled_up() -> None:
+    planned = plan([MILL], PRICED, of=50)
+    assert (planned.prompts, planned.responses, planned.looked_at) == (50, 100, 1)
+    assert calls(planned)["statements"] == Range.exactly(100)
+
+
+def test_time_is_the_longest_of_concurrency_and_limits() -> None:
+    items = [MILL]
+    n = plan(items, PRICED).calls.expected
+    limited = PRICED.model_copy(update={"requests_per_minute": 1})
+    assert plan(items, limited).seconds.expected == pytest.approx(60 * n)
+    alone, both = (plan(items, PRICED.model_copy(update={"max_concurrency": c})).seconds.expected for c in (1, 2))
+    assert alone == pytest.approx(2 * both)
+
+
+def test_estimates_are_learnt_from_what_the_judge_did_before(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    asyncio.run(_score(_corpus(), ledger))  # the offline judge lists at least twenty responses' statements
+    planned = plan([KELD], JudgeConfig(), ledger)
+    assert planned.learnt["statements"] >= 20
+    support = calls(planned)["support"]
+    assert support != Range(1.5, 3, 6)  # a statement a sentence, half to two
+    assert support.low <= support.expected <= support.high
+
+
+def test_embeddings_are_not_asked_for(tmp_path: Path) -> None:
+    config = CONFIG.model_validate(
+        CONFIG.model_dump()
+        | {"retriever": {"kind": "http", "model": "e", "base_url": "http://127.0.0.1:9/v1", "max_retries": 0}}
+    )
+    ledger = tmp_path / "ledger.sqlite"
+    asyncio.run(_score([KELD], ledger))
+    planned = asyncio.run(plan_scoring("score", JudgeConfig(), config, PRICES, [KELD], ledger=ledger))
+    assert planned.lines
+
+
+@pytest.mark.parametrize(
+    ("text", "how_many"), [("One. Two! Three?", 3), ("桥建于1912年。它很长。", 2), ("- a\n- b", 2), ("", 0)]
+)
+def test_sentences_are_counted_in_prose_lists_and_chinese(text: str, how_many: int) -> None:
+    assert sentences(text) == how_many
+
+
+def test_stand_ins_are_of_the_asked_length_and_differ() -> None:
+    assert 190 < count(stand_in(3, 200, "Who?")) < 210
+    assert 190 < count(stand_in(3, 200, "这座桥是什么时候建的？")) < 210
+    assert stand_in(1, 200, "Who?") != stand_in(2, 200, "Who?")
+
+
+def test_numbers_are_shown_with_their_range() -> None:
+    assert number(Range.exactly(1200)) == "1,200"
+    assert number(Range(600, 1200, 2_400_000)) == "1,200\n600–2.4M"
+    assert money(Range(0.5, 1, 2)) == "1.00\n0.50–2.00"
+    assert span(Range(1800, 3600, 7200)) == "1.0 hours (0.5 to 2.0)"
+
+
+def _corpus() -> list[tuple[Example, list[Response]]]:
+    items = []
+    for n in range(8):
+        context = f"Town {n} was founded in 19{n:02}. Its mayor was Ben Hale. The bridge of town {n} opened in 1950."
+        answers = (
+            f"Town {n} was founded in 19{n:02}.",
+            f"Ben Hale. He led town {n}.",
+            "It opened in 1951. Not before.",
+        )
+        items.append(example(f"t{n}", context, f"What is known of town {n}?", *answers, answers[0]))
+    return items
+
+
+async def _score(items: Sequence[tuple[Example, Sequence[Response]]], ledger: Path) -> float:
+    """Calls made."""
+    async with open_judge(JudgeConfig(), ledger=ledger) as judge:
+        async for _ in score_examples(judge, CONFIG, items):
+            pass
+        return judge.figures()["calls"]
+
+
+def _keep_statements_and_extracts(ledger: Path, only: Path) -> None:
+    """A ledger that was stopped before the second step."""
+    import shutil
+    import sqlite3
+
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    shutil.copy(ledger, only)
+    with sqlite3.connect(only) as connection:
+        connection.execute("DELETE FROM exchanges WHERE template NOT IN ('statements', 'extraction')")
+    connection.close()
+
+
+def test_the_command_plans_a_project_and_files_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flows.commands import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LONGREWARD_STATE", raising=False)
+    raw = Path("data/raw")
+    raw.mkdir(parents=True)
+    rows = [
+        {"idx": f"{n}", "query": f"When was town {n} founded?", "context": f"Town {n} was founded in 19{n:02}."}
+        for n in range(20)
+    ]
+    (raw / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("params.yaml").write_text(
+        "prepare: {source: data/raw/questions.jsonl, preference_share: 0.5, heldout_share: 0.3}\n"
+        "sample: {n: 4, max_new_tokens: 88}\n"
+        "evaluate: {temperatures: [1.0, 0.0], samples: 2}\n"
+    )
+    assert main(["plan", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)["stages"]
+    score, evaluate = planned["score"], planned["evaluate"]
+    assert score["responses"] == 4 * score["prompts"] > 0
+    assert evaluate["responses"] == 6 * evaluate["prompts"] > 0  # two models, 2 + 1 answers each
+    statements = next(line for line in score["lines"] if line["template"] == "statements")
+    support = next(line for line in score["lines"] if line["template"] == "support")
+    assert statements["calls"]["expected"] == score["responses"]
+    # Half of 88 tokens: two sentences; 9 to 88: one to four.
+    assert support["calls"] == {
+        "low": 0.5 * score["responses"],
+        "expected": 2.0 * score["responses"],
+        "high": 8.0 * score["responses"],
+    }
+
+    (tmp_path / "sampled.jsonl").write_text(
+        json.dumps({"idx": "3-0", "query": rows[3]["query"], "answer": "1903."}) + "\n"
+    )
+    assert main(["plan", "--data", "data/raw/questions.jsonl", "--responses", "sampled.jsonl"]) == 0
+    shown = capsys.readouterr().out
+    assert "score: 1 prompts, 1 responses" in shown
+    assert "faithfulness: statements" in shown
