@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
-from longreward.judging.batch.folder import Record
+from longreward.judging.batch.record import Record
 
 
 def files_to_answer(records: Sequence[Record], *, model: str) -> str:

@@ -6,6 +6,7 @@ from longreward.errors import ConfigError
 from longreward.judging.batch.asker import BatchAsker, BatchJudge
 from longreward.judging.batch.folder import BatchFolder
 from longreward.judging.batch.rounds import Rounds
+from longreward.judging.batch.sending import Courier
 from longreward.judging.batch.server import BatchServer
 from longreward.judging.budget import Account
 from longreward.judging.config import JudgeConfig
@@ -31,8 +32,9 @@ class Batches:
         server = (str(judge.client.base_url), judge.name, config.mode)
         if server not in self._rounds:
             folder = BatchFolder(self._path, address=server[0], model=judge.name)
-            sent = None
+            courier = None
             if config.mode == "batch":
-                sent = BatchServer(judge, endpoint=config.endpoint, max_retries=config.max_retries)
-            self._rounds[server] = Rounds(folder, sent, config.batch)
+                sent_to = BatchServer(judge, endpoint=config.endpoint, max_retries=config.max_retries)
+                courier = Courier(folder, sent_to, config.batch)
+            self._rounds[server] = Rounds(folder, courier, config.batch)
         return BatchAsker(judge, config, self._ledger, self._rounds[server], account)

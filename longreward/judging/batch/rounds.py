@@ -9,21 +9,17 @@ sent is not sent again: its questions are found in the folder, and their batches
 """
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from longreward.errors import AnswersAwaited, LongRewardError
 from longreward.judging.batch.config import BatchConfig
-from longreward.judging.batch.folder import BatchFolder, Record
+from longreward.judging.batch.folder import BatchFolder
 from longreward.judging.batch.handing import files_to_answer
+from longreward.judging.batch.record import Record
 from longreward.judging.batch.results import Result, not_answered
-from longreward.judging.batch.server import BatchRefused, BatchServer, Look, NoRoom, patiently
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
+from longreward.judging.batch.sending import Courier
+from longreward.judging.batch.spool import Spool
 
 
 @dataclass
@@ -41,19 +37,17 @@ class _Waiting:
 
 
 class Rounds:
-    """All questions to one model on one server. `server` None: the files are left for another program."""
+    """All questions to one model on one server. `courier` None: the files are left for another program."""
 
-    def __init__(self, folder: BatchFolder, server: BatchServer | None, config: BatchConfig) -> None:
+    def __init__(self, folder: BatchFolder, courier: Courier | None, config: BatchConfig) -> None:
         self._folder = folder
-        self._server = server
+        self._courier = courier
         self._config = config
-        self._spool = folder.spool()
+        self._spool = Spool(folder.path)
         self._waiting: dict[str, _Waiting] = {}
         self._asked = 0
         self._came = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
-        self._under_way: list[Record] = []  # sent, or to be sent, and not yet back
-        self._seen: dict[str, Look] = {}
 
     async def ask(self, name: str, line: Callable[[], bytes], settled: Callable[[], bool]) -> Result | None:
         """What came of the question; None where another process has its answer in the ledger by now.
@@ -90,14 +84,8 @@ class Rounds:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
             self._loop = None
-        under_way = [each.facts.batch for each in self._under_way if each.facts.batch]
-        if self._server is not None and under_way:
-            log.warning(
-                "%d batch(es) go on at the %s: %s; the same run again takes their answers in",
-                len(under_way),
-                self._server.where,
-                ", ".join(filter(None, under_way)),
-            )
+        if self._courier is not None:
+            self._courier.leave()
         async with self._folder.locked():
             self._folder.clear()
         self._spool.close()
@@ -113,7 +101,6 @@ class Rounds:
                     waiting.result.set_exception(error)
                     waiting.result.exception()  # a failure that nobody waits for any more is no news
             self._waiting.clear()
-            self._under_way.clear()
             if not isinstance(error, LongRewardError):
                 raise
 
@@ -159,73 +146,15 @@ class Rounds:
 
     async def _hand_out(self, records: list[Record]) -> None:
         """Returns once all of them are back; of files for another program, once those that are back are taken in."""
-        if self._server is None:
-            back = [record for record in records if record.back]
-            for record in back:
+        if self._courier is not None:
+            async for record in self._courier.bring(records):
                 await self._deliver(record)
-            if records and not back:
-                raise AnswersAwaited(files_to_answer(records, model=self._folder.model))
             return
-        waiting, full_s = self._under_way, 0.0
-        waiting[:] = records
-        while waiting:
-            open_before = len(waiting)
-            full: NoRoom | None = None
-            for record in list(waiting):
-                try:
-                    if await self._is_back(record, self._server):
-                        await self._deliver(record)
-                        waiting.remove(record)
-                except NoRoom as error:
-                    full = error
-            running = any(record.facts.batch for record in waiting) or len(waiting) < open_before
-            full_s = full_s + self._config.poll_s if full is not None and not running else 0.0
-            if full is not None and full_s > PATIENCE_S:
-                raise full
-            if waiting:
-                await asyncio.sleep(self._config.poll_s)
-
-    async def _is_back(self, record: Record, server: BatchServer) -> bool:
-        """One look at the batch, which is sent where that has not been done; whether its results are there."""
-        await self._patiently(lambda: self._send(record, server))
-        if record.back or not record.there:
-            return True
-        try:
-            look = await self._patiently(lambda: server.look(record))
-        except NoRoom:
-            record.learn(batch=None, attempted=False)
-            raise
-        except BatchRefused:
-            self._folder.remove(record)
-            raise
-        if look != self._seen.get(record.folder.name):
-            log.info("batch %s at the %s: %s %s", record.facts.batch, server.where, look.status, look.told)
-            self._seen[record.folder.name] = look
-        if look.ended:
-            await self._patiently(lambda: self._fetch(record, server, look))
-        return look.ended
-
-    async def _send(self, record: Record, server: BatchServer) -> None:
-        if record.facts.batch is not None or record.back:
-            return
-        async with self._folder.locked():
-            if not record.there:
-                return
-            record.refresh()
-            if record.facts.batch is None:
-                await server.submit(record)
-                log.info(
-                    "%s questions are sent to the %s as batch %s; looked at every %g s",
-                    f"{record.facts.requests:,}",
-                    server.where,
-                    record.facts.batch,
-                    self._config.poll_s,
-                )
-
-    async def _fetch(self, record: Record, server: BatchServer, look: Look) -> None:
-        async with self._folder.locked():
-            if record.there and not record.back:
-                await server.fetch(record, look)
+        back = [record for record in records if record.back]
+        for record in back:
+            await self._deliver(record)
+        if records and not back:
+            raise AnswersAwaited(files_to_answer(records, model=self._folder.model))
 
     async def _deliver(self, record: Record) -> None:
         async with self._folder.locked():
@@ -244,11 +173,7 @@ class Rounds:
         if answers is not None:
             answers.close()
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(call, pause_s=self._config.poll_s, patience_s=PATIENCE_S)
 
-
-PATIENCE_S = 3600.0  # of a server that cannot be reached, or has no room: batches go on without us
 _TICKS = 10
 _AT_ONCE = 100
 _SETTLED = not_answered("the ledger has the answer of another process")

@@ -4,13 +4,13 @@ The library retries what may pass, save for the making of a batch: a repeated re
 one. So each batch carries a name of ours, by which one is found whose making was not confirmed.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable
-from longreward.judging.batch.folder import Record
+from longreward.judging.batch.record import Record
+from longreward.judging.http import CONNECT_S
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -42,8 +42,10 @@ class BatchServer:
     """Where the batches of one model go."""
 
     def __init__(self, judge: "BatchJudge", *, endpoint: str, max_retries: int) -> None:
+        from openai import Timeout
+
         self._judge = judge
-        self._client = judge.client.with_options(max_retries=max_retries)
+        self._client = judge.client.with_options(max_retries=max_retries, timeout=Timeout(PATIENT_S, connect=CONNECT_S))
         self._endpoint = endpoint
 
     @property
@@ -165,20 +167,6 @@ def _name(record: Record) -> str:
     return f"{record.folder.name}-{record.facts.sha256[:12]}"
 
 
-async def patiently(call: Callable[[], Awaitable[T]], *, pause_s: float, patience_s: float) -> T:
-    """What `call` gives, tried again while the server cannot be reached, for so long: a batch needs nobody's watch."""
-    waited = 0.0
-    while True:
-        try:
-            return await call()
-        except NoRoom:
-            raise
-        except JudgeUnavailable:
-            if waited >= patience_s:
-                raise
-        await asyncio.sleep(pause_s)
-        waited += pause_s
-
-
 _ENDED = ("completed", "expired", "cancelled")
+PATIENT_S = 600.0  # without a byte: a server may look at a large file for long
 _LATEST = 1000  # batches to look through for one of ours
