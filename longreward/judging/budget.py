@@ -71,6 +71,7 @@ class Budget:
         self._purse = Purse(file)
         self._before = self._spent = self._purse.found
         self._held = Spent()
+        self._at_risk = Spent()  # of that, what a killed process would have lost
         self._in_flight = 0
         self._reached: str | None = None
         self._unpriced: set[str] = set()
@@ -123,8 +124,11 @@ class Budget:
         money = f", {spent.money:,.2f} {self.prices.currency}" if self.money_known else ""
         return f"{spent.calls:,} calls, {spent.tokens:,} tokens{money}"
 
-    async def hold(self, most: Spent) -> None:
-        """Puts aside the most that a call could take; raises BudgetReached where that is more than is left."""
+    async def hold(self, most: Spent, at_risk: Spent) -> None:
+        """Puts aside the most that a call could take; raises BudgetReached where that is more than is left.
+
+        `at_risk` is what the next try has to count as spent where this process is killed.
+        """
         if self.limits.limits:
             async with self._gate:
                 while (short := self._short(most)) is not None:
@@ -137,12 +141,12 @@ class Budget:
                 if self._reached is not None:
                     raise BudgetReached(self._reached)
         self._in_flight += 1
-        self._change(held=most)
+        self._change(most, at_risk)
 
-    def release(self, most: Spent, taken: Spent) -> None:
+    def release(self, most: Spent, at_risk: Spent, taken: Spent) -> None:
         """Gives back what was put aside, and counts what was taken."""
         self._in_flight -= 1
-        self._change(held=Spent() - most, spent=taken)
+        self._change(Spent() - most, Spent() - at_risk, taken)
         self._settled.set()
 
     def close(self) -> None:
@@ -157,14 +161,15 @@ class Budget:
     ) -> None:
         self.close()
 
-    def _change(self, *, held: Spent, spent: Spent | None = None) -> None:
+    def _change(self, held: Spent, at_risk: Spent, spent: Spent | None = None) -> None:
         self._held += held
+        self._at_risk += at_risk
         if self._in_flight == 0:
-            self._held = Spent()  # and no dust of floating points
+            self._held = self._at_risk = Spent()  # and no dust of floating points
         if spent is not None:
             self._spent += spent
         if self.limits.limits:
-            self._purse.write(self._spent, self._held)
+            self._purse.write(self._spent, self._at_risk)
 
     def _short(self, most: Spent) -> str | None:
         """Which limit a call of this size would break, in words; None: it fits."""
@@ -192,7 +197,7 @@ class Account:
         self._budget = budget
         self._config = config
         self._price = price
-        self._batch = getattr(config, "mode", "live") != "live"
+        self._batch = config.mode != "live"
         self._system = len(config.system.encode("utf-8", "replace"))  # bytes
         self._thinks = config.thinking_tokens
         self.length_field = config.length_field or config.preset.length_field
@@ -201,7 +206,8 @@ class Account:
     async def call(self, question: Question) -> AsyncIterator["Call"]:
         """Room for one call, tried once. A call that fails gives it back, unless the provider may charge for it."""
         most = self._most(question)
-        await self._budget.hold(most)
+        at_risk = Spent() if self._batch else most  # the next try takes a batch in, and pays for its answers then
+        await self._budget.hold(most, at_risk)
         call = Call(most)
         try:
             yield call
@@ -209,7 +215,7 @@ class Account:
             call.taken = call.taken or (most if error.may_cost else Spent())
             raise
         finally:  # cancelled, for one: nobody knows what it took
-            self._budget.release(most, self._taken(question, call) or most)
+            self._budget.release(most, at_risk, self._taken(question, call) or most)
 
     @property
     def room(self) -> int | None:

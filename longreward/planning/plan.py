@@ -191,7 +191,7 @@ def _line(template: str, judge: JudgeConfig, prices: PricesConfig, tally: Tally)
 
 def is_batch(judge: JudgeConfig) -> bool:
     """Whether its calls go through the provider's batch interface."""
-    return getattr(judge, "mode", "live") != "live"
+    return judge.mode != "live"
 
 
 def _seconds(judges: Mapping[str, JudgeConfig], tallies: Mapping[str, Tally]) -> Range:

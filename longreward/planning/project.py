@@ -83,9 +83,7 @@ async def _plan(
 async def _of_stage(
     params: Params, stage: Stage, material: Material, *, ledger: Path | None, sample: int | None
 ) -> StagePlan:
-    score = params.score
-    if stage == "evaluate" and "strategy" in type(score).model_fields:
-        score = score.model_copy(update={"strategy": "full"})
+    score = params.score.model_copy(update={"strategy": "full"}) if stage == "evaluate" else params.score
     all_chosen = _chosen(material, sample)
     few = _chosen(material, min(sample or FEW, FEW)) if material.assumed else None
     plans = []
@@ -118,7 +116,7 @@ def _notes(params: Params, stages: Sequence[StagePlan]) -> Iterator[str]:
         yield f"answers and attempts are expected as this judge's in the ledger for {', '.join(learnt)}"
     if any(stage.calls.high and "statements" not in stage.learnt for stage in stages):
         yield "statements are expected to be one a sentence (half to two): this judge has listed too few so far"
-    if getattr(params.score, "strategy", "full") == "extremes":
+    if params.score.strategy == "extremes":
         yield "score.strategy is extremes: full is the most that it may ask, two responses a prompt the least"
     if any(is_batch(judge) for judge, _ in params.judge.judges()):
         yield "judge.mode is batch: money at the batch price, time as long as a provider may take for two rounds"

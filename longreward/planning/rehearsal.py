@@ -29,6 +29,8 @@ class Noted:
 class Rehearsal(Judge):
     """Opened as `open_judge` opens a judge, but without keys and calls."""
 
+    all_answered: bool
+    """Whether the ledger knows all that came up since the last `take`."""
     _noted: list[Noted]
     _seen: set[int]
 
@@ -37,13 +39,18 @@ class Rehearsal(Judge):
         """With the answers kept at `ledger`, where there is such a file."""
         store = Ledger(ledger if ledger is not None and ledger.is_file() else None)
         rehearsal = cls.of([(_asker(each, store), dimensions) for each, dimensions in config.judges()], store)
-        rehearsal._noted, rehearsal._seen = [], set()
+        rehearsal._noted, rehearsal._seen, rehearsal.all_answered = [], set(), True
         return rehearsal
 
     def take(self) -> list[Noted]:
         """The questions that came up since the last time; equal ones come once in all."""
         taken, self._noted = self._noted, []
+        self.all_answered = True
         return taken
+
+    def forget(self) -> None:
+        """As if what came up since the last `take` had not."""
+        self._seen -= {_key(each.question) for each in self.take()}
 
     async def ask(self, question: Question, read: Callable[[str], T | None]) -> Reading[T]:
         """What the ledger knows, else no value with NOT_ASKED for a reason; the question is noted."""
@@ -51,7 +58,8 @@ class Rehearsal(Judge):
             reading = await super().ask(question, read)
         except _NotAsked:
             reading = Reading(None, NOT_ASKED, "", 0, 0, Usage(), self.name_of(question.template))
-        key = hash((question.template, question.text))
+            self.all_answered = False
+        key = _key(question)
         if key not in self._seen:
             self._seen.add(key)
             self._noted.append(Noted(question, reading.reason != NOT_ASKED))
@@ -73,6 +81,10 @@ class _Nobody:
 
 class _NotAsked(LongRewardError):
     pass
+
+
+def _key(question: Question) -> int:
+    return hash((question.template, question.text))  # eight bytes of it are enough to count by
 
 
 def _asker(config: JudgeConfig, ledger: Ledger) -> Asker:

@@ -76,12 +76,20 @@ async def rehearse(
     """
     until = time.monotonic() + limit_s if limit_s is not None else None
     found = Rehearsed()
-    full = config.model_copy(update={"strategy": "full"}) if "strategy" in ScoreConfig.model_fields else config
+    full = config.model_copy(update={"strategy": "full"})
     unembedded = None if config.retriever.kind == "bm25" else _FirstChunks()
-    async with Rehearsal.open(judge, ledger=ledger) as rehearsal, Scorer(full, retriever=unembedded) as scorer:
+    async with (
+        Rehearsal.open(judge, ledger=ledger) as rehearsal,
+        Scorer(full, retriever=unembedded) as scorer,
+        Scorer(config, retriever=unembedded) as pruning,
+    ):
         counting = _Counting(judge, full, ledger, found)
         for example, responses in items:
-            scored = await scorer.score(rehearsal, example, responses)
+            scored = await pruning.score(rehearsal, example, responses)
+            if config.strategy == "extremes" and not rehearsal.all_answered:
+                rehearsal.forget()  # what it would ask next hangs on answers that nobody knows
+                scored = await scorer.score(rehearsal, example, responses)
+            found.complete += rehearsal.all_answered
             counting.add(example, responses, scored, rehearsal.take())
             if until is not None and time.monotonic() > until:
                 break
@@ -111,7 +119,6 @@ class _Counting:
         found.prompts += 1
         found.looked_at += 1
         found.responses += len(responses)
-        found.complete += all(each.answered for each in noted)
         for each in noted:
             if each.answered:
                 self._tally(each.question.template).answered += 1
@@ -127,7 +134,7 @@ class _Counting:
         """Scales up to all prompts, counts repeated attempts, and lowers what pruning may leave out."""
         found = self._found
         factor = of / found.prompts if of is not None and found.prompts else 1.0
-        pruned = getattr(config, "strategy", "full") == "extremes"
+        pruned = config.strategy == "extremes"
         for template, tally in found.tallies.items():
             habit = self._habits[template]
             attempts = habit.attempts if habit is not None else 1.0

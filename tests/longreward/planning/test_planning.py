@@ -110,6 +110,21 @@ def test_where_statements_are_known_a_plan_equals_the_calls_that_scoring_then_ma
     assert sum(line.answered for line in done.lines) == made
 
 
+def test_with_extremes_full_is_the_most_and_a_finished_prompt_needs_nothing(tmp_path: Path) -> None:
+    ledger, pruned = tmp_path / "ledger.sqlite", CONFIG.model_copy(update={"strategy": "extremes"})
+    items = _corpus()
+
+    def planned() -> StagePlan:
+        return asyncio.run(plan_scoring("score", JudgeConfig(), pruned, PRICES, items, ledger=ledger))
+
+    before = calls(planned())["statements"]
+    assert before == Range(24 * 2 / 4, 24, 24)  # three distinct responses of four, and at the least two of four
+    made = asyncio.run(_score(items, ledger, pruned))
+    after = planned()
+    assert (after.complete, after.calls) == (8, Range.exactly(0))
+    assert sum(line.answered for line in after.lines) == made
+
+
 def test_a_plan_writes_no_ledger_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     planned = plan([MILL], JudgeConfig(kind="zhipu", model="glm-4-0520"), tmp_path / "ledger.sqlite")
@@ -186,10 +201,12 @@ def _corpus() -> list[tuple[Example, list[Response]]]:
     return items
 
 
-async def _score(items: Sequence[tuple[Example, Sequence[Response]]], ledger: Path) -> float:
+async def _score(
+    items: Sequence[tuple[Example, Sequence[Response]]], ledger: Path, config: ScoreConfig = CONFIG
+) -> float:
     """Calls made."""
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
-        async for _ in score_examples(judge, CONFIG, items):
+        async for _ in score_examples(judge, config, items):
             pass
         return judge.figures()["calls"]
 
