@@ -32,6 +32,7 @@ def main() -> None:
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     port = free_port(MLFLOW_PORT)
+    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment_id()}?workflowType=machine_learning"  # makes a new store
     mlflow = subprocess.Popen(
         [*MLFLOW, "--backend-store-uri", store_uri(), "--port", str(port)],
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # nothing here uses its seven job processes
@@ -43,7 +44,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _as_interrupt)
     os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
-    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment_id()}?workflowType=machine_learning"
     print(f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   {runs}\n", flush=True)
     print("Ctrl-C ends both.\n", flush=True)
     try:

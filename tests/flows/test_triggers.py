@@ -1,6 +1,7 @@
 """Deployments on a real server, triggered over its API as the UI does it."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ async def served(tmp_path: Path, pipeline_server: str) -> AsyncIterator[ToyProje
     project.commit()
     serving = project.start("flows.serve")
     async with get_client() as client:
-        await until(lambda: registered(client))
+        await until(lambda: registered(client, serving))
     yield project
     family = psutil.Process(serving.pid).children(recursive=True)
     serving.terminate()
@@ -33,7 +34,8 @@ async def served(tmp_path: Path, pipeline_server: str) -> AsyncIterator[ToyProje
     assert not alive(family), words
 
 
-async def registered(client: PrefectClient) -> bool:
+async def registered(client: PrefectClient, serving: "subprocess.Popen[str]") -> bool:
+    assert serving.poll() is None, serving.communicate()[0]
     return {"all", "train", "evaluate"} <= {deployment.name for deployment in await client.read_deployments()}
 
 
