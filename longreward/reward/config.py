@@ -33,8 +33,14 @@ class ScoreConfig(Config):
     no_statements: Literal["not_applicable", "zero"] = "not_applicable"
     """What faithfulness is for a response without a factual statement: no score (it takes no part), or 0."""
     prompts_in_flight: int = Field(8, ge=1)
-    """Prompts that are scored at once; enough to keep the judge busy, few enough to keep memory small."""
+    """Prompts that are scored at once; enough to keep the judge busy, few enough to keep memory small. Four times as
+    many under `strategy: extremes`, where a prompt has few questions at a time."""
     shard_size: int = Field(50, ge=1)
     """Prompts a shard: one durable, separately retried piece of the stage."""
     budget: BudgetConfig = BudgetConfig()
     """What the judge may be asked for, over all tries of one scoring; at it, the stage stops cleanly."""
+
+    @property
+    def prompts_at_once(self) -> int:
+        """Prompts that are under way in all."""
+        return self.prompts_in_flight * (1 if self.strategy == "full" else 4)

@@ -46,7 +46,7 @@ async def score_examples(
 ) -> AsyncGenerator[ScoredExample, None]:
     """Each example with its responses, scored, in input order and as soon as it and all before it are complete.
 
-    Takes up to `config.prompts_in_flight` examples at once from `examples`, or as many as a judge that is asked in
+    Takes up to `config.prompts_at_once` examples at once from `examples`, or as many as a judge that is asked in
     batches wants. `progress` is told how many are complete, in whatever order. Where the judge fails, all calls under
     way are cancelled and its JudgeError is raised; what was answered by then is in the judge's ledger, so that scoring
     the same again goes on from there. Without `scorer` one is made, with embeddings in memory only. Raises ConfigError
@@ -56,7 +56,7 @@ async def score_examples(
         raise ConfigError(f"score.strategy is {config.strategy}, and batches ask everything: set it to full")
     own = scorer is None
     scorer = scorer or Scorer(config)
-    in_flight = judge.prompts_at_once or config.prompts_in_flight
+    in_flight = judge.prompts_at_once or config.prompts_at_once
     waiting = iter(examples)
     tasks: deque[asyncio.Task[ScoredExample]] = deque()
     complete = 0
@@ -167,7 +167,7 @@ class Scorer:
 
     def _set(self, retriever: Retriever) -> None:
         self._retriever = retriever
-        self._library = Library(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_in_flight)
+        self._library = Library(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_at_once)
 
     async def _score_one(
         self,

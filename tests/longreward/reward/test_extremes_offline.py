@@ -3,11 +3,13 @@
 import json
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from longreward.formats import read_examples, read_responses
+from longreward.cli import main
+from longreward.formats import read_examples, read_responses, read_scored
 from longreward.judging import Judge
 from longreward.judging.offline import OfflineJudge
 from longreward.pairing import PairConfig, make_pairs
@@ -98,3 +100,24 @@ def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
     assert savings.figures()["not_needed"] == 3
     assert savings.figures()["saved/questions"] == 4
     assert savings.figures()["saved/questions_estimated"] == 7
+
+
+def test_the_command_takes_the_strategy(
+    tmp_path: Path, write_lines: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "Keld was founded in 1905 by Ann Lee. The lake froze in May 1929. Bees were kept by old Tom Ray."
+    query = "Who founded Keld and when?"
+    said = ["Ann Lee founded Keld in 1905.", "Ann Lee founded Keld.", "In 1905.", "Bees froze the lake in 1700."]
+    data = write_lines(tmp_path / "sft.jsonl", [{"idx": 1, "query": query, "context": text}])
+    rows = [{"idx": f"1-{n}", "query": query, "answer": answer} for n, answer in enumerate(said)]
+    responses, out = write_lines(tmp_path / "responses.jsonl", rows), tmp_path / "scored.jsonl"
+    arguments = ["--data", str(data), "--responses", str(responses), "--out", str(out)]
+    ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
+    assert main(["score", *arguments, *ledger, "-S", "score.strategy=extremes"]) == 0
+    printed = capsys.readouterr().out
+    assert "that the pairs do not need, with bounds" in printed
+    scored = list(read_scored(out))
+    bounded = list(read_scored(tmp_path / "scored.unscored.jsonl"))
+    assert len(scored) + len(bounded) == 4
+    assert all(one.reward is not None for one in scored)
+    assert all(one.reward is None and one.bounds() is not None for one in bounded)
