@@ -48,7 +48,7 @@ class BatchFolder:
         """The newest batch that the question is in and was not dropped from."""
         return next((record for record in reversed(self.records.values()) if name in record.open), None)
 
-    def write(self, lines: Iterable[tuple[str, bytes]], *, most: int, most_bytes: float) -> None:
+    def write(self, lines: Iterable[tuple[str, bytes]], *, most: int, most_bytes: int) -> None:
         """Makes batches of (id, request line), each within both limits; to be called with the lock held."""
         with disk_faults(self.path):
             for abandoned in self.path.glob(f"{_NEW}*"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from longreward.errors import ConfigError
 from longreward.judging.batch.asker import BatchAsker, BatchJudge
+from longreward.judging.batch.config import BatchConfig
 from longreward.judging.batch.folder import BatchFolder
 from longreward.judging.batch.rounds import Rounds
 from longreward.judging.batch.sending import Courier
@@ -36,5 +37,15 @@ class Batches:
             if config.mode == "batch":
                 sent_to = BatchServer(judge, endpoint=config.endpoint, max_retries=config.max_retries)
                 courier = Courier(folder, sent_to, config.batch)
-            self._rounds[server] = Rounds(folder, courier, config.batch)
+            self._rounds[server] = Rounds(folder, courier, _limited(config))
         return BatchAsker(judge, config, self._ledger, self._rounds[server], account)
+
+
+def _limited(config: JudgeConfig) -> BatchConfig:
+    """The settings, with the provider's own limit of a file where none is set."""
+    if config.batch.megabytes_per_file is not None or config.kind != "zhipu":
+        return config.batch
+    return config.batch.model_copy(update={"megabytes_per_file": ZHIPU_MB})
+
+
+ZHIPU_MB = 100.0  # a file, by its documentation

@@ -127,7 +127,7 @@ class Rounds:
             self._folder.write(
                 self._fresh(),
                 most=self._config.requests_per_file,
-                most_bytes=self._config.megabytes_per_file * 1_000_000,
+                most_bytes=int((self._config.megabytes_per_file or MEGABYTES) * 1_000_000),
             )
         self._spool.clear()
         held = {name: record for name in self._waiting if (record := self._folder.holding(name))}
@@ -174,6 +174,7 @@ class Rounds:
             answers.close()
 
 
+MEGABYTES = 200.0  # a file (OpenAI's limit)
 _TICKS = 10
 _AT_ONCE = 100
 _SETTLED = not_answered("the ledger has the answer of another process")

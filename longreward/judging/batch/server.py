@@ -72,7 +72,7 @@ class BatchServer:
         if status == "failed":
             raise self._refusal(found)
         counts = found.request_counts
-        told = f"{counts.completed:,} of {counts.total:,}" if counts else ""
+        told = f"{counts.completed} of {counts.total}" if counts else ""
         files = tuple(each for each in (found.output_file_id, found.error_file_id) if each)
         return Look(status, status in _ENDED, files, told)
 

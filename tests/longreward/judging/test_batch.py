@@ -277,7 +277,21 @@ def test_a_dimension_on_another_server_is_asked_live_unless_it_says_otherwise() 
     config = JudgeConfig(kind="http", base_url="http://h/v1", model="m", mode="batch", dimensions=other)
     modes = {name: config.judge_of(name).mode for name in ("helpfulness", "faithfulness", "completeness")}
     assert modes == {"helpfulness": "batch", "faithfulness": "live", "completeness": "batch"}
-    assert JudgeConfig(kind="zhipu", model="glm").endpoint == "/v4/chat/completions"
+
+
+async def test_zhipu_gets_its_own_path_and_its_own_limit_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "k")
+    monkeypatch.setattr("longreward.judging.batch.opening.ZHIPU_MB", 0.02)
+    with provider() as server:
+        config = JudgeConfig(
+            kind="zhipu", base_url=server.url, api_key_env="MY_KEY", model="m", mode="batch", batch=dict(FAST)
+        )
+        await score(config, tmp_path / "l.sqlite")
+    assert {line["url"] for line in server.requests()} == {"/v4/chat/completions"}
+    assert {batch["endpoint"] for batch in server.batches.values()} == {"/v4/chat/completions"}
+    assert max(len(server.files[batch["input_file_id"]]) for batch in server.batches.values()) <= 20_000
 
 
 async def test_each_model_gets_batches_of_its_own(tmp_path: Path) -> None:
