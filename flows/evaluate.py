@@ -41,7 +41,7 @@ async def evaluate(run: StageRun) -> None:
     measured: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
-        spending(run, config.budget, forecast_of_evaluation(run)) as budget,
+        spending(run, config.budget, forecast_of_evaluation(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger()) as scorer,
     ):

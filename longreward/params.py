@@ -36,6 +36,7 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
             "max_retries",
             "mode",
             "batch",
+            "check",
         )
     ),
     "score": frozenset(("budget", "prompts_in_flight")),

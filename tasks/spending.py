@@ -8,7 +8,7 @@ from longreward.errors import BudgetReached
 from longreward.judging.budget import Budget, BudgetConfig
 from longreward.planning.plan import StagePlan, plan_scoring
 from longreward.planning.project import plan_project
-from longreward.planning.table import rest
+from longreward.planning.table import needs, rest
 from tasks.scoring import WithResponses
 from tasks.stage import StageRun
 from tasks.state import ledger
@@ -17,21 +17,25 @@ Forecast = Callable[[], Awaitable[StagePlan]]
 
 
 @asynccontextmanager
-async def spending(run: StageRun, limits: BudgetConfig, forecast: Forecast) -> AsyncIterator[Budget]:
+async def spending(
+    run: StageRun, limits: BudgetConfig, forecast: Forecast, *, assumed: bool = False
+) -> AsyncIterator[Budget]:
     """A budget for the judge's calls of this stage, counted over all tries with the same data and settings.
 
     The forecast and what was spent become figures of the run. Where the budget ends, so does the stage: BudgetReached
-    then says what is done and what the rest needs.
+    then says what is done and what the rest needs, unless it is about `assumed` responses.
     """
     with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
         expected = await forecast()
         run.report(expected.figures())
-        run.log.info("%s: %s", run.name, rest(expected, run.params.prices.currency))
+        currency = run.params.prices.currency
+        needed = f"at the start, all that was left was expected to need about {needs(expected, currency)}"
+        run.log.info("the judge's calls: about %s", needs(expected, currency))
         try:
             yield budget
         except BudgetReached as reached:
             run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
-            left = rest(await forecast(), run.params.prices.currency)
+            left = needed if assumed else rest(await forecast(), currency)
             raise BudgetReached(f"{reached}. {left}") from None
         run.report(budget.figures())
 

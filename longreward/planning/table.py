@@ -43,13 +43,18 @@ def title(stage: StagePlan) -> str:
 
 def rest(stage: StagePlan, currency: str) -> str:
     """One sentence on what is complete and what the others need."""
-    cost = f", {_one_line(money(stage.money))} {currency}" if stage.money is not None else ""
-    tokens = stage.prompt_tokens + stage.completion_tokens
-    needs = f"{_one_line(number(stage.calls))} calls, {_one_line(number(tokens))} tokens{cost}"
     if stage.calls.high == 0:
         return f"all {stage.prompts:,} prompts are complete"
     about = "about " if stage.looked_at < stage.prompts else ""
-    return f"{about}{stage.complete:,} of {stage.prompts:,} prompts are complete; the rest needs about {needs}"
+    done = f"{about}{stage.complete:,} of {stage.prompts:,} prompts are complete"
+    return f"{done}; the rest needs about {needs(stage, currency)}"
+
+
+def needs(stage: StagePlan, currency: str) -> str:
+    """What is still to be asked, on one line."""
+    cost = f", {_one_line(money(stage.money))} {currency}" if stage.money is not None else ""
+    tokens = stage.prompt_tokens + stage.completion_tokens
+    return f"{_one_line(number(stage.calls))} calls, {_one_line(number(tokens))} tokens{cost}"
 
 
 def number(value: Range) -> str:

@@ -191,7 +191,7 @@ def test_a_call_that_was_refused_outright_is_free_and_one_that_broke_off_may_not
         assert budget.spent == Spent()
 
     def slow(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        time.sleep(0.5)
+        time.sleep(0.3)
         return 503, {}
 
     with serve_chat(slow) as server:

@@ -1,0 +1,100 @@
+"""What a stage forecasts, and what it says where its budget ends."""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import BudgetReached
+from longreward.judging import open_judge
+from longreward.params import Params, deciding
+from longreward.records import Example, Response
+from longreward.reward import score_examples
+from tasks.spending import forecast_of, forecast_of_evaluation, spending
+from tasks.stage import StageRun
+from tasks.state import ledger
+
+
+class Tracked:
+    """An MLflow run that remembers its figures."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, float] = {}
+
+    def figures(self, figures: dict[str, float]) -> None:
+        self.logged |= figures
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+def stage_run(name: str, folder: Path, **settings: Any) -> StageRun:
+    tracked: Any = Tracked()
+    return StageRun(name, Params.model_validate(settings), folder / "stage", tracked, logging.getLogger("test"))
+
+
+ITEMS = [
+    (
+        Example(id=str(n), document_id=str(n), context=f"Town {n}: 19{n}0.", query=f"Since when is town {n}?"),
+        [Response(id=f"{n}-0", example_id=str(n), query=f"Since when is town {n}?", text=f"Since 19{n}0.")],
+    )
+    for n in range(5)
+]
+
+
+async def score(run: StageRun) -> float:
+    """Calls made."""
+    async with (
+        spending(run, run.params.score.budget, forecast_of(run, ITEMS)) as budget,
+        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
+    ):
+        async for _ in score_examples(judge, run.params.score, ITEMS):
+            pass
+        return judge.figures()["calls"]
+
+
+def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_the_next_try(folder: Path) -> None:
+    # Six questions a prompt: two ratings, statements and one support, extraction and completeness.
+    first = stage_run("score", folder, score={"budget": {"calls": 12}, "prompts_in_flight": 1})
+    with pytest.raises(BudgetReached, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
+        asyncio.run(score(first))
+    tracked: Any = first.tracked
+    assert tracked.logged["forecast/calls"] == 30
+    assert tracked.logged["budget/calls"] == 12
+
+    second = stage_run("score", folder, score={"budget": {"calls": 30}})
+    assert asyncio.run(score(second)) == 18
+    assert second.figures["forecast/calls"] == 18
+    assert second.figures["budget/calls"] == 30
+    assert second.figures["money"] == 0  # the offline judge is free
+
+
+def test_an_evaluation_is_forecast_from_answers_that_are_not_there_yet(folder: Path) -> None:
+    prepared = folder / "data/prepared"
+    prepared.mkdir(parents=True)
+    rows = [{"idx": str(n), "query": f"Since when is town {n}?", "context": f"Town {n}: 19{n}0."} for n in range(4)]
+    (prepared / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = stage_run("evaluate", folder, evaluate={"temperatures": [1.0, 0.0], "samples": 3})
+    plan = asyncio.run(forecast_of_evaluation(run)())
+    assert (plan.stage, plan.prompts, plan.responses) == ("evaluate", 4, 4 * 2 * (3 + 1))
+
+
+def test_a_budget_and_the_pace_are_no_reason_to_begin_anew_and_what_decides_is() -> None:
+    before = Params().model_dump(mode="json")
+
+    def after(**settings: Any) -> dict[str, dict[str, Any]]:
+        return deciding(Params.model_validate(settings).model_dump(mode="json"))
+
+    assert after(score={"budget": {"money": 3}, "prompts_in_flight": 3}, judge={"max_concurrency": 2}) == deciding(
+        before
+    )
+    assert after(evaluate={"budget": {"calls": 3}}) == deciding(before)
+    assert after(score={"evidence_chunks": 3}) != deciding(before)
+    assert after(judge={"revision": "2"}) != deciding(before)
