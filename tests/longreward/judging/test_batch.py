@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from batch_server import Line, Provider, output_line, provider
 
-from longreward.errors import AnswersAwaited, ConfigError, JudgeRefused
+from longreward.errors import AnswersAwaited, BudgetReached, ConfigError, JudgeRefused
 from longreward.judging import JudgeConfig, open_judge
+from longreward.judging.budget import Budget, BudgetConfig
 from longreward.judging.checking import probe
 from longreward.params import read_params
 from longreward.records import Example, Response
@@ -231,6 +232,24 @@ async def test_a_batch_for_which_the_queue_has_no_room_is_sent_again(
     assert found[0].responses[0].complete
     assert len(server.made) == 3
     assert server.made[0] == server.made[1]
+
+
+async def test_at_a_budgets_limit_what_found_room_is_answered_and_a_higher_one_goes_on(tmp_path: Path) -> None:
+    ledger, purse = tmp_path / "l.sqlite", tmp_path / "spent.json"
+
+    async def scored(calls: int) -> list[ScoredExample]:
+        with Budget(BudgetConfig(calls=calls), file=purse) as budget:
+            async with open_judge(settings(server.url), ledger=ledger, budget=budget) as judge:
+                return [one async for one in score_examples(judge, CONFIG, EXAMPLES)]
+
+    with provider() as server:
+        with pytest.raises(BudgetReached, match="10 calls"):
+            await scored(10)
+        assert len(exchanges(ledger)) == len(server.requests()) == 10
+        found = await scored(1000)
+    asked = [line["custom_id"] for line in server.requests()]
+    assert len(asked) == len(set(asked)) == len(exchanges(ledger)) > 10
+    assert all(one.complete for example in found for one in example.responses)
 
 
 async def test_a_server_without_batches_and_a_judge_without_a_ledger_say_what_to_do(tmp_path: Path) -> None:
