@@ -29,10 +29,11 @@ MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
 def main() -> None:
     try:
         url = prefect_url(port=free_port(PREFECT_PORT))
+        store = experiment_id()  # made here where it is new: its server and the first run would both make it
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     port = free_port(MLFLOW_PORT)
-    runs = f"http://127.0.0.1:{port}/#/experiments/{experiment_id()}?workflowType=machine_learning"  # makes a new store
+    runs = f"http://127.0.0.1:{port}/#/experiments/{store}?workflowType=machine_learning"
     mlflow = subprocess.Popen(
         [*MLFLOW, "--backend-store-uri", store_uri(), "--port", str(port)],
         env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # nothing here uses its seven job processes
