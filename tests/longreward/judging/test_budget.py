@@ -33,21 +33,22 @@ def judge_at(url: str, **settings: Any) -> JudgeConfig:
 
 
 class Counting:
-    """Answers in 5 ms; each call took 100 tokens and 10, of which 40 from the cache; counts over all tries."""
+    """Answers that took 100 tokens, 40 of them from the cache, and 10; counts questions over all tries.
 
-    def __init__(self) -> None:
+    Holds the first calls back until `together` are there: so many are in flight at once, however busy the machine is.
+    """
+
+    def __init__(self, together: int = 1) -> None:
         self.asked: Counter[str] = Counter()
-        self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
+        self._together, self._gathered = together, threading.Barrier(together)
 
     def __call__(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self._lock:
             self.asked[body["messages"][-1]["content"]] += 1
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
-        time.sleep(0.005)
-        with self._lock:
-            self.at_once -= 1
+            first = sum(self.asked.values()) <= self._together
+        if first:
+            self._gathered.wait(30)
         choice = {"message": {"content": "[[7]]"}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 40}}
         return 200, {"model": "m", "choices": [choice], "usage": usage}
@@ -75,39 +76,29 @@ def counting(serve_chat: Serve) -> Iterator[tuple[Counting, JudgeConfig]]:
         yield answering, judge_at(server.url)
 
 
-def test_a_budget_of_calls_is_spent_to_the_last_one_and_never_exceeded_with_32_in_flight(
-    counting: tuple[Counting, JudgeConfig],
-) -> None:
-    server, config = counting
-    with Budget(BudgetConfig(calls=70)) as budget, pytest.raises(BudgetReached) as reached:
-        asyncio.run(ask_all(config, budget, None, 200))
-    assert sum(server.asked.values()) == 70
-    assert server.most_at_once > 8  # on a busy machine; 32 may be
+def test_a_budget_of_calls_is_spent_to_the_last_one_and_never_exceeded_with_32_in_flight(serve_chat: Serve) -> None:
+    counting = Counting(together=32)
+    with serve_chat(counting) as server, Budget(BudgetConfig(calls=70)) as budget:
+        with pytest.raises(BudgetReached) as reached:
+            asyncio.run(ask_all(judge_at(server.url), budget, None, 200))
+    assert sum(counting.asked.values()) == 70
     assert "score.budget.calls of 70 calls is reached" in str(reached.value)
     assert "70 calls, 7,700 tokens" in str(reached.value)
 
 
-@pytest.mark.parametrize(
-    ("limits", "afforded"),
-    [
-        # A call takes 110 tokens and puts aside up to 423 (text) + 128 + 50 first.
-        (BudgetConfig(tokens=11_000), 110),
-        # 60 prompt tokens at 1000, 40 at 500, 10 at 5000 a million: 0.13; 0.801 are put aside.
-        (BudgetConfig(money=13.0), 110),
-    ],
-)
+# 300 calls of 110 tokens, or of 60 prompt tokens at 1000, 40 at 500 and 10 at 5000 a million: 0.13.
+@pytest.mark.parametrize("limits", [BudgetConfig(tokens=33_000), BudgetConfig(money=39.0)])
 def test_a_budget_of_tokens_or_money_is_never_exceeded_with_32_in_flight(
-    counting: tuple[Counting, JudgeConfig], limits: BudgetConfig, afforded: float
+    serve_chat: Serve, limits: BudgetConfig
 ) -> None:
-    server, config = counting
-    with Budget(limits, PRICES) as budget, pytest.raises(BudgetReached):
-        asyncio.run(ask_all(config, budget, None, 300))
-    calls = sum(server.asked.values())
-    assert calls * 110 <= 11_000
-    assert calls * 0.13 <= 13.0
-    assert calls > 85  # 100 fit; the last ones are not tried, since each might have been longer
+    counting = Counting(together=32)
+    with serve_chat(counting) as server, Budget(limits, PRICES) as budget:
+        with pytest.raises(BudgetReached):
+            asyncio.run(ask_all(judge_at(server.url), budget, None, 400))
+    calls = sum(counting.asked.values())
+    # About 600 tokens, or 0.80, are put aside for a call: the last five are not tried, since each might take as much.
+    assert 290 <= calls <= 300
     assert budget.spent == Spent(calls, 100 * calls, 10 * calls, 40 * calls, pytest.approx(0.13 * calls))
-    assert calls <= afforded
 
 
 def test_a_budget_that_was_reached_and_raised_goes_on_and_no_call_is_made_twice(
