@@ -78,9 +78,12 @@ def counting(serve_chat: Serve) -> Iterator[tuple[Counting, JudgeConfig]]:
 
 def test_a_budget_of_calls_is_spent_to_the_last_one_and_never_exceeded_with_32_in_flight(serve_chat: Serve) -> None:
     counting = Counting(together=32)
-    with serve_chat(counting) as server, Budget(BudgetConfig(calls=70)) as budget:
-        with pytest.raises(BudgetReached) as reached:
-            asyncio.run(ask_all(judge_at(server.url), budget, None, 200))
+    with (
+        serve_chat(counting) as server,
+        Budget(BudgetConfig(calls=70)) as budget,
+        pytest.raises(BudgetReached) as reached,
+    ):
+        asyncio.run(ask_all(judge_at(server.url), budget, None, 200))
     assert sum(counting.asked.values()) == 70
     assert "score.budget.calls of 70 calls is reached" in str(reached.value)
     assert "70 calls, 7,700 tokens" in str(reached.value)
@@ -92,9 +95,8 @@ def test_a_budget_of_tokens_or_money_is_never_exceeded_with_32_in_flight(
     serve_chat: Serve, limits: BudgetConfig
 ) -> None:
     counting = Counting(together=32)
-    with serve_chat(counting) as server, Budget(limits, PRICES) as budget:
-        with pytest.raises(BudgetReached):
-            asyncio.run(ask_all(judge_at(server.url), budget, None, 400))
+    with serve_chat(counting) as server, Budget(limits, PRICES) as budget, pytest.raises(BudgetReached):
+        asyncio.run(ask_all(judge_at(server.url), budget, None, 400))
     calls = sum(counting.asked.values())
     # About 600 tokens, or 0.80, are put aside for a call: the last five are not tried, since each might take as much.
     assert 290 <= calls <= 300
