@@ -1,5 +1,6 @@
 """A scoring run that is killed outright and gone on with, and two at once: real processes, a real server."""
 
+import asyncio
 import contextlib
 import json
 import random
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 from longreward.formats import write_examples, write_responses
+from longreward.judging import Answer, Judge, JudgeConfig, Question
+from longreward.judging.ledger import Ledger
 from longreward.records import Example, Response
+from longreward.reward.reading import read_rating
 
 SERVER = Path(__file__).with_name("faulty_server.py")
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
@@ -122,3 +126,39 @@ def test_two_runs_on_one_ledger_ask_nothing_that_either_has_an_answer_to(tmp_pat
         assert ": 0 calls," in finish(start(tmp_path, tmp_path / "two-3", url))
         assert stats(url)["came"] == found["came"]
     assert outputs(tmp_path / "two-1") == outputs(tmp_path / "two-2") == outputs(tmp_path / "two-3")
+
+
+async def test_what_another_process_answers_while_a_question_waits_for_its_turn_is_not_asked(tmp_path: Path) -> None:
+    class Slow:
+        name = "slow"
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        async def answer(self, question: Question, *, temperature: float) -> Answer:
+            self.asked.append(question.text)
+            await asyncio.sleep(0.2 if question.text == "first" else 0.0)
+            return Answer("" if question.text == "unreadable" and temperature < 0.5 else "[[7]]")
+
+        async def close(self) -> None:
+            pass
+
+    here, there = Slow(), Slow()
+    texts = ["first", "one", "unreadable", "two"]
+    config = JudgeConfig(max_concurrency=1)
+    async with (
+        Judge(here, config, ledger=Ledger(tmp_path / "l")) as mine,
+        Judge(there, config, ledger=Ledger(tmp_path / "l")) as other,
+    ):
+
+        async def ask(judge: Judge, text: str) -> float | None:
+            return (await judge.ask(Question("helpfulness", {}, text, "h", 9), read_rating)).value
+
+        waiting = asyncio.gather(*(ask(mine, text) for text in texts))
+        await asyncio.sleep(0.01)
+        assert await asyncio.gather(*(ask(other, text) for text in texts[1:])) == [7.0, 7.0, 7.0]
+        assert await waiting == [7.0, 7.0, 7.0, 7.0]
+        figures = mine.figures()
+    assert there.asked == ["one", "unreadable", "two", "unreadable"]
+    assert here.asked == ["first"]
+    assert (figures["calls"], figures["ledger_hits"], figures["unreadable"]) == (1, 4, 0)

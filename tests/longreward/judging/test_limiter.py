@@ -1,4 +1,4 @@
-"""The limiter keeps calls within concurrency, requests and tokens a minute; time here is a number that waiting moves."""
+"""The limiter keeps calls within concurrency, requests and tokens a minute; time is a number that waiting moves."""
 
 import asyncio
 from collections.abc import Callable
@@ -87,3 +87,58 @@ async def test_a_cancelled_call_gives_its_place_back() -> None:
     task.cancel()
     async with asyncio.timeout(1), limiter.call(1):
         pass
+
+
+async def test_room_is_halved_once_for_the_calls_of_one_moment_and_comes_back_step_by_step() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=64, clock=time.clock, later=time.later)
+
+    async def turned_away() -> None:
+        async with limiter.call(1) as call:
+            await asyncio.sleep(0)
+            limiter.throttled(call, None)
+
+    time.now += 1
+    await asyncio.gather(*(turned_away() for _ in range(64)))
+    assert limiter.room == 32
+    time.now += 1
+    await asyncio.gather(*(turned_away() for _ in range(32)))
+    assert limiter.room == 16
+    for _ in range(16):  # a round of answered calls lets two more in: a 32nd part of 64
+        limiter.answered()
+    assert limiter.room == 17
+    for _ in range(2000):
+        limiter.answered()
+    assert limiter.room == 64
+
+
+async def test_room_never_closes_and_stays_where_it_is_not_to_adapt() -> None:
+    time = FakeTime()
+    for adaptive, room in ((True, 1), (False, 2)):
+        limiter = Limiter(max_concurrency=2, adaptive=adaptive, clock=time.clock, later=time.later)
+        for _ in range(5):
+            time.now += 1
+            async with limiter.call(1) as call:
+                limiter.throttled(call, None)
+        assert limiter.room == room
+
+
+async def test_a_server_that_says_when_to_come_back_is_left_alone_by_all_calls_until_then() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
+    async with limiter.call(1) as call:
+        limiter.throttled(call, 7.0)
+        waiting = asyncio.create_task(started(limiter, time, [1, 1]))
+        assert await waiting == [0, 0]
+        assert time.now == 1007.0
+
+
+async def test_calls_in_flight_are_counted_over_the_time_in_which_there_are_any() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=4, clock=time.clock, later=time.later)
+    async with limiter.call(1):
+        time.now += 3
+        async with limiter.call(1):
+            time.now += 1
+    time.now += 100  # idle
+    assert limiter.mean_concurrency == 1.25  # (3 × 1 + 1 × 2) / 4
