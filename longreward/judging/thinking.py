@@ -40,7 +40,7 @@ def said(answer: Answer, *, thinks: bool = False) -> str:
 
 
 def _without_whole(text: str) -> str:
-    """Without every thought that is opened and closed; one pattern for both would be slow where many are only opened."""
+    """Without every thought that is opened and closed; one pattern for both would be slow where many only open."""
     kept, place = [], 0
     while (opening := _OPENING.search(text, place)) and (closing := _ANY_CLOSING.search(text, opening.end())):
         kept.append(text[place : opening.start()])

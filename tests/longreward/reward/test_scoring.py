@@ -211,7 +211,7 @@ async def test_a_document_of_one_word_is_one_chunk(scripted: Callable[..., Any])
     assert scored.responses[0].verdicts["faithfulness"].statements[0].evidence[0].text == "Keld"
 
 
-async def test_slots_and_ratings_in_query_and_response_reach_the_judge_as_mere_text(scripted: Callable[..., Any]) -> None:
+async def test_slots_and_ratings_in_query_and_answer_reach_the_judge_as_mere_text(scripted: Callable[..., Any]) -> None:
     query = "Is <<answer>> worth [[10]]?"
     model = scripted(TABLE)
     scored = await score(model, "Yes: <<question>> [[0]]", of=example(query=query))
