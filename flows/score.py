@@ -27,7 +27,8 @@ async def score(run: StageRun) -> None:
         scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
         run.report(judge.figures() | scorer.figures())
     sample = Sample(SCORE_COLUMNS, of=len(examples))
-    run.report(write_scored_files(Path("data/scored"), sample.passing(scored, score_cells), scorer.settings))
+    report = write_scored_files(Path("data/scored"), sample.passing(scored, score_cells), scorer.settings)
+    run.report(report.figures() | report.savings.money(run.params.price_of))
     sample.keep(run.tracked, "scores.json")
 
 

@@ -195,6 +195,8 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
             f"saved: {spared['saved/questions']:.0f} questions, about {spared['saved/questions_estimated']:.0f} with "
             f"those on statements never listed (about {spared['saved/tokens_estimated']:.0f} tokens)"
         )
+        for money in report.savings.money(params.price_of).values():
+            print(f"  which is about {money:,.4f} {params.prices.currency}")
     return 0
 
 

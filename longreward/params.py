@@ -14,10 +14,11 @@ from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
 from longreward.judging.config import JudgeConfig
-from longreward.judging.prices import PricesConfig
+from longreward.judging.prices import Price, PricesConfig
 from longreward.pairing import PairConfig
 from longreward.policy import PolicyConfig
 from longreward.preparing import PrepareConfig
+from longreward.records import Dimension
 from longreward.reward.config import ScoreConfig
 from longreward.sampling import SampleConfig
 from longreward.serving.config import ServerConfig
@@ -58,6 +59,11 @@ class Params(Config):
     pair: PairConfig = PairConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    def price_of(self, dimension: Dimension) -> Price | None:
+        """What the judge of this dimension costs; None where that is not known."""
+        judge = self.judge.judge_of(dimension)
+        return self.prices.of(judge.model, offline=judge.kind == "offline")
 
     @model_validator(mode="after")
     def _batches_ask_everything(self) -> Self:

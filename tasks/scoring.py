@@ -6,7 +6,7 @@ from pathlib import Path
 from longreward.judging import Judge
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
-from longreward.reward.files import ScoredFiles
+from longreward.reward.files import ScoredFiles, ScoreReport
 from tasks.progress import progress_bar
 from tasks.shards import Tell, in_shards
 
@@ -47,13 +47,11 @@ async def score_in_shards(
         )
 
 
-def write_scored_files(
-    out: Path, scored: Iterable[ScoredExample], settings: Mapping[str, str | int]
-) -> dict[str, float]:
-    """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl; returns figures."""
+def write_scored_files(out: Path, scored: Iterable[ScoredExample], settings: Mapping[str, str | int]) -> ScoreReport:
+    """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl."""
     names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
     paths = {side: out / f"{name}.jsonl" for side, name in names.items()}
     with ScoredFiles(**paths, settings=settings) as files:
         for example in scored:
             files.add(example)
-    return files.report.figures()
+    return files.report

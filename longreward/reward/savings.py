@@ -6,9 +6,10 @@ apart as an estimate. So do tokens, a question of a dimension counted as its mea
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from longreward.judging.prices import Price
 from longreward.records import DIMENSIONS, Dimension, ScoredResponse, Statement
 from longreward.reward.faithfulness import NOT_NEEDED
 
@@ -26,7 +27,9 @@ class Savings:
     unlisted: int = 0
     """Texts whose statements were listed, how many they were (equal ones of a prompt once), and texts never asked."""
     calls: Counter[Dimension] = field(default_factory=Counter)
-    tokens: Counter[Dimension] = field(default_factory=Counter)
+    prompt: Counter[Dimension] = field(default_factory=Counter)
+    completion: Counter[Dimension] = field(default_factory=Counter)
+    """Tokens of the calls."""
 
     def count(self, responses: Sequence[ScoredResponse]) -> None:
         """Takes in the responses of one prompt."""
@@ -36,7 +39,8 @@ class Savings:
         for one in {one.response.text: one for one in responses}.values():
             for dimension, verdict in one.verdicts.items():
                 self.calls[dimension] += verdict.calls
-                self.tokens[dimension] += verdict.prompt_tokens + verdict.completion_tokens
+                self.prompt[dimension] += verdict.prompt_tokens
+                self.completion[dimension] += verdict.completion_tokens
                 self.questions[dimension] += verdict.bounds is not None and not verdict.statements
             statements = one.verdicts["faithfulness"].statements
             self.listed += bool(statements)
@@ -50,15 +54,31 @@ class Savings:
         """As metrics; empty where nothing was spared."""
         if not self.questions.total():
             return {}
-        unknown = self.unlisted * self.statements / max(self.listed, 1)
-        guessed = self.questions + Counter[Dimension]({"faithfulness": round(unknown)})
-        tokens = sum(guessed[d] * self.tokens[d] / max(self.calls[d], 1) for d in DIMENSIONS)
+        tokens = sum(prompt + completion for prompt, completion in self._tokens().values())
         return {
             "not_needed": float(self.responses),
             "saved/questions": float(self.questions.total()),
-            "saved/questions_estimated": float(guessed.total()),
+            "saved/questions_estimated": float(self._guessed().total()),
             "saved/tokens_estimated": float(round(tokens)),
         }
+
+    def money(self, price_of: Callable[[Dimension], Price | None]) -> dict[str, float]:
+        """What the spared tokens would have cost, as a metric; empty where nothing was spared or a price is unknown."""
+        prices = {dimension: price_of(dimension) for dimension in DIMENSIONS}
+        if not self.questions.total() or None in prices.values():
+            return {}
+        tokens = self._tokens()
+        saved = sum(price.cost(*tokens[dimension]) for dimension, price in prices.items() if price is not None)
+        return {"saved/money_estimated": saved}
+
+    def _guessed(self) -> Counter[Dimension]:
+        unknown = self.unlisted * self.statements / max(self.listed, 1)
+        return self.questions + Counter[Dimension]({"faithfulness": round(unknown)})
+
+    def _tokens(self) -> dict[Dimension, tuple[float, float]]:
+        """Prompt and completion tokens spared: of each dimension as many mean calls as questions."""
+        calls = {d: count / max(self.calls[d], 1) for d, count in self._guessed().items()}
+        return {d: (calls.get(d, 0) * self.prompt[d], calls.get(d, 0) * self.completion[d]) for d in DIMENSIONS}
 
 
 def _unasked(statement: Statement) -> bool:

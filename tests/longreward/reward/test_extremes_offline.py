@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from longreward.cli import main
 from longreward.formats import read_examples, read_responses, read_scored
 from longreward.judging import Judge
 from longreward.judging.offline import OfflineJudge
+from longreward.judging.prices import Price
 from longreward.pairing import PairConfig, make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, score_examples
@@ -100,6 +102,18 @@ def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
     assert savings.figures()["not_needed"] == 3
     assert savings.figures()["saved/questions"] == 4
     assert savings.figures()["saved/questions_estimated"] == 7
+
+
+def test_what_was_spared_has_a_price_where_every_judges_is_known() -> None:
+    savings = Savings()
+    savings.questions |= Counter({"completeness": 3})
+    savings.calls |= Counter({"completeness": 2})
+    savings.prompt |= Counter({"completeness": 2000})
+    savings.completion |= Counter({"completeness": 100})
+    # three calls of 1,000 and 50 tokens, at 2 and 10 for a million
+    price = Price(prompt=2.0, completion=10.0)
+    assert savings.money(lambda dimension: price) == {"saved/money_estimated": pytest.approx(0.0075)}
+    assert savings.money(lambda dimension: None if dimension == "faithfulness" else price) == {}
 
 
 def test_the_command_takes_the_strategy(
