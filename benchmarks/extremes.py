@@ -56,8 +56,9 @@ def compare(name: str, items: Items, config: ScoreConfig) -> bool:
     least = parts + sum(knowing_all(one.responses) for one in full)
     same = pairs(items, full) == pairs(items, extremes)
     print(f"{name}: {len(items)} prompts, {sum(len(responses) for _, responses in items)} responses")
-    print(f"  full         {calls:6} calls {seconds:7.2f} s")
-    print(f"  extremes     {fewer:6} calls {longer:7.2f} s: {fewer / calls:.1%} of the calls")
+    print(f"  published    {each:6} calls that its code would make: a part, and 4 and the statements of each response")
+    print(f"  full         {calls:6} calls {seconds:7.2f} s: {calls / each:.1%} of the published code's")
+    print(f"  extremes     {fewer:6} calls {longer:7.2f} s: {fewer / calls:.1%} of full's, {fewer / each:.1%} of those")
     print(f"  knowing all  {least / each:.1%} of the calls at least; {parts} calls are extraction, which both need")
     print(f"  pairs        {'the same' if same else 'DIFFERENT'}")
     return same
