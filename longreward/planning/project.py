@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,8 @@ async def plan_project(
     Raises ConfigError or DataError where the data cannot be read.
     """
     found = [(stage, _material(params, stage, root)) for stage in stages]
-    return await _plan(params, found, ledger=ledger, sample=sample)
+    plan = await _plan(params, found, ledger=ledger, sample=sample)
+    return replace(plan, notes=(*plan.notes, "a stage that DVC finds up to date does not run and costs nothing"))
 
 
 async def plan_files(
