@@ -16,8 +16,8 @@ from pathlib import Path
 
 from longreward.judging.chat import Answer, Usage
 from longreward.judging.ledger import Exchange, Ledger
-from longreward.judging.ledger_verify import verify
-from longreward.judging.tables import EXCHANGES
+from longreward.judging.ledger.tables import EXCHANGES
+from longreward.judging.ledger.verify import verify
 
 TEXT = "The statement is supported by the third snippet, which names the year. " * 10 + "[[Fully supported]]"
 LOT = 64

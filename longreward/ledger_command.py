@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longreward.judging.ledger_merge import Merged
-    from longreward.judging.ledger_stats import LedgerStats
+    from longreward.judging.ledger.merge import Merged
+    from longreward.judging.ledger.stats import LedgerStats
 
 
 def default_ledger() -> Path:
@@ -68,7 +68,7 @@ def _stats(options: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from longreward.judging.ledger_stats import stats
+    from longreward.judging.ledger.stats import stats
 
     for path in _files(options):
         found = stats(path)
@@ -123,7 +123,7 @@ def _show(found: "LedgerStats") -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from longreward.judging.ledger_merge import merge
+    from longreward.judging.ledger.merge import merge
 
     into = options.into or default_ledger()
     for merged in merge(options.files, into=into, salvage=options.salvage):
@@ -153,7 +153,7 @@ def _report(merged: "Merged", into: Path) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     from longreward.jsonl import to_line, writing
-    from longreward.judging.ledger_export import Export
+    from longreward.judging.ledger.export import Export
 
     exports = [Export(path, judge=options.judge, template=options.template) for path in _files(options)]
     lines = (to_line(row) for export in exports for row in export)
@@ -170,7 +170,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from longreward.judging.ledger_verify import verify
+    from longreward.judging.ledger.verify import verify
 
     damaged = False
     for path in _files(options):

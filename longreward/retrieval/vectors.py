@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from longreward.judging.store import Store
-from longreward.judging.tables import VECTORS
+from longreward.judging.ledger.store import Store
+from longreward.judging.ledger.tables import VECTORS
 
 Vector = NDArray[np.float32]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
-from longreward.judging.file_systems import network_file_system
+from longreward.judging.ledger.file_systems import network_file_system
 from tasks.checks.finding import Finding, bad, good, note, shown
 from tasks.state import VARIABLE, state_folder
 

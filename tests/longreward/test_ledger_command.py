@@ -25,7 +25,7 @@ THREE = replace(ONE, question="q3", judge="gpt-4o", revision="2")
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The one of the state folder, so that it need not be named."""
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path))
-    monkeypatch.setattr("longreward.judging.ledger.time.time", lambda: 1_700_000_000.5)
+    monkeypatch.setattr("longreward.judging.ledger.exchanges.time.time", lambda: 1_700_000_000.5)
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
         ledger.put_many([ONE, TWO, replace(TWO, attempt=2, temperature=0.95), THREE])

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from longreward.judging.ledger_file import LedgerFile
-from longreward.judging.tables import EXCHANGES
+from longreward.judging.ledger.file import LedgerFile
+from longreward.judging.ledger.tables import EXCHANGES
 
 
 @dataclass

@@ -6,7 +6,7 @@
       temperature  that of the attempt
       outcome      "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
 
-The vectors of `longreward.retrieval.vectors` lie in the same file (`longreward.judging.store`).
+The vectors of `longreward.retrieval.vectors` lie in the same file (`longreward.judging.ledger.store`).
 Answers are kept, prompts are not; their hashes say which answer belongs to which.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longreward.judging.chat import Answer, Question, Usage
-from longreward.judging.store import Store
-from longreward.judging.tables import EXCHANGES, sealed
+from longreward.judging.ledger.store import Store
+from longreward.judging.ledger.tables import EXCHANGES, sealed
 
 Outcome = Literal["readable", "unreadable", "refused"]
 

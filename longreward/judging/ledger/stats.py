@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.judging.ledger_file import LedgerFile
-from longreward.judging.tables import EXCHANGES, VECTORS
+from longreward.judging.ledger.file import LedgerFile
+from longreward.judging.ledger.tables import EXCHANGES, VECTORS
 
 
 @dataclass(frozen=True)

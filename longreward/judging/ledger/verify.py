@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from longreward.errors import StateError
-from longreward.judging.ledger_file import LedgerFile
-from longreward.judging.store_faults import is_damage
-from longreward.judging.tables import Table, as_json
-from longreward.judging.wal import check_wal
+from longreward.judging.ledger.file import LedgerFile
+from longreward.judging.ledger.store_faults import is_damage
+from longreward.judging.ledger.tables import Table, as_json
+from longreward.judging.ledger.wal import check_wal
 
 
 @dataclass

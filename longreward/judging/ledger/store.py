@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from longreward.errors import StateError
-from longreward.judging.file_systems import network_file_system
-from longreward.judging.migration import migrate
-from longreward.judging.store_faults import fault, misled
-from longreward.judging.tables import SCHEMA, VERSION, Table, as_json, is_sound, sealed
+from longreward.judging.ledger.file_systems import network_file_system
+from longreward.judging.ledger.migration import migrate
+from longreward.judging.ledger.store_faults import fault, misled
+from longreward.judging.ledger.tables import SCHEMA, VERSION, Table, as_json, is_sound, sealed
 
 Row = tuple[Any, ...]
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from ledgers import exchange
 
 from longreward.errors import StateError
 from longreward.judging.ledger import Ledger
-from longreward.judging.ledger_verify import verify
+from longreward.judging.ledger.verify import verify
 
 
 def text_of(n: int) -> str:

@@ -9,7 +9,7 @@ from ledgers import exchange, of_version_1
 
 from longreward.errors import DataError, StateError
 from longreward.judging.ledger import Ledger
-from longreward.judging.ledger_verify import verify
+from longreward.judging.ledger.verify import verify
 from longreward.retrieval.vectors import VectorLedger
 
 

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from longreward.errors import DataError
-from longreward.judging.migration import is_text
-from longreward.judging.store import AS_TEXT, check_version
-from longreward.judging.store_faults import fault, is_damage, misled
-from longreward.judging.tables import TABLES, Table, is_sound
+from longreward.judging.ledger.migration import is_text
+from longreward.judging.ledger.store import AS_TEXT, check_version
+from longreward.judging.ledger.store_faults import fault, is_damage, misled
+from longreward.judging.ledger.tables import TABLES, Table, is_sound
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ledgers import exchange, of_version_1
 
 from longreward.errors import ConfigError, DataError, StateError
 from longreward.judging.ledger import Ledger
-from longreward.judging.ledger_merge import Conflict, merge
-from longreward.judging.ledger_verify import verify
+from longreward.judging.ledger.merge import Conflict, merge
+from longreward.judging.ledger.verify import verify
 from longreward.retrieval.vectors import VectorLedger
 
 
@@ -21,7 +21,7 @@ def ledger_of(path: Path, answers: dict[str, tuple[str, float]]) -> Path:
     """Of questions, each with its answer and the time at which it was recorded."""
     with pytest.MonkeyPatch.context() as patch, Ledger(path) as ledger:
         for question, (text, at) in answers.items():
-            patch.setattr("longreward.judging.ledger.time.time", lambda at=at: at)
+            patch.setattr("longreward.judging.ledger.exchanges.time.time", lambda at=at: at)
             ledger.put(exchange(question, text))
     return path
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.judging.ledger_file import LedgerFile, Row
-from longreward.judging.ledger_verify import shown, verify
-from longreward.judging.store import Store, put_aside
-from longreward.judging.store_faults import fault, misled
-from longreward.judging.tables import TABLES, Table, checksum, is_sound
+from longreward.judging.ledger.file import LedgerFile, Row
+from longreward.judging.ledger.store import Store, put_aside
+from longreward.judging.ledger.store_faults import fault, misled
+from longreward.judging.ledger.tables import TABLES, Table, checksum, is_sound
+from longreward.judging.ledger.verify import shown, verify
 
 
 @dataclass(frozen=True)

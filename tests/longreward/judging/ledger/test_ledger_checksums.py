@@ -13,9 +13,9 @@ import pytest
 from ledgers import exchange, of_version_1
 
 from longreward.errors import StateError
-from longreward.judging.file_systems import network_file_system
 from longreward.judging.ledger import Ledger
-from longreward.judging.tables import checksum
+from longreward.judging.ledger.file_systems import network_file_system
+from longreward.judging.ledger.tables import checksum
 from longreward.retrieval.vectors import VectorLedger
 
 
@@ -168,7 +168,7 @@ def test_many_processes_open_a_ledger_of_version_1_in_the_same_moment(tmp_path: 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from longreward.judging import migration
+from longreward.judging.ledger import migration
 from longreward.judging.ledger import Ledger
 seal = migration._seal
 def seal_and_die(connection, table):
@@ -207,7 +207,7 @@ def test_network_file_systems_are_told_by_where_they_are_mounted(
 ) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS)
-    monkeypatch.setattr("longreward.judging.file_systems.MOUNTS", mounts)
+    monkeypatch.setattr("longreward.judging.ledger.file_systems.MOUNTS", mounts)
     places = ("/home/me/x", "/home/me/local/x", "/homes/x", "/mnt/my share/x", "/mnt/ssh/x", "/mnt/union/x")
     found = [network_file_system(Path(place)) for place in places]
     assert found == ["nfs4", None, None, "cifs", "fuse.sshfs", None]
@@ -218,7 +218,7 @@ def test_a_ledger_on_a_network_file_system_says_what_to_do_instead(
 ) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("22 1 0:35 / / rw - nfs filer:/ rw\n")
-    monkeypatch.setattr("longreward.judging.file_systems.MOUNTS", mounts)
+    monkeypatch.setattr("longreward.judging.ledger.file_systems.MOUNTS", mounts)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             Ledger(tmp_path / "ledger.sqlite").close()
