@@ -26,6 +26,9 @@ KINDS = (
     *("empty", "null", "no-choices", "error-in-200", "truncated", "garbage", "notice-finish", "notice-text"),
     *("notice-400", "not-json"),
 )
+# Who is told this at first takes the address for another one's and stops, so it comes once a client has had answers.
+UNLIKE_THE_PROTOCOL = ("no-choices", "not-json")
+FIRST = 32  # twice what a client here has in flight
 
 
 class Server:
@@ -38,6 +41,7 @@ class Server:
         self._met: Counter[str] = Counter()
         self._answered: dict[str, float] = {}
         self._late = 0
+        self._begun = 0  # requests of this client
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answers until the other side goes away."""
@@ -54,6 +58,7 @@ class Server:
                         "distinct": len(self._came),
                     }
                     said["late"] = self._late
+                    self._begun = 0  # the next run is another client
                     await self._send(writer, 200, json.dumps(said).encode())
                 elif not await self._chat(writer, json.loads(body)):
                     break
@@ -69,6 +74,9 @@ class Server:
         self._late += time.monotonic() - self._answered.get(name, time.monotonic()) > LATE_S
         chance = random.Random(f"{name} {self._came[name]}")
         kind = chance.choice(self._kinds) if chance.random() < self._rate else "well"
+        self._begun += 1
+        if kind in UNLIKE_THE_PROTOCOL and self._begun <= FIRST:
+            kind = "well"
         await asyncio.sleep(self._latency)
         self._met[kind] += 1
         said = answer_text(self._prompts, text)
@@ -105,7 +113,7 @@ class Server:
             await writer.drain()
         if kind.startswith("dropped"):
             return False
-        step, pause = (len(whole), 1.0) if kind == "slow" else (len(whole) // 5 + 1, 0.02)
+        step, pause = (len(whole), 3.0) if kind == "slow" else (len(whole) // 5 + 1, 0.02)
         writer.write(head)
         for place in range(0, len(whole), step):
             await asyncio.sleep(pause)
