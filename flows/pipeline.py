@@ -66,12 +66,11 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any]) -> State[An
     settle_logs()
     try:
         chosen = forms.read(stage, given)
-        settings = Settings(chosen.preset, chosen.overrides)
         stages = _known(chosen.stages)
-        settings.check()
-        if settings:
+        chosen.settings.check()
+        if chosen.settings:
             check_name(flow_run.name)
-        outcomes = await _run(stages, force=chosen.force, settings=settings)
+        outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return Failed(name=type(error).__name__, message=str(error))

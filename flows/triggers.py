@@ -1,4 +1,4 @@
-"""One deployment a stage: the pipeline with that stage alone, its settings as the form's own fields."""
+"""One deployment a stage: the pipeline with that stage alone, and a form of its settings alone."""
 
 from flows.pipeline import trigger
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from longreward import ledger_command
 from longreward.errors import ConfigError, LongRewardError
+from longreward.settings_options import add_settings, chosen_settings
 
 if TYPE_CHECKING:
     from longreward.judging import Judge
@@ -101,12 +102,7 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     one.add_argument("--context", type=Path, metavar="FILE", help="a text file")
     one.add_argument("--query", metavar="TEXT")
     one.add_argument("--response", metavar="TEXT")
-    score.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
-    )
-    settings = score.add_mutually_exclusive_group()
-    settings.add_argument("--params", type=Path, metavar="FILE", help="settings from a params.yaml")
-    settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
+    add_settings(score, params="settings from a params.yaml")
     score.add_argument(
         "--ledger",
         type=Path,
@@ -135,10 +131,7 @@ def _score(options: argparse.Namespace) -> int:
         )
     import asyncio
 
-    from longreward.params import preset_path, read_params
-
-    path = preset_path(options.preset) if options.preset is not None else options.params
-    params = read_params(path, options.overrides)
+    params = chosen_settings(options, default=None)
     ledger = options.ledger or ledger_command.default_ledger()
     scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
     return asyncio.run(_until_terminated(scoring))

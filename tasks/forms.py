@@ -8,12 +8,13 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
 from longreward.params import Params, preset_names, preset_path, stage_names
+from tasks.experiments import Settings
 
 Schema = dict[str, Any]
 AS_IS = "params.yaml"
@@ -22,12 +23,11 @@ YES_OR_NO = {"yes": True, "no": False}  # a switch of the UI knows no third posi
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a trigger asks for; `overrides` are of the form "section.key=value"."""
+    """What a trigger asks for."""
 
-    stages: tuple[str, ...] | None = None  # all where None
-    force: bool = False
-    preset: Path | None = None
-    overrides: tuple[str, ...] = ()
+    stages: tuple[str, ...] | None  # all where None
+    force: bool
+    settings: Settings
 
 
 def signature(stage: str | None) -> inspect.Signature:
@@ -58,8 +58,7 @@ def read(stage: str | None, given: Mapping[str, Any]) -> Chosen:
     return Chosen(
         stages=(stage,) if stage else tuple(given.get("stages") or ()) or None,
         force=bool(given.get("force")),
-        preset=None if preset == AS_IS else preset_path(preset),
-        overrides=(*_filled_in(settings), *written),
+        settings=Settings(None if preset == AS_IS else preset_path(preset), (*_filled_in(settings), *written)),
     )
 
 
@@ -71,8 +70,13 @@ def _filled_in(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}={json.dumps(YES_OR_NO.get(value, value) if isinstance(value, str) else value)}"
 
 
+@cache
+def _schema() -> Schema:
+    return Params.model_json_schema()
+
+
 def _section(name: str) -> Schema:
-    schema = Params.model_json_schema()
+    schema = _schema()
     return _plain(schema["properties"][name], schema["$defs"])
 
 

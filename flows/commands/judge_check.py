@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from longreward.settings_options import add_settings, chosen_settings
+
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the subcommand."""
@@ -14,12 +16,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "where something falls short of judge.check.*; judge.check.gate makes this a gate before the score stage.",
         epilog="example: longreward judge-check -S judge.kind=openai -S judge.model=gpt-4o-2024-05-13 --quick",
     )
-    command.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
-    )
-    settings = command.add_mutually_exclusive_group()
-    settings.add_argument("--params", type=Path, metavar="FILE", help="settings (default: params.yaml, where it is)")
-    settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
+    add_settings(command, params="settings (default: params.yaml, where it is)")
     command.add_argument("--quick", action="store_true", help="about 60 calls in place of about 400")
     command.add_argument("--again", action="store_true", help="ask everything anew, whatever was answered before")
     command.add_argument("--json", action="store_true", help="the report as JSON")
@@ -32,15 +29,13 @@ def _judge_check(options: argparse.Namespace) -> int:
     import json
     import time
 
-    from longreward.params import preset_path, read_params
     from longreward.trust.gate import report_on
     from longreward.trust.showing import markdown
     from tasks.progress import progress_bar
     from tasks.state import judge_checks, ledger
 
     default = Path("params.yaml") if Path("params.yaml").exists() else None
-    path = preset_path(options.preset) if options.preset is not None else options.params or default
-    params = read_params(path, options.overrides)
+    params = chosen_settings(options, default=default)
     config = params.judge.check
     with progress_bar("verdicts") as progress:
         report = asyncio.run(

@@ -1,8 +1,10 @@
 """`longreward plan`: what scoring and evaluating will ask of the judge: calls, tokens, money, time."""
 
 import argparse
-import os
 from pathlib import Path
+
+from longreward.ledger_command import default_ledger
+from longreward.settings_options import add_settings, chosen_settings
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -15,12 +17,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         epilog="example: longreward plan -S 'prices.models={gpt-4o: {prompt: 2.5, completion: 10}}' "
         "-S judge.kind=openai -S judge.model=gpt-4o",
     )
-    settings = command.add_mutually_exclusive_group()
-    settings.add_argument("--params", type=Path, metavar="FILE", help="settings (params.yaml)")
-    settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
-    command.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
-    )
+    add_settings(command, params="settings (params.yaml)")
     command.add_argument("--stage", choices=("score", "evaluate"), help="only this one")
     command.add_argument("--data", type=Path, metavar="FILE", help="with --responses: plan one `longreward score`")
     command.add_argument("--responses", type=Path, metavar="FILE", help="see --data")
@@ -42,17 +39,14 @@ def _plan(options: argparse.Namespace) -> int:
     import json
 
     from longreward.errors import ConfigError
-    from longreward.params import preset_path, read_params
     from longreward.planning.project import STAGES, plan_files, plan_project
     from longreward.planning.table import show
 
     if (options.data is None) != (options.responses is None):
         raise ConfigError("plan needs --data and --responses together, or neither: then it plans this project's stages")
-    path = preset_path(options.preset) if options.preset is not None else options.params
-    if path is None and options.data is None:
-        path = Path("params.yaml")  # of files, the defaults do, as for `longreward score`
-    params = read_params(path, options.overrides)
-    ledger = options.ledger or Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
+    # of files, the defaults do, as for `longreward score`
+    params = chosen_settings(options, default=Path("params.yaml") if options.data is None else None)
+    ledger = options.ledger or default_ledger()
     if options.data is not None:
         planning = plan_files(
             params, data=options.data, responses=options.responses, ledger=ledger, sample=options.sample

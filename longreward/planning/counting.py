@@ -21,10 +21,6 @@ class TokenCounter:
             self._own[question.prompt_hash] = self._count(question.text) - filled
         return max(self._own[question.prompt_hash] + filled, 0)
 
-    def of_template(self, text: str) -> int:
-        """What a template alone takes."""
-        return self.of_text(text)
-
     def _count(self, text: str) -> int:
         return len(self._tokenizer.spans(text))
 

@@ -11,7 +11,7 @@ from longreward.reward.faithfulness import NOT_NEEDED, Faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
 from longreward.reward.schedule import Standing
-from longreward.reward.together import together
+from longreward.together import together
 
 
 class Course:

@@ -8,8 +8,8 @@ from longreward.judging.prompting import PromptSet
 from longreward.records import Extract, Extraction
 from longreward.reward.document import Document
 from longreward.reward.reading import Found, read_extraction
-from longreward.reward.together import together
 from longreward.script import language_of
+from longreward.together import together
 
 
 async def extract(judge: Judge, prompts: PromptSet, document: Document, *, example_id: str, query: str) -> Extraction:

@@ -10,7 +10,7 @@ from longreward.contenders import contenders
 from longreward.records import DIMENSIONS, Response, ScoredResponse
 from longreward.reward.course import Course
 from longreward.reward.schedule import next_questions
-from longreward.reward.together import together
+from longreward.together import together
 
 
 async def score_extremes(courses: Sequence[Course], responses: Sequence[Response]) -> list[ScoredResponse]:

@@ -14,9 +14,9 @@ from longreward.records import Bounds, Evidence, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.reading import read_statements, read_support
-from longreward.reward.together import together
 from longreward.reward.verdicts import verdict
 from longreward.script import language_of
+from longreward.together import together
 
 
 async def judge_faithfulness(

@@ -24,7 +24,7 @@ from longreward.reward.extremes import score_extremes
 from longreward.reward.faithfulness import Faithfulness, judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
-from longreward.reward.together import together
+from longreward.together import together
 from longreward.tokenizing import open_tokenizer
 
 

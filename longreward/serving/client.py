@@ -15,6 +15,7 @@ from longreward.errors import JudgeUnavailable, PolicyError, ServerRefused, Serv
 from longreward.judging.faults import Faults
 from longreward.serving.checking import server_key
 from longreward.serving.config import ServerConfig
+from longreward.together import together
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class PolicyClient:
             most = self._most or n
             sizes = [min(most, n - start) for start in range(len(found), n, most)]
             asked = [self._ask(prompt, size, {**settings, "seed": seed_of(next(number))}) for size in sizes]
-            found += [choice for reply in await _all(asked) for choice in reply]
+            found += [choice for reply in await together(asked) for choice in reply]
         return found
 
     async def listed(self) -> list[dict[str, Any]]:
@@ -194,16 +195,6 @@ class PolicyClient:
         if reason not in ("stop", "length", None):
             raise ServerUnavailable(f"the {self.faults.where} broke off an answer ({reason})")
         return Choice(str(text or ""), reason)
-
-
-async def _all(asked: Sequence[Any]) -> list[list[Choice]]:
-    """All replies in order; the first error ends the other requests."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in asked]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer

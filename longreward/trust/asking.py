@@ -14,7 +14,7 @@ from longreward.reward.extraction import extract
 from longreward.reward.faithfulness import judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
-from longreward.reward.together import together
+from longreward.together import together
 from longreward.tokenizing import open_tokenizer
 
 

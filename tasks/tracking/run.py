@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tasks.tracking.store import client
@@ -57,10 +56,6 @@ class Run:
         flat = flat_settings(settings)
         for start in range(0, len(flat), 100):  # MLflow's limit for a batch
             client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
-
-    def artifact(self, path: Path) -> None:
-        """Keeps a copy of a small file with the run."""
-        client().log_artifact(self.id, str(path))
 
     def text(self, name: str, text: str) -> None:
         """Keeps a text with the run, as a file of that name: an SVG or a report shows in MLflow's pages."""

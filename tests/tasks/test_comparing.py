@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from own_store import own_store
 
 from flows.commands import main
 from longreward.errors import ConfigError, DataError
@@ -20,7 +20,7 @@ from tasks.comparing import compare
 from tasks.comparison_report import as_json, markdown
 from tasks.recording import record
 from tasks.tracking.history import PastRun, find, kept, read
-from tasks.tracking.store import client, experiment_id
+from tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
 MODELS: dict[Any, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
@@ -28,25 +28,11 @@ EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"q
 LEAST_DOCUMENTS = "longreward.evaluation.bootstrap.LEAST_DOCUMENTS"  # three are enough to work out by hand
 
 
-@contextmanager
-def own_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
-            patch.delenv(name, raising=False)
-        patch.setattr(LEAST_DOCUMENTS, 3)
-        client.cache_clear()
-        experiment_id.cache_clear()
-        yield patch
-    client.cache_clear()
-    experiment_id.cache_clear()
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """Four pipelines, oldest first: otter, heron, failed, unevaluated. Both that were evaluated became champions."""
     with own_store(tmp_path_factory.mktemp("store")) as patch:
+        patch.setattr(LEAST_DOCUMENTS, 3)
         pipeline("otter", patch, beta="0.1", judge="lexical", recalls={"1": 0.2, "2": 0.4, "3": 0.9})
         pipeline("heron", patch, beta="0.3", judge="lexical", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
         with pytest.raises(ValueError):
@@ -119,6 +105,7 @@ def test_an_unknown_run_is_answered_with_the_newest_ones(store: MlflowClient, na
 
 def test_a_model_that_beats_its_own_sft_model_but_not_the_champion_leaves_it_its_name(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
+        patch.setattr(LEAST_DOCUMENTS, 3)
         pipeline("strong", patch, beta="0.1", judge="lexical", recalls={"1": 0.8, "2": 0.8, "3": 0.9})
         pipeline("weak", patch, beta="0.3", judge="lexical", recalls={"1": 0.5, "2": 0.6, "3": 0.5})
         assert found("champion").name == "strong"

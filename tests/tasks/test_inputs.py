@@ -7,27 +7,19 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from own_store import own_store
 
 from tasks import tracking
 from tasks.samples import Sample
 from tasks.tracking import experiment, machine, stage_run
 from tasks.tracking.history import kept
-from tasks.tracking.store import client, experiment_id
+from tasks.tracking.store import client
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("store")
-        patch.chdir(folder)
-        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
-            patch.delenv(name, raising=False)
-        client.cache_clear()
-        experiment_id.cache_clear()
+    with own_store(tmp_path_factory.mktemp("store")):
         yield client()
-    client.cache_clear()
-    experiment_id.cache_clear()
 
 
 def test_data_sets_are_inputs_with_hash_rows_and_columns_and_models_are_none(

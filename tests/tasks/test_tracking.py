@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from own_store import own_store
 
 from tasks import tracking
 from tasks.tracking import experiment, link_stage, model_run, register, stage_run, store_uri
 from tasks.tracking.runs import _create
-from tasks.tracking.store import client, experiment_id
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,17 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """One store for the file: making its tables takes seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("store")
-        patch.chdir(folder)
-        patch.setenv("LONGREWARD_STATE", str(folder / "state"))
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
-            patch.delenv(name, raising=False)
-        client.cache_clear()
-        experiment_id.cache_clear()
+    with own_store(tmp_path_factory.mktemp("store")):
         yield MlflowClient(store_uri())
-    client.cache_clear()
-    experiment_id.cache_clear()
 
 
 def opened(stage: str, **tags: str) -> Any:

@@ -1,16 +1,11 @@
 """Scoring against a real server of which three calls in ten go wrong, in every way that is known."""
 
 import asyncio
-import contextlib
-import json
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child_server import child_server, stats
 
 from longreward.errors import JudgeUnavailable, Passing
 from longreward.judging import Answer, Judge, JudgeConfig, Question, open_judge
@@ -23,22 +18,6 @@ SERVER = Path(__file__).with_name("faulty_server.py")
 NOTICE = "content management policy"
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
 CONFIG = ScoreConfig(evidence_chunk_tokens=12, evidence_chunks=2, extraction_chunk_tokens=24, prompts_in_flight=4)
-
-
-@contextlib.contextmanager
-def faulty(*options: str) -> Iterator[str]:
-    with subprocess.Popen([sys.executable, str(SERVER), *options], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
-
-
-def stats(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 def work() -> list[tuple[Example, list[Response]]]:
@@ -61,7 +40,7 @@ def work() -> list[tuple[Example, list[Response]]]:
 
 
 async def score(url: str, ledger: Path, **settings: Any) -> tuple[list[ScoredExample], dict[str, float]]:
-    fields = {"kind": "http", "base_url": url, "model": "m", "timeout_s": 0.4, "max_concurrency": 16} | settings
+    fields = {"kind": "http", "base_url": url, "model": "m", "timeout_s": 1.2, "max_concurrency": 16} | settings
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
         return [one async for one in score_examples(judge, CONFIG, work())], judge.figures()
 
@@ -74,11 +53,11 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick_retries")
 async def test_every_response_ends_scored_or_unscored_with_a_reason_whatever_the_server_does(tmp_path: Path) -> None:
-    with faulty("--rate", "0.3", "--latency", "0.005") as url:
+    with child_server(str(SERVER), "--rate", "0.3", "--latency", "0.005") as url:
         scored, figures = await score(url, tmp_path / "l.sqlite")
         met = stats(url)
         again, second = await score(url, tmp_path / "l.sqlite")
-    with faulty() as url:
+    with child_server(str(SERVER)) as url:
         undisturbed, _ = await score(url, tmp_path / "well.sqlite")
 
     assert len(met["met"]) >= 15, met["met"]  # nearly every kind of fault was met

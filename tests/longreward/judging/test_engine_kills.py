@@ -1,18 +1,14 @@
 """A scoring run that is killed outright and gone on with, and two at once: real processes, a real server."""
 
 import asyncio
-import contextlib
-import json
 import random
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from child_server import child_server, stats
 
 from longreward.formats import write_examples, write_responses
 from longreward.judging import Answer, Judge, JudgeConfig, Question
@@ -24,23 +20,6 @@ SERVER = Path(__file__).with_name("faulty_server.py")
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
 CONCURRENCY = 4
 OUTPUTS = ("out.jsonl", "out.unscored.jsonl", "out.chunk_info.jsonl")
-
-
-@contextlib.contextmanager
-def slow_judge(latency: float) -> Iterator[str]:
-    command = [sys.executable, str(SERVER), "--latency", str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
-
-
-def stats(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
 
 
 def write_work(folder: Path) -> None:
@@ -95,9 +74,9 @@ def outputs(folder: Path) -> list[bytes]:
 def test_a_killed_run_goes_on_to_the_same_bytes_and_repeats_only_what_was_in_flight(tmp_path: Path, kills: int) -> None:
     write_work(tmp_path)
     chance = random.Random(kills)
-    with slow_judge(0.01) as url:
+    with child_server(str(SERVER), "--latency", "0.01") as url:
         finish(start(tmp_path, tmp_path / "undisturbed", url))
-    with slow_judge(0.05) as url:
+    with child_server(str(SERVER), "--latency", "0.05") as url:
         for _ in range(kills):
             began, until = stats(url)["came"], chance.randrange(1, 14)
             process = start(tmp_path, tmp_path / "killed", url)
@@ -117,7 +96,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes_and_repeats_only_what_was_in_fli
 
 def test_two_runs_on_one_ledger_ask_nothing_that_either_has_an_answer_to(tmp_path: Path) -> None:
     write_work(tmp_path)
-    with slow_judge(0.02) as url:
+    with child_server(str(SERVER), "--latency", "0.02") as url:
         both = [start(tmp_path, tmp_path / "two-1", url), start(tmp_path, tmp_path / "two-2", url)]
         for process in both:
             finish(process)

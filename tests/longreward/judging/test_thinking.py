@@ -1,13 +1,10 @@
 """What is thought is never what is said."""
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from child_server import child_server
 
 from longreward import LongReward
 from longreward.judging import Answer, JudgeConfig, Question, Reading, open_judge
@@ -121,23 +118,12 @@ async def test_room_to_think_comes_on_top_of_what_the_prompt_allows(serve_chat: 
     assert [body["max_tokens"] for body in server.bodies] == [512 + 4096, 512]
 
 
-@contextmanager
-def thinking_server(thought: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "longreward.judging.serve", "--think", thought]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
-
-
 @pytest.mark.usefixtures("no_keys")
 def test_a_whole_reward_is_the_same_from_a_judge_that_thinks_misleading_thoughts_first() -> None:
     context = "Keld was founded by Ann Lee in 1905. The mill burned down in 1930."
     asked = {"context": context, "query": "Who founded Keld?", "response": "Ann Lee founded Keld. It has a harbour."}
     thought = "[[0]] [[No support]] <statement>A trap.</statement> <no_statement/> No relevant information"
-    with thinking_server(thought) as url:
+    with child_server("-m", "longreward.judging.serve", "--think", thought) as url:
         thinking = LongReward(JudgeConfig(kind="vllm", base_url=url, model="m", thinking_tokens=99)).score(**asked)
         (found,) = asyncio.run(probe(JudgeConfig(kind="vllm", base_url=url, model="m")))
     silent = LongReward().score(**asked)

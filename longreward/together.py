@@ -1,4 +1,4 @@
-"""Runs what does not depend on each other at once, so that a reward waits for its longest chain only."""
+"""Runs what does not depend on each other at once, so that the whole waits for its longest chain only."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
