@@ -17,26 +17,40 @@ from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.policy import Policy
+from longreward.training.prefix_sharing import PairCollator, share_prefix
 
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
     """A trainer on rows of `input_ids` and `labels`; the loss is the mean over all answers' tokens of an update."""
+    _drop_padding_mask(policy.model)
     with _quiet_about_names():
         config = _in_one_piece(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}))
         return _SftTrainer(args=config, **_common(policy, rows, peft_config, config.seed))
 
 
-def dpo_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, kept: Path) -> Any:
-    """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call."""
+def dpo_trainer(
+    policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, kept: Path, share: bool
+) -> Any:
+    """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call.
+
+    With `share`, the two answers of a pair share their prompt (prefix_sharing.py).
+    """
+    collator = None
+    if share:
+        share_prefix(policy.model)
+        collator = PairCollator(policy.text.end_ids[0])  # padding is never looked at, so that any id does
+    else:
+        _drop_padding_mask(policy.model)
     with _quiet_about_names():
         config = _in_one_piece(DPOConfig(**arguments))
-        return _DpoTrainer(kept, args=config, **_common(policy, rows, peft_config, config.seed))
+        common = _common(policy, rows, peft_config, config.seed)
+        return _DpoTrainer(kept, args=config, data_collator=collator, **common)
 
 
 def _common(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
     set_seed(seed)  # a new adapter is drawn before the trainer seeds
     return {
-        "model": _without_padding_mask(policy.model),
+        "model": policy.model,
         "train_dataset": rows,
         "processing_class": policy.tokenizer,
         "peft_config": peft_config,
@@ -49,7 +63,7 @@ def _in_one_piece(config: Any) -> Any:
     return config
 
 
-def _without_padding_mask(model: Any) -> Any:
+def _drop_padding_mask(model: Any) -> None:
     """Spares attention the mask of padding that stands behind each text, where no earlier token looks anyway.
 
     Without it attention is plainly causal: a third less work on a CPU, and on a GPU no mask of length x length.
@@ -59,7 +73,6 @@ def _without_padding_mask(model: Any) -> Any:
         return positional, {**named, "attention_mask": None}
 
     model.base_model.register_forward_pre_hook(drop, with_kwargs=True)  # an adapter passes by the head
-    return model
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def trainer_of(policy, kept: Path, tmp_path: Path):
         "loss_weights": [1.0, FAST.ce_weight],
         "precompute_ref_log_probs": True,
     }
-    return trainers.dpo_trainer(policy, running.dataset(rows), None, arguments, kept=kept)
+    return trainers.dpo_trainer(policy, running.dataset(rows), None, arguments, kept=kept, share=False)
 
 
 def test_the_loss_is_the_papers(policy, tmp_path):
