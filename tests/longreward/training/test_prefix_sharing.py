@@ -1,0 +1,269 @@
+"""Packed pairs against stock TRL, in float32: the same loss, log-probabilities, gradients and trained weights."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModelForCausalLM,
+    Glm4Config,
+    GlmConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+from trl import DPOConfig, DPOTrainer
+
+from longreward.errors import PolicyError
+from longreward.training import prefix_attention, prefix_sharing
+from longreward.training.prefix_sharing import PairCollator, share_prefix
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing` is deprecated:FutureWarning")
+
+PAIRS = [
+    ("the town of anna is north of the river and the bridge is old. where is the town?", " it is north.", " south"),
+    ("who built it?", " ben built it in the first year and cara opened it", " anna."),
+    (
+        "when was the bridge opened? it says: in the year of the two rivers.",
+        " in the year",
+        " it was never opened at all",
+    ),
+]
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "head_dim": 8,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
+CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config, "glm": GlmConfig, "glm4": Glm4Config}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Letters and four merges, by one of which a prompt's last letter and an answer's first one are one token."""
+    merges = [("?", " "), ("t", "h"), ("th", "e"), ("i", "n")]
+    letters = sorted({letter for texts in PAIRS for text in texts for letter in text})
+    words = ["<pad>", "</s>", "<unk>", *letters, *(one + other for one, other in merges)]
+    bpe = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def make_model(kind: str = "llama", attention: str = "sdpa", **changes: Any):
+    torch.manual_seed(0)
+    config = CONFIGS[kind](vocab_size=120, **{**SIZES, **changes})
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+
+
+def make_trainer(model, tokenizer, tmp_path, *, packed: bool, size: int = 3, lora=None, ref_model=None, **arguments):
+    if packed:
+        share_prefix(model)
+        if ref_model is not None:
+            share_prefix(ref_model)
+    config = DPOConfig(
+        output_dir=str(tmp_path / ("packed" if packed else "stock")),
+        per_device_train_batch_size=size,
+        learning_rate=1e-2,
+        max_length=None,
+        beta=0.15,
+        loss_type=["sigmoid", "sft"],
+        loss_weights=[1.0, 0.1],
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_steps=1,
+        **{"gradient_checkpointing": False, **arguments},
+    )
+    texts = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in PAIRS]
+    return DPOTrainer(
+        model,
+        ref_model,
+        config,
+        data_collator=PairCollator(tokenizer.pad_token_id) if packed else None,
+        train_dataset=Dataset.from_list(texts),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+
+
+def step_of(trainer, count: int = 3) -> dict[str, Any]:
+    """The loss of the first `count` pairs, its gradients, and what the trainer would log."""
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
+    trainer.model.train()
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+    return {"loss": loss.item(), "gradients": gradients, "logged": logged}
+
+
+def assert_equal(packed: dict[str, Any], stock: dict[str, Any]) -> None:
+    assert packed["loss"] == pytest.approx(stock["loss"], rel=1e-5)
+    assert packed["logged"] == pytest.approx(stock["logged"], rel=1e-4, abs=1e-5)
+    assert packed["gradients"].keys() == stock["gradients"].keys()
+    for name, gradient in stock["gradients"].items():
+        scale = gradient.abs().max() + 1e-6
+        assert (packed["gradients"][name] - gradient).abs().max() < 2e-4 * scale, name
+
+
+def both(
+    tokenizer, tmp_path, *, count: int = 3, model=None, ref=None, **options
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    model = model if model is not None else make_model()
+    found = []
+    for packed in (True, False):
+        own, own_ref = copy.deepcopy(model), copy.deepcopy(ref)
+        trainer = make_trainer(own, tokenizer, tmp_path, packed=packed, ref_model=own_ref, **options)
+        found.append(step_of(trainer, count))
+    return found[0], found[1]
+
+
+def a_reference():
+    torch.manual_seed(1)
+    ref = make_model()
+    with torch.no_grad():
+        for weight in ref.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02)
+    return ref
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_each_architecture_gets_the_gradients_of_stock_trl(kind, attention, tokenizer, tmp_path):
+    model = make_model(kind, attention)
+    packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
+    assert_equal(packed, stock)
+    assert max(float(g.abs().max()) for g in stock["gradients"].values()) > 1e-2
+
+
+def test_a_token_of_these_pairs_merges_across_the_boundary(tokenizer):
+    prompt, chosen, _ = PAIRS[1]
+    alone, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + chosen)["input_ids"]
+    assert whole[: len(alone)] != alone
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_batches_of_unequal_lengths_with_a_reference_model(count, tokenizer, tmp_path):
+    packed, stock = both(tokenizer, tmp_path, count=count, ref=a_reference())
+    assert_equal(packed, stock)
+    assert stock["logged"]["rewards/margins"] != 0
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_recomputed_activations_see_the_boundaries(reentrant, tokenizer, tmp_path):
+    options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": reentrant}}
+    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True, **options)
+    assert_equal(packed, stock)
+
+
+@pytest.mark.parametrize("precompute", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_adapter_switched_off_is_the_reference(precompute, checkpointing, tokenizer, tmp_path):
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    packed, stock = both(
+        tokenizer,
+        tmp_path,
+        lora=lora,
+        precompute_ref_log_probs=precompute,
+        gradient_checkpointing=checkpointing,
+    )
+    assert_equal(packed, stock)
+    assert abs(stock["logged"]["rewards/margins"]) > 1e-3
+
+
+def test_three_steps_of_training_end_in_the_same_weights(tokenizer, tmp_path):
+    ends, losses = [], []
+    for packed in (True, False):
+        torch.manual_seed(0)
+        trainer = make_trainer(
+            make_model(), tokenizer, tmp_path, packed=packed, size=1, max_steps=3, ref_model=a_reference()
+        )
+        trainer.train()
+        ends.append({name: p.detach().clone() for name, p in trainer.model.named_parameters()})
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[1][0] != losses[1][2]
+    for name, weight in ends[1].items():
+        assert torch.allclose(ends[0][name], weight, atol=2e-4), name
+
+
+def test_positions_that_do_not_start_again_are_found_out(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        prefix_sharing, "_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
+    )
+    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True)
+    with pytest.raises(AssertionError):
+        assert_equal(packed, stock)
+
+
+def test_a_rejected_answer_that_sees_the_chosen_one_is_found_out(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        prefix_attention, "_attend_pair", lambda attend, query, key, value, lengths: attend(query, key, value)
+    )
+    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True)
+    with pytest.raises(AssertionError):
+        assert_equal(packed, stock)
+
+
+def test_answers_that_are_scored_one_place_early_are_found_out(tokenizer, tmp_path, monkeypatch):
+    answers = prefix_sharing._answers
+    monkeypatch.setattr(prefix_sharing, "_answers", lambda lengths, device: (answers(lengths, device) - 1).clamp(min=0))
+    packed, stock = both(tokenizer, tmp_path, count=1, precompute_ref_log_probs=True)
+    with pytest.raises(AssertionError):
+        assert_equal(packed, stock)
+
+
+def test_the_collator_packs_by_hand():
+    rows = [
+        {"prompt_ids": [5, 6, 7], "chosen_ids": [8, 1], "rejected_ids": [9], "ref_chosen_logps": -1.0},
+        {"prompt_ids": [5], "chosen_ids": [8], "rejected_ids": [9, 4, 1], "ref_chosen_logps": -2.0},
+    ]
+    batch = PairCollator(pad_token_id=0)(rows)
+    assert batch["packed_pairs"]["input_ids"].tolist() == [[5, 6, 7, 8, 1, 9], [5, 8, 9, 4, 1, 0]]
+    assert batch["packed_pairs"]["lengths"] == ((3, 2, 1), (1, 1, 3))
+    assert batch["input_ids"].tolist() == [[7, 8, 1, 0], [5, 8, 0, 0], [7, 9, 0, 0], [5, 9, 4, 1]]
+    assert batch["completion_mask"].tolist() == [[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 1, 1, 1]]
+    assert batch["attention_mask"].sum().item() == 5 + 2 + 4 + 4
+    assert batch["ref_chosen_logps"].tolist() == [-1.0, -2.0]
+    lengths, device = batch["packed_pairs"]["lengths"], torch.device("cpu")
+    assert prefix_sharing._positions(lengths, 6, device).tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 1, 2, 3, 0]]
+    assert prefix_sharing._answers(lengths, device).tolist() == [[2, 3, 4, 0], [0, 1, 0, 0], [2, 5, 0, 0], [0, 2, 3, 4]]
+
+
+def test_a_reference_that_the_trainer_loads_by_itself_is_refused(tokenizer, tmp_path):
+    make_model().save_pretrained(tmp_path / "policy")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
+    trainer = make_trainer(model, tokenizer, tmp_path, packed=True)
+    with pytest.raises(PolicyError, match="a reference model that the trainer loaded"):
+        step_of(trainer)
+
+
+def test_a_batch_of_stock_trl_is_refused(tokenizer, tmp_path):
+    trainer = make_trainer(make_model(), tokenizer, tmp_path, packed=False, precompute_ref_log_probs=True)
+    share_prefix(trainer.model)
+    with pytest.raises(PolicyError, match="batches must come from PairCollator"):
+        step_of(trainer)
+
+
+def test_removing_it_makes_the_model_what_it_was():
+    model, ids = make_model(), torch.tensor([[5, 6, 7, 8]])
+    before = model(ids).logits
+    shared = share_prefix(model)
+    with pytest.raises(PolicyError):
+        model(ids)
+    shared.remove()
+    assert torch.equal(model(ids).logits, before)
+    assert model.config._attn_implementation == "sdpa"
