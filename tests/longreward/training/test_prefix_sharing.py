@@ -23,7 +23,7 @@ from longreward.errors import PolicyError
 from longreward.training import prefix_attention, prefix_sharing
 from longreward.training.prefix_sharing import PairCollator, share_prefix
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
 
 PAIRS = [
     ("the town of anna is north of the river and the bridge is old. where is the town?", " it is north.", " south"),
