@@ -22,7 +22,8 @@ MARK = "complete.json"
 def training_key(settings: str, *, model: str, data: Path) -> str:
     """Names a training by its settings, its data and the model that it starts from."""
     digest = hashlib.sha256(settings.encode())
-    digest.update(hashlib.sha256(data.read_bytes()).digest())
+    with data.open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(model.encode())
     if Path(model).is_dir():
         digest.update(fingerprint(Path(model)).encode())

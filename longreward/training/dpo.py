@@ -56,12 +56,13 @@ def train_dpo(
     policy = load_policy(policy_config, sft_model, training=config.lora is None)
     lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window
-    checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=config.over_window)
+    settings = config.model_dump_json() + policy_config.model_dump_json()
+    own_state = state / training_key(settings, model=sft_model, data=pairs)
+    over, keep = config.over_window, own_state / "rows"
+    checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=over, keep=keep)
 
     from longreward.training import running, trainers
 
-    settings = config.model_dump_json() + policy_config.model_dump_json()
-    own_state = state / training_key(settings, model=sft_model, data=pairs)
     arguments = {
         **running.arguments(config, policy, state=own_state, max_length=limit),
         "beta": config.beta,

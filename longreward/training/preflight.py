@@ -1,20 +1,22 @@
 """What training data becomes, and what is refused before the first step.
 
-    Example         {"input_ids": prompt + answer, "labels": -100 for the prompt, then the answer, "length": …}
-    PreferencePair  {"prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
+    Example         {"id": …, "input_ids": prompt + answer, "labels": -100 for the prompt, then the answer, "length": …}
+    PreferencePair  {"id": …, "prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
 
 TRL cuts what is longer than `max_length` at its end, where the answer is, and drops what is left empty, both without a
 word. So all lengths are looked at here: nothing that is trained on is ever cut, but for a prompt's middle where
 `over_window: keep_ends` allows it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError, PolicyError
 from longreward.policy import OverWindow, PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
+from longreward.training import rows
 
 SHOWN = 5
 IGNORED = -100  # torch's label of a token without loss
@@ -42,64 +44,107 @@ class Lengths:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows for a trainer, in the order of the data."""
+    """Rows for a trainer, in the order of the data: in memory, or a `datasets.Dataset` on the disk."""
 
-    rows: list[dict[str, Any]]
+    rows: Any
     lengths: Lengths
 
 
 def check_examples(
-    text: PolicyTokenizer, examples: Iterable[Example], *, max_length: int, over_window: OverWindow = "refuse"
+    text: PolicyTokenizer,
+    examples: Iterable[Example],
+    *,
+    max_length: int,
+    over_window: OverWindow = "refuse",
+    keep: Path | None = None,
 ) -> TrainingData:
-    """Rows of prompt and answer. DataError without data or answers, PolicyError where something does not fit."""
-    rows, cut, refused = [], 0, []
+    """Rows of prompt and answer. DataError without data or answers, PolicyError where something does not fit.
+
+    They are written to the folder `keep`; where it holds them already, `examples` is not looked at.
+    """
+    found = _Found("example", max_length, over_window)
+    return _checked(_example_rows(text, examples, found), found, keep)
+
+
+def check_pairs(
+    text: PolicyTokenizer,
+    pairs: Iterable[PreferencePair],
+    *,
+    max_length: int,
+    over_window: OverWindow = "refuse",
+    keep: Path | None = None,
+) -> TrainingData:
+    """Rows of prompt, chosen and rejected. DataError without pairs, PolicyError where something does not fit.
+
+    They are written to the folder `keep`; where it holds them already, `pairs` is not looked at.
+    """
+    found = _Found("pair", max_length, over_window)
+    return _checked(_pair_rows(text, pairs, found), found, keep)
+
+
+@dataclass
+class _Found:
+    """What is seen of lengths while rows go by."""
+
+    kind: str
+    limit: int
+    rule: OverWindow
+    lengths: list[int] = field(default_factory=list)
+    cut: int = 0
+    refused: list[str] = field(default_factory=list)
+
+    def fitted(self, id_: str, prompt: list[int], answer: int, said: str) -> list[int]:
+        """The prompt, without its middle where it is too long for its answer and the rule allows it."""
+        room = self.limit - answer
+        fits = fit_window(prompt, room=room, rule=self.rule, name="") if self.rule != "refuse" and room >= 2 else prompt
+        self.cut += len(fits) < len(prompt)
+        if len(fits) > room:
+            self.refused.append(f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {said}")
+        self.lengths.append(len(fits) + answer)
+        return fits
+
+    def checked(self) -> Lengths:
+        """DataError where there was nothing, PolicyError where something did not fit."""
+        if not self.lengths:
+            raise DataError(f"there are no {self.kind}s to train on")
+        if self.refused:
+            more = f"\n  and {len(self.refused) - SHOWN} more" if len(self.refused) > SHOWN else ""
+            raise PolicyError(
+                f"{len(self.refused)} of {len(self.lengths)} {self.kind}s are longer than max_length, {self.limit:,} "
+                "tokens: an answer would be cut; raise max_length if the model can, leave them out, or set over_window "
+                "to keep_ends:\n" + "\n".join(self.refused[:SHOWN]) + more
+            )
+        mean = sum(self.lengths) / len(self.lengths)
+        return Lengths(len(self.lengths), max(self.lengths), mean, self.limit, self.cut)
+
+
+def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Found) -> Iterator[rows.Row]:
     for example in examples:
         if not (example.answer or "").strip():
             raise DataError(f"example {example.id} has no answer to train on; leave it out")
         answer = text.completion_ids(example.answer or "")
-        prompt = text.prompt_ids(example.context, example.query)
-        whole, prompt = len(prompt), _fit(prompt, max_length - len(answer), over_window)
-        cut += len(prompt) < whole
-        if len(prompt) + len(answer) > max_length:
-            refused.append(f"  example {example.id}: {whole:,} of the prompt and {len(answer):,} of the answer")
-        labels = [IGNORED] * len(prompt) + answer
-        rows.append({"input_ids": prompt + answer, "labels": labels, "length": len(labels)})
-    return _checked(rows, cut, refused, max_length, "examples")
+        prompt = found.fitted(example.id, text.prompt_ids(example.context, example.query), len(answer), "answer")
+        ids, labels = prompt + answer, [IGNORED] * len(prompt) + answer
+        yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
 
 
-def check_pairs(
-    text: PolicyTokenizer, pairs: Iterable[PreferencePair], *, max_length: int, over_window: OverWindow = "refuse"
-) -> TrainingData:
-    """Rows of prompt, chosen and rejected. DataError without pairs, PolicyError where something does not fit."""
-    rows, cut, refused = [], 0, []
+def _pair_rows(text: PolicyTokenizer, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[rows.Row]:
     for pair in pairs:
         chosen, rejected = text.completion_ids(pair.chosen.text), text.completion_ids(pair.rejected.text)
         longer = max(len(chosen), len(rejected))
-        prompt = text.prompt_ids(pair.context, pair.query)
-        whole, prompt = len(prompt), _fit(prompt, max_length - longer, over_window)
-        cut += len(prompt) < whole
-        if len(prompt) + longer > max_length:
-            refused.append(f"  pair {pair.id}: {whole:,} of the prompt and {longer:,} of the longer answer")
-        rows.append(
-            {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected, "length": len(prompt) + longer}
-        )
-    return _checked(rows, cut, refused, max_length, "pairs")
+        prompt = found.fitted(pair.id, text.prompt_ids(pair.context, pair.query), longer, "longer answer")
+        answers = {"chosen_ids": chosen, "rejected_ids": rejected}
+        yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
 
-def _fit(prompt: list[int], room: int, rule: OverWindow) -> list[int]:
-    return fit_window(prompt, room=room, rule=rule, name="") if rule == "keep_ends" and room >= 2 else prompt
-
-
-def _checked(rows: list[dict[str, Any]], cut: int, refused: Sequence[str], max_length: int, what: str) -> TrainingData:
-    if not rows:
-        raise DataError(f"there are no {what} to train on")
-    if refused:
-        more = f"\n  and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
-        raise PolicyError(
-            f"{len(refused)} of {len(rows)} {what} are longer than max_length, {max_length:,} tokens: an answer would "
-            "be cut; raise max_length if the model can, leave them out, or set over_window to keep_ends:\n"
-            + "\n".join(refused[:SHOWN])
-            + more
-        )
-    lengths = [row["length"] for row in rows]
-    return TrainingData(rows, Lengths(len(rows), max(lengths), sum(lengths) / len(rows), max_length, cut))
+def _checked(tokenised: Iterable[rows.Row], found: _Found, keep: Path | None) -> TrainingData:
+    if keep is None:
+        in_memory = list(tokenised)
+        return TrainingData(in_memory, found.checked())
+    with rows.alone(keep):
+        if (kept := rows.opened(keep)) is None:
+            rows.write(keep, tokenised)
+            rows.complete(keep, asdict(found.checked()))
+            kept = rows.opened(keep)
+            assert kept is not None
+        return TrainingData(kept[0], Lengths(**kept[1]))

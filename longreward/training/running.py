@@ -81,10 +81,10 @@ def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_le
 
 
 def dataset(data: TrainingData) -> datasets.Dataset:
-    """The rows in memory; nothing of a user's documents goes to a cache folder."""
+    """The rows, read where they lie; nothing of a user's documents goes to a cache folder."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    return datasets.Dataset.from_list(data.rows)
+    return datasets.Dataset.from_list(data.rows) if isinstance(data.rows, list) else data.rows
 
 
 def check_trainable(policy: Policy) -> None:

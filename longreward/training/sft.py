@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydantic import Field
 
-from longreward.errors import DataError
 from longreward.formats import read_examples
 from longreward.policy import PolicyConfig, load_policy, pass_on
 from longreward.training.adapters import adapter
@@ -41,14 +40,13 @@ def train_sft(
     policy = load_policy(policy_config, base, training=config.lora is None)
     lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window
-    checked = check_examples(policy.text, read_examples(data), max_length=limit, over_window=config.over_window)
-    if not checked.rows:
-        raise DataError(f"{data}: no examples")
+    settings = config.model_dump_json() + policy_config.model_dump_json()
+    own_state = state / training_key(settings, model=base, data=data)
+    over, keep = config.over_window, own_state / "rows"
+    checked = check_examples(policy.text, read_examples(data), max_length=limit, over_window=over, keep=keep)
 
     from longreward.training import running, trainers
 
-    settings = config.model_dump_json() + policy_config.model_dump_json()
-    own_state = state / training_key(settings, model=base, data=data)
     arguments = running.arguments(config, policy, state=own_state, max_length=limit)
     trainer = trainers.sft_trainer(policy, running.dataset(checked), lora, arguments)
     return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)
