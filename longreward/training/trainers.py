@@ -3,7 +3,7 @@
 Imports torch and TRL at its top, so import it only where a training starts.
 """
 
-import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.policy import Policy
 from longreward.training.prefix_sharing import PairCollator, share_prefix
+from longreward.training.reference import with_reference
 
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
@@ -89,9 +89,17 @@ class _SftTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class _DpoTrainer(DPOTrainer):  # type: ignore[misc]
+    """With the reference kept in a file; a model that is trained in parts gives it itself, before its first update.
+
+    TRL would read a second model under FSDP, of no revision, for this alone, and hold it whole on every GPU.
+    """
+
     def __init__(self, kept: Path, **more: Any) -> None:
         self._kept = kept
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and more["peft_config"] is None:
+            more["ref_model"] = _StandIn(more["model"].config)
         super().__init__(**more)
+        self.ref_model = None
 
     def create_model_card(self, *args: Any, **more: Any) -> None:
         """As above."""
@@ -99,30 +107,30 @@ class _DpoTrainer(DPOTrainer):  # type: ignore[misc]
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
         return dataset
 
+    @property
+    def _in_parts(self) -> bool:
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """The SFT model's log-probabilities of both answers, computed once and kept with the training's checkpoints.
+        if self._in_parts:
+            return dataset
+        return with_reference(self, self.model, dataset, kept=self._kept, batch_size=batch_size, untrained=True)
 
-        TRL would keep them in a file of the datasets library, which for data in memory does not outlive the process.
-        """
-        if self._kept.is_file():
-            found = json.loads(self._kept.read_text(encoding="utf-8"))
-        else:
-            found = self._reference(dataset, batch_size)
-            self._kept.parent.mkdir(parents=True, exist_ok=True)
-            part = self._kept.with_suffix(".part")
-            part.write_text(json.dumps(found), encoding="utf-8")
-            part.replace(self._kept)
-        for column, values in found.items():
-            dataset = dataset.add_column(column, values)
-        return dataset
+    def _prepare_for_training(self, max_steps: int, loader: Any, checkpoint: Any) -> Any:
+        model, loader = super()._prepare_for_training(max_steps, loader, checkpoint)
+        if not self._in_parts:
+            return model, loader
+        size, untrained = self.args.precompute_ref_batch_size or 1, checkpoint is None
+        rows = self.train_dataset
+        self.train_dataset = with_reference(
+            self, model, rows, kept=self._kept, batch_size=size, untrained=untrained
+        )
+        return model, self.get_train_dataloader()
 
-    def _reference(self, dataset: Dataset, batch_size: int) -> dict[str, list[float]]:
-        by_length = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
-        loader = DataLoader(dataset.select(by_length), batch_size=batch_size, collate_fn=self.data_collator)
-        batches = [self.compute_ref_log_probs(self.model, self._prepare_inputs(batch)) for batch in loader]
-        found: dict[str, list[float]] = {}
-        for side, column in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
-            values = torch.cat([batch[side] for batch in batches]).tolist()
-            at = dict(zip(by_length, values, strict=True))
-            found[column] = [at[index] for index in range(len(dataset))]
-        return found
+
+class _StandIn(torch.nn.Module):
+    """Takes the place of the reference model that TRL would read under FSDP; nobody asks it anything."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
