@@ -7,6 +7,7 @@ LongRewardError
 │   ├── ServerUnavailable   the policy's server is down, too slow or overloaded; asking later may help
 │   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
+├── ProcessesEnded      one of a training's processes was killed or broke down; the same call goes on from there
 ├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
 ├── JudgeNotTrusted     the judge did not pass its check, and judge.check.gate requires that it does
 └── JudgeError          a judge, or an embedding model, gave no answer
@@ -49,6 +50,10 @@ class ServerRefused(PolicyError):
 
 class StateError(LongRewardError):
     """Something could not be kept: a full disk, a folder that cannot be written, a damaged ledger."""
+
+
+class ProcessesEnded(LongRewardError):
+    """A process of a training on several came to its end before its work was done, and the others were ended."""
 
 
 class BudgetReached(LongRewardError):

@@ -104,20 +104,21 @@ def stage_names() -> tuple[str, ...]:
 
 def preset_names() -> tuple[str, ...]:
     """The presets that come with the project: files of the top-level folder configs/."""
-    return tuple(sorted(file.stem for file in _presets().glob("*.yaml")))
+    return tuple(sorted(file.stem for file in configs_folder().glob("*.yaml")))
 
 
 def preset_path(name: str) -> Path:
     """The params file of a preset, in a checkout and in an installed package; ConfigError names the nearest one."""
     names = preset_names()
     if name in names:
-        return _presets() / f"{name}.yaml"
+        return configs_folder() / f"{name}.yaml"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"there is no preset {name!r}; {hint}There are: {', '.join(names)}")
 
 
-def _presets() -> Path:
+def configs_folder() -> Path:
+    """The top-level folder configs/: in an installed package, or in the checkout."""
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"

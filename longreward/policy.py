@@ -6,6 +6,7 @@
 `sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -163,10 +164,10 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     window = _window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
-    if config.device_map is None:
-        model = model.to(device)
-    else:
+    if config.device_map is not None:
         device = _first_device(model)
+    elif not _goes_in_parts():
+        model = model.to(device)
     return Policy(config, str(path), model.eval(), text, window, device)
 
 
@@ -279,6 +280,11 @@ def _device(wanted: str) -> str:
     if wanted == "cuda" and not available:
         raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _goes_in_parts() -> bool:
+    """Whether accelerate's launcher will hand each process a part of the model, which may not fit whole on a GPU."""
+    return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
 
 
 def _first_device(model: Any) -> "torch.device":

@@ -53,6 +53,10 @@ def train_dpo(
     log: Log | None = None,
 ) -> TrainingReport:
     """Trains `sft_model` on `pairs` and writes the model to `out`; a killed call goes on from `state`."""
+    if config.launcher != "none":
+        from longreward.training.launching import launch
+
+        return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
     policy = load_policy(policy_config, sft_model, training=config.lora is None)
     lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window

@@ -78,9 +78,29 @@ class TrainingSettings(Config):
     """A checkpoint after so many updates, from which a killed training goes on."""
     log_steps: int = Field(default=10, ge=1)
     """Figures are reported after so many updates, as means over them."""
+    launcher: Literal["none", "accelerate"] = "none"
+    """none: one process. accelerate: several, each with a GPU of its own, that share each update's batch_size; needs
+    policy.device_map: null."""
+    launcher_config: str | None = None
+    """How they share the model: fsdp2 (in parts), ddp (each has it whole), or the path of a file that `accelerate
+    config` wrote; null: fsdp2."""
+    processes: int | None = Field(default=None, ge=1)
+    """Of the launcher; micro_batch x processes must divide batch_size. null: as its file says, or one for each GPU."""
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.batch_size % self.micro_batch:
             raise ValueError(f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size})")
+        if self.batch_size % (self.micro_batch * (self.processes or 1)):
+            raise ValueError(
+                f"micro_batch x processes ({self.micro_batch} x {self.processes}) must divide batch_size "
+                f"({self.batch_size})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_launcher(self) -> Self:
+        for name in ("processes", "launcher_config"):
+            if self.launcher == "none" and getattr(self, name) is not None:
+                raise ValueError(f"{name} ({getattr(self, name)}) is the launcher's: set launcher to accelerate")
         return self

@@ -37,6 +37,10 @@ def train_sft(
     if policy_config.sft_model is not None:
         pass_on(policy_config, policy_config.sft_model, out)
         return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
+    if config.launcher != "none":
+        from longreward.training.launching import launch
+
+        return launch("sft", config, policy_config, model=base, data=data, out=out, state=state, log=log)
     policy = load_policy(policy_config, base, training=config.lora is None)
     lora = adapter(config.lora, policy.model)
     limit = config.max_length or policy.window

@@ -1,0 +1,186 @@
+"""A training on several processes: this one starts them, hears of them, and ends them.
+
+    train_dpo ── launch ── accelerate launch ─┬─ launched.py ── train_dpo    the first: figures, checkpoints, the model
+                                              └─ launched.py ── train_dpo    the others: their share of each update
+
+A process that dies ends all, and so does the end of this one; the same call goes on from the last checkpoint.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Literal
+
+import psutil
+
+from longreward.errors import ConfigError, ProcessesEnded
+from longreward.policy import PolicyConfig
+from longreward.training.job import FigureReader, Job, read_error, read_report
+from longreward.training.launcher_config import check_launcher, launcher_file
+from longreward.training.report import Log, TrainingReport
+from longreward.training.settings import TrainingSettings
+
+LOOK_EVERY_S = 0.2
+END_LIMIT_S = 10.0  # between the polite signal and the last one; whoever ends this process waits for 15 s
+KEPT_LINES = 200
+
+
+def launch(
+    stage: Literal["sft", "train"],
+    settings: TrainingSettings,
+    policy: PolicyConfig,
+    *,
+    model: str,
+    data: Path,
+    out: Path,
+    state: Path,
+    log: Log | None = None,
+) -> TrainingReport:
+    """Trains as `settings.launcher` says. An error of ours in any process is raised here as it was there.
+
+    ConfigError before anything is started; ProcessesEnded where a process was killed or broke down.
+    """
+    check_launcher(settings, policy)
+    file = launcher_file(settings)
+    count = settings.processes or file.processes or _gpus(policy)
+    known = {**settings.model_dump(mode="json"), "processes": count}
+    type(settings).parse(known, source=f"{stage}: on {count} processes")
+    with TemporaryDirectory(prefix="longreward-") as name:
+        folder = Path(name)
+        job = Job(
+            stage=stage,
+            settings=known,
+            policy=policy,
+            model=model,
+            data=data,
+            out=out,
+            state=state,
+            starter=os.getpid(),
+        )
+        job.write(folder)
+        return _follow(command(file.path, count, folder, bf16=settings.bf16), folder, log)
+
+
+def command(file: Path, count: int, folder: Path, *, bf16: bool) -> list[str]:
+    """`accelerate launch` on a port that is free; the settings' precision goes before the file's."""
+    options = ["--config_file", str(file), "--num_processes", str(count), "--main_process_port", "0"]
+    precision = ["--mixed_precision", "bf16" if bf16 else "no"]
+    run = ["-m", "longreward.training.launched", str(folder)]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options, *precision, *run]
+
+
+def _gpus(policy: PolicyConfig) -> int:
+    import torch
+
+    count = 0 if policy.device == "cpu" else torch.cuda.device_count()
+    if count == 0:
+        raise ConfigError("processes: there is no GPU here to count; say how many processes share the training")
+    return count
+
+
+def _follow(command: Sequence[str], folder: Path, log: Log | None) -> TrainingReport:
+    reader = FigureReader(folder, log)
+    with _started(command) as process:
+        assert process.stdout is not None
+        words: deque[str] = deque(maxlen=KEPT_LINES)
+        pump = threading.Thread(target=_pass_on, args=(process.stdout, words), daemon=True)
+        pump.start()
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY_S)
+            reader.look()
+        pump.join(1.0)
+    report = read_report(folder)
+    if process.returncode == 0 and report is not None:
+        return report
+    raise read_error(folder) or ProcessesEnded(_why(process.returncode, words))
+
+
+def _pass_on(output: IO[str], words: deque[str]) -> None:
+    for line in output:
+        words.append(line)
+        sys.stderr.write(line)
+
+
+@contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """The command in a group of its own, which is gone at the end, however that comes."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with _terminated_as_an_error():
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """The launcher passes SIGTERM on to its processes, which are in sessions of their own; what is left is killed."""
+    if process.poll() is not None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        all_of_them = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        os.killpg(process.pid, signal.SIGTERM)
+        _, alive = psutil.wait_procs(all_of_them, timeout=END_LIMIT_S)
+        for one in alive:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    process.wait()
+
+
+@contextmanager
+def _terminated_as_an_error() -> Iterator[None]:
+    """Makes a SIGTERM that nobody handles an exception, so that it passes through what ends the processes."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _why(code: int, words: Sequence[str]) -> str:
+    """From torchrun's own summary of who ended first."""
+    text = "".join(words)
+    first = text.rpartition("Root Cause")[2]
+    rank, ended = re.search(r"rank\s*:\s*(\d+)", first), re.search(r"exitcode\s*:\s*(-?\d+)", first)
+    if rank is None or ended is None:
+        last = next((line.strip() for line in reversed(words) if line.strip()), "nothing")
+        return f"the training's processes ended with code {code}; the last that they said is: {last}"
+    again = "what they said is above; the same call goes on from the last checkpoint"
+    if (number := -int(ended[1])) > 0:
+        how = f"was ended by {signal.Signals(number).name}"
+        hint = ", as a machine does whose memory is full" if number == signal.SIGKILL else ""
+        return f"process {rank[1]} of the training {how}{hint}, and the others with it; {again}"
+    error = next((line for line in words if ERROR.match(line)), None)
+    said = f" with {ERROR.sub('', error).strip()}" if error else ""
+    return f"process {rank[1]} of the training broke down{said}, and the others were ended; {again}"
+
+
+ERROR = re.compile(r"^(?:\[rank\d+\]: )?(?=[\w.]+(?:Error|Exception): )")
