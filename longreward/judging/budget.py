@@ -225,7 +225,7 @@ class Account:
 
     def _most(self, question: Question) -> Spent:
         """No tokenizer makes more tokens of a text than it has bytes."""
-        prompt = len(question.text.encode("utf-8", "replace")) + self._system + FRAME
+        prompt = len((question.text + question.system).encode("utf-8", "replace")) + self._system + FRAME
         set_to = self._config.extra_body.get(self.length_field)
         answers = self._config.extra_body.get("n")
         completion = set_to if isinstance(set_to, int) else question.max_tokens + self._thinks
@@ -239,7 +239,7 @@ class Account:
         usage = call.usage
         if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not say
             answered = estimated_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
-            usage = Usage(estimated_tokens(self._config.system + question.text), answered)
+            usage = Usage(estimated_tokens(question.system_under(self._config.system) + question.text), answered)
         money = 0.0
         if self._price is not None:
             money = self._price.cost(

@@ -90,7 +90,7 @@ class Caller:
 
     def _estimated(self, question: Question) -> int:
         limit = question.max_tokens + self._config.thinking_tokens
-        return estimated_tokens(self._config.system + question.text) + limit
+        return estimated_tokens(question.system_under(self._config.system) + question.text) + limit
 
 
 def pause_s(failures: int, passing: Passing) -> float:

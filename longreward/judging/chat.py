@@ -18,6 +18,11 @@ class Question:
     text: str
     prompt_hash: str  # of the template's file, not of the rendered text
     max_tokens: int
+    system: str = ""  # a system prompt of its own, behind the judge's
+
+    def system_under(self, configured: str) -> str:
+        """What stands in the system prompt: what the judge's settings put before every question, then its own."""
+        return "\n\n".join(part for part in (configured, self.system) if part)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ class HttpJudge:
             del ours["temperature"]
             added = {**preset.greedy, **added}
         fields = {name: value for name, value in ours.items() if name not in config.extra_body}
-        messages = [{"role": "system", "content": _sendable(config.system)}] if config.system else []
+        system = question.system_under(config.system)
+        messages = [{"role": "system", "content": _sendable(system)}] if system else []
         messages.append({"role": "user", "content": _sendable(question.text)})
         return {**fields, "model": self._model, "messages": messages}, added
 
@@ -150,7 +151,7 @@ class HttpJudge:
     def _check_window(self, question: Question) -> None:
         """Raises JudgeRefused for a prompt of which Ollama would read only a part."""
         room = self.window.tokens if self.window is not None else None
-        needed = estimated_tokens(self._config.system + question.text)
+        needed = estimated_tokens(question.system_under(self._config.system) + question.text)
         wanted = needed + question.max_tokens + self._config.thinking_tokens
         if room is not None and needed > room:
             raise JudgeRefused(

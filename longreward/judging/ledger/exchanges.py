@@ -56,7 +56,8 @@ class Totals:
 
 def question_id(question: Question, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """The same for two questions exactly where a judge would be asked the same thing in the same way."""
-    settings = json.dumps([judge, revision, question.max_tokens, extra], sort_keys=True)  # one line
+    own = [question.system] if question.system else []
+    settings = json.dumps([judge, revision, question.max_tokens, extra, *own], sort_keys=True)  # one line
     return hashlib.sha256(f"{settings}\n{question.text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
