@@ -8,15 +8,20 @@ The key is a hash of all that the training depends on, so that no training goes 
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from longreward.errors import StateError
 from longreward.model_source import fingerprint
+from longreward.training.checkpoint_contents import misfit
 
 MARK = "complete.json"
+
+log = logging.getLogger(__name__)
 
 
 def training_key(settings: str, *, model: str, data: Path) -> str:
@@ -38,11 +43,38 @@ def mark_complete(checkpoint: Path) -> None:
     part.replace(checkpoint / MARK)
 
 
+def resumable(folder: Path, model: Any) -> Path | None:
+    """The checkpoint with the highest step that was written to its end and fits `model`; None where none was begun.
+
+    The log names those that are passed over. StateError where there are whole ones and none can be read.
+    """
+    unread = []
+    for checkpoint in _by_step(folder):
+        if not _is_complete(checkpoint):
+            log.warning("%s was not written to its end; it is passed over", checkpoint)
+        elif (reason := misfit(checkpoint, model)) is None:
+            return checkpoint
+        else:
+            log.warning("%s cannot be read (%s); it is passed over", checkpoint, reason)
+            unread.append(f"{checkpoint.name}: {reason}")
+    if unread:
+        raise StateError(
+            f"{folder}: no checkpoint of this training can be read ({'; '.join(unread)}); restore one, or delete the "
+            "folder to start anew"
+        )
+    if folder.is_dir() and any(folder.glob("checkpoint-*")):
+        log.warning("%s: no checkpoint was written to its end; the training starts anew", folder)
+    return None
+
+
 def newest_complete(folder: Path) -> Path | None:
     """The checkpoint with the highest step that was written to its end."""
+    return next((checkpoint for checkpoint in _by_step(folder) if _is_complete(checkpoint)), None)
+
+
+def _by_step(folder: Path) -> list[Path]:
     numbered = [(p.name.removeprefix("checkpoint-"), p) for p in folder.glob("checkpoint-*")]
-    by_step = sorted(((int(step), path) for step, path in numbered if step.isdigit()), reverse=True)
-    return next((path for _, path in by_step if _is_complete(path)), None)
+    return [path for _, path in sorted(((int(step), path) for step, path in numbered if step.isdigit()), reverse=True)]
 
 
 def _is_complete(checkpoint: Path) -> bool:

@@ -17,10 +17,13 @@ class TrainingReport:
     steps: int
     resumed_from: int  # the step of the checkpoint that it went on from, 0 where it started anew
     seconds: float
+    padding: float = 0.0  # share of padding among all tokens that pass the model in a pass over the data
+    padding_ungrouped: float = 0.0  # what it would be in random order
     last: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
         """For metrics."""
         lengths = self.lengths.figures() if self.lengths else {}
         own = {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
-        return {**lengths, **own, **self.last}
+        padded = {"padding": self.padding, "padding_ungrouped": self.padding_ungrouped} if self.steps else {}
+        return {**lengths, **own, **padded, **self.last}

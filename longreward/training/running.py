@@ -4,44 +4,56 @@ Imports torch and TRL at its top, so import it only where a training starts.
 """
 
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
-from safetensors import SafetensorError
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback
 
 from longreward.errors import PolicyError, StateError
 from longreward.policy import Policy
-from longreward.training.checkpoints import mark_complete, newest_complete, publish, step_of
+from longreward.training.checkpoints import resumable, step_of
+from longreward.training.failures import mendable
 from longreward.training.preflight import Lengths, TrainingData
 from longreward.training.report import Log, TrainingReport
+from longreward.training.saving import save_whole
 from longreward.training.settings import TrainingSettings
+from longreward.training.steady import padding_of
+from longreward.training.watching import Bar, Watcher, told_of_sigterm
 
 
 def run(trainer: Any, policy: Policy, lengths: Lengths, *, out: Path, state: Path, log: Log | None) -> TrainingReport:
-    """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training."""
+    """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training.
+
+    SIGTERM ends it after a checkpoint, as the process would have ended without one.
+    """
     started = time.monotonic()
-    watcher = _Watcher(log)
-    trainer.add_callback(watcher)
-    trainer.remove_callback(PrinterCallback)
-    if trainer.pop_callback(ProgressCallback):
-        trainer.add_callback(_Bar)
-    checkpoint = newest_complete(state)
-    with _disk_and_memory(state):
+    checkpoint = resumable(state, trainer.model)
+    with told_of_sigterm() as asked, mendable(state):
+        watcher = Watcher(trainer, log, asked=asked, checkpoint=checkpoint)
+        trainer.add_callback(watcher)
+        trainer.remove_callback(PrinterCallback)
+        if trainer.pop_callback(ProgressCallback):
+            trainer.add_callback(Bar)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    publish(out, lambda folder: _save(trainer, policy, folder))
-    shutil.rmtree(state, ignore_errors=True)
+        trainer.check_weights()
+    if asked.to_end:
+        signal.raise_signal(signal.SIGTERM)
+        raise StateError(f"{state}: ended by SIGTERM; run again, and the training goes on from its checkpoint")
+    padded, ungrouped = padding_of(trainer)
+    save_whole(trainer, policy, out)
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(state, ignore_errors=True)
     return TrainingReport(
         lengths=lengths,
         steps=trainer.state.global_step,
         resumed_from=step_of(checkpoint) if checkpoint else 0,
         seconds=time.monotonic() - started,
+        padding=padded,
+        padding_ungrouped=ungrouped,
         last=watcher.last,
     )
 
@@ -55,7 +67,7 @@ def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_le
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch,
-        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch,
+        "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch * (settings.processes or 1)),
         "max_length": max_length,
         "lr_scheduler_type": settings.scheduler,
         "warmup_steps": settings.warmup,
@@ -96,63 +108,3 @@ def check_trainable(policy: Policy) -> None:
             "can answer, but cannot be trained; use more or larger GPUs, policy.dtype: bfloat16 with lora, or a "
             "smaller model"
         )
-
-
-def _save(trainer: Any, policy: Policy, folder: Path) -> None:
-    """Weights as any server loads them, in the type in which they were published; an adapter beside them."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(folder / "adapter")
-        model = model.merge_and_unload()
-    model.config.use_cache = True
-    model.save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
-
-
-class _Watcher(TrainerCallback):  # type: ignore[misc]
-    """Passes figures on as they come, and marks checkpoints that were written to their end."""
-
-    def __init__(self, log: Log | None) -> None:
-        self.log = log
-        self.last: dict[str, float] = {}
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
-        figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
-        if "loss" not in figures:  # the trainer's own summary at its end
-            return
-        self.last = figures
-        if self.log is not None:
-            self.log(state.global_step, figures)
-
-    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-class _Bar(ProgressCallback):  # type: ignore[misc]
-    """The bar alone: figures go to whoever asked for them."""
-
-    def on_log(self, *args: Any, **more: Any) -> None:
-        pass
-
-
-@contextmanager
-def _disk_and_memory(state: Path) -> Iterator[None]:
-    """Gives the two failures that a user can mend a name."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise PolicyError(
-            f"the GPU's memory is full ({error}); lower micro_batch, switch gradient_checkpointing on, or set lora"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if not isinstance(error, OSError | SafetensorError) and not _is_of_files(error):
-            raise
-        raise StateError(
-            f"{state}: a checkpoint cannot be written or read ({error}); free the space and run again: the training "
-            "goes on from the last whole one"
-        ) from error
-
-
-def _is_of_files(error: RuntimeError) -> bool:
-    """Whether torch speaks of the file that it writes: of a full disk it makes an error with no class of its own."""
-    return any(word in str(error) for word in ("inline_container", "iostream error"))

@@ -18,6 +18,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from longreward.policy import Policy
 from longreward.training.prefix_sharing import PairCollator, share_prefix
 from longreward.training.reference import with_reference
+from longreward.training.steady import Steady
 
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
@@ -83,12 +84,12 @@ def _quiet_about_names() -> Iterator[None]:
         yield
 
 
-class _SftTrainer(SFTTrainer):  # type: ignore[misc]
+class _SftTrainer(Steady, SFTTrainer):  # type: ignore[misc]
     def create_model_card(self, *args: Any, **more: Any) -> None:
         """TRL writes a card into each checkpoint; nobody reads it there."""
 
 
-class _DpoTrainer(DPOTrainer):  # type: ignore[misc]
+class _DpoTrainer(Steady, DPOTrainer):  # type: ignore[misc]
     """With the reference kept in a file; a model that is trained in parts gives it itself, before its first update.
 
     TRL would read a second model under FSDP, of no revision, for this alone, and hold it whole on every GPU.
