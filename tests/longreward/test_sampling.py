@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from longreward.decoding import pick, stream
 from longreward.errors import PolicyError
 from longreward.policy import PolicyConfig, load_policy
 from longreward.records import Example
-from longreward.sampling import SampleConfig, SamplingReport, _stream, cut_prompts, pick, sample
+from longreward.sampling import SampleConfig, SamplingReport, cut_prompts, sample
 
 EXAMPLES = [
     Example(id="a", document_id="1", context="the town is in the north of the river .", query="where is the town ?"),
@@ -29,7 +30,7 @@ def one_row_at_a_time(policy, example, config):
     found = []
     for number in range(config.n):
         ids = policy.prompt_ids(example.context, example.query)
-        start, draws = len(ids), _stream(config, example.id, number)
+        start, draws = len(ids), stream(config.seed, example.id, number, config.max_new_tokens)
         for place in range(config.max_new_tokens):
             with torch.no_grad():
                 logits = policy.model(torch.tensor([ids])).logits[:, -1]
