@@ -37,10 +37,16 @@ def training_key(settings: str, *, model: str, data: Path) -> str:
 
 def mark_complete(checkpoint: Path) -> None:
     """Notes every file's size in a checkpoint that was just written."""
+    unmark(checkpoint)
     sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in checkpoint.rglob("*") if f.is_file()}
     part = checkpoint / f"{MARK}.part"
     part.write_text(json.dumps(sizes), encoding="utf-8")
     part.replace(checkpoint / MARK)
+
+
+def unmark(checkpoint: Path) -> None:
+    """Before a checkpoint that was passed over is written once more: half of each, it must not count as whole."""
+    (checkpoint / MARK).unlink(missing_ok=True)
 
 
 def resumable(folder: Path, model: Any) -> Path | None:

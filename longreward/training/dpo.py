@@ -65,7 +65,7 @@ def train_dpo(
     over, keep = config.over_window, own_state / "rows"
     checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=over, keep=keep)
 
-    from longreward.training import running, trainers
+    from longreward.training import failures, running, trainers
 
     arguments = {
         **running.arguments(config, policy, state=own_state, max_length=limit),
@@ -75,14 +75,10 @@ def train_dpo(
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": config.reference_batch,
     }
-    trainer = trainers.dpo_trainer(
-        policy,
-        running.dataset(checked),
-        lora,
-        arguments,
-        kept=own_state / "reference.json",
-        share=_shares(config, policy, checked.lengths.longest),
-    )
+    share, rows = _shares(config, policy, checked.lengths.longest), running.dataset(checked)
+    with failures.mendable(own_state):  # the reference may need more memory than there is
+        kept = own_state / "reference.json"
+        trainer = trainers.dpo_trainer(policy, rows, lora, arguments, kept=kept, share=share)
     return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)
 
 

@@ -65,7 +65,8 @@ class TrainingSettings(Config):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients longer than this are shortened to it."""
     group_by_length: bool = True
-    """Texts of like length share an update, which saves padding; each epoch still sees each text once."""
+    """Texts of like length share a micro batch, over all processes, which saves padding; each epoch still sees each
+    text once, and the first micro batch of all holds the longest, so that what does not fit fails at once."""
     gradient_checkpointing: bool = True
     """Less memory for about a fifth more time; long contexts need it, small models do not."""
     bf16: bool = True

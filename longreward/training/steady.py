@@ -14,28 +14,17 @@ from typing import Any
 
 import torch
 
+from longreward.training.checkpoints import unmark
 from longreward.training.failures import not_finite
 from longreward.training.order import Order, padding
 from longreward.training.prefix_sharing import KEY
 
 SHOWN = 8
-PAIR = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def padding_of(trainer: Any) -> tuple[float, float]:
     """The share of padding in the first epoch, and what it would be with rows in random order."""
-    rows, micro_batch = trainer.train_dataset, trainer.args.per_device_train_batch_size
-    counts = {name: _counts(rows, name) for name in ("input_ids", *PAIR) if name in rows.column_names}
-    if "input_ids" in counts:
-        texts = _texts(counts["input_ids"])
-    else:
-        prompt, chosen, rejected = (counts[name] for name in PAIR)
-        packed = KEY in trainer.data_collator([rows[0]])
-        texts = (
-            _texts(prompt, chosen, rejected)
-            if packed
-            else [(p + c, p + r) for p, c, r in zip(prompt, chosen, rejected, strict=True)]
-        )
+    texts, micro_batch = _texts(trainer), trainer.args.per_device_train_batch_size
     ungrouped = Order(trainer.order.lengths, group=1, seed=trainer.args.seed)
     return padding(texts, trainer.order.of(0), micro_batch), padding(texts, ungrouped.of(0), micro_batch)
 
@@ -52,10 +41,9 @@ class Steady:
     _passed = 0  # micro batches of this epoch that passed the model, in this process
 
     def _get_train_sampler(self, dataset: Any = None) -> Order:
-        rows = self.train_dataset if dataset is None else dataset
         grouped = self.args.train_sampling_strategy == "group_by_length"
         group = self.args.per_device_train_batch_size * self.args.world_size if grouped else 1
-        self.order = Order(rows["length"], group=group, seed=self.args.seed)
+        self.order = Order([max(row) for row in _texts(self)], group=group, seed=self.args.seed)
         return self.order
 
     def _run_epoch(self, **named: Any) -> None:
@@ -85,6 +73,8 @@ class Steady:
 
     def _save_checkpoint(self, *args: Any, **named: Any) -> None:
         self.check_weights()
+        if self.args.should_save:
+            unmark(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         super()._save_checkpoint(*args, **named)  # type: ignore[misc]
 
     def check_weights(self) -> None:
@@ -132,9 +122,15 @@ def _figures(checkpoint: Path, args: Any) -> Path:
     return checkpoint / f"figures-{args.process_index}.json"
 
 
-def _texts(*parts: list[int]) -> list[tuple[int, ...]]:
-    """One text a row, that many tokens long."""
-    return [(sum(tokens),) for tokens in zip(*parts, strict=True)]
+def _texts(trainer: Any) -> list[tuple[int, ...]]:
+    """The tokens of the texts that each row passes the model as."""
+    rows = trainer.train_dataset
+    if "input_ids" in rows.column_names:
+        return [(tokens,) for tokens in _counts(rows, "input_ids")]
+    pairs = zip(*(_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), strict=True)
+    if KEY in trainer.data_collator([rows[0]]):
+        return [(sum(pair),) for pair in pairs]
+    return [(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in pairs]
 
 
 def _counts(rows: Any, column: str) -> list[int]:
