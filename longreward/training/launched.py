@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         report = _train(job, log)
     except LongRewardError as error:
         write_error(folder, process.process_index, error)
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(1)
     if process.is_main_process:
         write_report(folder, report)
     process.wait_for_everyone()

@@ -11,26 +11,21 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Literal
-
-import psutil
+from typing import Literal
 
 from longreward.errors import ConfigError, ProcessesEnded
 from longreward.policy import PolicyConfig
+from longreward.training.group import started
 from longreward.training.job import FigureReader, Job, read_error, read_report
 from longreward.training.launcher_config import check_launcher, launcher_file
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
 LOOK_EVERY_S = 0.2
-END_LIMIT_S = 10.0  # between the polite signal and the last one; whoever ends this process waits for 15 s
-KEPT_LINES = 200
 
 
 def launch(
@@ -88,81 +83,16 @@ def _gpus(policy: PolicyConfig) -> int:
 
 def _follow(command: Sequence[str], folder: Path, log: Log | None) -> TrainingReport:
     reader = FigureReader(folder, log)
-    with _started(command) as process:
-        assert process.stdout is not None
-        words: deque[str] = deque(maxlen=KEPT_LINES)
-        pump = threading.Thread(target=_pass_on, args=(process.stdout, words), daemon=True)
-        pump.start()
-        while process.poll() is None:
+    with started(command) as group:
+        while group.leader.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_EVERY_S)
+                group.leader.wait(LOOK_EVERY_S)
             reader.look()
-        pump.join(1.0)
-    report = read_report(folder)
-    if process.returncode == 0 and report is not None:
+    reader.look()
+    code, report = group.leader.returncode, read_report(folder)
+    if code == 0 and report is not None:
         return report
-    raise read_error(folder) or ProcessesEnded(_why(process.returncode, words))
-
-
-def _pass_on(output: IO[str], words: deque[str]) -> None:
-    for line in output:
-        words.append(line)
-        sys.stderr.write(line)
-
-
-@contextmanager
-def _started(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """The command in a group of its own, which is gone at the end, however that comes."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with _terminated_as_an_error():
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """The launcher passes SIGTERM on to its processes, which are in sessions of their own; what is left is killed."""
-    if process.poll() is not None:
-        return
-    with suppress(psutil.NoSuchProcess):
-        all_of_them = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        os.killpg(process.pid, signal.SIGTERM)
-        _, alive = psutil.wait_procs(all_of_them, timeout=END_LIMIT_S)
-        for one in alive:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-    process.wait()
-
-
-@contextmanager
-def _terminated_as_an_error() -> Iterator[None]:
-    """Makes a SIGTERM that nobody handles an exception, so that it passes through what ends the processes."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-    ):
-        yield
-        return
-
-    def leave(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise read_error(folder) or ProcessesEnded(_why(code, group.words))
 
 
 def _why(code: int, words: Sequence[str]) -> str:

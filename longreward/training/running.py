@@ -3,7 +3,6 @@
 Imports torch and TRL at its top, so import it only where a training starts.
 """
 
-import shutil
 import signal
 import sys
 import time
@@ -19,7 +18,7 @@ from longreward.training.checkpoints import resumable, step_of
 from longreward.training.failures import mendable
 from longreward.training.preflight import Lengths, TrainingData
 from longreward.training.report import Log, TrainingReport
-from longreward.training.saving import save_whole
+from longreward.training.saving import clear, save_whole
 from longreward.training.settings import TrainingSettings
 from longreward.training.steady import padding_of
 from longreward.training.watching import Bar, Watcher, told_of_sigterm
@@ -45,8 +44,7 @@ def run(trainer: Any, policy: Policy, lengths: Lengths, *, out: Path, state: Pat
         raise StateError(f"{state}: ended by SIGTERM; run again, and the training goes on from its checkpoint")
     padded, ungrouped = padding_of(trainer)
     save_whole(trainer, policy, out)
-    if trainer.accelerator.is_main_process:
-        shutil.rmtree(state, ignore_errors=True)
+    clear(trainer, state)
     return TrainingReport(
         lengths=lengths,
         steps=trainer.state.global_step,
@@ -76,6 +74,7 @@ def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_le
         "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": settings.bf16,
+        "ddp_find_unused_parameters": False,
         "seed": settings.seed,
         "save_strategy": "steps",
         "save_steps": settings.save_steps,

@@ -1,5 +1,6 @@
 """The trained model, whole, as any server loads it: put together from the parts of all processes, written by one."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ def save_whole(trainer: Any, policy: Policy, out: Path) -> None:
     process.wait_for_everyone()
 
 
+def clear(trainer: Any, state: Path) -> None:
+    """Removes the state of a training that is done; where that is cut short, no half of it is found again."""
+    if trainer.accelerator.is_main_process and state.is_dir():
+        done = state.with_name(f".{state.name}.done")
+        shutil.rmtree(done, ignore_errors=True)
+        state.replace(done)
+        shutil.rmtree(done, ignore_errors=True)
+
+
 def _write(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: Path) -> None:
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(folder / "adapter", state_dict=weights)
@@ -32,7 +42,7 @@ def _write(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: P
 
 
 def _merged_anew(policy: Policy, adapter: Path) -> Any:
-    """What lies in parts on many GPUs cannot be merged there; the model without its adapter is read again, on the CPU."""
+    """What lies in parts on many GPUs cannot be merged there, so the bare model is read again, on the CPU."""
     from peft import PeftModel
 
     bare = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
