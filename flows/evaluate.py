@@ -1,8 +1,7 @@
 """The SFT model against the trained one, on documents that neither has seen."""
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from longreward.evaluation.comparison import decodings
@@ -17,7 +16,8 @@ from longreward.judging import Judge, open_judge
 from longreward.records import Example, Response, ScoredResponse
 from longreward.reward import Scorer
 from longreward.serving.config import ServerConfig
-from tasks.recording import record
+from tasks.plots import write_points
+from tasks.recording import MODELS, record
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
 from tasks.serving import for_comparison, open_policy
@@ -25,7 +25,6 @@ from tasks.spending import forecast_of_evaluation, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
-MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 OUT = Path("data/evaluation")
 PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
@@ -56,7 +55,7 @@ async def evaluate(run: StageRun) -> None:
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
-    run.log.info(record(run.tracked, config, evaluation, measured, by_id, models=MODELS))
+    run.log.info(record(run.tracked, config, evaluation, measured, by_id))
 
 
 async def _answers(
@@ -101,16 +100,8 @@ def _write(
     with writing(OUT / "report.md") as file:
         file.write(markdown(evaluation))
     for name, measures in PLOTS.items():
-        _write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures))
+        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures), ("bar", "value"))
     run.log.info(evaluation.sentence)
-
-
-def _write_points(path: Path, points: Sequence[Mapping[str, str | float]]) -> None:
-    """For `dvc plots`; the header alone where nothing was measured, since DVC misses a file that is not there."""
-    with writing(path) as file:
-        table = csv.DictWriter(file, ["bar", "value"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(points)
 
 
 if __name__ == "__main__":

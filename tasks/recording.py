@@ -1,8 +1,11 @@
-"""An evaluation in MLflow: tables and figures, one run a model, the trained model in the registry."""
+"""Evaluations and benchmarks in MLflow: tables and figures, one run a model, the trained model in the registry."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from longreward.benchmarks.figures import figures as benchmark_figures
+from longreward.benchmarks.report import Report
+from longreward.benchmarks.report import markdown as report_of_benchmarks
 from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.figures import figures
 from longreward.evaluation.measuring import Measured, Role
@@ -15,6 +18,8 @@ from tasks.comparing import better_champion
 from tasks.tracking.history import ANSWERS, MEASURES, TABLE
 from tasks.versioning import data_hashes
 
+MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
+
 
 def record(
     run: tracking.Run,
@@ -22,8 +27,6 @@ def record(
     evaluation: Evaluation,
     measured: Sequence[Measured],
     examples: Mapping[str, Example],
-    *,
-    models: Mapping[Role, Path],
 ) -> str:
     """Says under which version the trained model is registered, and whether it is the champion now.
 
@@ -42,7 +45,7 @@ def record(
     ahead = better_champion(before, taken, config) if before and evaluation.champion else None
     champion = evaluation.champion and ahead is None
     run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
-    version = _register(run, config, evaluation, models, champion=champion)
+    version = _register(run, config, evaluation, champion=champion)
     if ahead is None:
         return f"registered as version {version}{', the champion' if champion else ''}"
     return (
@@ -51,22 +54,32 @@ def record(
     )
 
 
-def _register(
-    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, models: Mapping[Role, Path], *, champion: bool
-) -> str:
-    """One MLflow run a model under the same metric names, and the trained model in the registry."""
-    known = data_hashes(tuple(models.values()))
-    hashes = {role: known.get(path.as_posix(), "unknown") for role, path in models.items()}
-    runs = {
-        role: tracking.model_run(
-            run, role, evaluation.figures(role), tags={"dvc.path": path.as_posix(), "dvc.md5": hashes[role]}
-        )
-        for role, path in models.items()
-    }
+def record_benchmarks(run: tracking.Run, report: Report) -> None:
+    """The report and its pictures with the run, and a run for each model under the same metric names."""
+    text = report_of_benchmarks(report)
+    run.note(text)
+    run.text("report.md", text)
+    for name, drawn in benchmark_figures(report).items():
+        run.text(f"figures/{name}", drawn)
+    _model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})
+
+
+def _register(run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, *, champion: bool) -> str:
+    """The models' runs, and the trained model in the registry."""
+    runs = _model_runs(run, {role: evaluation.figures(role) for role in MODELS})
+    source = data_hashes((MODELS["dpo"],)).get(MODELS["dpo"].as_posix(), "unknown")
     return tracking.register(
-        config.registered_model,
-        runs["dpo"],
-        source_hash=hashes["dpo"],
-        path=models["dpo"],
-        champion=champion,
+        config.registered_model, runs["dpo"], source_hash=source, path=MODELS["dpo"], champion=champion
     )
+
+
+def _model_runs(run: tracking.Run, figures: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:
+    """One MLflow run a model, under the stage's."""
+    known = data_hashes(tuple(MODELS[role] for role in figures))
+    paths = {role: MODELS[role].as_posix() for role in figures}
+    return {
+        role: tracking.model_run(
+            run, role, of, tags={"dvc.path": paths[role], "dvc.md5": known.get(paths[role], "unknown")}
+        )
+        for role, of in figures.items()
+    }

@@ -1,8 +1,8 @@
 """What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from longreward.errors import BudgetReached
 from longreward.judging.budget import Budget, BudgetConfig
@@ -38,6 +38,16 @@ async def spending(
             left = needed if assumed else rest(await forecast(), currency)
             raise BudgetReached(f"{reached}. {left}") from None
         run.report(budget.figures())
+
+
+@contextmanager
+def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
+    """As `spending`, for calls of which nothing is known beforehand."""
+    with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
+        try:
+            yield budget
+        finally:
+            run.report(budget.figures())
 
 
 def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:

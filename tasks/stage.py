@@ -13,7 +13,6 @@ The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run
 writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
 """
 
-import csv
 import json
 import logging
 import os
@@ -38,6 +37,7 @@ from longreward.readiness import check_ready
 from tasks import tracking
 from tasks.logs import settle_logs
 from tasks.owner import Owner, owner
+from tasks.plots import write_points
 from tasks.processes import end_with
 from tasks.program import run_program
 from tasks.state import forget, stage_folder
@@ -164,9 +164,6 @@ def _write_figures(run: StageRun) -> None:
 
 
 def _write_curves(path: Path, points: Sequence[Mapping[str, float]]) -> None:
-    """One column a figure; the header alone where nothing was trained, since DVC misses a file that is not there."""
+    """One column a figure."""
     columns = list(dict.fromkeys(column for point in points for column in point)) or ["step", "loss"]
-    with writing(path) as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(points)
+    write_points(path, points, columns)

@@ -179,6 +179,12 @@ class Benchmark(Protocol[C]):
         ...
 
     @property
+    def official(self) -> bool:
+        """Whether the published cases are put to the published judge prompts: else no score can be held against
+        published ones."""
+        ...
+
+    @property
     def judging(self) -> "Judging":
         """How its judge is asked."""
         ...

@@ -1,5 +1,6 @@
-"""Small figures as SVG text, which any browser and MLflow's pages show: bars with intervals, and histograms."""
+"""Small figures as SVG text, which any browser and MLflow show: bars with intervals, histograms, radars, points."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -43,6 +44,57 @@ def histograms(title: str, panels: Sequence[Histogram], *, unit: str, bins: int 
     """Panels below each other, each with its own bins and the share of a series' values in each as its height."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     return _figure(title, names, [_histogram(place, panel, names, unit, bins) for place, panel in enumerate(panels)])
+
+
+def radar(title: str, series: Mapping[str, Mapping[str, Estimate]], *, top: float) -> str:
+    """`series` name -> axis name -> value, each series a polygon over common axes from 0 in the middle to `top`."""
+    names, axes = list(series), list(dict.fromkeys(axis for values in series.values() for axis in values))
+    side, radius = 2 * PANEL_HEIGHT, PANEL_HEIGHT * 0.72
+
+    def at(axis: int, share: float) -> tuple[float, float]:
+        angle = 2 * math.pi * axis / len(axes) - math.pi / 2
+        reach = radius * min(max(share, 0), 1)
+        return PANEL_WIDTH / 2 + reach * math.cos(angle), side / 2 + reach * math.sin(angle)
+
+    marks = []
+    for share in (0.25, 0.5, 0.75, 1):
+        marks.append(_polygon([at(axis, share) for axis in range(len(axes))], "none", "#ddd"))
+        marks.append(_text(PANEL_WIDTH / 2 + 3, side / 2 - radius * share - 2, f"{share * top:g}", size=9))
+    for place, axis in enumerate(axes):
+        x, y = at(place, 1)
+        marks.append(_line(PANEL_WIDTH / 2, side / 2, x, y, "#ddd"))
+        x, y = PANEL_WIDTH / 2 + (x - PANEL_WIDTH / 2) * 1.16, side / 2 + (y - side / 2) * 1.1
+        marks.append(_text(x, y + 4, axis, anchor="middle", size=11))
+    for index, name in enumerate(names):
+        values = [series[name].get(axis) for axis in axes]
+        points = [at(place, value.value / top if value else 0) for place, value in enumerate(values)]
+        said = ", ".join(f"{axis} {value.value:.2f}" for axis, value in zip(axes, values, strict=True) if value)
+        marks.append(_polygon(points, _colour(index), _colour(index), said=f"{name}: {said}"))
+    return _figure(title, names, [f'<g transform="translate(0 {HEAD})">{"".join(marks)}</g>'], height=HEAD + side)
+
+
+def scatter(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, top: float, unit: str) -> str:
+    """`series` name -> points (x, y): x on a logarithmic axis named `unit`, y from 0 to `top`."""
+    names = list(series)
+    places = [math.log10(max(x, 1)) for points in series.values() for x, _ in points]
+    low, high = min(places), max(places)
+    width = PANEL_WIDTH - LEFT - 30
+
+    def across(x: float) -> float:
+        return LEFT + 10 + width * (math.log10(max(x, 1)) - low) / ((high - low) or 1.0)
+
+    marks = _axis(top)
+    for index, name in enumerate(names):
+        for x, y in series[name]:
+            marks.append(
+                f'<circle cx="{across(x):.1f}" cy="{_height(y, top):.1f}" r="4" fill="{_colour(index)}" '
+                f'fill-opacity="0.6"><title>{escape(f"{name}: {x:,.0f} {unit}, {y:.2f}")}</title></circle>'
+            )
+    for share in (0, 0.5, 1):
+        x = 10 ** (low + share * (high - low))
+        marks.append(_text(across(x), PANEL_HEIGHT - BOTTOM + 16, f"{x:,.0f}", anchor="middle", size=10))
+    marks.append(_text(PANEL_WIDTH / 2, PANEL_HEIGHT - 10, unit, anchor="middle", size=10))
+    return _figure(title, names, [_panel(0, "", marks)])
 
 
 def _bars_of(panel: Bars, groups: Sequence[str], names: Sequence[str], top: float) -> list[str]:
@@ -118,8 +170,8 @@ def _panel(place: int, title: str, marks: Sequence[str]) -> str:
     return f'<g transform="translate(0 {HEAD + place * PANEL_HEIGHT})">{shown}{"".join(marks)}</g>'
 
 
-def _figure(title: str, names: Sequence[str], panels: Sequence[str]) -> str:
-    width, height = PANEL_WIDTH, HEAD + len(panels) * PANEL_HEIGHT
+def _figure(title: str, names: Sequence[str], panels: Sequence[str], *, height: float | None = None) -> str:
+    width, height = PANEL_WIDTH, height or HEAD + len(panels) * PANEL_HEIGHT
     legend = []
     for index, name in enumerate(names):
         x = width - 90 * (len(names) - index)
@@ -131,6 +183,12 @@ def _figure(title: str, names: Sequence[str], panels: Sequence[str]) -> str:
         f'<rect width="100%" height="100%" fill="white"/>{_text(10, 22, title, size=14)}'
         f"{''.join(legend)}{''.join(panels)}</svg>\n"
     )
+
+
+def _polygon(points: Sequence[tuple[float, float]], fill: str, stroke: str, *, said: str = "") -> str:
+    listed = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    title = f"<title>{escape(said)}</title>" if said else ""
+    return f'<polygon points="{listed}" fill="{fill}" fill-opacity="0.2" stroke="{stroke}">{title}</polygon>'
 
 
 def _colour(index: int) -> str:

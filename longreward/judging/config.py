@@ -1,5 +1,6 @@
 """How a judge is reached and asked: the section `judge` of `params.yaml`."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -106,19 +107,26 @@ class JudgeConfig(Config):
     def judge_of(self, dimension: Dimension) -> "JudgeConfig":
         """The judge of one dimension, with no dimensions of its own."""
         differs = self.dimensions.get(dimension, {})
-        elsewhere = any(name in differs and differs[name] != getattr(self, name) for name in ("kind", "base_url"))
-        mine = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
-        if not differs:
-            return JudgeConfig.model_validate(mine)
         where = f"judge.dimensions.{dimension}"
         if "dimensions" in differs:
             raise ConfigError(f"{where}: a dimension's judge has no dimensions of its own; leave that key out")
         if "check" in differs:
             raise ConfigError(f"{where}: judge.check holds for all dimensions; leave that key out")
+        return self.differing(differs, where=where)
+
+    def differing(self, differs: Mapping[str, Any], *, where: str) -> "JudgeConfig":
+        """This judge with other settings, and with no dimensions; ConfigError speaks of them as `where`.
+
+        One on another server (`kind`, `base_url`) takes over nothing that is said of this one's server.
+        """
+        elsewhere = any(name in differs and differs[name] != getattr(self, name) for name in ("kind", "base_url"))
+        mine = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
+        if not differs:
+            return JudgeConfig.model_validate(mine)
         kept = {name: value for name, value in mine.items() if not (elsewhere and name in OF_ONE_SERVER)}
         if elsewhere:
             kept["kind"] = self.kind
-        found = JudgeConfig.parse(kept | differs, source=where)
+        found = JudgeConfig.parse(kept | dict(differs), source=where)
         if found.kind == "offline" and ("model" in differs or "base_url" in differs):
             raise ConfigError(f"{where} names a model or an address, but its kind is offline; set its kind too")
         return found

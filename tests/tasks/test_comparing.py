@@ -23,7 +23,6 @@ from tasks.tracking.history import PastRun, find, kept, read
 from tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
-MODELS: dict[Any, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "123"}
 LEAST_DOCUMENTS = "longreward.evaluation.bootstrap.LEAST_DOCUMENTS"  # three are enough to work out by hand
 
@@ -57,7 +56,7 @@ def pipeline(name: str, patch: pytest.MonkeyPatch, *, beta: str, judge: str, rec
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
             run.tag({"judge": judge})
-            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES, models=MODELS)
+            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
 
 
