@@ -1,0 +1,184 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import ConfigError, LongRewardError, PolicyError, StateError
+from longreward.policy import PolicyConfig
+from longreward.training.dpo import TrainConfig
+from longreward.training.job import FigureReader, Job, read_error, read_report, write_error, write_figures, write_report
+from longreward.training.launcher_config import check_launcher, launcher_file, shipped
+from longreward.training.launching import _why, command, launch
+from longreward.training.preflight import Lengths
+from longreward.training.report import TrainingReport
+
+POLICY = PolicyConfig(base_model="unused")
+
+
+def settings(**changes) -> TrainConfig:
+    return TrainConfig.parse({"launcher": "accelerate", **changes}, source="params.yaml: train")
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "own.yaml").write_text(text, encoding="utf-8")
+    return str(folder / "own.yaml")
+
+
+def test_the_files_that_come_with_the_project_are_known_by_name():
+    assert list(shipped()) == ["ddp", "fsdp2"]
+    assert launcher_file(settings()).path == shipped()["fsdp2"]
+    found = launcher_file(settings(launcher_config="ddp"))
+    assert (found.path.name, found.kind, found.processes) == ("ddp.yaml", "MULTI_GPU", None)
+
+
+def test_accelerate_itself_reads_the_files_that_come_with_the_project():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(shipped()["fsdp2"])).fsdp_config["fsdp_version"] == 2
+    assert load_config_from_file(str(shipped()["ddp"])).fsdp_config == {}
+
+
+def test_a_file_of_ones_own_says_how_many_processes(tmp_path):
+    own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    assert launcher_file(settings(launcher_config=own)).processes == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("num_processes: 2\n", "has no distributed_type"),
+        ("[1, 2", "cannot be read"),
+        ("distributed_type: FSDP\nnum_machines: 2\n", "is for 2 machines"),
+        ("distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2}\n", "context and tensor"),
+    ],
+)
+def test_a_file_that_cannot_start_a_training_is_refused(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=said):
+        launcher_file(settings(launcher_config=write(tmp_path, text)))
+
+
+def test_a_file_that_is_not_there_names_those_that_are():
+    with pytest.raises(ConfigError, match=r"fsdp3 cannot be read .*; name one of ddp, fsdp2, or the path"):
+        launcher_file(settings(launcher_config="fsdp3"))
+
+
+def test_a_device_map_does_not_go_with_a_launcher():
+    spread = POLICY.model_copy(update={"device_map": "auto"})
+    with pytest.raises(ConfigError, match=r"policy.device_map \(auto\) puts one model over several GPUs"):
+        check_launcher(settings(), spread)
+    check_launcher(TrainConfig(), spread)
+
+
+def test_parts_are_for_gpus():
+    on_cpu = POLICY.model_copy(update={"device": "cpu"})
+    with pytest.raises(ConfigError, match=r"asks for FSDP, .* set it to ddp"):
+        check_launcher(settings(), on_cpu)
+    check_launcher(settings(launcher_config="ddp"), on_cpu)
+
+
+def test_processes_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ConfigError, match=r"micro_batch x processes \(2 x 3\) must divide batch_size \(32\)"):
+        settings(micro_batch=2, processes=3)
+
+
+def test_the_launchers_settings_without_a_launcher_are_refused():
+    with pytest.raises(ConfigError, match=r"processes \(2\) is the launcher's: set launcher to accelerate"):
+        TrainConfig.parse({"processes": 2}, source="params.yaml: train")
+
+
+def test_a_number_from_the_file_must_divide_the_batch_too(tmp_path):
+    own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    with pytest.raises(ConfigError, match=r"(?s)train: on 3 processes.*micro_batch x processes \(1 x 3\)"):
+        launch("train", settings(launcher_config=own), POLICY, **where)
+
+
+def test_on_cpus_the_number_must_be_said(tmp_path):
+    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    with pytest.raises(ConfigError, match="say how many processes"):
+        launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **where)
+
+
+def test_the_settings_precision_goes_before_the_files(tmp_path):
+    words = " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
+    assert words == (
+        "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
+        f"-m longreward.training.launched {tmp_path}"
+    )
+    assert "--mixed_precision no" in " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=False))
+
+
+def test_a_job_is_read_as_it_was_written(tmp_path):
+    job = Job(
+        stage="train",
+        settings=settings(beta=0.3).model_dump(mode="json"),
+        policy=POLICY,
+        model="models/sft",
+        data=Path("pairs.jsonl"),
+        out=Path("models/dpo"),
+        state=tmp_path,
+        starter=7,
+    )
+    job.write(tmp_path)
+    assert Job.read(tmp_path) == job
+
+
+def test_figures_arrive_once_and_whole(tmp_path):
+    seen = []
+    reader = FigureReader(tmp_path, lambda step, figures: seen.append((step, figures)))
+    reader.look()
+    write_figures(tmp_path, 1, {"loss": 0.5})
+    reader.look()
+    with (tmp_path / "figures.jsonl").open("a") as file:
+        file.write('[2, {"lo')
+        file.flush()
+        reader.look()
+        file.write('ss": NaN}]\n')
+    reader.look()
+    reader.look()
+    assert seen[0] == (1, {"loss": 0.5})
+    assert [step for step, _ in seen] == [1, 2]
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path):
+    assert read_report(tmp_path) is None
+    report = TrainingReport(Lengths(2, 9, 7.5, 64, 0), steps=3, resumed_from=1, seconds=2.5, last={"loss": 0.1})
+    write_report(tmp_path, report)
+    assert read_report(tmp_path) == report
+
+
+def test_the_first_error_is_raised_as_it_was(tmp_path):
+    assert read_error(tmp_path) is None
+    write_error(tmp_path, 1, PolicyError("the GPU's memory is full"))
+    later = tmp_path / "error-0.json"
+    write_error(tmp_path, 0, StateError("a checkpoint cannot be read"))
+    first = (tmp_path / "error-1.json").stat().st_mtime
+    os.utime(later, (first + 1, first + 1))
+    found = read_error(tmp_path)
+    assert (type(found), str(found)) == (PolicyError, "the GPU's memory is full")
+    assert isinstance(found, LongRewardError)
+
+
+TORCHRUN = """\
+[rank1]: Traceback (most recent call last):
+[rank1]:   File "x.py", line 1, in <module>
+[rank1]: ValueError: a mask of 3 for 4
+Failures:
+[1]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 76)
+Root Cause (first observed failure):
+[0]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : {code} (pid: 77)
+  traceback : Signal
+"""
+
+
+def test_what_ended_a_process_is_said():
+    broke = _why(1, TORCHRUN.format(code=1).splitlines(keepends=True))
+    assert broke.startswith("process 1 of the training broke down with ValueError: a mask of 3 for 4, and the others")
+    killed = _why(1, TORCHRUN.format(code=-9).splitlines(keepends=True))
+    assert killed.startswith("process 1 of the training was ended by SIGKILL, as a machine does whose memory is full")
+    assert "full" not in _why(1, TORCHRUN.format(code=-15).splitlines(keepends=True))
+    assert _why(2, ["usage: …\n", "error: no such option\n"]).endswith("they said is: error: no such option")
