@@ -1,0 +1,105 @@
+"""SFT and DPO on ten texts with a tiny model, for tests of what happens around the updates.
+
+In micro batches of two, two of them an update (the third of an epoch has one): three updates an epoch, nine in all,
+with a checkpoint after the 4th and the 8th and figures after the 3rd, 6th and 9th. The n-th text has 13 + n tokens.
+"""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from longreward.formats import write_examples, write_pairs
+from longreward.policy import PolicyConfig
+from longreward.records import Example, PreferencePair, Response
+from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.settings import LoraSettings
+from longreward.training.sft import SftConfig, train_sft
+
+SETTINGS = {
+    "learning_rate": 2e-3,
+    "epochs": 3,
+    "batch_size": 4,
+    "micro_batch": 2,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "warmup": 0,
+    "log_steps": 3,
+    "save_steps": 4,
+}
+LORA = LoraSettings(r=4, alpha=8, dropout=0.2)
+TRAININGS = {
+    "dpo": TrainConfig(**SETTINGS),
+    "dpo-lora": TrainConfig(**SETTINGS, lora=LORA),
+    "sft": SftConfig(**SETTINGS),
+    "sft-lora": SftConfig(**SETTINGS, lora=LORA),
+}
+WORDS = "the town is in north of river and anna was mayor when ben built bridge".split()  # noqa: SIM905
+
+
+def pair(number: int) -> PreferencePair:
+    def response(n: int, text: str) -> Response:
+        return Response(id=f"{number}-{n}", example_id=str(number), query="who ?", text=text)
+
+    return PreferencePair(
+        id=str(number),
+        context=" ".join(WORDS[: 2 + number]) + " .",
+        query="who ?",
+        chosen=response(0, f"it is {WORDS[number]} ."),
+        rejected=response(1, " ".join(WORDS[: 1 + number % 3])),
+        chosen_reward=9.0,
+        rejected_reward=3.0,
+    )
+
+
+def example(number: int) -> Example:
+    context = " ".join(WORDS[: 2 + number]) + " ."
+    return Example(id=str(number), document_id="1", context=context, query="who ?", answer=f"it is {WORDS[number]} .")
+
+
+class Training:
+    def __init__(self, kind: str, folder: Path, base: Path):
+        self.kind, self.base, self.out, self.state = kind, base, folder / "model", folder / "state"
+        self.data, self.points = folder / "data.jsonl", []
+        folder.mkdir(parents=True, exist_ok=True)
+        if kind.startswith("dpo"):
+            write_pairs(self.data, map(pair, range(10)))
+        else:
+            write_examples(self.data, map(example, range(10)))
+
+    def log(self, step, figures):
+        self.points.append((step, figures))
+
+    def run(self, log=None, **changes):
+        config = TRAININGS[self.kind].model_copy(update=changes)
+        more = {"out": self.out, "state": self.state, "log": log or self.log}
+        policy = PolicyConfig(base_model="unused")
+        if self.kind.startswith("dpo"):
+            return train_dpo(config, policy, sft_model=str(self.base), pairs=self.data, **more)
+        return train_sft(config, policy, base=str(self.base), data=self.data, **more)
+
+    def weights(self):
+        return load_file(self.out / "model.safetensors")
+
+    def checkpoint(self, step: int) -> Path:
+        [found] = self.state.glob(f"*/checkpoint-{step}")
+        return found
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(step: int):
+    def log(now, figures):
+        if now == step:
+            raise Stopped
+
+    return log
+
+
+def stopped_after_two_checkpoints(kind, folder, base):
+    training = Training(kind, folder, base)
+    with pytest.raises(Stopped):
+        training.run(log=stop_at(9))
+    return training, training.checkpoint(8)

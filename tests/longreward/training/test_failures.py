@@ -1,0 +1,98 @@
+"""NaN, and too little memory: what is said, and what is left."""
+
+import pytest
+import torch
+from small_training import Training
+from trl import DPOTrainer, SFTTrainer
+
+from longreward.errors import PolicyError
+from longreward.training.failures import mendable
+from longreward.training.order import Order
+
+
+def break_at(call: int, monkeypatch, what: str):
+    """The `call`-th micro batch's loss becomes NaN, or the gradients behind it infinite."""
+    compute, calls = SFTTrainer.compute_loss, []
+
+    def broken(self, *args, **named):
+        loss = compute(self, *args, **named)
+        calls.append(1)
+        if len(calls) != call:
+            return loss
+        if what == "loss":
+            return loss * float("nan")
+        loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", broken)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_nan_stops_at_once_says_where_and_leaves_the_last_good_checkpoint(tiny_policy, tmp_path, monkeypatch, what):
+    training = Training("sft", tmp_path, tiny_policy)
+    with monkeypatch.context() as patch:
+        break_at(9, patch, what)  # of five micro batches an epoch: the second epoch's fourth, in the fifth update
+        with pytest.raises(PolicyError) as caught:
+            training.run(save_steps=1)
+    found = str(caught.value)
+    order = Order(range(13, 23), group=2, seed=0).of(1)  # the n-th text has 13 + n tokens
+    seen = order[6:8] if what == "loss" else order[4:8]
+    assert f"the {what} of update 5 is not a finite number, with {', '.join(map(str, seen))} (learning rate" in found
+    for words in ("weights float32, bf16: false", "Lower learning_rate", "starts anew"):
+        assert words in found
+    assert not training.out.exists()
+    assert sorted(path.name for path in training.state.glob("*/checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    training.points.clear()
+    assert training.run(save_steps=1).resumed_from == 4
+    undisturbed = Training("sft", tmp_path / "whole", tiny_policy)
+    undisturbed.run(save_steps=1)
+    assert training.points == undisturbed.points
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tiny_policy, tmp_path, monkeypatch):
+    training = Training("sft", tmp_path, tiny_policy)
+    step = torch.optim.AdamW.step
+
+    def overflow(self, *args, **named):
+        found = step(self, *args, **named)
+        with torch.no_grad():
+            self.param_groups[0]["params"][0].fill_(float("inf"))
+        return found
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
+    with pytest.raises(PolicyError, match=r"the weight .* after update 1 is not a finite number"):
+        training.run(save_steps=1)
+    assert not [*training.state.glob("*/checkpoint-*")]
+    assert not training.out.exists()
+
+
+NO_ROOM = "DefaultCPUAllocator: not enough memory: you tried to allocate 4398046511104 bytes."
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "this machine's memory is full"),
+        (RuntimeError(NO_ROOM), "this machine's memory is full .*4398046511104 bytes"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "the GPU's memory is full .*2 GiB"),
+    ],
+)
+def test_too_little_memory_says_what_needs_less(tmp_path, error, words):
+    with pytest.raises(PolicyError, match=words) as caught, mendable(tmp_path):
+        raise error
+    for setting in ("micro_batch", "gradient_checkpointing", "prefix_sharing", "lora", "launcher"):
+        assert setting in str(caught.value)
+
+
+def test_a_reference_that_does_not_fit_into_memory_is_named_too(tiny_policy, tmp_path, monkeypatch):
+    def allocate(*args):
+        torch.empty(1 << 50, dtype=torch.uint8)
+
+    monkeypatch.setattr(DPOTrainer, "compute_ref_log_probs", allocate)
+    with pytest.raises(PolicyError, match=r"this machine's memory is full .*reference_batch"):
+        Training("dpo", tmp_path, tiny_policy).run()
+
+
+def test_torchs_own_words_for_too_little_memory_are_known(tmp_path):
+    with pytest.raises(PolicyError, match="this machine's memory is full"), mendable(tmp_path):
+        torch.empty(1 << 50, dtype=torch.uint8)
