@@ -141,6 +141,17 @@ async def test_many_calls_run_at_once_up_to_the_limit() -> None:
         assert stats(url) == {"requests": 24, "distinct": 24, "peak": 8}
 
 
+async def test_a_question_s_own_system_prompt_follows_the_judge_s() -> None:
+    with saying(200, said("Well.")) as (url, received):
+        config = JudgeConfig(kind="http", base_url=url, model="m", system="Be brief.")
+        async with open_judge(config, ledger=None) as judge:
+            await judge.ask(Question("t", {}, "How good is it?", "h", 16, system="You are fair."), lambda text: text)
+    assert received[0]["messages"] == [
+        {"role": "system", "content": "Be brief.\n\nYou are fair."},
+        {"role": "user", "content": "How good is it?"},
+    ]
+
+
 async def test_a_judge_that_stays_overloaded_or_broken_is_unavailable() -> None:
     for status in (429, 500, 503):
         with saying(status, '{"error": {"message": "busy"}}') as (url, received):

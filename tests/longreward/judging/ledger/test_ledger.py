@@ -98,8 +98,9 @@ def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
         question_id(question, judge="k", revision="", extra={}),
         question_id(question, judge="j", revision="2", extra={}),
         question_id(question, judge="j", revision="", extra={"top_p": 0.5}),
+        question_id(replace(question, system="Be strict."), judge="j", revision="", extra={}),
     ]
-    assert len({identity, *others}) == 5
+    assert len({identity, *others}) == 6
 
 
 WRITER = """

@@ -1,0 +1,101 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from longreward.benchmarks.config import BenchmarkConfig, judge_of
+from longreward.benchmarks.estimates import figure, mean_of_means
+from longreward.benchmarks.figures import figures, length_points, rating_points, score_points
+from longreward.benchmarks.report import Judged, Report, markdown
+from longreward.benchmarks.shape import CaseValue, Figure, Intervals, Judging, Summary, Verdict
+from longreward.errors import ConfigError
+from longreward.evaluation.bootstrap import Estimate
+from longreward.judging import JudgeConfig
+
+INTERVALS = Intervals(resamples=200)
+
+
+def verdict(case: str, exact: float | None, strict: float | None, part: str = "turn 1") -> Verdict:
+    reason = None if strict is not None else "no rating"
+    return Verdict(case, part, "t", "", "prompt", "said", exact, strict, reason)
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 1, value + 1, 8)
+
+
+def summary(*values: float, sets: bool = False) -> Summary:
+    kind = "set" if sets else "category"
+    groups = tuple(Figure(f"{kind}/{g}", estimate(v), estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
+    cases = tuple(CaseValue(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
+    score = sum(values) / 3
+    headline = Figure("score", estimate(score + 0.5), estimate(score), 9, 1)
+    return Summary("some_bench", (headline, *groups), cases, values)
+
+
+def report(**changes: bool) -> Report:
+    models = {"sft": summary(2.0, 4.0, 6.0, **changes), "dpo": summary(4.0, 6.0, 8.0, **changes)}
+    return Report([Judged("some_bench", models, top=10, official=False, judge="a judge")], INTERVALS)
+
+
+def test_both_readings_are_averaged_over_what_each_can_read():
+    verdicts = [verdict("1", 7.0, 7.0), verdict("1", 0.5, None, "turn 2"), verdict("2", None, None)]
+    found = figure("score", verdicts, INTERVALS, scale=10)
+    assert (found.exact.value, found.strict.value) == (37.5, 70.0)
+    assert (found.cases, found.unscored) == (2, 2)
+
+
+def test_a_mean_of_means_weighs_small_sets_as_large_ones():
+    groups = {"large": [("1", 1.0), ("2", 1.0), ("3", 0.0), ("4", 0.0)], "small": [("5", 1.0)]}
+    found = mean_of_means(groups, INTERVALS)
+    assert found.value == 0.75
+    assert (found.low, found.high) == (0.5, 1.0)  # the small set's only case is drawn each time
+    assert mean_of_means({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
+
+
+def test_every_model_has_the_same_metric_names():
+    found = report()
+    assert found.figures("sft").keys() == found.figures("dpo").keys()
+    assert found.figures("dpo")["some_bench/score/strict"] == 6.0
+    assert found.figures("dpo")["some_bench/score/exact"] == 6.5
+    assert found.figures("dpo")["some_bench/score/unscored"] == 1
+    assert found.headline()["some_bench/gain"] == 2.0
+
+
+def test_the_report_says_what_scores_on_built_in_cases_are_worth():
+    text = markdown(report())
+    assert "DPO minus SFT, case by case: +2.00 [+2.00, +2.00]." in text
+    assert "cannot be held against published ones" in text
+    assert (
+        "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text
+    )
+
+
+def test_pictures_show_categories_sets_lengths_and_ratings():
+    drawn = figures(report())
+    assert set(drawn) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
+    assert "some_bench-sets.svg" in figures(report(sets=True))
+    for text in drawn.values():
+        ElementTree.fromstring(text)
+    assert "DPO: a 4.00, b 6.00, c 8.00" in drawn["some_bench-categories.svg"]
+    assert "SFT: 300 tokens, 6.00" in drawn["some_bench-length.svg"]
+
+
+def test_the_points_of_plots_carry_the_model():
+    assert {"bar": "some_bench score DPO", "value": 6.0} in score_points(report())
+    assert {"bar": "some_bench 4 SFT", "value": 1.0} in rating_points(report())
+    assert {"benchmark": "some_bench", "model": "SFT", "tokens": 100, "score": 2.0} in length_points(report())
+
+
+def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
+    judge = JudgeConfig(kind="openai", model="gpt-4o-mini", dimensions={"faithfulness": {"model": "other"}})
+    config = BenchmarkConfig(judge={"model": "gpt-4o-2024-05-13"})
+    own = judge_of(config, judge, Judging(temperature=0.0, retry_temperature=0.5, attempts=3))
+    assert (own.model, own.first_temperature, own.retry_temperature, own.max_attempts) == (
+        "gpt-4o-2024-05-13",
+        0,
+        0.5,
+        3,
+    )
+    assert own.dimensions == {}
+    with pytest.raises(ConfigError, match="did you mean model"):
+        judge_of(BenchmarkConfig(judge={"modell": "x"}), judge, Judging())
