@@ -88,6 +88,7 @@ def _attend_pair(attend: Causal, query: Tensor, key: Tensor, value: Tensor, leng
 
 
 def _sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float | None, dropout: float) -> Tensor:
+    query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves rotated ones in float32
     # Half precision on a GPU has a kernel for fewer key than query heads; elsewhere keys and values are repeated.
     grouped = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
     if not grouped:
