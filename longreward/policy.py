@@ -9,7 +9,7 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,7 +88,7 @@ class PolicyTokenizer:
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does."""
         text = self.prompt_text(context, query)
-        ids = self._encode(text)
+        ids = self.encode(text)
         lost = {*self.tokenizer.all_special_ids}  # among them the id of unknown words
         kept, words = sum(i not in lost for i in ids), len(WORD.findall(context)) + len(WORD.findall(query))
         if kept < words / 4:
@@ -101,17 +101,25 @@ class PolicyTokenizer:
 
     def completion_ids(self, answer: str) -> list[int]:
         """What a model should generate for `answer`: its ids with the end token behind them."""
-        return self._encode(self.opening + answer + self.closing)
+        return self.encode(self.opening + answer + self.closing)
+
+    def conversation_text(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The text that the model continues behind these turns, `{"role": …, "content": …}` each.
+
+        PolicyError where the chat template refuses them.
+        """
+        return _render(self.tokenizer, [{**message} for message in messages], generate=True)
 
     def count_tokens(self, text: str) -> int:
         """The length of bare text, without special tokens."""
-        return len(self._encode(text))
+        return len(self.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, with no special tokens added."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 

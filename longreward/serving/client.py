@@ -2,12 +2,13 @@
 
 [1, 733, …] --POST /completions {"n": 10}--> 10 choices        (a prompt as ids)
 "The town …" --POST /chat/completions--> 1 choice, and 9 requests more where the server ignores `n`
+Turns([…])   --POST /chat/completions--> the same, behind the turns of a conversation
 """
 
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,22 +20,31 @@ from longreward.together import together
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """What is sent: token ids to `/completions`, or the user's message to `/chat/completions`."""
+class Turns:
+    """A conversation, `{"role": …, "content": …}` each, that the server continues."""
 
-    sent: Sequence[int] | str
+    messages: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent: token ids to `/completions`, or the user's message or several turns to `/chat/completions`."""
+
+    sent: Sequence[int] | str | Turns
     tokens: int | None = None  # as the server should count them
 
     @property
     def path(self) -> str:
         """Where it is sent to, behind the base URL."""
-        return "/chat/completions" if isinstance(self.sent, str) else "/completions"
+        return "/chat/completions" if isinstance(self.sent, str | Turns) else "/completions"
 
     @property
     def fields(self) -> dict[str, Any]:
         """The request's field that holds it."""
         if isinstance(self.sent, str):
             return {"messages": [{"role": "user", "content": self.sent}]}
+        if isinstance(self.sent, Turns):
+            return {"messages": [{**message} for message in self.sent.messages]}
         return {"prompt": [*self.sent]}
 
 
@@ -158,7 +168,7 @@ class PolicyClient:
         met = self.faults.of(error)
         if isinstance(met, JudgeUnavailable):
             return ServerUnavailable(str(met))
-        of_form = getattr(error, "status_code", None) in (400, 422) and not isinstance(prompt.sent, str)
+        of_form = getattr(error, "status_code", None) in (400, 422) and "prompt" in prompt.fields
         advice = "; one that takes no token ids needs server.prompt: chat" if of_form else ""
         return ServerRefused(f"{met}{advice}")
 

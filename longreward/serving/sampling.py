@@ -7,18 +7,20 @@ the same settings give other samples than in this process, from the same distrib
 the stage's seed, the example's id and the request's number among those for that example.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from longreward.errors import PolicyError, ServerUnavailable
 from longreward.policy import PolicyConfig, PolicyTokenizer, load_tokenizer, policy_window
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, fitted_prompt
 from longreward.serving.client import Choice, PolicyClient, Prompt
+from longreward.together import together
+
+T = TypeVar("T")
 
 
 class Keeper(Protocol):
@@ -85,7 +87,7 @@ async def sample_served(
         choices = await policy.client.answers(
             prompt,
             n=config.n,
-            seed_of=lambda number: _seed(config.seed, example.id, number),
+            seed_of=lambda number: request_seed(config.seed, example.id, number),
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_new_tokens,
@@ -94,16 +96,29 @@ async def sample_served(
         progress(done)
         return [_response(policy, example, number, choice, config) for number, choice in enumerate(choices)]
 
+    return await all_served(policy, map(draw, examples, prompts))
+
+
+async def all_served(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results in order, of calls to `policy.client` that are made (lazily: a map) once its server is there.
+
+    The first failure ends the others; that of a server that has ended says what it printed last.
+    """
     if policy.keeper is not None:
         await policy.keeper.ready()
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(draw(*pair)) for pair in zip(examples, prompts, strict=True)]
-    except ExceptionGroup as errors:
-        error = errors.exceptions[0]
+        return await together(calls)
+    except PolicyError as error:
         words = policy.keeper.last_words() if policy.keeper is not None else ""
-        raise (ServerUnavailable(f"{error}; {words}") if words else error) from None
-    return [task.result() for task in tasks]
+        if not words:
+            raise
+        raise ServerUnavailable(f"{error}; {words}") from None
+
+
+def request_seed(seed: int, name: str, number: int) -> int:
+    """Of the request `number` for what is called `name`: 31 bits, which every server takes."""
+    digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
@@ -112,12 +127,6 @@ def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Pro
         return Prompt(ids, len(ids))
     refuse_cut_chats(policy, [example.id] if cut else [])
     return Prompt(policy.text.message(example.context, example.query), len(ids))
-
-
-def _seed(seed: int, name: str, number: int) -> int:
-    """31 bits, which every server takes."""
-    digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice, config: SampleConfig) -> Response:

@@ -1,0 +1,161 @@
+"""A model in this process answers conversations in batches."""
+
+import asyncio
+import time
+
+import pytest
+import torch
+
+from longreward.benchmarks.answering import InProcess, batches, speaker
+from longreward.benchmarks.conversations import Fitted, Fitting
+from longreward.benchmarks.shape import Ask, Message
+from longreward.decoding import Drawing, draw, pick, stream
+from longreward.policy import PolicyConfig, load_policy
+
+TEXT = "the town is in the north of the river . anna was mayor and ben built the bridge in 1901 . " * 9
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+
+
+def ask(number, *, words, temperature=0.0, limit=24, seed=0):
+    question = " ".join(TEXT.split()[number : number + words])
+    turns = (Message("user", question),)
+    if number % 2:
+        turns = (Message("user", "who ?"), Message("assistant", "anna was mayor ."), *turns)
+    return Ask(f"q{number}", turns, temperature, limit, seed)
+
+
+def one_at_a_time(policy, ask):
+    """The plain way: no cache, the whole text read again for each token."""
+    ids = list(Fitting(policy.text, policy.window)(ask).ids)
+    start, draws = len(ids), stream(ask.seed, ask.id, 0, ask.max_new_tokens)
+    for place in range(ask.max_new_tokens):
+        with torch.no_grad():
+            logits = policy.model(torch.tensor([ids])).logits[:, -1]
+        ids.append(int(pick(logits, draws[place : place + 1], temperature=ask.temperature, top_p=1.0)))
+        if ids[-1] in policy.text.end_ids:
+            break
+    return policy.text.decode(ids[start:])
+
+
+ASKS = [ask(number, words=3 + 7 * number % 60, temperature=(0.0, 0.7)[number % 3 == 0]) for number in range(16)]
+
+
+async def test_batches_give_the_answers_of_one_conversation_at_a_time(policy):
+    said = await speaker(policy, "tiny").say(ASKS)
+    assert [each.text for each in said] == [one_at_a_time(policy, each) for each in ASKS]
+    assert len({each.text for each in said}) > 8
+    assert {each.finish_reason for each in said} == {"stop", "length"}
+
+
+async def test_an_ask_gets_the_same_answer_in_any_company(policy):
+    alone = [(await InProcess(policy, "tiny", batch_rows=1).say([each]))[0] for each in ASKS]
+    few = await InProcess(policy, "tiny", batch_tokens=200).say(ASKS[::-1])
+    assert alone == few[::-1] == await InProcess(policy, "tiny").say(ASKS)
+
+
+async def test_what_was_said_is_counted_without_its_end(policy):
+    [said] = await speaker(policy, "tiny").say([ask(2, words=5, limit=3)])
+    assert (said.finish_reason, said.tokens, said.prompt_tokens, said.cut) == ("length", 3, 8, False)
+    ended = next(each for each in await speaker(policy, "tiny").say(ASKS) if each.finish_reason == "stop")
+    assert ended.tokens < 24
+    assert "</s>" not in ended.text
+
+
+async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
+    asks = [Ask(name, (Message("user", "who ?"),), 1.0, 24, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1)]]
+    said = await speaker(policy, "tiny").say([*asks, asks[0]])
+    assert len({each.text for each in said}) == 3
+    assert said[3] == said[0]
+
+
+async def test_a_temperature_below_a_ten_thousandth_is_greedy(policy):
+    nearly, greedy = [ask(4, words=9, temperature=value) for value in (9e-5, 0.0)]
+    assert await speaker(policy, "tiny").say([nearly]) == await speaker(policy, "tiny").say([greedy])
+
+
+async def test_progress_counts_answers_batch_by_batch(policy):
+    seen = []
+    await InProcess(policy, "tiny", batch_rows=2).say([ask(n, words=5) for n in (0, 2, 4)], tell=seen.append)
+    assert seen == [2, 3]
+    assert await InProcess(policy, "tiny").say([]) == []
+
+
+async def test_an_answer_with_less_room_ends_there_and_the_others_go_on(policy):
+    long, short = [Ask(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))]
+    said = await speaker(policy, "tiny").say([long, short])
+    assert said[0].prompt_tokens == 183
+    assert said[0].tokens <= 73
+    assert [each.text for each in said] == [
+        (await speaker(policy, "tiny").say([each]))[0].text for each in (long, short)
+    ]
+
+
+def fitted(length):
+    return Fitted((), [7] * length, 10, False)
+
+
+def test_batches_are_of_one_kind_of_like_length_and_bounded():
+    asks = [
+        Ask(str(n), (), temperature, limit)
+        for n, (temperature, limit) in enumerate([(0.0, 10), (0.7, 10), (0.0, 10), (5e-5, 10), (0.0, 20), (0.0, 10)])
+    ]
+    lengths = [fitted(length) for length in (5, 6, 90, 8, 6, 7)]
+    # 2 is alone: 2 rows of 100 are over 150. The others of its kind: 3 × (8 + 10) tokens.
+    assert batches(asks, lengths, tokens=150, rows=8) == [[2], [3, 5, 0], [4], [1]]
+    assert batches(asks, lengths, tokens=150, rows=2) == [[2], [3, 5], [0], [4], [1]]
+    assert batches(asks, lengths, tokens=1, rows=8) == [[2], [3], [5], [0], [4], [1]]
+
+
+@pytest.fixture
+def steps(policy):
+    """The rows of each pass through the model."""
+    seen = []
+    hook = policy.model.register_forward_pre_hook(
+        lambda model, args, given: seen.append(len(given["input_ids"])), with_kwargs=True
+    )
+    yield seen
+    hook.remove()
+
+
+def test_answers_that_have_ended_leave_the_batch(policy, steps):
+    prompts = [[2, 4, n] for n in range(10, 14)]
+    endless = [3, 3, 3, 12]
+    drawing = Drawing(0.0)
+    whole = draw(policy, prompts, [torch.zeros(12)] * 4, drawing)
+    steps.clear()
+    short = draw(policy, prompts, [torch.zeros(12)] * 4, drawing, limits=endless)
+    assert short == [[ids[:limit]] for [ids], limit in zip(whole, endless, strict=True)]
+    left = len(short[3][0])
+    assert steps[:3] == [4, 4, 4]
+    assert steps[3:] == [1] * (left - 3)
+
+
+def test_drawing_stops_where_nobody_waits(policy, steps):
+    [[ids]] = draw(policy, [[2, 4, 8]], [torch.zeros(50)], Drawing(1.0), stopped=lambda: len(steps) == 4)
+    assert len(ids) == 4
+
+
+async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
+    begun, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def slowly(*_):
+        loop.call_soon_threadsafe(begun.set)
+        time.sleep(0.01)
+
+    slow = policy.model.register_forward_pre_hook(slowly)
+    try:
+        waiting = asyncio.create_task(InProcess(policy, "tiny").say([ask(0, words=4, limit=200, temperature=9.0)]))
+        await begun.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0.2)
+        done = len(steps)
+        await asyncio.sleep(0.2)
+    finally:
+        slow.remove()
+    assert len(steps) == done < 10
