@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from longreward.training.report import Log, TrainingReport
 from longreward.training.sft import SftConfig, train_sft
 
 LOOK_EVERY_S = 0.5
+PATIENCE = timedelta(hours=6)  # while the first process writes a large model; one that dies is noticed at once
 
 
 def main(folder: Path) -> None:
@@ -30,7 +32,7 @@ def main(folder: Path) -> None:
     from accelerate import PartialState
 
     # First of all, so that weights go to the GPU that is this process's own.
-    process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available())
+    process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
     log = partial(write_figures, folder) if process.is_main_process else None
     try:
         report = _train(job, log)

@@ -5,6 +5,7 @@ my/cluster.yaml     any file that `accelerate config` wrote, for one machine
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ def check_launcher(settings: TrainingSettings, policy: PolicyConfig) -> None:
         raise ConfigError(
             f"policy.device_map ({policy.device_map}) puts one model over several GPUs within one process, and "
             "launcher: accelerate gives each process a GPU of its own: set one of them to null / none"
+        )
+    if found.kind == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise ConfigError(
+            f"launcher_config: {found.path} asks for DeepSpeed, which is not installed: `pip install deepspeed` (it "
+            "compiles for the GPU at hand), or set it to fsdp2"
         )
     if policy.device == "cpu" and found.kind in NO_CPU:
         raise ConfigError(

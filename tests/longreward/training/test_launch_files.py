@@ -69,6 +69,13 @@ def test_a_device_map_does_not_go_with_a_launcher():
     check_launcher(TrainConfig(), spread)
 
 
+def test_deepspeed_is_not_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("longreward.training.launcher_config.find_spec", lambda name: None)
+    own = write(tmp_path, "distributed_type: DEEPSPEED\n")
+    with pytest.raises(ConfigError, match="asks for DeepSpeed, which is not installed"):
+        check_launcher(settings(launcher_config=own), POLICY)
+
+
 def test_parts_are_for_gpus():
     on_cpu = POLICY.model_copy(update={"device": "cpu"})
     with pytest.raises(ConfigError, match=r"asks for FSDP, .* set it to ddp"):
