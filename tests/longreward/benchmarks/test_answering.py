@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -140,6 +141,8 @@ def test_drawing_stops_where_nobody_waits(policy, steps):
 
 
 async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
+    long = Ask("long", (Message("user", "who ?"),), 0.0, 200)
+    endless = replace(policy, text=replace(policy.text, end_ids=(-1,)))
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def slowly(*_):
@@ -148,7 +151,7 @@ async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
 
     slow = policy.model.register_forward_pre_hook(slowly)
     try:
-        waiting = asyncio.create_task(InProcess(policy, "tiny").say([ask(0, words=4, limit=200, temperature=9.0)]))
+        waiting = asyncio.create_task(InProcess(endless, "tiny").say([long]))
         await begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
