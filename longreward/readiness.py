@@ -55,6 +55,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     for name in ("sft", "train"):
         if name in stages and not (name == "sft" and params.policy.sft_model):
             yield partial(_check_training, params, name)
+            yield partial(_check_launcher, params, name)
     if stages & SERVED_STAGES:
         yield partial(_check_server, params)
         yield partial(_check_room, params)
@@ -142,6 +143,15 @@ def _check_training(params: Params, stage: str) -> None:
             f"policy.dtype: float16 weights cannot all be trained, updates as small as {stage}.learning_rate vanish; "
             f"set it to auto (float32), or set {stage}.lora"
         )
+
+
+def _check_launcher(params: Params, stage: str) -> None:
+    from longreward.training.launcher_config import check_launcher
+
+    try:
+        check_launcher(params.sft if stage == "sft" else params.train, params.policy)
+    except ConfigError as error:
+        raise ConfigError(f"{stage}: {error}") from error
 
 
 def _check_server(params: Params) -> None:

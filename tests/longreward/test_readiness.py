@@ -60,6 +60,8 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
         ),
         (["policy.window=1024"], "sample.max_new_tokens (1,024) leaves no room"),
         (["policy.dtype=float16", "sft.lora={}"], "updates as small as train.learning_rate vanish"),
+        (["train.launcher=accelerate", "train.launcher_config=own.yaml"], "train: launcher_config: own.yaml cannot"),
+        (["sft.launcher=accelerate", "policy.device_map=auto"], "sft: policy.device_map (auto) puts one model"),
         (["score.prompts_dir=prompts"], "prompts"),
         (["score.tokenizer=./tokenizer.json"], "score.tokenizer: there is no ./tokenizer.json"),
         (["sample.n=4"], "sample.n (4) is less than pair.min_scored (5)"),
