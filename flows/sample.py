@@ -4,8 +4,10 @@ from pathlib import Path
 
 from longreward.formats import read_examples, read_responses, write_responses
 from tasks.sampling import sample_in_shards
-from tasks.serving import open_policy
 from tasks.stage import StageRun, main, stage
+from tasks.state import ledger
+from tasks.workers import open_workers
+from tasks.workers.sampling import open_policy_of
 
 PREPARED = Path("data/prepared")
 OUT = Path("data/sampled/sampled_responses.jsonl")
@@ -18,7 +20,10 @@ async def sample(run: StageRun) -> None:
         run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return
     examples = list(read_examples(PREPARED / "preference.jsonl"))
-    async with open_policy(run.params.policy, run.params.server, "models/sft", logs=run.state) as policy:
+    async with (
+        open_workers(run.params, state=run.state, ledger=ledger()) as workers,
+        open_policy_of(workers, run.params.policy, run.params.server, "models/sft", logs=run.state) as policy,
+    ):
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
     run.report(sampled.report.figures())

@@ -6,11 +6,12 @@ from longreward.judging import open_judge
 from longreward.reward import Scorer
 from longreward.reward.items import read_items
 from tasks.samples import SCORE_COLUMNS, Sample, score_cells
-from tasks.scoring import score_in_shards, write_scored_files
+from tasks.scoring import score_in_shards, score_with_workers, write_scored_files
 from tasks.spending import forecast_of, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 from tasks.trust import ensure_trusted
+from tasks.workers import open_workers
 
 
 @stage
@@ -22,13 +23,19 @@ async def score(run: StageRun) -> None:
         spending(run, run.params.score.budget, forecast_of(run, examples)) as budget,
         open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
         Scorer(run.params.score, ledger=ledger()) as scorer,
+        open_workers(run.params, state=run.state, ledger=ledger(), judged=True) as workers,
     ):
         run.tracked.tag({"judge": judge.name})
-        scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
+        if workers is None:
+            scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
+        else:
+            scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
         run.report(judge.figures() | scorer.figures())
     sample = Sample(SCORE_COLUMNS, of=len(examples))
     report = write_scored_files(Path("data/scored"), sample.passing(scored, score_cells), scorer.settings)
     run.report(report.figures() | report.savings.money(run.params.price_of))
+    if workers is not None:
+        run.report(workers.figures())
     sample.keep(run.tracked, "scores.json")
 
 

@@ -8,6 +8,7 @@ LongRewardError
 │   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
 ├── StateError          the state folder or the disk refuses: nothing half-written is left
 ├── ProcessesEnded      one of a training's processes was killed or broke down; the same call goes on from there
+├── WorkerError         a worker of a cluster cannot do its shard, or there is none; names the worker
 ├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
 ├── JudgeNotTrusted     the judge did not pass its check, and judge.check.gate requires that it does
 └── JudgeError          a judge, or an embedding model, gave no answer
@@ -54,6 +55,10 @@ class StateError(LongRewardError):
 
 class ProcessesEnded(LongRewardError):
     """A process of a training on several came to its end before its work was done, and the others were ended."""
+
+
+class WorkerError(LongRewardError):
+    """A worker lacks the project, a model or a key, ended its process again and again, or none is there."""
 
 
 class BudgetReached(LongRewardError):

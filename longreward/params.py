@@ -1,4 +1,4 @@
-"""`params.yaml`, read once and strictly: one section a stage, and four that several stages share."""
+"""`params.yaml`, read once and strictly: one section a stage, and five that several stages share."""
 
 import difflib
 import json
@@ -24,8 +24,9 @@ from longreward.sampling import SampleConfig
 from longreward.serving.config import ServerConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
+from longreward.workers import WorkersConfig
 
-SHARED = ("policy", "server", "judge", "prices")
+SHARED = ("policy", "server", "judge", "prices", "workers")
 PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fast it goes, and when it stops
     "judge": frozenset(
         (
@@ -46,12 +47,13 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
 
 
 class Params(Config):
-    """All settings of a run: `policy`, `server`, `judge` and `prices` are shared, every other section is a stage's."""
+    """All settings of a run: those of SHARED belong to several stages, every other section to the stage of its name."""
 
     policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
     server: ServerConfig = ServerConfig()
     judge: JudgeConfig = JudgeConfig()
     prices: PricesConfig = PricesConfig()
+    workers: WorkersConfig = WorkersConfig()
     prepare: PrepareConfig = PrepareConfig()
     sft: SftConfig = SftConfig()
     sample: SampleConfig = SampleConfig()
@@ -73,6 +75,21 @@ class Params(Config):
                 f"score.strategy is {self.score.strategy}, and judge.mode asks in batches, which ask everything at "
                 "once: set score.strategy to full, or judge.mode to live"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _workers_keep_to_limits(self) -> Self:
+        if self.workers.kind == "none":
+            return self
+        unfit = {
+            "score.budget limits what one process spends, and workers are several": self.score.budget.limits,
+            "judge.mode asks in batches, which one process sends": any(
+                judge.mode != "live" for judge, _ in self.judge.judges()
+            ),
+            "score.retriever embeds, and workers cannot be handed vectors": self.score.retriever.kind != "bm25",
+        }
+        if reasons := [reason for reason, holds in unfit.items() if holds]:
+            raise ConfigError(f"{'; '.join(reasons)}: change that, or set workers.kind to none")
         return self
 
 

@@ -14,10 +14,12 @@ from longreward.errors import ConfigError, DataError, LongRewardError, PolicyErr
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.params import Params
 from longreward.policy import PolicyConfig
+from longreward.workers import check_installed
 
 MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate"})  # that load or serve the policy's weights
 JUDGE_STAGES = frozenset({"score", "evaluate"})
 SERVED_STAGES = frozenset({"sample", "evaluate"})
+SHARDED_STAGES = frozenset({"sample", "score"})  # that workers can do
 TRAINED_STAGES = frozenset({"sample", "train", "evaluate"})  # that start from what `sft` left
 
 
@@ -64,6 +66,8 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
         yield partial(_check_retriever, params)
         yield partial(_check_prompts, params)
         yield partial(_check_tokenizer, params)
+    if stages & SHARDED_STAGES:
+        yield partial(check_installed, params.workers)
     if "pair" in stages:
         yield partial(_check_pairing, params)
     if "evaluate" in stages:

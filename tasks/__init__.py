@@ -8,6 +8,7 @@ Prefect UI. What the user has set stays.
 import os
 
 _SURROUNDINGS = {
+    "DASK_LOGGING__DISTRIBUTED": "warning",
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -11,6 +11,7 @@ from longreward.serving.sampling import ServedPolicy, refuse_cut_chats, sample_s
 from tasks.progress import progress_bar
 from tasks.serving import AnyPolicy
 from tasks.shards import Tell, in_shards
+from tasks.workers.sampling import DistantPolicy
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +32,26 @@ class _OfOnePrompt:
 
 
 async def sample_in_shards(
-    name: str, policy: AnyPolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
+    name: str, policy: AnyPolicy | DistantPolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
 ) -> Sampled:
     """Draws `config.n` responses to each example; finished shards lie in `folder`.
 
     Raises PolicyError, before anything is drawn, where a prompt does not fit and is not to be cut. At a server two
-    shards are drawn at once, so that it is still busy while the last answers of one come in.
+    shards are drawn at once, so that it is still busy while the last answers of one come in; with workers, one each.
     """
     cut = cut_prompts(policy, examples, config)
-    served = isinstance(policy, ServedPolicy)
-    if isinstance(policy, ServedPolicy):
+    distant = isinstance(policy, DistantPolicy)
+    if isinstance(policy, DistantPolicy):
+        policy.refuse_cut(cut)
+    elif isinstance(policy, ServedPolicy):
         refuse_cut_chats(policy, cut)
 
     async def draw(shard: Sequence[Example], tell: Tell) -> Iterable[_OfOnePrompt]:
-        if isinstance(policy, ServedPolicy):
-            drawn: Iterable[list[Response]] = await sample_served(policy, shard, config, progress=tell)
+        drawn: Iterable[list[Response]]
+        if isinstance(policy, DistantPolicy):
+            drawn = await policy.draw(name, shard, config)
+        elif isinstance(policy, ServedPolicy):
+            drawn = await sample_served(policy, shard, config, progress=tell)
         else:
             drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
         return [_OfOnePrompt(responses) for responses in drawn]
@@ -60,7 +66,8 @@ async def sample_in_shards(
                 record=_OfOnePrompt,
                 folder=folder,
                 size=config.shard_size,
-                at_once=2 if served else 1,
+                at_once=_at_once(policy),
+                elsewhere=distant,
                 progress=progress,
             )
         ]
@@ -79,3 +86,9 @@ def _warn_of_copies(groups: Sequence[Sequence[Response]], config: SampleConfig) 
             config.n,
             config.temperature,
         )
+
+
+def _at_once(policy: AnyPolicy | DistantPolicy) -> int:
+    if isinstance(policy, DistantPolicy):
+        return policy.places
+    return 2 if isinstance(policy, ServedPolicy) else 1

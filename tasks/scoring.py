@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from longreward.judging import Judge
+from longreward.params import Params
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
 from longreward.reward.files import ScoredFiles, ScoreReport
 from tasks.progress import progress_bar
 from tasks.shards import Tell, in_shards
+from tasks.workers import Workers
+from tasks.workers.scoring import ScoreErrand, known_answers, places_within, share
 
 WithResponses = tuple[Example, Sequence[Response]]
 SHARD_LIMIT_S = 6 * 3600.0  # the judge's client has its own limit a call; this one ends what hangs elsewhere
@@ -44,6 +47,32 @@ async def score_in_shards(
             at_once=2,
             limit_s=None if judge.prompts_at_once else SHARD_LIMIT_S,  # a batch may take a day, and ends by itself
             progress=progress,
+        )
+
+
+async def score_with_workers(
+    name: str, workers: Workers, items: Sequence[WithResponses], params: Params, *, folder: Path
+) -> Iterator[ScoredExample]:
+    """`score_in_shards`, each shard by one of `workers`, which together keep to the judge's limits."""
+    places = places_within(params.judge, workers.places)
+    judge = share(params.judge, places)
+
+    async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
+        known = await known_answers(params.judge, params.score, shard, ledger=workers.ledger)
+        errand = ScoreErrand(judge, params.score, params.prices, list(shard), known)
+        return (await workers.do(name, errand, limit_s=SHARD_LIMIT_S)).records
+
+    with progress_bar(name) as progress:
+        return await in_shards(
+            name,
+            items,
+            score,
+            record=ScoredExample,
+            folder=folder,
+            size=params.score.shard_size,
+            at_once=places,
+            progress=progress,
+            elsewhere=True,
         )
 
 

@@ -8,9 +8,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.tasks import exponential_backoff
@@ -21,6 +21,7 @@ from longreward.jsonl import writing
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 Tell = Callable[[int], None]
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,15 @@ async def in_shards(
     limit_s: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     retry_after_s: float = 10,
+    elsewhere: bool = False,
 ) -> Iterator[R]:
     """What `work` makes of `items`, in order, read back from the shards' files one record at a time.
 
     `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass); meanwhile
     it may tell how many of its items are done, for the progress. A shard is tried again, twice with growing pauses,
     where the judge or the policy's server was not available or the shard took longer than `limit_s`, which holds for
-    work that awaits; any other error stops all shards.
+    work that awaits; any other error stops all shards. With `elsewhere`, `work` has each shard done by a `durable` task
+    of its own, on another machine.
     """
     adapter = TypeAdapter(record)
     shards = [items[start : start + size] for start in range(0, len(items), size)]
@@ -55,16 +58,6 @@ async def in_shards(
     done = sum(len(shard) for shard in shards) - sum(len(shards[number]) for number in todo)
     progress(done, len(items))
 
-    @task(
-        name=f"{name} shard",
-        retries=2,
-        retry_delay_seconds=exponential_backoff(retry_after_s),
-        retry_jitter_factor=0.5,
-        retry_condition_fn=_is_transient,
-        timeout_seconds=limit_s,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-    )
     async def run_shard(number: int) -> None:
         def tell(count: int) -> None:
             under_way[number] = count
@@ -74,13 +67,14 @@ async def in_shards(
         with writing(files[number]) as file:
             file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
+    run = run_shard if elsewhere else durable(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
     waiting = iter(todo)
     under_way: dict[int, int] = {}
 
     async def run_in_turn() -> None:
         nonlocal done
         for number in waiting:
-            await run_shard(number)
+            await run(number)
             done += len(shards[number])
             under_way.pop(number, None)
             progress(done + sum(under_way.values()), len(items))
@@ -92,6 +86,22 @@ async def in_shards(
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return (adapter.validate_json(line) for file in files for line in _lines(file))
+
+
+def durable(
+    name: str, *, limit_s: float | None = None, retry_after_s: float = 10
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Makes an async function the Prefect task of a shard, which is tried again as `in_shards` says."""
+    return task(
+        name=f"{name} shard",
+        retries=2,
+        retry_delay_seconds=exponential_backoff(retry_after_s),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=_is_transient,
+        timeout_seconds=limit_s,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
 
 
 def _lines(file: Path) -> Iterator[str]:

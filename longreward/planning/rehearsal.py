@@ -35,9 +35,11 @@ class Rehearsal(Judge):
     _seen: set[int]
 
     @classmethod
-    def open(cls, config: JudgeConfig, *, ledger: Path | None) -> Self:
-        """With the answers kept at `ledger`, where there is such a file."""
-        store = Ledger(ledger if ledger is not None and ledger.is_file() else None)
+    def open(cls, config: JudgeConfig, *, ledger: Path | Ledger | None) -> Self:
+        """With the answers kept at `ledger`, where there is such a file, or in an open one, which it closes."""
+        if not isinstance(ledger, Ledger):
+            ledger = Ledger(ledger if ledger is not None and ledger.is_file() else None)
+        store = ledger
         rehearsal = cls.of([(_asker(each, store), dimensions) for each, dimensions in config.judges()], store)
         rehearsal._noted, rehearsal._seen, rehearsal.all_answered = [], set(), True
         return rehearsal

@@ -1,0 +1,304 @@
+"""Shards done by real Dask workers: two processes on this machine, a real Prefect server, a real judge's server."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect import flow
+
+import longreward
+from longreward.errors import WorkerError
+from longreward.judging import open_judge
+from longreward.judging.ledger import Ledger
+from longreward.params import Params
+from longreward.records import Example, Response
+from longreward.reward import ScoredExample, Scorer
+from tasks.sampling import Sampled, sample_in_shards
+from tasks.scoring import score_in_shards, score_with_workers
+from tasks.workers import Workers, open_workers
+from tasks.workers.sampling import open_policy_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
+
+ROOT = Path(longreward.__file__).parents[1]
+NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr", "Ada Moss", "Ben Cole")
+CONCURRENCY = 4
+Items = Sequence[tuple[Example, Sequence[Response]]]
+
+
+def items() -> list[tuple[Example, list[Response]]]:
+    found = []
+    for n, name in enumerate(NAMES):
+        query = f"What did {name} do?"
+        context = f"Keld was founded by {name} in 19{n}5. The mill was built in 19{n}9. " * 3
+        texts = [f"{name} founded Keld in 19{n}5. The mill number {k} was built in 186{k}." for k in range(3)]
+        answers = [Response(id=f"{n}-{k}", example_id=str(n), query=query, text=text) for k, text in enumerate(texts)]
+        found.append((Example(id=str(n), document_id=str(n), context=context, query=query), answers))
+    return found
+
+
+@contextmanager
+def judge_server(latency_s: float = 0.15, *options: str) -> Iterator[str]:
+    """The offline judge behind HTTP, with a count of what it is asked."""
+    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", "--latency", str(latency_s)]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        match = re.search(r"http://\S+/v1", server.stdout.readline())
+        assert match is not None
+        yield match.group()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def asked(url: str) -> tuple[int, int]:
+    """Requests that the server got, and how many of them differ."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
+        told = json.load(reply)
+    return told["requests"], told["distinct"]
+
+
+def settings(url: str, **workers: Any) -> Params:
+    return Params.model_validate(
+        {
+            "judge": {"kind": "http", "base_url": url, "model": "m", "max_concurrency": CONCURRENCY},
+            "score": {"shard_size": 2, "extraction_chunk_tokens": 24, "evidence_chunk_tokens": 12},
+            "workers": {"kind": "dask", **workers},
+            "policy": {"base_model": str(ROOT / "models/tiny-base"), "dtype": "float32"},
+            "sample": {"n": 2, "max_new_tokens": 8, "shard_size": 2},
+        }
+    )
+
+
+@asynccontextmanager
+async def killing_a_worker_after(requests: int, url: str) -> AsyncIterator[None]:
+    """Ends one of this process's workers with SIGKILL once the judge has had so many requests."""
+
+    async def kill() -> None:
+        while (await asyncio.to_thread(asked, url))[0] < requests:  # noqa: ASYNC110  # another process counts
+            await asyncio.sleep(0.05)
+        os.kill(worker_processes()[0].pid, signal.SIGKILL)
+
+    killing = asyncio.create_task(kill())
+    yield
+    await killing
+
+
+def worker_processes() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+async def score_here(params: Params, folder: Path) -> list[ScoredExample]:
+    @flow
+    async def scoring() -> list[ScoredExample]:
+        ledger = folder / "ledger.sqlite"
+        async with open_judge(params.judge, ledger=ledger) as judge, Scorer(params.score) as scorer:
+            return list(
+                await score_in_shards("score", judge, items(), params.score, scorer=scorer, folder=folder / "stage")
+            )
+
+    return await scoring()
+
+
+async def score_there(params: Params, folder: Path, *, kill_after: int | None = None) -> list[ScoredExample]:
+    @flow
+    async def scoring() -> list[ScoredExample]:
+        stage, ledger = folder / "stage", folder / "ledger.sqlite"
+        async with open_workers(params, state=stage, ledger=ledger, judged=True) as workers:
+            assert isinstance(workers, Workers)
+            assert workers.places == 2
+            if kill_after is None:
+                return list(await score_with_workers("score", workers, items(), params, folder=stage))
+            async with killing_a_worker_after(kill_after, params.judge.base_url or ""):
+                return list(await score_with_workers("score", workers, items(), params, folder=stage))
+
+    return await scoring()
+
+
+async def test_two_workers_one_of_them_killed_score_as_one_process_does_and_little_is_asked_twice(
+    own_folders: Path,
+) -> None:
+    with judge_server() as url:
+        alone = await score_here(settings(url), own_folders / "alone")
+        calls, distinct = asked(url)
+        assert calls == distinct
+    with judge_server() as url:
+        spread = await score_there(settings(url), own_folders / "spread", kill_after=calls // 3)
+        requests, others = asked(url)
+    assert spread == alone
+    assert others == distinct
+    assert distinct <= requests <= distinct + CONCURRENCY // 2  # a worker's share of the calls was in flight
+    for folder in ("alone", "spread"):
+        with Ledger(own_folders / folder / "ledger.sqlite") as ledger:
+            assert ledger.totals().exchanges == distinct
+    assert worker_processes() == []
+
+
+async def test_what_a_stage_was_answered_before_it_was_killed_is_not_asked_again(own_folders: Path) -> None:
+    script = own_folders / "stage.py"
+    with judge_server() as url:
+        params = settings(url)
+        (own_folders / "params.json").write_text(params.model_dump_json())
+        script.write_text(STAGE)
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PREFECT_API_URL": api()}
+        stage = subprocess.Popen([sys.executable, str(script), str(own_folders)], env=environment)  # noqa: ASYNC220
+        while asked(url)[0] < 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        workers = psutil.Process(stage.pid).children(recursive=True)
+        stage.kill()
+        stage.wait()
+        psutil.wait_procs(workers, timeout=30)
+        await score_there(params, own_folders)
+        requests, distinct = asked(url)
+    assert distinct <= requests <= distinct + CONCURRENCY
+    with Ledger(own_folders / "ledger.sqlite") as ledger:
+        assert ledger.totals().exchanges == distinct
+
+
+STAGE = """
+import asyncio, sys
+from pathlib import Path
+from longreward.params import Params
+from test_many_machines import score_there
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    asyncio.run(score_there(Params.model_validate_json((folder / "params.json").read_text()), folder))
+"""
+
+
+def api() -> str:
+    from prefect.settings import PREFECT_API_URL
+
+    return str(PREFECT_API_URL.value())
+
+
+async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_refused(own_folders: Path) -> None:
+    model = own_folders / "models" / "sft"
+    model.parent.mkdir()
+    model.symlink_to(ROOT / "models" / "tiny-base")
+    params = settings("http://localhost:1/v1")
+    examples = [example for example, _ in items()]
+
+    @flow
+    async def sampling(params: Params, folder: Path) -> Sampled:
+        async with (
+            open_workers(params, state=folder, ledger=own_folders / "ledger.sqlite") as workers,
+            open_policy_of(workers, params.policy, params.server, "models/sft", logs=folder) as policy,
+        ):
+            if folder.name == "changed":
+                model.unlink()
+            return await sample_in_shards("sample", policy, examples, params.sample, folder=folder)
+
+    spread = await sampling(params, own_folders / "spread")
+    alone = await sampling(params.model_copy(update={"workers": Params().workers}), own_folders / "alone")
+    assert [r.text for r in spread.responses] == [r.text for r in alone.responses]
+    assert spread == alone
+    with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is not there, or holds another model"):
+        await sampling(params, own_folders / "changed")
+
+
+@contextmanager
+def cluster(folder: Path, *, start: str) -> Iterator[str]:
+    """A scheduler and one worker, which runs `start` first, in a folder of its own; gives the scheduler's address."""
+    folder.mkdir()
+    processes = []
+
+    def launch(code: str, name: str) -> None:
+        log = (folder / f"{name}.log").open("wb")
+        here = {"LONGREWARD_STATE": str(folder / "state"), "PYTHONPATH": str(Path(__file__).parent)}  # of these flows
+        env = {**os.environ, **here}
+        processes.append(
+            subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        )
+
+    note = folder / "scheduler.json"
+    cli = "from distributed.cli import dask_{0}; dask_{0}.main({1!r})"
+    launch(cli.format("scheduler", ["--port", "0", "--host", "127.0.0.1", "--no-dashboard",
+                                    "--scheduler-file", str(note)]), "scheduler")  # fmt: skip
+    there = ["--scheduler-file", str(note), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    launch(f"{start}\n{cli.format('worker', there)}", "worker")
+    try:
+        while not note.exists() or not note.read_text():
+            assert all(process.poll() is None for process in processes)
+        yield json.loads(note.read_text())["address"]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (
+            "import sys; sys.modules['longreward'] = None",
+            r"worker tcp://\S+ cannot greet the stage .*longreward\[dask\]",
+        ),
+        (
+            "import tasks.workers.greeting as g; g.code = lambda: 'old'",
+            r"worker tcp://\S+ on \S+ has another version of code old, here \w+",
+        ),
+        ("", r"worker tcp://\S+ on \S+: the environment variable THE_KEY holds no key .*own environment"),
+    ],
+)
+async def test_a_worker_that_cannot_do_the_work_is_named_before_any_shard(
+    own_folders: Path, start: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(own_folders / "elsewhere", start=start) as address:
+        monkeypatch.setenv("THE_KEY", "here-only")
+        params = settings("http://localhost:1/v1", address=address)
+        params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})
+        with pytest.raises(WorkerError, match=said) as error:
+            async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite", judged=True):
+                pass
+        assert "here-only" not in str(error.value)
+
+
+async def test_a_machine_that_does_not_see_the_folder_sends_its_answers(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = "from tasks.workers.answers import Place; Place.is_seen = property(lambda place: False)"
+    monkeypatch.setenv("THE_KEY", "of-the-judge")
+    with judge_server(0.02, "--require-key-env", "THE_KEY") as url:
+        with cluster(own_folders / "elsewhere", start=hidden) as address:
+            params = settings(url, address=address)
+            params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})
+
+            @flow
+            async def scoring(folder: Path) -> list[ScoredExample]:
+                ledger = own_folders / "ledger.sqlite"
+                async with open_workers(params, state=folder, ledger=ledger, judged=True) as workers:
+                    assert workers is not None
+                    return list(await score_with_workers("score", workers, items(), params, folder=folder))
+
+            first = await scoring(own_folders / "one")
+            requests, distinct = asked(url)
+            assert requests == distinct
+            assert await scoring(own_folders / "two") == first  # what it knows was handed with each shard
+            assert asked(url) == (requests, distinct)
+        with Ledger(own_folders / "ledger.sqlite") as ledger:
+            assert ledger.totals().exchanges == distinct
+        assert not list((own_folders / "elsewhere" / "state").rglob("*.sqlite"))
+        logs = "".join(file.read_text() for file in (own_folders / "elsewhere").glob("*.log"))
+        assert "of-the-judge" not in logs
+
+
+async def test_a_scheduler_that_is_not_there_is_said_so(own_folders: Path) -> None:
+    params = settings("http://localhost:1/v1", address="tcp://127.0.0.1:1", start_limit_s=1)
+    with pytest.raises(WorkerError, match=r"scheduler tcp://127\.0\.0\.1:1 cannot be reached"):
+        async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):
+            pass
