@@ -28,8 +28,12 @@ def figure(name: str, verdicts: Sequence[Verdict], intervals: Intervals, *, scal
     )
 
 
-def mean_of_means(groups: Mapping[str, Sequence[Observation]], intervals: Intervals) -> Estimate | None:
+def mean_of_means(
+    groups: Mapping[str, Sequence[Observation]], intervals: Intervals, *, weights: Mapping[str, float] | None = None
+) -> Estimate | None:
     """The mean of the groups' means, cases resampled within their group; None where a group is empty.
+
+    `weights` by group, which sum up to 1, make it another mean: that of classes of several groups, for one.
 
     >>> mean_of_means({"a": [("1", 1.0), ("2", 0.0)], "b": [("3", 1.0)]}, Intervals()).value
     0.75
@@ -40,11 +44,12 @@ def mean_of_means(groups: Mapping[str, Sequence[Observation]], intervals: Interv
         return None
     random = np.random.default_rng(intervals.seed)
     value, drawn, cases = 0.0, np.zeros(intervals.resamples), 0
-    for observations in groups.values():
+    for name, observations in groups.items():
+        weight = 1 / len(groups) if weights is None else weights[name]
         totals, counts = _by_case(observations)
         picks = random.integers(len(totals), size=(intervals.resamples, len(totals)))
-        value += float(totals.sum() / counts.sum()) / len(groups)
-        drawn += totals[picks].sum(axis=1) / counts[picks].sum(axis=1) / len(groups)
+        value += weight * float(totals.sum() / counts.sum())
+        drawn += weight * totals[picks].sum(axis=1) / counts[picks].sum(axis=1)
         cases += len(totals)
     tail = (1 - intervals.confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from longreward.errors import JudgeRefused
 from longreward.judging.chat import Answer, Question
 from longreward.judging.lexical import Sentence, repetition, sentence, sentences
+from longreward.judging.offline_longbench import RULES as LONGBENCH
 from longreward.judging.overlap import (
     Part,
     clauses,
@@ -37,10 +38,10 @@ class OfflineJudge:
         return NAME
 
     async def answer(self, question: Question, *, temperature: float) -> Answer:
-        rule = RULES.get(question.template)
+        rule = RULES.get(question.template) or BENCHMARKS.get(question.template)
         if rule is None:
             raise JudgeRefused(
-                f"the offline judge knows no template {question.template!r}, only {', '.join(RULES)}; "
+                f"the offline judge knows no template {question.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "
                 "set judge.kind to http for others"
             )
         return Answer(rule(question.slots), model=NAME)
@@ -142,6 +143,8 @@ RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
     "extraction": extraction,
     "completeness": completeness,
 }
+BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {**LONGBENCH}
+"""The rules for benchmarks' questions, by template, as those of the reward above."""
 _EXTRACTS = 8  # sentences taken from one chunk at most
 _BARE = 2  # terms up to which an answer is a bare value
 

@@ -1,0 +1,37 @@
+"""The rating in what a judge of LongBench-Chat or LongBench said, read as the published code does, and to the letter.
+
+Both look at the last `[[…]]` alone, since an analysis may quote brackets of the answer that it is about.
+"""
+
+import re
+
+
+def published(text: str) -> str | None:
+    """The first number inside the last `[[…]]`, as it is written there; None where there is none.
+
+    The published code knows no bounds: a number outside of the scale counts as it is.
+
+    >>> published("It calls itself [[10]]. Rating: [[about 7.5 of 10]]")
+    '7.5'
+    """
+    brackets = _BRACKETS.findall(text)
+    numbers = _NUMBER.findall(brackets[-1]) if brackets else []
+    return numbers[0] if numbers else None
+
+
+def as_asked(text: str, *, low: int, high: int) -> int | None:
+    """The last `[[…]]` where it holds a whole number from `low` to `high` and nothing else, as the prompt demands.
+
+    >>> as_asked("[[8]]", low=1, high=10), as_asked("[[8/10]]", low=1, high=10), as_asked("[[0]]", low=1, high=10)
+    (8, None, None)
+    """
+    brackets = _BRACKETS.findall(text)
+    inside = brackets[-1].strip() if brackets else ""
+    if not _WHOLE.fullmatch(inside):
+        return None
+    return int(inside) if low <= int(inside) <= high else None
+
+
+_BRACKETS = re.compile(r"\[\[([^\]]+)\]\]")
+_NUMBER = re.compile(r"\d+\.\d+|\d+")
+_WHOLE = re.compile(r"[0-9]{1,4}")

@@ -1,0 +1,57 @@
+"""A model and a judge that say what a test tells them to."""
+
+from collections.abc import Callable, Sequence
+
+from longreward.benchmarks.shape import Answer, Ask, Intervals, Said, Tell
+from longreward.judging import Judge, JudgeConfig
+from longreward.judging.chat import Answer as JudgeAnswer
+from longreward.judging.chat import ChatModel, Question
+
+FEW = Intervals(resamples=100)
+
+
+class Told:
+    """A Speaker that answers each conversation with `answer(its last turn)`."""
+
+    name = "told"
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.asks: list[Ask] = []
+        self._answer = answer
+
+    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+        self.asks += asks
+        tell(len(asks))
+        prompts = [ask.messages[-1].content for ask in asks]
+        return [Said(self._answer(each), 3, "stop", len(each.split())) for each in prompts]
+
+
+class Scripted:
+    """A judge's model that says one thing after the other, and the last one for ever; an error is raised."""
+
+    name = "scripted"
+
+    def __init__(self, *said: str | Exception) -> None:
+        self.questions: list[Question] = []
+        self.temperatures: list[float] = []
+        self._said = said
+
+    async def answer(self, question: Question, *, temperature: float) -> JudgeAnswer:
+        said = self._said[min(len(self.questions), len(self._said) - 1)]
+        self.questions.append(question)
+        self.temperatures.append(temperature)
+        if isinstance(said, Exception):
+            raise said
+        return JudgeAnswer(said)
+
+    async def close(self) -> None:
+        pass
+
+
+def judge_of(model: ChatModel) -> Judge:
+    """As both benchmarks want to be judged: at temperature 0, with five tries."""
+    return Judge(model, JudgeConfig(first_temperature=0.0, retry_temperature=0.0, max_attempts=5))
+
+
+def answer_to(case_id: str, text: str, *, prompt_tokens: int = 100) -> Answer:
+    return Answer(case_id, (text,), (3,), ("stop",), (prompt_tokens,), cut=False, created=0.0)
