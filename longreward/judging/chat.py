@@ -19,6 +19,7 @@ class Question:
     prompt_hash: str  # of the template's file, not of the rendered text
     max_tokens: int
     system: str = ""  # a system prompt of its own, behind the judge's
+    top_logprobs: int = 0  # of how many tokens the probabilities are wanted, at each place (`logprobs.py`)
 
     def system_under(self, configured: str) -> str:
         """What stands in the system prompt: what the judge's settings put before every question, then its own."""

@@ -15,6 +15,7 @@ from longreward.judging.chat import Answer, Question, Usage, estimated_tokens
 from longreward.judging.config import JudgeConfig
 from longreward.judging.faults import Faults, is_notice, reported_status
 from longreward.judging.keys import key_of, key_variable
+from longreward.judging.logprobs import with_logprobs
 from longreward.judging.thinking import with_thought
 from longreward.judging.window import ADVICE, Window
 
@@ -44,6 +45,7 @@ class HttpJudge:
         self._turns = itertools.cycle(self._clients)
         self._timeout_s = config.timeout_s
         self._spoke = False
+        self._gives_logprobs = True  # until it refuses a question for asking
         where = f"judge {self._model!r} at {self._client.base_url}"
         self._faults = Faults(
             where=where,
@@ -74,7 +76,7 @@ class HttpJudge:
             async with asyncio.timeout(WHOLE * self._timeout_s):
                 # By path: `chat.completions.create` takes a fifth of a millisecond to copy the fields by their types.
                 body = await next(self._turns).post("/chat/completions", cast_to=str, body=fields | extra)
-            answer = self._read(body)
+            answer = self._read(body, question)
         except APIError as error:
             fault = self._faults.of(error)
         except TimeoutError:  # a body that comes in drops is never without a byte for long
@@ -86,6 +88,9 @@ class HttpJudge:
                 await self.window.look()
                 self._check_window(question)
             return answer
+        if question.top_logprobs and self._gives_logprobs and _is_about_logprobs(fault):
+            self._gives_logprobs = False
+            return await self.answer(question, temperature=temperature)
         raise fault  # outside the except: the library's error holds the request with its headers
 
     async def models(self) -> tuple[str, ...]:
@@ -107,6 +112,8 @@ class HttpJudge:
             config.length_field or preset.length_field: question.max_tokens + config.thinking_tokens,
             "temperature": temperature,
         }
+        if question.top_logprobs and self._gives_logprobs:
+            ours |= {"logprobs": True, "top_logprobs": question.top_logprobs}
         added = {name: value for name, value in config.extra_body.items() if value is not None}
         if temperature == 0 and preset.greedy:
             del ours["temperature"]
@@ -117,7 +124,7 @@ class HttpJudge:
         messages.append({"role": "user", "content": _sendable(question.text)})
         return {**fields, "model": self._model, "messages": messages}, added
 
-    def _read(self, body: str) -> Answer:
+    def _read(self, body: str, question: Question) -> Answer:
         try:
             reply = json.loads(body)
             choice = reply["choices"][0]
@@ -135,6 +142,8 @@ class HttpJudge:
             raise self._no_answer(body)
         if is_notice(text):
             raise AnswerRefused(self._faults.clean(f"the {self.where} withheld its answer: {text}"))
+        if question.top_logprobs:
+            text = with_logprobs(text, choice.get("logprobs"))
         text = with_thought(_thought(message), text)
         usage = _usage(reply.get("usage"))
         return Answer(_sendable(self._faults.hide_key(text)), str(finish), usage, str(reply.get("model") or ""))
@@ -158,6 +167,10 @@ class HttpJudge:
                 f"the {self.where} reads {room:,} tokens of a prompt and cuts the rest off without a word; this one "
                 f"({question.template}) has about {needed:,}: {ADVICE.format(wanted=2 ** wanted.bit_length())}"
             )
+
+
+def _is_about_logprobs(fault: JudgeError) -> bool:
+    return isinstance(fault, JudgeRefused) and "logprob" in str(fault).lower()
 
 
 def _sendable(text: str) -> str:

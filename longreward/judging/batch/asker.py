@@ -45,10 +45,10 @@ class BatchJudge(HttpJudge):
         row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": {**fields, **added}}
         return to_line(row).encode("utf-8")
 
-    def read(self, result: Result) -> Answer:
-        """The answer; raises the JudgeError family where there is none, as a live call would."""
+    def read(self, result: Result, question: Question) -> Answer:
+        """The answer to the question; raises the JudgeError family where there is none, as a live call would."""
         if result.status is not None and result.status < 300:
-            return self._read(result.body)
+            return self._read(result.body, question)
         fault = self._faults.of_status(result.status or 500, result.body)
         if result.status is None and isinstance(fault, JudgeUnavailable):
             said = json.loads(result.body)["error"]
@@ -102,7 +102,7 @@ class BatchAsker(Asker):
                 self._rounds.settle(name)
                 return self._answer_of_another(identity, attempt, temperature)
             try:
-                return self._judge.read(result)
+                return self._judge.read(result, question)
             except (JudgeUnavailable, JudgeProtocolError, JudgeRefused) as fault:
                 self._rounds.settle(name)
                 if isinstance(fault, JudgeRefused):

@@ -56,7 +56,8 @@ class Totals:
 
 def question_id(question: Question, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """The same for two questions exactly where a judge would be asked the same thing in the same way."""
-    own = [question.system] if question.system else []
+    own: list[str | int] = [question.system] if question.system or question.top_logprobs else []
+    own += [question.top_logprobs] if question.top_logprobs else []
     settings = json.dumps([judge, revision, question.max_tokens, extra, *own], sort_keys=True)  # one line
     return hashlib.sha256(f"{settings}\n{question.text}".encode("utf-8", "surrogatepass")).hexdigest()
 
