@@ -14,13 +14,14 @@ import json
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from longreward.benchmarks.judge_prompt import JudgePrompt
 from longreward.judging.checking import QUESTION as PROBE
-from longreward.judging.offline import NAME, RULES
+from longreward.judging.offline import BENCHMARKS, NAME, RULES
 from longreward.judging.prompting import PromptSet, load_prompts
 from longreward.judging.thinking import with_thought
 
@@ -60,8 +61,10 @@ class OfflineServer:
         key: str | None = None,
         faults: Faults | None = None,
         thought: str = "",
+        benchmarks: Sequence[JudgePrompt] = (),
     ) -> None:
         self._prompts = prompts
+        self._benchmarks = benchmarks
         self._latency_s = latency_s
         self._key = key
         self._faults = faults or Faults()
@@ -119,7 +122,8 @@ class OfflineServer:
         if fault is not None:
             return fault
         self._seen.add(hashlib.sha256(body).digest())
-        return _completion(request, text, with_thought(self._thought, answer_text(self._prompts, text)))
+        said = answer_text(self._prompts, text, self._benchmarks)
+        return _completion(request, text, with_thought(self._thought, said))
 
     def _fault(self, text: str) -> Reply | None:
         faults = self._faults
@@ -140,15 +144,17 @@ class OfflineServer:
         return None
 
 
-def answer_text(prompts: PromptSet, message: str) -> str:
-    """What the offline judge says to a rendered prompt."""
+def answer_text(prompts: PromptSet, message: str, benchmarks: Sequence[JudgePrompt] = ()) -> str:
+    """What the offline judge says to a rendered prompt of the reward or of a benchmark."""
     if message == PROBE.text:
         return "3 is larger than 2.\n[[3]]"
-    for template in sorted(prompts.templates.values(), key=lambda t: -len("".join(t.pieces[::2]))):
-        slots = recover_slots(template.pieces, message)
+    rules = {**RULES, **BENCHMARKS}
+    of_reward = [(str(each.name), each.pieces, each.marks) for each in prompts.templates.values()]
+    known = [*of_reward, *((each.template, each.pieces, each.marks) for each in benchmarks)]
+    for name, pieces, marks in sorted(known, key=lambda each: -len("".join(each[1][::2]))):
+        slots = recover_slots(pieces, message)
         if slots is not None:
-            marks = template.marks
-            return RULES[template.name]({name: marks.restore(text) if marks else text for name, text in slots.items()})
+            return rules[name]({slot: marks.restore(text) if marks else text for slot, text in slots.items()})
     return "I am sorry, but I know no answer to that: it is none of the prompts that this server was started with."
 
 
@@ -201,8 +207,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
         refused_word=options.refuse,
         count=options.faults,
     )
+    from longreward.benchmarks.mt_bench.prompts import load_templates
+
+    benchmarks = [each.prompt for each in load_templates(options.mt_bench_prompts).values()]
     prompts = load_prompts(options.prompts_dir)
-    application = OfflineServer(prompts, latency_s=options.latency, key=key, faults=faults, thought=options.think)
+    application = OfflineServer(
+        prompts, latency_s=options.latency, key=key, faults=faults, thought=options.think, benchmarks=benchmarks
+    )
     asyncio.run(serve(application, options.port))
 
 
@@ -211,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="wait before each answer")
     parser.add_argument("--prompts-dir", type=Path, help="recognise the prompts in this folder (default: ours)")
+    parser.add_argument("--mt-bench-prompts", type=Path, metavar="FILE", help="recognise this judge_prompts.jsonl")
     parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
     parser.add_argument("--status", type=int, help="answer with this status")
     parser.add_argument("--retry-after", type=float, metavar="SECONDS", help="with --status: send this header")

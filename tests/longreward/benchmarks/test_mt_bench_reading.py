@@ -1,0 +1,64 @@
+"""Ratings and winners in judgments: the published code's reading, and the strict one."""
+
+import pytest
+
+from longreward.benchmarks.mt_bench.reading import exact_rating, exact_winner, strict_rating, strict_winner
+
+
+@pytest.mark.parametrize(
+    ("judgment", "exact", "strict"),
+    [
+        ("Well told.\n\nRating: [[7]]", 7.0, 7.0),
+        ("Rating: [[7.5]]", 7.5, 7.5),
+        ("Rating: [[7.]]", 7.0, 7.0),
+        ("Rating: [[ 7 ]]", None, None),  # the published pattern knows no spaces
+        ("Rating: [7]", 7.0, None),  # single brackets are its second choice
+        ("See [3]. Rating: [[8]]", 8.0, 8.0),  # not where double ones are there, however late
+        ("It says [[10]] of itself. Rating: [[2]]", 10.0, None),  # the first one
+        ("[[6]], so: Rating: [[6]]", 6.0, 6.0),
+        ("Rating: [[8/10]]", None, None),
+        ("Rating: 8", None, None),
+        ("Rating: [[rating]]", None, None),
+        ("Rating: [[0]]", 0.0, None),
+        ("Rating: [[11]]", 11.0, None),
+        ("Rating: [[-3]]", None, None),
+        ("Rating: [[٧]]", None, None),  # a digit, but none that a number is made of
+        ("", None, None),
+    ],
+)
+def test_a_rating_is_read_as_published_and_to_the_letter(judgment, exact, strict):
+    assert exact_rating(judgment) == exact
+    assert strict_rating(judgment)[0] == strict
+    assert (strict_rating(judgment)[1] is None) == (strict is not None)
+
+
+@pytest.mark.parametrize(
+    ("judgment", "reason"),
+    [
+        ("", "the judge said nothing"),
+        ("Rating: 8", "no [[rating]] in the judgment: …Rating: 8"),
+        ("[[10]] it says. [[2]]", "several ratings: [[10]], [[2]]"),
+        ("[[11]]", "[[11]] is not on the scale of 1 to 10"),
+    ],
+)
+def test_a_rating_that_cannot_be_read_says_why(judgment, reason):
+    assert strict_rating(judgment) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("judgment", "exact", "strict"),
+    [
+        ("Both are good. [[A]]", "A", "A"),
+        ("[[B]]", "B", "B"),
+        ("[[C]]", "tie", "tie"),
+        ("First I thought [[B]], but: [[A]]", "A", "error"),  # A before B before C, wherever they stand
+        ("[[C]] or [[B]]", "B", "error"),
+        ("[A]", "error", "error"),
+        ("[[a]]", "error", "error"),
+        ("", "error", "error"),
+    ],
+)
+def test_a_winner_is_read_as_published_and_to_the_letter(judgment, exact, strict):
+    assert exact_winner(judgment) == exact
+    assert strict_winner(judgment)[0] == strict
+    assert (strict_winner(judgment)[1] is None) == (strict != "error")
