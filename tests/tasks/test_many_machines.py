@@ -27,6 +27,7 @@ from longreward.reward import ScoredExample, Scorer
 from tasks.sampling import Sampled, sample_in_shards
 from tasks.scoring import score_in_shards, score_with_workers
 from tasks.workers import Workers, open_workers
+from tasks.workers.greeting import code
 from tasks.workers.sampling import open_policy_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -35,6 +36,12 @@ ROOT = Path(longreward.__file__).parents[1]
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr", "Ada Moss", "Ben Cole")
 CONCURRENCY = 4
 Items = Sequence[tuple[Example, Sequence[Response]]]
+
+
+@pytest.fixture(autouse=True)
+def _code_as_it_is_now() -> None:
+    """A stage is a process of its own; the session's first look at the code may be minutes old."""
+    code.cache_clear()
 
 
 def items() -> list[tuple[Example, list[Response]]]:
