@@ -1,0 +1,77 @@
+import pytest
+
+from longreward.benchmarks.longbench import metrics
+from longreward.benchmarks.longbench.metrics import chinese_f1, f1, measure, metric_name, rouge_l
+from longreward.benchmarks.longbench.sets import SETS
+
+
+@pytest.fixture
+def by_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_jieba", lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("Kelden", "kelden.", 1.0),
+        ("The stone mill", "a stone mill", 1.0),
+        ("The red stone mill.", "a stone mill", 0.8),  # 2/3 and 2/2
+        ("mill mill", "mill", 2 / 3),  # 1/2 and 1/1: a word counts as often as the other side has it
+        ("A-mill", "amill", 1.0),  # punctuation goes before articles do
+        ("Kelden", "Osten", 0.0),
+        ("", "Osten", 0.0),
+        ("the", "a", 0.0),
+    ],
+)
+def test_f1_counts_words_without_case_marks_and_articles(answer: str, reference: str, expected: float) -> None:
+    assert f1(answer, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("the mill was built of stone", "a mill of stone", 0.6),  # 3 of 6, 3 of 4
+        ("stone of mill", "mill of stone", 1 / 3),  # a subsequence keeps the order
+        ("mill mill mill", "mill", 1.0),  # distinct words
+        ("Mill", "mill", 0.0),  # capitals differ
+        # A sentence's common words with all sentences of the other count together: w1 w2 w3 w5, of 8 and of 5.
+        ("w1 w2 w6 w7 w8. w1 w3 w8 w9 w5", "w1 w2 w3 w4 w5", 2 * 0.5 * 0.8 / 1.3),
+        ("B. ", "B", 2 / 3),  # the space behind the stop is a word of its own to the package
+        ("", "mill", 0.0),
+        (".", "mill", 0.0),
+        (" ", "mill", 0.0),
+    ],
+)
+def test_rouge_l_is_that_of_the_package_rouge(answer: str, reference: str, expected: float) -> None:
+    assert rouge_l(answer, reference) == pytest.approx(expected, abs=1e-7)
+
+
+def test_rouge_l_of_a_long_text_needs_no_deep_stack() -> None:
+    text = " ".join(f"w{n}" for n in range(1500))  # where the package breaks off and LongBench writes 0
+    assert rouge_l(text, text) == pytest.approx(1.0)
+
+
+@pytest.mark.usefixtures("by_character")
+def test_chinese_is_cut_into_characters_without_jieba_and_the_name_says_so() -> None:
+    assert chinese_f1("在厦门大学举办。", "厦门大学。") == pytest.approx(8 / 11)  # 4 of 7, 4 of 4
+    assert measure(SETS["dureader"], "在厦门", ["厦门"]) == pytest.approx(0.8)  # 2 of 3, 2 of 2
+    assert chinese_f1("《年鉴》", "年鉴") == pytest.approx(0.8)  # LongBench's list of marks lacks the opening one
+    assert metric_name(SETS["multifieldqa_zh"]) == "f1_by_character"
+    assert metric_name(SETS["vcsum"]) == "rouge_l_by_character"
+    assert metric_name(SETS["qasper"]) == "f1"
+
+
+def test_chinese_is_cut_into_words_by_jieba() -> None:
+    pytest.importorskip("jieba")
+    assert chinese_f1("在厦门大学举办。", "厦门大学。") == pytest.approx(0.5)  # 1 of 3, 1 of 1
+    assert metric_name(SETS["multifieldqa_zh"]) == "f1"
+
+
+def test_the_best_reference_counts() -> None:
+    assert measure(SETS["qasper"], "stone mill", ["Osten", "a stone mill", "mill"]) == 1.0
+
+
+def test_each_set_has_the_metric_that_longbench_gives_it() -> None:
+    rouge = [name for name, each in SETS.items() if each.metric == "rouge_l"]
+    assert rouge == ["dureader", "gov_report", "qmsum", "multi_news", "vcsum"]
+    assert [name for name, each in SETS.items() if each.chinese] == ["multifieldqa_zh", "dureader", "vcsum"]
