@@ -1,0 +1,236 @@
+"""FastChat's files, written and read; `show_result` is done again here, row by row, as its arithmetic is published."""
+
+import json
+
+import pytest
+
+from longreward.benchmarks.mt_bench import MtBench
+from longreward.benchmarks.shape import Answer, Intervals, Verdict
+from longreward.errors import DataError
+
+INTERVALS = Intervals(resamples=100)
+QUESTIONS = [
+    {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
+    {"question_id": 101, "category": "reasoning", "turns": ["Who?", "Why?"]},
+]
+SINGLE = {"question_id": int, "model": str, "judge": list, "user_prompt": str, "judgment": str, "score": int | float}
+SINGLE |= {"turn": int, "tstamp": float}
+PAIR = {"question_id": int, "model_1": str, "model_2": str, "g1_winner": str, "g2_winner": str, "judge": list}
+PAIR |= dict.fromkeys(("g1_user_prompt", "g1_judgment", "g2_user_prompt", "g2_judgment"), str)
+PAIR |= {"turn": int, "tstamp": float}
+ANSWER = {"question_id": int, "answer_id": str, "model_id": str, "choices": list, "tstamp": float}
+
+
+def answer_row(question, *turns, **changes):
+    choices = [{"index": 0, "turns": list(turns)}]
+    return {"question_id": question, "answer_id": "a", "model_id": "x", "choices": choices, "tstamp": 1.5} | changes
+
+
+@pytest.fixture
+def bench(tmp_path, write_lines):
+    questions = write_lines(tmp_path / "question.jsonl", QUESTIONS)
+    references = write_lines(tmp_path / "gpt-4.jsonl", [answer_row(101, "Ann.", "She was first.")])
+    rival = write_lines(tmp_path / "vicuna.jsonl", [answer_row(81, "v", "w"), answer_row(101, "x", "y")])
+    return MtBench(questions, references=references, baseline=rival)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def of_schema(row, schema):
+    return list(row) == list(schema) and all(isinstance(row[name], kind) for name, kind in schema.items())
+
+
+def answers(turns=("one", "two")):
+    return [Answer(name, turns, (1, 1), ("stop", "stop"), (4, 9), False, 2.0) for name in ("81", "101")]
+
+
+def rated(case, turn, judgment, exact, strict):
+    more = {"turn": turn, "prompt": "single-v1", "official": True}
+    return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, exact, strict, None, "gpt-4", 3.0, more)
+
+
+def played(case, turn, game, exact, judgment=""):
+    part = f"turn {turn} against vicuna" + (", swapped" if game == 2 else "")
+    more = {"turn": turn, "against": "vicuna", "game": game, "prompt": "pair-v2", "official": True}
+    return Verdict(case, part, "t", "", "asked", judgment, exact, exact, None, "gpt-4", 3.0, more)
+
+
+RATED = [
+    rated("81", 1, "[[7]]", 7.0, 7.0),
+    rated("81", 2, "[[8.5]]", 8.5, 8.5),
+    rated("101", 1, "none", None, None),
+    rated("101", 2, "[[2]]", 2.0, 2.0),
+]
+PLAYED = [  # won both; the orders disagree; an error; lost both
+    *(played("81", 1, 1, 1.0, "[[A]]"), played("81", 1, 2, 1.0, "[[B]]")),
+    *(played("81", 2, 1, 1.0, "[[A]]"), played("81", 2, 2, 0.0, "[[A]]")),
+    *(played("101", 1, 1, None, "?"), played("101", 1, 2, 0.5, "[[C]]")),
+    *(played("101", 2, 1, 0.0, "[[B]]"), played("101", 2, 2, 0.0, "[[A]]")),
+]
+
+
+def shown_single(path, model):
+    """Rows of -1 dropped; the mean of turn 1, of turn 2, of all rows left."""
+    left = [row for row in lines(path) if row["model"] == model and row["score"] != -1]
+    of_turns = [[row["score"] for row in left if row["turn"] in turns] for turns in ((1,), (2,), (1, 2))]
+    return [sum(scores) / len(scores) for scores in of_turns]
+
+
+def shown_pairwise(path, model):
+    """Rows with an error dropped; a tie where game 1 is one or the games disagree; adjusted, a tie is half a win."""
+    win = loss = tie = 0
+    for row in lines(path):
+        if "error" in (row["g1_winner"], row["g2_winner"]) or row["model_1"] != model:
+            continue
+        if row["g1_winner"] == "tie" or row["g1_winner"] != row["g2_winner"]:
+            tie += 1
+        elif row["g1_winner"] == "model_1":
+            win += 1
+        else:
+            loss += 1
+    count = win + loss + tie
+    return [win / count, loss / count, (win + 0.5 * tie) / count]
+
+
+def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
+    bench.write(tmp_path / "data", answers(), [*RATED, *PLAYED], model="dpo")
+    folder = tmp_path / "data" / "mt_bench"
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")) == [
+        "model_answer/dpo.jsonl",
+        "model_answer/vicuna.jsonl",
+        "model_judgment/gpt-4_pair.jsonl",
+        "model_judgment/gpt-4_single.jsonl",
+        "question.jsonl",
+        "reference_answer/gpt-4.jsonl",
+    ]
+    assert lines(folder / "question.jsonl") == QUESTIONS
+    written = lines(folder / "model_answer" / "dpo.jsonl")
+    assert all(of_schema(row, ANSWER) for row in written)
+    assert [(row["question_id"], row["choices"]) for row in written] == [
+        (81, [{"index": 0, "turns": ["one", "two"]}]),
+        (101, [{"index": 0, "turns": ["one", "two"]}]),
+    ]
+    (reference,) = lines(folder / "reference_answer" / "gpt-4.jsonl")
+    assert reference["choices"] == [{"index": 0, "turns": ["Ann.", "She was first."]}]
+    single, pair = (folder / "model_judgment" / f"gpt-4_{kind}.jsonl" for kind in ("single", "pair"))
+    assert all(of_schema(row, SINGLE) for row in lines(single))
+    assert all(of_schema(row, PAIR) for row in lines(pair))
+    assert [row["score"] for row in lines(single)] == [7, 8.5, -1, 2]
+    assert [(row["g1_winner"], row["g2_winner"]) for row in lines(pair)] == [
+        ("model_1", "model_1"),
+        ("model_1", "model_2"),
+        ("error", "tie"),
+        ("model_2", "model_2"),
+    ]
+    found = bench.summarise(answers(), [*RATED, *PLAYED], INTERVALS).metrics()
+    assert shown_single(single, "dpo") == [found[f"mt_bench/{name}/exact"] for name in ("turn_1", "turn_2", "score")]
+    assert shown_single(single, "dpo") == [7.0, 5.25, 17.5 / 3]
+    names = ("win_rate", "loss_rate", "win_rate_adjusted")
+    assert shown_pairwise(pair, "dpo") == [found[f"mt_bench/pairwise/{name}/exact"] for name in names]
+    assert shown_pairwise(pair, "dpo") == [1 / 3, 1 / 3, 0.5]
+
+
+def test_judgments_read_back_make_the_same_figures(bench, tmp_path):
+    bench.write(tmp_path, answers(), [*RATED, *PLAYED], model="dpo")
+    read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
+    kept = bench.summarise([], [*RATED, *PLAYED], INTERVALS)
+    assert bench.summarise([], read, INTERVALS).metrics() == kept.metrics()
+    assert [(each.case_id, each.part, each.judgment) for each in read] == [
+        (each.case_id, each.part, each.judgment) for each in [*RATED, *PLAYED]
+    ]
+    assert read[0].more == {"turn": 1, "prompt": "single-v1", "official": True}
+
+
+def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
+    bench.write(tmp_path, answers(), [*RATED, *PLAYED], model="sft")
+    bench.write(tmp_path, answers(), RATED, model="dpo")
+    bench.write(tmp_path, answers(), [rated("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
+    folder = tmp_path / "mt_bench" / "model_judgment"
+    assert [(row["model"], row["score"]) for row in lines(folder / "gpt-4_single.jsonl")] == [
+        ("dpo", 7),
+        ("dpo", 8.5),
+        ("dpo", -1),
+        ("dpo", 2),
+        ("sft", 9),
+    ]
+    assert {row["model_1"] for row in lines(folder / "gpt-4_pair.jsonl")} == {"sft"}
+
+
+def test_names_with_slashes_become_names_of_files(bench, tmp_path):
+    of_org = [Verdict(**{**vars(each), "judge": "org/judge:1"}) for each in RATED]
+    bench.write(tmp_path, answers(), of_org, model="../org/model 7b")
+    folder = tmp_path / "mt_bench"
+    assert lines(folder / "model_answer" / "org_model_7b.jsonl")[0]["model_id"] == "org_model_7b"
+    assert lines(folder / "model_judgment" / "org_judge_1_single.jsonl")[0]["model"] == "org_model_7b"
+
+
+def test_of_others_answers_the_first_choice_and_the_last_row_count(bench, tmp_path, write_lines):
+    both = [{"index": 1, "turns": ["first", "of them"]}, {"index": 0, "turns": ["second", "one"]}]
+    rows = [answer_row(81, "old", "older"), answer_row(101, "a", "b"), answer_row(999, "of none"), answer_row(81)]
+    path = write_lines(tmp_path / "theirs.jsonl", [*rows[:3], {**rows[3], "choices": both}])
+    read = bench.read_answers(path)
+    assert [(each.case_id, each.turns, each.created) for each in read] == [
+        ("81", ("first", "of them"), 1.5),
+        ("101", ("a", "b"), 1.5),
+    ]
+
+
+def test_others_judgments_count_as_show_result_counts_them(bench, tmp_path, write_lines):
+    row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]] or [[4]]"}
+    row |= {"user_prompt": "?", "score": 3, "turn": 1, "tstamp": 1.0}
+    again = row | {"score": 8, "judgment": "[[8]]"}
+    (tmp_path / "mt_bench" / "model_judgment").mkdir(parents=True)
+    path = tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl"
+    write_lines(path, [row, again, row | {"model": "other"}, row | {"score": -1, "turn": 2, "judgment": "$ERROR$"}])
+    read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
+    assert [each.part for each in read] == ["turn 1", "turn 1, again 1", "turn 2"]
+    figure = bench.summarise([], read, INTERVALS).figures[0]
+    assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
+
+
+def test_a_game_in_which_the_model_is_the_second_counts_for_it_all_the_same(bench, tmp_path, write_lines):
+    folder = tmp_path / "mt_bench" / "model_judgment"
+    folder.mkdir(parents=True)
+    row = {"question_id": 81, "model_1": "vicuna", "model_2": "dpo", "judge": ["gpt-4", "pair-v2"], "tstamp": 1.0}
+    row |= {"g1_winner": "model_2", "g1_judgment": "[[B]]", "g2_winner": "model_2", "g2_judgment": "[[A]]"}
+    write_lines(folder / "gpt-4_pair.jsonl", [row, row | {"model_2": "other", "g1_winner": "nonsense"}])
+    write_lines(folder / "gpt-4_single.jsonl", [{"model": "other"}])
+    read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
+    found = [(each.part, each.exact, each.strict) for each in read]
+    assert found == [("turn 1 against vicuna, swapped", 1.0, 1.0), ("turn 1 against vicuna", 1.0, 1.0)]
+    assert bench.summarise([], read, INTERVALS).metrics()["mt_bench/pairwise/win_rate/exact"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([answer_row(81, "a", "b")], "has no answer to question 101, which has 2; answer all questions"),
+        ([answer_row(81, "a", "b"), answer_row(101, "a")], "has an answer of 1 turn to question 101"),
+        ([answer_row(81, choices=[])], "line 1: choices is not a list of objects"),
+        ([answer_row(81, "a", 3)], r"line 1: choices\[0\].turns is not a list of one text or more"),
+    ],
+)
+def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, rows, message):
+    with pytest.raises(DataError, match=message):
+        bench.read_answers(write_lines(tmp_path / "theirs.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": None}, "line 1: score is None, expected a number"),
+        ({"question_id": 5}, "question_id 5 is none of the questions; take the question.jsonl"),
+        ({"judge": "gpt-4"}, "judge is 'gpt-4', expected its name and the prompt's"),
+        ({"turn": 3}, "turn is 3, expected 1 or 2"),
+        ({"judgment": None}, "judgment is None, expected a text"),
+    ],
+)
+def test_a_judgment_that_cannot_be_read_is_named(bench, tmp_path, write_lines, changes, message):
+    folder = tmp_path / "mt_bench" / "model_judgment"
+    folder.mkdir(parents=True)
+    row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]]", "score": 3}
+    write_lines(folder / "gpt-4_single.jsonl", [row | changes])
+    with pytest.raises(DataError, match=message):
+        bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
