@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -122,11 +123,21 @@ class _DpoTrainer(Steady, DPOTrainer):  # type: ignore[misc]
         if not self._in_parts:
             return model, loader
         size, untrained = self.args.precompute_ref_batch_size or 1, checkpoint is None
-        rows = self.train_dataset
-        self.train_dataset = with_reference(
-            self, model, rows, kept=self._kept, batch_size=size, untrained=untrained
-        )
+        with _as_it_is_trained(self.accelerator):
+            self.train_dataset = with_reference(
+                self, model, self.train_dataset, kept=self._kept, batch_size=size, untrained=untrained
+            )
         return model, self.get_train_dataloader()
+
+
+@contextmanager
+def _as_it_is_trained(process: Any) -> Iterator[None]:
+    """Without TRL's autocast around the reference: FSDP2 has types of its own for bfloat16, and rounds otherwise."""
+    before, process.autocast_handler = process.autocast_handler, AutocastKwargs(enabled=False)
+    try:
+        yield
+    finally:
+        process.autocast_handler = before
 
 
 class _StandIn(torch.nn.Module):

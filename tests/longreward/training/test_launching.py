@@ -193,6 +193,14 @@ def test_a_model_in_parts_gives_its_own_reference(run_in, fsdp_on_cpu, sharing):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_the_reference_is_rounded_as_the_training_is(run_in, fsdp_on_cpu, kind):
+    two = run_in("two")
+    two(bf16=True, max_steps=1, **TWO | {"launcher_config": kind})
+    assert two.figures[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_an_adapter_is_trained_on_two_processes_and_merged(run_in, fsdp_on_cpu, kind):
     lora = LoraSettings(r=4, alpha=8)
     one, two = run_in("one"), run_in("two")
