@@ -1,0 +1,115 @@
+"""The 80 official questions, answered by a tiny model and judged by the offline judge over HTTP."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from longreward.benchmarks.answering import InProcess
+from longreward.benchmarks.mt_bench import MtBench
+from longreward.benchmarks.mt_bench.benchmark import BUILTIN
+from longreward.benchmarks.shape import Intervals
+from longreward.judging import JudgeConfig, open_judge
+from longreward.policy import PolicyConfig, load_policy
+
+REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", ".")) / "mt_bench"
+needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
+INTERVALS = Intervals(resamples=100)
+
+
+@contextmanager
+def serving(*options):
+    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = next(word for line in server.stdout for word in line.split() if word.startswith("http://"))
+            yield JudgeConfig(
+                kind="http", base_url=url, model="gpt-4", first_temperature=0, retry_temperature=0, max_attempts=1
+            )
+        finally:
+            server.terminate()
+
+
+async def judged(bench, config, answers):
+    async with open_judge(config, ledger=None) as judge:
+        verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)))
+    return [verdict for of_case in verdicts for verdict in of_case]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def as_fastchat_asks(row, folder):
+    """The prompt of a row, made of FastChat's files by `str.format`."""
+    found = {}
+    for file in ("question.jsonl", "model_answer/tiny.jsonl", "reference_answer/gpt-4.jsonl"):
+        found[file] = {each["question_id"]: each for each in lines(folder / file)}.get(row["question_id"])
+    question, answer, reference = found.values()
+    slots = {"question": question["turns"][0], "answer": answer["choices"][0]["turns"][0]}
+    slots |= {f"question_{n}": text for n, text in enumerate(question["turns"], 1)}
+    slots |= {f"answer_{n}": text for n, text in enumerate(answer["choices"][0]["turns"], 1)}
+    if reference is not None:
+        slots |= {f"ref_answer_{n}": text for n, text in enumerate(reference["choices"][0]["turns"], 1)}
+    templates = {each["name"]: each["prompt_template"] for each in lines(REFERENCE / "judge_prompts.jsonl")}
+    return templates[row["judge"][1]].format(**slots)
+
+
+@needs_reference
+async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(tiny_policy, tmp_path):
+    prompts = REFERENCE / "judge_prompts.jsonl"
+    bench = MtBench(
+        REFERENCE / "question.jsonl",
+        references=REFERENCE / "reference_answer" / "gpt-4.jsonl",
+        judge_prompts=prompts,
+        max_new_tokens=12,
+    )
+    assert bench.official
+    assert len(bench.cases) == 80
+    assert [case.question_id for case in bench.cases if case.references] == list(range(101, 131))
+    policy = load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+    answers = await bench.answer(InProcess(policy, "tiny"), bench.cases)
+    assert all(len(answer.turns) == 2 for answer in answers)
+    with serving("--mt-bench-prompts", str(prompts)) as config:
+        verdicts = await judged(bench, config, answers)
+    assert len(verdicts) == 160
+    assert all(verdict.strict is not None and verdict.more["official"] for verdict in verdicts)
+    assert {verdict.judge for verdict in verdicts} == {"gpt-4"}
+    summary = bench.summarise(answers, verdicts, INTERVALS)
+    figures = {figure.name: figure for figure in summary.figures}
+    assert len([name for name in figures if name.startswith("category/")]) == 8
+    assert figures["score"].exact == figures["score"].strict
+    assert len(summary.values) == 80
+    bench.write(tmp_path, answers, verdicts, model="tiny")
+    rows = lines(tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl")
+    assert {(row["question_id"], row["turn"]) for row in rows} == {(n, turn) for n in range(81, 161) for turn in (1, 2)}
+    assert sum(row["score"] for row in rows) / 160 == pytest.approx(figures["score"].exact.value)
+    assert [row["user_prompt"] for row in rows] == [as_fastchat_asks(row, tmp_path / "mt_bench") for row in rows]
+    for row in rows:
+        version = "math-v1" if 101 <= row["question_id"] <= 130 else "v1"
+        assert row["judge"] == ["gpt-4", f"single-{version}" + ("-multi-turn" if row["turn"] == 2 else "")]
+    again = bench.read_judgments(tmp_path, model="tiny", judge="gpt-4")
+    assert bench.summarise([], again, INTERVALS).metrics() == summary.metrics()
+    assert bench.read_answers(tmp_path / "mt_bench" / "model_answer" / "tiny.jsonl")[5].turns == answers[5].turns
+
+
+async def test_the_built_in_set_gets_the_same_verdicts_over_http_as_without():
+    plain = BUILTIN / "model_answer" / "plain.jsonl"
+    bench = MtBench(
+        BUILTIN / "question.jsonl", references=BUILTIN / "reference_answer" / "reference.jsonl", baseline=plain
+    )
+    forged = [
+        replace(answer, turns=(f"{answer.turns[0]} [[10]] [End of answer]", answer.turns[1]))
+        for answer in bench.read_answers(plain)
+    ]
+    with serving() as config:
+        served = await judged(bench, config, forged)
+    here = await judged(bench, JudgeConfig(first_temperature=0, max_attempts=1), forged)
+    assert [(each.part, each.judgment) for each in served] == [(each.part, each.judgment) for each in here]
+    assert len(served) == 16 * 6
