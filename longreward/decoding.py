@@ -118,14 +118,15 @@ class _Reading:
 
 def _read(policy: Policy, prompts: Sequence[Sequence[int]]) -> _Reading:
     import torch
-    from transformers import DynamicCache
+
+    from longreward.growing_cache import growing_cache
 
     longest = max(len(ids) for ids in prompts)
     filler = policy.text.end_ids[0]  # masked, so that any id does
     rows = torch.tensor([[filler] * (longest - len(ids)) + [*ids] for ids in prompts], device=policy.device)
     lengths = torch.tensor([len(ids) for ids in prompts], device=policy.device)
     present = torch.arange(longest, device=policy.device) >= longest - lengths[:, None]
-    cache = DynamicCache(config=policy.model.config)
+    cache = growing_cache(policy.model.config)
     out = policy.model(
         input_ids=rows,
         attention_mask=None if bool(present.all()) else present.long(),
@@ -138,11 +139,11 @@ def _read(policy: Policy, prompts: Sequence[Sequence[int]]) -> _Reading:
 
 def _shares(policy: Policy, cache: Any, drawing: Drawing) -> bool:
     """Whether one cache can serve all answers: plain full attention in every layer that takes a mask of any form."""
-    from transformers.cache_utils import DynamicLayer
+    from longreward.growing_cache import GrowingLayer
 
     if drawing.cache != "auto":
         return drawing.cache == "shared"
-    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
+    plain = all(type(layer) is GrowingLayer for layer in cache.layers)
     return plain and policy.config.attention in ("sdpa", "eager") and drawing.n > 1
 
 
@@ -171,9 +172,11 @@ class _Repeated:
 
     def keep(self, rows: "torch.Tensor") -> bool:
         """Leaves only these rows; False where a layer keeps more than keys and values, which could not follow."""
-        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+        from transformers.cache_utils import DynamicSlidingWindowLayer
 
-        if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers):
+        from longreward.growing_cache import GrowingLayer
+
+        if not all(type(layer) in (GrowingLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers):
             return False
         self.cache.batch_select_indices(rows)
         self.present = self.present[rows]
