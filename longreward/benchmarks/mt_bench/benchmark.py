@@ -41,10 +41,6 @@ MAX_NEW_TOKENS = 1024
 BUILTIN = Path(__file__).parents[1] / "builtin" / "mt_bench"
 
 
-def _silent(done: int) -> None:
-    pass
-
-
 class MtBench:
     """`Benchmark[MtCase]`. Without `judge_prompts` ours are used; with `baseline`, pairs are judged besides.
 
@@ -74,7 +70,9 @@ class MtBench:
         self._max_new_tokens = at_most(MAX_NEW_TOKENS, max_new_tokens)
         self.official = judge_prompts is not None and questions.resolve() != BUILTIN / "question.jsonl"
 
-    async def answer(self, speaker: Speaker, cases: Sequence[MtCase], *, tell: Tell = _silent) -> list[Answer]:
+    async def answer(
+        self, speaker: Speaker, cases: Sequence[MtCase], *, tell: Tell = lambda done: None
+    ) -> list[Answer]:
         """The first turns of all cases at once, then the second ones after the model's own first.
 
         A case whose first turn is answered counts as half done.
@@ -96,7 +94,7 @@ class MtBench:
         return read_answers(path, self.cases)
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: Tell = _silent
+        self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict on each turn of each answer, and with a baseline two more, all asked at once."""
         done = 0
@@ -114,8 +112,11 @@ class MtBench:
         return await together(judged(case, answer) for case, answer in items)
 
     def read_judgments(self, folder: Path, *, model: str, judge: str) -> list[Verdict]:
-        """The verdicts that stand in FastChat's files below `folder`, single ones and those against the baseline."""
-        path = folder / self.name / "model_judgment"
+        """The verdicts that stand in FastChat's files below `folder`, single ones and those against the baseline.
+
+        `model` as the rows name it. Raises DataError where the file of single judgments is missing or a row is bad.
+        """
+        path, judge = folder / self.name / "model_judgment", file_name(judge)
         found = read_single(path / f"{judge}_single.jsonl", self._by_id, model=model)
         pairs = path / f"{judge}_pair.jsonl"
         if self._rival and pairs.is_file():

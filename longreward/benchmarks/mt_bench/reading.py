@@ -55,7 +55,8 @@ def _end(text: str) -> str:
 
 
 LOWEST, HIGHEST = 1, 10
-# The published patterns' \d would take digits of any script, on which its next step fails.
-_RATING = re.compile(r"\[\[([0-9]+\.?[0-9]*)\]\]")
-_BACKUP = re.compile(r"\[([0-9]+\.?[0-9]*)\]")
+# The published patterns take digits of any script and any number of them, at which its next steps fail.
+_NUMBER = r"[0-9]{1,15}\.?[0-9]{0,15}"
+_RATING = re.compile(rf"\[\[({_NUMBER})\]\]")
+_BACKUP = re.compile(rf"\[({_NUMBER})\]")
 _WINNERS: tuple[tuple[str, Winner], ...] = (("[[A]]", "A"), ("[[B]]", "B"), ("[[C]]", "tie"))

@@ -1,13 +1,16 @@
 """FastChat's files, written and read; `show_result` is done again here, row by row, as its arithmetic is published."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
+from longreward.benchmarks.mt_bench.prompts import SLOTS
 from longreward.benchmarks.shape import Answer, Intervals, Verdict
 from longreward.errors import DataError
 
+PAGE = Path(__file__).parents[3] / "docs" / "mt-bench.md"
 INTERVALS = Intervals(resamples=100)
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
@@ -156,6 +159,19 @@ def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
         ("sft", 9),
     ]
     assert {row["model_1"] for row in lines(folder / "gpt-4_pair.jsonl")} == {"sft"}
+
+
+def test_the_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, capsys):
+    bench.write(tmp_path / "data", answers(), RATED, model="vicuna-13b-v1.3")
+    folder = tmp_path / "data" / "mt_bench" / "model_answer"
+    (folder / "gpt-3.5-turbo.jsonl").write_bytes((folder / "vicuna.jsonl").read_bytes())
+    names = [name for name in SLOTS if name.startswith("single")]
+    prompts = [{"name": n, "prompt_template": " ".join(f"{{{slot}}}" for slot in SLOTS[n])} for n in SLOTS]
+    forms = [{"system_prompt": "", "output_format": "[[rating]]" if p["name"] in names else "[[A]]"} for p in prompts]
+    write_lines(tmp_path / "data" / "judge_prompts.jsonl", [p | f for p, f in zip(prompts, forms, strict=True)])
+    monkeypatch.chdir(tmp_path)
+    exec(PAGE.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], {})
+    assert float(capsys.readouterr().out) == pytest.approx(17.5 / 3)
 
 
 def test_names_with_slashes_become_names_of_files(bench, tmp_path):

@@ -23,6 +23,7 @@ from longreward.benchmarks.mt_bench.reading import exact_rating, exact_winner, s
         ("Rating: [[11]]", 11.0, None),
         ("Rating: [[-3]]", None, None),
         ("Rating: [[٧]]", None, None),  # a digit, but none that a number is made of
+        (f"Rating: [[{'9' * 400}]]", None, None),  # no number that a mean could hold
         ("", None, None),
     ],
 )
