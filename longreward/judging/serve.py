@@ -207,9 +207,12 @@ def main(arguments: Iterable[str] | None = None) -> None:
         refused_word=options.refuse,
         count=options.faults,
     )
+    from longreward.benchmarks.longbench.prompts import load_prompts as load_longbench
+    from longreward.benchmarks.longbench_chat.prompt import load_prompt as load_longbench_chat
     from longreward.benchmarks.mt_bench.prompts import load_templates
 
     benchmarks = [each.prompt for each in load_templates(options.mt_bench_prompts).values()]
+    benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]
     prompts = load_prompts(options.prompts_dir)
     application = OfflineServer(
         prompts, latency_s=options.latency, key=key, faults=faults, thought=options.think, benchmarks=benchmarks
@@ -223,6 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="wait before each answer")
     parser.add_argument("--prompts-dir", type=Path, help="recognise the prompts in this folder (default: ours)")
     parser.add_argument("--mt-bench-prompts", type=Path, metavar="FILE", help="recognise this judge_prompts.jsonl")
+    parser.add_argument("--longbench-chat-prompt", type=Path, metavar="FILE", help="recognise this prompt_fs.txt")
+    parser.add_argument("--longbench-code", type=Path, metavar="FILE", help="recognise the prompts in this 3_eval.py")
     parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
     parser.add_argument("--status", type=int, help="answer with this status")
     parser.add_argument("--retry-after", type=float, metavar="SECONDS", help="with --status: send this header")

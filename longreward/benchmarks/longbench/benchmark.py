@@ -56,8 +56,11 @@ class LongBench:
         self._limits: Limits = limits
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
+        self.official = folder != BUILTIN and all(prompt.official for prompt in self.prompts.values())
 
-    async def answer(self, speaker: Speaker, cases: Sequence[LongBenchCase], *, tell: Tell) -> list[Answer]:
+    async def answer(
+        self, speaker: Speaker, cases: Sequence[LongBenchCase], *, tell: Tell = lambda done: None
+    ) -> list[Answer]:
         """Each answer as the model gave it."""
         asks = [
             single_turn.ask(
@@ -73,7 +76,7 @@ class LongBench:
         return await single_turn.answers(speaker, [case.id for case in cases], asks, tell)
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[LongBenchCase, Answer]], *, tell: Tell
+        self, judge: Judge, items: Sequence[tuple[LongBenchCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict for each reference of each case."""
         done = 0
@@ -93,7 +96,7 @@ class LongBench:
         return summary.summarise(self.name, self._by_id, answers, verdicts, intervals)
 
     def write(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
-        """`preds/<model>.json` and `scores/<model>.json`, as the published code leaves them."""
+        """`longbench/preds/<model>.json` and `…/scores/<model>.json`, as the published code leaves them."""
         files.write(folder, self._by_id, answers, verdicts, model=model)
 
     def _limit(self, name: SetName) -> int:
@@ -120,7 +123,7 @@ class LongBench:
             judge=reading.judge,
             created=time.time(),
             more={
-                "official": prompt.official,
+                "official": self.official,
                 "tries": reading.attempts,
                 "prompt_tokens": reading.usage.prompt_tokens,
                 "completion_tokens": reading.usage.completion_tokens,

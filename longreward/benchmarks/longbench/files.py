@@ -1,8 +1,9 @@
 """The files that LongReward's evaluation on LongBench leaves: the answers, and the scores with their means.
 
-    preds/<model>.json    [{"idx": 0, "dataset": "qasper", "query": …, "answer": [references], "prediction": …}, …]
-    scores/<model>.json   [{"scores": {set: {"gpt_score", "finish"}}, "class_scores": …, "avg_gpt_score": …, …}, then
-                           each row of the answers with its "score" and "gpt_usage"]
+    longbench/preds/<model>.json    [{"idx": 0, "dataset": "qasper", "query": …, "answer": [references],
+                                      "prediction": …}, …]
+    longbench/scores/<model>.json   [{"scores": {set: {"gpt_score", "finish"}}, "class_scores": …, "avg_gpt_score": …,
+                                      …}, then each row of the answers with its "score" and "gpt_usage"]
 
 Scores are from 0 to 1 there. The published code writes 0 for a set without an answer; we leave such a set out.
 """
@@ -28,7 +29,7 @@ def write(
     model: str,
 ) -> None:
     """Both files below `folder`, in the order of the cases' files; StateError where the disk refuses."""
-    file = model.rstrip("/").split("/")[-1]
+    folder, file = folder / "longbench", model.rstrip("/").split("/")[-1]
     said = {answer.case_id: answer.turns[0] for answer in answers}
     by_case: dict[str, list[Verdict]] = {}
     for verdict in verdicts:

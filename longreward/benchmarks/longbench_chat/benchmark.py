@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from longreward.benchmarks import estimates, rating, single_turn
-from longreward.benchmarks.judge_prompt import JudgePrompt, ours, positional
 from longreward.benchmarks.longbench_chat import files
-from longreward.benchmarks.longbench_chat.cases import SHOTS, LongBenchChatCase, load_cases
+from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase, load_cases
+from longreward.benchmarks.longbench_chat.prompt import load_prompt
 from longreward.benchmarks.shape import (
     Answer,
     CaseValue,
@@ -24,7 +24,6 @@ from longreward.benchmarks.shape import (
     Tell,
     Verdict,
 )
-from longreward.errors import DataError
 from longreward.judging import Judge
 from longreward.together import together
 
@@ -58,11 +57,14 @@ class LongBenchChat:
         `max_new_tokens` lowers the limit of 1,024 tokens an answer.
         """
         self.cases = load_cases(cases, few_shots)
-        self.prompt = _prompt(judge_prompt)
+        self.prompt = load_prompt(judge_prompt)
         self._max_new_tokens = single_turn.at_most(MAX_NEW_TOKENS, max_new_tokens)
         self._by_id = {case.id: case for case in self.cases}
+        self.official = self.prompt.official and cases != BUILTIN / "test_cases.json"
 
-    async def answer(self, speaker: Speaker, cases: Sequence[LongBenchChatCase], *, tell: Tell) -> list[Answer]:
+    async def answer(
+        self, speaker: Speaker, cases: Sequence[LongBenchChatCase], *, tell: Tell = lambda done: None
+    ) -> list[Answer]:
         """Each answer as the model gave it; its newlines become spaces where it is judged."""
         asks = [
             single_turn.ask(
@@ -78,7 +80,7 @@ class LongBenchChat:
         return await single_turn.answers(speaker, [case.id for case in cases], asks, tell)
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[LongBenchChatCase, Answer]], *, tell: Tell
+        self, judge: Judge, items: Sequence[tuple[LongBenchChatCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """One verdict for each answer."""
         done = 0
@@ -111,7 +113,7 @@ class LongBenchChat:
         )
 
     def write(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
-        """`predictions/<model>.txt` and `scores/<model>.json`, as the published code leaves them."""
+        """`longbench_chat/predictions/<model>.txt` and `…/scores/<model>.json`, as the published code leaves them."""
         files.write(folder, self._by_id, answers, verdicts, model=model)
 
     async def _verdict(self, judge: Judge, case: LongBenchChatCase, answer: Answer) -> Verdict:
@@ -134,7 +136,7 @@ class LongBenchChat:
             judge=reading.judge,
             created=time.time(),
             more={
-                "official": self.prompt.official,
+                "official": self.official,
                 "tries": reading.attempts,
                 "tokens": reading.usage.prompt_tokens + reading.usage.completion_tokens,
                 "score": reading.value or "none",
@@ -148,15 +150,3 @@ NOT_AS_ASKED = f"the last [[…]] holds no whole number from {LOWEST} to {HIGHES
 def _figure(name: str, verdicts: Sequence[Verdict], intervals: Intervals) -> Figure:
     figure = estimates.figure(name, verdicts, intervals, scale=SCALE)
     return replace(figure, exact=None) if any(each.exact is None for each in verdicts) else figure
-
-
-def _prompt(path: Path | None) -> JudgePrompt:
-    template = "longbench_chat"
-    if path is None:
-        return ours("longbench_chat", template=template)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"LongBench-Chat's judge prompt {path} cannot be read: {error}") from error
-    examples = [name for number in range(1, SHOTS + 1) for name in (f"example_{number}", f"rating_{number}")]
-    return positional(text, ["question", "reference", *examples, "answer"], template=template, source=path)

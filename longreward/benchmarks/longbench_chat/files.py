@@ -1,8 +1,8 @@
 """The files that LongBench-Chat's published code leaves: a line for each answer, and the scores with their sum.
 
-predictions/<model>.txt   one answer a line
-scores/<model>.json       [{"idx": 1, "query": …, "answer": …, "prediction": …, "gpt_analysis": …, "score": "8", …},
-                           …, {"total_score": 71.2, "total_tokens": 51234}]
+longbench_chat/predictions/<model>.txt   one answer a line
+longbench_chat/scores/<model>.json       [{"idx": 1, "query": …, "prediction": …, "gpt_analysis": …, "score": "8", …},
+                                          …, {"total_score": 71.2, "total_tokens": 51234}]
 """
 
 import json
@@ -34,7 +34,7 @@ def write(
     model: str,
 ) -> None:
     """Both files below `folder`, in the order of `answers`; StateError where the disk refuses."""
-    file = model.rstrip("/").split("/")[-1]
+    folder, file = folder / "longbench_chat", model.rstrip("/").split("/")[-1]
     by_case = {verdict.case_id: verdict for verdict in verdicts}
     with writing(folder / "predictions" / f"{file}.txt") as lines:
         lines.writelines(on_one_line(answer.turns[0]) + "\n" for answer in answers)

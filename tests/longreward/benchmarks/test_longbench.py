@@ -60,7 +60,7 @@ async def verdicts_on(benchmark: LongBench, text: str, *said: str | Exception) -
     model = Scripted(*said)
     async with judge_of(model) as judge:
         case = benchmark.cases[0]
-        (verdicts,) = await benchmark.judge(judge, [(case, answer_to(case.id, text))], tell=lambda done: None)
+        (verdicts,) = await benchmark.judge(judge, [(case, answer_to(case.id, text))])
     return verdicts, model
 
 
@@ -110,7 +110,7 @@ def test_the_query_follows_the_last_blank_line_of_the_filled_template(
 async def test_the_model_is_asked_as_longreward_asks_or_with_longbench_s_limits(make: Any, tmp_path: Path) -> None:
     benchmark = make(qasper=[record("qasper")], multi_news=[record("multi_news", input="")])
     speaker = Told(lambda prompt: "In 1861.")
-    answers = await benchmark.answer(speaker, benchmark.cases, tell=lambda done: None)
+    answers = await benchmark.answer(speaker, benchmark.cases)
     assert [ask.messages[-1].content for ask in speaker.asks] == [
         "One.\n\nTwo.\n\nWhen?",
         "News:\nOne.\n\nTwo.\n\nSum it up.",
@@ -118,7 +118,7 @@ async def test_the_model_is_asked_as_longreward_asks_or_with_longbench_s_limits(
     assert [(ask.max_new_tokens, ask.max_prompt_tokens) for ask in speaker.asks] == [(1024, 64_000)] * 2
     assert [answer.case_id for answer in answers] == ["qasper/1", "multi_news/1"]
     own = LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", limits="longbench", max_new_tokens=200)
-    await own.answer(speaker, own.cases, tell=lambda done: None)
+    await own.answer(speaker, own.cases)
     assert [ask.max_new_tokens for ask in speaker.asks[2:]] == [128, 200]
 
 
@@ -261,11 +261,11 @@ def test_the_published_files_are_written(make: Any, tmp_path: Path) -> None:
     answers = [answer_to(case, "In 1861.") for case in ("hotpotqa/1", "qasper/1", "qasper/2")]
     verdicts = [verdict("qasper/1", 1.0, 1.0), verdict("qasper/2", 0.5, None), verdict("hotpotqa/1", 0.5, 0.5)]
     benchmark.write(tmp_path, answers, verdicts, model="models/dpo")
-    rows = json.loads((tmp_path / "preds" / "dpo.json").read_text(encoding="utf-8"))
+    rows = json.loads((tmp_path / "longbench" / "preds" / "dpo.json").read_text(encoding="utf-8"))
     assert [(row["idx"], row["dataset"]) for row in rows] == [(0, "qasper"), (1, "qasper"), (2, "hotpotqa")]
     first = {"query": "When?", "answer": ["In 1861."], "prediction": "In 1861."}
     assert rows[0] == {"idx": 0, "dataset": "qasper"} | first
-    means, *scored = json.loads((tmp_path / "scores" / "dpo.json").read_text(encoding="utf-8"))
+    means, *scored = json.loads((tmp_path / "longbench" / "scores" / "dpo.json").read_text(encoding="utf-8"))
     assert means == {
         "scores": {
             "qasper": {"gpt_score": 0.75, "finish": True},
@@ -340,9 +340,9 @@ async def test_the_built_in_records_run_offline_and_tell_good_answers_from_bad()
     scores = []
     for answer in (right.__getitem__, lambda prompt: "Mara Voss was buried in Kelden.", lambda prompt: ""):
         async with judge_of(OfflineJudge()) as judge:
-            answers = await benchmark.answer(Told(answer), benchmark.cases, tell=lambda done: None)
+            answers = await benchmark.answer(Told(answer), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
-            verdicts = [each for case in await benchmark.judge(judge, items, tell=lambda done: None) for each in case]
+            verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
         metrics = benchmark.summarise(answers, verdicts, FEW).metrics()
         assert metrics["longbench/score/exact"] == metrics["longbench/score/strict"]
         scores.append((metrics["longbench/score/strict"], metrics["longbench/automatic/strict"]))
@@ -375,9 +375,9 @@ async def test_official_records_run_end_to_end(name: str, answer: str) -> None:
     scores = []
     for say in (references.__getitem__, lambda prompt: answer):
         async with judge_of(OfflineJudge()) as judge:
-            answers = await benchmark.answer(Told(say), benchmark.cases, tell=lambda done: None)
+            answers = await benchmark.answer(Told(say), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
-            verdicts = [each for case in await benchmark.judge(judge, items, tell=lambda done: None) for each in case]
+            verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
         summary = benchmark.summarise(answers, verdicts, FEW)
         assert len(summary.values) == 8
         metrics = summary.metrics()

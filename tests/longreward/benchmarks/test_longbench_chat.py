@@ -38,7 +38,7 @@ def written(folder: Path, cases: Any, shots: Any, prompt: str = OFFICIAL_FORM) -
 async def verdict_on(benchmark: LongBenchChat, text: str, *said: str | Exception) -> tuple[Verdict, Scripted]:
     model = Scripted(*said)
     async with judge_of(model) as judge:
-        ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answer_to("1", text))], tell=print)
+        ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answer_to("1", text))])
     return verdict, model
 
 
@@ -82,7 +82,7 @@ async def test_an_answer_can_be_wanted_shorter_but_not_longer(files: dict[str, P
     for wanted, limit in ((64, 64), (4096, 1024)):
         speaker = Told(str)
         benchmark = LongBenchChat(**files, max_new_tokens=wanted)
-        await benchmark.answer(speaker, benchmark.cases[:1], tell=print)
+        await benchmark.answer(speaker, benchmark.cases[:1])
         assert speaker.asks[0].max_new_tokens == limit
 
 
@@ -196,8 +196,10 @@ def test_the_published_files_are_written(files: dict[str, Path], tmp_path: Path)
     answers = [answer_to("1", "In 1861.\nYes."), answer_to("2", "No.")]
     benchmark = LongBenchChat(**files)
     benchmark.write(tmp_path, answers, [verdict("1", 8.0), verdict("2", 3.0)], model="models/dpo")
-    assert (tmp_path / "predictions" / "dpo.txt").read_text(encoding="utf-8") == "In 1861. Yes.\nNo.\n"
-    first, second, total = json.loads((tmp_path / "scores" / "dpo.json").read_text(encoding="utf-8"))
+    assert (tmp_path / "longbench_chat" / "predictions" / "dpo.txt").read_text(
+        encoding="utf-8"
+    ) == "In 1861. Yes.\nNo.\n"
+    first, second, total = json.loads((tmp_path / "longbench_chat" / "scores" / "dpo.json").read_text(encoding="utf-8"))
     assert first == {
         "idx": 1,
         "query": "When?",
@@ -210,7 +212,7 @@ def test_the_published_files_are_written(files: dict[str, Path], tmp_path: Path)
     assert second["score"] == "3"
     assert total == {"total_score": 55.0, "total_tokens": 220}
     benchmark.write(tmp_path, answers, [verdict("1", 8.0), verdict("2", None)], model="dpo")
-    assert json.loads((tmp_path / "scores" / "dpo.json").read_text())[-1]["total_score"] == "none"
+    assert json.loads((tmp_path / "longbench_chat" / "scores" / "dpo.json").read_text())[-1]["total_score"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +242,7 @@ async def test_the_built_in_cases_run_offline_and_tell_good_answers_from_bad() -
         means = []
         for place in range(3):  # the example answers themselves: all, some and none of the facts right
             items = [(case, answer_to(case.id, case.shots[place].answer)) for case in benchmark.cases]
-            verdicts = [verdict for (verdict,) in await benchmark.judge(judge, items, tell=lambda done: None)]
+            verdicts = [verdict for (verdict,) in await benchmark.judge(judge, items)]
             assert {verdict.more["official"] for verdict in verdicts} == {False}
             score = benchmark.summarise([answer for _, answer in items], verdicts, FEW).figures[0]
             assert score.strict is not None
@@ -259,7 +261,7 @@ async def test_the_official_examples_fill_the_official_prompt(tmp_path: Path) ->
     benchmark = LongBenchChat(cases=cases, few_shots=folder / "few_shots.json", judge_prompt=folder / "prompt_fs.txt")
     async with judge_of(Scripted("[[6]]")) as judge:
         items = [(each, answer_to(each.id, "The {} answer")) for each in benchmark.cases]
-        verdicts = [verdict for (verdict,) in await benchmark.judge(judge, items, tell=lambda done: None)]
+        verdicts = [verdict for (verdict,) in await benchmark.judge(judge, items)]
     template = (folder / "prompt_fs.txt").read_text(encoding="utf-8")
     groups = json.loads((folder / "few_shots.json").read_text(encoding="utf-8"))
     for one, group in zip(verdicts, groups, strict=True):
