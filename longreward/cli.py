@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward import benchmarks_command, ledger_command
+from longreward import benchmarks_command, ledger_command, preflight_command
 from longreward.errors import ConfigError, LongRewardError
 from longreward.settings_options import add_settings, chosen_settings
 
@@ -78,6 +78,7 @@ def _parser(more: Sequence[Callable[[Any], None]]) -> argparse.ArgumentParser:
     settings = commands.add_parser("params", help="every setting, its default and meaning, as Markdown")
     settings.set_defaults(run=_params)
     ledger_command.add(commands)
+    preflight_command.add(commands)
     benchmarks_command.add(commands)
     for add in more:
         add(commands)

@@ -13,11 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.errors import PolicyError
-from longreward.formats import read_pairs
 from longreward.policy import Policy, PolicyConfig, load_policy
 from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
-from longreward.training.preflight import check_pairs
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -57,13 +55,17 @@ def train_dpo(
         from longreward.training.launching import launch
 
         return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
-    policy = load_policy(policy_config, sft_model, training=config.lora is None)
-    lora = adapter(config.lora, policy.model)
-    limit = config.max_length or policy.window
+    from longreward.training.looking_ahead import Preference, look_ahead
+
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=sft_model, data=pairs)
-    over, keep = config.over_window, own_state / "rows"
-    checked = check_pairs(policy.text, read_pairs(pairs), max_length=limit, over_window=over, keep=keep)
+    preference = Preference(config.reference_batch, config.prefix_sharing)
+    checked = look_ahead(
+        config, policy_config, model=sft_model, data=pairs, keep=own_state / "rows", preference=preference
+    )
+    policy = load_policy(policy_config, sft_model, training=config.lora is None)
+    lora = adapter(config.lora, policy.model)
+    limit = checked.lengths.limit
 
     from longreward.training import failures, running, trainers
 

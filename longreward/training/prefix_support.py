@@ -21,10 +21,11 @@ def reason_against(model: Any, *, longest: int) -> str | None:
 
     `longest` counts the tokens of the longest prompt with its longer answer.
     """
-    return _of_config(model, longest) or _of_trial(model)
+    return reason_of_config(model, longest=longest) or _of_trial(model)
 
 
-def _of_config(model: Any, longest: int) -> str | None:
+def reason_of_config(model: Any, *, longest: int) -> str | None:
+    """What rules it out before the model has weights."""
     config = model.config.get_text_config()
     attention = model.config._attn_implementation
     if attention not in CAUSAL:

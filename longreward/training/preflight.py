@@ -92,13 +92,16 @@ class _Found:
     lengths: list[int] = field(default_factory=list)
     cut: int = 0
     refused: list[str] = field(default_factory=list)
+    hopeless: list[str] = field(default_factory=list)  # whatever became of the prompt
 
     def fitted(self, id_: str, prompt: list[int], answer: int, said: str) -> list[int]:
         """The prompt, without its middle where it is too long for its answer and the rule allows it."""
         room = self.limit - answer
         fits = fit_window(prompt, room=room, rule=self.rule, name="") if self.rule != "refuse" and room >= 2 else prompt
         self.cut += len(fits) < len(prompt)
-        if len(fits) > room:
+        if room < 2:
+            self.hopeless.append(f"  {self.kind} {id_}: {answer:,} of the {said}, {len(prompt):,} of the prompt")
+        elif len(fits) > room:
             self.refused.append(f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {said}")
         self.lengths.append(len(fits) + answer)
         return fits
@@ -107,15 +110,25 @@ class _Found:
         """DataError where there was nothing, PolicyError where something did not fit."""
         if not self.lengths:
             raise DataError(f"there are no {self.kind}s to train on")
+        if self.hopeless:
+            raise PolicyError(
+                f"{len(self.hopeless)} of {len(self.lengths)} {self.kind}s have an answer that leaves no room for any "
+                f"prompt in max_length, {self.limit:,} tokens: cutting the prompt cannot help; leave them out, or "
+                "raise max_length (and policy.window) if the model can:\n" + _listed(self.hopeless)
+            )
         if self.refused:
-            more = f"\n  and {len(self.refused) - SHOWN} more" if len(self.refused) > SHOWN else ""
             raise PolicyError(
                 f"{len(self.refused)} of {len(self.lengths)} {self.kind}s are longer than max_length, {self.limit:,} "
                 "tokens: an answer would be cut; raise max_length if the model can, leave them out, or set over_window "
-                "to keep_ends:\n" + "\n".join(self.refused[:SHOWN]) + more
+                "to keep_ends:\n" + _listed(self.refused)
             )
         mean = sum(self.lengths) / len(self.lengths)
         return Lengths(len(self.lengths), max(self.lengths), mean, self.limit, self.cut)
+
+
+def _listed(lines: list[str]) -> str:
+    more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return "\n".join(lines[:SHOWN]) + more
 
 
 def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Found) -> Iterator[rows.Row]:

@@ -4,11 +4,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from longreward.formats import read_examples
 from longreward.policy import PolicyConfig, load_policy, pass_on
 from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
-from longreward.training.preflight import check_examples
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -41,13 +39,14 @@ def train_sft(
         from longreward.training.launching import launch
 
         return launch("sft", config, policy_config, model=base, data=data, out=out, state=state, log=log)
-    policy = load_policy(policy_config, base, training=config.lora is None)
-    lora = adapter(config.lora, policy.model)
-    limit = config.max_length or policy.window
+    from longreward.training.looking_ahead import look_ahead
+
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=base, data=data)
-    over, keep = config.over_window, own_state / "rows"
-    checked = check_examples(policy.text, read_examples(data), max_length=limit, over_window=over, keep=keep)
+    checked = look_ahead(config, policy_config, model=base, data=data, keep=own_state / "rows")
+    policy = load_policy(policy_config, base, training=config.lora is None)
+    lora = adapter(config.lora, policy.model)
+    limit = checked.lengths.limit
 
     from longreward.training import running, trainers
 

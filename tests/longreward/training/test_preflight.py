@@ -72,8 +72,15 @@ def test_a_prompt_may_lose_its_middle_where_asked_but_an_answer_never(policy):
     assert data.rows[0]["prompt_ids"] == [2, 4, 6, 16, 9, 35, 13, 9, 31, 34, 5]  # "north" is the one that went
     assert data.rows[0]["chosen_ids"] == [31, 9, 19, 35, 3]
     assert data.lengths.cut_prompts == 1
-    with pytest.raises(PolicyError, match="12 of the prompt and 21 of the longer answer"):
-        check_pairs(policy.text, [pair_of("north " * 20, "south")], max_length=20, over_window="keep_ends")
+
+
+def test_an_answer_that_leaves_no_room_for_a_prompt_says_that_cutting_cannot_help(policy):
+    for answer in (18, 20):  # 19 and 21 tokens of 20 with the end: a prompt that loses its middle keeps two
+        with pytest.raises(
+            PolicyError, match=rf"cutting the prompt cannot help(.|\n)*pair 7: {answer + 1} of the longer"
+        ):
+            check_pairs(policy.text, [pair_of("north " * answer, "south")], max_length=20, over_window="keep_ends")
+    assert check_pairs(policy.text, [pair_of("north " * 17, "south")], max_length=20, over_window="keep_ends").rows
 
 
 def test_no_data_is_refused(policy):

@@ -1,0 +1,61 @@
+"""`longreward preflight`: what a training will need, from settings, data and the model's config alone."""
+
+import argparse
+from pathlib import Path
+
+from longreward.settings_options import add_settings, chosen_settings
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand."""
+    command = commands.add_parser(
+        "preflight",
+        help="lengths, memory and time of a training, before it loads a model",
+        description="Tells from the settings, the data and the model's config what a training will need: lengths, "
+        "memory at its peak with every term of the sum, the time of a step. Loads no weights. Exits with 1 where it "
+        "cannot fit, and says what would.",
+        epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
+    )
+    add_settings(command, params="settings (params.yaml)")
+    command.add_argument("--stage", choices=("train", "sft"), default="train", help="which training (train)")
+    command.add_argument("--model", metavar="MODEL", help="a folder or hub id (what the stage starts from)")
+    command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (the stage's)")
+    command.add_argument(
+        "--device", metavar="DEVICE", help="another than this machine's: H100, A100:40GB, cuda:80GB, cpu:64GB"
+    )
+    command.add_argument("--processes", type=int, metavar="N", help="so many devices (the settings', else 1)")
+    command.add_argument("--json", action="store_true", help="the figures as JSON: bytes, seconds")
+    command.set_defaults(run=_preflight)
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    import json
+
+    from longreward.training.devices import parse_device
+    from longreward.training.forecast import check_fits
+    from longreward.training.looking_ahead import Preference, look
+
+    params = chosen_settings(options, default=Path("params.yaml"))
+    train = options.stage == "train"
+    device = parse_device(options.device) if options.device else None
+    model, data = _start(train, params.policy.sft_model, params.policy.base_model)
+    outlook = look(
+        params.train if train else params.sft,
+        params.policy,
+        model=options.model or model,
+        data=options.data or data,
+        preference=Preference(params.train.reference_batch, params.train.prefix_sharing) if train else None,
+        device=device,
+        processes=options.processes,
+    )
+    print(json.dumps(outlook.found.figures(), indent=1) if options.json else "\n".join(outlook.lines()))
+    check_fits(outlook.plan, outlook.found)
+    return 0
+
+
+def _start(train: bool, sft_model: str | None, base_model: str) -> tuple[str, Path]:
+    """What the stage starts from and trains on; before `sft` has run, `train` would start from a model of its shape."""
+    if not train:
+        return base_model, Path("data/prepared/sft.jsonl")
+    made = Path("models/sft")
+    return str(made) if made.is_dir() else sft_model or base_model, Path("data/pairs/preference_pairs.jsonl")

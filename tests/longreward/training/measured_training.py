@@ -1,0 +1,73 @@
+"""Run by its test: two steps of DPO on a tiny Llama; prints what they took above the start, and what was predicted."""
+
+import os
+import sys
+
+if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # freed tensors go back at once, as they do at lengths that matter
+    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"})
+
+import json
+import tempfile
+from pathlib import Path
+
+import psutil
+import torch
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.training import running, trainers
+from longreward.training.adapters import adapter
+from longreward.training.devices import Device
+from longreward.training.dpo import TrainConfig
+from longreward.training.forecast import Asked, forecast
+from longreward.training.preflight import Lengths, TrainingData
+from longreward.training.rehearsing import Blueprint
+
+PROMPT, CHOSEN, REJECTED = 1200, 200, 160
+LLAMA = LlamaConfig(
+    hidden_size=256,
+    intermediate_size=688,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    vocab_size=32_000,
+)
+config = TrainConfig.model_validate(
+    {"batch_size": 1, "max_steps": 2, "warmup": 0, "ce_weight": 0, **json.loads(sys.argv[1])}
+)
+tokenizer = PreTrainedTokenizerFast(
+    tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1}, unk_token="<s>")),
+    eos_token="</s>",
+    pad_token="<s>",
+)
+model = LlamaForCausalLM(LLAMA)
+text = PolicyTokenizer(tokenizer, "{context}{query}", "", "", (1,))
+policy = Policy(PolicyConfig(base_model=""), "", model, text, 4096, torch.device("cpu"))
+row = {"id": "1", "prompt_ids": [5] * PROMPT, "chosen_ids": [6] * CHOSEN, "rejected_ids": [7] * REJECTED}
+row["length"] = PROMPT + CHOSEN
+share = config.prefix_sharing != "off"
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    given = {
+        **running.arguments(config, policy, state=folder, max_length=4096),
+        "beta": config.beta,
+        "loss_type": ["sigmoid"],
+        "precompute_ref_log_probs": True,
+        "precompute_ref_batch_size": 1,
+    }
+    rows = running.dataset(TrainingData([row] * 2, Lengths(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
+    (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
+    trainer = trainers.dpo_trainer(
+        policy, rows, adapter(config.lora, model), given, kept=folder / "reference.json", share=share
+    )
+    start = psutil.Process().memory_info().rss
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts again here
+    trainer.train()
+status = Path("/proc/self/status").read_text().splitlines()
+peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+plan = Blueprint(LLAMA, "float32", "sdpa", False, config.bf16, config.gradient_checkpointing, config.lora)
+asked = Asked(config, share=share, reference_batch=1)
+found = forecast(plan, ((PROMPT, CHOSEN, REJECTED),), asked, Device("cpu", False, 1e10, 1e10, here=False))
+before = sum(term.bytes for term in found.step.terms if term.name in ("weights", "libraries"))
+print(json.dumps({"measured": peak - start, "predicted": found.peak - before}))
