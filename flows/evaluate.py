@@ -26,6 +26,7 @@ from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
 OUT = Path("data/evaluation")
+BAR = ("bar", "value")
 PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
 
@@ -100,7 +101,7 @@ def _write(
     with writing(OUT / "report.md") as file:
         file.write(markdown(evaluation))
     for name, measures in PLOTS.items():
-        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures), ("bar", "value"))
+        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures), BAR)
     run.log.info(evaluation.sentence)
 
 

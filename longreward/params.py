@@ -10,6 +10,7 @@ from typing import Any, Self
 import yaml
 from pydantic import model_validator
 
+from longreward.benchmarks.config import BenchmarkConfig
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
@@ -43,6 +44,7 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
     ),
     "score": frozenset(("budget", "prompts_in_flight")),
     "evaluate": frozenset(("budget",)),
+    "benchmark": frozenset(("budget",)),
 }
 
 
@@ -61,6 +63,7 @@ class Params(Config):
     pair: PairConfig = PairConfig()
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
 
     def price_of(self, dimension: Dimension) -> Price | None:
         """What the judge of this dimension costs; None where that is not known."""

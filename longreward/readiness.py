@@ -16,11 +16,11 @@ from longreward.params import Params
 from longreward.policy import PolicyConfig
 from longreward.workers import check_installed
 
-MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate"})  # that load or serve the policy's weights
+MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})  # that load or serve the policy's weights
 JUDGE_STAGES = frozenset({"score", "evaluate"})
-SERVED_STAGES = frozenset({"sample", "evaluate"})
+SERVED_STAGES = frozenset({"sample", "evaluate", "benchmark"})
 SHARDED_STAGES = frozenset({"sample", "score"})  # that workers can do
-TRAINED_STAGES = frozenset({"sample", "train", "evaluate"})  # that start from what `sft` left
+TRAINED_STAGES = frozenset({"sample", "train", "evaluate", "benchmark"})  # that start from what `sft` left
 
 
 def check_ready(params: Params, stages: Sequence[str]) -> None:
@@ -73,6 +73,8 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     if "evaluate" in stages:
         yield partial(_check_champion, params)
         yield partial(_check_gold, params)
+    if "benchmark" in stages:
+        yield partial(_check_benchmarks, params)
 
 
 def _check_source(params: Params) -> None:
@@ -176,6 +178,16 @@ def _check_judge(params: Params) -> None:
     from longreward.judging.checking import check_keys
 
     check_keys(params.judge)
+
+
+def _check_benchmarks(params: Params) -> None:
+    """Every benchmark's files can be read, and its judge has a key."""
+    from longreward.benchmarks.config import judge_of
+    from longreward.benchmarks.opening import open_benchmarks
+    from longreward.judging.checking import check_keys
+
+    for one in open_benchmarks(params.benchmark):
+        check_keys(judge_of(params.benchmark, params.judge, one.judging))
 
 
 def _check_retriever(params: Params) -> None:

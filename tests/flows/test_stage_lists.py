@@ -33,7 +33,7 @@ def test_each_stage_of_the_graph_runs_the_flow_of_its_name_and_depends_on_its_se
 
 def test_another_server_makes_no_data_and_no_training_anew() -> None:
     depend = {name for name, entry in stage_entries(ROOT / "dvc.yaml").items() if "server" in entry.sections}
-    assert depend == {"sample", "evaluate"}
+    assert depend == {"sample", "evaluate", "benchmark"}
 
 
 def test_everything_in_the_repository_that_a_stage_depends_on_is_there() -> None:

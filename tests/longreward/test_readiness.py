@@ -40,7 +40,7 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
     with pytest.raises(ConfigError) as caught:
         check_ready(read_params(None, ["prepare.source=data/raw/x.jsonl", "evaluate.gold=gold.jsonl"]), stage_names())
     told, *lines = str(caught.value).splitlines()
-    assert told == "not ready to run prepare, sft, sample, score, pair, train, evaluate:"
+    assert told == "not ready to run prepare, sft, sample, score, pair, train, evaluate, benchmark:"
     assert [line.split(":")[0].strip() for line in lines] == ["prepare.source", "policy.base_model", "evaluate.gold"]
 
 
@@ -68,11 +68,14 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
         (["evaluate.champion.temperature=0.7"], "(0.7) is none of evaluate.temperatures (1, 0.5, 0)"),
         (["evaluate.champion.measure=recall"], "is recall, which needs evaluate.gold"),
         (["evaluate.gold=data/raw/gold.jsonl"], "there is no file data/raw/gold.jsonl"),
+        (["benchmark.files=files", "benchmark.run=[mt_bench]"], "mt_bench lacks 3 file(s)"),
+        (["benchmark.judge={kind: openai, model: m}"], "OPENAI_API_KEY"),
     ],
 )
 def test_what_would_fail_hours_later_is_told_first(overrides: list[str], told: str) -> None:
-    [line] = problems_of(*overrides)
+    line, *more = problems_of(*overrides)
     assert told in line
+    assert all(each.startswith("   ") for each in more)  # of the same problem
 
 
 ZHIPU = ("judge.kind=zhipu", "judge.model=glm-4-0520")
@@ -90,9 +93,9 @@ SERVED = (
 @pytest.mark.parametrize(
     ("overrides", "key", "needed_by"),
     [
-        (ZHIPU, "ZHIPUAI_API_KEY", {"score", "evaluate"}),
+        (ZHIPU, "ZHIPUAI_API_KEY", {"score", "evaluate", "benchmark"}),
         (EMBEDDINGS, "EMBEDDING_KEY", {"score", "evaluate"}),
-        (SERVED, "POLICY_KEY", {"sample", "evaluate"}),
+        (SERVED, "POLICY_KEY", {"sample", "evaluate", "benchmark"}),
     ],
 )
 def test_a_key_is_missed_by_the_stages_that_need_it_alone(overrides, key, needed_by, monkeypatch) -> None:

@@ -1,0 +1,84 @@
+"""The SFT model and the trained one on public benchmarks."""
+
+import json
+from pathlib import Path
+
+from longreward.benchmarks.answering import speaker
+from longreward.benchmarks.config import judge_of
+from longreward.benchmarks.figures import BARS, POINTS, length_points, rating_points, score_points
+from longreward.benchmarks.opening import open_benchmarks
+from longreward.benchmarks.report import Judged, Report, markdown
+from longreward.benchmarks.shape import Answer, Benchmark, Case, Summary
+from longreward.jsonl import writing
+from longreward.judging import open_judge
+from longreward.judging.budget import Budget
+from tasks.benchmarks import answers_in_shards, verdicts_in_shards, write_kept
+from tasks.plots import write_points
+from tasks.recording import MODELS, record_benchmarks
+from tasks.serving import for_comparison, open_policy
+from tasks.spending import limited
+from tasks.stage import StageRun, main, stage
+from tasks.state import ledger
+
+OUT = Path("data/benchmarked")
+PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}
+
+
+@stage
+async def benchmark(run: StageRun) -> None:
+    """The SFT model and the trained one on public benchmarks."""
+    config = run.params.benchmark
+    benchmarks = open_benchmarks(config)
+    answers = await _answers(run, benchmarks)
+    with limited(run, config.budget) as budget:
+        found = [await _judged(run, one, answers, budget) for one in benchmarks]
+    report = Report(found, config.intervals)
+    _write(run, report)
+    run.report(report.headline())
+    record_benchmarks(run.tracked, report)
+
+
+Answers = dict[tuple[str, str], list[Answer]]
+"""By benchmark and model."""
+
+
+async def _answers(run: StageRun, benchmarks: list[Benchmark[Case]]) -> Answers:
+    """Each model's answers to each benchmark; a model is loaded, or served, once for all of them."""
+    config = run.params.benchmark
+    found: Answers = {}
+    server = await for_comparison(run.params.server)
+    for role in config.models:
+        async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
+            for one in benchmarks:
+                found[one.name, role] = await answers_in_shards(
+                    one, speaker(policy, role), role=role, folder=run.state, size=config.shard_size
+                )
+    return found
+
+
+async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget: Budget) -> Judged:
+    """All models on one benchmark, asked as its protocol says."""
+    config = run.params.benchmark
+    summaries: dict[str, Summary] = {}
+    own = judge_of(config, run.params.judge, one.judging)
+    async with open_judge(own, ledger=ledger(), budget=budget) as judge:
+        for role in config.models:
+            said = answers[one.name, role]
+            verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
+            write_kept(OUT, one, said, verdicts, role=role)
+            summaries[role] = one.summarise(said, verdicts, config.intervals)
+        run.report({f"{one.name}/{figure}": value for figure, value in judge.figures().items()})
+        return Judged(one.name, summaries, top=one.top, official=one.official, judge=judge.name)
+
+
+def _write(run: StageRun, report: Report) -> None:
+    with writing(OUT / "report.md") as file:
+        file.write(markdown(report))
+    with writing(OUT / "figures.json") as file:
+        json.dump({role: report.figures(role) for role in run.params.benchmark.models}, file, indent=1)
+    for name, (points, columns) in PLOTS.items():
+        write_points(Path(f"plots/benchmark-{name}.csv"), points(report), columns)
+
+
+if __name__ == "__main__":
+    main(benchmark)
