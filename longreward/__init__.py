@@ -1,21 +1,32 @@
 """LongReward (arXiv 2410.21252): rewards for long-context responses, and the training that uses them.
 
->>> from longreward import LongReward
+>>> from longreward import LongReward, best_of_n
 >>> card = LongReward().score(context=document, query=question, response=answer)
 >>> card.reward
+>>> best, *others = best_of_n(context=document, query=question, responses=answers)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from longreward.choosing import abest_of_n, best_of_n
+    from longreward.online import OnlineReward
     from longreward.reward import LongReward
 
-__all__ = ["LongReward"]
+__all__ = ["LongReward", "OnlineReward", "abest_of_n", "best_of_n"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "LongReward":
-        from longreward.reward import LongReward
+    module = _HOMES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'longreward' has no attribute {name!r}")
+    return getattr(import_module(module), name)
 
-        return LongReward
-    raise AttributeError(f"module 'longreward' has no attribute {name!r}")
+
+_HOMES = {
+    "LongReward": "longreward.reward",
+    "OnlineReward": "longreward.online",
+    "abest_of_n": "longreward.choosing",
+    "best_of_n": "longreward.choosing",
+}

@@ -9,18 +9,19 @@ True
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from longreward.errors import ConfigError
 from longreward.judging import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
 from longreward.judging.budget import Budget
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scoring import ScoredExample, Scorer
+from longreward.reward.scoring import ScoredExample, Scorer, score_examples
 
 T = TypeVar("T")
 
@@ -28,8 +29,10 @@ T = TypeVar("T")
 class LongReward:
     """Scores responses to queries about long documents; by default with the offline judge, which needs nothing.
 
-    `judge`: how to reach a judge, or a ChatModel of your own (yours to close). `ledger`: where exchanges and embeddings
-    are kept, so that nothing is asked twice from call to call; without it each call stands alone.
+    `judge`: how to reach a judge, or a ChatModel of your own (yours to close, under no budget). `ledger`: where
+    exchanges and embeddings are kept, so that nothing is asked twice from call to call; without it each call stands
+    alone. `budget`: one that all calls spend from, which must then run in one event loop; without it `config.budget`
+    holds for each call.
     """
 
     def __init__(
@@ -37,16 +40,18 @@ class LongReward:
         judge: JudgeConfig | ChatModel | None = None,
         config: ScoreConfig | None = None,
         ledger: Path | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._judge = JudgeConfig() if judge is None else judge
         self._config = config or ScoreConfig()
         check_key(self._config.retriever)
         self._scorer = Scorer(self._config, retriever=Bm25Retriever())
         self._ledger = ledger
+        self._budget = budget
 
     def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
         """One response's four verdicts. Inside a running event loop it blocks that loop: there, await `ascore`."""
-        return _wait(self.ascore(context=context, query=query, response=response))
+        return wait(self.ascore(context=context, query=query, response=response))
 
     async def ascore(self, *, context: str, query: str, response: str) -> ScoredResponse:
         """One response's four verdicts."""
@@ -56,12 +61,27 @@ class LongReward:
 
     def score_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Several responses to one example: the document is read once for all of them. See `score` on event loops."""
-        return _wait(self.ascore_responses(example, responses))
+        return wait(self.ascore_responses(example, responses))
 
     async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Several responses to one example: the document is read once for all of them."""
         async with self._open() as judge, self._open_scorer() as scorer:
             return await scorer.score(judge, example, _as_records(example, responses))
+
+    async def ascore_examples(
+        self, examples: Iterable[tuple[Example, Sequence[Response | str]]]
+    ) -> list[ScoredExample]:
+        """Many examples with their responses, in the order given; `config.prompts_at_once` of them at a time."""
+        items = ((example, _as_records(example, responses)) for example, responses in examples)
+        async with self._open() as judge, self._open_scorer() as scorer:
+            return [scored async for scored in score_examples(judge, self._config, items, scorer=scorer)]
+
+    def check_immediate(self, purpose: str) -> None:
+        """Raises ConfigError where answers would come after hours, or only for a prompt's best and worst response."""
+        if self._config.strategy != "full":
+            raise ConfigError(f"{purpose} needs every response's reward: set score.strategy to full")
+        if isinstance(self._judge, JudgeConfig) and any(judge.mode != "live" for judge, _ in self._judge.judges()):
+            raise ConfigError(f"{purpose} waits for each answer, and batches take hours: set judge.mode to live")
 
     @asynccontextmanager
     async def _open_scorer(self) -> AsyncIterator[Scorer]:
@@ -77,7 +97,8 @@ class LongReward:
 
     def _open(self) -> Judge:
         if isinstance(self._judge, JudgeConfig):
-            return open_judge(self._judge, ledger=self._ledger, budget=Budget(self._config.budget))  # of this call
+            budget = self._budget or Budget(self._config.budget)  # of this call
+            return open_judge(self._judge, ledger=self._ledger, budget=budget)
         from longreward.judging.ledger import Ledger
 
         return Judge(_Lent(self._judge), ledger=Ledger(self._ledger))
@@ -109,7 +130,7 @@ def _as_records(example: Example, responses: Sequence[Response | str]) -> list[R
     ]
 
 
-def _wait(result: Coroutine[Any, Any, T]) -> T:
+def wait(result: Coroutine[Any, Any, T]) -> T:
     """Runs to the end from code that is not async; in a thread of its own where a loop runs, as in notebooks."""
     try:
         asyncio.get_running_loop()

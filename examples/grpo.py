@@ -1,0 +1,76 @@
+"""GRPO with the reward online: the policy draws groups of answers, the judge rewards them, TRL updates the weights.
+
+python examples/grpo.py --model models/sft --data data/prepared/preference.jsonl --out models/grpo --steps 20
+
+The judge and the lengths are those of params.yaml; what the judge has answered is in the project's ledger.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from longreward import LongReward, OnlineReward
+from longreward.formats import read_examples
+from longreward.judging.budget import Budget
+from longreward.ledger_command import default_ledger
+from longreward.online import prompt_rows
+from longreward.params import Params, read_params
+from longreward.policy import load_policy
+
+
+def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, steps: int, **more: Any) -> Any:
+    """Saves the trained policy at `out`; returns TRL's trainer, whose `state.log_history` has the rewards."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    policy = load_policy(params.policy, model, training=True)
+    budget = Budget(params.score.budget, params.prices)  # of the whole training
+    score = params.score.model_copy(update={"no_statements": "zero"})  # saying nothing must cost something
+    reward = LongReward(params.judge, score, ledger=ledger, budget=budget)
+    settings = {
+        "max_steps": steps,
+        "num_generations": 4,  # answers to a prompt, which are held against each other
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-6,
+        "max_completion_length": params.sample.max_new_tokens,
+        "temperature": params.sample.temperature,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "bf16": False,
+        "seed": params.sample.seed,
+    }
+    trainer = GRPOTrainer(
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        reward_funcs=OnlineReward(reward),
+        args=GRPOConfig(output_dir=str(out), **(settings | more)),
+        train_dataset=Dataset.from_list(list(prompt_rows(read_examples(data), policy.text))),
+    )
+    trainer.train()
+    trainer.save_model(str(out))
+    return trainer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("models/sft"))
+    parser.add_argument("--data", type=Path, default=Path("data/prepared/preference.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("models/grpo"))
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    trainer = train(
+        read_params(),
+        model=options.model,
+        data=options.data,
+        out=options.out,
+        ledger=default_ledger(),
+        steps=options.steps,
+    )
+    for logged in trainer.state.log_history:
+        if "reward" in logged:
+            print(f"step {logged['step']:>4}  reward {logged['reward']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
