@@ -76,5 +76,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+SYSTEM = "You grade answers: read everything, compare, and be fair to each."
+"""Our judge's system prompt, where a published one was not fetched."""
 FOLDER = Path(__file__).parent / "prompts"
 _SLOT = re.compile(r"<<(\w+)>>")

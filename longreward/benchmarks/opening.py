@@ -30,6 +30,7 @@ def _longbench_chat(files: Files, most: int | None) -> Benchmark[Any]:
         cases=files["test_cases.json"],
         few_shots=files["few_shots.json"],
         judge_prompt=files["prompt_fs.txt"],
+        judge_code=files.get("eval.py"),
         max_new_tokens=most,
     )
 

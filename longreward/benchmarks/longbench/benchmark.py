@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import cast
 
 from longreward.benchmarks import rating, single_turn
+from longreward.benchmarks.judge_prompt import SYSTEM
 from longreward.benchmarks.longbench import files, summary
 from longreward.benchmarks.longbench.cases import LongBenchCase, load_cases
 from longreward.benchmarks.longbench.prompts import load_prompts
 from longreward.benchmarks.longbench.sets import HIGHEST, MAX_NEW_TOKENS, SETS, Limits, SetName
+from longreward.benchmarks.published_code import text_in
 from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
 from longreward.judging import Judge
 from longreward.together import together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench"
-SYSTEM = "You're a good assistant at evaluating the quality of texts."
 """The judge's system prompt in the published code, word for word."""
 MAX_PROMPT_TOKENS, JUDGE_TOKENS = 64_000, 1024
 UNREAD = 0.5
@@ -53,6 +54,7 @@ class LongBench:
         """
         self.cases = load_cases(folder, templates, cast("Sequence[SetName] | None", sets))
         self.prompts = load_prompts(judge_prompts)
+        self._system = text_in(judge_prompts, "system_prompt") if judge_prompts else SYSTEM
         self._limits: Limits = limits
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
@@ -107,7 +109,9 @@ class LongBench:
         grading = SETS[case.dataset].grading
         prompt, top = self.prompts[grading], HIGHEST[grading]
         slots = {"question": case.query, "reference": case.answers[place], "answer": answer.turns[0]}
-        question = prompt.ask({slot: slots[slot] for slot in prompt.slots}, system=SYSTEM, max_tokens=JUDGE_TOKENS)
+        question = prompt.ask(
+            {slot: slots[slot] for slot in prompt.slots}, system=self._system, max_tokens=JUDGE_TOKENS
+        )
         reading = await judge.ask(question, whole)
         strict = None if reading.value is None else rating.as_asked(reading.text, low=1, high=top)
         return Verdict(

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from longreward.benchmarks import estimates, rating, single_turn
+from longreward.benchmarks.judge_prompt import SYSTEM
 from longreward.benchmarks.longbench_chat import files
 from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase, load_cases
 from longreward.benchmarks.longbench_chat.prompt import load_prompt
+from longreward.benchmarks.published_code import text_in
 from longreward.benchmarks.shape import (
     Answer,
     CaseValue,
@@ -28,8 +30,6 @@ from longreward.judging import Judge
 from longreward.together import together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench_chat"
-SYSTEM = "You're a good assistant at evaluating the quality of texts."
-"""The judge's system prompt in the published code, word for word."""
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
 JUDGE_TOKENS = 1024
 LOWEST, HIGHEST = 1, 10
@@ -50,17 +50,20 @@ class LongBenchChat:
         cases: Path = BUILTIN / "test_cases.json",
         few_shots: Path = BUILTIN / "few_shots.json",
         judge_prompt: Path | None = None,
+        judge_code: Path | None = None,
         max_new_tokens: int | None = None,
     ) -> None:
-        """`judge_prompt` is the published `prompt_fs.txt`, None: ours. DataError where a file is not what it should be.
+        """`judge_prompt` is the published `prompt_fs.txt`, `judge_code` the `eval.py` with the judge's system prompt;
+        None: ours. DataError where a file is not what it should be.
 
         `max_new_tokens` lowers the limit of 1,024 tokens an answer.
         """
         self.cases = load_cases(cases, few_shots)
         self.prompt = load_prompt(judge_prompt)
+        self._system = text_in(judge_code, "system_prompt") if judge_code else SYSTEM
         self._max_new_tokens = single_turn.at_most(MAX_NEW_TOKENS, max_new_tokens)
         self._by_id = {case.id: case for case in self.cases}
-        self.official = self.prompt.official and cases != BUILTIN / "test_cases.json"
+        self.official = self.prompt.official and judge_code is not None and cases != BUILTIN / "test_cases.json"
 
     async def answer(
         self, speaker: Speaker, cases: Sequence[LongBenchChatCase], *, tell: Tell = lambda done: None
@@ -120,7 +123,7 @@ class LongBenchChat:
         slots = {"question": case.query, "reference": case.reference, "answer": files.on_one_line(answer.turns[0])}
         for number, shot in enumerate(case.shots, start=1):
             slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
-        question = self.prompt.ask(slots, system=SYSTEM, max_tokens=JUDGE_TOKENS)
+        question = self.prompt.ask(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reading = await judge.ask(question, rating.published)
         strict = None if reading.value is None else rating.as_asked(reading.text, low=LOWEST, high=HIGHEST)
         return Verdict(

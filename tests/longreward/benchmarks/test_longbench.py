@@ -26,6 +26,8 @@ TEMPLATES = {
 PUBLISHED = '''
 import nowhere
 
+system_prompt = "You grade."
+
 def gpt_score_qa(prediction, ground_truth, **kwargs):
     question = kwargs["query"]
     prompt_template = """Q $Q$ A $A$ P $P$"""
@@ -126,7 +128,7 @@ async def test_an_answer_is_graded_with_its_question_and_a_summary_without(make:
     benchmark = make(qasper=[record("qasper")])
     (one,), model = await verdicts_on(benchmark, "Around 1860.", "[[2]]")
     assert one.prompt == "Q When? A In 1861. P Around 1860."
-    assert one.system == model.questions[0].system == "You're a good assistant at evaluating the quality of texts."
+    assert one.system == model.questions[0].system == "You grade."
     assert (one.exact, one.strict, one.more["official"]) == (0.5, 0.5, True)
 
 
@@ -315,6 +317,7 @@ def test_sets_that_are_not_there_are_named(make: Any, tmp_path: Path) -> None:
     [
         ("def gpt_score_qa(:", "cannot be read as Python"),
         ("def gpt_score_qa():\n    prompt_template = f()", "no function gpt_score_qa that sets prompt_template"),
+        (PUBLISHED.replace("system_prompt", "prompt"), "no line that sets system_prompt"),
         (PUBLISHED.replace("$P$", "P"), r"its prompt for longbench/qa lacks \$P\$"),
     ],
 )

@@ -29,6 +29,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def written(folder: Path, cases: Any, shots: Any, prompt: str = OFFICIAL_FORM) -> dict[str, Path]:
     found = {"cases": folder / "cases.json", "few_shots": folder / "shots.json", "judge_prompt": folder / "prompt.txt"}
+    found["judge_code"] = folder / "eval.py"
+    found["judge_code"].write_text('import nowhere\nsystem_prompt = "You grade."\n', encoding="utf-8")
     found["cases"].write_text(json.dumps(cases), encoding="utf-8")
     found["few_shots"].write_text(json.dumps(shots), encoding="utf-8")
     found["judge_prompt"].write_text(prompt, encoding="utf-8")
@@ -93,7 +95,7 @@ async def test_the_judge_sees_question_reference_and_scored_answers(files: dict[
         "Example: 1861.\nRating: [[10]]\nExample: Around 1860.\nRating: [[5]]\nExample: Bo.\nRating: [[1]]\n"
         "Now: In 1861.  Or so.\nRating: "
     )
-    assert verdict.system == model.questions[0].system == "You're a good assistant at evaluating the quality of texts."
+    assert verdict.system == model.questions[0].system == "You grade."
     assert model.questions[0].max_tokens == 1024
     assert (verdict.exact, verdict.strict, verdict.reason) == (7.0, 7.0, None)
     assert verdict.more["official"] is True
