@@ -12,7 +12,7 @@ def ask(
     *,
     temperature: float,
     max_new_tokens: int,
-    max_prompt_tokens: int,
+    max_prompt_tokens: int | None,
     seed: int,
 ) -> Ask:
     """One user's turn; `case` names its random stream."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from longreward.errors import JudgeRefused
 from longreward.judging.chat import Answer, Question
 from longreward.judging.lexical import Sentence, repetition, sentence, sentences
+from longreward.judging.offline_alpaca import RULES as ALPACA_EVAL
+from longreward.judging.offline_factscore import RULES as FACTSCORE
 from longreward.judging.offline_longbench import RULES as LONGBENCH
 from longreward.judging.offline_mt_bench import RULES as MT_BENCH
 from longreward.judging.overlap import (
@@ -144,7 +146,7 @@ RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
     "extraction": extraction,
     "completeness": completeness,
 }
-BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {**LONGBENCH, **MT_BENCH}
+BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {**LONGBENCH, **MT_BENCH, **ALPACA_EVAL, **FACTSCORE}
 """The rules for benchmarks' questions, by template, as those of the reward above."""
 _EXTRACTS = 8  # sentences taken from one chunk at most
 _BARE = 2  # terms up to which an answer is a bare value

@@ -1,0 +1,143 @@
+"""Preferences from probabilities, the order of the two answers, and the length-controlled rate."""
+
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from longreward.benchmarks.alpaca_eval.length_control import Gamed, Measured, length_controlled, read_gamed
+from longreward.benchmarks.alpaca_eval.preference import Shown, is_switched, read_shown, unswitched
+from longreward.benchmarks.shape import Intervals
+from longreward.errors import DataError
+from longreward.judging.logprobs import with_logprobs
+
+FEW = Intervals(resamples=5)
+
+
+def said(**tops: float) -> str:
+    return with_logprobs("m", {"content": [{"top_logprobs": [{"token": t, "logprob": p} for t, p in tops.items()]}]})
+
+
+def test_a_preference_is_two_less_the_share_of_the_first() -> None:
+    quarter = read_shown(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
+    assert quarter.exact == pytest.approx(1.75)
+    assert quarter == Shown(quarter.exact, quarter.exact, weighed=True)
+
+
+def test_a_name_that_is_not_among_the_likeliest_has_no_probability() -> None:
+    assert read_shown(said(m=-0.5, x=-1.0)).exact == 1.0
+    assert read_shown(said(M=-9.0, x=-0.1)).exact == 2.0
+    assert read_shown(said(x=-0.1)) == Shown(None, None, weighed=True)
+
+
+def test_probabilities_that_are_far_apart_do_not_overflow() -> None:
+    assert read_shown(said(m=-1e4, M=-0.0)).exact == 2.0
+    assert read_shown(said(m=-0.0, M=-1e4)).exact == 1.0
+
+
+@pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
+def test_without_probabilities_the_letter_counts_under_the_strict_reading_alone(
+    text: str, strict: float | None
+) -> None:
+    assert read_shown(text) == Shown(None, strict, weighed=False)
+
+
+def test_a_switched_preference_is_turned_round() -> None:
+    assert unswitched(1.25, switched=True) == 1.75
+    assert unswitched(1.25, switched=False) == 1.25
+    assert unswitched(None, switched=True) is None
+
+
+def test_the_order_is_the_librarys() -> None:
+    """As `alpaca_eval` 0.6.6 shows these instructions, with its seed."""
+    places = ["Tarn", "Marwick", "Solby", "Penmoor", "Ostrand"]
+    assert [is_switched(f"Where is {place}?") for place in places] == [True, False, True, False, False]
+
+
+def drawn(count: int, seed: int) -> tuple[Gamed, list[Measured]]:
+    """What was given to the library `alpaca_eval` too."""
+    rng = random.Random(seed)
+    hard = [round(rng.gauss(0, 1), 4) for _ in range(count)]
+    rows = []
+    for shift in (1.0, -1.0):
+        for index in range(count):
+            length = round(rng.gauss(shift, 0.5), 4)
+            preference = round(min(1, max(0, 0.5 - 0.2 * length + rng.gauss(0, 0.1))), 4)
+            rows.append((length, hard[index], preference))
+    cases = []
+    for index in range(count):
+        baseline, model = rng.randrange(200, 3000), rng.randrange(100, 2500)
+        odds = 0.6 * hard[index] - 0.8 + 0.0008 * (model - baseline) + rng.gauss(0, 1.5)
+        share: float | None = 1 / (1 + math.exp(-odds))
+        share = None if rng.random() < 0.02 else share
+        share = 0.5 if rng.random() < 0.01 else share
+        cases.append(Measured(index, baseline, model, share))
+    return Gamed(tuple(rows), dict(enumerate(hard))), cases
+
+
+def test_the_length_controlled_rate_is_the_librarys() -> None:
+    """The figures are those of `alpaca_eval` 0.6.6 with scikit-learn 1.9 on the same annotations."""
+    gamed, cases = drawn(40, seed=3)
+    assert sum(case.share is None for case in cases) == 2
+    whole, minimal = length_controlled(cases, gamed, FEW), length_controlled(cases, None, FEW)
+    assert whole is not None
+    assert minimal is not None
+    assert whole.value == pytest.approx(35.356647439848935, abs=1e-6)
+    assert minimal.value == pytest.approx(35.64146360727722, abs=1e-6)
+    assert whole.low < whole.value < whole.high
+
+
+def test_the_library_itself_agrees_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    glm = pytest.importorskip("alpaca_eval.metrics.glm_winrate", reason="alpaca_eval is not installed")
+    import pandas
+
+    gamed, cases = drawn(60, seed=7)
+    columns = ["std_delta_len", "instruction_difficulty", "preference"]
+    table = pandas.DataFrame(gamed.rows, columns=columns).assign(index=[*range(60)] * 2, model="x")
+    table.assign(not_gamed_baseline=False).to_csv(tmp_path / "df_gamed.csv", index=False)
+    monkeypatch.setattr(glm, "hf_hub_download", lambda **_: str(tmp_path / "df_gamed.csv"))
+    annotations = [
+        {"output_1": "x" * c.baseline, "output_2": "y" * c.model, "generator_1": "base", "generator_2": "mine"}
+        | {"annotator": "w", "preference": None if c.share is None else 1 + c.share}
+        for c in cases
+    ]
+    theirs = glm.get_length_controlled_winrate(pandas.DataFrame(annotations), save_weights_dir=None)
+    ours = length_controlled(cases, read_gamed(tmp_path / "df_gamed.csv"), FEW)
+    assert ours is not None
+    assert ours.value == pytest.approx(theirs["length_controlled_winrate"], abs=1e-6)
+
+
+def test_where_nothing_can_be_fitted_there_is_no_rate() -> None:
+    same = [Measured(n, 100, 100, 0.5) for n in range(10)]
+    assert length_controlled(same, None, FEW) is None
+    few = [Measured(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
+    assert length_controlled(few, None, FEW) is None
+
+
+def test_an_instruction_that_the_file_does_not_know_is_named() -> None:
+    gamed = Gamed(((0.1, 0.2, 0.5),), {0: 0.2})
+    cases = [Measured(n, 100 + n, 100, 0.5) for n in range(6)]
+    with pytest.raises(DataError, match=r"df_gamed\.csv knows no instruction 1: it belongs to the published 1"):
+        length_controlled(cases, gamed, FEW)
+
+
+HEADER = "index,model,preference,std_delta_len,instruction_difficulty,not_gamed_baseline\n"
+
+
+def test_the_gamed_file_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "df_gamed.csv"
+    path.write_text(f"{HEADER}0,concise,0.25,1.5,-0.5,False\n0,verbose,,-1.5,-0.5,False\n")
+    gamed = read_gamed(path)
+    assert gamed.difficulty == {0: -0.5}
+    assert gamed.rows[0] == (1.5, -0.5, 0.25)
+    assert math.isnan(gamed.rows[1][2])
+    for content, reason in (
+        (HEADER, "holds no row"),
+        (f"{HEADER}0,concise,0.25,far,-0.5,False\n", "line 2: could not convert string to float: 'far'"),
+        (f"{HEADER}0,mine,0.25,1.5,-0.5,True\n", "line 2: not_gamed_baseline is 'True', expected False"),
+        ("index\n0\n", "line 2: no column 'not_gamed_baseline'"),
+    ):
+        path.write_text(content)
+        with pytest.raises(DataError, match=reason):
+            read_gamed(path)

@@ -1,0 +1,198 @@
+"""FactScore: what is a fact, what is supported, and how answers are averaged."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from longreward.benchmarks.factscore import FactScore
+from longreward.benchmarks.factscore.knowledge import Knowledge
+from longreward.benchmarks.factscore.reading import as_asked, published, read_facts
+from longreward.benchmarks.shape import Answer, Ask, Intervals, Said, Tell
+from longreward.errors import DataError
+from longreward.judging import Judge, JudgeConfig, Question, open_judge
+from longreward.judging import chat as judging_chat
+
+FEW = Intervals(resamples=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("- Keld is a village.\n- Keld lies on the Tarn.", ("Keld is a village.", "Keld lies on the Tarn.")),
+        ("Here they are:\n* One - and two.\n2. Three.", ("One - and two.", "Three.")),
+        ("- Same.\n- Same.", ("Same.",)),
+        ("No fact.", ()),
+        ("- No facts", ()),
+        ("- ---\n- Keld.", ("Keld.",)),
+        ("Keld is a village.", None),
+        ("", None),
+    ],
+)
+def test_facts_are_the_lines_listed(text: str, facts: tuple[str, ...] | None) -> None:
+    assert read_facts(text) == facts
+
+
+@pytest.mark.parametrize(
+    ("text", "exact", "strict"),
+    [
+        ("True", 1.0, 1.0),
+        ("false.", 0.0, 0.0),
+        ("**True** as passage 2 says", 1.0, 1.0),
+        ("True, though one might say False", 0.0, 1.0),  # published code: the one that comes first loses
+        ("It is true.", 1.0, None),
+        ("The passages agree.", 1.0, None),  # neither, and none of its four words
+        ("There is no information on it.", 0.0, None),
+        ("That can not be known.", 0.0, None),
+        ("It is unknowable.", 1.0, None),  # whole words only
+    ],
+)
+def test_a_verdict_is_read_as_published_and_as_asked(text: str, exact: float, strict: float | None) -> None:
+    assert published(text) == exact
+    assert as_asked(text) == strict
+
+
+async def test_passages_come_in_the_order_of_the_text_and_are_numbered() -> None:
+    text = "Keld has a mill. Tarn has a bridge. Solby has a tower. Marwick has a port. "
+    knowledge = Knowledge(text, size=5, k=2)
+    (shown,) = await knowledge.about(["The tower of Solby and the mill of Keld."])
+    assert shown == "Passage 1:\nKeld has a mill.\n\nPassage 2:\nSolby has a tower."
+
+
+class Scripted:
+    """A judge that answers by template and material."""
+
+    name = "scripted"
+
+    def __init__(self, facts: dict[str, str], verdicts: dict[str, str]) -> None:
+        self.facts, self.verdicts = facts, verdicts
+        self.asked: list[Question] = []
+
+    async def answer(self, question: Question, *, temperature: float) -> judging_chat.Answer:
+        self.asked.append(question)
+        if question.template == "factscore/facts":
+            return judging_chat.Answer(self.facts[question.slots["sentence"]])
+        return judging_chat.Answer(self.verdicts[question.slots["fact"]])
+
+    async def close(self) -> None:
+        pass
+
+
+def answer(case: str, text: str) -> Answer:
+    return Answer(case, (text,), (5,), ("stop",), (100,), cut=False, created=0.0)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    context = "Mara Voss was born in Kelden in 1871. She built the mill of Tarn. Ivo Lang was her friend."
+    rows = [f'{{"idx": {n}, "context": "{context}", "query": "Who was Mara Voss?"}}\n' for n in (1, 2, 3)]
+    path = tmp_path / "cases.jsonl"
+    path.write_text("".join(rows))
+    return path
+
+
+async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: Path) -> None:
+    benchmark = FactScore(cases=cases)
+    judge = Scripted(
+        {
+            "Mara Voss was born in Kelden in 1871.": "- Mara Voss was born in Kelden.\n- Mara Voss was born in 1871.",
+            "She built a bridge.": "- Mara Voss built a bridge.",
+            "Ivo Lang was her friend.": "- Ivo Lang was a friend of Mara Voss.",
+            "I do not know.": "No fact.",
+        },
+        {
+            "Mara Voss was born in Kelden.": "True",
+            "Mara Voss was born in 1871.": "Perhaps: the passages agree.",
+            "Mara Voss built a bridge.": "False",
+            "Ivo Lang was a friend of Mara Voss.": "True",
+        },
+    )
+    answers = [
+        answer("1", "Mara Voss was born in Kelden in 1871. She built a bridge."),
+        answer("2", "Ivo Lang was her friend."),
+        answer("3", "I do not know."),
+    ]
+    asked = Judge(judge, JudgeConfig(max_attempts=1))
+    verdicts = await benchmark.judge(asked, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None)
+    assert [(v.part, v.exact, v.strict) for v in verdicts[0]] == [
+        ("sentence 1, fact 1", 1.0, 1.0),
+        ("sentence 1, fact 2", 1.0, None),
+        ("sentence 2, fact 1", 0.0, 0.0),
+    ]
+    assert verdicts[0][1].reason == "it begins with neither True nor False"
+    assert verdicts[2] == ()
+    (pronoun,) = [question for question in judge.asked if question.slots.get("sentence") == "She built a bridge."]
+    assert pronoun.slots["before"] == "Mara Voss was born in Kelden in 1871."
+
+    flat = [verdict for each in verdicts for verdict in each]
+    metrics = benchmark.summarise(answers, flat, FEW).metrics()
+    assert metrics["factscore/score/exact"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert metrics["factscore/score/strict"] == pytest.approx(100 * (1 / 2 + 1) / 2)
+    assert metrics["factscore/score/unscored"] == 1
+    assert metrics["factscore/facts/exact"] == 2  # (3 + 1) / 2: the third answer has none, and does not count
+    assert metrics["factscore/respond_ratio/strict"] == pytest.approx(200 / 3)
+
+
+async def test_a_sentence_whose_facts_cannot_be_had_is_counted(cases: Path) -> None:
+    benchmark = FactScore(cases=cases)
+    judge = Judge(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
+    answers = [answer("1", "Mara built it.")]
+    ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], tell=lambda done: None)
+    assert (verdict.part, verdict.exact, verdict.strict) == ("sentence 1", None, None)
+    assert verdict.reason is not None
+    assert verdict.reason.startswith("no readable answer in 2 attempts")
+    metrics = benchmark.summarise(answers, [verdict], FEW).metrics()
+    assert metrics["factscore/score/unscored"] == 1
+    assert "factscore/score/strict" not in metrics
+
+
+async def test_the_offline_judge_tells_true_answers_from_false_ones() -> None:
+    benchmark = FactScore()
+    wrong = [f"{case.query.split()[0]} Mara Voss was born in Nowhere in 1700." for case in benchmark.cases]
+    golds = _golds()
+    scores = []
+    async with open_judge(JudgeConfig(), ledger=None) as opened:
+        for texts in (golds, wrong):
+            answers = [answer(case.id, text) for case, text in zip(benchmark.cases, texts, strict=True)]
+            verdicts = await benchmark.judge(
+                opened, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None
+            )
+            summary = benchmark.summarise(answers, [v for each in verdicts for v in each], FEW)
+            scores.append(summary.metrics()["factscore/score/strict"])
+    assert scores[0] > 80
+    assert scores[1] < 20
+
+
+def _golds() -> list[str]:
+    folder = Path(__file__).parents[3] / "longreward/benchmarks/builtin/factscore/cases.jsonl"
+    return [json.loads(line)["answer"] for line in folder.read_text().splitlines()]
+
+
+async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
+    class Saying:
+        name = "tiny"
+        asks: Sequence[Ask] = ()
+
+        async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+            self.asks = asks
+            return [Said("x", 1, "stop", 7) for _ in asks]
+
+    speaker, benchmark = Saying(), FactScore()
+    answers = await benchmark.answer(speaker, benchmark.cases[:2], tell=lambda done: None)
+    assert [each.case_id for each in answers] == ["1", "2"]
+    first, case = speaker.asks[0], benchmark.cases[0]
+    assert first.messages[0].content == f"{case.context}\n\n{case.query}"
+    assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens, first.seed) == (1.0, 1024, 64_000, 42)
+
+
+def test_rows_that_are_no_questions_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "cases.jsonl"
+    for row, reason in (
+        ('{"idx": 1, "context": "c"}', "line 1: query is 'None', expected a text"),
+        ('{"context": "c", "query": "q"}', "line 1: idx is None, expected a name or a number"),
+        ('{"idx": 1, "context": "c", "query": "q"}\n' * 2, "two questions have the idx '1'"),
+    ):
+        path.write_text(row)
+        with pytest.raises(DataError, match=reason):
+            FactScore(cases=path)
