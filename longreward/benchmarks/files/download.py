@@ -1,10 +1,10 @@
 """One file over HTTP into a partial file that a later call goes on from; proxies are taken from the environment."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, build_opener
@@ -77,33 +77,31 @@ def _once(address: str, part: Path, tell: Callable[[int], None], timeout_s: floa
 def _receive(response: HTTPResponse, part: Path, have: int, tell: Callable[[int], None]) -> None:
     said = response.headers.get("Content-Length")
     whole = have + int(said) if said and said.isdigit() else None
-    with _opened(part, "ab" if have else "wb") as file:
+    with writing_to(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("ab" if have else "wb", buffering=0)
+    with file:
         while data := response.read(BLOCK):
-            try:
-                file.write(data)
-                file.flush()
-            except OSError as error:
-                raise refusal(part, error) from error
+            left = memoryview(data)
+            while left:  # a disk that is nearly full takes a part
+                with writing_to(part):
+                    left = left[file.write(left) :]
             have += len(data)
             tell(have)
     if whole is not None and have < whole:
         raise Broken(f"the connection ended after {have:,} of {whole:,} bytes")
 
 
-def _opened(part: Path, mode: Literal["ab", "wb"]) -> IO[bytes]:
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """StateError, with what to do, where the disk or its permissions refuse."""
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        return part.open(mode)
+        yield
     except OSError as error:
-        raise refusal(part, error) from error
-
-
-def refusal(path: Path, error: OSError) -> StateError:
-    """What to say where the disk or its permissions refuse."""
-    return StateError(
-        f"{path} cannot be written: {error.strerror or error}; make room, give write permission, or name another "
-        "folder with --folder"
-    )
+        raise StateError(
+            f"{path} cannot be written: {error.strerror or error}; make room, give write permission, or name another "
+            "folder with --folder"
+        ) from error
 
 
 BLOCK = 2**18  # bytes

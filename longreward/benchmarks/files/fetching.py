@@ -6,16 +6,14 @@ A file whose checksum is not in the table is recorded in the lock at its first f
 import hashlib
 import os
 import shutil
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from longreward.benchmarks.files.download import Broken, NotThere, OutOfReach, download, host, refusal
+from longreward.benchmarks.files.archive import BadArchive, unpack
+from longreward.benchmarks.files.download import Broken, NotThere, OutOfReach, download, host, writing_to
 from longreward.benchmarks.files.lock import Lock
 from longreward.benchmarks.files.places import FOLDER, wanted
 from longreward.benchmarks.files.table import TABLE, Source, read_table
@@ -84,8 +82,8 @@ class _Job:
             state: Literal["fetched", "there"] = "there" if self._is_there(source, place) else "fetched"
             if state == "fetched":
                 self._bring(source, place)
-            _unpack(source, place)
-        except _Failed as failure:
+            unpack(place, source.members)
+        except (_Failed, BadArchive) as failure:
             where = wanted(source, place, self._lock)
             return Outcome(source, "failed", f"{failure}. It goes to {where}")
         recorded = self._lock.checksum(source.key) if source.sha256 is None else None
@@ -107,7 +105,7 @@ class _Job:
             origin = next((p for p in (self._local / source.key, self._local / source.name) if p.is_file()), None)
             if origin is None:
                 raise _Failed(f"{self._local} holds neither {source.key} nor {source.name}")
-            with _writing(part):
+            with writing_to(part):
                 part.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(origin, part)
             return self._keep(source, part, place, str(origin))
@@ -148,7 +146,7 @@ class _Job:
         except _Failed:
             part.unlink(missing_ok=True)
             raise
-        with _writing(place):
+        with writing_to(place):
             os.replace(part, place)
 
     def _check(self, source: Source, path: Path, origin: str, *, at_place: bool = False) -> None:
@@ -163,36 +161,6 @@ class _Job:
             )
 
 
-def _unpack(source: Source, archive: Path) -> None:
-    """Writes the members of an archive beside it, save those that are there already."""
-    if not source.members:
-        return
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            for member, name in source.members.items():
-                place = archive.parent / name
-                if place.is_file() and _crc(place) == opened.getinfo(member).CRC:
-                    continue
-                part = place.with_name(f".{place.name}.part")
-                with opened.open(member) as content, _writing(part):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    with part.open("wb") as file:
-                        shutil.copyfileobj(content, file)
-                    os.replace(part, place)
-    except KeyError as error:
-        raise _Failed(f"{archive} lacks a member: {error.args[0]}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _Failed(f"{archive} is no archive that can be unpacked ({error})") from None
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise refusal(path, error) from error
-
-
 def _plain(mirror: str) -> str:
     """The mirror's address, which must hold no secret: addresses are kept in the lock."""
     parts = urlsplit(mirror)
@@ -201,15 +169,6 @@ def _plain(mirror: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"--mirror {mirror!r} is no address like https://mirror.example/benchmarks")
     return mirror.rstrip("/")
-
-
-def _crc(path: Path) -> int:
-    """As archives have it of their members."""
-    crc = 0
-    with path.open("rb") as file:
-        while data := file.read(2**20):
-            crc = zlib.crc32(data, crc)
-    return crc
 
 
 def _hash(path: Path) -> str:
