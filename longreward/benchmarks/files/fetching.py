@@ -151,7 +151,9 @@ class _Job:
 
     def _check(self, source: Source, path: Path, origin: str, *, at_place: bool = False) -> None:
         expected, found, size = self._expected(source), _hash(path), path.stat().st_size
-        if expected is None and source.bytes in (None, size):
+        if expected is None:
+            if not _looks_right(path, source.name):  # a sign-in page, as some networks serve for any address
+                raise _Failed(f"{origin} is no {Path(source.name).suffix} file ({size:,} bytes); nothing was recorded")
             self._lock.record(source.key, sha256=found, size=size, address=origin)
         elif found != expected:
             whose = "the table" if source.sha256 else f"{self._lock.path}, from its first fetch,"
@@ -169,6 +171,16 @@ def _plain(mirror: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"--mirror {mirror!r} is no address like https://mirror.example/benchmarks")
     return mirror.rstrip("/")
+
+
+def _looks_right(path: Path, name: str) -> bool:
+    """Whether the file begins as one of its name does; all that can be said before a checksum is known."""
+    with path.open("rb") as file:
+        beginning = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return not beginning.startswith(b"<") and beginning.startswith(_BEGINNINGS.get(Path(name).suffix, (b"",)))
+
+
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {".zip": (b"PK",), ".json": (b"[", b"{"), ".jsonl": (b"{",)}
 
 
 def _hash(path: Path) -> str:
