@@ -1,0 +1,108 @@
+"""How often a reward says what the labels say.
+
+    labels 3, 1, 2    rewards 8.0, 6.0, 6.0
+    accuracy   1.0    the highest reward is the best response's; a tie at the top counts its share of best ones
+    pairwise   5/6    of the pairs with different labels: in order 1, tied ½
+    spearman   0.87   correlation of ranks, equal ones in the middle; lists of three and more; 0 where all rewards tie
+
+An item with a response that has no reward takes no part in accuracy and correlation, and its pairs with it none in
+pairwise accuracy: each such item is counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from longreward.benchmarks.estimates import estimate
+from longreward.benchmarks.shape import Intervals
+from longreward.evaluation.bootstrap import Estimate, Observation
+from longreward.reward_bench.items import Item
+
+Rewards = Sequence[float | None]
+"""Of one item's responses, in their order; None: unscored."""
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One reward's figures on one group of items; an Estimate is None where nothing could be compared."""
+
+    reward: str
+    group: str
+    items: int
+    unscored: int  # items with a response that has no reward
+    accuracy: Estimate | None
+    pairwise: Estimate | None
+    spearman: Estimate | None
+
+    def metrics(self) -> dict[str, float]:
+        """`accuracy`, `pairwise`, `spearman` and `unscored`, as far as they are there."""
+        figures = {"accuracy": self.accuracy, "pairwise": self.pairwise, "spearman": self.spearman}
+        known = {name: figure.value for name, figure in figures.items() if figure is not None}
+        return known | {"unscored": float(self.unscored)}
+
+
+def agreements(
+    items: Sequence[Item], rewards: Mapping[str, Sequence[Rewards]], intervals: Intervals
+) -> list[Agreement]:
+    """For each reward the figures over all items, then by group, in the order in which they come."""
+    groups = [ALL, *dict.fromkeys(item.group for item in items if item.group)]
+    return [
+        _agreement(
+            name, group, [pair for pair in zip(items, given, strict=True) if group in (ALL, pair[0].group)], intervals
+        )
+        for name, given in rewards.items()
+        for group in (groups if len(groups) > 2 else groups[:1])
+    ]
+
+
+def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: Intervals) -> Agreement:
+    whole = [(item, known) for item, rewards in judged if len(known := _known(rewards)) == len(rewards)]
+    lists = [(item, known) for item, known in whole if len(known) > 2]
+    pairs = [(item.document, right) for item, rewards in judged for right in in_order(item.labels, rewards)]
+    tops: list[Observation] = [(item.document, top_share(item, known)) for item, known in whole]
+    ranks: list[Observation] = [(item.document, spearman(item.labels, known)) for item, known in lists]
+    return Agreement(
+        reward,
+        group,
+        items=len(judged),
+        unscored=len(judged) - len(whole),
+        accuracy=estimate(tops, intervals),
+        pairwise=estimate(pairs, intervals),
+        spearman=estimate(ranks, intervals),
+    )
+
+
+def _known(rewards: Rewards) -> list[float]:
+    return [reward for reward in rewards if reward is not None]
+
+
+def top_share(item: Item, rewards: Sequence[float]) -> float:
+    """The share of best responses among those with the highest reward."""
+    top = [place for place, reward in enumerate(rewards) if reward == max(rewards)]
+    return sum(place in item.best for place in top) / len(top)
+
+
+def in_order(labels: Sequence[float], rewards: Rewards) -> list[float]:
+    """1, ½ or 0 for each pair of different labels whose rewards are there."""
+    return [
+        0.5 if a == b else float((a > b) == (one > other))
+        for (one, a), (other, b) in combinations(zip(labels, rewards, strict=True), 2)
+        if one != other and a is not None and b is not None
+    ]
+
+
+def spearman(labels: Sequence[float], rewards: Sequence[float]) -> float:
+    """The correlation of the ranks; 0 where the rewards tell nothing apart."""
+    ours, theirs = _ranks(rewards), _ranks(labels)
+    middle = (len(ours) - 1) / 2  # the mean of any ranks
+    ours, theirs = [rank - middle for rank in ours], [rank - middle for rank in theirs]
+    lengths = sum(rank**2 for rank in ours) * sum(rank**2 for rank in theirs)
+    return sum(a * b for a, b in zip(ours, theirs, strict=True)) / float(lengths**0.5) if lengths else 0.0
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """From 0; equal values share the mean of theirs."""
+    return [
+        sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2 for value in values
+    ]

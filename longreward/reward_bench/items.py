@@ -1,0 +1,111 @@
+"""Labelled preferences: a query about a document, responses to it, and how good each is.
+
+    {"id": "7", "context": "…", "query": "…", "responses": ["…", "…", "…"], "labels": [3, 1, 2], "group": "LongQA"}
+    {"id": "8", "context": "…", "query": "…", "chosen": "…", "rejected": "…"}
+
+Labels are numbers of any scale on which higher is better; the second form is a pair, `[1, 0]`. `group` and `document`
+may be left out: results are also told by group, and intervals draw documents, so that what was asked about one text
+stays together.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longreward.formats import document_id
+from longreward.jsonl import Row, RowError, read_records, write_rows
+
+
+@dataclass(frozen=True)
+class Item:
+    """A pair, or a list of n responses of which at least two differ in their labels."""
+
+    id: str
+    context: str
+    query: str
+    responses: tuple[str, ...]
+    labels: tuple[float, ...]
+    group: str = ""
+    document: str = ""
+
+    @property
+    def best(self) -> frozenset[int]:
+        """The places of the responses with the highest label."""
+        return frozenset(place for place, label in enumerate(self.labels) if label == max(self.labels))
+
+
+def read_items(path: Path) -> Iterator[Item]:
+    """The items of a file; DataError, naming file and line, at the first row that is none or comes twice."""
+    seen: set[str] = set()
+
+    def once(row: Row) -> Item:
+        item = item_of(row)
+        if item.id in seen:
+            raise RowError(f"id {item.id!r} comes twice")
+        seen.add(item.id)
+        return item
+
+    return read_records(path, once)
+
+
+def write_items(path: Path, items: Iterable[Item]) -> int:
+    """Writes them in the first form; how many."""
+    return write_rows(path, ({**vars(item)} for item in items))
+
+
+def item_of(row: Row) -> Item:
+    """A row of either form; RowError says what is wrong with it."""
+    if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
+        raise RowError("id is missing, or no text or whole number")
+    context, query = _text(row, "context"), _text(row, "query")
+    responses, labels = _pair(row) if "chosen" in row or "rejected" in row else _listed(row)
+    if len(set(labels)) < 2:
+        raise RowError("all labels are the same, so that nothing can be told apart; leave this row out")
+    return Item(
+        id=str(row["id"]),
+        context=context,
+        query=query,
+        responses=responses,
+        labels=labels,
+        group=str(row.get("group") or ""),
+        document=str(row.get("document") or document_id(context)),
+    )
+
+
+def _pair(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    if "responses" in row or "labels" in row:
+        raise RowError("has chosen or rejected and responses or labels; give one form")
+    return (_text(row, "chosen", empty=True), _text(row, "rejected", empty=True)), (1.0, 0.0)
+
+
+def _listed(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    responses, labels = _list(row, "responses"), _list(row, "labels")
+    if not all(isinstance(response, str) for response in responses):
+        raise RowError("responses must be a list of texts")
+    if not all(_is_number(label) for label in labels):
+        raise RowError(f"labels must be a list of numbers, higher for better: {labels}")
+    if len(responses) != len(labels):
+        raise RowError(f"{len(responses)} responses and {len(labels)} labels; each response needs one")
+    return tuple(responses), tuple(float(label) for label in labels)
+
+
+def _list(row: Row, name: str) -> list[Any]:
+    found = row.get(name)
+    if not isinstance(found, list):
+        raise RowError(f"{name} is missing or no list (a pair has chosen and rejected in their place)")
+    return found
+
+
+def _text(row: Row, name: str, *, empty: bool = False) -> str:
+    found = row.get(name)
+    if not isinstance(found, str):
+        raise RowError(f"{name} is missing or no text")
+    if not empty and not found.strip():
+        raise RowError(f"{name} is empty")
+    return found
+
+
+def _is_number(label: Any) -> bool:
+    return isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label)

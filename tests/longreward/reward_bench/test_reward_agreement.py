@@ -1,0 +1,122 @@
+"""How often a reward says what labels say, worked out by hand."""
+
+import pytest
+
+from longreward.benchmarks.shape import Intervals
+from longreward.errors import ConfigError
+from longreward.judging import JudgeConfig, open_judge
+from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
+from longreward.reward.config import ScoreConfig
+from longreward.reward_bench.agreement import agreements, in_order, spearman, top_share
+from longreward.reward_bench.items import Item
+from longreward.reward_bench.labelled import corpus_pairs, damaged_lists, damaged_pairs
+from longreward.reward_bench.scoring import rewards_of, score_items
+
+INTERVALS = Intervals(resamples=50)
+
+
+def item(*labels, group="", document="d"):
+    return Item("1", "c", "q", tuple("abcdef"[: len(labels)]), tuple(map(float, labels)), group, document)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rewards", "share"),
+    [
+        ((3, 1, 2), (8.0, 6.0, 7.0), 1.0),
+        ((3, 1, 2), (6.0, 8.0, 7.0), 0.0),
+        ((3, 1, 2), (8.0, 8.0, 7.0), 0.5),
+        ((3, 3, 2), (8.0, 7.0, 6.0), 1.0),  # either of the best will do
+        ((1, 0), (5.0, 5.0), 0.5),
+        ((3, 3, 2), (5.0, 5.0, 5.0), 2 / 3),
+    ],
+)
+def test_the_top_counts_with_its_share_of_best_responses(labels, rewards, share):
+    assert top_share(item(*labels), rewards) == share
+
+
+def test_pairs_of_different_labels_are_in_order_tied_or_not():
+    assert in_order((3, 1, 2), (8.0, 6.0, 6.0)) == [1.0, 1.0, 0.5]
+    assert in_order((1, 1, 0), (2.0, 9.0, 5.0)) == [0.0, 1.0]  # the first two say nothing
+    assert in_order((3, 1, 2), (8.0, None, 9.0)) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "rewards", "expected"),
+    [
+        ((3, 1, 2), (9.0, 1.0, 4.0), 1.0),
+        ((3, 1, 2), (1.0, 9.0, 4.0), -1.0),
+        # Ranks 2, 0, 1 and 2, ½, ½: around their mean 1, -1, 0 and 1, -½, -½: 1.5 / √(2 × 1.5).
+        ((3, 1, 2), (8.0, 6.0, 6.0), 0.8660254),
+        ((4, 3, 2, 1), (4.0, 3.0, 1.0, 2.0), 0.8),  # 1 - 6 × 2 / (4 × 15)
+        ((3, 1, 2), (5.0, 5.0, 5.0), 0.0),
+    ],
+)
+def test_the_correlation_of_ranks(labels, rewards, expected):
+    assert spearman(labels, rewards) == pytest.approx(expected)
+
+
+def test_figures_of_a_reward_over_all_items_and_by_group():
+    items = [item(1, 0, group="x", document="a"), item(1, 0, group="y", document="b"), item(3, 1, 2, group="y")]
+    found = agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
+    assert [(each.group, each.items, each.unscored) for each in found] == [("all", 3, 1), ("x", 1, 0), ("y", 2, 1)]
+    whole, first, second = found
+    assert whole.metrics() == {"accuracy": 0.5, "pairwise": pytest.approx(1 / 3), "unscored": 1.0}
+    assert whole.accuracy.documents == 2
+    assert first.metrics() == {"accuracy": 1.0, "pairwise": 1.0, "unscored": 0.0}
+    assert second.metrics() == {"accuracy": 0.0, "pairwise": 0.0, "unscored": 1.0}
+
+
+def test_one_group_needs_no_rows_of_its_own():
+    assert [each.group for each in agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
+
+
+def scored(*scores):
+    verdicts = {
+        dimension: Verdict(score=score, reason=None if score is not None else "unreadable")
+        for dimension, score in zip(DIMENSIONS, scores, strict=True)
+    }
+    return ScoredResponse(response=Response(id="1-0", example_id="1", query="q", text="t"), verdicts=verdicts)
+
+
+def test_each_dimension_is_left_out_of_one_scoring():
+    rewards = rewards_of([[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
+    assert rewards["longreward"] == [[7.0, None]]
+    assert rewards["without helpfulness"] == [[6.0, None]]
+    assert rewards["without faithfulness"] == [[pytest.approx(22 / 3), 7.0]]
+    assert list(rewards) == ["longreward", *(f"without {dimension}" for dimension in DIMENSIONS)]
+
+
+async def test_the_offline_judge_tells_right_answers_from_damaged_ones():
+    items = [*damaged_pairs(2), *damaged_lists(2)]
+    async with open_judge(JudgeConfig(), ledger=None) as judge:
+        rewards = rewards_of(await score_items(judge, ScoreConfig(), items))
+    found = {(each.reward, each.group): each for each in agreements(items, rewards, INTERVALS)}
+    assert found["longreward", "value changed"].accuracy.value == 1.0
+    assert found["longreward", "list"].spearman.value > 0.9
+    # Only faithfulness tells that a wrong value misleads; by the others a missing one is worse.
+    assert found["without faithfulness", "list"].pairwise.value < found["longreward", "list"].pairwise.value
+    assert found["longreward", "empty"].accuracy is None  # no statement, no faithfulness: unscored
+    assert found["longreward", "empty"].unscored == 2
+
+
+async def test_partial_scores_are_refused():
+    with pytest.raises(ConfigError, match=r"set score\.strategy to full"):
+        async with open_judge(JudgeConfig(), ledger=None) as judge:
+            await score_items(judge, ScoreConfig(strategy="extremes"), list(damaged_lists(1)))
+
+
+def test_labelled_items_are_the_same_each_time_and_not_those_of_the_judges_check():
+    assert list(damaged_pairs(2)) == list(damaged_pairs(2))
+    assert len(list(damaged_pairs(2))) == 14
+    assert {each.document for each in damaged_lists(2)} == {"judge-check-1000", "judge-check-1001"}
+
+
+def test_faulty_answers_of_the_corpus_lose_to_their_gold_ones(tmp_path):
+    from longreward.corpus.writing import write_corpus
+
+    written = write_corpus(tmp_path, documents=4)
+    items = list(corpus_pairs(written.corpus, written.gold))
+    assert 4 < len(items) < written.rows
+    assert {each.group for each in items} <= {"value wrong", "fact missing", "sentence added"}
+    assert all(each.responses[0] != each.responses[1] and each.labels == (1.0, 0.0) for each in items)
+    assert items[0].document.startswith("builtin-1-")

@@ -1,0 +1,83 @@
+"""Labelled items in and out."""
+
+import pytest
+
+from longreward.errors import DataError
+from longreward.reward_bench.items import Item, read_items, write_items
+from longreward.reward_bench.long_rewardbench import read_long_rewardbench
+
+PAIR = {"id": 8, "context": "The town.", "query": "Where?", "chosen": "North.", "rejected": ""}
+LIST = {"id": "7", "context": "The river.", "query": "What?", "responses": ["a", "b", "c"], "labels": [3, 1, 3.5]}
+
+
+def test_both_forms_are_read(tmp_path, write_lines):
+    rows = [PAIR, {**LIST, "group": "LongQA", "document": "d1"}]
+    pair, listed = read_items(write_lines(tmp_path / "items.jsonl", rows))
+    assert (pair.id, pair.responses, pair.labels, pair.group) == ("8", ("North.", ""), (1.0, 0.0), "")
+    assert listed == Item("7", "The river.", "What?", ("a", "b", "c"), (3.0, 1.0, 3.5), "LongQA", "d1")
+    assert listed.best == {2}
+
+
+def test_items_about_one_text_are_of_one_document(tmp_path, write_lines):
+    rows = [PAIR, {**PAIR, "id": 9}, LIST]
+    first, second, third = read_items(write_lines(tmp_path / "items.jsonl", rows))
+    assert first.document == second.document != third.document
+
+
+def test_what_is_written_is_read_again(tmp_path, write_lines):
+    items = list(read_items(write_lines(tmp_path / "items.jsonl", [PAIR, LIST])))
+    assert write_items(tmp_path / "again.jsonl", items) == 2
+    assert list(read_items(tmp_path / "again.jsonl")) == items
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({**PAIR, "id": True}, "id is missing, or no text or whole number"),
+        ({**PAIR, "context": " "}, "context is empty"),
+        ({**PAIR, "rejected": None}, "rejected is missing or no text"),
+        ({**PAIR, "labels": [1, 0]}, "give one form"),
+        ({**LIST, "responses": "a"}, "responses is missing or no list"),
+        ({**LIST, "responses": ["a", "b", 3]}, "responses must be a list of texts"),
+        ({**LIST, "labels": [1, 2]}, "3 responses and 2 labels; each response needs one"),
+        ({**LIST, "labels": [1, "2", 3]}, "labels must be a list of numbers, higher for better"),
+        ({**LIST, "labels": [1, float("nan"), 3]}, "labels must be a list of numbers"),
+        ({**LIST, "labels": [2, 2, 2]}, "all labels are the same"),
+        (LIST, "id '7' comes twice"),
+    ],
+)
+def test_a_row_that_is_no_item_is_named_with_its_line_and_reason(tmp_path, write_lines, row, reason):
+    path = write_lines(tmp_path / "items.jsonl", [LIST, row])
+    with pytest.raises(DataError, match="line 2: ") as found:
+        list(read_items(path))
+    assert reason in str(found.value)
+
+
+def test_rows_of_long_rewardbench_are_items_in_the_group_of_their_file(tmp_path, write_lines):
+    prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Read: the town.\n\nWhere?"}]
+    rows = [
+        {"prompt_template": prompt, "question": None, "tasktype": "PairWise", "chosen": "a", "rejected": "b"},
+        {"prompt_template": prompt, "question": "the town.", "chosen": "a", "rejected": "b"},
+        {"prompt_template": prompt, "tasktype": "BestOfN", "candidates": ["a", "b"], "candidates_score": [0.1, 0.7]},
+        {"prompt_template": prompt, "tasktype": "BestOfN", "candidates": ["a", "b", "c"]},
+    ]
+    pair, inside, scored, ordered = read_long_rewardbench(write_lines(tmp_path / "LongQA.jsonl", rows))
+    assert (pair.id, pair.group, pair.query) == ("LongQA-0", "LongQA", "Where?")
+    assert pair.context == "Be brief.\n\nRead: the town."
+    assert (inside.context, inside.query) == ("Be brief.\n\nRead:\n\nWhere?", "the town.")
+    assert scored.labels == (0.1, 0.7)
+    assert ordered.labels == (3.0, 2.0, 1.0)  # best first
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt_template": "Where?"}, "prompt_template is missing or no list of messages"),
+        ({"prompt_template": [{"content": "Where?"}], "chosen": "a", "rejected": "b"}, "nor a blank line before one"),
+        ({"prompt_template": [{"content": "The town.\n\nWhere?"}], "tasktype": "BestOfN"}, "candidates is missing"),
+    ],
+)
+def test_a_row_of_long_rewardbench_without_its_parts_is_refused(tmp_path, write_lines, row, reason):
+    with pytest.raises(DataError, match=r"Summ\.jsonl, line 1: ") as found:
+        list(read_long_rewardbench(write_lines(tmp_path / "Summ.jsonl", [row])))
+    assert reason in str(found.value)
