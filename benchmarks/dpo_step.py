@@ -6,7 +6,7 @@
 
     stock    TRL as it is: off CUDA it scores every position of both rows
     answers  TRL's rows, scored at the answers' positions alone: what is fair to compare with off CUDA
-    shared   one row a pair (longreward.training.prefix_sharing)
+    shared   one row a pair (longreward.training.prefix.sharing)
 
 Every way is a process of its own with the same random Llama: `small` in float32, all weights trained (hidden 256, 6
 layers, vocabulary 32k), `8b` in bfloat16 with LoRA and gradient checkpointing. All are ready before the first step,
@@ -155,7 +155,7 @@ def make_trainer(way: str, size: str, folder: str) -> Any:
     from transformers import PreTrainedTokenizerFast
     from trl import DPOConfig, DPOTrainer
 
-    from longreward.training.prefix_sharing import PairCollator, share_prefix
+    from longreward.training.prefix.sharing import PairCollator, share_prefix
 
     class Trainer(DPOTrainer):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
@@ -223,7 +223,7 @@ def score_answers_alone(model: Any) -> Any:
     """TRL's two rows a pair, of whose hidden states only the answers' reach the LM head (answers of one length)."""
     import torch
 
-    from longreward.training.prefix_sharing import PairCollator
+    from longreward.training.prefix.sharing import PairCollator
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = PairCollator(pad_token_id=0)(rows)

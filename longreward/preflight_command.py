@@ -31,9 +31,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _preflight(options: argparse.Namespace) -> int:
     import json
 
-    from longreward.training.devices import parse_device
-    from longreward.training.forecast import check_fits
-    from longreward.training.looking_ahead import Preference, look
+    from longreward.training.needs.devices import parse_device
+    from longreward.training.needs.forecast import check_fits
+    from longreward.training.needs.looking_ahead import Preference, look
 
     params = chosen_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"

@@ -52,10 +52,10 @@ def train_dpo(
 ) -> TrainingReport:
     """Trains `sft_model` on `pairs` and writes the model to `out`; a killed call goes on from `state`."""
     if config.launcher != "none":
-        from longreward.training.launching import launch
+        from longreward.training.launch.starting import launch
 
         return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
-    from longreward.training.looking_ahead import Preference, look_ahead
+    from longreward.training.needs.looking_ahead import Preference, look_ahead
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=sft_model, data=pairs)
@@ -88,7 +88,7 @@ def _shares(config: TrainConfig, policy: Policy, longest: int) -> bool:
     """Whether pairs share their prompts; PolicyError where they must and cannot."""
     if config.prefix_sharing == "off":
         return False
-    from longreward.training.prefix_support import reason_against
+    from longreward.training.prefix.support import reason_against
 
     reason = reason_against(policy.model, longest=longest)
     if reason and config.prefix_sharing == "on":

@@ -36,10 +36,10 @@ def train_sft(
         pass_on(policy_config, policy_config.sft_model, out)
         return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
     if config.launcher != "none":
-        from longreward.training.launching import launch
+        from longreward.training.launch.starting import launch
 
         return launch("sft", config, policy_config, model=base, data=data, out=out, state=state, log=log)
-    from longreward.training.looking_ahead import look_ahead
+    from longreward.training.needs.looking_ahead import look_ahead
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=base, data=data)

@@ -17,7 +17,7 @@ import torch
 from longreward.training.checkpoints import unmark
 from longreward.training.failures import not_finite
 from longreward.training.order import Order, padding
-from longreward.training.prefix_sharing import KEY
+from longreward.training.prefix.sharing import KEY
 
 SHOWN = 8
 

@@ -17,7 +17,7 @@ from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.policy import Policy
-from longreward.training.prefix_sharing import PairCollator, share_prefix
+from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.reference import with_reference
 from longreward.training.steady import Steady
 
@@ -35,7 +35,7 @@ def dpo_trainer(
 ) -> Any:
     """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call.
 
-    With `share`, the two answers of a pair share their prompt (prefix_sharing.py).
+    With `share`, the two answers of a pair share their prompt (prefix/sharing.py).
     """
     collator = None
     if share:

@@ -7,9 +7,9 @@ from longreward.errors import ConfigError, PolicyError
 from longreward.formats import write_pairs
 from longreward.policy import PolicyConfig
 from longreward.records import PreferencePair, Response
-from longreward.training import looking_ahead
-from longreward.training.devices import Device, parse_device
 from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.needs import looking_ahead
+from longreward.training.needs.devices import Device, parse_device
 
 
 def pair(number: int) -> PreferencePair:

@@ -1,4 +1,4 @@
-"""Runs launched.py with FSDP2 on CPUs, which accelerate 1.15 has on GPUs alone: with the one step that it leaves out.
+"""Runs launch/process.py with FSDP2 on CPUs, which accelerate 1.15 has on GPUs alone: with the step that it leaves out.
 
 There, AcceleratorState makes FSDP of MULTI_GPU and its like, not of MULTI_CPU; all else of FSDP2 works on gloo.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from longreward.training import launched
+from longreward.training.launch import process as launched
 
 plain = AcceleratorState.__init__
 

@@ -18,11 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
 from longreward.training import running, trainers
 from longreward.training.adapters import adapter
-from longreward.training.devices import Device
 from longreward.training.dpo import TrainConfig
-from longreward.training.forecast import Asked, forecast
+from longreward.training.needs.devices import Device
+from longreward.training.needs.forecast import Asked, forecast
+from longreward.training.needs.rehearsing import Blueprint
 from longreward.training.preflight import Lengths, TrainingData
-from longreward.training.rehearsing import Blueprint
 
 PROMPT, CHOSEN, REJECTED = 1200, 200, 160
 LLAMA = LlamaConfig(

@@ -6,9 +6,17 @@ import pytest
 from longreward.errors import ConfigError, LongRewardError, PolicyError, StateError
 from longreward.policy import PolicyConfig
 from longreward.training.dpo import TrainConfig
-from longreward.training.job import FigureReader, Job, read_error, read_report, write_error, write_figures, write_report
-from longreward.training.launcher_config import check_launcher, launcher_file, shipped
-from longreward.training.launching import _why, command, launch
+from longreward.training.launch.config import check_launcher, launcher_file, shipped
+from longreward.training.launch.job import (
+    FigureReader,
+    Job,
+    read_error,
+    read_report,
+    write_error,
+    write_figures,
+    write_report,
+)
+from longreward.training.launch.starting import _why, command, launch
 from longreward.training.preflight import Lengths
 from longreward.training.report import TrainingReport
 
@@ -70,7 +78,7 @@ def test_a_device_map_does_not_go_with_a_launcher():
 
 
 def test_deepspeed_is_not_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr("longreward.training.launcher_config.find_spec", lambda name: None)
+    monkeypatch.setattr("longreward.training.launch.config.find_spec", lambda name: None)
     own = write(tmp_path, "distributed_type: DEEPSPEED\n")
     with pytest.raises(ConfigError, match="asks for DeepSpeed, which is not installed"):
         check_launcher(settings(launcher_config=own), POLICY)
@@ -110,7 +118,7 @@ def test_the_settings_precision_goes_before_the_files(tmp_path):
     words = " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
     assert words == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
-        f"-m longreward.training.launched {tmp_path}"
+        f"-m longreward.training.launch.process {tmp_path}"
     )
     assert "--mixed_precision no" in " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=False))
 

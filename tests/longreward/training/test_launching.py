@@ -15,8 +15,9 @@ from longreward.errors import PolicyError, ProcessesEnded
 from longreward.formats import write_pairs
 from longreward.policy import PolicyConfig, load_policy
 from longreward.records import PreferencePair, Response
-from longreward.training import launcher_config, launching
 from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.launch import config as launcher_config
+from longreward.training.launch import starting as launching
 from longreward.training.settings import LoraSettings
 from longreward.training.sft import SftConfig, train_sft
 
@@ -100,7 +101,7 @@ def fsdp_on_cpu(monkeypatch):
 
     def command(*args, **named):
         words = plain(*args, **named)
-        at = words.index("longreward.training.launched")
+        at = words.index("longreward.training.launch.process")
         return [*words[: at - 1], str(Path(__file__).with_name("fsdp_on_cpu.py")), *words[at + 1 :]]
 
     monkeypatch.setattr(launching, "command", command)

@@ -20,8 +20,9 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer
 
 from longreward.errors import PolicyError
-from longreward.training import prefix_attention, prefix_sharing
-from longreward.training.prefix_sharing import PairCollator, share_prefix
+from longreward.training.prefix import attention as prefix_attention
+from longreward.training.prefix import sharing as prefix_sharing
+from longreward.training.prefix.sharing import PairCollator, share_prefix
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
 

@@ -20,9 +20,9 @@ from longreward.errors import PolicyError
 from longreward.formats import write_pairs
 from longreward.policy import PolicyConfig
 from longreward.records import PreferencePair, Response
-from longreward.training import prefix_attention
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.prefix_support import reason_against
+from longreward.training.prefix import attention as prefix_attention
+from longreward.training.prefix.support import reason_against
 
 SIZES = {
     "vocab_size": 50,

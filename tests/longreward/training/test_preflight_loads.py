@@ -1,8 +1,8 @@
 import datasets
 import pytest
 
-from longreward.training.loads import Load, tokens_of
-from longreward.training.rehearsing import Batch, Parts
+from longreward.training.needs.loads import Load, tokens_of
+from longreward.training.needs.rehearsing import Batch, Parts
 
 PAIRS = ((10, 3, 2), (20, 1, 4))
 PARTS = Parts(

@@ -10,11 +10,11 @@ import pytest
 from transformers import LlamaConfig
 
 from longreward.errors import PolicyError
-from longreward.training.devices import parse_device
 from longreward.training.dpo import TrainConfig
-from longreward.training.forecast import Asked, check_fits, forecast, lines
-from longreward.training.memory import step_memory
-from longreward.training.rehearsing import Batch, Blueprint, Parts, Rehearsed, rehearse
+from longreward.training.needs.devices import parse_device
+from longreward.training.needs.forecast import Asked, check_fits, forecast, lines
+from longreward.training.needs.memory import step_memory
+from longreward.training.needs.rehearsing import Batch, Blueprint, Parts, Rehearsed, rehearse
 from longreward.training.settings import LoraSettings
 
 MEASURED = Path(__file__).with_name("measured_training.py")

@@ -116,7 +116,7 @@ def reason_against_sharing(plan: Blueprint, *, longest: int) -> str | None:
     """Why pairs cannot share their prompts, as far as it can be told without weights."""
     import torch
 
-    from longreward.training.prefix_support import reason_of_config
+    from longreward.training.prefix.support import reason_of_config
 
     with torch.device("meta"):
         return reason_of_config(_build(replace(plan, lora=None), share=False)[0], longest=longest)
@@ -134,7 +134,7 @@ def _build(plan: Blueprint, *, share: bool) -> tuple[Any, Any]:
         trust_remote_code=plan.trust_remote_code,
     )
     if share:
-        from longreward.training.prefix_sharing import share_prefix
+        from longreward.training.prefix.sharing import share_prefix
 
         share_prefix(bare)
     if (lora := adapter(plan.lora, bare)) is None:
@@ -154,7 +154,7 @@ def _without_mask() -> str:
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-    from longreward.training.prefix_attention import CAUSAL
+    from longreward.training.prefix.attention import CAUSAL
 
     def causal(module: Any, query: Any, key: Any, value: Any, *, scaling: float | None, dropout: float) -> Any:
         groups = getattr(module, "num_key_value_groups", 1)

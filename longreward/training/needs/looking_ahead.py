@@ -15,11 +15,11 @@ from typing import Any, Literal
 from longreward.errors import PolicyError
 from longreward.formats import read_examples, read_pairs
 from longreward.policy import PolicyConfig, load_tokenizer, policy_window
-from longreward.training.devices import Device, here
-from longreward.training.forecast import Asked, Forecast, check_fits, forecast, lines
-from longreward.training.loads import tokens_of
+from longreward.training.needs.devices import Device, here
+from longreward.training.needs.forecast import Asked, Forecast, check_fits, forecast, lines
+from longreward.training.needs.loads import tokens_of
+from longreward.training.needs.rehearsing import Blueprint, read_blueprint, reason_against_sharing
 from longreward.training.preflight import TrainingData, check_examples, check_pairs
-from longreward.training.rehearsing import Blueprint, read_blueprint, reason_against_sharing
 from longreward.training.settings import TrainingSettings
 from longreward.training.turns import Borders, check_turns
 
@@ -122,6 +122,6 @@ def _shares(preference: Preference | None, plan: Blueprint, longest: int) -> boo
 
 def _is_sharded(settings: TrainingSettings) -> bool:
     """Whether processes hold a part of the model each: with all kinds but those that copy it."""
-    from longreward.training.launcher_config import launcher_file
+    from longreward.training.launch.config import launcher_file
 
     return settings.launcher_config is None or not launcher_file(settings).kind.startswith("MULTI_")

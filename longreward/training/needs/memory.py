@@ -9,7 +9,7 @@ LM head follows TRL 1.16, which scores tiles of TILE_TOKENS x TILE_WORDS.
 
 from dataclasses import dataclass
 
-from longreward.training.rehearsing import Rehearsed
+from longreward.training.needs.rehearsing import Rehearsed
 
 TILE_TOKENS, TILE_WORDS = 4096, 32_768
 FLOAT_TILES = 7  # copies in float32 that the backward pass makes of a tile where there is no Triton

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longreward.training.prefix_attention import CAUSAL
-from longreward.training.prefix_sharing import PairCollator, share_prefix
+from longreward.training.prefix.attention import CAUSAL
+from longreward.training.prefix.sharing import PairCollator, share_prefix
 
 TRIED = ((6, 4, 3), (5, 1, 5))  # tokens of prompt, chosen and rejected answer
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}

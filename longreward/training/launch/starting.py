@@ -1,7 +1,7 @@
 """A training on several processes: this one starts them, hears of them, and ends them.
 
-    train_dpo ── launch ── accelerate launch ─┬─ launched.py ── train_dpo    the first: figures, checkpoints, the model
-                                              └─ launched.py ── train_dpo    the others: their share of each update
+    train_dpo ── launch ── accelerate launch ─┬─ process.py  ── train_dpo    the first: figures, checkpoints, the model
+                                              └─ process.py  ── train_dpo    the others: their share of each update
 
 A process that dies ends all, and so does the end of this one; the same call goes on from the last checkpoint.
 """
@@ -19,9 +19,9 @@ from typing import Literal
 
 from longreward.errors import ConfigError, ProcessesEnded
 from longreward.policy import PolicyConfig
-from longreward.training.group import started
-from longreward.training.job import FigureReader, Job, read_error, read_report
-from longreward.training.launcher_config import check_launcher, launcher_file
+from longreward.training.launch.config import check_launcher, launcher_file
+from longreward.training.launch.group import started
+from longreward.training.launch.job import FigureReader, Job, read_error, read_report
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -68,7 +68,7 @@ def command(file: Path, count: int, folder: Path, *, bf16: bool) -> list[str]:
     """`accelerate launch` on a port that is free; the settings' precision goes before the file's."""
     options = ["--config_file", str(file), "--num_processes", str(count), "--main_process_port", "0"]
     precision = ["--mixed_precision", "bf16" if bf16 else "no"]
-    run = ["-m", "longreward.training.launched", str(folder)]
+    run = ["-m", "longreward.training.launch.process", str(folder)]
     return [sys.executable, "-m", "accelerate.commands.launch", *options, *precision, *run]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longreward.training.rehearsing import Batch, Parts
+from longreward.training.needs.rehearsing import Batch, Parts
 
 Pair = tuple[int, int, int]
 """Tokens of prompt, chosen and rejected answer; of an example: prompt, answer, 0."""

@@ -4,7 +4,7 @@
                [prompt | rejected]                  0 … P-1  P …      P …        positions
 
 With a prompt of P tokens and answers of C and R, a pair costs P + C + R tokens instead of 2 (P + max(C, R)). Each token
-still sees what it would see alone (prefix_attention.py), so log-probabilities and gradients are the same.
+still sees what it would see alone (attention.py), so log-probabilities and gradients are the same.
 
 `DPOTrainer` knows nothing of it. The collator hands it the answers alone, each behind the last token of its prompt, and
 one more key that passes through the trainer to the model's backbone; there the hooks put the packed rows in place of
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from longreward.errors import PolicyError
-from longreward.training.prefix_attention import PairLengths, attention_name
+from longreward.training.prefix.attention import PairLengths, attention_name
 
 KEY = "packed_pairs"
 

@@ -1,6 +1,6 @@
 """What each process of a training on several runs: the same training, of which it is one part.
 
-accelerate launch … -m longreward.training.launched <folder of the job>
+accelerate launch … -m longreward.training.launch.process <folder of the job>
 """
 
 import os
@@ -16,7 +16,7 @@ import psutil
 
 from longreward.errors import LongRewardError
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.job import Job, write_error, write_figures, write_report
+from longreward.training.launch.job import Job, write_error, write_figures, write_report
 from longreward.training.report import Log, TrainingReport
 from longreward.training.sft import SftConfig, train_sft
 

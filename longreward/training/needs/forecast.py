@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from longreward.errors import PolicyError
-from longreward.training.devices import GB, Device
-from longreward.training.loads import Load, Pair
-from longreward.training.memory import Memory, reference_memory, step_memory
-from longreward.training.rehearsing import Blueprint, Parts, reason_against_sharing, rehearse
+from longreward.training.needs.devices import GB, Device
+from longreward.training.needs.loads import Load, Pair
+from longreward.training.needs.memory import Memory, reference_memory, step_memory
+from longreward.training.needs.rehearsing import Blueprint, Parts, reason_against_sharing, rehearse
 from longreward.training.settings import LoraSettings, TrainingSettings
 
 
