@@ -68,7 +68,8 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
             write_kept(OUT, one, said, verdicts, role=role)
             summaries[role] = one.summarise(said, verdicts, config.intervals)
         run.report({f"{one.name}/{figure}": value for figure, value in judge.figures().items()})
-        return Judged(one.name, summaries, top=one.top, official=one.official, judge=judge.name)
+        official = one.official and own.kind != "offline"
+        return Judged(one.name, summaries, top=one.top, official=official, judge=judge.name)
 
 
 def _write(run: StageRun, report: Report) -> None:

@@ -22,6 +22,10 @@ class BenchmarkConfig(Config):
     """A folder that `longreward benchmarks fetch` filled; null: the small built-in sets of the same formats, whose
     scores say nothing of a model beyond that everything works."""
 
+    facts: str | None = None
+    """Questions about documents for `factscore`, a jsonl file such as data/prepared/heldout.jsonl; null: the built-in
+    ones. It has no published files."""
+
     models: tuple[Literal["sft", "dpo"], ...] = ("sft", "dpo")
     """Which models answer."""
 

@@ -17,8 +17,13 @@ def open_benchmarks(config: BenchmarkConfig) -> list[Benchmark[Any]]:
 
     Raises DataError where a file is missing or is not what it should be.
     """
-    folder = Path(config.files) if config.files is not None else None
-    return [MAKERS[name](locate(name, folder) if folder else {}, config.max_new_tokens) for name in config.run]
+    return [MAKERS[name](_files(name, config), config.max_new_tokens) for name in config.run]
+
+
+def _files(name: BenchmarkName, config: BenchmarkConfig) -> Files:
+    if name == "factscore":
+        return {"cases.jsonl": Path(config.facts)} if config.facts else {}
+    return locate(name, Path(config.files)) if config.files is not None else {}
 
 
 def _longbench_chat(files: Files, most: int | None) -> Benchmark[Any]:
@@ -58,8 +63,29 @@ def _mt_bench(files: Files, most: int | None) -> Benchmark[Any]:
     )
 
 
+def _alpaca_eval(files: Files, most: int | None) -> Benchmark[Any]:
+    from longreward.benchmarks.alpaca_eval import AlpacaEval
+
+    if not files:
+        return AlpacaEval(max_new_tokens=most)
+    return AlpacaEval(
+        baseline=files["alpaca_eval_gpt4_baseline.json"],
+        judge_prompt=files.get("alpaca_eval_clf.txt"),
+        gamed=files.get("df_gamed.csv"),
+        max_new_tokens=most,
+    )
+
+
+def _factscore(files: Files, most: int | None) -> Benchmark[Any]:
+    from longreward.benchmarks.factscore import FactScore
+
+    return FactScore(cases=files["cases.jsonl"], max_new_tokens=most) if files else FactScore(max_new_tokens=most)
+
+
 MAKERS: Mapping[BenchmarkName, Callable[[Files, int | None], Benchmark[Any]]] = {
     "longbench_chat": _longbench_chat,
     "longbench": _longbench,
     "mt_bench": _mt_bench,
+    "alpaca_eval": _alpaca_eval,
+    "factscore": _factscore,
 }

@@ -16,7 +16,7 @@ class Judged:
     name: str
     summaries: Mapping[str, Summary]
     top: float  # the highest score
-    official: bool  # published cases and prompts
+    official: bool  # published cases and prompts, and no stand-in for the judge
     judge: str
 
     def gain(self, intervals: Intervals) -> Estimate | None:
@@ -73,7 +73,7 @@ def markdown(report: Report) -> str:
 def _section(one: Judged, intervals: Intervals) -> str:
     lines = [f"## {one.name}", "", f"Judge: {one.judge}.", ""]
     if not one.official:
-        lines[2] += " Built-in cases or prompts: these scores cannot be held against published ones."
+        lines[2] += " Its cases, prompts or judge are not the published ones: hold no score against those."
     if (gain := one.gain(intervals)) is not None:
         sure = "" if gain.excludes_zero else ", which shows nothing"
         lines += [f"DPO minus SFT, case by case: {gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]{sure}.", ""]

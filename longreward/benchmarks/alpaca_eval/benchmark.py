@@ -54,6 +54,7 @@ class AlpacaEval:
         self._gamed = None if gamed is None else read_gamed(gamed)
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
+        self.official = judge_prompt is not None and gamed is not None and baseline.parent != BUILTIN
 
     async def answer(self, speaker: Speaker, cases: Sequence[AlpacaCase], *, tell: Tell) -> list[Answer]:
         """Each answer as the model gave it."""

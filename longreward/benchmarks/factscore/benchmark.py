@@ -39,6 +39,8 @@ class FactScore:
     top = 100.0
     judging = Judging(temperature=0.0, retry_temperature=0.7, attempts=3)
 
+    official = False  # its prompts are ours
+
     def __init__(
         self,
         *,

@@ -64,7 +64,7 @@ def test_every_model_has_the_same_metric_names():
 def test_the_report_says_what_scores_on_built_in_cases_are_worth():
     text = markdown(report())
     assert "DPO minus SFT, case by case: +2.00 [+2.00, +2.00]." in text
-    assert "cannot be held against published ones" in text
+    assert "hold no score against those" in text
     assert (
         "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text
     )
