@@ -16,7 +16,11 @@ from tasks.workers import open_workers
 
 @stage
 async def score(run: StageRun) -> None:
-    """The judge gives every response its four scores."""
+    """The judge gives every response its four scores; none where `pair.method` looks at none."""
+    if not run.params.pair.needs_scores:
+        run.log.info("pair.method is %s, which looks at no scores: nothing is asked", run.params.pair.method)
+        write_scored_files(Path("data/scored"), (), {})
+        return
     await ensure_trusted(run)
     examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (

@@ -150,6 +150,7 @@ def pair_of(row: Row) -> PreferencePair:
         rejected=response("lose", 1),
         chosen_reward=row.get("win_reward", 10.0),
         rejected_reward=row.get("lose_reward", 0.0),
+        method=row.get("method", "longreward"),
     )
 
 
@@ -274,7 +275,7 @@ def _fact(statement: Statement) -> Row:
 
 
 def pair_row(pair: PreferencePair) -> Row:
-    """A row of `preference_pairs.jsonl`, with both rewards and which samples they were."""
+    """A row of `preference_pairs.jsonl`, with the method, both rewards and which samples they were."""
     return {
         "idx": published_id(pair.id),
         "context": pair.context,
@@ -285,6 +286,7 @@ def pair_row(pair: PreferencePair) -> Row:
         "lose_idx": pair.rejected.id,
         "win_reward": pair.chosen_reward,
         "lose_reward": pair.rejected_reward,
+        "method": pair.method,
     }
 
 

@@ -1,4 +1,4 @@
-"""Preference pairs: the best response to a prompt against its worst (paper, section 3.2).
+"""Preference pairs: for LongReward the best response to a prompt against its worst (paper, section 3.2).
 
 A prompt gives no pair where fewer than `min_scored` of its responses have all scores that count, where best and worst
 tie, or where they are less than `min_margin` apart. Each such prompt is named with its reason.
@@ -6,22 +6,42 @@ tie, or where they are less than `min_margin` apart. Each such prompt is named w
 Where scoring left responses out (`score.strategy: extremes`), their bounds say that they are neither best nor worst.
 They count for `min_scored`: that they were not asked does not make them unscored. With other weights or fewer responses
 than they were left out for, the bounds may not decide; such a prompt needs the full strategy.
+
+The other methods are in `baselines`; those that give rewards come here for the choice, with what they know of them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from longreward.baselines.config import WITH_REWARDS, PairMethod, PairwiseConfig, SrmConfig
 from longreward.config import Config
-from longreward.contenders import contenders
 from longreward.errors import ConfigError
-from longreward.records import DIMENSIONS, Dimension, Example, PreferencePair, ScoredResponse
+from longreward.judging.budget import BudgetConfig
+from longreward.records import (
+    DIMENSIONS,
+    Bounds,
+    Dimension,
+    Example,
+    Method,
+    PreferencePair,
+    Response,
+    ScoredResponse,
+)
+from longreward.selection import Selection, two_of
 
 NoPairReason = Literal[
-    "no responses", "too few scored responses", "best and worst tie", "margin too small", "needs the full strategy"
+    "no responses",
+    "too few scored responses",
+    "best and worst tie",
+    "margin too small",
+    "needs the full strategy",
+    "all responses are the same",
+    "no answer of its own",
+    "its own answer was sampled",
 ]
 
 
@@ -49,14 +69,26 @@ class Weights(Config):
 
 
 class PairConfig(Config):
-    """Which prompts give a pair."""
+    """Which prompts give a pair, and which two of their responses it holds."""
+
+    method: PairMethod = "longreward"
+    """What tells the better response from the worse one: the judge's four scores (longreward), a short-context reward
+    model (srm), the data's own answer before a sampled one (contrast), the judge comparing two at a time (pairwise), or
+    chance (random). All but longreward leave `score` nothing to ask."""
+
+    selection: Selection = "best_worst"
+    """For longreward and srm: best against worst (the paper), or against the best of those below it."""
+
+    seed: int = 0
+    """Of what random and contrast draw."""
 
     min_scored: int = Field(default=5, ge=2)
     """Responses of a prompt that must have all scores that count (the published code: 5). Those that
-    `score.strategy: extremes` did not need to ask about count too."""
+    `score.strategy: extremes` did not need to ask about count too. pairwise and random count all responses; contrast
+    needs one."""
 
     min_margin: float = Field(default=0.0, ge=0.0, le=10.0)
-    """Least difference of the two rewards, on the scale of 0 to 10. A tie never makes a pair."""
+    """Least difference of the two rewards of longreward, on the scale of 0 to 10. A tie never makes a pair."""
 
     weights: Weights = Weights()
     """What each dimension counts for (paper: all the same); 0 leaves one out. Other weights ask the judge nothing
@@ -64,6 +96,29 @@ class PairConfig(Config):
 
     responses: int | None = Field(default=None, ge=2)
     """Only the first so many responses of each prompt; None: all."""
+
+    srm: SrmConfig = SrmConfig()
+    """For pair.method: srm."""
+
+    pairwise: PairwiseConfig = PairwiseConfig()
+    """For pair.method: pairwise."""
+
+    budget: BudgetConfig = BudgetConfig()
+    """What the judge may be asked for by pairwise; at it, the stage stops cleanly."""
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the judge's scores are looked at; `score` asks nothing where they are not."""
+        return self.method == "longreward"
+
+    @model_validator(mode="after")
+    def _second_needs_rewards(self) -> Self:
+        if self.selection == "best_second" and self.method not in WITH_REWARDS:
+            raise ValueError(
+                f"selection is best_second, and {self.method} gives no rewards to find a second by: leave it at "
+                "best_worst"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -78,9 +133,10 @@ class WithoutPair:
     margin: float | None
 
 
-def make_pairs(
-    config: PairConfig, examples: Iterable[Example], scored: Iterable[ScoredResponse]
-) -> Iterator[PreferencePair | WithoutPair]:
+Outcome = PreferencePair | WithoutPair
+
+
+def make_pairs(config: PairConfig, examples: Iterable[Example], scored: Iterable[ScoredResponse]) -> Iterator[Outcome]:
     """One outcome an example, in the order of `examples`; holds the scored responses in memory, not the documents."""
     by_example: dict[str, list[ScoredResponse]] = {}
     for one in scored:
@@ -89,35 +145,68 @@ def make_pairs(
         yield pair(config, example, by_example.get(example.id, []))
 
 
-def pair(config: PairConfig, example: Example, scored: list[ScoredResponse]) -> PreferencePair | WithoutPair:
+def pair(config: PairConfig, example: Example, scored: list[ScoredResponse]) -> Outcome:
     """Best against worst of one example's responses. Equal rewards keep their sampled order: a stable outcome."""
-    in_order = sorted(scored, key=lambda one: one.response.number)[: config.responses]
-    bounds = [one.bounds(config.weights.by_dimension()) for one in in_order]
+    by_number = sorted(scored, key=lambda one: one.response.number)[: config.responses]
+    bounds = [one.bounds(config.weights.by_dimension()) for one in by_number]
+    responses = [one.response for one in by_number]
+    return select(config, example, responses, bounds, method="longreward", min_margin=config.min_margin)
+
+
+def in_order(config: PairConfig, responses: Iterable[Response]) -> list[Response]:
+    """Those that take part, as they were sampled."""
+    return sorted(responses, key=lambda response: response.number)[: config.responses]
+
+
+def select(
+    config: PairConfig,
+    example: Example,
+    responses: Sequence[Response],
+    bounds: Sequence[Bounds | None],
+    *,
+    method: Method,
+    min_margin: float,
+) -> Outcome:
+    """The pair by what is known of the rewards, None for a response without; both in sampled order."""
     eligible = sum(known is not None for known in bounds)
     if eligible < config.min_scored:
-        reason: NoPairReason = "too few scored responses" if in_order else "no responses"
-        return WithoutPair(example.id, reason, len(in_order), eligible, None)
-    contest = contenders(bounds)
-    rewards = [bounds[place] for place in (*contest.best, *contest.worst)]
-    if len(rewards) > 2 or any(known is None or known[0] != known[1] for known in rewards):
-        return WithoutPair(example.id, "needs the full strategy", len(in_order), eligible, None)
-    best, worst = (known[0] for known in rewards if known is not None)
+        reason: NoPairReason = "too few scored responses" if responses else "no responses"
+        return WithoutPair(example.id, reason, len(responses), eligible, None)
+    two = two_of(bounds, config.selection)
+    if two is None:
+        return WithoutPair(example.id, "needs the full strategy", len(responses), eligible, None)
+    best, worst = (known[0] for place in two if (known := bounds[place]) is not None)
     margin = best - worst
-    if margin == 0 or margin < config.min_margin:
+    if margin == 0 or margin < min_margin:
         reason = "best and worst tie" if margin == 0 else "margin too small"
-        return WithoutPair(example.id, reason, len(in_order), eligible, margin)
+        return WithoutPair(example.id, reason, len(responses), eligible, margin)
     return PreferencePair(
         id=example.id,
         context=example.context,
         query=example.query,
-        chosen=in_order[contest.best[0]].response,
-        rejected=in_order[contest.worst[0]].response,
+        chosen=responses[two[0]],
+        rejected=responses[two[1]],
         chosen_reward=best,
         rejected_reward=worst,
+        method=method,
     )
 
 
-def pair_figures(outcomes: Iterable[PreferencePair | WithoutPair]) -> dict[str, float]:
+def without_rewards(example: Example, chosen: Response, rejected: Response, *, method: Method) -> PreferencePair:
+    """A pair of a method that only says which one is better."""
+    return PreferencePair(
+        id=example.id,
+        context=example.context,
+        query=example.query,
+        chosen=chosen,
+        rejected=rejected,
+        chosen_reward=None,
+        rejected_reward=None,
+        method=method,
+    )
+
+
+def pair_figures(outcomes: Iterable[Outcome]) -> dict[str, float]:
     """Counts by outcome, the mean margin, and both sides' mean length in characters (longer is not better)."""
     pairs: list[PreferencePair] = []
     reasons: Counter[str] = Counter()
@@ -128,19 +217,22 @@ def pair_figures(outcomes: Iterable[PreferencePair | WithoutPair]) -> dict[str, 
             reasons[outcome.reason] += 1
     figures = {f"without_pair/{reason.replace(' ', '_')}": float(count) for reason, count in sorted(reasons.items())}
     figures |= {"pairs": float(len(pairs)), "without_pair": float(reasons.total())}
+    if margins := [margin for pair in pairs if (margin := pair.margin) is not None]:
+        figures["margin_mean"] = sum(margins) / len(margins)
     if pairs:
-        figures["margin_mean"] = sum(p.chosen_reward - p.rejected_reward for p in pairs) / len(pairs)
         figures["chosen_characters_mean"] = sum(len(p.chosen.text) for p in pairs) / len(pairs)
         figures["rejected_characters_mean"] = sum(len(p.rejected.text) for p in pairs) / len(pairs)
     return figures
 
 
-def check_decided(outcomes: Iterable[PreferencePair | WithoutPair]) -> None:
-    """Raises ConfigError where bounds leave a best or worst open: the other prompts alone would be a selection."""
+def check_decided(outcomes: Iterable[Outcome]) -> None:
+    """Raises ConfigError where bounds leave a response of the pair open: the other prompts alone would be a
+    selection."""
     open_ = [one for one in outcomes if isinstance(one, WithoutPair) and one.reason == "needs the full strategy"]
     if open_:
         raise ConfigError(
             f"{len(open_)} prompts, such as {open_[0].example_id}, were scored with score.strategy: extremes, which is "
-            "enough for equal weights and all responses; with the present pair.weights and pair.responses, their best "
-            "or worst is open. Set score.strategy: full; the judge is then asked only what the ledger lacks"
+            "enough for equal weights, all responses and the best against the worst; with the present pair.weights, "
+            "pair.responses and pair.selection, a response of theirs is open. Set score.strategy: full; the judge is "
+            "then asked only what the ledger lacks"
         )

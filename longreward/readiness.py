@@ -61,7 +61,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     if stages & SERVED_STAGES:
         yield partial(_check_server, params)
         yield partial(_check_room, params)
-    if stages & JUDGE_STAGES:
+    if stages & _judged(params) or synthesizes:
         yield partial(_check_judge, params)
         yield partial(_check_retriever, params)
         yield partial(_check_prompts, params)
@@ -73,11 +73,29 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     if "evaluate" in stages:
         yield partial(_check_champion, params)
         yield partial(_check_gold, params)
+        yield partial(_check_reward_model, params)
     if "benchmark" in stages:
         yield partial(_check_benchmarks, params)
 
 
-def _check_source(params: Params) -> None:
+def _check_documents(params: Params) -> None:
+    """The files are there and can be read, and their writer has a key."""
+    from longreward.judging.checking import check_keys
+    from longreward.synthesis.documents import find_documents
+
+    find_documents(Path(), params.synthesize.documents or "")
+    check_keys(params.synthesize.writer_of(params.judge))
+
+
+def _judged(params: Params) -> frozenset[str]:
+    """The stages that ask the judge: which of `score` and `pair` does depends on the method of the pairs."""
+    if params.pair.needs_scores:
+        return JUDGE_STAGES
+    return JUDGE_STAGES - {"score"} | ({"pair"} if params.pair.method == "pairwise" else frozenset())
+
+
+def _check_source(params: Params, *, made: bool) -> None:
+    """The raw records are there, or will be: `made` says whether `synthesize` is going to run."""
     from longreward.sources.files import find_files
     from longreward.sources.hub import SCHEME
 
@@ -231,6 +249,8 @@ def _check_champion(params: Params) -> None:
         raise ConfigError(
             f"evaluate.champion.measure is {evaluate.champion.measure}, which needs evaluate.gold; name the file, or "
             "let the reward decide"
+    if params.pair.method == "contrast":  # one response will do
+        return
         )
 
 
@@ -238,3 +258,16 @@ def _check_gold(params: Params) -> None:
     gold = params.evaluate.gold
     if gold is not None and not Path(gold).is_file():
         raise ConfigError(f"evaluate.gold: there is no file {gold}; set it to null where the data has no gold facts")
+def _check_reward_model(params: Params) -> None:
+    from longreward.model_source import source
+
+    srm = params.pair.srm
+    if params.pair.method != "srm":
+        return
+    key, name = ("pair.srm.tiny.base", srm.tiny.base) if srm.model is None else ("pair.srm.model", srm.model)
+    try:
+        source(PolicyConfig(base_model=name), name)
+    except PolicyError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+

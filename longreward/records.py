@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
 DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
+Method = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
+"""How a pair's two responses were told apart: `pair.method`, or `given` with the data (`train.short`)."""
 Bounds = tuple[float, float]
 """The lowest and the highest that something can still turn out to be; twice the same value where it is known."""
 
@@ -162,12 +164,24 @@ def reward_bounds(
 
 
 class PreferencePair(Record):
-    """The best against the worst response to one example; rewards are means on the scale of 0 to 10."""
+    """The better against the worse response to one example.
+
+    Rewards are on the method's own scale: means from 0 to 10 of LongReward, the reward model's figures of `srm`; None
+    where the method gives none.
+    """
 
     id: str
     context: str
     query: str
     chosen: Response
     rejected: Response
-    chosen_reward: float
-    rejected_reward: float
+    chosen_reward: float | None
+    rejected_reward: float | None
+    method: Method = "longreward"
+
+    @property
+    def margin(self) -> float | None:
+        """By how much the chosen one's reward is higher; None where there are none."""
+        if self.chosen_reward is None or self.rejected_reward is None:
+            return None
+        return self.chosen_reward - self.rejected_reward

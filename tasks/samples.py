@@ -48,7 +48,7 @@ class Sample:
 def pair_cells(pair: PreferencePair) -> Cells:
     """A row of PAIR_COLUMNS."""
     texts = [cut(text) for text in (pair.query, pair.chosen.text, pair.rejected.text)]
-    return [pair.id, *texts, pair.chosen_reward, pair.rejected_reward, pair.chosen_reward - pair.rejected_reward]
+    return [pair.id, *texts, pair.chosen_reward, pair.rejected_reward, pair.margin]
 
 
 def score_cells(example: ScoredExample) -> Cells:

@@ -16,6 +16,8 @@ from longreward.judging.offline_alpaca import RULES as ALPACA_EVAL
 from longreward.judging.offline_factscore import RULES as FACTSCORE
 from longreward.judging.offline_longbench import RULES as LONGBENCH
 from longreward.judging.offline_mt_bench import RULES as MT_BENCH
+from longreward.judging.offline_pairwise import RULES as PAIRWISE
+from longreward.judging.offline_synthesis import RULES as SYNTHESIS
 from longreward.judging.overlap import (
     Part,
     clauses,
@@ -146,8 +148,14 @@ RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
     "extraction": extraction,
     "completeness": completeness,
 }
-BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {**LONGBENCH, **MT_BENCH, **ALPACA_EVAL, **FACTSCORE}
-"""The rules for benchmarks' questions, by template, as those of the reward above."""
+BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {
+    **LONGBENCH,
+    **MT_BENCH,
+    **ALPACA_EVAL,
+    **FACTSCORE,
+    **PAIRWISE,
+}
+"""The rules for benchmarks' questions and `pair.method: pairwise`, by template, as those of the reward above."""
 _EXTRACTS = 8  # sentences taken from one chunk at most
 _BARE = 2  # terms up to which an answer is a bare value
 

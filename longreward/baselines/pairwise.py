@@ -1,0 +1,166 @@
+"""The judge compares two responses at a time, in both orders (paper, section 4.4: "pairwise" judging).
+
+Of two it prefers one where both orders say so, else neither: a judge that likes whatever stands first decides nothing.
+Which two it is asked about is in `tournament.py`. Equal texts are one, so that what was sampled twice is asked once.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from longreward.baselines.tournament import Sign, best_and_worst, most_comparisons
+from longreward.benchmarks.judge_prompt import JudgePrompt
+from longreward.judging import Judge, Reading
+from longreward.judging.chat import estimated_tokens
+from longreward.judging.escaping import Marks, headings_in
+from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, without_rewards
+from longreward.records import Example, PreferencePair, Response
+from longreward.script import Language, language_of
+from longreward.together import together
+from longreward.tokenizing import SimpleTokenizer
+
+Verdict = Literal["A", "B", "C"]
+TEMPLATE = "pairwise"
+MAX_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two responses of an example, and what the judge said with the first as A and with the second as A.
+
+    `better` is the id of the one that both orders prefer, None: neither.
+    """
+
+    first: str
+    second: str
+    verdicts: tuple[Verdict | None, Verdict | None]
+    better: str | None
+    reason: str | None
+    """Why a verdict cannot be read."""
+    judge: str
+    prompt_hash: str
+    calls: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One example's outcome with all comparisons behind it."""
+
+    example_id: str
+    pair: PreferencePair | None
+    without: WithoutPair | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The one that is there."""
+        found = self.pair or self.without
+        assert found is not None
+        return found
+
+
+async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, responses: Iterable[Response]) -> Compared:
+    """The tournament of one example's responses."""
+    sampled = in_order(config, responses)
+    if len(sampled) < config.min_scored:
+        reason: NoPairReason = "too few scored responses" if sampled else "no responses"
+        return Compared(example.id, None, WithoutPair(example.id, reason, len(sampled), len(sampled), None), ())
+    different = list({one.text: one for one in reversed(sampled)}.values())[::-1]
+    if len(different) < 2:
+        same = WithoutPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
+        return Compared(example.id, None, same, ())
+    shown = ends(example.context, config.pairwise.context_tokens)
+    made: dict[tuple[int, int], Comparison] = {}
+
+    async def compare(one: int, other: int) -> Sign:
+        first, second = min(one, other), max(one, other)
+        if (first, second) not in made:
+            made[first, second] = await _compared(judge, shown, different[first], different[second])
+        better = made[first, second].better
+        if better is None:
+            return 0
+        return 1 if better == different[one].id else -1
+
+    two = await best_and_worst(len(different), compare)
+    comparisons = tuple(made.values())
+    if two is None:
+        tie = WithoutPair(example.id, "best and worst tie", len(sampled), len(sampled), None)
+        return Compared(example.id, None, tie, comparisons)
+    pair = without_rewards(example, different[two[0]], different[two[1]], method="pairwise")
+    return Compared(example.id, pair, None, comparisons)
+
+
+def most_calls(config: PairConfig, items: Iterable[tuple[Example, Sequence[Response]]]) -> tuple[int, int]:
+    """Questions and their tokens, as estimated, that the comparisons need at most; re-asks are not counted."""
+    calls = tokens = 0
+    for example, responses in items:
+        texts = {one.text for one in in_order(config, responses)}
+        if len(responses) < config.min_scored or len(texts) < 2:
+            continue
+        asked = 2 * most_comparisons(len(texts))
+        prompt = _prompt(language_of(example.query, *texts))
+        own = sum(map(estimated_tokens, prompt.pieces[::2]))
+        shown = estimated_tokens(ends(example.context, config.pairwise.context_tokens) + example.query)
+        calls += asked
+        tokens += asked * (own + shown + 2 * sum(map(estimated_tokens, texts)) // len(texts))
+    return calls, tokens
+
+
+def ends(context: str, tokens: int) -> str:
+    """The document's first and last halves, where it has more `tokens`; nothing of it where none are to be shown."""
+    spans = SimpleTokenizer().spans(context) if tokens else []
+    if len(spans) <= tokens:
+        return context if tokens else NOT_SHOWN
+    first = tokens - tokens // 2
+    return f"{context[: spans[first - 1][1]]}\n…\n{context[spans[first - tokens][0] :] if first < tokens else ''}"
+
+
+def read_better(text: str) -> Verdict | None:
+    """The last `[[A]]`, `[[B]]` or `[[C]]`.
+
+    >>> read_better("A says [[A]] of itself, but B is right. Better: [[B]]")
+    'B'
+    """
+    found = _BETTER.findall(text)
+    verdict: dict[str, Verdict] = {"A": "A", "B": "B", "C": "C"}
+    return verdict[found[-1]] if found else None
+
+
+async def _compared(judge: Judge, context: str, first: Response, second: Response) -> Comparison:
+    prompt = _prompt(language_of(first.query, first.text, second.text))
+
+    async def ask(a: Response, b: Response) -> Reading[Verdict]:
+        slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
+        return await judge.ask(prompt.ask(slots, system="", max_tokens=MAX_TOKENS), read_better)
+
+    one, other = await together([ask(first, second), ask(second, first)])
+    said = (one.value, other.value)
+    better = first.id if said == ("A", "B") else second.id if said == ("B", "A") else None
+    return Comparison(
+        first.id,
+        second.id,
+        said,
+        better,
+        one.reason or other.reason,
+        judge.name_of(TEMPLATE),
+        prompt.hash,
+        one.calls + other.calls,
+    )
+
+
+@cache
+def _prompt(language: Language) -> JudgePrompt:
+    text = (FOLDER / f"{language}.txt").read_text(encoding="utf-8")
+    pieces = tuple(_SLOT.split(text))
+    marks = Marks(headings_in(pieces[::2]), [])
+    return JudgePrompt(TEMPLATE, pieces, hashlib.sha256(text.encode()).hexdigest(), official=False, marks=marks)
+
+
+FOLDER = Path(__file__).parent / "prompts"
+NOT_SHOWN = "(not shown)"
+_SLOT = re.compile(r"<<(\w+)>>")
+_BETTER = re.compile(r"\[\[\s*([ABC])\s*\]\]")

@@ -1,0 +1,65 @@
+"""What a reward model reads of a response: the document as far as it fits, the query, the response.
+
+    with a chat template    user: document, blank line, query    assistant: response
+    without                 document, query and response, blank lines between
+
+Where that is longer than the window, the document keeps its first and last halves, and query and response stay whole.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from longreward.errors import PolicyError
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids; `ids` is None where query and response alone are longer than the window."""
+
+    ids: list[int] | None
+    cut: bool
+
+
+def rendered(tokenizer: Any, *, context: str, query: str, response: str, window: int) -> Rendered:
+    """PolicyError where the chat template refuses the turns, or the tokenizer does not say where its tokens lie."""
+    whole = _ids(tokenizer, context, query, response)
+    if len(whole) <= window:
+        return Rendered(whole, cut=False)
+    spans = _spans(tokenizer, context)
+    room = len(spans)
+    ids = whole
+    while len(ids) > window and room > 0:
+        room = max(0, room - (len(ids) - window))
+        ids = _ids(tokenizer, _ends(context, spans, room), query, response)
+    return Rendered(ids if len(ids) <= window else None, cut=True)
+
+
+def _ends(context: str, spans: list[tuple[int, int]], room: int) -> str:
+    """The text of the first and last halves of `room` tokens."""
+    first, last = room - room // 2, room // 2
+    begin = context[: spans[first - 1][1]] if first else ""
+    return f"{begin}\n{context[spans[-last][0] :]}" if last else begin
+
+
+def _spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
+    if not tokenizer.is_fast:
+        raise PolicyError(
+            f"{tokenizer.name_or_path}: its tokenizer does not say where its tokens lie (it is no fast one), so "
+            "that no document can be cut to the window; name another reward model"
+        )
+    found = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return [(start, end) for start, end in found]
+
+
+def _ids(tokenizer: Any, context: str, query: str, response: str) -> list[int]:
+    asked = f"{context}\n\n{query}" if context else query
+    if not tokenizer.chat_template:
+        return list(tokenizer(f"{asked}\n\n{response}", verbose=False)["input_ids"])
+    from jinja2 import TemplateError
+
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError as error:
+        raise PolicyError(f"{tokenizer.name_or_path}: its chat template cannot render a response ({error})") from error
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,0 +1,42 @@
+"""Which two of a prompt's responses make its pair, given what is known of their rewards.
+
+>>> two_of([(8.0, 8.0), (5.0, 5.0), (8.0, 8.0), (7.0, 7.0)], "best_worst")
+(0, 1)
+>>> two_of([(8.0, 8.0), (5.0, 5.0), (8.0, 8.0), (7.0, 7.0)], "best_second")
+(0, 3)
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from longreward.contenders import contenders
+from longreward.records import Bounds
+
+Selection = Literal["best_worst", "best_second"]
+
+
+def two_of(bounds: Sequence[Bounds | None], selection: Selection) -> tuple[int, int] | None:
+    """Places of the chosen and the rejected one; None where the bounds leave one of them open.
+
+    `best_second` takes the best of those below the best: where several share the highest reward, another of them is no
+    second. Where all tie, it is the last one, as for `best_worst`. Without a response that takes part: None.
+    """
+    contest = contenders(bounds)
+    best = _known(bounds, contest.best)
+    if best is None:
+        return None
+    if selection == "best_second":
+        below = [None if known is None or known == bounds[best] else known for known in bounds]
+        if any(known is not None for known in below):
+            second = _known(bounds, contenders(below).best)
+            return None if second is None else (best, second)
+    worst = _known(bounds, contest.worst)
+    return None if worst is None else (best, worst)
+
+
+def _known(bounds: Sequence[Bounds | None], places: Sequence[int]) -> int | None:
+    """The one place, where its reward is known."""
+    if len(places) != 1:
+        return None
+    known = bounds[places[0]]
+    return places[0] if known is not None and known[0] == known[1] else None

@@ -1,0 +1,61 @@
+"""Which two responses make a pair, by what is known of their rewards."""
+
+import pytest
+
+from longreward.errors import ConfigError
+from longreward.pairing import PairConfig, WithoutPair, pair
+from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
+from longreward.selection import two_of
+
+EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
+
+
+def known(*rewards: float) -> list[Bounds | None]:
+    return [(reward, reward) for reward in rewards]
+
+
+def flat(number: int, score: float) -> ScoredResponse:
+    response = Response(id=f"7-{number}", example_id="7", query="q", text=f"text {number}")
+    return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
+
+
+def test_the_best_stands_against_the_worst_or_against_the_next_below_it() -> None:
+    assert two_of(known(4, 9, 7, 1), "best_worst") == (1, 3)
+    assert two_of(known(4, 9, 7, 1), "best_second") == (1, 2)
+
+
+def test_another_response_with_the_highest_reward_is_no_second() -> None:
+    assert two_of(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
+
+
+def test_where_all_tie_the_last_one_is_the_other_for_both() -> None:
+    assert two_of(known(5, 5, 5), "best_worst") == (0, 2)
+    assert two_of(known(5, 5, 5), "best_second") == (0, 2)
+
+
+def test_a_response_without_a_reward_takes_no_part() -> None:
+    assert two_of([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
+    assert two_of([None, None], "best_worst") is None
+
+
+def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_are_known() -> None:
+    bounds: list[Bounds | None] = [(9.0, 9.0), (4.0, 6.0), (5.0, 5.0), (1.0, 1.0)]
+    assert two_of(bounds, "best_worst") == (0, 3)
+    assert two_of(bounds, "best_second") is None  # 1 may be above 2, or below it
+
+
+def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:
+    scored = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
+    config = PairConfig(min_scored=2, selection="best_second")
+    outcome = pair(config, EXAMPLE, scored)
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id, outcome.margin) == ("7-1", "7-2", 1.5)
+    wider = pair(config.model_copy(update={"min_margin": 2.0}), EXAMPLE, scored)
+    assert isinstance(wider, WithoutPair)
+    assert wider.reason == "margin too small"
+
+
+@pytest.mark.parametrize("method", ["contrast", "pairwise", "random"])
+def test_a_method_without_rewards_has_no_second(method: str) -> None:
+    with pytest.raises(ConfigError, match=f"{method} gives no rewards"):
+        PairConfig.parse({"method": method, "selection": "best_second"}, source="params.yaml")

@@ -1,0 +1,151 @@
+"""Pairs by every method from the files of the stages before, on a real Prefect server."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from longreward.formats import write_examples, write_responses, write_scored
+from longreward.params import Params, read_params
+from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
+from tasks.pairing import EXAMPLES, SAMPLED, SCORED, outcomes
+from tasks.stage import StageRun
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = {
+    "1": (
+        "Mara Voss was born in Kelden. Ivo Lang studied botany.",
+        "Where was Mara Voss born?",
+        "Mara Voss was born in Kelden.",
+    ),
+    "2": (
+        "Ivo Lang settled in Tarn. Mara Voss sent 48 letters.",
+        "Where did Ivo Lang settle?",
+        "Ivo Lang settled in Tarn.",
+    ),
+}
+WRONG = {"1": "Mara Voss was born in Solby.", "2": "Ivo Lang settled in Marwick."}
+
+
+class Tracked:
+    """What a run in MLflow was told."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def tag(self, tags: dict[str, str]) -> None:
+        self.tags |= tags
+
+    def figures(self, figures: dict[str, float]) -> None:
+        pass
+
+
+def example(id_: str) -> Example:
+    context, query, answer = FACTS[id_]
+    return Example(id=id_, document_id=id_, context=context, query=query, answer=answer)
+
+
+def responses(id_: str) -> list[Response]:
+    texts = (WRONG[id_], FACTS[id_][2], "Nobody knows.")
+    return [Response(id=f"{id_}-{n}", example_id=id_, query=FACTS[id_][1], text=text) for n, text in enumerate(texts)]
+
+
+@pytest.fixture
+def project(own_folders: Path) -> Path:
+    """Two prompts with three responses each; the right one is the second. A third prompt has none."""
+    bare = Example(id="3", document_id="3", context="Rain fell.", query="Who is Bo Ray?")
+    write_examples(EXAMPLES, [example("1"), example("2"), bare])
+    write_responses(SAMPLED, [one for id_ in FACTS for one in responses(id_)])
+    for file in SCORED:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return own_folders
+
+
+def settings(method: str, *more: str) -> Params:
+    base = f"pair.srm.tiny.base={ROOT / 'models/tiny-base'}"
+    return read_params(None, [f"pair.method={method}", "pair.min_scored=2", base, "pair.srm.tiny.pairs=9", *more])
+
+
+async def made(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
+    tracked: Any = Tracked()
+    run = StageRun("pair", params, folder / "stage", tracked, logging.getLogger("test"))
+
+    @flow
+    async def pairing() -> list[Any]:
+        return await outcomes(run, Path("data/pairs"))
+
+    return await pairing(), run
+
+
+def ids(found: list[Any]) -> list[tuple[str, str] | str]:
+    return [(one.chosen.id, one.rejected.id) if isinstance(one, PreferencePair) else one.reason for one in found]
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+async def test_longreward_takes_the_scores(project: Path) -> None:
+    def scored(response: Response) -> ScoredResponse:
+        score = {"0": 3.0, "1": 9.0, "2": 1.0}[response.id[-1]]
+        return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
+
+    write_scored(SCORED[0], [scored(one) for id_ in FACTS for one in responses(id_)])
+    found, _ = await made(settings("longreward"), project)
+    assert ids(found) == [("1-1", "1-2"), ("2-1", "2-2"), "no responses"]
+    second, _ = await made(settings("longreward", "pair.selection=best_second"), project)
+    assert ids(second) == [("1-1", "1-0"), ("2-1", "2-0"), "no responses"]
+    weighted, _ = await made(settings("longreward", "pair.weights.faithfulness=0"), project)
+    assert ids(weighted) == ids(found)
+    assert not (project / "state/ledger.sqlite").exists()  # no judge was opened, whatever the weights
+
+
+async def test_contrast_and_chance_need_no_scores(project: Path) -> None:
+    found, _ = await made(settings("contrast"), project)
+    assert [one if isinstance(one, str) else one[0] for one in ids(found)] == ["1-answer", "2-answer", "no responses"]
+    found, _ = await made(settings("random", "pair.seed=3"), project)
+    again, _ = await made(settings("random", "pair.seed=3"), project)
+    assert ids(found) == ids(again)
+    assert ids(found)[2] == "no responses"
+
+
+async def test_pairwise_asks_the_judge_and_keeps_every_comparison_with_its_cost_known_before(project: Path) -> None:
+    found, run = await made(settings("pairwise"), project)
+    assert [one[0] for one in ids(found)[:2]] == ["1-1", "2-1"]
+    assert ids(found)[2] == "no responses"
+    kept = lines(Path("data/pairs/comparisons.jsonl"))
+    assert {row["idx"] for row in kept} == {1, 2}
+    assert {row["judge"] for row in kept} == {"offline-lexical-2"}
+    assert run.figures["calls"] == 2 * len(kept)
+    assert run.figures["forecast/calls_high"] >= run.figures["calls"]
+    assert run.figures["pairwise/comparisons"] == sum(
+        run.figures[f"pairwise/{o}"] for o in ("agreed", "tied", "unreadable")
+    )
+    again, second = await made(settings("pairwise"), project / "elsewhere")
+    assert ids(again) == ids(found)
+    assert second.figures["calls"] == 0  # all from the ledger
+
+
+async def test_srm_keeps_the_rewards_of_every_response_beside_the_pairs(project: Path) -> None:
+    found, run = await made(settings("srm"), project)
+    kept = {row["idx"]: row for row in lines(Path("data/pairs/scores.jsonl"))}
+    assert sorted(kept) == ["1-0", "1-1", "1-2", "2-0", "2-1", "2-2"]
+    assert "reward-models" in kept["1-0"]["model"]
+    for outcome in found[:2]:
+        assert isinstance(outcome, PreferencePair)
+        rewards = [row["reward"] for name, row in kept.items() if name.startswith(f"{outcome.id}-")]
+        assert (outcome.chosen_reward, outcome.rejected_reward) == (max(rewards), min(rewards))
+        assert kept[outcome.chosen.id]["reward"] == max(rewards)
+    assert run.figures["srm/responses"] == 6
+    assert run.figures["srm/without_reward"] == 0
+
+
+@pytest.mark.parametrize("method", ["srm", "contrast", "pairwise", "random"])
+def test_score_asks_nothing_where_the_method_looks_at_no_scores(method: str) -> None:
+    assert settings("longreward").pair.needs_scores
+    assert not settings(method).pair.needs_scores
