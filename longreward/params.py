@@ -43,9 +43,8 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
         )
     ),
     "score": frozenset(("budget", "prompts_in_flight")),
-    "evaluate": frozenset(("budget",)),
-    "synthesize": frozenset(("budget", "documents_in_flight")),
     "pair": frozenset(("budget",)),
+    "evaluate": frozenset(("budget",)),
     "benchmark": frozenset(("budget",)),
 }
 

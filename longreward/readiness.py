@@ -61,7 +61,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     if stages & SERVED_STAGES:
         yield partial(_check_server, params)
         yield partial(_check_room, params)
-    if stages & _judged(params) or synthesizes:
+    if stages & _judged(params):
         yield partial(_check_judge, params)
         yield partial(_check_retriever, params)
         yield partial(_check_prompts, params)
@@ -70,21 +70,12 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
         yield partial(check_installed, params.workers)
     if "pair" in stages:
         yield partial(_check_pairing, params)
+        yield partial(_check_reward_model, params)
     if "evaluate" in stages:
         yield partial(_check_champion, params)
         yield partial(_check_gold, params)
-        yield partial(_check_reward_model, params)
     if "benchmark" in stages:
         yield partial(_check_benchmarks, params)
-
-
-def _check_documents(params: Params) -> None:
-    """The files are there and can be read, and their writer has a key."""
-    from longreward.judging.checking import check_keys
-    from longreward.synthesis.documents import find_documents
-
-    find_documents(Path(), params.synthesize.documents or "")
-    check_keys(params.synthesize.writer_of(params.judge))
 
 
 def _judged(params: Params) -> frozenset[str]:
@@ -94,8 +85,7 @@ def _judged(params: Params) -> frozenset[str]:
     return JUDGE_STAGES - {"score"} | ({"pair"} if params.pair.method == "pairwise" else frozenset())
 
 
-def _check_source(params: Params, *, made: bool) -> None:
-    """The raw records are there, or will be: `made` says whether `synthesize` is going to run."""
+def _check_source(params: Params) -> None:
     from longreward.sources.files import find_files
     from longreward.sources.hub import SCHEME
 
@@ -231,6 +221,8 @@ def _check_tokenizer(params: Params) -> None:
 
 
 def _check_pairing(params: Params) -> None:
+    if params.pair.method == "contrast":  # one response will do
+        return
     if params.prepare.responses is None and params.sample.n < params.pair.min_scored:
         raise ConfigError(
             f"sample.n ({params.sample.n}) is less than pair.min_scored ({params.pair.min_scored}): no prompt could "
@@ -238,26 +230,6 @@ def _check_pairing(params: Params) -> None:
         )
 
 
-def _check_champion(params: Params) -> None:
-    evaluate = params.evaluate
-    if evaluate.champion.temperature not in evaluate.temperatures:
-        raise ConfigError(
-            f"evaluate.champion.temperature ({evaluate.champion.temperature:g}) is none of evaluate.temperatures "
-            f"({', '.join(f'{one:g}' for one in evaluate.temperatures)}): the two models are not compared there"
-        )
-    if evaluate.champion.measure in GOLD_MEASURES and evaluate.gold is None:
-        raise ConfigError(
-            f"evaluate.champion.measure is {evaluate.champion.measure}, which needs evaluate.gold; name the file, or "
-            "let the reward decide"
-    if params.pair.method == "contrast":  # one response will do
-        return
-        )
-
-
-def _check_gold(params: Params) -> None:
-    gold = params.evaluate.gold
-    if gold is not None and not Path(gold).is_file():
-        raise ConfigError(f"evaluate.gold: there is no file {gold}; set it to null where the data has no gold facts")
 def _check_reward_model(params: Params) -> None:
     from longreward.model_source import source
 
@@ -271,3 +243,21 @@ def _check_reward_model(params: Params) -> None:
         raise ConfigError(f"{key}: {error}") from error
 
 
+def _check_champion(params: Params) -> None:
+    evaluate = params.evaluate
+    if evaluate.champion.temperature not in evaluate.temperatures:
+        raise ConfigError(
+            f"evaluate.champion.temperature ({evaluate.champion.temperature:g}) is none of evaluate.temperatures "
+            f"({', '.join(f'{one:g}' for one in evaluate.temperatures)}): the two models are not compared there"
+        )
+    if evaluate.champion.measure in GOLD_MEASURES and evaluate.gold is None:
+        raise ConfigError(
+            f"evaluate.champion.measure is {evaluate.champion.measure}, which needs evaluate.gold; name the file, or "
+            "let the reward decide"
+        )
+
+
+def _check_gold(params: Params) -> None:
+    gold = params.evaluate.gold
+    if gold is not None and not Path(gold).is_file():
+        raise ConfigError(f"evaluate.gold: there is no file {gold}; set it to null where the data has no gold facts")

@@ -17,7 +17,6 @@ from longreward.judging.offline_factscore import RULES as FACTSCORE
 from longreward.judging.offline_longbench import RULES as LONGBENCH
 from longreward.judging.offline_mt_bench import RULES as MT_BENCH
 from longreward.judging.offline_pairwise import RULES as PAIRWISE
-from longreward.judging.offline_synthesis import RULES as SYNTHESIS
 from longreward.judging.overlap import (
     Part,
     clauses,
