@@ -7,11 +7,12 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run serve check test test-slow clean
+.PHONY: help setup run study serve check test test-slow clean
 
 help:
 	@echo "make setup      .venv with the tested versions, and the built-in corpus"
 	@echo "make run        the whole pipeline: data, SFT, samples, rewards, pairs, DPO, evaluation"
+	@echo "make study      LongReward against its baselines and ablations, three seeds; ARGS=--quick: in minutes"
 	@echo "make serve      the Prefect UI, MLflow and deployments to trigger, until Ctrl-C"
 	@echo "make check      ruff, mypy, import-linter, the lists of stages"
 	@echo "make test       the fast tests;  make test-slow: the others"
@@ -34,6 +35,9 @@ $(RAW): | $(STAMP)
 
 run: setup
 	@$(BIN)/longreward run
+
+study: setup
+	@$(BIN)/longreward study $(ARGS)
 
 serve: setup
 	@$(BIN)/longreward serve

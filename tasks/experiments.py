@@ -61,6 +61,12 @@ def check_name(name: str) -> None:
         )
 
 
+def experiment_names() -> frozenset[str]:
+    """The names of all DVC experiments of this checkout."""
+    refs = _git("for-each-ref", "--format=%(refname)", "refs/exps/").split()
+    return frozenset(ref.rpartition("/")[2] for ref in refs)
+
+
 @asynccontextmanager
 async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
     """Works in a copy with these settings; where the block ends without an error, the copy becomes experiment `name`.

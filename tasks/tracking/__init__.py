@@ -13,18 +13,21 @@ from tasks.tracking.registry import CHAMPION_BEFORE, champion, register
 from tasks.tracking.run import Run
 from tasks.tracking.runs import (
     PARENT,
+    STUDY,
     code_tags,
     experiment,
     link_stage,
     model_run,
     parent_of_this_process,
     stage_run,
+    study_run,
 )
 from tasks.tracking.store import store_uri
 
 __all__ = [
     "CHAMPION_BEFORE",
     "PARENT",
+    "STUDY",
     "Run",
     "champion",
     "code_tags",
@@ -35,4 +38,5 @@ __all__ = [
     "register",
     "stage_run",
     "store_uri",
+    "study_run",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, DataError
 from tasks.tracking.registry import champion
+from tasks.tracking.runs import HOST_TAG
 from tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 
 PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
@@ -64,7 +65,7 @@ def read(run_id: str) -> PastRun:
     """The run of that id; for a stage's or a model's, the pipeline's above it, with that stage's evaluation."""
     run = client().get_run(run_id)
     evaluation = None
-    while above := run.data.tags.get(PARENT_TAG):
+    while HOST_TAG not in run.data.tags and (above := run.data.tags.get(PARENT_TAG)):
         if run.data.tags.get(STAGE_TAG) == "evaluate":
             evaluation = run.info.run_id
         run = client().get_run(above)
@@ -115,7 +116,7 @@ def _by_id(run_id: str) -> PastRun | None:
 
 def _parents(count: int, where: str = "") -> list[Any]:
     """The newest runs of whole pipelines, which alone have their machine's name."""
-    known = " and ".join(["tags.`longreward.host` LIKE '%'", *([where] if where else [])])
+    known = " and ".join([f"tags.`{HOST_TAG}` LIKE '%'", *([where] if where else [])])
     order = ["attributes.start_time DESC"]
     return list(client().search_runs([experiment_id()], known, max_results=count, order_by=order))
 

@@ -23,7 +23,9 @@ from tasks.tracking.store import client, experiment_id, store_uri
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
-HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"
+STUDY = "LONGREWARD_STUDY_RUN"  # the study below whose run whole pipelines lie
+STUDY_TAG = "longreward.study"
+HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"  # of whole pipelines' runs alone
 ERROR_TAG, MOST_WORDS = "longreward.error", 4000
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -50,7 +52,7 @@ def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str
     _close_abandoned()
     known = {name: value for name, value in (tags or {}).items() if value}
     tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner()), **known}
-    run = _create(name, parent=None, tags=tags)
+    run = _create(name, parent=os.environ.get(STUDY), tags=tags)
     run.settings(settings)
     return run.id
 
@@ -133,6 +135,17 @@ def stage_run(
         stack.enter_context(watched(run.id))
         stack.callback(run.flush)
         yield run
+
+
+@contextmanager
+def study_run(name: str) -> Iterator[Run]:
+    """The run of the study of that name, made at its first try; it ends as FINISHED, FAILED or KILLED."""
+    found = client().search_runs([experiment_id()], f"tags.`{STUDY_TAG}` = '{name}'")
+    run = Run(str(found[0].info.run_id)) if found else _create(name, parent=None, tags={STUDY_TAG: name, **code_tags()})
+    client().update_run(run.id, status="RUNNING")
+    with _ended(run.id):
+        yield run
+        run.flush()
 
 
 def link_stage(parent: str, stage: str, figures: Mapping[str, Any]) -> None:
