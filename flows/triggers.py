@@ -2,6 +2,7 @@
 
 from flows.pipeline import trigger
 
+synthesize = trigger("synthesize", module=__name__)
 prepare = trigger("prepare", module=__name__)
 sft = trigger("sft", module=__name__)
 sample = trigger("sample", module=__name__)

@@ -23,6 +23,7 @@ from longreward.records import Dimension
 from longreward.reward.config import ScoreConfig
 from longreward.sampling import SampleConfig
 from longreward.serving.config import ServerConfig
+from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
 from longreward.workers import WorkersConfig
@@ -43,6 +44,7 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
         )
     ),
     "score": frozenset(("budget", "prompts_in_flight")),
+    "synthesize": frozenset(("budget", "documents_in_flight")),
     "pair": frozenset(("budget",)),
     "evaluate": frozenset(("budget",)),
     "benchmark": frozenset(("budget",)),
@@ -57,6 +59,7 @@ class Params(Config):
     judge: JudgeConfig = JudgeConfig()
     prices: PricesConfig = PricesConfig()
     workers: WorkersConfig = WorkersConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
     prepare: PrepareConfig = PrepareConfig()
     sft: SftConfig = SftConfig()
     sample: SampleConfig = SampleConfig()

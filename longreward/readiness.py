@@ -42,8 +42,11 @@ def check_ready(params: Params, stages: Sequence[str]) -> None:
 
 def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], None]]:
     """What `stages` need, in their order; each check raises for one matter."""
+    synthesizes = "synthesize" in stages and params.synthesize.documents is not None
+    if synthesizes:
+        yield partial(_check_documents, params)
     if "prepare" in stages:
-        yield partial(_check_source, params)
+        yield partial(_check_source, params, made="synthesize" in stages)
     if stages & {"prepare", "sft"}:
         yield partial(_check_model, params)
     if "sft" in stages:
@@ -61,7 +64,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
     if stages & SERVED_STAGES:
         yield partial(_check_server, params)
         yield partial(_check_room, params)
-    if stages & _judged(params):
+    if stages & _judged(params) or synthesizes:
         yield partial(_check_judge, params)
         yield partial(_check_retriever, params)
         yield partial(_check_prompts, params)
@@ -78,6 +81,15 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
         yield partial(_check_benchmarks, params)
 
 
+def _check_documents(params: Params) -> None:
+    """The files are there and can be read, and their writer has a key."""
+    from longreward.judging.checking import check_keys
+    from longreward.synthesis.documents import find_documents
+
+    find_documents(Path(), params.synthesize.documents or "")
+    check_keys(params.synthesize.writer_of(params.judge))
+
+
 def _judged(params: Params) -> frozenset[str]:
     """The stages that ask the judge: which of `score` and `pair` does depends on the method of the pairs."""
     if params.pair.needs_scores:
@@ -85,11 +97,27 @@ def _judged(params: Params) -> frozenset[str]:
     return JUDGE_STAGES - {"score"} | ({"pair"} if params.pair.method == "pairwise" else frozenset())
 
 
-def _check_source(params: Params) -> None:
+def _check_source(params: Params, *, made: bool) -> None:
+    """The raw records are there, or will be: `made` says whether `synthesize` is going to run."""
     from longreward.sources.files import find_files
     from longreward.sources.hub import SCHEME
+    from longreward.sources.pinning import SYNTHESIZED
 
     source, hub = params.prepare.source, params.prepare.hub
+    documents = params.synthesize.documents
+    if Path(source).is_relative_to(SYNTHESIZED):
+        if documents is None:
+            raise ConfigError(
+                f"prepare.source is {source}, which `synthesize` makes: set synthesize.documents to your files, such "
+                "as data/raw/documents"
+            )
+        if made:
+            return
+    elif documents is not None and made:
+        raise ConfigError(
+            f"synthesize.documents is {documents}, and prepare.source is {source}, so that nothing would read what is "
+            f"made: set prepare.source to {SYNTHESIZED}/questions.jsonl, or synthesize.documents to null"
+        )
     if not source.startswith(SCHEME):
         try:
             find_files(Path(), source)

@@ -1,7 +1,8 @@
 """Runs what does not depend on each other at once, so that the whole waits for its longest chain only."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,3 +16,25 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+async def in_order(calls: AsyncIterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
+    """Each result in the order of `calls`, of which `at_once` are under way; a call is taken when its turn comes.
+
+    The first failure in that order is raised; it, and closing the generator, cancels the others and waits for their
+    end.
+    """
+    waiting: deque[asyncio.Task[T]] = deque()
+    try:
+        async for call in calls:
+            waiting.append(asyncio.create_task(call))
+            if len(waiting) >= at_once:
+                yield await waiting[0]
+                waiting.popleft()
+        while waiting:
+            yield await waiting[0]
+            waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -24,13 +24,16 @@ from longreward.records import DIMENSIONS, Dimension
 T = TypeVar("T")
 
 
-def open_judge(config: JudgeConfig, *, ledger: Path | None, budget: Budget | None = None) -> "Judge":
+def open_judge(
+    config: JudgeConfig, *, ledger: Path | None, budget: Budget | None = None, writer: JudgeConfig | None = None
+) -> "Judge":
     """The judge that `config` describes, with its exchanges kept at `ledger` (None: in memory).
 
-    It spends from `budget`, which stays the caller's to close. Raises ConfigError where a key is missing or the budget
+    `writer`: another model, under the same limits where it has the same server, for what belongs to no dimension. It
+    spends from `budget`, which stays the caller's to close. Raises ConfigError where a key is missing or the budget
     needs a price that is not known, StateError where the ledger cannot be opened.
     """
-    judges = config.judges()
+    judges = [*([(writer, ())] if writer else []), *config.judges()]
     budget = budget or Budget()
     accounts = [budget.account(each) for each, _ in judges]
     store = Ledger(ledger)
@@ -71,7 +74,7 @@ class Judge:
             named.setdefault(asker.name, []).extend(dimensions)
         if len(named) == 1:
             return self._askers[0][0].name
-        return ", ".join(f"{name} ({', '.join(dimensions)})" for name, dimensions in named.items())
+        return ", ".join(f"{name} ({', '.join(dimensions) or 'the rest'})" for name, dimensions in named.items())
 
     def name_of(self, template: str) -> str:
         """The name of the one that answers questions of this template."""

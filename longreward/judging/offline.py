@@ -17,6 +17,7 @@ from longreward.judging.offline_factscore import RULES as FACTSCORE
 from longreward.judging.offline_longbench import RULES as LONGBENCH
 from longreward.judging.offline_mt_bench import RULES as MT_BENCH
 from longreward.judging.offline_pairwise import RULES as PAIRWISE
+from longreward.judging.offline_synthesis import RULES as SYNTHESIS
 from longreward.judging.overlap import (
     Part,
     clauses,
@@ -42,7 +43,7 @@ class OfflineJudge:
         return NAME
 
     async def answer(self, question: Question, *, temperature: float) -> Answer:
-        rule = RULES.get(question.template) or BENCHMARKS.get(question.template)
+        rule = (RULES | BENCHMARKS | SYNTHESIS).get(question.template)
         if rule is None:
             raise JudgeRefused(
                 f"the offline judge knows no template {question.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "

@@ -165,6 +165,11 @@ class Scorer:
             extraction.cancel()
             await asyncio.gather(extraction, return_exceptions=True)
 
+    async def faithfulness(self, judge: Judge, *, context: str, query: str, response: str) -> Verdict:
+        """This dimension alone, of any response; it needs no extraction."""
+        document = self._library.open(context)
+        return await judge_faithfulness(judge, self._prompts, self._config, document, query=query, response=response)
+
     def _set(self, retriever: Retriever) -> None:
         self._retriever = retriever
         self._library = Library(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_at_once)

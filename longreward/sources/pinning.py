@@ -1,4 +1,5 @@
-"""What vouches for a source: DVC for what lies under data/raw, a pinned checksum for what lies elsewhere.
+"""What vouches for a source: DVC for what lies under data/raw and for what `synthesize` made, a pinned checksum for
+what lies elsewhere.
 
 `dvc repro` takes a changed external file without a word, so `prepare` looks at the checksum itself, before it reads.
 """
@@ -10,6 +11,7 @@ from longreward.errors import ConfigError, DataError
 from longreward.sources.files import FileSource
 
 RAW = Path("data/raw")
+SYNTHESIZED = Path("data/synthesized")
 PREFIX = "sha256:"
 
 
@@ -54,4 +56,4 @@ def _hash(path: Path) -> str:
 
 def _is_versioned(path: Path, root: Path) -> bool:
     """By its name alone: DVC may keep the bytes behind a link into its cache."""
-    return path.is_relative_to(root / RAW)
+    return any(path.is_relative_to(root / folder) for folder in (RAW, SYNTHESIZED))

@@ -93,7 +93,7 @@ def test_git_ignores_what_the_stages_make(tmp_path: Path) -> None:
     made = [str(path) for entry in entries for path in entry.outputs if path.parts[0] in ("data", "models")]
     for path in made:
         (tmp_path / path).mkdir(parents=True)
-    assert len(made) == 8
+    assert len(made) == 9
     assert git(tmp_path, "check-ignore", *made, ".longreward/ledger.sqlite").split() == [
         *made,
         ".longreward/ledger.sqlite",

@@ -40,7 +40,7 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
     with pytest.raises(ConfigError) as caught:
         check_ready(read_params(None, ["prepare.source=data/raw/x.jsonl", "evaluate.gold=gold.jsonl"]), stage_names())
     told, *lines = str(caught.value).splitlines()
-    assert told == "not ready to run prepare, sft, sample, score, pair, train, evaluate, benchmark:"
+    assert told == "not ready to run synthesize, prepare, sft, sample, score, pair, train, evaluate, benchmark:"
     assert [line.split(":")[0].strip() for line in lines] == ["prepare.source", "policy.base_model", "evaluate.gold"]
 
 

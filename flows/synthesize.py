@@ -1,0 +1,35 @@
+"""Questions with grounded answers from documents of the user's own, where there are any."""
+
+from pathlib import Path
+
+from longreward.judging import open_judge
+from longreward.reward import Scorer
+from longreward.synthesis.synthesizing import synthesize_files, write_nothing
+from longreward.tokenizing import open_tokenizer
+from tasks.spending import limited
+from tasks.stage import StageRun, main, stage
+from tasks.state import ledger
+
+OUT = Path("data/synthesized")
+
+
+@stage
+async def synthesize(run: StageRun) -> None:
+    """Questions with grounded answers from documents of the user's own, where there are any."""
+    params, config = run.params, run.params.synthesize
+    if config.documents is None:
+        write_nothing(OUT)
+        return
+    tokenizer = open_tokenizer(params.score.tokenizer)
+    with limited(run, config.budget) as budget:
+        async with (
+            open_judge(params.judge, ledger=ledger(), budget=budget, writer=config.writer_of(params.judge)) as judge,
+            Scorer(params.score, ledger=ledger()) as scorer,
+        ):
+            run.tracked.tag({"judge": judge.name})
+            report = await synthesize_files(judge, scorer, config, root=Path(), out=OUT, tokenizer=tokenizer)
+            run.report(judge.figures() | scorer.figures() | report.figures())
+
+
+if __name__ == "__main__":
+    main(synthesize)
