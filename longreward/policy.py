@@ -77,7 +77,12 @@ class PolicyTokenizer:
     end_ids: tuple[int, ...]  # each of them ends an answer
 
     def message(self, context: str, query: str) -> str:
-        """What the user's turn holds. Slots are filled in one pass: a document that holds `{query}` keeps it."""
+        """What the user's turn holds: the query alone where there is no document.
+
+        Slots are filled in one pass: a document that holds `{query}` keeps it.
+        """
+        if not context:
+            return query
         values = {"{context}": context, "{query}": query}
         return re.sub(r"\{context\}|\{query\}", lambda slot: values[slot.group()], self.template)
 

@@ -19,6 +19,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from longreward.policy import Policy
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.reference import with_reference
+from longreward.training.sides import SIDE, figures_by_side, heard, watch_sides
 from longreward.training.steady import Steady
 
 
@@ -46,7 +47,9 @@ def dpo_trainer(
     with _quiet_about_names():
         config = _in_one_piece(DPOConfig(**arguments))
         common = _common(policy, rows, peft_config, config.seed)
-        return _DpoTrainer(kept, args=config, data_collator=collator, **common)
+        trainer = _DpoTrainer(kept, args=config, data_collator=collator, **common)
+        watch_sides(trainer)
+        return trainer
 
 
 def _common(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
@@ -108,6 +111,24 @@ class _DpoTrainer(Steady, DPOTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        short = inputs.pop(SIDE, None)
+        if short is None:
+            return super()._compute_loss(model, inputs, return_outputs)
+        with heard(self.accelerator.unwrap_model(model)) as said:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+        # the model is asked for the answers' tokens alone, or for whole texts of which the mask leaves the answers
+        answers = inputs["completion_mask"][:, 1:]
+        chosen, rejected = (said[0][:, -answers.shape[1] :] * answers).sum(dim=1).chunk(2)
+        margins = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
+        told = self.accelerator.gather(torch.stack([margins, short.to(margins)], dim=1)).tolist()
+        for name, values in figures_by_side(*zip(*told, strict=True)).items():
+            self._metrics["train" if self.model.training else "eval"][name] += values
+        return loss
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != SIDE})
 
     @property
     def _in_parts(self) -> bool:

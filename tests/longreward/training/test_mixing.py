@@ -1,0 +1,232 @@
+"""Short-context preferences among long pairs: what is drawn, in which order it is trained on, each side's figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import ConfigError, DataError
+from longreward.formats import read_pairs, write_pairs
+from longreward.policy import PolicyConfig, load_tokenizer
+from longreward.records import PreferencePair, Response
+from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.mixing import Mixed, ShortConfig, mix
+from longreward.training.order import Order
+from longreward.training.sides import figures_by_side
+
+FAST = TrainConfig(
+    learning_rate=5e-3,
+    max_steps=6,
+    batch_size=4,
+    micro_batch=2,
+    bf16=False,
+    gradient_checkpointing=False,
+    scheduler="constant",
+    warmup=0,
+    log_steps=1,
+)
+
+
+def long_pair(number: int) -> PreferencePair:
+    def response(n: int, text: str) -> Response:
+        return Response(id=f"{number}-{n}", example_id=str(number), query="who is mayor ?", text=text)
+
+    return PreferencePair(
+        id=str(number),
+        context="anna is the mayor and ben was it . the bridge stands in the south .",
+        query="who is mayor ?",
+        chosen=response(0, "anna is the mayor ."),
+        rejected=response(1, "ben ."),
+        chosen_reward=9.0,
+        rejected_reward=3.0,
+    )
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Four long ones."""
+    write_pairs(tmp_path / "pairs.jsonl", map(long_pair, range(4)))
+    return tmp_path / "pairs.jsonl"
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"where is {n} ?", "chosen": f"north {n} .", "rejected": "who ?"} for n in range(count)]
+
+
+def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> Mixed:
+    """Of a file with these rows, pinned."""
+    source = pairs.parent / "short.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    import hashlib
+
+    pin = "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest()
+    config = ShortConfig(source=str(source), sha256=pin, **settings)
+    return mix(config, pairs, out=pairs.parent / "mixed.jsonl")
+
+
+def short_ids(mixed: Mixed) -> list[str]:
+    return [pair.id for pair in read_pairs(mixed.pairs) if pair.method == "given"]
+
+
+def test_by_default_nothing_is_mixed_in_and_the_file_is_trained_on_as_it_is(pairs: Path, tmp_path: Path) -> None:
+    mixed = mix(ShortConfig(), pairs, out=tmp_path / "mixed.jsonl")
+    assert (mixed.pairs, mixed.figures()) == (pairs, {})
+    assert not (tmp_path / "mixed.jsonl").exists()
+
+
+@pytest.mark.parametrize(("ratio", "count"), [(0.5, 2), (1, 4), (1.5, 6), (0.01, 1)])
+def test_the_ratio_counts_short_pairs_for_each_long_one(pairs: Path, ratio: float, count: int) -> None:
+    mixed = mixed_in(pairs, rows(20), ratio=ratio)
+    found = list(read_pairs(mixed.pairs))
+    assert [one.id for one in found[:4]] == ["0", "1", "2", "3"]
+    assert len(found) == 4 + count
+    assert mixed.figures() == {"long/pairs": 4, "short/pairs": count, "short/left_out": 0}
+
+
+def test_the_draw_is_by_seed_and_every_record_has_its_chance(pairs: Path) -> None:
+    drawn = [tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=seed))) for seed in range(40)]
+    assert drawn[7] == tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=7)))
+    assert {name for names in drawn for name in names} == {f"short/{n}" for n in range(12)}
+
+
+def test_a_source_with_fewer_gives_all_it_has(pairs: Path) -> None:
+    assert short_ids(mixed_in(pairs, rows(3), ratio=2)) == ["short/0", "short/1", "short/2"]
+
+
+def test_the_built_in_set_needs_no_file(pairs: Path, tmp_path: Path) -> None:
+    mixed = mix(ShortConfig(source="builtin", ratio=0.5), pairs, out=tmp_path / "mixed.jsonl")
+    first, second = [pair for pair in read_pairs(mixed.pairs) if pair.method == "given"]
+    assert (first.context, first.chosen.text) == ("", "Ulric Devlin wrote the book Secret Sparrow.")
+    assert second.chosen_reward is None
+
+
+USER, GOOD, BAD = {"role": "user", "content": "Red?"}, {"role": "assistant", "content": "Yes."}, "No."
+SYSTEM = {"role": "system", "content": "Be kind."}
+ANSWER = {"role": "assistant", "content": BAD}
+
+
+@pytest.mark.parametrize(
+    ("row", "query"),
+    [
+        ({"prompt": "Red?", "chosen": [USER, GOOD], "rejected": [USER, ANSWER]}, "Red?"),
+        ({"chosen": [USER, GOOD], "rejected": [USER, ANSWER]}, "Red?"),
+        ({"prompt": [USER], "chosen": [GOOD], "rejected": [ANSWER]}, "Red?"),
+        (
+            {"prompt": [{"role": "system", "content": "Be kind."}, USER], "chosen": "Yes.", "rejected": BAD},
+            "Be kind.\n\nRed?",
+        ),
+    ],
+)
+def test_texts_and_chats_are_read_alike(pairs: Path, row: dict[str, Any], query: str) -> None:
+    [found] = [pair for pair in read_pairs(mixed_in(pairs, [row]).pairs) if pair.method == "given"]
+    assert (found.query, found.chosen.text, found.rejected.text) == (query, "Yes.", "No.")
+
+
+def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) -> None:
+    several = [USER, GOOD, USER, GOOD]
+    bad = [
+        {"prompt": "a", "chosen": "b", "rejected": "b"},
+        {"chosen": several, "rejected": [USER, ANSWER]},
+        {"chosen": "b", "rejected": "c"},
+        {"prompt": "a", "chosen": [USER], "rejected": "c"},
+        {"prompt": "a", "chosen": " ", "rejected": "c"},
+        {"prompt": "a", "chosen": 3, "rejected": "c"},
+    ]
+    mixed = mixed_in(pairs, [*bad, *rows(1)])
+    assert short_ids(mixed) == ["short/6"]
+    assert mixed.left_out == {
+        "both answers are the same": 1,
+        "chosen is a chat of several turns (user, assistant, user); one question is asked here": 1,
+        "prompt is missing; the row has 'chosen', 'rejected'": 1,
+        "chosen is a chat that does not end with the assistant's turn": 1,
+        "chosen is empty": 1,
+        "chosen is int, expected a text or a chat": 1,
+    }
+    with pytest.raises(DataError, match=r"holds no preference .* both answers are the same \(1 times\)"):
+        mixed_in(pairs, bad[:1])
+
+
+def test_columns_of_other_names_are_named(pairs: Path) -> None:
+    row = {"instruction": "a", "win": "b", "lose": "c"}
+    mixed = mixed_in(pairs, [row], prompt="instruction", chosen="win", rejected="lose")
+    assert short_ids(mixed) == ["short/0"]
+
+
+def test_a_source_that_nothing_pins_is_refused_with_its_pin(pairs: Path, tmp_path: Path) -> None:
+    source = tmp_path / "short.jsonl"
+    source.write_text(json.dumps(rows(1)[0]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"train\.short\.sha256: sha256:[0-9a-f]{64}"):
+        mix(ShortConfig(source=str(source)), pairs, out=tmp_path / "mixed.jsonl")
+    with pytest.raises(ConfigError, match=r"set train\.short\.hub\.revision"):
+        mix(ShortConfig(source="hub:org/name"), pairs, out=tmp_path / "mixed.jsonl")
+    other = ShortConfig(source=str(source), sha256="sha256:" + "0" * 64)
+    with pytest.raises(DataError, match=r"is not what train\.short\.sha256"):
+        mix(other, pairs, out=tmp_path / "mixed.jsonl")
+
+
+def test_a_short_prompt_is_the_question_alone(tiny_policy: Path) -> None:
+    text = load_tokenizer(PolicyConfig(base_model="unused"), tiny_policy)
+    assert text.message("", "who ?") == "who ?"
+    assert text.message("the town", "who ?") == "the town\n\nwho ?"
+
+
+def test_groups_hold_like_lengths_and_every_pair_comes_once_with_both_sides_spread() -> None:
+    lengths = [40 + n for n in range(60)] + [8 + n % 4 for n in range(60)]  # long ones, then short ones
+    order = Order(lengths, group=4, seed=0).of(0)
+    assert sorted(order) == list(range(120))
+    groups = [order[at : at + 4] for at in range(0, 120, 4)]
+    assert sum(len({row < 60 for row in group}) > 1 for group in groups) <= 4  # at most one mixed group a part
+    first_half = sum(row < 60 for row in order[:60])
+    assert 15 < first_half < 45
+
+
+@pytest.mark.parametrize("sharing", ["on", "off"])
+def test_each_side_has_its_own_figures_which_together_are_the_trainer_s(
+    pairs: Path, tmp_path: Path, tiny_policy: Path, sharing: str
+) -> None:
+    mixed = mixed_in(pairs, rows(4))
+    logged: list[dict[str, float]] = []
+    train_dpo(
+        FAST.model_copy(update={"prefix_sharing": sharing, "max_steps": 4}),
+        PolicyConfig(base_model="unused"),
+        sft_model=str(tiny_policy),
+        pairs=mixed.pairs,
+        out=tmp_path / "dpo",
+        state=tmp_path / "state",
+        log=lambda step, figures: logged.append(figures),
+    )
+    assert len(logged) == 4  # two updates an epoch, of four pairs each
+    both = [one for one in logged if "long/rewards/margins" in one and "short/rewards/margins" in one]
+    assert both
+    for one in both:
+        long, short = one["long/rewards/margins"], one["short/rewards/margins"]
+        if abs(long - short) > 1e-4:  # of the four pairs, so many are long
+            share = 4 * (one["rewards/margins"] - short) / (long - short)
+            assert share == pytest.approx(round(share), abs=0.01)
+            assert 1 <= round(share) <= 3
+    assert logged[-1]["rewards/margins"] > 0.1
+
+
+def test_without_short_pairs_the_figures_are_as_ever(pairs: Path, tmp_path: Path, tiny_policy: Path) -> None:
+    logged: list[dict[str, float]] = []
+    train_dpo(
+        FAST.model_copy(update={"max_steps": 1}),
+        PolicyConfig(base_model="unused"),
+        sft_model=str(tiny_policy),
+        pairs=pairs,
+        out=tmp_path / "dpo",
+        state=tmp_path / "state",
+        log=lambda step, figures: logged.append(figures),
+    )
+    assert "rewards/margins" in logged[0]
+    assert not [name for name in logged[0] if name.startswith(("long/", "short/"))]
+
+
+def test_a_pair_s_figures_stand_under_its_side() -> None:
+    assert figures_by_side([2.0, -1.0, 0.5], [0.0, 1.0, 1.0]) == {
+        "long/rewards/margins": [2.0],
+        "long/rewards/accuracies": [1.0],
+        "short/rewards/margins": [-1.0, 0.5],
+        "short/rewards/accuracies": [0.0, 1.0],
+    }
