@@ -75,6 +75,7 @@ class Budget:
         self._in_flight = 0
         self._reached: str | None = None
         self._unpriced: set[str] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._gate = asyncio.Lock()  # first come, first served: a large call is not overtaken
         self._settled = asyncio.Event()
 
@@ -130,6 +131,7 @@ class Budget:
         `at_risk` is what the next try has to count as spent where this process is killed.
         """
         if self.limits.limits:
+            self._follow_loop()
             async with self._gate:
                 while (short := self._short(most)) is not None:
                     if self._reached is None and self._in_flight == 0:
@@ -142,6 +144,12 @@ class Budget:
                     raise BudgetReached(self._reached)
         self._in_flight += 1
         self._change(most, at_risk)
+
+    def _follow_loop(self) -> None:
+        """Scorings may follow each other in event loops of their own, as calls from code that is not async do."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._gate, self._settled = loop, asyncio.Lock(), asyncio.Event()
 
     def release(self, most: Spent, at_risk: Spent, taken: Spent) -> None:
         """Gives back what was put aside, and counts what was taken."""

@@ -31,7 +31,7 @@ class LongReward:
 
     `judge`: how to reach a judge, or a ChatModel of your own (yours to close, under no budget). `ledger`: where
     exchanges and embeddings are kept, so that nothing is asked twice from call to call; without it each call stands
-    alone. `budget`: one that all calls spend from, which must then run in one event loop; without it `config.budget`
+    alone. `budget`: one that all calls spend from, one after another or in one event loop; without it `config.budget`
     holds for each call.
     """
 
