@@ -9,6 +9,7 @@ from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
 from longreward.evaluation.figures import plot_points
 from longreward.evaluation.measuring import Decoding, Measured, Role, gold_measures, measure
 from longreward.evaluation.report import Evaluation, summarise
+from longreward.evaluation.short import ShortResult, ShortSet, held_against, short_figures, short_set
 from longreward.evaluation.table import markdown
 from longreward.formats import read_examples, scored_row
 from longreward.jsonl import write_rows, writing
@@ -38,6 +39,7 @@ async def evaluate(run: StageRun) -> None:
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
+    short, right = short_set(config.short), dict[Role, ShortResult]()
     measured: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
@@ -47,7 +49,9 @@ async def evaluate(run: StageRun) -> None:
     ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
-            answers = await _answers(run, server, role, examples)
+            answers, to_short = await _answers(run, server, role, examples, short)
+            if short is not None:
+                right[role] = held_against(short, role, to_short)
             for decoding in decodings(config):
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
@@ -56,20 +60,29 @@ async def evaluate(run: StageRun) -> None:
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
+    if right:
+        write_rows(OUT / "short.jsonl", (row for result in right.values() for row in result.rows))
+        run.report(short_figures(config, right))
     run.log.info(record(run.tracked, config, evaluation, measured, by_id))
 
 
 async def _answers(
-    run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example]
-) -> dict[Decoding, list[Response]]:
-    answers = {}
+    run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example], short: ShortSet | None
+) -> tuple[dict[Decoding, list[Response]], list[Response]]:
+    """Of each decoding, and to the short instructions, which are answered greedily."""
     async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
-        for decoding in decodings(run.params.evaluate):
-            drawn = {"n": decoding.samples, "temperature": decoding.temperature, "seed": run.params.evaluate.seed}
-            sampling = run.params.sample.model_copy(update=drawn)
-            name = f"answers-{role}-{decoding.name}"
-            answers[decoding] = (await sample_in_shards(name, policy, examples, sampling, folder=run.state)).responses
-    return answers
+
+        async def drawn(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[Response]:
+            update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
+            sampling = run.params.sample.model_copy(update=update)
+            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, sampling, folder=run.state)
+            return sampled.responses
+
+        answers = {
+            one: await drawn(one.name, examples, n=one.samples, temperature=one.temperature)
+            for one in decodings(run.params.evaluate)
+        }
+        return answers, await drawn("short", short.examples, n=1, temperature=0.0) if short else []
 
 
 async def _scored(

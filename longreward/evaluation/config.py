@@ -1,8 +1,8 @@
 """What `evaluate` asks of each model, and the rule by which the trained one becomes the champion."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longreward.config import Config
 from longreward.judging.budget import BudgetConfig
@@ -18,6 +18,7 @@ Measure = Literal[
     "completeness",
     "tokens",
 ]
+BUILTIN, MOST_BUILTIN = "builtin", 500
 GOLD_MEASURES: tuple[Measure, ...] = ("recall", "unsupported", "exact")
 JUDGED_MEASURES: tuple[Measure, ...] = ("reward", "helpfulness", "logicality", "faithfulness", "completeness")
 MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens")
@@ -40,6 +41,22 @@ class ChampionRule(Config):
     """Whether the bootstrap interval of the difference must lie on one side of zero."""
 
 
+class ShortMeasureConfig(Config):
+    """Short instructions, without a document, that both models answer greedily."""
+
+    source: str | None = None
+    """`builtin`, those held out of `train.short`'s, or a file of questions with answers under data/raw; null: none are
+    asked."""
+    count: int = Field(default=180, ge=1)
+    """How many, from the first on; of the built-in ones there are 500."""
+
+    @model_validator(mode="after")
+    def _are_there(self) -> Self:
+        if self.source == BUILTIN and self.count > MOST_BUILTIN:
+            raise ValueError(f"count is {self.count}, and {MOST_BUILTIN} built-in instructions are held out: lower it")
+        return self
+
+
 class EvaluateConfig(Config):
     """How the held-out prompts are answered and compared."""
 
@@ -57,6 +74,9 @@ class EvaluateConfig(Config):
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Coverage of the intervals."""
+
+    short: ShortMeasureConfig = ShortMeasureConfig()
+    """What training on long prompts does to short ones."""
 
     champion: ChampionRule = ChampionRule()
     """When the trained model is named champion."""

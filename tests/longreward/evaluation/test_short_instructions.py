@@ -1,0 +1,152 @@
+"""Short instructions: which there are, what counts as right, and the figures of two models."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.corpus.short import HELD_OUT, short_items
+from longreward.corpus.tokenizer import WORD_PATTERN, vocabulary
+from longreward.errors import ConfigError, DataError
+from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
+from longreward.evaluation.short import ShortResult, ShortSet, held_against, short_figures, short_set
+from longreward.records import Response
+
+
+def asked(*answers: str, query: str = "Which is more: 13, 48?") -> ShortSet:
+    from longreward.records import Example
+
+    example = Example(id="short/0", document_id="short/0", context="", query=query)
+    return ShortSet((example,), {"short/0": answers}, {"short/0": "more"})
+
+
+def said(text: str, number: int = 0) -> Response:
+    return Response(id=f"short/{number}-0", example_id=f"short/{number}", query="q", text=text)
+
+
+def test_the_built_in_ones_are_the_same_everywhere_and_of_all_kinds_in_turn() -> None:
+    items = short_items(11)
+    assert items[2].query == "Which is first in the list: music, shallow, gilded, amber?"
+    assert (items[2].answer, items[2].wrong) == ("music.", "gilded.")
+    assert items[5].answer == "philosophy, statue, astronomy and bronze."
+    assert (items[6].query, items[6].answer) == ("Which is more: 358, 123?", "358.")
+    kinds = ["fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
+    assert [item.kind for item in items] == [*kinds, "fact", "whose"]
+
+
+def test_the_count_of_words_is_right() -> None:
+    for item in short_items(90):
+        if item.kind == "count":
+            assert item.answer == f"{item.query.count(',') + 1}."
+
+
+def test_none_held_out_is_trained_on_and_no_answer_is_wrong_and_right_at_once() -> None:
+    held_out, trained = short_items(HELD_OUT, "heldout"), short_items(1000)
+    assert not {item.query for item in held_out} & {item.query for item in trained}
+    assert all(item.answer != item.wrong and item.wrong not in item.accepted for item in (*held_out, *trained))
+    assert HELD_OUT == MOST_BUILTIN
+
+
+def test_they_are_told_in_the_words_of_the_tiny_base() -> None:
+    known = set(vocabulary())
+    for item in (*short_items(200), *short_items(200, "heldout")):
+        for text in (item.query, item.answer, item.wrong):
+            assert set(re.findall(WORD_PATTERN, text)) <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("48.", True),
+        (" 48", True),
+        ("48!", True),
+        ("It is 48.", True),
+        ("it  is 48", True),
+        ("13.", False),
+        ("48, 13.", False),
+        ("", False),
+    ],
+)
+def test_only_the_answer_itself_is_right(text: str, right: bool) -> None:
+    assert asked("48.", "It is 48.").is_right(said(text)) == right
+
+
+def test_by_default_none_are_asked() -> None:
+    assert short_set(EvaluateConfig().short) is None
+
+
+def test_the_built_in_set_has_no_documents_and_takes_a_bare_value_too() -> None:
+    found = short_set(ShortMeasureConfig(source="builtin", count=9))
+    assert found is not None
+    assert [example.context for example in found.examples] == [""] * 9
+    item = short_items(1, "heldout")[0]
+    assert found.answers["short/0"] == (item.answer, *item.accepted)
+    assert found.is_right(said(item.accepted[0]))
+    assert not found.is_right(said(item.wrong))
+    with pytest.raises(ConfigError, match="500 built-in instructions are held out"):
+        ShortMeasureConfig.parse({"source": "builtin", "count": 501}, source="params.yaml")
+
+
+def write(root: Path, *rows: Any) -> str:
+    (root / "data/raw").mkdir(parents=True)
+    (root / "data/raw/short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return "data/raw/short.jsonl"
+
+
+def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
+    name = write(
+        tmp_path, {"query": "a?", "answer": "b"}, {"query": "c?", "answers": ["d", "e"]}, {"query": "f?", "answer": "g"}
+    )
+    found = short_set(ShortMeasureConfig(source=name, count=2), tmp_path)
+    assert found is not None
+    assert [example.query for example in found.examples] == ["a?", "c?"]
+    assert found.answers == {"short/0": ("b",), "short/1": ("d", "e")}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "a?"},
+        {"query": "a?", "answer": 3},
+        {"answer": "b"},
+        {"query": "", "answer": "b"},
+        {"query": "a?", "answers": "b"},
+    ],
+)
+def test_a_row_of_another_form_is_named_by_its_line(tmp_path: Path, row: dict[str, Any]) -> None:
+    name = write(tmp_path, {"query": "a?", "answer": "b"}, row)
+    with pytest.raises(DataError, match=r"short\.jsonl, line 2: expected"):
+        short_set(ShortMeasureConfig(source=name), tmp_path)
+
+
+def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="put it under data/raw"):
+        short_set(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
+
+
+def test_the_figures_are_shares_and_their_difference_with_its_interval() -> None:
+    def result(*right: float) -> ShortResult:
+        rows = tuple({"kind": "more" if n < 2 else "and", "right": bool(one)} for n, one in enumerate(right))
+        return ShortResult(rows, {f"short/{n}": one for n, one in enumerate(right)})
+
+    figures = short_figures(EvaluateConfig(), {"sft": result(0, 1, 0, 0), "dpo": result(1, 1, 1, 0)})
+    assert figures["short/right/sft"] == 0.25
+    assert figures["short/right/dpo"] == 0.75
+    assert (figures["short/right/dpo/more"], figures["short/right/dpo/and"]) == (1.0, 0.5)
+    assert figures["difference/short/right"] == 0.5
+    assert figures["difference/short/right_low"] <= 0.5 <= figures["difference/short/right_high"]
+
+
+def test_each_answer_is_kept_with_what_was_expected() -> None:
+    [row] = held_against(asked("48."), "dpo", [said("48")]).rows
+    assert row == {
+        "model": "dpo",
+        "idx": "short/0-0",
+        "kind": "more",
+        "query": "q",
+        "answer": "48",
+        "expected": "48.",
+        "right": True,
+    }
