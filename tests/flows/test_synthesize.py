@@ -1,0 +1,51 @@
+"""The stage before `prepare`, in a project of its own: off, and on with the offline stand-in."""
+
+import json
+from pathlib import Path
+
+import pytest
+from toy_project import ROOT, ToyProject
+
+KELD = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1931. Tom Ray rebuilt the mill in 1950."
+
+
+@pytest.fixture
+def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
+    project = ToyProject(tmp_path, pipeline_server)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    folder = tmp_path / "data/raw/documents"
+    folder.mkdir()
+    for name in ("Keld", "Moor", "Rill"):
+        (folder / f"{name.lower()}.md").write_text(KELD.replace("Keld", name), encoding="utf-8")
+    return project
+
+
+@pytest.mark.slow
+def test_off_it_leaves_empty_files_and_on_what_prepare_divides(project: ToyProject) -> None:
+    made = project.folder / "data/synthesized"
+    settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (project.folder / "params.yaml").write_text(settings, encoding="utf-8")
+    code, words = project.run("flows.synthesize")
+    assert code == 0, words
+    assert [file.read_bytes() for file in sorted(made.iterdir())] == [b"", b""]
+    assert set(project.figures("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}
+
+    on = settings.replace("documents: null", "min_tokens: 8\n  documents: data/raw/documents")
+    on = on.replace("source: data/raw/builtin/corpus.jsonl", "source: data/synthesized/questions.jsonl")
+    on = on.replace("preference_share: 0.12", "preference_share: 0").replace("heldout_share: 0.1", "heldout_share: 0")
+    (project.folder / "params.yaml").write_text(on.replace("models/tiny-base", str(ROOT / "models/tiny-base")))
+    for stage in ("synthesize", "prepare"):
+        code, words = project.run(f"flows.{stage}")
+        assert code == 0, words
+    rows = [json.loads(line) for line in (made / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    figures = project.figures("synthesize")
+    assert figures["questions"] == len(rows) > 3
+    assert figures["documents"] == 3
+    assert {row["document"] for row in rows} == {f"documents/{name}.md" for name in ("keld", "moor", "rill")}
+    assert project.figures("prepare")["sft/examples"] == len(rows)
+    (run,) = project.store.search_runs(
+        [project.store.get_experiment_by_name("longreward").experiment_id],
+        f"attributes.run_id = '{figures['mlflow_run']}'",
+    )
+    assert run.data.tags["judge"] == "offline-lexical-2"
+    assert run.data.metrics["questions"] == len(rows)
