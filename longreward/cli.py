@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward import benchmarks_command, ledger_command, preflight_command
+from longreward import benchmarks_command, ledger_command, preflight_command, reward_bench_command
 from longreward.errors import ConfigError, LongRewardError
 from longreward.settings_options import add_settings, chosen_settings
 
@@ -80,6 +80,7 @@ def _parser(more: Sequence[Callable[[Any], None]]) -> argparse.ArgumentParser:
     ledger_command.add(commands)
     preflight_command.add(commands)
     benchmarks_command.add(commands)
+    reward_bench_command.add(commands)
     for add in more:
         add(commands)
     return parser

@@ -1,8 +1,9 @@
 """How often a reward says what the labels say.
 
     labels 3, 1, 2    rewards 8.0, 6.0, 6.0
-    accuracy   1.0    the highest reward is the best response's; a tie at the top counts its share of best ones
-    pairwise   5/6    of the pairs with different labels: in order 1, tied ½
+    accuracy   1.0    of two: the highest reward is the best response's; a tie at the top counts its share of best ones
+    best_of_n  1.0    the same of three and more
+    pairwise   5/6    of all pairs with different labels: in order 1, tied ½
     spearman   0.87   correlation of ranks, equal ones in the middle; lists of three and more; 0 where all rewards tie
 
 An item with a response that has no reward takes no part in accuracy and correlation, and its pairs with it none in
@@ -21,6 +22,7 @@ from longreward.reward_bench.items import Item
 Rewards = Sequence[float | None]
 """Of one item's responses, in their order; None: unscored."""
 ALL = "all"
+FIGURES = ("accuracy", "best_of_n", "pairwise", "spearman")
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,18 @@ class Agreement:
     items: int
     unscored: int  # items with a response that has no reward
     accuracy: Estimate | None
+    best_of_n: Estimate | None
     pairwise: Estimate | None
     spearman: Estimate | None
 
+    @property
+    def figures(self) -> dict[str, Estimate | None]:
+        """By name, as in FIGURES."""
+        return {name: getattr(self, name) for name in FIGURES}
+
     def metrics(self) -> dict[str, float]:
-        """`accuracy`, `pairwise`, `spearman` and `unscored`, as far as they are there."""
-        figures = {"accuracy": self.accuracy, "pairwise": self.pairwise, "spearman": self.spearman}
-        known = {name: figure.value for name, figure in figures.items() if figure is not None}
+        """The figures that are there, and `unscored`."""
+        known = {name: figure.value for name, figure in self.figures.items() if figure is not None}
         return known | {"unscored": float(self.unscored)}
 
 
@@ -60,14 +67,18 @@ def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], 
     whole = [(item, known) for item, rewards in judged if len(known := _known(rewards)) == len(rewards)]
     lists = [(item, known) for item, known in whole if len(known) > 2]
     pairs = [(item.document, right) for item, rewards in judged for right in in_order(item.labels, rewards)]
-    tops: list[Observation] = [(item.document, top_share(item, known)) for item, known in whole]
+    tops: dict[bool, list[Observation]] = {
+        of_two: [(item.document, top_share(item, known)) for item, known in whole if (len(known) == 2) == of_two]
+        for of_two in (True, False)
+    }
     ranks: list[Observation] = [(item.document, spearman(item.labels, known)) for item, known in lists]
     return Agreement(
         reward,
         group,
         items=len(judged),
         unscored=len(judged) - len(whole),
-        accuracy=estimate(tops, intervals),
+        accuracy=estimate(tops[True], intervals),
+        best_of_n=estimate(tops[False], intervals),
         pairwise=estimate(pairs, intervals),
         spearman=estimate(ranks, intervals),
     )

@@ -16,6 +16,7 @@ from typing import Any
 
 from longreward.formats import document_id
 from longreward.jsonl import Row, RowError, read_records, write_rows
+from longreward.records import Example, Response
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ def item_of(row: Row) -> Item:
         group=str(row.get("group") or ""),
         document=str(row.get("document") or document_id(context)),
     )
+
+
+def as_records(item: Item) -> tuple[Example, list[Response]]:
+    """The item as a prompt with its responses, which is what rewards are given to."""
+    example = Example(id=item.id, document_id=item.document, context=item.context, query=item.query)
+    return example, [
+        Response(id=f"{item.id}-{number}", example_id=item.id, query=item.query, text=text)
+        for number, text in enumerate(item.responses)
+    ]
 
 
 def _pair(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:

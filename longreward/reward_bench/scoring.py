@@ -1,14 +1,15 @@
 """LongReward's rewards for labelled items, whole and with each dimension left out, all from one scoring."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from longreward.errors import ConfigError
 from longreward.judging import Judge
-from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
+from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, ScoredResponse
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scoring import score_examples
+from longreward.reward.scoring import Scorer, score_examples
 from longreward.reward_bench.agreement import Rewards
-from longreward.reward_bench.items import Item
+from longreward.reward_bench.items import Item, as_records
 
 WHOLE = "longreward"
 VARIANTS: Mapping[str, Mapping[Dimension, float]] = {WHOLE: EQUAL_WEIGHTS} | {
@@ -18,16 +19,23 @@ VARIANTS: Mapping[str, Mapping[Dimension, float]] = {WHOLE: EQUAL_WEIGHTS} | {
 
 
 async def score_items(
-    judge: Judge, config: ScoreConfig, items: Sequence[Item], *, progress: Callable[[int], None] | None = None
+    judge: Judge,
+    config: ScoreConfig,
+    items: Sequence[Item],
+    *,
+    ledger: Path | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[tuple[ScoredResponse, ...]]:
     """The four verdicts on every response, in the order of the items; equal questions are asked once (the ledger).
 
-    `progress` is told how many items are complete. The JudgeError family where the judge fails.
+    `progress` is told how many items are complete; embeddings are kept at `ledger` (None: in memory). The JudgeError
+    family where the judge fails.
     """
     if config.strategy != "full":
         raise ConfigError("labelled items need every response's reward: set score.strategy to full")
-    scored = score_examples(judge, config, map(_as_records, items), progress=progress)
-    return [each.responses async for each in scored]
+    async with Scorer(config, ledger=ledger) as scorer:
+        scored = score_examples(judge, config, map(as_records, items), scorer=scorer, progress=progress)
+        return [each.responses async for each in scored]
 
 
 def rewards_of(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
@@ -41,11 +49,3 @@ def rewards_of(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rew
 def _reward(response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
     known = response.bounds(weights)
     return None if known is None else known[0]
-
-
-def _as_records(item: Item) -> tuple[Example, list[Response]]:
-    example = Example(id=item.id, document_id=item.document, context=item.context, query=item.query)
-    return example, [
-        Response(id=f"{item.id}-{number}", example_id=item.id, query=item.query, text=text)
-        for number, text in enumerate(item.responses)
-    ]

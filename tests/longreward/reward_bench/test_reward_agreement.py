@@ -66,6 +66,14 @@ def test_figures_of_a_reward_over_all_items_and_by_group():
     assert second.metrics() == {"accuracy": 0.0, "pairwise": 0.0, "unscored": 1.0}
 
 
+def test_pairs_and_lists_have_accuracies_of_their_own():
+    items = [item(1, 0), item(3, 1, 2), item(1, 3, 2), item(2, 1, 3)]
+    (found,) = agreements(items, {"r": [(1.0, 9.0), (9.0, 2.0, 3.0), (1.0, 5.0, 5.0), (7.0, 8.0, 9.0)]}, INTERVALS)
+    assert found.accuracy.value == 0.0
+    assert found.best_of_n.value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert found.metrics()["best_of_n"] == found.best_of_n.value
+
+
 def test_one_group_needs_no_rows_of_its_own():
     assert [each.group for each in agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
 

@@ -1,0 +1,81 @@
+"""All rewards that were asked for, held against the labels: LongReward with and without each dimension, SRM, pairwise.
+
+found = await measure(params, items, ledger=ledger, pairwise=True, srm=None)
+found.agreements[0].accuracy     # LongReward's over all pairs
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longreward.benchmarks.shape import Intervals
+from longreward.judging import open_judge
+from longreward.judging.budget import Budget
+from longreward.params import Params
+from longreward.reward_bench.agreement import Agreement, Rewards, agreements
+from longreward.reward_bench.comparing import NAME, Met, compare_items
+from longreward.reward_bench.items import Item
+from longreward.reward_bench.ranking import SrmRewards
+from longreward.reward_bench.scoring import rewards_of, score_items
+
+Tell = Callable[[str, int, int], None]
+"""Told the name of a part, how much of it is done, and how much there is."""
+SRM = "srm"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The figures with all that they rest on."""
+
+    items: int
+    judge: str
+    srm: str | None
+    """The reward model's name; None: none was asked for."""
+    agreements: tuple[Agreement, ...]
+    comparisons: int
+    undecided: int
+    """Comparisons of two responses whose orders disagree, or that find neither better."""
+    asked: dict[str, float]
+    """The judge's counts: calls, ledger hits, tokens, …"""
+
+
+async def measure(
+    params: Params,
+    items: Sequence[Item],
+    *,
+    ledger: Path | None,
+    pairwise: bool = True,
+    srm: SrmRewards | None = None,
+    intervals: Intervals | None = None,
+    tell: Tell = lambda part, done, total: None,
+) -> Bench:
+    """Asks the judge for what the ledger lacks; `score.strategy` counts as full.
+
+    The JudgeError family where the judge fails, BudgetReached at `score.budget`; what was answered stays in the ledger.
+    """
+    total, met = len(items), list[Met]()
+    score = params.score.model_copy(update={"strategy": "full"})
+    with Budget(score.budget, params.prices) as budget:
+        async with open_judge(params.judge, ledger=ledger, budget=budget) as judge:
+            if pairwise:
+                met = await compare_items(
+                    judge, params.pair.pairwise, items, progress=lambda done: tell("comparing", done, total)
+                )
+            scored = await score_items(
+                judge, score, items, ledger=ledger, progress=lambda done: tell("scoring", done, total)
+            )
+            name, asked = judge.name, judge.figures()
+    rewards: dict[str, list[Rewards]] = rewards_of(scored)
+    if srm:
+        rewards[SRM] = srm.rewards
+    if pairwise:
+        rewards[NAME] = [each.rewards for each in met]
+    return Bench(
+        items=total,
+        judge=name,
+        srm=srm.model if srm else None,
+        agreements=tuple(agreements(items, rewards, intervals or Intervals())),
+        comparisons=sum(each.comparisons for each in met),
+        undecided=sum(each.undecided for each in met),
+        asked=asked,
+    )

@@ -1,0 +1,64 @@
+"""Each response against each other, in both orders, by a judge whose taste is known."""
+
+import pytest
+
+from longreward.baselines.config import PairwiseConfig
+from longreward.judging import Answer, Judge, JudgeConfig
+from longreward.reward_bench.comparing import compare_items
+from longreward.reward_bench.items import Item
+
+LABELS = (4.0, 3.0, 2.0, 1.0)
+
+
+class Taste:
+    """Prefers the answer with more of the letter x; or what stands first; or says nothing of use."""
+
+    name = "taste"
+
+    def __init__(self, said: str = "") -> None:
+        self.said = said
+        self.asked = 0
+
+    async def answer(self, question, *, temperature):
+        self.asked += 1
+        a, b = (question.slots[f"answer_{side}"].count("x") for side in "ab")
+        return Answer(self.said or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
+
+    async def close(self):
+        pass
+
+
+async def met(taste, *responses):
+    items = [Item("1", "A document.", "Which?", responses, LABELS[: len(responses)], "", "d")]
+    told = []
+    async with Judge(taste, JudgeConfig(max_attempts=1)) as judge:
+        (found,) = await compare_items(judge, PairwiseConfig(), items, progress=told.append)
+    assert told == [1]
+    return found
+
+
+async def test_a_response_is_worth_the_share_of_its_comparisons_that_it_wins():
+    taste = Taste()
+    found = await met(taste, "xx", "x", "xxx", "yx")
+    # xxx beats all; xx beats x and yx; these two tie: half a win of three each.
+    assert found.rewards == pytest.approx([2 / 3, 0.5 / 3, 1.0, 0.5 / 3])
+    assert (found.comparisons, found.undecided, found.unreadable) == (6, 1, 0)
+    assert taste.asked == 12
+
+
+async def test_a_judge_that_likes_what_stands_first_decides_nothing():
+    found = await met(Taste("Better: [[A]]"), "xx", "x")
+    assert (found.rewards, found.undecided) == ([0.5, 0.5], 1)
+
+
+async def test_equal_texts_tie_without_a_question():
+    taste = Taste()
+    found = await met(taste, "xx", "x", "x")
+    assert found.rewards == [1.0, 0.25, 0.25]
+    assert (found.comparisons, found.undecided) == (2, 0)
+    assert taste.asked == 2  # in both orders; xx meets the same text twice
+
+
+async def test_a_comparison_that_cannot_be_read_leaves_the_item_without_rewards():
+    found = await met(Taste("Who knows."), "xx", "x")
+    assert (found.rewards, found.undecided, found.unreadable) == ([None, None], 0, 1)
