@@ -72,7 +72,7 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
     answer = reading.value.text
     if answer is None:
         return dropped.because("unanswerable", "the writer found no answer in the document")
-    if language_of(answer) != context.language:
+    if language_of(answer) != context.language and length_of(answer) > BARE:
         reason = f"the answer is not in the language of the document ({context.language})"
         return dropped.because("language", reason, answer)
     if (length := length_of(answer)) > 2 * limit:
@@ -87,4 +87,5 @@ def length_of(text: str) -> int:
     return len(WORD.findall(text))
 
 
+BARE = 3  # words up to which an answer may be a name or a figure, which has no language
 WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+")

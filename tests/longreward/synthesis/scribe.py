@@ -20,7 +20,7 @@ class Scribe:
         prompt = body["messages"][-1]["content"]
         if "<question>" in prompt:
             return next((text for word, text in self.questions.items() if word in prompt), "<no_question/>")
-        query = prompt.split("[Question]\n")[-1].split("\n\nWrite")[0]
+        query = prompt.split("[Question]\n")[-1].split("[问题]\n")[-1].split("\n\n")[0]
         return self.answers.get(query, "<unanswerable/>")
 
     @contextmanager

@@ -30,9 +30,7 @@ def check(*overrides: str, stages: tuple[str, ...] = BOTH) -> None:
 def test_off_needs_nothing_and_on_needs_its_files_and_that_prepare_reads_what_is_made() -> None:
     check("prepare.source=data/raw/x.jsonl")
     check(ON, MADE)
-    with pytest.raises(
-        ConfigError, match=r"so that nothing would read what is made: set prepare\.source to data"
-    ):
+    with pytest.raises(ConfigError, match=r"so that nothing would read what is made: set prepare\.source to data"):
         check(ON, "prepare.source=data/raw/x.jsonl")
     with pytest.raises(ConfigError, match=r"which `synthesize` makes: set synthesize\.documents to your files"):
         check(MADE)
