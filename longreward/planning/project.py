@@ -49,7 +49,8 @@ async def plan_project(
     """
     found = [(stage, _material(params, stage, root)) for stage in stages]
     plan = await _plan(params, found, ledger=ledger, sample=sample)
-    return replace(plan, notes=(*plan.notes, "a stage that DVC finds up to date does not run and costs nothing"))
+    last = "a stage that DVC finds up to date does not run and costs nothing"
+    return replace(plan, notes=(*plan.notes, *(_of_pairs(params, root) if "score" in stages else ()), last))
 
 
 async def plan_files(
@@ -57,6 +58,16 @@ async def plan_files(
 ) -> Plan:
     """Of one `longreward score` with these files."""
     return await _plan(params, [("score", from_files(data, responses))], ledger=ledger, sample=sample)
+
+
+def _of_pairs(params: Params, root: Path) -> tuple[str, ...]:
+    """What the method of the pairs asks of the judge."""
+    if params.pair.method != "pairwise":
+        return ()
+    from longreward.baselines.pairwise import most_calls
+
+    calls, tokens = most_calls(params.pair, _material(params, "score", root).items("expected"))
+    return (f"pair: pair.method is pairwise, which asks at most {calls:,} questions with about {tokens:,} tokens",)
 
 
 def _material(params: Params, stage: Stage, root: Path) -> Material:
