@@ -16,11 +16,15 @@ from tasks.workers import open_workers
 
 @stage
 async def score(run: StageRun) -> None:
-    """The judge gives every response its four scores; none where `pair.method` looks at none."""
-    if not run.params.pair.needs_scores:
-        run.log.info("pair.method is %s, which looks at no scores: nothing is asked", run.params.pair.method)
+    """The judge gives every response its four scores."""
+    if run.params.score.strategy == "none":
         write_scored_files(Path("data/scored"), (), {})
         return
+    if not run.params.pair.needs_scores:
+        run.log.warning(
+            "pair.method %s looks at no scores: with score.strategy none, the judge is asked for none here",
+            run.params.pair.method,
+        )
     await ensure_trusted(run)
     examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (

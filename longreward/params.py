@@ -75,9 +75,18 @@ class Params(Config):
         return self.prices.of(judge.model, offline=judge.kind == "offline")
 
     @model_validator(mode="after")
+    def _pairs_have_scores(self) -> Self:
+        if self.pair.needs_scores and self.score.strategy == "none":
+            raise ConfigError(
+                f"score.strategy is none, and pair.method is {self.pair.method}, which pairs responses by their "
+                "scores: set score.strategy to full or extremes, or name another method"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches_ask_everything(self) -> Self:
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
-        if in_batches and self.score.strategy != "full":
+        if in_batches and self.score.strategy == "extremes":
             raise ConfigError(
                 f"score.strategy is {self.score.strategy}, and judge.mode asks in batches, which ask everything at "
                 "once: set score.strategy to full, or judge.mode to live"

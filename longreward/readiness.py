@@ -91,10 +91,9 @@ def _check_documents(params: Params) -> None:
 
 
 def _judged(params: Params) -> frozenset[str]:
-    """The stages that ask the judge: which of `score` and `pair` does depends on the method of the pairs."""
-    if params.pair.needs_scores:
-        return JUDGE_STAGES
-    return JUDGE_STAGES - {"score"} | ({"pair"} if params.pair.method == "pairwise" else frozenset())
+    """The stages that ask the judge."""
+    without = {"score"} if params.score.strategy == "none" else frozenset()
+    return JUDGE_STAGES - without | ({"pair"} if params.pair.method == "pairwise" else frozenset())
 
 
 def _check_source(params: Params, *, made: bool) -> None:

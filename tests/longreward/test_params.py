@@ -50,3 +50,9 @@ def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
     assert stage_names() == ("synthesize", "prepare", "sft", "sample", "score", "pair", "train", "evaluate", "benchmark")
     page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     assert page == parameters_page(), "run `python -m longreward.params > docs/parameters.md`"
+
+
+def test_pairs_by_scores_need_scores() -> None:
+    with pytest.raises(ConfigError, match=r"score\.strategy is none, and pair\.method is longreward"):
+        read_params(None, ["score.strategy=none"])
+    assert read_params(None, ["score.strategy=none", "pair.method=random"]).score.strategy == "none"

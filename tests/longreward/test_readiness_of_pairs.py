@@ -28,7 +28,7 @@ def problems_of(stages: list[str], *overrides: str) -> str:
 def test_the_judge_s_key_is_asked_for_where_the_method_asks_the_judge() -> None:
     assert "OPENAI_API_KEY" in problems_of(["score"], *KEYLESS)
     assert "OPENAI_API_KEY" in problems_of(["pair"], *KEYLESS, "pair.method=pairwise")
-    assert problems_of(["score"], *KEYLESS, "pair.method=contrast") == ""
+    assert problems_of(["score"], *KEYLESS, "pair.method=contrast", "score.strategy=none") == ""
     assert problems_of(["pair"], *KEYLESS) == ""
 
 
