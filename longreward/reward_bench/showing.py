@@ -32,7 +32,7 @@ def _lines(bench: Bench) -> Iterator[str]:
         yield f"| {each.reward} | {cells} | {each.unscored} of {each.items} |"
     if len({each.unscored for each in whole}) > 1:
         yield ""
-        yield "A reward's figures leave out the items that it leaves unscored: the rows are not over the same items."
+        yield "A reward's figures leave out what it leaves unscored: the rows are not over the same items."
     yield from _by_group(bench.agreements, [each.reward for each in whole])
     yield ""
     if bench.comparisons:
@@ -58,7 +58,8 @@ def _by_group(agreements: tuple[Agreement, ...], rewards: list[str]) -> Iterator
     yield f"|---|---|{'---|' * len(rewards)}"
     for group in groups:
         cells = " | ".join(_in_order(of[reward, group]) for reward in rewards)
-        yield f"| {group} | {of[rewards[0], group].items} | {cells} |"
+        shown = " ".join(group.replace("|", "\\|").split())
+        yield f"| {shown} | {of[rewards[0], group].items} | {cells} |"
 
 
 def _in_order(each: Agreement) -> str:

@@ -129,6 +129,17 @@ def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
     assert 0 < kept(tmp_path / ".longreward" / "ledger.sqlite") < 40  # of about 100
 
 
+@pytest.mark.slow
+def test_the_table_in_the_docs_is_that_of_the_built_in_items(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reward-bench", "--ledger", "ledger.sqlite"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    page = (Path(__file__).parents[3] / "docs" / "reward-bench.md").read_text(encoding="utf-8").splitlines()
+    assert len(printed) > 30
+    assert [line for line in printed[1:-1] if line not in page] == []  # the last one counts calls
+    assert printed[0].split()[1] == "373"
+
+
 def kept(ledger: Path) -> int:
     try:
         with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as store:
