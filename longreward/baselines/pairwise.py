@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from longreward.baselines.rendering import both_ends
 from longreward.baselines.tournament import Sign, best_and_worst, most_comparisons
 from longreward.benchmarks.judge_prompt import JudgePrompt
 from longreward.judging import Judge, Reading
@@ -115,8 +116,7 @@ def ends(context: str, tokens: int) -> str:
     spans = SimpleTokenizer().spans(context) if tokens else []
     if len(spans) <= tokens:
         return context if tokens else NOT_SHOWN
-    first = tokens - tokens // 2
-    return f"{context[: spans[first - 1][1]]}\n…\n{context[spans[first - tokens][0] :] if first < tokens else ''}"
+    return both_ends(context, spans, tokens, between="\n…\n")
 
 
 def read_better(text: str) -> Verdict | None:

@@ -6,6 +6,7 @@
 Where that is longer than the window, the document keeps its first and last halves, and query and response stay whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +31,19 @@ def rendered(tokenizer: Any, *, context: str, query: str, response: str, window:
     ids = whole
     while len(ids) > window and room > 0:
         room = max(0, room - (len(ids) - window))
-        ids = _ids(tokenizer, _ends(context, spans, room), query, response)
+        ids = _ids(tokenizer, both_ends(context, spans, room), query, response)
     return Rendered(ids if len(ids) <= window else None, cut=True)
 
 
-def _ends(context: str, spans: list[tuple[int, int]], room: int) -> str:
-    """The text of the first and last halves of `room` tokens."""
+def both_ends(text: str, spans: Sequence[tuple[int, int]], room: int, *, between: str = "\n") -> str:
+    """The first and last halves of `room` of the text's tokens, which lie at `spans`, with `between` in their midst.
+
+    >>> both_ends("one two three four", [(0, 3), (4, 7), (8, 13), (14, 18)], 3)
+    'one two\\nfour'
+    """
     first, last = room - room // 2, room // 2
-    begin = context[: spans[first - 1][1]] if first else ""
-    return f"{begin}\n{context[spans[-last][0] :]}" if last else begin
+    begin = text[: spans[first - 1][1]] if first else ""
+    return f"{begin}{between}{text[spans[-last][0] :]}" if last else begin
 
 
 def _spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
