@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from longreward.study.arms import Cell, Size
 
 FOLDER = Path("data/study")
-LEFT_OUT = ("synthesize", "benchmark")
+LEFT_OUT = ("benchmark",)
 """Stages that no arm needs."""
 
 
