@@ -29,8 +29,8 @@ class ScoreConfig(Config):
     """Describes the files in `prompts_dir` where the folder has no manifest.yaml of its own."""
     strategy: Literal["full", "extremes", "none"] = "full"
     """`full`: every response gets all four scores. `extremes`: only what it takes to know each prompt's best and worst;
-    the pairs are the same, the other responses have bounds in place of scores. `none`: nothing is asked, for a `pair.method` that looks at no
-    scores. `evaluate` always scores in full."""
+    the pairs are the same, the other responses have bounds in place of scores. `none`: nothing is asked, for a
+    `pair.method` that looks at no scores. `evaluate` always scores in full."""
     no_statements: Literal["not_applicable", "zero"] = "not_applicable"
     """What faithfulness is for a response without a factual statement: no score (it takes no part), or 0."""
     prompts_in_flight: int = Field(8, ge=1)

@@ -47,7 +47,17 @@ def test_a_file_that_is_no_params_is_refused(tmp_path: Path, text: str, message:
 
 
 def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
-    assert stage_names() == ("synthesize", "prepare", "sft", "sample", "score", "pair", "train", "evaluate", "benchmark")
+    assert stage_names() == (
+        "synthesize",
+        "prepare",
+        "sft",
+        "sample",
+        "score",
+        "pair",
+        "train",
+        "evaluate",
+        "benchmark",
+    )
     page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
     assert page == parameters_page(), "run `python -m longreward.params > docs/parameters.md`"
 
