@@ -73,11 +73,6 @@ def resumable(folder: Path, model: Any) -> Path | None:
     return None
 
 
-def newest_complete(folder: Path) -> Path | None:
-    """The checkpoint with the highest step that was written to its end."""
-    return next((checkpoint for checkpoint in _by_step(folder) if _is_complete(checkpoint)), None)
-
-
 def _by_step(folder: Path) -> list[Path]:
     numbered = [(p.name.removeprefix("checkpoint-"), p) for p in folder.glob("checkpoint-*")]
     return [path for _, path in sorted(((int(step), path) for step, path in numbered if step.isdigit()), reverse=True)]

@@ -77,11 +77,6 @@ def _controlled(
     return exact, exact if all(each.exact == each.strict for each in verdicts) else of("strict")
 
 
-def _counted(verdicts: Sequence[Verdict], intervals: Intervals, mode: Mode) -> Estimate | None:
-    shares = [(verdict.case_id, _share(verdict, mode)) for verdict in verdicts]
-    return estimate([(case, SCALE * _discrete(share)) for case, share in shares if share is not None], intervals)
-
-
 def _share(verdict: Verdict, mode: Mode) -> float | None:
     return verdict.exact if mode == "exact" else verdict.strict
 

@@ -4,7 +4,14 @@ import pytest
 from safetensors import SafetensorError
 
 from longreward.errors import StateError
-from longreward.training.checkpoints import mark_complete, newest_complete, publish, step_of, training_key
+from longreward.training import checkpoints
+from longreward.training.checkpoints import mark_complete, publish, resumable, step_of, training_key
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Every checkpoint fits the model: what is in it is the subject of test_damaged_checkpoints.py."""
+    monkeypatch.setattr(checkpoints, "misfit", lambda checkpoint, model: None)
 
 
 def write_checkpoint(folder, step, *, complete=True):
@@ -16,26 +23,26 @@ def write_checkpoint(folder, step, *, complete=True):
     return checkpoint
 
 
-def test_the_highest_step_is_the_newest(tmp_path):
+def test_the_highest_step_is_the_newest(tmp_path, fits):
     for step in (100, 20, 9):
         write_checkpoint(tmp_path, step)
-    assert step_of(newest_complete(tmp_path)) == 100
+    assert step_of(resumable(tmp_path, None)) == 100
 
 
-def test_a_checkpoint_without_its_mark_is_passed_over(tmp_path):
+def test_a_checkpoint_without_its_mark_is_passed_over(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     write_checkpoint(tmp_path, 40, complete=False)
-    assert step_of(newest_complete(tmp_path)) == 20
+    assert step_of(resumable(tmp_path, None)) == 20
 
 
-def test_a_checkpoint_with_a_shortened_file_is_passed_over(tmp_path):
+def test_a_checkpoint_with_a_shortened_file_is_passed_over(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     (write_checkpoint(tmp_path, 40) / "model.safetensors").write_bytes(b"weigh")
-    assert step_of(newest_complete(tmp_path)) == 20
+    assert step_of(resumable(tmp_path, None)) == 20
 
 
 def test_no_folder_no_checkpoint(tmp_path):
-    assert newest_complete(tmp_path / "absent") is None
+    assert resumable(tmp_path / "absent", None) is None
 
 
 def test_a_model_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
