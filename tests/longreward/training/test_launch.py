@@ -263,7 +263,7 @@ STARTER = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_launching import TWO, Run
+from test_launch import TWO, Run
 
 run = Run(Path(sys.argv[2]), Path(sys.argv[3]))
 run.log = lambda step, figures: print(step, flush=True)
