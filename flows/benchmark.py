@@ -6,7 +6,7 @@ from pathlib import Path
 from longreward.benchmarks.answering import speaker
 from longreward.benchmarks.config import judge_of
 from longreward.benchmarks.figures import BARS, POINTS, length_points, rating_points, score_points
-from longreward.benchmarks.opening import open_benchmarks
+from longreward.benchmarks.opening import open_against, open_benchmarks
 from longreward.benchmarks.report import Judged, Report, markdown
 from longreward.benchmarks.shape import Answer, Benchmark, Case, Summary
 from longreward.jsonl import writing
@@ -63,6 +63,8 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
     own = judge_of(config, run.params.judge, one.judging)
     async with open_judge(own, ledger=ledger(), budget=budget) as judge:
         for role in config.models:
+            if role == "dpo" and one.name == "mt_bench" and config.pairwise:
+                one = open_against(config, OUT / "mt_bench/model_answer/sft.jsonl")
             said = answers[one.name, role]
             verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
             write_kept(OUT, one, said, verdicts, role=role)

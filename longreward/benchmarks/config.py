@@ -1,8 +1,8 @@
 """Which benchmarks are run, on which files, and with which judge."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longreward.benchmarks.shape import Intervals, Judging
 from longreward.config import Config
@@ -29,6 +29,10 @@ class BenchmarkConfig(Config):
     models: tuple[Literal["sft", "dpo"], ...] = ("sft", "dpo")
     """Which models answer."""
 
+    pairwise: bool = False
+    """Whether MT-Bench's judge also compares the trained model's answers with the SFT model's, in both orders: four
+    questions more a case. Needs both models."""
+
     judge: dict[str, Any] = Field(default_factory=dict)
     """Settings of the judge that differ from the section `judge`, as `{"model": "gpt-4o-2024-05-13"}`, the paper's;
     temperatures and tries are each benchmark's own."""
@@ -50,6 +54,12 @@ class BenchmarkConfig(Config):
 
     budget: BudgetConfig = BudgetConfig()
     """What the judge may be asked for, over all tries of one run; at it, the stage stops cleanly."""
+
+    @model_validator(mode="after")
+    def _pairs_have_two(self) -> Self:
+        if self.pairwise and self.models != ("sft", "dpo"):
+            raise ValueError("pairwise compares the trained model with the SFT model; set models to [sft, dpo]")
+        return self
 
     @property
     def intervals(self) -> Intervals:

@@ -8,6 +8,7 @@ from longreward.benchmarks.config import BenchmarkConfig, BenchmarkName
 from longreward.benchmarks.files import locate
 from longreward.benchmarks.shape import Benchmark
 
+BASELINE = "model_answer"
 Files = Mapping[str, Path]
 """A benchmark's published files by their names, empty where the built-in ones are used."""
 
@@ -18,6 +19,12 @@ def open_benchmarks(config: BenchmarkConfig) -> list[Benchmark[Any]]:
     Raises DataError where a file is missing or is not what it should be.
     """
     return [MAKERS[name](_files(name, config), config.max_new_tokens) for name in config.run]
+
+
+def open_against(config: BenchmarkConfig, answers: Path) -> Benchmark[Any]:
+    """MT-Bench whose judge also compares each answer with that of another model, in FastChat's file `answers`."""
+    files = {**_files("mt_bench", config), BASELINE: answers}
+    return MAKERS["mt_bench"](files, config.max_new_tokens)
 
 
 def _files(name: BenchmarkName, config: BenchmarkConfig) -> Files:
@@ -59,6 +66,7 @@ def _mt_bench(files: Files, most: int | None) -> Benchmark[Any]:
         files.get("question.jsonl", BUILTIN / "question.jsonl"),
         references=files.get("reference_answer/gpt-4.jsonl", BUILTIN / "reference_answer" / "reference.jsonl"),
         judge_prompts=files.get("judge_prompts.jsonl"),
+        baseline=files.get(BASELINE),
         max_new_tokens=most,
     )
 

@@ -80,7 +80,7 @@ def _section(one: Judged, intervals: Intervals) -> str:
     header = [f"{MODELS.get(role, role)} {mode}" for role in one.summaries for mode in ("exact", "strict", "unscored")]
     lines += ["| | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
     named = [{figure.name: figure for figure in summary.figures} for summary in one.summaries.values()]
-    for name, figure in named[0].items():
+    for name, figure in {name: figure for of_model in named for name, figure in of_model.items()}.items():
         cells = [cell for of_model in named for cell in _cells(of_model.get(name))]
         lines.append(f"| {name} | {figure.cases} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
