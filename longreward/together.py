@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -16,6 +17,20 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def counted(work: Callable[P, Awaitable[T]], tell: Callable[[int], None]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """`work`, which after each call tells how many are done: `together(map(counted(score, progress), items))`."""
+    done = 0
+
+    async def told(*given: P.args, **named: P.kwargs) -> T:
+        nonlocal done
+        result = await work(*given, **named)
+        done += 1
+        tell(done)
+        return result
+
+    return told
 
 
 async def in_order(calls: AsyncIterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:

@@ -18,6 +18,7 @@ from longreward.decoding import Drawing, draw, stream
 from longreward.policy import Policy
 from longreward.serving.client import Prompt, Turns
 from longreward.serving.sampling import ServedPolicy, all_served, request_seed
+from longreward.together import counted
 
 GREEDY_BELOW = 1e-4
 """Temperatures below count as 0, as FastChat takes them."""
@@ -86,17 +87,8 @@ class Served:
 
     async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
         """One answer to each, in their order; ServerUnavailable where asking later may help, else PolicyError."""
-        done = 0
-
-        async def one(ask: Ask, fitted: Fitted) -> Said:
-            nonlocal done
-            said = await self._asked(ask, fitted)
-            done += 1
-            tell(done)
-            return said
-
         fitted = [self._fit(ask) for ask in asks]
-        return await all_served(self._policy, map(one, asks, fitted))
+        return await all_served(self._policy, map(counted(self._asked, tell), asks, fitted))
 
     async def _asked(self, ask: Ask, fitted: Fitted) -> Said:
         client, prompt_tokens = self._policy.client, len(fitted.ids)

@@ -16,7 +16,7 @@ from longreward.pairing import PairConfig
 from longreward.records import Example, Response
 from longreward.reward_bench.agreement import Rewards
 from longreward.reward_bench.items import Item, as_records
-from longreward.together import together
+from longreward.together import counted, together
 
 NAME = "pairwise judging"
 
@@ -46,17 +46,12 @@ async def compare_items(
     """
     two = PairConfig(method="pairwise", min_scored=2, pairwise=config)
     turns = asyncio.Semaphore(max(AT_ONCE, judge.prompts_at_once or 0))
-    done = 0
 
     async def meet(item: Item) -> Met:
-        nonlocal done
         async with turns:
-            met = await _all_against_all(judge, two, item)
-        done += 1
-        progress(done)
-        return met
+            return await _all_against_all(judge, two, item)
 
-    return await together(map(meet, items))
+    return await together(map(counted(meet, progress), items))
 
 
 async def _all_against_all(judge: Judge, two: PairConfig, item: Item) -> Met:

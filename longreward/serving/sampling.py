@@ -18,7 +18,7 @@ from longreward.policy import PolicyConfig, PolicyTokenizer, load_tokenizer, pol
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, fitted_prompt
 from longreward.serving.client import Choice, PolicyClient, Prompt
-from longreward.together import together
+from longreward.together import counted, together
 
 T = TypeVar("T")
 
@@ -80,10 +80,8 @@ async def sample_served(
     Raises ServerUnavailable where asking later may help, else ServerRefused or PolicyError.
     """
     prompts = [_prompt(policy, example, config) for example in examples]
-    done = 0
 
     async def draw(example: Example, prompt: Prompt) -> list[Response]:
-        nonlocal done
         choices = await policy.client.answers(
             prompt,
             n=config.n,
@@ -92,11 +90,9 @@ async def sample_served(
             top_p=config.top_p,
             max_tokens=config.max_new_tokens,
         )
-        done += 1
-        progress(done)
         return [_response(policy, example, number, choice, config) for number, choice in enumerate(choices)]
 
-    return await all_served(policy, map(draw, examples, prompts))
+    return await all_served(policy, map(counted(draw, progress), examples, prompts))
 
 
 async def all_served(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

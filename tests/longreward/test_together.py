@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longreward.together import in_order
+from longreward.together import counted, in_order, together
 
 
 class Calls:
@@ -60,3 +60,19 @@ async def test_whoever_stops_taking_results_leaves_no_call_behind() -> None:
         assert await anext(results) == 0
     assert calls.cancelled == {1, 2}
     assert calls.now == 0
+
+
+async def test_work_that_is_counted_tells_of_each_call_that_succeeded() -> None:
+    told: list[int] = []
+
+    async def half(number: int) -> int:
+        if number % 2:
+            raise ValueError(number)
+        return number // 2
+
+    count = counted(half, told.append)
+    assert await together(map(count, (4, 8))) == [2, 4]
+    with pytest.raises(ValueError, match="3"):
+        await count(3)
+    assert await count(6) == 3
+    assert told == [1, 2, 3]

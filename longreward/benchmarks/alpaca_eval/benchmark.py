@@ -7,6 +7,7 @@ are the preference. An answer equal to the baseline's is a draw that no judge is
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 from longreward.benchmarks import single_turn
@@ -17,7 +18,7 @@ from longreward.benchmarks.alpaca_eval.preference import EQUAL, TOP_LOGPROBS, is
 from longreward.benchmarks.alpaca_eval.prompts import TEMPLATE, load_prompt
 from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
 from longreward.judging import Judge
-from longreward.together import together
+from longreward.together import counted, together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "alpaca_eval"
 MAX_NEW_TOKENS, JUDGE_TOKENS = 2048, 1
@@ -75,16 +76,11 @@ class AlpacaEval:
         self, judge: Judge, items: Sequence[tuple[AlpacaCase, Answer]], *, tell: Tell
     ) -> list[tuple[Verdict, ...]]:
         """One verdict for each answer."""
-        done = 0
 
         async def one(case: AlpacaCase, answer: Answer) -> tuple[Verdict, ...]:
-            nonlocal done
-            verdict = await self._verdict(judge, case, answer.turns[0])
-            done += 1
-            tell(done)
-            return (verdict,)
+            return (await self._verdict(judge, case, answer.turns[0]),)
 
-        return await together(one(case, answer) for case, answer in items)
+        return await together(starmap(counted(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`win_rate`, `length_controlled` (`length_controlled_minimal` without `df_gamed.csv`), `discrete_win_rate`,

@@ -9,6 +9,7 @@ own prompts stand in its code and its data, which are not fetched: the prompts h
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Sum
 from longreward.judging import Judge, Reading
 from longreward.judging.chat import Question
 from longreward.judging.lexical import sentences
-from longreward.together import together
+from longreward.together import counted, together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "factscore"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 1024, 64_000
@@ -79,16 +80,11 @@ class FactScore:
         self, judge: Judge, items: Sequence[tuple[FactCase, Answer]], *, tell: Tell
     ) -> list[tuple[Verdict, ...]]:
         """A verdict for each fact of each answer, and one for each sentence whose facts could not be had."""
-        done = 0
 
         async def one(case: FactCase, answer: Answer) -> tuple[Verdict, ...]:
-            nonlocal done
-            verdicts = await self._of_answer(judge, case, answer.turns[0])
-            done += 1
-            tell(done)
-            return verdicts
+            return await self._of_answer(judge, case, answer.turns[0])
 
-        return await together(one(case, answer) for case, answer in items)
+        return await together(starmap(counted(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score`, the percentage supported, over answers with facts; `facts` an answer; `respond_ratio`, the

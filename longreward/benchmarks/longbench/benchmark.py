@@ -6,6 +6,7 @@ class's, the mean over the classes the headline; all go from 0 to 100.
 
 import time
 from collections.abc import Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import cast
 
@@ -18,10 +19,9 @@ from longreward.benchmarks.longbench.sets import HIGHEST, MAX_NEW_TOKENS, SETS, 
 from longreward.benchmarks.published_code import text_in
 from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
 from longreward.judging import Judge
-from longreward.together import together
+from longreward.together import counted, together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench"
-"""The judge's system prompt in the published code, word for word."""
 MAX_PROMPT_TOKENS, JUDGE_TOKENS = 64_000, 1024
 UNREAD = 0.5
 """What the published code takes for a verdict that stays unreadable or is filtered."""
@@ -81,16 +81,12 @@ class LongBench:
         self, judge: Judge, items: Sequence[tuple[LongBenchCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict for each reference of each case."""
-        done = 0
 
         async def one(case: LongBenchCase, answer: Answer) -> tuple[Verdict, ...]:
-            nonlocal done
-            verdicts = await together(self._verdict(judge, case, answer, place) for place in range(len(case.answers)))
-            done += 1
-            tell(done)
-            return tuple(verdicts)
+            places = range(len(case.answers))
+            return tuple(await together(self._verdict(judge, case, answer, place) for place in places))
 
-        return await together(one(case, answer) for case, answer in items)
+        return await together(starmap(counted(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score`, `class/<class>` and `set/<set>` as judged; `set/<set>/f1` or `…/rouge_l`, and their mean over the

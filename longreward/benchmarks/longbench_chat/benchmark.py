@@ -7,6 +7,7 @@ times until its last `[[…]]` holds a number: that is the rating. The score is 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 
 from longreward.benchmarks import estimates, rating, single_turn
@@ -27,7 +28,7 @@ from longreward.benchmarks.shape import (
     Verdict,
 )
 from longreward.judging import Judge
-from longreward.together import together
+from longreward.together import counted, together
 
 BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench_chat"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
@@ -86,16 +87,11 @@ class LongBenchChat:
         self, judge: Judge, items: Sequence[tuple[LongBenchChatCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """One verdict for each answer."""
-        done = 0
 
         async def one(case: LongBenchChatCase, answer: Answer) -> tuple[Verdict, ...]:
-            nonlocal done
-            verdict = await self._verdict(judge, case, answer)
-            done += 1
-            tell(done)
-            return (verdict,)
+            return (await self._verdict(judge, case, answer),)
 
-        return await together(one(case, answer) for case, answer in items)
+        return await together(starmap(counted(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score` over all cases, 0 to 100, and one by language. `exact` has none where a case stayed unread: the

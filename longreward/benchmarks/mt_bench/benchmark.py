@@ -11,6 +11,7 @@ With `<folder>` named `data`, these are the places where FastChat's `show_result
 import re
 import time
 from collections.abc import Sequence
+from itertools import starmap
 from pathlib import Path
 
 from longreward.benchmarks.mt_bench.answers import read_answers, reference_answer, write_answers
@@ -35,7 +36,7 @@ from longreward.benchmarks.shape import (
 from longreward.benchmarks.single_turn import at_most
 from longreward.jsonl import Row, write_rows
 from longreward.judging import Judge
-from longreward.together import together
+from longreward.together import counted, together
 
 MAX_NEW_TOKENS = 1024
 BUILTIN = Path(__file__).parents[1] / "builtin" / "mt_bench"
@@ -97,19 +98,14 @@ class MtBench:
         self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: Tell = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict on each turn of each answer, and with a baseline two more, all asked at once."""
-        done = 0
 
         async def judged(case: MtCase, answer: Answer) -> tuple[Verdict, ...]:
-            nonlocal done
             calls = [grade(judge, self._templates, case, answer)]
             if self._rivals:
                 calls.append(compare(judge, self._templates, case, answer, self._rival, self._rivals[case.id].turns))
-            verdicts = await together(calls)
-            done += 1
-            tell(done)
-            return tuple(verdict for each in verdicts for verdict in each)
+            return tuple(verdict for each in await together(calls) for verdict in each)
 
-        return await together(judged(case, answer) for case, answer in items)
+        return await together(starmap(counted(judged, tell), items))
 
     def read_judgments(self, folder: Path, *, model: str, judge: str) -> list[Verdict]:
         """The verdicts that stand in FastChat's files below `folder`, single ones and those against the baseline.
