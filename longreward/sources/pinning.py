@@ -37,7 +37,7 @@ def check_pin(source: FileSource, *, key: str, pin_key: str, pin: str | None) ->
 
 def checksum(source: FileSource) -> str:
     """Of one file, what `sha256sum FILE` says; of several, `sha256sum FILES | sha256sum`, called in their folder."""
-    hashes = [_hash(path) for path in source.files]
+    hashes = [sha256_of(path) for path in source.files]
     if len(hashes) == 1:
         return PREFIX + hashes[0]
     listing = hashlib.sha256()
@@ -46,7 +46,8 @@ def checksum(source: FileSource) -> str:
     return PREFIX + listing.hexdigest()
 
 
-def _hash(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes; DataError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

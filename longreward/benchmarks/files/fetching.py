@@ -3,7 +3,6 @@
 A file whose checksum is not in the table is recorded in the lock at its first fetch, and held to that from then on.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from longreward.benchmarks.files.lock import Lock
 from longreward.benchmarks.files.places import FOLDER, wanted
 from longreward.benchmarks.files.table import TABLE, Source, read_table
 from longreward.errors import ConfigError, DataError
+from longreward.sources.pinning import sha256_of
 
 Tell = Callable[[Source, int], None]
 
@@ -150,7 +150,7 @@ class _Job:
             os.replace(part, place)
 
     def _check(self, source: Source, path: Path, origin: str, *, at_place: bool = False) -> None:
-        expected, found, size = self._expected(source), _hash(path), path.stat().st_size
+        expected, found, size = self._expected(source), sha256_of(path), path.stat().st_size
         if expected is None:
             if not _looks_right(path, source.name):  # a sign-in page, as some networks serve for any address
                 raise _Failed(f"{origin} is no {Path(source.name).suffix} file ({size:,} bytes); nothing was recorded")
@@ -181,11 +181,3 @@ def _looks_right(path: Path, name: str) -> bool:
 
 
 _BEGINNINGS: dict[str, tuple[bytes, ...]] = {".zip": (b"PK",), ".json": (b"[", b"{"), ".jsonl": (b"{",)}
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
