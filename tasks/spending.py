@@ -25,7 +25,7 @@ async def spending(
     The forecast and what was spent become figures of the run. Where the budget ends, so does the stage: BudgetReached
     then says what is done and what the rest needs, unless it is about `assumed` responses.
     """
-    with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
+    with limited(run, limits) as budget:
         expected = await forecast()
         run.report(expected.figures())
         currency = run.params.prices.currency
@@ -34,20 +34,20 @@ async def spending(
         try:
             yield budget
         except BudgetReached as reached:
-            run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
             left = needed if assumed else rest(await forecast(), currency)
             raise BudgetReached(f"{reached}. {left}") from None
-        run.report(budget.figures())
 
 
 @contextmanager
 def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
-    """As `spending`, for calls of which nothing is known beforehand."""
+    """A budget as `spending` gives, for calls of which nothing is known beforehand."""
     with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
         try:
             yield budget
-        finally:
-            run.report(budget.figures())
+        except BudgetReached:
+            run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
+            raise
+        run.report(budget.figures())
 
 
 def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
