@@ -120,11 +120,12 @@ def share_prefix(model: Any) -> SharedPrefix:
 
 def _positions(lengths: Sequence[PairLengths], longest: int, device: torch.device) -> Tensor:
     """[pairs, longest row]: the rejected answer's positions start again behind the prompt."""
-    rows = []
-    for prompt, chosen, rejected in lengths:
-        row = [*range(prompt + chosen), *range(prompt, prompt + rejected)]
-        rows.append(row + [0] * (longest - len(row)))
-    return torch.tensor(rows, device=device)
+    positions = torch.zeros(len(lengths), longest, dtype=torch.long, device=device)
+    for row, (prompt, chosen, rejected) in zip(positions, lengths, strict=True):
+        first, end = prompt + chosen, prompt + chosen + rejected
+        row[:first] = torch.arange(first, device=device)
+        row[first:end] = torch.arange(prompt, prompt + rejected, device=device)
+    return positions
 
 
 def _answers(lengths: Sequence[PairLengths], device: torch.device) -> Tensor:
