@@ -9,7 +9,7 @@ from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
 from longreward.evaluation.figures import plot_points
 from longreward.evaluation.measuring import Decoding, Measured, Role, gold_measures, measure
 from longreward.evaluation.report import Evaluation, summarise
-from longreward.evaluation.short import ShortResult, ShortSet, held_against, short_figures, short_set
+from longreward.evaluation.short import ShortSet, measure_short, short_by_kind, short_rows, short_set
 from longreward.evaluation.table import markdown
 from longreward.formats import read_examples, scored_row
 from longreward.jsonl import write_rows, writing
@@ -39,8 +39,9 @@ async def evaluate(run: StageRun) -> None:
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
-    short, right = short_set(config.short), dict[Role, ShortResult]()
+    short = short_set(config.short)
     measured: list[Measured] = []
+    on_short: list[Measured] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
         spending(run, config.budget, forecast_of_evaluation(run), assumed=True) as budget,
@@ -51,18 +52,20 @@ async def evaluate(run: StageRun) -> None:
         for role in MODELS:
             answers, to_short = await _answers(run, server, role, examples, short)
             if short is not None:
-                right[role] = held_against(short, role, to_short)
+                on_short += measure_short(short, role, to_short)
             for decoding in decodings(config):
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure(role, decoding, by_id, scored, gold)
         run.report(judge.figures() | scorer.figures())
+    if short is not None:
+        write_rows(OUT / "short.jsonl", short_rows(short, on_short))
+        run.report(short_by_kind(short, on_short))
+        measured += on_short
+        by_id |= {example.id: example for example in short.examples}
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
-    if right:
-        write_rows(OUT / "short.jsonl", (row for result in right.values() for row in result.rows))
-        run.report(short_figures(config, right))
     run.log.info(record(run.tracked, config, evaluation, measured, by_id))
 
 
@@ -70,12 +73,13 @@ async def _answers(
     run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example], short: ShortSet | None
 ) -> tuple[dict[Decoding, list[Response]], list[Response]]:
     """Of each decoding, and to the short instructions, which are answered greedily."""
+    folder = _answers_of_sft(run) if role == "sft" else run.state
     async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
 
         async def drawn(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[Response]:
             update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
             sampling = run.params.sample.model_copy(update=update)
-            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, sampling, folder=run.state)
+            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, sampling, folder=folder)
             return sampled.responses
 
         answers = {
@@ -83,6 +87,13 @@ async def _answers(
             for one in decodings(run.params.evaluate)
         }
         return answers, await drawn("short", short.examples, n=1, temperature=0.0) if short else []
+
+
+def _answers_of_sft(run: StageRun) -> Path:
+    """Where the SFT model's answers stay: they are the same for every model that is trained from it."""
+    return run.shared(
+        "answers", sections=("policy", "server", "sample", "evaluate"), without=(MODELS["dpo"], Path("data/raw"))
+    )
 
 
 async def _scored(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from longreward.training.mixing import mix_examples
 from longreward.training.sft import train_sft
 from tasks.stage import StageRun, main, stage
 
@@ -9,11 +10,13 @@ from tasks.stage import StageRun, main, stage
 @stage
 async def sft(run: StageRun) -> None:
     """The base model learns to answer; a model that can already is passed on."""
+    mixed = mix_examples(run.params.sft.short, Path("data/prepared/sft.jsonl"), out=run.state / "mixed_examples.jsonl")
+    run.report(mixed.figures())
     report = train_sft(
         run.params.sft,
         run.params.policy,
         base=run.params.policy.base_model,
-        data=Path("data/prepared/sft.jsonl"),
+        data=mixed.data,
         out=Path("models/sft"),
         state=run.state,
         log=run.curve,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from longreward.training.dpo import train_dpo
-from longreward.training.mixing import mix
+from longreward.training.mixing import mix_pairs
 from tasks.stage import StageRun, main, stage
 
 
@@ -11,15 +11,13 @@ from tasks.stage import StageRun, main, stage
 async def train(run: StageRun) -> None:
     """The SFT model learns to prefer: DPO with a cross-entropy term on the chosen answer."""
     pairs = Path("data/pairs/preference_pairs.jsonl")
-    mixed = mix(run.params.train.short, pairs, out=run.state / "mixed_pairs.jsonl")
-    if told := mixed.told():
-        run.log.warning("train.short leaves out %s", told)
+    mixed = mix_pairs(run.params.train.short, pairs, out=run.state / "mixed_pairs.jsonl")
     run.report(mixed.figures())
     report = train_dpo(
         run.params.train,
         run.params.policy,
         sft_model="models/sft",
-        pairs=mixed.pairs,
+        pairs=mixed.data,
         out=Path("models/dpo"),
         state=run.state,
         log=run.curve,

@@ -17,6 +17,7 @@ from typing import Any
 from longreward.jsonl import Row, RowError, read_records, write_rows
 from longreward.records import (
     DIMENSIONS,
+    SHORT,
     Dimension,
     Evidence,
     Example,
@@ -43,12 +44,13 @@ def example_of(row: Row) -> Example:
         if row["input"] == "":
             raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
         row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
-    context, query = _text(row, "context"), _text(row, "query")
-    for name, text in (("context", context), ("query", query)):
-        if not text.strip():
-            raise RowError(f"{name} is empty")
+    name, context, query = _id(row), _text(row, "context"), _text(row, "query")
+    if not context.strip() and not name.startswith(SHORT):
+        raise RowError("context is empty")
+    if not query.strip():
+        raise RowError("query is empty")
     return Example(
-        id=_id(row),
+        id=name,
         document_id=str(row.get("document") or document_id(context)),
         context=context,
         query=query,

@@ -282,6 +282,11 @@ def _check_champion(params: Params) -> None:
             f"evaluate.champion.measure is {evaluate.champion.measure}, which needs evaluate.gold; name the file, or "
             "let the reward decide"
         )
+    if evaluate.champion.measure == "short" and (evaluate.short.source is None or evaluate.champion.temperature > 0):
+        raise ConfigError(
+            "evaluate.champion.measure is short, which needs evaluate.short.source, and a temperature of 0: short "
+            "instructions are answered greedily"
+        )
 
 
 def _check_gold(params: Params) -> None:

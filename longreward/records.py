@@ -19,6 +19,8 @@ DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness"
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
 Method = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
 """How a pair's two responses were told apart: `pair.method`, or `given` with the data (`train.short`)."""
+SHORT = "short/"
+"""How the ids of examples and pairs without a document begin, wherever they are among others."""
 Bounds = tuple[float, float]
 """The lowest and the highest that something can still turn out to be; twice the same value where it is known."""
 

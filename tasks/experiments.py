@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.params import read_params, set_override
+from longreward.params import Params, read_params, set_override
 from tasks import versioning
 from tasks.state import VARIABLE, state_folder
 
@@ -46,9 +46,9 @@ class Settings:
         """For the record, one setting a line."""
         return "\n".join([*([f"preset={self.preset.stem}"] if self.preset else []), *self.overrides])
 
-    def check(self) -> None:
-        """Raises ConfigError, with the nearest known key, where the settings would not be valid."""
-        read_params(self.preset or PARAMS, self.overrides)
+    def check(self) -> Params:
+        """All parameters of the run; ConfigError, with the nearest known key, where they would not be valid."""
+        return read_params(self.preset or PARAMS, self.overrides)
 
 
 def check_name(name: str) -> None:

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,14 @@ class StageRun:
     def report(self, figures: Mapping[str, float]) -> None:
         """Adds to the figures of metrics/<stage>.json, of the MLflow run and of its parent."""
         self.figures |= {name: float(value) for name, value in figures.items()}
+
+    def shared(self, name: str, *, sections: Iterable[str], without: Iterable[Path]) -> Path:
+        """A state folder for what does not depend on the inputs `without`, nor on other sections than these: runs that
+        differ in nothing else find there what one of them made. It stays."""
+        settings = deciding(self.params.model_dump(mode="json", include=set(sections)))
+        apart = set(without)
+        inputs = [path for path in stage_entries()[self.name].inputs if path not in apart]
+        return stage_folder(name, settings=json.dumps(settings, sort_keys=True), inputs=inputs)
 
     def curve(self, step: int, figures: Mapping[str, float]) -> None:
         """A point on each of the training's curves: live in MLflow, and in plots/<stage>.csv at the end."""

@@ -3,6 +3,7 @@
     .longreward/ledger.sqlite            every exchange with a judge
     .longreward/judge-check/<key>.json   what a judge's check found, by a hash of its settings
     .longreward/<stage>/<key>/…          checkpoints and finished shards of a stage, by a hash of its inputs
+    .longreward/answers/<key>/…          the SFT models' answers to held-out prompts, which many evaluations share
     .longreward/mlflow.db, mlartifacts/  the MLflow store
     .longreward/prefect/                 the Prefect server's home
 
@@ -13,6 +14,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -77,5 +79,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def _digest(file: Path) -> bytes:
+    found = file.stat()
+    return _digest_of(file.resolve(), found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _digest_of(file: Path, _size: int, _changed: int) -> bytes:
+    """A stage's models are asked for more than once, and reading 16 GB takes its time."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "blake2b").digest()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.reproduction import StageOutcome
 
 COMPARISON = Path("data/evaluation/table.json")
-SHOWN = (*GOLD_MEASURES, "reward", "tokens")
+SHOWN = (*GOLD_MEASURES, "reward", "tokens", "short")
 
 
 def show(

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from longreward.study.arms import Cell, Size
 
 FOLDER = Path("data/study")
-LEFT_OUT = ("benchmark",)
-"""Stages that no arm needs."""
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,13 +24,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "there yet.",
         epilog="example: longreward study --arms longreward srm random --seeds 0 1 2 -S train.epochs=2 --name mine",
     )
-    command.add_argument(
-        "--quick", action="store_true", help="one seed, three arms, little of all: shows that it works"
-    )
+    command.add_argument("--quick", action="store_true", help="one seed, four arms, little of all: shows that it works")
     command.add_argument("--name", help="what the runs' names begin with (default: study, or study-quick)")
     command.add_argument("--arms", nargs="+", metavar="ARM", help="only these")
     command.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
-    command.add_argument("--preset", metavar="NAME", help="a file of configs/ in place of params.yaml")
+    command.add_argument("--preset", metavar="NAME", help="a file of configs/, with its settings and benchmarks")
     command.add_argument(
         "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting of all runs"
     )
@@ -41,7 +37,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace) -> NoReturn:
-    from longreward.study.arms import cells
+    from longreward.params import stage_names
+    from longreward.study.arms import cells, check_arm
     from tasks.experiments import Settings
     from tasks.program import run_program
     from tasks.study import still_to_run
@@ -50,7 +47,8 @@ def _run(options: argparse.Namespace) -> NoReturn:
     study = options.name or ("study-quick" if options.quick else "study")
     planned = cells(size)
     for cell in planned:
-        Settings(_preset(options), cell.settings).check()
+        params = Settings(_preset(options), cell.settings).check()
+        check_arm(cell.arm, params, preset=options.preset)
     missing = still_to_run(planned, study)
     done = len(planned) - len(missing)
     print(f"{study}: {len(size.arms)} arms, {len(size.seeds)} seeds, {len(planned)} runs, {done} of them there already")
@@ -59,18 +57,20 @@ def _run(options: argparse.Namespace) -> NoReturn:
             state = "missing" if cell in missing else "there  "
             print(f"  {state} {cell.run_name(study)}: {', '.join(cell.settings)}")
         raise SystemExit(0)
-    run_program(lambda: _finish(options, study, planned, missing))
+    stages = [name for name in stage_names() if name not in size.left_out]
+    run_program(lambda: _finish(options, study, planned, missing, stages))
 
 
 def _size(options: argparse.Namespace) -> "Size":
     from longreward.errors import ConfigError
-    from longreward.study.arms import QUICK, WHOLE, arms
+    from longreward.study.arms import NAMES, OF_PRESET, QUICK, WHOLE
 
-    size = QUICK if options.quick else WHOLE
-    known = [arm.name for arm in arms()]
+    size = OF_PRESET if options.preset else QUICK if options.quick else WHOLE
+    if options.preset and options.quick:
+        raise ConfigError("--quick is for the built-in corpus; with --preset, choose --arms and --seeds")
     for name in options.arms or ():
-        if name not in known:
-            raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(known)}")
+        if name not in NAMES:
+            raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(NAMES)}")
     return replace(
         size,
         arms=tuple(options.arms or size.arms),
@@ -86,21 +86,24 @@ def _preset(options: argparse.Namespace) -> Path | None:
 
 
 async def _finish(
-    options: argparse.Namespace, study: str, planned: "Sequence[Cell]", missing: "Sequence[Cell]"
+    options: argparse.Namespace,
+    study: str,
+    planned: "Sequence[Cell]",
+    missing: "Sequence[Cell]",
+    stages: Sequence[str],
 ) -> "State[Any]":
     """Makes the missing runs one after the other, then tells what all of them show."""
     from prefect.states import Completed
 
     from flows.pipeline import pipeline
-    from longreward.params import parse_override, read_params, stage_names
+    from longreward.params import parse_override, read_params
     from longreward.study.outcome import outcome
     from tasks.study import above_all, answers, keep
 
-    stages = [name for name in stage_names() if name not in LEFT_OUT]
     with above_all(study) as run:
         for cell in missing:
             asked: Any = pipeline.with_options(flow_run_name=cell.run_name(study))(
-                stages=stages,
+                stages=list(stages),
                 preset=options.preset,
                 overrides=dict(parse_override(setting) for setting in cell.settings),
                 return_state=True,

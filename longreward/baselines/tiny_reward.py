@@ -25,7 +25,7 @@ from longreward.model_source import fingerprint
 from longreward.policy import PolicyConfig
 
 WINDOW = 512  # far more than a short preference needs
-MADE = 1  # to be raised where the data or the recipe changes, so that no older model is taken
+MADE = 2  # to be raised where the data or the recipe changes, so that no older model is taken
 
 
 def tiny_reward_model(config: TinyRewardConfig, folder: Path) -> Path:

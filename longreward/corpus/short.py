@@ -1,12 +1,13 @@
 """Short instructions with a right and a wrong answer, without any document, in the words of the tiny base.
 
-    >>> item = short_items(3)[2]
+    >>> item = short_items(6)[5]
     >>> item.kind, item.query, item.answer, item.wrong
-    ('first', 'Which is first in the list: music, shallow, gilded, amber?', 'music.', 'gilded.')
+    ('first', 'Which is first in the list: philosophy, statue, astronomy, bronze?', 'philosophy.', 'bronze.')
 
-They stand for what a model is asked beside long documents: a fact that stands in the question, the first or the last of
-a list, a list in another form, the larger of two figures, how many words there are. The n-th one is the same on every
-machine. Those held out share no question with those for training.
+They stand for what a model is asked beside long documents. Every other one asks for a fact of a few notes that come
+with the question, which the tiny base can learn; the rest ask for a fact within one sentence, the first or the last of
+a list, a list in another form, the larger of two figures, how many words there are, most of which it cannot. The n-th
+one is the same on every machine. Those held out share no question with those for training.
 """
 
 import random
@@ -19,10 +20,12 @@ from longreward.corpus.documents import draw_value
 from longreward.corpus.grammar import ASKED, Fact
 from longreward.corpus.inventory import ADJECTIVES, FIELDS, FIGURES, FIRST_NAMES, SURNAMES, THINGS
 
-Kind = Literal["fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
+Kind = Literal["notes", "fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
 Part = Literal["train", "heldout"]
 HELD_OUT = 500
 """How many can be held out."""
+NOTES = (3, 8)
+"""Least and most of them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class ShortItem:
 
 
 def short_items(count: int, part: Part = "train") -> list[ShortItem]:
-    """The first `count`, all kinds in turn. ValueError where more than HELD_OUT are to be held out."""
+    """The first `count`, notes and the other kinds in turn. ValueError where more than HELD_OUT are to be held out."""
     if part == "heldout" and count > HELD_OUT:
         raise ValueError(f"{count} are more than the {HELD_OUT} that are held out")
     return [_item(part, number) for number in range(count)]
@@ -46,9 +49,10 @@ def short_items(count: int, part: Part = "train") -> list[ShortItem]:
 
 def _item(part: Part, number: int) -> ShortItem:
     rng = random.Random(f"longreward short {part} {number}")
-    kind, make = list(KINDS.items())[number % len(KINDS)]
+    others = [kind for kind in KINDS if kind != "notes"]
+    kind: Kind = "notes" if number % 2 == 0 else others[number // 2 % len(others)]
     while True:
-        query, answer, wrong, *accepted = make(rng)
+        query, answer, wrong, *accepted = KINDS[kind](rng)
         if part == "heldout" or query not in _held_out():
             return ShortItem(f"{part}-{number}", kind, query, answer, wrong, tuple(accepted))
 
@@ -58,6 +62,18 @@ def _held_out() -> frozenset[str]:
     return frozenset(item.query for item in short_items(HELD_OUT, "heldout"))
 
 
+def _notes(rng: random.Random) -> tuple[str, ...]:
+    """Several people's; two are of one kind, and the wrong answer gives one the other's."""
+    people = _people(rng, rng.randint(*NOTES))
+    asked = _drawn(rng, people[0], rng.choice(ASKED))
+    alike = Fact(people[1], asked.relation, _other(rng, asked).value)
+    notes = [asked, alike, *(_drawn(rng, person, rng.choice(ASKED)) for person in people[2:])]
+    rng.shuffle(notes)
+    told = " ".join(note.sentence for note in notes)
+    wrong = Fact(asked.subject, asked.relation, alike.value)
+    return f"{told}\n\n{_asked(asked)}", asked.sentence, wrong.sentence, f"{asked.value}."
+
+
 def _fact(rng: random.Random) -> tuple[str, ...]:
     fact = _drawn(rng, _person(rng), rng.choice(ASKED))
     return f"{fact.sentence} {_asked(fact)}", fact.sentence, _other(rng, fact).sentence, f"{fact.value}."
@@ -65,7 +81,7 @@ def _fact(rng: random.Random) -> tuple[str, ...]:
 
 def _whose(rng: random.Random) -> tuple[str, ...]:
     """Two people's facts of one kind; the wrong answer gives one the other's."""
-    relation, (first, second) = rng.choice(ASKED), _people(rng)
+    relation, (first, second) = rng.choice(ASKED), _people(rng, 2)
     facts = [_drawn(rng, first, relation)]
     facts.append(Fact(second, relation, _other(rng, facts[0]).value))
     asked, other = rng.sample(facts, 2)
@@ -116,13 +132,13 @@ def _words(rng: random.Random, count: int) -> list[str]:
     return rng.sample((*FIELDS, *ADJECTIVES, *THINGS), count)
 
 
-def _people(rng: random.Random) -> tuple[str, str]:
-    firsts, lasts = rng.sample(FIRST_NAMES, 2), rng.sample(SURNAMES, 2)
-    return f"{firsts[0]} {lasts[0]}", f"{firsts[1]} {lasts[1]}"
+def _people(rng: random.Random, count: int) -> list[str]:
+    firsts, lasts = rng.sample(FIRST_NAMES, count), rng.sample(SURNAMES, count)
+    return [f"{first} {last}" for first, last in zip(firsts, lasts, strict=True)]
 
 
 def _person(rng: random.Random) -> str:
-    return _people(rng)[0]
+    return _people(rng, 1)[0]
 
 
 def _drawn(rng: random.Random, person: str, relation: str) -> Fact:
@@ -141,6 +157,7 @@ def _asked(fact: Fact) -> str:
 
 
 KINDS: dict[Kind, Callable[[random.Random], tuple[str, ...]]] = {
+    "notes": _notes,
     "fact": _fact,
     "whose": _whose,
     "first": _first,

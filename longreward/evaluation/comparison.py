@@ -6,7 +6,7 @@ from typing import Any
 
 from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.measuring import Decoding
+from longreward.evaluation.measuring import GREEDY, Decoding
 
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
 NEUTRAL: tuple[Measure, ...] = ("tokens",)
@@ -45,6 +45,8 @@ def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
 def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
     """(label, SFT's decoding, the trained model's decoding): like with like, then 1 against each lower temperature."""
     names = [decoding.name for decoding in decodings(config)]
+    if config.short.source is not None and GREEDY not in names:
+        names.append(GREEDY)
     yield from ((name, name, name) for name in names)
     if "t1" in names:
         for decoding in decodings(config):

@@ -17,11 +17,12 @@ Measure = Literal[
     "faithfulness",
     "completeness",
     "tokens",
+    "short",
 ]
 BUILTIN, MOST_BUILTIN = "builtin", 500
 GOLD_MEASURES: tuple[Measure, ...] = ("recall", "unsupported", "exact")
 JUDGED_MEASURES: tuple[Measure, ...] = ("reward", "helpfulness", "logicality", "faithfulness", "completeness")
-MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens")
+MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens", "short")
 
 
 class ChampionRule(Config):

@@ -14,8 +14,9 @@ MODELS: dict[Role, str] = {"sft": "SFT", "dpo": "DPO"}
 def figures(evaluation: Evaluation, measured: Iterable[Measured]) -> dict[str, str]:
     """File names and their SVG text: rewards.svg, gold.svg where the data has gold facts, lengths.svg."""
     drawn = {"rewards.svg": _bars(evaluation, JUDGED_MEASURES, "The judge's scores, SFT and DPO", top=10)}
-    if _measured(evaluation, GOLD_MEASURES):
-        drawn["gold.svg"] = _bars(evaluation, GOLD_MEASURES, "Against the gold facts, SFT and DPO", top=1)
+    known: tuple[Measure, ...] = (*GOLD_MEASURES, "short")
+    if _measured(evaluation, known):
+        drawn["gold.svg"] = _bars(evaluation, known, "Against what is known to be right, SFT and DPO", top=1)
     lengths: dict[str, dict[str, list[float]]] = {}
     for one in measured:
         if "tokens" in one.values:

@@ -10,6 +10,7 @@ from longreward.formats import response_row
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
 
 Role = Literal["sft", "dpo"]
+GREEDY = "greedy"
 GoldMeasure = Callable[[str, str], Mapping[str, float] | None]
 
 
@@ -23,7 +24,7 @@ class Decoding:
     @property
     def name(self) -> str:
         """`greedy`, or `t` and the temperature."""
-        return "greedy" if self.temperature == 0 else f"t{self.temperature:g}"
+        return GREEDY if self.temperature == 0 else f"t{self.temperature:g}"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Evaluation:
         """The differences that matter most, with their intervals: `difference/exact/greedy`, `…_low`, `…_high`."""
         figures: dict[str, float] = {"champion": float(self.champion)}
         for row in self.rows:
-            if row.comparison in ("t1", "greedy") and row.measure in (*GOLD_MEASURES, "reward"):
+            if row.comparison in ("t1", "greedy") and row.measure in (*GOLD_MEASURES, "reward", "short"):
                 name = f"difference/{row.measure}/{row.comparison}"
                 change = row.difference
                 figures |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
@@ -63,8 +63,9 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
     unscored: dict[tuple[Role, str], int] = {}
     for one in measured:
         place = (one.role, one.decoding)
-        answers[place] = answers.get(place, 0) + 1
-        unscored[place] = unscored.get(place, 0) + ("reward" not in one.values)
+        judged = "short" not in one.values
+        answers[place] = answers.get(place, 0) + judged
+        unscored[place] = unscored.get(place, 0) + (judged and "reward" not in one.values)
         taken = observations.setdefault(place, {})
         for name, value in one.values.items():
             taken.setdefault(name, []).append((one.document_id, value))

@@ -3,22 +3,21 @@
     {"query": "Which is more: 13, 48?", "answer": "48."}
     {"query": "…", "answers": ["48.", "48 of them."]}      any of them
 
-The built-in ones are those held out of `train.short`'s. An answer is right where it is the expected one but for case,
-white space and the marks at its end.
+The built-in ones are those held out of the trainings' own. An answer is right where it is the expected one but for
+case, white space and the marks at its end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
-from longreward.evaluation.bootstrap import difference
-from longreward.evaluation.config import BUILTIN, EvaluateConfig, ShortMeasureConfig
-from longreward.evaluation.measuring import Role
+from longreward.evaluation.config import BUILTIN, ShortMeasureConfig
+from longreward.evaluation.measuring import GREEDY, Measured, Role
 from longreward.jsonl import RowError
 from longreward.records import Example, Response
-from longreward.sources.preferences import SHORT
+from longreward.sources.short import short_example
 
 
 @dataclass(frozen=True)
@@ -35,28 +34,16 @@ class ShortSet:
         return plain(response.text) in {plain(answer) for answer in self.answers[response.example_id]}
 
 
-@dataclass(frozen=True)
-class ShortResult:
-    """One model's answers against the set."""
-
-    rows: tuple[dict[str, Any], ...]
-    right: Mapping[str, float]
-    """By example: 1 or 0."""
-
-
 def short_set(config: ShortMeasureConfig, root: Path = Path()) -> ShortSet | None:
     """None where none are asked; ConfigError for a file outside data/raw, DataError where one cannot be used."""
     if config.source is None:
         return None
     named = _built_in(config.count) if config.source == BUILTIN else _read(config.source, config.count, root)
-    ids = [f"{SHORT}{number}" for number in range(len(named))]
+    examples = tuple(short_example(number, query=query) for number, (query, *_) in enumerate(named))
     return ShortSet(
-        tuple(
-            Example(id=id_, document_id=id_, context="", query=query)
-            for id_, (query, *_) in zip(ids, named, strict=True)
-        ),
-        {id_: answers for id_, (_, answers, _) in zip(ids, named, strict=True)},
-        {id_: kind for id_, (_, _, kind) in zip(ids, named, strict=True) if kind},
+        examples,
+        {one.id: answers for one, (_, answers, _) in zip(examples, named, strict=True)},
+        {one.id: kind for one, (_, _, kind) in zip(examples, named, strict=True) if kind},
     )
 
 
@@ -101,36 +88,25 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(" .!?。！？")
 
 
-def held_against(asked: ShortSet, role: Role, responses: Iterable[Response]) -> ShortResult:
-    """Each answer with whether it is right."""
-    rows = []
-    right: dict[str, float] = {}
+def measure_short(asked: ShortSet, role: Role, responses: Iterable[Response]) -> Iterator[Measured]:
+    """Whether each greedy answer is right: 1 or 0."""
     for one in responses:
-        right[one.example_id] = float(asked.is_right(one))
-        told = {"model": role, "idx": one.id, "kind": asked.kinds.get(one.example_id), "query": one.query}
-        expected = asked.answers[one.example_id][0]
-        rows.append({**told, "answer": one.text, "expected": expected, "right": bool(right[one.example_id])})
-    return ShortResult(tuple(rows), right)
+        yield Measured(role, GREEDY, one.example_id, one, {"short": float(asked.is_right(one))})
 
 
-def short_figures(config: EvaluateConfig, results: Mapping[Role, ShortResult]) -> dict[str, float]:
-    """The share right of each model, by kind too, and the difference that training made, with its interval."""
-    figures: dict[str, float] = {}
-    for role, result in results.items():
-        figures[f"short/right/{role}"] = sum(result.right.values()) / len(result.right)
-        by_kind: dict[str, list[bool]] = {}
-        for row in result.rows:
-            if row["kind"]:
-                by_kind.setdefault(row["kind"], []).append(row["right"])
-        figures |= {f"short/right/{role}/{kind}": sum(told) / len(told) for kind, told in by_kind.items()}
-    change = difference(
-        results["sft"].right.items(),
-        results["dpo"].right.items(),
-        resamples=config.bootstrap_resamples,
-        confidence=config.confidence,
-        seed=config.seed,
-    )
-    if change is not None:
-        name = "difference/short/right"
-        figures |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
-    return figures
+def short_rows(asked: ShortSet, measured: Iterable[Measured]) -> Iterator[dict[str, Any]]:
+    """Each answer with what was expected."""
+    for one in measured:
+        name = one.response.example_id
+        told = {"model": one.role, "idx": one.response.id, "kind": asked.kinds.get(name), "query": one.response.query}
+        right = bool(one.values["short"])
+        yield {**told, "answer": one.response.text, "expected": asked.answers[name][0], "right": right}
+
+
+def short_by_kind(asked: ShortSet, measured: Iterable[Measured]) -> dict[str, float]:
+    """The share that each model answers right of each kind: `short/first/dpo`."""
+    taken: dict[str, list[float]] = {}
+    for one in measured:
+        if kind := asked.kinds.get(one.response.example_id):
+            taken.setdefault(f"short/{kind}/{one.role}", []).append(one.values["short"])
+    return {name: sum(values) / len(values) for name, values in taken.items()}

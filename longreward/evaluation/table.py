@@ -38,7 +38,8 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         "Intervals are bootstrap intervals over documents. `t1 against t0.5` is the trained model at temperature 1 "
         "against the SFT model at 0.5. recall, unsupported and exact are measured with the corpus's own facts, which "
-        "no judge sees; reward and its four dimensions are the judge's.",
+        "no judge sees; reward and its four dimensions are the judge's; short is the share of short instructions, "
+        "without a document, that are answered right.",
         "",
         "| model | decoding | answers | without a reward |",
         "|---|---|---|---|",

@@ -2,15 +2,26 @@
 
 Every arm of a seed has the same documents, SFT model, responses and scores: what
 differs begins with the pairs. All stages before them are computed once a seed.
+
+The built-in study has settings of its own, for two cores; with a preset, a study takes the preset's, measures with the
+benchmarks too, and mixes in UltraFeedback.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from longreward.errors import ConfigError
+from longreward.params import Params
 from longreward.records import DIMENSIONS
 
 SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")
 LONGREWARD, CONTROL = "longreward", "random"
+MIXED, SHORT_ONLY = "mixed", "short-only"
+ULTRAFEEDBACK = (
+    "train.short.source=hub:HuggingFaceH4/ultrafeedback_binarized",
+    "train.short.hub.split=train_prefs",
+    "train.short.hub.revision=3949bf5f8c17c394422ccfab0c31ea9c20bdeb85",
+)
 
 
 @dataclass(frozen=True)
@@ -37,15 +48,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a study is; `settings` hold for all its runs."""
+    """How large a study is; `settings` hold for all its runs, `short` says where short preferences come from."""
 
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
     settings: tuple[str, ...] = ()
+    short: tuple[str, ...] = ("train.short.source=builtin",)
+    left_out: tuple[str, ...] = ("benchmark",)
+    """Stages that its runs do without."""
 
 
-def arms() -> tuple[Arm, ...]:
-    """All of them: the paper's method, its baselines, the control, another choice, and each dimension left out."""
+def arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
+    """All of them: the paper's method, its baselines, the control, another choice, short preferences beside and in
+    place of the long ones, and each dimension left out."""
     methods = [
         Arm(LONGREWARD, "the judge's four scores, best against worst", ()),
         Arm("srm", "a reward model that sees query, response and what fits of the context", ("pair.method=srm",)),
@@ -53,14 +68,25 @@ def arms() -> tuple[Arm, ...]:
         Arm("pairwise", "the judge compares two responses, in both orders", ("pair.method=pairwise",)),
         Arm(CONTROL, "chance", ("pair.method=random",)),
         Arm("best-second", "as longreward, best against second", ("pair.selection=best_second",)),
+        Arm(MIXED, "as longreward, and as many short preferences beside them", short),
+        Arm(SHORT_ONLY, "short preferences alone, as many", (*short, "train.short.alone=true")),
     ]
     left_out = [Arm(f"no-{d}", f"as longreward, without {d}", (f"pair.weights.{d}=0",)) for d in DIMENSIONS]
     return (*methods, *left_out)
 
 
+def check_arm(arm: Arm, params: Params, *, preset: str | None) -> None:
+    """ConfigError where the arm would show nothing: the tiny reward model knows the built-in corpus alone."""
+    if preset and params.pair.method == "srm" and params.pair.srm.model is None:
+        raise ConfigError(
+            f"the arm {arm.name} needs a reward model: name one with -S pair.srm.model=<folder or hub id>, or leave "
+            "it out with --arms"
+        )
+
+
 def cells(size: Size) -> list[Cell]:
     """The runs of a study, seed by seed, so that what arms share is computed once and then found."""
-    known = {arm.name: arm for arm in arms()}
+    known = {arm.name: arm for arm in arms(size.short)}
     return [
         Cell(known[name], seed, (*_seeded(seed), *size.settings, *known[name].settings))
         for seed in size.seeds
@@ -72,11 +98,18 @@ def _seeded(seed: int) -> Sequence[str]:
     return [f"{section}.seed={seed}" for section in SEEDED]
 
 
-COMMON = ("evaluate.temperatures=[1.0, 0.0]", "evaluate.samples=2")
-WHOLE = Size(seeds=(0, 1, 2), arms=tuple(arm.name for arm in arms()), settings=COMMON)
+NAMES = tuple(arm.name for arm in arms())
+FAST = ("train.micro_batch=8", "evaluate.short.source=builtin")
+WHOLE = Size(
+    seeds=(0, 1, 2),
+    arms=NAMES,
+    settings=(*FAST, "train.epochs=2", "evaluate.temperatures=[1.0, 0.0]", "evaluate.samples=2"),
+)
 QUICK = Size(
     seeds=(0,),
-    arms=(LONGREWARD, "contrast", CONTROL),
-    settings=("evaluate.temperatures=[0.0]", "sample.n=6", "train.epochs=1"),
+    arms=(LONGREWARD, "contrast", CONTROL, MIXED),
+    settings=(*FAST, "train.epochs=1", "sample.n=6", "evaluate.temperatures=[0.0]"),
 )
 """Shows that everything works; one seed shows nothing else."""
+OF_PRESET = Size(seeds=(0, 1, 2), arms=NAMES, short=ULTRAFEEDBACK, left_out=())
+"""A preset's own settings hold."""

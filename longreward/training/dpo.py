@@ -16,7 +16,7 @@ from longreward.errors import PolicyError
 from longreward.policy import Policy, PolicyConfig, load_policy
 from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
-from longreward.training.mixing import ShortConfig
+from longreward.training.mixing import ShortPreferences
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -39,7 +39,7 @@ class TrainConfig(TrainingSettings):
     prefix_sharing: Literal["auto", "on", "off"] = "auto"
     """Whether a pair's long prompt is computed once for both answers: the same result in about half the time. auto: for
     every model that allows it, else the log says why not; on: stop where the model does not."""
-    short: ShortConfig = ShortConfig()
+    short: ShortPreferences = ShortPreferences()
     """Short-context preferences that are trained on beside the pairs."""
 
 

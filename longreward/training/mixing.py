@@ -1,45 +1,43 @@
-"""Short-context preferences among the long ones: neither side is hurt (paper, section 4.3).
+"""Short instructions among the long ones, in both trainings: neither side is hurt (paper, sections 4.1 and 4.3).
 
-    mixed = mix(config.short, Path("data/pairs/preference_pairs.jsonl"), out=state / "pairs.jsonl")
-    mixed.pairs          # `out`, with the long pairs first; the file itself where nothing is mixed in
+    mixed = mix_pairs(config.short, Path("data/pairs/preference_pairs.jsonl"), out=state / "pairs.jsonl")
+    mixed.data          # `out`, with the long pairs first; the file itself where nothing is mixed in
 
 The trainer draws its order from the seed and the lengths, so that both sides are spread over the training.
 """
 
+import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import Field, ValidationError
 
 from longreward.config import Config
 from longreward.errors import ConfigError, DataError
-from longreward.formats import read_pairs, write_pairs
-from longreward.jsonl import RowError, reason_of
-from longreward.records import PreferencePair
+from longreward.formats import read_examples, read_pairs, write_examples, write_pairs
+from longreward.jsonl import Row, RowError, reason_of
+from longreward.records import SHORT, Example, PreferencePair
 from longreward.sources.hub import SCHEME, HubConfig
-from longreward.sources.preferences import SHORT, preference_of, short_pair
+from longreward.sources.short import answered_of, preference_of, short_example, short_pair
 
 BUILTIN = "builtin"
-KEY = "train.short"
+log = logging.getLogger(__name__)
 
 
-class ShortConfig(Config):
-    """Preferences without a document that are trained on beside the pairs."""
+class ShortSource(Config):
+    """Where short instructions come from, and how many are taken."""
 
     source: str | None = None
     """`builtin` (short instructions in the words of the built-in corpus), a file, folder or glob (jsonl, json,
-    parquet), or `hub:<name>` of a data set on the hub, as hub:HuggingFaceH4/ultrafeedback_binarized; null: none."""
+    parquet), or `hub:<name>` of a data set on the hub; null: none."""
     ratio: float = Field(default=1.0, gt=0, le=100)
-    """Short pairs for each long one, drawn by seed; where the source has fewer, all of them."""
+    """Short ones for each long one, drawn by seed; where the source has fewer, all of them."""
     prompt: str = "prompt"
-    """The column of the question, a text or a chat; may be missing where the answers are chats that hold it."""
-    chosen: str = "chosen"
-    """The column of the better answer, a text or a chat that ends with it."""
-    rejected: str = "rejected"
-    """The column of the worse answer, a text or a chat that ends with it."""
+    """The column of the question, a text or a chat; may be missing where the answer is a chat that holds it."""
     sha256: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
     """The checksum of a file, demanded, since DVC does not watch it: `sha256:` and what `sha256sum FILE` says."""
     hub: HubConfig = HubConfig()
@@ -48,52 +46,110 @@ class ShortConfig(Config):
     """Of the draw."""
 
 
+class ShortAnswers(ShortSource):
+    """Answered instructions without a document, for supervised fine-tuning."""
+
+    answer: str = "response"
+    """The column of the answer, a text or a chat, whose first question and answer are taken: `messages`, say."""
+
+
+class ShortPreferences(ShortSource):
+    """Preferences without a document, as hub:HuggingFaceH4/ultrafeedback_binarized has them."""
+
+    chosen: str = "chosen"
+    """The column of the better answer, a text or a chat that ends with it."""
+    rejected: str = "rejected"
+    """The column of the worse answer, a text or a chat that ends with it."""
+    alone: bool = False
+    """Whether the long pairs are left out, and say only how many short ones are taken: the paper's comparison."""
+
+
 @dataclass(frozen=True)
 class Mixed:
     """The file to train on, and what is in it."""
 
-    pairs: Path
+    data: Path
     long: int = 0
     short: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     """Records of the source that cannot be used, by reason."""
 
-    def told(self) -> str | None:
-        """What was left out, for the log; None: nothing."""
-        return f"{sum(self.left_out.values())} records, first: {_first(self.left_out)}" if self.left_out else None
-
     def figures(self) -> dict[str, float]:
         """For metrics; none where nothing is mixed in."""
         if not self.short:
             return {}
-        return {"long/pairs": self.long, "short/pairs": self.short, "short/left_out": sum(self.left_out.values())}
+        return {"long/records": self.long, "short/records": self.short, "short/left_out": sum(self.left_out.values())}
 
 
-def mix(config: ShortConfig, pairs: Path, *, out: Path, root: Path = Path()) -> Mixed:
-    """Writes `out`; files of the source are relative to `root`.
+R = TypeVar("R", Example, PreferencePair)
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[R]):
+    """What a training learns from: pairs or examples."""
+
+    key: str
+    read: Callable[[Path], Iterator[R]]
+    write: Callable[[Path, Iterable[R]], int]
+    builtin: Callable[[int], list[R]]
+    made: Callable[[Row | RowError, int], R]
+
+
+def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = Path()) -> Mixed:
+    """Writes `out`, pairs with short ones; files of the source are relative to `root`.
 
     ConfigError where the source is not pinned, DataError where it cannot be read or holds no preference.
     """
+    columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
+    kind = _Kind(
+        "train.short",
+        read_pairs,
+        write_pairs,
+        _builtin_pairs,
+        lambda row, number: preference_of(row, columns, number=number),
+    )
+    return _mix(kind, config, pairs, out=out, root=root, alone=config.alone)
+
+
+def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path = Path()) -> Mixed:
+    """Writes `out`, examples with short ones, as `mix_pairs`."""
+    columns = {"prompt": config.prompt, "answer": config.answer}
+    kind = _Kind(
+        "sft.short",
+        read_examples,
+        write_examples,
+        _builtin_examples,
+        lambda row, number: answered_of(row, columns, number=number),
+    )
+    return _mix(kind, config, examples, out=out, root=root)
+
+
+def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Path, alone: bool = False) -> Mixed:
     if config.source is None:
-        return Mixed(pairs)
-    long = sum(1 for _ in _long(pairs))
+        return Mixed(data)
+    long = sum(1 for _ in _long(kind, data))
     left_out: dict[str, int] = {}
     wanted = max(1, round(config.ratio * long))
-    short = _builtin(wanted) if config.source == BUILTIN else _drawn(config, wanted, root, left_out)
+    if config.source == BUILTIN:
+        short = kind.builtin(wanted)
+    else:
+        short = _drawn(_usable(kind, config, root, left_out), wanted, seed=config.seed)
     if not short:
-        raise DataError(f"{KEY}.source, {config.source}, holds no preference that can be used: {_first(left_out)}")
-    write_pairs(out, chain(_long(pairs), short))
-    return Mixed(out, long, len(short), left_out)
+        raise DataError(f"{kind.key}.source, {config.source}, holds nothing that can be used: {_first(left_out)}")
+    if left_out:
+        log.warning("%s leaves out %d records, first: %s", kind.key, sum(left_out.values()), _first(left_out))
+    kind.write(out, short if alone else chain(_long(kind, data), short))
+    return Mixed(out, 0 if alone else long, len(short), left_out)
 
 
-def _long(pairs: Path) -> Iterator[PreferencePair]:
-    for pair in read_pairs(pairs):
-        if pair.id.startswith(SHORT):
-            raise DataError(f"{pairs}: idx {pair.id} begins as those of short pairs do; name it otherwise")
-        yield pair
+def _long(kind: _Kind[R], data: Path) -> Iterator[R]:
+    for record in kind.read(data):
+        if record.id.startswith(SHORT):
+            raise DataError(f"{data}: idx {record.id} begins as short instructions do; name it otherwise")
+        yield record
 
 
-def _builtin(count: int) -> list[PreferencePair]:
+def _builtin_pairs(count: int) -> list[PreferencePair]:
     from longreward.corpus.short import short_items
 
     return [
@@ -102,45 +158,52 @@ def _builtin(count: int) -> list[PreferencePair]:
     ]
 
 
-def _drawn(config: ShortConfig, count: int, root: Path, left_out: dict[str, int]) -> list[PreferencePair]:
+def _builtin_examples(count: int) -> list[Example]:
+    from longreward.corpus.short import short_items
+
+    return [
+        short_example(number, query=item.query, answer=item.answer) for number, item in enumerate(short_items(count))
+    ]
+
+
+def _drawn(usable: Iterable[R], count: int, *, seed: int) -> list[R]:
     """As many as there are up to `count`, each with the same chance, in the order of the source; one pass over it."""
-    rng = random.Random(f"longreward short {config.seed}")
-    held: list[PreferencePair] = []
-    for before, pair in enumerate(_usable(config, root, left_out)):
+    rng = random.Random(f"longreward short {seed}")
+    held: list[R] = []
+    for before, record in enumerate(usable):
         if len(held) < count:
-            held.append(pair)
+            held.append(record)
         elif (place := rng.randrange(before + 1)) < count:
-            held[place] = pair
-    return sorted(held, key=lambda pair: int(pair.id.removeprefix(SHORT)))
+            held[place] = record
+    return sorted(held, key=lambda record: int(record.id.removeprefix(SHORT)))
 
 
-def _usable(config: ShortConfig, root: Path, left_out: dict[str, int]) -> Iterator[PreferencePair]:
+def _usable(kind: _Kind[R], config: ShortSource, root: Path, left_out: dict[str, int]) -> Iterator[R]:
     from longreward.sources.files import find_files
     from longreward.sources.opening import open_source
     from longreward.sources.pinning import checksum
 
-    name = config.source or ""
+    name, key = config.source or "", kind.key
     local = not name.startswith(SCHEME)
     if config.sha256 is None and (local or (root / name.removeprefix(SCHEME)).is_dir()):
         found = checksum(find_files(root, name)) if local else "sha256:<of its files>"
-        raise ConfigError(f"{KEY}.source is {name}: pin what it holds now, with\n  {KEY}.sha256: {found}")
+        raise ConfigError(f"{key}.source is {name}: pin what it holds now, with\n  {key}.sha256: {found}")
     if config.sha256 is None and config.hub.revision is None:
-        raise ConfigError(f"{KEY}.source is {name}: set {KEY}.hub.revision, the commit of the data set (40 digits)")
-    columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
+        raise ConfigError(f"{key}.source is {name}: set {key}.hub.revision, the commit of the data set (40 digits)")
     try:
-        pin_key = f"{KEY}.sha256"
-        source = open_source(root, name, key=f"{KEY}.source", pin_key=pin_key, pin=config.sha256, hub=config.hub)
+        pin_key = f"{key}.sha256"
+        source = open_source(root, name, key=f"{key}.source", pin_key=pin_key, pin=config.sha256, hub=config.hub)
         for number, (_, row) in enumerate(source.rows()):
             try:
-                pair = preference_of(row, columns, number=number)
+                record = kind.made(row, number)
             except (RowError, ValidationError) as error:
                 reason = reason_of(error)
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
-            yield pair
+            yield record
     except DataError as error:  # the reader of the hub knows of one section alone
         raise DataError(
-            str(error).replace("prepare.hub", f"{KEY}.hub").replace("prepare.source", f"{KEY}.source")
+            str(error).replace("prepare.hub", f"{key}.hub").replace("prepare.source", f"{key}.source")
         ) from None
 
 

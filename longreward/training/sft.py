@@ -7,6 +7,7 @@ from pydantic import Field
 from longreward.policy import PolicyConfig, load_policy, pass_on
 from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
+from longreward.training.mixing import ShortAnswers
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -16,6 +17,8 @@ class SftConfig(TrainingSettings):
 
     learning_rate: float = Field(default=1e-5, gt=0, le=1)
     """Peak rate of AdamW (paper: 1e-5, section 4.1)."""
+    short: ShortAnswers = ShortAnswers()
+    """Short instructions that are learnt beside the long ones (the paper's models learnt from both, section 4.1)."""
 
 
 def train_sft(

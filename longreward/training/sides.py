@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from longreward.sources.preferences import SHORT
+from longreward.records import SHORT
 
 SIDE = "short_pairs"
 

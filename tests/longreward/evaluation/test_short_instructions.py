@@ -11,7 +11,9 @@ from longreward.corpus.short import HELD_OUT, short_items
 from longreward.corpus.tokenizer import WORD_PATTERN, vocabulary
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
-from longreward.evaluation.short import ShortResult, ShortSet, held_against, short_figures, short_set
+from longreward.evaluation.measuring import Measured
+from longreward.evaluation.report import summarise
+from longreward.evaluation.short import ShortSet, measure_short, short_by_kind, short_rows, short_set
 from longreward.records import Response
 
 
@@ -27,13 +29,22 @@ def said(text: str, number: int = 0) -> Response:
 
 
 def test_the_built_in_ones_are_the_same_everywhere_and_of_all_kinds_in_turn() -> None:
-    items = short_items(11)
-    assert items[2].query == "Which is first in the list: music, shallow, gilded, amber?"
-    assert (items[2].answer, items[2].wrong) == ("music.", "gilded.")
-    assert items[5].answer == "philosophy, statue, astronomy and bronze."
-    assert (items[6].query, items[6].answer) == ("Which is more: 358, 123?", "358.")
+    items = short_items(22)
+    assert items[5].query == "Which is first in the list: philosophy, statue, astronomy, bronze?"
+    assert (items[5].answer, items[5].wrong) == ("philosophy.", "bronze.")
+    assert (items[13].query, items[13].answer) == ("Which is more: 158, 483?", "483.")
     kinds = ["fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
-    assert [item.kind for item in items] == [*kinds, "fact", "whose"]
+    assert [item.kind for item in items[1::2]] == [*kinds, "fact", "whose"]
+    assert {item.kind for item in items[::2]} == {"notes"}
+
+
+def test_the_wrong_answer_about_notes_is_another_s_fact() -> None:
+    for item in short_items(40):
+        if item.kind == "notes":
+            notes = item.query.partition("\n\n")[0]
+            assert item.answer in notes
+            assert item.wrong not in notes
+            assert set(item.wrong.split()) <= set(notes.split())
 
 
 def test_the_count_of_words_is_right() -> None:
@@ -126,21 +137,32 @@ def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: 
         short_set(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
 
-def test_the_figures_are_shares_and_their_difference_with_its_interval() -> None:
-    def result(*right: float) -> ShortResult:
-        rows = tuple({"kind": "more" if n < 2 else "and", "right": bool(one)} for n, one in enumerate(right))
-        return ShortResult(rows, {f"short/{n}": one for n, one in enumerate(right)})
+def taken(role: Any, *right: float) -> list[Measured]:
+    return [Measured(role, "greedy", f"short/{n}", said("", n), {"short": one}) for n, one in enumerate(right)]
 
-    figures = short_figures(EvaluateConfig(), {"sft": result(0, 1, 0, 0), "dpo": result(1, 1, 1, 0)})
-    assert figures["short/right/sft"] == 0.25
-    assert figures["short/right/dpo"] == 0.75
-    assert (figures["short/right/dpo/more"], figures["short/right/dpo/and"]) == (1.0, 0.5)
-    assert figures["difference/short/right"] == 0.5
-    assert figures["difference/short/right_low"] <= 0.5 <= figures["difference/short/right_high"]
+
+@pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])
+def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict(temperatures: Any) -> None:
+    config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
+    found = summarise(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
+    [row] = found.rows
+    assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.gain) == ("greedy", "short", 0.125, 1, 1)
+    assert found.headline()["difference/short/greedy"] == 0.875
+    assert found.figures("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0}
+    assert found.finding == "not compared"
+
+
+def test_kinds_have_figures_of_their_own() -> None:
+    set_ = short_set(ShortMeasureConfig(source="builtin", count=4))
+    assert set_ is not None
+    by_kind = short_by_kind(set_, taken("dpo", 1, 0, 0, 1))
+    assert by_kind == {"short/notes/dpo": 0.5, "short/fact/dpo": 0, "short/whose/dpo": 1}
 
 
 def test_each_answer_is_kept_with_what_was_expected() -> None:
-    [row] = held_against(asked("48."), "dpo", [said("48")]).rows
+    measured = list(measure_short(asked("48."), "dpo", [said("48")]))
+    assert measured[0].row()["measures"] == {"short": 1.0}
+    [row] = short_rows(asked("48."), measured)
     assert row == {
         "model": "dpo",
         "idx": "short/0-0",

@@ -4,7 +4,7 @@ import pytest
 
 from longreward.evaluation.tables import Taken
 from longreward.params import read_params
-from longreward.study.arms import QUICK, WHOLE, arms, cells
+from longreward.study.arms import NAMES, QUICK, WHOLE, cells
 from longreward.study.outcome import Answers, outcome
 from longreward.study.page import markdown, pictures
 
@@ -33,7 +33,7 @@ def test_every_setting_of_every_arm_is_one_that_params_know():
         "faithfulness": 0,
         "completeness": 1,
     }
-    assert len(by_name) == len(arms()) == 10
+    assert len(by_name) == len(NAMES) == 12
 
 
 def test_the_arms_of_a_seed_follow_each_other_so_that_they_share_stages():

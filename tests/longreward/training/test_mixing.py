@@ -1,5 +1,6 @@
 """Short-context preferences among long pairs: what is drawn, in which order it is trained on, each side's figures."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import pytest
 
 from longreward.errors import ConfigError, DataError
-from longreward.formats import read_pairs, write_pairs
+from longreward.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.policy import PolicyConfig, load_tokenizer
-from longreward.records import PreferencePair, Response
+from longreward.records import Example, PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.mixing import Mixed, ShortConfig, mix
+from longreward.training.mixing import Mixed, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.order import Order
 from longreward.training.sides import figures_by_side
 
@@ -54,34 +55,35 @@ def rows(count: int) -> list[dict[str, Any]]:
     return [{"prompt": f"where is {n} ?", "chosen": f"north {n} .", "rejected": "who ?"} for n in range(count)]
 
 
+def pinned(source: Path) -> str:
+    return "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest()
+
+
 def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> Mixed:
     """Of a file with these rows, pinned."""
     source = pairs.parent / "short.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
-    import hashlib
-
-    pin = "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest()
-    config = ShortConfig(source=str(source), sha256=pin, **settings)
-    return mix(config, pairs, out=pairs.parent / "mixed.jsonl")
+    config = ShortPreferences(source=str(source), sha256=pinned(source), **settings)
+    return mix_pairs(config, pairs, out=pairs.parent / "mixed.jsonl")
 
 
 def short_ids(mixed: Mixed) -> list[str]:
-    return [pair.id for pair in read_pairs(mixed.pairs) if pair.method == "given"]
+    return [pair.id for pair in read_pairs(mixed.data) if pair.method == "given"]
 
 
 def test_by_default_nothing_is_mixed_in_and_the_file_is_trained_on_as_it_is(pairs: Path, tmp_path: Path) -> None:
-    mixed = mix(ShortConfig(), pairs, out=tmp_path / "mixed.jsonl")
-    assert (mixed.pairs, mixed.figures()) == (pairs, {})
+    mixed = mix_pairs(ShortPreferences(), pairs, out=tmp_path / "mixed.jsonl")
+    assert (mixed.data, mixed.figures()) == (pairs, {})
     assert not (tmp_path / "mixed.jsonl").exists()
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.5, 2), (1, 4), (1.5, 6), (0.01, 1)])
 def test_the_ratio_counts_short_pairs_for_each_long_one(pairs: Path, ratio: float, count: int) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=ratio)
-    found = list(read_pairs(mixed.pairs))
+    found = list(read_pairs(mixed.data))
     assert [one.id for one in found[:4]] == ["0", "1", "2", "3"]
     assert len(found) == 4 + count
-    assert mixed.figures() == {"long/pairs": 4, "short/pairs": count, "short/left_out": 0}
+    assert mixed.figures() == {"long/records": 4, "short/records": count, "short/left_out": 0}
 
 
 def test_the_draw_is_by_seed_and_every_record_has_its_chance(pairs: Path) -> None:
@@ -95,9 +97,9 @@ def test_a_source_with_fewer_gives_all_it_has(pairs: Path) -> None:
 
 
 def test_the_built_in_set_needs_no_file(pairs: Path, tmp_path: Path) -> None:
-    mixed = mix(ShortConfig(source="builtin", ratio=0.5), pairs, out=tmp_path / "mixed.jsonl")
-    first, second = [pair for pair in read_pairs(mixed.pairs) if pair.method == "given"]
-    assert (first.context, first.chosen.text) == ("", "Ulric Devlin wrote the book Secret Sparrow.")
+    mixed = mix_pairs(ShortPreferences(source="builtin", ratio=0.5), pairs, out=tmp_path / "mixed.jsonl")
+    first, second = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
+    assert (first.context, first.chosen.text) == ("", "Dora Abbot was born in Birchley.")
     assert second.chosen_reward is None
 
 
@@ -119,7 +121,7 @@ ANSWER = {"role": "assistant", "content": BAD}
     ],
 )
 def test_texts_and_chats_are_read_alike(pairs: Path, row: dict[str, Any], query: str) -> None:
-    [found] = [pair for pair in read_pairs(mixed_in(pairs, [row]).pairs) if pair.method == "given"]
+    [found] = [pair for pair in read_pairs(mixed_in(pairs, [row]).data) if pair.method == "given"]
     assert (found.query, found.chosen.text, found.rejected.text) == (query, "Yes.", "No.")
 
 
@@ -143,8 +145,40 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) 
         "chosen is empty": 1,
         "chosen is int, expected a text or a chat": 1,
     }
-    with pytest.raises(DataError, match=r"holds no preference .* both answers are the same \(1 times\)"):
+    with pytest.raises(DataError, match=r"holds nothing that can be used: both answers are the same \(1 times\)"):
         mixed_in(pairs, bad[:1])
+
+
+def test_short_pairs_alone_are_as_many_as_the_long_ones_say(pairs: Path) -> None:
+    mixed = mixed_in(pairs, rows(20), ratio=1.5, alone=True)
+    assert len(short_ids(mixed)) == len(list(read_pairs(mixed.data))) == 6
+    assert mixed.figures() == {"long/records": 0, "short/records": 6, "short/left_out": 0}
+
+
+def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
+    several = [SYSTEM, USER, GOOD, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "No."}]
+    given = [{"messages": several}, {"messages": [USER]}, {"prompt": "Blue?", "messages": "Sky."}, {"messages": "x"}]
+    source, long = tmp_path / "chats.jsonl", tmp_path / "sft.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    first = Example(id="0", document_id="d", context="the town", query="who ?", answer="ben .")
+    write_examples(long, [first, first.model_copy(update={"id": "1"})])
+    config = ShortAnswers(source=str(source), sha256=pinned(source), answer="messages", ratio=2)
+    mixed = mix_examples(config, long, out=tmp_path / "mixed.jsonl")
+    found = list(read_examples(mixed.data))
+    assert [one.id for one in found] == ["0", "1", "short/0", "short/2"]
+    assert [(one.query, one.answer) for one in found[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
+    assert mixed.left_out == {
+        "messages is a chat without an assistant's turn": 1,
+        "prompt is missing; the row has 'messages'": 1,
+    }
+    built_in = mix_examples(ShortAnswers(source="builtin", ratio=0.5), long, out=tmp_path / "built_in.jsonl")
+    assert [one.answer for one in read_examples(built_in.data)] == [
+        "ben .",
+        "ben .",
+        "Dora Abbot was born in Birchley.",
+    ]
+    with pytest.raises(ConfigError, match=r"sft\.short\.sha256: sha256:[0-9a-f]{64}"):
+        mix_examples(ShortAnswers(source=str(source)), long, out=tmp_path / "mixed.jsonl")
 
 
 def test_columns_of_other_names_are_named(pairs: Path) -> None:
@@ -157,12 +191,12 @@ def test_a_source_that_nothing_pins_is_refused_with_its_pin(pairs: Path, tmp_pat
     source = tmp_path / "short.jsonl"
     source.write_text(json.dumps(rows(1)[0]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"train\.short\.sha256: sha256:[0-9a-f]{64}"):
-        mix(ShortConfig(source=str(source)), pairs, out=tmp_path / "mixed.jsonl")
+        mix_pairs(ShortPreferences(source=str(source)), pairs, out=tmp_path / "mixed.jsonl")
     with pytest.raises(ConfigError, match=r"set train\.short\.hub\.revision"):
-        mix(ShortConfig(source="hub:org/name"), pairs, out=tmp_path / "mixed.jsonl")
-    other = ShortConfig(source=str(source), sha256="sha256:" + "0" * 64)
+        mix_pairs(ShortPreferences(source="hub:org/name"), pairs, out=tmp_path / "mixed.jsonl")
+    other = ShortPreferences(source=str(source), sha256="sha256:" + "0" * 64)
     with pytest.raises(DataError, match=r"is not what train\.short\.sha256"):
-        mix(other, pairs, out=tmp_path / "mixed.jsonl")
+        mix_pairs(other, pairs, out=tmp_path / "mixed.jsonl")
 
 
 def test_a_short_prompt_is_the_question_alone(tiny_policy: Path) -> None:
@@ -191,7 +225,7 @@ def test_each_side_has_its_own_figures_which_together_are_the_trainer_s(
         FAST.model_copy(update={"prefix_sharing": sharing, "max_steps": 4}),
         PolicyConfig(base_model="unused"),
         sft_model=str(tiny_policy),
-        pairs=mixed.pairs,
+        pairs=mixed.data,
         out=tmp_path / "dpo",
         state=tmp_path / "state",
         log=lambda step, figures: logged.append(figures),

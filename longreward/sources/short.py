@@ -1,21 +1,20 @@
-"""Short-context preferences of others (UltraFeedback and the like) as pairs without a document.
+"""Short instructions of others, without a document: answered (UltraChat) or with a preference (UltraFeedback).
 
-    {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "No."}
+    {"prompt": "Name a colour.", "response": "Red."}                                  answered
+    {"messages": [{"role": "user", …}, {"role": "assistant", "content": "Red."}]}
+    {"prompt": "Name a colour.", "chosen": "Red.", "rejected": "No."}                 preferred
     {"prompt": "…", "chosen": [{"role": "user", …}, {"role": "assistant", "content": "Red."}], "rejected": […]}
     {"chosen": [{"role": "user", …}, {"role": "assistant", …}], "rejected": […]}      the prompt in both chats
 
-Chats have one turn of each side, and may open with a system prompt, which then stands before the question. Others are
-left out, with their reason: a policy here is asked once.
+A chat may open with a system prompt, which then stands before the question. A policy here is asked once: of an answered
+chat the first question and its answer are taken; a preference at the end of several turns is left out.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from longreward.jsonl import Row, RowError
-from longreward.records import PreferencePair, Response
-
-SHORT = "short/"
-"""How the names of pairs without a document begin, wherever they are among others."""
+from longreward.records import SHORT, Example, PreferencePair, Response
 
 
 def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
@@ -28,18 +27,27 @@ def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: in
     asked, better = _side(row, columns["chosen"])
     also_asked, worse = _side(row, columns["rejected"])
     given = _prompt(row.get(columns["prompt"]), columns["prompt"])
-    prompts = {prompt for prompt in (asked, also_asked) if prompt is not None}
-    if len(prompts) > 1:
+    if len({prompt for prompt in (asked, also_asked) if prompt is not None}) > 1:
         raise RowError(f"{columns['chosen']} and {columns['rejected']} answer different prompts")
-    query = next(iter(prompts), None) or given
-    if query is None:
-        raise RowError(f"{columns['prompt']} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
-    for name, text in (("prompt", query), ("chosen", better), ("rejected", worse)):
-        if not text.strip():
-            raise RowError(f"{columns[name]} is empty")
+    query = _query(row, asked or also_asked or given, columns["prompt"])
+    _check_texts({columns["prompt"]: query, columns["chosen"]: better, columns["rejected"]: worse})
     if better == worse:
         raise RowError("both answers are the same")
     return short_pair(number, query=query, better=better, worse=worse)
+
+
+def answered_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> Example:
+    """The example named `short/<number>`; `columns` names those of `prompt` and `answer`.
+
+    RowError where it cannot be used: says why.
+    """
+    if isinstance(row, RowError):
+        raise row
+    asked, answer = _first_exchange(row, columns["answer"])
+    given = _prompt(row.get(columns["prompt"]), columns["prompt"]) if asked is None else None
+    query = _query(row, asked or given, columns["prompt"])
+    _check_texts({columns["prompt"]: query, columns["answer"]: answer})
+    return short_example(number, query=query, answer=answer)
 
 
 def short_pair(number: int, *, query: str, better: str, worse: str) -> PreferencePair:
@@ -59,6 +67,36 @@ def short_pair(number: int, *, query: str, better: str, worse: str) -> Preferenc
         rejected_reward=None,
         method="given",
     )
+
+
+def short_example(number: int, *, query: str, answer: str | None = None) -> Example:
+    """An instruction, which is its own document."""
+    name = f"{SHORT}{number}"
+    return Example(id=name, document_id=name, context="", query=query, answer=answer)
+
+
+def _query(row: Row, found: str | None, column: str) -> str:
+    if found is None:
+        raise RowError(f"{column} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+    return found
+
+
+def _check_texts(texts: Mapping[str, str]) -> None:
+    for column, text in texts.items():
+        if not text.strip():
+            raise RowError(f"{column} is empty")
+
+
+def _first_exchange(row: Row, column: str) -> tuple[str | None, str]:
+    """The question, where the column holds it too, and its answer."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return None, value
+    turns = _turns(value, column)
+    answer = next((at for at, (role, _) in enumerate(turns) if role == "assistant"), None)
+    if answer is None:
+        raise RowError(f"{column} is a chat without an assistant's turn")
+    return (_asked(turns[:answer], column) if answer else None), turns[answer][1]
 
 
 def _side(row: Row, column: str) -> tuple[str | None, str]:
