@@ -43,13 +43,15 @@ def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list
         if run.evaluation is None:
             raise ConfigError(f"the run {name} has no evaluation: `dvc exp remove {name}`, and the study runs it again")
         table = history.kept(run.evaluation, history.MEASURES)
-        found.append(Answers(cell.arm.name, cell.seed, read_measures(table, source=f"the measures of {name}")))
+        benchmarks = history.of_models(run.benchmarks) if run.benchmarks else {}
+        taken = read_measures(table, source=f"the measures of {name}")
+        found.append(Answers(cell.arm.name, cell.seed, taken, benchmarks))
     return found
 
 
-def keep(run: tracking.Run, outcome: Outcome, folder: Path) -> None:
+def keep(run: tracking.Run, outcome: Outcome, folder: Path, *, preset: str | None) -> None:
     """The page, the pictures and the figures, in MLflow and in `folder`."""
-    page = markdown(outcome)
+    page = markdown(outcome, preset=preset)
     run.note(page)
     run.text("study.md", page)
     with writing(folder / "study.md") as file:

@@ -112,6 +112,6 @@ async def _finish(
             if not state.is_completed():
                 return state
         found = outcome(answers(planned, study, registered_model=read_params().evaluate.registered_model))
-        keep(run, found, FOLDER)
+        keep(run, found, FOLDER, preset=options.preset)
     print((FOLDER / "study.md").read_text(encoding="utf-8"))
     return Completed(message=f"what {len(planned)} runs show is in {FOLDER}/study.md")

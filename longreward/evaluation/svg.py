@@ -1,4 +1,5 @@
-"""Small figures as SVG text, which any browser and MLflow show: bars with intervals, histograms, radars, points."""
+"""Small figures as SVG text, which any browser and MLflow show: bars with intervals, histograms, radars, points,
+differences."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,14 @@ class Histogram:
     series: Mapping[str, Sequence[float]]
 
 
+@dataclass(frozen=True)
+class Differences:
+    """A column of differences around zero: row -> the difference; 1 where it is better, -1 worse, 0 not shown."""
+
+    title: str
+    rows: Mapping[str, tuple[Estimate, int]]
+
+
 def bars(title: str, panels: Sequence[Bars], *, top: float) -> str:
     """Panels below each other on an axis from 0 to `top`; a thin line on each bar is its interval."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
@@ -44,6 +53,35 @@ def histograms(title: str, panels: Sequence[Histogram], *, unit: str, bins: int 
     """Panels below each other, each with its own bins and the share of a series' values in each as its height."""
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
     return _figure(title, names, [_histogram(place, panel, names, unit, bins) for place, panel in enumerate(panels)])
+
+
+def differences(title: str, columns: Sequence[Differences]) -> str:
+    """Columns side by side over common rows: a point each with its interval, blue where better, orange where worse."""
+    names = list(dict.fromkeys(name for column in columns for name in column.rows))
+    left, line = 130, 20
+    wide = (PANEL_WIDTH - left - 10) / max(len(columns), 1)
+    bottom = TOP + line * len(names)
+    marks = [_text(left - 8, TOP + line * (row + 0.7), name, anchor="end", size=11) for row, name in enumerate(names)]
+    for place, column in enumerate(columns):
+        ends = [abs(end) for change, _ in column.rows.values() for end in (change.low, change.high)]
+        reach = max(ends, default=0.0) or 1.0
+        middle, scale = left + wide * (place + 0.5), wide * 0.44 / reach
+        marks.append(_text(middle, TOP - 8, column.title, anchor="middle", size=12))
+        marks.append(_line(middle, TOP, middle, bottom, "#999"))
+        for end in (-reach, reach):
+            marks.append(_text(middle + end * scale, bottom + 14, f"{end:+.2g}", anchor="middle", size=10))
+        for row, name in enumerate(names):
+            if name not in column.rows:
+                continue
+            change, gain = column.rows[name]
+            y, colour = TOP + line * (row + 0.5), {1: COLOURS[1], -1: COLOURS[2]}.get(gain, COLOURS[0])
+            marks.append(_line(middle + change.low * scale, y, middle + change.high * scale, y, colour))
+            said = f"{column.title}, {name}: {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+            marks.append(
+                f'<circle cx="{middle + change.value * scale:.1f}" cy="{y:.1f}" r="4" fill="{colour}">'
+                f"<title>{escape(said)}</title></circle>"
+            )
+    return _figure(title, [], [_panel(0, "", marks)], height=HEAD + bottom + 26)
 
 
 def radar(title: str, series: Mapping[str, Mapping[str, Estimate]], *, top: float) -> str:

@@ -15,7 +15,7 @@ from longreward.params import Params
 from longreward.records import DIMENSIONS
 
 SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")
-LONGREWARD, CONTROL = "longreward", "random"
+SFT, LONGREWARD, CONTROL = "sft", "longreward", "random"
 MIXED, SHORT_ONLY = "mixed", "short-only"
 ULTRAFEEDBACK = (
     "train.short.source=hub:HuggingFaceH4/ultrafeedback_binarized",

@@ -6,27 +6,29 @@ trainings. That the seeds agree is shown beside it, seed by seed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
 from longreward.evaluation.comparison import gain
 from longreward.evaluation.config import MEASURES, Measure
 from longreward.evaluation.tables import Taken
-from longreward.study.arms import CONTROL, LONGREWARD
+from longreward.study.arms import CONTROL, LONGREWARD, SFT, SHORT_ONLY
 
 SHOWN: tuple[Measure, ...] = tuple(name for name in MEASURES if name not in ("helpfulness", "logicality"))
-SFT = "sft"
+AGAINST = (SFT, CONTROL, LONGREWARD, SHORT_ONLY)
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One run's measured answers, of the SFT model and of the trained one."""
+    """One run's measured answers, of the SFT model and of the trained one, and what benchmarks say of either."""
 
     arm: str
     seed: int
     taken: Sequence[Taken]
+    benchmarks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By model, `sft` or `dpo`: the metrics of its run."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Outcome:
     means: Mapping[tuple[str, str], Mapping[Measure, Estimate]]
     effects: Sequence[Effect]
     seeds: tuple[int, ...]
+    benchmarks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of each arm: its metrics, as means over the seeds."""
 
     def effect(self, arm: str, against: str, decoding: str, measure: Measure) -> Effect | None:
         """The one effect; None where it was not measured."""
@@ -72,11 +76,12 @@ class Outcome:
             {"arm": arm, "decoding": decoding, **{measure: asdict(each) for measure, each in of.items()}}
             for (arm, decoding), of in self.means.items()
         ]
-        return {"seeds": list(self.seeds), "means": means, "effects": [asdict(effect) for effect in self.effects]}
+        effects = [asdict(effect) for effect in self.effects]
+        return {"seeds": list(self.seeds), "means": means, "effects": effects, "benchmarks": self.benchmarks}
 
 
 def outcome(runs: Iterable[Answers]) -> Outcome:
-    """The means of each arm, and its effects against SFT, the control and LongReward."""
+    """The means of each arm, and its effects against SFT, the control, LongReward and short preferences alone."""
     listed = list(runs)
     seeds = tuple(dict.fromkeys(run.seed for run in listed))
     observed = {run.arm: _observations([r for r in listed if r.arm == run.arm], "dpo") for run in listed}
@@ -90,11 +95,23 @@ def outcome(runs: Iterable[Answers]) -> Outcome:
     effects = [
         effect
         for arm in observed
-        for against in (SFT, CONTROL, LONGREWARD)
+        for against in AGAINST
         if arm not in (against, SFT) and against in observed
         for effect in _effects(arm, against, observed)
     ]
-    return Outcome(means, effects, seeds)
+    benchmarks = {SFT: _averages(run.benchmarks.get("sft", {}) for run in first_of_seed.values())}
+    for arm in observed:
+        if arm != SFT:
+            benchmarks[arm] = _averages(run.benchmarks.get("dpo", {}) for run in listed if run.arm == arm)
+    return Outcome(means, effects, seeds, {arm: of for arm, of in benchmarks.items() if of})
+
+
+def _averages(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.items():
+            taken.setdefault(name, []).append(value)
+    return {name: sum(values) / len(values) for name, values in taken.items()}
 
 
 ByPlace = dict[tuple[str, Measure], list[tuple[int, Observation]]]

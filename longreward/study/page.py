@@ -4,31 +4,35 @@ from collections.abc import Sequence
 
 from longreward.evaluation import svg
 from longreward.evaluation.config import GOLD_MEASURES, Measure
-from longreward.study.arms import CONTROL, LONGREWARD, arms
-from longreward.study.outcome import SFT, SHOWN, Effect, Outcome
+from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
+from longreward.study.outcome import SHOWN, Effect, Outcome
+from longreward.study.paper import COLUMNS, PAPER
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
+MEASURED: tuple[Measure, ...] = (*GOLD_MEASURES, "short")
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
     """Tables of means, of LongReward against every other arm, and sentences that say what is shown and what not."""
     parts = [_intro(outcome)]
-    for decoding in _decodings(outcome):
-        parts.append(_means(outcome, decoding))
-    parts += [_claims(outcome), _ablations(outcome)]
+    parts += [_means(outcome, decoding) for decoding in _decodings(outcome)]
+    parts += [_claims(outcome), _mixing(outcome), _ablations(outcome), _benchmarks(outcome, preset)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def pictures(outcome: Outcome) -> dict[str, str]:
-    """File names and their SVG: the gold measures of every arm, with intervals."""
+    """File names and their SVG: every arm minus SFT in what is known to be right, with intervals."""
     drawn = {}
     for decoding in _decodings(outcome):
-        rows = {arm: means for (arm, at), means in outcome.means.items() if at == decoding}
-        panels = [
-            svg.Bars(measure, {measure: {arm: means[measure] for arm, means in rows.items() if measure in means}})
-            for measure in GOLD_MEASURES
-        ]
-        drawn[f"study-{decoding}.svg"] = svg.bars(f"Gold measures of every arm, {decoding}", panels, top=1)
+        columns = []
+        for measure in MEASURED:
+            effects = [e for e in outcome.effects if (e.against, e.decoding, e.measure) == (SFT, decoding, measure)]
+            if effects:
+                rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
+                columns.append(svg.Differences(measure, rows))
+        if columns:
+            title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
+            drawn[f"study-{decoding}.svg"] = svg.differences(title, columns)
     return drawn
 
 
@@ -52,33 +56,34 @@ def _means(outcome: Outcome, decoding: str) -> str:
 
 def _claims(outcome: Outcome) -> str:
     """LongReward against SFT, chance and the baselines: each difference with its interval and the seeds' own."""
-    rows = [
-        _against(outcome, other, decoding, measure)
-        for other in OTHERS
-        for decoding in _decodings(outcome)
-        for measure in GOLD_MEASURES
-    ]
-    return _effects("LongReward against the others", [row for row in rows if row is not None])
+    rows = [effect for other in OTHERS for effect in _between(outcome, LONGREWARD, other)]
+    return _effects("LongReward against the others", rows)
 
 
-def _against(outcome: Outcome, other: str, decoding: str, measure: Measure) -> Effect | None:
-    """LongReward minus `other`, which may have been measured the other way round."""
-    direct = outcome.effect(LONGREWARD, other, decoding, measure)
-    if direct is not None:
-        return direct
-    turned = outcome.effect(other, LONGREWARD, decoding, measure)
-    return turned.turned() if turned is not None else None
+def _mixing(outcome: Outcome) -> str:
+    """What short preferences do to long answers, and long ones to short answers."""
+    pairs = ((MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT))
+    return _effects("Long and short preferences", [row for pair in pairs for row in _between(outcome, *pair)])
 
 
 def _ablations(outcome: Outcome) -> str:
-    rows = [
-        effect
-        for effect in outcome.effects
-        if effect.against == LONGREWARD
-        and effect.measure in GOLD_MEASURES
-        and (effect.arm.startswith("no-") or effect.arm == "best-second")
-    ]
+    left = [arm.name for arm in arms() if arm.name.startswith("no-") or arm.name == "best-second"]
+    rows = [effect for arm in left for effect in _between(outcome, arm, LONGREWARD)]
     return _effects("What each part does: the arm minus LongReward", rows)
+
+
+def _between(outcome: Outcome, arm: str, other: str) -> list[Effect]:
+    """One minus the other, which may have been taken the other way round, at every decoding."""
+    found = []
+    for decoding in _decodings(outcome):
+        for measure in MEASURED:
+            direct = outcome.effect(arm, other, decoding, measure)
+            turned = outcome.effect(other, arm, decoding, measure)
+            if direct is not None:
+                found.append(direct)
+            elif turned is not None:
+                found.append(turned.turned())
+    return found
 
 
 def _effects(title: str, rows: Sequence[Effect]) -> str:
@@ -95,6 +100,31 @@ def _effects(title: str, rows: Sequence[Effect]) -> str:
             f"[{change.low:+.3f}, {change.high:+.3f}] | {seeds} | {said} |"
         )
     return "\n".join(lines)
+
+
+def _benchmarks(outcome: Outcome, preset: str | None) -> str:
+    """Public benchmarks, each figure beside the paper's own where the preset is one of its models."""
+    paper = PAPER.get(preset or "", {})
+    if not outcome.benchmarks and not paper:
+        return ""
+    titles = [*(column.title for column in COLUMNS), "mean"]
+    lines = ["### Benchmarks", ""]
+    lines += ["In brackets: the paper's own figure.", ""] if paper else []
+    lines += ["| arm | " + " | ".join(titles) + " |", "|" + "---|" * (len(titles) + 1)]
+    for arm in {**outcome.benchmarks, **paper}:
+        own = outcome.benchmarks.get(arm, {})
+        values = [own.get(column.metric) for column in COLUMNS]
+        known = [value for value in values if value is not None]
+        values.append(sum(known) / len(known) if len(known) == len(COLUMNS) else None)
+        theirs = paper.get(arm, (None,) * len(titles))
+        cells = [_beside(value, of_paper) for value, of_paper in zip(values, theirs, strict=True)]
+        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _beside(value: float | None, of_paper: float | None) -> str:
+    shown = [] if value is None else [f"{value:.1f}"]
+    return " ".join(shown + ([] if of_paper is None else [f"({of_paper:.1f})"]))
 
 
 def _decodings(outcome: Outcome) -> list[str]:

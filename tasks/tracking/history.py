@@ -10,7 +10,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, DataError
 from tasks.tracking.registry import champion
-from tasks.tracking.runs import HOST_TAG
+from tasks.tracking.runs import HOST_TAG, ROLE_TAG
 from tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 
 PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
@@ -30,6 +30,12 @@ class PastRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     evaluation: str | None
+
+    @property
+    def benchmarks(self) -> str | None:
+        """The run of the benchmark stage."""
+        found = self.tags.get(f"{STAGE_TAG}.benchmark")
+        return found if found != "unknown" else None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,12 @@ def stages(parent: PastRun) -> list[StagePart]:
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
     under += [client().get_run(run_id) for run_id in linked if run_id not in here and run_id != "unknown"]
     return sorted((_part(run) for run in under), key=lambda part: float(part.tags["started"]))
+
+
+def of_models(run_id: str) -> dict[str, dict[str, float]]:
+    """The metrics of each model's run under a stage's, by role."""
+    under = client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'")
+    return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in under if ROLE_TAG in run.data.tags}
 
 
 def kept(run_id: str, file: str) -> Any:

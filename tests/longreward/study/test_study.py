@@ -1,12 +1,15 @@
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
+from longreward.errors import ConfigError
 from longreward.evaluation.tables import Taken
-from longreward.params import read_params
-from longreward.study.arms import NAMES, QUICK, WHOLE, cells
+from longreward.params import preset_path, read_params
+from longreward.study.arms import NAMES, OF_PRESET, QUICK, WHOLE, cells, check_arm
 from longreward.study.outcome import Answers, outcome
 from longreward.study.page import markdown, pictures
+from longreward.study.paper import COLUMNS, PAPER
 
 DOCUMENTS = 8
 
@@ -81,8 +84,56 @@ def test_the_pictures_show_every_arm():
     drawn = pictures(outcome([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
     [text] = drawn.values()
     ElementTree.fromstring(text)
-    assert "exact, longreward: 0.750" in text
-    assert "exact, sft: 0.250" in text
+    assert "exact, longreward: +0.500 [+0.500, +0.500]" in text
+    assert "exact, random: +0.000 [+0.000, +0.000]" in text
+    assert text.count("<circle") == 2
+
+
+def test_mixing_is_held_against_either_side_alone():
+    found = outcome([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
+    page = markdown(found)
+    assert "| mixed − longreward | greedy | exact | -0.250 | [-0.250, -0.250] | -0.250 | worse |" in page
+    assert "| mixed − short-only | greedy | exact | +0.250 |" in page
+    assert "| short-only − sft | greedy | exact | +0.000 |" in page
+
+
+def figures(chat: float, single: float) -> dict[str, dict[str, float]]:
+    of_dpo = {
+        "longbench_chat/score/exact": chat,
+        "longbench/class/single_doc_qa/exact": single,
+        "longbench/class/multi_doc_qa/exact": 50.0,
+        "longbench/class/summarization/exact": 40.0,
+    }
+    return {"sft": {"longbench_chat/score/exact": 60.0}, "dpo": of_dpo}
+
+
+def test_benchmarks_stand_beside_the_paper_s_figures():
+    runs = [replace(run("longreward", seed, 0.5), benchmarks=figures(70.0 + seed, 66.0)) for seed in (0, 1)]
+    page = markdown(outcome(runs), preset="paper-llama3.1-8b")
+    assert "| sft | 60.0 (69.8) | (66.1) | (44.5) | (39.6) | (55.0) |" in page
+    assert "| longreward | 70.5 (72.6) | 66.0 (67.8) | 50.0 (55.8) | 40.0 (43.2) | 56.6 (59.9) |" in page
+    assert "| contrast | (70.6) | (67.8) | (46.2) | (40.3) | (56.2) |" in page
+    assert "| longreward | 70.5 | 66.0 | 50.0 | 40.0 | 56.6 |" in markdown(outcome(runs), preset="laptop")
+    assert "Benchmarks" not in markdown(outcome([run("longreward", 0, 0.5)]))
+
+
+def test_the_mean_of_the_paper_s_figures_is_its_own():
+    for arms_of in PAPER.values():
+        for *figures_of, mean in arms_of.values():
+            assert sum(figures_of) / len(COLUMNS) == pytest.approx(mean, abs=0.051)
+
+
+@pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
+def test_a_preset_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
+    params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in cells(replace(OF_PRESET, seeds=(0,)))}
+    plain = read_params(preset_path(preset))
+    assert params["longreward"].train == plain.train
+    assert params["mixed"].train.short.source == "hub:HuggingFaceH4/ultrafeedback_binarized"
+    assert params["short-only"].train.short.alone
+    srm = next(cell for cell in cells(OF_PRESET) if cell.arm.name == "srm")
+    with pytest.raises(ConfigError, match=r"the arm srm needs a reward model: .*pair\.srm\.model"):
+        check_arm(srm.arm, params["srm"], preset=preset)
+    check_arm(srm.arm, params["srm"], preset=None)
 
 
 def test_fewer_than_six_documents_show_nothing():
