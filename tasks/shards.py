@@ -54,7 +54,7 @@ async def in_shards(
     files = [folder / f"{name}-{size}-{number:05d}.jsonl" for number in range(len(shards))]
     todo = [number for number, file in enumerate(files) if not file.exists()]
     if len(todo) < len(files):
-        log.info("%s: %d of %d shards are there from an earlier try", name, len(files) - len(todo), len(files))
+        log.info("%s: %d of %d shards are there already", name, len(files) - len(todo), len(files))
     done = sum(len(shard) for shard in shards) - sum(len(shards[number]) for number in todo)
     progress(done, len(items))
 

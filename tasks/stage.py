@@ -40,7 +40,7 @@ from tasks.owner import Owner, owner
 from tasks.plots import write_points
 from tasks.processes import end_with
 from tasks.program import run_program
-from tasks.state import forget, stage_folder
+from tasks.state import digests, forget, stage_folder
 from tasks.versioning import data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
@@ -59,6 +59,8 @@ class StageRun:
     tracked: tracking.Run
     """The MLflow run: `tracked.log(step, figures)` draws curves."""
     log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+    inputs: Mapping[Path, bytes] = field(default_factory=dict)
+    """What the stage depends on, with digests."""
     figures: dict[str, float] = field(default_factory=dict)
     points: list[dict[str, float]] = field(default_factory=list)
 
@@ -69,10 +71,8 @@ class StageRun:
     def shared(self, name: str, *, sections: Iterable[str], without: Iterable[Path]) -> Path:
         """A state folder for what does not depend on the inputs `without`, nor on other sections than these: runs that
         differ in nothing else find there what one of them made. It stays."""
-        settings = deciding(self.params.model_dump(mode="json", include=set(sections)))
-        apart = set(without)
-        inputs = [path for path in stage_entries()[self.name].inputs if path not in apart]
-        return stage_folder(name, settings=json.dumps(settings, sort_keys=True), inputs=inputs)
+        inputs = {path: digest for path, digest in self.inputs.items() if path not in set(without)}
+        return stage_folder(name, settings=_as_key(self.params, sections), inputs=inputs)
 
     def curve(self, step: int, figures: Mapping[str, float]) -> None:
         """A point on each of the training's curves: live in MLflow, and in plots/<stage>.csv at the end."""
@@ -138,11 +138,17 @@ def _opened(name: str) -> Iterator[StageRun]:
     entry = stage_entries()[name]
     settings = params.model_dump(mode="json", include=set(entry.sections))
     everything = params.model_dump(mode="json")
-    folder = stage_folder(name, settings=json.dumps(deciding(settings), sort_keys=True), inputs=entry.inputs)
+    inputs = digests(entry.inputs)
+    folder = stage_folder(name, settings=_as_key(params, entry.sections), inputs=inputs)
     hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
-        yield StageRun(name, params, folder, tracked, get_run_logger())
+        yield StageRun(name, params, folder, tracked, get_run_logger(), inputs)
+
+
+def _as_key(params: Params, sections: Iterable[str]) -> str:
+    """What of these sections decides a stage's result."""
+    return json.dumps(deciding(params.model_dump(mode="json", include=set(sections))), sort_keys=True)
 
 
 def _ahead(name: str) -> list[str]:

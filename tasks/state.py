@@ -13,8 +13,7 @@ DVC deletes a stage's outputs before it runs the stage, so that only what lies h
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -57,13 +56,24 @@ def locked(name: str) -> FileLock:
     return FileLock(made(state_folder() / "locks") / f"{name}.lock")
 
 
-def stage_folder(stage: str, *, settings: str, inputs: Iterable[Path]) -> Path:
-    """Where `stage` keeps its progress for exactly these settings and these bytes of input files and folders."""
-    key = hashlib.blake2b(settings.encode(), digest_size=12)
+def digests(inputs: Iterable[Path]) -> dict[Path, bytes]:
+    """Of each input file or folder, what changes with any of its bytes."""
+    found = {}
     for path in sorted(inputs):
+        digest = hashlib.blake2b(digest_size=32)
         for file in _files(path):
-            key.update(f"\0{file.as_posix()}\0".encode())
-            key.update(_digest(file))
+            digest.update(f"\0{file.as_posix()}\0".encode())
+            digest.update(_digest(file))
+        found[path] = digest.digest()
+    return found
+
+
+def stage_folder(stage: str, *, settings: str, inputs: Mapping[Path, bytes]) -> Path:
+    """Where `stage` keeps its progress for exactly these settings and these `digests` of its inputs."""
+    key = hashlib.blake2b(settings.encode(), digest_size=12)
+    for path, digest in sorted(inputs.items()):
+        key.update(f"\0{path.as_posix()}\0".encode())
+        key.update(digest)
     return made(state_folder() / stage / key.hexdigest())
 
 
@@ -79,12 +89,5 @@ def _files(path: Path) -> list[Path]:
 
 
 def _digest(file: Path) -> bytes:
-    found = file.stat()
-    return _digest_of(file.resolve(), found.st_size, found.st_mtime_ns)
-
-
-@cache
-def _digest_of(file: Path, _size: int, _changed: int) -> bytes:
-    """A stage's models are asked for more than once, and reading 16 GB takes its time."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "blake2b").digest()

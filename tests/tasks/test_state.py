@@ -1,11 +1,15 @@
 """Where a stage's progress lies."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from longreward.errors import StateError
-from tasks.state import forget, locked, stage_folder, state_folder
+from longreward.params import Params
+from tasks.stage import StageRun
+from tasks.state import digests, forget, locked, stage_folder, state_folder
 
 
 @pytest.fixture(autouse=True)
@@ -28,23 +32,41 @@ def test_the_state_folder_is_the_named_one_else_that_of_the_repository_an_experi
 def test_the_same_inputs_find_the_same_folder_and_any_change_another_one() -> None:
     Path("data").mkdir()
     Path("data/a.jsonl").write_text("1\n")
-    inputs = [Path("data"), Path("not-there")]
 
-    first = stage_folder("score", settings="{}", inputs=inputs)
-    assert stage_folder("score", settings="{}", inputs=reversed(inputs)) == first
-    assert stage_folder("score", settings='{"n": 2}', inputs=inputs) != first
-    assert stage_folder("sample", settings="{}", inputs=inputs) != first
+    def folder(stage: str = "score", settings: str = "{}", *, turned: bool = False) -> Path:
+        inputs = [Path("data"), Path("not-there")]
+        return stage_folder(stage, settings=settings, inputs=digests(reversed(inputs) if turned else inputs))
+
+    first = folder()
+    assert folder(turned=True) == first
+    assert folder(settings='{"n": 2}') != first
+    assert folder("sample") != first
     Path("data/a.jsonl").write_text("2\n")
-    assert stage_folder("score", settings="{}", inputs=inputs) != first
+    assert folder() != first
     Path("data/a.jsonl").rename("data/b.jsonl")
     Path("data/b.jsonl").write_text("1\n")
-    assert stage_folder("score", settings="{}", inputs=inputs) != first
+    assert folder() != first
     Path("data/b.jsonl").rename("data/a.jsonl")
-    assert stage_folder("score", settings="{}", inputs=inputs) == first
+    assert folder() == first
+
+
+def test_runs_that_differ_in_other_inputs_alone_share_a_folder(tmp_path: Path) -> None:
+    def shared(seed: int, **inputs: bytes) -> Path:
+        tracked: Any = None
+        params = Params.model_validate({"evaluate": {"seed": seed}})
+        run = StageRun(
+            "evaluate", params, tmp_path, tracked, logging.getLogger(), {Path(k): v for k, v in inputs.items()}
+        )
+        return run.shared("answers", sections=("policy", "evaluate"), without=(Path("dpo"),))
+
+    first = shared(0, sft=b"1", dpo=b"2")
+    assert shared(0, sft=b"1", dpo=b"3") == first
+    assert shared(0, sft=b"2", dpo=b"2") != first
+    assert shared(1, sft=b"1", dpo=b"2") != first
 
 
 def test_a_finished_stage_leaves_nothing_behind() -> None:
-    folder = stage_folder("score", settings="{}", inputs=[])
+    folder = stage_folder("score", settings="{}", inputs={})
     (folder / "shard").write_text("x")
     forget(folder)
     assert not folder.exists()

@@ -125,7 +125,9 @@ def test_the_mean_of_the_paper_s_figures_is_its_own():
 
 @pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
 def test_a_preset_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
-    params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in cells(replace(OF_PRESET, seeds=(0,)))}
+    params = {
+        cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in cells(replace(OF_PRESET, seeds=(0,)))
+    }
     plain = read_params(preset_path(preset))
     assert params["longreward"].train == plain.train
     assert params["mixed"].train.short.source == "hub:HuggingFaceH4/ultrafeedback_binarized"
