@@ -67,6 +67,8 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
         (["sample.n=4"], "sample.n (4) is less than pair.min_scored (5)"),
         (["evaluate.champion.temperature=0.7"], "(0.7) is none of evaluate.temperatures (1, 0.5, 0)"),
         (["evaluate.champion.measure=recall"], "is recall, which needs evaluate.gold"),
+        (["evaluate.champion.measure=short", "evaluate.champion.temperature=0"], "needs evaluate.short.source"),
+        (["evaluate.champion.measure=short", "evaluate.short.source=builtin"], "a temperature of 0"),
         (["evaluate.gold=data/raw/gold.jsonl"], "there is no file data/raw/gold.jsonl"),
         (["benchmark.files=files", "benchmark.run=[mt_bench]"], "mt_bench lacks 3 file(s)"),
         (["benchmark.judge={kind: openai, model: m}"], "OPENAI_API_KEY"),
