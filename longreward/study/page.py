@@ -9,7 +9,8 @@ from longreward.study.outcome import SHOWN, Effect, Outcome
 from longreward.study.paper import COLUMNS, PAPER
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
-MEASURED: tuple[Measure, ...] = (*GOLD_MEASURES, "short")
+JUDGED: tuple[Measure, ...] = ("reward", "faithfulness", "completeness")
+"""Compared where the data has no gold facts."""
 
 
 def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
@@ -21,11 +22,11 @@ def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
 
 
 def pictures(outcome: Outcome) -> dict[str, str]:
-    """File names and their SVG: every arm minus SFT in what is known to be right, with intervals."""
+    """File names and their SVG: every arm minus SFT, with intervals."""
     drawn = {}
     for decoding in _decodings(outcome):
         columns = []
-        for measure in MEASURED:
+        for measure in _decisive(outcome):
             effects = [e for e in outcome.effects if (e.against, e.decoding, e.measure) == (SFT, decoding, measure)]
             if effects:
                 rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
@@ -76,7 +77,7 @@ def _between(outcome: Outcome, arm: str, other: str) -> list[Effect]:
     """One minus the other, which may have been taken the other way round, at every decoding."""
     found = []
     for decoding in _decodings(outcome):
-        for measure in MEASURED:
+        for measure in _decisive(outcome):
             direct = outcome.effect(arm, other, decoding, measure)
             turned = outcome.effect(other, arm, decoding, measure)
             if direct is not None:
@@ -125,6 +126,12 @@ def _benchmarks(outcome: Outcome, preset: str | None) -> str:
 def _beside(value: float | None, of_paper: float | None) -> str:
     shown = [] if value is None else [f"{value:.1f}"]
     return " ".join(shown + ([] if of_paper is None else [f"({of_paper:.1f})"]))
+
+
+def _decisive(outcome: Outcome) -> tuple[Measure, ...]:
+    """What arms are compared in: what is known to be right, else the judge's scores; and short instructions."""
+    has_gold = any(effect.measure in GOLD_MEASURES for effect in outcome.effects)
+    return (*(GOLD_MEASURES if has_gold else JUDGED), "short")
 
 
 def _decodings(outcome: Outcome) -> list[str]:

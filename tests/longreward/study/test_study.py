@@ -97,6 +97,17 @@ def test_mixing_is_held_against_either_side_alone():
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
 
 
+def test_without_gold_facts_the_judge_s_scores_are_compared():
+    def judged(arm: str, reward: float) -> Answers:
+        taken = [replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).taken]
+        return Answers(arm, 0, taken)
+
+    found = outcome([judged("longreward", 8.0), judged("random", 5.0)])
+    assert "| longreward − random | greedy | reward | +3.000 |" in markdown(found)
+    [drawn] = pictures(found).values()
+    assert "reward, longreward: +3.000" in drawn
+
+
 def figures(chat: float, single: float) -> dict[str, dict[str, float]]:
     of_dpo = {
         "longbench_chat/score/exact": chat,
