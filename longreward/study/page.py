@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from longreward.evaluation import svg
+from longreward.evaluation.bootstrap import Estimate
 from longreward.evaluation.config import GOLD_MEASURES, Measure
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
-from longreward.study.outcome import SHOWN, Effect, Outcome
+from longreward.study.outcome import Effect, Outcome
 from longreward.study.paper import COLUMNS, PAPER
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
@@ -14,7 +15,7 @@ JUDGED: tuple[Measure, ...] = ("reward", "faithfulness", "completeness")
 
 
 def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
-    """Tables of means, of LongReward against every other arm, and sentences that say what is shown and what not."""
+    """Tables of means and of differences, each with its interval, which say what is shown and what not."""
     parts = [_intro(outcome)]
     parts += [_means(outcome, decoding) for decoding in _decodings(outcome)]
     parts += [_claims(outcome), _mixing(outcome), _ablations(outcome), _benchmarks(outcome, preset)]
@@ -47,12 +48,18 @@ def _intro(outcome: Outcome) -> str:
 
 def _means(outcome: Outcome, decoding: str) -> str:
     rows = {arm: means for (arm, at), means in outcome.means.items() if at == decoding}
-    shown = [measure for measure in SHOWN if any(measure in means for means in rows.values())]
+    wanted: tuple[Measure, ...] = (*_decisive(outcome), "reward", "tokens")
+    shown = [measure for measure in dict.fromkeys(wanted) if any(measure in means for means in rows.values())]
     lines = [f"### {decoding}", "", "| arm | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 1)]
     for arm, means in rows.items():
-        cells = [f"{means[m].value:.{_digits(m)}f}" if m in means else "" for m in shown]
+        cells = [_with_interval(means[measure], measure) if measure in means else "" for measure in shown]
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _with_interval(mean: Estimate, measure: Measure) -> str:
+    digits = 1 if measure == "tokens" else 2 if measure in JUDGED else 3
+    return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def _claims(outcome: Outcome) -> str:
@@ -136,7 +143,3 @@ def _decisive(outcome: Outcome) -> tuple[Measure, ...]:
 
 def _decodings(outcome: Outcome) -> list[str]:
     return list(dict.fromkeys(decoding for _, decoding in outcome.means))
-
-
-def _digits(measure: Measure) -> int:
-    return 1 if measure == "tokens" else 2 if measure in ("reward", "faithfulness", "completeness") else 3

@@ -77,7 +77,7 @@ def test_the_page_says_what_is_shown_and_what_not():
     assert "| longreward − random | greedy | exact | +0.000 | [+0.000, +0.000] | +0.000 | not shown |" in page
     assert "| no-faithfulness − longreward | greedy | exact | -0.500 |" in page
     assert "| no-faithfulness | as longreward, without faithfulness |" in page
-    assert "| longreward | 0.750 | 16.0 |" in page
+    assert "| longreward | 0.750 [0.750, 0.750] | 16.0 [16.0, 16.0] |" in page
 
 
 def test_the_pictures_show_every_arm():
