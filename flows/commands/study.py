@@ -47,8 +47,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     study = options.name or ("study-quick" if options.quick else "study")
     planned = cells(size)
     for cell in planned:
-        params = Settings(_preset(options), cell.settings).check()
-        check_arm(cell.arm, params, preset=options.preset)
+        check_arm(cell.arm, Settings(_preset(options), cell.settings).check())
     missing = still_to_run(planned, study)
     done = len(planned) - len(missing)
     print(f"{study}: {len(size.arms)} arms, {len(size.seeds)} seeds, {len(planned)} runs, {done} of them there already")
@@ -63,14 +62,13 @@ def _run(options: argparse.Namespace) -> NoReturn:
 
 def _size(options: argparse.Namespace) -> "Size":
     from longreward.errors import ConfigError
-    from longreward.study.arms import NAMES, OF_PRESET, QUICK, WHOLE
+    from longreward.study.arms import NAMES, size_of
+    from tasks.experiments import Settings
 
-    size = OF_PRESET if options.preset else QUICK if options.quick else WHOLE
-    if options.preset and options.quick:
-        raise ConfigError("--quick is for the built-in corpus; with --preset, choose --arms and --seeds")
     for name in options.arms or ():
         if name not in NAMES:
             raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(NAMES)}")
+    size = size_of(Settings(_preset(options), tuple(options.overrides)).check(), quick=options.quick)
     return replace(
         size,
         arms=tuple(options.arms or size.arms),

@@ -3,8 +3,8 @@
 Every arm of a seed has the same documents, SFT model, responses and scores: what
 differs begins with the pairs. All stages before them are computed once a seed.
 
-The built-in study has settings of its own, for two cores; with a preset, a study takes the preset's, measures with the
-benchmarks too, and mixes in UltraFeedback.
+With the tiny base a study has settings of its own, for two cores. With another model it takes the project's or the
+preset's, measures with the benchmarks too, and mixes in UltraFeedback where these name no short preferences.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from longreward.errors import ConfigError
 from longreward.params import Params
+from longreward.project.files import TINY_BASE
 from longreward.records import DIMENSIONS
 
 SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")
@@ -56,6 +57,8 @@ class Size:
     short: tuple[str, ...] = ("train.short.source=builtin",)
     left_out: tuple[str, ...] = ("benchmark",)
     """Stages that its runs do without."""
+    fixed: tuple[str, ...] = ()
+    """Settings that come after the user's, and only arms change."""
 
 
 def arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
@@ -75,9 +78,9 @@ def arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
     return (*methods, *left_out)
 
 
-def check_arm(arm: Arm, params: Params, *, preset: str | None) -> None:
+def check_arm(arm: Arm, params: Params) -> None:
     """ConfigError where the arm would show nothing: the tiny reward model knows the built-in corpus alone."""
-    if preset and params.pair.method == "srm" and params.pair.srm.model is None:
+    if not is_embedded(params) and params.pair.method == "srm" and params.pair.srm.model is None:
         raise ConfigError(
             f"the arm {arm.name} needs a reward model: name one with -S pair.srm.model=<folder or hub id>, or leave "
             "it out with --arms"
@@ -88,7 +91,7 @@ def cells(size: Size) -> list[Cell]:
     """The runs of a study, seed by seed, so that what arms share is computed once and then found."""
     known = {arm.name: arm for arm in arms(size.short)}
     return [
-        Cell(known[name], seed, (*_seeded(seed), *size.settings, *known[name].settings))
+        Cell(known[name], seed, (*_seeded(seed), *size.settings, *size.fixed, *known[name].settings))
         for seed in size.seeds
         for name in size.arms
     ]
@@ -111,5 +114,22 @@ QUICK = Size(
     settings=(*FAST, "train.epochs=1", "sample.n=6", "evaluate.temperatures=[0.0]"),
 )
 """Shows that everything works; one seed shows nothing else."""
-OF_PRESET = Size(seeds=(0, 1, 2), arms=NAMES, short=ULTRAFEEDBACK, left_out=())
-"""A preset's own settings hold."""
+
+
+def size_of(params: Params, *, quick: bool) -> Size:
+    """How large a study of these parameters is; ConfigError where a quick one is asked for with another model."""
+    if is_embedded(params):
+        return QUICK if quick else WHOLE
+    if quick:
+        raise ConfigError(
+            f"--quick is for the tiny base, and policy.base_model is {params.policy.base_model}: choose --arms and "
+            "--seeds instead"
+        )
+    own = params.train.short.source
+    short = ULTRAFEEDBACK if own is None else (f"train.short.source={own}",)
+    return Size(seeds=(0, 1, 2), arms=NAMES, fixed=("train.short.source=null",), short=short, left_out=())
+
+
+def is_embedded(params: Params) -> bool:
+    """Whether the model is the embedded default's."""
+    return params.policy.base_model == TINY_BASE and params.policy.sft_model is None

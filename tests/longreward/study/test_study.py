@@ -6,7 +6,7 @@ import pytest
 from longreward.errors import ConfigError
 from longreward.evaluation.tables import Taken
 from longreward.params import preset_path, read_params
-from longreward.study.arms import NAMES, OF_PRESET, QUICK, WHOLE, cells, check_arm
+from longreward.study.arms import NAMES, QUICK, WHOLE, cells, check_arm, size_of
 from longreward.study.outcome import Answers, outcome
 from longreward.study.page import markdown, pictures
 from longreward.study.paper import COLUMNS, PAPER
@@ -135,18 +135,29 @@ def test_the_mean_of_the_paper_s_figures_is_its_own():
 
 
 @pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
-def test_a_preset_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
-    params = {
-        cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in cells(replace(OF_PRESET, seeds=(0,)))
-    }
+def test_another_model_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
     plain = read_params(preset_path(preset))
+    size = size_of(plain, quick=False)
+    of_seed = cells(replace(size, seeds=(0,)))
+    params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in of_seed}
+    assert size.left_out == ()
     assert params["longreward"].train == plain.train
     assert params["mixed"].train.short.source == "hub:HuggingFaceH4/ultrafeedback_binarized"
     assert params["short-only"].train.short.alone
-    srm = next(cell for cell in cells(OF_PRESET) if cell.arm.name == "srm")
+    srm = next(cell for cell in of_seed if cell.arm.name == "srm")
     with pytest.raises(ConfigError, match=r"the arm srm needs a reward model: .*pair\.srm\.model"):
-        check_arm(srm.arm, params["srm"], preset=preset)
-    check_arm(srm.arm, params["srm"], preset=None)
+        check_arm(srm.arm, params["srm"])
+    check_arm(srm.arm, read_params(preset_path(preset), [*srm.settings, "pair.srm.model=org/reward"]))
+    with pytest.raises(ConfigError, match="--quick is for the tiny base"):
+        size_of(plain, quick=True)
+
+
+def test_short_preferences_of_one_s_own_are_what_the_mixed_arms_mix_in():
+    own = ("policy.base_model=org/model", "train.short.source=data/raw/prefs.jsonl")
+    size = replace(size_of(read_params(None, own), quick=False), settings=own)
+    params = {cell.arm.name: read_params(None, cell.settings) for cell in cells(size)}
+    assert params["longreward"].train.short.source is None
+    assert params["mixed"].train.short.source == params["short-only"].train.short.source == "data/raw/prefs.jsonl"
 
 
 def test_fewer_than_six_documents_show_nothing():
