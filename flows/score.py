@@ -5,11 +5,13 @@ from pathlib import Path
 from longreward.judging import open_judge
 from longreward.reward import Scorer
 from longreward.reward.items import read_items
-from tasks.samples import SCORE_COLUMNS, Sample, score_cells
+from tasks.judgments import TRACED, judgment
+from tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
 from tasks.scoring import score_in_shards, score_with_workers, write_scored_files
 from tasks.spending import forecast_of, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
+from tasks.tracking.traces import Span
 from tasks.trust import ensure_trusted
 from tasks.workers import open_workers
 
@@ -40,11 +42,14 @@ async def score(run: StageRun) -> None:
             scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
         run.report(judge.figures() | scorer.figures())
     sample = Sample(SCORE_COLUMNS, of=len(examples))
-    report = write_scored_files(Path("data/scored"), sample.passing(scored, score_cells), scorer.settings)
+    traced = Spaced[Span](of=len(examples), limit=TRACED)
+    passing = traced.passing(sample.passing(scored, score_cells), judgment)
+    report = write_scored_files(Path("data/scored"), passing, scorer.settings)
     run.report(report.figures() | report.savings.money(run.params.price_of))
     if workers is not None:
         run.report(workers.figures())
     sample.keep(run.tracked, "scores.json")
+    run.tracked.traces(traced.rows)
 
 
 if __name__ == "__main__":

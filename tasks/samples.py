@@ -7,7 +7,7 @@ sample.keep(run.tracked, "pairs.json")
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from longreward.evaluation.tables import CHARACTERS, cut
 from longreward.records import DIMENSIONS, PreferencePair
@@ -15,28 +15,37 @@ from longreward.reward import ScoredExample
 from tasks.tracking import Run
 
 T = TypeVar("T")
+Left = TypeVar("Left")
 Cells = list[Any]
 ROWS = 200
 PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected reward", "margin")
 SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
 
 
-class Sample:
-    """Rows of at most `limit` of some items, of which `of` will pass."""
+class Spaced(Generic[Left]):
+    """What at most `limit` of some items leave behind, of which `of` will pass."""
 
-    def __init__(self, columns: Sequence[str], *, of: int, limit: int = ROWS) -> None:
-        self.columns, self.of, self.limit = columns, of, limit
-        self.rows: list[Cells] = []
+    def __init__(self, *, of: int, limit: int = ROWS) -> None:
+        self.of, self.limit = of, limit
+        self.rows: list[Left] = []
         self.passed = 0
 
-    def passing(self, items: Iterable[T], cells: Callable[[T], Cells]) -> Iterator[T]:
+    def passing(self, items: Iterable[T], leave: Callable[[T], Left]) -> Iterator[T]:
         """The items unchanged; the first, and then evenly spaced ones, leave a row."""
         share = min(self.limit / max(self.of, 1), 1.0)
         for item in items:
             if len(self.rows) < min(int(self.passed * share) + 1, self.limit):
-                self.rows.append(cells(item))
+                self.rows.append(leave(item))
             self.passed += 1
             yield item
+
+
+class Sample(Spaced[Cells]):
+    """A table of such rows."""
+
+    def __init__(self, columns: Sequence[str], *, of: int, limit: int = ROWS) -> None:
+        super().__init__(of=of, limit=limit)
+        self.columns = columns
 
     def keep(self, run: Run, name: str) -> None:
         """Logs the table, and says on the run's page how many of how many it shows."""

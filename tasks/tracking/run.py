@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.tracking.store import client
+from tasks.tracking.traces import Span, write_trace
 
 FLUSH_EVERY_S = 2.0
 
@@ -70,6 +71,11 @@ class Run:
         self.json(name, table)
         self._tables.append({"path": name, "type": "table"})
         self.tag({"mlflow.loggedArtifacts": json.dumps(self._tables)})
+
+    def traces(self, judgments: Iterable[Span]) -> None:
+        """Writes each as a trace of this run."""
+        for one in judgments:
+            write_trace(self.id, one)
 
     def note(self, markdown: str) -> None:
         """The text that stands at the top of the run's page."""
