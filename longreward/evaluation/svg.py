@@ -68,8 +68,8 @@ def differences(title: str, columns: Sequence[Differences]) -> str:
         middle, scale = left + wide * (place + 0.5), wide * 0.44 / reach
         marks.append(_text(middle, TOP - 8, column.title, anchor="middle", size=12))
         marks.append(_line(middle, TOP, middle, bottom, "#999"))
-        for end in (-reach, reach):
-            marks.append(_text(middle + end * scale, bottom + 14, f"{end:+.2g}", anchor="middle", size=10))
+        for end, anchor in ((-reach, "start"), (reach, "end")):
+            marks.append(_text(middle + end * scale, bottom + 14, f"{end:+.2g}", anchor=anchor, size=10))
         for row, name in enumerate(names):
             if name not in column.rows:
                 continue

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from longreward.evaluation import svg
 from longreward.evaluation.bootstrap import Estimate
+from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import GOLD_MEASURES, Measure
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
 from longreward.study.outcome import Effect, Outcome
@@ -31,7 +32,8 @@ def pictures(outcome: Outcome) -> dict[str, str]:
             effects = [e for e in outcome.effects if (e.against, e.decoding, e.measure) == (SFT, decoding, measure)]
             if effects:
                 rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
-                columns.append(svg.Differences(measure, rows))
+                title = f"{measure} (less is better)" if measure in LOWER_IS_BETTER else measure
+                columns.append(svg.Differences(title, rows))
         if columns:
             title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
             drawn[f"study-{decoding}.svg"] = svg.differences(title, columns)
