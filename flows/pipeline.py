@@ -38,7 +38,7 @@ from tasks.reproduction import (
 )
 from tasks.summary import show
 from tasks.turn import turn
-from tasks.versioning import stage_entries
+from tasks.versioning import check_inputs, stage_entries
 
 
 def trigger(stage: str | None = None, *, module: str = __name__) -> Flow[..., Any]:
@@ -85,6 +85,7 @@ async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[St
             await close_killed(UUID(killed))
         async with private_copy(name, settings) if settings else nullcontext():
             await add_raw_data()
+            check_inputs(stages)
             params = read_params().model_dump(mode="json")
             with tracking.experiment(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
                 outcomes = [

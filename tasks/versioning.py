@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,22 @@ def _entry(name: str, stage: Mapping[str, Any]) -> StageEntry:
 
 def _path_of(output: str | Mapping[str, Any]) -> str:
     return output if isinstance(output, str) else next(iter(output))
+
+
+def check_inputs(stages: Sequence[str]) -> None:
+    """ConfigError where one of these stages needs what another one makes, which is neither here nor asked for."""
+    entries = stage_entries()
+    makers = {output: name for name, entry in entries.items() for output in entry.outputs}
+    wanted, lacking = set(stages), ""
+    for name in reversed(entries):  # a stage's inputs come from stages before it
+        for path in entries[name].inputs if name in wanted else ():
+            maker = next((makers[place] for place in (path, *path.parents) if place in makers), None)
+            if maker is not None and maker not in wanted and not path.exists():
+                wanted.add(maker)
+                lacking = lacking or f"stage {name} needs {path}, which {maker} makes and which is not here"
+    if lacking:
+        together = " ".join(name for name in entries if name in wanted)
+        raise ConfigError(f"{lacking}: ask for all that is missing, --stages {together}, or for all stages")
 
 
 def data_hashes(paths: tuple[Path, ...]) -> dict[str, str]:

@@ -109,6 +109,14 @@ def test_an_unknown_stage_is_named_with_the_known_ones(project: ToyProject) -> N
     assert "unknown stage 'prepair'; the stages are prepare, pair" in words
 
 
+def test_a_stage_whose_input_nobody_made_is_told_which_stages_to_ask_for(project: ToyProject) -> None:
+    project.write("ab")
+    code, words = project.pipeline("--stages", "pair")
+    assert code == 1
+    assert "stage pair needs data/prepared, which prepare makes and which is not here" in words
+    assert "--stages prepare pair" in words
+
+
 @pytest.mark.slow
 async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: ToyProject) -> None:
     project.write("abKc")
