@@ -188,6 +188,7 @@ def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, p
         source="data/raw/questions.jsonl", preference_share=shares[0], heldout_share=shares[1], seed=0, **kept
     )
     assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
+    assert params.evaluate.short.source is None
     assert params.evaluate.champion.temperature in params.evaluate.temperatures
     assert files["params.yaml"].startswith(f"# The settings of this project, begun from the preset {preset}.".encode())
     own_base = params.policy.base_model == "models/tiny-base"
