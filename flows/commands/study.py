@@ -62,13 +62,15 @@ def _run(options: argparse.Namespace) -> NoReturn:
 
 def _size(options: argparse.Namespace) -> "Size":
     from longreward.errors import ConfigError
-    from longreward.study.arms import NAMES, size_of
+    from longreward.study.arms import NAMES, arms, size_of
     from tasks.experiments import Settings
 
     for name in options.arms or ():
         if name not in NAMES:
             raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(NAMES)}")
-    size = size_of(Settings(_preset(options), tuple(options.overrides)).check(), quick=options.quick)
+    first = next(arm for arm in arms() if arm.name in (options.arms or NAMES))  # some settings suit some arms alone
+    params = Settings(_preset(options), (*options.overrides, *first.settings)).check()
+    size = size_of(params, quick=options.quick)
     return replace(
         size,
         arms=tuple(options.arms or size.arms),
