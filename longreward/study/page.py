@@ -118,7 +118,12 @@ def _benchmarks(outcome: Outcome, preset: str | None) -> str:
     if not outcome.benchmarks and not paper:
         return ""
     titles = [*(column.title for column in COLUMNS), "mean"]
-    lines = ["### Benchmarks", ""]
+    lines = [
+        "### Benchmarks",
+        "",
+        "Whether cases, prompts and judge are the published ones is in each run's report.",
+        "",
+    ]
     lines += ["In brackets: the paper's own figure.", ""] if paper else []
     lines += ["| arm | " + " | ".join(titles) + " |", "|" + "---|" * (len(titles) + 1)]
     for arm in {**outcome.benchmarks, **paper}:
