@@ -18,6 +18,7 @@ from longreward.records import DIMENSIONS
 SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")
 SFT, LONGREWARD, CONTROL = "sft", "longreward", "random"
 MIXED, SHORT_ONLY = "mixed", "short-only"
+REGISTERED = "evaluate.registered_model=longreward-study"  # no arm becomes the project's champion
 ULTRAFEEDBACK = (
     "train.short.source=hub:HuggingFaceH4/ultrafeedback_binarized",
     "train.short.hub.split=train_prefs",
@@ -91,7 +92,7 @@ def cells(size: Size) -> list[Cell]:
     """The runs of a study, seed by seed, so that what arms share is computed once and then found."""
     known = {arm.name: arm for arm in arms(size.short)}
     return [
-        Cell(known[name], seed, (*_seeded(seed), *size.settings, *size.fixed, *known[name].settings))
+        Cell(known[name], seed, (*_seeded(seed), REGISTERED, *size.settings, *size.fixed, *known[name].settings))
         for seed in size.seeds
         for name in size.arms
     ]

@@ -27,6 +27,7 @@ def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> Answers:
 def test_every_setting_of_every_arm_is_one_that_params_know():
     for cell in [*cells(WHOLE), *cells(QUICK)]:
         params = read_params(None, cell.settings)
+        assert params.evaluate.registered_model == "longreward-study"
         assert {params.prepare.seed, params.train.seed, params.evaluate.seed, params.pair.seed} == {cell.seed}
     by_name = {cell.arm.name: read_params(None, cell.settings) for cell in cells(WHOLE)}
     assert by_name["srm"].pair.method == "srm"
