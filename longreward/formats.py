@@ -17,7 +17,6 @@ from typing import Any
 from longreward.jsonl import Row, RowError, read_records, write_rows
 from longreward.records import (
     DIMENSIONS,
-    SHORT,
     Dimension,
     Evidence,
     Example,
@@ -29,6 +28,7 @@ from longreward.records import (
     ScoredResponse,
     Statement,
     Verdict,
+    is_short,
 )
 
 NOTHING_RELEVANT = "No relevant information"
@@ -45,7 +45,7 @@ def example_of(row: Row) -> Example:
             raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
         row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
     name, context, query = _id(row), _text(row, "context"), _text(row, "query")
-    if not context.strip() and not name.startswith(SHORT):
+    if not context.strip() and not is_short(name):
         raise RowError("context is empty")
     if not query.strip():
         raise RowError("query is empty")

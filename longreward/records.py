@@ -25,6 +25,11 @@ Bounds = tuple[float, float]
 """The lowest and the highest that something can still turn out to be; twice the same value where it is known."""
 
 
+def is_short(name: str) -> bool:
+    """Whether an example or a pair of this id has no document."""
+    return name.startswith(SHORT)
+
+
 class Record(BaseModel):
     """Frozen; an unknown field is an error."""
 

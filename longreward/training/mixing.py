@@ -20,7 +20,7 @@ from longreward.config import Config
 from longreward.errors import ConfigError, DataError
 from longreward.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.jsonl import Row, RowError, reason_of
-from longreward.records import SHORT, Example, PreferencePair
+from longreward.records import SHORT, Example, PreferencePair, is_short
 from longreward.sources.hub import SCHEME, HubConfig
 from longreward.sources.short import answered_of, preference_of, short_example, short_pair
 
@@ -144,7 +144,7 @@ def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Pa
 
 def _long(kind: _Kind[R], data: Path) -> Iterator[R]:
     for record in kind.read(data):
-        if record.id.startswith(SHORT):
+        if is_short(record.id):
             raise DataError(f"{data}: idx {record.id} begins as short instructions do; name it otherwise")
         yield record
 

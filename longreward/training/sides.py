@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from longreward.records import SHORT
+from longreward.records import is_short
 
 SIDE = "short_pairs"
 
@@ -32,11 +32,6 @@ class WithSides:
         batch = self.collator(rows)
         batch[SIDE] = torch.tensor([float(is_short(row["id"])) for row in rows])
         return batch
-
-
-def is_short(name: str) -> bool:
-    """Whether a pair of this name has no document."""
-    return name.startswith(SHORT)
 
 
 def watch_sides(trainer: Any) -> None:

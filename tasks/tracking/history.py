@@ -34,8 +34,7 @@ class PastRun:
     @property
     def benchmarks(self) -> str | None:
         """The run of the benchmark stage."""
-        found = self.tags.get(f"{STAGE_TAG}.benchmark")
-        return found if found != "unknown" else None
+        return _linked(self.tags, "benchmark")
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def read(run_id: str) -> PastRun:
 
 def stages(parent: PastRun) -> list[StagePart]:
     """The stages' runs that were made under the parent, and those from before that it found up to date, in order."""
-    under = list(client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{parent.id}'"))
+    under = _under(parent.id)
     here = {run.info.run_id for run in under}
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
     under += [client().get_run(run_id) for run_id in linked if run_id not in here and run_id != "unknown"]
@@ -89,8 +88,7 @@ def stages(parent: PastRun) -> list[StagePart]:
 
 def of_models(run_id: str) -> dict[str, dict[str, float]]:
     """The metrics of each model's run under a stage's, by role."""
-    under = client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'")
-    return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in under if ROLE_TAG in run.data.tags}
+    return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in _under(run_id) if ROLE_TAG in run.data.tags}
 
 
 def kept(run_id: str, file: str) -> Any:
@@ -140,7 +138,6 @@ def _newest() -> str:
 
 def _past(run: Any, evaluation: str | None = None) -> PastRun:
     tags = dict(run.data.tags)
-    evaluation = evaluation or tags.get(f"{STAGE_TAG}.evaluate")
     return PastRun(
         id=run.info.run_id,
         experiment=run.info.experiment_id,
@@ -149,8 +146,18 @@ def _past(run: Any, evaluation: str | None = None) -> PastRun:
         seconds=_seconds(run),
         params=dict(run.data.params),
         tags=tags,
-        evaluation=evaluation if evaluation != "unknown" else None,
+        evaluation=evaluation or _linked(tags, "evaluate"),
     )
+
+
+def _under(run_id: str) -> list[Any]:
+    return list(client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'"))
+
+
+def _linked(tags: Mapping[str, str], stage: str) -> str | None:
+    """The stage's run that a pipeline's run made or, up to date, points to; None where it is not known."""
+    found = tags.get(f"{STAGE_TAG}.{stage}")
+    return found if found != "unknown" else None
 
 
 def _part(run: Any) -> StagePart:

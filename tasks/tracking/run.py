@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.tracking.store import client
-from tasks.tracking.traces import Span, write_trace
+from tasks.tracking.traces import Span, write_traces
 
 FLUSH_EVERY_S = 2.0
 
@@ -74,8 +74,7 @@ class Run:
 
     def traces(self, judgments: Iterable[Span]) -> None:
         """Writes each as a trace of this run."""
-        for one in judgments:
-            write_trace(self.id, one)
+        write_traces(self.id, judgments)
 
     def note(self, markdown: str) -> None:
         """The text that stands at the top of the run's page."""

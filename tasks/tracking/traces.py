@@ -6,7 +6,7 @@ They are written when all is known, so that their times say nothing; MLflow take
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,15 @@ class Span:
     parts: tuple[Span, ...] = ()
 
 
-def write_trace(run_id: str, whole: Span) -> None:
-    """Under the experiment's traces, and on the page of the run."""
+def write_traces(run_id: str, judgments: Iterable[Span]) -> None:
+    """A trace each, under the experiment's traces and on the page of the run."""
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")  # else a queue, flushed at exit with a message
     import mlflow
 
     client()
     mlflow.set_tracking_uri(store_uri())
-    _write(whole, None, run_id)
+    for whole in judgments:
+        _write(whole, None, run_id)
 
 
 def _write(span: Span, above: OpenSpan | None, run_id: str) -> None:
