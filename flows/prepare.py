@@ -5,6 +5,7 @@ from pathlib import Path
 from longreward.policy import load_tokenizer, policy_window
 from longreward.preparing import prepare as prepare_splits
 from longreward.preparing import prepare_responses
+from longreward.utils.progress import show_progress
 from tasks.stage import StageRun, main, stage
 
 OUT = Path("data/prepared")
@@ -20,7 +21,15 @@ async def prepare(run: StageRun) -> None:
     def count_prompt_tokens(context: str, query: str) -> int:
         return len(text.prompt_ids(context, query))
 
-    report = prepare_splits(config, count_prompt_tokens, root=Path(), out=OUT, window=window)
+    with show_progress("prepare, records") as update:
+        report = prepare_splits(
+            config,
+            count_prompt_tokens,
+            root=Path(),
+            out=OUT,
+            window=window,
+            progress=lambda records: update(records, None),
+        )
     run.report(report.figures())
     if config.responses:
         run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})

@@ -6,6 +6,7 @@ from longreward.judging import open_judge
 from longreward.reward import Scorer
 from longreward.synthesis.synthesizing import synthesize_files, write_nothing
 from longreward.tokenizing import open_tokenizer
+from longreward.utils.progress import show_progress
 from tasks.spending import limited
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
@@ -27,7 +28,16 @@ async def synthesize(run: StageRun) -> None:
             Scorer(params.score, ledger=ledger()) as scorer,
         ):
             run.tracked.tag({"judge": judge.name})
-            report = await synthesize_files(judge, scorer, config, root=Path(), out=OUT, tokenizer=tokenizer)
+            with show_progress("synthesize, questions") as update:
+                report = await synthesize_files(
+                    judge,
+                    scorer,
+                    config,
+                    root=Path(),
+                    out=OUT,
+                    tokenizer=tokenizer,
+                    progress=lambda questions: update(questions, None),
+                )
             run.report(judge.figures() | scorer.figures() | report.figures())
 
 

@@ -154,29 +154,19 @@ async def _until_terminated(scoring: Coroutine[Any, Any, int]) -> int:
 
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from longreward.judging import open_judge
     from longreward.planning.files import budget_of_files
     from longreward.reward.files import beside, score_files
+    from longreward.utils.progress import log_progress_to_stderr, show_progress
 
-    console = Console(stderr=True)
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("prompts"), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("scoring")
+    log_progress_to_stderr()
+    with show_progress("scoring, prompts") as update:
         async with (
             budget_of_files(params, data=data, responses=responses, ledger=ledger) as budget,
             open_judge(params.judge, ledger=ledger, budget=budget) as judge,
         ):
             report = await score_files(
-                judge,
-                params.score,
-                data=data,
-                responses=responses,
-                out=out,
-                ledger=ledger,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                judge, params.score, data=data, responses=responses, out=out, ledger=ledger, progress=update
             )
     answered = report.complete + report.incomplete + report.savings.responses
     print(f"{out}: {report.complete} of {answered} responses have all four scores (queries: {report.prompts})")

@@ -58,14 +58,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _reward_bench(options: argparse.Namespace) -> int:
     import asyncio
     import json
-    from functools import partial
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from longreward.reward_bench.bench import measure
     from longreward.reward_bench.ranking import open_reward_model, rank_items
     from longreward.reward_bench.showing import as_json, markdown
+    from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = chosen_settings(options, default=None)
     ledger = options.ledger or default_ledger()
@@ -73,19 +70,22 @@ def _reward_bench(options: argparse.Namespace) -> int:
     model = None
     if options.srm is not None:
         model = open_reward_model(params.pair.srm, options.srm, state=default_ledger().parent)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-
-        def tell(part: str, done: int, total: int) -> None:
-            if part not in tasks:
-                tasks[part] = bar.add_task(part)
-            bar.update(tasks[part], completed=done, total=total)
-
-        # outside of asyncio, in which Ctrl-C would have to wait for its end
-        srm = rank_items(model, items, progress=partial(tell, "reward model")) if model else None
-        found = asyncio.run(measure(params, items, ledger=ledger, pairwise=not options.no_pairwise, srm=srm, tell=tell))
+    log_progress_to_stderr()
+    srm = None
+    if model is not None:
+        with show_progress("reward model, responses") as update:
+            # Outside of asyncio, in which Ctrl-C would have to wait for its end.
+            srm = rank_items(model, items, progress=update)
+    with show_progress("judge, items") as update:
+        measured = measure(
+            params,
+            items,
+            ledger=ledger,
+            pairwise=not options.no_pairwise,
+            srm=srm,
+            progress=update,
+        )
+        found = asyncio.run(measured)
     print(json.dumps(as_json(found), indent=1, ensure_ascii=False) if options.json else markdown(found), end="")
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 from longreward.benchmarks.shape import Answer, Benchmark, Case, Speaker, Verdict
 from longreward.jsonl import write_rows
 from longreward.judging import Judge
-from tasks.progress import progress_bar
+from longreward.utils.progress import show_progress
 from tasks.shards import Tell, in_shards
 
 
@@ -29,7 +29,7 @@ async def answers_in_shards(
         return await benchmark.answer(speaker, shard, tell=tell)
 
     name = f"{benchmark.name}-{role}-answers"
-    with progress_bar(name) as progress:
+    with show_progress(name) as progress:
         cases = benchmark.cases
         return list(await in_shards(name, cases, answer, record=Answer, folder=folder, size=size, progress=progress))
 
@@ -47,7 +47,7 @@ async def verdicts_in_shards(
 
     name = f"{benchmark.name}-{role}-verdicts"
     items = list(zip(benchmark.cases, answers, strict=True))
-    with progress_bar(name) as progress:
+    with show_progress(name) as progress:
         found = await in_shards(
             name, items, ask, record=_OfOneCase, folder=folder, size=size, at_once=2, progress=progress
         )

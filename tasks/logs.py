@@ -19,8 +19,15 @@ def settle_logs() -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Prefect says at the end of a failed run once more, on one long line, what its error was."""
-    return not (record.levelno == logging.ERROR and str(record.msg).startswith("Finished in state"))
+    """Drop what Prefect repeats at the end of a run.
+
+    A failed run gets its error once more on one long line. Each completed task run gets a line of its own, which are
+    dozens for a stage in shards; progress lines and the stage's own last line say more.
+    """
+    message = str(record.msg)
+    if record.levelno == logging.ERROR:
+        return not message.startswith("Finished in state")
+    return not (record.name.startswith("prefect.task_runs") and message.startswith("Finished in state Completed("))
 
 
 def _shorten(record: logging.LogRecord) -> bool:

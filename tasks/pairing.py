@@ -23,7 +23,7 @@ from longreward.pairing import Outcome, PairConfig, WithoutPair, check_decided, 
 from longreward.records import Example, Response
 from longreward.reward.items import read_items
 from longreward.together import together
-from tasks.progress import progress_bar
+from longreward.utils.progress import show_progress
 from tasks.shards import Tell, in_shards
 from tasks.spending import limited
 from tasks.stage import StageRun
@@ -67,7 +67,7 @@ async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
     async def rank(shard: Sequence[WithResponses], tell: Tell) -> Iterable[Ranked]:
         return await asyncio.to_thread(model.rank, shard)
 
-    with progress_bar("pair") as progress:
+    with show_progress("pair") as progress:
         ranked = list(
             await in_shards("srm", items, rank, record=Ranked, folder=run.state, size=SHARD_SIZE, progress=progress)
         )
@@ -97,7 +97,7 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     calls, tokens = most_calls(config, items)
     run.log.info("the judge's calls: at most %s, with about %s tokens of prompts", f"{calls:,}", f"{tokens:,}")
     run.report({"forecast/calls_high": calls, "forecast/prompt_tokens_high": tokens})
-    with limited(run, config.budget) as budget, progress_bar("pair") as progress:
+    with limited(run, config.budget) as budget, show_progress("pair") as progress:
         async with open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge:
             run.tracked.tag({"judge": judge.name})
 

@@ -29,6 +29,7 @@ from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
+from longreward.utils.progress import format_duration
 from tasks import tracking, versioning
 from tasks.owner import this_process
 from tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
@@ -52,6 +53,9 @@ class StageOutcome:
     stage: str
     ran: bool
     seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.stage} {f'done in {format_duration(self.seconds)}' if self.ran else 'is up to date'}"
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -100,6 +104,8 @@ async def reproduce_stage(row: TaskRun, *, asked_for: Sequence[str], force: bool
     parameters = {"name": row.name, "asked_for": asked_for, "force": force, "parent": parent}
     outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)
     assert isinstance(outcome, StageOutcome)
+    position = f"stage {asked_for.index(row.name) + 1} of {len(asked_for)}"
+    log.info("%s: %s", position, outcome)
     return outcome
 
 

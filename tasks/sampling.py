@@ -8,7 +8,7 @@ from pathlib import Path
 from longreward.records import Example, Response
 from longreward.sampling import SampleConfig, SamplingReport, cut_prompts, sample
 from longreward.serving.sampling import ServedPolicy, refuse_cut_chats, sample_served
-from tasks.progress import progress_bar
+from longreward.utils.progress import show_progress
 from tasks.serving import AnyPolicy
 from tasks.shards import Tell, in_shards
 from tasks.workers.sampling import DistantPolicy
@@ -56,7 +56,7 @@ async def sample_in_shards(
             drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
         return [_OfOnePrompt(responses) for responses in drawn]
 
-    with progress_bar(name) as progress:
+    with show_progress(name) as progress:
         groups = [
             group.responses
             for group in await in_shards(

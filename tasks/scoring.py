@@ -8,7 +8,7 @@ from longreward.params import Params
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
 from longreward.reward.files import ScoredFiles, ScoreReport
-from tasks.progress import progress_bar
+from longreward.utils.progress import show_progress
 from tasks.shards import Tell, in_shards
 from tasks.workers import Workers
 from tasks.workers.scoring import ScoreErrand, known_answers, places_within, share
@@ -36,7 +36,7 @@ async def score_in_shards(
     async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
         return [scored async for scored in score_examples(judge, config, shard, scorer=scorer, progress=tell)]
 
-    with progress_bar(name) as progress:
+    with show_progress(name) as progress:
         return await in_shards(
             name,
             items,
@@ -62,7 +62,7 @@ async def score_with_workers(
         errand = ScoreErrand(judge, params.score, params.prices, list(shard), known)
         return (await workers.do(name, errand, limit_s=SHARD_LIMIT_S)).records
 
-    with progress_bar(name) as progress:
+    with show_progress(name) as progress:
         return await in_shards(
             name,
             items,

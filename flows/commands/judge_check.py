@@ -31,13 +31,14 @@ def _judge_check(options: argparse.Namespace) -> int:
 
     from longreward.trust.gate import report_on
     from longreward.trust.showing import markdown
-    from tasks.progress import progress_bar
+    from longreward.utils.progress import log_progress_to_stderr, show_progress
     from tasks.state import judge_checks, ledger
 
     default = Path("params.yaml") if Path("params.yaml").exists() else None
     params = chosen_settings(options, default=default)
     config = params.judge.check
-    with progress_bar("verdicts") as progress:
+    log_progress_to_stderr()
+    with show_progress("verdicts") as progress:
         report = asyncio.run(
             report_on(
                 params.judge,

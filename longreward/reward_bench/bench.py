@@ -18,8 +18,6 @@ from longreward.reward_bench.items import Item
 from longreward.reward_bench.ranking import SrmRewards
 from longreward.reward_bench.scoring import rewards_of, score_items
 
-Tell = Callable[[str, int, int], None]
-"""Told the name of a part, how much of it is done, and how much there is."""
 SRM = "srm"
 
 
@@ -47,22 +45,29 @@ async def measure(
     pairwise: bool = True,
     srm: SrmRewards | None = None,
     intervals: Intervals | None = None,
-    tell: Tell = lambda part, done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bench:
     """Asks the judge for what the ledger lacks; `score.strategy` counts as full.
+
+    `progress(done, total)` counts items, once for the comparisons and once for the scores.
 
     The JudgeError family where the judge fails, BudgetReached at `score.budget`; what was answered stays in the ledger.
     """
     total, met = len(items), list[Met]()
+    compared = total if pairwise else 0
     score = params.score.model_copy(update={"strategy": "full"})
     with Budget(score.budget, params.prices) as budget:
         async with open_judge(params.judge, ledger=ledger, budget=budget) as judge:
             if pairwise:
                 met = await compare_items(
-                    judge, params.pair.pairwise, items, progress=lambda done: tell("comparing", done, total)
+                    judge, params.pair.pairwise, items, progress=lambda done: progress(done, total + compared)
                 )
             scored = await score_items(
-                judge, score, items, ledger=ledger, progress=lambda done: tell("scoring", done, total)
+                judge,
+                score,
+                items,
+                ledger=ledger,
+                progress=lambda done: progress(compared + done, total + compared),
             )
             name, asked = judge.name, judge.figures()
     rewards: dict[str, list[Rewards]] = rewards_of(scored)

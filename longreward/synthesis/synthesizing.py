@@ -1,6 +1,6 @@
 """From files to questions with grounded answers: contexts overlap, and outcomes come in the order of the documents."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,13 @@ async def synthesize_files(
     root: Path,
     out: Path,
     tokenizer: TextTokenizer,
+    progress: Callable[[int], None] = lambda questions: None,
 ) -> SynthesisReport:
     """Reads `config.documents` below `root`; writes questions.jsonl and rejected.jsonl into `out`, whole.
 
-    `tokenizer` counts the lengths of documents. Raises ConfigError where no document can be found or read at all,
-    DataError where nothing came of them, and what the judge raises: what was answered is in its ledger then.
+    `tokenizer` counts the lengths of documents; `progress` gets the questions kept so far. Raises ConfigError where no
+    document can be found or read at all, DataError where nothing came of them, and what the judge raises: what was
+    answered is in its ledger then.
     """
     report = SynthesisReport()
     source = config.documents or ""
@@ -43,6 +45,7 @@ async def synthesize_files(
             async for outcome in outcomes:
                 (questions if isinstance(outcome, Draft) else rejected).write(to_line(outcome.row()))
                 report.count(outcome)
+                progress(report.kept.total())
         report.refuse_nothing(source=source)
     return report
 

@@ -84,7 +84,7 @@ def train_dpo(
     with failures.mendable(own_state):  # the reference may need more memory than there is
         kept = own_state / "reference.json"
         trainer = trainers.dpo_trainer(policy, rows, lora, arguments, kept=kept, share=share)
-    return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)
+    return running.run(trainer, policy, checked.lengths, title="train", out=out, state=own_state, log=log)
 
 
 def _shares(config: TrainConfig, policy: Policy, longest: int) -> bool:

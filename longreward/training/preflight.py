@@ -8,6 +8,7 @@ word. So all lengths are looked at here: nothing that is trained on is ever cut,
 `over_window: keep_ends` allows it.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from longreward.errors import DataError, PolicyError
 from longreward.policy import OverWindow, PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
 from longreward.training import rows
+from longreward.utils.progress import show_progress
 
 SHOWN = 5
 IGNORED = -100  # torch's label of a token without loss
@@ -150,7 +152,16 @@ def _pair_rows(text: PolicyTokenizer, pairs: Iterable[PreferencePair], found: _F
         yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
 
+def _with_progress(tokenized: Iterable[rows.Row], kind: str) -> Iterator[rows.Row]:
+    enabled = os.environ.get("RANK", "0") == "0"  # the other processes of a launched training wait for the first
+    with show_progress(f"tokenizing, {kind}s", enabled=enabled) as update:
+        for count, row in enumerate(tokenized, 1):
+            yield row
+            update(count, None)
+
+
 def _checked(tokenised: Iterable[rows.Row], found: _Found, keep: Path | None) -> TrainingData:
+    tokenised = _with_progress(tokenised, found.kind)
     if keep is None:
         in_memory = list(tokenised)
         return TrainingData(in_memory, found.checked())

@@ -14,6 +14,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from longreward.errors import StateError
+from longreward.utils.progress import show_progress
 
 COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
@@ -46,7 +47,11 @@ def _computed(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> dict[
     evened = by_length + by_length[:1] * (-len(by_length) % process.num_processes)
     own = evened[process.process_index :: process.num_processes]
     loader = DataLoader(rows.select(own), batch_size=batch_size, collate_fn=trainer.data_collator)
-    batches = [trainer.compute_ref_log_probs(model, trainer._prepare_inputs(batch)) for batch in loader]
+    batches = []
+    with show_progress("train, batches of the reference", enabled=process.is_main_process) as update:
+        for batch in loader:
+            batches.append(trainer.compute_ref_log_probs(model, trainer._prepare_inputs(batch)))
+            update(len(batches), len(loader))
     chosen, rejected = ([value for batch in batches for value in batch[side].tolist()] for side in (0, 1))
     at = {row: values for row, *values in gather_object(list(zip(own, chosen, rejected, strict=True)))}
     return {column: [at[row][side] for row in range(len(rows))] for side, column in enumerate(COLUMNS)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback
 
 from longreward.errors import PolicyError, StateError
 from longreward.policy import Policy
@@ -21,22 +21,25 @@ from longreward.training.report import Log, TrainingReport
 from longreward.training.saving import clear, save_whole
 from longreward.training.settings import TrainingSettings
 from longreward.training.steady import padding_of
-from longreward.training.watching import Bar, Watcher, told_of_sigterm
+from longreward.training.watching import StepProgress, Watcher, told_of_sigterm
+from longreward.utils.progress import show_progress
 
 
-def run(trainer: Any, policy: Policy, lengths: Lengths, *, out: Path, state: Path, log: Log | None) -> TrainingReport:
+def run(
+    trainer: Any, policy: Policy, lengths: Lengths, *, title: str, out: Path, state: Path, log: Log | None
+) -> TrainingReport:
     """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training.
 
-    SIGTERM ends it after a checkpoint, as the process would have ended without one.
+    Progress appears under `title`. SIGTERM ends it after a checkpoint, as the process would have ended without one.
     """
     started = time.monotonic()
     checkpoint = resumable(state, trainer.model)
-    with told_of_sigterm() as asked, mendable(state):
+    progress = show_progress(f"{title}, steps", enabled=trainer.is_world_process_zero())
+    with told_of_sigterm() as asked, mendable(state), progress as update:
         watcher = Watcher(trainer, log, asked=asked, checkpoint=checkpoint)
         trainer.add_callback(watcher)
+        trainer.add_callback(StepProgress(update))
         trainer.remove_callback(PrinterCallback)
-        if trainer.pop_callback(ProgressCallback):
-            trainer.add_callback(Bar)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.check_weights()
     if asked.to_end:
@@ -85,7 +88,7 @@ def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_le
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": policy.device.type == "cuda",
         "remove_unused_columns": False,
-        "disable_tqdm": not sys.stderr.isatty(),
+        "disable_tqdm": True,  # StepProgress shows it
         "report_to": "none",
         "push_to_hub": False,
     }

@@ -55,4 +55,4 @@ def train_sft(
 
     arguments = running.arguments(config, policy, state=own_state, max_length=limit)
     trainer = trainers.sft_trainer(policy, running.dataset(checked), lora, arguments)
-    return running.run(trainer, policy, checked.lengths, out=out, state=own_state, log=log)
+    return running.run(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)

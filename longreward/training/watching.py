@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import ProgressCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from longreward.training.checkpoints import mark_complete
 from longreward.training.report import Log
+from longreward.utils.progress import ProgressUpdate
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +101,15 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         return self.asked.to_end
 
 
-class Bar(ProgressCallback):  # type: ignore[misc]
-    """The bar alone: figures go to whoever asked for them."""
+class StepProgress(TrainerCallback):  # type: ignore[misc]
+    """Reports the optimizer steps done so far and their total."""
 
-    def on_log(self, *args: Any, **more: Any) -> None:
-        pass
+    def __init__(self, update: ProgressUpdate) -> None:
+        self.update = update
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed training begins with the steps of its checkpoint."""
+        self.on_step_end(args, state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.update(state.global_step, state.max_steps)

@@ -3,6 +3,7 @@
 accelerate launch … -m longreward.training.launch.process <folder of the job>
 """
 
+import logging
 import os
 import sys
 import threading
@@ -34,6 +35,9 @@ def main(folder: Path) -> None:
     # First of all, so that weights go to the GPU that is this process's own.
     process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
     log = partial(write_figures, folder) if process.is_main_process else None
+    if process.is_main_process:  # no handler comes with the launcher, and its starter shows what this prints
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("longreward").setLevel(logging.INFO)
     try:
         report = _train(job, log)
     except LongRewardError as error:

@@ -143,14 +143,17 @@ def gone(processes: list[psutil.Process], within: float = 20.0) -> bool:
     return False
 
 
-def test_two_processes_train_as_one_does(run_in):
+def test_two_processes_train_as_one_does(run_in, capsys):
     one, two = run_in("one"), run_in("two")
     one()
+    capsys.readouterr()
     report = two(**TWO)
     assert_same_training(two, one)
     assert (report.steps, report.lengths.count) == (4, 6)
     assert not any(two.state.iterdir())
     assert two.figures[-1][1]["loss"] < two.figures[0][1]["loss"]
+    shown = capsys.readouterr().err
+    assert shown.count("peak memory") == 1  # log lines of the first process, and of no other
 
 
 @pytest.mark.slow

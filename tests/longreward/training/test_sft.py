@@ -2,6 +2,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -155,7 +157,13 @@ training.run(FAST)
 """
 
 
-def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_path):
+@contextmanager
+def recorded(updates, title, enabled=True):
+    """In place of `show_progress`."""
+    yield lambda done, total: updates.append((title, done, total))
+
+
+def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_path, monkeypatch):
     arguments = [str(Path(__file__).parent), str(tmp_path), str(training.base), str(training.data)]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments], env=os.environ, capture_output=True, check=False
@@ -167,9 +175,12 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
 
+    progress = []
+    monkeypatch.setattr("longreward.training.running.show_progress", partial(recorded, progress))
     report = training.run(FAST)
 
     assert (report.resumed_from, report.steps) == (8, 12)
+    assert progress == [("sft, steps", step, 12) for step in range(8, 13)]
     assert [step for step, _ in training.losses] == list(range(1, 13))  # the curve is whole
     whole = Trained(tmp_path / "whole", training.base, training.data)
     whole.run(FAST)

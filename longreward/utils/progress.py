@@ -1,0 +1,137 @@
+"""Show the progress of long work: a bar on a terminal, log lines elsewhere.
+
+with show_progress("score") as update:
+    for done, prompt in enumerate(prompts, 1):
+        ...
+        update(done, len(prompts))
+
+score: 120 of 2,000 (6 %) after 3 min 0 s, about 47 min 0 s left
+"""
+
+import contextvars
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+ProgressUpdate = Callable[[int, int | None], None]
+"""Called with the items done so far and their total, None where nobody knows it yet; from any thread."""
+
+LOG_INTERVAL_S = 60.0
+_last_line_s = time.monotonic()  # of the process: a stage of many short parts would never reach a minute in one of them
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def show_progress(
+    title: str, *, enabled: bool = True, log_interval_s: float = LOG_INTERVAL_S
+) -> Iterator[ProgressUpdate]:
+    """Yield a function that reports progress under `title` for as long as the context is open.
+
+    With a terminal at stderr it moves a bar. Without one, a log line with done, total and remaining time follows
+    `log_interval_s` seconds after the last one of this process, whether or not the function was called in between: one
+    step of a long training may take minutes, and a log that stays silent looks like a process that hangs. Where it is
+    not `enabled`, as in all but the first process of a distributed training, it shows nothing.
+    """
+    if not enabled:
+        yield lambda done, total: None
+        return
+    if sys.stderr.isatty():
+        with _bar(title) as update:
+            yield update
+        return
+    estimate = ProgressEstimate(title)
+    stop = threading.Event()
+
+    def log_regularly() -> None:
+        global _last_line_s
+        while not stop.wait(max(0.0, _last_line_s + log_interval_s - time.monotonic())):
+            log.info("%s", estimate)
+            _last_line_s = time.monotonic()
+
+    # Prefect finds the run that a log line belongs to in context variables, which a new thread does not inherit.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(log_regularly,), name=f"progress of {title}", daemon=True)
+    thread.start()
+    try:
+        yield estimate.update
+    finally:
+        stop.set()
+        thread.join()
+
+
+def log_progress_to_stderr() -> None:
+    """Let the log lines of `show_progress` reach stderr in a command that configures no logging of its own."""
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+    log.setLevel(logging.INFO)
+
+
+class ProgressEstimate:
+    """How much of some work is done, and how long the rest will take at the speed so far."""
+
+    def __init__(self, title: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title, self._clock = title, clock
+        self._started = clock()
+        self._first: tuple[float, int] | None = None
+        self._done, self._total = 0, None  # type: int, int | None
+
+    def update(self, done: int, total: int | None) -> None:
+        """Record that `done` of `total` items are done."""
+        if self._first is None:
+            # A resumed stage starts with what an earlier process did: it says nothing about the speed of this one.
+            self._first = self._clock(), done
+        self._done, self._total = done, total
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until the end; None before anything was done here, or where the total is unknown."""
+        if self._first is None or self._total is None:
+            return None
+        since, before = self._first
+        if self._done <= before:
+            return None
+        return (self._clock() - since) / (self._done - before) * (self._total - self._done)
+
+    def __str__(self) -> str:
+        share = f" of {self._total:,} ({self._done / self._total:.0%})" if self._total else ""
+        remaining = self.remaining_s
+        left = "" if remaining is None else f", about {format_duration(remaining)} left"
+        return f"{self._title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{left}"
+
+
+def format_duration(seconds: float) -> str:
+    """Render seconds with two units at most.
+
+    >>> format_duration(7384)
+    '2 h 3 min'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[ProgressUpdate]:
+    # rich takes a tenth of a second to import, and nothing else in a stage without a terminal needs it.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
