@@ -1,0 +1,137 @@
+"""Progress of long work: log lines where there is no terminal."""
+
+import logging
+import threading
+from contextvars import ContextVar
+
+import pytest
+
+from longreward.utils.progress import ProgressEstimate, format_duration, show_progress
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Lines(logging.Handler):
+    """Collects log lines, and lets a test wait for their count instead of for time to pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.runs: list[str] = []
+        self.arrived = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self.arrived:
+            self.lines.append(record.getMessage())
+            self.runs.append(RUN.get())
+            self.arrived.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.lines) >= count, timeout=60)
+
+
+RUN: ContextVar[str] = ContextVar("RUN", default="none")
+
+
+@pytest.fixture
+def lines() -> "Lines":
+    handler, logger = Lines(), logging.getLogger("longreward.utils.progress")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def test_a_line_has_done_total_elapsed_and_remaining_time() -> None:
+    clock = FakeClock()
+    estimate = ProgressEstimate("score", clock=clock)
+    estimate.update(0, 2000)
+    clock.now += 180
+    estimate.update(120, 2000)
+    assert str(estimate) == "score: 120 of 2,000 (6%) after 3 min 0 s, about 47 min 0 s left"
+
+
+def test_what_an_earlier_process_did_says_nothing_about_the_speed() -> None:
+    clock = FakeClock()
+    estimate = ProgressEstimate("train, steps", clock=clock)
+    clock.now += 50  # loading the model
+    estimate.update(150, 189)  # the checkpoint
+    clock.now += 20
+    estimate.update(152, 189)
+    assert estimate.remaining_s == 370  # 37 steps of 10 s
+    assert str(estimate) == "train, steps: 152 of 189 (80%) after 1 min 10 s, about 6 min 10 s left"
+
+
+def test_the_remaining_time_grows_while_nothing_finishes() -> None:
+    clock = FakeClock()
+    estimate = ProgressEstimate("score", clock=clock)
+    estimate.update(0, 10)
+    clock.now += 10
+    estimate.update(5, 10)
+    assert estimate.remaining_s == 10
+    clock.now += 30
+    assert estimate.remaining_s == 40
+
+
+def test_without_a_total_or_before_the_first_item_no_remaining_time_is_claimed() -> None:
+    clock = FakeClock()
+    estimate = ProgressEstimate("prepare, records", clock=clock)
+    assert str(estimate) == "prepare, records: 0 after 0 s"
+    estimate.update(0, 7)
+    clock.now += 61
+    assert str(estimate) == "prepare, records: 0 of 7 (0%) after 1 min 1 s"
+    estimate.update(1500, None)
+    assert str(estimate) == "prepare, records: 1,500 after 1 min 1 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (3599.4, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_lines_appear_regularly_though_nothing_finishes_and_end_with_the_work(lines: Lines) -> None:
+    with show_progress("score", log_interval_s=0.001) as update:
+        update(3, 40)
+        lines.wait_for(2)
+    assert lines.lines[-1].startswith("score: 3 of 40 (8%) after ")
+    count = len(lines.lines)
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress of score"]
+    assert len(lines.lines) == count
+
+
+def test_the_lines_belong_to_the_run_that_works(lines: Lines) -> None:
+    """Prefect finds a log line's run in context variables."""
+    token = RUN.set("stage run")
+    try:
+        with show_progress("score", log_interval_s=0.001):
+            lines.wait_for(1)
+    finally:
+        RUN.reset(token)
+    assert lines.runs[0] == "stage run"
+
+
+def test_other_processes_of_a_training_show_nothing(lines: Lines) -> None:
+    before = threading.active_count()
+    with show_progress("train, steps", enabled=False, log_interval_s=0.001) as update:
+        update(1, 2)
+        assert threading.active_count() == before
+    assert lines.lines == []
