@@ -44,6 +44,11 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
     assert code == 0
     assert again.count("was up to date") == 2
 
+    # The log: one line for each stage, and none of Prefect's for each task run.
+    assert "stage 1 of 2: prepare done in " in words
+    assert "stage 2 of 2: pair is up to date" in again
+    assert "Completed()" not in words
+
     # Prefect: the stage's flow run lies under the pipeline's task, and the library's words reached it.
     pair = await flow_run(name_of("pair", words))
     async with get_client() as client:
