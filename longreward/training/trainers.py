@@ -17,6 +17,7 @@ from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.policy import Policy
+from longreward.training.dropout import disable_dropout
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.reference import with_reference
 from longreward.training.sides import SIDE, figures_by_side, heard, watch_sides
@@ -38,6 +39,7 @@ def dpo_trainer(
 
     With `share`, the two answers of a pair share their prompt (prefix/sharing.py).
     """
+    disable_dropout(policy.model)
     collator = None
     if share:
         share_prefix(policy.model)

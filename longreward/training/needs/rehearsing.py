@@ -156,7 +156,9 @@ def _without_mask() -> str:
 
     from longreward.training.prefix.attention import CAUSAL
 
-    def causal(module: Any, query: Any, key: Any, value: Any, *, scaling: float | None, dropout: float) -> Any:
+    def causal(
+        module: Any, query: Any, key: Any, value: Any, *, scaling: float | None, dropout: float, **_: Any
+    ) -> Any:  # a score cap or sinks (softcap, s_aux) add nothing to the memory
         groups = getattr(module, "num_key_value_groups", 1)
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
         return scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=scaling).transpose(1, 2)

@@ -23,11 +23,30 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longreward.errors import PolicyError
 
+
+class SharedPrefixError(PolicyError):
+    """A model cannot share prefixes, for the reason `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: set train.prefix_sharing to off")
+        self.reason = reason
+
+
+class PairLengthsMissingError(PolicyError):
+    """The lengths of a batch's pairs did not reach the attention."""
+
+
 PairLengths = tuple[int, int, int]
 """Tokens of a pair's prompt, chosen and rejected answer."""
 
 Causal = Callable[..., Tensor]
-"""(module, query [1, heads, q, d], key and value [1, kv heads, k >= q, d], *, scaling, dropout) -> [1, q, heads, d]."""
+"""(module, query [1, heads, q, d], key and value [1, kv heads, k >= q, d], *, scaling, dropout, softcap, s_aux)
+-> [1, q, heads, d]."""
+
+NEUTRAL_KWARGS = frozenset({"position_ids", "use_cache", "output_attentions", "output_hidden_states"})
+"""Keyword arguments that models pass to their attention and that do not change its result. transformers 5.23 passes
+further ones that do (softcap, s_aux, indices, position_bias, cu_seq_lens_q, ...), and later versions will add more; so
+what is not listed here or handled below is refused, never ignored."""
 
 
 def attention_name(base: str) -> str:
@@ -44,26 +63,43 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: None,
+    attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     pair_lengths: tuple[PairLengths, ...] | None = None,
+    longest_pair: int | None = None,
     sliding_window: int | None = None,
-    **more: Any,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """[pairs, heads, row, d] in, [pairs, row, heads, d] out; what pads a row stays zero."""
+    """[pairs, heads, row, d] in, [pairs, row, heads, d] out; what pads a row stays zero.
+
+    PolicyError for an argument whose effect on a packed row is not known. `longest_pair` replaces the longest text of
+    this batch where a self-check asks for the longest one of the data.
+    """
     if pair_lengths is None:
-        raise PolicyError(
+        raise PairLengthsMissingError(
             "a model that is set up for shared prefixes was given texts one by one: a reference model that the trainer "
             "loaded by itself needs share_prefix() too, and every batch must come from PairCollator"
         )
-    longest = max(prompt + max(chosen, rejected) for prompt, chosen, rejected in pair_lengths)
-    if sliding_window is not None and longest > sliding_window:
-        raise PolicyError(
-            f"a layer of this model sees {sliding_window:,} tokens back, and a pair has {longest:,}: set "
-            "train.prefix_sharing to off"
+    unknown = [name for name, given in kwargs.items() if given is not None and name not in NEUTRAL_KWARGS]
+    if attention_mask is not None:
+        unknown.append("attention_mask")
+    if unknown:
+        raise SharedPrefixError(
+            f"{type(module).__name__} passes {', '.join(sorted(unknown))} to its attention, and shared prefixes cannot "
+            "take that into account"
         )
-    attend = partial(causal, module, scaling=scaling, dropout=dropout)
+    if is_causal is False:
+        raise SharedPrefixError(f"{type(module).__name__} lets tokens see those behind them")
+    longest = longest_pair or max(prompt + max(chosen, rejected) for prompt, chosen, rejected in pair_lengths)
+    if sliding_window and 0 < sliding_window < longest:  # 0 and -1 mean that there is no window
+        raise SharedPrefixError(
+            f"a layer of this model sees {sliding_window:,} tokens back, and the longest pair has {longest:,}"
+        )
+    attend = partial(causal, module, scaling=scaling, dropout=dropout, softcap=softcap, s_aux=s_aux)
     rows = [
         _attend_pair(attend, query[row : row + 1], key[row : row + 1], value[row : row + 1], lengths)
         for row, lengths in enumerate(pair_lengths)
@@ -87,7 +123,24 @@ def _attend_pair(attend: Causal, query: Tensor, key: Tensor, value: Tensor, leng
     return torch.cat(parts, dim=1)
 
 
-def _sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float | None, dropout: float) -> Tensor:
+def _sdpa(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+) -> Tensor:
+    if softcap is not None or s_aux is not None:
+        # torch's kernel has no place for either between scores and softmax
+        name = "s_aux" if softcap is None else "softcap"
+        raise SharedPrefixError(
+            f"{type(module).__name__} caps its scores or adds sinks to them ({name}), which sdpa cannot; eager and "
+            "flash_attention_2 can (policy.attention)"
+        )
     query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves rotated ones in float32
     # Half precision on a GPU has a kernel for fewer key than query heads; elsewhere keys and values are repeated.
     grouped = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
@@ -105,18 +158,49 @@ def _sdpa(module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: fl
     return out.transpose(1, 2)
 
 
-def _eager(module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float | None, dropout: float) -> Tensor:
+def _eager(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+) -> Tensor:
     key, value = _for_each_head(module, key), _for_each_head(module, value)
     scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-    seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril(key.shape[2] - query.shape[2])
-    shares = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(dim=-1, dtype=torch.float32)
-    shares = functional.dropout(shares.to(query.dtype), p=dropout, training=module.training)
-    return (shares @ value).transpose(1, 2)
+    if softcap is not None:  # Gemma 2
+        scores = torch.tanh(scores / softcap) * softcap
+    visible = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril(key.shape[2] - query.shape[2])
+    scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+    if s_aux is not None:  # gpt-oss: one learned logit a head that takes part in the softmax and has no value
+        sinks = s_aux.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
+        scores = torch.cat([scores, sinks.to(scores.dtype)], dim=-1)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    if s_aux is not None:
+        weights = weights[..., :-1]
+    weights = functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2)
 
 
-def _flash(module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float | None, dropout: float) -> Tensor:
+def _flash(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+) -> Tensor:
     attend = ALL_ATTENTION_FUNCTIONS["flash_attention_2"]  # aligned at the lower right by itself
-    out: Tensor = attend(module, query, key, value, None, dropout=dropout, scaling=scaling, is_causal=True)[0]
+    # The model's own kernel gets what the model gives it, so that it caps its scores and adds sinks as it does alone.
+    out: Tensor = attend(
+        module, query, key, value, None, dropout=dropout, scaling=scaling, softcap=softcap, s_aux=s_aux, is_causal=True
+    )[0]
     return out
 
 

@@ -101,7 +101,8 @@ def share_prefix(model: Any) -> SharedPrefix:
         own = {name: value for name, value in named.items() if name not in (KEY, "input_ids", "attention_mask")}
         rows, lengths = pairs["input_ids"], pairs["lengths"]
         positions = _positions(lengths, rows.shape[1], rows.device)
-        return (), {**own, "input_ids": rows, "position_ids": positions, "pair_lengths": lengths}
+        named = {**own, "input_ids": rows, "position_ids": positions, "pair_lengths": lengths}
+        return (), named | {name: pairs[name] for name in ("longest_pair",) if name in pairs}
 
     def unpack(backbone: Any, positional: Any, named: dict[str, Any], output: Any) -> Any:
         hidden = output.last_hidden_state

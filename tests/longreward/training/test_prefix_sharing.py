@@ -10,11 +10,15 @@ from peft import LoraConfig
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
     Glm4Config,
     GlmConfig,
+    GptOssConfig,
     LlamaConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
 )
 from trl import DPOConfig, DPOTrainer
@@ -23,6 +27,7 @@ from longreward.errors import PolicyError
 from longreward.training.prefix import attention as prefix_attention
 from longreward.training.prefix import sharing as prefix_sharing
 from longreward.training.prefix.sharing import PairCollator, share_prefix
+from longreward.training.prefix.support import reason_against
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
 
@@ -49,6 +54,13 @@ SIZES = {
     "eos_token_id": 1,
 }
 CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config, "glm": GlmConfig, "glm4": Glm4Config}
+SPECIAL = {
+    "gemma2": Gemma2Config,
+    "gemma3": Gemma3TextConfig,
+    "gpt_oss": GptOssConfig,
+    "qwen2_moe": Qwen2MoeConfig,
+}
+EXPERTS = {"num_experts_per_tok": 2, "router_aux_loss_coef": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def tokenizer():
 
 def make_model(kind: str = "llama", attention: str = "sdpa", **changes: Any):
     torch.manual_seed(0)
-    config = CONFIGS[kind](vocab_size=120, **{**SIZES, **changes})
+    config = {**CONFIGS, **SPECIAL}[kind](vocab_size=120, **{**SIZES, **changes})
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
 
 
@@ -148,6 +160,29 @@ def test_each_architecture_gets_the_gradients_of_stock_trl(kind, attention, toke
     packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
     assert_equal(packed, stock)
     assert max(float(g.abs().max()) for g in stock["gradients"].values()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention", "changes"),
+    [
+        ("gemma2", "eager", {"attn_logit_softcapping": 3.0, "sliding_window": 512}),  # caps its scores
+        ("gemma3", "sdpa", {"sliding_window": 128}),  # windows in some layers, wider than the longest pair
+        ("gpt_oss", "eager", {"num_local_experts": 4, "sliding_window": 128, **EXPERTS}),  # sinks
+        ("qwen2_moe", "sdpa", {"num_experts": 4, "moe_intermediate_size": 16, **EXPERTS}),  # sliding_window 0
+    ],
+)
+def test_architectures_with_an_attention_of_their_own_get_the_gradients_of_stock_trl(
+    kind, attention, changes, tokenizer, tmp_path
+):
+    model = make_model(kind, attention, **changes)
+    if kind == "gpt_oss":
+        for layer in model.model.layers:
+            torch.nn.init.normal_(layer.self_attn.sinks)
+    assert reason_against(model.eval(), longest=100) is None
+    packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
+    assert_equal(packed, stock)
+    if kind == "gpt_oss":
+        assert stock["gradients"]["model.layers.0.self_attn.sinks"].abs().max() > 1e-4
 
 
 def test_a_token_of_these_pairs_merges_across_the_boundary(tokenizer):

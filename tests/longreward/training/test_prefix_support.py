@@ -1,9 +1,16 @@
+import json
 import logging
+import shutil
+from functools import partial
 
 import pytest
 import torch
 from transformers import (
     AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -12,8 +19,12 @@ from transformers import (
     MistralForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    NemotronConfig,
+    NemotronForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from longreward.errors import PolicyError
@@ -22,7 +33,10 @@ from longreward.policy import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.prefix import attention as prefix_attention
-from longreward.training.prefix.support import reason_against
+from longreward.training.prefix import support as prefix_support
+from longreward.training.prefix.attention import SharedPrefixError, _attend, _eager, _flash, _sdpa
+from longreward.training.prefix.sharing import PairCollator, share_prefix
+from longreward.training.prefix.support import hidden_state_difference, reason_against
 
 SIZES = {
     "vocab_size": 50,
@@ -68,6 +82,44 @@ def test_a_window_that_is_switched_off_is_none():
     assert reason_against(model, longest=10_000) is None
 
 
+def test_a_window_of_zero_is_none():
+    model = Qwen2MoeForCausalLM(
+        Qwen2MoeConfig(
+            **SIZES,
+            num_experts=4,
+            num_experts_per_tok=2,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            router_aux_loss_coef=0.0,
+        )
+    ).eval()
+    assert model.config.sliding_window == 0
+    assert reason_against(model, longest=10_000) is None
+
+
+def gemma3(**changes):
+    torch.manual_seed(0)
+    return Gemma3ForCausalLM(Gemma3TextConfig(**{**SIZES, "head_dim": 8, "pad_token_id": 0, **changes})).eval()
+
+
+@pytest.mark.parametrize(("longest", "refused"), [(40, False), (41, True)])
+def test_a_window_that_only_a_layer_knows_must_hold_the_longest_pair_too(longest, refused):
+    model = gemma3(sliding_window=512)
+    model.model.layers[1].self_attn.sliding_window = 40
+    reason = reason_against(model, longest=longest)
+    assert reason == ("a layer of this model sees 40 tokens back, and the longest pair has 41" if refused else None)
+
+
+def test_a_model_that_looks_both_ways_is_named_so_and_no_halved_window():
+    model = gemma3(sliding_window=64, use_bidirectional_attention=True)
+    assert reason_against(model, longest=50) == "its tokens see those behind them (bidirectional attention)"
+    assert "bidirectional" in reason_against(llama(is_causal=False), longest=20)
+    unmarked = llama()
+    for layer in unmarked.model.layers:
+        layer.self_attn.is_causal = False  # which no config tells
+    assert "its hidden states differ" in reason_against(unmarked, longest=20)
+
+
 def test_layers_that_read_a_row_as_one_text_cannot():
     model = llama()
     model.config.layer_types = ["full_attention", "linear_attention"]
@@ -94,6 +146,104 @@ def test_a_model_that_comes_out_otherwise_is_found_by_trial(dtype, monkeypatch):
 
     monkeypatch.setattr(prefix_attention, "_attend_pair", sees_all)
     assert "on a trial pair its hidden states differ by" in reason_against(llama().to(dtype), longest=20)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeypatch):
+    def forgets(module, query, key, value, *, softcap, **kwargs):
+        return _eager(module, query, key, value, softcap=None, **kwargs)
+
+    torch.manual_seed(0)
+    config = Gemma2Config(**SIZES, head_dim=8, pad_token_id=0, attn_logit_softcapping=5.0)
+    model = Gemma2ForCausalLM(config).to(dtype).eval()
+    model.set_attn_implementation("eager")
+    assert reason_against(model, longest=20) is None
+    attention_functions = prefix_attention.ALL_ATTENTION_FUNCTIONS
+    monkeypatch.setitem(attention_functions._global_mapping, "shared_prefix_eager", partial(_attend, forgets))
+    assert "its hidden states differ" in reason_against(model, longest=20)
+
+
+def test_the_trial_computes_in_float32_and_gives_the_weights_back():
+    model = llama().to(torch.bfloat16)
+    model.model.layers[0].self_attn.q_proj.weight.data[0, 0] = 1e-3
+    before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
+    assert hidden_state_difference(model, longest=20) < 5e-6
+    assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("half way")
+
+    hook = model.model.layers[1].mlp.register_forward_hook(fail)
+    assert reason_against(model, longest=20) == "a self-check failed with RuntimeError: half way"
+    hook.remove()
+    assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_that_passes_nothing_on_to_its_attention_cannot():
+    model = NemotronForCausalLM(NemotronConfig(**SIZES)).eval()
+    assert reason_against(model, longest=20) == (
+        "NemotronForCausalLM does not pass keyword arguments on to its attention"
+    )
+
+
+def test_an_unknown_argument_of_the_attention_is_refused_and_an_empty_one_is_not():
+    model = llama()
+    batch = PairCollator(0)([{"prompt_ids": [5, 6], "chosen_ids": [7], "rejected_ids": [8, 9]}])
+    share_prefix(model)
+    known = {"input_ids": batch["input_ids"], "packed_pairs": batch["packed_pairs"], "use_cache": False}
+    plain = model.base_model(**known).last_hidden_state
+    assert torch.equal(model.base_model(**known, block_indices=None).last_hidden_state, plain)
+    with pytest.raises(SharedPrefixError, match="LlamaAttention passes block_indices to its attention"):
+        model.base_model(**known, block_indices=torch.zeros(1))
+
+
+HEADS, WIDTH = 4, 8
+SHARED = {"scaling": 0.3, "dropout": 0.0}
+
+
+def states(tokens: int):
+    generator = torch.Generator().manual_seed(tokens)
+    query, key, value = (torch.randn(1, heads, tokens, WIDTH, generator=generator) * 3 for heads in (HEADS, 2, 2))
+    return query, key, value
+
+
+def by_hand(query, key, value, *, softcap=None, sinks=None):
+    """Attention of one causal text, a query at a time."""
+    out = torch.zeros(1, query.shape[2], HEADS, WIDTH)
+    for head in range(HEADS):
+        for at in range(query.shape[2]):
+            scores = key[0, head // 2, : at + 1] @ query[0, head, at] * SHARED["scaling"]
+            scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
+            weights = scores.exp() / (scores.exp().sum() + (0 if sinks is None else sinks[head].exp()))
+            out[0, at, head] = weights @ value[0, head // 2, : at + 1]
+    return out
+
+
+@pytest.mark.parametrize("causal", [_eager, _flash], ids=["eager", "flash"])
+@pytest.mark.parametrize("name", ["softcap", "s_aux"])
+def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeypatch):
+    def flash(module, query, key, value, mask, *, softcap=None, s_aux=None, is_causal, **kwargs):
+        assert (mask, is_causal, kwargs) == (None, True, SHARED)
+        return _eager(module, query, key, value, softcap=softcap, s_aux=s_aux, **SHARED), None
+
+    monkeypatch.setitem(prefix_attention.ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash)
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2
+    more = {"softcap": {"softcap": 2.0}, "s_aux": {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}}[name]
+    query, key, value = states(6 + 3 + 5)  # prompt, chosen, rejected
+    found, _ = _attend(causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more)
+    rejected = [*range(6), *range(9, 14)]
+    of_chosen = by_hand(
+        *(one[:, :, :9] for one in (query, key, value)), softcap=more.get("softcap"), sinks=more.get("s_aux")
+    )
+    of_rejected = by_hand(
+        *(one[:, :, rejected] for one in (query, key, value)), softcap=more.get("softcap"), sinks=more.get("s_aux")
+    )
+    torch.testing.assert_close(found, torch.cat([of_chosen, of_rejected[:, 6:]], dim=1), rtol=1e-4, atol=1e-5)
+    with pytest.raises(SharedPrefixError, match=f"{name}.*sdpa cannot"):
+        _attend(_sdpa, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more)
 
 
 def a_training(tmp_path, base, **changes):
@@ -145,3 +295,31 @@ def test_auto_says_why_it_is_off_and_on_stops(tmp_path, tiny_policy, caplog):
     assert "router_aux_loss_coef" in caplog.text
     with pytest.raises(PolicyError, match=r"train\.prefix_sharing is on, and this model cannot: its loss"):
         a_training(tmp_path, folder, prefix_sharing="on")
+
+
+def test_a_self_check_that_fails_switches_sharing_off_and_the_training_goes_on(
+    tmp_path, tiny_policy, caplog, monkeypatch
+):
+    def fail(model, *, longest):
+        raise ZeroDivisionError("a model's own code")
+
+    monkeypatch.setattr(prefix_support, "hidden_state_difference", fail)
+    with caplog.at_level(logging.WARNING):
+        figures = a_training(tmp_path, tiny_policy, prefix_sharing="auto")
+    assert len(figures) == 3
+    assert (
+        "prefix sharing is off, so each prompt is computed twice: a self-check failed with ZeroDivision" in caplog.text
+    )
+    with pytest.raises(PolicyError, match="prefix_sharing is on, and this model cannot: a self-check failed"):
+        a_training(tmp_path, tiny_policy, prefix_sharing="on")
+
+
+def test_a_model_with_dropout_starts_from_its_own_reference(tmp_path, tiny_policy):
+    folder = tmp_path / "drops"
+    shutil.copytree(tiny_policy, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    figures = a_training(tmp_path, folder)
+    assert figures[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert figures[2]["rewards/margins"] != 0
+    assert json.loads((tmp_path / "out/config.json").read_text())["attention_dropout"] == 0.5
