@@ -10,11 +10,13 @@ Our files hold the same fields and more of them, so either side's scripts read t
 """
 
 import hashlib
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longreward.jsonl import Row, RowError, read_records, write_rows
+from longreward.jsonl import Row, RowError, missing, read_records, shorten, write_rows
 from longreward.records import (
     DIMENSIONS,
     Dimension,
@@ -37,33 +39,66 @@ NOTHING_RELEVANT = "No relevant information"
 # --- rows to records --------------------------------------------------------------------------------------------------
 
 
+LONGBENCH_FIELDS = ("input", "answers", "context")
+
+
 def example_of(row: Row) -> Example:
     """A row of `sft.jsonl`, of LongReward-10k (its `dpo_*` rows have two responses, no answer) or of LongBench."""
-    if "input" in row and "answers" in row:
-        answers = row["answers"] or [None]
-        if row["input"] == "":
-            raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
-        row = {"idx": row.get("_id"), "query": row["input"], "answer": answers[0], "context": row.get("context")}
+    if is_longbench(row):
+        row = longbench_fields(row)
     name, context, query = _id(row), _text(row, "context"), _text(row, "query")
-    if not context.strip() and not is_short(name):
+    if is_blank(context) and not is_short(name):
         raise RowError("context is empty")
-    if not query.strip():
+    if is_blank(query):
         raise RowError("query is empty")
     return Example(
         id=name,
-        document_id=str(row.get("document") or document_id(context)),
+        document_id=_document_name(row) or document_id(context),
         context=context,
         query=query,
         answer=None if row.get("answer") is None else _text(row, "answer"),
     )
 
 
+def is_longbench(row: Row) -> bool:
+    """Whether the row is a record of LongBench, known by `input` and `answers`.
+
+    Raises RowError where it has `query` or `answer` too, or two different names: it could be either form.
+    """
+    if row.get("input") is None or row.get("answers") is None:
+        return False
+    other = [key for key in ("query", "answer") if row.get(key) is not None]
+    if row.get("_id") is not None and row.get("idx") is not None and str(row["_id"]) != str(row["idx"]):
+        other.append("idx")
+    if other:
+        raise RowError(
+            f"the row fits two forms: it has input and answers, as LongBench, and {', '.join(other)}, as sft.jsonl"
+        )
+    return True
+
+
+def longbench_fields(row: Row) -> Row:
+    """A record of LongBench under the published names; the first of its answers counts."""
+    answers = row.get("answers")
+    if not isinstance(answers, list):
+        raise RowError(f"answers is {shorten(answers)}, expected a list of texts")
+    if row.get("input") == "":
+        raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
+    name = row.get("_id") if row.get("_id") is not None else row.get("idx")
+    return {
+        "idx": name,
+        "query": _text(row, "input"),
+        "answer": answers[0] if answers else None,
+        "context": row.get("context"),
+    }
+
+
 def response_of(row: Row) -> Response:
     """A row of `sampled_responses.jsonl`; its idx is `<example>-<n>`."""
     name = _id(row)
     example, dash, number = name.rpartition("-")
-    if not dash or not example or not number.isdigit():
-        raise RowError(f'idx {name!r} is not of the form "<example>-<n>"')
+    if not dash or not example or not _is_number(number):
+        raise RowError(f'idx {shorten(name)} is not of the form "<example>-<n>"')
     return Response(
         id=name,
         example_id=example,
@@ -158,22 +193,70 @@ def pair_of(row: Row) -> PreferencePair:
 
 def document_id(context: str) -> str:
     """A name for a document that has none: a hash of its words, blind to white space."""
-    return hashlib.sha256(" ".join(context.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return words_hash(context).hexdigest()[:16]
+
+
+def words_hash(text: str) -> "hashlib._Hash":
+    """SHA-256 of " ".join(text.split()), a piece at a time: a list of all words takes ten times the text's memory."""
+    digest = hashlib.sha256()
+    start, separator = 0, ""
+    while start < len(text):
+        # A piece ends before white space, so that no word is cut.
+        space = WHITE_SPACE.search(text, start + HASHED)
+        end = space.start() if space else len(text)
+        if words := " ".join(text[start:end].split()):
+            digest.update(f"{separator}{words}".encode("utf-8", "surrogatepass"))
+            separator = " "
+        start = end
+    return digest
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing but white space; makes no copy of a long text, as strip() may."""
+    return not text or text.isspace()
+
+
+def _document_name(row: Row) -> str | None:
+    """The document's own name; a number is one too (pandas makes 3 of it 3.0 where others are missing)."""
+    name = row.get("document")
+    if name is None or name == "" or (isinstance(name, float) and math.isnan(name)):
+        return None
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise RowError(f"document is {shorten(name)}, expected a name or a number")
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
 def _id(row: Row) -> str:
     value = row.get("idx")
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
+        value = int(value)  # pandas turns a column of whole numbers with a gap into floats
+    if isinstance(value, float):
+        raise RowError(
+            f"idx is {value}, expected a whole number or a name; write names as text where pandas made floats of them"
+        )
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise RowError(f"idx is {value!r}, expected a number or a name")
+        raise RowError(f"idx is {shorten(value)}, expected a number or a name")
     return str(value)
 
 
 def _text(row: Row, key: str) -> str:
     if key not in row:
-        raise RowError(f"{key} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+        raise missing(key, row)
     if not isinstance(row[key], str):
-        raise RowError(f"{key} is {type(row[key]).__name__}, expected text")
+        found = "null" if row[key] is None else type(row[key]).__name__
+        raise RowError(f"{key} is {found}, expected text")
     return str(row[key])
+
+
+def _is_number(digits: str) -> bool:
+    """Whether the text is a whole number that Python can convert; int() refuses more than 4,300 digits."""
+    return digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
+
+
+HASHED = 2**20  # characters at a time
+LARGEST_EXACT = 2**53  # the largest float up to which all whole numbers are told apart
+MOST_DIGITS = 1000
+WHITE_SPACE = re.compile(r"\s")
 
 
 # --- records to rows --------------------------------------------------------------------------------------------------
@@ -181,7 +264,7 @@ def _text(row: Row, key: str) -> str:
 
 def published_id(name: str) -> int | str:
     """The published files number their examples; other names stay names."""
-    return int(name) if name.isdecimal() and name.isascii() and str(int(name)) == name else name
+    return int(name) if _is_number(name) and str(int(name)) == name else name
 
 
 def example_row(example: Example, **more: Any) -> Row:

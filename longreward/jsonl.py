@@ -1,9 +1,8 @@
 """JSON lines on disk: read a line at a time, each bad one with its number and reason; written whole or not at all."""
 
-import gzip
 import json
 import os
-import zlib
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -12,43 +11,88 @@ from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
+from longreward.compression import DECOMPRESSION_ERRORS, open_binary
 from longreward.errors import DataError, StateError
 
 Row = dict[str, Any]
 T = TypeVar("T")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+SKIPPED_BYTES = 2**20  # of a line that is too long, at a time
+SHOWN_KEYS = 20
 
 
 class RowError(ValueError):
     """One row cannot be used; the text says why."""
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row | RowError]]:
+def read_rows(
+    path: Path, *, max_line_bytes: int | None = None, parse_constant: Callable[[str], Any] | None = None
+) -> Iterator[tuple[int, Row | RowError]]:
     """Yields (line number from 1, row); a line that is no JSON object comes as the reason why. Blank lines are skipped.
 
-    Raises DataError where the file is missing, a folder, not readable or empty.
+    A line of more than `max_line_bytes` is such a reason too; it is never held as a whole. `parse_constant` is called
+    with NaN, Infinity and -Infinity and may raise RowError; Python reads them as floats, which JSON does not know.
+    Raises DataError where the file is missing, a folder, not readable, empty or UTF-16.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            found = False
-            for number, raw in enumerate(lines, start=1):
-                if raw.strip():
+        with open_binary(path) as file:
+            found, number = False, 0
+            while line := read_line(file, max_line_bytes):
+                number += 1
+                if isinstance(line, RowError):
                     found = True
-                    yield number, _parse_line(raw, first=number == 1)
-    except (OSError, EOFError, zlib.error) as error:  # the last two: a damaged .gz
+                    yield number, line
+                    continue
+                if number == 1 and line.startswith(UTF_16):
+                    raise DataError(f"{path} is UTF-16; save it as UTF-8, for example with `iconv -f utf-16 -t utf-8`")
+                if not line.strip():
+                    continue
+                found = True
+                row = _parse_line(line, first=number == 1, parse_constant=parse_constant)
+                del line  # a long line is not held a second time while its row is used
+                yield number, row
+                del row
+    except DECOMPRESSION_ERRORS as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not found:
         raise DataError(f"{path} is empty; expected one JSON object a line")
 
 
-def _parse_line(raw: bytes, *, first: bool) -> Row | RowError:
+def read_line(file: IO[bytes], max_bytes: int | None) -> bytes | RowError:
+    """The next line with its end, empty at the end of the file; one of more than `max_bytes` is skipped in pieces."""
+    if max_bytes is None:
+        return file.readline()
+    line = file.readline(max_bytes + 1)
+    if len(line) <= max_bytes or line.endswith(b"\n"):
+        return line
+    size = len(line)
+    del line
+    while rest := file.readline(SKIPPED_BYTES):
+        size += len(rest)
+        if rest.endswith(b"\n"):
+            break
+    return too_large("the line", size, max_bytes)
+
+
+def too_large(what: str, size: int, limit: int) -> RowError:
+    """The reason why a record of `size` bytes is not read; the limit is a setting of `prepare`."""
+    mib = 2**20
+    return RowError(f"{what} has {size / mib:,.1f} MiB, more than prepare.max_record_mib ({limit / mib:g})")
+
+
+def _parse_line(raw: bytes, *, first: bool, parse_constant: Callable[[str], Any] | None) -> Row | RowError:
     try:
-        row = json.loads(raw.decode("utf-8-sig" if first else "utf-8"))
+        row = json.loads(raw.decode("utf-8-sig" if first else "utf-8"), parse_constant=parse_constant)
     except UnicodeDecodeError as error:
         return RowError(f"not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1})")
     except json.JSONDecodeError as error:
         return RowError(f"not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); is the line cut off?")
     except RecursionError:
         return RowError("JSON that is nested too deeply")
+    except RowError as error:
+        return error
+    except ValueError:  # Python converts no more digits (sys.get_int_max_str_digits)
+        return RowError("a whole number of more than 4,300 digits; write it as text")
     return row if isinstance(row, dict) else RowError(f"a JSON {type(row).__name__}, expected an object")
 
 
@@ -69,6 +113,23 @@ def reason_of(error: RowError | ValidationError) -> str:
     if isinstance(error, RowError):
         return str(error)
     return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+
+
+def shorten(value: object) -> str:
+    """A value in a message: no longer than about a line, whatever is in it."""
+    return _SHORT.repr(value)
+
+
+def missing(key: str, row: Mapping[str, Any]) -> RowError:
+    """The reason for a row that lacks a key; names those that it has."""
+    more = f" and {len(row) - SHOWN_KEYS} more" if len(row) > SHOWN_KEYS else ""
+    return RowError(
+        f"{key} is missing; the row has {', '.join(map(shorten, list(row)[:SHOWN_KEYS])) or 'no keys'}{more}"
+    )
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 @contextmanager
@@ -128,12 +189,19 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 def to_line(row: Mapping[str, Any]) -> str:
     """One line of a jsonl file, its end included. A lone surrogate, which UTF-8 cannot hold, is escaped."""
     line = json.dumps(row, ensure_ascii=False) + "\n"
-    return line if line.isascii() or _encodable(line) else json.dumps(row) + "\n"
+    return line if find_surrogate(line) is None else json.dumps(row) + "\n"
 
 
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+def find_surrogate(text: str) -> int | None:
+    """The index of the first lone surrogate, which UTF-8 cannot hold; looks at a long text in pieces."""
+    if text.isascii():
+        return None
+    for start in range(0, len(text), SEARCHED):
+        try:
+            text[start : start + SEARCHED].encode("utf-8")
+        except UnicodeEncodeError as error:
+            return start + error.start
+    return None
+
+
+SEARCHED = 2**20  # characters at a time: a copy of the whole text is not made

@@ -1,6 +1,5 @@
 """The records of a jsonl file by the place of their line: found again one at a time, so that none need be held."""
 
-import gzip
 import json
 import shutil
 import tempfile
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
+from longreward.compression import is_compressed, open_binary
 from longreward.errors import DataError
 from longreward.jsonl import Row, read_records
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Lines(Generic[T]):
-    """A file whose records can be read again by their places. A .gz is unpacked into a temporary file once."""
+    """A file whose records can be read again by their places. A compressed one is unpacked once."""
 
     def __init__(self, path: Path, convert: Callable[[Row], T]) -> None:
         self._path = path
@@ -53,10 +53,10 @@ class Lines(Generic[T]):
         return self._file
 
     def _copy(self) -> IO[bytes]:
-        if self._path.suffix != ".gz":
-            return self._path.open("rb")
+        if not is_compressed(self._path):
+            return open_binary(self._path)
         unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - kept open for `at`, and gone with it
-        with gzip.open(self._path) as packed:
+        with open_binary(self._path) as packed:
             shutil.copyfileobj(packed, unpacked)
         unpacked.seek(0)
         return unpacked

@@ -21,6 +21,7 @@ from longreward.sources.columns import ColumnsConfig, check_columns
 from longreward.sources.hub import HubConfig
 from longreward.sources.opening import open_source
 from longreward.sources.place import Source
+from longreward.sources.validation import MAX_RECORD_MIB
 
 SEEDS_TRIED = 1000
 PIN = r"^sha256:[0-9a-f]{64}$"
@@ -30,8 +31,8 @@ class PrepareConfig(Config):
     """Where the raw records are and how they are divided."""
 
     source: str = "data/raw/builtin/corpus.jsonl"
-    """Under data/raw (or elsewhere, with its checksum): a .jsonl, .json or .parquet file, a folder or glob of such, or
-    `hub:<owner>/<name>`, a data set of the Hugging Face hub (`hub:<folder>`: a downloaded one)."""
+    """Under data/raw (or elsewhere, with its checksum): a .jsonl, .ndjson, .json, .csv or .parquet file, a folder or
+    glob of such, or `hub:<owner>/<name>`, a data set of the Hugging Face hub (`hub:<folder>`: a downloaded one)."""
 
     checksum: str | None = Field(default=None, pattern=PIN)
     """What the source must be: `sha256:` and what `sha256sum` says of the file. Needed outside data/raw."""
@@ -59,6 +60,10 @@ class PrepareConfig(Config):
 
     max_heldout: int | None = Field(default=None, ge=1)
     """Keep at most so many held-out prompts; None: all."""
+
+    max_record_mib: float = Field(default=MAX_RECORD_MIB, gt=0, le=1024)
+    """A line of jsonl, a record of csv or a text file of a record that is larger (in MiB) is rejected without being
+    held in memory; a record takes three times its size there, up to twelve with emoji in it."""
 
     max_bad_share: float = Field(default=0.01, ge=0, le=1)
     """The stage fails where a larger share of the records is bad. Duplicates are not bad."""
@@ -96,10 +101,7 @@ def prepare(
     ConfigError where nothing pins the source or it lacks a column, DataError where it cannot be read, is not what was
     pinned, too much of it is bad or nothing is left of a split, PolicyError where a prompt is longer than the window.
     """
-    source = open_source(
-        root, config.source, key="prepare.source", pin_key="prepare.checksum", pin=config.checksum, hub=config.hub
-    )
-    check_columns(config.columns, source.columns(), source=config.source)
+    source = open_prompts(config, root)
     report = PrepareReport()
     with ExitStack() as stack:
         files = {name: stack.enter_context(writing(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
@@ -113,6 +115,21 @@ def prepare(
         expected = _expected(config)
         report.refuse_empty(source=config.source, expected=expected, other_seed=lambda: _filling_seed(config, report))
     return report
+
+
+def open_prompts(config: PrepareConfig, root: Path) -> Source:
+    """The raw records of `config.source`, held against their pin and the names of their columns."""
+    source = open_source(
+        root,
+        config.source,
+        key="prepare.source",
+        pin_key="prepare.checksum",
+        pin=config.checksum,
+        hub=config.hub,
+        max_record_mib=config.max_record_mib,
+    )
+    check_columns(config.columns, source.columns(), source=config.source)
+    return source
 
 
 def _rows(
@@ -156,7 +173,14 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
     if config.responses is None:
         raise ConfigError("prepare.responses is not set")
     pin = config.responses_checksum
-    source = open_source(root, config.responses, key="prepare.responses", pin_key="prepare.responses_checksum", pin=pin)
+    source = open_source(
+        root,
+        config.responses,
+        key="prepare.responses",
+        pin_key="prepare.responses_checksum",
+        pin=pin,
+        max_record_mib=config.max_record_mib,
+    )
     queries = {
         str(row["idx"]): str(row["query"]) for _, row in read_rows(out / "preference.jsonl") if isinstance(row, dict)
     }

@@ -17,11 +17,9 @@ from longreward.planning.assumptions import ANSWER_SHARE, RESPONSE_SHARE, stand_
 from longreward.planning.ranges import Range
 from longreward.planning.scoring import Item
 from longreward.prepared import Split
-from longreward.preparing import PrepareConfig, split_of
+from longreward.preparing import PrepareConfig, open_prompts, split_of
 from longreward.records import Example, Response
 from longreward.sources.checking import Refused, checked_examples
-from longreward.sources.columns import check_columns
-from longreward.sources.opening import open_source
 
 Length = Literal["low", "expected", "high"]
 LENGTHS: tuple[Length, ...] = ("low", "expected", "high")
@@ -86,10 +84,7 @@ def _prompts(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[
 
 
 def _raw(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
-    source = open_source(
-        root, config.source, key="prepare.source", pin_key="prepare.checksum", pin=config.checksum, hub=config.hub
-    )
-    check_columns(config.columns, source.columns(), source=config.source)
+    source = open_prompts(config, root)
     most = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
     records = (outcome for _, outcome in checked_examples(source, config.columns))
     kept = (each for each in records if not isinstance(each, Refused) and split_of(config, each.document_id) == split)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from longreward.formats import document_id, example_of
+from longreward.formats import document_id, example_of, is_blank, words_hash
 from longreward.jsonl import Row, RowError, reason_of
 from longreward.records import Example
 from longreward.sources.columns import ColumnsConfig, published_row
@@ -39,7 +39,7 @@ def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[P
             yield place, Refused(_idx(row, columns, number), reason_of(error))
             continue
         text = document_id(example.context)
-        content = hashlib.sha256(f"{text}\0{' '.join(example.query.split())}".encode("utf-8", "surrogatepass")).digest()
+        content = hashlib.sha256(f"{text}\0{words_hash(example.query).hexdigest()}".encode()).digest()
         if first := place_of_content.get(content):
             reason = f"the same query on the same text as {first.within(place.file)}"
             yield place, Refused(example.id, reason, duplicate=True)
@@ -57,9 +57,9 @@ def _example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Exampl
     if isinstance(row, RowError):
         raise row
     example = example_of(published_row(columns, row, number=number))
-    if not example.context.strip():
+    if is_blank(example.context):
         raise RowError("context is empty")
-    if example.answer is not None and not example.answer.strip():
+    if example.answer is not None and is_blank(example.answer):
         raise RowError("answer is empty; leave it out where there is none")
     return example
 
@@ -67,4 +67,8 @@ def _example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Exampl
 def _idx(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
     if columns.idx is None:
         return str(number)
-    return str(row[columns.idx]) if isinstance(row, dict) and columns.idx in row else None
+    name = row.get(columns.idx) if isinstance(row, dict) else None
+    return str(name)[:SHOWN_CHARACTERS] if isinstance(name, str | int | float) else None
+
+
+SHOWN_CHARACTERS = 200  # of a refused record's name

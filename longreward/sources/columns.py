@@ -3,19 +3,21 @@
     {"question": "When?", "text": "…"}  --columns: {query: question, context: text, idx: null}-->
     {"idx": 0, "query": "When?", "context": "…"}
 
-In a chat (LongAlign-10k and the like) the user's first message holds document and question together. They are told
-apart at its last blank line, as the LongBench templates and our own `prompt_template` join them.
+Settings win over what a row looks like: only where none of query, context, answer and messages is set, a row with
+`input` and `answers` is read as LongBench's. One that fits both forms is refused.
 """
 
 import difflib
-import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.jsonl import Row, RowError
+from longreward.formats import LONGBENCH_FIELDS, is_longbench, longbench_fields
+from longreward.jsonl import Row, RowError, missing
+from longreward.sources.chats import Question, split_chat
+from longreward.sources.paragraphs import join_paragraphs
 
 
 class ColumnsConfig(Config):
@@ -28,7 +30,8 @@ class ColumnsConfig(Config):
     """The question, a text."""
 
     context: str = "context"
-    """The document, a text."""
+    """The document: a text, or its paragraphs as a list of texts, of [title, sentences] (HotpotQA) or of {title,
+    text}, which are joined by blank lines."""
 
     answer: str = "answer"
     """The answer to train `sft` on, a text; may be missing unless it is named here."""
@@ -37,27 +40,56 @@ class ColumnsConfig(Config):
     """The document's name, where several questions share one; without it, equal texts are one document."""
 
     messages: str | None = None
-    """A chat, a list of {role, content}, instead of query, context and answer: the user's first message is split at its
-    last blank line into context and query, the reply to it is the answer, later turns are left out."""
+    """A chat instead of query, context and answer, a list of {role, content} or of {from, value} (ShareGPT): the
+    user's first message is split into context and query, the reply to it is the answer, later turns are left out."""
+
+    question: Question = "auto"
+    """Where the user's first message of a chat has its question: what follows its last blank line (last) or precedes
+    its first one (first). auto: the last paragraph where it reads as a question or instruction (English, Chinese, a
+    question mark) and the first does not; every other chat is rejected."""
+
+    format: Literal["auto", "columns", "longbench"] = "auto"
+    """What a row with `input` and `answers` is: a record of LongBench (longbench), or one like any other, whose
+    columns are those above (columns). auto: LongBench, unless query, context, answer or messages is set here; a row
+    that has `query` or `answer` of its own too is then rejected, since it could be either."""
 
     @model_validator(mode="after")
     def _one_place_for_the_question(self) -> "ColumnsConfig":
-        twice = [name for name in ("query", "context", "answer") if not self.is_default(name)]
+        twice = self.named("query", "context", "answer")
         if self.messages is not None and twice:
             raise ValueError(f"messages holds {', '.join(twice)} as well: leave one of them out")
+        if self.format == "longbench" and (self.messages is not None or twice):
+            raise ValueError(
+                f"format is longbench, whose columns are {', '.join(LONGBENCH_FIELDS)}: leave out "
+                f"{', '.join(twice) or 'messages'}, or set format to columns"
+            )
         return self
 
     def is_default(self, name: str) -> bool:
         """Whether a field is as it is where nobody names it; a form that sends every default changes nothing."""
         return bool(getattr(self, name) == type(self).model_fields[name].default)
 
+    def named(self, *names: str) -> list[str]:
+        """Those of `names` that somebody set."""
+        return [name for name in names if not self.is_default(name)]
+
+
+COLUMNS = ("idx", "query", "context", "answer", "document", "messages")
+
 
 def check_columns(config: ColumnsConfig, there: list[str], *, source: str) -> None:
     """Raises ConfigError for the first column that is needed or named and not `there`; nothing known: no check."""
-    if not there or _is_longbench(config, there):
+    if not there:
         return
-    taken = ("idx", "messages") if config.messages is not None else ("idx", "query", "context")
-    for name in ColumnsConfig.model_fields:
+    taken = {"idx"} | ({"messages"} if config.messages is not None else {"query", "context"})
+    if _may_be_longbench(config) and (config.format == "longbench" or LONGBENCH.issubset(there)):
+        taken = {*LONGBENCH_FIELDS} if config.format == "longbench" else set()
+        if gone := [name for name in LONGBENCH_FIELDS if name in taken and name not in there]:
+            raise ConfigError(
+                f"prepare.columns.format is longbench, and {source} has no column {gone[0]!r}; it has "
+                f"{', '.join(there)}"
+            )
+    for name in COLUMNS:
         column = getattr(config, name)
         named = not config.is_default(name)
         if column is None or column in there or not (named or name in taken):
@@ -78,68 +110,47 @@ def _advice(name: str, there: list[str]) -> str:
 
 
 def published_row(config: ColumnsConfig, row: Row, *, number: int) -> Row:
-    """The row under the published names; RowError where it lacks a column or its chat cannot be taken apart."""
-    if all(config.is_default(name) for name in ColumnsConfig.model_fields):
-        return row
-    if _is_longbench(config, list(row)):
-        return row if config.idx is not None else {**row, "_id": str(number)}
-    found: Row = {"idx": number} if config.idx is None else {"idx": _cell(row, config.idx)}
-    if config.document in row:
-        found["document"] = row[config.document]
+    """The row under the published names; RowError where it lacks a column, fits two forms or has a chat that cannot be
+    split."""
+    if _may_be_longbench(config) and _is_longbench(config, row):
+        named: Row = {} if config.is_default("idx") else {"idx": _idx(config, row, number)}
+        return {**longbench_fields(row), **named, **_document(config, row)}
+    found = {"idx": _idx(config, row, number), **_document(config, row)}
     if config.messages is not None:
-        return found | split_chat(_cell(row, config.messages))
-    found |= {"query": _cell(row, config.query), "context": _cell(row, config.context)}
+        return found | split_chat(_cell(row, config.messages), config.question)
+    found |= {
+        "query": _cell(row, config.query),
+        "context": join_paragraphs(_cell(row, config.context), config.context),
+    }
     return found | ({"answer": row[config.answer]} if config.answer in row else {})
 
 
-def _is_longbench(config: ColumnsConfig, there: list[str]) -> bool:
-    own = config.messages is not None or not (config.is_default("query") and config.is_default("context"))
-    return not own and "input" in there and "answers" in there
+def _may_be_longbench(config: ColumnsConfig) -> bool:
+    """Whether the settings leave it to the row: explicit columns win over what it looks like."""
+    return config.format != "columns" and not config.named("query", "context", "answer", "messages")
+
+
+def _is_longbench(config: ColumnsConfig, row: Row) -> bool:
+    if config.format == "longbench":
+        return True
+    try:
+        return is_longbench(row)
+    except RowError as error:
+        raise RowError(f"{error}; set prepare.columns.format to longbench or columns") from None
+
+
+def _idx(config: ColumnsConfig, row: Row, number: int) -> Any:
+    return number if config.idx is None else _cell(row, config.idx)
+
+
+def _document(config: ColumnsConfig, row: Row) -> Row:
+    return {"document": row[config.document]} if config.document in row else {}
 
 
 def _cell(row: Row, column: str) -> Any:
     if column not in row:
-        raise RowError(f"{column} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+        raise missing(column, row)
     return row[column]
 
 
-def split_chat(messages: Any) -> Row:
-    """`context`, `query` and (where there is a reply) `answer` of a chat; RowError says why it cannot be told."""
-    turns = [_turn(number, message) for number, message in enumerate(_listed(messages))]
-    if len(turns) > 1 and turns[0][0] == "system" and not turns[0][1].strip():
-        turns = turns[1:]
-    if turns[0][0] == "system":
-        raise RowError("the chat has a system message, which a prompt here has not; put it into the user's")
-    if turns[0][0] != "user":
-        raise RowError(f"the chat begins with {turns[0][0]!r}, expected the user")
-    if len(turns) > 1 and turns[1][0] != "assistant":
-        raise RowError(f"the chat's second turn is {turns[1][0]!r}, expected the assistant's answer")
-    content = turns[0][1].strip()
-    blank = BLANK_LINES.match(content)
-    if not blank:
-        raise RowError("the user's message has no blank line, which would tell document and question apart")
-    context, query = blank["before"].rstrip(), blank["after"].lstrip()
-    if len(query) >= len(context):
-        raise RowError("what follows the last blank line is not shorter than what precedes it; the question comes last")
-    return {"context": context, "query": query} | ({"answer": turns[1][1]} if len(turns) > 1 else {})
-
-
-def _listed(messages: Any) -> list[Any]:
-    if not isinstance(messages, list) or not messages:
-        found = "an empty list" if messages == [] else type(messages).__name__
-        raise RowError(f"the chat is {found}, expected a list of {{role, content}}")
-    return messages
-
-
-def _turn(number: int, message: Any) -> tuple[str, str]:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        keys = f" {', '.join(message)}" if isinstance(message, dict) else ""
-        raise RowError(f"turn {number} of the chat is {type(message).__name__}{keys}, expected {{role, content}}")
-    if not isinstance(message.get("content"), str):
-        raise RowError(
-            f"turn {number} of the chat has {type(message.get('content')).__name__} for content, expected text"
-        )
-    return message["role"], message["content"]
-
-
-BLANK_LINES = re.compile(r"(?P<before>.*)\n[ \t\r]*\n(?P<after>.*)", re.DOTALL)
+LONGBENCH = {"input", "answers"}  # how a row of LongBench is known

@@ -12,6 +12,7 @@ from longreward.config import Config
 from longreward.errors import DataError
 from longreward.jsonl import Row, RowError
 from longreward.sources.place import LOOKED_AT, Place
+from longreward.sources.validation import valid_row
 
 T = TypeVar("T")
 SCHEME = "hub:"
@@ -44,7 +45,7 @@ class HubSource:
         rows = iter(self._opened())
         shown, number = f"{self.name}[{self.hub.split}]", 0
         while (row := self._or_data_error(lambda: next(rows, None))) is not None:
-            yield Place(shown, "row", number), row
+            yield Place(shown, "row", number), valid_row(row)
             number += 1
         if not number:
             raise DataError(f"{shown} is empty")

@@ -9,19 +9,28 @@ from longreward.sources.hub import SCHEME, HubConfig, HubSource
 from longreward.sources.pinning import check_pin
 from longreward.sources.place import Source
 from longreward.sources.texts import WithTexts
+from longreward.sources.validation import MAX_RECORD_MIB
 
 
 def open_source(
-    root: Path, name: str, *, key: str, pin_key: str, pin: str | None, hub: HubConfig | None = None
+    root: Path,
+    name: str,
+    *,
+    key: str,
+    pin_key: str,
+    pin: str | None,
+    hub: HubConfig | None = None,
+    max_record_mib: float = MAX_RECORD_MIB,
 ) -> Source:
     """Finds the records that the setting `key` names and holds them against their pin; reads none of them yet.
 
-    `name` is relative to `root`; `hub:` is allowed where `hub` is given. Raises ConfigError where nothing pins the
+    `name` is relative to `root`; `hub:` is allowed where `hub` is given; longer records than `max_record_mib` of files
+    that are read by lines are refused one by one. Raises ConfigError where nothing pins the
     source, DataError where it is not there or not what was pinned.
     """
     root = Path(os.path.normpath(root.absolute()))
     if not name.startswith(SCHEME):
-        files = find_files(root, name)
+        files = find_files(root, name, max_record_mib=max_record_mib)
         check_pin(files, key=key, pin_key=pin_key, pin=pin)
         return WithTexts(files)
     if hub is None:

@@ -13,8 +13,9 @@ chat the first question and its answer are taken; a preference at the end of sev
 from collections.abc import Mapping
 from typing import Any
 
-from longreward.jsonl import Row, RowError
+from longreward.jsonl import Row, RowError, missing
 from longreward.records import SHORT, Example, PreferencePair, Response
+from longreward.sources.chats import Message, parse_messages
 
 
 def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
@@ -77,7 +78,7 @@ def short_example(number: int, *, query: str, answer: str | None = None) -> Exam
 
 def _query(row: Row, found: str | None, column: str) -> str:
     if found is None:
-        raise RowError(f"{column} is missing; the row has {', '.join(map(repr, row)) or 'no keys'}")
+        raise missing(column, row)
     return found
 
 
@@ -114,7 +115,7 @@ def _prompt(value: Any, column: str) -> str | None:
     return value if value is None or isinstance(value, str) else _asked(_turns(value, column), column)
 
 
-def _asked(turns: list[tuple[str, str]], column: str) -> str:
+def _asked(turns: list[Message], column: str) -> str:
     """The user's one turn, behind the system prompt where there is one."""
     roles = [role for role, _ in turns]
     if roles not in (["user"], ["system", "user"]):
@@ -122,10 +123,5 @@ def _asked(turns: list[tuple[str, str]], column: str) -> str:
     return "\n\n".join(text for _, text in turns if text.strip())
 
 
-def _turns(value: Any, column: str) -> list[tuple[str, str]]:
-    if not isinstance(value, list):
-        raise RowError(f"{column} is {type(value).__name__}, expected a text or a chat")
-    for turn in value:
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or "role" not in turn:
-            raise RowError(f"{column} holds a turn without role or content")
-    return [(str(turn["role"]), turn["content"]) for turn in value]
+def _turns(value: Any, column: str) -> list[Message]:
+    return parse_messages(value, what=column, expected="a text or a chat")

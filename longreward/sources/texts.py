@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.jsonl import Row, RowError
+from longreward.jsonl import Row, RowError, too_large
 from longreward.sources.files import FileSource
 from longreward.sources.pinning import RAW
 from longreward.sources.place import Place
@@ -41,7 +41,7 @@ class WithTexts:
             try:
                 path = self._path(place, row[FIELD])
                 if last is None or last[0] != path:
-                    last = path, _read(path, row[FIELD])
+                    last = path, _read(path, row[FIELD], int(self.files.max_record_mib * 2**20))
             except RowError as error:
                 yield place, error
                 continue
@@ -63,11 +63,20 @@ class WithTexts:
         return path
 
 
-def _read(path: Path, name: str) -> str:
+def _read(path: Path, name: str, max_bytes: int) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+            if len(content) > max_bytes:
+                raise too_large(f"{FIELD} {name!r}", path.stat().st_size, max_bytes)
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
         raise RowError(f"{FIELD} {name!r} is not UTF-8 text (byte 0x{byte:02x} at {error.start})") from None
     except OSError as error:
         raise RowError(f"{FIELD} {name!r} cannot be read: {error.strerror or error} ({path})") from None
+    if "\0" in text:
+        raise RowError(
+            f"{FIELD} {name!r} has a NUL character (at character {text.index(chr(0)):,}); is it a text file?"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as files opened as text are read

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -5,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longreward import formats
 from longreward.errors import DataError, StateError
@@ -91,6 +94,37 @@ def test_a_bad_line_is_named_with_its_number_and_reason(tmp_path: Path, line: by
     assert reason in str(caught.value)
 
 
+def test_whole_floats_are_ids_and_other_floats_are_refused() -> None:
+    row = {"query": "q", "context": "c"}
+    assert formats.example_of(row | {"idx": 3.0}).id == "3"
+    assert formats.example_of(row | {"idx": 3, "document": 7.0}).document_id == "7"
+    assert formats.example_of(row | {"idx": 3, "document": float("nan")}).document_id == formats.document_id("c")
+    for idx in (3.5, float("nan"), 2.0**60):
+        with pytest.raises(formats.RowError, match="expected a whole number or a name; write names as text"):
+            formats.example_of(row | {"idx": idx})
+
+
+def test_a_name_of_more_digits_than_python_converts_stays_a_name() -> None:
+    assert formats.published_id("12") == 12
+    assert formats.published_id("012") == "012"
+    assert formats.published_id("9" * 5000) == "9" * 5000
+
+
+def test_a_row_that_is_both_longbench_and_published_is_refused_and_neither_is_guessed(tmp_path: Path) -> None:
+    row = {"_id": "5f", "input": "Who?", "answers": ["He."], "context": "c", "query": "When?"}
+    with pytest.raises(formats.RowError, match="fits two forms: it has input and answers, as LongBench, and query"):
+        formats.example_of(row)
+    assert formats.example_of(row | {"query": None}).query == "Who?"
+
+
+@given(st.text(alphabet=st.sampled_from("ab \n\t\u3000\x1c\u2009é字"), max_size=40), st.integers(1, 5))
+def test_the_name_of_a_document_is_that_of_its_words_whatever_the_pieces(text: str, piece: int) -> None:
+    words = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formats, "HASHED", piece)
+        assert formats.words_hash(text).hexdigest() == words
+
+
 def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="is empty"):
@@ -101,7 +135,7 @@ def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
         list(formats.read_examples(tmp_path))
 
 
-@pytest.mark.parametrize("idx", ["11", 11, "a-b", "-3"])
+@pytest.mark.parametrize("idx", ["11", 11, "a-b", "-3", "a-²", "a-" + "9" * 5000])
 def test_a_response_whose_idx_names_no_sample_is_refused(idx: object) -> None:
     with pytest.raises(formats.RowError, match="<example>-<n>"):
         formats.response_of({"idx": idx, "query": "q", "answer": "a"})

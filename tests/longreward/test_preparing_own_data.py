@@ -60,6 +60,66 @@ def test_numbers_go_on_over_shards_and_count_bad_records_which_are_named_by_file
     assert again["reason"] == "the same query on the same text as line 4 of data/raw/shards/a.jsonl"
 
 
+def test_rows_that_fit_two_forms_are_listed_with_their_line_and_a_setting_resolves_them(root: Path) -> None:
+    rows = [
+        {"idx": n, "query": f"Who is {n}?", "context": f"Text {n}.", "answer": "Me.", "input": "in", "answers": ["out"]}
+        for n in range(60)
+    ]
+    (root / "data/raw/both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"(?s)60 of 60 records .*  line 1: the row fits two forms") as caught:
+        run(root, "data/raw/both.jsonl")
+    assert "set prepare.columns.format to longbench or columns" in str(caught.value)
+    run(root, "data/raw/both.jsonl", columns={"format": "columns"})
+    assert (examples(root)[7]["query"], examples(root)[7]["answer"]) == ("Who is 7?", "Me.")
+
+
+def test_values_that_no_stage_can_write_are_listed_and_counted(root: Path) -> None:
+    lines = [json.dumps({"idx": float(n), "query": f"Who is {n}?", "context": f"Text {n}."}) for n in range(100)]
+    lines[4] = r'{"idx": 4, "query": "q", "context": "half \ud83d"}'
+    lines[7] = f'{{"idx": {"7" * 5000}, "query": "q", "context": "c"}}'
+    lines[9] = json.dumps({"idx": "9" * 5000, "query": "q", "context": "A name of 5,000 digits."})
+    lines[12] = json.dumps({"idx": 12, "query": "q", "context": "long " * 300_000})
+    (root / "data/raw/bad.jsonl").write_text("\n".join(lines))
+    report = run(root, "data/raw/bad.jsonl", max_bad_share=0.03, max_record_mib=1)
+    assert (report.records, report.bad) == (100, 3)
+    assert [(row["line"], row["reason"]) for row in rows_of(root, "rejected")] == [
+        (5, "'context' has half of a surrogate pair (U+D83D at character 5), which UTF-8 cannot hold; remove it"),
+        (8, "a whole number of more than 4,300 digits; write it as text"),
+        (13, "the line has 1.4 MiB, more than prepare.max_record_mib (1)"),
+    ]
+    kept = examples(root)
+    assert kept[11]["query"] == "Who is 11?"
+    assert "9" * 5000 in {str(name) for name in kept}
+
+
+def test_a_csv_with_its_columns_becomes_examples(root: Path) -> None:
+    import pandas
+
+    pandas.DataFrame(QUESTIONS).to_csv(root / "data/raw/mine.csv", index=False)
+    run(root, "data/raw/mine.csv", columns=COLUMNS)
+    assert sorted(examples(root)) == list(range(60))
+    assert examples(root)[7]["answer"] == "Me."
+
+
+def test_a_data_set_that_datasets_exports_becomes_examples(root: Path) -> None:
+    from datasets import Dataset
+
+    chats = [
+        [
+            {"from": "human", "value": f"Text {n}.\n\nSo long a text.\n\nWho is {n}?"},
+            {"from": "gpt", "value": f"Number {n}."},
+        ]
+        for n in range(60)
+    ]
+    exported = Dataset.from_dict({"conversations": chats, "id": [f"c{n}" for n in range(60)]})
+    exported.to_json(root / "data/raw/a.jsonl")
+    exported.to_parquet(root / "data/raw/b.parquet")
+    for name in ("a.jsonl", "b.parquet"):
+        run(root, f"data/raw/{name}", columns={"idx": "id", "messages": "conversations"})
+        found = {row["idx"]: row for row in rows_of(root, "sft", "preference", "heldout")}
+        assert (found["c5"]["query"], found["c5"]["answer"]) == ("Who is 5?", "Number 5.")
+
+
 def test_chats_become_examples(root: Path) -> None:
     chats = [
         {"length": 9, "messages": [{"role": "user", "content": f"Text {n}.\n\nSo long a text.\n\nWho is {n}?"}]}
