@@ -81,10 +81,13 @@ class OnlineReward:
 
 
 def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> Iterator[dict[str, Any]]:
-    """Rows for TRL: the prompt as every stage renders it, and the columns that the reward needs."""
+    """Rows for TRL: the prompt as every stage renders it, and the columns that the reward needs.
+
+    TRL tokenizes the prompt by itself, so special tokens in a document get a space inside, as in `< |im_end|>`.
+    """
     for example in examples:
-        message = {"role": "user", "content": tokenizer.message(example.context, example.query)}
-        yield {"prompt": [message], "context": example.context, "query": example.query}
+        content = tokenizer.chat.break_controls(tokenizer.message(example.context, example.query))
+        yield {"prompt": [{"role": "user", "content": content}], "context": example.context, "query": example.query}
 
 
 def text_of(completion: Completion) -> str:

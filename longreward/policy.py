@@ -1,7 +1,9 @@
 """The policy: a causal language model, its tokenizer, and the one rendering of a prompt that all stages share.
 
     "{context}\\n\\n{query}" --fill in one pass--> content --chat template--> text --tokenizer--> prompt ids
-    answer --the template's own opening and closing of an assistant turn--> completion ids, the last an end token
+    answer --the template's assistant turn, up to its end token--> completion ids
+
+Sampled answers are not rendered again: training uses the ids that were sampled (`Response.token_ids`).
 
 `sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
 """
@@ -10,12 +12,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from longreward.chat_encoding import PROBE_ANSWER, PROBE_USER, ChatEncoder
 from longreward.config import Config
 from longreward.errors import PolicyError
 from longreward.model_checks import check_attention, check_device_map, check_kind, check_whole, loading
@@ -72,9 +76,12 @@ class PolicyTokenizer:
 
     tokenizer: Any
     template: str
-    opening: str  # what the chat template puts between the generation prompt and an answer, mostly nothing
-    closing: str  # what it puts behind an answer, up to and with the end token
     end_ids: tuple[int, ...]  # each of them ends an answer
+
+    @cached_property
+    def chat(self) -> ChatEncoder:
+        """The chat template with this tokenizer."""
+        return ChatEncoder(self.tokenizer, self.end_ids)
 
     def message(self, context: str, query: str) -> str:
         """What the user's turn holds: the query alone where there is no document.
@@ -88,12 +95,14 @@ class PolicyTokenizer:
 
     def prompt_text(self, context: str, query: str) -> str:
         """The text that the model continues."""
-        return _render(self.tokenizer, [{"role": "user", "content": self.message(context, query)}], generate=True)
+        return self.chat.render(self._prompt(context, query), generate=True)
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
-        """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does."""
-        text = self.prompt_text(context, query)
-        ids = self.encode(text)
+        """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does.
+
+        Special tokens in the context or the query are encoded as ordinary text.
+        """
+        ids = self.chat.encode_messages(self._prompt(context, query), generate=True)
         lost = {*self.tokenizer.all_special_ids}  # among them the id of unknown words
         kept, words = sum(i not in lost for i in ids), len(WORD.findall(context)) + len(WORD.findall(query))
         if kept < words / 4:
@@ -105,15 +114,22 @@ class PolicyTokenizer:
         return ids
 
     def completion_ids(self, answer: str) -> list[int]:
-        """What a model should generate for `answer`: its ids with the end token behind them."""
-        return self.encode(self.opening + answer + self.closing)
+        """What a model should generate for `answer`: the template's assistant turn, up to its end token.
+
+        Special tokens in the answer are encoded as ordinary text.
+        """
+        return self.chat.encode_answer(answer)
 
     def conversation_text(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The text that the model continues behind these turns, `{"role": …, "content": …}` each.
 
         PolicyError where the chat template refuses them.
         """
-        return _render(self.tokenizer, [{**message} for message in messages], generate=True)
+        return self.chat.render(messages, generate=True)
+
+    def conversation_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The ids that the model continues behind these turns; special tokens in them are ordinary text."""
+        return self.chat.encode_messages(messages, generate=True)
 
     def count_tokens(self, text: str) -> int:
         """The length of bare text, without special tokens."""
@@ -124,8 +140,11 @@ class PolicyTokenizer:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, with no special tokens added."""
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        """The ids of a bare text: no special tokens are added, and those in it are ordinary text."""
+        return self.chat.encode_text(text)
+
+    def _prompt(self, context: str, query: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": self.message(context, query)}]
 
 
 @dataclass(frozen=True)
@@ -173,7 +192,6 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
         model, found = AutoModelForCausalLM.from_pretrained(**source(config, path), **wanted, output_loading_info=True)
     check_whole(found["missing_keys"], path)
     _check_vocabulary(text.tokenizer, model, path)
-    text = replace(text, end_ids=_end_ids(text, model))
     window = _window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
@@ -208,12 +226,11 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
         )
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"{path}: the tokenizer has no eos_token, so no answer could end; name one")
-    opening, closing = _assistant_turn(tokenizer)
-    text = PolicyTokenizer(tokenizer, config.prompt_template, opening, closing, (tokenizer.eos_token_id,))
+    text = PolicyTokenizer(tokenizer, config.prompt_template, _end_ids(config, tokenizer, path))
     text.prompt_ids(*PROBE)
     check_round_trip(tokenizer, path)
     if text.completion_ids(PROBE[0])[-1] not in text.end_ids:
-        raise PolicyError(f"{path}: the end of an answer, {closing!r}, is not one token; check eos_token")
+        raise PolicyError(f"{path}: the end of an answer, {tokenizer.eos_token!r}, is not one token; check eos_token")
     return text
 
 
@@ -308,32 +325,24 @@ def _first_device(model: Any) -> "torch.device":
     return torch.device(used[0] if used else "cpu")
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool) -> str:
-    from jinja2 import TemplateError
+def _end_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tuple[int, ...]:
+    """The tokenizer's end token and those of the generation config, such as the end of a turn. Reads no weights.
 
-    try:
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=generate, tokenize=False))
-    except TemplateError as error:
-        raise PolicyError(f"{tokenizer.name_or_path}: its chat template cannot render a prompt ({error})") from error
+    Without a file for it, transformers takes the end token of the model's config for generation.
+    """
+    from transformers import AutoConfig, GenerationConfig
 
-
-def _assistant_turn(tokenizer: Any) -> tuple[str, str]:
-    """What the chat template puts around an answer that follows the generation prompt."""
-    user = {"role": "user", "content": PROBE[0]}
-    prompt = _render(tokenizer, [user], generate=True)
-    whole = _render(tokenizer, [user, {"role": "assistant", "content": PROBE[1]}], generate=False)
-    opening, found, closing = whole.removeprefix(prompt).partition(PROBE[1])
-    if not whole.startswith(prompt) or not found:  # a template that renders past turns in another way
-        opening, closing = "", ""
-    end = str(tokenizer.eos_token)
-    return opening, closing[: closing.index(end) + len(end)] if end in closing else closing.rstrip() + end
-
-
-def _end_ids(text: PolicyTokenizer, model: Any) -> tuple[int, ...]:
-    """The tokenizer's end token and those of the model's generation config, such as the end of a turn."""
-    more = model.generation_config.eos_token_id if model.generation_config else None
+    files = source(config, path)
+    name = files.pop("pretrained_model_name_or_path")
+    more: Any = None
+    for kind in (GenerationConfig, AutoConfig):
+        try:
+            more = kind.from_pretrained(name, **files).eos_token_id
+            break
+        except (OSError, ValueError, AttributeError):  # no such file, or no model's
+            continue
     listed = more if isinstance(more, list) else [] if more is None else [more]
-    return tuple(dict.fromkeys([*text.end_ids, *listed]))
+    return tuple(dict.fromkeys([tokenizer.eos_token_id, *listed]))
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
@@ -345,6 +354,6 @@ def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
 WINDOW_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with code of their own
 
 # Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
-PROBE = ("The town is in the north of the river.", "Who is the first of the two, and when was it?")
+PROBE = (PROBE_USER, PROBE_ANSWER)
 
 WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")

@@ -4,12 +4,14 @@
     without                 document, query and response, blank lines between
 
 Where that is longer than the window, the document keeps its first and last halves, and query and response stay whole.
+Special tokens in any of the three are read as ordinary text.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from longreward.chat_encoding import ChatEncoder
 from longreward.errors import PolicyError
 
 
@@ -21,17 +23,17 @@ class Rendered:
     cut: bool
 
 
-def rendered(tokenizer: Any, *, context: str, query: str, response: str, window: int) -> Rendered:
+def rendered(encoder: ChatEncoder, *, context: str, query: str, response: str, window: int) -> Rendered:
     """PolicyError where the chat template refuses the turns, or the tokenizer does not say where its tokens lie."""
-    whole = _ids(tokenizer, context, query, response)
+    whole = _ids(encoder, context, query, response)
     if len(whole) <= window:
         return Rendered(whole, cut=False)
-    spans = _spans(tokenizer, context)
+    spans = _spans(encoder.tokenizer, context)
     room = len(spans)
     ids = whole
     while len(ids) > window and room > 0:
         room = max(0, room - (len(ids) - window))
-        ids = _ids(tokenizer, both_ends(context, spans, room), query, response)
+        ids = _ids(encoder, both_ends(context, spans, room), query, response)
     return Rendered(ids if len(ids) <= window else None, cut=True)
 
 
@@ -56,15 +58,9 @@ def _spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
     return [(start, end) for start, end in found]
 
 
-def _ids(tokenizer: Any, context: str, query: str, response: str) -> list[int]:
+def _ids(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
     asked = f"{context}\n\n{query}" if context else query
-    if not tokenizer.chat_template:
-        return list(tokenizer(f"{asked}\n\n{response}", verbose=False)["input_ids"])
-    from jinja2 import TemplateError
-
+    if not encoder.tokenizer.chat_template:
+        return encoder.encode_text(f"{asked}\n\n{response}", add_special_tokens=True)
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError as error:
-        raise PolicyError(f"{tokenizer.name_or_path}: its chat template cannot render a response ({error})") from error
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return encoder.encode_messages(turns, generate=False)

@@ -9,11 +9,13 @@ What it reads is in `rendering.py`. A response is scored once, however often it 
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longreward.baselines.config import SrmConfig
 from longreward.baselines.rendering import rendered
+from longreward.chat_encoding import ChatEncoder
 from longreward.errors import PolicyError
 from longreward.model_checks import check_whole, loading
 from longreward.model_source import source
@@ -59,6 +61,11 @@ class RewardModel:
     batch_size: int
     device: "torch.device"
 
+    @cached_property
+    def encoder(self) -> ChatEncoder:
+        """The tokenizer with its chat template."""
+        return ChatEncoder(self.tokenizer)
+
     def rank(
         self,
         items: Iterable[tuple[Example, Sequence[Response]]],
@@ -71,7 +78,7 @@ class RewardModel:
             (example, text) for example, responses in items for text in dict.fromkeys(one.text for one in responses)
         ]
         read = [
-            rendered(self.tokenizer, context=e.context, query=e.query, response=text, window=self.window)
+            rendered(self.encoder, context=e.context, query=e.query, response=text, window=self.window)
             for e, text in texts
         ]
         fitting = [(place, one.ids) for place, one in enumerate(read) if one.ids is not None]

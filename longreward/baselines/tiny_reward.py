@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from longreward.baselines.config import TinyRewardConfig
 from longreward.baselines.rendering import rendered
+from longreward.chat_encoding import ChatEncoder
 from longreward.corpus.short import short_items
 from longreward.errors import PolicyError, StateError
 from longreward.model_checks import loading
@@ -99,9 +100,10 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
 
 def preferences(tokenizer: Any, count: int) -> list[dict[str, list[int]]]:
     """The built-in short preferences as RewardTrainer's rows, read as the model will read responses."""
+    encoder = ChatEncoder(tokenizer)
 
     def ids(query: str, response: str) -> list[int]:
-        return rendered(tokenizer, context="", query=query, response=response, window=WINDOW).ids or []
+        return rendered(encoder, context="", query=query, response=response, window=WINDOW).ids or []
 
     return [
         {"chosen_ids": ids(item.query, item.answer), "rejected_ids": ids(item.query, item.wrong)}

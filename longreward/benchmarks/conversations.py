@@ -84,7 +84,7 @@ class Fitting:
         return replace(turn, content=self._text.decode(ids[:half]) + self._text.decode(ids[len(ids) - half :]))
 
     def _ids(self, turns: Sequence[Message]) -> list[int]:
-        return self._text.encode(self._text.conversation_text([vars(turn) for turn in turns]))
+        return self._text.conversation_ids([vars(turn) for turn in turns])
 
     def _tell(self, ask: Ask, fitted: Fitted) -> None:
         """Once: the table of a benchmark should not be read without it."""

@@ -122,7 +122,10 @@ def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Pro
     if not policy.client.chat:
         return Prompt(ids, len(ids))
     refuse_cut_chats(policy, [example.id] if cut else [])
-    return Prompt(policy.text.message(example.context, example.query), len(ids))
+    message = policy.text.message(example.context, example.query)
+    # The server tokenizes the message: special tokens in it are broken, so that they are text there, too.
+    sent = policy.text.chat.break_controls(message)
+    return Prompt(sent, len(ids) if sent == message else None)
 
 
 def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice, config: SampleConfig) -> Response:

@@ -41,7 +41,7 @@ def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair])
         for answer in _answers(record):
             _check(text, record, prompt, answer)
             answers += 1
-            merged += _merges(text, prompt, text.opening + answer)
+            merged += _merges(text, prompt, answer)
     return Borders(answers, merged)
 
 
@@ -76,4 +76,5 @@ def _shown(text: str, at: int) -> str:
 def _merges(text: PolicyTokenizer, prompt: str, answer: str) -> bool:
     """Looks at the border alone; both ways of tokenising cut the texts' outer ends at the same places."""
     end, start = prompt[-EDGE:], answer[:EDGE]
-    return text.count_tokens(end + start) != text.count_tokens(end) + text.count_tokens(start)
+    encode = text.chat.encode_rendered
+    return len(encode(end + start)) != len(encode(end)) + len(encode(start))

@@ -79,7 +79,7 @@ def test_the_base_models_chat_template_closes_each_turn_with_the_end_token(tiny_
         "<s><|start_header_id|>user<|end_header_id|>\n\nthe town\n\nwho ?</s>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-    assert (text.opening, text.closing) == ("", "</s>")
+    assert text.completion_ids("anna .") == [21, 35, 3]
 
 
 def test_the_laptops_preset_is_the_projects_own_file() -> None:

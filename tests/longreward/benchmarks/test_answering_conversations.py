@@ -138,4 +138,4 @@ def test_marks_and_slots_in_a_turn_stay_what_they_are(tiny_policy):
     fitted = Fitting(text, 256)(ask(("u", "who ?"), ("a", said), ("u", "and ?")))
     expected = f"<s><|user|> who ? <|assistant|> {said} </s><|user|> and ? <|assistant|> "
     assert text.conversation_text([vars(turn) for turn in fitted.turns]) == expected
-    assert fitted.ids == text.encode(expected)
+    assert fitted.ids == text.chat.encode_rendered(expected)

@@ -39,7 +39,7 @@ def text(tiny_policy):
     def make(template: str | None = None) -> PolicyTokenizer:
         tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
         tokenizer.chat_template = template or tokenizer.chat_template
-        return PolicyTokenizer(tokenizer, "{context}\n\n{query}", "", " </s>", (3,))
+        return PolicyTokenizer(tokenizer, "{context}\n\n{query}", (3,))
 
     return make
 
