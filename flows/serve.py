@@ -20,7 +20,8 @@ from longreward.errors import LongRewardError
 from longreward.params import stage_names
 from tasks.processes import end_group
 from tasks.server import free_port, prefect_url
-from tasks.tracking.store import experiment_id, store_uri
+from tasks.tracking.store import experiment_id
+from tasks.tracking.uris import store_uri
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
@@ -35,8 +36,12 @@ def main() -> None:
     port = free_port(MLFLOW_PORT)
     runs = f"http://127.0.0.1:{port}/#/experiments/{store}?workflowType=machine_learning"
     mlflow = subprocess.Popen(
-        [*MLFLOW, "--backend-store-uri", store_uri(), "--port", str(port)],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # nothing here uses its seven job processes
+        [*MLFLOW, "--port", str(port)],
+        env={
+            **os.environ,
+            "MLFLOW_BACKEND_STORE_URI": store_uri(),  # not an argument, as `ps` shows those and it may hold a password
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here uses its seven job processes
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

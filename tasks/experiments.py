@@ -23,9 +23,9 @@ from typing import Any
 from longreward.errors import ConfigError, StateError
 from longreward.params import Params, read_params, set_override
 from tasks import versioning
-from tasks.state import VARIABLE, state_folder
+from tasks.state import VARIABLE, private_copies, state_folder
+from tasks.tracking.uris import pin_locations
 
-COPIES = "experiments"
 PARAMS = Path("params.yaml")
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,9 @@ async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
     check_name(name)
     home = state_folder()
     os.environ[VARIABLE] = str(home)
-    shutil.rmtree(home / COPIES, ignore_errors=True)  # what a killed run left
-    clone = home / COPIES / name
+    pin_locations()
+    shutil.rmtree(private_copies(), ignore_errors=True)  # what a killed run left
+    clone = private_copies() / name
     copy = clone / root.relative_to(top)
     preset = settings.preset.resolve() if settings.preset else None
     try:

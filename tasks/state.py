@@ -51,6 +51,11 @@ def judge_checks() -> Path:
     return state_folder() / "judge-check"
 
 
+def private_copies() -> Path:
+    """The folder of the copies in which runs with settings of their own take place; each is deleted after its run."""
+    return state_folder() / "experiments"
+
+
 def locked(name: str) -> FileLock:
     """A lock that processes of this state folder share, as a context manager."""
     return FileLock(made(state_folder() / "locks") / f"{name}.lock")

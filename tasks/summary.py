@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.config import GOLD_MEASURES
+from longreward.utils.redaction import redact
 from tasks.state import state_folder
-from tasks.tracking import store_uri
+from tasks.tracking.uris import TRACKING_URI, is_server, store_uri
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,8 +39,17 @@ def show(
     bin_ = Path(sys.executable).parent
     home = state_folder() / "prefect"
     console.print(f"  PREFECT_HOME={home} {bin_ / 'prefect'} server start", soft_wrap=True)
-    console.print(f"  {bin_ / 'mlflow'} ui --backend-store-uri {store_uri()}", soft_wrap=True)
+    console.print(f"  {_open_mlflow(bin_, store_uri())}", soft_wrap=True)
     console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
+
+
+def _open_mlflow(bin_: Path, uri: str) -> str:
+    """How to look at the runs; a login is neither shown nor put where `ps` shows it."""
+    if is_server(uri):
+        return f"MLflow: {redact(uri)}"
+    if redact(uri) == uri:
+        return f"{bin_ / 'mlflow'} ui --backend-store-uri {uri}"
+    return f'MLFLOW_BACKEND_STORE_URI="${TRACKING_URI}" {bin_ / "mlflow"} ui'
 
 
 def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":

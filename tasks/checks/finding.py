@@ -1,8 +1,9 @@
 """One thing that was looked at."""
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
+
+from longreward.utils.redaction import redact
 
 
 class Mark(StrEnum):
@@ -40,4 +41,4 @@ def bad(subject: str, said: str, todo: str) -> Finding:
 
 def shown(url: str) -> str:
     """An address without the login and the query that it may hold, which can be secret."""
-    return re.sub(r"//[^/@\s]*@", "//…@", url).partition("?")[0]
+    return redact(url).partition("?")[0]

@@ -1,7 +1,6 @@
 """What earlier runs left and whether another one is under way: the state folder, and MLflow's store in it."""
 
 import json
-import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from filelock import FileLock, Timeout
 from longreward.errors import LongRewardError
 from longreward.judging.ledger.file_systems import network_file_system
 from tasks.checks.finding import Finding, bad, good, note, shown
-from tasks.state import VARIABLE, state_folder
+from tasks.state import VARIABLE, private_copies, state_folder
+from tasks.tracking.uris import TRACKING_URI, store_uri
 
 
 def check_state() -> Iterator[Finding]:
@@ -26,8 +26,8 @@ def check_state() -> Iterator[Finding]:
         return
     yield from _network(folder)
     yield _running(folder)
-    yield from _left_over(folder)
-    yield from _runs(folder)
+    yield from _left_over()
+    yield from _runs()
 
 
 def _running(folder: Path) -> Finding:
@@ -53,15 +53,19 @@ def _network(folder: Path) -> Iterator[Finding]:
         yield note("state", said, f"set {VARIABLE} to a local folder on each, and join them: longreward ledger merge")
 
 
-def _left_over(folder: Path) -> Iterator[Finding]:
-    copies = [copy for copy in (folder / "experiments").glob("*") if copy.is_dir()]
+def _left_over() -> Iterator[Finding]:
+    copies = [copy for copy in private_copies().glob("*") if copy.is_dir()]
     if copies:
-        said = f"private copies for runs with -S in {folder / 'experiments'}: {len(copies)}"
+        said = f"private copies for runs with -S in {private_copies()}: {len(copies)}"
         yield note("state", said, "the next such run removes them, unless one is at work now")
 
 
-def _runs(folder: Path) -> Iterator[Finding]:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+def _runs() -> Iterator[Finding]:
+    try:
+        uri = store_uri()
+    except LongRewardError as error:
+        yield bad("mlflow", str(error), f"mend {TRACKING_URI}")
+        return
     if not uri.startswith("sqlite:///"):
         if not uri.startswith("http"):
             yield good("mlflow", f"runs are kept at {shown(uri)}")

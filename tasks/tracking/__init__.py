@@ -22,7 +22,7 @@ from tasks.tracking.runs import (
     stage_run,
     study_run,
 )
-from tasks.tracking.store import store_uri
+from tasks.tracking.uris import store_uri
 
 __all__ = [
     "CHAMPION_BEFORE",

@@ -9,9 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
+from longreward.utils.redaction import redact
 from tasks.tracking.registry import champion
 from tasks.tracking.runs import HOST_TAG, ROLE_TAG
-from tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
+from tasks.tracking.store import EXPERIMENT, client, experiment_id
+from tasks.tracking.uris import store_uri
 
 PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
 NAMED = 8  # runs that an error message lists
@@ -62,7 +64,9 @@ def find(name: str, *, registered_model: str) -> PastRun:
     else:
         found = _parents(1, f"attributes.run_name = '{name}'") if "'" not in name else []
     if not found:
-        raise ConfigError(f"there is no run {name!r} in experiment {EXPERIMENT!r} of {store_uri()}; {_newest()}")
+        raise ConfigError(
+            f"there is no run {name!r} in experiment {EXPERIMENT!r} of {redact(store_uri())}; {_newest()}"
+        )
     return _past(found[0])
 
 
@@ -101,7 +105,7 @@ def kept(run_id: str, file: str) -> Any:
             with open(path, encoding="utf-8") as content:
                 return json.load(content)
     except (MlflowException, OSError, ValueError) as error:
-        words = " ".join(str(error).split())[:300]
+        words = " ".join(redact(str(error)).split())[:300]
         raise DataError(
             f"{file} of run {run_id} cannot be read: {words}; an evaluation of an earlier version does not have it: "
             "run it again (`longreward run --force --stages evaluate`)"

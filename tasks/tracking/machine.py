@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.tracking.store import store_uri
+from tasks.tracking.uris import store_uri
 
 VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 FIRST_AFTER_S = 10.0

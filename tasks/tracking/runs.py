@@ -13,12 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Literal
 
+from longreward.utils.redaction import redact
 from tasks.owner import Owner, owner
 from tasks.state import locked, state_folder
 from tasks.tracking.inputs import log_inputs
 from tasks.tracking.machine import watched
 from tasks.tracking.run import Run, flat_settings
-from tasks.tracking.store import client, experiment_id, store_uri
+from tasks.tracking.store import client, experiment_id
+from tasks.tracking.uris import store_uri
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
@@ -77,7 +79,7 @@ def _ended(run_id: str) -> Iterator[None]:
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"
-        Run(run_id).tag({ERROR_TAG: f"{type(error).__name__}: {error}"[:MOST_WORDS]})
+        Run(run_id).tag({ERROR_TAG: redact(f"{type(error).__name__}: {error}")[:MOST_WORDS]})
         raise
     finally:
         client().set_terminated(run_id, status)
@@ -98,7 +100,7 @@ def _described(parent: str) -> Iterator[None]:
         try:
             Run(parent).note(note_of(read(parent)))
         except MlflowException as error:  # a note is worth no run
-            log.warning("the note of MLflow run %s cannot be written: %s", parent, error)
+            log.warning("the note of MLflow run %s cannot be written: %s", parent, redact(str(error)))
 
 
 def parent_of_this_process(settings: Mapping[str, Any]) -> str:
@@ -108,10 +110,11 @@ def parent_of_this_process(settings: Mapping[str, Any]) -> str:
     with locked("parent-run"):
         note = state_folder() / "parent-run.json"
         known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-        if known.get("owner") == str(owner()) and known.get("store") == store_uri():
+        store = redact(store_uri())
+        if known.get("owner") == str(owner()) and known.get("store") == store:
             return str(known["run"])
         run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
-        note.write_text(json.dumps({"owner": str(owner()), "store": store_uri(), "run": run_id}), encoding="utf-8")
+        note.write_text(json.dumps({"owner": str(owner()), "store": store, "run": run_id}), encoding="utf-8")
         return run_id
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from longreward.errors import StateError
-from tasks.state import locked, made, state_folder
+from tasks.state import locked, private_copies
+from tasks.tracking.probe import TrackingUnavailable, missing_driver, probe_store, unavailable
+from tasks.tracking.uris import artifact_location, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,32 +20,29 @@ if TYPE_CHECKING:
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 
 
-def store_uri() -> str:
-    """Where runs are kept."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder() / 'mlflow.db'}"
-
-
 @cache
 def client() -> MlflowClient:
-    """Opened under a lock: when several processes first use a new SQLite store at once, its tables are made twice."""
-    import logging
+    """Open the store; raises TrackingUnavailable, in one line, where that cannot be done.
 
+    Under a lock: when several processes first use a new SQLite store at once, its tables are made twice.
+    """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # "Creating initial MLflow database tables"
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else a traceback for a database that ended
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
     uri = store_uri()
     with locked("mlflow"):
-        opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
         try:
-            if opened.get_experiment_by_name(EXPERIMENT) is None:
-                own = not os.environ.get("MLFLOW_TRACKING_URI")
-                place = made(state_folder() / "mlartifacts").as_uri() if own else None
-                opened.create_experiment(EXPERIMENT, artifact_location=place)
-        except (MlflowException, OSError) as error:
-            raise StateError(f"MLflow's store at {uri} cannot be used: {error}") from error
+            probe_store(uri)
+            opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            _ensure_experiment(opened)
+        except ImportError as error:
+            raise missing_driver(uri, error) from None
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise unavailable(uri, error) from error
     return opened
 
 
@@ -48,3 +50,30 @@ def client() -> MlflowClient:
 def experiment_id() -> str:
     """The experiment that all runs of this project belong to."""
     return str(client().get_experiment_by_name(EXPERIMENT).experiment_id)
+
+
+def _ensure_experiment(opened: MlflowClient) -> None:
+    from mlflow.exceptions import MlflowException
+
+    found = opened.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        try:
+            opened.create_experiment(EXPERIMENT, artifact_location=artifact_location(EXPERIMENT))
+        except MlflowException as error:  # another machine may have been quicker, on a server that they share
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    else:
+        _check_experiment(found)
+
+
+def _check_experiment(found: Any) -> None:
+    """Refuse an experiment that would lose what it is given. Nothing in MLflow can change where it keeps artifacts."""
+    another = "set MLFLOW_EXPERIMENT_NAME to a new name"
+    if found.lifecycle_stage == "deleted":
+        raise TrackingUnavailable(f"MLflow's experiment {EXPERIMENT!r} is deleted: restore it, or {another}")
+    place = urlsplit(found.artifact_location or "")
+    if place.scheme in ("", "file") and Path(url2pathname(place.path)).is_relative_to(private_copies()):
+        raise TrackingUnavailable(
+            f"MLflow's experiment {EXPERIMENT!r} keeps its artifacts in {found.artifact_location}, where an earlier "
+            f"version put it and which every run with -S deletes: {another}"
+        )

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.tracking.store import client, experiment_id, store_uri
+from tasks.tracking.store import client, experiment_id
+from tasks.tracking.uris import store_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.span import Span as OpenSpan

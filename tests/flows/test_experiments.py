@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 from toy_project import ToyProject
 
 from longreward.errors import ConfigError
@@ -33,6 +34,7 @@ def shown(project: ToyProject, name: str) -> dict[str, object]:
 
 
 def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: ToyProject) -> None:
+    project.environment["MLFLOW_TRACKING_URI"] = "sqlite:///.longreward/own/runs.db"  # in no copy
     project.commit()
     before = project.checkout()
     code, words = project.run("flows.pipeline", "-S", "pair.min_scored=4", "--name", "four")
@@ -43,11 +45,11 @@ def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: T
     assert data["params"]["params.yaml"]["data"]["pair"] == {"min_scored": 4}  # type: ignore[index]
     assert data["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
     assert "Flow run 'four'" in words
-    (parent,) = [
-        run
-        for run in project.store.search_runs([project.store.get_experiment_by_name("longreward").experiment_id])
-        if run.info.run_name == "four"
-    ]
+    store = MlflowClient(f"sqlite:///{project.folder / '.longreward/own/runs.db'}")
+    runs = store.search_runs([store.get_experiment_by_name("longreward").experiment_id])
+    (parent,) = [run for run in runs if run.info.run_name == "four"]
+    (pair,) = [run for run in runs if run.info.run_name == "pair"]
+    assert Path(store.download_artifacts(pair.info.run_id, "pair.txt")).read_text() == "twice"
     assert parent.info.status == "FINISHED"
     assert parent.data.params["pair.min_scored"] == "4"
     assert parent.data.tags["longreward.overrides"] == "pair.min_scored=4"

@@ -49,6 +49,7 @@ async def pair(run: StageRun) -> None:
     log.info("the library speaks")
     Path("data/pairs").mkdir(parents=True)
     Path("data/pairs/text").write_text(Path("data/prepared/text").read_text() * 2)
+    run.tracked.text("pair.txt", "twice")
     run.report({"letters": 2})
 
 

@@ -116,7 +116,8 @@ class ToyProject:
 
     @property
     def store(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder / '.longreward/mlflow.db'}")
+        uri = self.environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / '.longreward/mlflow.db'}"
+        return MlflowClient(uri, uri)
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:

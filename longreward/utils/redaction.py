@@ -1,0 +1,78 @@
+"""Remove passwords and tokens from text that people or files keep: log lines, errors, reports, notes."""
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+MASK = "***"
+URI_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_BACKEND_STORE_URI", "PREFECT_API_URL")
+SECRET_VARIABLES = (
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_API_KEY",
+)
+MIN_SECRET_LENGTH = 4  # masking a shorter one everywhere would leave nothing readable
+SECRET_NAMES = frozenset({"auth", "odbcconnect", "pwd", "sig", "signature", "token"}) | {
+    f"{kind}{what}" for kind in ("access", "account", "api", "auth", "sas", "secret") for what in ("key", "token")
+}
+
+_WORD = re.compile(r"[^\s'\"`<>]+")
+
+
+def redact(text: str) -> str:
+    """Mask every secret in `text`.
+
+    These are the login of a URI (`postgresql://***@host/db`), values of `name=value` pairs whose name is that of a
+    secret (`?password=***`), and the values of the variables that hold a login of MLflow or Prefect, wherever they
+    stand: a database driver may quote a password without its URI.
+    """
+    for secret in _environment_secrets():
+        text = text.replace(secret, MASK)
+    # Word by word, as one pattern for a whole URI takes quadratic time on a long run of slashes.
+    return _WORD.sub(lambda match: _redact_word(match.group()), text)
+
+
+def split_login(uri: str) -> tuple[str, str, str]:
+    """Split a URI into (scheme with "://", login, rest).
+
+    The login ends at the last @ before the path, but a password may hold an unquoted / or @; the widest reading that
+    still has a colon is taken, because showing part of a password is worse than hiding part of a path.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return "", "", uri
+    login, at, after = rest.rpartition("@")
+    if at and "/" in login and ":" not in login.partition("/")[0]:
+        host, slash, path = rest.partition("/")  # the @ stands in the path: http://host/a@b
+        login, at, after = host.rpartition("@")
+        after += slash + path
+    return (scheme + separator, login, after) if at else (scheme + separator, "", rest)
+
+
+def _environment_secrets() -> Iterator[str]:
+    found = {os.environ.get(name, "") for name in SECRET_VARIABLES}
+    for name in URI_VARIABLES:
+        _, login, _ = split_login(os.environ.get(name, ""))
+        password = login.partition(":")[2]
+        found |= {password, unquote(password)}
+    # The longest first, so that one that contains another leaves nothing of it.
+    return (secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= MIN_SECRET_LENGTH)
+
+
+def _redact_word(word: str) -> str:
+    scheme, login, rest = split_login(word)
+    if login:
+        word = f"{scheme}{MASK}@{rest}"
+    if "=" not in word:
+        return word
+    return "".join(_redact_pair(part) for part in re.split(r"([?&;])", word))
+
+
+def _redact_pair(pair: str) -> str:
+    name, separator, value = pair.partition("=")
+    letters = "".join(filter(str.isalnum, name.lower()))
+    secret = letters in SECRET_NAMES or any(word in letters for word in ("password", "passwd", "secret", "xamz"))
+    return f"{name}{separator}{MASK}" if separator and value and secret else pair

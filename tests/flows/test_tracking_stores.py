@@ -1,0 +1,74 @@
+"""A run with settings of its own on users' stores: PostgreSQL, and a tracking server with logins."""
+
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from toy_project import ToyProject
+from tracking_servers import PASSWORD, USER, mlflow_server, postgres
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
+    (tmp_path / "project").mkdir()
+    project = ToyProject(tmp_path / "project", pipeline_server)
+    project.write("ab")
+    project.commit()
+    return project
+
+
+def artifact_of_pair(project: ToyProject) -> str:
+    """What the stage `pair` logged, read after the private copy is gone."""
+    store = project.store
+    runs = store.search_runs([store.get_experiment_by_name("longreward").experiment_id], "tags.longreward.stage='pair'")
+    (pair,) = runs
+    return Path(store.download_artifacts(pair.info.run_id, "pair.txt")).read_text()
+
+
+def test_a_run_on_postgres_keeps_its_artifacts_and_shows_its_password_nowhere(project: ToyProject) -> None:
+    with postgres() as uri:
+        project.environment["MLFLOW_TRACKING_URI"] = uri
+        running = project.start("flows.pipeline", "-S", "pair.min_scored=4", "--name", "four")
+        family, commands = psutil.Process(running.pid), set[str]()
+        while running.poll() is None:
+            for process in (family, *family.children(recursive=True)):
+                try:
+                    commands.add(" ".join(process.cmdline()))
+                except psutil.Error:
+                    continue
+            try:
+                said, _ = running.communicate(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                continue
+        assert running.returncode == 0, said
+        assert artifact_of_pair(project) == "twice"
+        assert project.statuses() == {"FINISHED"}
+    assert any("toy.py pair" in command for command in commands)
+    shown = {"the output": said, "a command": "\n".join(commands)}
+    kept = {str(path): path.read_text(errors="replace") for path in project.folder.rglob("*") if path.is_file()}
+    assert [where for where, text in (shown | kept).items() if PASSWORD in text] == []
+    assert 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI"' in said
+
+
+def test_a_run_on_a_tracking_server_logs_in_as_the_variables_say(
+    project: ToyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mlflow_server(tmp_path / "mlflow", logins=True) as (uri, _):
+        project.environment["MLFLOW_TRACKING_URI"] = uri
+        project.environment["MLFLOW_TRACKING_USERNAME"] = USER
+        project.environment["MLFLOW_TRACKING_PASSWORD"] = "wrong"
+        code, said = project.pipeline("-S", "pair.min_scored=4", "--name", "four")
+        assert code == 1
+        assert f"{uri} cannot be used: it refuses the login (401); set MLFLOW_TRACKING_USERNAME and" in said
+        assert "Traceback" not in said
+        project.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
+        code, said = project.pipeline("-S", "pair.min_scored=4", "--name", "five")
+        assert code == 0, said
+        assert PASSWORD not in said
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        assert artifact_of_pair(project) == "twice"
+        assert project.statuses() == {"FINISHED"}

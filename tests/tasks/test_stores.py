@@ -1,0 +1,156 @@
+"""Where runs and artifacts are kept, whatever `MLFLOW_TRACKING_URI` says."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from own_store import own_store
+
+from longreward.errors import ConfigError
+from tasks import tracking
+from tasks.state import private_copies
+from tasks.tracking import experiment, store
+from tasks.tracking.probe import TrackingUnavailable
+from tasks.tracking.store import client, experiment_id
+from tasks.tracking.uris import absolute_uri, artifact_location, pin_locations, store_uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:///runs.db", "sqlite:////base/runs.db"),
+        ("sqlite:///./a/../runs.db?timeout=9", "sqlite:////base/runs.db?timeout=9"),
+        ("sqlite+pysqlite:///runs.db", "sqlite+pysqlite:////base/runs.db"),
+        ("sqlite:////data/runs.db", "sqlite:////data/runs.db"),
+        ("sqlite:///file:runs.db?uri=true", "sqlite:///file:/base/runs.db?uri=true"),
+        ("./mlruns", "file:///base/mlruns"),
+        ("my runs", "file:///base/my%20runs"),
+        ("/data/mlruns", "file:///data/mlruns"),
+        ("file:mlruns", "file:///base/mlruns"),
+        ("file:./mlruns", "file:///base/mlruns"),
+        ("file:///data/my%20runs", "file:///data/my%20runs"),
+        ("postgresql://me:pw@db/runs", "postgresql://me:pw@db/runs"),
+        ("http://host:5000", "http://host:5000"),
+        ("s3://bucket/runs", "s3://bucket/runs"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_a_local_address_becomes_absolute_and_others_stay(uri: str, expected: str) -> None:
+    assert absolute_uri(uri, Path("/base")) == expected
+
+
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="which the stages of a run cannot share: name a file"):
+        absolute_uri(uri, Path("/base"))
+
+
+def test_dvc_names_the_folder_that_relative_addresses_start_from(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", "/original")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    assert store_uri() == "sqlite:////original/runs.db"
+
+
+def test_artifacts_of_a_database_go_to_the_state_folder_or_where_the_variable_says(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pw@db/runs")
+    assert artifact_location("mine") == (own_folders / "state/mlartifacts").as_uri()
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "artifacts")
+    assert artifact_location("team/mine") == (own_folders / "artifacts/team/mine").as_uri()
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/root/")
+    assert artifact_location("mine") == "s3://bucket/root/mine"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert artifact_location("mine") is None  # the server knows better
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///runs.db",
+        pytest.param("sqlite:///{root}/absolute.db", marks=pytest.mark.slow),
+        pytest.param("./mlruns", marks=pytest.mark.slow),
+        pytest.param("file:mlruns", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_logged_in_a_private_copy_is_there_when_the_copy_is_gone(tmp_path: Path, uri: str) -> None:
+    with own_store(tmp_path) as patch:
+        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+        patch.setenv("MLFLOW_TRACKING_URI", uri.format(root=tmp_path))
+        expected = store_uri()
+        copy = private_copies() / "brave-otter"
+        copy.mkdir(parents=True)
+        pin_locations()
+        patch.chdir(copy)
+        assert store_uri() == os.environ["MLFLOW_TRACKING_URI"] == expected
+        with experiment("brave-otter", {"n": 1}) as parent:
+            tracking.Run(parent).text("report.md", "kept")
+        patch.chdir(tmp_path)
+        shutil.rmtree(private_copies())
+        store = MlflowClient(expected, expected)
+        assert store.get_run(parent).data.params == {"n": "1"}
+        assert Path(store.download_artifacts(parent, "report.md")).read_text() == "kept"
+
+
+def test_an_experiment_whose_artifacts_lie_in_private_copies_is_refused(tmp_path: Path) -> None:
+    """Versions that left the location to MLflow made such experiments; each run with -S deletes what is in them."""
+    with own_store(tmp_path) as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+        lost = private_copies() / "otter/mlruns/1"
+        MlflowClient(store_uri(), store_uri()).create_experiment("longreward", artifact_location=lost.as_uri())
+        with pytest.raises(TrackingUnavailable, match="set MLFLOW_EXPERIMENT_NAME to a new name"):
+            client()
+        MlflowClient(store_uri(), store_uri()).delete_experiment("1")
+        with pytest.raises(TrackingUnavailable, match="'longreward' is deleted: restore it, or set MLFLOW_EXPERIMENT"):
+            client()
+        patch.setattr(store, "EXPERIMENT", "another")
+        assert client().get_experiment(experiment_id()).artifact_location == (tmp_path / "state/mlartifacts").as_uri()
+
+
+@pytest.mark.parametrize(
+    ("module", "uri", "package"),
+    [
+        ("psycopg", "postgresql+psycopg://me:hunter2@db.example/runs", r"pip install 'longreward\[postgres\]'"),
+        ("psycopg2", "postgresql+psycopg2://me:hunter2@db.example/runs", r"pip install 'longreward\[postgres\]'"),
+        ("pymysql", "mysql+pymysql://me:hunter2@db.example/runs", r"pip install 'longreward\[mysql\]'"),
+    ],
+)
+def test_a_missing_driver_is_named_with_what_to_install(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch, module: str, uri: str, package: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+    client.cache_clear()
+    with pytest.raises(TrackingUnavailable, match=f"driver {module} is not installed.*{package}") as refused:
+        client()
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_database_that_nobody_serves_is_one_line_without_its_password(
+    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:hunter2@127.0.0.1:{port}/runs")
+    client.cache_clear()
+    with pytest.raises(TrackingUnavailable) as refused:
+        client()
+    assert f"store at postgresql://***@127.0.0.1:{port}/runs cannot be used: no answer" in str(refused.value)
+    assert "start that database, or unset MLFLOW_TRACKING_URI" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_note_of_a_dvc_commands_parent_holds_no_password(tmp_path: Path) -> None:
+    with own_store(tmp_path) as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db?password=hunter2")
+        run = tracking.parent_of_this_process({})
+        assert tracking.parent_of_this_process({}) == run
+        note = json.loads((tmp_path / "state/parent-run.json").read_text())
+    assert note["store"] == f"sqlite:///{tmp_path}/runs.db?password=***"
