@@ -16,8 +16,8 @@ class SynthesizeConfig(Config):
     """Questions and answers from documents of your own; `prepare.source` must then name what is made."""
 
     documents: str | None = None
-    """Under data/raw: a file, a folder with its subfolders, or a glob, of .txt, .md, .html and .pdf; null: nothing is
-    made. What is made is read with `prepare.source: data/synthesized/questions.jsonl`."""
+    """Under data/raw: a file, a folder with its subfolders, or a glob, of .txt, .md, .html, .pdf, .docx and .epub;
+    null: nothing is made. What is made is read with `prepare.source: data/synthesized/questions.jsonl`."""
 
     writer: dict[str, Any] = Field(default_factory=dict)
     """Who writes: the settings that differ from the section `judge`, as `{"model": "glm-4-plus"}`. The offline stand-in

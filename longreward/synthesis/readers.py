@@ -1,11 +1,15 @@
-"""The text of a file of each kind: plain text and Markdown as they are, web pages and PDFs through their libraries."""
+"""The text of a file of each kind: plain text and Markdown as they are, all others through their libraries."""
 
 import io
 import re
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from longreward.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup
 
 
 class Unreadable(Exception):
@@ -18,19 +22,29 @@ def read_text(data: bytes, suffix: str) -> str:
     `suffix` is one of READERS. Raises Unreadable for a damaged file, ConfigError where the library is not installed.
     """
     check_readers([suffix])
-    text = READERS[suffix](data).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    try:
+        text = READERS[suffix](data)
+    except Unreadable:
+        raise
+    except Exception as error:  # libraries raise whatever a damaged file led to, RecursionError included
+        raise Unreadable(
+            f"the {suffix} file cannot be read ({type(error).__name__}: {str(error)[:200]}); save it anew"
+        ) from error
+    # Fonts of PDFs name halves of surrogate pairs; UTF-16 joins those that belong together.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     return BLANK_LINES.sub("\n\n", "\n".join(line.rstrip() for line in text.split("\n"))).strip()
 
 
 def check_readers(suffixes: list[str]) -> None:
     """Raises ConfigError where a file of one of these kinds is there and its library is not."""
     for suffix in suffixes:
-        module = NEEDED.get(suffix)
-        if module is not None and find_spec(module) is None:
-            raise ConfigError(
-                f"synthesize.documents holds {suffix} files, and {module} is not installed: "
-                "pip install 'longreward[documents]', or leave them out with a glob such as data/raw/documents/*.txt"
-            )
+        for module in NEEDED.get(suffix, ()):
+            if find_spec(module) is None:
+                raise ConfigError(
+                    f"synthesize.documents holds {suffix} files, and {module} is not installed: pip install "
+                    "'longreward[documents]', or leave them out with a glob such as data/raw/documents/*.txt"
+                )
 
 
 def _plain(data: bytes) -> str:
@@ -44,11 +58,30 @@ def _plain(data: bytes) -> str:
 
 
 def _html(data: bytes) -> str:
-    """What a reader of the page sees of its text: one line a block, nothing of scripts, styles and navigation."""
+    """What a reader of the page sees of its text, one line a block, under the page's title where no heading has it."""
+    page = _parsed(data)
+    title = next((" ".join(tag.get_text().split()) for tag in page.find_all("title") if not tag.find_parent("svg")), "")
+    headings = [" ".join(tag.get_text().split()) for tag in page.find_all("h1")]
+    text = page_text(page)
+    has_title = any(heading and (heading in title or title in heading) for heading in headings)
+    if not title or has_title or not text.strip() or text.strip().startswith(title):
+        return text
+    return f"{title}\n\n{text}"
+
+
+def _parsed(markup: bytes | str) -> "BeautifulSoup":
     from bs4 import BeautifulSoup
+
+    return BeautifulSoup(markup, "html.parser")
+
+
+def page_text(page: "BeautifulSoup") -> str:
+    """The text of a parsed page, which is changed: nothing of scripts, styles, navigation and the controls of forms.
+
+    What stands in a form beside its controls is kept: whole pages are a form (ASP.NET Web Forms).
+    """
     from bs4.element import NavigableString, PreformattedString
 
-    page = BeautifulSoup(data, "html.parser")
     for tag in page.find_all(UNSEEN):
         tag.decompose()
     for string in page.find_all(string=True):
@@ -68,15 +101,47 @@ def _pdf(data: bytes) -> str:
     """The text of all pages, a blank line between two."""
     from pypdf import PdfReader
 
-    try:
-        file = PdfReader(io.BytesIO(data))
-        if file.is_encrypted and not file.decrypt(""):
-            raise Unreadable("the PDF is locked with a password; save it without one")
-        return "\n\n".join(page.extract_text() for page in file.pages)
-    except Unreadable:
-        raise
-    except Exception as error:  # a damaged PDF raises whatever its contents led to
-        raise Unreadable(f"the PDF cannot be read ({type(error).__name__}: {error}); save it anew") from error
+    file = PdfReader(io.BytesIO(data))
+    if file.is_encrypted and not file.decrypt(""):
+        raise Unreadable("the PDF is locked with a password; save it without one")
+    return "\n\n".join(page.extract_text() for page in file.pages)
+
+
+def _docx(data: bytes) -> str:
+    """The text of a Word document, with its tables, text boxes and notes, without headers, footers and comments.
+
+    mammoth turns the document into a page: it knows tracked changes and content controls, whose text python-docx
+    leaves out.
+    """
+    import mammoth
+
+    if data.startswith(OLE):
+        raise Unreadable("the document is locked with a password, or a .doc of Word 97; save it as .docx without one")
+    check_size(data)
+    no_image = mammoth.images.img_element(lambda image: {"src": ""})
+    page = _parsed(mammoth.convert_to_html(io.BytesIO(data), convert_image=no_image).value)
+    for link in page.find_all("a", href=NOTE_LINK):
+        link.decompose()  # the arrow from a note back to its place
+    for cell in page.find_all(["td", "th"]):
+        if len(paragraphs := cell.find_all("p")) == 1:
+            paragraphs[0].unwrap()  # a row of a table is a line
+    return page_text(page)
+
+
+def _epub(data: bytes) -> str:
+    from longreward.synthesis.epub import epub_text
+
+    return epub_text(data)
+
+
+def check_size(data: bytes) -> None:
+    """Raises Unreadable for a zip file that is very large once unpacked: a few kilobytes can hold gigabytes."""
+    from zipfile import ZipFile
+
+    with ZipFile(io.BytesIO(data)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist() if entry.filename.endswith(ZIPPED_TEXTS))
+    if size > LARGEST_UNPACKED:
+        raise Unreadable(f"its texts have {size / 2**20:,.0f} MiB unpacked, more than {LARGEST_UNPACKED / 2**20:,.0f}")
 
 
 READERS: Mapping[str, Callable[[bytes], str]] = {
@@ -85,10 +150,21 @@ READERS: Mapping[str, Callable[[bytes], str]] = {
     ".markdown": _plain,
     ".html": _html,
     ".htm": _html,
+    ".xhtml": _html,
     ".pdf": _pdf,
+    ".docx": _docx,
+    ".epub": _epub,
 }
-NEEDED = {".html": "bs4", ".htm": "bs4", ".pdf": "pypdf"}
-UNSEEN = ["script", "style", "noscript", "template", "head", "nav", "form", "iframe", "svg"]
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    ".html": ("bs4",),
+    ".htm": ("bs4",),
+    ".xhtml": ("bs4",),
+    ".pdf": ("pypdf",),
+    ".docx": ("mammoth", "bs4"),
+    ".epub": ("bs4",),
+}
+CONTROLS = ["button", "select", "textarea", "datalist", "label"]
+UNSEEN = ["script", "style", "noscript", "template", "head", "nav", "iframe", "svg", *CONTROLS]
 BLOCKS = [
     *("address", "article", "aside", "blockquote", "dd", "div", "dl", "dt", "figcaption", "figure", "footer"),
     *(
@@ -112,4 +188,8 @@ BLOCKS = [
     ),
 ]
 SPACES = re.compile(r"\s+")
+NOTE_LINK = re.compile(r"^#(foot|end)note-ref-")
+OLE = b"\xd0\xcf\x11\xe0"  # the container of Word 97 and of encrypted documents
+ZIPPED_TEXTS = (".xml", ".rels", ".html", ".htm", ".xhtml", ".opf", ".ncx")
+LARGEST_UNPACKED = 256 * 2**20  # bytes; the text of a very long book has about 10 MB
 BLANK_LINES = re.compile(r"\n{3,}")
