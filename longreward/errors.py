@@ -17,6 +17,7 @@ LongRewardError
     ├── JudgeProtocolError  the address answers, but not in the OpenAI protocol
     ├── AnswerRefused       one question was refused (a content filter); the others go on
     ├── AnswerFailed        one question failed at every try while others were answered; they go on
+    ├── JudgeUnreadable     it answers, and none of its replies can be parsed; nothing more was asked
     └── AnswersAwaited      questions wait in files for another program to answer them; then the same run goes on
 
 A failed call raises; an unreadable verdict does not: it is asked again and then ends unscored with a reason.
@@ -111,6 +112,10 @@ class AnswerRefused(JudgeError):
 
 class AnswerFailed(JudgeError):
     """This one question got no answer at any try, while others did: it ends unscored, and a later run asks again."""
+
+
+class JudgeUnreadable(JudgeError):
+    """The judge answers in none of the formats that its prompts ask for; its message shows a reply."""
 
 
 class AnswersAwaited(JudgeError):

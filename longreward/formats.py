@@ -131,6 +131,7 @@ def _verdict(score: float | None, details: Row) -> Verdict:
         reason=details.get("reason"),
         analysis=details.get("analysis"),
         statements=tuple(_statement(fact) for fact in details.get("details") or ()),
+        truncated=bool(details.get("truncated")),
         **_account(details),
     )
 
@@ -293,7 +294,9 @@ def extraction_row(extraction: Extraction) -> Row:
         "idx": published_id(extraction.example_id),
         "query": extraction.query,
         "info_list": _info_list(extraction),
-        "extracts": [extract.model_dump() for extract in extraction.extracts],
+        "extracts": [
+            extract.model_dump(exclude=set() if extract.truncated else {"truncated"}) for extract in extraction.extracts
+        ],
         **extraction.model_dump(include=set(Judged.model_fields)),
     }
 
@@ -343,6 +346,8 @@ def _details(dimension: Dimension, verdict: Verdict) -> Row:
     details: Row = {"analysis": verdict.analysis, "score": verdict.score, "reason": verdict.reason}
     if verdict.bounds is not None:
         details["bounds"] = verdict.bounds
+    if verdict.truncated:
+        details["truncated"] = True
     if dimension == "faithfulness":
         details["facts"] = {statement.text: statement.support for statement in verdict.statements}
         details["details"] = [_fact(statement) for statement in verdict.statements]

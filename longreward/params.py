@@ -38,6 +38,7 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
             "tokens_per_minute",
             "timeout_s",
             "max_retries",
+            "stop_after_unreadable",
             "mode",
             "batch",
             "check",

@@ -71,6 +71,7 @@ class Extract(Record):
     last_percent: int
     text: str | None
     reason: str | None = None  # why there is no readable answer; None where the judge said "nothing relevant"
+    truncated: bool = False  # the complete points of a reply that was cut at its token limit
 
 
 class Judged(Record):
@@ -113,7 +114,8 @@ class Verdict(Judged):
     """One dimension's score from 0 to 10, or the reason why there is none, with all that the judge said for it.
 
     `bounds` only where the judge was not asked (to the end) because the pair did not depend on it: the score that it
-    would have given lies between them.
+    would have given lies between them. `truncated`: the score rests on the complete part of a reply that was cut at its
+    token limit (`judge.truncated_replies`).
     """
 
     score: float | None = Field(ge=0, le=10)
@@ -121,6 +123,7 @@ class Verdict(Judged):
     reason: str | None = None
     analysis: str | None = None
     statements: tuple[Statement, ...] = ()
+    truncated: bool = False
 
     @property
     def known(self) -> Bounds | None:

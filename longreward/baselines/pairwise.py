@@ -18,6 +18,7 @@ from longreward.benchmarks.judge_prompt import JudgePrompt
 from longreward.judging import Judge, Reading
 from longreward.judging.chat import estimated_tokens
 from longreward.judging.escaping import Marks, headings_in
+from longreward.judging.truncation import truncated_verdict
 from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, without_rewards
 from longreward.records import Example, PreferencePair, Response
 from longreward.script import Language, language_of
@@ -135,7 +136,8 @@ async def _compared(judge: Judge, context: str, first: Response, second: Respons
 
     async def ask(a: Response, b: Response) -> Reading[Verdict]:
         slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
-        return await judge.ask(prompt.ask(slots, system="", max_tokens=MAX_TOKENS), read_better)
+        question = prompt.ask(slots, system="", max_tokens=MAX_TOKENS)
+        return await judge.ask(question, read_better, read_truncated=truncated_verdict(read_better))
 
     one, other = await together([ask(first, second), ask(second, first)])
     said = (one.value, other.value)

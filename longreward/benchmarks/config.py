@@ -79,5 +79,6 @@ def judge_of(config: BenchmarkConfig, judge: JudgeConfig, judging: Judging) -> J
             "first_temperature": judging.temperature,
             "retry_temperature": judging.retry_temperature,
             "max_attempts": judging.attempts,
+            "stop_after_unreadable": None,  # the protocols say what an unreadable verdict counts
         }
     )

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from longreward.errors import AnswerFailed, AnswerRefused
+from longreward.errors import AnswerFailed, AnswerRefused, JudgeRefused
+from longreward.judging.attempts import Attempt, Attempts, Parser
 from longreward.judging.budget import Account, Budget
 from longreward.judging.calling import Caller
-from longreward.judging.chat import Answer, ChatModel, Question, Usage
+from longreward.judging.chat import Answer, ChatModel, Question
+from longreward.judging.circuit_breaker import CircuitBreaker
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Exchange, Ledger, Outcome, question_id
 from longreward.judging.limiter import Limiter
 from longreward.judging.readings import Reading, exhausted, failed, reading_of, why_unreadable
-from longreward.judging.thinking import said
+from longreward.judging.truncation import ReadTruncated
 
 T = TypeVar("T")
 
@@ -35,26 +37,40 @@ class Asker:
         self.caller = Caller(model, config, limiter, account or Budget().account(config))
         self._settings = _settings(config)
         self._running: dict[str, _Shared] = {}
-        self.counts = dict.fromkeys(FIGURES[:8], 0)
+        self._exhausted: set[str] = set()  # questions that had their attempts in this run
+        body_sets_limit = (config.length_field or config.preset.length_field) in config.extra_body
+        self._largest_limit = 0 if body_sets_limit else config.max_reply_tokens
+        self.breaker = CircuitBreaker(model.name, config.stop_after_unreadable)
+        self.counts = dict.fromkeys(COUNTS, 0)
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self._model.name
 
-    async def ask(self, question: Question, read: Callable[[str], T | None]) -> Reading[T]:
+    async def ask(
+        self,
+        question: Question,
+        read: Callable[[str], T | None],
+        read_truncated: ReadTruncated[T] | None = None,
+    ) -> Reading[T]:
         """The answer to `question` as `read` understands it; see `Judge.ask`."""
-        identity = question_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
-        shared = self._running.get(identity)
+        key = self._key_of(question)
+        shared = self._running.get(key)
         if shared is not None:
             self.counts["shared"] += 1
             return replace(await self._wait_for(shared), calls=0)
-        found = self._find(identity, read)
-        if found.reading is not None:
+        attempts = self._attempts(question, read, read_truncated)
+        found = self._settled(attempts)
+        if found is None and key in self._exhausted:
+            found = exhausted(attempts.exchanges, calls=0)  # by this run: another round is the next run's
+        elif found is not None and found.value is not None:
+            self.breaker.record_readable(question.template)
+        if found is not None:
             self.counts["ledger_hits"] += 1
-            return found.reading
-        shared = _Shared(identity, asyncio.ensure_future(self._pursue(identity, question, read, found)))
-        self._running[identity] = shared
+            return found
+        shared = _Shared(key, asyncio.ensure_future(self._pursue(key, attempts)))
+        self._running[key] = shared
         return await self._wait_for(shared)
 
     async def close(self) -> None:
@@ -77,74 +93,97 @@ class Asker:
                     del self._running[shared.question]
                 shared.task.cancel()  # nothing where it is done
 
-    def _find(self, identity: str, read: Callable[[str], T | None]) -> "_Found[T]":
-        """What the ledger knows: a reading where the question is settled, else the attempts made so far."""
+    def _attempts(
+        self, question: Question, read: Callable[[str], T | None], read_truncated: ReadTruncated[T] | None
+    ) -> Attempts[T]:
+        """What the ledger knows of the question."""
         config = self._config
-        made = {
-            exchange.attempt: exchange
-            for exchange in self._ledger.recorded(identity)
-            if exchange.temperature == self._temperature(exchange.attempt)
-        }
-        for exchange in made.values():
-            if exchange.outcome == "readable" and (value := read(self._said(exchange.answer))) is not None:
-                return _Found(made, reading_of(made, value, exchange))
-            if exchange.outcome == "refused":
-                return _Found(made, reading_of(made, None, exchange))
-        if all(attempt in made for attempt in range(1, config.max_attempts + 1)):
-            return _Found(made, exhausted(made, calls=0))
-        return _Found(made, None)
+        if config.truncated_replies == "as_complete":
+            read_truncated = None
+        return Attempts(
+            question,
+            Parser(config, read, read_truncated),
+            key_of=self._key_of,
+            recorded=self._ledger.recorded,
+            largest_limit=self._largest_limit,
+        )
 
-    async def _pursue(
-        self, identity: str, question: Question, read: Callable[[str], T | None], found: "_Found[T]"
-    ) -> Reading[T]:
-        """Asks at every attempt not made yet until an answer can be read."""
-        made, calls = dict(found.made), 0
-        for attempt in range(1, self._config.max_attempts + 1):
-            if attempt in made:
-                continue
+    def _settled(self, attempts: Attempts[T]) -> Reading[T] | None:
+        """The reading, where an exchange settles the question."""
+        if (complete := attempts.readable()) is not None:
+            return reading_of(attempts.exchanges, complete[1], complete[0])
+        if (refusal := attempts.refused()) is not None:
+            return reading_of(attempts.exchanges, None, refusal)
+        if (partial := attempts.partial()) is not None:
+            return reading_of(attempts.exchanges, partial[1], partial[0], truncated=True)
+        return None
+
+    async def _pursue(self, key: str, attempts: Attempts[T]) -> Reading[T]:
+        """Asks until a reply can be read, or the round of attempts is complete."""
+        calls = 0
+        while True:
+            attempt = attempts.next()
+            template = attempt.question.template
             try:
-                exchange, value, called = await self._exchange(identity, question, read, attempt)
+                exchange, called = await self._exchange(attempt, attempts.parser)
             except AnswerFailed as failure:
-                return failed(made, str(failure), calls=calls, judge=self._model.name)
-            made[attempt] = exchange
+                return failed(attempts.exchanges, str(failure), calls=calls, judge=self._model.name)
+            if exchange is None:
+                attempts.keep_limit()
+                continue
+            attempts.add(exchange)
             calls += called
-            if value is not None or exchange.outcome == "refused":
-                return replace(reading_of(made, value, exchange), calls=calls)
-        return exhausted(made, calls=calls)
+            if (settled := self._settled(attempts)) is not None:
+                if settled.value is not None:
+                    self.breaker.record_readable(template)
+                return replace(settled, calls=calls)
+            if attempts.is_round_complete:
+                self._exhausted.add(key)
+            self.breaker.record_unreadable(
+                template,
+                key,
+                reply=exchange.answer.text,
+                reason=exchange.reason or "",
+                exhausted=attempts.is_round_complete,
+            )
+            if attempts.is_round_complete:
+                return exhausted(attempts.exchanges, calls=calls)
 
-    async def _exchange(
-        self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int
-    ) -> tuple[Exchange, T | None, bool]:
+    async def _exchange(self, attempt: Attempt, parser: Parser[Any]) -> tuple[Exchange | None, bool]:
         """One call, read and kept without a pause in between, so that no answer is lost to a cancellation.
 
-        The last is False where another process had made it before this call could begin.
+        The last is False where another process had made it before this call could begin. No exchange: the server
+        refuses the raised token limit.
         """
-        temperature = self._temperature(attempt)
-        value: T | None = None
         outcome: Outcome
-        reason: str | None
+        reason: str | None = None
         self.counts["calls"] += 1
         try:
-            answer = await self._call(identity, question, attempt)
-        except AnswerRefused as refusal:
+            answer = await self._call(attempt)
+        except (AnswerRefused, JudgeRefused) as refusal:
+            if attempt.is_raised:
+                self.counts["calls"] -= 1
+                if isinstance(refusal, JudgeRefused):  # whatever the prompt: "max_tokens is too large"
+                    self._largest_limit = attempt.question.max_tokens // 2
+                return None, False
+            if isinstance(refusal, JudgeRefused):
+                raise
             answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
         else:
             if answer is None:
-                return *self._made_meanwhile(identity, read, attempt), False
-            value = read(self._said(answer))
-            outcome = "readable" if value is not None else "unreadable"
-            reason = (
-                None
-                if value is not None
-                else why_unreadable(answer, thinking_tokens=self._config.thinking_tokens, limit=self._limit(question))
-            )
-        self._count(outcome, answer.usage)
+                return self._made_meanwhile(attempt), False
+            outcome = "readable" if parser.complete(answer) is not None else "unreadable"
+            if outcome == "unreadable":
+                reason = why_unreadable(
+                    answer, thinking_tokens=self._config.thinking_tokens, limit=self._limit(attempt.question)
+                )
+        self._count(outcome, answer)
         exchange = Exchange(
-            question=identity,
-            attempt=attempt,
-            temperature=temperature,
-            template=question.template,
-            prompt_hash=question.prompt_hash,
+            question=attempt.key,
+            attempt=attempt.number,
+            temperature=attempt.temperature,
+            template=attempt.question.template,
+            prompt_hash=attempt.question.prompt_hash,
             judge=self._model.name,
             revision=self._config.revision,
             answer=answer,
@@ -152,42 +191,39 @@ class Asker:
             reason=reason,
         )
         self._ledger.put(exchange)
-        return exchange, value, True
+        return exchange, True
 
-    async def _call(self, identity: str, question: Question, attempt: int) -> Answer | None:
+    async def _call(self, attempt: Attempt) -> Answer | None:
         """The model's answer; None where the ledger has one by now, from another process."""
         return await self.caller.call(
-            question,
-            temperature=self._temperature(attempt),
-            made=lambda: self._recorded(identity, attempt) is not None,
+            attempt.question,
+            temperature=attempt.temperature,
+            made=lambda: self._recorded(attempt) is not None,
         )
 
-    def _recorded(self, identity: str, attempt: int) -> Exchange | None:
-        temperature = self._temperature(attempt)
-        made = self._ledger.recorded(identity)
-        return next((each for each in made if (each.attempt, each.temperature) == (attempt, temperature)), None)
+    def _recorded(self, attempt: Attempt) -> Exchange | None:
+        made = self._ledger.recorded(attempt.key)
+        wanted = (attempt.number, attempt.temperature)
+        return next((each for each in made if (each.attempt, each.temperature) == wanted), None)
 
-    def _made_meanwhile(
-        self, identity: str, read: Callable[[str], T | None], attempt: int
-    ) -> tuple[Exchange, T | None]:
-        exchange = self._recorded(identity, attempt)
+    def _made_meanwhile(self, attempt: Attempt) -> Exchange:
+        exchange = self._recorded(attempt)
         assert exchange is not None, "nothing leaves the ledger"
         self.counts["calls"] -= 1
         self.counts["ledger_hits"] += 1
-        return exchange, read(self._said(exchange.answer)) if exchange.outcome == "readable" else None
+        return exchange
+
+    def _key_of(self, question: Question) -> str:
+        return question_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
 
     def _limit(self, question: Question) -> int:
         return question.max_tokens + self._config.thinking_tokens
 
-    def _said(self, answer: Answer) -> str:
-        return said(answer, thinks=self._config.thinking_tokens > 0)
-
-    def _temperature(self, attempt: int) -> float:
-        return self._config.first_temperature if attempt == 1 else self._config.retry_temperature
-
-    def _count(self, outcome: Outcome, usage: Usage) -> None:
+    def _count(self, outcome: Outcome, answer: Answer) -> None:
+        usage = answer.usage
         if outcome != "readable":
             self.counts[outcome] += 1
+        self.counts["truncated"] += answer.finish_reason == "length"
         self.counts["prompt_tokens"] += usage.prompt_tokens
         self.counts["completion_tokens"] += usage.completion_tokens
         self.counts["cached_tokens"] += usage.cached_tokens
@@ -206,15 +242,7 @@ class _Shared:
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-@dataclass(frozen=True)
-class _Found(Generic[T]):
-    """The exchanges made so far by attempt, and the reading where they settle the question."""
-
-    made: Mapping[int, Exchange]
-    reading: Reading[T] | None
-
-
-FIGURES = (
+COUNTS = (
     "calls",
     "ledger_hits",
     "shared",
@@ -223,9 +251,7 @@ FIGURES = (
     "cached_tokens",
     "unreadable",
     "refused",
-    "failed",
-    "retries",
-    "throttled",
+    "truncated",
 )
 
 

@@ -28,7 +28,7 @@ class Caller:
         self._config = config
         self._account = account
         self._answered = 0
-        self.counts = {"retries": 0, "throttled": 0, "failed": 0}
+        self.counts = dict.fromkeys(CALLER_COUNTS, 0)
 
     async def call(self, question: Question, *, temperature: float, made: Callable[[], bool]) -> Answer | None:
         """The model's answer; None where it is `made()` elsewhere when it is the question's turn.
@@ -102,6 +102,7 @@ def pause_s(failures: int, passing: Passing) -> float:
     return max(backoff, asked_for or 0.0)
 
 
+CALLER_COUNTS = ("failed", "retries", "throttled")
 FIRST_PAUSE_S = 0.5  # these two are the `openai` library's
 LONGEST_PAUSE_S = 8.0
 PATIENCE = 10  # times max_retries: what a question may be turned away by a busy server that answers others

@@ -63,7 +63,21 @@ class JudgeConfig(Config):
     question that fails at all of them while the server answers others ends unscored; else the run stops."""
 
     max_attempts: int = Field(default=5, ge=1, le=100)
-    """How often a question is asked whose answer cannot be read (METHOD: up to 5 tries)."""
+    """How often one run asks a question whose answer cannot be read (METHOD: up to 5 tries). What stays unreadable is
+    asked again by the next run."""
+
+    max_reply_tokens: int = Field(default=4096, ge=1)
+    """A reply that was cut at its token limit (`finish_reason: length`) is asked for again with twice the limit of its
+    prompt (512 to 2,048), up to this many; attempts count as above. `thinking_tokens` come on top."""
+
+    truncated_replies: Literal["unscored", "complete_part", "as_complete"] = "unscored"
+    """What becomes of a reply that is cut at the largest limit too. `unscored`: nothing, with that reason;
+    `complete_part`: its whole statements or points are used, and the score is flagged and counted; `as_complete`: every
+    cut reply is read as if it were whole, as the published code does. A verdict before the cut always counts."""
+
+    stop_after_unreadable: int | None = Field(default=5, ge=1)
+    """Questions of one template that may end without a readable reply, while none of that template had one, before the
+    run stops with an error that shows a reply; null: it never stops for that."""
 
     first_temperature: float = Field(default=0.01, ge=0, le=2)
     """Temperature of the first attempt (the published code's)."""

@@ -12,13 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from longreward.judging.asking import FIGURES, Asker
+from longreward.judging.asking import COUNTS, Asker
 from longreward.judging.budget import Account, Budget
+from longreward.judging.calling import CALLER_COUNTS
 from longreward.judging.chat import ChatModel, Question
 from longreward.judging.config import JudgeConfig
 from longreward.judging.ledger import Ledger
 from longreward.judging.limiter import Limiter
 from longreward.judging.readings import Reading
+from longreward.judging.truncation import ReadTruncated
 from longreward.records import DIMENSIONS, Dimension
 
 T = TypeVar("T")
@@ -80,22 +82,32 @@ class Judge:
         """The name of the one that answers questions of this template."""
         return self._asker(template).name
 
-    async def ask(self, question: Question, read: Callable[[str], T | None]) -> Reading[T]:
+    async def ask(
+        self,
+        question: Question,
+        read: Callable[[str], T | None],
+        *,
+        read_truncated: ReadTruncated[T] | None = None,
+    ) -> Reading[T]:
         """The answer to `question` as `read` understands it; `read` gives None where it cannot.
 
-        `read` gets what was said without thoughts. Equal questions must be read alike: those in flight at once are
-        asked once. Raises JudgeUnavailable, JudgeRefused or JudgeProtocolError where no answer can be had, StateError
-        where it could not be kept.
+        `read` gets what was said without thoughts. `read_truncated` reads a reply that was cut at its token limit,
+        which is asked for again with a larger one where nothing complete stands in it; without it, a cut reply is read
+        as any other, as the protocols of published benchmarks have it. Equal questions must be read alike: those in
+        flight at once are asked once. Raises JudgeUnavailable, JudgeRefused or JudgeProtocolError where no answer can
+        be had, JudgeUnreadable where none of a template's replies can be read, StateError where one could not be kept.
         """
-        return await self._asker(question.template).ask(question, read)
+        return await self._asker(question.template).ask(question, read, read_truncated)
 
     def figures(self) -> dict[str, float]:
-        """Counts since the judge was opened: calls, ledger hits, shared questions, tokens, unreadable, refused, failed,
-        retries, throttled tries; and the mean of calls in flight while there were any, as `concurrency`.
+        """Counts since the judge was opened, and the mean of calls in flight while there were any, as `concurrency`.
+
+        Calls, ledger hits, shared questions, tokens, unreadable, refused and truncated replies, failed questions,
+        retries, throttled tries.
 
         Over all, and as `judges/<name>/calls` for each where there are several.
         """
-        total = dict.fromkeys(FIGURES, 0.0)
+        total = dict.fromkeys((*COUNTS, *CALLER_COUNTS), 0.0)
         split: dict[str, float] = {}
         for asker, _ in self._askers:
             for figure, count in (asker.counts | asker.caller.counts).items():
@@ -104,7 +116,7 @@ class Judge:
                 split[key] = split.get(key, 0.0) + count
         limiters = {id(asker.caller.limiter): asker.caller.limiter for asker, _ in self._askers}
         total["concurrency"] = sum(limiter.mean_concurrency for limiter in limiters.values())
-        return total | (split if len(split) > len(FIGURES) else {})
+        return total | (split if len(split) > len(COUNTS) + len(CALLER_COUNTS) else {})
 
     async def close(self) -> None:
         """Ends calls that nobody waits for any more and lets go of connections and the ledger."""

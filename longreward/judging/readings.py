@@ -1,6 +1,6 @@
 """What a question came to, made of the exchanges about it."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ class Reading(Generic[T]):
 
     `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
     records; `calls` counts those made now (0: all from the ledger, or shared with an equal question). Thoughts are in
-    the ledger only.
+    the ledger only. `truncated`: the value is the complete part of a reply that was cut at its token limit.
     """
 
     value: T | None
@@ -27,21 +27,26 @@ class Reading(Generic[T]):
     calls: int
     usage: Usage
     judge: str
+    truncated: bool = False
 
 
-def reading_of(made: Mapping[int, Exchange], value: T | None, last: Exchange) -> Reading[T]:
-    """The reading that the exchange `last` settled, after all those `made`, by attempt."""
-    return Reading(value, last.reason, _shown(last.answer), len(made), 0, _sum(made), last.judge)
+def reading_of(
+    made: Sequence[Exchange], value: T | None, settled_by: Exchange, *, truncated: bool = False
+) -> Reading[T]:
+    """The reading that one exchange settled, after all those `made`."""
+    reason = settled_by.reason if value is None else None
+    shown = _shown(settled_by.answer)
+    return Reading(value, reason, shown, len(made), 0, _sum(made), settled_by.judge, truncated)
 
 
-def exhausted(made: Mapping[int, Exchange], *, calls: int) -> Reading[Any]:
+def exhausted(made: Sequence[Exchange], *, calls: int) -> Reading[Any]:
     """The reading of a question of which no answer could be read."""
-    last = made[max(made)]
+    last = made[-1]
     reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
     return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
 
 
-def failed(made: Mapping[int, Exchange], reason: str, *, calls: int, judge: str) -> Reading[Any]:
+def failed(made: Sequence[Exchange], reason: str, *, calls: int, judge: str) -> Reading[Any]:
     """The reading of a question whose next attempt got no answer at all."""
     return Reading(None, reason, "", len(made), calls, _sum(made), judge)
 
@@ -53,7 +58,8 @@ def why_unreadable(answer: Answer, *, thinking_tokens: int, limit: int) -> str:
     if answer.finish_reason == "length" and not spoken:
         return f"the answer is empty: all tokens went into thinking (cut at {limit:,} tokens); {room}"
     if answer.finish_reason == "length":
-        return f"the answer was cut at the token limit{f'; {room}' if has_thought(answer) else ''}: …{_end(spoken)}"
+        more = room if has_thought(answer) else "judge.max_reply_tokens is the largest limit that is tried"
+        return f"the answer was cut at the token limit ({limit:,} tokens; {more}): …{_end(spoken)}"
     if not spoken and has_thought(answer):
         return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
     return f"the answer holds no verdict in the asked form: …{_end(spoken)}" if spoken else "the answer is empty"
@@ -69,8 +75,8 @@ def _shown(answer: Answer) -> str:
     return spoken if has_thought(answer) and spoken else answer.text
 
 
-def _sum(made: Mapping[int, Exchange]) -> Usage:
-    usages = [exchange.answer.usage for exchange in made.values()]
+def _sum(made: Sequence[Exchange]) -> Usage:
+    usages = [exchange.answer.usage for exchange in made]
     return Usage(
         sum(usage.prompt_tokens for usage in usages),
         sum(usage.completion_tokens for usage in usages),

@@ -13,6 +13,7 @@ from longreward.judging import Answer, Judge, JudgeConfig, Question, Reading, Us
 from longreward.judging.asking import Asker
 from longreward.judging.ledger import Ledger
 from longreward.judging.limiter import Limiter
+from longreward.judging.truncation import ReadTruncated
 from longreward.records import Dimension
 
 T = TypeVar("T")
@@ -54,10 +55,16 @@ class Rehearsal(Judge):
         """As if what came up since the last `take` had not."""
         self._seen -= {_key(each.question) for each in self.take()}
 
-    async def ask(self, question: Question, read: Callable[[str], T | None]) -> Reading[T]:
+    async def ask(
+        self,
+        question: Question,
+        read: Callable[[str], T | None],
+        *,
+        read_truncated: ReadTruncated[T] | None = None,
+    ) -> Reading[T]:
         """What the ledger knows, else no value with NOT_ASKED for a reason; the question is noted."""
         try:
-            reading = await super().ask(question, read)
+            reading = await super().ask(question, read, read_truncated=read_truncated)
         except _NotAsked:
             reading = Reading(None, NOT_ASKED, "", 0, 0, Usage(), self.name_of(question.template))
             self.all_answered = False

@@ -19,7 +19,8 @@ async def judge_completeness(
     shown = [(extract.first_percent, extract.last_percent, extract.text) for extract in extraction.extracts]
     context = prompts.extracts(shown, template.language)
     rated = await rate(judge, template.ask({"question": query, "context": context, "answer": response}))
-    return rated.model_copy(update={"prompt_hashes": (*extraction.prompt_hashes, template.hash)})
+    cut = any(extract.truncated for extract in extraction.extracts)
+    return rated.model_copy(update={"prompt_hashes": (*extraction.prompt_hashes, template.hash), "truncated": cut})
 
 
 def _why_unscored(unreadable: list[Extract], parts: int) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 from longreward.chunking import Chunk
 from longreward.judging import Judge, Reading
 from longreward.judging.prompting import PromptSet
+from longreward.judging.truncation import truncated_list
 from longreward.records import Extract, Extraction
 from longreward.reward.document import Document
 from longreward.reward.reading import Found, read_extraction
@@ -34,7 +35,8 @@ async def extract(judge: Judge, prompts: PromptSet, document: Document, *, examp
 async def _ask(judge: Judge, prompts: PromptSet, part: str, query: str) -> tuple[Reading[Found], str]:
     template = prompts.template("extraction", language_of(part))
     read = partial(read_extraction, nothing_relevant=prompts.manifest.nothing_relevant)
-    return await judge.ask(template.ask({"context": part, "question": query}), read), template.hash
+    question = template.ask({"context": part, "question": query})
+    return await judge.ask(question, read, read_truncated=truncated_list(read)), template.hash
 
 
 def _extract(part: Chunk, length: int, reading: Reading[Found]) -> Extract:
@@ -45,4 +47,5 @@ def _extract(part: Chunk, length: int, reading: Reading[Found]) -> Extract:
         last_percent=round(100 * part.end / length),
         text=reading.value.text if reading.value is not None else None,
         reason=reading.reason,
+        truncated=reading.truncated,
     )

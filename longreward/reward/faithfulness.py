@@ -10,6 +10,7 @@ from typing import Any
 from longreward.errors import AnswerRefused
 from longreward.judging import Judge, Reading
 from longreward.judging.prompting import PromptSet
+from longreward.judging.truncation import truncated_list, truncated_verdict
 from longreward.records import Bounds, Evidence, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
@@ -44,13 +45,14 @@ class Faithfulness:
         self._ended: tuple[float | None, str | None] | None = None  # score and reason, where no statement decides
         self._statements: dict[int, Statement] = {}
         self.texts: tuple[str, ...] = ()
+        self._truncated = False
 
     async def list_statements(self) -> None:
         """One call. Without a statement to verify the verdict is there at once."""
-        found = await self._judge.ask(
-            self._question, partial(read_statements, no_statement=self._prompts.manifest.no_statement)
-        )
+        read = partial(read_statements, no_statement=self._prompts.manifest.no_statement)
+        found = await self._judge.ask(self._question, read, read_truncated=truncated_list(read, end_tag="statement"))
         self._readings.append(found)
+        self._truncated = found.truncated
         self._analysis = found.text
         if found.value is None:
             self._ended = None, found.reason
@@ -137,6 +139,7 @@ class Faithfulness:
             reason=reason,
             analysis=analysis,
             statements=tuple(statements),
+            truncated=self._truncated,
             prompt_hashes=(*([self._template.hash] if self.listed else []), *hashes),
         )
 
@@ -145,7 +148,7 @@ class Faithfulness:
             return Statement(text=text, support=0.0, reason="the document is empty"), []
         passages = self._prompts.evidence([shown.text for shown in evidence], self.language)
         question = self._prompts.template("support", self.language).ask({"statement": text, "context": passages})
-        reading = await self._judge.ask(question, read_support)
+        reading = await self._judge.ask(question, read_support, read_truncated=truncated_verdict(read_support))
         statement = Statement(
             text=text, support=reading.value, analysis=reading.text or None, evidence=evidence, reason=reading.reason
         )

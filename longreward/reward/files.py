@@ -34,6 +34,8 @@ class ScoreReport:
     sums: dict[Dimension, float] = field(
         default_factory=lambda: dict.fromkeys(DIMENSIONS, 0.0)
     )  # of complete responses
+    truncated: dict[Dimension, int] = field(default_factory=dict)
+    """Responses whose score rests on the complete part of a cut reply (`judge.truncated_replies: complete_part`)."""
     savings: Savings = field(default_factory=Savings)
 
     def count(self, scored: ScoredExample) -> None:
@@ -45,6 +47,8 @@ class ScoreReport:
             self.incomplete += one.bounds() is None
             for dimension in DIMENSIONS:
                 verdict = one.verdicts[dimension]
+                if verdict.truncated:
+                    self.truncated[dimension] = self.truncated.get(dimension, 0) + 1
                 if verdict.known is None:
                     self.unscored[dimension] += 1
                     self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
@@ -65,7 +69,8 @@ class ScoreReport:
         """Counts and means, flat, as metrics."""
         counts = {"prompts": self.prompts, "complete": self.complete, "incomplete": self.incomplete}
         unscored = {f"unscored/{dimension}": count for dimension, count in self.unscored.items()}
-        figures = {name: float(value) for name, value in (counts | unscored).items()}
+        truncated = {f"truncated/{dimension}": count for dimension, count in self.truncated.items()}
+        figures = {name: float(value) for name, value in (counts | unscored | truncated).items()}
         return figures | self.means() | self.savings.figures()
 
 

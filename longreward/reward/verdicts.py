@@ -5,13 +5,14 @@ from typing import Any
 
 from longreward.judging import Judge, Reading
 from longreward.judging.chat import Question
+from longreward.judging.truncation import truncated_verdict
 from longreward.records import Statement, Verdict
 from longreward.reward.reading import read_rating
 
 
 async def rate(judge: Judge, question: Question) -> Verdict:
     """Asks for a rating from 0 to 10."""
-    reading = await judge.ask(question, read_rating)
+    reading = await judge.ask(question, read_rating, read_truncated=truncated_verdict(read_rating))
     return verdict(
         judge,
         [reading],
@@ -31,6 +32,7 @@ def verdict(
     analysis: str | None = None,
     statements: tuple[Statement, ...] = (),
     prompt_hashes: tuple[str, ...],
+    truncated: bool = False,
 ) -> Verdict:
     """A verdict with the calls and tokens of all `readings` behind it, whichever run made them."""
     return Verdict(
@@ -38,6 +40,7 @@ def verdict(
         reason=reason,
         analysis=analysis or None,
         statements=statements,
+        truncated=truncated,
         prompt_hashes=prompt_hashes,
         judge=readings[0].judge if readings else judge.name,
         calls=sum(reading.attempts for reading in readings),

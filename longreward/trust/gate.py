@@ -95,6 +95,8 @@ DECIDES = (
     "revision",
     "system",
     "max_attempts",
+    "max_reply_tokens",
+    "truncated_replies",
     "first_temperature",
     "retry_temperature",
     "thinking_tokens",

@@ -3,12 +3,12 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from longreward.errors import AnswerFailed, AnswerRefused, JudgeProtocolError, JudgeRefused, JudgeUnavailable
 from longreward.jsonl import to_line
 from longreward.judging.asking import Asker
+from longreward.judging.attempts import Attempt, Parser
 from longreward.judging.batch.results import Result
 from longreward.judging.batch.rounds import Rounds
 from longreward.judging.budget import Account
@@ -22,8 +22,6 @@ from longreward.judging.spending import Spent
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-T = TypeVar("T")
 
 
 class BatchJudge(HttpJudge):
@@ -72,35 +70,35 @@ class BatchAsker(Asker):
         await self._rounds.close()
         await super().close()
 
-    async def _exchange(self, identity: str, question: Question, read: Callable[[str], T | None], attempt: int) -> Any:
-        made = await super()._exchange(identity, question, read, attempt)
-        self._rounds.settle(_name(identity, attempt, self._temperature(attempt)))
+    async def _exchange(self, attempt: Attempt, parser: Parser[Any]) -> tuple[Exchange | None, bool]:
+        made = await super()._exchange(attempt, parser)
+        self._rounds.settle(_name(attempt))
         return made
 
-    async def _call(self, identity: str, question: Question, attempt: int) -> Answer:
-        async with self._account.call(question) as paid:
+    async def _call(self, attempt: Attempt) -> Answer:
+        async with self._account.call(attempt.question) as paid:
             try:
-                answer = await self._answered(identity, question, attempt)
+                answer = await self._answered(attempt)
             except asyncio.CancelledError:
                 paid.taken = Spent()  # the run that takes its answer in pays for it
                 raise
             paid.settle(answer.usage, answer.text)
             return answer
 
-    async def _answered(self, identity: str, question: Question, attempt: int) -> Answer:
+    async def _answered(self, attempt: Attempt) -> Answer:
         """The model's answer, which goes into further rounds, up to `max_retries` of them, where none of use comes."""
-        temperature = self._temperature(attempt)
-        name = _name(identity, attempt, temperature)
+        question = attempt.question
+        name = _name(attempt)
         failures = 0
         while True:
             result = await self._rounds.ask(
                 name,
-                lambda: self._judge.line(name, question, temperature=temperature),
-                lambda: self._in_ledger(identity, attempt, temperature) is not None,
+                lambda: self._judge.line(name, question, temperature=attempt.temperature),
+                lambda: self._recorded(attempt) is not None,
             )
             if result is None:
                 self._rounds.settle(name)
-                return self._answer_of_another(identity, attempt, temperature)
+                return self._answer_of_another(attempt)
             try:
                 return self._judge.read(result, question)
             except (JudgeUnavailable, JudgeProtocolError, JudgeRefused) as fault:
@@ -113,18 +111,14 @@ class BatchAsker(Asker):
                     raise AnswerFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
                 self.caller.counts["retries"] += 1
 
-    def _in_ledger(self, identity: str, attempt: int, temperature: float) -> Exchange | None:
-        made = self._ledger.recorded(identity)
-        return next((each for each in made if (each.attempt, each.temperature) == (attempt, temperature)), None)
-
-    def _answer_of_another(self, identity: str, attempt: int, temperature: float) -> Answer:
-        exchange = self._in_ledger(identity, attempt, temperature)
+    def _answer_of_another(self, attempt: Attempt) -> Answer:
+        exchange = self._recorded(attempt)
         assert exchange is not None, "nothing leaves the ledger"
         if exchange.outcome == "refused":
             raise AnswerRefused(exchange.reason or "refused")
         return exchange.answer
 
 
-def _name(identity: str, attempt: int, temperature: float) -> str:
+def _name(attempt: Attempt) -> str:
     """An attempt's id in the files: providers take 64 signs at most."""
-    return hashlib.sha256(f"{identity} {attempt} {temperature!r}".encode()).hexdigest()[:40]
+    return hashlib.sha256(f"{attempt.key} {attempt.number} {attempt.temperature!r}".encode()).hexdigest()[:40]

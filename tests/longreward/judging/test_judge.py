@@ -80,6 +80,7 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
             "cached_tokens": 15,
             "unreadable": 2,
             "refused": 0,
+            "truncated": 0,
             "failed": 0,
             "retries": 0,
             "throttled": 0,
@@ -88,24 +89,36 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
     assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95]
 
 
-async def test_a_question_that_stays_unreadable_ends_with_a_reason_and_is_not_asked_on_a_resumed_run(
-    tmp_path: Path,
-) -> None:
-    model = Scripted({"q": ["no verdict at all"]})
-    for expected in (2, 2):
-        async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+async def test_an_unreadable_question_is_asked_again_by_a_new_run_and_not_within_one(tmp_path: Path) -> None:
+    model = Scripted({"q": ["no verdict at all", "none", "nor here", "nothing", "[[7]]"]})
+    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+        for calls in (2, 0):  # a shard that is tried again finds the question as this run left it
             reading = await judge.ask(question("q"), read)
-            assert reading.value is None
-            assert reading.reason is not None
-            assert "2 attempts" in reading.reason
-            assert "no verdict at all" in reading.reason
-            assert len(model.asked) == expected
-    async with Judge(model, JudgeConfig(max_attempts=3), Ledger(tmp_path / "l.sqlite")) as judge:
-        await judge.ask(question("q"), read)
-    assert len(model.asked) == 3  # one more attempt was allowed, so one more was made
-    async with Judge(model, JudgeConfig(max_attempts=2, revision="new"), Ledger(tmp_path / "l.sqlite")) as judge:
-        await judge.ask(question("q"), read)
-    assert len(model.asked) == 5
+            assert (reading.value, reading.calls, reading.attempts) == (None, calls, 2)
+            assert "no readable answer in 2 attempts" in (reading.reason or "")
+            assert len(model.asked) == 2
+    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+        assert (await judge.ask(question("q"), read)).attempts == 4
+    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+        reading = await judge.ask(question("q"), read)  # the judge was mended meanwhile
+        assert (reading.value, reading.calls, reading.attempts) == (7.0, 1, 5)
+    assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.01, 0.95, 0.01]
+    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+        assert (await judge.ask(question("q"), read)).calls == 0
+        (row,) = judge._ledger._rows("SELECT count(*), sum(outcome = 'unreadable') FROM exchanges")
+    assert row == (5, 4)  # every reply can be looked at
+
+
+async def test_a_run_that_was_interrupted_between_attempts_goes_on_with_the_next_one(tmp_path: Path) -> None:
+    model = Scripted({"q": ["hm", "well", JudgeUnavailable("down"), "so", "no", "again"]})
+    config = JudgeConfig(max_attempts=4)
+    async with Judge(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
+        with pytest.raises(JudgeUnavailable):
+            await judge.ask(question("q"), read)
+    async with Judge(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
+        reading = await judge.ask(question("q"), read)
+    assert (reading.value, reading.calls, reading.attempts) == (None, 2, 4)
+    assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95, 0.95, 0.95]
 
 
 async def test_another_retry_temperature_asks_only_what_stayed_unreadable(tmp_path: Path) -> None:

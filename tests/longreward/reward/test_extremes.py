@@ -46,7 +46,7 @@ class TableJudge(Judge):
     def name_of(self, template: str) -> str:
         return "table"
 
-    async def ask(self, question: Question, read: Callable[[str], Any]) -> Reading[Any]:
+    async def ask(self, question: Question, read: Callable[[str], Any], **_: Any) -> Reading[Any]:
         about = question.slots.get("answer") or question.slots.get("statement") or ""
         self.asked.append((question.template, about))
         value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))

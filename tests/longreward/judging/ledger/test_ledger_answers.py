@@ -57,7 +57,7 @@ kept = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(kept, max_size=6))
-def test_only_a_readable_answer_is_served_and_failures_never_are(exchanges: list[Exchange]) -> None:
+def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_again(exchanges: list[Exchange]) -> None:
     async def ask() -> tuple[Any, int]:
         model, ledger = Fresh(), Ledger(None)
         ledger.put_many(exchanges)
@@ -68,20 +68,19 @@ def test_only_a_readable_answer_is_served_and_failures_never_are(exchanges: list
     first: dict[tuple[int, float], Exchange] = {}
     for each in exchanges:
         first.setdefault((each.attempt, each.temperature), each)
-    # Others are of temperatures that this judge does not ask at; it made a fourth attempt when it was allowed one.
-    usable = {at: first[at, t] for at, t in ((1, 0.01), (2, 0.95), (3, 0.95), (4, 0.95)) if (at, t) in first}
-    served = {each.answer.text for each in usable.values() if each.outcome == "readable" and verdict(each.answer.text)}
-    refused = any(each.outcome == "refused" for each in usable.values())
+    # Others are of temperatures that this judge does not ask at. How an answer was read once does not matter: another
+    # version may read more.
+    ours = {(1, 0.01), *((attempt, temperature) for attempt in (2, 3, 4) for temperature in (0.01, 0.95))}
+    usable = [exchange for at, exchange in first.items() if at in ours]
+    served = {each.answer.text for each in usable if each.outcome != "refused" and verdict(each.answer.text)}
+    refused = any(each.outcome == "refused" for each in usable)
     assert (reading.value is None) == (reading.reason is not None)
-    if reading.value is not None and calls == 0:
-        assert reading.value in served
-    elif reading.value is not None:
+    if served:
+        assert (reading.value in served, calls) == (True, 0)
+    elif refused:
+        assert (reading.value, calls) == (None, 0)
+    else:  # however often runs before this one have asked in vain
         assert (reading.value, calls) == ("fresh [[5]]", 1)
-        assert not served
-        assert not refused
-    else:
-        assert calls == 0
-        assert refused or usable.keys() >= {1, 2, 3}
 
 
 def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:

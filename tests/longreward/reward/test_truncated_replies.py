@@ -1,0 +1,91 @@
+"""Scores from replies that were cut at their token limit: flagged and counted, or unscored, in files too."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.formats import read_chunk_info, read_scored, write_chunk_info, write_scored
+from longreward.judging import Answer, Judge, JudgeConfig, Question
+from longreward.records import Example, Response
+from longreward.reward import ScoreConfig, ScoredExample, Scorer
+from longreward.reward.files import ScoreReport
+
+CONFIG = ScoreConfig(evidence_chunk_tokens=8, evidence_chunks=2, extraction_chunk_tokens=16)
+EXAMPLE = Example(
+    id="1",
+    document_id="1",
+    context="Keld was begun once by Ann Lee. A mill was built in 1905. Bees were kept by Tom Ray. The lake froze.",
+    query="Who founded Keld?",
+)
+REPLIES = {
+    "helpfulness": "On the point.\nRating: [[8]]\n\n[Question]\nWho else",  # cut behind its verdict
+    "logicality": "It says [[10]] of itself, which",  # cut before its verdict, until there is room
+    "statements": "<statement>Ann Lee began Keld.</statement>\n<statement>Its mill is old.</statement>\n<state",
+    "support": "In passage 1.\nSupport: [[Partially supported]]",
+    "extraction": "1. Ann Lee began it.\n2. A mill was bui",
+    "completeness": "Fine.\nRating: [[6]]",
+}
+LARGER = {"logicality": "It says [[10]] of itself, which is no mistake.\nRating: [[9]]"}
+
+
+class Cutting:
+    """Cuts every reply but those of `support` and `completeness`; `logicality` fits into 1,000 tokens."""
+
+    name = "cutting"
+
+    async def answer(self, question: Question, *, temperature: float) -> Answer:
+        name = question.template
+        if name in LARGER and question.max_tokens > 1000:
+            return Answer(LARGER[name])
+        return Answer(REPLIES[name], "stop" if name in ("support", "completeness") else "length")
+
+    async def close(self) -> None:
+        pass
+
+
+async def score(**settings: Any) -> ScoredExample:
+    response = Response(
+        id="1-0", example_id="1", query=EXAMPLE.query, text="Ann Lee began Keld. Its mill is old. Bees."
+    )
+    async with Judge(Cutting(), JudgeConfig(max_attempts=4, **settings)) as judge:
+        return await Scorer(CONFIG).score(judge, EXAMPLE, [response])
+
+
+async def test_the_complete_part_counts_where_it_is_allowed_to_and_is_flagged(tmp_path: Path) -> None:
+    scored = await score(truncated_replies="complete_part")
+    verdicts = scored.responses[0].verdicts
+    assert {name: (verdict.score, verdict.truncated) for name, verdict in verdicts.items()} == {
+        "helpfulness": (8.0, False),
+        "logicality": (9.0, False),
+        "faithfulness": (5.0, True),  # two statements, each partially supported; the third was cut
+        "completeness": (6.0, True),
+    }
+    assert [(each.text, each.truncated) for each in scored.extraction.extracts] == [("1. Ann Lee began it.", True)] * 2
+    report = ScoreReport()
+    report.count(scored)
+    assert (report.figures()["truncated/faithfulness"], report.figures()["truncated/completeness"]) == (1, 1)
+    assert "truncated/helpfulness" not in report.figures()
+    write_scored(tmp_path / "scored.jsonl", scored.responses)
+    write_chunk_info(tmp_path / "chunks.jsonl", [scored.extraction])
+    assert list(read_scored(tmp_path / "scored.jsonl")) == list(scored.responses)
+    assert list(read_chunk_info(tmp_path / "chunks.jsonl")) == [scored.extraction]
+
+
+async def test_by_default_half_a_list_and_half_an_extract_are_no_score() -> None:
+    verdicts = (await score()).responses[0].verdicts
+    assert {name: verdict.score for name, verdict in verdicts.items()} == {
+        "helpfulness": 8.0,
+        "logicality": 9.0,
+        "faithfulness": None,
+        "completeness": None,
+    }
+    assert "cut at the token limit (4,096 tokens" in (verdicts["faithfulness"].reason or "")
+    assert "2 of 2 parts" in (verdicts["completeness"].reason or "")
+
+
+@pytest.mark.parametrize("setting", ["as_complete"])
+async def test_the_published_code_s_way_stays_available(setting: str) -> None:
+    verdicts = (await score(truncated_replies=setting)).responses[0].verdicts
+    assert (verdicts["faithfulness"].score, verdicts["faithfulness"].truncated) == (5.0, False)
+    assert verdicts["logicality"].score == 10.0  # the quoted bracket: its last one
