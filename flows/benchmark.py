@@ -10,7 +10,7 @@ from longreward.benchmarks.opening import open_against, open_benchmarks
 from longreward.benchmarks.report import Judged, Report, markdown
 from longreward.benchmarks.shape import Answer, Benchmark, Case, Summary
 from longreward.jsonl import writing
-from longreward.judging import open_judge
+from longreward.judging import open_judge, request_summary
 from longreward.judging.budget import Budget
 from tasks.benchmarks import answers_in_shards, verdicts_in_shards, write_kept
 from tasks.plots import write_points
@@ -69,7 +69,9 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
             verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
             write_kept(OUT, one, said, verdicts, role=role)
             summaries[role] = one.summarise(said, verdicts, config.intervals)
-        run.report({f"{one.name}/{figure}": value for figure, value in judge.figures().items()})
+        figures = judge.figures()
+        run.report({f"{one.name}/{figure}": value for figure, value in figures.items()})
+        run.log.info("%s: %s", one.name, request_summary(judge.name, figures))
         official = one.official and own.kind != "offline"
         return Judged(one.name, summaries, top=one.top, official=official, judge=judge.name)
 

@@ -22,7 +22,7 @@ from tasks.recording import MODELS, record
 from tasks.sampling import sample_in_shards
 from tasks.scoring import score_in_shards, with_responses
 from tasks.serving import for_comparison, open_policy
-from tasks.spending import forecast_of_evaluation, spending
+from tasks.spending import forecast_of_evaluation, report_judge, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
@@ -57,7 +57,8 @@ async def evaluate(run: StageRun) -> None:
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure(role, decoding, by_id, scored, gold)
-        run.report(judge.figures() | scorer.figures())
+        run.report(scorer.figures())
+        report_judge(run, judge.name, judge.figures())
     if short is not None:
         write_rows(OUT / "short.jsonl", short_rows(short, on_short))
         run.report(short_by_kind(short, on_short))

@@ -8,7 +8,7 @@ from longreward.reward.items import read_items
 from tasks.judgments import TRACED, judgment
 from tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
 from tasks.scoring import score_in_shards, score_with_workers, write_scored_files
-from tasks.spending import forecast_of, spending
+from tasks.spending import forecast_of, report_judge, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 from tasks.tracking.traces import Span
@@ -40,14 +40,15 @@ async def score(run: StageRun) -> None:
             scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
         else:
             scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
-        run.report(judge.figures() | scorer.figures())
+        run.report(scorer.figures())
+        report_judge(run, judge.name, judge.figures() | (workers.figures() if workers is not None else {}))
     sample = Sample(SCORE_COLUMNS, of=len(examples))
     traced = Spaced[Span](of=len(examples), limit=TRACED)
     passing = traced.passing(sample.passing(scored, score_cells), judgment)
     report = write_scored_files(Path("data/scored"), passing, scorer.settings)
     run.report(report.figures() | report.savings.money(run.params.price_of))
     if workers is not None:
-        run.report(workers.figures())
+        run.report(workers.figures())  # after those of this process's budget, which paid for nothing
     sample.keep(run.tracked, "scores.json")
     run.tracked.traces(traced.rows)
 

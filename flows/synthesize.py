@@ -7,7 +7,7 @@ from longreward.reward import Scorer
 from longreward.synthesis.synthesizing import synthesize_files, write_nothing
 from longreward.tokenizing import open_tokenizer
 from longreward.utils.progress import show_progress
-from tasks.spending import limited
+from tasks.spending import limited, report_judge
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
 
@@ -38,7 +38,8 @@ async def synthesize(run: StageRun) -> None:
                     tokenizer=tokenizer,
                     progress=lambda questions: update(questions, None),
                 )
-            run.report(judge.figures() | scorer.figures() | report.figures())
+            report_judge(run, judge.name, judge.figures())
+            run.report(scorer.figures() | report.figures())
 
 
 if __name__ == "__main__":

@@ -187,12 +187,16 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
 
 
 def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
+    from longreward.judging import is_overloaded, request_summary
+
     for name, value in report.means().items():
         print(f"  {name:<14}{value:6.2f}")
     for dimension, count in report.unscored.items():
         if count:
             print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
     figures = judge.figures()
+    if is_overloaded(figures):
+        print(request_summary(judge.name, figures), file=sys.stderr)
     print(
         f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "
         f"{figures['shared']:.0f} shared, {figures['prompt_tokens']:.0f} + {figures['completion_tokens']:.0f} tokens"

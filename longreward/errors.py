@@ -75,9 +75,18 @@ class Passing:
     """What a failure that may pass asks for before the next try."""
 
     throttled: bool = False
-    """The server has too much to do: it should get fewer calls at once."""
+    """The server says that it has too much to do."""
     retry_after_s: float | None = None
     """How long it wants to be left alone; None: it does not say."""
+    timed_out: bool = False
+    """No reply came in time. The server may still be busy with the request."""
+    disconnected: bool = False
+    """The connection broke off, or none was accepted in time."""
+
+    @property
+    def is_overload(self) -> bool:
+        """Whether the server should get fewer calls at once."""
+        return self.throttled or self.timed_out or self.disconnected
 
 
 class JudgeError(LongRewardError):

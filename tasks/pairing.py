@@ -25,7 +25,7 @@ from longreward.reward.items import read_items
 from longreward.together import together
 from longreward.utils.progress import show_progress
 from tasks.shards import Tell, in_shards
-from tasks.spending import limited
+from tasks.spending import limited, report_judge
 from tasks.stage import StageRun
 from tasks.state import ledger, state_folder
 
@@ -109,7 +109,7 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
                     "pairwise", items, compare, record=Compared, folder=run.state, size=SHARD_SIZE, progress=progress
                 )
             )
-            run.report(judge.figures())
+            report_judge(run, judge.name, judge.figures())
     write_rows(out / "comparisons.jsonl", _comparison_rows(found))
     compared = [one for each in found for one in each.comparisons]
     told = Counter("unreadable" if one.reason else "agreed" if one.better else "tied" for one in compared)

@@ -1,10 +1,12 @@
 """What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop."""
 
+import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from longreward.errors import BudgetReached
+from longreward.judging import is_overloaded, request_summary
 from longreward.judging.budget import Budget, BudgetConfig
 from longreward.planning.plan import StagePlan, plan_scoring
 from longreward.planning.project import plan_project
@@ -48,6 +50,12 @@ def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
             run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
             raise
         run.report(budget.figures())
+
+
+def report_judge(run: StageRun, name: str, figures: Mapping[str, float]) -> None:
+    """Adds a judge's figures to the stage's, and logs what its replies cost in requests, retries and time-outs."""
+    run.report(figures)
+    run.log.log(logging.WARNING if is_overloaded(figures) else logging.INFO, request_summary(name, figures))
 
 
 def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:

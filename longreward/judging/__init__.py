@@ -2,7 +2,18 @@
 
 from longreward.judging.chat import Answer, ChatModel, Question, Usage
 from longreward.judging.config import JudgeConfig
-from longreward.judging.judge import Judge, open_judge
+from longreward.judging.judge import Judge, is_overloaded, open_judge, request_summary
 from longreward.judging.readings import Reading
 
-__all__ = ["Answer", "ChatModel", "Judge", "JudgeConfig", "Question", "Reading", "Usage", "open_judge"]
+__all__ = [
+    "Answer",
+    "ChatModel",
+    "Judge",
+    "JudgeConfig",
+    "Question",
+    "Reading",
+    "Usage",
+    "is_overloaded",
+    "open_judge",
+    "request_summary",
+]

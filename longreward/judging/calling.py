@@ -2,7 +2,8 @@
 
 A failed call gives its place back while it waits for its next try, which takes a turn as any other call: so retries
 keep to `requests_per_minute` too. The pause doubles from try to try, with some chance in it, or is what the server
-asks for. A server that has too much to do slows all calls to it down (`limiter.py`).
+asks for. A server that has too much to do slows all calls to it down (`limiter.py`): one that says so (429, 503), and
+one at which calls time out or connections break off.
 
 Where a question's last try fails, either the server is down, and the failure is raised, or it answers others, at the
 least a tiny question: then AnswerFailed, which ends this question alone. It is no answer, so the next run asks again.
@@ -16,7 +17,7 @@ from longreward.errors import AnswerFailed, JudgeError, Passing
 from longreward.judging.budget import Account
 from longreward.judging.chat import Answer, ChatModel, Question, estimated_tokens
 from longreward.judging.config import JudgeConfig
-from longreward.judging.limiter import Limiter
+from longreward.judging.limiter import Call, Limiter
 
 
 class Caller:
@@ -62,17 +63,29 @@ class Caller:
                 return None
             try:
                 async with self._account.call(question) as paid:
+                    self.counts["requests"] += 1
                     answer = await self._model.answer(question, temperature=temperature)
                     paid.settle(answer.usage, answer.text)
             except JudgeError as error:
-                if error.passing is not None and error.passing.throttled:
-                    self.counts["throttled"] += 1
-                    self.limiter.throttled(call, error.passing.retry_after_s)
+                if error.passing is not None:
+                    await self._failed(call, error.passing)
                 raise
             call.tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens or call.tokens
             self._answered += 1
-            self.limiter.answered()
+            self.limiter.answered(call)
             return answer
+
+    async def _failed(self, call: Call, passing: Passing) -> None:
+        """Counts a failed request, and holds calls back where the server has too much to do."""
+        self.counts["throttled"] += passing.throttled
+        self.counts["timeouts"] += passing.timed_out
+        self.counts["disconnects"] += passing.disconnected
+        if passing.is_overload:
+            self.limiter.throttled(call, passing.retry_after_s, timed_out=passing.timed_out)
+        if passing.timed_out:
+            # Many servers work on after the client has gone. So this call keeps its place for about as long as a reply
+            # takes: given back at once, its retry would be one request more than the server may have at a time.
+            await asyncio.sleep(self.limiter.reply_s or 0.0)
 
     async def _answers_at_all(self) -> bool:
         from longreward.judging.checking import QUESTION
@@ -102,7 +115,7 @@ def pause_s(failures: int, passing: Passing) -> float:
     return max(backoff, asked_for or 0.0)
 
 
-CALLER_COUNTS = ("failed", "retries", "throttled")
+CALLER_COUNTS = ("failed", "requests", "retries", "throttled", "timeouts", "disconnects")
 FIRST_PAUSE_S = 0.5  # these two are the `openai` library's
 LONGEST_PAUSE_S = 8.0
 PATIENCE = 10  # times max_retries: what a question may be turned away by a busy server that answers others

@@ -46,8 +46,8 @@ class JudgeConfig(Config):
     """Calls in flight at once, at most."""
 
     adaptive: bool = True
-    """Half as many calls at once where the server says that it has too much to do (429, 503), then step by step more
-    again, up to `max_concurrency`."""
+    """Half as many calls at once where the server says that it has too much to do (429, 503), does not answer in time
+    or breaks connections off, then step by step more again, up to `max_concurrency`."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Calls in any 60 seconds; None: no limit. Retries of failed calls count as calls."""

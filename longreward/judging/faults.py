@@ -34,7 +34,7 @@ class Faults:
         if isinstance(error, APIStatusError):
             return self.of_status(error.status_code, error.response.text, error.response.headers)
         fault = self._of_no_reply(error)
-        fault.passing = Passing() if isinstance(error, APIConnectionError) else None
+        fault.passing = _passing(error) if isinstance(error, APIConnectionError) else None
         fault.may_cost = fault.may_cost or _was_sent(error)
         return fault
 
@@ -62,7 +62,7 @@ class Faults:
             wait = retry_after_s(headers or {})
             if wait is not None and wait > LONGEST_WAIT_S:
                 return JudgeUnavailable(f"{fault}; it wants no call for {wait:,.0f} s")
-            fault.passing = Passing(throttled=status in (429, 503), retry_after_s=wait)
+            fault.passing = Passing(throttled=status in THROTTLED, retry_after_s=wait, timed_out=status in TIMED_OUT)
         return fault
 
     def _of_status(self, status: int, body: str) -> JudgeError:
@@ -108,6 +108,18 @@ class Faults:
     def hide_key(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self.key, "***") if self.key else text
+
+
+def _passing(error: Exception) -> Passing:
+    """What a request without a reply says of the server's load."""
+    from openai import APITimeoutError
+
+    cause = type(error.__cause__).__name__
+    if isinstance(error, APITimeoutError):
+        # A server whose queue of connections is full accepts none in time.
+        return Passing(disconnected=True) if cause == "ConnectTimeout" else Passing(timed_out=True)
+    # A refused connection (ConnectError) is a server that is not running, which fewer calls do not help.
+    return Passing(disconnected=_was_sent(error))
 
 
 def _was_sent(error: Exception) -> bool:
@@ -170,6 +182,8 @@ def _codes(body: str) -> set[str]:
     return {str(each[name]) for each in objects for name in ("code", "type") if each.get(name)}
 
 
+THROTTLED = (429, 503, 529)  # 529: Anthropic's "overloaded"
+TIMED_OUT = (408, 504)  # said by the server, or by a gateway before it
 LONGEST_WAIT_S = 600.0  # a server that asks for more is as good as down: the failure says so instead
 # OpenAI and Azure, Zhipu, Alibaba
 _FILTER_CODES = {

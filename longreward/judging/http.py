@@ -81,7 +81,7 @@ class HttpJudge:
             fault = self._faults.of(error)
         except TimeoutError:  # a body that comes in drops is never without a byte for long
             fault = JudgeUnavailable(f"the {self.where} had not answered in full after {WHOLE * self._timeout_s:g} s")
-            fault.passing = Passing()
+            fault.passing = Passing(timed_out=True)
         else:
             self._spoke = True
             if self.window is not None:

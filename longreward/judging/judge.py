@@ -103,7 +103,7 @@ class Judge:
         """Counts since the judge was opened, and the mean of calls in flight while there were any, as `concurrency`.
 
         Calls, ledger hits, shared questions, tokens, unreadable, refused and truncated replies, failed questions,
-        retries, throttled tries.
+        requests, retries, and requests that were turned away (`throttled`), timed out or lost their connection.
 
         Over all, and as `judges/<name>/calls` for each where there are several.
         """
@@ -133,6 +133,35 @@ class Judge:
 
     def _asker(self, template: str) -> Asker:
         return self._by_template.get(template, self._askers[0][0])
+
+
+def request_summary(name: str, figures: Mapping[str, float]) -> str:
+    """What a judge's replies cost in requests, on one line, with advice where its server could not follow."""
+
+    def count(figure: str) -> int:
+        return round(figures.get(figure, 0))
+
+    requests, replies = count("requests"), count("calls") - count("failed")
+    text = f"judge {name}: {replies:,} replies, {count('ledger_hits'):,} from the ledger"
+    if not requests:  # none were needed, or they went out in batches
+        return text
+    text += f", {requests:,} requests, {count('retries'):,} retries"
+    reasons = {"timeouts": "timed out", "disconnects": "lost the connection", "throttled": "were turned away"}
+    failed = [f"{count(figure):,} {what}" for figure, what in reasons.items() if count(figure)]
+    text += f" ({', '.join(failed)})" if failed else ""
+    text += f"; {count('unreadable'):,} unreadable and {count('truncated'):,} truncated replies"
+    if is_overloaded(figures):
+        text += (
+            f". The server cannot do as much at once: set judge.max_concurrency to about "
+            f"{max(1, round(figures['concurrency']))} or less, or raise judge.timeout_s"
+        )
+    return text
+
+
+def is_overloaded(figures: Mapping[str, float]) -> bool:
+    """Whether more than a twentieth of the requests met a server with too much to do."""
+    overloads = sum(figures.get(figure, 0) for figure in ("timeouts", "disconnects", "throttled"))
+    return overloads > figures.get("requests", 0) / 20
 
 
 def open_model(config: JudgeConfig) -> ChatModel:

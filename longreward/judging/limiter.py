@@ -1,12 +1,11 @@
 """One limiter for all calls to a server: how many at once, how many and how many tokens in any minute.
 
-How many at once adapts: a server that says "too many" (429, 503) gets half as many, once for all calls that were under
-way then, and each round of answered calls lets a few more in again, up to `max_concurrency`. Where it says when to come
-back, no call starts before.
+How many at once adapts: a server that says "too many" (429, 503), lets calls time out or breaks connections off gets
+half as many, once for all calls that were under way then, and each round of answered calls lets a few more in again, up
+to `max_concurrency`. Where it says when to come back, no call starts before.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MINUTE = 60.0
+SMOOTHING = 0.1  # weight of the newest reply in the mean of how long replies take
 ROUNDS_BACK = 32  # rounds of answered calls from 1 at once back to all
 
 
@@ -24,12 +24,17 @@ class Call:
     started: float
     tokens: int
     counted: int = 0  # as it stands in the sum of the minute
+    replies_before: int = 0  # of all calls, when this one started
 
 
 class Timer(Protocol):
     """What is to happen later."""
 
     def cancel(self) -> None: ...
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _later(seconds: float, what: Callable[[], None]) -> Timer:
@@ -50,7 +55,7 @@ class Limiter:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         adaptive: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _loop_time,
         later: Callable[[float, Callable[[], None]], Timer] = _later,
     ) -> None:
         self._most = max_concurrency
@@ -68,6 +73,8 @@ class Limiter:
         self._spent = 0  # tokens of the recent calls
         self._running = 0
         self._changed = self._busy_s = self._active_s = 0.0
+        self._reply_s: float | None = None
+        self._replies = 0
 
     @property
     def room(self) -> int:
@@ -92,17 +99,34 @@ class Limiter:
             self._run(-1)
             self._admit()
 
-    def answered(self) -> None:
+    @property
+    def reply_s(self) -> float | None:
+        """Seconds that a reply took of late, waiting in the server's queue included; None before the first."""
+        return self._reply_s
+
+    def answered(self, call: Call | None = None) -> None:
         """A call went well: a little more room."""
+        self._replies += 1
+        if call is not None:
+            took = self._clock() - call.started
+            self._reply_s = took if self._reply_s is None else self._reply_s + SMOOTHING * (took - self._reply_s)
         self._room = min(self._most, self._room + max(1.0, self._most / ROUNDS_BACK) / self._room)
 
-    def throttled(self, call: Call, retry_after_s: float | None) -> None:
-        """The server had too much to do for `call`, and may have said when to come back."""
+    def throttled(self, call: Call, retry_after_s: float | None, *, timed_out: bool = False) -> None:
+        """The server had too much to do for `call`, and may have said when to come back.
+
+        To be called while `call` holds its place, so that it counts as one of those that were too many.
+        """
         now = self._clock()
         if retry_after_s is not None:
             self._closed_until = max(self._closed_until, now + retry_after_s)
         if self._adaptive and call.started > self._cut:  # those of before the last cut tell nothing new
-            self._room = max(1.0, min(self._room, self._running) / 2)
+            room = min(self._room, self._running) / 2
+            if timed_out:
+                # A server that gave so many replies while this call waited in vain can give no more in that time: with
+                # more calls than that in flight, the next ones would time out too.
+                room = min(room, self._replies - call.replies_before)
+            self._room = max(1.0, room)
             self._cut = now
 
     async def _admitted(self, tokens: int) -> Call:
@@ -138,7 +162,7 @@ class Limiter:
 
     def _start(self, place: "asyncio.Future[Call]", tokens: int) -> None:
         self._run(1)
-        call = Call(self._clock(), tokens)
+        call = Call(self._clock(), tokens, replies_before=self._replies)
         if self._requests is not None or self._tokens is not None:
             call.counted = tokens
             self._recent.append(call)

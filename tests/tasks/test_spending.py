@@ -13,7 +13,7 @@ from longreward.judging import open_judge
 from longreward.params import Params, deciding
 from longreward.records import Example, Response
 from longreward.reward import score_examples
-from tasks.spending import forecast_of, forecast_of_evaluation, spending
+from tasks.spending import forecast_of, forecast_of_evaluation, report_judge, spending
 from tasks.stage import StageRun
 from tasks.state import ledger
 
@@ -98,3 +98,25 @@ def test_a_budget_and_the_pace_are_no_reason_to_begin_anew_and_what_decides_is()
     assert after(evaluate={"budget": {"calls": 3}}) == deciding(before)
     assert after(score={"evidence_chunks": 3}) != deciding(before)
     assert after(judge={"revision": "2"}) != deciding(before)
+
+
+def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    figures = {"calls": 104.0, "failed": 1.0, "ledger_hits": 12.0, "requests": 197.0, "retries": 93.0, "timeouts": 78.0}
+    figures |= {"disconnects": 14.0, "throttled": 0.0, "unreadable": 3.0, "truncated": 2.0, "concurrency": 6.3}
+    run = stage_run("score", folder)
+    with caplog.at_level(logging.INFO):
+        report_judge(run, "qwen", figures)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "judge qwen: 103 replies, 12 from the ledger, 197 requests, 93 retries (78 timed out, 14 lost the connection); "
+        "3 unreadable and 2 truncated replies. The server cannot do as much at once: set judge.max_concurrency to about "
+        "6 or less, or raise judge.timeout_s"
+    )
+    assert run.figures["timeouts"] == 78
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        report_judge(run, "qwen", figures | {"retries": 2.0, "timeouts": 2.0, "disconnects": 0.0})
+    assert (caplog.records[0].levelno, "max_concurrency" in caplog.text) == (logging.INFO, False)

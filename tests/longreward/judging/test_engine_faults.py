@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from child_server import child_server, stats
 
-from longreward.errors import JudgeUnavailable, Passing
-from longreward.judging import Answer, Judge, JudgeConfig, Question, open_judge
+from longreward.errors import JudgeUnavailable
+from longreward.judging import JudgeConfig, Question, open_judge
 from longreward.judging.ledger import Ledger
 from longreward.records import DIMENSIONS, Example, Response
 from longreward.reward import ScoreConfig, score_examples
@@ -124,42 +124,3 @@ async def test_a_server_that_answers_nothing_at_all_ends_the_run(serve_chat: Any
             with pytest.raises(JudgeUnavailable, match="500 to every retry"):
                 await judge.ask(Question("helpfulness", {}, "q", "h", 9), lambda text: text or None)
         assert len(server.bodies) == 4  # three tries and a tiny question
-
-
-async def test_calls_slow_down_together_and_find_their_way_back() -> None:
-    """Of 16 at once a server takes 4; it is not asked by many more for long, and every question is answered."""
-
-    class Narrow:
-        name = "narrow"
-        running = turned_away = 0
-        room = 4
-
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
-            self.running += 1
-            try:
-                full = self.running > self.room
-                await asyncio.sleep(0.002)
-                if full:
-                    self.turned_away += 1
-                    fault = JudgeUnavailable("full")
-                    fault.passing = Passing(throttled=True, retry_after_s=0.005)
-                    raise fault
-                return Answer("[[7]]")
-            finally:
-                self.running -= 1
-
-        async def close(self) -> None:
-            pass
-
-    model = Narrow()
-    async with Judge(model, JudgeConfig(max_concurrency=16)) as judge:
-        asked = [Question("helpfulness", {}, f"q {n}", "h", 9) for n in range(600)]
-        readings = await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in asked))
-        assert {each.value for each in readings} == {"[[7]]"}
-        assert model.turned_away == judge.figures()["throttled"]
-        assert model.turned_away < 300
-        assert judge.figures()["concurrency"] < 8
-        model.room = 16
-        more = [Question("helpfulness", {}, f"more {n}", "h", 9) for n in range(600)]
-        await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in more))
-        assert judge._askers[0][0].caller.limiter.room == 16

@@ -82,8 +82,11 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
             "refused": 0,
             "truncated": 0,
             "failed": 0,
+            "requests": 3,
             "retries": 0,
             "throttled": 0,
+            "timeouts": 0,
+            "disconnects": 0,
             "concurrency": 1,
         }
     assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95]

@@ -1,7 +1,10 @@
 """The limiter keeps calls within concurrency, requests and tokens a minute; time is a number that waiting moves."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+
+import pytest
 
 from longreward.judging.limiter import Limiter
 
@@ -142,3 +145,33 @@ async def test_calls_in_flight_are_counted_over_the_time_in_which_there_are_any(
             time.now += 1
     time.now += 100  # idle
     assert limiter.mean_concurrency == 1.25  # (3 × 1 + 1 × 2) / 4
+
+
+async def test_after_a_time_out_no_more_calls_run_than_were_answered_in_that_time() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=32, clock=time.clock, later=time.later)
+    for _ in range(9):
+        limiter.answered()  # before the call that will time out
+    async with limiter.call(1) as late, contextlib.AsyncExitStack() as stack:
+        for _ in range(29):
+            await stack.enter_async_context(limiter.call(1))
+        for _ in range(7):
+            limiter.answered()
+        time.now += 60
+        limiter.throttled(late, None, timed_out=True)
+    assert limiter.room == 7  # and not half of the 30 in flight
+    async with limiter.call(1) as second:
+        time.now += 60
+        limiter.throttled(second, None, timed_out=True)
+    assert limiter.room == 1  # nothing was answered meanwhile: one at a time shows whether the server is back
+
+
+async def test_how_long_a_reply_takes_is_a_mean_in_which_the_newest_counts_most() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=4, clock=time.clock, later=time.later)
+    assert limiter.reply_s is None
+    for seconds in (10, 30):
+        async with limiter.call(1) as call:
+            time.now += seconds
+            limiter.answered(call)
+    assert limiter.reply_s == pytest.approx(10 + 0.1 * 20)
