@@ -4,7 +4,7 @@ from pathlib import Path
 
 from longreward.policy import load_tokenizer, policy_window
 from longreward.preparing import prepare as prepare_splits
-from longreward.preparing import prepare_responses
+from longreward.preparing import prepare_pairs, prepare_responses
 from longreward.utils.progress import show_progress
 from tasks.stage import StageRun, main, stage
 
@@ -31,6 +31,7 @@ async def prepare(run: StageRun) -> None:
             progress=lambda records: update(records, None),
         )
     run.report(report.figures())
+    run.report(prepare_pairs(config, root=Path(), out=OUT))
     if config.responses:
         run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})
 

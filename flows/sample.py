@@ -15,7 +15,13 @@ OUT = Path("data/sampled/sampled_responses.jsonl")
 
 @stage
 async def sample(run: StageRun) -> None:
-    """The SFT model answers every preference prompt n times; responses that came with the data are passed on."""
+    """The SFT model answers every preference prompt n times; responses that came with the data are passed on.
+
+    Where pairs came with the data (`prepare.pairs`), nothing is sampled: the file is left empty.
+    """
+    if run.params.prepare.pairs.source is not None:
+        run.report({"responses": write_responses(OUT, ())})
+        return
     if run.params.prepare.responses:
         run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return

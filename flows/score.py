@@ -19,7 +19,9 @@ from tasks.workers import open_workers
 @stage
 async def score(run: StageRun) -> None:
     """The judge gives every response its four scores."""
-    if run.params.score.strategy == "none":
+    # Not a parameter of this stage for DVC; but where pairs are given, data/sampled is empty, and that is a dependency.
+    given = run.params.pair.method == "given"
+    if given or run.params.score.strategy == "none":
         write_scored_files(Path("data/scored"), (), {})
         return
     if not run.params.pair.needs_scores:

@@ -228,7 +228,11 @@ def _document_name(row: Row) -> str | None:
 
 
 def _id(row: Row) -> str:
-    value = row.get("idx")
+    return id_of(row.get("idx"))
+
+
+def id_of(value: Any) -> str:
+    """A record's name: a text, or a number as pandas and JSON have it. Raises RowError for anything else."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
         value = int(value)  # pandas turns a column of whole numbers with a gap into floats
     if isinstance(value, float):

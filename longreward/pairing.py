@@ -74,7 +74,8 @@ class PairConfig(Config):
     method: PairMethod = "longreward"
     """What tells the better response from the worse one: the judge's four scores (longreward), a short-context reward
     model (srm), the data's own answer before a sampled one (contrast), the judge comparing two at a time (pairwise), or
-    chance (random). All but longreward look at no scores: `score.strategy: none` then spares them."""
+    chance (random); given: `prepare.pairs` are passed on. All but longreward look at no scores: `score.strategy: none`
+    then spares them."""
 
     selection: Selection = "best_worst"
     """For longreward and srm: best against worst (the paper), or against the best of those below it."""

@@ -85,6 +85,21 @@ class Params(Config):
         return self
 
     @model_validator(mode="after")
+    def _given_pairs_have_a_source(self) -> Self:
+        source, method = self.prepare.pairs.source, self.pair.method
+        if method == "given" and source is None:
+            raise ConfigError(
+                "pair.method is given, and prepare.pairs.source is not set: name the file that holds the pairs, under "
+                "data/raw"
+            )
+        if method != "given" and source is not None:
+            raise ConfigError(
+                f"prepare.pairs.source is {source}, and pair.method is {method}, which makes pairs of its own: set "
+                "pair.method to given, or prepare.pairs.source to null"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batches_ask_everything(self) -> Self:
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
         if in_batches and self.score.strategy == "extremes":

@@ -13,14 +13,16 @@ from pydantic import Field, ValidationError, model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError, DataError
-from longreward.formats import example_row, response_of, response_row
-from longreward.jsonl import Row, RowError, read_rows, reason_of, to_line, writing
+from longreward.formats import example_row, pair_row, read_examples, response_of, response_row
+from longreward.jsonl import Row, RowError, read_rows, reason_of, to_line, write_rows, writing
 from longreward.prepared import SPLITS, PrepareReport, Rejected, Split
+from longreward.records import PreferencePair
 from longreward.sources.checking import Refused, checked_examples
 from longreward.sources.columns import ColumnsConfig, check_columns
 from longreward.sources.hub import HubConfig
 from longreward.sources.opening import open_source
 from longreward.sources.place import Source
+from longreward.sources.preferences import HeldOut, PairsConfig, checked_pairs
 from longreward.sources.validation import MAX_RECORD_MIB
 
 SEEDS_TRIED = 1000
@@ -42,6 +44,9 @@ class PrepareConfig(Config):
 
     columns: ColumnsConfig = ColumnsConfig()
     """Which column holds what."""
+
+    pairs: PairsConfig = PairsConfig()
+    """Preference pairs that came with the data."""
 
     responses: str | None = None
     """Responses that were already sampled (`sampled_responses.jsonl`, under data/raw): `sample` then passes them on."""
@@ -83,6 +88,10 @@ class PrepareConfig(Config):
     def _shares_leave_room(self) -> "PrepareConfig":
         if self.preference_share + self.heldout_share > 1:
             raise ValueError("preference_share and heldout_share add up to more than 1")
+        if self.pairs.source is not None and self.responses is not None:
+            raise ValueError(
+                "responses and pairs.source are both set, and given pairs need no responses: leave one of them out"
+            )
         return self
 
 
@@ -208,6 +217,55 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
                 "do the idx agree?"
             )
     return len(seen)
+
+
+def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, float]:
+    """Writes the pairs of `config.pairs` to `pairs.jsonl`, and `rejected_pairs.jsonl`; returns counts, as metrics.
+
+    Without a source, `pairs.jsonl` is empty: `pair` depends on it. Pairs about documents or prompts of the held-out
+    split, which must be written already, are left out. Raises ConfigError where nothing pins the source, DataError
+    where it cannot be read, more than `max_bad_share` of it is bad or nothing is left.
+    """
+    given = config.pairs
+    if given.source is None:
+        write_rows(out / "pairs.jsonl", ())
+        return {}
+    held_out = HeldOut()
+    if (out / "heldout.jsonl").stat().st_size:
+        for example in read_examples(out / "heldout.jsonl"):
+            held_out.add(example.context, example.query)
+    report, kept, left_out = PrepareReport(), 0, 0
+    key = "prepare.pairs"
+    try:
+        source = open_source(
+            root,
+            given.source,
+            key=f"{key}.source",
+            pin_key=f"{key}.checksum",
+            pin=given.checksum,
+            hub=given.hub,
+            max_record_mib=config.max_record_mib,
+        )
+        with writing(out / "pairs.jsonl") as pairs, writing(out / "rejected_pairs.jsonl") as rejected:
+            for place, outcome in checked_pairs(source, given, held_out):
+                report.records += 1
+                if isinstance(outcome, PreferencePair):
+                    kept += 1
+                    pairs.write(to_line(pair_row(outcome)))
+                    continue
+                refused = Rejected(place, outcome.idx, outcome.reason)
+                rejected.write(to_line(refused.row()))
+                if outcome.held_out:
+                    left_out += 1
+                else:
+                    report.count_refused(refused, duplicate=outcome.duplicate)
+            report.refuse_bad(source=given.source, allowed=config.max_bad_share)
+            if not kept:
+                raise DataError(f"{given.source}: all {report.records} pairs are duplicates or held out for `evaluate`")
+    except (ConfigError, DataError) as error:  # the reader of the hub knows of one section alone
+        raise type(error)(str(error).replace("prepare.hub", f"{key}.hub")) from None
+    counts = {"": kept, "/records": report.records, "/bad": report.bad, "/duplicates": report.duplicates}
+    return {f"pairs{name}": float(count) for name, count in {**counts, "/held_out": left_out}.items()}
 
 
 def split_of(config: PrepareConfig, document: str) -> Split:

@@ -14,6 +14,7 @@ from longreward.errors import ConfigError, DataError, LongRewardError, PolicyErr
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.params import Params
 from longreward.policy import PolicyConfig
+from longreward.sources.hub import HubConfig
 from longreward.workers import check_installed
 
 MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})  # that load or serve the policy's weights
@@ -47,6 +48,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
         yield partial(_check_documents, params)
     if "prepare" in stages:
         yield partial(_check_source, params, made="synthesize" in stages)
+        yield partial(_check_pairs_source, params)
     if stages & {"prepare", "sft"}:
         yield partial(_check_model, params)
     if "sft" in stages:
@@ -92,14 +94,12 @@ def _check_documents(params: Params) -> None:
 
 def _judged(params: Params) -> frozenset[str]:
     """The stages that ask the judge."""
-    without = {"score"} if params.score.strategy == "none" else frozenset()
+    without = {"score"} if params.score.strategy == "none" or params.pair.method == "given" else frozenset()
     return JUDGE_STAGES - without | ({"pair"} if params.pair.method == "pairwise" else frozenset())
 
 
 def _check_source(params: Params, *, made: bool) -> None:
     """The raw records are there, or will be: `made` says whether `synthesize` is going to run."""
-    from longreward.sources.files import find_files
-    from longreward.sources.hub import SCHEME
     from longreward.sources.pinning import SYNTHESIZED
 
     source, hub = params.prepare.source, params.prepare.hub
@@ -117,13 +117,27 @@ def _check_source(params: Params, *, made: bool) -> None:
             f"synthesize.documents is {documents}, and prepare.source is {source}, so that nothing would read what is "
             f"made: set prepare.source to {SYNTHESIZED}/questions.jsonl, or synthesize.documents to null"
         )
+    _check_found("prepare", source, hub)
+
+
+def _check_pairs_source(params: Params) -> None:
+    pairs = params.prepare.pairs
+    if pairs.source is not None:
+        _check_found("prepare.pairs", pairs.source, pairs.hub)
+
+
+def _check_found(section: str, source: str, hub: HubConfig) -> None:
+    """The files of a source are there, or its commit on the hub is named."""
+    from longreward.sources.files import find_files
+    from longreward.sources.hub import SCHEME
+
     if not source.startswith(SCHEME):
         try:
             find_files(Path(), source)
         except DataError as error:
-            raise ConfigError(f"prepare.source: {error}") from error
+            raise ConfigError(f"{section}.source: {error}") from error
     elif not Path(source.removeprefix(SCHEME)).is_dir() and hub.revision is None:
-        raise ConfigError(f"prepare.source is {source}: set prepare.hub.revision, the commit of the data set")
+        raise ConfigError(f"{section}.source is {source}: set {section}.hub.revision, the commit of the data set")
 
 
 def _check_model(params: Params) -> None:
@@ -248,7 +262,7 @@ def _check_tokenizer(params: Params) -> None:
 
 
 def _check_pairing(params: Params) -> None:
-    if params.pair.method == "contrast":  # one response will do
+    if params.pair.method in ("contrast", "given"):  # one response will do, or none
         return
     if params.prepare.responses is None and params.sample.n < params.pair.min_scored:
         raise ConfigError(

@@ -18,7 +18,7 @@ Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
 DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
 Method = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
-"""How a pair's two responses were told apart: `pair.method`, or `given` with the data (`train.short`)."""
+"""How a pair's two responses were told apart: `pair.method`; those of `train.short` are `given` too."""
 SHORT = "short/"
 """How the ids of examples and pairs without a document begin, wherever they are among others."""
 Bounds = tuple[float, float]

@@ -16,7 +16,7 @@ from longreward.baselines.pairwise import Compared, most_calls, pairwise_pair
 from longreward.baselines.random import random_pair
 from longreward.baselines.srm import Ranked, RewardModel, load_reward_model, srm_pair
 from longreward.baselines.tiny_reward import tiny_reward_model
-from longreward.formats import published_id, read_examples, read_responses, read_scored
+from longreward.formats import published_id, read_examples, read_pairs, read_responses, read_scored
 from longreward.jsonl import Row, write_rows
 from longreward.judging import open_judge
 from longreward.pairing import Outcome, PairConfig, WithoutPair, check_decided, make_pairs
@@ -29,6 +29,7 @@ from tasks.spending import limited, report_judge
 from tasks.stage import StageRun
 from tasks.state import ledger, state_folder
 
+GIVEN = Path("data/prepared/pairs.jsonl")
 EXAMPLES = Path("data/prepared/preference.jsonl")
 SAMPLED = Path("data/sampled/sampled_responses.jsonl")
 SCORED = (Path("data/scored/scored_responses.jsonl"), Path("data/scored/unscored_responses.jsonl"))
@@ -40,6 +41,8 @@ ByChance = Callable[[PairConfig, Example, Iterable[Response]], Outcome]
 async def outcomes(run: StageRun, out: Path) -> list[Outcome]:
     """One a prompt, in their order, by `pair.method`; what they rest on is written to the folder `out`."""
     config = run.params.pair
+    if config.method == "given":
+        return list(read_pairs(GIVEN))
     if config.method == "longreward":
         return _by_scores(config)
     if config.method == "srm":

@@ -7,7 +7,7 @@ from pydantic import Field
 from longreward.config import Config
 from longreward.records import Method
 
-PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "random"]
+PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
 WITH_REWARDS: frozenset[Method] = frozenset({"longreward", "srm"})
 
 

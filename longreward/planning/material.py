@@ -53,7 +53,7 @@ def material_of(
 
 def like(path: Path) -> Range | None:
     """How long the responses of a file are, in tokens: quartiles around the mean; None where there is no such file."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:  # `sample` leaves an empty file where the pairs are given
         return None
     lengths = [estimated_tokens(each.text) for each in islice(read_responses(path), 2000)]
     if len(lengths) < 2:

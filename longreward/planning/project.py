@@ -47,7 +47,8 @@ async def plan_project(
 
     Raises ConfigError or DataError where the data cannot be read.
     """
-    asked = [stage for stage in stages if stage != "score" or params.score.strategy != "none"]
+    scores = params.score.strategy != "none" and params.pair.method != "given"
+    asked = [stage for stage in stages if stage != "score" or scores]
     found = [(stage, _material(params, stage, root)) for stage in asked]
     plan = await _plan(params, found, ledger=ledger, sample=sample)
     last = "a stage that DVC finds up to date does not run and costs nothing"

@@ -22,6 +22,7 @@ class Refused(NamedTuple):
     idx: str | None
     reason: str
     duplicate: bool = False
+    held_out: bool = False
 
 
 def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[Place, Example | Refused]]:

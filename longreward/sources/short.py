@@ -25,6 +25,17 @@ def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: in
     """
     if isinstance(row, RowError):
         raise row
+    query, better, worse = preference_texts(row, columns)
+    return short_pair(number, query=query, better=better, worse=worse)
+
+
+def preference_texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
+    """The question, the better and the worse answer; `columns` names those of `prompt`, `chosen` and `rejected`.
+
+    Raises RowError where the row cannot be used.
+    """
+    if row.get("tools"):
+        raise RowError("the row has tools, which cannot be trained on here; leave such rows out")
     asked, better = _side(row, columns["chosen"])
     also_asked, worse = _side(row, columns["rejected"])
     given = _prompt(row.get(columns["prompt"]), columns["prompt"])
@@ -34,7 +45,7 @@ def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: in
     _check_texts({columns["prompt"]: query, columns["chosen"]: better, columns["rejected"]: worse})
     if better == worse:
         raise RowError("both answers are the same")
-    return short_pair(number, query=query, better=better, worse=worse)
+    return query, better, worse
 
 
 def answered_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> Example:

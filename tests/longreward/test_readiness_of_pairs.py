@@ -43,3 +43,20 @@ def test_a_reward_model_that_is_not_there_is_told_by_its_setting() -> None:
 def test_contrast_does_with_one_response() -> None:
     assert "sample.n (1) is less" in problems_of(["pair"], "sample.n=1")
     assert problems_of(["pair"], "sample.n=1", "pair.method=contrast") == ""
+
+
+GIVEN = ("pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl")
+
+
+def test_given_pairs_need_their_file_and_no_judge_or_number_of_responses() -> None:
+    assert "prepare.pairs.source: data/raw/pairs.jsonl is not there" in problems_of(["prepare"], *GIVEN)
+    assert problems_of(["score", "pair"], *KEYLESS, *GIVEN, "sample.n=1") == ""
+    hub = ("pair.method=given", "prepare.pairs.source=hub:org/name")
+    assert "prepare.pairs.source is hub:org/name: set prepare.pairs.hub.revision" in problems_of(["prepare"], *hub)
+
+
+def test_given_pairs_and_a_method_that_makes_pairs_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"pair\.method is given, and prepare\.pairs\.source is not set"):
+        read_params(None, GIVEN[:1])
+    with pytest.raises(ConfigError, match=r"prepare\.pairs\.source is data/raw/pairs\.jsonl, and pair\.method is srm"):
+        read_params(None, [GIVEN[1], "pair.method=srm"])

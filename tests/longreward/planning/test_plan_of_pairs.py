@@ -36,3 +36,14 @@ async def test_comparisons_are_counted_before_they_are_made(project: Path) -> No
 def test_a_selection_that_the_method_does_not_know_stops_at_once() -> None:
     with pytest.raises(ConfigError, match="best_second"):
         read_params(None, ["pair.method=random", "pair.selection=best_second"])
+
+
+async def test_given_pairs_cost_no_call_and_the_empty_file_of_responses_is_no_obstacle(project: Path) -> None:
+    write_responses(project / "data/sampled/sampled_responses.jsonl", [])
+    write_examples(
+        project / "data/prepared/heldout.jsonl",
+        [Example(id="2", document_id="2", context="Snow fell in Moor.", query="Where did snow fall?")],
+    )
+    given = read_params(None, ["pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl", "evaluate.samples=2"])
+    plan = await plan_project(given, ledger=None, root=project)
+    assert [stage.stage for stage in plan.stages] == ["evaluate"]
