@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longreward.judging import Judge, JudgeConfig, Question, open_judge
-from longreward.reward.reading import read_rating
+from longreward.reward.parsers import parse_rating
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -96,7 +96,7 @@ async def ask_bare(client: "AsyncOpenAI", concurrency: int, name: str, count: in
                 temperature=0.01,
                 max_tokens=512,
             )
-        assert read_rating(reply.choices[0].message.content or "") == 7
+        assert parse_rating(reply.choices[0].message.content or "") == 7
 
     await asyncio.gather(*(one(number) for number in range(count)))
 
@@ -106,7 +106,7 @@ async def ask_ours(judge: Judge, name: str, count: int) -> None:
 
     async def one(number: int) -> None:
         question = Question("helpfulness", {}, f"{PROMPT} {name} ours {number}", "hash", 512)
-        assert (await judge.ask(question, read_rating)).value == 7
+        assert (await judge.ask(question, parse_rating)).value == 7
 
     await asyncio.gather(*(one(number) for number in range(count)))
 

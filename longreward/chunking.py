@@ -13,6 +13,10 @@ class Chunk:
 
     start: int
     end: int
+    first_token: int = 0
+    """How many tokens stand before the slice."""
+    end_token: int = 0
+    """How many tokens stand before its end."""
 
 
 def chunk(text: str, size: int, tokenizer: TextTokenizer) -> list[Chunk]:
@@ -25,12 +29,16 @@ def chunk(text: str, size: int, tokenizer: TextTokenizer) -> list[Chunk]:
 
 def cut(length: int, spans: Sequence[tuple[int, int]], size: int) -> list[Chunk]:
     """The same for a text of `length` characters whose tokens are known; `size` is at least 1."""
-    bounds, first = [0], 0
+    bounds, first = [(0, 0)], 0
     while (following := _next_first(spans, first, size)) < len(spans):
-        bounds.append(spans[following][0])
+        bounds.append((spans[following][0], following))
         first = following
-    bounds.append(length)
-    return [Chunk(start, end) for start, end in pairwise(bounds) if start < end]
+    bounds.append((length, len(spans)))
+    return [
+        Chunk(start, end, first_token, end_token)
+        for (start, first_token), (end, end_token) in pairwise(bounds)
+        if start < end
+    ]
 
 
 def _next_first(spans: Sequence[tuple[int, int]], first: int, size: int) -> int:

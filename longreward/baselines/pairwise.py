@@ -18,6 +18,7 @@ from longreward.benchmarks.judge_prompt import JudgePrompt
 from longreward.judging import Judge, Reading
 from longreward.judging.chat import estimated_tokens
 from longreward.judging.escaping import Marks, headings_in
+from longreward.judging.reply_parsing import LabelFormat, bare, find_verdict
 from longreward.judging.truncation import truncated_verdict
 from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, without_rewards
 from longreward.records import Example, PreferencePair, Response
@@ -120,15 +121,22 @@ def ends(context: str, tokens: int) -> str:
     return both_ends(context, spans, tokens, between="\n…\n")
 
 
-def read_better(text: str) -> Verdict | None:
-    """The last `[[A]]`, `[[B]]` or `[[C]]`.
+def parse_better(text: str) -> Verdict | None:
+    """The verdict `[[A]]`, `[[B]]` or `[[C]]`; a tie is C. None where there is none or it is not clear.
 
-    >>> read_better("A says [[A]] of itself, but B is right. Better: [[B]]")
-    'B'
+    >>> parse_better("A says [[A]] of itself, but B is right. Better: [[B]]"), parse_better("[[A]] or [[B]]")
+    ('B', None)
     """
-    found = _BETTER.findall(text)
-    verdict: dict[str, Verdict] = {"A": "A", "B": "B", "C": "C"}
-    return verdict[found[-1]] if found else None
+    verdict = find_verdict(text, _BETTER)
+    return None if verdict is None else verdict.value
+
+
+def _better(label: str) -> Verdict | None:
+    return _BETTER_LABELS.get(_ANSWER.sub("", bare(label)))
+
+
+def _resembles_better(label: str) -> bool:
+    return _LIKE_BETTER.search(bare(label)) is not None
 
 
 async def _compared(judge: Judge, context: str, first: Response, second: Response) -> Comparison:
@@ -137,7 +145,7 @@ async def _compared(judge: Judge, context: str, first: Response, second: Respons
     async def ask(a: Response, b: Response) -> Reading[Verdict]:
         slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
         question = prompt.ask(slots, system="", max_tokens=MAX_TOKENS)
-        return await judge.ask(question, read_better, read_truncated=truncated_verdict(read_better))
+        return await judge.ask(question, parse_better, read_truncated=truncated_verdict(parse_better))
 
     one, other = await together([ask(first, second), ask(second, first)])
     said = (one.value, other.value)
@@ -165,4 +173,7 @@ def _prompt(language: Language) -> JudgePrompt:
 FOLDER = Path(__file__).parent / "prompts"
 NOT_SHOWN = "(not shown)"
 _SLOT = re.compile(r"<<(\w+)>>")
-_BETTER = re.compile(r"\[\[\s*([ABC])\s*\]\]")
+_BETTER_LABELS: dict[str, Verdict] = {"a": "A", "b": "B", "c": "C", "tie": "C", "neither": "C", "平局": "C"}
+_ANSWER = re.compile(r"^(?:answer|assistant|response|回答|答案) ?")
+_LIKE_BETTER = re.compile(r"^[a-z]$|\b(?:tie|both|neither|better|worse)\b|^a\W+b|^b\W+a|或|好")
+_BETTER: LabelFormat[Verdict] = LabelFormat(_better, _resembles_better, ("better", "verdict", "winner"))

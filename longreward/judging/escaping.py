@@ -21,8 +21,10 @@ class Marks:
         bracketed = "|".join([*words, *_SIGNS])
         # Each looks ahead over earlier backslashes, so that one more always tells what was there before.
         opening = (
-            rf"(?:\[(?=\\*\[)|[\[［【](?=\\*{_GAP}(?:{bracketed}){_GAP}[\]］】])"
+            rf"(?:[\[［【](?=\\*[\[［【])|[\[［【](?=\\*{_GAP}(?:{bracketed}){_GAP}[\]］】])"
             rf"|<(?=\\*{_GAP}/?{_GAP}(?:{'|'.join(map(_loosely, _TAGS))}){_GAP}/?{_GAP}>)"
+            # The parsers of replies accept attributes in these tags.
+            rf"|<(?=\\*{_GAP}/?{_GAP}(?:{'|'.join(map(_loosely, _STATEMENT_TAGS))})[\s/][^<>]*+>)"
             rf"|<(?=\\*[|｜][\w ]{{1,40}}[|｜]>)|◁(?=\\*/?think▷))"
         )
         lines = "|".join(_loosely(phrase) for phrase in phrases)
@@ -84,8 +86,10 @@ def _loosely(text: str) -> str:
     return _GAP.join(part for part in parts if part)
 
 
-_GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"
+# Possessive: where two gaps stand side by side, backtracking between them takes quadratic time.
+_GAP = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*+"
 _LINE_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _HEADING = re.compile(r"^[ \t]*(\[[^\[\]<>\\\n]{1,80}\])[ \t]*$", re.MULTILINE)
-_TAGS = ("statement", "no_statement", "think", "thinking", "thought", "reasoning", "start_of_turn", "end_of_turn", "s")
+_STATEMENT_TAGS = ("statement", "no_statement", "no-statement")
+_TAGS = (*_STATEMENT_TAGS, "think", "thinking", "thought", "reasoning", "start_of_turn", "end_of_turn", "s")
 _SIGNS = ("/?INST", "/?THINK", "/?SYSTEM_PROMPT", "gMASK")

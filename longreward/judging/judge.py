@@ -1,7 +1,7 @@
 """The judge that all scoring asks: one model for all dimensions, or several, on one ledger.
 
 async with open_judge(JudgeConfig(), ledger=Path("ledger.sqlite")) as judge:
-    reading = await judge.ask(question, read_rating)
+    reading = await judge.ask(question, parse_rating)
     reading.value    # 7.0, or None with reading.reason
 """
 

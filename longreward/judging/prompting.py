@@ -24,10 +24,13 @@ from longreward.script import Language
 
 TemplateName = Literal["helpfulness", "logicality", "statements", "support", "extraction", "completeness"]
 Slot = Literal["question", "answer", "context", "statement"]
+Parsing = Literal["strict", "published"]
 
 
-def load_prompts(folder: Path | None = None, manifest: Path | None = None) -> "PromptSet":
-    """The prompts in `folder` (ours by default), as `manifest` describes them.
+def load_prompts(
+    folder: Path | None = None, manifest: Path | None = None, *, parsing: Parsing = "strict"
+) -> "PromptSet":
+    """The prompts in `folder` (ours by default), as `manifest` describes them; replies are parsed as `parsing` says.
 
     Without `manifest`: the folder's own `manifest.yaml`, else the one for the published files where they are there.
     Raises ConfigError for a missing file, an unknown key, or a template whose slots are not those of the manifest.
@@ -42,10 +45,10 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None) -> "P
         for language, file in spec.files.items()
     }
     if not described.escape_marks:
-        return PromptSet(manifest=described, templates=templates)
+        return PromptSet(manifest=described, templates=templates, parsing=parsing)
     marks = _marks(described, templates.values())
     marked = {key: replace(template, marks=marks) for key, template in templates.items()}
-    return PromptSet(manifest=described, templates=marked, marks=marks)
+    return PromptSet(manifest=described, templates=marked, marks=marks, parsing=parsing)
 
 
 class Labelled(str):
@@ -135,6 +138,8 @@ class PromptSet:
     manifest: Manifest
     templates: Mapping[tuple[TemplateName, Language], Template]
     marks: Marks | None = None
+    parsing: Parsing = "strict"
+    """Which parsers read the replies; see `ScoreConfig.parsing`."""
 
     @property
     def hash(self) -> str:

@@ -68,7 +68,9 @@ def truncated_tags(read: Callable[[str], T | None]) -> ReadTruncated[T]:
 
 
 def _is_verdict(line: str) -> bool:
-    return len(line.strip()) <= VERDICT_LINE or _ends_with_bracket(line)
+    # A lone "1." may be the number of a point: a parser that sees no other line takes it for the whole reply.
+    is_label = len(line.strip()) <= VERDICT_LINE and any(character.isalpha() for character in line)
+    return is_label or _ends_with_bracket(line)
 
 
 def _ends_with_bracket(line: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longreward.judging.prompting import PromptSet
 from longreward.planning.ranges import Range
-from longreward.reward.reading import read_statements
+from longreward.reward.parsers import PARSERS
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def _habit(template: str, answers: list[tuple[str, int, str | None]], questions:
     counts = None
     if template == "statements":
         marker = prompts.manifest.no_statement
-        read = [read_statements(text, marker) for _, _, text in answers if text is not None]
-        known = [len(statements) for statements in read if statements is not None]
+        parse = PARSERS[prompts.parsing].statements
+        parsed = [parse(text, marker) for _, _, text in answers if text is not None]
+        known = [len(statements) for statements in parsed if statements is not None]
         counts = _spread(known) if len(known) >= ENOUGH else None
     tokens = [tokens for _, tokens, _ in answers]
     return Habit(_spread(tokens), len(answers) / questions, counts, len(answers))

@@ -103,7 +103,7 @@ class _Counting:
     def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, found: Rehearsed) -> None:
         self._config = config
         self._found = found
-        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest)
+        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._counter = TokenCounter(self._tokenizer)
         self._judges = judges_by_template(judge)

@@ -18,7 +18,8 @@ async def judge_completeness(
         return verdict(judge, [], score=None, reason=reason, prompt_hashes=extraction.prompt_hashes)
     shown = [(extract.first_percent, extract.last_percent, extract.text) for extract in extraction.extracts]
     context = prompts.extracts(shown, template.language)
-    rated = await rate(judge, template.ask({"question": query, "context": context, "answer": response}))
+    question = template.ask({"question": query, "context": context, "answer": response})
+    rated = await rate(judge, question, prompts.parsing)
     cut = any(extract.truncated for extract in extraction.extracts)
     return rated.model_copy(update={"prompt_hashes": (*extraction.prompt_hashes, template.hash), "truncated": cut})
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.judging.budget import BudgetConfig
+from longreward.judging.prompting import Parsing
 from longreward.retrieval.config import RetrieverConfig
 
 
@@ -27,6 +28,10 @@ class ScoreConfig(Config):
     """A folder of prompts in place of the built-in ones; the published prompts work unchanged."""
     prompts_manifest: Path | None = None
     """Describes the files in `prompts_dir` where the folder has no manifest.yaml of its own."""
+    parsing: Parsing = "strict"
+    """How the judge's replies are parsed. `strict`: every form with one meaning is accepted (`[[8/10]]`, a last line
+    `Rating: 8`, JSON); an unknown label or two different verdicts are asked again. `published`: as the published code
+    does, where the last bracket counts and a word other than "fully" and "partially" in it means no support."""
     strategy: Literal["full", "extremes", "none"] = "full"
     """`full`: every response gets all four scores. `extremes`: only what it takes to know each prompt's best and worst;
     the pairs are the same, the other responses have bounds in place of scores. `none`: nothing is asked, for a

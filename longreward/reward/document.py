@@ -14,7 +14,10 @@ from longreward.tokenizing import TextTokenizer
 
 @dataclass(frozen=True)
 class Document:
-    """A context with its chunks; each chunk is indexed once, at the first search."""
+    """A context with its chunks; each chunk is indexed once, at the first search.
+
+    A text without any character but white space has neither parts nor chunks, so that no judge is asked about it.
+    """
 
     text: str
     parts: tuple[Chunk, ...]
@@ -58,6 +61,8 @@ class Library:
         return document
 
     def _cut(self, text: str) -> Document:
+        if not text.strip():
+            return Document(text, parts=(), chunks=(), retriever=self._retriever)
         spans = self._tokenizer.spans(text)
         return Document(
             text=text,

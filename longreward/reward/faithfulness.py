@@ -4,7 +4,6 @@ The judge names the statements; each is looked up in the document's chunks; the 
 """
 
 from collections.abc import Collection, Iterable
-from functools import partial
 from typing import Any
 
 from longreward.errors import AnswerRefused
@@ -14,7 +13,7 @@ from longreward.judging.truncation import truncated_list, truncated_verdict
 from longreward.records import Bounds, Evidence, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
-from longreward.reward.reading import read_statements, read_support
+from longreward.reward.parsers import PARSERS
 from longreward.reward.verdicts import verdict
 from longreward.script import language_of
 from longreward.together import together
@@ -49,8 +48,11 @@ class Faithfulness:
 
     async def list_statements(self) -> None:
         """One call. Without a statement to verify the verdict is there at once."""
-        read = partial(read_statements, no_statement=self._prompts.manifest.no_statement)
-        found = await self._judge.ask(self._question, read, read_truncated=truncated_list(read, end_tag="statement"))
+
+        def parse(reply: str) -> tuple[str, ...] | None:
+            return PARSERS[self._prompts.parsing].statements(reply, self._prompts.manifest.no_statement)
+
+        found = await self._judge.ask(self._question, parse, read_truncated=truncated_list(parse, end_tag="statement"))
         self._readings.append(found)
         self._truncated = found.truncated
         self._analysis = found.text
@@ -148,7 +150,8 @@ class Faithfulness:
             return Statement(text=text, support=0.0, reason="the document is empty"), []
         passages = self._prompts.evidence([shown.text for shown in evidence], self.language)
         question = self._prompts.template("support", self.language).ask({"statement": text, "context": passages})
-        reading = await self._judge.ask(question, read_support, read_truncated=truncated_verdict(read_support))
+        parse = PARSERS[self._prompts.parsing].support
+        reading = await self._judge.ask(question, parse, read_truncated=truncated_verdict(parse))
         statement = Statement(
             text=text, support=reading.value, analysis=reading.text or None, evidence=evidence, reason=reading.reason
         )

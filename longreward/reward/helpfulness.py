@@ -10,4 +10,4 @@ from longreward.script import language_of
 async def judge_helpfulness(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
     """One call: the judge sees query and response."""
     template = prompts.template("helpfulness", language_of(query, response))
-    return await rate(judge, template.ask({"question": query, "answer": response}))
+    return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)

@@ -99,7 +99,7 @@ class Scorer:
 
     def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
         self._config = config
-        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest)
+        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._lent = retriever is not None
         self._set(retriever or open_retriever(config.retriever, ledger=ledger))
@@ -139,6 +139,7 @@ class Scorer:
             **self._retriever.settings(),
             "no_statements": self._config.no_statements,
             **({} if self._config.strategy == "full" else {"strategy": self._config.strategy}),
+            "parsing": self._config.parsing,
             "prompts": self._prompts.hash,
         }
 

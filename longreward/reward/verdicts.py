@@ -5,14 +5,16 @@ from typing import Any
 
 from longreward.judging import Judge, Reading
 from longreward.judging.chat import Question
+from longreward.judging.prompting import Parsing
 from longreward.judging.truncation import truncated_verdict
 from longreward.records import Statement, Verdict
-from longreward.reward.reading import read_rating
+from longreward.reward.parsers import PARSERS
 
 
-async def rate(judge: Judge, question: Question) -> Verdict:
+async def rate(judge: Judge, question: Question, parsing: Parsing) -> Verdict:
     """Asks for a rating from 0 to 10."""
-    reading = await judge.ask(question, read_rating, read_truncated=truncated_verdict(read_rating))
+    parse = PARSERS[parsing].rating
+    reading = await judge.ask(question, parse, read_truncated=truncated_verdict(parse))
     return verdict(
         judge,
         [reading],

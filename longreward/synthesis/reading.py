@@ -1,17 +1,21 @@
-"""Reads what the writer wrote. Every reader gives None where it cannot: the writer is then asked again."""
+"""Parse what the writer wrote. A parser returns None where it cannot, and the writer is asked again."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from longreward.judging.reply_parsing import has_tag, tagged_texts
 
-def read_questions(text: str) -> tuple[str, ...] | None:
+
+def parse_questions(text: str) -> tuple[str, ...] | None:
     """What stands between tags, on one line each; an empty tuple where there is `<no_question/>` in its place.
 
-    >>> read_questions("<question>Who signed?</question> <question>When\\nwas that?</question>")
+    >>> parse_questions("<question>Who signed?</question> <question>When\\nwas that?</question>")
     ('Who signed?', 'When was that?')
     """
-    found = tuple(" ".join(question.split()) for question in _tagged(text, "question") if question.strip())
-    return found or (() if "<no_question/>" in text else None)
+    tagged = tagged_texts(text, "question")
+    questions = tuple(" ".join(question.split()) for question in tagged.texts if question)
+    if not tagged.closed:
+        return None
+    return questions or (() if has_tag(text, "no_question") else None)
 
 
 @dataclass(frozen=True)
@@ -21,20 +25,13 @@ class Written:
     text: str | None
 
 
-def read_answer(text: str) -> Written | None:
+def parse_answer(text: str) -> Written | None:
     """What stands between the tags; one that was cut off has no closing tag and is none.
 
-    >>> read_answer("<answer>Ann Lee signed it.</answer>")
+    >>> parse_answer("<answer>Ann Lee signed it.</answer>")
     Written(text='Ann Lee signed it.')
     """
-    found = next((answer.strip() for answer in _tagged(text, "answer") if answer.strip()), None)
-    if found is not None:
-        return Written(found)
-    return Written(None) if "<unanswerable/>" in text else None
-
-
-def _tagged(text: str, name: str) -> Iterator[str]:
-    opening, closing, place = f"<{name}>", f"</{name}>", 0
-    while (start := text.find(opening, place)) >= 0 and (end := text.find(closing, start)) >= 0:
-        yield text[start + len(opening) : end]
-        place = end + len(closing)
+    answer = next((answer for answer in tagged_texts(text, "answer").texts if answer), None)
+    if answer is not None:
+        return Written(answer)
+    return Written(None) if has_tag(text, "unanswerable") else None

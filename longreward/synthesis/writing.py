@@ -10,7 +10,7 @@ from longreward.judging.truncation import truncated_tags
 from longreward.script import language_of
 from longreward.synthesis.config import SynthesizeConfig, Task
 from longreward.synthesis.prompting import ask_for_answer, ask_for_questions
-from longreward.synthesis.reading import read_answer, read_questions
+from longreward.synthesis.reading import parse_answer, parse_questions
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome
 from longreward.synthesis.similarity import Asked
 from longreward.together import together
@@ -39,7 +39,7 @@ async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig
 async def _questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Query | Dropped]:
     """Those of one kind, at most `count`; one drop where there is none."""
     question = ask_for_questions(context, task, count)
-    reading = await writer.ask(question, read_questions, read_truncated=truncated_tags(read_questions))
+    reading = await writer.ask(question, parse_questions, read_truncated=truncated_tags(parse_questions))
     if not reading.value:
         reason = reading.reason or "the writer found nothing of this kind to ask"
         return [Dropped(context.document, "no_question", reason, part=context.part, task=task)]
@@ -64,7 +64,7 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
         return query
     limit = words[query.task]
     question = ask_for_answer(context, query.text, limit)
-    reading = await writer.ask(question, read_answer, read_truncated=truncated_tags(read_answer))
+    reading = await writer.ask(question, parse_answer, read_truncated=truncated_tags(parse_answer))
     dropped = Dropped(
         context.document, "no_answer", reading.reason or "", part=context.part, task=query.task, query=query.text
     )

@@ -40,7 +40,7 @@ async def report_on(
     `checking` is told before the first call of a new one. `again` (any word) makes a new one in any case, and past the
     ledger's answers to earlier ones. Raises the JudgeError family, ConfigError and StateError as scoring does.
     """
-    prompts = load_prompts(score.prompts_dir, score.prompts_manifest)
+    prompts = load_prompts(score.prompts_dir, score.prompts_manifest, parsing=score.parsing)
     kept = folder / f"{key_of(judge, prompts, quick=quick)}.json"
     if again is None and (report := _read(kept)) is not None:
         return report

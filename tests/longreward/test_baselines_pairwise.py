@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.baselines.pairwise import Compared, ends, most_calls, pairwise_pair, read_better
+from longreward.baselines.pairwise import Compared, ends, most_calls, pairwise_pair, parse_better
 from longreward.baselines.tournament import best_and_worst, most_comparisons
 from longreward.judging import Answer, Judge, JudgeConfig, Question, open_judge
 from longreward.judging.ledger import Ledger
@@ -159,10 +159,26 @@ def test_a_long_document_keeps_its_first_and_last_halves() -> None:
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
-    [("[[A]] or [[B]]", "B"), ("Better: [[ C ]]", "C"), ("Better: [[D]]", None), ("A", None), ("[\\[A]]", None)],
+    [
+        ("Better: [[ C ]]", "C"),
+        ("Better: [[**B**]]", "B"),
+        ("Better: [[Answer A.]]", "A"),
+        ("更好：【【b】】", "B"),
+        ("B has more.\n**Better:** B", "B"),
+        ('{"better": "A"}', "A"),
+        ("[[Tie]]", "C"),
+        ("It asks for [[A]].\nBetter: [[B]] (see [[Passage]])", "B"),
+        ("[[A]] or [[B]]", None),
+        ("[[A / B / C]]", None),
+        ("[[A]]\n[[B]]\n[[C]]", None),
+        ("[[A > B]]", None),
+        ("Better: [[D]]", None),
+        ("A", None),
+        ("[\\[A]]", None),
+    ],
 )
-def test_only_the_last_verdict_counts(text: str, verdict: str | None) -> None:
-    assert read_better(text) == verdict
+def test_only_one_clear_verdict_counts(text: str, verdict: str | None) -> None:
+    assert parse_better(text) == verdict
 
 
 async def test_the_offline_judge_tells_a_true_answer_from_a_false_one_and_from_half_of_one() -> None:

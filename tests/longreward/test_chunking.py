@@ -32,9 +32,9 @@ def test_space_before_the_first_token_belongs_to_the_first_slice() -> None:
 
 def test_a_character_of_several_tokens_stays_whole() -> None:
     spans = [(0, 1), (1, 2), (2, 2), (2, 2), (2, 3)]  # "a林b" in bytes
-    assert cut(3, spans, 2) == [Chunk(0, 1), Chunk(1, 2), Chunk(2, 3)]
-    assert cut(3, spans, 4) == [Chunk(0, 2), Chunk(2, 3)]
-    assert cut(3, spans, 1) == [Chunk(0, 1), Chunk(1, 2), Chunk(2, 3)]
+    assert cut(3, spans, 2) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
+    assert cut(3, spans, 4) == [Chunk(0, 2, 0, 4), Chunk(2, 3, 4, 5)]
+    assert cut(3, spans, 1) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")) | st.text(alphabet="ab 1,。林桥\n"), st.integers(1, 9))

@@ -17,7 +17,7 @@ from longreward.judging import Judge, JudgeConfig, Question, Reading, Usage, ope
 from longreward.judging.budget import Budget, BudgetConfig
 from longreward.judging.prices import Price, PricesConfig
 from longreward.judging.spending import Purse, Spent
-from longreward.reward.reading import read_rating
+from longreward.reward.parsers import parse_rating
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 PRICES = PricesConfig(models={"m": Price(prompt=1000.0, cached_prompt=500.0, completion=5000.0)})
@@ -61,7 +61,9 @@ async def ask_all(config: JudgeConfig, budget: Budget, ledger: Path | None, coun
 
 
 async def _gather(judge: Judge, count: int) -> list[Reading[float]]:
-    results = await asyncio.gather(*(judge.ask(question(n), read_rating) for n in range(count)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(judge.ask(question(n), parse_rating) for n in range(count)), return_exceptions=True
+    )
     errors = [each for each in results if isinstance(each, BaseException)]
     if errors:
         assert {type(each) for each in errors} == {BudgetReached}
@@ -196,7 +198,7 @@ def test_a_call_that_was_refused_outright_is_free_and_one_that_broke_off_may_not
 
 async def _ask_one(config: JudgeConfig, budget: Budget) -> None:
     async with open_judge(config, ledger=None, budget=budget) as judge:
-        await judge.ask(question(0), read_rating)
+        await judge.ask(question(0), parse_rating)
 
 
 def test_a_server_that_does_not_say_is_counted_by_its_words(serve_chat: Serve) -> None:

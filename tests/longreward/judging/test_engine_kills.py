@@ -14,7 +14,7 @@ from longreward.formats import write_examples, write_responses
 from longreward.judging import Answer, Judge, JudgeConfig, Question
 from longreward.judging.ledger import Ledger
 from longreward.records import Example, Response
-from longreward.reward.reading import read_rating
+from longreward.reward.parsers import parse_rating
 
 SERVER = Path(__file__).with_name("faulty_server.py")
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr")
@@ -131,7 +131,7 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
     ):
 
         async def ask(judge: Judge, text: str) -> float | None:
-            return (await judge.ask(Question("helpfulness", {}, text, "h", 9), read_rating)).value
+            return (await judge.ask(Question("helpfulness", {}, text, "h", 9), parse_rating)).value
 
         waiting = asyncio.gather(*(ask(mine, text) for text in texts))
         await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from longreward import LongReward
 from longreward.judging import Answer, JudgeConfig, Question, Reading, open_judge
 from longreward.judging.checking import probe
 from longreward.judging.thinking import has_thought, said
-from longreward.reward.reading import read_rating, read_statements
+from longreward.reward.parsers import parse_rating, parse_statements
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_second_thought_that_the_limit_cut_off_is_no_answer_either() -> None:
 
 def test_a_closing_tag_that_a_statement_quotes_ends_no_thought() -> None:
     text = "<statement>One.</statement><statement>It prints </think> twice.</statement>"
-    assert read_statements(said(Answer(text)), None) == ("One.", "It prints </think> twice.")
+    assert parse_statements(said(Answer(text)), None) == ("One.", "It prints </think> twice.")
 
 
 QUESTION = Question("helpfulness", {}, "How good is it?", "h", 512)
@@ -51,7 +51,7 @@ QUESTION = Question("helpfulness", {}, "How good is it?", "h", 512)
 async def read(url: str, ledger: Any = None, **settings: Any) -> Reading[float]:
     fields = {"kind": "vllm", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | settings
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
-        return await judge.ask(QUESTION, read_rating)
+        return await judge.ask(QUESTION, parse_rating)
 
 
 @pytest.mark.usefixtures("no_keys")

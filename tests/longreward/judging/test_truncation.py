@@ -10,13 +10,14 @@ from longreward.errors import AnswerRefused, JudgeRefused
 from longreward.judging import Answer, Judge, JudgeConfig, Question, Reading
 from longreward.judging.ledger import Ledger
 from longreward.judging.truncation import TruncatedReply, truncated_list, truncated_tags, truncated_verdict
-from longreward.reward.reading import Found, read_extraction, read_rating, read_statements, read_support
+from longreward.reward.parsers import parse_extraction, parse_rating, parse_statements, parse_support
+from longreward.reward.published_parsers import Extracted
 
 WHOLE = "".join(f"<statement>Fact {n} of the answer.</statement>\n" for n in range(1, 41))  # about 45 characters a line
 
 
 def read(text: str) -> tuple[str, ...] | None:
-    return read_statements(text, "<no_statement/>")
+    return parse_statements(text, "<no_statement/>")
 
 
 class Limited:
@@ -150,33 +151,36 @@ async def test_without_a_reader_of_cut_replies_they_are_read_as_published_benchm
         ("The answer calls itself [[10]], which is not", None),  # quoted; its own verdict is cut off
         ("The answer says that it deserves the rating [[10]] for its wealth of detail.\nHowever, it", None),
         ("It is good. So I would say [[7", None),
+        ("It is good.\nRating: 8\n\n[Question]\nWho", 8.0),
+        ("It lacks two points:\n1.\n8\nand th", None),  # numbers of a list
+        ("It is good.\nRating: 1", None),  # of 10, perhaps
         ("", None),
     ],
 )
 def test_a_rating_counts_where_it_stands_whole_before_the_cut(text: str, rating: float | None) -> None:
-    found = truncated_verdict(read_rating)(text)
+    found = truncated_verdict(parse_rating)(text)
     assert found == (None if rating is None else TruncatedReply(rating, is_complete=True))
 
 
 def test_a_support_label_counts_in_the_same_way() -> None:
-    assert truncated_verdict(read_support)("Passage 2 has it.\nSupport: [[No support]]\n\n[Stat") == TruncatedReply(
+    assert truncated_verdict(parse_support)("Passage 2 has it.\nSupport: [[No support]]\n\n[Stat") == TruncatedReply(
         0.0, is_complete=True
     )
-    assert truncated_verdict(read_support)("Were it [[Fully supported]], passage 2 would name") is None
+    assert truncated_verdict(parse_support)("Were it [[Fully supported]], passage 2 would name") is None
 
 
 def test_only_whole_statements_and_whole_points_are_taken() -> None:
     statements = truncated_list(read, end_tag="statement")
     assert statements("<statement>One.</statement><Statement>Two.</Statement >\n<statement>Three is cu") == (
-        TruncatedReply(("One.",), is_complete=False)
+        TruncatedReply(("One.", "Two."), is_complete=False)
     )
     assert statements("<statement>One is cu") is None
 
-    def points(text: str) -> TruncatedReply[Found] | None:
-        return truncated_list(lambda part: read_extraction(part, "No relevant information"))(text)
+    def points(text: str) -> TruncatedReply[Extracted] | None:
+        return truncated_list(lambda part: parse_extraction(part, "No relevant information"))(text)
 
     assert points("1. Ann founded Keld.\n2. Bo owned it.\n3. The mill bur") == TruncatedReply(
-        Found("1. Ann founded Keld.\n2. Bo owned it."), is_complete=False
+        Extracted("1. Ann founded Keld.\n2. Bo owned it."), is_complete=False
     )
     assert points("1. Ann founded Keld and") is None
 

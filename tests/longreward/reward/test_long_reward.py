@@ -8,8 +8,9 @@ import pytest
 
 from longreward import LongReward
 from longreward.errors import ConfigError
+from longreward.judging import reply_parsing
 from longreward.records import Example
-from longreward.reward import ScoreConfig, long_reward, reading
+from longreward.reward import ScoreConfig, long_reward, parsers
 
 DOCUMENT = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1931."
 QUERY = "Who founded Keld, and when?"
@@ -80,7 +81,7 @@ def test_a_wrong_setting_is_an_error_before_any_question(tmp_path: Path) -> None
         LongReward(config=ScoreConfig(prompts_dir=tmp_path / "absent"))
 
 
-@pytest.mark.parametrize("module", [reading, long_reward])
+@pytest.mark.parametrize("module", [reply_parsing, parsers, long_reward])
 def test_the_examples_in_the_documentation_hold(module: Any) -> None:
     results = doctest.testmod(module)
     assert results.attempted > 0

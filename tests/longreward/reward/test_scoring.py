@@ -147,6 +147,23 @@ async def test_an_unreadable_rating_leaves_the_response_unscored_with_a_reason(s
     assert card.reward is None
 
 
+async def test_replies_are_parsed_as_the_settings_say(scripted: Callable[..., Any]) -> None:
+    table = {
+        **TABLE,
+        "support": {"1906": "[[Supported]]", "": "[[Yes]]"},
+        "extraction": "1. Ann Lee.\n2. No relevant information on the mill.",
+    }
+    strict = await score(scripted(table), "Ann Lee founded Keld.")
+    assert [s.support for s in strict.responses[0].verdicts["faithfulness"].statements] == [None, 1.0, None]
+    assert strict.extraction.extracts[0].text == table["extraction"]
+    published = await score(
+        scripted(table), "Ann Lee founded Keld.", config=CONFIG.model_copy(update={"parsing": "published"})
+    )
+    assert [s.support for s in published.responses[0].verdicts["faithfulness"].statements] == [0.0, 0.0, 0.0]
+    assert published.extraction.extracts[0].text is None
+    assert published.extraction.extracts[0].reason is None
+
+
 async def test_unreadable_statements_leave_faithfulness_unscored(scripted: Callable[..., Any]) -> None:
     (card,) = (await score(scripted({**TABLE, "statements": "There are three."}), "Ann Lee founded Keld.")).responses
     verdict = card.verdicts["faithfulness"]
@@ -195,9 +212,21 @@ async def test_without_a_factual_statement_faithfulness_does_not_apply_or_is_zer
     assert card.reward == 5.75  # (8 + 9 + 0 + 6) / 4
 
 
-async def test_an_empty_document_supports_nothing_and_holds_nothing(scripted: Callable[..., Any]) -> None:
+async def test_extracts_are_labelled_with_their_share_of_the_tokens(scripted: Callable[..., Any]) -> None:
+    """As in the published code. In characters, the first part of this document would be 0% - 81%."""
+    model = scripted({**TABLE, "extraction": "1. Ann Lee."})
+    document = "Ann Lee, " + "." * 80 + " 1 2 3 4 5 6 7 8 9."  # tokens: 3 and 10 (8 dots each), then 10
+    config = CONFIG.model_copy(update={"extraction_chunk_tokens": 13})
+    scored = await score(model, "Ann Lee did.", of=example(context=document), config=config)
+    assert [(e.first_percent, e.last_percent) for e in scored.extraction.extracts] == [(0, 57), (57, 100)]
+    (shown,) = [q.slots["context"] for q in model.asked if q.template == "completeness"]
+    assert shown.startswith("[Relevant information from 0% - 57% of the document]\n")
+
+
+@pytest.mark.parametrize("context", ["", " \n\t\u3000 "])
+async def test_an_empty_document_supports_nothing_and_holds_nothing(scripted: Callable[..., Any], context: str) -> None:
     model = scripted(TABLE)
-    scored = await score(model, "Ann Lee founded Keld.", of=example(context=""))
+    scored = await score(model, "Ann Lee founded Keld.", of=example(context=context))
     assert scored.extraction.extracts == ()
     assert scored.responses[0].verdicts["faithfulness"].score == 0.0
     assert {"support", "extraction"}.isdisjoint(model.counts())

@@ -9,7 +9,7 @@ from longreward.script import Language, language_of
 from longreward.synthesis import reading
 from longreward.synthesis.config import TASKS
 from longreward.synthesis.prompting import ANSWER, PROMPTS, QUESTIONS, ask_for_answer, ask_for_questions
-from longreward.synthesis.reading import Written, read_answer, read_questions
+from longreward.synthesis.reading import Written, parse_answer, parse_questions
 from longreward.synthesis.records import Context
 from longreward.synthesis.similarity import Asked
 from longreward.synthesis.writing import length_of
@@ -44,27 +44,32 @@ def test_prompts_of_two_kinds_have_two_hashes() -> None:
     ("text", "found"),
     [
         ("1. <question> Who? </question><question></question>", ("Who?",)),
+        ('<Question n="1">Who?</Question> <question >When?</question>', ("Who?", "When?")),
+        ("<question>Who? <question>When?</question>", None),
         ("<no_question/>", ()),
+        ("<No_question />", ()),
         ("1. Who?", None),
         ("<question>Who", None),
         ("", None),
     ],
 )
 def test_questions_stand_between_tags(text: str, found: tuple[str, ...] | None) -> None:
-    assert read_questions(text) == found
+    assert parse_questions(text) == found
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
         ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", Written("Ann.\n\nLee.")),
+        ("<Answer>Ann.</ANSWER>", Written("Ann.")),
         ("<unanswerable/>", Written(None)),
+        ("<unanswerable />", Written(None)),
         ("<answer>Ann", None),
         ("<answer> </answer>", None),
     ],
 )
 def test_an_answer_stands_between_tags_and_one_that_was_cut_off_is_none(text: str, found: Written | None) -> None:
-    assert read_answer(text) == found
+    assert parse_answer(text) == found
 
 
 def test_questions_are_alike_by_their_words_without_little_ones_and_endings() -> None:

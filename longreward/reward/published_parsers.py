@@ -1,0 +1,64 @@
+r"""Parse judge replies as the published code does (THUDM/LongReward, `auto_scorer.py`), for comparisons with it.
+
+    parse_support("[[Fully supported]] (see also [[Passage]])")   # 0.0: the last bracket of letters counts
+    parse_support("[[Not fully supported]]")                      # 1.0: it holds "fully"
+    parse_extraction("1. Keld.\nNo relevant information on Tarn", "No relevant information")   # nothing
+
+Two differences remain. A rating above 10 is not parsed, since records hold scores from 0 to 10, and `no_statement` is
+understood where the prompts' manifest names one; the published code asks again, and gives the response up.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What a part of a document holds on a question; None: nothing relevant."""
+
+    text: str | None
+
+
+def parse_rating(text: str) -> float | None:
+    """The last `[[number]]`, without spaces, sign or anything else in the brackets."""
+    matches = _RATING.findall(text)
+    rating = float(matches[-1]) if matches else -1.0
+    return rating if 0 <= rating <= 10 else None
+
+
+def parse_support(text: str) -> float | None:
+    """The last bracket of letters, spaces and slashes: 1 if it holds "fully", 0.5 if "partially", else 0."""
+    matches = _SUPPORT.findall(text)
+    if not matches:
+        return None
+    label = matches[-1].lower()
+    return 1.0 if "fully" in label else 0.5 if "partially" in label else 0.0
+
+
+def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | None:
+    """The text of every `<statement>…</statement>`; an empty tuple where there is `no_statement` in their place."""
+    statements = tuple(statement.strip() for statement in _tagged(text) if statement.strip())
+    if statements:
+        return statements
+    return () if no_statement is not None and no_statement in text else None
+
+
+def parse_extraction(text: str, nothing_relevant: str) -> Extracted | None:
+    """The reply; nothing where `nothing_relevant` stands anywhere in it."""
+    if not text:
+        return None
+    return Extracted(None if nothing_relevant in text else text)
+
+
+def _tagged(text: str) -> Iterator[str]:
+    """What stands between tags. A pattern is quadratic on a text that only opens them."""
+    position = 0
+    while (opening := text.find(_OPENING, position)) >= 0 and (closing := text.find(_CLOSING, opening)) >= 0:
+        yield text[opening + len(_OPENING) : closing]
+        position = closing + len(_CLOSING)
+
+
+_RATING = re.compile(r"\[\[(\d{1,300}\.\d{1,300}|\d{1,300})\]\]")
+_SUPPORT = re.compile(r"\[\[([ /a-zA-Z]+)\]\]")
+_OPENING, _CLOSING = "<statement>", "</statement>"
