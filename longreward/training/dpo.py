@@ -71,9 +71,20 @@ def train_dpo(
     limit = checked.lengths.limit
 
     from longreward.training import failures, running, trainers
+    from longreward.training.precision import resolve_bf16
 
+    running.check_trainable(policy)
+    rows_at_once = 2 * config.micro_batch  # where the answers share their prompt, one row of nearly this length
+    bf16 = resolve_bf16(
+        config.bf16,
+        policy,
+        state=own_state,
+        rows=rows_at_once,
+        tokens=checked.lengths.longest,
+        whole=config.lora is None,
+    )
     arguments = {
-        **running.arguments(config, policy, state=own_state, max_length=limit),
+        **running.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid", "sft"] if config.ce_weight else ["sigmoid"],
         "loss_weights": [1.0, config.ce_weight] if config.ce_weight else [1.0],

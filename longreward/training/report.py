@@ -17,6 +17,7 @@ class TrainingReport:
     steps: int
     resumed_from: int  # the step of the checkpoint that it went on from, 0 where it started anew
     seconds: float
+    bf16: bool = False  # computed in bfloat16
     padding: float = 0.0  # share of padding among all tokens that pass the model in a pass over the data
     padding_ungrouped: float = 0.0  # what it would be in random order
     last: dict[str, float] = field(default_factory=dict)
@@ -25,5 +26,6 @@ class TrainingReport:
         """For metrics."""
         lengths = self.lengths.figures() if self.lengths else {}
         own = {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
-        padded = {"padding": self.padding, "padding_ungrouped": self.padding_ungrouped} if self.steps else {}
-        return {**lengths, **own, **padded, **self.last}
+        if self.steps:
+            own |= {"bf16": self.bf16, "padding": self.padding, "padding_ungrouped": self.padding_ungrouped}
+        return {**lengths, **own, **self.last}

@@ -52,6 +52,7 @@ def run(
         lengths=lengths,
         steps=trainer.state.global_step,
         resumed_from=step_of(checkpoint) if checkpoint else 0,
+        bf16=trainer.args.bf16,
         seconds=time.monotonic() - started,
         padding=padded,
         padding_ungrouped=ungrouped,
@@ -59,9 +60,10 @@ def run(
     )
 
 
-def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int) -> dict[str, Any]:
+def arguments(
+    settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int, bf16: bool
+) -> dict[str, Any]:
     """The settings as TRL's trainers name them; what they would send or write anywhere is off."""
-    check_trainable(policy)
     return {
         "output_dir": str(state),
         "learning_rate": settings.learning_rate,
@@ -76,7 +78,7 @@ def arguments(settings: TrainingSettings, policy: Policy, *, state: Path, max_le
         "max_grad_norm": settings.max_grad_norm,
         "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "bf16": settings.bf16,
+        "bf16": bf16,
         "ddp_find_unused_parameters": False,
         "seed": settings.seed,
         "save_strategy": "steps",

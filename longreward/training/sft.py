@@ -52,7 +52,17 @@ def train_sft(
     limit = checked.lengths.limit
 
     from longreward.training import running, trainers
+    from longreward.training.precision import resolve_bf16
 
-    arguments = running.arguments(config, policy, state=own_state, max_length=limit)
+    running.check_trainable(policy)
+    bf16 = resolve_bf16(
+        config.bf16,
+        policy,
+        state=own_state,
+        rows=config.micro_batch,
+        tokens=checked.lengths.longest,
+        whole=config.lora is None,
+    )
+    arguments = running.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
     trainer = trainers.sft_trainer(policy, running.dataset(checked), lora, arguments)
     return running.run(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)

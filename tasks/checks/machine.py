@@ -32,9 +32,7 @@ def check_gpu() -> Iterator[Finding]:
     for name, memory_mb, free_mb, capability in rows:
         said = f"{name}, {free_mb / 1024:.0f} of {memory_mb / 1024:.0f} GiB free"
         if capability < BF16_SINCE:
-            yield note(
-                "gpu", f"{said}, without bfloat16", "set policy.dtype to float32, sft.bf16 and train.bf16 to false"
-            )
+            yield note("gpu", f"{said}, without bfloat16", "set policy.dtype to float32; bf16: auto leaves it out")
         elif free_mb < memory_mb / 2:
             yield note("gpu", f"{said}, bfloat16", "`nvidia-smi` shows who uses it")
         else:

@@ -22,6 +22,7 @@ from longreward.policy import PolicyConfig
 from longreward.training.launch.config import check_launcher, launcher_file
 from longreward.training.launch.group import started
 from longreward.training.launch.job import FigureReader, Job, read_error, read_report
+from longreward.training.precision import resolve_without_model
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -46,7 +47,10 @@ def launch(
     check_launcher(settings, policy)
     file = launcher_file(settings)
     count = settings.processes or file.processes or _gpus(policy)
-    known = {**settings.model_dump(mode="json"), "processes": count}
+    # Resolved here, since accelerate needs it and all processes must agree; so it is part of the training's key, and
+    # on other hardware a training of `bf16: auto` starts anew.
+    bf16 = resolve_without_model(settings.bf16, policy)
+    known = {**settings.model_dump(mode="json"), "processes": count, "bf16": bf16}
     type(settings).parse(known, source=f"{stage}: on {count} processes")
     with TemporaryDirectory(prefix="longreward-") as name:
         folder = Path(name)
@@ -61,7 +65,7 @@ def launch(
             starter=os.getpid(),
         )
         job.write(folder)
-        return _follow(command(file.path, count, folder, bf16=settings.bf16), folder, log)
+        return _follow(command(file.path, count, folder, bf16=bf16), folder, log)
 
 
 def command(file: Path, count: int, folder: Path, *, bf16: bool) -> list[str]:

@@ -63,7 +63,7 @@ def forecast(plan: Blueprint, pairs: tuple[Pair, ...], asked: Asked, device: Dev
     """Rehearses the longest rows; see `Forecast`. PolicyError for an adapter that does not fit the model."""
     preference = asked.reference_batch is not None
     load = Load(pairs, preference, asked.share and preference, every_position=not device.cuda)
-    micro, bf16 = asked.settings.micro_batch, asked.settings.bf16
+    micro, bf16 = asked.settings.micro_batch, asked.settings.bf16 is True
     rehearsed = rehearse(plan, load.batch(micro))
     processes = asked.processes if asked.sharded else 1
     step = step_memory(rehearsed, scored=load.scored(micro), bf16=bf16, cuda=device.cuda, processes=processes)

@@ -19,6 +19,7 @@ from longreward.training.needs.devices import Device, here
 from longreward.training.needs.forecast import Asked, Forecast, check_fits, forecast, lines
 from longreward.training.needs.loads import tokens_of
 from longreward.training.needs.rehearsing import Blueprint, read_blueprint, reason_against_sharing
+from longreward.training.precision import resolve_without_model
 from longreward.training.preflight import TrainingData, check_examples, check_pairs
 from longreward.training.settings import TrainingSettings
 from longreward.training.turns import Borders, check_turns
@@ -93,6 +94,10 @@ def look(
     processes: int | None = None,
 ) -> Outlook:
     """As `look_ahead`, on `device` (None: this machine's); whether it fits is left to be asked."""
+    if settings.bf16 == "auto":
+        # A CPU is measured when the model is there; until then float32, which needs more memory.
+        on_gpu = device.cuda if device is not None else resolve_without_model("auto", policy)
+        settings = settings.model_copy(update={"bf16": on_gpu})
     text = load_tokenizer(policy, model)
     limit = settings.max_length or policy_window(policy, model)
     if limit is None:

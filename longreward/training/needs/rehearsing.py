@@ -88,7 +88,7 @@ def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) 
         dtype=kept if policy.dtype == "auto" else policy.dtype,
         attention="sdpa" if policy.attention == "flash_attention_2" else policy.attention,
         trust_remote_code=policy.trust_remote_code,
-        bf16=settings.bf16,
+        bf16=settings.bf16 is True,
         checkpointing=settings.gradient_checkpointing,
         lora=settings.lora,
     )

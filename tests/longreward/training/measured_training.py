@@ -50,7 +50,7 @@ share = config.prefix_sharing != "off"
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     given = {
-        **running.arguments(config, policy, state=folder, max_length=4096),
+        **running.arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid"],
         "precompute_ref_log_probs": True,

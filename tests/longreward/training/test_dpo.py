@@ -90,7 +90,7 @@ def log_share(policy, item, response) -> tuple[float, int]:
 def trainer_of(policy, kept: Path, tmp_path: Path):
     rows = check_pairs(policy.text, PAIRS, max_length=64)
     arguments = {
-        **running.arguments(FAST, policy, state=tmp_path / "run", max_length=64),
+        **running.arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
         "beta": FAST.beta,
         "loss_type": ["sigmoid", "sft"],
         "loss_weights": [1.0, FAST.ce_weight],

@@ -6,6 +6,7 @@ import pytest
 from longreward.errors import ConfigError, LongRewardError, PolicyError, StateError
 from longreward.policy import PolicyConfig
 from longreward.training.dpo import TrainConfig
+from longreward.training.launch import starting
 from longreward.training.launch.config import check_launcher, launcher_file, shipped
 from longreward.training.launch.job import (
     FigureReader,
@@ -112,6 +113,19 @@ def test_on_cpus_the_number_must_be_said(tmp_path):
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match="say how many processes"):
         launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **where)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeypatch):
+    def look_at(words, folder, log):
+        assert words[words.index("--mixed_precision") + 1] == ("bf16" if bf16 else "no")
+        assert Job.read(folder).settings["bf16"] is bf16
+        return "done"
+
+    monkeypatch.setattr(starting, "resolve_without_model", lambda wanted, policy: bf16 if wanted == "auto" else None)
+    monkeypatch.setattr(starting, "_follow", look_at)
+    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
 
 
 def test_the_settings_precision_goes_before_the_files(tmp_path):

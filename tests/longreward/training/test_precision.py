@@ -1,0 +1,147 @@
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_training import TRAININGS, Training, stopped_after_two_checkpoints
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from longreward.errors import StateError
+from longreward.policy import PolicyConfig
+from longreward.training import precision
+from longreward.training.precision import bfloat16_gain, resolve_bf16, resolve_without_model
+
+CPU = SimpleNamespace(device=torch.device("cpu"), config=PolicyConfig(base_model=""), model=None)
+CUDA = SimpleNamespace(device=torch.device("cuda"), config=PolicyConfig(base_model=""), model=None)
+
+
+def measures(monkeypatch, gain):
+    """Replaces the measurement; the list has one entry for each."""
+    measured = []
+
+    def measure(model, **shape):
+        measured.append(shape)
+        return gain
+
+    monkeypatch.setattr(precision, "bfloat16_gain", measure)
+    return measured
+
+
+def tiny_llama():
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+
+
+def resolve(wanted, policy, state):
+    return resolve_bf16(wanted, policy, state=state, rows=4, tokens=300)
+
+
+@pytest.mark.parametrize(("gain", "choice"), [(0.2, False), (1.19, False), (1.21, True), (2.0, True)])
+def test_a_cpu_takes_bfloat16_where_it_is_clearly_faster(gain, choice, tmp_path, monkeypatch, caplog):
+    measured = measures(monkeypatch, gain)
+    with caplog.at_level(logging.INFO):
+        assert resolve("auto", CPU, tmp_path / "state") is choice
+    assert measured == [{"rows": 4, "tokens": 300, "whole": True}]
+    assert f"bf16: auto is {str(choice).lower()}: on this CPU the model is" in caplog.text
+    assert json.loads((tmp_path / "state/precision.json").read_text()) == {"bf16": choice}
+
+
+@pytest.mark.parametrize(("first", "second"), [(3.0, 0.1), (0.1, 3.0)])
+def test_a_training_goes_on_as_it_was_begun(first, second, tmp_path, monkeypatch):
+    measures(monkeypatch, first)
+    begun = resolve("auto", CPU, tmp_path)
+    measured = measures(monkeypatch, second)
+    assert resolve("auto", CPU, tmp_path) is begun
+    assert measured == []
+    assert resolve("auto", CPU, tmp_path / "another") is not begun
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_choice_of_the_user_is_taken_unmeasured(wanted, tmp_path, monkeypatch):
+    measured = measures(monkeypatch, 1.0)
+    assert resolve(wanted, CPU, tmp_path) is resolve_without_model(wanted, CPU.config) is wanted
+    assert (measured, [*tmp_path.iterdir()]) == ([], [])
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_gpu_takes_bfloat16_where_it_has_it(supported, tmp_path, monkeypatch):
+    measured = measures(monkeypatch, 1.0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert resolve("auto", CUDA, tmp_path) is resolve_without_model("auto", CUDA.config) is supported
+    assert resolve_without_model("auto", PolicyConfig(base_model="", device="cpu")) is False
+    assert measured == []
+
+
+def test_a_training_begun_in_bfloat16_stops_on_a_gpu_without_it(tmp_path, monkeypatch):
+    measures(monkeypatch, 2.0)
+    assert resolve("auto", CPU, tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(StateError, match="begun in bfloat16, which this GPU does not have"):
+        resolve("auto", CUDA, tmp_path)
+
+
+def test_processes_on_cpus_take_float32_without_measuring_each_for_itself(tmp_path, monkeypatch):
+    measured = measures(monkeypatch, 2.0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert resolve("auto", CPU, tmp_path) is False
+    assert measured == []
+
+
+@pytest.mark.parametrize(
+    ("whole", "seconds", "gain"), [(True, {False: 6.0, True: 2.0}, 3.0), (False, {False: 1.0, True: 4.0}, 0.25)]
+)
+def test_the_gain_is_the_quotient_of_a_step_in_both(whole, seconds, gain, monkeypatch):
+    model = tiny_llama()
+    batches, calls = set(), []
+
+    def step(model, ids, trained, *, bf16):
+        batches.add((tuple(ids.shape), len(trained)))
+        calls.append(bf16)
+        return seconds[bf16] * (0.1 if calls.count(bf16) == 1 else 1)  # the first one does not count
+
+    monkeypatch.setattr(precision, "_step_seconds", step)
+    monkeypatch.setattr(precision, "_forward_seconds", lambda model, ids, bf16: 1e-3)
+    assert bfloat16_gain(model, rows=3, tokens=40, whole=whole) == gain
+    assert batches == {((3, 40), sum(w.dim() == 1 or whole for w in model.parameters()))}
+
+
+def test_a_slow_model_is_measured_on_less_and_a_hopeless_one_on_a_forward_pass(monkeypatch):
+    model = tiny_llama()
+    shapes = []
+
+    def forward(model, ids, *, bf16):
+        shapes.append(tuple(ids.shape))
+        return ids.numel() * (0.04 if bf16 else 0.005)
+
+    monkeypatch.setattr(precision, "_forward_seconds", forward)
+    assert bfloat16_gain(model, rows=8, tokens=30) == pytest.approx(0.125)  # 0.15 s a row, of 0.5 s
+    assert shapes[2:] == [(3, 30)] * 3
+
+
+def test_measuring_leaves_no_gradient_and_no_random_state_behind():
+    model = tiny_llama()
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert bfloat16_gain(model, rows=2, tokens=16) > 0
+    assert all(weight.grad is None for weight in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_stopped_training_ends_in_bfloat16_as_it_began(tiny_policy, tmp_path, monkeypatch):
+    kind = "sft"
+    monkeypatch.setitem(TRAININGS, kind, TRAININGS[kind].model_copy(update={"bf16": "auto"}))
+    measures(monkeypatch, 2.0)
+    training, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
+    undisturbed = Training(kind, tmp_path / "whole", tiny_policy)
+    undisturbed.run()
+    measures(monkeypatch, 0.1)
+    report = training.run()
+    assert (report.resumed_from, report.bf16, report.figures()["bf16"]) == (8, True, True)
+    found, expected = training.weights(), undisturbed.weights()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    other = Training(kind, tmp_path / "float32", tiny_policy)
+    assert other.run().bf16 is False
+    assert any(not torch.equal(other.weights()[name], expected[name]) for name in expected)
