@@ -17,14 +17,10 @@ async def prepare(run: StageRun) -> None:
     policy, config = run.params.policy, run.params.prepare
     model = policy.sft_model or policy.base_model
     text, window = load_tokenizer(policy, model), policy_window(policy, model)
-
-    def count_prompt_tokens(context: str, query: str) -> int:
-        return len(text.prompt_ids(context, query))
-
     with show_progress("prepare, records") as update:
         report = prepare_splits(
             config,
-            count_prompt_tokens,
+            text.count_prompt_tokens,
             root=Path(),
             out=OUT,
             window=window,

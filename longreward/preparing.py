@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from longreward.config import Config
-from longreward.errors import ConfigError, DataError
+from longreward.errors import ConfigError, DataError, PolicyError
 from longreward.formats import example_row, pair_row, read_examples, response_of, response_row
 from longreward.jsonl import Row, RowError, read_rows, reason_of, to_line, write_rows, writing
 from longreward.prepared import SPLITS, PrepareReport, Rejected, Split
@@ -162,7 +162,10 @@ def _rows(
             report.over_limit += 1
             yield "rejected", Rejected(place, outcome.id, reason).row()
             continue
-        tokens = count_prompt_tokens(outcome.context, outcome.query)
+        try:
+            tokens = count_prompt_tokens(outcome.context, outcome.query)
+        except PolicyError as error:
+            raise PolicyError(f"{place}: {error}") from None
         if window is not None and tokens > window - config.answer_room:
             reason = f"the prompt has {tokens:,} tokens, and the policy's window {window:,}"
             rejected = Rejected(place, outcome.id, reason)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, PolicyError
-from longreward.policy import PolicyConfig, fit_window, load_policy, load_tokenizer, policy_window
+from longreward.policy import PolicyConfig, PolicyTokenizer, fit_window, load_policy, load_tokenizer, policy_window
 
 
 def config_of(folder: Path, **fields) -> PolicyConfig:
@@ -53,6 +53,18 @@ def test_prompt_and_completion_together_are_the_chat_template_of_the_whole_conve
 
 def test_bare_text_is_counted_without_special_tokens(policy):
     assert policy.count_tokens("The mayor, Anna.") == 5
+
+
+@pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
+def test_a_long_document_is_counted_in_pieces_as_in_the_whole(policy, monkeypatch, separator):
+    """Words are whole tokens here, so that a border at white space costs none."""
+    monkeypatch.setattr("longreward.policy.COUNTED_WHOLE", 20)
+    encode, lengths = PolicyTokenizer.encode, []
+    monkeypatch.setattr(PolicyTokenizer, "encode", lambda self, text: lengths.append(len(text)) or encode(self, text))
+    for context in ("", "anna", separator.join(["anna is the mayor ."] * 30), "the bridge stands in the north ."):
+        assert policy.text.count_prompt_tokens(context, "who ?") == len(policy.text.prompt_ids(context, "who ?"))
+    assert len(lengths) > 15
+    assert max(lengths) <= 40
 
 
 def test_the_window_comes_from_the_model_or_from_the_config(policy, tiny_policy):

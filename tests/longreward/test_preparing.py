@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import ConfigError, DataError
+from longreward.errors import ConfigError, DataError, PolicyError
 from longreward.preparing import PrepareConfig, PrepareReport, prepare, prepare_responses, split_of
 
 
@@ -88,6 +88,20 @@ def test_lengths_are_those_of_the_policys_prompt(tmp_path: Path) -> None:
     report = run(tmp_path, [row(n) for n in range(100)])
     assert report.figures()["prompt_tokens/median"] == 3.0  # "Text", "<n>.", "Who?"
     assert rows_of(tmp_path, "sft")[0]["prompt_tokens"] == 3
+
+
+def test_a_prompt_that_cannot_be_counted_stops_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "raw" / "x.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(row(0)) + "\n" + json.dumps(row(1)) + "\n")
+
+    def count(context: str, query: str) -> int:
+        if context == "Text 1.":
+            raise PolicyError("the tokenizer keeps 0 tokens")
+        return 3
+
+    with pytest.raises(PolicyError, match=r"^data/raw/x\.jsonl, line 2: the tokenizer keeps 0 tokens"):
+        prepare(PrepareConfig(source="data/raw/x.jsonl"), count, root=tmp_path, out=tmp_path / "out")
 
 
 def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> None:
