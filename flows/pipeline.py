@@ -41,11 +41,15 @@ from tasks.turn import turn
 from tasks.versioning import check_inputs, stage_entries
 
 
-def trigger(stage: str | None = None, *, module: str = __name__) -> Flow[..., Any]:
-    """The pipeline, or one stage of it, with the form that the Prefect UI shows."""
+def trigger(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
+    """The pipeline, or one stage of it, with the form that the Prefect UI shows.
+
+    `from_shell` takes every setting; without it, none that only files may set (`tasks.forms.check_trigger`). Only flows
+    without it are deployed, so that nobody gets past the check by a request to the API.
+    """
 
     async def run(**given: Any) -> State[Any]:
-        return await bring_up_to_date(stage, given)
+        return await bring_up_to_date(stage, given, from_shell=from_shell)
 
     run.__name__ = run.__qualname__ = stage or "pipeline"
     run.__module__ = module
@@ -59,14 +63,17 @@ def trigger(stage: str | None = None, *, module: str = __name__) -> Flow[..., An
 
 
 pipeline = trigger()
+shell_pipeline = trigger(from_shell=True)
 
 
-async def bring_up_to_date(stage: str | None, given: dict[str, Any]) -> State[Any]:
+async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_shell: bool) -> State[Any]:
     """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
     settle_logs()
     try:
         chosen = forms.read(stage, given)
         stages = _known(chosen.stages)
+        if not from_shell:
+            forms.check_trigger(chosen.settings)
         chosen.settings.check()
         if chosen.settings:
             check_name(flow_run.name)

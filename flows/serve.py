@@ -4,42 +4,106 @@ All on the stores of this checkout, so that what `make run` and `dvc repro` did 
 that is started in the UI reads and writes what they do.
 """
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows import triggers
 from flows.pipeline import pipeline
-from longreward.errors import LongRewardError
+from longreward.errors import ConfigError, LongRewardError
 from longreward.params import stage_names
+from longreward.utils.redaction import redact
+from tasks.owner import this_process
 from tasks.processes import end_group
-from tasks.server import free_port, prefect_url
+from tasks.server import PrefectServer, check_port, check_server, free_port, login_file, prefect_server, running_server
+from tasks.server_access import LOCALHOST, allowed_hosts
 from tasks.tracking.store import experiment_id
-from tasks.tracking.uris import store_uri
+from tasks.tracking.uris import is_server, store_uri
+from tasks.versioning import stage_entries
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
 
 
-def main() -> None:
+def main(
+    host: str = LOCALHOST, port: int | None = None, mlflow_port: int | None = None, allow: tuple[str, ...] = ()
+) -> None:
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal.
+
+    `host`, `port` and `allow` are for Prefect, which asks for a login. MLflow has none here, so it listens on this
+    machine alone. Ports that are not given are the usual ones, or free ones where those are taken.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP, and that is to stay
+            signal.signal(number, _raise_interrupt)
     try:
-        url = prefect_url(port=free_port(PREFECT_PORT))
-        store = experiment_id()  # made here where it is new: its server and the first run would both make it
+        with ExitStack() as stack:
+            stage_entries()  # tells where this is no project, before anything is made
+            server = _prefect(host, port, allow)
+            stack.enter_context(temporary_settings(server.settings))
+            asyncio.run(check_server(server))
+            os.environ.update(server.environment)  # for the processes of the runs that the UI starts
+            experiment = experiment_id()  # made here where it is new: its server and the first run would both make it
+            runs = _mlflow(stack, mlflow_port)
+            login = login_file(server)
+            print(f"\n  Prefect  {server.url.removesuffix('/api')}")
+            if login:
+                print(f"           log in with the line in {login}")
+            print(f"  MLflow   {runs}/#/experiments/{experiment}?workflowType=machine_learning\n")
+            print("Ctrl-C ends both.\n", flush=True)
+            serve(*deployments(), print_starting_message=False)
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    port = free_port(MLFLOW_PORT)
-    runs = f"http://127.0.0.1:{port}/#/experiments/{store}?workflowType=machine_learning"
-    mlflow = subprocess.Popen(
-        [*MLFLOW, "--port", str(port)],
+    except KeyboardInterrupt:
+        pass
+
+
+def _prefect(host: str, port: int | None, allow: tuple[str, ...]) -> PrefectServer:
+    chosen = host != LOCALHOST or port is not None or bool(allow)
+    running = running_server()
+    if chosen and running is not None:
+        raise ConfigError(
+            f"a Prefect server of this project runs at {running.url.removesuffix('/api')} already: end what uses it "
+            "(another `longreward serve`, or a run), or leave --host, --port and --allow-host out to use it"
+        )
+    if port is not None:
+        check_port(port, host)
+    server = prefect_server(host=host, port=port if port is not None else free_port(PREFECT_PORT, host), allow=allow)
+    if chosen and login_file(server) is None:
+        raise ConfigError(
+            f"PREFECT_API_URL names the server at {redact(server.url)}: unset it to start one with --host, --port or "
+            "--allow-host"
+        )
+    return server
+
+
+def _mlflow(stack: ExitStack, port: int | None) -> str:
+    """The address of MLflow's UI: a tracking server of the user's, else one that is started here and ends with us."""
+    store = store_uri()
+    if is_server(store):
+        return redact(store).rstrip("/")
+    if port is not None:
+        check_port(port, LOCALHOST)
+    else:
+        port = free_port(MLFLOW_PORT)
+    names = sorted(name for name in allowed_hosts(LOCALHOST) if ":" not in name)
+    origins = ",".join(f"http://{name}:{port}" for name in names)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tasks.watched", str(this_process()), *MLFLOW, "--host", LOCALHOST, "--port", str(port)],
         env={
             **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": store_uri(),  # not an argument, as `ps` shows those and it may hold a password
+            # The address of the store may hold a password, and all users of a machine can read arguments.
+            "MLFLOW_BACKEND_STORE_URI": store,
+            "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{name}:*" for name in names),
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here uses its seven job processes
         },
         stdin=subprocess.DEVNULL,
@@ -47,18 +111,8 @@ def main() -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _as_interrupt)
-    os.environ["PREFECT_API_URL"] = url  # for the processes of the runs that the UI starts
-    print(f"\n  Prefect  {url.removesuffix('/api')}\n  MLflow   {runs}\n", flush=True)
-    print("Ctrl-C ends both.\n", flush=True)
-    try:
-        with temporary_settings({PREFECT_API_URL: url}):
-            serve(*deployments(), print_starting_message=False)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        end_group(mlflow.pid)
+    stack.callback(end_group, process.pid)
+    return f"http://{LOCALHOST}:{port}"
 
 
 def deployments() -> list[RunnerDeployment]:
@@ -70,7 +124,7 @@ def deployments() -> list[RunnerDeployment]:
     ]
 
 
-def _as_interrupt(number: int, frame: object) -> None:
+def _raise_interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 

@@ -9,17 +9,19 @@ from typing import Any, NoReturn
 
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 
 from longreward.errors import LongRewardError
-from tasks.server import prefect_url
+from tasks.server import check_server, prefect_server
 
 
 def run_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoReturn:
     """Ends the process: 0 where the flow completed, 1 where it failed, 130 after Ctrl-C, 143 after SIGTERM."""
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        with temporary_settings({PREFECT_API_URL: prefect_url()}):
+        server = prefect_server()
+        with temporary_settings(server.settings):
+            asyncio.run(check_server(server))
             state = asyncio.run(run())
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")

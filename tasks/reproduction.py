@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from prefect.states import Cancelled, Crashed, Pending, Running
 from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
@@ -32,6 +32,7 @@ from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.utils.progress import format_duration
 from tasks import tracking, versioning
 from tasks.owner import this_process
+from tasks.server import PrefectServer
 from tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
 from tasks.state import VARIABLE, state_folder
 
@@ -124,13 +125,14 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
 async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
     started, since = time.monotonic(), datetime.now(UTC)
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
+    server = PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value())
     environment = {
         PARENT_TASK: str(row),
         PIPELINE: str(this_process()),
         ASKED_FOR: ",".join(asked_for),
         tracking.PARENT: parent,
         VARIABLE: str(state_folder()),
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        **server.environment,
     }
     ended = await versioning.reproduce(name, force=force, environment=environment)
     if ended.code:

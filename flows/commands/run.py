@@ -27,14 +27,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _run(options: argparse.Namespace) -> NoReturn:
     from prefect.client.schemas.objects import State
 
-    from flows.pipeline import pipeline
+    from flows.pipeline import shell_pipeline
     from longreward.params import parse_override, preset_path
     from tasks.experiments import Settings
     from tasks.program import run_program
 
     Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     overrides = dict(parse_override(override) for override in options.overrides)
-    named = pipeline.with_options(flow_run_name=options.name) if options.name else pipeline
+    named = shell_pipeline.with_options(flow_run_name=options.name) if options.name else shell_pipeline
 
     async def finished() -> State[Any]:
         asked: Any = named(

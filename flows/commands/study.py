@@ -95,14 +95,14 @@ async def _finish(
     """Makes the missing runs one after the other, then tells what all of them show."""
     from prefect.states import Completed
 
-    from flows.pipeline import pipeline
+    from flows.pipeline import shell_pipeline
     from longreward.params import parse_override, read_params
     from longreward.study.outcome import outcome
     from tasks.study import above_all, answers, keep
 
     with above_all(study) as run:
         for cell in missing:
-            asked: Any = pipeline.with_options(flow_run_name=cell.run_name(study))(
+            asked: Any = shell_pipeline.with_options(flow_run_name=cell.run_name(study))(
                 stages=list(stages),
                 preset=options.preset,
                 overrides=dict(parse_override(setting) for setting in cell.settings),

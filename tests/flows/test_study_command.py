@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from prefect.settings import PREFECT_API_AUTH_STRING
 
 from longreward.project.files import project_files
 from tasks.project import new_project
+from tasks.server import PrefectServer
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; from flows.commands import main; sys.exit(main())"
@@ -28,7 +30,7 @@ SMALL = (
 def study(folder: Path, server: str, *arguments: str) -> str:
     taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_", "GIT_"))}
     own = {
-        "PREFECT_API_URL": server,
+        **PrefectServer(server, PREFECT_API_AUTH_STRING.value()).environment,
         "PYTHONPATH": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }

@@ -95,6 +95,25 @@ async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_n
     assert (parent.data.params["pair.min_scored"], parent.data.params["pair.min_margin"]) == ("4", "0.5")
 
 
+async def test_a_trigger_cannot_start_a_program_or_run_a_models_code(served: ToyProject) -> None:
+    mark = served.folder / "pwned"
+    attempts: list[dict[str, Any]] = [
+        {"server": {"kind": "vllm", "command": ["touch", str(mark)]}},
+        {"overrides": {"server.command": ["touch", str(mark)]}},
+        {"overrides": {"policy.trust_remote_code": True}},
+        {"policy": {"trust_remote_code": "yes"}},
+        {"overrides": {"prepare.source": "/etc/hostname"}},
+    ]
+    async with get_client() as client:
+        runs = [await trigger(client, "all", f"attempt-{n}", **given) for n, given in enumerate(attempts)]
+        for run in runs:
+            assert await ended(client, run) == "ConfigError"
+            message = (await client.read_flow_run(run.id)).state.message  # type: ignore[union-attr]
+            assert "so a trigger cannot set it" in str(message)
+    assert not mark.exists()
+    assert served.experiments() == set()
+
+
 async def test_a_later_trigger_waits_visibly_and_a_cancelled_one_leaves_no_process(served: ToyProject) -> None:
     served.write("aSb")  # stays at S for a minute
     worked = served.folder / "worked"

@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 from mlflow import MlflowClient
+from prefect.settings import PREFECT_API_AUTH_STRING
+
+from tasks.server import PrefectServer
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = """
@@ -44,7 +48,7 @@ class ToyProject:
         taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
         self.environment = {
             **taken_over,
-            "PREFECT_API_URL": server,
+            **PrefectServer(server, PREFECT_API_AUTH_STRING.value()).environment,
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "200",
@@ -85,18 +89,20 @@ class ToyProject:
         listed = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout
         return {line.strip() for line in listed.splitlines() if line.startswith("\t")} or set(listed.split())
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, module: bool = True) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [sys.executable, *(["-m"] if module else []), *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Under `nohup` SIGHUP is ignored, which the child would inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
+    def run(self, *arguments: str, module: bool = True) -> tuple[int, str]:
+        process = self.start(*arguments, module=module)
         words, _ = process.communicate(timeout=200)
         return process.returncode, words
 

@@ -5,20 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tasks.server import prefect_url
+from tasks.server import prefect_server as start_server
 from tasks.state import VARIABLE
 
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that these tests share; it ends by itself after them."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    with pytest.MonkeyPatch.context() as patch, temporary_settings(restore_defaults={PREFECT_API_URL}):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}),
+    ):
         patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("server")))
-        url = prefect_url()
-    with temporary_settings({PREFECT_API_URL: url}):
-        yield url
+        server = start_server()
+    with temporary_settings(server.settings):
+        yield server.url
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from longreward.records import Example, Response
 from longreward.reward import ScoredExample, Scorer
 from tasks.sampling import Sampled, sample_in_shards
 from tasks.scoring import score_in_shards, score_with_workers
+from tasks.server import PrefectServer
 from tasks.workers import Workers, open_workers
 from tasks.workers.greeting import code
 from tasks.workers.sampling import open_policy_of
@@ -160,7 +161,7 @@ async def test_what_a_stage_was_answered_before_it_was_killed_is_not_asked_again
         params = settings(url)
         (own_folders / "params.json").write_text(params.model_dump_json())
         script.write_text(STAGE)
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PREFECT_API_URL": api()}
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **api()}
         stage = subprocess.Popen([sys.executable, str(script), str(own_folders)], env=environment)  # noqa: ASYNC220
         while asked(url)[0] < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -187,10 +188,10 @@ if __name__ == "__main__":
 """
 
 
-def api() -> str:
-    from prefect.settings import PREFECT_API_URL
+def api() -> dict[str, str]:
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-    return str(PREFECT_API_URL.value())
+    return PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value()).environment
 
 
 async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_refused(own_folders: Path) -> None:

@@ -1,0 +1,163 @@
+"""Who may use the Prefect server: requests as a browser, another web page and another program send them."""
+
+import base64
+import http.client
+import json
+import stat
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tasks.server import PrefectServer
+from tasks.server_access import RequestGuard, allowed_hosts, auth_file, auth_string_of, is_loopback
+
+
+def login() -> dict[str, str]:
+    token = base64.b64encode(str(PREFECT_API_AUTH_STRING.value()).encode()).decode()
+    return {"Authorization": f"Basic {token}"}
+
+
+def request(url: str, path: str, method: str = "POST", **headers: str) -> tuple[int, str]:
+    """The status and the body; an empty JSON object is sent with a POST, as a page can without asking first."""
+    place = urlsplit(url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    if method == "POST":
+        headers = {"Content-Length": "2", **headers}
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(b"{}" if method == "POST" else None)
+    reply = connection.getresponse()
+    body = reply.read().decode(errors="replace")
+    connection.close()
+    return reply.status, body
+
+
+def test_without_the_login_nothing_is_read_or_started_and_with_it_the_api_works(prefect_server: str) -> None:
+    for path in ("/api/flow_runs/filter", "/api/deployments/filter", "/api/flows/"):
+        assert request(prefect_server, path)[0] == 401
+    wrong = base64.b64encode(b"longreward:guess").decode()
+    assert request(prefect_server, "/api/flow_runs/filter", Authorization=f"Basic {wrong}")[0] == 401
+    status, body = request(prefect_server, "/api/flow_runs/filter", **login())
+    assert (status, isinstance(json.loads(body), list)) == (200, True)
+
+
+def test_another_web_page_is_refused_even_with_the_login(prefect_server: str) -> None:
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"):
+        status, body = request(prefect_server, "/api/flow_runs/filter", Origin=origin, **login())
+        assert (status, "does not answer to web pages of" in body) == (403, True), origin
+        # The question that a browser asks before it sends headers of a page's own.
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert request(prefect_server, "/api/flow_runs/filter", "OPTIONS", **asked)[0] == 403, origin
+
+
+def test_the_servers_own_page_is_answered_under_each_of_its_names(prefect_server: str) -> None:
+    port = urlsplit(prefect_server).port
+    for name in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:9000", "[::1]:80"):  # 9000: through a tunnel
+        headers = {"Host": name, "Origin": f"http://{name}", **login()}
+        assert request(prefect_server, "/api/flow_runs/filter", **headers)[0] == 200, name
+
+
+def test_a_foreign_host_name_is_refused_for_the_api_the_page_and_the_health_check(prefect_server: str) -> None:
+    for name in ("evil.example", "evil.example:4200", "127.0.0.1.evil.example", "localhost.evil.example"):
+        for path in ("/api/health", "/", "/ui-settings"):
+            status, body = request(prefect_server, path, "GET", Host=name)
+            assert (status, "does not answer to the host name" in body) == (403, True), (name, path)
+    assert request(prefect_server, "/api/health", "GET", Host="localhost")[0] == 200
+
+
+def test_the_page_asks_for_the_login_and_calls_the_api_under_the_name_that_it_was_opened_with(
+    prefect_server: str,
+) -> None:
+    status, body = request(prefect_server, "/ui-settings", "GET")
+    assert status == 200
+    assert {"auth": "BASIC", "api_url": "/api"}.items() <= json.loads(body).items()
+
+
+async def test_a_web_socket_of_another_page_is_refused_and_one_without_the_login_is_closed(
+    prefect_server: str,
+) -> None:
+    url = f"{prefect_server.replace('http', 'ws')}/events/out"
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, origin="https://evil.example", subprotocols=["prefect"]):  # type: ignore[arg-type,list-item]
+            pass
+    assert refused.value.response.status_code == 403
+    for token, closed in ((None, True), ("longreward:guess", True), (PREFECT_API_AUTH_STRING.value(), False)):
+        async with connect(url, subprotocols=["prefect"]) as socket:  # type: ignore[list-item]
+            await socket.send(json.dumps({"type": "auth", "token": token}))
+            if closed:
+                with pytest.raises(ConnectionClosed):
+                    await socket.recv()
+            else:
+                assert json.loads(await socket.recv())["type"] == "auth_success"
+
+
+def test_the_login_is_for_this_user_alone_and_in_no_process_list(prefect_server: str) -> None:
+    (keeper,) = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "tasks.server" in (process.info["cmdline"] or []) and _serves(process, prefect_server)
+    ]
+    home = Path(keeper.environ()["LONGREWARD_STATE"]) / "prefect"
+    secret = auth_file(home).read_text()
+    assert secret == PREFECT_API_AUTH_STRING.value()
+    assert len(secret) > len("longreward:") + 20
+    for file in (auth_file(home), home / "server.json"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for process in psutil.process_iter(["cmdline"]):
+        assert secret not in " ".join(process.info["cmdline"] or [])
+    assert secret not in (home / "server.log").read_text()
+    assert secret.partition(":")[2] not in repr(PrefectServer(prefect_server, secret))
+
+
+def _serves(process: psutil.Process, url: str) -> bool:
+    try:
+        return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+def test_a_login_is_kept_and_a_users_own_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
+    first = auth_string_of(tmp_path)
+    assert auth_string_of(tmp_path) == first
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "anna:secret")
+    assert auth_string_of(tmp_path) == "anna:secret"
+    assert auth_file(tmp_path).read_text() == "anna:secret"
+
+
+def test_beyond_this_machine_its_own_names_and_those_that_are_allowed_are_answered() -> None:
+    assert allowed_hosts("127.0.0.1") == {"localhost", "127.0.0.1", "::1"}
+    wide = allowed_hosts("0.0.0.0", ("Proxy.Example",))
+    own = {one.address for all_ in psutil.net_if_addrs().values() for one in all_ if one.family.name == "AF_INET"}
+    assert own | {"proxy.example", "localhost"} <= wide
+    assert "evil.example" not in wide
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
+)
+def test_only_loopback_addresses_stay_on_this_machine(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("hosts", [[], [b"localhost", b"evil.example"]])
+async def test_a_request_with_no_host_name_or_two_is_refused(hosts: list[bytes]) -> None:
+    sent: list[Any] = []
+
+    async def application(*_: Any) -> None:
+        sent.append("reached")
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("status"))
+
+    guard = RequestGuard(application, frozenset({"localhost"}))
+    await guard({"type": "http", "headers": [(b"host", host) for host in hosts]}, application, send)
+    assert sent == [403, None]
