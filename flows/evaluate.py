@@ -16,11 +16,12 @@ from longreward.jsonl import write_rows, writing
 from longreward.judging import Judge, open_judge
 from longreward.records import Example, Response, ScoredResponse
 from longreward.reward import Scorer
+from longreward.reward.files import ScoreReport
 from longreward.serving.config import ServerConfig
 from tasks.plots import write_points
 from tasks.recording import MODELS, record
 from tasks.sampling import sample_in_shards
-from tasks.scoring import score_in_shards, with_responses
+from tasks.scoring import require_scores, score_in_shards, with_responses
 from tasks.serving import for_comparison, open_policy
 from tasks.spending import forecast_of_evaluation, report_judge, spending
 from tasks.stage import StageRun, main, stage
@@ -68,6 +69,10 @@ async def evaluate(run: StageRun) -> None:
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
     run.log.info(record(run.tracked, config, evaluation, measured, by_id))
+    report = ScoreReport()
+    for _, _, one in verdicts:
+        report.count_response(one)
+    require_scores(run, report, judge.name, shards=MODELS)
 
 
 async def _answers(

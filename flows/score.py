@@ -7,7 +7,7 @@ from longreward.reward import Scorer
 from longreward.reward.items import read_items
 from tasks.judgments import TRACED, judgment
 from tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
-from tasks.scoring import score_in_shards, score_with_workers, write_scored_files
+from tasks.scoring import require_scores, score_in_shards, score_with_workers, write_scored_files
 from tasks.spending import forecast_of, report_judge, spending
 from tasks.stage import StageRun, main, stage
 from tasks.state import ledger
@@ -47,7 +47,10 @@ async def score(run: StageRun) -> None:
     sample = Sample(SCORE_COLUMNS, of=len(examples))
     traced = Spaced[Span](of=len(examples), limit=TRACED)
     passing = traced.passing(sample.passing(scored, score_cells), judgment)
-    report = write_scored_files(Path("data/scored"), passing, scorer.settings)
+    report = write_scored_files(
+        Path("data/scored"), passing, scorer.settings, weights=run.params.pair.weights.by_dimension()
+    )
+    require_scores(run, report, judge.name, shards=["score"], usable=run.params.pair.needs_scores)
     run.report(report.figures() | report.savings.money(run.params.price_of))
     if workers is not None:
         run.report(workers.figures())  # after those of this process's budget, which paid for nothing

@@ -183,6 +183,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
         )
         for money in report.savings.money(params.price_of).values():
             print(f"  which is about {money:,.4f} {params.prices.currency}")
+    report.require_scores(judge.name)
     return 0
 
 
@@ -228,8 +229,9 @@ async def _score_one(params: "Params", ledger: Path, *, context: Path, query: st
             Scorer(params.score, ledger=ledger) as scorer,
         ):
             scored = await scorer.score(judge, example, [answer])
-    _print_card(scored.responses[0], judge.name)
-    return 0
+    card = scored.responses[0]
+    _print_card(card, judge.name)
+    return 0 if any(verdict.score is not None for verdict in card.verdicts.values()) else 1
 
 
 def _print_card(card: "ScoredResponse", judge: str) -> None:

@@ -10,6 +10,7 @@ LongRewardError
 ├── ProcessesEnded      one of a training's processes was killed or broke down; the same call goes on from there
 ├── WorkerError         a worker of a cluster cannot do its shard, or there is none; names the worker
 ├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
+├── NothingScored       a scoring ended without a single score; says how often which reason was given
 ├── JudgeNotTrusted     the judge did not pass its check, and judge.check.gate requires that it does
 └── JudgeError          a judge, or an embedding model, gave no answer
     ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
@@ -64,6 +65,10 @@ class WorkerError(LongRewardError):
 
 class BudgetReached(LongRewardError):
     """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
+
+
+class NothingScored(LongRewardError):
+    """The judge answered, and no response got a score that anything could be done with."""
 
 
 class JudgeNotTrusted(LongRewardError):

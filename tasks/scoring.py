@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from longreward.errors import NothingScored
 from longreward.judging import Judge
 from longreward.params import Params
-from longreward.records import Example, Response
+from longreward.records import EQUAL_WEIGHTS, Dimension, Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
 from longreward.reward.files import ScoredFiles, ScoreReport
 from longreward.utils.progress import show_progress
-from tasks.shards import Tell, in_shards
+from tasks.shards import Tell, forget_shards, in_shards
+from tasks.stage import StageRun
 from tasks.workers import Workers
 from tasks.workers.scoring import ScoreErrand, known_answers, places_within, share
 
@@ -76,11 +78,33 @@ async def score_with_workers(
         )
 
 
-def write_scored_files(out: Path, scored: Iterable[ScoredExample], settings: Mapping[str, str | int]) -> ScoreReport:
+def write_scored_files(
+    out: Path,
+    scored: Iterable[ScoredExample],
+    settings: Mapping[str, str | int],
+    *,
+    weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
+) -> ScoreReport:
     """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl."""
     names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
     paths = {side: out / f"{name}.jsonl" for side, name in names.items()}
-    with ScoredFiles(**paths, settings=settings) as files:
+    with ScoredFiles(**paths, settings=settings, weights=weights) as files:
         for example in scored:
             files.add(example)
     return files.report
+
+
+def require_scores(
+    run: StageRun, report: ScoreReport, judge: str, *, shards: Iterable[str], usable: bool = False
+) -> None:
+    """Raises NothingScored where the report has no score (with `usable`, none that a pair could be made of).
+
+    The finished shards of these names are removed: the next try asks the judge again and does not read them back.
+    """
+    try:
+        report.require_scores(judge, usable=usable)
+    except NothingScored:
+        for name in shards:
+            forget_shards(run.state, name)
+        run.tracked.figures(run.figures | report.figures())  # now: a stage that stops reports nothing at its end
+        raise

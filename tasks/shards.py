@@ -88,6 +88,12 @@ async def in_shards(
     return (adapter.validate_json(line) for file in files for line in _lines(file))
 
 
+def forget_shards(folder: Path, name: str) -> None:
+    """Removes the finished shards of this name, so that the next try of the stage does their work again."""
+    for file in folder.glob(f"{name}-*.jsonl"):
+        file.unlink(missing_ok=True)
+
+
 def durable(
     name: str, *, limit_s: float | None = None, retry_after_s: float = 10
 ) -> Callable[[Callable[P, R]], Task[P, R]]:

@@ -16,10 +16,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "doctor",
         help="check versions, servers, keys, GPU, disk and DVC, and say what to do",
         description="Looks at everything that a run needs and says what to do where something is missing (✗). It asks "
-        "the judge and other servers of params.yaml one tiny question each.",
+        "the servers of params.yaml one tiny question each, and the judge its real prompts on one tiny example: about "
+        "eight questions and 10,000 tokens, which a provider charges for.",
     )
     command.add_argument("--params", type=Path, metavar="FILE", help="settings to look at (params.yaml)")
-    command.add_argument("--offline", action="store_true", help="ask no server")
+    command.add_argument("--offline", action="store_true", help="ask no server: no call is made or charged")
     command.set_defaults(run=_doctor)
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from longreward.errors import ConfigError
+from longreward.errors import ConfigError, NothingScored
 from longreward.formats import extraction_row, scored_row
 from longreward.jsonl import to_line, writing
 from longreward.judging import Judge
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, ScoredResponse
 from longreward.reward.config import ScoreConfig
 from longreward.reward.items import read_items
 from longreward.reward.savings import Savings
@@ -26,7 +26,14 @@ from longreward.reward.scoring import ScoredExample, Scorer, score_examples
 class ScoreReport:
     """What became of the responses."""
 
+    weights: Mapping[Dimension, float] = field(default_factory=lambda: EQUAL_WEIGHTS)
+    """Those of the pairs: a dimension without weight may be unscored."""
     prompts: int = 0
+    responses: int = 0
+    usable: int = 0
+    """Responses that can take part in pairs."""
+    scored: int = 0
+    """Responses with a score, or bounds, in any dimension."""
     complete: int = 0
     incomplete: int = 0
     unscored: dict[Dimension, int] = field(default_factory=lambda: dict.fromkeys(DIMENSIONS, 0))
@@ -43,17 +50,42 @@ class ScoreReport:
         self.prompts += 1
         self.savings.count(scored.responses)
         for one in scored.responses:
-            self.complete += one.complete
-            self.incomplete += one.bounds() is None
-            for dimension in DIMENSIONS:
-                verdict = one.verdicts[dimension]
-                if verdict.truncated:
-                    self.truncated[dimension] = self.truncated.get(dimension, 0) + 1
-                if verdict.known is None:
-                    self.unscored[dimension] += 1
-                    self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
-                elif one.complete and verdict.score is not None:
-                    self.sums[dimension] += verdict.score
+            self.count_response(one)
+
+    def count_response(self, one: ScoredResponse) -> None:
+        """Takes in one response."""
+        self.responses += 1
+        self.usable += one.bounds(self.weights) is not None
+        self.scored += any(verdict.known is not None for verdict in one.verdicts.values())
+        self.complete += one.complete
+        self.incomplete += one.bounds() is None
+        for dimension in DIMENSIONS:
+            verdict = one.verdicts[dimension]
+            if verdict.truncated:
+                self.truncated[dimension] = self.truncated.get(dimension, 0) + 1
+            if verdict.known is None:
+                self.unscored[dimension] += 1
+                self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
+            elif one.complete and verdict.score is not None:
+                self.sums[dimension] += verdict.score
+
+    def require_scores(self, judge: str, *, usable: bool = False) -> None:
+        """Raise NothingScored where no response has a score in any dimension, or with `usable` none for a pair.
+
+        A run that was meant to score and did not must not look like one that did.
+        """
+        if not self.responses or (self.usable if usable else self.scored):
+            return
+        reasons = "\n".join(
+            f"  {dimension}: {self.unscored[dimension]} unscored; the first: {self.reasons[dimension]}"
+            for dimension in DIMENSIONS
+            if self.unscored[dimension]
+        )
+        what = "a score in every dimension that pairs need" if usable and self.scored else "a score"
+        raise NothingScored(
+            f"none of {self.responses:,} responses got {what} from the judge {judge}:\n{reasons}\n"
+            "Mend the judge (`longreward doctor` tries its prompts) and run it again: it asks again what was unreadable"
+        )
 
     def means(self) -> dict[str, float]:
         """The mean of each dimension and of the reward over complete responses.
@@ -77,11 +109,19 @@ class ScoreReport:
 class ScoredFiles:
     """The three files, written as prompts come and there, whole, when the `with` block ends without an error."""
 
-    def __init__(self, *, complete: Path, unscored: Path, chunk_info: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        *,
+        complete: Path,
+        unscored: Path,
+        chunk_info: Path,
+        settings: Mapping[str, Any],
+        weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
+    ) -> None:
         self._paths = (complete, unscored, chunk_info)
         self._settings = settings
         self._stack = ExitStack()
-        self.report = ScoreReport()
+        self.report = ScoreReport(weights)
 
     def __enter__(self) -> Self:
         self._files = [self._stack.enter_context(writing(path)) for path in self._paths]

@@ -38,7 +38,7 @@ async def scores_of(
     library = Library(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=len(asks) + 1)
 
     async def score(ask: Ask) -> float | None:
-        verdict = await _verdict(judge, prompts, library.open(ask.context), ask)
+        verdict = await verdict_on(judge, prompts, library.open(ask.context), ask)
         done()
         return verdict.score
 
@@ -46,7 +46,8 @@ async def scores_of(
     return dict(zip(distinct, await together(score(ask) for ask in distinct), strict=True))
 
 
-async def _verdict(judge: Judge, prompts: PromptSet, document: Document, ask: Ask) -> Verdict:
+async def verdict_on(judge: Judge, prompts: PromptSet, document: Document, ask: Ask) -> Verdict:
+    """The verdict on one dimension of one response."""
     query, response = ask.query, ask.response
     match ask.dimension:
         case "helpfulness":

@@ -7,10 +7,12 @@ from typing import Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from longreward.errors import LongRewardError
 from longreward.params import Params
 from tasks.checks.finding import Finding, bad, good, note, shown
 
 LIMIT_S = 20.0
+PROMPTS_LIMIT_S = 120.0  # a server on a CPU reads long prompts for that long
 
 
 class _Probed(Protocol):
@@ -21,7 +23,7 @@ class _Probed(Protocol):
 
 
 async def check_servers(params: Params) -> list[Finding]:
-    """Asks them all at once, each with one tiny question, and waits for the slowest, at most some 40 s."""
+    """Asks them all at once and waits for the slowest: one tiny question each, and the judge its real prompts too."""
     asked = (_judge(params), _embeddings(params), _policy(params), _prefect(), _mlflow())
     return [finding for group in await asyncio.gather(*asked) for finding in group]
 
@@ -31,7 +33,38 @@ async def _judge(params: Params) -> list[Finding]:
 
     found = await probe(params.judge, timeout_s=LIMIT_S)
     advice = [note("judge", sentence) for one in found for sentence in one.advice]
-    return _findings("judge", found, "mend `judge` in params.yaml, or start the server") + advice
+    findings = _findings("judge", found, "mend `judge` in params.yaml, or start the server") + advice
+    if all(one.ok for one in found):
+        findings += await _judge_prompts(params)
+    return findings
+
+
+async def _judge_prompts(params: Params) -> list[Finding]:
+    """Whether the judge answers the real prompts in a form that can be read: a server that answers may not."""
+    from longreward.judging.prompting import load_prompts
+    from longreward.trust.format_check import check_formats
+
+    if any(judge.kind == "offline" or judge.mode == "batch_files" for judge, _ in params.judge.judges()):
+        return []  # the one always keeps to the formats, the other has no server to ask
+    try:
+        prompts = load_prompts(params.score.prompts_dir, params.score.prompts_manifest)
+        report = await check_formats(params.judge, prompts, limit_s=PROMPTS_LIMIT_S)
+    except LongRewardError:
+        return []  # said where settings are looked at
+    readable = ", ".join(check.dimension for check in report.checks if check.problem is None)
+    cost = f"{report.calls} questions, {report.tokens:,} tokens"
+    findings = [good("judge prompts", f"readable: {readable} ({cost})")] if readable else []
+    for check in report.unreadable:
+        said = f"{check.dimension}, {check.judge}: {check.problem}"
+        if check.timed_out:
+            todo = "raise judge.timeout_s, lower judge.max_concurrency, or take a faster server"
+            findings.append(note("judge prompts", said, todo))
+            continue
+        todo = (
+            f"expected: {check.expected}. Name a model in judge.model that follows the prompts, or change the prompts"
+        )
+        findings.append(bad("judge prompts", f"{said} ({cost})", todo))
+    return findings
 
 
 async def _embeddings(params: Params) -> list[Finding]:

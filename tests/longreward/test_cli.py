@@ -3,7 +3,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -148,6 +151,11 @@ def test_what_a_terminal_cannot_show_is_escaped(files: Path, encoding: str, monk
     assert "\\udcff" in done.stdout
 
 
+def _requests(url: str) -> int:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
+        return int(json.load(reply)["requests"])
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name: str) -> None:
     serve = [sys.executable, "-m", "longreward.judging.serve", "--latency", "30"]
@@ -157,11 +165,12 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
         url = server.stdout.readline().strip()
         http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
         command = [sys.executable, "-m", "longreward.cli", *FILES, *http]
-        run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True)
-        while not list((files / "out").glob(".*.part")):
+        # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+        default = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+        run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True, preexec_fn=default)
+        while _requests(url) == 0:  # it waits for the judge, which takes 30 s
             assert run.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.5)  # well into the wait for the judge
+            time.sleep(0.02)
         run.send_signal(signal.Signals[name])
         _, said = run.communicate(timeout=20)
     finally:
@@ -208,3 +217,47 @@ def test_params_import_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Chatty(BaseHTTPRequestHandler):
+    """A judge that likes everything and rates nothing."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        message = {"role": "assistant", "content": "What a good answer!"}
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stops", "said"),
+    [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
+)
+def test_a_judge_that_is_never_readable_ends_with_an_error_and_is_asked_again(
+    files: Path, stops: str, said: str
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
+        settings = ("judge.kind=http", address, "judge.model=m", f"judge.stop_after_unreadable={stops}")
+        options = [word for setting in (*settings, "judge.max_attempts=2") for word in ("-S", setting)]
+        done = [run(files, *FILES, *options) for _ in range(2)]
+        (files / "doc.txt").write_text(CONTEXT)
+        card = run(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    for each in done:
+        assert (each.returncode, said in each.stderr) == (1, True), each.stderr
+        assert ": 0 calls" not in each.stdout
+    assert card.returncode == 1
+    assert "reward none" in card.stdout

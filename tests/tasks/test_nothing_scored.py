@@ -1,0 +1,97 @@
+"""A stage in which the judge scored nothing fails, counts the reasons, and asks again the next time."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.errors import NothingScored
+from longreward.judging import Answer, Judge, JudgeConfig, Question
+from longreward.params import Params
+from longreward.records import DIMENSIONS, Dimension, Example, Response, ScoredResponse, Verdict
+from longreward.reward import ScoreConfig, Scorer
+from longreward.reward.files import ScoreReport
+from tasks.scoring import require_scores, write_scored_files
+from tasks.stage import StageRun
+
+EXAMPLE = Example(id="1", document_id="1", context="Ann Lee founded Keld in 1905.", query="Who founded Keld?")
+RESPONSES = [
+    Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text)
+    for n, text in enumerate(("Ann Lee did, in 1905.", "Nobody knows.", "It was Tom Ray."))
+]
+
+
+class Chatty:
+    name = "chatty"
+
+    async def answer(self, question: Question, *, temperature: float) -> Answer:
+        return Answer("" if question.template == "extraction" else "What a good answer!")
+
+    async def close(self) -> None:
+        pass
+
+
+class Tracked:
+    def __init__(self) -> None:
+        self.logged: dict[str, float] = {}
+
+    def figures(self, figures: dict[str, float]) -> None:
+        self.logged |= figures
+
+
+def stage_run(folder: Path) -> StageRun:
+    tracked: Any = Tracked()
+    return StageRun("score", Params(), folder, tracked, logging.getLogger("test"))
+
+
+def card(scores: dict[Dimension, float | None]) -> ScoredResponse:
+    verdicts = {d: Verdict(score=scores.get(d), reason=None if d in scores else f"no {d}") for d in DIMENSIONS}
+    return ScoredResponse(response=RESPONSES[0], verdicts=verdicts)
+
+
+async def test_the_error_counts_the_reasons_and_finished_shards_are_done_again(tmp_path: Path) -> None:
+    run = stage_run(tmp_path)
+    shards = [tmp_path / name for name in ("score-50-00000.jsonl", "score-50-00001.jsonl")]
+    other = tmp_path / "answers-sft-greedy-50-00000.jsonl"
+    for file in (*shards, other):
+        file.write_text("{}\n")
+    async with Judge(Chatty(), JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
+        scored = await Scorer(ScoreConfig()).score(judge, EXAMPLE, RESPONSES)
+    report = write_scored_files(tmp_path / "scored", [scored], {})
+    with pytest.raises(NothingScored) as failed:
+        require_scores(run, report, "chatty", shards=["score"], usable=True)
+    message = str(failed.value)
+    assert "none of 3 responses got a score from the judge chatty" in message
+    for dimension in DIMENSIONS:
+        assert f"{dimension}: 3 unscored; the first: " in message
+    assert "What a good answer!" in message
+    assert not any(file.exists() for file in shards)
+    assert other.exists()  # what the policy answered is not sampled again
+    tracked: Any = run.tracked
+    assert tracked.logged["unscored/logicality"] == 3
+    assert len((tmp_path / "scored" / "unscored_responses.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("weights", "usable", "fails"),
+    [
+        ({}, False, False),  # some dimension has a score
+        ({}, True, True),  # no pair can be made of it
+        ({"completeness": 0.0}, True, False),  # pairs leave that dimension out
+    ],
+)
+def test_what_counts_as_no_score_depends_on_what_the_pairs_need(
+    tmp_path: Path, weights: dict[Dimension, float], usable: bool, fails: bool
+) -> None:
+    report = ScoreReport({**dict.fromkeys(DIMENSIONS, 1.0), **weights})
+    report.count_response(card({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
+    if not fails:
+        require_scores(stage_run(tmp_path), report, "m", shards=["score"], usable=usable)
+        return
+    with pytest.raises(NothingScored, match=r"got a score in every dimension that pairs need.*\n  completeness: 1 uns"):
+        require_scores(stage_run(tmp_path), report, "m", shards=["score"], usable=usable)
+
+
+def test_a_stage_without_responses_has_nothing_to_score(tmp_path: Path) -> None:
+    require_scores(stage_run(tmp_path), ScoreReport(), "m", shards=["score"], usable=True)
