@@ -4,7 +4,6 @@ import argparse
 import errno
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -246,7 +245,7 @@ def _print_card(card: "ScoredResponse", judge: str) -> None:
     table.add_column("why", overflow="fold")
     for dimension, verdict in card.verdicts.items():
         score = "–" if verdict.score is None else f"{verdict.score:.2f}"
-        why = verdict.reason or _VERDICT.sub("", verdict.analysis or "")
+        why = verdict.reason or without_verdict(verdict.analysis or "")
         if verdict.statements:
             marks = {1.0: "supported", 0.5: "partly", 0.0: "unsupported", None: "unreadable"}
             why = "\n".join(f"{marks[s.support]}: {s.text}" for s in verdict.statements)
@@ -257,7 +256,18 @@ def _print_card(card: "ScoredResponse", judge: str) -> None:
     print(drawn.get(), end="")
 
 
-_VERDICT = re.compile(r"\s*\[\[[^\[\]]*\]\]\s*$")  # at the end of an analysis: the score stands beside it
+def without_verdict(analysis: str) -> str:
+    """An analysis without the bracket that closes it: the score stands beside it in the table.
+
+    >>> without_verdict("Short, but clear.\\n[[7]]\\n"), without_verdict("[[7]] is fair.")
+    ('Short, but clear.', '[[7]] is fair.')
+    """
+    text = analysis.rstrip()
+    if not text.endswith("]]"):
+        return analysis
+    before, _, inside = text[:-2].rpartition("[[")
+    return analysis if "]" in inside or "[" in inside or not text.count("[[") else before.rstrip()
+
 
 if __name__ == "__main__":
     sys.exit(main())

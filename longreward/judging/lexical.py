@@ -155,7 +155,10 @@ _TOKEN = re.compile(
 )
 _BULLET = re.compile(r"^\s*(?:[-*•·#>]+\s+|\(?\d{1,3}[.)、]\s*(?!\d)|[（(][一二三四五六七八九十]+[）)])")
 _WRAP = re.compile(r"(?<=[^\n]{40}[A-Za-z0-9,;)\-])\n(?!\(?\d{1,3}[.)、])(?=[A-Za-z0-9(\"'“])")
-_BREAK = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s|$)|[.!?]+[\"”’)\]]*(?=[A-Z][a-z]+ )|[。！？；]+[”’」』）]*|…+(?=\s)")
+# The lookbehinds start a match at the head of a run only: trying each of its characters takes quadratic time.
+_BREAK = re.compile(
+    r"(?<![.!?])[.!?]++(?:[\"'”’)\]]*(?=\s|$)|[\"”’)\]]*(?=[A-Z][a-z]+ ))|[。！？；]+[”’」』）]*|(?<!…)…++(?=\s)"
+)
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|Nos|Fig|Figs|Eq|Sec|Ref|Vol|Ch|pp?|vs|cf|ca|etc|al|approx|e\.g|i\.e"
     r"|U\.S|U\.K|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec|Inc|Ltd|Co|Gen|Col|Capt)\.$"

@@ -244,7 +244,7 @@ _NOTHING = re.compile(r"^no relevant information\W*$|^没有相关信息\W*$", r
 _PRONOUN = re.compile(r"(?:he|she|his|her)\b|[他她]", re.I)
 _CLAUSE = re.compile(r"[;；，]|,? (?:and|but|while|whereas) |, (?:which|who|where|then) ")
 _PART = re.compile(
-    r"[?？]|[,，;；]? *\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
+    r"[?？]|(?:[,，;；] *+|(?<! ) *+)\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
     r"(?:who|whom|whose|what|which|when|where|why|how)\b)"
     r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
     re.I,

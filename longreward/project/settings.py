@@ -23,7 +23,7 @@ def own_data(text: str, *, preset: str) -> str:
     """The settings with the project's own questions in `prepare`, in shares for a handful of documents, without gold
     facts and short instructions, and with the judge's reward, which any data has, to tell the champion."""
     head, *sections = re.split(r"(?m)^(?=[a-z_]+:)", text)
-    trains_sft = re.search(r"(?m)^  sft_model: *(?:null|~)? *(?:#.*)?$", text) is not None
+    trains_sft = re.search(r"(?m)^  sft_model: *+(?:null|~)? *+(?:#.*)?$", text) is not None
     head = HEAD.format(preset=preset) + OF_THE_REPOSITORY.sub("", head)
     return head + "".join(_adapted(section, trains_sft=trains_sft) for section in sections)
 

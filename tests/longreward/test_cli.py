@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from longreward.cli import without_verdict
+
 CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The market opened in 1931."
 
 
@@ -66,6 +68,20 @@ def test_a_card_shows_the_four_dimensions(files: Path) -> None:
     assert "supported: Ann Lee founded Keld" in done.stdout
     for dimension in ("reward", "helpfulness", "logicality", "faithfulness", "completeness"):
         assert dimension in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("analysis", "shown"),
+    [
+        ("Short, but clear.\n[[7]]\n", "Short, but clear."),
+        ("[[3]] at first. Rating: [[7]]", "[[3]] at first. Rating:"),
+        ("[[7]] is fair. ", "[[7]] is fair. "),
+        ("[[7] ]", "[[7] ]"),
+        ("7]]", "7]]"),
+    ],
+)
+def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, shown: str) -> None:
+    assert without_verdict(analysis) == shown
 
 
 @pytest.mark.parametrize(

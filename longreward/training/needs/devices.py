@@ -51,14 +51,15 @@ def here(policy: PolicyConfig) -> Device:
 
 def parse_device(text: str) -> Device:
     """ConfigError where it is no `NAME`, `NAME:80GB` of a kind that is known."""
-    found = re.fullmatch(r"\s*([^:]+?)\s*(?::\s*([0-9.]+)\s*(GB|GiB)?)?\s*", text)
-    card = next((row for row in CARDS if found and row[0].casefold() == found[1].casefold()), None)
-    if found is None or (card is None and found[1].casefold() not in ("cpu", "cuda")):
+    found = re.fullmatch(r"([^:]+)(?::\s*+([0-9.]+)\s*+(GB|GiB)?)?", text.strip())
+    name = found[1].strip() if found else ""
+    card = next((row for row in CARDS if row[0].casefold() == name.casefold()), None)
+    if found is None or (card is None and name.casefold() not in ("cpu", "cuda")):
         raise ConfigError(f"--device {text}: give cpu:SIZE, cuda:SIZE (as cuda:80GB) or one of {_known()}")
     size = float(found[2]) * (2**30 if found[3] == "GiB" else GB) if found[2] else card[2] * GB if card else None
     if not size:
-        raise ConfigError(f"--device {text}: how much memory has it? say {found[1]}:80GB")
-    return Device(text, found[1].casefold() != "cpu", size, size, card[1] if card else None, here=False)
+        raise ConfigError(f"--device {text}: how much memory has it? say {name}:80GB")
+    return Device(text, name.casefold() != "cpu", size, size, card[1] if card else None, here=False)
 
 
 def matmul_rate(*, bf16: bool, size: int = 1024, seconds: float = 0.2) -> float:

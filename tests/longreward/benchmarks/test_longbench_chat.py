@@ -1,9 +1,12 @@
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 
 from longreward.benchmarks import rating
@@ -65,6 +68,13 @@ async def verdict_on(benchmark: LongBenchChat, text: str, *said: str | Exception
 def test_the_first_number_in_the_last_brackets_counts(said: str, published: str | None, as_asked: int | None) -> None:
     assert rating.published(said) == published
     assert rating.as_asked(said, low=1, high=10) == as_asked
+
+
+@given(st.text(alphabet="[]a7 \n"))
+def test_brackets_are_found_as_the_published_pattern_finds_them(said: str) -> None:
+    brackets = re.findall(r"\[\[([^\]]+)\]\]", said)
+    numbers = re.findall(r"\d+\.\d+|\d+", brackets[-1]) if brackets else []
+    assert rating.published(said) == (numbers[0] if numbers else None)
 
 
 async def test_the_whole_prompt_is_asked_as_the_paper_asked_it(files: dict[str, Path]) -> None:
