@@ -8,22 +8,31 @@ an 8B model the cache takes 8 GB, ten copies 80). With `repeated` each answer ge
 which also serves attention that takes no such mask, and answers that have ended leave the batch.
 
 Prompts of one batch are padded on the left, which changes sums by about 1e-5 (they are added in another order).
+Models that keep more than keys and values are sampled by transformers' `generate` (generate_fallback.py).
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from longreward.generate_fallback import generate_answers, needs_generate
 from longreward.policy import Policy
 
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger(__name__)
+
 CacheUse = Literal["auto", "shared", "repeated"]
 STAYING = 0.75
 """Rows that ended leave the batch once at most this share still runs: leaving costs a copy of what stays in the cache,
 about as much as a step, and each later step is as much cheaper."""
+
+
+LARGE_BYTES = 1e9
+_reported: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ def draw(
     """
     import torch
 
+    if needs_generate(policy.model):
+        return _draw_by_generate(policy, prompts, streams, drawing, limits, stopped)
     with torch.inference_mode():
         reading = _read(policy, prompts)
         shares = _shares(policy, reading.cache, drawing)
@@ -76,6 +87,33 @@ def draw(
             logits = step(tokens)
     answers = [[token for token in row if token >= 0] for row in found.tolist()]
     return [answers[start : start + drawing.n] for start in range(0, len(answers), drawing.n)]
+
+
+def _draw_by_generate(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    streams: "Sequence[torch.Tensor]",
+    drawing: Drawing,
+    limits: Sequence[int] | None,
+    stopped: Callable[[], bool],
+) -> list[list[list[int]]]:
+    """As `draw`, a prompt at a time: recurrent states would take in the padding of a batch."""
+    import torch
+
+    def choose(logits: "torch.Tensor", draws: "torch.Tensor") -> "torch.Tensor":
+        return pick(logits, draws, temperature=drawing.temperature, top_p=drawing.top_p)
+
+    answers: list[list[list[int]]] = []
+    with torch.inference_mode():
+        draws = torch.stack([*streams]).to(policy.device)
+        for number, prompt in enumerate(prompts):
+            own = draws[number * drawing.n : (number + 1) * drawing.n]
+            limit = limits[number] if limits else own.shape[1]
+            ends = policy.text.end_ids
+            answers.append(
+                generate_answers(policy.model, prompt, own, choose, end_ids=ends, limit=limit, stopped=stopped)
+            )
+    return answers
 
 
 def stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor":
@@ -143,8 +181,31 @@ def _shares(policy: Policy, cache: Any, drawing: Drawing) -> bool:
 
     if drawing.cache != "auto":
         return drawing.cache == "shared"
+    if drawing.n == 1:
+        return False
     plain = all(type(layer) is GrowingLayer for layer in cache.layers)
-    return plain and policy.config.attention in ("sdpa", "eager") and drawing.n > 1
+    if plain and policy.config.attention in ("sdpa", "eager"):
+        return True
+    reason = "some layers have windows" if not plain else f"policy.attention is {policy.config.attention}"
+    _report_copies(cache, drawing.n, reason)
+    return False
+
+
+def _report_copies(cache: Any, n: int, reason: str) -> None:
+    """Says once, and again where twice as much is needed, how much memory the copies of a prompt's cache take."""
+    size = sum(getattr(layer, name).nbytes for layer in cache.layers for name in ("keys", "values"))
+    if size * n < 2 * _reported.get(reason, 0):
+        return
+    _reported[reason] = size * n
+    log.log(
+        logging.WARNING if size * n >= LARGE_BYTES else logging.INFO,
+        "cache: auto keeps the prompts' cache %d times, %.1f GB in all, since %s; fewer answers to a prompt or "
+        "fewer prompts in a batch need less%s",
+        n,
+        size * n / 1e9,
+        reason,
+        ", and policy.attention: sdpa shares one cache" if "attention" in reason else "",
+    )
 
 
 class _Repeated:
