@@ -54,7 +54,8 @@ def read_gold(path: Path) -> dict[int, GoldRow]:
     """The rows of a `gold.jsonl` by their idx. Raises DataError, naming the line, where one is not such a row."""
     rows: dict[int, GoldRow] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a JSON text may hold U+2028 and others that it takes for line ends.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -67,7 +68,7 @@ def read_gold(path: Path) -> dict[int, GoldRow]:
                 document_facts=tuple(Fact(*fact) for fact in row["document_facts"]),
                 scenery=tuple(row["scenery"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a row of gold.jsonl ({error!r})") from error
     return rows
 

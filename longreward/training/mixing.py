@@ -32,7 +32,7 @@ class ShortSource(Config):
     """Where short instructions come from, and how many are taken."""
 
     source: str | None = None
-    """`builtin` (short instructions in the words of the built-in corpus), a file, folder or glob (jsonl, json,
+    """`builtin` (short instructions in the words of the built-in corpus), a file, folder or glob (jsonl, json, csv,
     parquet), or `hub:<name>` of a data set on the hub; null: none."""
     ratio: float = Field(default=1.0, gt=0, le=100)
     """Short ones for each long one, drawn by seed; where the source has fewer, all of them."""
@@ -137,7 +137,7 @@ def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Pa
     if not short:
         raise DataError(f"{kind.key}.source, {config.source}, holds nothing that can be used: {_first(left_out)}")
     if left_out:
-        log.warning("%s leaves out %d records, first: %s", kind.key, sum(left_out.values()), _first(left_out))
+        log.warning("%s leaves out %d records", kind.key, sum(left_out.values()))
     kind.write(out, short if alone else chain(_long(kind, data), short))
     return Mixed(out, 0 if alone else long, len(short), left_out)
 
@@ -193,11 +193,13 @@ def _usable(kind: _Kind[R], config: ShortSource, root: Path, left_out: dict[str,
     try:
         pin_key = f"{key}.sha256"
         source = open_source(root, name, key=f"{key}.source", pin_key=pin_key, pin=config.sha256, hub=config.hub)
-        for number, (_, row) in enumerate(source.rows()):
+        for number, (place, row) in enumerate(source.rows()):
             try:
                 record = kind.made(row, number)
             except (RowError, ValidationError) as error:
                 reason = reason_of(error)
+                if not left_out:
+                    log.warning("%s: %s is left out, the first one: %s", key, place, reason)
                 left_out[reason] = left_out.get(reason, 0) + 1
                 continue
             yield record

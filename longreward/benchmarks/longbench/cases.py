@@ -99,7 +99,7 @@ def _case(row: Row, name: SetName, place: int, template: str) -> LongBenchCase:
 def _formats(path: Path, wanted: Sequence[SetName]) -> dict[str, str]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"LongBench's templates {path} cannot be read as JSON: {error}") from error
     for name in wanted:
         template = found.get(name) if isinstance(found, Mapping) else None

@@ -99,7 +99,7 @@ def _text(row: Mapping[str, Any], key: str, where: str) -> str:
 def _listed(path: Path) -> list[Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, list) or not found:
         raise DataError(f"{path} must hold a JSON list with an entry for each case")

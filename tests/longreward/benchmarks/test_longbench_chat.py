@@ -247,6 +247,14 @@ def test_a_damaged_file_is_named_with_its_entry(
         LongBenchChat(**written(tmp_path, cases, shots, prompt))
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, f"[{'9' * 5000}]", "[", "[\xff]"])
+def test_a_file_that_is_no_json_is_named_whatever_python_raises(tmp_path: Path, content: str) -> None:
+    files = written(tmp_path, [case(1)], [SHOTS], OFFICIAL_FORM)
+    files["cases"].write_bytes(content.encode("latin-1"))
+    with pytest.raises(DataError, match=r"cases\.json cannot be read as JSON"):
+        LongBenchChat(**files)
+
+
 async def test_the_built_in_cases_run_offline_and_tell_good_answers_from_bad() -> None:
     benchmark = LongBenchChat()
     assert len(benchmark.cases) == 12

@@ -150,6 +150,13 @@ def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
     path.write_text('{"idx": 1}\n')
     with pytest.raises(DataError, match=r"gold\.jsonl, line 1"):
         read_gold(path)
+    good = {"idx": 7, "answer": "one \u2028 line", "facts": [], "document_facts": [], "scenery": []}
+    path.write_text(json.dumps(good, ensure_ascii=False) + "\n")
+    assert read_gold(path)[7].answer == "one \u2028 line"
+    for bad in ("[" * 100_000, f'{{"idx": {"9" * 5000}}}'):
+        path.write_text(f"{json.dumps(good, ensure_ascii=False)}\n{bad}\n")
+        with pytest.raises(DataError, match=r"gold\.jsonl, line 2"):
+            read_gold(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_gold(tmp_path / "none.jsonl")
 

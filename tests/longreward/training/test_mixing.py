@@ -149,6 +149,23 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) 
         mixed_in(pairs, bad[:1])
 
 
+def test_records_in_the_layouts_of_public_sets_are_used_and_the_first_bad_one_is_named(
+    pairs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    share_gpt = {
+        "chosen": [{"from": "human", "value": "Red?"}, {"from": "gpt", "value": "Yes."}],
+        "rejected": [{**USER, "content": [{"type": "text", "text": "Red?"}]}, ANSWER],
+    }
+    tool = {"chosen": [USER, {**GOOD, "tool_calls": [{"id": "1"}]}], "rejected": [USER, ANSWER]}
+    half = {"prompt": "a \ud83d", "chosen": "b", "rejected": "c"}
+    mixed = mixed_in(pairs, [share_gpt, half, tool])
+    [found] = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
+    assert (found.query, found.chosen.text, found.rejected.text) == ("Red?", "Yes.", "No.")
+    assert sum(mixed.left_out.values()) == 2
+    [first] = [record.message for record in caplog.records if "the first one" in record.message]
+    assert "short.jsonl, line 2 is left out, the first one: 'prompt' has half of a surrogate pair" in first
+
+
 def test_short_pairs_alone_are_as_many_as_the_long_ones_say(pairs: Path) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=1.5, alone=True)
     assert len(short_ids(mixed)) == len(list(read_pairs(mixed.data))) == 6
