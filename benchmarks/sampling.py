@@ -96,7 +96,7 @@ def _policy(window: int) -> tuple[Any, Any]:
         eos_token_id=None,
     )
     model = LlamaForCausalLM(config).eval()
-    no_end = PolicyTokenizer(tokenizer=None, template="", opening="", closing="", end_ids=(-1,))
+    no_end = PolicyTokenizer(tokenizer=None, template="", end_ids=(-1,))
     policy = Policy(PolicyConfig(base_model="random"), "random", model, no_end, window, torch.device("cpu"))
     return model, policy
 

@@ -72,7 +72,7 @@ def _tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", bos_token="<s>", eos_token="</s>")
     fast.chat_template = "{{ bos_token }} {{ messages[0].content }}"
-    return PolicyTokenizer(fast, "{context}\n\n{query}", "", " </s>", (2,))
+    return PolicyTokenizer(fast, "{context}\n\n{query}", (2,))
 
 
 def _write_pairs(path: Path, pairs: int, tokens: int) -> None:

@@ -86,7 +86,8 @@ async def _answers(
             update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
             sampling = run.params.sample.model_copy(update=update)
             sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, sampling, folder=folder)
-            return sampled.responses
+            # Nothing is trained on them, and token ids would double the files.
+            return [response.model_copy(update={"token_ids": None}) for response in sampled.responses]
 
         answers = {
             one: await drawn(one.name, examples, n=one.samples, temperature=one.temperature)

@@ -33,6 +33,13 @@ async def sample(run: StageRun) -> None:
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
     run.report(sampled.report.figures())
+    if missing := sampled.report.without_token_ids:
+        run.log.warning(
+            "the policy's server gives no token ids for %d of %d responses (vLLM from 0.10.2 on and SGLang do): "
+            "training has to render their texts, see train.token_mismatch",
+            missing,
+            sampled.report.responses,
+        )
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class ChatEncoder:
         self.tokenizer = tokenizer
         self.end_ids = tuple(end_ids) or (tokenizer.eos_token_id,)
         self._skeletons: dict[tuple[str, ...], Counter[int]] = {}
+        self._answer_skeletons: dict[bool, Counter[int]] = {}
 
     # --- conversations ---
 
@@ -69,24 +70,35 @@ class ChatEncoder:
 
     # --- one answer ---
 
-    def encode_answer(self, answer: str) -> list[int]:
+    def encode_answer(self, answer: str, *, ended: bool = True) -> list[int]:
         """The ids of an assistant turn with this text, as the chat template renders it behind a generation prompt.
 
-        The last id is the first end token that the template writes behind the text, or the tokenizer's own.
+        The last id is the first end token that the template writes behind the text, or the tokenizer's own. Without
+        `ended`, nothing that closes the turn is there.
         """
-        ids = self.encode_rendered(self._answer_text(answer))
-        special = set(self._special)
-        if Counter(i for i in ids if i in special) == self._answer_skeleton:
+        ids = self.encode_rendered(self._answer_text(answer, ended))
+        if ended not in self._answer_skeletons:
+            probe = self.encode_rendered(self._answer_text(PROBE_ANSWER, ended))
+            self._answer_skeletons[ended] = self._count_special(probe)
+        if self._count_special(ids) == self._answer_skeletons[ended]:
             return ids
-        return self._encode_marked(self._answer_text(self._mark(answer, "assistant")))
+        return self._encode_marked(self._answer_text(self._mark(answer, "assistant"), ended))
 
-    def _answer_text(self, answer: str) -> str:
+    def encode_generated(self, text: str, *, ended: bool = True) -> list[int]:
+        """The ids of a text as a model writes it behind a generation prompt: the text alone, and what ends a turn.
+
+        `encode_answer` gives others where the chat template changes an answer or writes something before it.
+        """
+        closing = self.encode_rendered(self._closing[1]) if ended else []
+        return self.encode_text(text, role="assistant") + [i for i in closing if i in self._special]
+
+    def _answer_text(self, answer: str, ended: bool) -> str:
         """Rendered with the real text: templates trim it, or move a thought in it to another place."""
         turn = self._turn_of(answer)
         closing, kept = self._closing
         if turn is None or not turn.endswith(closing):  # a template that renders past turns in another way
-            return answer + kept
-        return turn.removesuffix(closing) + kept
+            return answer + kept * ended
+        return turn.removesuffix(closing) + kept * ended
 
     def _turn_of(self, answer: str) -> str | None:
         """What the template adds to the generation prompt for this answer; None where it changes the prompt."""
@@ -110,20 +122,16 @@ class ChatEncoder:
         start, length = min(places)
         return closing, closing[: start + length]
 
-    @cached_property
-    def _answer_skeleton(self) -> Counter[int]:
-        special = set(self._special)
-        return Counter(i for i in self.encode_rendered(self._answer_text(PROBE_ANSWER)) if i in special)
-
     # --- plain texts ---
 
-    def encode_text(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    def encode_text(self, text: str, *, role: str = "user", add_special_tokens: bool = False) -> list[int]:
         """The ids of a text outside any conversation; control tokens in it are ordinary text."""
         ids = self._encode(text, add_special_tokens=add_special_tokens)
         own = self._encode("", add_special_tokens=True) if add_special_tokens else []
-        if self._count_controls(ids) == self._count_controls(own):
+        count = self._count_special if role == "assistant" else self._count_controls
+        if count(ids) == count(own):
             return ids
-        return self._encode_marked(self._mark(text, "user"), add_special_tokens=add_special_tokens)
+        return self._encode_marked(self._mark(text, role), add_special_tokens=add_special_tokens)
 
     def encode_rendered(self, text: str) -> list[int]:
         """The ids of text that a chat template wrote; control tokens in it count as such."""
@@ -167,6 +175,9 @@ class ChatEncoder:
 
     def _count_controls(self, ids: Sequence[int]) -> Counter[int]:
         return Counter(i for i in ids if i in self._control_ids)
+
+    def _count_special(self, ids: Sequence[int]) -> Counter[int]:
+        return Counter(i for i in ids if i in self._special)
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:

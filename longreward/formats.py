@@ -34,6 +34,8 @@ from longreward.records import (
 )
 
 NOTHING_RELEVANT = "No relevant information"
+SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash")
+"""Of a Response; in pairs with `win_` or `lose_` before the name. The published files have none of them."""
 
 
 # --- rows to records --------------------------------------------------------------------------------------------------
@@ -104,8 +106,7 @@ def response_of(row: Row) -> Response:
         example_id=example,
         query=_text(row, "query"),
         text=_text(row, "answer"),
-        tokens=row.get("tokens"),
-        finish_reason=row.get("finish_reason"),
+        **{name: row[name] for name in SAMPLING_FIELDS if name in row},
     )
 
 
@@ -177,8 +178,13 @@ def pair_of(row: Row) -> PreferencePair:
     name, query = _id(row), _text(row, "query")
 
     def response(side: str, fallback: int) -> Response:
-        text = _text(row, f"{side}_response")
-        return Response(id=str(row.get(f"{side}_idx", f"{name}-{fallback}")), example_id=name, query=query, text=text)
+        return Response(
+            id=str(row.get(f"{side}_idx", f"{name}-{fallback}")),
+            example_id=name,
+            query=query,
+            text=_text(row, f"{side}_response"),
+            **{field: row[f"{side}_{field}"] for field in SAMPLING_FIELDS if f"{side}_{field}" in row},
+        )
 
     return PreferencePair(
         id=name,
@@ -285,11 +291,13 @@ def example_row(example: Example, **more: Any) -> Row:
 
 
 def response_row(response: Response) -> Row:
-    """A row of `sampled_responses.jsonl`, with its length and why it ended."""
-    row: Row = {"idx": response.id, "query": response.query, "answer": response.text}
-    if response.tokens is not None:
-        row |= {"tokens": response.tokens, "finish_reason": response.finish_reason}
-    return row
+    """A row of `sampled_responses.jsonl`, with what is known of how it was sampled."""
+    return {"idx": response.id, "query": response.query, "answer": response.text, **_sampling(response)}
+
+
+def _sampling(response: Response, prefix: str = "") -> Row:
+    known = {name: getattr(response, name) for name in SAMPLING_FIELDS}
+    return {f"{prefix}{name}": value for name, value in known.items() if value is not None}
 
 
 def extraction_row(extraction: Extraction) -> Row:
@@ -369,7 +377,7 @@ def _fact(statement: Statement) -> Row:
 
 
 def pair_row(pair: PreferencePair) -> Row:
-    """A row of `preference_pairs.jsonl`, with the method, both rewards and which samples they were."""
+    """A row of `preference_pairs.jsonl`, with the method, both rewards, which samples they were and how sampled."""
     return {
         "idx": published_id(pair.id),
         "context": pair.context,
@@ -381,6 +389,8 @@ def pair_row(pair: PreferencePair) -> Row:
         "win_reward": pair.chosen_reward,
         "lose_reward": pair.rejected_reward,
         "method": pair.method,
+        **_sampling(pair.chosen, "win_"),
+        **_sampling(pair.rejected, "lose_"),
     }
 
 

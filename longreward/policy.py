@@ -8,9 +8,11 @@ Sampled answers are not rendered again: training uses the ids that were sampled 
 `sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
 """
 
+import hashlib
 import os
 import re
 import sys
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,12 +125,13 @@ class PolicyTokenizer:
         first, *others = _pieces(context, COUNTED_WHOLE)
         return len(self.prompt_ids(first, query)) + sum(map(self.count_tokens, others))
 
-    def completion_ids(self, answer: str) -> list[int]:
+    def completion_ids(self, answer: str, *, ended: bool = True) -> list[int]:
         """What a model should generate for `answer`: the template's assistant turn, up to its end token.
 
-        Special tokens in the answer are encoded as ordinary text.
+        Special tokens in the answer are encoded as ordinary text. Without `ended`, of an answer that was truncated,
+        what closes the turn is left out.
         """
-        return self.chat.encode_answer(answer)
+        return self.chat.encode_answer(answer, ended=ended)
 
     def conversation_text(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The text that the model continues behind these turns, `{"role": …, "content": …}` each.
@@ -282,6 +285,11 @@ def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> lis
         )
     first = room // 2
     return ids[:first] + ids[len(ids) - (room - first) :]
+
+
+def hash_ids(ids: Sequence[int]) -> str:
+    """A short name of token ids, by which a training recognizes the prompt that was sampled from."""
+    return hashlib.sha256(array("I", ids).tobytes()).hexdigest()[:16]
 
 
 def _quiet_unless_terminal() -> None:

@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from longreward.settings_options import add_settings, chosen_settings
+
+if TYPE_CHECKING:
+    from longreward.training.dpo import TrainConfig
+    from longreward.training.needs.looking_ahead import Preference
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,7 +38,7 @@ def _preflight(options: argparse.Namespace) -> int:
 
     from longreward.training.needs.devices import parse_device
     from longreward.training.needs.forecast import check_fits
-    from longreward.training.needs.looking_ahead import Preference, look
+    from longreward.training.needs.looking_ahead import look
 
     params = chosen_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"
@@ -44,13 +49,19 @@ def _preflight(options: argparse.Namespace) -> int:
         params.policy,
         model=options.model or model,
         data=options.data or data,
-        preference=Preference(params.train.reference_batch, params.train.prefix_sharing) if train else None,
+        preference=_preference(params.train) if train else None,
         device=device,
         processes=options.processes,
     )
     print(json.dumps(outlook.found.figures(), indent=1) if options.json else "\n".join(outlook.lines()))
     check_fits(outlook.plan, outlook.found)
     return 0
+
+
+def _preference(train: "TrainConfig") -> "Preference":
+    from longreward.training.needs.looking_ahead import Preference
+
+    return Preference(train.reference_batch, train.prefix_sharing, train.token_mismatch)
 
 
 def _start(train: bool, sft_model: str | None, base_model: str) -> tuple[str, Path]:

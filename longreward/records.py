@@ -1,7 +1,7 @@
 """The records that stages exchange, in the order in which they come into being.
 
     Example        {"id": "11", "document_id": "…", "context": "…", "query": "…", "answer": "…"}
-    Response       {"id": "11-3", "example_id": "11", "query": "…", "text": "…"}
+    Response       {"id": "11-3", "example_id": "11", "query": "…", "text": "…", "token_ids": […]}
     Extraction     {"example_id": "11", "query": "…", "extracts": […]}
     ScoredResponse {"response": {…}, "verdicts": {"helpfulness": {"score": 7.0, …}, …}}
     PreferencePair {"id": "11", "query": "…", "context": "…", "chosen": {…}, "rejected": {…}, …}
@@ -12,7 +12,7 @@ All are frozen. `longreward.formats` reads and writes them as the published file
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
 DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
@@ -47,14 +47,31 @@ class Example(Record):
 
 
 class Response(Record):
-    """One sampled answer; its id is `<example id>-<n>`."""
+    """One sampled answer; its id is `<example id>-<n>`.
+
+    The last five fields say how it was sampled. They are absent where that is not known: in published files, and in
+    part at servers that return no token ids.
+    """
 
     id: str
     example_id: str
     query: str
     text: str
     tokens: int | None = None
+    """Sampled tokens, without the end token."""
     finish_reason: Literal["stop", "length"] | None = None
+    """`length`: the response reached the limit of tokens before it ended."""
+    token_ids: tuple[NonNegativeInt, ...] | None = None
+    """What was sampled, with the end token unless the response was truncated."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt as it was put to the model, which may have been cut to fit."""
+    prompt_hash: str | None = None
+    """Of the prompt's token ids (`policy.hash_ids`)."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it reached the limit of tokens before it ended."""
+        return self.finish_reason == "length"
 
     @property
     def number(self) -> int:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.decoding import CacheUse, Drawing, draw, stream
-from longreward.policy import OverWindow, Policy, fit_window
+from longreward.policy import OverWindow, Policy, PolicyTokenizer, fit_window, hash_ids
 from longreward.records import Example, Response
 
 
@@ -63,7 +63,8 @@ class SamplingReport:
     prompts: int
     responses: int
     cut_prompts: int  # kept with their first and last halves only
-    unfinished: int  # stopped by max_new_tokens
+    unfinished: int  # truncated at max_new_tokens
+    without_token_ids: int  # from a server that returns none; training has to render them
     empty: int
     mean_tokens: float
 
@@ -76,7 +77,8 @@ class SamplingReport:
             prompts=len(listed),
             responses=len(responses),
             cut_prompts=cut_prompts,
-            unfinished=sum(response.finish_reason == "length" for response in responses),
+            unfinished=sum(response.truncated for response in responses),
+            without_token_ids=sum(response.token_ids is None for response in responses),
             empty=sum(not response.text.strip() for response in responses),
             mean_tokens=sum(response.tokens or 0 for response in responses) / max(len(responses), 1),
         )
@@ -106,7 +108,8 @@ def sample(
         for batch in _blocks(len(by_length), config.prompts_per_batch):
             chosen = [by_length[place] for place in batch]
             answers = _draw(policy, [prompts[i] for i in chosen], [examples[i].id for i in chosen], config)
-            found |= {i: _responses(policy, examples[i], ids) for i, ids in zip(chosen, answers, strict=True)}
+            for i, ids in zip(chosen, answers, strict=True):
+                found[i] = _responses(policy, examples[i], prompts[i], ids)
             done += len(chosen)
             if progress is not None:
                 progress(done, len(examples))
@@ -130,19 +133,35 @@ def _blocks(count: int, size: int) -> Iterator[range]:
     return (range(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _responses(policy: Policy, example: Example, answers: list[list[int]]) -> list[Response]:
-    return [_response(policy, example, number, ids) for number, ids in enumerate(answers)]
+def _responses(policy: Policy, example: Example, prompt: list[int], answers: list[list[int]]) -> list[Response]:
+    name = hash_ids(prompt)
+    return [
+        response_of_ids(policy.text, example, number, ids, prompt_tokens=len(prompt), prompt_hash=name)
+        for number, ids in enumerate(answers)
+    ]
 
 
-def _response(policy: Policy, example: Example, number: int, ids: list[int]) -> Response:
-    ended = bool(ids) and ids[-1] in policy.text.end_ids
+def response_of_ids(
+    text: PolicyTokenizer,
+    example: Example,
+    number: int,
+    ids: Sequence[int],
+    *,
+    prompt_tokens: int | None,
+    prompt_hash: str | None,
+) -> Response:
+    """The response that these sampled ids are, with the end token where there is one."""
+    ended = bool(ids) and ids[-1] in text.end_ids
     return Response(
         id=f"{example.id}-{number}",
         example_id=example.id,
         query=example.query,
-        text=policy.text.decode(ids),
+        text=text.decode(ids),
         tokens=len(ids) - ended,
         finish_reason="stop" if ended else "length",
+        token_ids=tuple(ids),
+        prompt_tokens=prompt_tokens,
+        prompt_hash=prompt_hash,
     )
 
 

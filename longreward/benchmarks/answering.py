@@ -91,9 +91,9 @@ class Served:
         return await all_served(self._policy, map(counted(self._asked, tell), asks, fitted))
 
     async def _asked(self, ask: Ask, fitted: Fitted) -> Said:
-        client, prompt_tokens = self._policy.client, len(fitted.ids)
+        client = self._policy.client
         [choice] = await client.answers(
-            self._prompt(fitted) if client.chat else Prompt(fitted.ids, prompt_tokens),
+            self._prompt(fitted) if client.chat else Prompt(fitted.ids, fitted.ids),
             n=1,
             seed_of=lambda number: request_seed(ask.seed, ask.id, number),
             temperature=temperature(ask),
@@ -102,14 +102,14 @@ class Served:
         )
         full = choice.finish_reason == "length"
         tokens = fitted.max_new_tokens if full else self._policy.text.count_tokens(choice.text)
-        return Said(choice.text, tokens, choice.finish_reason, prompt_tokens, fitted.cut)
+        return Said(choice.text, tokens, choice.finish_reason, len(fitted.ids), fitted.cut)
 
     def _prompt(self, fitted: Fitted) -> Prompt:
         """As messages, which the server tokenizes: special tokens in them are broken, so that they are text there."""
         chat = self._policy.text.chat
         sent = [{"role": t.role, "content": chat.break_controls(t.content, t.role)} for t in fitted.turns]
         unchanged = sent == [vars(turn) for turn in fitted.turns]
-        return Prompt(Turns(tuple(sent)), len(fitted.ids) if unchanged else None)
+        return Prompt(Turns(tuple(sent)), fitted.ids if unchanged else None)
 
 
 def temperature(ask: Ask) -> float:

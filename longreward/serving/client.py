@@ -31,7 +31,7 @@ class Prompt:
     """What is sent: token ids to `/completions`, or the user's message or several turns to `/chat/completions`."""
 
     sent: Sequence[int] | str | Turns
-    tokens: int | None = None  # as the server should count them
+    ids: Sequence[int] | None = None  # what the server should read; None where that cannot be told
 
     @property
     def path(self) -> str:
@@ -54,6 +54,10 @@ class Choice:
 
     text: str
     finish_reason: Literal["stop", "length"] | None
+    token_ids: tuple[int, ...] | None = None
+    """What was generated, where it was asked for and the server says it: vLLM from 0.10.2 on, SGLang."""
+    same_prompt: bool = False
+    """Whether the server has said that it read exactly `Prompt.ids`."""
 
 
 class PolicyClient:
@@ -73,7 +77,8 @@ class PolicyClient:
         self.window: int | None = None  # most tokens of prompt and completion, where the server says it
         self.chat = config.prompt == "chat"  # prompts are messages, which the server renders
         self._shortest = Prompt("Hello") if self.chat else Prompt([1])
-        self._checks = config.check_prompt
+        self._checks = self._check_ids = config.check_prompt
+        self._returns_ids = True  # until it refuses to
         self._extra = config.extra_body
         self._client = AsyncOpenAI(
             base_url=base_url,
@@ -96,12 +101,15 @@ class PolicyClient:
         )
 
     async def answers(
-        self, prompt: Prompt, *, n: int, seed_of: Callable[[int], int], **settings: float
+        self, prompt: Prompt, *, n: int, seed_of: Callable[[int], int], token_ids: bool = False, **settings: float
     ) -> list[Choice]:
         """`n` answers; the request numbered k for this prompt is drawn with `seed_of(k)`.
 
-        `settings` are fields of the request: temperature, top_p, max_tokens.
+        With `token_ids` they come with their token ids where the server gives them. `settings` are fields of the
+        request: temperature, top_p, max_tokens.
         """
+        if token_ids:
+            settings["return_token_ids"] = True
         if settings.get("temperature") == 0:  # all alike, and vLLM refuses n > 1
             return await self._ask(prompt, 1, {**settings, "seed": seed_of(0)}) * n
         found: list[Choice] = []
@@ -148,6 +156,19 @@ class PolicyClient:
 
     async def _ask(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
         """One request's choices, at most `n`."""
+        if "return_token_ids" not in settings:
+            return await self._request(prompt, n, settings)
+        without = {name: value for name, value in settings.items() if name != "return_token_ids"}
+        if not self._returns_ids:
+            return await self._request(prompt, n, without)
+        try:
+            return await self._request(prompt, n, settings)
+        except _FormRefused:  # OpenAI, `transformers serve` and others take no fields that they do not know
+            choices = await self._request(prompt, n, without)
+        self._returns_ids = False
+        return choices
+
+    async def _request(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
         from openai import APIError
 
         body = {"model": self.model, **prompt.fields, **settings, **({"n": n} if n > 1 else {}), **self._extra}
@@ -168,33 +189,46 @@ class PolicyClient:
         met = self.faults.of(error)
         if isinstance(met, JudgeUnavailable):
             return ServerUnavailable(str(met))
-        of_form = getattr(error, "status_code", None) in (400, 422) and "prompt" in prompt.fields
-        advice = "; one that takes no token ids needs server.prompt: chat" if of_form else ""
-        return ServerRefused(f"{met}{advice}")
+        if getattr(error, "status_code", None) not in (400, 422):
+            return ServerRefused(str(met))
+        advice = "; one that takes no token ids needs server.prompt: chat" if "prompt" in prompt.fields else ""
+        return _FormRefused(f"{met}{advice}")
 
     def _read(self, body: str, prompt: Prompt) -> list[Choice]:
         try:
             said = json.loads(body)
-            choices = [self._choice(choice) for choice in said["choices"]]
+            choices = [self._choice(choice, said, prompt) for choice in said["choices"]]
             counted = (said.get("usage") or {}).get("prompt_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise ServerRefused(str(self.faults.no_protocol(body))) from None
         if not choices:
             raise ServerRefused(f"the {self.faults.where} gave no choices for a prompt")
-        if self._checks and prompt.tokens and counted:
-            self._check_prompt(prompt.tokens, counted)
+        if self._checks and prompt.ids and counted:
+            if counted != len(prompt.ids):
+                raise self._another_prompt(f"counts {counted:,} tokens in a prompt that has {len(prompt.ids):,}")
+            self._checks = False  # the first answer's is enough; some servers do not count what they have cached
         return choices
 
-    def _check_prompt(self, ours: int, theirs: int) -> None:
-        if ours != theirs:
-            raise ServerRefused(
-                f"the {self.faults.where} counts {theirs:,} tokens in a prompt that has {ours:,} in every other stage: "
-                "it has another tokenizer or chat template, or adds something; start it with the policy's own, or set "
-                "server.prompt to ids (server.check_prompt: false leaves this check out)"
-            )
-        self._checks = False  # the first answer's is enough; some servers do not count what they have cached
+    def _another_prompt(self, seen: str) -> ServerRefused:
+        return ServerRefused(
+            f"the {self.faults.where} {seen} in every other stage: it has another tokenizer or chat template, or adds "
+            "something; start it with the policy's own, or set server.prompt to ids (server.check_prompt: false leaves "
+            "this check out)"
+        )
 
-    def _choice(self, choice: Any) -> Choice:
+    def _same_prompt(self, choice: Any, said: Any, prompt: Prompt) -> bool:
+        """Whether the server read the ids that it should; SGLang says it with a choice, vLLM with a chat's reply."""
+        read = choice.get("prompt_token_ids") or said.get("prompt_token_ids")
+        if read is None or prompt.ids is None:
+            return False
+        same = [*read] == [*prompt.ids]
+        if not same and self._check_ids:
+            raise self._another_prompt(
+                f"reads a prompt of {len(read):,} tokens that are not the {len(prompt.ids):,} of the same prompt"
+            )
+        return same
+
+    def _choice(self, choice: Any, said: Any, prompt: Prompt) -> Choice:
         message = choice.get("message") or {}
         text, reason = message.get("content") if message else choice["text"], choice.get("finish_reason")
         if message.get("reasoning_content") or message.get("reasoning"):
@@ -204,7 +238,17 @@ class PolicyClient:
             )
         if reason not in ("stop", "length", None):
             raise ServerUnavailable(f"the {self.faults.where} broke off an answer ({reason})")
-        return Choice(str(text or ""), reason)
+        ids = choice.get("token_ids")
+        return Choice(
+            str(text or ""),
+            reason,
+            tuple(map(int, ids)) if ids else None,
+            same_prompt=self._same_prompt(choice, said, prompt),
+        )
+
+
+class _FormRefused(ServerRefused):
+    """The request has a field or a form that the server does not take."""
 
 
 CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer

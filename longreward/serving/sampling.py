@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from longreward.errors import PolicyError, ServerUnavailable
-from longreward.policy import PolicyConfig, PolicyTokenizer, load_tokenizer, policy_window
+from longreward.policy import PolicyConfig, PolicyTokenizer, hash_ids, load_tokenizer, policy_window
 from longreward.records import Example, Response
-from longreward.sampling import SampleConfig, fitted_prompt
+from longreward.sampling import SampleConfig, fitted_prompt, response_of_ids
 from longreward.serving.client import Choice, PolicyClient, Prompt
 from longreward.together import counted, together
 
@@ -89,8 +89,9 @@ async def sample_served(
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_new_tokens,
+            token_ids=True,
         )
-        return [_response(policy, example, number, choice, config) for number, choice in enumerate(choices)]
+        return [_response(policy, example, number, choice, prompt, config) for number, choice in enumerate(choices)]
 
     return await all_served(policy, map(counted(draw, progress), examples, prompts))
 
@@ -120,15 +121,22 @@ def request_seed(seed: int, name: str, number: int) -> int:
 def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
     ids, cut = fitted_prompt(policy, example, config)
     if not policy.client.chat:
-        return Prompt(ids, len(ids))
+        return Prompt(ids, ids)
     refuse_cut_chats(policy, [example.id] if cut else [])
     message = policy.text.message(example.context, example.query)
     # The server tokenizes the message: special tokens in it are broken, so that they are text there, too.
     sent = policy.text.chat.break_controls(message)
-    return Prompt(sent, len(ids) if sent == message else None)
+    return Prompt(sent, ids if sent == message else None)
 
 
-def _response(policy: ServedPolicy, example: Example, number: int, choice: Choice, config: SampleConfig) -> Response:
+def _response(
+    policy: ServedPolicy, example: Example, number: int, choice: Choice, prompt: Prompt, config: SampleConfig
+) -> Response:
+    # A message is rendered by the server; without its word on the ids, nobody knows which ones it read.
+    known = prompt.ids if choice.same_prompt or not policy.client.chat else None
+    of_prompt = (len(known), hash_ids(known)) if known else (None, None)
+    if (ids := _trusted_ids(policy.text, choice)) is not None:
+        return response_of_ids(policy.text, example, number, ids, prompt_tokens=of_prompt[0], prompt_hash=of_prompt[1])
     full = choice.finish_reason == "length"
     return Response(
         id=f"{example.id}-{number}",
@@ -138,4 +146,26 @@ def _response(policy: ServedPolicy, example: Example, number: int, choice: Choic
         # Servers count all answers of a request together, some with the end token.
         tokens=config.max_new_tokens if full else policy.text.count_tokens(choice.text),
         finish_reason=choice.finish_reason,
+        prompt_tokens=of_prompt[0],
+        prompt_hash=of_prompt[1],
     )
+
+
+def _trusted_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | None:
+    """The sampled ids with the end token, where the server gives them and they are its text's.
+
+    They are not where it stopped for a reason of its own (a stop string in `server.extra_body`), keeps the end token
+    to itself, or has another tokenizer.
+    """
+    ids = choice.token_ids
+    if not ids:
+        return None
+    ended = ids[-1] in text.end_ids
+    if not ended and choice.finish_reason != "length":
+        return None
+    return ids if _letters(text.decode(ids)) == _letters(choice.text) else None
+
+
+def _letters(text: str) -> str:
+    """The text without what servers handle differently: white space at the ends, half characters at the limit."""
+    return "".join(text.replace("\ufffd", "").split())

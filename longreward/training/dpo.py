@@ -17,6 +17,7 @@ from longreward.policy import Policy, PolicyConfig, load_policy
 from longreward.training.adapters import adapter
 from longreward.training.checkpoints import training_key
 from longreward.training.mixing import ShortPreferences
+from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
 from longreward.training.settings import TrainingSettings
 
@@ -39,6 +40,10 @@ class TrainConfig(TrainingSettings):
     prefix_sharing: Literal["auto", "on", "off"] = "auto"
     """Whether a pair's long prompt is computed once for both answers: the same result in about half the time. auto: for
     every model that allows it, else the log says why not; on: stop where the model does not."""
+    token_mismatch: TokenMismatch = "refuse"
+    """Where a response would be trained on other tokens than were sampled, since its token ids are not known and the
+    chat template renders its text differently, or its prompt was another: refuse, or render, to train on what the chat
+    template makes of it. Responses with token ids are always trained on these."""
     short: ShortPreferences = ShortPreferences()
     """Short-context preferences that are trained on beside the pairs."""
 
@@ -62,7 +67,7 @@ def train_dpo(
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=sft_model, data=pairs)
-    preference = Preference(config.reference_batch, config.prefix_sharing)
+    preference = Preference(config.reference_batch, config.prefix_sharing, config.token_mismatch)
     checked = look_ahead(
         config, policy_config, model=sft_model, data=pairs, keep=own_state / "rows", preference=preference
     )

@@ -18,6 +18,7 @@ from longreward.errors import DataError, PolicyError
 from longreward.policy import OverWindow, PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
 from longreward.training import rows
+from longreward.training.pair_encoding import AnswerCounts, PairEncoder, TokenMismatch
 from longreward.utils.progress import show_progress
 
 SHOWN = 5
@@ -33,10 +34,11 @@ class Lengths:
     mean: float
     limit: int
     cut_prompts: int
+    answers: AnswerCounts = field(default_factory=AnswerCounts)
 
     def figures(self) -> dict[str, float]:
         """For metrics."""
-        return {
+        return self.answers.figures() | {
             "examples": self.count,
             "longest": self.longest,
             "mean_length": self.mean,
@@ -74,14 +76,17 @@ def check_pairs(
     *,
     max_length: int,
     over_window: OverWindow = "refuse",
+    token_mismatch: TokenMismatch = "refuse",
     keep: Path | None = None,
 ) -> TrainingData:
     """Rows of prompt, chosen and rejected. DataError without pairs, PolicyError where something does not fit.
 
-    They are written to the folder `keep`; where it holds them already, `pairs` is not looked at.
+    PolicyError also where a response would be trained on other tokens than were sampled, unless `token_mismatch` is
+    `render`. They are written to the folder `keep`; where it holds them already, `pairs` is not looked at.
     """
-    found = _Found("pair", max_length, over_window)
-    return _checked(_pair_rows(text, pairs, found), found, keep)
+    encoder = PairEncoder(text)
+    found = _Found("pair", max_length, over_window, encoder, token_mismatch)
+    return _checked(_pair_rows(encoder, pairs, found), found, keep)
 
 
 @dataclass
@@ -91,16 +96,21 @@ class _Found:
     kind: str
     limit: int
     rule: OverWindow
+    encoder: PairEncoder | None = None
+    token_mismatch: TokenMismatch = "refuse"
     lengths: list[int] = field(default_factory=list)
     cut: int = 0
     refused: list[str] = field(default_factory=list)
     hopeless: list[str] = field(default_factory=list)  # whatever became of the prompt
 
-    def fitted(self, id_: str, prompt: list[int], answer: int, said: str) -> list[int]:
-        """The prompt, without its middle where it is too long for its answer and the rule allows it."""
+    def fitted(self, id_: str, prompt: list[int], answer: int, said: str, *, cut: bool = False) -> list[int]:
+        """The prompt, without its middle where it is too long for its answer and the rule allows it.
+
+        `cut`: whether it has lost its middle before.
+        """
         room = self.limit - answer
         fits = fit_window(prompt, room=room, rule=self.rule, name="") if self.rule != "refuse" and room >= 2 else prompt
-        self.cut += len(fits) < len(prompt)
+        self.cut += cut or len(fits) < len(prompt)
         if room < 2:
             self.hopeless.append(f"  {self.kind} {id_}: {answer:,} of the {said}, {len(prompt):,} of the prompt")
         elif len(fits) > room:
@@ -112,6 +122,8 @@ class _Found:
         """DataError where there was nothing, PolicyError where something did not fit."""
         if not self.lengths:
             raise DataError(f"there are no {self.kind}s to train on")
+        if self.encoder is not None and self.token_mismatch == "refuse":
+            self.encoder.refuse_mismatches()
         if self.hopeless:
             raise PolicyError(
                 f"{len(self.hopeless)} of {len(self.lengths)} {self.kind}s have an answer that leaves no room for any "
@@ -125,7 +137,8 @@ class _Found:
                 "to keep_ends:\n" + _listed(self.refused)
             )
         mean = sum(self.lengths) / len(self.lengths)
-        return Lengths(len(self.lengths), max(self.lengths), mean, self.limit, self.cut)
+        answers = self.encoder.counts() if self.encoder is not None else AnswerCounts()
+        return Lengths(len(self.lengths), max(self.lengths), mean, self.limit, self.cut, answers)
 
 
 def _listed(lines: list[str]) -> str:
@@ -143,12 +156,12 @@ def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Fo
         yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
 
 
-def _pair_rows(text: PolicyTokenizer, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[rows.Row]:
+def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[rows.Row]:
     for pair in pairs:
-        chosen, rejected = text.completion_ids(pair.chosen.text), text.completion_ids(pair.rejected.text)
-        longer = max(len(chosen), len(rejected))
-        prompt = found.fitted(pair.id, text.prompt_ids(pair.context, pair.query), longer, "longer answer")
-        answers = {"chosen_ids": chosen, "rejected_ids": rejected}
+        ids = encoder.encode(pair)
+        longer = max(len(ids.chosen), len(ids.rejected))
+        prompt = found.fitted(pair.id, ids.prompt, longer, "longer answer", cut=ids.cut)
+        answers = {"chosen_ids": ids.chosen, "rejected_ids": ids.rejected}
         yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
 
@@ -171,4 +184,5 @@ def _checked(tokenised: Iterable[rows.Row], found: _Found, keep: Path | None) ->
             rows.complete(keep, asdict(found.checked()))
             kept = rows.opened(keep)
             assert kept is not None
-        return TrainingData(kept[0], Lengths(**kept[1]))
+        noted = {**kept[1], "answers": AnswerCounts(**kept[1]["answers"])}
+        return TrainingData(kept[0], Lengths(**noted))

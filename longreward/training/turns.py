@@ -1,9 +1,10 @@
-"""Whether a training sees the prompts that sampling saw, told from texts alone, before anything is tokenised.
+"""Whether a training on rendered answers sees the prompts that sampling saw, told from texts, before tokenization.
 
-Rows hold a prompt's ids as sampling made them, with the answer's ids behind: no token reaches over the border. Two
-things can still differ. A chat template may render the user's turn in another way once an answer follows; then the
-model would be trained on prompts that no conversation has: refused. And a tokeniser may make another token of the
-prompt's end and the answer's start where both are one text; then the rows are right and such text is not: counted.
+Rows hold a prompt's ids as sampling made them, with the answer's ids behind: no token reaches over the border. Answers
+with sampled token ids are trained on as they are, and not looked at here. For the others, two things can differ. A chat
+template may render the user's turn in another way once an answer follows; then the model would be trained on prompts
+that no conversation has: refused. And a tokenizer may make another token of the prompt's end and the answer's start
+where both are one text; then the rows are right and such text is not: counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,8 +29,8 @@ class Borders:
 
     def __str__(self) -> str:
         return (
-            f"{self.merged} of the first {self.answers} answers would merge with their prompt's last token if both "
-            "were tokenised as one text; training keeps them apart, as they were sampled"
+            f"{self.merged} of the first {self.answers} rendered answers would merge with their prompt's last token if "
+            "both were tokenized as one text; training keeps the two apart, as sampling does"
         )
 
 
@@ -47,7 +48,7 @@ def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair])
 
 def _answers(record: Example | PreferencePair) -> Sequence[str]:
     if isinstance(record, PreferencePair):
-        return record.chosen.text, record.rejected.text
+        return [response.text for response in (record.chosen, record.rejected) if response.token_ids is None]
     return (record.answer,) if record.answer else ()
 
 

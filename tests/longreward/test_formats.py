@@ -219,6 +219,35 @@ def test_a_pair_survives_its_file(tmp_path: Path) -> None:
     assert list(formats.read_pairs(tmp_path / "pairs.jsonl")) == [pair]
 
 
+SAMPLED = RESPONSE.model_copy(
+    update={"token_ids": (5, 151_645, 3), "prompt_tokens": 70_000, "prompt_hash": "0123456789abcdef"}
+)
+
+
+def test_what_is_known_of_the_sampling_travels_through_all_files(tmp_path: Path) -> None:
+    cut = SAMPLED.model_copy(update={"id": "11-4", "token_ids": (7, 8), "finish_reason": "length", "tokens": 2})
+    formats.write_responses(tmp_path / "sampled.jsonl", [SAMPLED, cut])
+    assert list(formats.read_responses(tmp_path / "sampled.jsonl")) == [SAMPLED, cut]
+    both = [scored().model_copy(update={"response": one}) for one in (SAMPLED, cut)]
+    formats.write_scored(tmp_path / "scored.jsonl", both)
+    assert [one.response for one in formats.read_scored(tmp_path / "scored.jsonl")] == [SAMPLED, cut]
+    pair = PreferencePair(
+        id="11", context="c", query="When?", chosen=SAMPLED, rejected=cut, chosen_reward=8.0, rejected_reward=2.5
+    )
+    formats.write_pairs(tmp_path / "pairs.jsonl", [pair])
+    assert list(formats.read_pairs(tmp_path / "pairs.jsonl")) == [pair]
+    row = json.loads((tmp_path / "pairs.jsonl").read_text())
+    assert (row["win_token_ids"], row["lose_finish_reason"]) == ([5, 151_645, 3], "length")
+
+
+@pytest.mark.parametrize("ids", [[1, -1], [1.5], ["a"], 7])
+def test_token_ids_that_are_none_are_named_with_their_line(tmp_path: Path, ids: object) -> None:
+    row = {"idx": "11-0", "query": "q", "answer": "a", "token_ids": ids}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match=r"x\.jsonl, line 1: token_ids"):
+        list(formats.read_responses(tmp_path / "x.jsonl"))
+
+
 def test_text_that_utf8_cannot_hold_is_escaped_and_comes_back(tmp_path: Path) -> None:
     example = Example(id="1", document_id="d", context="broken \ud800 half", query="q")
     formats.write_examples(tmp_path / "x.jsonl", [example])

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,26 @@ def test_a_chat_template_of_ones_own_comes_in_place_of_the_tokenizers(save_tiny_
         text = load_tokenizer(config_of(folder, chat_template=template), folder)
         assert text.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
         assert text.completion_ids("anna .") == [21, 35, 3]
+
+
+ENDED_BY_A_TURN = (
+    "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|user|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)  # <|user|> takes the place of an end of turn, as <|im_end|> or <|eot_id|> of base models
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_an_answer_ends_where_sampling_would_stop_and_not_at_a_second_token_behind_it(save_tiny_policy, tmp_path, file):
+    folder = save_tiny_policy(tmp_path / "policy", template=ENDED_BY_A_TURN)
+    text = load_tokenizer(config_of(folder), folder)
+    assert (text.end_ids, text.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
+    if file == "config.json":  # by which generation goes where there is no file of its own
+        (folder / "generation_config.json").unlink()
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**settings, "eos_token_id": [4, 3]}))
+    text = load_tokenizer(config_of(folder), folder)
+    assert (text.end_ids, text.completion_ids("anna .")) == ((3, 4), [21, 35, 4])
+    assert load_policy(config_of(folder), folder).text.end_ids == (3, 4)
 
 
 def test_a_model_that_is_saved_keeps_the_chat_template_that_was_given(save_tiny_policy, tmp_path):

@@ -19,6 +19,7 @@ from longreward.training.needs.devices import Device, here
 from longreward.training.needs.forecast import Asked, Forecast, check_fits, forecast, lines
 from longreward.training.needs.loads import tokens_of
 from longreward.training.needs.rehearsing import Blueprint, read_blueprint, reason_against_sharing
+from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.precision import resolve_without_model
 from longreward.training.preflight import TrainingData, check_examples, check_pairs
 from longreward.training.settings import TrainingSettings
@@ -34,6 +35,7 @@ class Preference:
 
     reference_batch: int
     sharing: Sharing
+    token_mismatch: TokenMismatch = "refuse"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class Outlook:
         cut = self.data.lengths.cut_prompts
         fits = f"{cut:,} prompts lose their middle (over_window: keep_ends)" if cut else "nothing is cut"
         first, *rest = lines(self.found)
-        return [f"{first}, {fits} at max_length {self.data.lengths.limit:,}; tokens:", *rest, str(self.borders)]
+        answers = self.data.lengths.answers
+        told = [str(answers)] if answers.figures() else []
+        borders = [str(self.borders)] if self.borders.answers else []
+        return [f"{first}, {fits} at max_length {self.data.lengths.limit:,}; tokens:", *rest, *told, *borders]
 
 
 def look_ahead(
@@ -105,7 +110,7 @@ def look(
     borders = check_turns(text, read_pairs(data) if preference else read_examples(data))
     fit: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "keep": keep}
     if preference:
-        rows = check_pairs(text, read_pairs(data), **fit)
+        rows = check_pairs(text, read_pairs(data), token_mismatch=preference.token_mismatch, **fit)
     else:
         rows = check_examples(text, read_examples(data), **fit)
     plan = read_blueprint(policy, model, settings)

@@ -19,6 +19,8 @@ class PolicyServer:
         takes_any_name: bool = False,
         ignores_n: bool = False,
         takes_ids: bool = True,
+        refuses: str | None = None,
+        prompt_token_ids: list[int] | None = None,
         prompt_tokens: int | None = None,
         dies_after: int | None = None,
         fields: dict[str, Any] | None = None,
@@ -33,6 +35,7 @@ class PolicyServer:
             key,
             raw,
         )
+        self.refuses, self.prompt_token_ids = refuses, prompt_token_ids
         self.asked: list[dict[str, Any]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
@@ -50,6 +53,8 @@ class PolicyServer:
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if body["model"] not in self.names and not self.takes_any_name:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
+        if self.refuses in body:
+            return 422, {"detail": f"Unexpected keys in the request: {self.refuses}"}
         chat = path.endswith("/chat/completions")
         if not chat and not self.takes_ids:
             return 400, {"detail": "prompt must be a string."}
@@ -60,7 +65,9 @@ class PolicyServer:
             for i, text in enumerate(texts)
         ]
         tokens = self.prompt_tokens or (0 if chat else len(body["prompt"]))
-        return 200, {"choices": choices, "usage": {"prompt_tokens": tokens, "completion_tokens": 9 * len(texts)}}
+        usage = {"prompt_tokens": tokens, "completion_tokens": 9 * len(texts)}
+        read = {"prompt_token_ids": self.prompt_token_ids} if self.prompt_token_ids else {}
+        return 200, {"choices": choices, "usage": usage, **read}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
-from longreward.policy import PolicyConfig, load_policy
+from longreward.policy import PolicyConfig, hash_ids, load_policy, load_tokenizer
 from longreward.records import Example
 from longreward.sampling import SampleConfig, cut_prompts
 from longreward.serving.config import ServerConfig
@@ -177,3 +177,75 @@ async def test_special_tokens_in_a_document_stay_text_at_a_server(policy_server,
             assert [i for i in body["prompt"] if i in (2, 3, 4, 5)] == [2, 4, 5]  # <s> <|user|> <|assistant|>
         else:
             assert body["messages"][0]["content"].startswith("the town . < /s>< |assistant|> anna")
+
+
+NORTH = [31, 9, 19, 35, 3]  # it is north . </s>
+
+
+async def test_the_token_ids_of_a_server_are_kept_with_the_prompt_that_they_follow(tiny_policy, policy_server):
+    server = policy_server(fields={"text": " it is north.", "token_ids": NORTH})
+    [group] = await drawn(tiny_policy, server, examples=EXAMPLES[:1])
+    [body] = server.prompts
+    assert body["return_token_ids"] is True
+    for response in group:
+        assert response.token_ids == tuple(NORTH)
+        assert (response.text, response.tokens, response.finish_reason) == ("it is north .", 4, "stop")
+        assert (response.prompt_tokens, response.prompt_hash) == (len(body["prompt"]), hash_ids(body["prompt"]))
+
+
+async def test_a_truncated_answer_of_a_server_has_ids_without_an_end(tiny_policy, policy_server):
+    fields = {"text": "it is north .", "token_ids": NORTH[:4], "finish_reason": "length"}
+    [[response, *_]] = await drawn(tiny_policy, policy_server(fields=fields), examples=EXAMPLES[:1])
+    assert (response.token_ids, response.tokens, response.finish_reason) == (tuple(NORTH[:4]), 4, "length")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": "it is north .", "token_ids": NORTH[:4]},  # it stopped, and does not say at which token
+        {"text": "it is south .", "token_ids": NORTH},  # another tokenizer
+        {"text": "it is north .", "token_ids": []},
+        {"text": "it is north .", "token_ids": None},
+    ],
+)
+async def test_ids_that_cannot_be_all_that_was_sampled_are_not_kept(tiny_policy, policy_server, fields):
+    [[response, *_]] = await drawn(tiny_policy, policy_server(fields=fields), examples=EXAMPLES[:1])
+    assert response.token_ids is None
+    assert (response.text, response.finish_reason) == (fields["text"], "stop")
+    assert response.prompt_hash is not None
+
+
+async def test_a_server_that_refuses_to_return_ids_is_asked_without_from_then_on(tiny_policy, policy_server):
+    server = policy_server(refuses="return_token_ids")
+    async with served(tiny_policy, server) as policy:
+        [first] = await sample_served(policy, EXAMPLES[:1], SETTINGS)
+        [second] = await sample_served(policy, EXAMPLES[1:], SETTINGS)
+    assert [len(first), len(second)] == [3, 3]
+    assert {response.token_ids for response in (*first, *second)} == {None}
+    assert ["return_token_ids" in body for body in server.prompts] == [True, False, False]
+
+
+async def test_a_request_that_is_bad_in_itself_does_not_count_as_a_refusal_of_ids(tiny_policy, policy_server):
+    server = policy_server(refuses="top_p")
+    with pytest.raises(ServerRefused, match="Unexpected keys in the request: top_p"):
+        await drawn(tiny_policy, server, examples=EXAMPLES[:1])
+
+
+async def test_ids_can_be_left_out_by_the_settings(tiny_policy, policy_server):
+    server = policy_server()
+    await drawn(tiny_policy, server, examples=EXAMPLES[:1], extra_body={"return_token_ids": None})
+    assert "return_token_ids" not in server.prompts[0]
+
+
+async def test_the_prompt_of_a_chat_is_known_where_the_server_says_which_ids_it_read(tiny_policy, policy_server):
+    text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+    ids = text.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
+    known = await drawn(tiny_policy, policy_server(prompt_token_ids=ids), prompt="chat", examples=EXAMPLES[:1])
+    assert {(one.prompt_tokens, one.prompt_hash) for one in known[0]} == {(len(ids), hash_ids(ids))}
+    unknown = await drawn(tiny_policy, policy_server(), prompt="chat", examples=EXAMPLES[:1])
+    assert {(one.prompt_tokens, one.prompt_hash) for one in unknown[0]} == {(None, None)}
+    other = policy_server(prompt_token_ids=[*ids[:-1], 6])  # as many, and not the same
+    with pytest.raises(ServerRefused, match="tokens that are not the 18 of the same prompt"):
+        await drawn(tiny_policy, other, prompt="chat", examples=EXAMPLES[:1])
+    unchecked = await drawn(tiny_policy, other, prompt="chat", examples=EXAMPLES[:1], check_prompt=False)
+    assert {one.prompt_hash for one in unchecked[0]} == {None}

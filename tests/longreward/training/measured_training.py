@@ -42,7 +42,7 @@ tokenizer = PreTrainedTokenizerFast(
     pad_token="<s>",
 )
 model = LlamaForCausalLM(LLAMA)
-text = PolicyTokenizer(tokenizer, "{context}{query}", "", "", (1,))
+text = PolicyTokenizer(tokenizer, "{context}{query}", (1,))
 policy = Policy(PolicyConfig(base_model=""), "", model, text, 4096, torch.device("cpu"))
 row = {"id": "1", "prompt_ids": [5] * PROMPT, "chosen_ids": [6] * CHOSEN, "rejected_ids": [7] * REJECTED}
 row["length"] = PROMPT + CHOSEN

@@ -1,0 +1,187 @@
+"""What is trained is what was sampled: template families and tokenizer kinds of chat_families.py, a random model."""
+
+import pytest
+import torch
+from chat_families import KINDS, TEMPLATES, TEXTS, end_ids, make_tokenizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from longreward.decoding import Drawing, draw, stream
+from longreward.errors import PolicyError
+from longreward.formats import pair_of, pair_row, read_responses, read_scored, write_responses, write_scored
+from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
+from longreward.sampling import SampleConfig, sample
+from longreward.training.pair_encoding import AnswerCounts
+from longreward.training.preflight import check_pairs
+
+EXAMPLES = [
+    Example(id="1", document_id="1", context=TEXTS[0], query="Who founded Keld?"),
+    Example(id="2", document_id="2", context=f"{TEXTS[2]} </s><|im_end|> {TEXTS[1]}", query="When was it?"),
+]
+SAMPLING = SampleConfig(n=6, max_new_tokens=16, seed=3)
+MATRIX = [pytest.param(kind, family, id=f"{kind}, {family}") for kind in KINDS for family in TEMPLATES]
+
+
+def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
+    """Random weights; one token in ten is an end token."""
+    tokenizer = make_tokenizer(kind, family)
+    ends = end_ids(tokenizer, family)
+    torch.manual_seed(7)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=window, **sizes)).eval()
+    model.lm_head = torch.nn.Linear(16, len(tokenizer))
+    with torch.no_grad():
+        model.lm_head.bias[list(ends)] = torch.tensor(len(tokenizer) / 10 / len(ends)).log()
+    text = PolicyTokenizer(tokenizer, "{context}\n\n{query}", ends)
+    return Policy(PolicyConfig(base_model="random"), "random", model, text, window, torch.device("cpu"))
+
+
+def drawn(policy: Policy, example: Example) -> list[list[int]]:
+    """The ids of the answers, from the decoder itself."""
+    streams = [stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
+    prompt = policy.prompt_ids(example.context, example.query)
+    return draw(policy, [prompt], streams, Drawing(SAMPLING.temperature, n=SAMPLING.n))[0]
+
+
+def through_files(responses: list[Response], folder) -> list[Response]:
+    """As `sample`, `score` and `pair` hand them on."""
+    write_responses(folder / "sampled.jsonl", responses)
+    verdicts = {dimension: Verdict(score=5.0) for dimension in DIMENSIONS}
+    scored = [ScoredResponse(response=one, verdicts=verdicts) for one in read_responses(folder / "sampled.jsonl")]
+    write_scored(folder / "scored.jsonl", scored)
+    return [one.response for one in read_scored(folder / "scored.jsonl")]
+
+
+def pair_of_responses(example: Example, chosen: Response, rejected: Response, **more) -> PreferencePair:
+    return PreferencePair(
+        id=example.id,
+        context=example.context,
+        query=example.query,
+        chosen=chosen,
+        rejected=rejected,
+        chosen_reward=9.0,
+        rejected_reward=2.0,
+        **more,
+    )
+
+
+def without_ids(response: Response, **more) -> Response:
+    unknown = dict.fromkeys(("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash"))
+    return response.model_copy(update=unknown | more)
+
+
+@pytest.mark.parametrize(("kind", "family"), MATRIX)
+def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
+    policy = policy_of(kind, family)
+    endings = set()
+    for example in EXAMPLES:
+        [responses] = sample(policy, [example], SAMPLING)
+        ids = drawn(policy, example)
+        passed = through_files(responses, tmp_path)
+        pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
+        read = [pair_of(pair_row(pair)) for pair in pairs]
+        data = check_pairs(policy.text, read, max_length=policy.window)
+        for n, row in enumerate(data.rows):
+            assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
+            assert row["prompt_ids"] == policy.prompt_ids(example.context, example.query)
+        assert data.lengths.answers == AnswerCounts(sampled=2 * SAMPLING.n)
+        endings |= {one[-1] in policy.text.end_ids for one in ids}
+    assert endings == {True, False}  # with the end token that came, and without one where none did
+
+
+@pytest.mark.parametrize("family", ["empty thought", "space before the answer"])
+def test_a_response_without_ids_that_the_template_renders_differently_is_refused_or_rendered(family):
+    policy = policy_of("byte-level", family)
+    example = EXAMPLES[0]
+    pair = pair_of_responses(
+        example,
+        Response(id="1-0", example_id="1", query=example.query, text="Ann Lee founded Keld."),
+        Response(id="1-4", example_id="1", query=example.query, text="In 1905."),
+    )
+    with pytest.raises(PolicyError, match=r"2 of 2 responses would be trained on other tokens(.|\n)*response 1-4") as e:
+        check_pairs(policy.text, [pair], max_length=512)
+    assert "train.token_mismatch to render" in str(e.value)
+    data = check_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
+    assert data.lengths.answers == AnswerCounts(rendered=2, mismatched=2)
+    start = {"empty thought": "<think>\n\n</think>\n\nAnn", "space before the answer": " Ann"}[family]
+    assert policy.tokenizer.decode(data.rows[0]["chosen_ids"]).startswith(start)
+
+
+@pytest.mark.parametrize(("kind", "family"), MATRIX)
+def test_a_response_without_ids_passes_where_the_template_leaves_it_as_it_is(kind, family):
+    policy = policy_of(kind, family)
+    example = EXAMPLES[0]
+    text = "<think>\nIt says so.\n</think>\n\nAnn Lee." if family == "empty thought" else "Ann Lee founded Keld."
+    known = Response(id="1-0", example_id="1", query=example.query, text=text)
+    truncated = Response(id="1-1", example_id="1", query=example.query, text=text[:-3], finish_reason="length")
+    pair = pair_of_responses(example, known, truncated)
+    # The other kinds read "Ann" and " Ann" as the same tokens.
+    if family == "space before the answer" and kind in ("byte-level", "prepending normalizer"):
+        with pytest.raises(PolicyError):
+            check_pairs(policy.text, [pair], max_length=512)
+        return
+    data = check_pairs(policy.text, [pair], max_length=512)
+    assert data.lengths.answers == AnswerCounts(rendered=2)
+    [row] = data.rows
+    assert row["chosen_ids"][-1] in policy.text.end_ids
+    assert not {*row["rejected_ids"]} & {*policy.text.end_ids}  # it was truncated
+
+
+def test_preferences_that_came_with_the_data_and_its_own_answers_are_rendered_without_a_question():
+    policy = policy_of("byte-level", "empty thought")
+    example = EXAMPLES[0]
+    better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
+    worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
+    given = pair_of_responses(example, better, worse, method="given")
+    assert check_pairs(policy.text, [given], max_length=512).lengths.answers == AnswerCounts(rendered=2)
+    [sampled, *_] = next(sample(policy, [example], SAMPLING))
+    own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
+    assert check_pairs(policy.text, [own], max_length=512).lengths.answers == AnswerCounts(sampled=1, rendered=1)
+
+
+def test_ids_of_another_tokenizer_are_not_trained_on():
+    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
+    one, two, *_ = next(sample(policy, [example], SAMPLING))
+    foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
+    pair = pair_of_responses(example, foreign, two)
+    with pytest.raises(PolicyError, match=r"1 of 2 responses(.|\n)*token ids are of another tokenizer or text"):
+        check_pairs(policy.text, [pair], max_length=512)
+    data = check_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
+    assert data.rows[0]["chosen_ids"] == policy.text.completion_ids(one.text, ended=not one.truncated)
+    assert (data.lengths.answers.sampled, data.lengths.answers.rendered) == (1, 1)
+
+
+def test_responses_to_another_prompt_are_refused():
+    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
+    one, two, *_ = next(sample(policy, [example], SAMPLING))
+    other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.text.end_ids)
+    with pytest.raises(PolicyError, match=r"2 of 2 responses(.|\n)*its prompt is another than this policy's"):
+        check_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
+
+
+def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
+    policy = policy_of("byte-level", "plain", window=60)
+    example = EXAMPLES[1]
+    one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
+    whole = policy.prompt_ids(example.context, example.query)
+    assert len(whole) > 60
+    data = check_pairs(policy.text, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
+    assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
+    assert data.lengths.cut_prompts == 1
+    # A published answer was put to nothing: the prompt is that of the sampled one.
+    own = without_ids(one, id="2-answer", text="In 1905.")
+    data = check_pairs(policy.text, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
+    assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
+
+
+def test_the_counts_are_kept_with_the_rows(tmp_path):
+    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
+    one, two, *_ = next(sample(policy, [example], SAMPLING))
+    pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))
+    for _ in range(2):
+        data = check_pairs(policy.text, [pair], max_length=512, keep=tmp_path / "rows")
+        assert data.lengths.answers == AnswerCounts(sampled=1, rendered=1)
+    assert data.lengths.figures()["answers/sampled"] == 1.0
+    assert str(data.lengths.answers) == (
+        "1 responses are trained on their sampled token ids, 1 as the chat template renders their text"
+    )
