@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
+from longreward.evaluation.bootstrap import format_p
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.measuring import Decoding
 from longreward.evaluation.tables import Taken, read_measures
-from longreward.evaluation.versus import Change, Moved, Shared, Versus
+from longreward.evaluation.versus import Change, Moved, Shared, Versus, correct_changes
 from tasks.tracking import history
 from tasks.tracking.history import PastRun
 
@@ -73,6 +74,7 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
     changes = versus.changes("dpo", _config(second))
     if tags[0].get("dvc.models/sft") != tags[1].get("dvc.models/sft"):
         changes += versus.changes("sft", _config(second))
+    changes = correct_changes(changes)
     if not changes:
         raise ConfigError(
             f"{first.name} and {second.name} have no measure at a decoding in common: {_taken(versus.first)} against "
@@ -97,20 +99,36 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
     )
 
 
-def better_champion(measured: str, table: Any, config: EvaluateConfig) -> Change | None:
-    """How far the champion of the evaluate run `measured` is ahead of the DPO model of `table`, by the champion rule's
-    measure and decoding; None where that is not shown on prompts that both answered."""
+def beats_champion(
+    champion: str, table: Mapping[str, Any], config: EvaluateConfig, *, judge: str | None
+) -> tuple[bool, str]:
+    """Return whether the DPO model of `table` is shown to be better than the champion, and what the two measured.
+
+    `champion` is the evaluate run that measured the champion, `judge` the name of this evaluation's judge. Only the
+    champion rule's measure and decoding count, on the prompts that both models answered. A model that cannot be
+    compared with the champion does not beat it.
+    """
+    rule, decoding = config.champion, Decoding(config.champion.temperature, 1).name
     try:
-        theirs = read_measures(history.kept(measured, history.MEASURES), source="the champion's measures")
-    except DataError:  # gone, or of an earlier version
-        return None
+        theirs = read_measures(history.kept(champion, history.MEASURES), source="the champion's measures")
+    except DataError as error:
+        return False, f"the two cannot be compared: {error}"
+    their_judge = history.tags_of(champion).get("judge")
+    if rule.measure in JUDGED_MEASURES and judge and their_judge and judge != their_judge:
+        return False, f"the two cannot be compared: {rule.measure} is by different judges ({their_judge} and {judge})"
     versus = Versus(theirs, read_measures(table, source="the measures"))
     if not versus.shared.both:
-        return None
-    rule = config.champion
-    place = (rule.measure, Decoding(rule.temperature, 1).name)
-    changes = versus.changes("dpo", config)
-    return next((one for one in changes if (one.measure, one.decoding) == place and one.gain < 0), None)
+        return False, "the two cannot be compared: they have no held-out prompt in common"
+    wanted = (rule.measure, decoding)
+    change = next((one for one in versus.changes("dpo", config) if (one.measure, one.decoding) == wanted), None)
+    if change is None:
+        return False, f"the two cannot be compared: the champion's {rule.measure} at {decoding} was not measured"
+    moved = change.difference
+    said = (
+        f"{rule.measure} at {decoding} is {change.first.value:.3f} for the champion and {change.second.value:.3f} for "
+        f"this model, interval [{moved.low:+.3f}, {moved.high:+.3f}], p {format_p(moved.p)}"
+    )
+    return change.gain > 0 and moved.is_significant, said
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Difference]:
@@ -131,7 +149,7 @@ def _evaluation(run: PastRun) -> tuple[list[Taken], Mapping[str, str]]:
 
 
 def _config(run: PastRun) -> EvaluateConfig:
-    """The run's own settings of the bootstrap, where it has them."""
+    """The run's own settings of the intervals, where it has them."""
     asked = {name: run.params.get(f"evaluate.{name}") for name in ("bootstrap_resamples", "confidence", "seed")}
     return EvaluateConfig.parse({k: v for k, v in asked.items() if v is not None}, source=f"run {run.name}")
 

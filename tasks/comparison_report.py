@@ -1,9 +1,10 @@
 """A comparison of two runs as Markdown, as plain data, and for a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from longreward.evaluation.bootstrap import format_p
 from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.versus import Change
 from tasks.comparing import Comparison, Difference, MovedPrompt
@@ -25,7 +26,7 @@ def markdown(comparison: Comparison) -> str:
     for title, rows in (("Settings", comparison.params), ("Data and code", comparison.data)):
         parts += ["", f"## {title} that differ", "", *markdown_table(("", first, second), difference_cells(rows))]
     for model, changes in _by_model(comparison.changes):
-        header = ("decoding", "measure", first, second, "difference", "interval", "")
+        header = ("decoding", "measure", first, second, "difference", "interval", "p", "")
         parts += ["", f"## {NAMES[model]}", "", *markdown_table(header, map(change_cells, changes))]
     parts += ["", f"## {_moved_title(comparison)}"]
     for one in comparison.moved:
@@ -64,7 +65,7 @@ def show(comparison: Comparison) -> None:
             else:
                 console.print(f"{title}: the same\n")
         for model, changes in _by_model(comparison.changes):
-            header = ("decoding", "measure", first, second, "difference", "interval", "")
+            header = ("decoding", "measure", first, second, "difference", "interval", "p", "")
             console.print(_table(f"{NAMES[model]} on held-out prompts", header, map(change_cells, changes)), "")
         console.print(comparison.shared.sentence)
         for warning in comparison.warnings:
@@ -78,7 +79,7 @@ def show(comparison: Comparison) -> None:
 
 
 def change_cells(change: Change) -> Cells:
-    """One measure as text: decoding, measure, first, second, difference, interval, and whether that is better."""
+    """One measure as text: decoding, measure, first, second, difference, interval, corrected p, better or worse."""
     digits = 1 if change.measure in NEUTRAL else 3
     moved = change.difference
     return (
@@ -88,8 +89,15 @@ def change_cells(change: Change) -> Cells:
         f"{change.second.value:.{digits}f}",
         f"{moved.value:+.{digits}f}",
         f"{moved.low:+.{digits}f} … {moved.high:+.{digits}f}",
+        corrected_p(change.measure, asdict(moved)),
         MARKS[change.gain],
     )
+
+
+def corrected_p(measure: str, difference: Mapping[str, Any]) -> str:
+    """Return the corrected p-value as text; empty for a neutral measure and in tables of versions without it."""
+    p = difference.get("p_corrected")
+    return "" if measure in NEUTRAL or p is None else format_p(p)
 
 
 def difference_cells(rows: Iterable[Difference]) -> list[Cells]:

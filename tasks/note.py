@@ -7,7 +7,7 @@ from typing import Any
 from longreward.errors import LongRewardError
 from longreward.evaluation.comparison import NEUTRAL
 from tasks.comparing import Comparison, compare
-from tasks.comparison_report import change_cells, difference_cells, markdown_table
+from tasks.comparison_report import change_cells, corrected_p, difference_cells, markdown_table
 from tasks.tracking import CHAMPION_BEFORE, history
 from tasks.tracking.history import PastRun, StagePart
 
@@ -86,7 +86,7 @@ def _against_sft(evaluation: str) -> Iterator[str]:
         return
     rows = [_row(row) for row in table["rows"] if row["measure"] in HEADLINE and " against " not in row["comparison"]]
     yield from (str(table["sentence"]), "")
-    yield from markdown_table(("decoding", "measure", "SFT", "DPO", "difference", "interval"), rows)
+    yield from markdown_table(("decoding", "measure", "SFT", "DPO", "difference", "interval", "p"), rows)
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -99,6 +99,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['dpo']['value']:.{digits}f}",
         f"{change['value']:+.{digits}f}",
         f"{change['low']:+.{digits}f} … {change['high']:+.{digits}f}",
+        corrected_p(row["measure"], change),
     )
 
 
@@ -126,7 +127,7 @@ def _against_champion(run: PastRun) -> Iterator[str]:
 
 def _compared(comparison: Comparison) -> Iterator[str]:
     changes = [one for one in comparison.changes if one.model == "dpo" and one.measure in HEADLINE]
-    header = ("decoding", "measure", "champion", "this", "difference", "interval", "")
+    header = ("decoding", "measure", "champion", "this", "difference", "interval", "p", "")
     yield from ("", *markdown_table(header, map(change_cells, changes)))
     shown = difference_cells(comparison.params[:MOST_SETTINGS])
     more = len(comparison.params) - len(shown)

@@ -14,7 +14,8 @@ from longreward.evaluation.table import markdown
 from longreward.evaluation.tables import answers_table, measures_table
 from longreward.records import Example
 from tasks import tracking
-from tasks.comparing import better_champion
+from tasks.comparing import beats_champion
+from tasks.tracking import history
 from tasks.tracking.history import ANSWERS, MEASURES, TABLE
 from tasks.versioning import data_hashes
 
@@ -30,7 +31,7 @@ def record(
 ) -> str:
     """Says under which version the trained model is registered, and whether it is the champion now.
 
-    It is where it meets the champion rule against its SFT model, and the champion before is not shown to be better.
+    It is where it meets the champion rule against its SFT model, and is shown to be better than the champion before.
     """
     report = markdown(evaluation)
     run.note(report)
@@ -42,15 +43,19 @@ def record(
     for name, drawn in figures(evaluation, measured).items():
         run.text(f"figures/{name}", drawn)
     before = tracking.champion(config.registered_model)
-    ahead = better_champion(before, taken, config) if before and evaluation.champion else None
-    champion = evaluation.champion and ahead is None
+    champion, compared = evaluation.champion, ""
+    if before and champion:
+        judge = history.tags_of(run.id).get("judge")
+        champion, compared = beats_champion(before, taken, config, judge=judge)
     run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
     version = _register(run, config, evaluation, champion=champion)
-    if ahead is None:
+    if not compared:
         return f"registered as version {version}{', the champion' if champion else ''}"
+    if champion:
+        return f"registered as version {version}, the champion: {compared}"
     return (
-        f"registered as version {version}; the champion stays: its {ahead.measure} at {ahead.decoding} is "
-        f"{ahead.first.value:.3f}, this one's {ahead.second.value:.3f}, and the interval excludes zero"
+        f"registered as version {version}; the champion stays, since this model is not shown to be better: {compared}. "
+        f"Move the alias in MLflow's registry ({config.registered_model}) if it is to be replaced all the same"
     )
 
 

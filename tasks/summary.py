@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.utils.redaction import redact
+from tasks.comparison_report import corrected_p
 from tasks.state import state_folder
 from tasks.tracking.uris import TRACKING_URI, is_server, store_uri
 
@@ -61,7 +62,7 @@ def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
     )
     for column in ("comparison", "measure"):
         table.add_column(column, no_wrap=True)
-    for column in ("SFT", "DPO", "difference", "interval"):
+    for column in ("SFT", "DPO", "difference", "interval", "p"):
         table.add_column(column, justify="right", no_wrap=True)
     last = None
     for row in rows:
@@ -75,6 +76,7 @@ def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
             f"{row['dpo']['value']:.{digits}f}",
             f"{change['value']:+.{digits}f}",
             f"{change['low']:+.{digits}f} … {change['high']:+.{digits}f}",
+            corrected_p(row["measure"], change),
         )
         last = row["comparison"]
     return table

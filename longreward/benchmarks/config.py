@@ -44,13 +44,13 @@ class BenchmarkConfig(Config):
     """Cases whose answers, and then verdicts, are kept together when the stage is stopped."""
 
     bootstrap_resamples: int = Field(default=2000, ge=100)
-    """Resamples of the cases for each interval."""
+    """Random weightings of the cases for each interval."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Coverage of the intervals."""
+    """Coverage of the intervals; 1 minus it is the level of the tests."""
 
     seed: int = 0
-    """Seed of the bootstrap; answers have the benchmarks' own seeds."""
+    """Seed of the intervals; answers have the benchmarks' own seeds."""
 
     budget: BudgetConfig = BudgetConfig()
     """What the judge may be asked for, over all tries of one run; at it, the stage stops cleanly."""
@@ -63,7 +63,7 @@ class BenchmarkConfig(Config):
 
     @property
     def intervals(self) -> Intervals:
-        """How intervals are drawn."""
+        """How intervals are computed."""
         return Intervals(self.bootstrap_resamples, self.confidence, self.seed)
 
 

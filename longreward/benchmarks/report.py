@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longreward.benchmarks.shape import Figure, Intervals, Summary
-from longreward.evaluation.bootstrap import Estimate, difference
+from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, corrected, difference, format_p
 
 MODELS = {"sft": "SFT", "dpo": "DPO"}
 
@@ -19,13 +19,18 @@ class Judged:
     official: bool  # published cases and prompts, and no stand-in for the judge
     judge: str
 
-    def gain(self, intervals: Intervals) -> Estimate | None:
+    def gain(self, intervals: Intervals) -> DifferenceEstimate | None:
         """Mean difference, trained model minus SFT model, over the cases that have a strict value for both."""
         if not {"sft", "dpo"} <= set(self.summaries):
             return None
         sft, dpo = ({each.case_id: each.value for each in self.summaries[role].values} for role in ("sft", "dpo"))
         both = [case for case in sft if case in dpo]
-        return difference([(case, sft[case]) for case in both], [(case, dpo[case]) for case in both], **vars(intervals))
+        return difference(
+            [(case, sft[case]) for case in both],
+            [(case, dpo[case]) for case in both],
+            **vars(intervals),
+            bounds=(0.0, self.top),
+        )
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class Report:
     def roles(self) -> list[str]:
         """The models, in their order."""
         return list(dict.fromkeys(role for one in self.benchmarks for role in one.summaries))
+
+    def gains(self) -> dict[str, DifferenceEstimate]:
+        """Return the gain on each benchmark that both models answered, p-values corrected for their number."""
+        known = {one.name: gain for one in self.benchmarks if (gain := one.gain(self.intervals)) is not None}
+        return dict(zip(known, corrected(list(known.values())), strict=True))
 
     def figures(self, role: str) -> dict[str, float]:
         """One model's metrics, under the same names for every model."""
@@ -62,21 +72,25 @@ class Report:
 
 def markdown(report: Report) -> str:
     """The whole report."""
-    parts = ["# Benchmarks", *(_section(one, report.intervals) for one in report.benchmarks)]
+    gains = report.gains()
+    parts = ["# Benchmarks", *(_section(one, gains.get(one.name)) for one in report.benchmarks)]
     parts.append(
         "`exact` reads the verdicts as the published code does; `strict` leaves out what cannot be read and counts it "
-        f"under unscored. Intervals ({report.intervals.confidence:.0%}) are bootstrap intervals over the cases."
+        f"under unscored. Intervals ({report.intervals.confidence:.0%}) are over the cases. p is "
+        f"that of a paired permutation test, corrected for the number of benchmarks (Holm); a gain is shown where "
+        f"it is at most {1 - report.intervals.confidence:.2g}."
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _section(one: Judged, intervals: Intervals) -> str:
+def _section(one: Judged, gain: DifferenceEstimate | None) -> str:
     lines = [f"## {one.name}", "", f"Judge: {one.judge}.", ""]
     if not one.official:
         lines[2] += " Its cases, prompts or judge are not the published ones: hold no score against those."
-    if (gain := one.gain(intervals)) is not None:
-        sure = "" if gain.excludes_zero else ", which shows nothing"
-        lines += [f"DPO minus SFT, case by case: {gain.value:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]{sure}.", ""]
+    if gain is not None:
+        interval, p = f"[{gain.low:+.2f}, {gain.high:+.2f}]", format_p(gain.p_corrected)
+        shown = "" if gain.is_shown else ", which shows nothing"
+        lines += [f"DPO minus SFT, case by case: {gain.value:+.2f} {interval}, p {p}{shown}.", ""]
     header = [f"{MODELS.get(role, role)} {mode}" for role in one.summaries for mode in ("exact", "strict", "unscored")]
     lines += ["| | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
     named = [{figure.name: figure for figure in summary.figures} for summary in one.summaries.values()]

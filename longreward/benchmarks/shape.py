@@ -145,7 +145,7 @@ def _modes(figure: Figure) -> tuple[tuple[str, Estimate | None], ...]:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How intervals are drawn."""
+    """How intervals are computed."""
 
     resamples: int = 2000
     confidence: float = 0.95

@@ -1,15 +1,22 @@
 """The comparisons of the SFT model with the trained one, each measure with its interval."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
-from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
+from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
+from longreward.evaluation.intervals import UNBOUNDED, Bounds
 from longreward.evaluation.measuring import GREEDY, Decoding
 
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
 NEUTRAL: tuple[Measure, ...] = ("tokens",)
+BOUNDS: Mapping[Measure, Bounds] = {
+    **dict.fromkeys(GOLD_MEASURES, (0.0, 1.0)),
+    **dict.fromkeys(JUDGED_MEASURES, (0.0, 10.0)),
+    "short": (0.0, 1.0),
+    "tokens": UNBOUNDED,
+}
 
 
 @dataclass(frozen=True)
@@ -20,20 +27,31 @@ class Row:
     measure: Measure
     sft: Estimate
     dpo: Estimate
-    difference: Estimate
+    difference: DifferenceEstimate
 
     @property
     def gain(self) -> int:
-        """1 where the trained model is better beyond the interval, -1 where it is worse, else 0."""
+        """1 where the trained model is shown to be better, -1 where it is shown to be worse, else 0."""
         return gain(self.measure, self.difference)
 
 
-def gain(measure: Measure, change: Estimate) -> int:
-    """What a change is worth: 1 better beyond its interval, -1 worse, else 0; a neutral measure is never either."""
-    if measure in NEUTRAL or not change.excludes_zero:
+def gain(measure: Measure, change: DifferenceEstimate) -> int:
+    """Return 1 where the change is shown to be one for the better, -1 for the worse, else 0.
+
+    A change is shown where its corrected p-value is at most 1 - confidence. A neutral measure is neither better nor
+    worse.
+    """
+    if measure in NEUTRAL or not change.is_shown:
         return 0
     sign = 1 if change.value > 0 else -1
     return -sign if measure in LOWER_IS_BETTER else sign
+
+
+def correct_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Correct the p-values of a report's rows for their number; neutral measures make no claim and do not count."""
+    counted = [row for row in rows if row.measure not in NEUTRAL]
+    differences = iter(corrected([row.difference for row in counted]))
+    return tuple(row if row.measure in NEUTRAL else replace(row, difference=next(differences)) for row in rows)
 
 
 def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
@@ -61,9 +79,9 @@ def compare(
     dpo: Mapping[Measure, list[Observation]],
 ) -> Iterable[Row]:
     """The measures that both sides have."""
-    settings: Any = _settings(config)
     for name in MEASURES:
         if name in sft and name in dpo:
+            settings = interval_settings(config, name)
             first, second = mean(sft[name], **settings), mean(dpo[name], **settings)
             change = difference(sft[name], dpo[name], **settings)
             if first and second and change:
@@ -72,10 +90,15 @@ def compare(
 
 def means(config: EvaluateConfig, taken: Mapping[Measure, list[Observation]]) -> dict[Measure, Estimate]:
     """Each measure of one model and decoding."""
-    settings: Any = _settings(config)
-    estimates = {name: mean(observed, **settings) for name, observed in taken.items()}
+    estimates = {name: mean(observed, **interval_settings(config, name)) for name, observed in taken.items()}
     return {name: estimate for name, estimate in estimates.items() if estimate}
 
 
-def _settings(config: EvaluateConfig) -> dict[str, Any]:
-    return {"resamples": config.bootstrap_resamples, "confidence": config.confidence, "seed": config.seed}
+def interval_settings(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
+    """Return the arguments of `mean` and `difference` for one measure."""
+    return {
+        "resamples": config.bootstrap_resamples,
+        "confidence": config.confidence,
+        "seed": config.seed,
+        "bounds": BOUNDS[measure],
+    }

@@ -26,8 +26,9 @@ MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens", "sh
 
 
 class ChampionRule(Config):
-    """The trained model takes the alias `champion` where it beats the SFT model by this rule, and where the champion
-    before is not shown to be better on held-out prompts that both answered."""
+    """The trained model takes the alias `champion` where it beats the SFT model by this rule, and also the champion
+    before, on held-out prompts that both answered. A model that is no better than the champion takes it with a
+    probability of at most (1 - evaluate.confidence) / 2, which is 2.5 %."""
 
     measure: Measure = "reward"
     """Prefer a gold measure where the data has one: a judge's own score can rise while answers get worse."""
@@ -39,7 +40,8 @@ class ChampionRule(Config):
     """Least improvement, in the measure's own units."""
 
     interval_excludes_zero: bool = True
-    """Whether the bootstrap interval of the difference must lie on one side of zero."""
+    """Whether chance must be ruled out: the interval of the difference excludes zero, and the p-value of the paired
+    test is at most 1 - evaluate.confidence."""
 
 
 class ShortMeasureConfig(Config):
@@ -71,10 +73,10 @@ class EvaluateConfig(Config):
     """Gold facts of the built-in corpus, a jsonl file under data/raw; None where the data has none."""
 
     bootstrap_resamples: int = Field(default=2000, ge=100)
-    """Resamples of the held-out documents for each interval."""
+    """Random weightings of the held-out documents for each interval."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Coverage of the intervals."""
+    """Coverage of the intervals; 1 minus it is the level of the tests."""
 
     short: ShortMeasureConfig = ShortMeasureConfig()
     """What training on long prompts does to short ones."""
@@ -86,7 +88,7 @@ class EvaluateConfig(Config):
     """Name of the model in MLflow's registry."""
 
     seed: int = 0
-    """Seed of the answers and of the bootstrap."""
+    """Seed of the answers and of the intervals."""
 
     budget: BudgetConfig = BudgetConfig()
     """What the judge may be asked for, over all tries of one evaluation; at it, the stage stops cleanly."""

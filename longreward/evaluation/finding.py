@@ -8,9 +8,9 @@ measures decide where there are any, else the reward.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from longreward.evaluation.bootstrap import LEAST_DOCUMENTS
-from longreward.evaluation.comparison import Row
+from longreward.evaluation.comparison import NEUTRAL, Row
 from longreward.evaluation.config import GOLD_MEASURES
+from longreward.evaluation.significance import least_documents
 
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
 
@@ -34,12 +34,16 @@ def what_is_shown(rows: Sequence[Row]) -> tuple[Finding, str]:
         f"alone does not help, {_gains(by_label, [label for label, shown in beyond.items() if shown])}.",
         "only sharpening": f"Only sharpening is shown: the trained model is better at {', '.join(better)}, but not "
         f"where a sharper distribution alone does not help ({', '.join(beyond) or 'not measured'}).",
-        "no improvement": "No improvement is shown: nowhere is a measure better beyond its interval without another "
-        "one being worse.",
+        "no improvement": "No improvement is shown: nowhere is a measure shown to be better without another one being "
+        "shown to be worse.",
     }[finding]
     documents = max(row.difference.documents for row in decisive)
-    if documents < LEAST_DOCUMENTS:
-        said = f"Nothing can be shown: {documents} held-out documents are too few, {LEAST_DOCUMENTS} are the least."
+    tests = sum(row.measure not in NEUTRAL for row in rows)
+    if documents < (least := least_documents(decisive[0].difference.level, tests)):
+        said = (
+            f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, "
+            f"{least} are the least."
+        )
     missed = [label for label, shown in beyond.items() if not shown]
     if finding == "learning" and missed:
         said += f" It is not better at {', '.join(missed)}."
@@ -50,7 +54,7 @@ def what_is_shown(rows: Sequence[Row]) -> tuple[Finding, str]:
 
 
 def _gains(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) -> str:
-    """ "greedy (exact +0.165, unsupported -0.040)": what changed beyond its interval in each comparison."""
+    """Return what is shown to have changed in each comparison, as in "greedy (exact +0.165, unsupported -0.040)"."""
     return " and ".join(
         f"{label} ({', '.join(f'{row.measure} {row.difference.value:+.3f}' for row in by_label[label] if row.gain)})"
         for label in labels

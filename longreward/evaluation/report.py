@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longreward.evaluation.bootstrap import Estimate, Observation
-from longreward.evaluation.comparison import LOWER_IS_BETTER, Row, compare, comparisons, means
+from longreward.evaluation.bootstrap import Estimate, Observation, format_p
+from longreward.evaluation.comparison import LOWER_IS_BETTER, Row, compare, comparisons, correct_rows, means
 from longreward.evaluation.config import GOLD_MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.finding import Finding, what_is_shown
 from longreward.evaluation.measuring import Decoding, Measured, Role
@@ -69,10 +69,12 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
         taken = observations.setdefault(place, {})
         for name, value in one.values.items():
             taken.setdefault(name, []).append((one.document_id, value))
-    rows = tuple(
-        row
-        for label, sft, dpo in comparisons(config)
-        for row in compare(config, label, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
+    rows = correct_rows(
+        [
+            row
+            for label, sft, dpo in comparisons(config)
+            for row in compare(config, label, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
+        ]
     )
     finding, sentence = what_is_shown(rows)
     champion, reason = _champion(config, rows)
@@ -98,6 +100,8 @@ def _champion(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:
     shown = f"{rule.measure} at {label}: {row.sft.value:.3f} → {row.dpo.value:.3f}"
     if better <= rule.min_difference:
         return False, f"{shown}, which is no improvement by more than {rule.min_difference:g}"
-    if rule.interval_excludes_zero and not row.difference.excludes_zero:
-        return False, f"{shown}, but the interval [{row.difference.low:+.3f}, {row.difference.high:+.3f}] holds zero"
+    change = row.difference  # one measure, chosen in the settings: no correction for the other rows
+    if rule.interval_excludes_zero and not change.is_significant:
+        interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
+        return False, f"{shown}, which may be chance: interval {interval}, p {format_p(change.p)}"
     return True, shown

@@ -1,9 +1,10 @@
 """The comparison as a Markdown report and as the rows of a table."""
 
+from longreward.evaluation.bootstrap import format_p
 from longreward.evaluation.comparison import NEUTRAL, Row
 from longreward.evaluation.report import Evaluation
 
-HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "")
+HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", "")
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -17,6 +18,7 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row.dpo.value:.{digits}f}",
         f"{row.difference.value:+.{digits}f}",
         f"[{row.difference.low:+.{digits}f}, {row.difference.high:+.{digits}f}]",
+        "" if row.measure in NEUTRAL else format_p(row.difference.p_corrected),
         mark,
     )
 
@@ -36,7 +38,7 @@ def markdown(evaluation: Evaluation) -> str:
     lines += ["| " + " | ".join(cells(row)) + " |" for row in evaluation.rows]
     lines += [
         "",
-        "Intervals are bootstrap intervals over documents. `t1 against t0.5` is the trained model at temperature 1 "
+        _method(evaluation) + "`t1 against t0.5` is the trained model at temperature 1 "
         "against the SFT model at 0.5. recall, unsupported and exact are measured with the corpus's own facts, which "
         "no judge sees; reward and its four dimensions are the judge's; short is the share of short instructions, "
         "without a document, that are answered right.",
@@ -49,3 +51,16 @@ def markdown(evaluation: Evaluation) -> str:
         for (role, decoding), count in evaluation.answers.items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def _method(evaluation: Evaluation) -> str:
+    if not evaluation.rows:
+        return ""
+    level = evaluation.rows[0].difference.level
+    tests = sum(row.measure not in NEUTRAL for row in evaluation.rows)
+    return (
+        f"Intervals ({1 - level:.0%}) are over documents, each for its own measure. p is that of a paired permutation "
+        f"test over documents, corrected for all {tests} comparisons (Holm). A difference is marked better or worse "
+        f"where p is at most {level:.2g}: of reports on two equal models, at most {level:.0%} have a mark. Intervals "
+        "also hold for skewed measures and are wider than the test needs, so that a marked one can hold zero. "
+    )

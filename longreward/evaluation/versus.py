@@ -1,15 +1,14 @@
 """Two runs' models on held-out prompts: differences with intervals, and the prompts whose answers moved most.
 
-Where both runs answered the same prompts, the comparison is paired: both sides on those prompts, resampled together by
-document. Where they share none, each side keeps its own prompts, and the intervals are those of two separate samples.
+Where both runs answered the same prompts, the comparison is paired by document: both sides on those prompts.
+Where they share none, each side keeps its own prompts, and the intervals are those of two separate samples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
-from longreward.evaluation.comparison import gain
+from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.comparison import NEUTRAL, gain, interval_settings
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.tables import Taken
 
@@ -33,7 +32,7 @@ class Shared:
         rest = ""
         if self.only_first or self.only_second:
             rest = f"; {self.only_first} and {self.only_second} that only one of them answered are left out"
-        return f"Paired on the {self.both} held-out prompts that both runs answered, resampled by document{rest}."
+        return f"Paired on the {self.both} held-out prompts that both runs answered, by document{rest}."
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,19 @@ class Change:
     measure: Measure
     first: Estimate
     second: Estimate
-    difference: Estimate
+    difference: DifferenceEstimate
 
     @property
     def gain(self) -> int:
-        """1 where the second is better beyond the interval, -1 where it is worse, else 0."""
+        """1 where the second is shown to be better, -1 where it is shown to be worse, else 0."""
         return gain(self.measure, self.difference)
+
+
+def correct_changes(changes: Sequence[Change]) -> list[Change]:
+    """Correct the p-values of all changes of a report for their number; neutral measures do not count."""
+    counted = [change for change in changes if change.measure not in NEUTRAL]
+    differences = iter(corrected([change.difference for change in counted]))
+    return [c if c.measure in NEUTRAL else replace(c, difference=next(differences)) for c in changes]
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,12 @@ class Versus:
         return Shared(len(one & other), len(one - other), len(other - one))
 
     def changes(self, model: str, config: EvaluateConfig | None = None) -> list[Change]:
-        """Every measure that both runs have of this model, at each decoding that both have."""
+        """Return all measures that both runs have of this model at a decoding; p-values are not corrected yet."""
         config = config or EvaluateConfig()
-        settings: Any = {
-            "resamples": config.bootstrap_resamples,
-            "confidence": config.confidence,
-            "seed": config.seed,
-        }
         first, second = self._observations(model)
         found = []
         for decoding, measure in sorted(set(first) & set(second), key=_order):
+            settings = interval_settings(config, measure)
             one, other = first[decoding, measure], second[decoding, measure]
             change = difference(one, other, **settings)
             before, after = mean(one, **settings), mean(other, **settings)

@@ -22,6 +22,7 @@ from longreward.reward_bench.items import Item
 Rewards = Sequence[float | None]
 """Of one item's responses, in their order; None: unscored."""
 ALL = "all"
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
 FIGURES = ("accuracy", "best_of_n", "pairwise", "spearman")
 
 
@@ -77,10 +78,10 @@ def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], 
         group,
         items=len(judged),
         unscored=len(judged) - len(whole),
-        accuracy=estimate(tops[True], intervals),
-        best_of_n=estimate(tops[False], intervals),
-        pairwise=estimate(pairs, intervals),
-        spearman=estimate(ranks, intervals),
+        accuracy=estimate(tops[True], intervals, bounds=SHARE),
+        best_of_n=estimate(tops[False], intervals, bounds=SHARE),
+        pairwise=estimate(pairs, intervals, bounds=SHARE),
+        spearman=estimate(ranks, intervals, bounds=CORRELATION),
     )
 
 

@@ -1,21 +1,23 @@
 """What the study's runs show: every arm's measures, and its differences from SFT, from LongReward and from chance.
 
 All arms of a seed answer the same held-out prompts from the same SFT model. So differences are taken on the same
-prompts, and an interval resamples documents within each seed: it says how sure a difference is for these seeds'
+prompts, and an interval is over the documents of all seeds: it says how sure a difference is for these seeds'
 trainings. That the seeds agree is shown beside it, seed by seed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from longreward.evaluation.bootstrap import Estimate, Observation, difference, mean
-from longreward.evaluation.comparison import gain
-from longreward.evaluation.config import MEASURES, Measure
+from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.comparison import BOUNDS, gain
+from longreward.evaluation.config import GOLD_MEASURES, MEASURES, Measure
 from longreward.evaluation.tables import Taken
 from longreward.study.arms import CONTROL, LONGREWARD, SFT, SHORT_ONLY
 
 SHOWN: tuple[Measure, ...] = tuple(name for name in MEASURES if name not in ("helpfulness", "logicality"))
+JUDGED: tuple[Measure, ...] = ("reward", "faithfulness", "completeness")
+"""Compared where the data has no gold facts."""
 AGAINST = (SFT, CONTROL, LONGREWARD, SHORT_ONLY)
 RESAMPLES, CONFIDENCE = 2000, 0.95
 
@@ -39,18 +41,17 @@ class Effect:
     against: str
     decoding: str
     measure: Measure
-    difference: Estimate
+    difference: DifferenceEstimate
     by_seed: Mapping[int, float]
 
     @property
     def gain(self) -> int:
-        """1 where the arm is better beyond the interval, -1 where it is worse, else 0."""
+        """1 where the arm is shown to be better, -1 where it is shown to be worse, else 0."""
         return gain(self.measure, self.difference)
 
     def turned(self) -> "Effect":
         """The other arm against this one."""
-        change = self.difference
-        flipped = Estimate(-change.value, -change.high, -change.low, change.documents)
+        flipped = self.difference.reversed()
         by_seed = {seed: -value for seed, value in self.by_seed.items()}
         return Effect(self.against, self.arm, self.decoding, self.measure, flipped, by_seed)
 
@@ -64,6 +65,12 @@ class Outcome:
     seeds: tuple[int, ...]
     benchmarks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of each arm: its metrics, as means over the seeds."""
+
+    @property
+    def tests(self) -> int:
+        """The number of comparisons that p-values are corrected for."""
+        decisive = decisive_measures(self.effects)
+        return len({_test_of(effect) for effect in self.effects if effect.measure in decisive})
 
     def effect(self, arm: str, against: str, decoding: str, measure: Measure) -> Effect | None:
         """The one effect; None where it was not measured."""
@@ -88,7 +95,7 @@ def outcome(runs: Iterable[Answers]) -> Outcome:
     first_of_seed = {run.seed: run for run in reversed(listed)}
     observed = {SFT: _observations(list(first_of_seed.values()), "sft"), **observed}
     means = {
-        (arm, decoding): {m: _mean(of[at, m]) for at, m in of if at == decoding and m in SHOWN}
+        (arm, decoding): {m: _mean(of[at, m], m) for at, m in of if at == decoding and m in SHOWN}
         for arm, of in observed.items()
         for decoding in dict.fromkeys(at for at, _ in of)
     }
@@ -103,7 +110,31 @@ def outcome(runs: Iterable[Answers]) -> Outcome:
     for arm in observed:
         if arm != SFT:
             benchmarks[arm] = _averages(run.benchmarks.get("dpo", {}) for run in listed if run.arm == arm)
-    return Outcome(means, effects, seeds, {arm: of for arm, of in benchmarks.items() if of})
+    return Outcome(means, _correct(effects), seeds, {arm: of for arm, of in benchmarks.items() if of})
+
+
+def decisive_measures(effects: Iterable[Effect]) -> tuple[Measure, ...]:
+    """Return what arms are compared in: what is known to be right, else the judge's scores; and short instructions."""
+    has_gold = any(effect.measure in GOLD_MEASURES for effect in effects)
+    return (*(GOLD_MEASURES if has_gold else JUDGED), "short")
+
+
+def _correct(effects: Sequence[Effect]) -> list[Effect]:
+    """Correct the p-values of the decisive effects for their number; the others are no claims and keep theirs."""
+    decisive = decisive_measures(effects)
+    # Two arms that are both compared with all others are listed in both directions: that is one test.
+    tests = {_test_of(effect): effect.difference for effect in effects if effect.measure in decisive}
+    p_values = {key: each.p_corrected for key, each in zip(tests, corrected(list(tests.values())), strict=True)}
+    return [
+        replace(effect, difference=replace(effect.difference, p_corrected=p_values[_test_of(effect)]))
+        if effect.measure in decisive
+        else effect
+        for effect in effects
+    ]
+
+
+def _test_of(effect: Effect) -> tuple[frozenset[str], str, Measure]:
+    return frozenset((effect.arm, effect.against)), effect.decoding, effect.measure
 
 
 def _averages(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -136,7 +167,7 @@ def _effects(arm: str, against: str, observed: Mapping[str, ByPlace]) -> Iterabl
             continue
         common = {seed for seed, _ in mine[place]} & {seed for seed, _ in theirs[place]}
         sides = [[each for each in side if each[0] in common] for side in (theirs[place], mine[place])]
-        change = difference(*([value for _, value in side] for side in sides), **_SETTINGS)
+        change = difference(*([value for _, value in side] for side in sides), bounds=BOUNDS[place[1]], **_SETTINGS)
         if change is not None:
             by_seed = {seed: _average(sides[1], seed) - _average(sides[0], seed) for seed in sorted(common)}
             yield Effect(arm, against, *place, change, by_seed)
@@ -147,8 +178,8 @@ def _average(side: Sequence[tuple[int, Observation]], seed: int) -> float:
     return sum(values) / len(values)
 
 
-def _mean(places: Sequence[tuple[int, Observation]]) -> Estimate:
-    found = mean([observation for _, observation in places], **_SETTINGS)
+def _mean(places: Sequence[tuple[int, Observation]], measure: Measure) -> Estimate:
+    found = mean([observation for _, observation in places], bounds=BOUNDS[measure], **_SETTINGS)
     assert found is not None, "a place is made by its first observation"
     return found
 

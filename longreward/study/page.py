@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from longreward.evaluation import svg
-from longreward.evaluation.bootstrap import Estimate
+from longreward.evaluation.bootstrap import Estimate, format_p
 from longreward.evaluation.comparison import LOWER_IS_BETTER
-from longreward.evaluation.config import GOLD_MEASURES, Measure
+from longreward.evaluation.config import Measure
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
-from longreward.study.outcome import Effect, Outcome
+from longreward.study.outcome import CONFIDENCE, JUDGED, Effect, Outcome, decisive_measures
 from longreward.study.paper import COLUMNS, PAPER
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
-JUDGED: tuple[Measure, ...] = ("reward", "faithfulness", "completeness")
-"""Compared where the data has no gold facts."""
 
 
 def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
@@ -28,7 +26,7 @@ def pictures(outcome: Outcome) -> dict[str, str]:
     drawn = {}
     for decoding in _decodings(outcome):
         columns = []
-        for measure in _decisive(outcome):
+        for measure in decisive_measures(outcome.effects):
             effects = [e for e in outcome.effects if (e.against, e.decoding, e.measure) == (SFT, decoding, measure)]
             if effects:
                 rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
@@ -45,12 +43,17 @@ def _intro(outcome: Outcome) -> str:
     lines = ["| arm | its pairs |", "|---|---|", "| sft | the model that all others start from |"]
     measured = {arm for arm, _ in outcome.means}
     lines += [f"| {arm.name} | {arm.what} |" for arm in arms() if arm.name in measured]
-    return "\n".join([f"Seeds: {seeds}.", "", *lines])
+    method = (
+        f"Intervals ({CONFIDENCE:.0%}) are over documents. p is that of a paired permutation test, corrected for all "
+        f"{outcome.tests} comparisons of the study (Holm). A difference is better or worse where p is at most "
+        f"{1 - CONFIDENCE:.2g}; else it is not shown."
+    )
+    return "\n".join([f"Seeds: {seeds}.", "", *lines, "", method])
 
 
 def _means(outcome: Outcome, decoding: str) -> str:
     rows = {arm: means for (arm, at), means in outcome.means.items() if at == decoding}
-    wanted: tuple[Measure, ...] = (*_decisive(outcome), "reward", "tokens")
+    wanted: tuple[Measure, ...] = (*decisive_measures(outcome.effects), "reward", "tokens")
     shown = [measure for measure in dict.fromkeys(wanted) if any(measure in means for means in rows.values())]
     lines = [f"### {decoding}", "", "| arm | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 1)]
     for arm, means in rows.items():
@@ -86,7 +89,7 @@ def _between(outcome: Outcome, arm: str, other: str) -> list[Effect]:
     """One minus the other, which may have been taken the other way round, at every decoding."""
     found = []
     for decoding in _decodings(outcome):
-        for measure in _decisive(outcome):
+        for measure in decisive_measures(outcome.effects):
             direct = outcome.effect(arm, other, decoding, measure)
             turned = outcome.effect(other, arm, decoding, measure)
             if direct is not None:
@@ -99,15 +102,15 @@ def _between(outcome: Outcome, arm: str, other: str) -> list[Effect]:
 def _effects(title: str, rows: Sequence[Effect]) -> str:
     if not rows:
         return ""
-    header = "| | at | measure | difference | interval | seed by seed | |"
-    lines = [f"### {title}", "", header, "|---|---|---|---|---|---|---|"]
+    header = "| | at | measure | difference | interval | p | seed by seed | |"
+    lines = [f"### {title}", "", header, "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         said = {1: "better", -1: "worse", 0: "not shown"}[row.gain]
         seeds = ", ".join(f"{value:+.3f}" for value in row.by_seed.values())
         change = row.difference
         lines.append(
             f"| {row.arm} − {row.against} | {row.decoding} | {row.measure} | {change.value:+.3f} | "
-            f"[{change.low:+.3f}, {change.high:+.3f}] | {seeds} | {said} |"
+            f"[{change.low:+.3f}, {change.high:+.3f}] | {format_p(change.p_corrected)} | {seeds} | {said} |"
         )
     return "\n".join(lines)
 
@@ -140,12 +143,6 @@ def _benchmarks(outcome: Outcome, preset: str | None) -> str:
 def _beside(value: float | None, of_paper: float | None) -> str:
     shown = [] if value is None else [f"{value:.1f}"]
     return " ".join(shown + ([] if of_paper is None else [f"({of_paper:.1f})"]))
-
-
-def _decisive(outcome: Outcome) -> tuple[Measure, ...]:
-    """What arms are compared in: what is known to be right, else the judge's scores; and short instructions."""
-    has_gold = any(effect.measure in GOLD_MEASURES for effect in outcome.effects)
-    return (*(GOLD_MEASURES if has_gold else JUDGED), "short")
 
 
 def _decodings(outcome: Outcome) -> list[str]:

@@ -10,7 +10,7 @@ repeat is no copy, no scoring is served an answer of a check, and a check that w
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from longreward.evaluation.bootstrap import LEAST_DOCUMENTS, mean
+from longreward.evaluation.bootstrap import mean
 from longreward.judging import Judge
 from longreward.judging.config import JudgeConfig
 from longreward.judging.prompting import PromptSet
@@ -152,8 +152,8 @@ def _ranks(scores: Scores, pairs: Sequence[_Pair]) -> Iterator[Rank]:
             gold, damaged = scores[pair.first], scores[pair.second]
             if gold is not None and damaged is not None:
                 won.append((pair.case, 1.0 if gold > damaged else 0.5 if gold == damaged else 0.0))
-        found = mean(won, resamples=2000, confidence=0.95, seed=0)
-        enough = found is not None and found.documents >= LEAST_DOCUMENTS
+        found = mean(won, resamples=2000, confidence=0.95, seed=0, bounds=(0.0, 1.0))
+        enough = found is not None and found.documents > 1
         yield Rank(
             kind=kind,
             dimension=dimension,

@@ -27,7 +27,7 @@ class Rank(Record):
     share: float | None
     low: float | None
     high: float | None
-    """The 95 % interval of `share`, resampled by question; None where there is one question only."""
+    """The 95 % interval of `share`, over the questions; None where there is one question only."""
     compared: int
     unscored: int
     """Questions left out, since one of the two had no score."""

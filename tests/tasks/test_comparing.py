@@ -1,7 +1,7 @@
 """Runs that are found again, described, and compared, in a real MLflow store."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from own_store import own_store
 from flows.commands import main
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measuring import Measured
+from longreward.evaluation.measuring import Decoding, Measured
 from longreward.evaluation.report import summarise
 from longreward.records import Example, Response
 from tasks import tracking
@@ -23,17 +23,16 @@ from tasks.tracking.history import PastRun, find, kept, read
 from tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
-EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "123"}
-LEAST_DOCUMENTS = "longreward.evaluation.bootstrap.LEAST_DOCUMENTS"  # three are enough to work out by hand
+EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "12345678"}
+OTTER, HERON = (0.4, 0.5, 0.6, 0.5, 0.4, 0.6, 0.5, 0.6), (0.9, 0.8, 1.0, 0.9, 0.8, 0.9, 0.9, 1.0)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """Four pipelines, oldest first: otter, heron, failed, unevaluated. Both that were evaluated became champions."""
     with own_store(tmp_path_factory.mktemp("store")) as patch:
-        patch.setattr(LEAST_DOCUMENTS, 3)
-        pipeline("otter", patch, beta="0.1", judge="lexical", recalls={"1": 0.2, "2": 0.4, "3": 0.9})
-        pipeline("heron", patch, beta="0.3", judge="lexical", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
+        pipeline("otter", patch, beta="0.1", judge="lexical", recalls=OTTER)
+        pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
         with pytest.raises(ValueError):
             failing_pipeline(patch)
         with tracking.experiment("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
@@ -45,19 +44,31 @@ def settings(beta: str) -> dict[str, Any]:
     return {"policy": {"base_model": "tiny"}, "train": {"beta": beta}, "evaluate": {"champion": {"measure": "recall"}}}
 
 
-def pipeline(name: str, patch: pytest.MonkeyPatch, *, beta: str, judge: str, recalls: dict[str, float]) -> None:
+def pipeline(
+    name: str,
+    patch: pytest.MonkeyPatch,
+    *,
+    beta: str,
+    judge: str,
+    recalls: Sequence[float],
+    examples: Mapping[str, Example] = EXAMPLES,
+    config: EvaluateConfig = CONFIG,
+) -> str:
+    """Returns what the evaluation says about the registry."""
+    measure, decoding = config.champion.measure, Decoding(config.champion.temperature, 1).name
     measured = [
-        Measured(role, "greedy", f"d{n}", answer(n, f"{role} of {name}"), {"recall": recall * share})
+        Measured(role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share})
         for role, share in (("sft", 0.5), ("dpo", 1.0))
-        for n, recall in recalls.items()
+        for n, recall in zip(examples, recalls, strict=True)
     ]
     with tracking.experiment(name, settings(beta)) as parent:
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
             run.tag({"judge": judge})
-            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
+            told = record(run, config, summarise(config, measured), measured, examples)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
+    return told
 
 
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
@@ -74,8 +85,8 @@ def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
 
-def answer(example: str, text: str) -> Response:
-    return Response(id=f"{example}-0", example_id=example, query=EXAMPLES[example].query, text=text)
+def answer(example: str, text: str, examples: Mapping[str, Example] = EXAMPLES) -> Response:
+    return Response(id=f"{example}-0", example_id=example, query=examples[example].query, text=text)
 
 
 def found(name: str) -> PastRun:
@@ -102,14 +113,41 @@ def test_an_unknown_run_is_answered_with_the_newest_ones(store: MlflowClient, na
         found(name)
 
 
-def test_a_model_that_beats_its_own_sft_model_but_not_the_champion_leaves_it_its_name(tmp_path: Path) -> None:
+def test_only_a_model_that_is_shown_to_be_better_than_the_champion_takes_its_name(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
-        patch.setattr(LEAST_DOCUMENTS, 3)
-        pipeline("strong", patch, beta="0.1", judge="lexical", recalls={"1": 0.8, "2": 0.8, "3": 0.9})
-        pipeline("weak", patch, beta="0.3", judge="lexical", recalls={"1": 0.5, "2": 0.6, "3": 0.5})
+        first = pipeline("strong", patch, beta="0.1", judge="lexical", recalls=(0.8, 0.7, 0.6, 0.7, 0.8, 0.7, 0.6, 0.7))
+        assert first == "registered as version 1, the champion"
+        weak = pipeline("weak", patch, beta="0.3", judge="lexical", recalls=OTTER)
         assert found("champion").name == "strong"
-        pipeline("equal", patch, beta="0.5", judge="lexical", recalls={"1": 0.9, "2": 0.7, "3": 0.9})
-        assert found("champion").name == "equal"  # not shown to be worse
+        assert weak.startswith(
+            "registered as version 2; the champion stays, since this model is not shown to be better: recall at greedy "
+            "is 0.700 for the champion and 0.512 for this model, interval [-"
+        )
+        pipeline("equal", patch, beta="0.5", judge="lexical", recalls=(0.9, 0.6, 0.7, 0.7, 0.7, 0.8, 0.6, 0.7))
+        assert found("champion").name == "strong"
+        higher = (1.0, 0.9, 0.9, 0.9, 1.0, 1.0, 0.8, 0.9)
+        better = pipeline("better", patch, beta="0.7", judge="lexical", recalls=higher)
+        assert found("champion").name == "better"
+        assert better.endswith(", p 0.008")
+
+
+def test_a_model_that_cannot_be_compared_with_the_champion_leaves_it_its_name(tmp_path: Path) -> None:
+    reward = EvaluateConfig(champion=ChampionRule(measure="reward", temperature=0))
+    warm = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=1))
+    others = {n: one.model_copy(update={"context": f"other {n}"}) for n, one in EXAMPLES.items()}
+    with own_store(tmp_path) as patch:
+        pipeline("first", patch, beta="0.1", judge="lexical", recalls=OTTER, config=reward)
+        told = pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
+        assert "the two cannot be compared: reward is by different judges (lexical and gpt). Move the alias" in told
+        told = pipeline(
+            "other prompts", patch, beta="0.1", judge="lexical", recalls=HERON, examples=others, config=reward
+        )
+        assert "the two cannot be compared: they have no held-out prompt in common" in told
+        told = pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
+        assert "the two cannot be compared: the champion's recall at t1 was not measured" in told
+        assert found("champion").name == "first"
+        pipeline("comparable", patch, beta="0.1", judge="lexical", recalls=HERON, config=reward)
+        assert found("champion").name == "comparable"
 
 
 def test_where_no_model_is_champion_that_is_said(store: MlflowClient) -> None:
@@ -124,17 +162,17 @@ def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_
     assert [(one.name, one.first, one.second) for one in comparison.params] == [("train.beta", "0.1", "0.3")]
     assert [one.name for one in comparison.data] == ["models/dpo"]
     (recall,) = comparison.changes  # the SFT models are one and the same
-    assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5, pytest.approx(2.3 / 3))
-    assert recall.difference.value == pytest.approx(0.8 / 3)
-    assert comparison.shared.both == 3
-    assert (comparison.higher, comparison.lower) == (2, 0)
+    assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5125, pytest.approx(0.9))
+    assert recall.difference.value == pytest.approx(0.3875)
+    assert comparison.shared.both == 8
+    assert (comparison.higher, comparison.lower) == (8, 0)
     (moved,) = comparison.moved
-    assert (moved.id, moved.query, moved.before, moved.after) == ("1", "question 1?", 0.2, 0.9)
+    assert (moved.id, moved.query, moved.before, moved.after) == ("1", "question 1?", 0.4, 0.9)
     assert (moved.first_answer, moved.second_answer) == ("dpo of otter", "dpo of heron")
     page = markdown(comparison)
     assert "| train.beta | 0.1 | 0.3 |" in page
-    assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in page
-    assert json.loads(json.dumps(as_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.8 / 3)
+    assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in page
+    assert json.loads(json.dumps(as_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.3875)
 
 
 def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(store: MlflowClient) -> None:
@@ -156,7 +194,7 @@ def test_the_command_prints_both_runs_and_an_error_of_one_line(
     words = capsys.readouterr().out
     lines = [line.split() for line in words.splitlines()]
     assert ["train.beta", "0.1", "0.3"] in lines
-    assert ["1", "0.200", "→", "0.900", "question", "1?"] in lines
+    assert ["1", "0.400", "→", "0.900", "question", "1?"] in lines
     assert ["heron:", "dpo", "of", "heron"] in lines
     assert main(["compare", "otter", "hern"]) == 1
     assert "longreward: there is no run 'hern'" in capsys.readouterr().err
@@ -166,7 +204,7 @@ def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft
     text = note(found("otter"))
     assert text.startswith("**otter** finished after ")
     assert "- model `tiny`, judge `lexical`" in text
-    assert "| greedy | recall | 0.250 | 0.500 | +0.250 |" in text
+    assert "| greedy | recall | 0.256 | 0.512 | +0.256 |" in text
     assert "There was none yet; this model became the champion." in text
     evaluation = found("otter").evaluation
     assert f"| [evaluate](#/experiments/1/runs/{evaluation}?workflowType=machine_learning) | " in text
@@ -176,7 +214,7 @@ def test_a_later_note_compares_with_the_champion_that_its_model_met(store: Mlflo
     text = note(found("heron"))
     link = f"#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning"
     assert f"It met [otter]({link}) and became the champion." in text
-    assert "| greedy | recall | 0.500 | 0.767 | +0.267 |" in text
+    assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in text
     assert "| train.beta | 0.1 | 0.3 |" in text
 
 
@@ -200,7 +238,7 @@ def test_the_note_of_a_stopped_run_says_where_it_was(store: MlflowClient, monkey
 def test_judges_that_differ_are_told_where_the_judge_was_asked(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls={"1": 0.9, "2": 0.5, "3": 0.9})
+    pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
     comparison = compare(found("heron"), found("strict"))
     assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
     assert comparison.warnings == ()  # recall is measured without a judge

@@ -75,11 +75,13 @@ def read_gamed(path: Path) -> Gamed:
 def length_controlled(cases: Sequence[Measured], gamed: Gamed | None, intervals: Intervals) -> Estimate | None:
     """The mean over the cases, times 100, of the win share that is left without their difference in length.
 
-    The interval comes from fits to resampled cases under the penalty that was found best. None where nothing can be
+    The interval is Student's around the rate, with the standard error of fits to resampled cases under the penalty that
+    was found best. None where nothing can be
     fitted: fewer cases than folds, or differences in length that are all the same. Raises DataError where `gamed` does
     not know an instruction.
     """
     import numpy as np
+    from scipy.stats import t as student_t  # type: ignore[import-untyped]
 
     lengths = np.array([case.baseline - case.model for case in cases], dtype=float)
     if sum(case.share is not None for case in cases) < FOLDS or not (spread := lengths.std(ddof=1)):
@@ -109,9 +111,11 @@ def length_controlled(cases: Sequence[Measured], gamed: Gamed | None, intervals:
     random = np.random.default_rng(intervals.seed)
     even = np.full(len(cases), 1 / len(cases))
     drawn = [mean(random.multinomial(len(cases), even)) for _ in range(min(REFITS, intervals.resamples))]
-    tail = (1 - intervals.confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Estimate(mean(np.ones(len(cases))), float(low), float(high), len(cases))
+    # A hundred fits are too few for quantiles of their own, and resamples of n cases vary by (n - 1) / n too little.
+    error = float(np.std(drawn, ddof=1)) * math.sqrt(len(cases) / (len(cases) - 1))
+    reach = float(student_t.ppf((1 + intervals.confidence) / 2, len(cases) - 1)) * error
+    value = mean(np.ones(len(cases)))
+    return Estimate(value, max(0.0, value - reach), min(100.0, value + reach), len(cases))
 
 
 def _difficulty(gamed: Gamed | None, index: int) -> float:

@@ -10,6 +10,7 @@ from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Su
 from longreward.evaluation.bootstrap import Estimate
 
 SCALE = 100.0
+BOUNDS = (0.0, SCALE)
 Mode = Literal["exact", "strict"]
 
 
@@ -23,7 +24,7 @@ def summarise(
 ) -> Summary:
     """The headline is the win rate; `length_controlled` (or `…_minimal`) stands beside it where it can be fitted."""
     said = {answer.case_id: answer for answer in answers}
-    whole = figure("win_rate", verdicts, intervals, scale=SCALE)
+    whole = figure("win_rate", verdicts, intervals, scale=SCALE, bounds=BOUNDS)
     unscored = whole.unscored
     figures = [whole]
     modes: tuple[Mode, Mode] = ("exact", "strict")
@@ -33,7 +34,9 @@ def summarise(
         figures.append(Figure(title, fits[0], fits[1], cases=whole.cases, unscored=unscored))
     counted = [
         estimate(
-            [(v.case_id, SCALE * _discrete(share)) for v in verdicts if (share := _share(v, m)) is not None], intervals
+            [(v.case_id, SCALE * _discrete(share)) for v in verdicts if (share := _share(v, m)) is not None],
+            intervals,
+            bounds=BOUNDS,
         )
         for m in modes
     ]
@@ -41,7 +44,7 @@ def summarise(
     length = estimate([(answer.case_id, float(len(answer.turns[0]))) for answer in answers], intervals)
     figures.append(Figure("length", length, length, cases=len(answers), unscored=0))
     bare = [v for v in verdicts if not v.more["identical"]]
-    without = estimate([(v.case_id, SCALE * (not v.more["weighed"])) for v in bare], intervals)
+    without = estimate([(v.case_id, SCALE * (not v.more["weighed"])) for v in bare], intervals, bounds=BOUNDS)
     figures.append(Figure("without_probabilities", without, without, cases=len(bare), unscored=0))
     scored = [(verdict, verdict.strict) for verdict in verdicts if verdict.strict is not None]
     return Summary(

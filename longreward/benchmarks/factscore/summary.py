@@ -7,6 +7,7 @@ from longreward.benchmarks.factscore.cases import FactCase
 from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Summary, Verdict
 
 SCALE = 100.0
+BOUNDS = (0.0, SCALE)
 
 
 def summarise(
@@ -25,15 +26,19 @@ def summarise(
     strict = {case: _share([each.strict for each in given]) for case, given in facts.items()}
     unscored = sum(verdict.strict is None for verdict in verdicts)
     counts = estimate([(case, float(len(given))) for case, given in facts.items() if given], intervals)
-    responding = estimate([(case, SCALE * bool(given)) for case, given in facts.items()], intervals)
+    responding = estimate([(case, SCALE * bool(given)) for case, given in facts.items()], intervals, bounds=BOUNDS)
     with_facts = sum(bool(given) for given in facts.values())
     return Summary(
         name,
         (
             Figure(
                 "score",
-                estimate([(case, share) for case, share in exact.items() if share is not None], intervals),
-                estimate([(case, share) for case, share in strict.items() if share is not None], intervals),
+                estimate(
+                    [(case, share) for case, share in exact.items() if share is not None], intervals, bounds=BOUNDS
+                ),
+                estimate(
+                    [(case, share) for case, share in strict.items() if share is not None], intervals, bounds=BOUNDS
+                ),
                 cases=with_facts,
                 unscored=unscored,
             ),

@@ -10,6 +10,7 @@ from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Su
 from longreward.evaluation.bootstrap import Observation
 
 SCALE = 100.0
+BOUNDS = (0.0, SCALE)
 Graded = Mapping[SetName, list[Observation]]
 
 
@@ -86,8 +87,8 @@ def _figure(
     weights = class_weights(sets)
     return Figure(
         title,
-        mean_of_means({each: exact[each] for each in sets}, intervals, weights=weights),
-        mean_of_means({each: strict[each] for each in sets}, intervals, weights=weights),
+        mean_of_means({each: exact[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
+        mean_of_means({each: strict[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
         cases=sum(len(exact[each]) for each in sets),
         unscored=sum(unscored[each] for each in sets),
     )
@@ -105,6 +106,6 @@ def _automatic(
     titles = {f"set/{each}/{metric_name(SETS[each])}": [each] for each in sets} | {"automatic": list(sets)}
     found = []
     for title, chosen in titles.items():
-        mean = mean_of_means({each: taken[each] for each in chosen}, intervals)
+        mean = mean_of_means({each: taken[each] for each in chosen}, intervals, bounds=BOUNDS)
         found.append(Figure(title, mean, mean, cases=sum(len(taken[each]) for each in chosen), unscored=0))
     return found

@@ -147,5 +147,5 @@ NOT_AS_ASKED = f"the last [[…]] holds no whole number from {LOWEST} to {HIGHES
 
 
 def _figure(name: str, verdicts: Sequence[Verdict], intervals: Intervals) -> Figure:
-    figure = estimates.figure(name, verdicts, intervals, scale=SCALE)
+    figure = estimates.figure(name, verdicts, intervals, scale=SCALE, bounds=(0.0, SCALE * HIGHEST))
     return replace(figure, exact=None) if any(each.exact is None for each in verdicts) else figure

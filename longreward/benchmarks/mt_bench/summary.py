@@ -66,8 +66,8 @@ def _pair_figures(verdicts: Sequence[Verdict], intervals: Intervals) -> Iterable
     for name, points in POINTS.items():
         yield Figure(
             f"pairwise/{name}",
-            estimate(_observed(exact, points), intervals),
-            estimate(_observed(strict, points), intervals),
+            estimate(_observed(exact, points), intervals, bounds=(0.0, 1.0)),
+            estimate(_observed(strict, points), intervals, bounds=(0.0, 1.0)),
             cases=len({verdict.case_id for verdict in verdicts}),
             unscored=unscored,
         )

@@ -48,7 +48,9 @@ def test_a_mean_of_means_weighs_small_sets_as_large_ones():
     groups = {"large": [("1", 1.0), ("2", 1.0), ("3", 0.0), ("4", 0.0)], "small": [("5", 1.0)]}
     found = mean_of_means(groups, INTERVALS)
     assert found.value == 0.75
-    assert (found.low, found.high) == (0.5, 1.0)  # the small set's only case is drawn each time
+    assert found.documents == 5
+    assert found.low < 0.4  # one case says next to nothing about its set
+    assert 0.9 < found.high <= 1.0
     assert mean_of_means({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
 
 
@@ -63,7 +65,8 @@ def test_every_model_has_the_same_metric_names():
 
 def test_the_report_says_what_scores_on_built_in_cases_are_worth():
     text = markdown(report())
-    assert "DPO minus SFT, case by case: +2.00 [+2.00, +2.00]." in text
+    assert "DPO minus SFT, case by case: +2.00 [+0." in text
+    assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
     assert "hold no score against those" in text
     assert (
         "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text

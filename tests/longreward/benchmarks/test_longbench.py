@@ -237,7 +237,7 @@ def test_a_mean_of_means_can_be_weighted() -> None:
     found = mean_of_means(groups, FEW, weights={"a": 0.5, "b": 0.25, "c": 0.25})
     assert found is not None
     assert found.value == 0.625
-    assert (found.low, found.high, found.documents) == (0.5, 0.75, 4)
+    assert (found.low < 0.5, found.high > 0.75, found.documents) == (True, True, 4)
 
 
 @pytest.mark.parametrize(

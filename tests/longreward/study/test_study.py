@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -74,26 +75,49 @@ def test_a_seed_that_one_arm_lacks_is_left_out_of_their_difference():
 
 def test_the_page_says_what_is_shown_and_what_not():
     page = markdown(outcome([run("longreward", 0, 0.75), run("random", 0, 0.75), run("no-faithfulness", 0, 0.25)]))
-    assert "| longreward − sft | greedy | exact | +0.500 | [+0.500, +0.500] | +0.500 | better |" in page
-    assert "| longreward − random | greedy | exact | +0.000 | [+0.000, +0.000] | +0.000 | not shown |" in page
+    # Six comparisons, five of them with a difference in all eight documents: p = 2 / 2 ** 8, times 6.
+    [better] = [line for line in page.splitlines() if line.startswith("| longreward − sft | greedy | exact | +0.500 |")]
+    assert re.search(r"\| \[\+0\.\d+, \+0\.\d+\] \| 0\.047 \| \+0\.500 \| better \|$", better)
+    [equal] = [line for line in page.splitlines() if line.startswith("| longreward − random | greedy | exact |")]
+    assert re.search(r"\| \+0\.000 \| \[-0\.\d+, \+0\.\d+\] \| 1\.000 \| \+0\.000 \| not shown \|$", equal)
+    assert "corrected for all 6 comparisons of the study (Holm)" in page
     assert "| no-faithfulness − longreward | greedy | exact | -0.500 |" in page
     assert "| no-faithfulness | as longreward, without faithfulness |" in page
-    assert "| longreward | 0.750 [0.750, 0.750] | 16.0 [16.0, 16.0] |" in page
+    assert re.search(r"\| longreward \| 0\.750 \[0\.\d+, [01]\.\d+\] \| 16\.0 \[", page)
+
+
+def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for_more_documents() -> None:
+    two = outcome([run("longreward", 0, 0.75), run("random", 0, 0.25)])
+    assert two.tests == 3  # either against SFT, and one against the other
+    forward, back = (
+        two.effect("longreward", "random", "greedy", "exact"),
+        two.effect("random", "longreward", "greedy", "exact"),
+    )
+    assert forward is not None
+    assert back is not None
+    assert forward.difference.p_corrected == back.difference.p_corrected == pytest.approx(3 * 2 / 2**8)
+    turned = forward.turned().difference
+    assert (turned.value, turned.low) == pytest.approx((back.difference.value, back.difference.low))
+    many = outcome(
+        [run(arm, 0, 0.75) for arm in ("longreward", "srm", "contrast", "pairwise", "mixed")] + [run("random", 0, 0.25)]
+    )
+    assert many.tests == 21 - 6  # the arms that nothing is compared with have no tests among themselves
+    assert many.effect("longreward", "random", "greedy", "exact").gain == 0
 
 
 def test_the_pictures_show_every_arm():
     drawn = pictures(outcome([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
     [text] = drawn.values()
     ElementTree.fromstring(text)
-    assert "exact, longreward: +0.500 [+0.500, +0.500]" in text
-    assert "exact, random: +0.000 [+0.000, +0.000]" in text
+    assert "exact, longreward: +0.500 [+0." in text
+    assert "exact, random: +0.000 [-0." in text
     assert text.count("<circle") == 2
 
 
 def test_mixing_is_held_against_either_side_alone():
     found = outcome([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
     page = markdown(found)
-    assert "| mixed − longreward | greedy | exact | -0.250 | [-0.250, -0.250] | -0.250 | worse |" in page
+    assert re.search(r"\| mixed − longreward \| greedy \| exact \| -0\.250 \| .* \| -0\.250 \| worse \|", page)
     assert "| mixed − short-only | greedy | exact | +0.250 |" in page
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
 

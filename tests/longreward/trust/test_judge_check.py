@@ -61,7 +61,9 @@ def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() ->
 async def test_an_honest_judge_passes(honest: Opened) -> None:
     found = await check_judge(JudgeConfig(), PROMPTS, opened=honest)
     assert found.faults(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
-    assert {(rank.share, rank.low, rank.high, rank.compared) for rank in found.ranks} == {(1.0, 1.0, 1.0, 6)}
+    assert {(rank.share, rank.high, rank.compared) for rank in found.ranks} == {(1.0, 1.0, 6)}
+    for rank in found.ranks:
+        assert rank.low == pytest.approx(0.025 ** (1 / 6), abs=0.03)  # six of six, by Clopper and Pearson
     assert found.calls < 400
     assert found.judge == "honest"
 

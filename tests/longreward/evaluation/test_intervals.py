@@ -1,0 +1,174 @@
+"""Simulated coverage of the intervals, and the intervals of samples that can be worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from longreward.evaluation.bootstrap import difference, mean, stratified_mean
+from longreward.evaluation.intervals import UNBOUNDED, Bounds, document_values, limit_draws, limits
+
+SAMPLES = 3000
+SETTINGS = {"resamples": 2000, "confidence": 0.95, "seed": 0}
+SHARE = (0.0, 1.0)
+
+
+def coverage(
+    values: np.ndarray, truth: float, bounds: Bounds = UNBOUNDED, *, paired: bool = False, observed_range: float = 0.0
+) -> float:
+    """The share of samples (rows) whose interval holds the truth."""
+    draws = limit_draws(values, bounds=bounds, mirrored=paired, observed_range=observed_range, resamples=1000, seed=0)
+    low, high = limits(*draws, confidence=0.95, bounds=bounds)
+    return float(np.mean((low <= truth + 1e-9) & (truth - 1e-9 <= high)))
+
+
+MEANS = {
+    "normal": (lambda r, shape: r.normal(size=shape), 0.0, UNBOUNDED),
+    "exponential": (lambda r, shape: r.exponential(size=shape), 1.0, UNBOUNDED),
+    "lognormal": (lambda r, shape: r.lognormal(size=shape), np.exp(0.5), UNBOUNDED),
+    "lognormal to the left": (lambda r, shape: 10 - r.lognormal(size=shape), 10 - np.exp(0.5), UNBOUNDED),
+    "skewed share": (lambda r, shape: r.beta(0.5, 3, size=shape), 0.5 / 3.5, SHARE),
+    "half right": (lambda r, shape: r.binomial(1, 0.5, size=shape) * 1.0, 0.5, SHARE),
+    "one in five right": (lambda r, shape: r.binomial(1, 0.2, size=shape) * 1.0, 0.2, SHARE),
+    "nearly all right": (lambda r, shape: r.binomial(1, 0.95, size=shape) * 1.0, 0.95, SHARE),
+}
+
+
+@pytest.mark.parametrize("documents", [6, 10, 40])
+@pytest.mark.parametrize("case", MEANS)
+def test_intervals_of_means_cover_as_often_as_they_say(case: str, documents: int) -> None:
+    draw, truth, bounds = MEANS[case]
+    values = draw(np.random.default_rng(documents), (SAMPLES, documents))
+    assert coverage(values, truth, bounds) >= 0.94
+
+
+def moves(up: float, down: float):
+    return lambda r, shape: r.choice([1.0, 0.0, -1.0], p=[up, 1 - up - down, down], size=shape)
+
+
+DIFFERENCES = {  # of one answer a document; the range is that of single answers
+    "normal": (lambda r, shape: r.normal(size=shape), 0.0, UNBOUNDED, 3.0),
+    "skewed": (lambda r, shape: r.lognormal(size=shape) - np.exp(0.5), 0.0, UNBOUNDED, 3.0),
+    "mostly zero": (lambda r, shape: r.normal(0.2, 1, shape) * r.binomial(1, 0.3, shape), 0.06, UNBOUNDED, 3.0),
+    "few better": (moves(0.1, 0.0), 0.1, (-1.0, 1.0), 1.0),
+    "few better, few worse": (moves(0.05, 0.05), 0.0, (-1.0, 1.0), 1.0),
+    "many better, some worse": (moves(0.4, 0.15), 0.25, (-1.0, 1.0), 1.0),
+    "nearly all better": (moves(0.9, 0.0), 0.9, (-1.0, 1.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("documents", [6, 10, 40])
+@pytest.mark.parametrize("case", DIFFERENCES)
+def test_intervals_of_paired_differences_cover_as_often_as_they_say(case: str, documents: int) -> None:
+    draw, truth, bounds, observed_range = DIFFERENCES[case]
+    values = draw(np.random.default_rng(documents), (SAMPLES, documents))
+    assert coverage(values, truth, bounds, paired=True, observed_range=observed_range) >= 0.94
+
+
+CLUSTERED = {
+    "normal": (lambda r, effect: effect + r.normal(size=effect.shape), 0.0, UNBOUNDED),
+    "lognormal": (lambda r, effect: np.exp(0.7 * effect + 0.7 * r.normal(size=effect.shape)), np.exp(0.49), UNBOUNDED),
+    "binary": (
+        lambda r, effect: (effect + r.normal(size=effect.shape) > -0.8) * 1.0,
+        stats.norm.cdf(0.8 / 2**0.5),
+        SHARE,
+    ),
+}
+
+
+@pytest.mark.parametrize("documents", [6, 10, 40])
+@pytest.mark.parametrize("case", CLUSTERED)
+def test_answers_about_one_document_are_not_independent_and_documents_are_not_equally_large(
+    case: str, documents: int
+) -> None:
+    draw, truth, bounds = CLUSTERED[case]
+    random = np.random.default_rng(documents)
+    counts = random.integers(1, 9, size=(SAMPLES, documents))
+    effect, totals = random.normal(size=counts.shape), np.zeros(counts.shape)
+    for answer in range(8):
+        totals += draw(random, effect) * (counts > answer)
+    assert coverage(document_values(totals, counts), truth, bounds) >= 0.94
+
+
+def test_an_interval_of_right_and_wrong_answers_is_the_exact_binomial_one() -> None:
+    estimate = mean([(f"d{n}", float(n < 3)) for n in range(12)], **SETTINGS | {"resamples": 50_000})
+    exact = stats.binomtest(3, 12).proportion_ci(0.95, method="exact")
+    assert estimate is not None
+    assert (estimate.low, estimate.high) == pytest.approx((exact.low, exact.high), abs=0.005)
+
+
+def test_six_right_answers_do_not_make_the_seventh_certain() -> None:
+    right = mean([(f"d{n}", 1.0) for n in range(6)], **SETTINGS)
+    assert right is not None
+    assert (right.value, right.high) == (1.0, 1.0)
+    assert right.low == pytest.approx(0.025 ** (1 / 6), abs=0.02)  # of Clopper and Pearson
+    ten = mean([(f"d{n}", 10.0) for n in range(6)], **SETTINGS, bounds=(0.0, 10.0))
+    assert ten is not None
+    assert (ten.low, ten.high) == (pytest.approx(10 * right.low), 10.0)
+
+
+def test_six_equal_differences_exclude_zero_barely_and_five_do_not() -> None:
+    def gain(documents: int):
+        first = [(f"d{n}", 0.1 * n) for n in range(documents)]
+        found = difference(first, [(name, value + 0.2) for name, value in first], **SETTINGS)
+        assert found is not None
+        assert found.value == pytest.approx(0.2)
+        return found
+
+    assert (gain(6).excludes_zero, gain(5).excludes_zero) == (True, False)
+    assert 0 < gain(6).low < 0.05
+    assert (gain(6).p, gain(5).p) == (2 / 64, 2 / 32)
+
+
+def test_equal_answers_leave_room_for_as_many_others_as_the_documents_cannot_rule_out() -> None:
+    same = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
+    found = difference(same, same, **SETTINGS)
+    assert found is not None
+    assert (found.value, found.p) == (0.0, 1.0)
+    most = 1 - 0.025 ** (1 / 40)
+    assert (found.low, found.high) == pytest.approx((-most, most), abs=0.01)
+
+
+def test_higher_confidence_makes_a_wider_interval() -> None:
+    observed = [(f"d{n}", float(n * n)) for n in range(9)]
+    widths = []
+    for confidence in (0.8, 0.95, 0.99):
+        found = mean(observed, resamples=2000, confidence=confidence, seed=0)
+        assert found is not None
+        widths.append(found.high - found.low)
+    assert widths[0] * 1.2 < widths[1] < widths[2] / 1.1
+    assert difference(observed, observed[:5], resamples=200, confidence=0.8, seed=0).level == pytest.approx(0.2)
+
+
+def test_a_document_counts_once_however_many_answers_it_has() -> None:
+    once = [(f"d{n}", float(n)) for n in range(7)]
+    often = [answer for answer in once for _ in range(5)]
+    assert mean(once, **SETTINGS) == mean(often, **SETTINGS)
+
+
+def test_a_large_document_weighs_more_in_the_mean() -> None:
+    found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], **SETTINGS)
+    assert found is not None
+    assert (found.value, found.documents) == (0.6, 3)
+
+
+def test_a_mean_of_strata_has_the_interval_of_independent_samples() -> None:
+    few, many = [(f"a{n}", float(n % 2)) for n in range(8)], [(f"b{n}", float(n % 4 == 0)) for n in range(400)]
+    alone = mean(few, **SETTINGS)
+    both = stratified_mean({"few": few, "many": many}, {"few": 0.5, "many": 0.5}, **SETTINGS)
+    assert alone is not None
+    assert both is not None
+    assert (both.value, both.documents) == (0.375, 408)
+    assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)  # the large one is known well
+    assert stratified_mean({"few": few, "none": []}, {"few": 0.5, "none": 0.5}, **SETTINGS) is None
+
+
+def test_samples_without_a_document_in_common_are_two_samples() -> None:
+    random = np.random.default_rng(5)
+    missed = 0
+    for _ in range(300):
+        first = [(f"a{n}", value) for n, value in enumerate(random.normal(size=7))]
+        second = [(f"b{n}", value) for n, value in enumerate(random.normal(1.5, 2.0, size=11))]
+        found = difference(first, second, resamples=400, confidence=0.95, seed=0)
+        assert found is not None
+        missed += not found.low <= 1.5 <= found.high
+    assert missed <= 15

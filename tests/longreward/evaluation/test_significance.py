@@ -1,0 +1,99 @@
+"""Permutation tests against scipy's, their errors in simulation, and Holm's correction."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from longreward.evaluation.bootstrap import corrected, difference
+from longreward.evaluation.significance import holm, least_documents, paired_p_value, unpaired_p_value
+
+SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
+
+
+def gap(first, second, axis=-1):
+    return second.mean(axis=axis) - first.mean(axis=axis)
+
+
+@pytest.mark.parametrize("documents", [6, 9, 17])
+def test_the_paired_test_is_that_of_scipy(documents: int) -> None:
+    random = np.random.default_rng(documents)
+    first = random.lognormal(size=documents)
+    second = first + random.normal(0.4, 0.6, size=documents)
+    theirs = stats.permutation_test(
+        (first, second), gap, permutation_type="samples", vectorized=True, n_resamples=20_000, rng=1
+    )
+    ones = np.ones(documents)
+    tolerance = 0.006 if documents > 14 else 1e-12  # beyond 14, both try a sample of the swaps
+    assert paired_p_value((first, ones), (second, ones)) == pytest.approx(theirs.pvalue, abs=tolerance)
+
+
+def test_the_unpaired_test_is_that_of_scipy() -> None:
+    random = np.random.default_rng(3)
+    first, second = random.normal(size=5), random.normal(1.0, 1.0, size=9)
+    # By the size of the difference: scipy's own two-sided test doubles the smaller side.
+    theirs = stats.permutation_test(
+        (first, second), lambda *sides, axis: abs(gap(*sides, axis=axis)), vectorized=True, alternative="greater"
+    )
+    found = unpaired_p_value((first, np.ones(5)), (second, np.ones(9)))
+    assert found == pytest.approx(theirs.pvalue, abs=0.012)
+
+
+def test_documents_of_several_answers_are_swapped_whole() -> None:
+    # Two answers of each model to d0, one to d1, none of the first model to d2: with all swaps there are 8.
+    first, second = (np.array([0.0, 0.0, 0.0]), np.array([2, 1, 0])), (np.array([2.0, 1.0, 1.0]), np.array([2, 1, 1]))
+    # The means are 0 and 1. Only the division as observed and its mirror image are that far apart.
+    assert paired_p_value(first, second) == 2 / 8
+
+
+def test_equal_models_are_rarely_told_apart() -> None:
+    random = np.random.default_rng(11)
+    for documents, skewed in ((6, False), (10, True), (20, False)):
+        wrong = 0
+        for _ in range(400):
+            hard = random.normal(size=documents)  # a document is hard for both
+            draw = random.lognormal if skewed else random.normal
+            sides = [[(f"d{n}", hard[n] + value) for n, value in enumerate(draw(size=documents))] for _ in range(2)]
+            found = difference(*sides, **SETTINGS)
+            assert found is not None
+            wrong += found.is_significant
+        assert wrong / 400 <= 0.05
+
+
+def test_a_report_on_equal_models_rarely_marks_anything() -> None:
+    random = np.random.default_rng(12)
+    any_uncorrected = any_corrected = 0
+    for _ in range(120):
+        differences = []
+        for _ in range(9):
+            sides = [[(f"d{n}", value) for n, value in enumerate(random.normal(size=12))] for _ in range(2)]
+            found = difference(*sides, **SETTINGS | {"resamples": 100})
+            assert found is not None
+            differences.append(found)
+        any_uncorrected += any(one.p <= 0.05 for one in differences)
+        any_corrected += any(one.p_corrected <= 0.05 for one in corrected(differences))
+    assert any_uncorrected > 0.25 * 120
+    assert any_corrected <= 0.07 * 120
+
+
+def test_a_large_effect_is_shown_after_the_correction() -> None:
+    random = np.random.default_rng(13)
+    plain = [(f"d{n}", value) for n, value in enumerate(random.normal(size=30))]
+    better = [
+        (name, value + 1.0 + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)
+    ]
+    equal = [(name, value + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)]
+    found = [difference(plain, other, **SETTINGS) for other in (better, *[equal] * 30)]
+    assert [one.is_shown for one in corrected(found)][:2] == [True, False]
+
+
+def test_holm_corrects_step_by_step_and_keeps_the_order() -> None:
+    # 0.005 x 4, 0.01 x 3, then 0.03 x 2 and no less than that for 0.04.
+    assert holm([0.04, 0.005, 0.03, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_fewest_documents_depend_on_the_number_of_comparisons() -> None:
+    for tests in (1, 2, 33):
+        documents = least_documents(0.05, tests)
+        assert tests * 2.0 ** (1 - documents) <= 0.05 < tests * 2.0 ** (2 - documents)
