@@ -25,12 +25,17 @@ import pytest
 
 from longreward.baselines.pairwise import parse_better
 from longreward.benchmarks import rating
+from longreward.chunking import chunk
 from longreward.cli import without_verdict
 from longreward.judging.chat import Answer
 from longreward.judging.prompting import load_prompts
 from longreward.judging.reply_parsing import tag_pattern
 from longreward.judging.thinking import said
+from longreward.retrieval import Bm25Retriever
+from longreward.retrieval.terms import extract_terms
 from longreward.reward.parsers import PARSERS
+from longreward.script import language_of
+from longreward.tokenizing import SimpleTokenizer
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
@@ -141,6 +146,30 @@ def test_what_prompts_escape() -> None:
 def test_tags(name: str) -> None:
     found = Found("", tag_pattern(name), anchored=False)
     assert [unit for unit in {*units(found.pattern), *REPLIES} if growth(applied(found), unit) >= RATIO] == []
+
+
+DOCUMENTS = (
+    *(("", piece) for piece in GENERAL),
+    *(
+        ("", piece)
+        for piece in ("word ", "a-\n", "a\u00ad\n", "aB", "e\u0301", "林桥", "ภาษา", "हिन्दी ", "\u0301", "\u200b", "1 ")
+    ),
+    *(("a", piece) for piece in ("-\n", "\u00ad", "A", "\u0301")),
+)
+
+
+@pytest.mark.parametrize(
+    "function", [extract_terms, SimpleTokenizer().spans, language_of], ids=lambda each: each.__qualname__
+)
+def test_functions_on_documents(function: Callable[[str], object]) -> None:
+    assert [unit for unit in DOCUMENTS if growth(function, unit) >= RATIO] == []
+
+
+def test_a_document_is_cut_and_indexed_in_linear_time() -> None:
+    def index(text: str) -> object:
+        return Bm25Retriever().index([text[c.start : c.end] for c in chunk(text, 128, SimpleTokenizer())])
+
+    assert growth(index, ("", "The lighthouse on Varn Point was first lit in 1874. ")) < RATIO
 
 
 # Measuring

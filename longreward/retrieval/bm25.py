@@ -4,21 +4,20 @@ The paper ranks by the similarity of embeddings. BM25 comes first here: a statem
 faithful answer the document's.
 """
 
+import asyncio
 import logging
-import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from longreward.retrieval.ranking import Index
-from longreward.script import HAN_RANGE
+from longreward.retrieval.terms import extract_terms, untested_scripts
 
 if TYPE_CHECKING:
     from bm25s import BM25
 
 
 class Bm25Retriever:
-    """BM25 over words and, for Chinese, pairs of neighbouring characters."""
+    """BM25 over words and, for scripts without spaces, pairs of neighbouring characters (see `terms`)."""
 
     def index(self, chunks: Sequence[str]) -> Index:
         """See Retriever."""
@@ -40,10 +39,12 @@ class Bm25Index:
     """Equal scores go by position, so that results do not vary from run to run; so do statements of unknown words."""
 
     def __init__(self, chunks: Sequence[str]) -> None:
+        _warn_of_untested_scripts(chunks)
         self._size = len(chunks)
         self._vocabulary: dict[str, int] = {}
         numbers = [
-            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in terms(chunk)] for chunk in chunks
+            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in extract_terms(chunk)]
+            for chunk in chunks
         ]
         self._ranking = _quiet_bm25() if self._vocabulary else None
         if self._ranking is not None:
@@ -51,34 +52,32 @@ class Bm25Index:
 
     async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
         """See Index."""
+        return await asyncio.to_thread(self._search, queries, k)
+
+    def _search(self, queries: Sequence[str], k: int) -> list[list[int]]:
         return [self._best(query, k) for query in queries]
 
     def _best(self, query: str, k: int) -> list[int]:
-        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
-        if self._ranking is None or not known or k >= self._size:
+        if self._ranking is None or k >= self._size:
+            return list(range(min(k, self._size)))
+        known = [self._vocabulary[term] for term in extract_terms(query) if term in self._vocabulary]
+        if not known:
             return list(range(min(k, self._size)))
         order = (-self._ranking.get_scores_from_ids(known)).argsort(kind="stable")
-        return sorted(int(place) for place in order[:k])
+        return sorted(int(position) for position in order[:k])
 
 
-def terms(text: str) -> Iterator[str]:
-    """What is compared: lower-cased words without an English plural's or genitive's s, and pairs of Han characters."""
-    for match in TERM.finditer(text):
-        run = match[0]
-        if not match[1]:
-            yield _stem(run.lower())
-        elif len(run) == 1:
-            yield run
-        else:
-            yield from map("".join, pairwise(run))
-
-
-def _stem(word: str) -> str:
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
+def _warn_of_untested_scripts(chunks: Sequence[str]) -> None:
+    """Once for each script and process."""
+    for script in untested_scripts(chunks):
+        if script not in _WARNED_OF:
+            _WARNED_OF.add(script)
+            _LOG.warning(
+                "BM25 was not tested on texts in the script %s: it may miss evidence, and statements are then scored "
+                "as not supported. score.retriever with kind http or local and a multilingual embedding model finds "
+                "evidence in any script that the model knows.",
+                script,
+            )
 
 
 def _quiet_bm25() -> "BM25":
@@ -88,4 +87,5 @@ def _quiet_bm25() -> "BM25":
     return BM25()
 
 
-TERM = re.compile(rf"([{HAN_RANGE}]+)|[^\W_{HAN_RANGE}]+")
+_LOG = logging.getLogger(__name__)
+_WARNED_OF: set[str] = set()

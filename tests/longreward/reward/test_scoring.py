@@ -95,6 +95,16 @@ async def test_evidence_is_slices_of_the_document_in_its_order(scripted: Callabl
     assert question.slots["context"] == f"[Passage 1]\n{SENTENCES[1]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
+async def test_the_judge_sees_evidence_in_document_order_whatever_its_rank(scripted: Callable[..., Any]) -> None:
+    text = "The lake froze in May 1929, and bees were kept."  # shares most with the last sentence
+    model = scripted({**TABLE, "statements": f"<statement>{text}</statement>", "support": "[[No support]]"})
+    best = await score(model, "Bees.", config=CONFIG.model_copy(update={"evidence_chunks": 1}))
+    assert [e.text for e in best.responses[0].verdicts["faithfulness"].statements[0].evidence] == [SENTENCES[3]]
+    await score(model, "Bees.")
+    shown = [question.slots["context"] for question in model.asked if question.template == "support"]
+    assert shown[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
+
+
 async def test_extracts_are_made_once_and_shown_to_the_judge_of_every_response(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Nobody knows.", "Ann Lee did.")

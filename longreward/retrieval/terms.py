@@ -1,0 +1,133 @@
+"""The terms by which BM25 compares texts: words, or pairs of neighbouring characters in scripts without spaces.
+
+    extract_terms("The Harbours' café")        # ["the", "harbour", "café", "cafe"]
+    extract_terms("林桥建于1988年")              # ["林桥", "桥建", "建于", "1988", "年"]
+    extract_terms("maxRetry_count")            # ["maxretry", "max", "retry", "count"]
+
+A text is normalized first, so that spellings that look alike are alike: compatibility forms, accents (composed,
+decomposed or missing), soft hyphens, signs of no width, and words that a line end divides. Only terms are normalized:
+positions of evidence always refer to the original text.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from longreward.script import HAN_RANGE
+
+
+def extract_terms(text: str) -> list[str]:
+    """The terms of a text in order; those of a word follow each other."""
+    return [term for match in _TERM.finditer(normalize(text)) for term in _terms_of(match)]
+
+
+def normalize(text: str) -> str:
+    r"""The text without differences that do not show; case and accents stay.
+
+    >>> normalize("Cafe\u0301 obser-\nvatory zero\u200bwidth ﬁn")
+    'Café observatory obser- vatory zerowidth fin'
+    """
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    text = _HYPHENATED.sub(_joined_and_divided, text)  # soft hyphens among them, before they go
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def _joined_and_divided(match: re.Match[str]) -> str:
+    # Both: "well-\nknown" has a hyphen of its own, and nobody can tell it from the one of "obser-\nvatory".
+    first, second = match.groups()
+    return f"{first}{second} {first}- {second}"
+
+
+def _terms_of(match: re.Match[str]) -> Iterator[str]:
+    run = match[0]
+    if match["dense"]:
+        yield from _pairs(list(run))
+    elif match["syllabic"]:
+        yield from _pairs(_CLUSTER.findall(run))
+    else:
+        word = run.casefold()
+        yield _stem(word)
+        # Beside the word as it stands, so that neither a missing accent nor "Youtube" for "YouTube" parts them, while
+        # Vietnamese words that differ in their accents alone stay different.
+        if not word.isascii() and (plain := _without_accents(word)) != word:
+            yield _stem(plain)
+        if _INNER_CAPITAL.search(run):
+            yield from (_stem(part.casefold()) for part in _CAMEL.findall(run))
+
+
+def _without_accents(word: str) -> str:
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", word)))
+
+
+def _pairs(units: list[str]) -> Iterator[str]:
+    if len(units) == 1:
+        yield units[0]
+    else:
+        yield from map("".join, pairwise(units))
+
+
+def _stem(word: str) -> str:
+    """An English word without the s of a plural or genitive."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def untested_scripts(texts: Sequence[str]) -> list[str]:
+    """The scripts, by their Unicode names, that hold a tenth of the letters or more and are not in TESTED_SCRIPTS.
+
+    Some thousand characters are looked at, spread over all texts.
+    """
+    step = max(1, sum(map(len, texts)) // _SAMPLE)
+    letters = (letter for text in texts if not text.isascii() for letter in text[::step] if letter.isalpha())
+    counts = Counter(re.split("[ -]", unicodedata.name(letter, "unknown"))[0] for letter in letters)
+    total = counts.total()
+    return sorted(script for script, count in counts.items() if script not in TESTED_SCRIPTS and 10 * count >= total)
+
+
+# Han, kana and Hangul. Korean has spaces, but its particles are part of the word: 도서관은, 도서관이, 도서관에서.
+_DENSE = HAN_RANGE + "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uac00-\ud7a3"
+# The scripts of India and South-East Asia, from Devanagari to Khmer. Thai, Lao, Burmese, Khmer have no spaces between
+# words, Tibetan none but between syllables, and the Dravidian languages join many endings to a word.
+_SYLLABIC = (
+    "\u0900-\u0963\u0966-\u096f\u0971-\u0df3\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0eff\u0f00\u0f20-\u0f33"
+    "\u0f40-\u0f84\u0f88-\u0fbc\u1000-\u1049\u1050-\u109f\u1780-\u17d3\u17dc-\u17e9\ua8e0-\ua8ff\ua9e0-\ua9fe\uaa60-\uaa7f"
+)
+# Their vowel and other signs, which belong to the letter before.
+_SIGNS = "".join(
+    chr(code)
+    for first, last in ((0x900, 0x10A0), (0x1780, 0x1800), (0xA8E0, 0xA900), (0xA9E0, 0xAA00), (0xAA60, 0xAA80))
+    for code in range(first, last)
+    if unicodedata.category(chr(code)) in ("Mn", "Mc")
+)
+_ACCENT_MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
+    "\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed\u0711\u0730-\u074a\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
+)
+_TERM = re.compile(
+    rf"(?P<dense>[{_DENSE}]+)|(?P<syllabic>[{_SYLLABIC}]+)|(?:[^\W_{_DENSE}{_SYLLABIC}]|[{_ACCENT_MARKS}])+"
+)
+# Thai and Lao write some vowels before the letter that they follow in speech.
+_CLUSTER = re.compile(rf"[\u0e40-\u0e44\u0ec0-\u0ec4]?[^{_SIGNS}][{_SIGNS}]*|[{_SIGNS}]+")
+_INNER_CAPITAL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_]+|\d+")
+_HYPHENATED = re.compile(r"(?<![^\W\d_])([^\W\d_]++)[-\u00ad\u2010\u2011][^\S\n]*\r?\n\s*([^\W\d_]+)")
+_INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]+")
+_ACCENTS = re.compile(f"[{_ACCENT_MARKS}]+")
+_SAMPLE = 4000
+# The first words of the Unicode names of their letters; docs/reward.md has the recall of each.
+TESTED_SCRIPTS = frozenset(
+    (
+        *("LATIN", "CYRILLIC", "GREEK"),
+        *("ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC", "CJK", "IDEOGRAPHIC"),
+        *("HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER"),
+        *("MYANMAR", "DEVANAGARI", "BENGALI", "GUJARATI", "GURMUKHI", "TAMIL"),
+        *("TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "ETHIOPIC", "TIBETAN"),
+        *("FULLWIDTH", "HALFWIDTH", "MODIFIER", "MATHEMATICAL"),
+    )
+)
