@@ -23,6 +23,11 @@ class Contenders:
         return place in self.best or place in self.worst
 
 
+def only(bounds: Sequence[Bounds | None], kept: Sequence[bool]) -> list[Bounds | None]:
+    """`bounds` with None for those that are not kept: they take no part."""
+    return [known if keep else None for known, keep in zip(bounds, kept, strict=True)]
+
+
 def contenders(bounds: Sequence[Bounds | None]) -> Contenders:
     """`bounds` in the order of the responses, None for one that takes no part; without any, nobody contends.
 

@@ -3,6 +3,9 @@
 A prompt gives no pair where fewer than `min_scored` of its responses have all scores that count, where best and worst
 tie, or where they are less than `min_margin` apart. Each such prompt is named with its reason.
 
+A truncated response, which reached the limit of tokens before it ended, is not chosen unless `choose_truncated` says
+so: DPO and its cross-entropy term would teach a text that breaks off. It may be rejected.
+
 Where scoring left responses out (`score.strategy: extremes`), their bounds say that they are neither best nor worst.
 They count for `min_scored`: that they were not asked does not make them unscored. With other weights or fewer responses
 than they were left out for, the bounds may not decide; such a prompt needs the full strategy.
@@ -19,6 +22,7 @@ from pydantic import Field, model_validator
 
 from longreward.baselines.config import WITH_REWARDS, PairMethod, PairwiseConfig, SrmConfig
 from longreward.config import Config
+from longreward.contenders import only
 from longreward.errors import ConfigError
 from longreward.judging.budget import BudgetConfig
 from longreward.records import (
@@ -39,6 +43,8 @@ NoPairReason = Literal[
     "best and worst tie",
     "margin too small",
     "needs the full strategy",
+    "all responses are truncated",
+    "only truncated responses are better",
     "all responses are the same",
     "no answer of its own",
     "its own answer was sampled",
@@ -90,6 +96,10 @@ class PairConfig(Config):
 
     min_margin: float = Field(default=0.0, ge=0.0, le=10.0)
     """Least difference of the two rewards of longreward, on the scale of 0 to 10. A tie never makes a pair."""
+
+    choose_truncated: bool = False
+    """Whether a response that was truncated at `sample.max_new_tokens` may be the chosen one of a pair. It may be the
+    rejected one in any case."""
 
     weights: Weights = Weights()
     """What each dimension counts for (paper: all the same); 0 leaves one out. Other weights ask the judge nothing
@@ -159,6 +169,11 @@ def in_order(config: PairConfig, responses: Iterable[Response]) -> list[Response
     return sorted(responses, key=lambda response: response.number)[: config.responses]
 
 
+def may_be_chosen(config: PairConfig, responses: Iterable[Response]) -> list[bool]:
+    """Which responses may be the chosen one: all that were not truncated, or all."""
+    return [config.choose_truncated or not response.truncated for response in responses]
+
+
 def select(
     config: PairConfig,
     example: Example,
@@ -173,13 +188,18 @@ def select(
     if eligible < config.min_scored:
         reason: NoPairReason = "too few scored responses" if responses else "no responses"
         return WithoutPair(example.id, reason, len(responses), eligible, None)
-    two = two_of(bounds, config.selection)
+    may_win = may_be_chosen(config, responses)
+    if not any(known is not None for known in only(bounds, may_win)):
+        return WithoutPair(example.id, "all responses are truncated", len(responses), eligible, None)
+    two = two_of(bounds, config.selection, may_win)
     if two is None:
         return WithoutPair(example.id, "needs the full strategy", len(responses), eligible, None)
     best, worst = (known[0] for place in two if (known := bounds[place]) is not None)
     margin = best - worst
     if margin == 0 or margin < min_margin:
         reason = "best and worst tie" if margin == 0 else "margin too small"
+        if margin == 0 and any(known is not None and known[0] > best for known in bounds):
+            reason = "only truncated responses are better"
         return WithoutPair(example.id, reason, len(responses), eligible, margin)
     return PreferencePair(
         id=example.id,
@@ -208,7 +228,8 @@ def without_rewards(example: Example, chosen: Response, rejected: Response, *, m
 
 
 def pair_figures(outcomes: Iterable[Outcome]) -> dict[str, float]:
-    """Counts by outcome, the mean margin, and both sides' mean length in characters (longer is not better)."""
+    """Counts by outcome, the mean margin, both sides' mean length in characters (longer is not better) and truncated
+    responses."""
     pairs: list[PreferencePair] = []
     reasons: Counter[str] = Counter()
     for outcome in outcomes:
@@ -223,6 +244,8 @@ def pair_figures(outcomes: Iterable[Outcome]) -> dict[str, float]:
     if pairs:
         figures["chosen_characters_mean"] = sum(len(p.chosen.text) for p in pairs) / len(pairs)
         figures["rejected_characters_mean"] = sum(len(p.rejected.text) for p in pairs) / len(pairs)
+        figures["chosen_truncated"] = float(sum(pair.chosen.truncated for pair in pairs))
+        figures["rejected_truncated"] = float(sum(pair.rejected.truncated for pair in pairs))
     return figures
 
 

@@ -20,7 +20,15 @@ from longreward.judging.chat import estimated_tokens
 from longreward.judging.escaping import Marks, headings_in
 from longreward.judging.reply_parsing import LabelFormat, bare, find_verdict
 from longreward.judging.truncation import truncated_verdict
-from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, without_rewards
+from longreward.pairing import (
+    NoPairReason,
+    Outcome,
+    PairConfig,
+    WithoutPair,
+    in_order,
+    may_be_chosen,
+    without_rewards,
+)
 from longreward.records import Example, PreferencePair, Response
 from longreward.script import Language, language_of
 from longreward.together import together
@@ -73,6 +81,13 @@ async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, resp
         reason: NoPairReason = "too few scored responses" if sampled else "no responses"
         return Compared(example.id, None, WithoutPair(example.id, reason, len(sampled), len(sampled), None), ())
     different = list({one.text: one for one in reversed(sampled)}.values())[::-1]
+    # A text may have been sampled whole and, at the limit, without its end: the whole one stands for both.
+    whole = {one.text: one for one in reversed(sampled) if not one.truncated}
+    different = [whole.get(one.text, one) for one in different]
+    may_win = may_be_chosen(config, different)
+    if not any(may_win):
+        cut = WithoutPair(example.id, "all responses are truncated", len(sampled), len(sampled), None)
+        return Compared(example.id, None, cut, ())
     if len(different) < 2:
         same = WithoutPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
         return Compared(example.id, None, same, ())
@@ -88,7 +103,7 @@ async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, resp
             return 0
         return 1 if better == different[one].id else -1
 
-    two = await best_and_worst(len(different), compare)
+    two = await best_and_worst(len(different), compare, may_win)
     comparisons = tuple(made.values())
     if two is None:
         tie = WithoutPair(example.id, "best and worst tie", len(sampled), len(sampled), None)

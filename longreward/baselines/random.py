@@ -1,9 +1,12 @@
-"""The control: two of a prompt's responses by seed, the first drawn chosen. Such pairs say nothing about worth."""
+"""The control: two of a prompt's responses by seed, the first that may be chosen against another text.
+
+Such pairs say nothing about worth.
+"""
 
 import random
 from collections.abc import Iterable
 
-from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, without_rewards
+from longreward.pairing import NoPairReason, Outcome, PairConfig, WithoutPair, in_order, may_be_chosen, without_rewards
 from longreward.records import Example, Response
 
 
@@ -14,7 +17,10 @@ def random_pair(config: PairConfig, example: Example, responses: Iterable[Respon
         reason: NoPairReason = "too few scored responses" if sampled else "no responses"
         return WithoutPair(example.id, reason, len(sampled), len(sampled), None)
     drawn = random.Random(f"longreward random {config.seed} {example.id}").sample(sampled, len(sampled))
-    other = next((one for one in drawn if one.text != drawn[0].text), None)
+    chosen = next((one for one, may in zip(drawn, may_be_chosen(config, drawn), strict=True) if may), None)
+    if chosen is None:
+        return WithoutPair(example.id, "all responses are truncated", len(sampled), len(sampled), None)
+    other = next((one for one in drawn if one.text != chosen.text), None)
     if other is None:
         return WithoutPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
-    return without_rewards(example, drawn[0], other, method="random")
+    return without_rewards(example, chosen, other, method="random")

@@ -27,20 +27,30 @@ def most_comparisons(count: int) -> int:
     return count // 2 + 2 * (-(-count // 2) - 1) + 1 if count > 1 else 0
 
 
-async def best_and_worst(count: int, compare: Compare) -> tuple[int, int] | None:
+async def best_and_worst(count: int, compare: Compare, may_win: Sequence[bool] | None = None) -> tuple[int, int] | None:
     """Two places, the first of which was found better than the second; None where their comparison says otherwise.
 
-    In a tie the earlier place goes on to be the best, and the later to be the worst, as elsewhere.
+    In a tie the earlier place goes on to be the best, and the later to be the worst, as elsewhere. Only what `may_win`
+    (None: all) becomes the best: of a couple with one such place, that one goes on whatever the comparison says.
     """
-    if count < 2:
+    allowed = [True] * count if may_win is None else may_win
+    if count < 2 or not any(allowed):
         return None
     couples = [(place, place + 1) for place in range(0, count - 1, 2)]
     signs = await together(compare(*couple) for couple in couples)
-    winners = [first if sign >= 0 else second for (first, second), sign in zip(couples, signs, strict=True)]
+    winners = []
+    for (first, second), sign in zip(couples, signs, strict=True):
+        if allowed[first] and allowed[second]:
+            winners.append(first if sign >= 0 else second)
+        elif allowed[first] or allowed[second]:
+            winners.append(first if allowed[first] else second)
     losers = [second if sign >= 0 else first for (first, second), sign in zip(couples, signs, strict=True)]
     odd = [count - 1] if count % 2 else []
     best, worst = await together(
-        [_knockout([*winners, *odd], compare, better=True), _knockout([*losers, *odd], compare, better=False)]
+        [
+            _knockout([*winners, *(place for place in odd if allowed[place])], compare, better=True),
+            _knockout([*losers, *odd], compare, better=False),
+        ]
     )
     return (best, worst) if best != worst and await compare(best, worst) == 1 else None
 

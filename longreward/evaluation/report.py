@@ -23,6 +23,8 @@ class Evaluation:
     means: Mapping[tuple[Role, str], Mapping[Measure, Estimate]]
     answers: Mapping[tuple[Role, str], int]
     unscored: Mapping[tuple[Role, str], int]
+    truncated: Mapping[tuple[Role, str], int]
+    """Answers that reached the limit of tokens before they ended."""
 
     def figures(self, role: Role) -> dict[str, float]:
         """One model's metrics, under the same names whichever model it is: `recall/t1`, `reward/greedy`, …"""
@@ -31,6 +33,7 @@ class Evaluation:
             if whose == role:
                 figures |= {f"{measure}/{decoding}": estimate.value for measure, estimate in estimates.items()}
                 figures[f"unscored/{decoding}"] = float(self.unscored[whose, decoding])
+                figures[f"truncated/{decoding}"] = float(self.truncated[whose, decoding])
         return figures
 
     def headline(self) -> dict[str, float]:
@@ -61,11 +64,13 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
     observations: dict[tuple[Role, str], dict[Measure, list[Observation]]] = {}
     answers: dict[tuple[Role, str], int] = {}
     unscored: dict[tuple[Role, str], int] = {}
+    truncated: dict[tuple[Role, str], int] = {}
     for one in measured:
         place = (one.role, one.decoding)
         judged = "short" not in one.values
         answers[place] = answers.get(place, 0) + judged
         unscored[place] = unscored.get(place, 0) + (judged and "reward" not in one.values)
+        truncated[place] = truncated.get(place, 0) + (judged and one.response.truncated)
         taken = observations.setdefault(place, {})
         for name, value in one.values.items():
             taken.setdefault(name, []).append((one.document_id, value))
@@ -87,6 +92,7 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
         means={place: means(config, taken) for place, taken in observations.items()},
         answers=answers,
         unscored=unscored,
+        truncated=truncated,
     )
 
 

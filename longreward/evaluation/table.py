@@ -43,12 +43,13 @@ def markdown(evaluation: Evaluation) -> str:
         "no judge sees; reward and its four dimensions are the judge's; short is the share of short instructions, "
         "without a document, that are answered right.",
         "",
-        "| model | decoding | answers | without a reward |",
-        "|---|---|---|---|",
+        "| model | decoding | answers | without a reward | truncated |",
+        "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {role} | {decoding} | {count} | {evaluation.unscored[role, decoding]} |"
-        for (role, decoding), count in evaluation.answers.items()
+        f"| {role} | {decoding} | {count} | {evaluation.unscored[place]} | {evaluation.truncated[place]} |"
+        for place, count in evaluation.answers.items()
+        for role, decoding in [place]
     ]
     return "\n".join(lines) + "\n"
 

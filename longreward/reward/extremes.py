@@ -1,12 +1,13 @@
 """Scores a prompt's responses as far as its pair needs it: the best and the worst in full, of the others bounds.
 
-With readable verdicts the pair is that of the full strategy, ties included, for any margin. A response that turns out
+With readable verdicts the pair is that of the full strategy, ties included, for any margin, whether truncated responses
+may be chosen or not: the best of those that were not truncated is scored in full as well. A response that turns out
 to be unscored takes no part from then on, so that those it had beaten are asked on.
 """
 
 from collections.abc import Iterable, Sequence
 
-from longreward.contenders import contenders
+from longreward.contenders import contenders, only
 from longreward.records import DIMENSIONS, Response, ScoredResponse
 from longreward.reward.course import Course
 from longreward.reward.schedule import next_questions
@@ -20,9 +21,10 @@ async def score_extremes(courses: Sequence[Course], responses: Sequence[Response
     on the verdicts alone and not on the time that they take.
     """
     await together(course.rate() for course in dict.fromkeys(courses))
+    complete = [not response.truncated for response in responses]
     while True:
-        await _share(courses)
-        questions = next_questions([course.standing(**_expectations(courses)) for course in courses])
+        await _share(courses, complete)
+        questions = next_questions([course.standing(**_expectations(courses)) for course in courses], complete)
         if not questions:
             return _scored(courses, responses)
         asked: dict[Course, int] = {}
@@ -31,16 +33,15 @@ async def score_extremes(courses: Sequence[Course], responses: Sequence[Response
         await together(course.go_on(count) for course, count in asked.items())
 
 
-async def _share(courses: Sequence[Course]) -> None:
+async def _share(courses: Sequence[Course], complete: Sequence[bool]) -> None:
     """A statement that one response made and another makes too is marked already: taking it in costs no call."""
     known: dict[str, set[str]] = {}
     for course in courses:
         known.setdefault(course.faithfulness.language, set()).update(course.faithfulness.verified)
-    contest = contenders([course.bounds() for course in courses])
-    await together(
-        course.verify(known[course.faithfulness.language])
-        for course in dict.fromkeys(course for place, course in enumerate(courses) if place in contest)
-    )
+    bounds = [course.bounds() for course in courses]
+    contest, untruncated = contenders(bounds), contenders(only(bounds, complete))
+    still_open = [course for n, course in enumerate(courses) if n in contest or n in untruncated.best]
+    await together(course.verify(known[course.faithfulness.language]) for course in dict.fromkeys(still_open))
 
 
 def _expectations(courses: Iterable[Course]) -> dict[str, float]:

@@ -28,15 +28,23 @@ class Standing:
     """What one support moves the reward by at most; None where the next question is a rating or a listing."""
 
 
-def next_questions(standings: Sequence[Standing | None]) -> Mapping[int, int]:
+def next_questions(standings: Sequence[Standing | None], complete: Sequence[bool] | None = None) -> Mapping[int, int]:
     """How many questions to ask about which responses (places) at once; nothing where best and worst are certain.
 
-    `standings` in the order of the responses; None for one that takes no part.
+    `standings` in the order of the responses; None for one that takes no part. `complete`: which responses were not
+    truncated (None: none was). The best of these becomes certain too, since `pair.choose_truncated` decides later
+    which one is chosen.
     """
-    contest = contenders([None if standing is None else standing.bounds for standing in standings])
-    taking_part = [standing for standing in standings if standing is not None]
+    untruncated = (
+        standings
+        if complete is None
+        else [one if whole else None for one, whole in zip(standings, complete, strict=True)]
+    )
     asked: dict[int, int] = {}
-    for places, side in ((contest.best, 1), (contest.worst, 0)):
+    for group, side in ((standings, 1), (standings, 0), (untruncated, 1)):
+        contest = contenders([None if standing is None else standing.bounds for standing in group])
+        places = contest.best if side else contest.worst
+        taking_part = [standing for standing in group if standing is not None]
         sign = 1 if side else -1
         mark = sign * max((_likely(standing, side, sign) for standing in taking_part), default=0.0)
         waiting = [(place, standing) for place in places if (standing := standings[place]) and standing.waiting]

@@ -48,6 +48,24 @@ def test_chance_takes_two_different_texts_or_none() -> None:
     assert reason(random_pair(ANY, EXAMPLE, [])) == "no responses"
 
 
+def cut(*responses: Response) -> list[Response]:
+    return [one.model_copy(update={"finish_reason": "length"}) for one in responses]
+
+
+def test_chance_chooses_no_truncated_response_and_may_reject_one() -> None:
+    whole, *others = sampled(*"abcdef")
+    for seed in range(20):
+        config = PairConfig(seed=seed)
+        chosen, rejected = ids(random_pair(config, EXAMPLE, [whole, *cut(*others)]))
+        assert chosen == "7-0"
+        allowed = config.model_copy(update={"choose_truncated": True})
+        assert ids(random_pair(allowed, EXAMPLE, cut(whole, *others))) == ids(
+            random_pair(config, EXAMPLE, [whole, *others])
+        )
+        assert rejected != "7-0"
+    assert reason(random_pair(ANY, EXAMPLE, cut(whole, *others))) == "all responses are truncated"
+
+
 def test_the_own_answer_wins_against_a_sampled_one_that_differs() -> None:
     outcome = contrast_pair(ANY, EXAMPLE, sampled("It was Ann Lee. ", "It was Bo."))
     assert isinstance(outcome, PreferencePair)

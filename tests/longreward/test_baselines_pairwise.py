@@ -1,5 +1,6 @@
 """Two responses at a time, in both orders, by the judge."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,45 @@ async def test_the_tournament_finds_best_and_worst_of_any_order_in_few_compariso
 
         assert await best_and_worst(count, compare) == (worth.index(count - 1), worth.index(0))  # type: ignore[arg-type]
         assert asked <= most
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 7])
+async def test_the_tournament_s_best_is_the_best_of_those_that_may_win(count: int) -> None:
+    for turn, mask in product(range(count), range(1, 2**count)):
+        worth = [(place * 5 + turn) % 7 for place in range(count)]
+        may_win = [bool(mask >> place & 1) for place in range(count)]
+        asked = 0
+
+        async def compare(one: int, other: int, worth: list[int] = worth) -> int:
+            nonlocal asked
+            asked += 1
+            return 1 if worth[one] > worth[other] else -1
+
+        best = max((worth[place], place) for place in range(count) if may_win[place])
+        worst = min((worth[place], place) for place in range(count))
+        expected = (best[1], worst[1]) if best != worst else None
+        assert await best_and_worst(count, compare, may_win) == expected  # type: ignore[arg-type]
+        assert asked <= most_comparisons(count)
+
+
+async def test_a_truncated_answer_is_not_chosen_by_comparison() -> None:
+    one, two, three, four = sampled("xx", "xxxx", "x", "xxx")
+    cut = [one, two.model_copy(update={"finish_reason": "length"}), three, four]
+    async with Judge(Liking(), JudgeConfig(max_attempts=2)) as asking:
+        found = await pairwise_pair(asking, ANY, EXAMPLE, cut)
+        allowed = await pairwise_pair(asking, ANY.model_copy(update={"choose_truncated": True}), EXAMPLE, cut)
+        none = await pairwise_pair(asking, ANY, EXAMPLE, [cut[1], cut[1].model_copy(update={"id": "7-5", "text": "y"})])
+        # The same text, once cut and once whole, is a whole one.
+        again = cut[1].model_copy(update={"id": "7-4", "finish_reason": "stop"})
+        both = await pairwise_pair(asking, ANY, EXAMPLE, [*cut, again])
+    assert found.pair is not None
+    assert (found.pair.chosen.id, found.pair.rejected.id) == ("7-3", "7-2")
+    assert allowed.pair is not None
+    assert allowed.pair.chosen.id == "7-1"
+    assert none.without is not None
+    assert (none.without.reason, none.comparisons) == ("all responses are truncated", ())
+    assert both.pair is not None
+    assert (both.pair.chosen.id, both.pair.chosen.truncated) == ("7-4", False)
 
 
 async def test_where_all_tie_there_is_no_best_and_no_worst() -> None:

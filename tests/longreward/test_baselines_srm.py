@@ -133,6 +133,10 @@ def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
     second = srm_pair(PairConfig(method="srm", min_scored=3, selection="best_second"), EXAMPLE, given, ranked)
     assert isinstance(second, PreferencePair)
     assert second.rejected.id == "7-0"
+    cut = [one.model_copy(update={"finish_reason": "length"}) if one.id == "7-1" else one for one in given]
+    whole = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, cut, ranked)
+    assert isinstance(whole, PreferencePair)
+    assert (whole.chosen.id, whole.rejected.id) == ("7-0", "7-3")  # the best was truncated
     strict = PairConfig(method="srm", min_scored=3, srm=SrmConfig(min_margin=6.0))
     short, few = srm_pair(strict, EXAMPLE, given, ranked), srm_pair(PairConfig(method="srm"), EXAMPLE, given, ranked)
     assert isinstance(short, WithoutPair)

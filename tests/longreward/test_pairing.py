@@ -70,4 +70,75 @@ def test_every_example_has_one_outcome_and_figures_count_them() -> None:
         "margin_mean": 1.0,
         "chosen_characters_mean": 6.0,
         "rejected_characters_mean": 6.0,
+        "chosen_truncated": 0.0,
+        "rejected_truncated": 0.0,
     }
+
+
+def truncated(one: ScoredResponse) -> ScoredResponse:
+    return one.model_copy(update={"response": one.response.model_copy(update={"finish_reason": "length"})})
+
+
+def told(outcome: PreferencePair | WithoutPair) -> tuple[str, str] | str:
+    return outcome.reason if isinstance(outcome, WithoutPair) else (outcome.chosen.id, outcome.rejected.id)
+
+
+TWO = PairConfig(min_scored=2)
+ALLOWED = PairConfig(min_scored=2, choose_truncated=True)
+
+
+def test_a_truncated_response_is_not_chosen_unless_it_is_allowed_and_may_be_rejected() -> None:
+    best = [truncated(flat(0, 9)), flat(1, 6), flat(2, 8), flat(3, 7)]
+    assert told(pair(TWO, EXAMPLE, best)) == ("7-2", "7-1")
+    assert told(pair(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
+    worst = [flat(0, 6), truncated(flat(1, 2)), flat(2, 8)]
+    assert told(pair(TWO, EXAMPLE, worst)) == told(pair(ALLOWED, EXAMPLE, worst)) == ("7-2", "7-1")
+
+
+def test_what_truncation_leaves_without_a_pair_has_a_reason() -> None:
+    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))])) == "all responses are truncated"
+    only_better = [truncated(flat(0, 9)), flat(1, 4), truncated(flat(2, 5))]
+    assert told(pair(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
+    assert told(pair(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)])) == "best and worst tie"
+    # That a complete one is there does not help where it is unscored.
+    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])) == (
+        "all responses are truncated"
+    )
+    # The margin is that of the two that could make a pair.
+    narrow = [truncated(flat(0, 9)), flat(1, 5), flat(2, 4.5)]
+    assert told(pair(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow)) == "margin too small"
+
+
+def test_the_second_best_may_be_truncated_and_lies_below_the_chosen_one() -> None:
+    second = TWO.model_copy(update={"selection": "best_second"})
+    scored_ones = [flat(0, 3), truncated(flat(1, 9)), truncated(flat(2, 6)), flat(3, 7), flat(4, 5)]
+    assert told(pair(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
+    tied = [flat(0, 3), truncated(flat(1, 7)), flat(2, 7), truncated(flat(3, 9))]
+    assert told(pair(second, EXAMPLE, tied)) == ("7-2", "7-0")
+
+
+def test_figures_count_truncated_responses_and_the_length_of_either_side() -> None:
+    def of(name: str, length: int, score: float, *, cut: bool) -> ScoredResponse:
+        one = flat(int(name[-1]), score)
+        reason = "length" if cut else "stop"
+        update = {"id": name, "example_id": name[0], "text": "x" * length, "finish_reason": reason}
+        return one.model_copy(update={"response": one.response.model_copy(update=update)})
+
+    examples = [EXAMPLE.model_copy(update={"id": name}) for name in "789"]
+    responses = [
+        *(of("7-0", 30, 8, cut=False), of("7-1", 5, 3, cut=True), of("7-2", 900, 9, cut=True)),
+        *(of("8-0", 11, 2, cut=True), of("8-1", 60, 7, cut=False)),
+        *(of("9-0", 400, 7, cut=True), of("9-1", 500, 6, cut=True)),
+    ]
+    assert pair_figures(make_pairs(TWO, examples, responses)) == {
+        "pairs": 2.0,
+        "without_pair": 1.0,
+        "without_pair/all_responses_are_truncated": 1.0,
+        "margin_mean": 5.0,
+        "chosen_characters_mean": 45.0,
+        "rejected_characters_mean": 8.0,
+        "chosen_truncated": 0.0,
+        "rejected_truncated": 2.0,
+    }
+    allowed = pair_figures(make_pairs(ALLOWED, examples, responses))
+    assert (allowed["pairs"], allowed["chosen_truncated"], allowed["rejected_truncated"]) == (3.0, 2.0, 3.0)

@@ -1,6 +1,10 @@
 """Which two responses make a pair, by what is known of their rewards."""
 
+from itertools import product
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
 from longreward.pairing import PairConfig, WithoutPair, pair
@@ -42,6 +46,35 @@ def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_
     bounds: list[Bounds | None] = [(9.0, 9.0), (4.0, 6.0), (5.0, 5.0), (1.0, 1.0)]
     assert two_of(bounds, "best_worst") == (0, 3)
     assert two_of(bounds, "best_second") is None  # 1 may be above 2, or below it
+
+
+def plainly(rewards: list[float | None], may_win: list[bool], selection: str) -> tuple[int, int] | None:
+    """The two by sorting, with every reward known."""
+    there = [(reward, -place) for place, reward in enumerate(rewards) if reward is not None]
+    winners = [(reward, place) for reward, place in there if may_win[-place]]
+    if not winners:
+        return None
+    best = max(winners)
+    below = [one for one in there if one[0] < best[0]]
+    other = max(below) if selection == "best_second" and below else min(there)
+    return -best[1], -other[1]
+
+
+ENDS = st.sampled_from([2.0, 5.0, 8.0])
+SOME = st.tuples(ENDS, ENDS).map(lambda ends: (min(ends), max(ends)))
+RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()), min_size=1, max_size=5)
+
+
+@settings(max_examples=600, deadline=None)
+@given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
+def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(responses, selection) -> None:
+    bounds, may_win = [one for one, _ in responses], [may for _, may in responses]
+    found = two_of(bounds, selection, may_win)
+    choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
+    outcomes = {plainly(list(rewards), may_win, selection) for rewards in product(*choices)}
+    known = all(one is None or one[0] == one[1] for one in bounds)
+    assert found == plainly([one and one[0] for one in bounds], may_win, selection) if known else True
+    assert found is None or outcomes == {found}
 
 
 def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from longreward.evaluation.bootstrap import difference, mean
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
@@ -126,6 +128,19 @@ def test_greedy_answers_come_once_and_repeats_of_a_temperature_are_dropped() -> 
     config = EvaluateConfig(temperatures=(1.0, 0.0, 1.0), samples=3)
     assert decodings(config) == (Decoding(1.0, 3), Decoding(0.0, 1))
     assert [d.name for d in decodings(config)] == ["t1", "greedy"]
+
+
+def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
+    def with_cut(role: Role, decoding: str, cut: int) -> list[Measured]:
+        all_ = answers(role, decoding, LOW)
+        update = {"response": all_[0].response.model_copy(update={"finish_reason": "length"})}
+        return [replace(one, **update) if n < cut else one for n, one in enumerate(all_)]
+
+    measured = [*with_cut("sft", "t1", 3), *with_cut("dpo", "t1", 11), *with_cut("sft", "greedy", 0)]
+    evaluation = summarise(EvaluateConfig(), [*measured, *answers("dpo", "greedy", LOW)])
+    assert evaluation.figures("sft")["truncated/t1"] == 3.0
+    assert (evaluation.figures("dpo")["truncated/t1"], evaluation.figures("dpo")["truncated/greedy"]) == (11.0, 0.0)
+    assert "| dpo | t1 | 40 | 40 | 11 |" in markdown(evaluation)
 
 
 def test_an_unscored_verdict_leaves_its_measure_out() -> None:

@@ -148,7 +148,7 @@ def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict
     [row] = found.rows
     assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.gain) == ("greedy", "short", 0.125, 1, 1)
     assert found.headline()["difference/short/greedy"] == 0.875
-    assert found.figures("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0}
+    assert found.figures("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0, "truncated/greedy": 0.0}
     assert found.finding == "not compared"
 
 

@@ -22,6 +22,7 @@ from longreward.reward.savings import Savings
 
 WithResponses = tuple[Example, list[Response]]
 CORPUS = Path(__file__).parents[3] / "data/raw/builtin/corpus.jsonl"
+MARGIN = PairConfig(min_margin=0.25)
 SMALL = {"evidence_chunk_tokens": 24, "extraction_chunk_tokens": 128}
 
 
@@ -42,14 +43,16 @@ def response(example: Example, number: int, text: str) -> Response:
     return Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
 
 
-async def pairs_and_report(items: list[WithResponses], config: ScoreConfig) -> tuple[list[object], ScoreReport, float]:
+async def pairs_and_report(
+    items: list[WithResponses], config: ScoreConfig, pairing: PairConfig = MARGIN
+) -> tuple[list[object], ScoreReport, float]:
     report = ScoreReport()
     scored: list[ScoredResponse] = []
     async with Judge(OfflineJudge()) as judge:
         async for one in score_examples(judge, config, items):
             report.count(one)
             scored += one.responses
-        pairs = make_pairs(PairConfig(min_margin=0.25), [example for example, _ in items], scored)
+        pairs = make_pairs(pairing, [example for example, _ in items], scored)
         return list(pairs), report, judge.figures()["calls"]
 
 
@@ -65,6 +68,23 @@ async def test_on_the_built_in_corpus_the_pairs_are_the_same_for_fewer_calls() -
     assert 0 < figures["saved/questions"] <= all_calls - calls <= 1.2 * figures["saved/questions_estimated"]
     assert figures["complete"] + figures["not_needed"] == 120
     assert "reward" not in figures  # of bests and worsts alone it would mislead
+
+
+@pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
+@pytest.mark.parametrize("choose_truncated", [False, True])
+async def test_the_pairs_are_the_same_where_the_best_was_truncated(choose_truncated: bool) -> None:
+    def truncated(one: Response) -> Response:
+        return one.model_copy(update={"finish_reason": "length" if len(one.text) % 3 else "stop"})
+
+    items = [(example, [truncated(one) for one in responses]) for example, responses in builtin(12)]
+    config = PairConfig(min_margin=0.25, choose_truncated=choose_truncated)
+    full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL), config)
+    extremes, _, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="extremes"), config)
+    assert extremes == full
+    assert calls < all_calls
+    pairs = [outcome for outcome in full if isinstance(outcome, PreferencePair)]
+    assert any(outcome.chosen.truncated for outcome in pairs) == choose_truncated
+    assert len(pairs) >= 10
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
