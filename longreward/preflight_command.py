@@ -15,10 +15,10 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     """Adds the subcommand."""
     command = commands.add_parser(
         "preflight",
-        help="lengths, memory and time of a training, before it loads a model",
+        help="lengths and memory of a training, before it loads a model",
         description="Tells from the settings, the data and the model's config what a training will need: lengths, "
-        "memory at its peak with every term of the sum, the time of a step. Loads no weights. Exits with 1 where it "
-        "cannot fit, and says what would.",
+        "memory at its peak with every term of the sum. Loads no weights, so that it cannot tell the time, which a "
+        "training measures when it starts. Exits with 1 where it cannot fit, and says what would.",
         epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
     )
     add_settings(command, params="settings (params.yaml)")
@@ -29,7 +29,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--device", metavar="DEVICE", help="another than this machine's: H100, A100:40GB, cuda:80GB, cpu:64GB"
     )
     command.add_argument("--processes", type=int, metavar="N", help="so many devices (the settings', else 1)")
-    command.add_argument("--json", action="store_true", help="the figures as JSON: bytes, seconds")
+    command.add_argument("--json", action="store_true", help="the figures as JSON: bytes, tokens, steps")
     command.set_defaults(run=_preflight)
 
 

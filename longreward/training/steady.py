@@ -18,6 +18,7 @@ from longreward.training.checkpoints import unmark
 from longreward.training.failures import not_finite
 from longreward.training.order import Order, padding
 from longreward.training.prefix.sharing import KEY
+from longreward.training.time_estimate import log_time_estimate
 
 SHOWN = 8
 
@@ -38,6 +39,7 @@ class Steady:
     control: Any
     train_dataset: Any
     order: Order
+    _time_estimated = False
     _passed = 0  # micro batches of this epoch that passed the model, in this process
 
     def _get_train_sampler(self, dataset: Any = None) -> Order:
@@ -53,7 +55,15 @@ class Steady:
         epoch = self.order.epoch = named["epoch"]
         goes_on = named["resume_from_checkpoint"] is not None and epoch == named["epochs_trained"]
         self._passed = named["steps_trained_in_current_epoch"] if goes_on else 0
+        if not self._time_estimated:
+            self._time_estimated = True
+            log_time_estimate(self, named["model"], _texts(self))
         super()._run_epoch(**named)  # type: ignore[misc]
+
+    def pass_micro_batch(self, model: Any, inputs: Any) -> None:
+        """Forward and backward as in a step, and no more; gradients stay in `model`."""
+        self.current_gradient_accumulation_steps = 1
+        super().training_step(model, inputs)  # type: ignore[misc]
 
     def training_step(self, *args: Any, **named: Any) -> Any:
         loss = super().training_step(*args, **named)  # type: ignore[misc]

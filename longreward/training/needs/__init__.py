@@ -1,1 +1,1 @@
-"""What a training will need, told before its weights are loaded: memory, tokens, time, and what would help."""
+"""What a training will need, told before its weights are loaded: memory, tokens, and what would help."""

@@ -5,7 +5,6 @@ parse_device("H100")      a card of the table; "cuda:80GB", "cpu:64GB", "A100:40
 """
 
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +16,12 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Device:
-    """Bytes of memory; `peak` counts operations a second on bfloat16 by its data sheet, None where nobody knows."""
+    """Bytes of memory, in all and free now."""
 
     name: str
     cuda: bool
     total: float
     free: float
-    peak: float | None = None
-    here: bool = True
-
-    def rate(self, *, bf16: bool) -> float | None:
-        """Operations a second that a training may see: on a CPU measured, on a GPU a share of the data sheet's."""
-        if not self.cuda:
-            return matmul_rate(bf16=bf16) if self.here else None
-        if self.peak is None:
-            return None
-        return SHARE * (self.peak if bf16 else self.peak / BF16_TO_TF32 / 2)
 
 
 def here(policy: PolicyConfig) -> Device:
@@ -46,7 +35,7 @@ def here(policy: PolicyConfig) -> Device:
     sizes = [torch.cuda.mem_get_info(number) for number in range(count)]
     name = torch.cuda.get_device_name(0)
     label = name if count == 1 else f"{count} x {name}"
-    return Device(label, True, float(sum(s[1] for s in sizes)), float(sum(s[0] for s in sizes)), _peak(name))
+    return Device(label, True, float(sum(s[1] for s in sizes)), float(sum(s[0] for s in sizes)))
 
 
 def parse_device(text: str) -> Device:
@@ -56,23 +45,10 @@ def parse_device(text: str) -> Device:
     card = next((row for row in CARDS if row[0].casefold() == name.casefold()), None)
     if found is None or (card is None and name.casefold() not in ("cpu", "cuda")):
         raise ConfigError(f"--device {text}: give cpu:SIZE, cuda:SIZE (as cuda:80GB) or one of {_known()}")
-    size = float(found[2]) * (2**30 if found[3] == "GiB" else GB) if found[2] else card[2] * GB if card else None
+    size = float(found[2]) * (2**30 if found[3] == "GiB" else GB) if found[2] else card[1] * GB if card else None
     if not size:
         raise ConfigError(f"--device {text}: how much memory has it? say {name}:80GB")
-    return Device(text, name.casefold() != "cpu", size, size, card[1] if card else None, here=False)
-
-
-def matmul_rate(*, bf16: bool, size: int = 1024, seconds: float = 0.2) -> float:
-    """Operations a second of this CPU on a product of two `size` x `size` matrices."""
-    import torch
-
-    factor = torch.randn(size, size, dtype=torch.bfloat16 if bf16 else torch.float32)
-    factor @ factor  # the first one is slow
-    started, count = time.perf_counter(), 0
-    while (spent := time.perf_counter() - started) < seconds:
-        factor @ factor
-        count += 1
-    return 2 * size**3 * count / spent
+    return Device(text, name.casefold() != "cpu", size, size)
 
 
 def _system_memory() -> tuple[float, float]:
@@ -92,30 +68,24 @@ def _system_memory() -> tuple[float, float]:
     return total, free
 
 
-def _peak(name: str) -> float | None:
-    return next((row[1] for row in CARDS if re.search(rf"\b{re.escape(row[0])}\b", name, re.IGNORECASE)), None)
-
-
 def _known() -> str:
     return ", ".join(row[0] for row in CARDS)
 
 
-SHARE = 0.4  # of the data sheet, with long rows and checkpointing; between 0.3 and 0.5 is usual
-BF16_TO_TF32 = 2  # operations on float32 pass TF32 units where allowed, else run at a fraction; half of that assumed
-CARDS = (  # name, dense bfloat16 operations a second, GB: the makers' data sheets
-    ("B200", 2.25e15, 180),
-    ("H200", 989e12, 141),
-    ("H100", 989e12, 80),
-    ("H800", 989e12, 80),
-    ("A100", 312e12, 80),
-    ("A800", 312e12, 80),
-    ("L40S", 362e12, 48),
-    ("A6000", 155e12, 48),
-    ("A10", 125e12, 24),
-    ("L4", 121e12, 24),
-    ("RTX 5090", 210e12, 32),
-    ("RTX 4090", 165e12, 24),
-    ("RTX 3090", 71e12, 24),
+CARDS = (  # name, GB: the makers' data sheets
+    ("B200", 180),
+    ("H200", 141),
+    ("H100", 80),
+    ("H800", 80),
+    ("A100", 80),
+    ("A800", 80),
+    ("L40S", 48),
+    ("A6000", 48),
+    ("A10", 24),
+    ("L4", 24),
+    ("RTX 5090", 32),
+    ("RTX 4090", 24),
+    ("RTX 3090", 24),
 )
 CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.stat")),

@@ -1,4 +1,4 @@
-"""What a training will need, told before its weights are loaded: memory on each device, tokens and time of a step.
+"""What a training will need, told before its weights are loaded: memory on each device, and the tokens of a step.
 
 A prediction is no proof. So a training is refused where weights, gradients, optimiser and one layer's share of what is
 kept are more than the whole device has; where the full sum is more than what is free now, a warning says so.
@@ -30,7 +30,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What was found; seconds are None where the device's speed is not known."""
+    """What was found. Time is measured later, by the training itself (time_estimate.py)."""
 
     asked: Asked
     device: Device
@@ -39,8 +39,6 @@ class Forecast:
     step: Memory
     reference: Memory | None
     steps: int
-    step_seconds: float | None
-    reference_seconds: float | None
 
     @property
     def peak(self) -> float:
@@ -48,14 +46,12 @@ class Forecast:
         return max(self.step.total, self.reference.total if self.reference else 0.0)
 
     def figures(self) -> dict[str, float]:
-        """For logs and JSON: bytes, seconds."""
-        times = {"step_seconds": self.step_seconds, "reference_seconds": self.reference_seconds}
+        """For logs and JSON: bytes, tokens, steps."""
         return {
             "peak_bytes": self.peak,
             "certain_bytes": self.step.certain,
             "tokens_per_row": self.load.tokens(),
             "steps": self.steps,
-            **{name: value for name, value in times.items() if value is not None},
         }
 
 
@@ -72,20 +68,15 @@ def forecast(plan: Blueprint, pairs: tuple[Pair, ...], asked: Asked, device: Dev
         many = asked.reference_batch
         passed = rehearse(replace(plan, lora=None), load.batch(many), gradients=False)
         reference = reference_memory(passed, scored=load.scored(many), bf16=bf16, cuda=device.cuda)
-    rate = device.rate(bf16=bf16 or plan.dtype != "float32")
-    parts, rows = rehearsed.parts, asked.settings.batch_size
-    trained = load.operations(parts, training=True, checkpointing=plan.checkpointing) * rows / asked.processes
-    judged = load.operations(parts, training=False, checkpointing=False) * len(pairs) / asked.processes
+    rows = asked.settings.batch_size
     return Forecast(
         asked=asked,
         device=device,
         load=load,
-        parts=parts,
+        parts=rehearsed.parts,
         step=step,
         reference=reference,
         steps=asked.settings.max_steps or math.ceil(asked.settings.epochs * math.ceil(len(pairs) / rows)),
-        step_seconds=trained / rate if rate else None,
-        reference_seconds=judged / rate if rate and preference else None,
     )
 
 
@@ -111,7 +102,7 @@ def _advice(plan: Blueprint, found: Forecast) -> Iterator[str]:
         return f"{what}: {_gb(memory)}, {fits}"
 
     def again(changed: Blueprint, as_asked: Asked) -> Forecast:
-        return forecast(changed, found.load.pairs, as_asked, replace(found.device, here=False))
+        return forecast(changed, found.load.pairs, as_asked, found.device)
 
     if settings.lora is None:
         every = replace(every, lora=LoraSettings(), dtype="bfloat16")
@@ -152,7 +143,7 @@ def lines(found: Forecast) -> Iterator[str]:
         yield f"  but the reference's pass, with reference_batch {found.asked.reference_batch}: {_gb(found.peak)}"
         for term in found.reference.terms:
             yield f"  {_gb(term.bytes):>10}  {term.name}: {term.formula}"
-    yield from _time(found)
+    yield f"{found.steps:,} steps; their time is measured when the training starts"
 
 
 def _lengths(load: Load) -> Iterator[str]:
@@ -164,24 +155,8 @@ def _lengths(load: Load) -> Iterator[str]:
         yield f"  {name:<9} median {statistics.median(values):,.0f}, p95 {p95:,}, longest {values[-1]:,}"
 
 
-def _time(found: Forecast) -> Iterator[str]:
-    if found.step_seconds is None:
-        yield f"{found.steps:,} steps; how fast {found.device.name} is, is not known here: name the card, as H100"
-        return
-    before = f", and {_span(found.reference_seconds)} for the reference before" if found.reference_seconds else ""
-    whole = found.steps * found.step_seconds
-    yield f"{found.steps:,} steps of about {_span(found.step_seconds)}: {_span(whole)}{before}"
-
-
-def _span(seconds: float) -> str:
-    size, name = next(((size, name) for size, name in UNITS if seconds >= size), UNITS[-1])
-    return f"{seconds / size:,.1f} {name}"
-
-
 def _gb(size: float) -> str:
     return f"{size / GB:,.1f} GB"
 
-
-UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "s"))
 
 __all__ = ["Asked", "Forecast", "check_fits", "forecast", "lines", "reason_against_sharing"]

@@ -1,23 +1,15 @@
-"""What rows ask of a model: tokens, positions that are scored, operations.
+"""What rows ask of a model: tokens, and positions that are scored.
 
-    stock      [prompt | chosen  ]  padded to the longer     2 (P + max(C, R)) tokens
-               [prompt | rejected]
-    shared     [prompt | chosen | rejected]                  P + C + R
-
-Operations of one pair or example (a multiplication with its addition is two):
-
-    2 x linear parameters x tokens  +  4 x layers x query width x (pairs of tokens that see each other)
-    + 2 x LM head x scored positions
-
-times 3 for forward and backward (2 for what frozen weights do: their gradients are not computed), plus 1 for the layers
-that checkpointing computes twice and for the LM head, which TRL always does.
+stock      [prompt | chosen  ]  padded to the longer     2 (P + max(C, R)) tokens
+           [prompt | rejected]
+shared     [prompt | chosen | rejected]                  P + C + R
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from longreward.training.needs.rehearsing import Batch, Parts
+from longreward.training.needs.rehearsing import Batch
 
 Pair = tuple[int, int, int]
 """Tokens of prompt, chosen and rejected answer; of an example: prompt, answer, 0."""
@@ -54,33 +46,11 @@ class Load:
         """A row's tokens with its padding, on average."""
         return sum(map(self._tokens, self.pairs)) / len(self.pairs)
 
-    def operations(self, parts: Parts, *, training: bool, checkpointing: bool) -> float:
-        """Of one row, on average; `training`: forward and backward, else forward alone."""
-        frozen = parts.trainable < parts.parameters
-        layers = (1.0 + (1 if frozen else 2) + checkpointing) if training else 1.0
-        attention = (3.0 + checkpointing) if training else 1.0
-        head = (3.0 if frozen else 4.0) if training else 1.0
-        total = 0.0
-        for pair in self.pairs:
-            total += layers * 2 * parts.linear * self._tokens(pair)
-            total += attention * 4 * parts.layers * parts.query * self._seen(pair)
-            total += head * 2 * parts.head * self._head(pair)
-        return total / len(self.pairs)
-
     def _longest(self, count: int) -> list[Pair]:
         return sorted(self.pairs, key=sum if self.share else _longer, reverse=True)[:count]
 
     def _tokens(self, pair: Pair) -> int:
         return sum(pair) if self.share or not self.preference else 2 * _longer(pair)
-
-    def _seen(self, pair: Pair) -> float:
-        prompt, chosen, rejected = pair
-        if self.share:
-            return (prompt + chosen) ** 2 / 2 + rejected * prompt + rejected**2 / 2
-        return (2 if self.preference else 1) * _longer(pair) ** 2 / 2
-
-    def _head(self, pair: Pair) -> int:
-        return self._tokens(pair) if self.every_position and not self.share else pair[1] + pair[2]
 
 
 def tokens_of(rows: Any) -> tuple[Pair, ...]:

@@ -54,7 +54,6 @@ class Parts:
     """What the model holds; counts are parameters."""
 
     parameters: int
-    linear: int  # that each token is multiplied by, without the LM head; of experts only those that a token passes
     head: int
     trainable: int
     weight_bytes: int
@@ -62,7 +61,6 @@ class Parts:
     layers: int
     hidden: int
     vocabulary: int
-    query: int  # heads x their size
 
 
 @dataclass(frozen=True)
@@ -170,17 +168,11 @@ def _without_mask() -> str:
 
 def _parts(bare: Any, model: Any) -> Parts:
     config = bare.config.get_text_config()
-    head, embedding = bare.get_output_embeddings(), bare.get_input_embeddings()
-    elsewhere = {id(embedding.weight), id(head.weight)}
-    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
-    share = getattr(config, "num_experts_per_tok", 1) / experts if experts else 1.0
+    head = bare.get_output_embeddings()
     weights = list(model.named_parameters())
     trained = [weight for _, weight in weights if weight.requires_grad]
-    matrices = [(name, weight) for name, weight in weights if weight.dim() > 1 and id(weight) not in elsewhere]
-    heads = config.num_attention_heads
     return Parts(
         parameters=sum(weight.numel() for _, weight in weights),
-        linear=int(sum(weight.numel() * (share if ".experts." in name else 1.0) for name, weight in matrices)),
         head=head.weight.numel(),
         trainable=sum(weight.numel() for weight in trained),
         weight_bytes=sum(weight.nbytes for _, weight in weights),
@@ -188,7 +180,6 @@ def _parts(bare: Any, model: Any) -> Parts:
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         vocabulary=head.weight.shape[0],
-        query=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
     )
 
 

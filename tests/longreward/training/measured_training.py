@@ -68,6 +68,6 @@ status = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 plan = Blueprint(LLAMA, "float32", "sdpa", False, config.bf16, config.gradient_checkpointing, config.lora)
 asked = Asked(config, share=share, reference_batch=1)
-found = forecast(plan, ((PROMPT, CHOSEN, REJECTED),), asked, Device("cpu", False, 1e10, 1e10, here=False))
+found = forecast(plan, ((PROMPT, CHOSEN, REJECTED),), asked, Device("cpu", False, 1e10, 1e10))
 before = sum(term.bytes for term in found.step.terms if term.name in ("weights", "libraries"))
 print(json.dumps({"measured": peak - start, "predicted": found.peak - before}))

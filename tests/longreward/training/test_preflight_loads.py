@@ -1,22 +1,9 @@
 import datasets
-import pytest
 
 from longreward.training.needs.loads import Load, tokens_of
-from longreward.training.needs.rehearsing import Batch, Parts
+from longreward.training.needs.rehearsing import Batch
 
 PAIRS = ((10, 3, 2), (20, 1, 4))
-PARTS = Parts(
-    parameters=1000,
-    linear=700,
-    head=200,
-    trainable=1000,
-    weight_bytes=4000,
-    trainable_bytes=4000,
-    layers=2,
-    hidden=8,
-    vocabulary=25,
-    query=5,
-)
 
 
 def load(*, share: bool, every: bool = False) -> Load:
@@ -35,15 +22,6 @@ def test_the_head_scores_answers_and_off_cuda_whole_rows_unless_prompts_are_shar
     assert load(share=False).scored(1) == 1 + 4
     assert load(share=False, every=True).scored(1) == 2 * 23
     assert load(share=True, every=True).scored(2) == 2 * 2 * 4  # two sides of two pairs, as wide as the longest answer
-
-
-def test_operations_are_those_of_the_formula():
-    one = Load(((10, 3, 2),), preference=True, share=True, every_position=False)
-    seen = 13 * 13 / 2 + 2 * 10 + 2 * 2 / 2
-    forward = 2 * 700 * 15 + 4 * 2 * 5 * seen + 2 * 200 * 5
-    assert one.operations(PARTS, training=False, checkpointing=False) == pytest.approx(forward)
-    trained = 4 * 2 * 700 * 15 + 4 * 4 * 2 * 5 * seen + 4 * 2 * 200 * 5
-    assert one.operations(PARTS, training=True, checkpointing=True) == pytest.approx(trained)
 
 
 def test_lengths_are_read_alike_in_memory_and_on_the_disk():

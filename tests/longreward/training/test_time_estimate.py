@@ -1,0 +1,136 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_training import Training, stopped_after_two_checkpoints
+
+from longreward.training import steady, time_estimate
+from longreward.training.order import Order
+from longreward.training.time_estimate import format_seconds, log_time_estimate, mean_seconds
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Even the smallest training is measured; the list has the rows of each measured micro batch."""
+    seen = []
+    measure = time_estimate._micro_batch_seconds
+
+    def look(trainer, model, batch):
+        seen.append(tuple(batch))
+        return measure(trainer, model, batch)
+
+    monkeypatch.setattr(time_estimate, "LEAST_MICRO_BATCHES", 1)
+    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", look)
+    return seen
+
+
+@pytest.mark.parametrize("kind", ["sft-lora", "dpo"])  # with dropout, and with a reference
+def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
+    with caplog.at_level(logging.INFO):
+        estimated, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
+        assert len(measured) == 3
+        estimated.run()  # a resumed training is measured as well
+    assert len(measured) == 6
+    assert "9 steps of about" in caplog.text
+    assert "1 steps of about" in caplog.text
+    monkeypatch.setattr(time_estimate, "LEAST_MICRO_BATCHES", 1_000)
+    plain = Training(kind, tmp_path / "plain", tiny_policy)
+    plain.run()
+    assert len(measured) == 6
+    assert estimated.points[-1] == plain.points[-1]
+    found, expected = estimated.weights(), plain.weights()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_is_measured_is_a_forward_and_a_backward_pass(measured, tiny_policy, tmp_path, monkeypatch):
+    gradients = []
+    passing = steady.Steady.pass_micro_batch
+
+    def look(self, model, inputs):
+        passing(self, model, inputs)
+        gradients.append(sum(weight.grad is not None for weight in model.parameters()))
+
+    monkeypatch.setattr(steady.Steady, "pass_micro_batch", look)
+    Training("sft", tmp_path, tiny_policy).run()
+    assert len(gradients) == 3
+    assert min(gradients) > 10
+    assert 9 in measured[0]  # the longest text
+
+
+LENGTHS = [10, 70, 20, 100, 30, 40, 90, 25]
+
+
+def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
+    return SimpleNamespace(
+        state=SimpleNamespace(max_steps=steps, global_step=done),
+        args=SimpleNamespace(
+            gradient_accumulation_steps=accumulation,
+            per_device_train_batch_size=micro,
+            world_size=processes,
+            process_index=0,
+        ),
+        order=Order(LENGTHS, group=micro * processes, seed=3),
+        is_deepspeed_enabled=False,
+        _metrics={"train": {}},
+        _total_train_tokens=0,
+        accelerator=SimpleNamespace(
+            gradient_state=SimpleNamespace(sync_gradients=True, _set_sync_gradients=lambda value: None)
+        ),
+    )
+
+
+@pytest.mark.parametrize(("done", "expected_steps"), [(0, 40), (10, 30)])
+def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps, monkeypatch, caplog):
+    trainer, seen = trainer_of(steps=40, done=done), []
+
+    def seconds(trainer, model, batch):
+        seen.append(max(LENGTHS[row] for row in batch))
+        return 0.001 * 2 * max(LENGTHS[row] for row in batch)  # a millisecond for each padded token
+
+    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", seconds)
+    with caplog.at_level(logging.INFO):
+        found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS])
+    order = trainer.order.of(0)
+    widths = [max(LENGTHS[row] for row in order[at : at + 2]) for at in range(0, 8, 2)]
+    assert found == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
+    assert (seen[0], seen[1]) == (100, 100)  # once more, as the first pass was a short one
+    assert f"{expected_steps} steps of about 0." in caplog.text
+
+
+def test_a_pass_of_seconds_is_measured_once(monkeypatch):
+    seen = []
+    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: seen.append(batch) or 5.0)
+    model = SimpleNamespace(zero_grad=lambda set_to_none: None)
+    assert log_time_estimate(trainer_of(steps=20), model, [(n,) for n in LENGTHS]) == 20 * 2 * 5.0
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 14}, {"steps": 100, "done": 86}, {"steps": 20, "accumulation": 1}, {"steps": 99, "micro": 9}]
+)
+def test_what_is_short_or_has_no_whole_micro_batch_is_not_measured(changes, monkeypatch):
+    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
+    assert log_time_estimate(trainer_of(**changes), None, [(n,) for n in LENGTHS]) is None
+
+
+def test_pairs_that_do_not_share_their_prompt_count_both_texts(monkeypatch):
+    trainer = trainer_of(steps=40, micro=1)
+    texts = [(n, 2 * n) for n in LENGTHS]
+    monkeypatch.setattr(
+        time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: 0.001 * 4 * LENGTHS[batch[0]]
+    )
+    found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), texts)
+    assert found == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
+
+
+def test_time_grows_evenly_between_and_below_the_measured_ones():
+    assert mean_seconds([100, 300, 500], longest=(500, 9.0), middle=(300, 5.0)) == pytest.approx((1 + 5 + 9) / 3)
+    # a line through 500: 100 s and 300: 10 s would be negative at 100, where half of 300's share is taken
+    assert mean_seconds([100, 300], longest=(500, 100.0), middle=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)
+    assert mean_seconds([400, 400], longest=(400, 3.0), middle=(400, 3.5)) == 3.0
+    assert mean_seconds([10, 400], longest=(400, 3.0), middle=(300, 3.5)) == 3.0
+
+
+def test_times_are_said_in_the_unit_that_fits():
+    assert [format_seconds(s) for s in (0.25, 90, 5400, 200_000)] == ["0.2 s", "1.5 minutes", "1.5 hours", "2.3 days"]
