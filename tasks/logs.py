@@ -2,6 +2,9 @@
 
 import logging
 
+import httpx
+from prefect._internal.concurrency import logger as services
+
 from longreward.errors import LongRewardError
 
 OURS = ("longreward", "tasks")
@@ -16,6 +19,10 @@ def settle_logs() -> None:
         logging.getLogger(name).addFilter(_is_news)
     for name in ("APILogWorker", "EventsWorker"):
         logging.getLogger(name).setLevel(logging.ERROR)  # else: "Still processing items", at the end of every run
+    # While Prefect's server is away, else: several lines for each event of each shard. This logger is one of Prefect's
+    # own kind (3.8), which `logging.getLogger` does not find.
+    services.setLevel(logging.CRITICAL)
+    logging.getLogger("prefect.events.clients").addFilter(_is_first)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -30,9 +37,23 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("prefect.task_runs") and message.startswith("Finished in state Completed("))
 
 
+def _is_first(record: logging.LogRecord) -> bool:
+    """One warning that the server cannot be reached, and all that is no warning."""
+    if record.levelno != logging.WARNING:
+        return True
+    first = not _said
+    _said.add(record.name)
+    return first
+
+
+_said: set[str] = set()
+
+
 def _shorten(record: logging.LogRecord) -> bool:
     """An error of ours explains itself; any other keeps its traceback."""
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, httpx.HTTPError) and str(record.msg).startswith("Encountered exception during execution"):
+        return False  # of the engine, which cannot reach Prefect's server; the stage says so itself
     if isinstance(error, LongRewardError):
         record.msg, record.args, record.exc_info = f"{type(error).__name__}: {error}", (), None
     return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from longreward.benchmarks.figures import figures as benchmark_figures
 from longreward.benchmarks.report import Report
@@ -42,21 +43,14 @@ def record(
     run.table(ANSWERS, answers_table(measured, examples))
     for name, drawn in figures(evaluation, measured).items():
         run.text(f"figures/{name}", drawn)
-    before = tracking.champion(config.registered_model)
-    champion, compared = evaluation.champion, ""
-    if before and champion:
-        judge = history.tags_of(run.id).get("judge")
-        champion, compared = beats_champion(before, taken, config, judge=judge)
-    run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
-    version = _register(run, config, evaluation, champion=champion)
-    if not compared:
-        return f"registered as version {version}{', the champion' if champion else ''}"
-    if champion:
-        return f"registered as version {version}, the champion: {compared}"
-    return (
-        f"registered as version {version}; the champion stays, since this model is not shown to be better: {compared}. "
-        f"Move the alias in MLflow's registry ({config.registered_model}) if it is to be replaced all the same"
-    )
+    runs = _model_runs(run, {role: evaluation.figures(role) for role in MODELS})
+    try:
+        return _register(run, config, evaluation, taken, model_run=runs["dpo"])
+    except tracking.TrackingUnavailable as error:
+        return (
+            f"the model is not registered: {error}; once the store answers again, "
+            "`longreward run --force --stages evaluate` registers it"
+        )
 
 
 def record_benchmarks(run: tracking.Run, report: Report) -> None:
@@ -69,12 +63,32 @@ def record_benchmarks(run: tracking.Run, report: Report) -> None:
     _model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})
 
 
-def _register(run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, *, champion: bool) -> str:
-    """The models' runs, and the trained model in the registry."""
-    runs = _model_runs(run, {role: evaluation.figures(role) for role in MODELS})
-    source = data_hashes((MODELS["dpo"],)).get(MODELS["dpo"].as_posix(), "unknown")
-    return tracking.register(
-        config.registered_model, runs["dpo"], source_hash=source, path=MODELS["dpo"], champion=champion
+def _register(
+    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, taken: dict[str, Any], *, model_run: str
+) -> str:
+    """Enters the trained model into the registry and says so. Raises TrackingUnavailable."""
+    if model_run == tracking.UNKNOWN:
+        raise tracking.TrackingUnavailable("MLflow has no run of this evaluation")
+    before = tracking.champion(config.registered_model)
+    champion, compared = evaluation.champion, ""
+    if before and champion:
+        judge = history.tags_of(run.id).get("judge")
+        champion, compared = beats_champion(before, taken, config, judge=judge)
+    run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
+    version = tracking.register(
+        config.registered_model,
+        model_run,
+        source_hash=data_hashes((MODELS["dpo"],)).get(MODELS["dpo"].as_posix(), "unknown"),
+        path=MODELS["dpo"],
+        champion=champion,
+    )
+    if not compared:
+        return f"registered as version {version}{', the champion' if champion else ''}"
+    if champion:
+        return f"registered as version {version}, the champion: {compared}"
+    return (
+        f"registered as version {version}; the champion stays, since this model is not shown to be better: {compared}. "
+        f"Move the alias in MLflow's registry ({config.registered_model}) if it is to be replaced all the same"
     )
 
 

@@ -6,18 +6,17 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import get_client, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterParentTaskRunId,
-    FlowRunFilterStartTime,
 )
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.client.schemas.sorting import FlowRunSort
@@ -31,10 +30,12 @@ from prefect.tasks import exponential_backoff
 from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.utils.progress import format_duration
 from tasks import tracking, versioning
+from tasks.outcome import COMPLETED, RUNNING, Outcome, outcome_file, take_outcome
+from tasks.outcome import VARIABLE as OUTCOME
 from tasks.owner import this_process
 from tasks.server import PrefectServer
 from tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
-from tasks.state import VARIABLE, state_folder
+from tasks.state import VARIABLE, forget_finished, state_folder
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +124,12 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
     persist_result=False,
 )
 async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
-    started, since = time.monotonic(), datetime.now(UTC)
+    started = time.monotonic()
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     server = PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value())
+    file = outcome_file(row)
     environment = {
+        OUTCOME: str(file),
         PARENT_TASK: str(row),
         PIPELINE: str(this_process()),
         ASKED_FOR: ",".join(asked_for),
@@ -135,21 +138,15 @@ async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent
         **server.environment,
     }
     ended = await versioning.reproduce(name, force=force, environment=environment)
+    outcome = take_outcome(file)
     if ended.code:
-        raise await _failure(name, row, ended.words)
-    ran = await _has_run(row, since)
-    if not ran:
+        if outcome is not None and not outcome.is_final:
+            await _mark_killed(row)
+        raise _failure(name, outcome, ended.words)
+    forget_finished(versioning.committed_hashes())
+    if outcome is None:  # DVC found the stage up to date, or took it from its run cache
         tracking.link_stage(parent, name, _figures(name))
-    return StageOutcome(name, ran, time.monotonic() - started)
-
-
-async def _has_run(row: UUID, since: datetime) -> bool:
-    """Whether DVC started the stage's flow, and neither found it up to date nor took it from its run cache."""
-    under_row = FlowRunFilter(
-        parent_task_run_id=FlowRunFilterParentTaskRunId(any_=[row]), start_time=FlowRunFilterStartTime(after_=since)
-    )
-    async with get_client() as client:
-        return bool(await client.read_flow_runs(flow_run_filter=under_row, limit=1))
+    return StageOutcome(name, outcome is not None, time.monotonic() - started)
 
 
 async def show_waiting(holder: str | None) -> None:
@@ -176,20 +173,27 @@ async def close_killed(flow_id: UUID) -> None:
                 await client.set_task_run_state(row.id, killed, force=True)
 
 
-async def _failure(name: str, row: UUID, words: str) -> StageFailed:
-    """The stage's own words where its flow got so far, else those of DVC."""
+async def _mark_killed(row: UUID) -> None:
+    """Ends, for the UI, the flow run of a stage that was killed outright and could not do so itself."""
+    killed: State[Any] = Crashed(message="its process was killed")
     under_row = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=[row]))
-    async with get_client() as client:
-        runs = await client.read_flow_runs(flow_run_filter=under_row, sort=FlowRunSort.START_TIME_DESC, limit=1)
-        state = runs[0].state if runs else None
-        if state is not None and not state.is_final():  # killed outright, it could not say so itself
-            killed: State[Any] = Crashed(message="its process was killed")
-            await client.set_flow_run_state(runs[0].id, killed, force=True)
-    if state is None or not state.is_final() or state.is_completed():
+    try:
+        async with get_client() as client:
+            runs = await client.read_flow_runs(flow_run_filter=under_row, sort=FlowRunSort.START_TIME_DESC, limit=1)
+            for run in runs:
+                if run.state is not None and not run.state.is_final():
+                    await client.set_flow_run_state(run.id, killed, force=True)
+    except httpx.HTTPError as error:
+        log.warning("Prefect's server was not told that the stage was killed: %s", error)
+
+
+def _failure(name: str, outcome: Outcome | None, words: str) -> StageFailed:
+    """The stage's own words where its flow got so far, else those of DVC."""
+    if outcome is None or outcome.state in (RUNNING, COMPLETED):
         errors = "\n".join(line for line in words.splitlines() if line.startswith("ERROR")) or words
         return StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its words are above"))
-    kind = StageInterrupted if state.name == JudgeUnavailable.__name__ else StageFailed
-    return kind(f"stage {name} failed: {state.message}")
+    kind = StageInterrupted if outcome.state == JudgeUnavailable.__name__ else StageFailed
+    return kind(f"stage {name} failed: {outcome.message}")
 
 
 def _figures(stage: str) -> dict[str, Any]:

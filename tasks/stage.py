@@ -13,39 +13,48 @@ The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run
 writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
 """
 
+import hashlib
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import Flow, flow, get_client, get_run_logger
 from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed, Pending
 
 from longreward.errors import LongRewardError
 from longreward.jsonl import writing
 from longreward.params import Params, deciding, read_params
 from longreward.readiness import check_ready
+from longreward.utils.redaction import redact
 from tasks import tracking
 from tasks.logs import settle_logs
+from tasks.outcome import COMPLETED, RUNNING, Outcome, write_outcome
 from tasks.owner import Owner, owner
 from tasks.plots import write_points
 from tasks.processes import end_with
 from tasks.program import run_program
-from tasks.state import digests, forget, stage_folder
-from tasks.versioning import data_hashes, stage_entries
+from tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
+from tasks.versioning import committed_hashes, data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
 PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
 ASKED_FOR = "LONGREWARD_STAGES"  # the stages that the pipeline was asked for
+SERVER_TIMEOUT_S = 5.0  # of the look whether Prefect's server answers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,7 +64,8 @@ class StageRun:
     name: str
     params: Params
     state: Path
-    """The stage's own folder for shards and checkpoints: the same one for the same inputs, gone once it succeeded."""
+    """The stage's own folder for shards and checkpoints: the same one for the same inputs, gone once DVC has recorded
+    the stage's outputs."""
     tracked: tracking.Run
     """The MLflow run: `tracked.log(step, figures)` draws curves."""
     log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
@@ -95,17 +105,13 @@ def stage(body: Body) -> Flow[[], Any]:
             with _opened(name) as opened:
                 await body(opened)
                 opened.report({"seconds": time.monotonic() - started})
-                _write_figures(opened)
-                await acreate_table_artifact(
-                    key=name,
-                    table=[{"figure": figure, "value": value} for figure, value in opened.figures.items()],
-                    description=f"Figures of the stage {name}; MLflow run {opened.tracked.id}",
-                )
-                forget(opened.state)
+                proof = _write_figures(opened)
+                await _show_figures(opened)
+            mark_finished(opened.state, proof)
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error)
-            return Failed(name=type(error).__name__, message=str(error))
-        return Completed(message=f"{name} done in {time.monotonic() - started:.1f} s")
+            return await _conclusion.note(Failed(name=type(error).__name__, message=str(error)))
+        return await _conclusion.note(Completed(message=f"{name} done in {time.monotonic() - started:.1f} s"))
 
     return run
 
@@ -118,7 +124,15 @@ def main(stage_flow: Flow[[], Any]) -> None:
     """
     pipeline = os.environ.get(PIPELINE)
     end_with(owner(), *([Owner.read(pipeline)] if pipeline else []))
-    run_program(lambda: _run_under_parent(stage_flow))
+    try:
+        run_program(lambda: _run_under_parent(stage_flow))
+    except SystemExit as ended:
+        if _conclusion.server_gone and isinstance(ended.code, int):
+            # At exit Prefect 3.8 tries to deliver each event of each shard, for about ten seconds each.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code)
+        raise
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
@@ -127,8 +141,71 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
         run = await client.create_flow_run(
             stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
         )
-    state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
+    write_outcome(Outcome(RUNNING))
+    with _conclusion.reset():
+        state: State[Any]
+        try:
+            state = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
+        except httpx.HTTPError as error:
+            if _conclusion.state is None:  # the flow had not come to its end
+                raise
+            state = _conclusion.state
+            log.warning("Prefect's server was not told that the stage ended (%s): there it seems to run", error)
+    if _conclusion.state is None:  # an error that is none of ours
+        write_outcome(Outcome(str(state.name), state.message or ""))
     return state
+
+
+class _Conclusion:
+    """How the flow of this process ended, kept from the moment when it is known: Prefect may fail to record it."""
+
+    state: State[Any] | None = None
+    server_gone = False
+
+    @contextmanager
+    def reset(self) -> Iterator[None]:
+        """Begins anew; after the block Prefect's client has its usual patience."""
+        self.state, self.server_gone = None, False
+        with ExitStack() as self._settings:
+            yield
+
+    async def note(self, state: State[Any]) -> State[Any]:
+        """Keeps the state for this process and its pipeline, before the flow tells Prefect's server."""
+        self.state = state
+        write_outcome(Outcome(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
+        self.server_gone = not await _server_answers()
+        if self.server_gone:
+            # The client would try each call for a minute, and the engine makes several at the end of a run.
+            self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+        return state
+
+
+_conclusion = _Conclusion()
+
+
+async def _show_figures(run: StageRun) -> None:
+    """A table in the Prefect UI, where that can be reached: the figures are in metrics/<stage>.json too."""
+    if not await _server_answers():
+        run.log.warning("Prefect's server does not answer: the stage goes on, its table of figures is left out")
+        return
+    try:
+        await acreate_table_artifact(
+            key=run.name,
+            table=[{"figure": figure, "value": value} for figure, value in run.figures.items()],
+            description=f"Figures of the stage {run.name}; MLflow run {run.tracked.id}",
+        )
+    except httpx.HTTPError as error:
+        run.log.warning("the table of figures is not in Prefect: %s", redact(str(error)))
+
+
+async def _server_answers() -> bool:
+    """One quick look, with a time limit; no login is needed for it."""
+    try:
+        async with httpx.AsyncClient(timeout=SERVER_TIMEOUT_S) as client:
+            await client.get(f"{str(PREFECT_API_URL.value()).rstrip('/')}/health")
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 @contextmanager
@@ -139,7 +216,9 @@ def _opened(name: str) -> Iterator[StageRun]:
     settings = params.model_dump(mode="json", include=set(entry.sections))
     everything = params.model_dump(mode="json")
     inputs = digests(entry.inputs)
+    forget_finished(committed_hashes())
     folder = stage_folder(name, settings=_as_key(params, entry.sections), inputs=inputs)
+    unmark_finished(folder)
     hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
@@ -162,19 +241,23 @@ def _ahead(name: str) -> list[str]:
     return [name, *(other for other in entries[entries.index(name) + 1 :] if other in asked_for)]
 
 
-def _write_figures(run: StageRun) -> None:
-    """metrics/<stage>.json, whose run ids let a later experiment, for which DVC skips this stage, point to this run."""
-    found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
+def _write_figures(run: StageRun) -> str:
+    """Write metrics/<stage>.json and return its MD5, by which DVC's lock file shows that DVC has recorded this run.
+
+    The run ids in it let a later experiment, for which DVC skips this stage, point to this run.
+    """
     drawn = {name for point in run.points for name in point}  # a last value of its own would bend the curve
     run.tracked.figures({name: value for name, value in run.figures.items() if name not in drawn})
-    if run.tracked.parent:
-        tracking.link_stage(run.tracked.parent, run.name, found)
+    found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
+    text = json.dumps(found, indent=1) + "\n"
     with writing(Path("metrics") / f"{run.name}.json") as file:
-        json.dump(found, file, indent=1)
-        file.write("\n")
+        file.write(text)
     curves = Path("plots") / f"{run.name}.csv"
     if curves in stage_entries()[run.name].outputs:
         _write_curves(curves, run.points)
+    if run.tracked.parent:
+        tracking.link_stage(run.tracked.parent, run.name, found)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _write_curves(path: Path, points: Sequence[Mapping[str, float]]) -> None:

@@ -13,7 +13,7 @@ DVC deletes a stage's outputs before it runs the stage, so that only what lies h
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -21,6 +21,7 @@ from filelock import FileLock
 from longreward.errors import StateError
 
 VARIABLE = "LONGREWARD_STATE"
+FINISHED = ".finished-stage"  # a file in a stage's folder of progress
 
 
 def state_folder() -> Path:
@@ -82,9 +83,22 @@ def stage_folder(stage: str, *, settings: str, inputs: Mapping[Path, bytes]) -> 
     return made(state_folder() / stage / key.hexdigest())
 
 
-def forget(folder: Path) -> None:
-    """Removes a stage's progress once its outputs stand."""
-    shutil.rmtree(folder, ignore_errors=True)
+def mark_finished(folder: Path, proof: str) -> None:
+    """Note that the stage has written its outputs. Its progress stays until DVC has recorded them: were the stage to
+    fail after this, a training would have to start anew. `proof` is the MD5 of an output that no other run writes."""
+    (folder / FINISHED).write_text(proof, encoding="utf-8")
+
+
+def unmark_finished(folder: Path) -> None:
+    """Note that the stage is at work in its folder again."""
+    (folder / FINISHED).unlink(missing_ok=True)
+
+
+def forget_finished(committed: Collection[str]) -> None:
+    """Remove the progress of finished stages whose proof is among the hashes that DVC has recorded."""
+    for mark in state_folder().glob(f"*/*/{FINISHED}"):
+        if mark.read_text(encoding="utf-8", errors="replace") in committed:
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _files(path: Path) -> list[Path]:

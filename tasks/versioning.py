@@ -94,6 +94,12 @@ def data_hashes(paths: tuple[Path, ...]) -> dict[str, str]:
     return found
 
 
+def committed_hashes() -> frozenset[str]:
+    """The hashes of all outputs in `dvc.lock`, which DVC writes once a stage has succeeded."""
+    stages = _read(Path("dvc.lock"), missing={}).get("stages", {}).values()
+    return frozenset(out["md5"] for stage in stages for out in stage.get("outs", ()) if "md5" in out)
+
+
 def _known_hashes() -> dict[Path, str]:
     known: dict[Path, str] = {}
     for stage in _read(Path("dvc.lock"), missing={}).get("stages", {}).values():

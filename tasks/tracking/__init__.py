@@ -9,11 +9,13 @@
 The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
 """
 
+from tasks.tracking.probe import TrackingUnavailable
 from tasks.tracking.registry import CHAMPION_BEFORE, champion, register
-from tasks.tracking.run import Run
+from tasks.tracking.run import UNKNOWN, Run
 from tasks.tracking.runs import (
     PARENT,
     STUDY,
+    close_killed_runs,
     code_tags,
     experiment,
     link_stage,
@@ -28,8 +30,11 @@ __all__ = [
     "CHAMPION_BEFORE",
     "PARENT",
     "STUDY",
+    "UNKNOWN",
     "Run",
+    "TrackingUnavailable",
     "champion",
+    "close_killed_runs",
     "code_tags",
     "experiment",
     "link_stage",

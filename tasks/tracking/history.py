@@ -10,6 +10,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, DataError
 from longreward.utils.redaction import redact
+from tasks.tracking.outbox import store_errors
 from tasks.tracking.registry import champion
 from tasks.tracking.runs import HOST_TAG, ROLE_TAG
 from tasks.tracking.store import EXPERIMENT, client, experiment_id
@@ -182,5 +183,6 @@ def _seconds(run: Any) -> float:
 
 
 def tags_of(run_id: str) -> Mapping[str, str]:
-    """A run's tags."""
-    return dict(client().get_run(run_id).data.tags)
+    """A run's tags. Raises TrackingUnavailable."""
+    with store_errors():
+        return dict(client().get_run(run_id).data.tags)

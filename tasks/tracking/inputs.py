@@ -5,22 +5,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.tracking.store import client
-
 CONTEXTS = {"sft": "training", "train": "training", "evaluate": "evaluation"}  # else the stage's own name
 COUNTED_BYTES = 256 * 2**20  # counting the lines of more would hold a stage up
 LONGEST_LINE = 2**20
 
 
-def log_inputs(run_id: str, stage: str, hashes: Mapping[str, str]) -> None:
-    """`hashes`: path -> DVC's hash (of its folder, where DVC knows that as a whole). Models are tags, no data sets."""
+def dataset_inputs(stage: str, hashes: Mapping[str, str]) -> list[Any]:
+    """MLflow's entities for what a stage reads.
+
+    `hashes`: path -> DVC's hash (of its folder, where DVC knows that as a whole). Models are tags, no data sets.
+    """
     from mlflow.entities import DatasetInput, InputTag
 
     context = InputTag("mlflow.data.context", CONTEXTS.get(stage, stage))
     data = {Path(path): hash_ for path, hash_ in hashes.items() if Path(path).parts[0] != "models"}
-    inputs = [DatasetInput(_dataset(path, hash_), [context]) for path, hash_ in data.items()]
-    if inputs:
-        client().log_inputs(run_id, inputs)
+    return [DatasetInput(_dataset(path, hash_), [context]) for path, hash_ in data.items()]
 
 
 def _dataset(path: Path, hash_: str) -> Any:

@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from tasks.tracking.store import client
+from tasks.tracking.inputs import dataset_inputs
+from tasks.tracking.outbox import outbox
+from tasks.tracking.store import client, experiment_id
 from tasks.tracking.traces import Span, write_traces
 
 FLUSH_EVERY_S = 2.0
+UNKNOWN = "unknown"  # the id of a run that MLflow does not have
+MAX_NOTE = 8000  # characters: MLflow 3.17 cuts longer tags without a word (mlflow.utils.validation)
 
 
-@dataclass
 class Run:
-    """An MLflow run in progress."""
+    """An MLflow run in progress. What is put into it never fails: see `outbox`."""
 
-    id: str
-    parent: str | None = None
-    _waiting: list[tuple[str, float, int, int]] = field(default_factory=list)
-    _flushed: float = 0.0
-    _tables: list[dict[str, str]] = field(default_factory=list)
+    def __init__(self, id: str | None = None, parent: str | None = None) -> None:
+        self._id = id
+        self.parent = parent
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._flushed = 0.0
+        self._tables: list[dict[str, str]] = []
+
+    @classmethod
+    def begin(cls, name: str, *, parent: Run | str, tags: Mapping[str, str]) -> Run:
+        """A new run under another; where the store does not answer, one that has an id as soon as it does."""
+        above = parent if isinstance(parent, Run) else cls(parent)
+        run = cls(parent=above._id)
+        started = _now_ms()
+
+        def create() -> None:
+            if above._id:
+                run._id = create_run(name, parent=above._id, tags=tags, start_time=started)
+
+        outbox.send(f"the run {name}", create)
+        return run
+
+    @property
+    def id(self) -> str:
+        """MLflow's id; "unknown" where the run could not be created (yet)."""
+        return self._id or UNKNOWN
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """A point on each curve; cheap enough for every training step, as points go to the store in batches."""
@@ -36,31 +59,43 @@ class Run:
         self.log(0, figures)
         self.flush()
 
-    def flush(self) -> None:
-        """Sends the points that wait."""
+    def flush(self, *, last: bool = False) -> None:
+        """Sends the points that wait; `last` also where the store did not answer a moment ago."""
         from mlflow.entities import Metric
 
+        if outbox.paused and not last:
+            return
         waiting, self._waiting, self._flushed = self._waiting, [], time.time()
         for start in range(0, len(waiting), 1000):  # MLflow's limit for a batch
-            client().log_batch(self.id, metrics=[Metric(*point) for point in waiting[start : start + 1000]])
+            metrics = [Metric(*point) for point in waiting[start : start + 1000]]
+            self._send("figures", partial(_log_batch, metrics=metrics))
+        outbox.flush()
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Sets tags."""
         from mlflow.entities import RunTag
 
-        client().log_batch(self.id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+        known = [RunTag(name, str(value)) for name, value in tags.items()]
+        self._send(f"the tags {', '.join(tags)}", partial(_log_batch, tags=known))
 
     def settings(self, settings: Mapping[str, Any]) -> None:
         """Logs nested settings as parameters "section.key"."""
         from mlflow.entities import Param
 
-        flat = flat_settings(settings)
+        flat = [Param(*setting) for setting in flat_settings(settings)]
         for start in range(0, len(flat), 100):  # MLflow's limit for a batch
-            client().log_batch(self.id, params=[Param(*setting) for setting in flat[start : start + 100]])
+            params = flat[start : start + 100]
+            self._send("settings", partial(_log_batch, params=params))
+
+    def inputs(self, stage: str, hashes: Mapping[str, str]) -> None:
+        """Logs what a stage reads as data sets; `hashes` are DVC's, by path."""
+        data = dataset_inputs(stage, hashes)
+        if data:
+            self._send("data sets", lambda id: client().log_inputs(id, data))
 
     def text(self, name: str, text: str) -> None:
         """Keeps a text with the run, as a file of that name: an SVG or a report shows in MLflow's pages."""
-        client().log_text(self.id, text, name)
+        self._send(f"the file {name}", lambda id: client().log_text(id, text, name))
 
     def json(self, name: str, value: Any) -> None:
         """Keeps plain data with the run, as a JSON file of that name."""
@@ -74,11 +109,43 @@ class Run:
 
     def traces(self, judgments: Iterable[Span]) -> None:
         """Writes each as a trace of this run."""
-        write_traces(self.id, judgments)
+        spans = list(judgments)
+        self._send("traces", lambda id: write_traces(id, spans))
 
     def note(self, markdown: str) -> None:
         """The text that stands at the top of the run's page."""
         self.tag({"mlflow.note.content": markdown})
+
+    def status(self, status: str) -> None:
+        """Sets the status: RUNNING again, or one that ends the run (FINISHED, FAILED, KILLED), with the time."""
+        at = _now_ms()  # not when it is sent
+        self._send(f"the status {status}", lambda id: _set_status(id, status, at))
+
+    def _send(self, what: str, call: Callable[[str], object]) -> None:
+        """Nothing of a run that could not be created: that was said when it failed."""
+        outbox.send(what, lambda: call(self._id) if self._id else None)
+
+
+def create_run(name: str, *, parent: str | None, tags: Mapping[str, str], start_time: int | None = None) -> str:
+    """A new run's id. Raises what MLflow raises."""
+    family = {"mlflow.parentRunId": parent} if parent else {}
+    created = client().create_run(experiment_id(), start_time=start_time, run_name=name, tags={**family, **tags})
+    return str(created.info.run_id)
+
+
+def _log_batch(run_id: str, **what: list[Any]) -> None:
+    client().log_batch(run_id, **what)
+
+
+def _set_status(run_id: str, status: str, at: int) -> None:
+    if status == "RUNNING":
+        client().update_run(run_id, status=status)
+    else:
+        client().set_terminated(run_id, status, end_time=at)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -16,9 +15,9 @@ from typing import Any, Literal
 from longreward.utils.redaction import redact
 from tasks.owner import Owner, owner
 from tasks.state import locked, state_folder
-from tasks.tracking.inputs import log_inputs
 from tasks.tracking.machine import watched
-from tasks.tracking.run import Run, flat_settings
+from tasks.tracking.outbox import outbox, store_errors
+from tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
 from tasks.tracking.store import client, experiment_id
 from tasks.tracking.uris import store_uri
 
@@ -26,12 +25,11 @@ PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow 
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
 STUDY = "LONGREWARD_STUDY_RUN"  # the study below whose run whole pipelines lie
-STUDY_TAG = "longreward.study"
+STUDY_TAG, STUDY_HOST_TAG = "longreward.study", "longreward.study_host"
 HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"  # of whole pipelines' runs alone
 ERROR_TAG, MOST_WORDS = "longreward.error", 4000
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -39,11 +37,13 @@ def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", ov
     """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`.
 
     A retried flow run, whose id in Prefect is `flow_run`, goes on in the run that it had, unless its settings have
-    changed since.
+    changed since. Raises TrackingUnavailable where the store does not answer now; once the run has begun, nothing that
+    happens to the store raises.
     """
     tags = {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
-    parent = _earlier_try(flow_run, settings) or _start_parent(name, settings, tags)
-    with _described(parent):
+    with store_errors():
+        parent = _earlier_try(flow_run, settings) or _start_parent(name, settings, tags)
+    with _described(Run(parent)):
         try:
             yield parent
         finally:
@@ -51,12 +51,12 @@ def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", ov
 
 
 def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
-    _close_abandoned()
+    close_killed_runs()
     known = {name: value for name, value in (tags or {}).items() if value}
     tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner()), **known}
-    run = _create(name, parent=os.environ.get(STUDY), tags=tags)
-    run.settings(settings)
-    return run.id
+    run_id = create_run(name, parent=os.environ.get(STUDY), tags=tags)
+    Run(run_id).settings(settings)
+    return run_id
 
 
 def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
@@ -65,13 +65,13 @@ def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
     if not found or found[0].data.params != dict(flat_settings(settings)):
         return None
     run = Run(str(found[0].info.run_id))
-    client().update_run(run.id, status="RUNNING")
+    run.status("RUNNING")
     run.tag({OWNER_TAG: str(owner()), HOST_TAG: platform.node()})
     return run.id
 
 
 @contextmanager
-def _ended(run_id: str) -> Iterator[None]:
+def _ended(run: Run) -> Iterator[None]:
     """Closes a run as FINISHED, FAILED (an error) or KILLED (a signal)."""
     status: Status = "KILLED"
     try:
@@ -79,17 +79,16 @@ def _ended(run_id: str) -> Iterator[None]:
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"
-        Run(run_id).tag({ERROR_TAG: redact(f"{type(error).__name__}: {error}")[:MOST_WORDS]})
+        run.tag({ERROR_TAG: redact(f"{type(error).__name__}: {error}")[:MOST_WORDS]})
         raise
     finally:
-        client().set_terminated(run_id, status)
+        run.flush(last=True)
+        run.status(status)
 
 
 @contextmanager
-def _described(parent: str) -> Iterator[None]:
+def _described(parent: Run) -> Iterator[None]:
     """Closes a parent as `_ended` does, and leaves a note on it: what it is, how it did, what went wrong."""
-    from mlflow.exceptions import MlflowException
-
     try:
         with _ended(parent):
             yield
@@ -97,10 +96,8 @@ def _described(parent: str) -> Iterator[None]:
         from tasks.note import note_of
         from tasks.tracking.history import read
 
-        try:
-            Run(parent).note(note_of(read(parent)))
-        except MlflowException as error:  # a note is worth no run
-            log.warning("the note of MLflow run %s cannot be written: %s", parent, redact(str(error)))
+        outbox.send("the note of the run", lambda: parent.note(note_of(read(parent.id))))
+        outbox.flush(last=True)
 
 
 def parent_of_this_process(settings: Mapping[str, Any]) -> str:
@@ -113,7 +110,8 @@ def parent_of_this_process(settings: Mapping[str, Any]) -> str:
         store = redact(store_uri())
         if known.get("owner") == str(owner()) and known.get("store") == store:
             return str(known["run"])
-        run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
+        with store_errors():
+            run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
         note.write_text(json.dumps({"owner": str(owner()), "store": store, "run": run_id}), encoding="utf-8")
         return run_id
 
@@ -122,47 +120,60 @@ def parent_of_this_process(settings: Mapping[str, Any]) -> str:
 def stage_run(
     stage: str, *, settings: Mapping[str, Any], all_settings: Mapping[str, Any], tags: Mapping[str, str]
 ) -> Iterator[Run]:
-    """The run of one stage under its parent; it ends as FINISHED, FAILED (an error) or KILLED (a signal)."""
+    """The run of one stage under its parent; it ends as FINISHED, FAILED (an error) or KILLED (a signal).
+
+    Raises TrackingUnavailable where there is no parent yet and the store does not answer. With a parent, the stage
+    belongs to a run that has begun, and goes on without the store.
+    """
     parent = parent_of_this_process(all_settings)
     _close_left_open(parent, stage)
-    run = _create(stage, parent=parent, tags={STAGE_TAG: stage, **code_tags(), **tags})
+    run = Run.begin(stage, parent=parent, tags={STAGE_TAG: stage, **code_tags(), **tags})
     run.settings(settings)
-    log_inputs(
-        run.id, stage, {tag.removeprefix("dvc."): hash_ for tag, hash_ in tags.items() if tag.startswith("dvc.")}
-    )
-    with ExitStack() as stack:
-        if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
-            client().update_run(parent, status="RUNNING")
-            stack.enter_context(_described(parent))
-        stack.enter_context(_ended(run.id))
-        stack.enter_context(watched(run.id))
-        stack.callback(run.flush)
-        yield run
+    run.inputs(stage, {tag.removeprefix("dvc."): hash_ for tag, hash_ in tags.items() if tag.startswith("dvc.")})
+    try:
+        with ExitStack() as stack:
+            if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
+                above = Run(parent)
+                above.status("RUNNING")
+                stack.enter_context(_described(above))
+            stack.enter_context(_ended(run))
+            stack.enter_context(watched(run))
+            yield run
+    finally:
+        outbox.flush(last=True)
 
 
 @contextmanager
 def study_run(name: str) -> Iterator[Run]:
     """The run of the study of that name, made at its first try; it ends as FINISHED, FAILED or KILLED."""
-    found = client().search_runs([experiment_id()], f"tags.`{STUDY_TAG}` = '{name}'")
-    run = Run(str(found[0].info.run_id)) if found else _create(name, parent=None, tags={STUDY_TAG: name, **code_tags()})
-    client().update_run(run.id, status="RUNNING")
-    with _ended(run.id):
-        yield run
-        run.flush()
+    owned = {OWNER_TAG: str(owner()), STUDY_HOST_TAG: platform.node()}
+    with store_errors():
+        found = client().search_runs([experiment_id()], f"tags.`{STUDY_TAG}` = '{name}'")
+        tags = {STUDY_TAG: name, **code_tags()}
+        run = Run(str(found[0].info.run_id) if found else create_run(name, parent=None, tags=tags))
+    run.status("RUNNING")
+    run.tag(owned)
+    try:
+        with _ended(run):
+            yield run
+    finally:
+        outbox.flush(last=True)
 
 
 def link_stage(parent: str, stage: str, figures: Mapping[str, Any]) -> None:
     """Shows a stage's figures (metrics/<stage>.json) on a parent, as "stage/figure", and which run they are from."""
     run = Run(parent)
     run.figures({f"{stage}/{name}": value for name, value in figures.items() if isinstance(value, int | float)})
-    run.tag({f"{STAGE_TAG}.{stage}": str(figures.get("mlflow_run", "unknown"))})
+    run.flush(last=True)
+    run.tag({f"{STAGE_TAG}.{stage}": str(figures.get("mlflow_run", UNKNOWN))})
 
 
 def model_run(stage: Run, role: str, figures: Mapping[str, float], *, tags: Mapping[str, str]) -> str:
     """A run under the stage's for one measured model; returns its id. Every role has the same metric names."""
-    run = _create(role, parent=stage.id, tags={ROLE_TAG: role, **tags})
+    run = Run.begin(role, parent=stage, tags={ROLE_TAG: role, **tags})
     run.figures(figures)
-    client().set_terminated(run.id)
+    run.flush(last=True)
+    run.status("FINISHED")
     return run.id
 
 
@@ -181,25 +192,30 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _create(name: str, *, parent: str | None, tags: Mapping[str, str]) -> Run:
-    family = {"mlflow.parentRunId": parent} if parent else {}
-    created = client().create_run(experiment_id(), run_name=name, tags={**family, **tags})
-    return Run(str(created.info.run_id), parent)
+def close_killed_runs() -> list[str]:
+    """Close the runs of this machine that seem to run though their process was killed outright; returns their names.
+
+    Raises what MLflow raises.
+    """
+    closed = []
+    for tag in (HOST_TAG, STUDY_HOST_TAG):
+        for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
+            if not Owner.read(run.data.tags[OWNER_TAG]).alive:
+                for one in (*_running(f"tags.mlflow.parentRunId = '{run.info.run_id}'"), run):
+                    client().set_terminated(one.info.run_id, "KILLED")
+                    closed.append(str(one.info.run_name))
+    return closed
 
 
 def _close_left_open(parent: str, stage: str | None = None) -> None:
     """A try of this stage, or of any, that was killed outright could not close its run."""
     of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
-    for run in _running(f"tags.mlflow.parentRunId = '{parent}'{of_stage}"):
-        client().set_terminated(run.info.run_id, "KILLED")
 
+    def close() -> None:
+        for run in _running(f"tags.mlflow.parentRunId = '{parent}'{of_stage}"):
+            client().set_terminated(run.info.run_id, "KILLED")
 
-def _close_abandoned() -> None:
-    """An experiment of this machine that was killed outright could not close its runs; its process is gone."""
-    for parent in _running(f"tags.`{HOST_TAG}` = '{platform.node()}'"):
-        if not Owner.read(parent.data.tags[OWNER_TAG]).alive:
-            for run in (*_running(f"tags.mlflow.parentRunId = '{parent.info.run_id}'"), parent):
-                client().set_terminated(run.info.run_id, "KILLED")
+    outbox.send("the end of runs that were killed", close)
 
 
 def _running(where: str) -> list[Any]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 
+# MLflow's defaults hold a training up for five minutes where its server is away. What is not sent is kept (`outbox`).
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+
 
 @cache
 def client() -> MlflowClient:
@@ -32,6 +35,9 @@ def client() -> MlflowClient:
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else a traceback for a database that ended
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a warning for each retry
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
     uri = store_uri()
     with locked("mlflow"):

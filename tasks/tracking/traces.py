@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tasks.tracking.probe import probe_store
 from tasks.tracking.store import client, experiment_id
 from tasks.tracking.uris import store_uri
 
@@ -35,6 +36,7 @@ def write_traces(run_id: str, judgments: Iterable[Span]) -> None:
     client()
     mlflow.set_tracking_uri(store_uri())
     for whole in judgments:
+        probe_store(store_uri())  # MLflow's exporter hides errors, after retries that take long for each trace
         _write(whole, None, run_id)
 
 

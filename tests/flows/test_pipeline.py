@@ -39,6 +39,7 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
     assert "core.autostage" not in words  # DVC's hints
     assert "dvc push" not in words
 
+    assert list((project.folder / ".longreward/prepare").iterdir()) == []  # DVC has recorded it
     assert project.repro()[1].count("didn't change, skipping") == 3  # the raw data and two stages
     code, again = project.pipeline()
     assert code == 0

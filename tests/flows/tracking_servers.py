@@ -37,6 +37,7 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]", output: Path) -> Non
 @contextmanager
 def postgres() -> Iterator[str]:
     """The address of an empty database, with its login; skips the test where PostgreSQL is not installed."""
+    pytest.importorskip("psycopg")
     if POSTGRES is None and shutil.which("initdb") is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     binaries = POSTGRES or Path(str(shutil.which("initdb"))).parent
@@ -75,6 +76,8 @@ def postgres() -> Iterator[str]:
 @contextmanager
 def mlflow_server(folder: Path, *, logins: bool = False) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
     """A tracking server on a store of its own in `folder`, its address and its process; `logins`: it asks for one."""
+    if logins:
+        pytest.importorskip("flask_wtf")
     folder.mkdir(parents=True)
     port = free_port()
     (folder / "auth.ini").write_text(

@@ -9,7 +9,15 @@ import pytest
 from longreward.errors import StateError
 from longreward.params import Params
 from tasks.stage import StageRun
-from tasks.state import digests, forget, locked, stage_folder, state_folder
+from tasks.state import (
+    digests,
+    forget_finished,
+    locked,
+    mark_finished,
+    stage_folder,
+    state_folder,
+    unmark_finished,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +73,17 @@ def test_runs_that_differ_in_other_inputs_alone_share_a_folder(tmp_path: Path) -
     assert shared(1, sft=b"1", dpo=b"2") != first
 
 
-def test_a_finished_stage_leaves_nothing_behind() -> None:
-    folder = stage_folder("score", settings="{}", inputs={})
-    (folder / "shard").write_text("x")
-    forget(folder)
-    assert not folder.exists()
+def test_progress_goes_once_dvc_has_recorded_the_stage_and_not_before() -> None:
+    folders = [stage_folder(name, settings="{}", inputs={}) for name in ("sample", "score", "train")]
+    for folder in folders:
+        (folder / "shard").write_text("x")
+    mark_finished(folders[0], "aa")
+    mark_finished(folders[1], "bb")
+    forget_finished({"bb", "cc"})
+    assert [folder.exists() for folder in folders] == [True, False, True]
+    unmark_finished(folders[0])  # at work again, after DVC refused its outputs
+    forget_finished({"aa"})
+    assert (folders[0] / "shard").exists()
 
 
 def test_a_state_folder_that_cannot_be_made_is_named_with_the_variable_to_set(

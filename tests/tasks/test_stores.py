@@ -136,6 +136,7 @@ def test_a_missing_driver_is_named_with_what_to_install(
 def test_a_database_that_nobody_serves_is_one_line_without_its_password(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:hunter2@127.0.0.1:{port}/runs")

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from tasks import tracking
-from tasks.tracking import experiment, link_stage, model_run, register, stage_run, store_uri
-from tasks.tracking.runs import _create
+from tasks.tracking import Run, experiment, link_stage, model_run, register, stage_run, store_uri
+from tasks.tracking.run import create_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,8 +75,8 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
             raise ValueError
         with pytest.raises(KeyboardInterrupt), opened("sft") as stopped:
             raise KeyboardInterrupt
-        left_open = _create("sft", parent=parent, tags={"longreward.stage": "sft"})
-        other = _create("sample", parent=parent, tags={"longreward.stage": "sample"})
+        left_open = Run(create_run("sft", parent=parent, tags={"longreward.stage": "sft"}))
+        other = Run(create_run("sample", parent=parent, tags={"longreward.stage": "sample"}))
         with opened("sft") as good:
             pass
         statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
@@ -86,9 +86,9 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
 
 def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: MlflowClient) -> None:
     gone = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
-    abandoned = _create("killed", parent=None, tags=gone)
-    stage = _create("train", parent=abandoned.id, tags={"longreward.stage": "train"})
-    elsewhere = _create("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"})
+    abandoned = Run(create_run("killed", parent=None, tags=gone))
+    stage = Run(create_run("train", parent=abandoned.id, tags={"longreward.stage": "train"}))
+    elsewhere = Run(create_run("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"}))
     with experiment("next", {}) as first, experiment("beside it", {}):
         statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]

@@ -1,0 +1,82 @@
+"""A stage whose servers end while it is at work, and one whose outputs DVC does not record."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from toy_project import ToyProject
+from tracking_servers import end, mlflow_server
+
+from tasks.server import prefect_server
+from tasks.state import VARIABLE
+
+
+def progress(project: ToyProject, stage: str) -> list[Path]:
+    """The folders in which a stage keeps its shards and checkpoints."""
+    return list((project.folder / ".longreward" / stage).glob("*"))
+
+
+def test_progress_stays_until_dvc_has_recorded_the_stage(tmp_path: Path, pipeline_server: str) -> None:
+    project = ToyProject(tmp_path, pipeline_server)
+    project.write("lost")  # the stage ends well, but without its output
+    assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
+    code, said = project.run("dvc", "repro", "--single-item", "prepare")
+    assert code != 0
+    assert "output 'data/prepared' does not exist" in said
+    assert (project.folder / "worked").read_text() == "lost"
+    code, said = project.run("dvc", "repro", "--single-item", "prepare")
+    assert code == 0, said
+    assert (project.folder / "worked").read_text() == "lost"  # no shard was done twice
+    assert progress(project, "prepare")  # nobody was left to remove it; the next stage or run does
+
+
+@pytest.fixture
+def own_prefect(tmp_path: Path) -> Iterator[str]:
+    """The address of a Prefect server for one test, which ends it."""
+    with pytest.MonkeyPatch.context() as patch:
+        with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}):
+            patch.setenv(VARIABLE, str(tmp_path / "prefect-state"))
+            server = prefect_server()
+        with temporary_settings(server.settings):
+            yield server.url
+
+
+def kill_prefect(state: Path) -> None:
+    keeper = psutil.Process(int(json.loads((state / "prefect/server.json").read_text())["keeper"].partition("-")[0]))
+    keeper.send_signal(signal.SIGKILL)
+    psutil.wait_procs([keeper], timeout=30)
+
+
+@pytest.mark.slow
+def test_a_stage_ends_well_though_prefect_and_mlflow_were_killed_while_it_worked(
+    tmp_path: Path, own_prefect: str
+) -> None:
+    (tmp_path / "project").mkdir()
+    project = ToyProject(tmp_path / "project", own_prefect)
+    project.write("wait")
+    assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
+    with mlflow_server(tmp_path / "mlflow") as (uri, server):
+        project.environment["MLFLOW_TRACKING_URI"] = uri
+        running = project.start("dvc", "repro", "--single-item", "prepare")
+        while not (project.folder / "waiting").exists():
+            assert running.poll() is None, running.communicate()[0]
+            time.sleep(0.1)
+        kill_prefect(tmp_path / "prefect-state")
+        end(server)
+        (project.folder / "go").touch()
+        said, _ = running.communicate(timeout=200)
+    assert running.returncode == 0, said
+    assert (project.folder / "data/prepared/text").read_text() == "WAIT"
+    assert "prepare" in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+    assert project.figures("prepare")["letters"] == 4
+    assert "are not recorded there" in said
+    assert "Prefect's server was not told that the stage ended" in said
+    assert "Traceback" not in said
+    assert os.listdir(project.folder / "plots") == ["prepare.csv"]

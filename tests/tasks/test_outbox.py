@@ -1,0 +1,212 @@
+"""Runs while MLflow's store is away: nothing stops, nothing is lost that can be sent later."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from own_store import own_store
+
+from tasks import tracking
+from tasks.tracking import Run, TrackingUnavailable, experiment, model_run, run, stage_run
+from tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
+from tasks.tracking.store import client
+
+
+class Store:
+    """A store that can be away or refuse a call, and a clock."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.away = False
+        self.probes = 0
+        self.taken: list[int] = []
+
+    def probe(self, uri: str) -> None:
+        self.probes += 1
+        if self.away:
+            raise TrackingUnavailable("no answer")
+
+    def call(self, number: int, error: Exception | None = None) -> Callable[[], None]:
+        def make() -> None:
+            if self.away:
+                raise MlflowException("connection refused")
+            if error:
+                raise error
+            self.taken.append(number)
+
+        return make
+
+
+@pytest.fixture
+def store(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    store = Store()
+    monkeypatch.setattr("tasks.tracking.outbox.probe_store", store.probe)
+    return store
+
+
+def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all_that_is_tried(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tasks.tracking.outbox")
+    box = Outbox(now=lambda: store.time)
+    box.send("one", store.call(1))
+    store.away = True
+    box.send("two", store.call(2))
+    box.send("three", store.call(3))
+    assert (store.taken, store.probes, box.paused) == ([1], 1, True)
+    store.time += RETRY_AFTER_S
+    box.flush()
+    assert (store.taken, store.probes, box.paused) == ([1], 2, True)
+    store.away = False
+    box.send("four", store.call(4))
+    assert store.taken == [1]  # the pause is not over
+    store.time += RETRY_AFTER_S
+    box.send("five", store.call(5))
+    assert (store.taken, box.paused) == ([1, 2, 3, 4, 5], False)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "does not answer: MlflowException('connection refused'); the run goes on" in caplog.messages[0]
+
+
+def test_a_call_that_the_store_refuses_is_dropped_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(now=lambda: store.time)
+    box.send("one", store.call(1, ValueError("too long")))
+    box.send("two", store.call(2))
+    assert store.taken == [2]
+    assert caplog.messages == ["MLflow did not take one: ValueError('too long')"]
+
+
+def test_a_busy_store_is_asked_again_later(store: Store) -> None:
+    box = Outbox(now=lambda: store.time)
+    busy = [MlflowException("locked", error_code=2)]  # TEMPORARILY_UNAVAILABLE
+    assert busy[0].error_code == "TEMPORARILY_UNAVAILABLE"
+
+    def call() -> None:
+        if busy:
+            raise busy.pop()
+        store.taken.append(1)
+
+    box.send("one", call)
+    assert box.paused
+    store.time += RETRY_AFTER_S
+    box.flush()
+    assert store.taken == [1]
+
+
+def test_the_end_does_not_wait_and_says_what_is_lost(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    box = Outbox(now=lambda: store.time)
+    store.away = True
+    box.send("one", store.call(1))
+    store.away = False
+    box.flush(last=True)
+    assert store.taken == [1]
+    store.away = True
+    box.send("two", store.call(2))
+    box.send("three", store.call(3))
+    box.flush(last=True)
+    assert "2 entries, from two on, are not recorded there" in caplog.messages[-1]
+    store.away = False
+    box.flush(last=True)
+    assert store.taken == [1]
+
+
+def test_a_call_may_send_more(store: Store) -> None:
+    box = Outbox(now=lambda: store.time)
+
+    def call() -> None:
+        box.send("two", store.call(2))
+        store.taken.append(1)
+
+    box.send("one", call)
+    assert store.taken == [1, 2]
+
+
+@pytest.fixture
+def nobody(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a tracking server that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        uri = f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client.cache_clear()
+    yield uri
+    client.cache_clear()
+
+
+def test_without_its_tracking_server_a_run_does_not_start_and_says_so_in_one_line(nobody: str) -> None:
+    with pytest.raises(TrackingUnavailable) as refused, experiment("otter", {}):
+        raise AssertionError
+    said = str(refused.value)
+    assert "cannot be used: no answer" in said
+    assert "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project" in said
+    assert "\n" not in said
+    assert "hunter2" not in said
+    with (
+        pytest.raises(TrackingUnavailable),  # the first stage of a bare `dvc repro`
+        stage_run("sft", settings={}, all_settings={}, tags={}),
+    ):
+        raise AssertionError
+
+
+def test_a_stage_of_a_run_that_has_begun_goes_on_without_the_server(
+    nobody: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(tracking.PARENT, "ab" * 16)
+    with stage_run("train", settings={"train": {"n": 2}}, all_settings={}, tags={"dvc.data": "aa.dir"}) as run:
+        run.log(1, {"loss": 0.5})
+        run.note("much")
+        run.table("pairs.json", {"columns": [], "data": []})
+        assert model_run(run, "dpo", {"recall": 1.0}, tags={}) == tracking.UNKNOWN
+        tracking.link_stage(run.parent or "", "train", {"loss": 0.5})
+    assert run.id == tracking.UNKNOWN
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2  # at the first failure, and at the end
+    assert "are not recorded there" in warnings[1]
+    assert "hunter2" not in caplog.text
+
+
+def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with own_store(tmp_path) as patch, experiment("otter", {}) as parent:
+        patch.setenv(tracking.PARENT, parent)
+        real, down, time = run.client, [True], [1000.0]
+
+        def broken() -> MlflowClient:
+            if down:
+                raise TrackingUnavailable("no answer")
+            return real()
+
+        patch.setattr(run, "client", broken)
+        patch.setattr(outbox, "_now", lambda: time[0])
+        with stage_run("train", settings={"train": {"n": 2}}, all_settings={}, tags={}) as stage:
+            for step in range(1200):
+                stage.log(step, {"loss": 1 / (step + 1)})
+            stage.text("report.md", "kept")
+            assert stage.id == tracking.UNKNOWN
+            down.clear()
+            time[0] += RETRY_AFTER_S
+            stage.tag({"judge": "offline"})
+            assert stage.id != tracking.UNKNOWN
+        found = real().get_run(stage.id)
+        assert (found.data.params, found.data.tags["judge"]) == ({"train.n": "2"}, "offline")
+        assert found.info.status == "FINISHED"
+        assert found.data.tags["mlflow.parentRunId"] == parent
+        curve = real().get_metric_history(stage.id, "loss")
+        assert [(point.step, point.value) for point in curve] == [(step, 1 / (step + 1)) for step in range(1200)]
+        assert Path(real().download_artifacts(stage.id, "report.md")).read_text() == "kept"
+
+
+def test_an_error_of_the_store_at_the_end_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with own_store(tmp_path) as patch:
+        with experiment("otter", {}) as parent:
+            Run(parent).settings({"n": 1})
+
+            def broken() -> MlflowClient:
+                raise MlflowException("the store fell over")
+
+            patch.setattr(run, "client", broken)
+            Run(parent).settings({"n": 2})
+        assert "MLflow did not take settings: MlflowException('the store fell over')" in caplog.messages

@@ -1,0 +1,137 @@
+"""A stage's flow in this process, on a Prefect server that can be cut off."""
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from prefect import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from longreward.errors import ConfigError
+from tasks import tracking
+from tasks.outcome import VARIABLE, Outcome, take_outcome
+from tasks.stage import StageRun, _run_under_parent, stage
+from tasks.state import FINISHED, state_folder
+from tasks.tracking.store import client
+
+GRAPH = """
+stages:
+  pair:
+    cmd: python -m flows.pair
+    params: [pair]
+    outs: [data/pairs]
+    metrics: [{metrics/pair.json: {cache: false}}]
+"""
+
+
+class Cable:
+    """Passes bytes between its own port and a server, until it is cut."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # cut
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(self._server)
+                self._open += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def project(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with one stage, under a run on a tracking server that is gone."""
+    (own_folders / "dvc.yaml").write_text(GRAPH)
+    (own_folders / "params.yaml").write_text("judge: {}\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    monkeypatch.setenv(tracking.PARENT, "ab" * 16)
+    monkeypatch.setenv(VARIABLE, str(own_folders / "outcome.json"))
+    client.cache_clear()
+    yield own_folders
+    client.cache_clear()
+
+
+@pytest.fixture
+def cable(prefect_server: str) -> Iterator[Cable]:
+    parts = urlsplit(prefect_server)
+    cable = Cable(str(parts.hostname), int(parts.port or 0))
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{cable.port}{parts.path}"}):
+        yield cable
+
+
+def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]:
+    @stage
+    async def pair(run: StageRun) -> None:
+        (run.state / "shard").write_text("done")
+        run.tracked.note("pairs")
+        cable.cut()
+        if error:
+            raise error
+        run.report({"pairs": 3})
+
+    return pair
+
+
+async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_dvc_to_record(
+    project: Path, cable: Cable, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        state = await _run_under_parent(pair_stage(cable))
+    assert state.is_completed()
+    figures = json.loads((project / "metrics/pair.json").read_text())
+    assert (figures["pairs"], figures["mlflow_run"]) == (3.0, "unknown")
+    outcome = take_outcome(project / "outcome.json")
+    assert outcome is not None
+    assert outcome.state == "Completed"
+    (folder,) = (state_folder() / "pair").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"shard", FINISHED}
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert "Prefect's server was not told that the stage ended" in caplog.text
+
+
+async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project: Path, cable: Cable) -> None:
+    state = await _run_under_parent(pair_stage(cable, ConfigError("no such key; use another one")))
+    assert state.is_failed()
+    assert take_outcome(project / "outcome.json") == Outcome("ConfigError", "no such key; use another one")
+    assert take_outcome(project / "outcome.json") is None
+    assert list((state_folder() / "pair").glob(f"*/{FINISHED}")) == []
+
+
+async def test_an_error_that_is_not_ours_is_the_outcome_too(
+    project: Path, prefect_server: str, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cable, "cut", lambda: None)
+    state = await _run_under_parent(pair_stage(cable, ValueError("a bug")))
+    outcome = take_outcome(project / "outcome.json")
+    assert state.is_failed()
+    assert outcome is not None
+    assert outcome.state == "Failed"
+    assert "ValueError: a bug" in outcome.message
