@@ -156,6 +156,10 @@ def test_brought_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
     good = {"idx": f"{chosen['idx']}-0", "query": "Who?", "answer": "I."}
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"idx": "100000-1"}) + "\n")
     assert prepare_responses(config, root=tmp_path, out=tmp_path / "out") == 1
+    other = good | {"idx": f"{chosen['idx']}-1", "answer": "You."}
+    path.write_text("".join(json.dumps(each) + "\n" for each in (good, other, good | {"answer": "We."})))
+    with pytest.raises(DataError, match=rf"line 3: idx {good['idx']} comes twice"):  # whatever it says
+        prepare_responses(config, root=tmp_path, out=tmp_path / "out")
     path.write_text(json.dumps(good | {"query": "What?"}) + "\n")
     with pytest.raises(DataError, match="line 1: the query of"):
         prepare_responses(config, root=tmp_path, out=tmp_path / "out")

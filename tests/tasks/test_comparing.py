@@ -53,11 +53,13 @@ def pipeline(
     recalls: Sequence[float],
     examples: Mapping[str, Example] = EXAMPLES,
     config: EvaluateConfig = CONFIG,
+    reward: float | None = None,
 ) -> str:
     """Returns what the evaluation says about the registry."""
     measure, decoding = config.champion.measure, Decoding(config.champion.temperature, 1).name
+    judged = {} if reward is None else {"reward": reward}
     measured = [
-        Measured(role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share})
+        Measured(role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share, **judged})
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
     ]
@@ -244,3 +246,11 @@ def test_judges_that_differ_are_told_where_the_judge_was_asked(
     assert comparison.warnings == ()  # recall is measured without a judge
     assert comparison.moved == ()
     assert "No shared prompt moved, by recall at greedy" in markdown(comparison)
+    for name, judge, reward in (("rewarded", "lexical", 6.5), ("strictly", "other", 7.5), ("again", "other", 8.0)):
+        pipeline(name, monkeypatch, beta="0.3", judge=judge, recalls=HERON, reward=reward)
+    comparison = compare(found("rewarded"), found("strictly"))
+    (warning,) = comparison.warnings
+    assert "The judges differ (lexical and other): the reward and its dimensions are not on one scale" in warning
+    assert warning in markdown(comparison)
+    assert as_json(comparison)["warnings"] == [warning]
+    assert compare(found("strictly"), found("again")).warnings == ()  # one judge, so that rewards compare

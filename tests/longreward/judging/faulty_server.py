@@ -20,7 +20,9 @@ from longreward.judging.prompting import load_prompts
 from longreward.judging.serve import answer_text
 
 NOTICE = "The response was filtered due to the prompt triggering our content management policy."
-LATE_S = 0.5  # who has an answer for that long has kept it
+# Who has an answer for so long, and for so many requests of whomever, has kept it. Time alone would blame a process
+# that a busy machine did not let run.
+LATE_S, LATE_REQUESTS = 1.0, 20
 KINDS = (
     *("429", "429-after", "500", "502-html", "503", "dropped", "dropped-in-body", "slow", "dripping"),
     *("empty", "null", "no-choices", "error-in-200", "truncated", "garbage", "notice-finish", "notice-text"),
@@ -39,7 +41,7 @@ class Server:
         self._prompts = load_prompts()
         self._came: Counter[str] = Counter()
         self._met: Counter[str] = Counter()
-        self._answered: dict[str, float] = {}
+        self._answered: dict[str, tuple[float, int]] = {}  # when, and after how many requests
         self._late = 0
         self._begun = 0  # requests of this client
 
@@ -71,7 +73,9 @@ class Server:
         text = str(request["messages"][-1]["content"])
         name = hashlib.sha256(f"{text}{request.get('temperature')}".encode()).hexdigest()
         self._came[name] += 1
-        self._late += time.monotonic() - self._answered.get(name, time.monotonic()) > LATE_S
+        came = sum(self._came.values())
+        at, after = self._answered.get(name, (time.monotonic(), came))
+        self._late += time.monotonic() - at > LATE_S and came - after > LATE_REQUESTS
         chance = random.Random(f"{name} {self._came[name]}")
         kind = chance.choice(self._kinds) if chance.random() < self._rate else "well"
         self._begun += 1
@@ -81,7 +85,7 @@ class Server:
         self._met[kind] += 1
         said = answer_text(self._prompts, text)
         if kind == "well":
-            self._answered.setdefault(name, time.monotonic())
+            self._answered.setdefault(name, (time.monotonic(), sum(self._came.values())))
             return await self._send(writer, 200, reply(said))
         return await self._fault(writer, kind, said)
 

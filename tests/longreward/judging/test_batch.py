@@ -363,7 +363,7 @@ def run_batch(requests: Path) -> None:
 
 
 async def until(there: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if there():
             return
         await asyncio.sleep(0.01)

@@ -238,3 +238,169 @@ def test_the_record_of_spending_is_small_and_can_be_read_by_people(tmp_path: Pat
     }  # fmt: skip
     assert kept["held"]["calls"] == 0
     assert (tmp_path / "b.json").stat().st_size == 512
+
+
+def most(config: JudgeConfig, budget: Budget, asked: Question) -> Spent:
+    """What is put aside for a call while it is under way."""
+
+    async def hold() -> Spent:
+        async with budget.account(config).call(asked) as call:
+            call.settle(Usage(1, 1))
+            return call.most
+
+    return asyncio.run(hold())
+
+
+def test_several_answers_to_one_request_are_put_aside_for() -> None:
+    asked = question(3)
+    prompt = len(asked.text) + 128
+    url = "http://127.0.0.1:9/v1"
+    limits = BudgetConfig(money=1000)
+    one = most(judge_at(url), Budget(limits, PRICES), asked)
+    assert one == Spent(1, prompt, 50, 0, pytest.approx(prompt * 1000 / 1e6 + 50 * 5000 / 1e6))
+    four = most(judge_at(url, extra_body={"n": 4}), Budget(limits, PRICES), asked)
+    assert four == Spent(1, prompt, 200, 0, pytest.approx(prompt * 1000 / 1e6 + 200 * 5000 / 1e6))
+    strange = most(judge_at(url, extra_body={"n": "4"}), Budget(limits, PRICES), asked)
+    assert strange.completion_tokens == 50
+    limit = most(judge_at(url, extra_body={"max_tokens": 70, "n": 3}), Budget(limits, PRICES), asked)
+    assert limit.completion_tokens == 210  # the set limit, and not the prompt's
+    thinking = most(judge_at(url, thinking_tokens=30, extra_body={"n": 2}), Budget(limits, PRICES), asked)
+    assert thinking.completion_tokens == 160
+
+
+@pytest.mark.parametrize(("mode", "share"), [("live", 1.0), ("batch", 0.3), ("batch_files", 0.3)])
+def test_a_batch_is_put_aside_for_and_charged_at_its_share_of_the_price(mode: str, share: float) -> None:
+    prices = PricesConfig(models={"m": Price(prompt=1000.0, completion=5000.0, batch_share=0.3)})
+    asked = question(3)
+    budget = Budget(BudgetConfig(money=1000), prices)
+    held = most(judge_at("http://127.0.0.1:9/v1", mode=mode), budget, asked)
+    assert held.money == pytest.approx(((len(asked.text) + 128) * 1000 + 50 * 5000) / 1e6 * share)
+    assert budget.spent.money == pytest.approx((1000 + 5000) / 1e6 * share)
+
+
+def test_what_a_killed_process_had_in_batches_is_not_counted_as_lost(tmp_path: Path) -> None:
+    """The next try takes the batch's answers in and pays for them then; a live call's answer is gone."""
+    for mode, calls in (("batch", 0), ("live", 1)):
+        with Budget(BudgetConfig(calls=9), file=tmp_path / mode) as budget:
+            account = budget.account(judge_at("http://127.0.0.1:9/v1", mode=mode))
+
+            async def hold(account: Any = account, mode: str = mode) -> int:
+                async with account.call(question(0)) as call:
+                    kept = json.loads((tmp_path / mode).read_text())
+                    call.settle(Usage(1, 1))
+                    return int(kept["held"]["calls"])
+
+            assert asyncio.run(hold()) == calls, mode
+
+
+def test_once_a_budget_is_reached_no_smaller_call_slips_through() -> None:
+    """Otherwise a run would go on for hours with the few questions that are small enough, and score hardly anything."""
+    budget = Budget(BudgetConfig(tokens=100))
+    large, small = Spent(1, 80, 0), Spent(1, 5, 0)
+
+    async def spend() -> None:
+        await budget.hold(large, large)
+        budget.release(large, large, large)
+        with pytest.raises(BudgetReached, match=r"the next call may take 80, and 20 are left"):
+            await budget.hold(large, large)
+        with pytest.raises(BudgetReached):
+            await budget.hold(small, small)
+
+    asyncio.run(spend())
+    assert budget.spent == large
+
+
+def test_a_call_that_does_not_fit_waits_for_those_in_flight_and_takes_what_they_give_back() -> None:
+    budget = Budget(BudgetConfig(tokens=100))
+    order: list[str] = []
+
+    async def one(name: str, most: int, taken: int, gate: asyncio.Event) -> None:
+        await budget.hold(Spent(1, most, 0), Spent())
+        order.append(name)
+        await gate.wait()
+        budget.release(Spent(1, most, 0), Spent(), Spent(1, taken, 0))
+
+    async def spend() -> None:
+        first, later = asyncio.Event(), asyncio.Event()
+        later.set()
+        tasks = [asyncio.create_task(one("first", 70, 10, first))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(one("large", 60, 60, later)), asyncio.create_task(one("small", 20, 20, later))]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert order == ["first"]  # the small one would fit, and does not overtake the large one
+        first.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(spend())
+    assert order == ["first", "large", "small"]
+    assert budget.spent == Spent(3, 90, 0)
+    assert budget._held == Spent()
+
+
+@pytest.mark.parametrize("kind", ["calls", "tokens", "money"])
+def test_a_budget_may_be_spent_to_the_last_and_not_beyond(kind: str) -> None:
+    call = Spent(1, 6, 4, 0, 2.5)
+    budget = Budget(BudgetConfig.model_validate({kind: {"calls": 3, "tokens": 30, "money": 7.5}[kind]}), PRICES)
+
+    async def spend() -> int:
+        for number in range(5):
+            try:
+                await budget.hold(call, call)
+            except BudgetReached:
+                return number
+            budget.release(call, call, call)
+        return 5
+
+    assert asyncio.run(spend()) == 3
+
+
+def test_the_figures_are_those_of_this_process_and_of_all_tries(tmp_path: Path) -> None:
+    file = tmp_path / "b.json"
+    for count in (2, 3):
+        with Budget(BudgetConfig(calls=10), PRICES, file=file) as budget:
+            account = budget.account(judge_at("http://127.0.0.1:9/v1"))
+
+            async def spend(account: Any = account, count: int = count) -> None:
+                for _ in range(count):
+                    async with account.call(question(0)) as call:
+                        call.settle(Usage(100, 10, 40))
+
+            asyncio.run(spend())
+    assert budget.figures() == {
+        "money": pytest.approx(3 * 0.13),
+        "budget/calls": 5.0,
+        "budget/tokens": 550.0,
+        "budget/money": pytest.approx(5 * 0.13),
+    }
+
+
+def test_a_call_that_took_more_than_was_thought_possible_is_said_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    budget = Budget(BudgetConfig(tokens=100_000))
+    account = budget.account(judge_at("http://127.0.0.1:9/v1"))
+
+    async def spend() -> None:
+        async with account.call(question(0)) as call:
+            call.settle(Usage(500, 3000))
+
+    asyncio.run(spend())
+    assert "counted 3500 tokens for a call of at most" in caplog.text
+    assert budget.spent.tokens == 3500
+
+
+def test_a_cancelled_call_counts_at_its_most() -> None:
+    budget = Budget(BudgetConfig(tokens=100_000))
+    account = budget.account(judge_at("http://127.0.0.1:9/v1"))
+
+    async def spend() -> None:
+        async def call() -> None:
+            async with account.call(question(0)):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(call())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(spend())
+    assert budget.spent == Spent(1, len(question(0).text) + 128, 50)

@@ -116,12 +116,16 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
 
         async def answer(self, question: Question, *, temperature: float) -> Answer:
             self.asked.append(question.text)
-            await asyncio.sleep(0.2 if question.text == "first" else 0.0)
+            if question.text == "first":
+                first_asked.set()
+                await answered_elsewhere.wait()
+            await asyncio.sleep(0)
             return Answer("" if question.text == "unreadable" and temperature < 0.5 else "[[7]]")
 
         async def close(self) -> None:
             pass
 
+    first_asked, answered_elsewhere = asyncio.Event(), asyncio.Event()
     here, there = Slow(), Slow()
     texts = ["first", "one", "unreadable", "two"]
     config = JudgeConfig(max_concurrency=1)
@@ -134,8 +138,9 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
             return (await judge.ask(Question("helpfulness", {}, text, "h", 9), parse_rating)).value
 
         waiting = asyncio.gather(*(ask(mine, text) for text in texts))
-        await asyncio.sleep(0.01)
+        await first_asked.wait()
         assert await asyncio.gather(*(ask(other, text) for text in texts[1:])) == [7.0, 7.0, 7.0]
+        answered_elsewhere.set()
         assert await waiting == [7.0, 7.0, 7.0, 7.0]
         figures = mine.figures()
     assert there.asked == ["one", "unreadable", "two", "unreadable"]

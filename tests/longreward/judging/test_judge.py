@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from virtual_time import in_virtual_time
 
 from longreward.errors import AnswerRefused, ConfigError, JudgeRefused, JudgeUnavailable
 from longreward.judging import Answer, Judge, JudgeConfig, Question, Usage, open_judge
@@ -154,6 +155,7 @@ async def test_a_judge_that_is_down_raises_and_what_was_answered_stays(tmp_path:
         assert (await judge.ask(question("a"), read)).calls == 0
 
 
+@in_virtual_time
 async def test_equal_questions_in_flight_are_asked_once() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
     async with Judge(model) as judge:
@@ -164,6 +166,7 @@ async def test_equal_questions_in_flight_are_asked_once() -> None:
     assert len(model.asked) == 1
 
 
+@in_virtual_time
 async def test_cancelling_one_who_waits_leaves_the_others_their_answer() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
     async with Judge(model) as judge:
@@ -177,6 +180,7 @@ async def test_cancelling_one_who_waits_leaves_the_others_their_answer() -> None
     assert len(model.asked) == 1
 
 
+@in_virtual_time
 async def test_a_question_that_nobody_waits_for_any_more_is_dropped_and_can_be_asked_anew() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
     async with Judge(model) as judge:
@@ -188,6 +192,7 @@ async def test_a_question_that_nobody_waits_for_any_more_is_dropped_and_can_be_a
         assert (await judge.ask(question("q"), read)).value == 4.0
 
 
+@in_virtual_time
 async def test_calls_in_flight_stay_within_the_configured_concurrency() -> None:
     class Counting(Scripted):
         running = peak = 0

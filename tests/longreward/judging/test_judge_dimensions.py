@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +145,14 @@ async def test_a_model_named_by_its_path_makes_figures_that_mlflow_takes(serve_c
 
 async def test_one_model_on_one_server_is_limited_once_for_all_its_dimensions(serve_chat: Any, completion: Any) -> None:
     running, peak, lock = 0, 0, threading.Lock()
+    three = threading.Barrier(3)  # fewer at once would never be answered
 
     def slow(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         nonlocal running, peak
         with lock:
             running += 1
             peak = max(peak, running)
-        time.sleep(0.03)
+        three.wait(60)
         with lock:
             running -= 1
         return 200, completion("yes")
@@ -166,7 +166,7 @@ async def test_one_model_on_one_server_is_limited_once_for_all_its_dimensions(se
             dimensions={"logicality": {"system": "Be strict.", "max_concurrency": 3}},
         )
         async with open_judge(judges, ledger=None) as judge:
-            names = ("helpfulness", "logicality") * 8
+            names = ("helpfulness", "logicality") * 9
             asked = [judge.ask(question(name, str(n)), lambda text: text) for n, name in enumerate(names)]
             await asyncio.gather(*asked)
             assert judge.name == "a"

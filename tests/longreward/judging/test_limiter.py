@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
+from virtual_time import in_virtual_time
 
 from longreward.judging.limiter import Limiter
 
@@ -38,6 +39,7 @@ async def started(limiter: Limiter, time: FakeTime, estimates: list[int], real: 
     return [round(start - starts[0]) for start in starts]
 
 
+@in_virtual_time
 async def test_no_more_calls_run_at_once_than_allowed() -> None:
     limiter = Limiter(max_concurrency=3)
     running = peak = 0
@@ -78,6 +80,7 @@ async def test_a_call_larger_than_the_minute_goes_alone_and_nothing_waits_for_ev
     assert await started(limiter, time, [50, 500, 50]) == [0, 60, 120]
 
 
+@in_virtual_time
 async def test_a_cancelled_call_gives_its_place_back() -> None:
     limiter = Limiter(max_concurrency=1)
 
@@ -88,7 +91,7 @@ async def test_a_cancelled_call_gives_its_place_back() -> None:
     task = asyncio.create_task(hold())
     await asyncio.sleep(0)
     task.cancel()
-    async with asyncio.timeout(1), limiter.call(1):
+    async with limiter.call(1):
         pass
 
 
@@ -176,3 +179,124 @@ async def test_how_long_a_reply_takes_is_a_mean_in_which_the_newest_counts_most(
             time.now += seconds
             limiter.answered(call)
     assert limiter.reply_s == pytest.approx(10 + 0.1 * 20)
+
+
+@in_virtual_time
+async def test_a_call_that_is_cancelled_right_after_it_was_let_through_gives_its_place_back() -> None:
+    """With one slot, a place that is lost here would leave every later call waiting for ever."""
+    limiter = Limiter(max_concurrency=1)
+    entered = []
+
+    async def enter(name: str) -> None:
+        async with limiter.call(1):
+            entered.append(name)
+
+    async with limiter.call(1):
+        waiting = [asyncio.create_task(enter(name)) for name in ("cancelled", "behind it")]
+        await asyncio.sleep(0)  # they stand in the queue
+    waiting[0].cancel()  # let through by the end of the block, and cancelled before it could run
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert [task.cancelled() for task in waiting] == [True, False]
+    await enter("next")
+    assert entered == ["behind it", "next"]
+
+
+@in_virtual_time
+async def test_a_large_call_that_is_cancelled_in_the_queue_lets_a_small_one_through() -> None:
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100)
+    loop = asyncio.get_running_loop()
+    async with limiter.call(60):
+        large = asyncio.create_task(limiter.call(90).__aenter__())
+        small = asyncio.create_task(limiter.call(20).__aenter__())
+        await asyncio.sleep(0)
+        large.cancel()
+        await small
+    assert loop.time() == 0.0
+
+
+@in_virtual_time
+async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_turn_to_the_next() -> None:
+    limiter = Limiter(max_concurrency=1)
+    order: list[int] = []
+
+    async def enter(number: int) -> None:
+        async with limiter.call(1):
+            order.append(number)
+
+    async with limiter.call(1):
+        tasks = [asyncio.create_task(enter(number)) for number in (3, 1, 2)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
+    await asyncio.gather(*tasks[1:])
+    assert order == [1, 2]
+
+
+@pytest.mark.parametrize("waits", [(7.0, 3.0), (3.0, 7.0), (7.0, None)])
+async def test_of_several_times_to_come_back_the_latest_holds(waits: tuple[float | None, ...]) -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
+    async with limiter.call(1) as one, limiter.call(1) as other:
+        for call, wait in zip((one, other), waits, strict=True):
+            limiter.throttled(call, wait)
+        await started(limiter, time, [1])
+    assert time.now == 1007.0
+
+
+async def test_a_call_longer_than_a_minute_is_counted_in_the_minute_in_which_it_began_alone() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    async with limiter.call(40) as second:
+        async with limiter.call(50) as long:
+            time.now += 65
+            async with limiter.call(30):  # both have left the minute by now
+                pass
+            long.tokens = 500  # known at its end, a minute and more after it began
+        second.tokens = 90
+        time.now += 1
+        assert await started(limiter, time, [70]) == [0]
+        assert time.now == 1066.0  # 30 + 70 of 100: it waited for nothing
+
+
+async def test_what_a_call_took_is_counted_from_its_end_on_while_it_is_in_the_minute() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    async with limiter.call(10) as call:
+        time.now += 20
+        call.tokens = 95
+    await started(limiter, time, [10])
+    assert time.now == 1060.0  # 95 + 10 are more than 100 until the first has left the minute
+
+
+async def test_a_waiting_call_is_not_overtaken_by_a_smaller_one() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    assert await started(limiter, time, [60, 50, 5]) == [0, 60, 60]
+
+
+async def test_a_call_at_exactly_sixty_seconds_has_left_the_minute() -> None:
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=9, requests_per_minute=1, clock=time.clock, later=time.later)
+    async with limiter.call(1):
+        pass
+    time.now += 60
+    await started(limiter, time, [1])
+    assert time.now == 1060.0
+    time.now += 59.5
+    await started(limiter, time, [1])
+    assert time.now == 1120.0
+
+
+async def test_room_grows_faster_the_more_calls_are_allowed() -> None:
+    """From 1 back to all within ROUNDS_BACK rounds, whatever `max_concurrency` is: 96 / 32 = 3 a round."""
+    time = FakeTime()
+    limiter = Limiter(max_concurrency=96, clock=time.clock, later=time.later)
+    async with limiter.call(1) as call:
+        time.now += 1
+        limiter.throttled(call, None)
+    assert limiter.room == 1
+    limiter.answered()
+    assert limiter.room == 4
+    for _ in range(4):
+        limiter.answered()
+    assert limiter.room == 6  # 4 + 3 / 4 + 3 / 4.75 + …

@@ -1,10 +1,10 @@
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_time import in_virtual_time
 
 from longreward.errors import JudgeUnavailable
 from longreward.judging import Judge, JudgeConfig
@@ -137,11 +137,10 @@ async def test_no_question_is_asked_twice(scripted: Callable[..., Any]) -> None:
     assert scored.responses[0].verdicts == scored.responses[1].verdicts
 
 
+@in_virtual_time
 async def test_a_reward_waits_for_two_calls_and_no_more(scripted: Callable[..., Any]) -> None:
-    await score(scripted(TABLE), "Warm up.")
-    started = time.perf_counter()
-    await score(scripted(TABLE, latency=0.3), "Ann Lee founded Keld.", "Nobody knows.")
-    assert 0.6 <= time.perf_counter() - started < 0.9
+    await score(scripted(TABLE, latency=3.0), "Ann Lee founded Keld.", "Nobody knows.")
+    assert asyncio.get_running_loop().time() == pytest.approx(6.0)
 
 
 async def test_an_unreadable_rating_leaves_the_response_unscored_with_a_reason(scripted: Callable[..., Any]) -> None:

@@ -1,15 +1,18 @@
 """An event loop whose clock jumps to the next timer as soon as nothing else is left to do.
 
-A test that runs in it waits for nothing and finds the same times on a busy machine. Sockets, threads and subprocesses
-do not belong in it: the clock would run ahead of them.
+A test that runs in it waits for nothing and finds the same times on a busy machine. Sockets and subprocesses do not
+belong in it: the clock would run ahead of them.
 """
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
+THREADS_S = 60.0  # of real time: how long a thread may work before the loop counts as stuck
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
@@ -18,10 +21,12 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
     now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
+        if timeout is not None:
+            self.now += max(timeout, 0.0)
+            return super().select(0)
+        if not (events := super().select(THREADS_S)):
             raise AssertionError("everything waits and no timer is set: a deadlock")
-        self.now += max(timeout, 0.0)
-        return super().select(0)
+        return events
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -33,6 +38,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Runs an async test in such a loop."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **fixtures: P.kwargs) -> None:
+        run_in_virtual_time(test(*arguments, **fixtures))
+
+    return run
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
