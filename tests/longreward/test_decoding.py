@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from longreward import decoding, generate_fallback
-from longreward.decoding import Drawing, draw, stream
+from longreward.decoding import Drawing, draw, pick, stream
 
 SIZES = {
     "vocab_size": 60,
@@ -163,3 +163,31 @@ def test_copies_of_a_cache_are_reported_with_their_size(kind, attention, size, l
     [record] = [one for one in caplog.records if "the prompts' cache 5 times" in one.message]
     assert (record.levelno, [*decoding._reported.values()]) == (level, [size])
     assert words in record.message
+
+
+@pytest.mark.parametrize("cache", ["shared", "repeated"])
+def test_token_ids_beyond_two_bytes_are_drawn_and_returned(cache):
+    torch.manual_seed(1)
+    config = LlamaConfig(**{**SIZES, "vocab_size": 140_000, "hidden_size": 8, "num_attention_heads": 1})
+    config.num_key_value_heads = 1
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    policy = SimpleNamespace(
+        model=model,
+        text=SimpleNamespace(end_ids=(3,)),
+        device=torch.device("cpu"),
+        config=SimpleNamespace(attention="sdpa"),
+    )
+    prompt = [5, 131_071, 40_000, 70_001]
+    streams = [stream(2, "a", number, 6) for number in range(3)]
+    [found] = draw(policy, [prompt], streams, Drawing(1.0, n=3, cache=cache))
+    expected = []
+    for own in streams:  # the plain way: the whole text is read again for each token
+        ids = [*prompt]
+        for place in range(6):
+            with torch.no_grad():
+                logits = model(torch.tensor([ids])).logits[:, -1]
+            ids.append(int(pick(logits, own[place : place + 1], temperature=1.0, top_p=1.0)))
+        expected.append(ids[len(prompt) :])
+    assert found == expected
+    assert max(max(ids) for ids in found) > 65_536
+    assert sum(i > 32_767 for ids in found for i in ids) > 9  # half of all would be lost or turned

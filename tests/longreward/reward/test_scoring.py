@@ -318,6 +318,61 @@ async def test_each_chunk_is_indexed_once_for_all_prompts_about_its_document(scr
     ]
 
 
+class Holding:
+    """Answers nothing about one query until it is released."""
+
+    name = "holding"
+
+    def __init__(self, model: Any, query: str) -> None:
+        self.model, self.query, self.released = model, query, asyncio.Event()
+
+    async def answer(self, question: Any, *, temperature: float) -> Any:
+        if self.query in question.text:
+            await self.released.wait()
+        return await self.model.answer(question, temperature=temperature)
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_finished_prompts_wait_for_a_slow_one_and_no_more_than_eight_are_taken(
+    scripted: Callable[..., Any],
+) -> None:
+    taken: list[int] = []
+    seen: list[str] = []
+    complete = asyncio.Semaphore(0)
+
+    def work() -> Any:
+        for n in range(30):
+            taken.append(n)
+            yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
+
+    told = [0]
+
+    def tell(count: int) -> None:
+        for _ in range(count - told[-1]):
+            complete.release()
+        told.append(count)
+
+    model = Holding(scripted(TABLE), "Query 0?")
+    config = CONFIG.model_copy(update={"prompts_in_flight": 2})
+
+    async def collect() -> None:
+        async with Judge(model, JudgeConfig()) as judge:
+            async for scored in score_examples(judge, config, work(), progress=tell):
+                seen.append(scored.extraction.example_id)
+
+    collecting = asyncio.create_task(collect())
+    for _ in range(7):  # all but the slow one of the eight that may be held: four times those in flight
+        await complete.acquire()
+    for _ in range(2000):  # time for more to be taken, if they were
+        await asyncio.sleep(0)
+    assert (len(taken), seen) == (8, [])
+    model.released.set()
+    await collecting
+    assert seen == [str(n) for n in range(30)]
+
+
 async def test_results_come_in_order_and_few_prompts_are_taken_at_once(scripted: Callable[..., Any]) -> None:
     taken, told, seen = [], [], []
 

@@ -103,3 +103,12 @@ def test_many_rows_are_written_in_more_than_one_piece_and_keep_their_order(tmp_p
     assert found.data.column("length").num_chunks > 5
     assert found[7] == {"id": "7", "input_ids": [7] * 7, "length": 7}
     assert found["length"][:] == list(range(20))
+
+
+def test_token_ids_of_large_vocabularies_are_kept(tmp_path):
+    ids = [1, 32_767, 32_768, 65_535, 65_536, 151_645, 262_143]  # beyond what two bytes hold, signed or not
+    row = {"id": "7", "prompt_ids": ids, "chosen_ids": ids[::-1], "rejected_ids": ids[3:], "length": 14}
+    rows.write(tmp_path / "rows", [row])
+    rows.complete(tmp_path / "rows", {})
+    found, _ = rows.opened(tmp_path / "rows")
+    assert found[0] == row
