@@ -14,9 +14,7 @@ from tasks.tracking.history import PastRun, StagePart
 HEADLINE = ("recall", "unsupported", "exact", "reward", "tokens")
 MODEL = ("policy.sft_model", "policy.base_model")
 MOST_WORDS = 1500  # of an error
-MOST_CHARACTERS = 7500  # a tag of MLflow's holds 8000
 MOST_SETTINGS = 25
-CUT = "\n\n… (cut: `longreward compare` has the rest)"
 
 
 def note_of(run: PastRun) -> str:
@@ -28,8 +26,7 @@ def note_of(run: PastRun) -> str:
     elif run.status == "FINISHED":
         parts += ["", "No model of this run has been evaluated."]
     parts += _stages(run, stages)
-    text = "\n".join(parts)
-    return text if len(text) <= MOST_CHARACTERS else text[: text.rindex("\n", 0, MOST_CHARACTERS)] + CUT
+    return "\n".join(parts)
 
 
 def _what_it_is(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:

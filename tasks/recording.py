@@ -34,9 +34,7 @@ def record(
 
     It is where it meets the champion rule against its SFT model, and is shown to be better than the champion before.
     """
-    report = markdown(evaluation)
-    run.note(report)
-    run.text("report.md", report)
+    run.report("report.md", markdown(evaluation))
     run.json(TABLE, evaluation.as_json())
     taken = measures_table(measured, examples)
     run.json(MEASURES, taken)
@@ -55,9 +53,7 @@ def record(
 
 def record_benchmarks(run: tracking.Run, report: Report) -> None:
     """The report and its pictures with the run, and a run for each model under the same metric names."""
-    text = report_of_benchmarks(report)
-    run.note(text)
-    run.text("report.md", text)
+    run.report("report.md", report_of_benchmarks(report))
     for name, drawn in benchmark_figures(report).items():
         run.text(f"figures/{name}", drawn)
     _model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})

@@ -52,8 +52,7 @@ def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list
 def keep(run: tracking.Run, outcome: Outcome, folder: Path, *, preset: str | None) -> None:
     """The page, the pictures and the figures, in MLflow and in `folder`."""
     page = markdown(outcome, preset=preset)
-    run.note(page)
-    run.text("study.md", page)
+    run.report("study.md", page)
     with writing(folder / "study.md") as file:
         file.write(page)
     with writing(folder / "study.json") as file:

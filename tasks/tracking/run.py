@@ -15,7 +15,10 @@ from tasks.tracking.traces import Span, write_traces
 
 FLUSH_EVERY_S = 2.0
 UNKNOWN = "unknown"  # the id of a run that MLflow does not have
-MAX_NOTE = 8000  # characters: MLflow 3.17 cuts longer tags without a word (mlflow.utils.validation)
+NOTE_TAG = "mlflow.note.content"
+# Characters. MLflow 3.17 cuts longer tags and parameters, in every kind of store (mlflow.utils.validation).
+MAX_NOTE = 8000
+MAX_SETTING = 6000
 
 
 class Run:
@@ -79,10 +82,12 @@ class Run:
         self._send(f"the tags {', '.join(tags)}", partial(_log_batch, tags=known))
 
     def settings(self, settings: Mapping[str, Any]) -> None:
-        """Logs nested settings as parameters "section.key"."""
+        """Logs nested settings as parameters "section.key"; with one that is too long for MLflow, all as a file too."""
         from mlflow.entities import Param
 
         flat = [Param(*setting) for setting in flat_settings(settings)]
+        if any(len(param.value) > MAX_SETTING for param in flat):
+            self.json("settings.json", settings)
         for start in range(0, len(flat), 100):  # MLflow's limit for a batch
             params = flat[start : start + 100]
             self._send("settings", partial(_log_batch, params=params))
@@ -113,8 +118,15 @@ class Run:
         self._send("traces", lambda id: write_traces(id, spans))
 
     def note(self, markdown: str) -> None:
-        """The text that stands at the top of the run's page."""
-        self.tag({"mlflow.note.content": markdown})
+        """The text at the top of the run's page; one that is too long for MLflow is kept whole as `note.md`."""
+        if len(markdown) > MAX_NOTE:
+            self.text("note.md", markdown)
+        self.tag({NOTE_TAG: shorten_note(markdown, "note.md")})
+
+    def report(self, name: str, markdown: str) -> None:
+        """Keeps a report as the file `name`, and shows it at the top of the run's page, as far as it fits there."""
+        self.text(name, markdown)
+        self.tag({NOTE_TAG: shorten_note(markdown, name)})
 
     def status(self, status: str) -> None:
         """Sets the status: RUNNING again, or one that ends the run (FINISHED, FAILED, KILLED), with the time."""
@@ -124,6 +136,20 @@ class Run:
     def _send(self, what: str, call: Callable[[str], object]) -> None:
         """Nothing of a run that could not be created: that was said when it failed."""
         outbox.send(what, lambda: call(self._id) if self._id else None)
+
+
+def shorten_note(markdown: str, file: str) -> str:
+    """Cut a note that is too long for MLflow at the border of a section, else of a paragraph or line, and say which
+    `file` of the run has all of it."""
+    if len(markdown) <= MAX_NOTE:
+        return markdown
+    fence = "\n```"
+    rest = f"\n\n… The note is too long for MLflow: `{file}`, among the run's artifacts, has all of it."
+    room = MAX_NOTE - len(rest) - len(fence)
+    # A border in the first half would leave out much that fits: then a finer one.
+    borders = (markdown.rfind(border, 0, room) for border in ("\n#", "\n\n", "\n"))
+    shown = markdown[: next((at for at in borders if at >= room // 2), room)].rstrip()
+    return shown + (fence if shown.count("```") % 2 else "") + rest
 
 
 def create_run(name: str, *, parent: str | None, tags: Mapping[str, str], start_time: int | None = None) -> str:
