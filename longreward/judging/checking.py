@@ -73,7 +73,15 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
         return Probe(name, False, str(error))
     try:
         answer = await _asked(judge, hasty)
-        return _judged(config, judge, answer, time.monotonic() - started)
+        found = _judged(config, judge, answer, time.monotonic() - started)
+        slots = await judge.slots()
+        if slots is None or slots >= config.max_concurrency:
+            return found
+        advice = (
+            f"it works on {slots} requests at once, and judge.max_concurrency is {config.max_concurrency}: those that "
+            f"wait count towards judge.timeout_s. Set judge.max_concurrency to {slots}"
+        )
+        return replace(found, advice=(*found.advice, advice))
     except JudgeError as error:
         known = await judge.models() if isinstance(error, JudgeRefused) else ()
         return Probe(name, False, f"{error}{_list(name, known)}", seconds=time.monotonic() - started)

@@ -102,6 +102,18 @@ class HttpJudge:
         except (APIError, ValueError, LookupError, TypeError, AttributeError):
             return ()
 
+    async def slots(self) -> int | None:
+        """How many requests the server works on at once, where it says so, as llama.cpp's does; None elsewhere."""
+        from openai import APIError
+
+        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
+        try:
+            found: Any = await self._client.with_options(max_retries=0).get(f"{root}/props", cast_to=object)
+            slots = found["total_slots"]
+        except (APIError, ValueError, LookupError, TypeError):
+            return None
+        return slots if isinstance(slots, int) and slots > 0 else None
+
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
 

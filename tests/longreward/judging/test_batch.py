@@ -140,6 +140,50 @@ async def test_what_failed_goes_into_further_rounds_and_what_is_refused_ends_the
     assert figures["retries"] == 4
 
 
+async def test_a_cut_reply_is_asked_for_again_with_more_room_in_the_next_round(tmp_path: Path) -> None:
+    cut: list[str] = []
+
+    def spoil(number: int, line: Line) -> Line:
+        asked = next(each for each in server.made[number] if each["custom_id"] == line["custom_id"])["body"]
+        if asked["max_tokens"] == 2048:  # the lists of statements
+            cut.append(str(asked["messages"]))
+            choice = line["response"]["body"]["choices"][0]
+            choice["finish_reason"] = "length"
+            choice["message"]["content"] = choice["message"]["content"][:30]
+        return line
+
+    with provider(spoil=spoil) as server:
+        found, figures = await score(settings(server.url), tmp_path / "l.sqlite")
+        again, second = await score(settings(server.url), tmp_path / "l.sqlite")
+    live_like = [one.complete for example in found for one in example.responses]
+    assert (all(live_like), figures["truncated"], second["calls"]) == (True, len(cut), 0)
+    assert again == found
+    more = [line["body"] for line in server.requests() if line["body"]["max_tokens"] == 4096]
+    assert sorted(str(body["messages"]) for body in more) == sorted(cut)
+    assert {body["temperature"] for body in more} == {0.01}
+    assert left(tmp_path / "l.sqlite") == []
+
+
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_provider_that_takes_no_larger_limit_ends_no_batch_run(tmp_path: Path, status: int) -> None:
+    def spoil(number: int, line: Line) -> Line:
+        asked = next(each for each in server.made[number] if each["custom_id"] == line["custom_id"])["body"]
+        if asked["max_tokens"] > 2048:
+            error = {"error": {"message": f"max_tokens is too large: {asked['max_tokens']}"}}
+            return line | {"response": {"status_code": status, "body": error}}
+        if asked["max_tokens"] == 2048:
+            line["response"]["body"]["choices"][0]["finish_reason"] = "length"
+        return line
+
+    with provider(spoil=spoil) as server:
+        config = settings(server.url, max_attempts=2, truncated_replies="complete_part")
+        found, figures = await score(config, tmp_path / "l.sqlite")
+    verdicts = [one.verdicts["faithfulness"] for example in found for one in example.responses]
+    assert all(verdict.truncated and verdict.score is not None for verdict in verdicts)
+    assert figures["refused"] == 0
+    assert left(tmp_path / "l.sqlite") == []
+
+
 async def test_an_expired_batch_is_gone_on_with_and_one_that_never_answers_is_not_asked_forever(tmp_path: Path) -> None:
     with provider(ends=["expired"]) as server:
         found, _ = await score(settings(server.url), tmp_path / "e.sqlite")

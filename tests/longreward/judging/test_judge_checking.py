@@ -102,6 +102,29 @@ async def test_a_window_of_ollama_that_is_too_small_is_told(serve_chat: Callable
     assert "does not tell its context window" in advice[2]
 
 
+@pytest.mark.parametrize(
+    ("props", "concurrency", "advised"),
+    [
+        ({"total_slots": 4}, 32, True),
+        ({"total_slots": 4}, 4, False),
+        ({"total_slots": "4"}, 32, False),
+        (None, 32, False),
+    ],
+)
+async def test_a_server_of_few_slots_gets_a_concurrency_that_fits(
+    serve_chat: Any, props: dict[str, Any] | None, concurrency: int, advised: bool
+) -> None:
+    """`/props` is llama.cpp's; its key `total_slots` was seen in its server of 2026."""
+    with serve_chat("[[3]]", pages={"/props": props} if props else {}) as server:
+        config = JudgeConfig(kind="http", model="m", base_url=server.url, max_concurrency=concurrency)
+        (found,) = await probe(config)
+    assert found.ok
+    assert (found.advice != ()) == advised
+    if advised:
+        assert "works on 4 requests at once, and judge.max_concurrency is 32" in found.advice[0]
+        assert "Set judge.max_concurrency to 4" in found.advice[0]
+
+
 async def test_a_prompt_that_ollama_would_cut_is_never_judged(serve_chat: Callable[..., Any]) -> None:
     long = Question("extraction", {}, "word " * 4000, "h", 1024)
     short = Question("extraction", {}, "word " * 40, "h", 1024)
