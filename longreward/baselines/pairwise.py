@@ -4,6 +4,7 @@ Of two it prefers one where both orders say so, else neither: a judge that likes
 Which two it is asked about is in `tournament.py`. Equal texts are one, so that what was sampled twice is asked once.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -91,7 +92,7 @@ async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, resp
     if len(different) < 2:
         same = WithoutPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
         return Compared(example.id, None, same, ())
-    shown = ends(example.context, config.pairwise.context_tokens)
+    shown = await asyncio.to_thread(ends, example.context, config.pairwise.context_tokens)
     made: dict[tuple[int, int], Comparison] = {}
 
     async def compare(one: int, other: int) -> Sign:
@@ -159,7 +160,7 @@ async def _compared(judge: Judge, context: str, first: Response, second: Respons
 
     async def ask(a: Response, b: Response) -> Reading[Verdict]:
         slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
-        question = prompt.ask(slots, system="", max_tokens=MAX_TOKENS)
+        question = await asyncio.to_thread(prompt.ask, slots, system="", max_tokens=MAX_TOKENS)
         return await judge.ask(question, parse_better, read_truncated=truncated_verdict(parse_better))
 
     one, other = await together([ask(first, second), ask(second, first)])

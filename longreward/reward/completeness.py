@@ -1,6 +1,8 @@
 """Completeness: whether the response covers what the document holds on the query (paper, section 3.1)."""
 
-from longreward.judging import Judge
+import asyncio
+
+from longreward.judging import Judge, Question
 from longreward.judging.prompting import PromptSet
 from longreward.records import Extract, Extraction, Verdict
 from longreward.reward.verdicts import rate, verdict
@@ -17,8 +19,12 @@ async def judge_completeness(
         reason = _why_unscored(unreadable, len(extraction.extracts))
         return verdict(judge, [], score=None, reason=reason, prompt_hashes=extraction.prompt_hashes)
     shown = [(extract.first_percent, extract.last_percent, extract.text) for extract in extraction.extracts]
-    context = prompts.extracts(shown, template.language)
-    question = template.ask({"question": query, "context": context, "answer": response})
+
+    def request() -> Question:
+        context = prompts.extracts(shown, template.language)
+        return template.ask({"question": query, "context": context, "answer": response})
+
+    question = await asyncio.to_thread(request)  # the extracts of a large document are megabytes to escape
     rated = await rate(judge, question, prompts.parsing)
     cut = any(extract.truncated for extract in extraction.extracts)
     return rated.model_copy(update={"prompt_hashes": (*extraction.prompt_hashes, template.hash), "truncated": cut})

@@ -2,42 +2,62 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 from longreward.chunking import Chunk, cut
 from longreward.records import Evidence
 from longreward.retrieval import Index, Retriever
 from longreward.reward.config import ScoreConfig
 from longreward.tokenizing import TextTokenizer
+from longreward.utils.background import SharedResult
 
 
-@dataclass(frozen=True)
 class Document:
-    """A context with its chunks; each chunk is indexed once, at the first search.
+    """A context with its parts and chunks. It is cut once and indexed once, in a thread, when that is first needed.
 
     A text without any character but white space has neither parts nor chunks, so that no judge is asked about it.
     """
 
-    text: str
-    parts: tuple[Chunk, ...]
-    chunks: tuple[Chunk, ...]
-    retriever: Retriever
+    def __init__(self, text: str, config: ScoreConfig, tokenizer: TextTokenizer, retriever: Retriever) -> None:
+        self.text = text
+        self._config, self._tokenizer, self._retriever = config, tokenizer, retriever
+        self._slices = SharedResult(self._cut)
+        self._indexed = SharedResult(self._index)
+
+    async def parts(self) -> tuple[Chunk, ...]:
+        """The slices that relevant information is extracted from."""
+        return (await self._slices.get()).parts
 
     async def evidence(self, statements: Sequence[str], k: int) -> list[tuple[Evidence, ...]]:
         """For each statement the `k` nearest chunks in document order; none in an empty document.
 
         Raises the JudgeError family where an embedding model fails; AnswerRefused where it declines one text.
         """
-        found = await self._index.search(statements, k)
-        return [tuple(self._show(self.chunks[n]) for n in places) for places in found]
+        chunks = (await self._slices.get()).chunks
+        index = await self._indexed.get()
+        found = await index.search(statements, k)
+        return [tuple(self._show(chunks[n]) for n in positions) for positions in found]
 
-    @cached_property
+    def _cut(self) -> "_Slices":
+        if not self.text.strip():
+            return _Slices((), ())
+        spans = self._tokenizer.spans(self.text)
+        return _Slices(
+            parts=tuple(cut(len(self.text), spans, self._config.extraction_chunk_tokens)),
+            chunks=tuple(cut(len(self.text), spans, self._config.evidence_chunk_tokens)),
+        )
+
     def _index(self) -> Index:
-        return self.retriever.index([self.text[chunk.start : chunk.end] for chunk in self.chunks])
+        chunks = self._slices.result().chunks
+        return self._retriever.index([self.text[chunk.start : chunk.end] for chunk in chunks])
 
     def _show(self, chunk: Chunk) -> Evidence:
         return Evidence(start=chunk.start, end=chunk.end, text=self.text[chunk.start : chunk.end])
+
+
+class _Slices(NamedTuple):
+    parts: tuple[Chunk, ...]
+    chunks: tuple[Chunk, ...]
 
 
 class Library:
@@ -54,19 +74,8 @@ class Library:
         """The document with this text."""
         document = self._documents.get(text)
         if document is None:
-            document = self._documents[text] = self._cut(text)
+            document = self._documents[text] = Document(text, self._config, self._tokenizer, self._retriever)
         self._documents.move_to_end(text)
         while len(self._documents) > self._keep:
             self._documents.popitem(last=False)
         return document
-
-    def _cut(self, text: str) -> Document:
-        if not text.strip():
-            return Document(text, parts=(), chunks=(), retriever=self._retriever)
-        spans = self._tokenizer.spans(text)
-        return Document(
-            text=text,
-            parts=tuple(cut(len(text), spans, self._config.extraction_chunk_tokens)),
-            chunks=tuple(cut(len(text), spans, self._config.evidence_chunk_tokens)),
-            retriever=self._retriever,
-        )

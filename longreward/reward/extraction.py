@@ -1,7 +1,11 @@
 """What each part of a document holds on a query, asked once a prompt for all of its responses (paper, section 3.1)."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from longreward.chunking import Chunk
-from longreward.judging import Judge, Reading
+from longreward.judging import Judge, Question, Reading
 from longreward.judging.prompting import PromptSet
 from longreward.judging.truncation import truncated_list
 from longreward.records import Extract, Extraction
@@ -12,34 +16,53 @@ from longreward.script import language_of
 from longreward.together import together
 
 
-async def extract(judge: Judge, prompts: PromptSet, document: Document, *, example_id: str, query: str) -> Extraction:
+@dataclass(frozen=True)
+class ExtractionRequest:
+    """One part of a document and the question about it."""
+
+    part: Chunk
+    question: Question
+
+
+async def extraction_requests(prompts: PromptSet, document: Document, *, query: str) -> list[ExtractionRequest]:
+    """One request a part; none for an empty document.
+
+    Made in a thread: to fill the prompts, all of the document is searched for what must be escaped.
+    """
+    parts = await document.parts()
+
+    def request(part: Chunk) -> ExtractionRequest:
+        text = document.text[part.start : part.end]
+        template = prompts.template("extraction", language_of(text))
+        return ExtractionRequest(part, template.ask({"context": text, "question": query}))
+
+    return await asyncio.to_thread(lambda: [request(part) for part in parts])
+
+
+async def extract(
+    judge: Judge, prompts: PromptSet, requests: Sequence[ExtractionRequest], *, example_id: str, query: str
+) -> Extraction:
     """One call a part, all at once; an extract without a readable answer is kept with its reason."""
-    questions = [_ask(judge, prompts, document.text[part.start : part.end], query) for part in document.parts]
-    asked = await together(questions)
-    readings = [reading for reading, _ in asked]
+
+    def parse(reply: str) -> Extracted | None:
+        return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
+
+    readings = await together(
+        judge.ask(request.question, parse, read_truncated=truncated_list(parse)) for request in requests
+    )
+    tokens = requests[-1].part.end_token if requests else 0
     return Extraction(
         example_id=example_id,
         query=query,
         extracts=tuple(
-            _extract(part, document.parts[-1].end_token, reading)
-            for part, reading in zip(document.parts, readings, strict=True)
+            _extract(request.part, tokens, reading) for request, reading in zip(requests, readings, strict=True)
         ),
-        prompt_hashes=tuple(dict.fromkeys(prompt_hash for _, prompt_hash in asked)),
+        prompt_hashes=tuple(dict.fromkeys(request.question.prompt_hash for request in requests)),
         judge=judge.name_of("extraction"),
         calls=sum(reading.attempts for reading in readings),
         prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
         completion_tokens=sum(reading.usage.completion_tokens for reading in readings),
     )
-
-
-async def _ask(judge: Judge, prompts: PromptSet, part: str, query: str) -> tuple[Reading[Extracted], str]:
-    template = prompts.template("extraction", language_of(part))
-    question = template.ask({"context": part, "question": query})
-
-    def parse(reply: str) -> Extracted | None:
-        return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
-
-    return await judge.ask(question, parse, read_truncated=truncated_list(parse)), template.hash
 
 
 def _extract(part: Chunk, tokens: int, reading: Reading[Extracted]) -> Extract:

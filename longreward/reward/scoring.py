@@ -19,7 +19,7 @@ from longreward.reward.completeness import judge_completeness
 from longreward.reward.config import ScoreConfig
 from longreward.reward.course import Course
 from longreward.reward.document import Document, Library
-from longreward.reward.extraction import extract
+from longreward.reward.extraction import extract, extraction_requests
 from longreward.reward.extremes import score_extremes
 from longreward.reward.faithfulness import Faithfulness, judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
@@ -151,8 +151,10 @@ class Scorer:
         document = self._library.open(example.context)
         if not responses:
             return ScoredExample(Extraction(example_id=example.id, query=example.query, extracts=()), ())
+        # Before the responses' own questions, which would take the judge's free slots: completeness waits for these.
+        requests = await extraction_requests(self._prompts, document, query=example.query)
         extraction = asyncio.ensure_future(
-            extract(judge, self._prompts, document, example_id=example.id, query=example.query)
+            extract(judge, self._prompts, requests, example_id=example.id, query=example.query)
         )
         try:
             if self._config.strategy == "extremes":

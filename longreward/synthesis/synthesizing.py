@@ -1,5 +1,6 @@
 """From files to questions with grounded answers: contexts overlap, and outcomes come in the order of the documents."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
@@ -11,7 +12,7 @@ from longreward.judging import Judge
 from longreward.reward import Scorer
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.contexts import contexts_of
-from longreward.synthesis.documents import find_documents, read_documents
+from longreward.synthesis.documents import Document, find_documents, read_documents
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
 from longreward.synthesis.writing import write_drafts
 from longreward.together import in_order, together
@@ -125,5 +126,9 @@ async def _contexts(
         if isinstance(document, Dropped):
             yield document
             continue
-        for context in contexts_of(document, config, tokenizer):
+        for context in await asyncio.to_thread(_contexts_of, document, config, tokenizer):
             yield context
+
+
+def _contexts_of(document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer) -> list[Context | Dropped]:
+    return list(contexts_of(document, config, tokenizer))

@@ -10,7 +10,7 @@ from longreward.retrieval import Bm25Retriever
 from longreward.reward.completeness import judge_completeness
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document, Library
-from longreward.reward.extraction import extract
+from longreward.reward.extraction import extract, extraction_requests
 from longreward.reward.faithfulness import judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
@@ -57,7 +57,8 @@ async def verdict_on(judge: Judge, prompts: PromptSet, document: Document, ask: 
         case "faithfulness":
             return await judge_faithfulness(judge, prompts, CONFIG, document, query=query, response=response)
         case "completeness":
-            extracted = await extract(judge, prompts, document, example_id="check", query=query)
+            requests = await extraction_requests(prompts, document, query=query)
+            extracted = await extract(judge, prompts, requests, example_id="check", query=query)
             return await judge_completeness(judge, prompts, extracted, query=query, response=response)
 
 
