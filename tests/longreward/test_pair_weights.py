@@ -87,6 +87,24 @@ def test_where_bounds_leave_the_best_or_worst_open_the_full_strategy_is_asked_fo
     assert paired(OPEN, weights={"faithfulness": 1000}, responses=3) == outcome
 
 
+def test_other_weights_can_leave_a_sure_best_without_a_known_reward() -> None:
+    # Left out as neither best nor worst under equal weights: 4.5 to 7, against 8 and 1.
+    left_out = scored(1, 9, (0.0, 10.0), 9, (0.0, 0.0))
+    responses = [scored(0, 6, 8, 8, 10), left_out, scored(2, 1, 1, 1, 1)]
+    assert ids(paired(responses)) == ("7-0", "7-2")
+    # By helpfulness alone it is the best, and its reward is known again.
+    alone = dict.fromkeys(DIMENSIONS, 0.0) | {"helpfulness": 1.0}
+    assert ids(paired(responses, weights=alone)) == ("7-1", "7-2")
+    # With a little of logicality it is the best whatever that is: 8.18 to 9.09 against 6.18.
+    outcome = paired(responses, weights=alone | {"logicality": 0.1})
+    assert isinstance(outcome, WithoutPair)
+    assert outcome.reason == "needs the full strategy"
+
+
+def test_prompts_without_a_pair_for_another_reason_leave_nothing_open() -> None:
+    check_decided([paired([]), paired([scored(0, 5, 5, 5, 5), scored(1, 5, 5, 5, 5)])])
+
+
 def test_weights_under_which_the_bounds_decide_make_a_pair() -> None:
     assert ids(paired(OPEN, weights={"faithfulness": 0}, responses=3)) == ("7-0", "7-2")  # 9, and twice 16 / 3
     check_decided([paired(OPEN, weights={"faithfulness": 2})])

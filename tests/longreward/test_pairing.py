@@ -61,15 +61,27 @@ def test_a_response_without_one_of_its_scores_takes_no_part() -> None:
 
 
 def test_every_example_has_one_outcome_and_figures_count_them() -> None:
-    other = EXAMPLE.model_copy(update={"id": "8"})
-    outcomes = list(make_pairs(PairConfig(min_scored=2), [EXAMPLE, other], [flat(0, 5), flat(1, 4)]))
+    # Two pairs of texts of 3 and 8 and of 10 and 1 characters, 1 and 4 apart; two prompts without responses, one tie.
+    texts = {"7": ("two", "a longer"), "8": ("the better", "x"), "9": (), "10": ("same", "as good"), "11": ()}
+    scores = {"7": (5, 4), "8": (9, 5), "10": (6, 6)}
+    given = [
+        flat(number, score).model_copy(
+            update={"response": Response(id=f"{name}-{number}", example_id=name, query="q", text=texts[name][number])}
+        )
+        for name, both in scores.items()
+        for number, score in enumerate(both)
+    ]
+    examples = [EXAMPLE.model_copy(update={"id": name}) for name in texts]
+    outcomes = list(make_pairs(PairConfig(min_scored=2), examples, given))
+    assert [outcome.id for outcome in outcomes if isinstance(outcome, PreferencePair)] == ["7", "8"]
     assert pair_figures(outcomes) == {
-        "pairs": 1.0,
-        "without_pair": 1.0,
-        "without_pair/no_responses": 1.0,
-        "margin_mean": 1.0,
-        "chosen_characters_mean": 6.0,
-        "rejected_characters_mean": 6.0,
+        "pairs": 2.0,
+        "without_pair": 3.0,
+        "without_pair/no_responses": 2.0,
+        "without_pair/best_and_worst_tie": 1.0,
+        "margin_mean": 2.5,
+        "chosen_characters_mean": 6.5,
+        "rejected_characters_mean": 4.5,
         "chosen_truncated": 0.0,
         "rejected_truncated": 0.0,
     }

@@ -77,6 +77,18 @@ def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(resp
     assert found is None or outcomes == {found}
 
 
+def test_a_response_that_is_surely_the_best_but_whose_reward_is_open_makes_no_pair() -> None:
+    # Weights other than those it was scored for leave its reward open, and the pair would need that.
+    assert two_of([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
+
+
+def test_a_response_that_may_be_as_good_as_the_best_leaves_the_second_open() -> None:
+    assert two_of([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
+    assert two_of([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
+
+
 def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:
     scored = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
     config = PairConfig(min_scored=2, selection="best_second")

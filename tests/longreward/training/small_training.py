@@ -61,6 +61,7 @@ class Training:
     def __init__(self, kind: str, folder: Path, base: Path):
         self.kind, self.base, self.out, self.state = kind, base, folder / "model", folder / "state"
         self.data, self.points = folder / "data.jsonl", []
+        self.policy = PolicyConfig(base_model="unused")
         folder.mkdir(parents=True, exist_ok=True)
         if kind.startswith("dpo"):
             write_pairs(self.data, map(pair, range(10)))
@@ -73,7 +74,7 @@ class Training:
     def run(self, log=None, **changes):
         config = TRAININGS[self.kind].model_copy(update=changes)
         more = {"out": self.out, "state": self.state, "log": log or self.log}
-        policy = PolicyConfig(base_model="unused")
+        policy = self.policy
         if self.kind.startswith("dpo"):
             return train_dpo(config, policy, sft_model=str(self.base), pairs=self.data, **more)
         return train_sft(config, policy, base=str(self.base), data=self.data, **more)

@@ -11,6 +11,7 @@ from small_training import Stopped, Training, example, stop_at, stopped_after_tw
 from longreward.errors import StateError
 from longreward.formats import write_examples
 from longreward.training.checkpoints import mark_complete
+from longreward.training.settings import LoraSettings
 
 
 def test_other_settings_model_or_data_are_another_training_and_leave_its_checkpoints(
@@ -29,6 +30,35 @@ def test_other_settings_model_or_data_are_another_training_and_leave_its_checkpo
     assert kept.is_dir()
     write_examples(training.data, map(example, range(10)))
     assert training.run().resumed_from == 4
+
+
+@pytest.mark.parametrize("kind", ["dpo", "sft", "dpo-lora"])
+def test_any_other_setting_of_the_training_or_the_policy_has_checkpoints_of_its_own(
+    tiny_policy, tmp_path, monkeypatch, kind
+):
+    folders = []
+
+    def stop(*_, keep, **__):
+        folders.append(keep.parent)
+        raise Stopped
+
+    monkeypatch.setattr("longreward.training.needs.looking_ahead.look_ahead", stop)
+    training = Training(kind, tmp_path, tiny_policy)
+
+    def folder(**changes):
+        with pytest.raises(Stopped):
+            training.run(**changes)
+        return folders[-1]
+
+    first = folder()
+    assert folder() == first
+    changes = [{"seed": 1}, {"learning_rate": 1e-3}, {"batch_size": 8}, {"max_steps": 5}, {"lora": LoraSettings(r=2)}]
+    if kind != "sft":
+        changes += [{"beta": 0.3}, {"ce_weight": 0.2}, {"token_mismatch": "render"}]
+    others = {folder(**change) for change in changes}
+    training.policy = training.policy.model_copy(update={"prompt_template": "{query} {context}"})
+    others.add(folder())
+    assert len(others - {first}) == len(changes) + 1
 
 
 def overwrite(file: Path, text: bytes = b"\0" * 64) -> None:
