@@ -3,9 +3,10 @@
 import pytest
 
 from longreward.errors import DataError
+from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.measuring import Measured
 from longreward.evaluation.tables import Taken, answers_table, measures_table, read_measures
-from longreward.evaluation.versus import Versus
+from longreward.evaluation.versus import Versus, correct_changes
 from longreward.records import Example, Response
 
 EXAMPLES = {
@@ -65,11 +66,11 @@ def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_
 
 
 def test_prompts_that_only_one_run_answered_are_left_out_and_said() -> None:
-    versus = Versus(side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0}))
+    versus = Versus(side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0, "more": 1.0}))
     (change,) = versus.changes("dpo")
     assert (change.first.value, change.second.value) == pytest.approx((0.3, 0.5))
     assert "Paired on the 2 held-out prompts" in versus.shared.sentence
-    assert "1 and 1 that only one of them answered are left out" in versus.shared.sentence
+    assert "1 and 2 that only one of them answered are left out" in versus.shared.sentence
 
 
 def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of_two_samples() -> None:
@@ -79,6 +80,94 @@ def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of
     assert change.difference.low < 0 < change.difference.high
     assert change.gain == 0
     assert versus.shared.sentence.startswith("Unpaired: the runs share no held-out prompt (3 and 3 of their own)")
+
+
+def answers(values: dict[str, float], *, measure: str, decoding: str, document: str = "") -> list[Taken]:
+    return [
+        Taken("dpo", decoding, f"{name}-0", document or f"doc {name}", name, {measure: value})  # type: ignore[dict-item]
+        for name, value in values.items()
+    ]
+
+
+def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_last() -> None:
+    first = [
+        *answers({"a": 0.9, "b": 0.7}, measure="recall", decoding="greedy"),
+        *answers({"a": 0.8, "b": 0.2}, measure="recall", decoding="t1"),
+        *answers({"a": 6.0, "b": 7.0}, measure="reward", decoding="t1"),
+        *answers({"a": 0.1, "b": 0.1}, measure="recall", decoding="t0.7"),
+        *answers({"a": 0.4, "b": 0.6}, measure="recall", decoding="t0.3"),
+    ]
+    second = [
+        *answers({"a": 1.0, "b": 0.9}, measure="recall", decoding="greedy"),
+        *answers({"a": 8.0, "b": 9.0}, measure="reward", decoding="t1"),
+        *answers({"a": 0.7, "b": 0.2}, measure="recall", decoding="t0.3"),
+        *answers({"a": 0.4, "b": 0.3}, measure="recall", decoding="t1"),
+        *answers({"a": 0.2, "b": 0.2}, measure="recall", decoding="t0.9"),
+    ]
+    found = [
+        (one.decoding, one.measure, round(one.first.value, 3), round(one.second.value, 3))
+        for one in Versus(first, second).changes("dpo")
+    ]
+    assert found == [
+        ("t0.3", "recall", 0.5, 0.45),
+        ("t1", "recall", 0.5, 0.35),
+        ("t1", "reward", 6.5, 8.5),
+        ("greedy", "recall", 0.8, 0.95),
+    ]
+    moved = Versus(first, second).moved("dpo", decoding="t1", measure="recall")
+    assert [(one.first_id, one.before, one.after) for one in moved] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
+
+
+def test_samples_of_a_prompt_count_as_their_mean_and_other_models_not_at_all() -> None:
+    first = [
+        Taken(model, "t1", f"a-{n}", "d", "a", {"recall": value})
+        for model, values in (("dpo", (0.2, 0.4, 0.9)), ("sft", (0.0, 0.0)))
+        for n, value in enumerate(values)
+    ]
+    second = [Taken("dpo", "t1", f"x-{n}", "other d", "a", {"recall": value}) for n, value in enumerate((0.3, 0.4))]
+    (one,) = Versus(first, second).moved("dpo", decoding="t1", measure="recall")
+    assert (one.first_id, one.second_id, one.document) == ("a", "x", "d")
+    assert (one.before, one.after) == pytest.approx((0.5, 0.35))
+
+
+def test_prompts_on_one_document_are_one_document_whatever_the_runs_call_it() -> None:
+    values = {name: 0.1 * n for n, name in enumerate("abcdefgh")}
+    first = answers(values, measure="recall", decoding="greedy", document="mine")
+    second = answers(
+        {name: v + 0.2 for name, v in values.items()}, measure="recall", decoding="greedy", document="yours"
+    )
+    (change,) = Versus(first, second).changes("dpo")
+    assert (change.difference.documents, change.difference.p, change.gain) == (1, 1.0, 0)
+
+
+def test_documents_of_one_name_are_two_where_the_runs_share_no_prompt() -> None:
+    first = answers({"a": 0.1, "b": 0.3}, measure="recall", decoding="greedy", document="d")
+    second = answers({"x": 0.2, "y": 0.8}, measure="recall", decoding="greedy", document="d")
+    (change,) = Versus(first, second).changes("dpo")
+    assert change.difference.documents == 2
+
+
+def test_the_confidence_of_the_settings_is_that_of_the_comparison() -> None:
+    first = side({name: 0.1 * n for n, name in enumerate("abcdefg")})
+    second = side({name: 0.1 * n + 0.02 * (n % 3) for n, name in enumerate("abcdefg")})
+    widths = {}
+    for confidence in (0.8, 0.99):
+        (change,) = Versus(first, second).changes("dpo", EvaluateConfig(confidence=confidence))
+        widths[confidence] = change.difference.high - change.difference.low
+        assert change.difference.level == pytest.approx(1 - confidence)
+    assert widths[0.8] * 1.3 < widths[0.99]
+
+
+def test_a_report_corrects_for_its_measures_but_not_for_lengths() -> None:
+    names = "abcdefgh"
+    first = [Taken("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.5, "exact": 0.1, "tokens": 9.0}) for n in names]
+    second = [
+        Taken("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.75, "exact": 0.1, "tokens": 7.0}) for n in names
+    ]
+    changes = {one.measure: one.difference for one in correct_changes(Versus(first, second).changes("dpo"))}
+    assert changes["recall"].p == changes["tokens"].p == 2 / 2**8
+    assert changes["recall"].p_corrected == 2 * 2 / 2**8
+    assert changes["tokens"].p_corrected == 2 / 2**8
 
 
 def test_only_decodings_and_models_that_both_have_are_compared() -> None:
