@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
-from uuid import UUID
 
 from prefect import Flow, flow, get_run_logger
 from prefect.client.schemas.objects import State
@@ -27,10 +26,11 @@ from longreward.params import read_params
 from tasks import forms, tracking
 from tasks.experiments import Settings, check_name, private_copy
 from tasks.logs import settle_logs
+from tasks.open_runs import registered
 from tasks.reproduction import (
     StageOutcome,
     add_raw_data,
-    close_killed,
+    close_killed_flows,
     push_data,
     reproduce_stage,
     show_waiting,
@@ -77,7 +77,8 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
         chosen.settings.check()
         if chosen.settings:
             check_name(flow_run.name)
-        outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
+        with registered(str(flow_run.id)):
+            outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return Failed(name=type(error).__name__, message=str(error))
@@ -87,9 +88,8 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
 
 async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageOutcome]:
     started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
-    async with turn(run_id, name, show_waiting) as killed, stage_rows(stages) as rows:
-        if killed:
-            await close_killed(UUID(killed))
+    async with turn(name, show_waiting, experiment=bool(settings)), stage_rows(stages) as rows:
+        await close_killed_flows()
         async with private_copy(name, settings) if settings else nullcontext():
             await add_raw_data()
             check_inputs(stages)

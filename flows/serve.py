@@ -23,6 +23,7 @@ from longreward.params import stage_names
 from longreward.utils.redaction import redact
 from tasks.owner import this_process
 from tasks.processes import end_group
+from tasks.reproduction import close_killed_flows
 from tasks.server import PrefectServer, check_port, check_server, free_port, login_file, prefect_server, running_server
 from tasks.server_access import LOCALHOST, allowed_hosts
 from tasks.tracking.store import experiment_id
@@ -50,6 +51,7 @@ def main(
             server = _prefect(host, port, allow)
             stack.enter_context(temporary_settings(server.settings))
             asyncio.run(check_server(server))
+            asyncio.run(close_killed_flows())
             os.environ.update(server.environment)  # for the processes of the runs that the UI starts
             experiment = experiment_id()  # made here where it is new: its server and the first run would both make it
             runs = _mlflow(stack, mlflow_port)

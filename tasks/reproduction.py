@@ -30,6 +30,7 @@ from prefect.tasks import exponential_backoff
 from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.utils.progress import format_duration
 from tasks import tracking, versioning
+from tasks.open_runs import killed_runs
 from tasks.outcome import COMPLETED, RUNNING, Outcome, outcome_file, take_outcome
 from tasks.outcome import VARIABLE as OUTCOME
 from tasks.owner import this_process
@@ -156,8 +157,17 @@ async def show_waiting(holder: str | None) -> None:
         await client.set_flow_run_state(UUID(flow_run.id), state, force=True)
 
 
-async def close_killed(flow_id: UUID) -> None:
-    """Ends, for the UI, an earlier pipeline's run and what ran under it: killed outright, they still seem to run."""
+async def close_killed_flows() -> int:
+    """Close, for the UI, the runs of killed processes of this state folder; return how many there were."""
+    killed = killed_runs()
+    for flow_run_id, file in killed.items():
+        await _close_killed(UUID(flow_run_id))
+        file.unlink(missing_ok=True)
+    return len(killed)
+
+
+async def _close_killed(flow_id: UUID) -> None:
+    """Ends, for the UI, an earlier run and what ran under it: killed outright, they still seem to run."""
     killed: State[Any] = Crashed(message="its process was killed")
     of_flow = FlowRunFilter(id=FlowRunFilterId(any_=[flow_id]))
     async with get_client() as client:

@@ -31,6 +31,7 @@ from prefect import Flow, flow, get_client, get_run_logger
 from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed, Pending
 
@@ -41,6 +42,7 @@ from longreward.readiness import check_ready
 from longreward.utils.redaction import redact
 from tasks import tracking
 from tasks.logs import settle_logs
+from tasks.open_runs import registered
 from tasks.outcome import COMPLETED, RUNNING, Outcome, write_outcome
 from tasks.owner import Owner, owner
 from tasks.plots import write_points
@@ -210,6 +212,12 @@ async def _server_answers() -> bool:
 
 @contextmanager
 def _opened(name: str) -> Iterator[StageRun]:
+    with registered(str(flow_run.id)), _tracked(name) as run:
+        yield run
+
+
+@contextmanager
+def _tracked(name: str) -> Iterator[StageRun]:
     params = read_params()
     check_ready(params, _ahead(name))
     entry = stage_entries()[name]

@@ -1,7 +1,6 @@
 """What answers over a network: judge, embeddings, policy server, Prefect, MLflow."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from typing import Protocol
 from urllib.error import HTTPError, URLError
@@ -10,6 +9,8 @@ from urllib.request import Request, urlopen
 from longreward.errors import LongRewardError
 from longreward.params import Params
 from tasks.checks.finding import Finding, bad, good, note, shown
+from tasks.checks.project import is_project
+from tasks.open_runs import killed_runs
 
 LIMIT_S = 20.0
 PROMPTS_LIMIT_S = 120.0  # a server on a CPU reads long prompts for that long
@@ -88,19 +89,49 @@ def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding
 
 
 async def _prefect() -> list[Finding]:
-    url = os.environ.get("PREFECT_API_URL")
-    if not url:
-        return [good("prefect", "a server of this project's own, started when a run needs it")]
-    todo = "start that server, or unset PREFECT_API_URL to use one of this project's own"
-    return [await asyncio.to_thread(answers, "prefect", f"{url.rstrip('/')}/health", url, todo)]
+    """The server that Prefect's own settings name (the environment or a profile), asked for what needs a login."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    from tasks.server import PrefectServer, PrefectUnavailable, check_server, prefect_server
+
+    findings = []
+    if url := PREFECT_API_URL.value():
+        server = PrefectServer(str(url), PREFECT_API_AUTH_STRING.value())
+        try:
+            await check_server(server)
+        except PrefectUnavailable as error:
+            told, _, todo = str(error).partition("; ")
+            return [bad("prefect", told, todo)]
+        findings.append(good("prefect", f"{shown(server.url)} answers"))
+    else:
+        findings.append(good("prefect", "a server of this project's own, started when a run needs it"))
+    if is_project() and killed_runs():
+        from tasks.reproduction import close_killed_flows
+
+        try:
+            server = await asyncio.to_thread(prefect_server)
+            with temporary_settings(server.settings):
+                closed = await close_killed_flows()
+            findings.append(good("prefect", f"runs of killed processes are closed now: {closed}"))
+        except LongRewardError as error:
+            findings.append(bad("prefect", str(error), "the log that it names has more"))
+    return findings
 
 
 async def _mlflow() -> list[Finding]:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or ""
-    if not uri.startswith("http"):
-        return []  # a file: looked at with the project
-    todo = "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project"
-    return [await asyncio.to_thread(answers, "mlflow", f"{uri.rstrip('/')}/health", uri, todo)]
+    """The store of runs, where that is a server or a database beyond this project's folder."""
+    from tasks.tracking.probe import TrackingUnavailable, probe_store
+    from tasks.tracking.uris import is_server, store_uri
+
+    try:
+        uri = store_uri()
+        await asyncio.to_thread(probe_store, uri)
+    except TrackingUnavailable as error:
+        told, _, todo = str(error).rpartition("; ")
+        return [bad("mlflow", told or todo, todo)]
+    except LongRewardError:
+        return []  # told with the state folder
+    return [good("mlflow", f"{shown(uri)} answers")] if is_server(uri) else []
 
 
 def answers(subject: str, url: str, named: str, todo: str) -> Finding:

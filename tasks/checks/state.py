@@ -1,6 +1,5 @@
 """What earlier runs left and whether another one is under way: the state folder, and MLflow's store in it."""
 
-import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +10,10 @@ from filelock import FileLock, Timeout
 from longreward.errors import LongRewardError
 from longreward.judging.ledger.file_systems import network_file_system
 from tasks.checks.finding import Finding, bad, good, note, shown
+from tasks.open_runs import killed_runs
 from tasks.state import VARIABLE, private_copies, state_folder
 from tasks.tracking.uris import TRACKING_URI, store_uri
+from tasks.turn import queue
 
 
 def check_state() -> Iterator[Finding]:
@@ -27,6 +28,7 @@ def check_state() -> Iterator[Finding]:
     yield from _network(folder)
     yield _running(folder)
     yield from _left_over()
+    yield from _killed()
     yield from _runs()
 
 
@@ -37,12 +39,9 @@ def _running(folder: Path) -> Finding:
             with FileLock(lock, blocking=False):
                 pass
     except Timeout:
-        try:
-            holder = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            holder = {}
-        process = f" (process {holder['process']})" if "process" in holder else ""
-        return note("state", f"a pipeline runs here now{process}", "a later one waits for it")
+        runs = [f"{run.name} (process {run.process})" for run in queue()] or ["one of another container or machine"]
+        waiting = f"; waiting: {', '.join(runs[1:])}" if runs[1:] else ""
+        return note("state", f"a pipeline runs here now: {runs[0]}{waiting}", "a later one waits for it")
     return good("state", f"{folder} can be written; no pipeline runs")
 
 
@@ -58,6 +57,13 @@ def _left_over() -> Iterator[Finding]:
     if copies:
         said = f"private copies for runs with -S in {private_copies()}: {len(copies)}"
         yield note("state", said, "the next such run removes them, unless one is at work now")
+
+
+def _killed() -> Iterator[Finding]:
+    """They are closed with the other servers, unless those are not to be asked."""
+    if killed := killed_runs():
+        said = f"runs of killed processes that still seem to run in Prefect: {len(killed)}"
+        yield note("state", said, "`longreward doctor` without --offline, `serve` or the next pipeline closes them")
 
 
 def _runs() -> Iterator[Finding]:

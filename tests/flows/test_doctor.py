@@ -12,8 +12,12 @@ from threading import Thread
 
 import pytest
 from filelock import FileLock
+from prefect import flow, get_client, task
+from prefect.settings import PREFECT_API_AUTH_STRING
+from prefect.states import Pending, Running
 
 from longreward.project.files import project_files
+from tasks.owner import this_process
 from tasks.project import new_project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,14 +212,18 @@ def test_a_gpu_is_told_with_its_memory_and_a_torch_that_cannot_use_it(tmp_path: 
 
 
 def test_a_running_pipeline_and_what_runs_left_are_told(project: Path) -> None:
-    locks = project / ".longreward/locks"
-    locks.mkdir(parents=True)
-    (project / ".longreward/experiments/old").mkdir(parents=True)
-    (locks / "pipeline.holder").write_text('{"process": 4711}')
-    with FileLock(locks / "pipeline.lock"):
+    state = project / ".longreward"
+    for folder in ("locks", "experiments/old", "queue", "prefect/open-runs"):
+        (state / folder).mkdir(parents=True)
+    for number, name in ((10, "later"), (9, "brave-otter")):
+        (state / f"queue/{number:09d}.{this_process()}").write_text(f'{{"name": "{name}", "experiment": false}}')
+    (state / "prefect/open-runs/00000000-0000-0000-0000-000000000000.1-0.00").touch()
+    with FileLock(state / "locks/pipeline.lock"):
         code, said = doctor(project, "--offline")
-    assert (code, "a pipeline runs here now (process 4711)" in said) == (0, True), said
+    runs = f"a pipeline runs here now: brave-otter (process {os.getpid()}); waiting: later (process {os.getpid()})"
+    assert (code, runs in said) == (0, True), said
     assert "experiments: 1" in said
+    assert "killed processes that still seem to run in Prefect: 1" in said
 
 
 def test_no_password_and_no_key_is_shown(project: Path) -> None:
@@ -232,16 +240,46 @@ def test_no_password_and_no_key_is_shown(project: Path) -> None:
 
 
 def test_servers_that_answer_are_told_apart_from_those_that_do_not(project: Path, health: Callable[[int], str]) -> None:
-    code, said = doctor(project, PREFECT_API_URL=f"{health(200)}/api", MLFLOW_TRACKING_URI=health(401))
-    assert code == 0, said
-    assert "✓ judge" in said
-    assert "✓ prefect" in said
-    assert "! mlflow" in said
-    assert "asks for a login (401)" in said
     code, said = doctor(project, PREFECT_API_URL="http://127.0.0.1:9/api", MLFLOW_TRACKING_URI=health(500))
     assert code == 1, said
-    assert "cannot be reached" in said
-    assert "answers with 500" in said
+    assert "✓ judge" in said
+    assert "✗ prefect       the Prefect server at http://127.0.0.1:9/api cannot be used" in said
+    assert "✗ mlflow" in said
+    code, said = doctor(project, MLFLOW_TRACKING_URI=health(401))
+    assert (code, "it refuses the login (401)" in said) == (1, True), said
+
+
+def test_a_prefect_server_whose_login_is_missing_is_not_fine(
+    project: Path, pipeline_server: str, tmp_path: Path
+) -> None:
+    code, said = doctor(project, PREFECT_API_URL=pipeline_server)
+    assert (code, "asks for a login, and PREFECT_API_AUTH_STRING is not set" in said) == (1, True), said
+    # The address and the login as a profile, which `prefect profile use` makes, and not in the environment.
+    (tmp_path / "profiles.toml").write_text(
+        f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{pipeline_server}"\n'
+        f'PREFECT_API_AUTH_STRING = "{PREFECT_API_AUTH_STRING.value()}"\n'
+    )
+    code, said = doctor(project, PREFECT_PROFILES_PATH=str(tmp_path / "profiles.toml"))
+    assert (code, f"✓ prefect       {pipeline_server} answers" in said) == (0, True), said
+
+
+async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_server: str) -> None:
+    async with get_client() as client:
+
+        @flow(name="killed")
+        def killed() -> None: ...
+
+        run = await client.create_flow_run(killed, state=Running())
+        row = await client.create_task_run(task(killed.fn), run.id, dynamic_key="a", name="a", state=Pending())
+        gone = project / f".longreward/prefect/open-runs/{run.id}.1-0.00"
+        gone.parent.mkdir(parents=True)
+        gone.touch()
+        login = str(PREFECT_API_AUTH_STRING.value())
+        code, said = doctor(project, PREFECT_API_URL=pipeline_server, PREFECT_API_AUTH_STRING=login)
+        assert (code, "runs of killed processes are closed now: 1" in said) == (0, True), said
+        states = (await client.read_flow_run(run.id)).state, (await client.read_task_run(row.id)).state
+    assert [state.is_crashed() for state in states if state] == [True, True]
+    assert not gone.exists()
 
 
 def test_a_judge_over_http_is_asked_a_question(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""One pipeline at a time."""
+"""One pipeline at a time, in order."""
 
 import asyncio
 import logging
@@ -7,50 +7,115 @@ from pathlib import Path
 
 import pytest
 
+from longreward.errors import ConfigError
 from tasks import turn as module
-from tasks.turn import turn
+from tasks.open_runs import killed_runs, registered
+from tasks.turn import queue, turn
 
 
-async def test_the_second_waits_for_the_first_and_says_so(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.02)
+@pytest.fixture(autouse=True)
+def _look_often(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.001)
+
+
+class Run:
+    """A run that has its turn until it is told to end, and notes what happens."""
+
+    def __init__(self, name: str, happened: list[str], *, experiment: bool = False) -> None:
+        self.name, self.happened, self.experiment = name, happened, experiment
+        self.waits, self.runs, self.may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self._take())
+
+    async def _take(self) -> None:
+        async with turn(self.name, self._show, experiment=self.experiment):
+            self.happened.append(f"{self.name} begins")
+            self.runs.set()
+            await self.may_end.wait()
+            self.happened.append(f"{self.name} ends")
+
+    async def _show(self, holder: str | None) -> None:
+        self.happened.append(f"{self.name} waits for {holder}")
+        self.waits.set()
+
+
+async def test_the_second_waits_for_the_first_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tasks.turn")
     happened: list[str] = []
+    first = Run("first", happened)
+    await first.runs.wait()
+    second = Run("second", happened)
+    await second.waits.wait()
+    first.may_end.set()
+    await second.runs.wait()
+    second.may_end.set()
+    await asyncio.gather(first.task, second.task)
+    assert happened == [
+        *("first begins", "second waits for first", "first ends"),
+        *("second waits for None", "second begins", "second ends"),
+    ]
+    assert [message.partition(" (")[0] for message in caplog.messages] == ["first runs"]
 
-    async def take(name: str) -> None:
-        async with turn(name, name):
-            happened.append(f"{name} begins")
-            await asyncio.sleep(0.2)
-            happened.append(f"{name} ends")
 
-    await asyncio.gather(take("first"), take("second"))
-    assert happened == ["first begins", "first ends", "second begins", "second ends"]
-    assert sum("waits for its turn" in message for message in caplog.messages) >= 1
+async def test_those_who_wait_take_their_turn_in_the_order_in_which_they_came() -> None:
+    happened: list[str] = []
+    first = Run("first", happened)
+    await first.runs.wait()
+    waiting = []
+    for name in ("delta", "alpha", "charlie", "bravo"):  # their names are in no order
+        waiting.append(Run(name, happened))
+        await waiting[-1].waits.wait()
+    assert [ticket.name for ticket in queue()] == ["first", "delta", "alpha", "charlie", "bravo"]
+    waiting[1].task.cancel()  # one that goes away holds nobody up
+    await asyncio.wait([waiting[1].task])
+    for run in (first, *waiting):
+        run.may_end.set()
+    await asyncio.gather(first.task, *(run.task for run in waiting if run.name != "alpha"))
+    assert [line.removesuffix(" begins") for line in happened if "begins" in line] == [
+        *("first", "delta", "charlie", "bravo")
+    ]
+    assert queue() == []
 
 
-async def test_a_turn_ends_with_an_error_too(own_folders: Path) -> None:
+async def test_a_name_that_another_experiment_will_take_is_refused_at_once() -> None:
+    happened: list[str] = []
+    first = Run("first", happened, experiment=True)
+    await first.runs.wait()
+    second = Run("second", happened, experiment=True)
+    await second.waits.wait()
+    for taken in ("first", "second"):  # of the one that runs, and of one that waits
+        with pytest.raises(ConfigError, match=f"a run '{taken}' runs or waits here already"):
+            await Run(taken, happened, experiment=True).task
+    without_settings = Run("second", happened)  # becomes no experiment
+    await without_settings.waits.wait()
+    for run in (first, second, without_settings):
+        run.may_end.set()
+    await asyncio.gather(first.task, second.task, without_settings.task)
+
+
+async def test_a_turn_ends_with_an_error_too() -> None:
     with pytest.raises(ValueError):
-        async with turn("1", "first"):
+        async with turn("first"):
             raise ValueError
-    async with asyncio.timeout(1), turn("2", "second") as killed:
-        assert killed is None
+    async with turn("second"):
+        assert [ticket.name for ticket in queue()] == ["second"]
 
 
 KILLED = """
 import asyncio, os
+from tasks.open_runs import registered
 from tasks.turn import turn
 async def take():
-    async with turn("1", "brave-otter"):
-        os._exit(9)
+    with registered("11111111-2222-3333-4444-555555555555"):
+        async with turn("brave-otter"):
+            os._exit(9)
 asyncio.run(take())
 """
 
 
-async def test_the_next_one_learns_of_one_that_was_killed_in_its_turn(own_folders: Path) -> None:
+async def test_one_that_was_killed_in_its_turn_holds_nobody_up_and_is_known(own_folders: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED)
     assert await process.wait() == 9
-    async with turn("2", "next") as before:
-        assert before == "1"
-    async with turn("3", "later") as before:
-        assert before is None
+    async with turn("next"):
+        assert [ticket.name for ticket in queue()] == ["next"]
+    with registered("99999999-2222-3333-4444-555555555555"):
+        assert list(killed_runs()) == ["11111111-2222-3333-4444-555555555555"]
