@@ -24,6 +24,7 @@ from flows.commands import main
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from tasks import forms, tracking
+from tasks.dvc_lock import repair_locks
 from tasks.experiments import Settings, check_name, private_copy
 from tasks.logs import settle_logs
 from tasks.open_runs import registered
@@ -90,6 +91,7 @@ async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[St
     started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
     async with turn(name, show_waiting, experiment=bool(settings)), stage_rows(stages) as rows:
         await close_killed_flows()
+        repair_locks()
         async with private_copy(name, settings) if settings else nullcontext():
             await add_raw_data()
             check_inputs(stages)

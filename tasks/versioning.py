@@ -3,11 +3,13 @@
 A stage's own process never calls DVC, which holds its lock meanwhile; it reads `dvc.yaml`, `dvc.lock` and `*.dvc`.
 """
 
+import asyncio
 import json
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +18,13 @@ from typing import Any
 import yaml
 
 from longreward.errors import ConfigError, DataError
+from tasks.dvc_lock import LOOK_AGAIN_S, wait_for_dvc
 from tasks.processes import Ended, run_in_group
 
 RAW = Path("data/raw")
 DVC = (sys.executable, "-m", "dvc")
+LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+LOCKED_TRIES = 120  # about ten minutes: on a file system without locks it would go on for ever
 HINTS = (  # after each stage anew, and no user of the pipeline has to follow one
     "To track the changes with git",
     "To enable auto staging",
@@ -30,6 +35,8 @@ HINTS = (  # after each stage anew, and no user of the pipeline has to follow on
     "\tgit add",
     "\tdvc config",
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ async def add_raw() -> bool:
         return True
     if note.exists() and await _unchanged(note):
         return False
-    _check(await dvc("add", str(RAW)), f"dvc add {RAW}")
+    _check(await _unless_locked(lambda: dvc("add", str(RAW))), f"dvc add {RAW}")
     return True
 
 
@@ -146,7 +153,7 @@ async def push() -> bool:
     """Sends the cache to the default remote; False where none is configured."""
     if not await _remote():
         return False
-    _check(await dvc("push"), "dvc push")
+    _check(await _unless_locked(lambda: dvc("push")), "dvc push")
     return True
 
 
@@ -155,10 +162,25 @@ async def _remote() -> bool:
 
 
 async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) -> Ended:
-    """`dvc repro --single-item`: runs the stage if anything that it depends on has changed, or by `force`."""
+    """`dvc repro --single-item`: runs the stage if anything that it depends on has changed, or by `force`.
+
+    Where somebody else's DVC command holds a lock it waits for that one and tries again.
+    """
     command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
     environment = {"PATH": _path_with_this_python(), **environment}
-    return await run_in_group(command, environment=environment, worth_showing=_is_no_hint)
+    return await _unless_locked(lambda: run_in_group(command, environment=environment, worth_showing=_is_no_hint))
+
+
+async def _unless_locked(run: Callable[[], Awaitable[Ended]]) -> Ended:
+    """What `run` comes to once no other DVC command is in its way; DVC itself waits for three seconds."""
+    for _ in range(LOCKED_TRIES):
+        await wait_for_dvc()
+        ended = await run()
+        if not ended.code or not any(words in ended.words for words in LOCKED):
+            break
+        log.warning("another DVC command is at work in this project: this run tries again until that has ended")
+        await asyncio.sleep(LOOK_AGAIN_S)
+    return ended
 
 
 def _is_no_hint(line: str) -> bool:

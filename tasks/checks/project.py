@@ -11,6 +11,7 @@ from pathlib import Path
 from longreward.errors import LongRewardError
 from longreward.params import Params, stage_names
 from tasks.checks.finding import Finding, bad, good, note, shown
+from tasks.dvc_lock import lock_problem
 from tasks.project import shadows
 from tasks.state import VARIABLE
 from tasks.versioning import RAW, stage_entries
@@ -86,6 +87,8 @@ def _repository() -> Iterator[Finding]:
         return
     if commit.returncode:
         yield note("git", "no commit yet: runs with -S stand on one", "`git add . && git commit -m 'A new project'`")
+    if problem := lock_problem():
+        yield bad("dvc", problem, "`longreward run` repairs it, or remove it while no DVC command runs")
     yield _remote_settings()
 
 

@@ -107,6 +107,10 @@ def appended(name: str, text: str) -> Callable[[Path], None]:
     return change
 
 
+def emptied(name: str) -> Callable[[Path], None]:
+    return lambda project: os.truncate(project / name, 0)
+
+
 def removed(name: str) -> Callable[[Path], None]:
     return lambda project: shutil.rmtree(project / name)
 
@@ -141,6 +145,7 @@ def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
         (appended("torch.py", ""), "torch.py hides a module", "rename it"),
         (replaced("dvc.yaml", "  pair:", "  pairs:"), "dvc.yaml lacks pair", "longreward init"),
         (appended(".dvc/config.local", "[core]\n    remote = far\n"), "'far' has no address", "`dvc remote add far"),
+        (emptied(".dvc/tmp/rwlock"), ".dvc/tmp/rwlock is empty", "`longreward run` repairs it"),
         (appended(".longreward/mlflow.db", "no database"), "cannot be read as MLflow's store", "move it aside"),
     ],
 )

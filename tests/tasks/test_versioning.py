@@ -1,5 +1,7 @@
 """DVC, on a real repository in a temporary folder."""
 
+import asyncio
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, DataError
+from tasks import versioning
 from tasks.versioning import add_raw, data_hashes, dvc, push, reproduce, stage_entries
 
 GRAPH = """
@@ -93,6 +96,20 @@ async def test_a_stage_that_was_reproduced_is_up_to_date_for_dvc_and_its_hash_is
     assert "didn't change, skipping" in again.words
     forced = await reproduce("shout", force=True, environment={})
     assert "Running stage 'shout'" in forced.words
+
+
+async def test_a_stage_waits_for_another_dvc_command_instead_of_failing(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_raw()
+    monkeypatch.setattr(versioning, "LOOK_AGAIN_S", 0.0)
+    with Path(".dvc/tmp/lock").open("a") as lock:  # noqa: ASYNC230  # as `dvc push` holds it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reproducing = asyncio.create_task(reproduce("shout", force=False, environment={}))
+        while "another DVC command is at work" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await reproducing).code == 0
+    assert Path("data/loud/a.txt").read_text() == "HERON\n"
 
 
 async def test_a_stage_that_fails_says_so_in_dvcs_words(repository: Path) -> None:
