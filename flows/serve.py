@@ -26,6 +26,7 @@ from tasks.processes import end_group
 from tasks.reproduction import close_killed_flows
 from tasks.server import PrefectServer, check_port, check_server, free_port, login_file, prefect_server, running_server
 from tasks.server_access import LOCALHOST, allowed_hosts
+from tasks.tracking import close_killed_runs
 from tasks.tracking.store import experiment_id
 from tasks.tracking.uris import is_server, store_uri
 from tasks.versioning import stage_entries
@@ -53,6 +54,7 @@ def main(
             asyncio.run(check_server(server))
             asyncio.run(close_killed_flows())
             os.environ.update(server.environment)  # for the processes of the runs that the UI starts
+            close_killed_runs()
             experiment = experiment_id()  # made here where it is new: its server and the first run would both make it
             runs = _mlflow(stack, mlflow_port)
             login = login_file(server)

@@ -107,11 +107,13 @@ async def _prefect() -> list[Finding]:
         findings.append(good("prefect", "a server of this project's own, started when a run needs it"))
     if is_project() and killed_runs():
         from tasks.reproduction import close_killed_flows
+        from tasks.tracking import close_killed_runs
 
         try:
             server = await asyncio.to_thread(prefect_server)
             with temporary_settings(server.settings):
                 closed = await close_killed_flows()
+            await asyncio.to_thread(close_killed_runs)
             findings.append(good("prefect", f"runs of killed processes are closed now: {closed}"))
         except LongRewardError as error:
             findings.append(bad("prefect", str(error), "the log that it names has more"))
