@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from longreward.growing_cache import growing_cache
-
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +25,8 @@ _warned: set[str] = set()
 
 def needs_generate(model: Any) -> bool:
     """Whether a model keeps more than keys and values; warns once for each class of models."""
+    from longreward.growing_cache import growing_cache  # imports torch, which every command would wait for
+
     stateful = bool(getattr(model, "_is_stateful", False))
     if not stateful and all(type(layer).__name__ in CACHED_LAYERS for layer in growing_cache(model.config).layers):
         return False
