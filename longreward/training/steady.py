@@ -106,6 +106,18 @@ class Steady:
         more = [f"{len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
         return [str(self.train_dataset[row]["id"]) for row in rows[:SHOWN]] + more
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warns of weights that a checkpoint lacks, but not of tied ones, which it holds under their other name.
+
+        transformers 5.23 warns of each tied `lm_head.weight` on every resumed training; it leaves out only what a
+        model class lists in `_keys_to_ignore_on_save`, which Llama and others no longer do.
+        """
+        weights = dict(self.model.named_parameters(remove_duplicate=False))
+        missing = set(load_result.missing_keys)
+        loaded = {id(weight) for name, weight in weights.items() if name not in missing}
+        lacking = [name for name in load_result.missing_keys if name not in weights or id(weights[name]) not in loaded]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=lacking))  # type: ignore[misc]
+
     def keep_figures(self, checkpoint: Path) -> None:
         """Writes what is summed up since figures were last logged, for each process its own."""
         kept = {name: getattr(self, name) for name in COUNTS}

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 from small_training import Stopped, Training, stopped_after_two_checkpoints
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from longreward.errors import StateError
+from longreward.training.checkpoints import mark_complete
 
 # One process reads torch and TRL once, and each of its children is ended by a signal while it logs the 6th update.
 ENDED = """
@@ -119,3 +123,32 @@ def test_a_resumed_training_does_not_tokenise_again(tiny_policy, tmp_path, monke
     training, _ = stopped_after_two_checkpoints("dpo", tmp_path, tiny_policy)
     monkeypatch.setattr(rows, "write", lambda *args: pytest.fail("tokenised again"))
     assert training.run().resumed_from == 8
+
+
+def tied_copy(policy: Path, folder: Path) -> Path:
+    model = LlamaForCausalLM.from_pretrained(policy)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(policy).save_pretrained(folder)
+    return folder
+
+
+def test_a_tied_weight_is_no_missing_one_and_a_missing_one_is_told(tiny_policy, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(transformers.trainer.logger, "warning", lambda text, *more: warnings.append(text))
+    base = tied_copy(tiny_policy, tmp_path / "tied")
+    training, checkpoint = stopped_after_two_checkpoints("sft", tmp_path / "sft", base)
+    assert "lm_head.weight" not in load_file(checkpoint / "model.safetensors")
+    assert training.run().resumed_from == 8
+    assert [text for text in warnings if "missing keys" in text] == []
+
+    training, checkpoint = stopped_after_two_checkpoints("sft", tmp_path / "again", base)
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    mark_complete(checkpoint)
+    training.run()
+    assert [text for text in warnings if "missing keys" in text] == [
+        "There were missing keys in the checkpoint model loaded: ['model.norm.weight']."
+    ]
