@@ -152,8 +152,8 @@ def request_summary(name: str, figures: Mapping[str, float]) -> str:
     text += f"; {count('unreadable'):,} unreadable and {count('truncated'):,} truncated replies"
     if is_overloaded(figures):
         text += (
-            f". The server cannot do as much at once: set judge.max_concurrency to about "
-            f"{max(1, round(figures['concurrency']))} or less, or raise judge.timeout_s"
+            f". The server cannot do as much at once: lower judge.max_concurrency ({figures['concurrency']:.0f} were "
+            "in flight on average), or raise judge.timeout_s"
         )
     return text
 

@@ -112,8 +112,8 @@ def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
         "judge qwen: 103 replies, 12 from the ledger, 197 requests, 93 retries (78 timed out, 14 lost the connection); "
-        "3 unreadable and 2 truncated replies. The server cannot do as much at once: set judge.max_concurrency to "
-        "about 6 or less, or raise judge.timeout_s"
+        "3 unreadable and 2 truncated replies. The server cannot do as much at once: lower judge.max_concurrency "
+        "(6 were in flight on average), or raise judge.timeout_s"
     )
     assert run.figures["timeouts"] == 78
     caplog.clear()
