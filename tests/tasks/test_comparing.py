@@ -73,6 +73,28 @@ def pipeline(
     return told
 
 
+Values = Mapping[str, Mapping[str, float]]
+"""Measures by example."""
+
+
+def evaluated(
+    name: str, patch: pytest.MonkeyPatch, models: Mapping[str, Values], *, sft_model: str = "aa", **evaluate: Any
+) -> PastRun:
+    """A pipeline whose models, "dpo t0.5" and so on, answered with these measures; `evaluate` are settings."""
+    measured = [
+        Measured(model.split()[0], model.split()[1], f"d{n}", answer(n, f"{model} of {name}"), values)  # type: ignore[arg-type]
+        for model, by_example in models.items()
+        for n, values in by_example.items()
+    ]
+    with tracking.experiment(name, settings("0.1") | {"evaluate": evaluate}) as parent:
+        patch.setenv(tracking.PARENT, parent)
+        tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
+        with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
+            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
+        tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
+    return found(name)
+
+
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
     with tracking.experiment("failed", settings("0.5")) as parent:
         patch.setenv(tracking.PARENT, parent)
@@ -254,3 +276,111 @@ def test_judges_that_differ_are_told_where_the_judge_was_asked(
     assert warning in markdown(comparison)
     assert as_json(comparison)["warnings"] == [warning]
     assert compare(found("strictly"), found("again")).warnings == ()  # one judge, so that rewards compare
+
+
+def each(measure: str, values: Sequence[float]) -> Values:
+    return {n: {measure: value} for n, value in zip(EXAMPLES, values, strict=False)}
+
+
+def test_runs_at_mixed_temperatures_are_compared_at_those_that_both_have(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dull, warm, hot = (
+        each("recall", OTTER),
+        each("recall", HERON),
+        each("recall", (0.6, 0.5, 0.6, 0.6, 0.5, 0.6, 0.5, 0.4)),
+    )
+    first = evaluated("three", monkeypatch, {"dpo greedy": dull, "dpo t0.5": warm, "dpo t1": dull, "sft t0.3": hot})
+    second = evaluated("two", monkeypatch, {"dpo t0.5": dull, "dpo t1": hot, "dpo t0.7": warm, "sft greedy": dull})
+    comparison = compare(first, second, top=1)
+    assert [(one.decoding, one.first.value, one.second.value) for one in comparison.changes] == [
+        ("t0.5", pytest.approx(0.9), 0.5125),
+        ("t1", 0.5125, 0.5375),
+    ]
+    # Neither has greedy answers of both, so that prompts are ranked at the highest temperature: 4 of 8 differ there.
+    assert (comparison.decoding, comparison.higher, comparison.lower) == ("t1", 3, 1)
+    (moved,) = comparison.moved
+    assert (moved.id, moved.before, moved.after) == ("1", 0.4, 0.6)
+    assert (moved.first_answer, moved.second_answer) == ("dpo t1 of three", "dpo t1 of two")
+    assert "Prompts that moved most, by recall at t1 (higher for 3, lower for 1)" in markdown(comparison)
+    third = evaluated("other", monkeypatch, {"dpo t0.2": warm, "sft t1": warm})
+    with pytest.raises(ConfigError, match=r"no measure at a decoding in common: .*dpo t0\.5.* against .*dpo t0\.2"):
+        compare(first, third)
+
+
+def test_more_prompts_fell_than_rose_and_most_of_them_are_not_shown(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = evaluated("before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))})
+    second = evaluated("after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))})
+    comparison = compare(first, second, top=2)
+    assert (comparison.higher, comparison.lower, len(comparison.moved)) == (2, 4, 2)
+    assert [(one.id, one.after) for one in comparison.moved] == [("7", 0.9), ("4", 0.2)]
+    assert "(higher for 2, lower for 4)" in markdown(comparison)
+    assert (
+        "**7** of d7, 0.500 → 0.900: question 7?\n\n- before: dpo greedy of before\n- after: dpo greedy of after"
+        in (markdown(comparison))
+    )
+
+
+def test_sft_models_are_compared_where_they_are_not_the_same(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", OTTER)}
+    new = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", HERON)}
+    first, second = evaluated("old-sft", monkeypatch, old), evaluated("new-sft", monkeypatch, new, sft_model="bb")
+    changes = compare(first, second).changes
+    assert [(one.model, one.decoding, one.second.value) for one in changes] == [
+        ("dpo", "greedy", 0.5125),
+        ("sft", "greedy", pytest.approx(0.9)),
+    ]
+    # Both models' measures are claims of one report.
+    assert changes[1].difference.p_corrected == 2 * changes[1].difference.p == 2 * 2 / 2**8
+    page = markdown(compare(first, second))
+    assert page.index("## DPO model") < page.index("## SFT model")
+    assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in page
+    assert "| 0.016 | better |" in page
+
+
+def test_the_report_marks_what_is_better_and_worse_after_the_correction(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, recall: float, unsupported: float, exact: float, tokens: float) -> PastRun:
+        values = {"recall": recall, "unsupported": unsupported, "exact": exact, "tokens": tokens}
+        return evaluated(name, monkeypatch, {"dpo greedy": dict.fromkeys(EXAMPLES, values)})
+
+    page = markdown(compare(run("plain", 0.5, 0.2, 0.6, 20), run("mixed", 0.75, 0.5, 0.6, 25.25)))
+    rows = {line.split(" | ")[1]: line.split(" | ")[4:] for line in page.splitlines() if line.startswith("| greedy |")}
+    assert (rows["recall"][0], rows["recall"][2:]) == ("+0.250", ["0.023", "better |"])  # three claims, 2 / 2 ** 8 each
+    assert (rows["unsupported"][0], rows["unsupported"][2:]) == ("+0.300", ["0.023", "worse |"])
+    assert (rows["exact"][0], rows["exact"][2:]) == ("+0.000", ["1.000", " |"])
+    assert rows["tokens"][0] == "+5.2"
+    assert rows["tokens"][2:] == ["", " |"]
+
+
+def test_a_comparison_has_the_confidence_of_the_second_run(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, recalls: Sequence[float], confidence: float) -> PastRun:
+        return evaluated(name, monkeypatch, {"dpo greedy": each("recall", recalls)}, confidence=confidence)
+
+    loose, strict = run("loose", OTTER, 0.6), run("strict-one", HERON, 0.99)
+    assert [one.difference.level for one in compare(loose, strict).changes] == [pytest.approx(0.01)]
+    assert [one.difference.level for one in compare(strict, loose).changes] == [pytest.approx(0.4)]
+
+
+def test_prompts_are_ranked_by_the_measure_that_is_asked_for_and_else_by_the_champion_s(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, measure: str, rewards: Sequence[float], recalls: Sequence[float]) -> PastRun:
+        values = {
+            n: {"reward": reward, "recall": recall, "exact": 0.5}
+            for n, reward, recall in zip(EXAMPLES, rewards, recalls, strict=False)
+        }
+        return evaluated(name, monkeypatch, {"dpo greedy": values}, champion={"measure": measure})
+
+    first = run("by-recall", "recall", (5, 6, 7), (0.1, 0.2, 0.3))
+    second = run("by-exact", "exact", (9, 6, 8), (0.1, 0.9, 0.2))
+    assert [(one.id, one.after) for one in compare(first, second, measure="reward").moved] == [("1", 9), ("3", 8)]
+    assert compare(first, second).measure == "exact"
+    assert [(one.id, one.after) for one in compare(second, first).moved] == [("2", 0.2), ("3", 0.3)]

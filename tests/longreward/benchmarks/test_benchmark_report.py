@@ -102,3 +102,37 @@ def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
     assert own.dimensions == {}
     with pytest.raises(ConfigError, match="did you mean model"):
         judge_of(BenchmarkConfig(judge={"modell": "x"}), judge, Judging())
+
+
+def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
+    def judged(name: str, *gains: float) -> Judged:
+        sft = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
+        dpo = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
+        models = {role: Summary(name, (), values, ()) for role, values in (("sft", sft), ("dpo", dpo))}
+        return Judged(name, models, top=10, official=True, judge="a judge")
+
+    # p is 2 / 2 ** 7 for the first, and 1 for the second.
+    alone = Report([judged("one", *[0.5] * 7)], INTERVALS)
+    assert (alone.gains()["one"].p, alone.gains()["one"].is_shown) == (2 / 2**7, True)
+    several = Report([judged("flat", 0.5, -0.5, 0.25), *(judged(name, *[0.5] * 7) for name in "abc")], INTERVALS)
+    assert [gain.p_corrected for gain in several.gains().values()] == [1.0, *[4 * 2 / 2**7] * 3]
+    assert not any(gain.is_shown for gain in several.gains().values())
+    assert ", p 0.016." in markdown(alone)
+    assert markdown(several).count(", which shows nothing.") == 4
+
+
+def test_a_share_that_is_all_right_keeps_room_for_what_was_not_seen():
+    found = figure("score", [verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0))
+    assert (found.strict.value, found.strict.high) == (100.0, 100.0)
+    assert found.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
+
+
+def test_weights_of_sets_are_those_of_their_intervals():
+    wide, narrow = [(f"w{n}", n % 2 * 100.0) for n in range(8)], [(f"n{n}", 50.0 + n % 2) for n in range(8)]
+    groups = {"wide": wide, "narrow": narrow}
+    mostly, hardly = (
+        mean_of_means(groups, INTERVALS, weights={"wide": weight, "narrow": 1 - weight}, bounds=(0.0, 100.0))
+        for weight in (0.9, 0.1)
+    )
+    assert (mostly.value, hardly.value) == pytest.approx((50.05, 50.45))
+    assert mostly.high - mostly.low > 5 * (hardly.high - hardly.low)

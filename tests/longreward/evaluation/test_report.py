@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import pytest
+
 from longreward.evaluation.bootstrap import difference, mean
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measuring import Decoding, Measured, Role, measure
-from longreward.evaluation.report import summarise
+from longreward.evaluation.report import Evaluation, summarise
 from longreward.evaluation.table import markdown
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse, Verdict
 
@@ -152,3 +154,79 @@ def test_an_unscored_verdict_leaves_its_measure_out() -> None:
     )
     assert one.values == {"helpfulness": 6.0, "faithfulness": 6.0, "completeness": 6.0, "tokens": 3.0}
     assert one.document_id == "d"
+
+
+def test_the_confidence_of_the_settings_is_that_of_intervals_and_marks() -> None:
+    measured = [*answers("sft", "greedy", LOW[:5]), *answers("dpo", "greedy", HIGH[:5])]  # p = 2 / 2 ** 5, twice
+    strict, loose = (summarise(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
+    assert [row.gain for row in strict.rows] == [0, 0, 0]
+    assert [row.gain for row in loose.rows] == [1, 0, 0]
+    assert (strict.rows[0].measure, strict.rows[0].difference.level) == ("recall", pytest.approx(0.05))
+    assert loose.rows[0].sft.low > strict.rows[0].sft.low + 0.02
+    assert "Intervals (80%)" in markdown(loose)
+    assert "where p is at most 0.2:" in markdown(loose)
+    assert "5 held-out documents are too few" in strict.sentence
+    assert loose.finding == "learning"
+
+
+def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
+    response = Response(id="1-0", example_id="1", query="q", text="a")
+    values = {"recall": 0.95, "reward": 9.5, "tokens": 9.5}
+    measured = [
+        Measured(role, "greedy", f"d{n}", response, {name: value + (n == 3) * 0.04 for name, value in values.items()})
+        for role in ("sft", "dpo")
+        for n in range(6)
+    ]
+    evaluation = summarise(EvaluateConfig(), [*measured, *answers("sft", "t1", [1.0] * 6)])
+    of_sft = {row.measure: row.sft for row in evaluation.rows}
+    assert of_sft["recall"].high <= 1.0
+    right = evaluation.means["sft", "t1"]["recall"]
+    assert (right.high, right.low) == (1.0, pytest.approx(0.54, abs=0.03))  # all of six are right
+    rewards = [
+        Measured(role, "greedy", f"d{n}", response, {"reward": 9.0 + n % 2 * 0.9})
+        for role in ("sft", "dpo")
+        for n in range(6)
+    ]
+    [row] = summarise(EvaluateConfig(), rewards).rows
+    assert row.sft.high <= 10.0
+
+
+def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
+    response = Response(id="1-0", example_id="1", query="q", text="a")
+
+    def report(others: int) -> Evaluation:
+        names = ("helpfulness", "logicality", "faithfulness", "completeness", "reward", "unsupported")[:others]
+        measured = [
+            Measured(
+                role, "greedy", f"d{n}", response, dict.fromkeys(names, 0.5) | {"recall": recalls[n], "tokens": 3.0}
+            )  # type: ignore[arg-type]
+            for role, recalls in (("sft", LOW), ("dpo", HIGH))
+            for n in range(8)
+        ]
+        return summarise(EvaluateConfig(), measured)
+
+    # Eight documents that all go one way have p = 2 / 2 ** 8, which 6 claims leave at .047 and 7 do not.
+    assert [report(others).rows[0].gain for others in (5, 6)] == [1, 0]
+    assert report(5).rows[0].difference.p_corrected == 6 * 2 / 2**8
+    assert "corrected for all 6 comparisons" in markdown(report(5))
+    assert report(6).finding == "no improvement"
+
+
+def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
+    evaluation = summarise(
+        EvaluateConfig(), [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", LOW, 0.4, tokens=30)]
+    )
+    assert {row.measure: row.gain for row in evaluation.rows} == {"recall": 0, "unsupported": -1, "tokens": 0}
+    assert [line.split(" | ")[-1] for line in markdown(evaluation).splitlines() if "| unsupported |" in line] == [
+        "worse |"
+    ]
+
+
+def test_the_trained_model_at_1_is_held_against_sft_at_lower_temperatures_and_not_the_other_way_round() -> None:
+    config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
+    found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarise(config, [
+        *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
+        *answers("sft", "t0.7", [0.6] * 40), *answers("dpo", "t0.7", [0.7] * 40),
+        *answers("sft", "t1.3", [0.1] * 40), *answers("dpo", "t1.3", [0.2] * 40),
+    ]).rows if row.measure == "recall"]  # fmt: skip
+    assert found == [("t1", 0.5, 0.8), ("t0.7", 0.6, 0.7), ("t1.3", 0.1, 0.2), ("t1 against t0.7", 0.6, 0.8)]
