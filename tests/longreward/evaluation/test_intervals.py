@@ -145,6 +145,13 @@ def test_a_document_counts_once_however_many_answers_it_has() -> None:
     assert mean(once, **SETTINGS) == mean(often, **SETTINGS)
 
 
+def test_the_influence_of_a_document_grows_with_its_answers() -> None:
+    # Three answers of 1 and one of 0: the mean is 3/4, and the first document weighs three times as much as the second.
+    values = document_values(np.array([3.0, 0.0]), np.array([3.0, 1.0]))
+    assert values.tolist() == [0.75 + 2 * 3 * 0.25 / 4, 0.75 - 2 * 1 * 0.75 / 4]
+    assert values.mean() == 0.75
+
+
 def test_a_large_document_weighs_more_in_the_mean() -> None:
     found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], **SETTINGS)
     assert found is not None
