@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from longreward.records import ScoredResponse
     from longreward.reward.files import ScoreReport
 
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
+
 
 def main(arguments: Sequence[str] | None = None, *, more: Sequence[Callable[[Any], None]] = ()) -> int:
     """Runs a subcommand, one of the library's or one that `more` adds to the parser's subcommands.
@@ -44,11 +46,14 @@ def main(arguments: Sequence[str] | None = None, *, more: Sequence[Callable[[Any
         _discard_output()
         return 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _discard_output()
-        print("longreward: the output cannot be written: the disk is full", file=sys.stderr)
-        return 1
+        if error.errno == errno.ENOSPC:
+            _discard_output()
+            print("longreward: the output cannot be written: the disk is full", file=sys.stderr)
+            return 1
+        if error.errno in REFUSED and error.filename:
+            print(f"longreward: {error.filename}: {error.strerror}; choose another place", file=sys.stderr)
+            return 1
+        raise
     except KeyboardInterrupt:
         print("longreward: stopped; the same command goes on from the judge's answers so far", file=sys.stderr)
         return 130

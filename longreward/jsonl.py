@@ -154,7 +154,8 @@ def writing(path: Path) -> Iterator[IO[str]]:
             f"{path} cannot be written: {error.strerror or error}; make room or choose another place"
         ) from error
     finally:
-        with suppress(NotADirectoryError):  # the folder's place is taken by a file
+        # Also raised where there is no part: on a read-only file system, or where a file is in the folder's place.
+        with suppress(OSError):
             part.unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ minutes), goes on from its last checkpoint, and leaves a model that can be used 
 
 import argparse
 import os
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,6 +186,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / ".probe").touch()  # now, and not after hours
+        (arguments.out / ".probe").unlink()
+    except OSError as error:
+        sys.exit(f"{arguments.out} cannot be written: {error.strerror}; choose another place")
     accuracy = pretrain(arguments.out, steps=arguments.steps, seed=arguments.seed, checkpoint=arguments.checkpoint)
     print(f"held-out value accuracy {accuracy:.4f}")
 

@@ -20,6 +20,7 @@ from longreward.corpus.gold import GoldRow
 from longreward.corpus.grammar import Fact
 from longreward.corpus.questions import ask, draw_questions, faulty_answer, gold_answer
 from longreward.errors import DataError
+from longreward.jsonl import writing
 
 DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
 
@@ -41,8 +42,10 @@ def write_corpus(
     documents: int = DOCUMENTS,
     questions_per_document: int = QUESTIONS_PER_DOCUMENT,
 ) -> WrittenCorpus:
-    """Write both files into `folder` (made where missing); the same arguments give the same bytes on every machine."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write both files into `folder` (made where missing); the same arguments give the same bytes on every machine.
+
+    Raises StateError where the disk refuses.
+    """
     corpus, gold = folder / "corpus.jsonl", folder / "gold.jsonl"
     pairs = list(_rows(seed, documents, questions_per_document))
     _write(corpus, [row for row, _ in pairs])
@@ -98,8 +101,8 @@ def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tu
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    with writing(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _listed(fact: Fact) -> list[str]:

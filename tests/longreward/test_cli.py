@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from longreward.cli import without_verdict
+from longreward.judging.ledger import Ledger
 
 CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The market opened in 1931."
 
@@ -112,6 +113,52 @@ def test_a_mistake_ends_with_one_clear_line_and_no_output(
     assert "Traceback" not in done.stderr
     assert not (files / "out").exists()
     assert list(files.glob(".*.part")) == []
+
+
+def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command while a read-only file system lies at `folder`."""
+    mounted = f'mount -t tmpfs -o ro tmpfs "{folder}" && exec "$@"'
+    return subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            *([] if os.geteuid() == 0 else ["--map-root-user"]),
+            "sh",
+            "-c",
+            mounted,
+            "sh",
+            *command,
+        ],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("longreward.cli", *FILES),
+        ("longreward.cli", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
+        ("longreward.cli", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
+        ("longreward.corpus", "--out", "out/corpus"),
+        ("longreward.corpus.pretrain", "--out", "out/model"),
+    ],
+    ids=["score", "ledger export", "ledger merge", "corpus", "pretrain"],
+)
+def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, command: tuple[str, ...]) -> None:
+    (files / "out").mkdir()
+    if read_only(files / "out", "true").returncode:
+        pytest.skip("takes the right to mount a file system")
+    with Ledger(files / "ledger.sqlite"):
+        pass
+    done = read_only(files / "out", sys.executable, "-m", *command)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "out/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_no_input_is_replaced_by_a_file_beside_the_output(files: Path) -> None:
