@@ -52,7 +52,6 @@ NOT_CONSTANT = {
     "longreward/benchmarks/judge_prompt.py": "literal slot markers, on prompt files",
     "longreward/training/settings.py": "the user's own pattern, on names of layers",
     "longreward/training/adapters.py": "the user's own pattern, on names of layers",
-    "longreward/training/needs/devices.py": "literal names of graphics cards",
 }
 
 
@@ -87,7 +86,7 @@ def test_the_measurement_tells_quadratic_patterns_from_linear_ones() -> None:
 
 
 def test_patterns_that_cannot_be_evaluated_are_known() -> None:
-    assert {where.partition(":")[0] for where in NOT_EVALUATED} == set(NOT_CONSTANT)
+    assert {where.partition(":")[0] for where in NOT_EVALUATED} <= set(NOT_CONSTANT)
 
 
 PROMPTS = load_prompts()

@@ -8,7 +8,7 @@ otherwise. Every function takes time proportional to the length of the reply.
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -41,16 +41,19 @@ def find_verdict(text: str, form: LabelFormat[T]) -> Verdict[T] | None:
     """The verdict of a reply: in double brackets, after "Rating:" on its last line, or in JSON.
 
     Among several brackets the last one counts if all agree, if a word like "Rating:" introduces it, or if it alone has
-    a line of its own. Anything else, such as "[[7]] or [[8]]" or a repeated list of options, has no clear verdict.
-    None where the reply has nothing of the kind.
+    a line of its own. Anything else, such as "[[7]] or [[8]]", a repeated list of options or a reply that goes on with
+    another example of the prompt, has no clear verdict. None where the reply has nothing of the kind.
     """
     if (label := json_label(text, form.keys)) is not None:
         return Verdict(form.parse(label))
     closing = form.parse(closing_label(text, form.keys) or "")
-    brackets = _brackets(fold(text), form)
+    text = fold(text)
+    brackets = _brackets(text, form)
     if not brackets:
         return None if closing is None else Verdict(closing)
     *others, last = brackets
+    if _continues_examples(text, brackets):
+        return Verdict(None)
     agree = all(bracket.value == last.value for bracket in others)
     only_line = last.alone and not any(bracket.alone or bracket.introduced for bracket in others)
     value = last.value if agree or last.introduced or only_line else None
@@ -60,11 +63,22 @@ def find_verdict(text: str, form: LabelFormat[T]) -> Verdict[T] | None:
     return Verdict(None if any(bracket.introduced for bracket in brackets) else closing)
 
 
+def _continues_examples(text: str, brackets: "Sequence[_Bracket[T]]") -> bool:
+    """Whether a heading such as "[Question]" stands between two verdicts that differ.
+
+    Small models go on with the next example of a few-shot prompt after their verdict, up to that example's verdict.
+    """
+    verdicts = [bracket for bracket in brackets if bracket.introduced]
+    differing = [verdict for verdict in verdicts if verdict.value != verdicts[-1].value]
+    return bool(differing) and _HEADING.search(text, differing[0].start, verdicts[-1].start) is not None
+
+
 @dataclass(frozen=True)
 class _Bracket(Generic[T]):
     value: T | None
     introduced: bool  # "Rating:" or a similar word stands directly before it
     alone: bool  # it has a line of its own
+    start: int
 
 
 def _brackets(text: str, form: LabelFormat[T]) -> list[_Bracket[T]]:
@@ -80,7 +94,7 @@ def _brackets(text: str, form: LabelFormat[T]) -> list[_Bracket[T]]:
         if form.void_before is not None and form.void_before.match(after):
             value = None
         if value is not None or introduced or alone or form.resembles(match[1]):
-            brackets.append(_Bracket(value, introduced, alone))
+            brackets.append(_Bracket(value, introduced, alone, match.start()))
     return brackets
 
 
@@ -204,6 +218,7 @@ _DECORATION = _QUOTES + _FINAL
 _MARKUP = re.compile(r"[*_`#$]|^\s*>")
 _HYPHEN = re.compile(r"(?<=\w)[-_\u2010\u2011](?=\w)")
 _WRAPPED = re.compile(r"\[\[([^\[\]]+)\]\]|\[([^\[\]]+)\]|\(([^()]+)\)|\\boxed\{([^{}]+)\}|<([^<>]+)>")
+_HEADING = re.compile(r"^\[[^\[\]\n]{1,80}\][ \t]*$", re.MULTILINE)
 _BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,100})\]\]")
 # What a judge calls its verdict, in the languages of the built-in prompts.
 _NAME = (

@@ -1,5 +1,6 @@
 """Ranks chunks by the cosine of their embedding's angle to a statement's, as the paper does (section 3.1)."""
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,9 +62,12 @@ class EmbeddingIndex:
         asked = [self._text(self._config.query_prefix, query) for query in queries]
         chunks = self._chunks if self._passages is None else []
         found = await self._texts.of([*chunks, *asked])
+        return await asyncio.to_thread(self._rank, found[: len(chunks)], found[len(chunks) :], k)
+
+    def _rank(self, chunks: Sequence[Vector | None], queries: Sequence[Vector | None], k: int) -> list[list[int]]:
         if self._passages is None:
-            self._passages = _matrix(found[: len(chunks)])
-        return [self._best(query, k) for query in found[len(chunks) :]]
+            self._passages = _matrix(chunks)
+        return [self._best(query, k) for query in queries]
 
     def _best(self, query: Vector | None, k: int) -> list[int]:
         assert self._passages is not None, "search makes it first"

@@ -152,7 +152,7 @@ async def test_without_a_reader_of_cut_replies_they_are_read_as_published_benchm
         ("The answer says that it deserves the rating [[10]] for its wealth of detail.\nHowever, it", None),
         ("It is good. So I would say [[7", None),
         ("It is good.\nRating: 8\n\n[Question]\nWho", 8.0),
-        ("It lacks two points:\n1.\n8\nand th", None),  # numbers of a list
+        ("It lacks a point:\n1.\nand th", None),  # the number of a point
         ("It is good.\nRating: 1", None),  # of 10, perhaps
         ("", None),
     ],

@@ -75,6 +75,10 @@ NOTHING, NO_STATEMENT = "No relevant information", "<no_statement/>"
         ("[[6]]\n[[7]]\n[[8]]", None),
         ("Rating: [[7]]\nThe answer calls itself a [[10]]", None),
         ("Rating: [[7]]\nScore: 3", None),
+        ("Rating: [[7]]\nThe answer claims this:\n[[10]]", None),
+        ("Good.\nRating: [[7]]\n\n[Question]\nWhy?\n\n[Analysis]\nShort.\nRating: [[3]]", None),  # another example
+        ("Good.\nRating: [[7]]\n\n[Question]\nWhy?\n\n[Analysis]\nShort.\nRating: [[7]]", 7.0),
+        ("[Analysis]\nIt boasts of [[10]].\n[Verdict]\nRating: [[3]]", 3.0),
         ("[[7-8]]", None),
         ("[[7 or 8]]", None),
         ("[[7/8]]", None),
@@ -221,6 +225,7 @@ TWO = ("Keld is a village.", "It lies on the Tarn.")
         # no list of statements
         ("<statement>Keld is a village.\n<statement>It lies on the Tarn.</statement>", None),
         ("<statement>Keld is", None),
+        ("1. <statement>Keld is a village.", None),
         ("There is none.", None),
         ("1. Keld is a village.\nIt is small.", None),
         ("2. Keld is a village.", None),
