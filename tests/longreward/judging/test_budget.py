@@ -173,8 +173,9 @@ def test_without_a_price_money_is_unknown_and_not_nought(counting: tuple[Countin
 
 def test_answers_without_a_limit_cannot_be_held_to_a_budget_of_tokens() -> None:
     config = judge_at("http://127.0.0.1:9/v1", extra_body={"max_tokens": None})
-    with pytest.raises(ConfigError, match=r"leave max_tokens out of it, or limit score\.budget\.calls"):
-        Budget(BudgetConfig(tokens=1000)).account(config)
+    for limits in (BudgetConfig(tokens=1000), BudgetConfig(money=10)):
+        with pytest.raises(ConfigError, match=r"leave max_tokens out of it, or limit score\.budget\.calls"):
+            Budget(limits, PRICES).account(config)
     Budget(BudgetConfig(calls=1000)).account(config)
 
 
@@ -404,3 +405,33 @@ def test_a_cancelled_call_counts_at_its_most() -> None:
 
     asyncio.run(spend())
     assert budget.spent == Spent(1, len(question(0).text) + 128, 50)
+
+
+@pytest.mark.parametrize(("text", "completion"), [("It is fine. [[7]]", 17 * 2 // 7 + 30), ("", 50 + 30)])
+def test_without_counts_thoughts_are_in_full_and_an_answer_without_text_at_its_most(text: str, completion: int) -> None:
+    """An empty answer may be one that was thought through to the limit."""
+    budget = Budget(BudgetConfig(tokens=10_000))
+    account = budget.account(judge_at("http://127.0.0.1:9/v1", thinking_tokens=30))
+
+    async def spend() -> None:
+        async with account.call(question(0)) as call:
+            call.settle(Usage(), text)
+
+    asyncio.run(spend())
+    assert budget.spent.completion_tokens == completion
+
+
+def test_what_was_put_aside_and_given_back_leaves_no_dust_of_floating_points() -> None:
+    """A budget that the last call fits in exactly must not be short of 1e-16."""
+    budget = Budget(BudgetConfig(money=0.7), PRICES)
+    amounts = [0.1, 0.2, 0.3]
+
+    async def spend() -> None:
+        for money in amounts:
+            await budget.hold(Spent(money=money), Spent())
+        for money in amounts:
+            budget.release(Spent(money=money), Spent(), Spent())
+        await budget.hold(Spent(money=0.7), Spent())
+
+    assert 0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3 + 0.7 > 0.7
+    asyncio.run(spend())
