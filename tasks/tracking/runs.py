@@ -193,29 +193,36 @@ def _git(*arguments: str) -> str:
 
 
 def close_killed_runs() -> list[str]:
-    """Close the runs of this machine that seem to run though their process was killed outright; returns their names.
+    """Close the runs of this machine that seem to run though their process was killed outright; return their names.
 
-    Raises what MLflow raises.
+    A killed process cannot close them itself. Raises TrackingUnavailable.
     """
-    closed = []
-    for tag in (HOST_TAG, STUDY_HOST_TAG):
-        for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
-            if not Owner.read(run.data.tags[OWNER_TAG]).alive:
-                for one in (*_running(f"tags.mlflow.parentRunId = '{run.info.run_id}'"), run):
-                    client().set_terminated(one.info.run_id, "KILLED")
-                    closed.append(str(one.info.run_name))
+    closed: list[str] = []
+    with store_errors():
+        for tag in (HOST_TAG, STUDY_HOST_TAG):
+            for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
+                if not Owner.read(run.data.tags[OWNER_TAG]).alive:
+                    closed += _close_below(run.info.run_id)
+                    client().set_terminated(run.info.run_id, "KILLED")
+                    closed.append(str(run.info.run_name))
     return closed
 
 
 def _close_left_open(parent: str, stage: str | None = None) -> None:
     """A try of this stage, or of any, that was killed outright could not close its run."""
     of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
+    outbox.send("the end of runs that were killed", lambda: _close_below(parent, of_stage))
 
-    def close() -> None:
-        for run in _running(f"tags.mlflow.parentRunId = '{parent}'{of_stage}"):
+
+def _close_below(parent: str, where: str = "") -> list[str]:
+    """Close what runs under a run, and under that, but no whole pipelines, which a study's run has below it."""
+    closed = []
+    for run in _running(f"tags.mlflow.parentRunId = '{parent}'{where}"):
+        if HOST_TAG not in run.data.tags:
+            closed += _close_below(run.info.run_id)
             client().set_terminated(run.info.run_id, "KILLED")
-
-    outbox.send("the end of runs that were killed", close)
+            closed.append(str(run.info.run_name))
+    return closed
 
 
 def _running(where: str) -> list[Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,17 @@ def client() -> MlflowClient:
     Under a lock: when several processes first use a new SQLite store at once, its tables are made twice.
     """
     from mlflow import MlflowClient
+
+    uri = store_uri()
+    with locked("mlflow"), opening(uri):
+        opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        _ensure_experiment(opened)
+    return opened
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Look whether the store answers, and turn what goes wrong in the block into TrackingUnavailable."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,23 +52,36 @@ def client() -> MlflowClient:
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
-    uri = store_uri()
-    with locked("mlflow"):
-        try:
-            probe_store(uri)
-            opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            _ensure_experiment(opened)
-        except ImportError as error:
-            raise missing_driver(uri, error) from None
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise unavailable(uri, error) from error
-    return opened
+    try:
+        probe_store(uri)
+        yield
+    except ImportError as error:
+        raise missing_driver(uri, error) from None
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise unavailable(uri, error) from error
 
 
 @cache
 def experiment_id() -> str:
     """The experiment that all runs of this project belong to."""
     return str(client().get_experiment_by_name(EXPERIMENT).experiment_id)
+
+
+def has_experiment() -> bool:
+    """Whether there are runs of this project, found out without making a store or an experiment for them.
+
+    Raises TrackingUnavailable, also where the experiment is not to be used.
+    """
+    from mlflow import MlflowClient
+
+    uri = store_uri()
+    if uri.startswith("sqlite") and not Path(uri.partition(":///")[2].partition("?")[0]).exists():
+        return False
+    with opening(uri):
+        found = MlflowClient(uri, uri).get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        _check_experiment(found)
+    return found is not None
 
 
 def _ensure_experiment(opened: MlflowClient) -> None:

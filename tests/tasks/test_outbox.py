@@ -199,6 +199,21 @@ def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
         assert Path(real().download_artifacts(stage.id, "report.md")).read_text() == "kept"
 
 
+def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) -> None:
+    with own_store(tmp_path) as patch:
+        real = run.client()
+
+        class Dead:
+            def create_run(self, *words: object, **more: object) -> None:
+                raise MlflowException("connection refused\nby the server")
+
+        patch.setattr(run, "client", Dead)
+        with pytest.raises(TrackingUnavailable) as refused, experiment("otter", {}):
+            raise AssertionError
+        assert str(refused.value).endswith("cannot be used: connection refused by the server")
+        assert real.search_runs(["1"]) == []
+
+
 def test_an_error_of_the_store_at_the_end_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with own_store(tmp_path) as patch:
         with experiment("otter", {}) as parent:

@@ -1,10 +1,14 @@
 """Where runs and artifacts are kept, whatever `MLFLOW_TRACKING_URI` says."""
 
+import base64
 import json
 import os
 import shutil
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,8 +19,8 @@ from longreward.errors import ConfigError
 from tasks import tracking
 from tasks.state import private_copies
 from tasks.tracking import experiment, store
-from tasks.tracking.probe import TrackingUnavailable
-from tasks.tracking.store import client, experiment_id
+from tasks.tracking.probe import TrackingUnavailable, probe_store
+from tasks.tracking.store import client, experiment_id, has_experiment
 from tasks.tracking.uris import absolute_uri, artifact_location, pin_locations, store_uri
 
 
@@ -107,6 +111,8 @@ def test_an_experiment_whose_artifacts_lie_in_private_copies_is_refused(tmp_path
         MlflowClient(store_uri(), store_uri()).create_experiment("longreward", artifact_location=lost.as_uri())
         with pytest.raises(TrackingUnavailable, match="set MLFLOW_EXPERIMENT_NAME to a new name"):
             client()
+        with pytest.raises(TrackingUnavailable, match="set MLFLOW_EXPERIMENT_NAME to a new name"):
+            has_experiment()  # as doctor asks
         MlflowClient(store_uri(), store_uri()).delete_experiment("1")
         with pytest.raises(TrackingUnavailable, match="'longreward' is deleted: restore it, or set MLFLOW_EXPERIMENT"):
             client()
@@ -155,3 +161,59 @@ def test_the_note_of_a_dvc_commands_parent_holds_no_password(tmp_path: Path) -> 
         assert tracking.parent_of_this_process({}) == run
         note = json.loads((tmp_path / "state/parent-run.json").read_text())
     assert note["store"] == f"sqlite:///{tmp_path}/runs.db?password=***"
+
+
+class Login(BaseHTTPRequestHandler):
+    """As a tracking server with logins: `/health` needs none."""
+
+    page = b'{"experiments": []}'
+
+    def do_GET(self) -> None:
+        right = base64.b64encode(b"me:hunter2").decode()
+        known = self.path == "/health" or self.headers["Authorization"] == f"Basic {right}"
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(self.page)
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def with_login(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    server = HTTPServer(("127.0.0.1", 0), Login)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("password", ["", "wrong-one"])
+def test_a_tracking_server_is_asked_for_what_needs_a_login(
+    with_login: str, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    if password:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    with pytest.raises(TrackingUnavailable, match=r"it refuses the login \(401\); set MLFLOW_TRACKING_USERNAME and"):
+        probe_store(with_login)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    probe_store(with_login)
+
+
+def test_a_page_that_is_no_mlflow_server_is_told(with_login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    monkeypatch.setattr(Login, "page", b"<html>Sign in</html>")
+    with pytest.raises(TrackingUnavailable, match="what answers there is no MLflow server; check MLFLOW_TRACKING_URI"):
+        probe_store(with_login)
+
+
+def test_a_server_that_never_answers_is_given_up_soon(own_folders: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts, and says nothing
+        uri = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(TrackingUnavailable, match=r"cannot be used: no answer .*timed out"):
+            probe_store(uri, timeout_s=0.2)

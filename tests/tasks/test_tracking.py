@@ -13,8 +13,10 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from tasks import tracking
-from tasks.tracking import Run, experiment, link_stage, model_run, register, stage_run, store_uri
+from tasks.owner import this_process
+from tasks.tracking import Run, close_killed_runs, experiment, link_stage, model_run, register, stage_run, store_uri
 from tasks.tracking.run import create_run
+from tasks.tracking.store import has_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +94,32 @@ def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: Mlf
     with experiment("next", {}) as first, experiment("beside it", {}):
         statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
+
+
+def test_runs_of_killed_processes_are_closed_with_all_below_them_and_live_ones_stay(store: MlflowClient) -> None:
+    here, gone, alive = platform.node(), "1-0.00", str(this_process())
+    study = create_run(
+        "study", parent=None, tags={"longreward.study_host": here, "longreward.owner": gone, "longreward.study": "s"}
+    )
+    pipeline = create_run("pipeline", parent=study, tags={"longreward.host": here, "longreward.owner": alive})
+    killed = create_run("killed", parent=study, tags={"longreward.host": here, "longreward.owner": gone})
+    evaluate = create_run("evaluate", parent=killed, tags={"longreward.stage": "evaluate"})
+    model = create_run("dpo", parent=evaluate, tags={"longreward.role": "dpo"})
+    at_work = create_run("train", parent=pipeline, tags={"longreward.stage": "train"})
+    assert sorted(close_killed_runs()) == ["dpo", "evaluate", "killed", "study"]
+    statuses = {run: store.get_run(run).info.status for run in (study, pipeline, killed, evaluate, model, at_work)}
+    assert [run for run, status in statuses.items() if status == "RUNNING"] == [pipeline, at_work]
+    assert close_killed_runs() == []
+    for run in (pipeline, at_work):
+        store.set_terminated(run)
+
+
+def test_looking_for_runs_makes_no_store(tmp_path: Path) -> None:
+    with own_store(tmp_path):
+        assert has_experiment() is False
+        assert list(tmp_path.glob("**/*.db")) == []
+        with experiment("otter", {}):
+            assert has_experiment() is True
 
 
 def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
