@@ -28,6 +28,7 @@ from tasks.dvc_lock import repair_locks
 from tasks.experiments import Settings, check_name, private_copy
 from tasks.logs import settle_logs
 from tasks.open_runs import registered
+from tasks.program import conclusion
 from tasks.reproduction import (
     StageOutcome,
     add_raw_data,
@@ -82,9 +83,9 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
             outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
-        return Failed(name=type(error).__name__, message=str(error))
+        return await conclusion.note(Failed(name=type(error).__name__, message=str(error)))
     ran = [outcome.stage for outcome in outcomes if outcome.ran]
-    return Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do")
+    return await conclusion.note(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
 
 
 async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageOutcome]:

@@ -20,8 +20,8 @@ def settle_logs() -> None:
     for name in ("APILogWorker", "EventsWorker"):
         logging.getLogger(name).setLevel(logging.ERROR)  # else: "Still processing items", at the end of every run
     # While Prefect's server is away, else: several lines for each event of each shard. This logger is one of Prefect's
-    # own kind (3.8), which `logging.getLogger` does not find.
-    services.setLevel(logging.CRITICAL)
+    # own kind (3.8), which `logging.getLogger` does not find and whose level has no effect.
+    services.addFilter(_is_delivered)
     logging.getLogger("prefect.events.clients").addFilter(_is_first)
 
 
@@ -35,6 +35,11 @@ def _is_news(record: logging.LogRecord) -> bool:
     if record.levelno == logging.ERROR:
         return not message.startswith("Finished in state")
     return not (record.name.startswith("prefect.task_runs") and message.startswith("Finished in state Completed("))
+
+
+def _is_delivered(record: logging.LogRecord) -> bool:
+    """Not the events that could not be sent, each printed whole."""
+    return not str(record.msg).startswith("Service %r failed to process item")
 
 
 def _is_first(record: logging.LogRecord) -> bool:

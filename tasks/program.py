@@ -2,17 +2,59 @@
 user did or can mend."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
+import httpx
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from longreward.errors import LongRewardError
+from longreward.utils.redaction import redact
 from tasks.server import check_server, prefect_server
+
+SERVER_TIMEOUT_S = 5.0  # of the look whether Prefect's server answers
+
+log = logging.getLogger(__name__)
+
+
+class Conclusion:
+    """How the one flow of this process ended, kept as soon as that is known: Prefect may fail to record it."""
+
+    state: State[Any] | None = None
+    server_gone = False
+
+    async def of(self, run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> State[Any]:
+        """The flow's end state; where Prefect's server is gone by then, the one that was noted."""
+        self.state, self.server_gone = None, False
+        with ExitStack() as self._settings:
+            try:
+                return await run()
+            except httpx.HTTPError as error:
+                if self.state is None:  # the flow had not come to its end
+                    raise
+                log.warning("Prefect's server was not told that the run ended (%s): there it seems to run", error)
+                return self.state
+
+    async def note(self, state: State[Any]) -> State[Any]:
+        """Keeps the state before the flow tells Prefect's server."""
+        self.state = state
+        self.server_gone = not await server_answers()
+        if self.server_gone and self._settings is not None:
+            # The client would try each call for a minute, and the engine makes several at the end of a run.
+            self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+        return state
+
+    _settings: ExitStack | None = None
+
+
+conclusion = Conclusion()
 
 
 def run_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoReturn:
@@ -25,11 +67,32 @@ def run_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoReturn:
             state = asyncio.run(run())
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except httpx.TransportError as error:
+        sys.exit(
+            f"Prefect's server at {redact(server.url)} went away during the run ({error}); what DVC has recorded "
+            "stays, and the same command goes on from there"
+        )
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
-    sys.exit(0 if state.is_completed() else 1)
+    code = 0 if state.is_completed() else 1
+    if conclusion.server_gone:
+        # At exit Prefect 3.8 tries to deliver each event of each shard, for about ten seconds each.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+async def server_answers() -> bool:
+    """One quick look at Prefect's server, with a time limit; no login is needed for it."""
+    try:
+        async with httpx.AsyncClient(timeout=SERVER_TIMEOUT_S) as client:
+            await client.get(f"{str(PREFECT_API_URL.value()).rstrip('/')}/health")
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 def _interrupt(number: int, frame: object) -> None:

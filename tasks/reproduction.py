@@ -34,6 +34,7 @@ from tasks.open_runs import killed_runs
 from tasks.outcome import COMPLETED, RUNNING, Outcome, outcome_file, take_outcome
 from tasks.outcome import VARIABLE as OUTCOME
 from tasks.owner import this_process
+from tasks.program import server_answers
 from tasks.server import PrefectServer
 from tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
 from tasks.state import VARIABLE, forget_finished, state_folder
@@ -95,7 +96,7 @@ async def stage_rows(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]
         try:
             yield rows
         except Exception:
-            for row in rows.values():
+            for row in rows.values() if await server_answers() else ():
                 state = (await client.read_task_run(row.id)).state
                 if state is not None and state.is_pending():
                     await client.set_task_run_state(row.id, Cancelled(name="NotReached"), force=True)

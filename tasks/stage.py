@@ -17,10 +17,9 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from prefect.artifacts import acreate_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed, Pending
 
 from longreward.errors import LongRewardError
@@ -47,16 +45,13 @@ from tasks.outcome import COMPLETED, RUNNING, Outcome, write_outcome
 from tasks.owner import Owner, owner
 from tasks.plots import write_points
 from tasks.processes import end_with
-from tasks.program import run_program
+from tasks.program import conclusion, run_program, server_answers
 from tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
 from tasks.versioning import committed_hashes, data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
 PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
 ASKED_FOR = "LONGREWARD_STAGES"  # the stages that the pipeline was asked for
-SERVER_TIMEOUT_S = 5.0  # of the look whether Prefect's server answers
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -112,8 +107,8 @@ def stage(body: Body) -> Flow[[], Any]:
             mark_finished(opened.state, proof)
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error)
-            return await _conclusion.note(Failed(name=type(error).__name__, message=str(error)))
-        return await _conclusion.note(Completed(message=f"{name} done in {time.monotonic() - started:.1f} s"))
+            return await _conclude(Failed(name=type(error).__name__, message=str(error)))
+        return await _conclude(Completed(message=f"{name} done in {time.monotonic() - started:.1f} s"))
 
     return run
 
@@ -126,15 +121,7 @@ def main(stage_flow: Flow[[], Any]) -> None:
     """
     pipeline = os.environ.get(PIPELINE)
     end_with(owner(), *([Owner.read(pipeline)] if pipeline else []))
-    try:
-        run_program(lambda: _run_under_parent(stage_flow))
-    except SystemExit as ended:
-        if _conclusion.server_gone and isinstance(ended.code, int):
-            # At exit Prefect 3.8 tries to deliver each event of each shard, for about ten seconds each.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ended.code)
-        raise
+    run_program(lambda: conclusion.of(lambda: _run_under_parent(stage_flow)))
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
@@ -144,50 +131,21 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
             stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
         )
     write_outcome(Outcome(RUNNING))
-    with _conclusion.reset():
-        state: State[Any]
-        try:
-            state = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
-        except httpx.HTTPError as error:
-            if _conclusion.state is None:  # the flow had not come to its end
-                raise
-            state = _conclusion.state
-            log.warning("Prefect's server was not told that the stage ended (%s): there it seems to run", error)
-    if _conclusion.state is None:  # an error that is none of ours
+    state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
+    if conclusion.state is None:  # an error that is none of ours
         write_outcome(Outcome(str(state.name), state.message or ""))
     return state
 
 
-class _Conclusion:
-    """How the flow of this process ended, kept from the moment when it is known: Prefect may fail to record it."""
-
-    state: State[Any] | None = None
-    server_gone = False
-
-    @contextmanager
-    def reset(self) -> Iterator[None]:
-        """Begins anew; after the block Prefect's client has its usual patience."""
-        self.state, self.server_gone = None, False
-        with ExitStack() as self._settings:
-            yield
-
-    async def note(self, state: State[Any]) -> State[Any]:
-        """Keeps the state for this process and its pipeline, before the flow tells Prefect's server."""
-        self.state = state
-        write_outcome(Outcome(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
-        self.server_gone = not await _server_answers()
-        if self.server_gone:
-            # The client would try each call for a minute, and the engine makes several at the end of a run.
-            self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
-        return state
-
-
-_conclusion = _Conclusion()
+async def _conclude(state: State[Any]) -> State[Any]:
+    """Tells the pipeline how the stage ended, before Prefect's server is told."""
+    write_outcome(Outcome(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
+    return await conclusion.note(state)
 
 
 async def _show_figures(run: StageRun) -> None:
     """A table in the Prefect UI, where that can be reached: the figures are in metrics/<stage>.json too."""
-    if not await _server_answers():
+    if not await server_answers():
         run.log.warning("Prefect's server does not answer: the stage goes on, its table of figures is left out")
         return
     try:
@@ -198,16 +156,6 @@ async def _show_figures(run: StageRun) -> None:
         )
     except httpx.HTTPError as error:
         run.log.warning("the table of figures is not in Prefect: %s", redact(str(error)))
-
-
-async def _server_answers() -> bool:
-    """One quick look, with a time limit; no login is needed for it."""
-    try:
-        async with httpx.AsyncClient(timeout=SERVER_TIMEOUT_S) as client:
-            await client.get(f"{str(PREFECT_API_URL.value()).rstrip('/')}/health")
-    except httpx.HTTPError:
-        return False
-    return True
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     from flows.pipeline import shell_pipeline
     from longreward.params import parse_override, preset_path
     from tasks.experiments import Settings
-    from tasks.program import run_program
+    from tasks.program import conclusion, run_program
 
     Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     overrides = dict(parse_override(override) for override in options.overrides)
@@ -47,4 +47,4 @@ def _run(options: argparse.Namespace) -> NoReturn:
         state: State[Any] = await asked
         return state
 
-    run_program(finished)
+    run_program(lambda: conclusion.of(finished))

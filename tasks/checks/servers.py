@@ -1,7 +1,10 @@
 """What answers over a network: judge, embeddings, policy server, Prefect, MLflow."""
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -107,13 +110,11 @@ async def _prefect() -> list[Finding]:
         findings.append(good("prefect", "a server of this project's own, started when a run needs it"))
     if is_project() and killed_runs():
         from tasks.reproduction import close_killed_flows
-        from tasks.tracking import close_killed_runs
 
         try:
             server = await asyncio.to_thread(prefect_server)
             with temporary_settings(server.settings):
                 closed = await close_killed_flows()
-            await asyncio.to_thread(close_killed_runs)
             findings.append(good("prefect", f"runs of killed processes are closed now: {closed}"))
         except LongRewardError as error:
             findings.append(bad("prefect", str(error), "the log that it names has more"))
@@ -121,19 +122,46 @@ async def _prefect() -> list[Finding]:
 
 
 async def _mlflow() -> list[Finding]:
-    """The store of runs, where that is a server or a database beyond this project's folder."""
+    """The store of runs, where that is a server or a database beyond this project's folder; closes killed runs."""
+    return await asyncio.to_thread(_check_mlflow)
+
+
+def _check_mlflow() -> list[Finding]:
     from tasks.tracking.probe import TrackingUnavailable, probe_store
     from tasks.tracking.uris import is_server, store_uri
 
+    findings = []
     try:
         uri = store_uri()
-        await asyncio.to_thread(probe_store, uri)
+        probe_store(uri)
+        if is_server(uri):
+            findings.append(good("mlflow", f"{shown(uri)} answers"))
+        if is_project() and _may_have_open_runs(uri):
+            from tasks.tracking import close_killed_runs
+            from tasks.tracking.store import has_experiment
+
+            closed = close_killed_runs() if has_experiment() else []
+            if closed:
+                findings.append(good("mlflow", f"runs of killed processes are closed now: {', '.join(closed)}"))
     except TrackingUnavailable as error:
         told, _, todo = str(error).rpartition("; ")
         return [bad("mlflow", told or todo, todo)]
     except LongRewardError:
         return []  # told with the state folder
-    return [good("mlflow", f"{shown(uri)} answers")] if is_server(uri) else []
+    return findings
+
+
+def _may_have_open_runs(uri: str) -> bool:
+    """Looks into a SQLite file by itself, as MLflow takes seconds to import."""
+    if not uri.startswith("sqlite:///"):
+        return True
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as opened:
+            (running,) = opened.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
+    except (sqlite3.Error, ValueError):
+        return False  # none yet, or told with the state folder
+    return bool(running)
 
 
 def answers(subject: str, url: str, named: str, todo: str) -> Finding:

@@ -1,6 +1,7 @@
 """`longreward doctor` on real projects, each with one thing wrong, and on real servers of this machine."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from threading import Thread
 
 import pytest
 from filelock import FileLock
+from mlflow import MlflowClient
 from prefect import flow, get_client, task
 from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.states import Pending, Running
@@ -269,6 +271,11 @@ def test_a_prefect_server_whose_login_is_missing_is_not_fine(
 
 
 async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_server: str) -> None:
+    (project / ".longreward").mkdir()
+    store = MlflowClient(f"sqlite:///{project}/.longreward/mlflow.db")
+    experiment = store.create_experiment("longreward", artifact_location=(project / "artifacts").as_uri())
+    tags = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
+    tracked = store.create_run(experiment, tags=tags, run_name="brave-otter").info.run_id
     async with get_client() as client:
 
         @flow(name="killed")
@@ -282,6 +289,8 @@ async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_
         login = str(PREFECT_API_AUTH_STRING.value())
         code, said = doctor(project, PREFECT_API_URL=pipeline_server, PREFECT_API_AUTH_STRING=login)
         assert (code, "runs of killed processes are closed now: 1" in said) == (0, True), said
+        assert "✓ mlflow        runs of killed processes are closed now: brave-otter" in said
+        assert store.get_run(tracked).info.status == "KILLED"
         states = (await client.read_flow_run(run.id)).state, (await client.read_task_run(row.id)).state
     assert [state.is_crashed() for state in states if state] == [True, True]
     assert not gone.exists()

@@ -55,6 +55,29 @@ def kill_prefect(state: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_pipeline_whose_prefect_server_was_killed_ends_soon_and_keeps_what_was_done(
+    tmp_path: Path, own_prefect: str
+) -> None:
+    (tmp_path / "project").mkdir()
+    project = ToyProject(tmp_path / "project", own_prefect)
+    project.write("wait")
+    running = project.start("flows.pipeline")
+    while not (project.folder / "waiting").exists():
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.1)
+    kill_prefect(tmp_path / "prefect-state")
+    (project.folder / "go").touch()
+    said, _ = running.communicate(timeout=120)  # Prefect's own retries would take three minutes
+    assert running.returncode == 1
+    assert "stage 1 of 2: prepare done" in said
+    assert "PrefectUnavailable: the Prefect server at" in said  # of the next stage
+    assert "Traceback" not in said
+    assert (project.folder / "data/prepared/text").read_text() == "WAIT"
+    assert progress(project, "prepare") == []
+    assert project.statuses() == {"FINISHED", "FAILED"}
+
+
+@pytest.mark.slow
 def test_a_stage_ends_well_though_prefect_and_mlflow_were_killed_while_it_worked(
     tmp_path: Path, own_prefect: str
 ) -> None:
@@ -77,6 +100,6 @@ def test_a_stage_ends_well_though_prefect_and_mlflow_were_killed_while_it_worked
     assert "prepare" in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
     assert project.figures("prepare")["letters"] == 4
     assert "are not recorded there" in said
-    assert "Prefect's server was not told that the stage ended" in said
+    assert "Prefect's server was not told that the run ended" in said
     assert "Traceback" not in said
     assert os.listdir(project.folder / "plots") == ["prepare.csv"]

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from prefect._internal.concurrency import logger as services
 
 from tasks.logs import settle_logs
 
@@ -22,3 +23,12 @@ def test_only_repetitions_are_dropped(logger: str, level: int, message: str, kep
     settle_logs()
     record = logging.LogRecord(logger, level, __file__, 1, message, (), None)
     assert bool(logging.getLogger(logger).filter(record)) is kept
+
+
+def test_events_that_prefects_server_did_not_take_are_not_printed_and_its_absence_is_told_once() -> None:
+    settle_logs()
+    lost = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r failed to process item %r", (1, 2), None)
+    other = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r ended", (1,), None)
+    assert [bool(services.filter(record)) for record in (lost, other)] == [False, True]
+    away = logging.LogRecord("events", logging.WARNING, __file__, 1, "Unable to connect", (), None)
+    assert [bool(logging.getLogger("prefect.events.clients").filter(away)) for _ in range(3)] == [True, False, False]

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from longreward.errors import ConfigError
 from tasks import tracking
 from tasks.outcome import VARIABLE, Outcome, take_outcome
+from tasks.program import conclusion
 from tasks.stage import StageRun, _run_under_parent, stage
 from tasks.state import FINISHED, state_folder
 from tasks.tracking.store import client
@@ -104,7 +105,8 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
     project: Path, cable: Cable, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        state = await _run_under_parent(pair_stage(cable))
+        flow = pair_stage(cable)
+        state = await conclusion.of(lambda: _run_under_parent(flow))
     assert state.is_completed()
     figures = json.loads((project / "metrics/pair.json").read_text())
     assert (figures["pairs"], figures["mlflow_run"]) == (3.0, "unknown")
@@ -114,11 +116,12 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
     (folder,) = (state_folder() / "pair").iterdir()
     assert {path.name for path in folder.iterdir()} == {"shard", FINISHED}
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
-    assert "Prefect's server was not told that the stage ended" in caplog.text
+    assert "Prefect's server was not told that the run ended" in caplog.text
 
 
 async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project: Path, cable: Cable) -> None:
-    state = await _run_under_parent(pair_stage(cable, ConfigError("no such key; use another one")))
+    flow = pair_stage(cable, ConfigError("no such key; use another one"))
+    state = await conclusion.of(lambda: _run_under_parent(flow))
     assert state.is_failed()
     assert take_outcome(project / "outcome.json") == Outcome("ConfigError", "no such key; use another one")
     assert take_outcome(project / "outcome.json") is None
@@ -129,7 +132,8 @@ async def test_an_error_that_is_not_ours_is_the_outcome_too(
     project: Path, prefect_server: str, cable: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cable, "cut", lambda: None)
-    state = await _run_under_parent(pair_stage(cable, ValueError("a bug")))
+    flow = pair_stage(cable, ValueError("a bug"))
+    state = await conclusion.of(lambda: _run_under_parent(flow))
     outcome = take_outcome(project / "outcome.json")
     assert state.is_failed()
     assert outcome is not None
