@@ -150,7 +150,7 @@ def _in_float32(backbone: nn.Module) -> Iterator[None]:
     hooks: list[Any] = []
     for child in children:
         hooks.append(child.register_forward_pre_hook(widen))
-        hooks.append(child.register_forward_hook(restore, always_call=True))
+        hooks.append(child.register_forward_hook(restore))
     try:
         widen(backbone, recurse=False)
         yield

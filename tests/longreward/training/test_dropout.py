@@ -50,7 +50,9 @@ def test_the_check_leaves_mode_random_state_and_dropout_modules_as_they_are():
     model = MODELS["dropout"]().eval()
     layer = torch.nn.Dropout(0.25)
     model.get_decoder().more = layer
+    layer.resid_pdrop, layer.use_dropout, layer.scale = 0.1, True, 0.5
     state = torch.get_rng_state()
     disable_dropout(model)
     assert torch.equal(torch.get_rng_state(), state)
     assert (model.training, layer.p) == (False, 0.25)
+    assert (layer.resid_pdrop, layer.use_dropout, layer.scale) == (0.0, True, 0.5)

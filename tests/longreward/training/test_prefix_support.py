@@ -31,6 +31,7 @@ from longreward.errors import PolicyError
 from longreward.formats import write_pairs
 from longreward.policy import PolicyConfig
 from longreward.records import PreferencePair, Response
+from longreward.training import trainers
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.prefix import attention as prefix_attention
 from longreward.training.prefix import support as prefix_support
@@ -120,10 +121,11 @@ def test_a_model_that_looks_both_ways_is_named_so_and_no_halved_window():
     assert "its hidden states differ" in reason_against(unmarked, longest=20)
 
 
-def test_layers_that_read_a_row_as_one_text_cannot():
+@pytest.mark.parametrize("kind", ["linear_attention", "chunked_attention", "mamba"])
+def test_layers_that_read_a_row_as_one_text_cannot(kind):
     model = llama()
-    model.config.layer_types = ["full_attention", "linear_attention"]
-    assert reason_against(model, longest=20) == "it has layers of linear_attention, which read a row as one text"
+    model.config.layer_types = ["full_attention", kind]
+    assert reason_against(model, longest=20) == f"it has layers of {kind}, which read a row as one text"
 
 
 @pytest.mark.parametrize(("weight", "refused"), [(0.02, True), (0.0, False)])
@@ -165,7 +167,7 @@ def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeyp
 
 def test_the_trial_computes_in_float32_and_gives_the_weights_back():
     model = llama().to(torch.bfloat16)
-    model.model.layers[0].self_attn.q_proj.weight.data[0, 0] = 1e-3
+    model.model.register_parameter("of_no_layer", torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)))
     before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
     assert hidden_state_difference(model, longest=20) < 5e-6
     assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
@@ -179,6 +181,38 @@ def test_the_trial_computes_in_float32_and_gives_the_weights_back():
     assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("difference", "refused"), [(5e-5, False), (2e-4, True), (0.01, True), (float("nan"), True)])
+def test_only_rounding_is_tolerated(difference, refused, monkeypatch):
+    monkeypatch.setattr(prefix_support, "hidden_state_difference", lambda model, longest: difference)
+    assert (reason_against(llama().to(torch.bfloat16), longest=20) is not None) is refused
+
+
+def test_flash_attention_is_tried_by_eager_in_float32(monkeypatch):
+    model = llama().to(torch.bfloat16)
+    model.config._attn_implementation = "flash_attention_2"
+    given = []
+
+    def set_attention(name):  # transformers' own wants the package flash-attn
+        given.append(name)
+        model.config._attn_implementation = name
+
+    monkeypatch.setattr(model, "set_attn_implementation", set_attention)
+    assert reason_against(model, longest=20) is None
+    assert given == ["eager", "shared_prefix_eager", "eager", "flash_attention_2"]
+
+
+def test_the_first_process_decides_for_all(monkeypatch):
+    def broadcast(objects):
+        assert objects == [None]
+        return ["what the first one found"]
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(prefix_support, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(prefix_support, "hidden_state_difference", lambda model, longest: pytest.fail("tried"))
+    assert reason_against(llama(), longest=20) == "what the first one found"
 
 
 def test_a_model_that_passes_nothing_on_to_its_attention_cannot():
@@ -197,6 +231,33 @@ def test_an_unknown_argument_of_the_attention_is_refused_and_an_empty_one_is_not
     assert torch.equal(model.base_model(**known, block_indices=None).last_hidden_state, plain)
     with pytest.raises(SharedPrefixError, match="LlamaAttention passes block_indices to its attention"):
         model.base_model(**known, block_indices=torch.zeros(1))
+
+
+def test_a_mask_of_the_model_s_own_is_refused():
+    query, key, value = states(5)
+    with pytest.raises(SharedPrefixError, match="Linear passes attention_mask to its attention"):
+        _attend(_eager, torch.nn.Linear(1, 1), query, key, value, torch.zeros(1), pair_lengths=((3, 1, 1),))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "more", "reason"),
+    [
+        (((6, 2, 4),), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
+        (((6, 4, 2), (3, 1, 1)), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
+        (((6, 2, 4),), {"is_causal": False}, "Module lets tokens see those behind them"),
+        (((6, 2, 4),), {"sliding_window": 10, "is_causal": True}, None),
+        (((6, 2, 4),), {"sliding_window": -1}, None),
+    ],
+)
+def test_each_batch_is_held_against_what_a_layer_says(lengths, more, reason):
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2
+    query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
+    if reason is None:
+        assert _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)[0].shape[1] == 12
+        return
+    with pytest.raises(SharedPrefixError, match=reason):
+        _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)
 
 
 HEADS, WIDTH = 4, 8
@@ -304,6 +365,7 @@ def test_a_self_check_that_fails_switches_sharing_off_and_the_training_goes_on(
         raise ZeroDivisionError("a model's own code")
 
     monkeypatch.setattr(prefix_support, "hidden_state_difference", fail)
+    monkeypatch.setattr(trainers, "share_prefix", lambda model: pytest.fail("shared"))
     with caplog.at_level(logging.WARNING):
         figures = a_training(tmp_path, tiny_policy, prefix_sharing="auto")
     assert len(figures) == 3
@@ -312,6 +374,16 @@ def test_a_self_check_that_fails_switches_sharing_off_and_the_training_goes_on(
     )
     with pytest.raises(PolicyError, match="prefix_sharing is on, and this model cannot: a self-check failed"):
         a_training(tmp_path, tiny_policy, prefix_sharing="on")
+
+
+def test_windows_are_held_against_the_longest_pair_of_the_data(tmp_path, tiny_policy, caplog):
+    folder = tmp_path / "windows"
+    sizes = {**SIZES, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 64, "sliding_window": 20}
+    MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(folder)
+    with caplog.at_level(logging.WARNING):
+        a_training(tmp_path, folder)
+    assert "some of its layers see 20 tokens back, and the longest pair has 22" in caplog.text
 
 
 def test_a_model_with_dropout_starts_from_its_own_reference(tmp_path, tiny_policy):
