@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 LEAST_MICRO_BATCHES = 30  # below, measuring would cost more than a tenth of the training
-WARM_S = 2.0  # a pass that takes longer needs no second one: what is slow about the first is small beside it
+BUDGET_S = 2.0  # a pass that takes longer is measured once: what is slow about the first is small beside it
+ROUNDS = 5  # of shorter ones, whose mean sees more than one moment of a machine that others use, too
 UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "s"))
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,14 @@ def log_time_estimate(trainer: Any, model: Any, texts: Sequence[tuple[int, ...]]
     by_tokens = sorted(whole, key=tokens.__getitem__)
     longest, middle = by_tokens[-1], by_tokens[len(by_tokens) // 2]
     with _without_trace(trainer, model):
-        longest_s = _micro_batch_seconds(trainer, model, batches[longest])
-        if longest_s < WARM_S:
-            longest_s = _micro_batch_seconds(trainer, model, batches[longest])
-        middle_s = _micro_batch_seconds(trainer, model, batches[middle])
+        first_s = _micro_batch_seconds(trainer, model, batches[longest])
+        rounds = min(ROUNDS, remaining // LEAST_MICRO_BATCHES)
+        measured: list[tuple[float, float]] = []
+        while len(measured) < rounds and (not measured or sum(map(sum, measured)) < BUDGET_S):
+            again = first_s < BUDGET_S
+            of_longest = _micro_batch_seconds(trainer, model, batches[longest]) if again else first_s
+            measured.append((of_longest, _micro_batch_seconds(trainer, model, batches[middle])))
+    longest_s, middle_s = (sum(passes) / len(measured) for passes in zip(*measured, strict=True))
     each = mean_seconds(tokens, (tokens[longest], longest_s), (tokens[middle], middle_s))
     seconds = remaining * each
     if trainer.args.process_index > 0:
@@ -91,7 +96,7 @@ def _padded_tokens(batch: Sequence[int], texts: Sequence[tuple[int, ...]]) -> in
 
 
 def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> float:
-    """Of this process's share of the rows; also what it waits for others, who set its pace."""
+    """Of the slowest process, so that all processes hear the same and measure equally often."""
     size = trainer.args.per_device_train_batch_size
     own = batch[trainer.args.process_index * size :][:size]
     inputs = trainer.data_collator([trainer.train_dataset[row] for row in own])
@@ -99,7 +104,8 @@ def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> floa
     started = time.perf_counter()
     trainer.pass_micro_batch(model, inputs)
     _wait_for_device(trainer.args.device)
-    return time.perf_counter() - started
+    spent = torch.tensor([time.perf_counter() - started], device=trainer.args.device, dtype=torch.float32)
+    return float(trainer.accelerator.gather(spent).max())
 
 
 def _wait_for_device(device: torch.device) -> None:

@@ -21,6 +21,7 @@ def measured(monkeypatch):
         return measure(trainer, model, batch)
 
     monkeypatch.setattr(time_estimate, "LEAST_MICRO_BATCHES", 1)
+    monkeypatch.setattr(time_estimate, "ROUNDS", 1)
     monkeypatch.setattr(time_estimate, "_micro_batch_seconds", look)
     return seen
 
@@ -94,8 +95,19 @@ def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps,
     order = trainer.order.of(0)
     widths = [max(LENGTHS[row] for row in order[at : at + 2]) for at in range(0, 8, 2)]
     assert found == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
-    assert (seen[0], seen[1]) == (100, 100)  # once more, as the first pass was a short one
+    assert [seen[0], *seen[1::2]] == [100] * (1 + len(seen) // 2)  # the first one warms up
+    assert len(seen) == 5  # two rounds, as measuring may cost a few of the 60 or 80 micro batches
     assert f"{expected_steps} steps of about 0." in caplog.text
+
+
+def test_short_passes_are_measured_until_two_seconds_are_spent_and_averaged(monkeypatch):
+    passes = iter([0.1, 0.2, 0.6, 0.6, 0.1, 0.4, 0.3])  # the first one, then longest and middle in turns
+    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
+    monkeypatch.setattr(time_estimate, "mean_seconds", lambda tokens, longest, middle: longest[1] + 10 * middle[1])
+    model = SimpleNamespace(zero_grad=lambda set_to_none: None)
+    found = log_time_estimate(trainer_of(steps=400), model, [(n,) for n in LENGTHS])
+    assert found == pytest.approx(800 * (1.2 / 3 + 10 * 1.0 / 3))
+    assert [*passes] == []
 
 
 def test_a_pass_of_seconds_is_measured_once(monkeypatch):
