@@ -247,6 +247,7 @@ def test_a_mask_of_the_model_s_own_is_refused():
         (((6, 2, 4),), {"is_causal": False}, "Module lets tokens see those behind them"),
         (((6, 2, 4),), {"sliding_window": 10, "is_causal": True}, None),
         (((6, 2, 4),), {"sliding_window": -1}, None),
+        (((6, 2, 4), (6, 1, 4)), {}, None),  # a token of padding behind the second row
     ],
 )
 def test_each_batch_is_held_against_what_a_layer_says(lengths, more, reason):
@@ -254,7 +255,9 @@ def test_each_batch_is_held_against_what_a_layer_says(lengths, more, reason):
     module.num_key_value_groups = 2
     query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
     if reason is None:
-        assert _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)[0].shape[1] == 12
+        found, _ = _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)
+        assert found.shape[1] == 12
+        assert [found[row, sum(pair) :].abs().sum().item() for row, pair in enumerate(lengths)] == [0] * len(lengths)
         return
     with pytest.raises(SharedPrefixError, match=reason):
         _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)
