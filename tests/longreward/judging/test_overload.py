@@ -211,7 +211,8 @@ async def test_a_real_time_out_and_a_real_reset_count_as_overload_and_a_refused_
         port = server.sockets[0].getsockname()[1]
         if serve is None:
             server.close()  # nothing listens there any more
-        judge = HttpJudge(JudgeConfig(kind="vllm", base_url=f"http://127.0.0.1:{port}/v1", model="m", timeout_s=0.2))
+        url, timeout_s = f"http://127.0.0.1:{port}/v1", 1.0 if serve is say_nothing else 60.0
+        judge = HttpJudge(JudgeConfig(kind="vllm", base_url=url, model="m", timeout_s=timeout_s))
         with pytest.raises(JudgeUnavailable) as failed:
             await judge.answer(question(0), temperature=0)
         found.append(failed.value.passing)
