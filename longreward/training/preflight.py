@@ -184,5 +184,5 @@ def _checked(tokenised: Iterable[rows.Row], found: _Found, keep: Path | None) ->
             rows.complete(keep, asdict(found.checked()))
             kept = rows.opened(keep)
             assert kept is not None
-        noted = {**kept[1], "answers": AnswerCounts(**kept[1]["answers"])}
+        noted = {**kept[1], "answers": AnswerCounts(**kept[1].get("answers", {}))}
         return TrainingData(kept[0], Lengths(**noted))

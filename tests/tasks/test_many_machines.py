@@ -22,8 +22,10 @@ from longreward.errors import WorkerError
 from longreward.judging import open_judge
 from longreward.judging.ledger import Ledger
 from longreward.params import Params
+from longreward.policy import load_policy
 from longreward.records import Example, Response
 from longreward.reward import ScoredExample, Scorer
+from longreward.sampling import sample
 from tasks.sampling import Sampled, sample_in_shards
 from tasks.scoring import score_in_shards, score_with_workers
 from tasks.server import PrefectServer
@@ -215,6 +217,10 @@ async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_r
     alone = await sampling(params.model_copy(update={"workers": Params().workers}), own_folders / "alone")
     assert [r.text for r in spread.responses] == [r.text for r in alone.responses]
     assert spread == alone
+    policy = load_policy(params.policy, ROOT / "models" / "tiny-base")  # without shards, files and workers
+    drawn = [response for group in sample(policy, examples, params.sample) for response in group]
+    assert spread.responses == drawn
+    assert all(response.token_ids and response.prompt_hash for response in spread.responses)
     with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is not there, or holds another model"):
         await sampling(params, own_folders / "changed")
 
