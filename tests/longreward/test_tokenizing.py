@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,15 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"is not a tokenizer\.json"):
         open_tokenizer(str(tmp_path))
+
+
+def test_other_threads_run_while_a_tokenizer_file_reads_a_large_text() -> None:
+    """`Tokenizer.encode` of tokenizers 0.23 keeps the interpreter lock to its end: the count would stay below 3."""
+    tokenizer = open_tokenizer(str(Path(__file__).parents[2] / "models" / "tiny-base"))
+    thread = threading.Thread(target=tokenizer.spans, args=("The lighthouse on Varn Point was lit. " * 15_000,))
+    thread.start()
+    ticks = 0
+    while thread.is_alive():
+        thread.join(0.002)
+        ticks += 1
+    assert ticks >= 10
