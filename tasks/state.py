@@ -2,7 +2,9 @@
 
     .longreward/ledger.sqlite            every exchange with a judge
     .longreward/judge-check/<key>.json   what a judge's check found, by a hash of its settings
-    .longreward/<stage>/<key>/…          checkpoints and finished shards of a stage, by a hash of its inputs
+    .longreward/<stage>/<key>/…          checkpoints and finished shards of a stage, by a hash of its inputs; they go
+                                         once DVC has recorded the stage's outputs
+    .longreward/outcomes/                how the stage of a pipeline that runs now ended
     .longreward/answers/<key>/…          the SFT models' answers to held-out prompts, which many evaluations share
     .longreward/mlflow.db, mlartifacts/  the MLflow store
     .longreward/prefect/                 the Prefect server's home
