@@ -10,7 +10,6 @@ from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.utils.redaction import redact
 from tasks.comparison_report import corrected_p
-from tasks.state import state_folder
 from tasks.tracking.uris import TRACKING_URI, is_server, store_uri
 
 if TYPE_CHECKING:
@@ -36,11 +35,8 @@ def show(
         console.print(f"[dim]Every measure is in {comparison.with_name('report.md')}.[/dim]")
         console.print(found["sentence"], "\n")
     console.print(_times(outcomes, seconds))
-    console.print("[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or one of them:")
-    bin_ = Path(sys.executable).parent
-    home = state_folder() / "prefect"
-    console.print(f"  PREFECT_HOME={home} {bin_ / 'prefect'} server start", soft_wrap=True)
-    console.print(f"  {_open_mlflow(bin_, store_uri())}", soft_wrap=True)
+    console.print("[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:")
+    console.print(f"  {_open_mlflow(Path(sys.executable).parent, store_uri())}", soft_wrap=True)
     console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
 
 
