@@ -4,7 +4,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -14,13 +13,16 @@ from tasks import processes
 from tasks.owner import Owner
 from tasks.processes import run_in_group
 
-# Starts a child of its own, notes both process numbers, and waits.
+# Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
 FAMILY = """
 import os, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "{prelude}; import time; time.sleep(60)"])
+child = subprocess.Popen(
+    [sys.executable, "-c", "{prelude}; print(flush=True); import time; time.sleep(600)"], stdout=subprocess.PIPE
+)
+child.stdout.readline()
 open("pids.part", "w").write(f"{{os.getpid()}} {{child.pid}}")
 os.rename("pids.part", "pids")
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -31,7 +33,6 @@ async def cancelled_when_running(prelude: str) -> list[int]:
     )
     while not Path("pids").exists():  # noqa: ASYNC110
         await asyncio.sleep(0.02)
-    await asyncio.sleep(0.3)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -54,10 +55,8 @@ async def test_a_process_that_ignores_the_polite_signal_is_killed(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    deadline = time.monotonic() + 2
-    while any(alive(pid) for pid in started) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while any(alive(pid) for pid in started):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
         await asyncio.sleep(0.02)
-    assert not any(alive(pid) for pid in started)
 
 
 async def test_a_command_ends_with_its_code_and_its_last_words() -> None:
@@ -84,22 +83,34 @@ async def test_lines_that_are_not_worth_showing_are_kept_for_errors_alone(capfd:
 
 ORPHAN = """
 import sys, time
+from tasks import processes
 from tasks.owner import Owner
-from tasks.processes import end_with
-end_with(Owner.read(sys.argv[1]))
-time.sleep(60)
+
+class Seen(Owner):
+    @property
+    def alive(self):
+        print("looked", flush=True)
+        return super().alive
+
+processes.LOOK_EVERY_S = 0.01
+processes.end_with(Seen.read(sys.argv[1]))
+time.sleep(600)
 """
 
 
 def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None:
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     owner = Owner(other.pid, round(psutil.Process(other.pid).create_time(), 2))
-    orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)])
+    orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
     try:
-        time.sleep(1.5)
+        assert orphan.stdout is not None
+        for _ in range(3):  # it looks again and again, and goes on while the other one lives
+            assert orphan.stdout.readline() == "looked\n"
         assert orphan.poll() is None
         other.kill()
         other.wait()
-        assert orphan.wait(timeout=5) == -signal.SIGTERM
+        orphan.communicate()
+        assert orphan.returncode == -signal.SIGTERM
     finally:
         orphan.kill()
+        other.kill()
