@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from prefect import serve
+from prefect import aserve
 from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
@@ -43,9 +43,8 @@ def main(
     `host`, `port` and `allow` are for Prefect, which asks for a login. MLflow has none here, so it listens on this
     machine alone. Ports that are not given are the usual ones, or free ones where those are taken.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP, and that is to stay
-            signal.signal(number, _raise_interrupt)
+    for number in _end_signals():
+        signal.signal(number, _raise_interrupt)
     try:
         with ExitStack() as stack:
             stage_entries()  # tells where this is no project, before anything is made
@@ -63,11 +62,21 @@ def main(
                 print(f"           log in with the line in {login}")
             print(f"  MLflow   {runs}/#/experiments/{experiment}?workflowType=machine_learning\n")
             print("Ctrl-C ends both.\n", flush=True)
-            serve(*deployments(), print_starting_message=False)
+            asyncio.run(_wait_for_triggers(deployments()))
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
+
+
+async def _wait_for_triggers(served: list[RunnerDeployment]) -> None:
+    """Start runs that are triggered, until a signal comes."""
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    for number in _end_signals():
+        # Through the event loop: an exception from a signal handler is lost where it interrupts a finalizer.
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    await aserve(*served, print_starting_message=False)
 
 
 def _prefect(host: str, port: int | None, allow: tuple[str, ...]) -> PrefectServer:
@@ -126,6 +135,12 @@ def deployments() -> list[RunnerDeployment]:
         flow.to_deployment(name, tags=["longreward"], entrypoint_type=EntrypointType.MODULE_PATH)
         for name, flow in flows.items()
     ]
+
+
+def _end_signals() -> list[signal.Signals]:
+    """The signals that end the command; `nohup` ignores SIGHUP, and that is to stay."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _raise_interrupt(number: int, frame: object) -> None:
