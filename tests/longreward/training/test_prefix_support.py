@@ -169,7 +169,11 @@ def test_the_trial_computes_in_float32_and_gives_the_weights_back():
     model = llama().to(torch.bfloat16)
     model.model.register_parameter("of_no_layer", torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)))
     before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
+    dtypes = set()
+    hook = model.model.layers[1].mlp.register_forward_hook(lambda module, given, out: dtypes.add(out.dtype))
     assert hidden_state_difference(model, longest=20) < 5e-6
+    hook.remove()
+    assert dtypes == {torch.float32}  # so small a model may come out the same in bfloat16
     assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
 
     def fail(*args, **kwargs):
