@@ -35,7 +35,9 @@ def show(
         console.print(f"[dim]Every measure is in {comparison.with_name('report.md')}.[/dim]")
         console.print(found["sentence"], "\n")
     console.print(_times(outcomes, seconds))
-    console.print("[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:")
+    console.print(
+        "[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:"
+    )
     console.print(f"  {_open_mlflow(Path(sys.executable).parent, store_uri())}", soft_wrap=True)
     console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
 
