@@ -52,6 +52,8 @@ def opening(uri: str) -> Iterator[None]:
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
+    # MLflow prints the address of each run that ends on a tracking server, with the login that it may hold.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     try:
         probe_store(uri)
         yield

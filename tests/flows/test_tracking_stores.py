@@ -65,6 +65,7 @@ def test_a_run_on_a_tracking_server_logs_in_as_the_variables_say(
         assert f"{uri} cannot be used: it refuses the login (401); set MLFLOW_TRACKING_USERNAME and" in said
         assert "Traceback" not in said
         project.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
+        project.environment["MLFLOW_TRACKING_URI"] = uri.replace("//", f"//{USER}:{PASSWORD}@")  # MLflow prints it
         code, said = project.pipeline("-S", "pair.min_scored=4", "--name", "five")
         assert code == 0, said
         assert PASSWORD not in said
