@@ -179,3 +179,18 @@ def test_samples_without_a_document_in_common_are_two_samples() -> None:
         assert found is not None
         missed += not found.low <= 1.5 <= found.high
     assert missed <= 15
+
+
+def test_strata_are_independent_of_each_other() -> None:
+    one, other = ([(f"{name}{n}", float(n % 5)) for n in range(60)] for name in "ab")
+    alone, both = mean(one, **SETTINGS), stratified_mean({"a": one, "b": other}, {"a": 0.5, "b": 0.5}, **SETTINGS)
+    assert alone is not None
+    assert both is not None
+    assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.15)
+
+
+def test_another_seed_draws_other_weights() -> None:
+    observed = [(f"d{n}", float(n * n)) for n in range(9)]
+    first, again, other = (mean(observed, resamples=200, confidence=0.95, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other

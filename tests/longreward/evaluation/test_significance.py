@@ -97,3 +97,9 @@ def test_the_fewest_documents_depend_on_the_number_of_comparisons() -> None:
     for tests in (1, 2, 33):
         documents = least_documents(0.05, tests)
         assert tests * 2.0 ** (1 - documents) <= 0.05 < tests * 2.0 ** (2 - documents)
+
+
+def test_a_sampled_p_value_is_never_0() -> None:
+    ones = np.ones(40)
+    assert paired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001
+    assert unpaired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001
