@@ -194,3 +194,19 @@ def test_another_seed_draws_other_weights() -> None:
     first, again, other = (mean(observed, resamples=200, confidence=0.95, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
+    wrong, right = [(f"a{n}", 0.0) for n in range(6)], [(f"b{n}", 1.0) for n in range(6)]
+    found = difference(wrong, right, **SETTINGS)
+    assert found is not None
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert 0 < found.low < 0.5  # one sample alone leaves 0.54
+
+
+def test_answers_that_differ_within_documents_tell_how_far_equal_documents_could_differ() -> None:
+    first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
+    second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
+    found = difference(first, second, **SETTINGS)
+    assert found is not None
+    assert found.low < -0.5 < 0.5 < found.high

@@ -118,6 +118,13 @@ def test_the_champion_must_beat_the_rule() -> None:
 def test_less_is_better_for_the_unsupported_share() -> None:
     rule = EvaluateConfig(champion=ChampionRule(measure="unsupported"))
     assert summarise(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
+    assert not summarise(rule, [*answers("sft", "t1", LOW, 0.1), *answers("dpo", "t1", LOW, 0.4)]).champion
+
+
+def test_a_model_that_is_shown_to_be_worse_is_no_champion() -> None:
+    config = EvaluateConfig(champion=ChampionRule(measure="recall"))
+    evaluation = summarise(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
+    assert (evaluation.rows[0].gain, evaluation.champion) == (-1, False)
 
 
 def test_both_models_report_under_the_same_metric_names() -> None:

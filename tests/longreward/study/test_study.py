@@ -62,6 +62,7 @@ def test_differences_are_taken_seed_by_seed_on_the_same_prompts():
     against_sft = found.effect("longreward", "sft", "greedy", "exact")
     assert against_sft.by_seed == {0: 0.5, 1: 0.5}
     assert (against_sft.difference.value, against_sft.gain) == (0.5, 1)
+    assert against_sft.difference.documents == 2 * DOCUMENTS  # one name in two seeds is two documents
     against_chance = found.effect("longreward", "random", "greedy", "exact")
     assert against_chance.by_seed == {0: 0.5, 1: 0.0}
     assert against_chance.difference.value == 0.25
