@@ -149,6 +149,14 @@ def test_only_a_model_that_is_shown_to_be_better_than_the_champion_takes_its_nam
         )
         pipeline("equal", patch, beta="0.5", judge="lexical", recalls=(0.9, 0.6, 0.7, 0.7, 0.7, 0.8, 0.6, 0.7))
         assert found("champion").name == "strong"
+        worse = (0.62, 0.48, 0.41, 0.5, 0.59, 0.53, 0.37, 0.5)  # 0.2 below "strong" on every prompt, give or take 0.03
+        shown = pipeline("worse", patch, beta="0.5", judge="lexical", recalls=worse)
+        assert ", interval [-0.235, -0.158], p 0.008" in shown
+        assert found("champion").name == "strong"
+        likely = pipeline("likely", patch, beta="0.5", judge="lexical", recalls=HERON)
+        assert "for this model, interval [-0.0" in likely  # the test shows a difference, and the interval holds zero
+        assert ", p 0.016" in likely
+        assert found("champion").name == "strong"
         higher = (1.0, 0.9, 0.9, 0.9, 1.0, 1.0, 0.8, 0.9)
         better = pipeline("better", patch, beta="0.7", judge="lexical", recalls=higher)
         assert found("champion").name == "better"
