@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longreward.judging.escaping import Marks
-from longreward.judging.prompting import BUNDLED, TEMPLATES, Template, load_prompts
+from longreward.judging.prompting import BUNDLED, TEMPLATES, Labelled, Template, load_prompts
 from longreward.reward.parsers import parse_rating, parse_statements, parse_support
 
 PROMPTS = load_prompts()
@@ -87,13 +87,23 @@ def test_an_escaped_text_holds_no_mark_and_gives_back_the_text(text: str) -> Non
 
 @settings(max_examples=300, deadline=None)
 @given(values=st.tuples(ADVERSARIAL, ADVERSARIAL, ADVERSARIAL))
+@example(values=("[Question", "", "]"))
 def test_no_slot_adds_a_mark_to_those_of_the_prompt(values: tuple[str, str, str]) -> None:
     for template in PROMPTS.templates.values():
         assert len(MARKS.found(filled(template, *values))) == len(MARKS.found(filled(template, "x", "x", "x")))
 
 
 def filled(template: Template, question: str, answer: str, other: str) -> str:
-    context = PROMPTS.evidence([answer, other], template.language) if template.name == "support" else other
+    """The prompt as the dimensions fill it.
+
+    Where the context follows the question without a heading between, it is labelled. Bare, "[Question" and "]" in two
+    slots would make a heading together.
+    """
+    context: str | Labelled = other
+    if template.name == "support":
+        context = PROMPTS.evidence([answer, other], template.language)
+    elif template.name == "completeness":
+        context = PROMPTS.extracts([(0, 50, other)], template.language)
     slots = {"question": question, "answer": answer, "statement": answer, "context": context}
     return template.ask({slot: slots[slot] for slot in template.slots}).text
 
