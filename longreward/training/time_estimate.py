@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from longreward.utils.progress import format_duration
+
 LEAST_MICRO_BATCHES = 30  # below, measuring would cost more than a tenth of the training
 BUDGET_S = 2.0  # a pass that takes longer is measured once: what is slow about the first is small beside it
 ROUNDS = 5  # of shorter ones, whose mean sees more than one moment of a machine that others use, too
-UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "s"))
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,8 @@ def log_time_estimate(trainer: Any, model: Any, texts: Sequence[tuple[int, ...]]
     log.info(
         "%s steps of about %s: %s (measured: the longest micro batch %.2g s, a middle one %.2g s)",
         f"{steps:,}",
-        format_seconds(seconds / steps),
-        format_seconds(seconds),
+        format_duration(seconds / steps),
+        format_duration(seconds),
         longest_s,
         middle_s,
     )
@@ -82,12 +83,6 @@ def mean_seconds(tokens: Sequence[int], longest: tuple[int, float], middle: tupl
     else:  # of one length, or on a device that a middle one does not fill
         each = [longest_s] * len(tokens)
     return sum(each) / len(each)
-
-
-def format_seconds(seconds: float) -> str:
-    """As people say it: 90.0 s as 1.5 minutes."""
-    size, name = next(((size, name) for size, name in UNITS if seconds >= size), UNITS[-1])
-    return f"{seconds / size:,.1f} {name}"
 
 
 def _padded_tokens(batch: Sequence[int], texts: Sequence[tuple[int, ...]]) -> int:

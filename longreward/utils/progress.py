@@ -109,6 +109,8 @@ def format_duration(seconds: float) -> str:
     >>> format_duration(7384)
     '2 h 3 min'
     """
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

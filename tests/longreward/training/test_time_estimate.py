@@ -7,7 +7,7 @@ from small_training import Training, stopped_after_two_checkpoints
 
 from longreward.training import steady, time_estimate
 from longreward.training.order import Order
-from longreward.training.time_estimate import format_seconds, log_time_estimate, mean_seconds
+from longreward.training.time_estimate import log_time_estimate, mean_seconds
 
 
 @pytest.fixture
@@ -142,7 +142,3 @@ def test_time_grows_evenly_between_and_below_the_measured_ones():
     assert mean_seconds([100, 300], longest=(500, 100.0), middle=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)
     assert mean_seconds([400, 400], longest=(400, 3.0), middle=(400, 3.5)) == 3.0
     assert mean_seconds([10, 400], longest=(400, 3.0), middle=(300, 3.5)) == 3.0
-
-
-def test_times_are_said_in_the_unit_that_fits():
-    assert [format_seconds(s) for s in (0.25, 90, 5400, 200_000)] == ["0.2 s", "1.5 minutes", "1.5 hours", "2.3 days"]

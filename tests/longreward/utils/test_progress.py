@@ -96,7 +96,9 @@ def test_without_a_total_or_before_the_first_item_no_remaining_time_is_claimed()
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.4, "0 s"),
+        (0, "0 s"),
+        (0.44, "0.44 s"),
+        (9.96, "10 s"),
         (59.4, "59 s"),
         (59.6, "1 min 0 s"),
         (3599.4, "59 min 59 s"),
