@@ -16,16 +16,17 @@ THREADS_S = 60.0  # of real time: how long a thread may work before the loop cou
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
-    """Moves the clock instead of waiting."""
+    """Moves the clock instead of waiting, except for threads: what they do takes no time on it."""
 
     now = 0.0
+    threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is not None:
+        if timeout is not None and (timeout <= 0 or not self.threads):
             self.now += max(timeout, 0.0)
             return super().select(0)
         if not (events := super().select(THREADS_S)):
-            raise AssertionError("everything waits and no timer is set: a deadlock")
+            raise AssertionError("everything waits, and no timer is set or a thread is stuck: a deadlock")
         return events
 
 
@@ -38,6 +39,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        self._clock.threads += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+        self._clock.threads -= 1
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
