@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Generated, the same bytes each time; DVC knows them (data/raw.dvc).
 $(RAW): | $(STAMP)
-	$(BIN)/python -m longreward.corpus --out $(@D)
+	$(BIN)/python -m longreward.builtin.corpus --out $(@D)
 
 run: setup
 	@$(BIN)/longreward run
@@ -45,7 +45,7 @@ serve: setup
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p longreward -p tasks -p flows
+	$(BIN)/mypy -p longreward
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/flows/test_stage_lists.py
 

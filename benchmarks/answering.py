@@ -49,8 +49,8 @@ def main() -> None:
 
 async def _answered(policy: Any, questions: list[tuple[str, str]], new: int, *, rows: int) -> list[str]:
     """The answers to all first and all second turns."""
-    from longreward.benchmarks.answering import InProcess
-    from longreward.benchmarks.shape import Ask, Message
+    from longreward.benchmarks.chat_clients import InProcess
+    from longreward.benchmarks.types import Ask, Message
 
     speaker = InProcess(policy, "tiny", batch_rows=rows)
     first = [Ask(f"{i}-1", (Message("user", one),), 0.0, new) for i, (one, _) in enumerate(questions)]
@@ -64,7 +64,7 @@ async def _answered(policy: Any, questions: list[tuple[str, str]], new: int, *, 
 
 def _questions(count: int) -> list[tuple[str, str]]:
     """Of the tiny vocabulary, 10 to 200 words: the documents of the built-in corpus are about these things."""
-    from longreward.corpus.grammar import INTRODUCTIONS, SCENES
+    from longreward.builtin.grammar import INTRODUCTIONS, SCENES
 
     draw = random.Random(0)
     lines = [*INTRODUCTIONS, *SCENES]
@@ -72,8 +72,8 @@ def _questions(count: int) -> list[tuple[str, str]]:
 
 
 def _fresh(folder: Path) -> Path:
-    from longreward.corpus.base_model import new_model
-    from longreward.corpus.tokenizer import save_tokenizer
+    from longreward.builtin.tiny_model import new_model
+    from longreward.builtin.tokenizer import save_tokenizer
 
     new_model(0).save_pretrained(folder)
     save_tokenizer(folder)
@@ -81,7 +81,7 @@ def _fresh(folder: Path) -> Path:
 
 
 def _policy(folder: Path) -> Any:
-    from longreward.policy import PolicyConfig, load_policy
+    from longreward.models.policy import PolicyConfig, load_policy
 
     return load_policy(PolicyConfig(base_model=str(folder), device="cpu"), folder)
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longreward.judging import Judge, JudgeConfig, Question, open_judge
+from longreward.judge import Judge, JudgeConfig, Question, open_judge
 from longreward.reward.parsers import parse_rating
 
 if TYPE_CHECKING:

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from longreward.formats import write_examples, write_responses
-from longreward.judging import Answer, Judge, JudgeConfig, Question, Usage
-from longreward.judging.ledger import Ledger
+from longreward.data.formats import write_examples, write_responses
+from longreward.judge import Answer, Judge, JudgeConfig, Question, Usage
+from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.files import ScoredFiles
-from longreward.reward.items import read_items
+from longreward.reward.score_files import ScoredFiles, read_items
 
 CALLS_A_PROMPT = 52  # ten responses: two ratings, statements, one support, completeness; two parts to extract from
 SENTENCE = "The mill of Keld, number {}, was built by Ann Lee in the year of the flood. "

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from score_published import CONCURRENCY, judge_config, read_example, serve_judge
 
-from longreward.formats import read_examples, read_responses
-from longreward.judging import open_judge
-from longreward.pairing import PairConfig, make_pairs
+from longreward.data.formats import read_examples, read_responses
+from longreward.judge import open_judge
+from longreward.pairs.selection import PairConfig, make_pairs
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, score_examples
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from longreward.judging.chat import Answer, Usage
-from longreward.judging.ledger import Exchange, Ledger
-from longreward.judging.ledger.tables import EXCHANGES
-from longreward.judging.ledger.verify import verify
+from longreward.chat_model import Answer, Usage
+from longreward.judge.ledger import Exchange, Ledger
+from longreward.judge.ledger.tables import EXCHANGES
+from longreward.judge.ledger.verify import verify
 
 TEXT = "The statement is supported by the third snippet, which names the year. " * 10 + "[[Fully supported]]"
 LOT = 64

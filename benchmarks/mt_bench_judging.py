@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.shape import Answer, Intervals
-from longreward.judging import JudgeConfig, open_judge
+from longreward.benchmarks.types import Answer, Intervals
+from longreward.judge import JudgeConfig, open_judge
 
 LATENCY_S = 0.2
 CONCURRENCY = 64
@@ -35,7 +35,7 @@ def main() -> int:
 
     print(f"process start   {time.perf_counter() - started:.2f} s of imports, not counted below")
     prompts, references = folder / "judge_prompts.jsonl", folder / "reference_answer" / "gpt-4.jsonl"
-    command = [sys.executable, "-m", "longreward.judging.serve", "--latency", str(LATENCY_S)]
+    command = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", str(LATENCY_S)]
     with subprocess.Popen([*command, "--mt-bench-prompts", str(prompts)], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -1,4 +1,4 @@
-"""Ten samples from one long prompt: `longreward.sampling` against `generate(num_return_sequences=10)`.
+"""Ten samples from one long prompt: `longreward.models.sampling` against `generate(num_return_sequences=10)`.
 
     python benchmarks/sampling.py [--prompt 4096] [--samples 10] [--new 64]
 
@@ -70,7 +70,7 @@ def _generate(way: str, model: Any, policy: Any, prompt: list[int], samples: int
 
 
 def _ours(way: str, model: Any, policy: Any, prompt: list[int], samples: int, new_tokens: int) -> int:
-    from longreward.sampling import SampleConfig, _draw
+    from longreward.models.sampling import SampleConfig, _draw
 
     config = SampleConfig.model_validate({"n": samples, "max_new_tokens": new_tokens, "cache": way})
     [answers] = _draw(policy, [prompt], ["benchmark"], config)
@@ -81,7 +81,7 @@ def _policy(window: int) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
+    from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
 
     torch.manual_seed(0)
     config = LlamaConfig(

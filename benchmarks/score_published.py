@@ -19,14 +19,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from longreward.judging import JudgeConfig, open_judge
-from longreward.judging.prompting import load_prompts
+from longreward.judge import JudgeConfig, open_judge
+from longreward.judge.prompts import load_prompts
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever
 from longreward.reward import ScoreConfig, Scorer
 from longreward.reward.document import Library
 from longreward.reward.extraction import extract
-from longreward.tokenizing import SimpleTokenizer
+from longreward.utils.token_spans import SimpleTokenizer
 
 LATENCY_S = 0.2
 CONCURRENCY = 32
@@ -110,7 +110,7 @@ def read_example(folder: Path) -> tuple[Example, list[Response]]:
 @contextlib.contextmanager
 def serve_judge() -> Iterator[str]:
     """The address of a server process with the offline judge; it ends with the block."""
-    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", "--latency", str(LATENCY_S)]
+    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", "--latency", str(LATENCY_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

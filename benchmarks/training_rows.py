@@ -48,8 +48,8 @@ def measure(way: str, folder: Path) -> tuple[float, float]:
     """Seconds, and MB of peak memory above what imports and the tokenizer took, until the first batch is read."""
     import datasets
 
-    from longreward.formats import read_pairs
-    from longreward.training.preflight import check_pairs
+    from longreward.data.formats import read_pairs
+    from longreward.training.training_data import check_pairs
 
     text = _tokenizer()
     keep = None if way == "memory" else folder / "rows"
@@ -65,7 +65,7 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from longreward.policy import PolicyTokenizer
+    from longreward.models.policy import PolicyTokenizer
 
     known = {word: number for number, word in enumerate(["[UNK]", "<s>", "</s>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))

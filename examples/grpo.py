@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from longreward import LongReward, OnlineReward
-from longreward.formats import read_examples
-from longreward.judging.budget import Budget
-from longreward.ledger_command import default_ledger
-from longreward.online import prompt_rows
+from longreward.data.formats import read_examples
+from longreward.flows.cli.ledger import default_ledger
+from longreward.judge.budget import Budget
+from longreward.models.policy import load_policy
 from longreward.params import Params, read_params
-from longreward.policy import load_policy
+from longreward.reward.online import prompt_rows
 
 
 def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, steps: int, **more: Any) -> Any:

@@ -1,3 +1,3 @@
-"""The order of things: one flow a stage, and `flows.pipeline`, which users trigger."""
+"""The order of things: one flow a stage, and `longreward.flows.pipeline`, which users trigger."""
 
-import tasks as _tasks  # noqa: F401  # settles the surroundings before Prefect reads them
+import longreward.tasks as _tasks  # noqa: F401  # settles the surroundings before Prefect reads them

@@ -3,22 +3,22 @@
 import json
 from pathlib import Path
 
-from longreward.benchmarks.answering import speaker
+from longreward.benchmarks.chat_clients import speaker
 from longreward.benchmarks.config import judge_of
-from longreward.benchmarks.figures import BARS, POINTS, length_points, rating_points, score_points
-from longreward.benchmarks.opening import open_against, open_benchmarks
+from longreward.benchmarks.plots import BARS, POINTS, length_points, rating_points, score_points
+from longreward.benchmarks.registry import open_against, open_benchmarks
 from longreward.benchmarks.report import Judged, Report, markdown
-from longreward.benchmarks.shape import Answer, Benchmark, Case, Summary
-from longreward.jsonl import writing
-from longreward.judging import open_judge, request_summary
-from longreward.judging.budget import Budget
-from tasks.benchmarks import answers_in_shards, verdicts_in_shards, write_kept
-from tasks.plots import write_points
-from tasks.recording import MODELS, record_benchmarks
-from tasks.serving import for_comparison, open_policy
-from tasks.spending import limited
-from tasks.stage import StageRun, main, stage
-from tasks.state import ledger
+from longreward.benchmarks.types import Answer, Benchmark, Case, Summary
+from longreward.judge import open_judge, request_summary
+from longreward.judge.budget import Budget
+from longreward.tasks.benchmark_shards import answers_in_shards, verdicts_in_shards, write_kept
+from longreward.tasks.evaluation_records import MODELS, record_benchmarks
+from longreward.tasks.judge_spending import limited
+from longreward.tasks.plots import write_points
+from longreward.tasks.policy_server import for_comparison, open_policy
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.tasks.state import ledger
+from longreward.utils.jsonl import writing
 
 OUT = Path("data/benchmarked")
 PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}

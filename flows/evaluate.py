@@ -4,28 +4,28 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from longreward.data.formats import read_examples, scored_row
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
-from longreward.evaluation.figures import plot_points
-from longreward.evaluation.measuring import Decoding, Measured, Role, gold_measures, measure
+from longreward.evaluation.measures import Decoding, Measured, gold_measures, measure
+from longreward.evaluation.plots import plot_points
+from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation, summarise
-from longreward.evaluation.short import ShortSet, measure_short, short_by_kind, short_rows, short_set
-from longreward.evaluation.table import markdown
-from longreward.formats import read_examples, scored_row
-from longreward.jsonl import write_rows, writing
-from longreward.judging import Judge, open_judge
-from longreward.records import Example, Response, ScoredResponse
+from longreward.evaluation.short_instructions import ShortSet, measure_short, short_by_kind, short_rows, short_set
+from longreward.judge import Judge, open_judge
+from longreward.models.server_config import ServerConfig
+from longreward.records import Example, Response, Role, ScoredResponse
 from longreward.reward import Scorer
-from longreward.reward.files import ScoreReport
-from longreward.serving.config import ServerConfig
-from tasks.plots import write_points
-from tasks.recording import MODELS, record
-from tasks.sampling import sample_in_shards
-from tasks.scoring import require_scores, score_in_shards, with_responses
-from tasks.serving import for_comparison, open_policy
-from tasks.spending import forecast_of_evaluation, report_judge, spending
-from tasks.stage import StageRun, main, stage
-from tasks.state import ledger
+from longreward.reward.score_files import ScoreReport
+from longreward.tasks.evaluation_records import MODELS, record
+from longreward.tasks.judge_spending import forecast_of_evaluation, report_judge, spending
+from longreward.tasks.plots import write_points
+from longreward.tasks.policy_server import for_comparison, open_policy
+from longreward.tasks.sample_shards import sample_in_shards
+from longreward.tasks.score_shards import require_scores, score_in_shards, with_responses
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.tasks.state import ledger
+from longreward.utils.jsonl import write_rows, writing
 
 OUT = Path("data/evaluation")
 BAR = ("bar", "value")

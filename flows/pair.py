@@ -3,13 +3,13 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from longreward.formats import write_pairs
-from longreward.jsonl import write_rows
-from longreward.pairing import WithoutPair, pair_figures
+from longreward.data.formats import write_pairs
+from longreward.pairs.selection import WithoutPair, pair_figures
 from longreward.records import PreferencePair
-from tasks.pairing import outcomes
-from tasks.samples import PAIR_COLUMNS, Sample, pair_cells
-from tasks.stage import StageRun, main, stage
+from longreward.tasks.pair_methods import outcomes
+from longreward.tasks.samples import PAIR_COLUMNS, Sample, pair_cells
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.utils.jsonl import write_rows
 
 OUT = Path("data/pairs")
 

@@ -20,16 +20,13 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.commands import main
 from longreward.errors import ConfigError, LongRewardError
+from longreward.flows.cli import main
 from longreward.params import read_params
-from tasks import forms, tracking
-from tasks.dvc_lock import repair_locks
-from tasks.experiments import Settings, check_name, private_copy
-from tasks.logs import settle_logs
-from tasks.open_runs import registered
-from tasks.program import conclusion
-from tasks.reproduction import (
+from longreward.tasks import tracking, trigger_form
+from longreward.tasks.dvc_command import check_inputs, stage_entries
+from longreward.tasks.dvc_lock import repair_locks
+from longreward.tasks.dvc_stage import (
     StageOutcome,
     add_raw_data,
     close_killed_flows,
@@ -38,16 +35,19 @@ from tasks.reproduction import (
     show_waiting,
     stage_rows,
 )
-from tasks.summary import show
-from tasks.turn import turn
-from tasks.versioning import check_inputs, stage_entries
+from longreward.tasks.experiments import Settings, check_name, private_copy
+from longreward.tasks.flow_run_files import registered
+from longreward.tasks.logs import settle_logs
+from longreward.tasks.pipeline_lock import turn
+from longreward.tasks.program import conclusion
+from longreward.tasks.run_summary import show
 
 
 def trigger(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
     """The pipeline, or one stage of it, with the form that the Prefect UI shows.
 
-    `from_shell` takes every setting; without it, none that only files may set (`tasks.forms.check_trigger`). Only flows
-    without it are deployed, so that nobody gets past the check by a request to the API.
+    `from_shell` takes every setting; without it, none that only files may set (`tasks.trigger_form.check_trigger`).
+    Only flows without it are deployed, so that nobody gets past the check by a request to the API.
     """
 
     async def run(**given: Any) -> State[Any]:
@@ -55,7 +55,7 @@ def trigger(stage: str | None = None, *, module: str = __name__, from_shell: boo
 
     run.__name__ = run.__qualname__ = stage or "pipeline"
     run.__module__ = module
-    run.__signature__ = forms.signature(stage)  # type: ignore[attr-defined]
+    run.__signature__ = trigger_form.signature(stage)  # type: ignore[attr-defined]
     what = f"The stage {stage} alone" if stage else "From raw data to a trained, evaluated, registered model"
     run.__doc__ = (
         f"{what}. Settings given here hold for this run alone: it takes place in a private copy of the checkout, and "
@@ -72,10 +72,10 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
     """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
     settle_logs()
     try:
-        chosen = forms.read(stage, given)
+        chosen = trigger_form.read(stage, given)
         stages = _known(chosen.stages)
         if not from_shell:
-            forms.check_trigger(chosen.settings)
+            trigger_form.check_trigger(chosen.settings)
         chosen.settings.check()
         if chosen.settings:
             check_name(flow_run.name)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from longreward.policy import load_tokenizer, policy_window
-from longreward.preparing import prepare as prepare_splits
-from longreward.preparing import prepare_pairs, prepare_responses
+from longreward.data.prepare import prepare as prepare_splits
+from longreward.data.prepare import prepare_pairs, prepare_responses
+from longreward.models.policy import load_tokenizer, policy_window
+from longreward.tasks.stage import StageRun, main, stage
 from longreward.utils.progress import show_progress
-from tasks.stage import StageRun, main, stage
 
 OUT = Path("data/prepared")
 

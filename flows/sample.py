@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from longreward.formats import read_examples, read_responses, write_responses
-from tasks.sampling import sample_in_shards
-from tasks.stage import StageRun, main, stage
-from tasks.state import ledger
-from tasks.workers import open_workers
-from tasks.workers.sampling import open_policy_of
+from longreward.data.formats import read_examples, read_responses, write_responses
+from longreward.tasks.sample_shards import sample_in_shards
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.tasks.state import ledger
+from longreward.tasks.workers import open_workers
+from longreward.tasks.workers.sample_task import open_policy_of
 
 PREPARED = Path("data/prepared")
 OUT = Path("data/sampled/sampled_responses.jsonl")

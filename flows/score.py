@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from longreward.judging import open_judge
+from longreward.judge import open_judge
 from longreward.reward import Scorer
-from longreward.reward.items import read_items
-from tasks.judgments import TRACED, judgment
-from tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
-from tasks.scoring import require_scores, score_in_shards, score_with_workers, write_scored_files
-from tasks.spending import forecast_of, report_judge, spending
-from tasks.stage import StageRun, main, stage
-from tasks.state import ledger
-from tasks.tracking.traces import Span
-from tasks.trust import ensure_trusted
-from tasks.workers import open_workers
+from longreward.reward.score_files import read_items
+from longreward.tasks.judge_gate import ensure_trusted
+from longreward.tasks.judge_spending import forecast_of, report_judge, spending
+from longreward.tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
+from longreward.tasks.score_shards import require_scores, score_in_shards, score_with_workers, write_scored_files
+from longreward.tasks.scoring_trace import TRACED, judgment
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.tasks.state import ledger
+from longreward.tasks.tracking.traces import Span
+from longreward.tasks.workers import open_workers
 
 
 @stage

@@ -16,20 +16,28 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from flows import triggers
-from flows.pipeline import pipeline
 from longreward.errors import ConfigError, LongRewardError
+from longreward.flows import triggers
+from longreward.flows.pipeline import pipeline
 from longreward.params import stage_names
+from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.dvc_stage import close_killed_flows
+from longreward.tasks.parent_process import this_process
+from longreward.tasks.prefect_server import (
+    PrefectServer,
+    check_port,
+    check_server,
+    free_port,
+    login_file,
+    prefect_server,
+    running_server,
+)
+from longreward.tasks.process_group import end_group
+from longreward.tasks.server_access import LOCALHOST, allowed_hosts
+from longreward.tasks.tracking import close_killed_runs
+from longreward.tasks.tracking.store import experiment_id
+from longreward.tasks.tracking.uris import is_server, store_uri
 from longreward.utils.redaction import redact
-from tasks.owner import this_process
-from tasks.processes import end_group
-from tasks.reproduction import close_killed_flows
-from tasks.server import PrefectServer, check_port, check_server, free_port, login_file, prefect_server, running_server
-from tasks.server_access import LOCALHOST, allowed_hosts
-from tasks.tracking import close_killed_runs
-from tasks.tracking.store import experiment_id
-from tasks.tracking.uris import is_server, store_uri
-from tasks.versioning import stage_entries
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
@@ -110,7 +118,17 @@ def _mlflow(stack: ExitStack, port: int | None) -> str:
     names = sorted(name for name in allowed_hosts(LOCALHOST) if ":" not in name)
     origins = ",".join(f"http://{name}:{port}" for name in names)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tasks.watched", str(this_process()), *MLFLOW, "--host", LOCALHOST, "--port", str(port)],
+        [
+            sys.executable,
+            "-m",
+            "longreward.tasks.supervise",
+            str(this_process()),
+            *MLFLOW,
+            "--host",
+            LOCALHOST,
+            "--port",
+            str(port),
+        ],
         env={
             **os.environ,
             # The address of the store may hold a password, and all users of a machine can read arguments.

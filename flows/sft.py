@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from longreward.training.mixing import mix_examples
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.training.data_mixture import mix_examples
 from longreward.training.sft import train_sft
-from tasks.stage import StageRun, main, stage
 
 
 @stage

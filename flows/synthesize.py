@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from longreward.judging import open_judge
+from longreward.judge import open_judge
 from longreward.reward import Scorer
-from longreward.synthesis.synthesizing import synthesize_files, write_nothing
-from longreward.tokenizing import open_tokenizer
+from longreward.synthesis.synthesize import synthesize_files, write_nothing
+from longreward.tasks.judge_spending import limited, report_judge
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.tasks.state import ledger
 from longreward.utils.progress import show_progress
-from tasks.spending import limited, report_judge
-from tasks.stage import StageRun, main, stage
-from tasks.state import ledger
+from longreward.utils.token_spans import open_tokenizer
 
 OUT = Path("data/synthesized")
 

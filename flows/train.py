@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from longreward.tasks.stage import StageRun, main, stage
+from longreward.training.data_mixture import mix_pairs
 from longreward.training.dpo import train_dpo
-from longreward.training.mixing import mix_pairs
-from tasks.stage import StageRun, main, stage
 
 
 @stage

@@ -1,6 +1,6 @@
 """One deployment a stage: the pipeline with that stage alone, and a form of its settings alone."""
 
-from flows.pipeline import trigger
+from longreward.flows.pipeline import trigger
 
 synthesize = trigger("synthesize", module=__name__)
 prepare = trigger("prepare", module=__name__)

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from longreward.choosing import abest_of_n, best_of_n
-    from longreward.online import OnlineReward
     from longreward.reward import LongReward
+    from longreward.reward.best_of_n import abest_of_n, best_of_n
+    from longreward.reward.online import OnlineReward
 
 __all__ = ["LongReward", "OnlineReward", "abest_of_n", "best_of_n"]
 
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
 _HOMES = {
     "LongReward": "longreward.reward",
-    "OnlineReward": "longreward.online",
-    "abest_of_n": "longreward.choosing",
-    "best_of_n": "longreward.choosing",
+    "OnlineReward": "longreward.reward.online",
+    "abest_of_n": "longreward.reward.best_of_n",
+    "best_of_n": "longreward.reward.best_of_n",
 }

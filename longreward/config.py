@@ -2,12 +2,16 @@
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from longreward.errors import ConfigError
+
+# The presets. In a checkout `longreward/configs` is a symbolic link to the folder at the top.
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class Config(BaseModel):

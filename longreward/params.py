@@ -11,18 +11,18 @@ import yaml
 from pydantic import model_validator
 
 from longreward.benchmarks.config import BenchmarkConfig
-from longreward.config import Config
+from longreward.config import CONFIGS, Config
+from longreward.data.prepare import PrepareConfig
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
-from longreward.judging.config import JudgeConfig
-from longreward.judging.prices import Price, PricesConfig
-from longreward.pairing import PairConfig
-from longreward.policy import PolicyConfig
-from longreward.preparing import PrepareConfig
+from longreward.judge.config import JudgeConfig
+from longreward.judge.prices import Price, PricesConfig
+from longreward.models.policy import PolicyConfig
+from longreward.models.sampling import SampleConfig
+from longreward.models.server_config import ServerConfig
+from longreward.pairs.selection import PairConfig
 from longreward.records import Dimension
 from longreward.reward.config import ScoreConfig
-from longreward.sampling import SampleConfig
-from longreward.serving.config import ServerConfig
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
@@ -153,24 +153,17 @@ def stage_names() -> tuple[str, ...]:
 
 def preset_names() -> tuple[str, ...]:
     """The presets that come with the project: files of the top-level folder configs/."""
-    return tuple(sorted(file.stem for file in configs_folder().glob("*.yaml")))
+    return tuple(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
 
 
 def preset_path(name: str) -> Path:
     """The params file of a preset, in a checkout and in an installed package; ConfigError names the nearest one."""
     names = preset_names()
     if name in names:
-        return configs_folder() / f"{name}.yaml"
+        return CONFIGS / f"{name}.yaml"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ConfigError(f"there is no preset {name!r}; {hint}There are: {', '.join(names)}")
-
-
-def configs_folder() -> Path:
-    """The top-level folder configs/: in an installed package, or in the checkout."""
-    package = Path(__file__).parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@
     ScoredResponse {"response": {…}, "verdicts": {"helpfulness": {"score": 7.0, …}, …}}
     PreferencePair {"id": "11", "query": "…", "context": "…", "chosen": {…}, "rejected": {…}, …}
 
-All are frozen. `longreward.formats` reads and writes them as the published files of the LongReward authors.
+All are frozen. `longreward.data.formats` reads and writes them as the published files of the LongReward authors.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,8 @@ DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness"
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
 Method = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
 """How a pair's two responses were told apart: `pair.method`; those of `train.short` are `given` too."""
+Role = Literal["sft", "dpo"]
+"""Which of the two compared models: the SFT model, or the one that DPO trained from it."""
 SHORT = "short/"
 """How the ids of examples and pairs without a document begin, wherever they are among others."""
 Bounds = tuple[float, float]

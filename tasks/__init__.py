@@ -1,8 +1,8 @@
 """Library calls made durable: Prefect tasks with retries, time limits and shards; MLflow runs; DVC's command.
 
 The first import settles the surroundings, before Prefect and MLflow read their settings: nothing phones home, no
-Prefect server starts by itself in a stage (`tasks.server` keeps one for all), and the library's log lines reach the
-Prefect UI. What the user has set stays.
+Prefect server starts by itself in a stage (`tasks.prefect_server` keeps one for all), and the library's log lines
+reach the Prefect UI. What the user has set stays.
 """
 
 import os

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from longreward.evaluation.bootstrap import format_p
 from longreward.evaluation.comparison import NEUTRAL
-from longreward.evaluation.versus import Change
-from tasks.comparing import Comparison, Difference, MovedPrompt
+from longreward.evaluation.run_comparison import Change
+from longreward.evaluation.statistics import format_p
+from longreward.tasks.comparison import Comparison, Difference, MovedPrompt
 
 if TYPE_CHECKING:
     from rich.table import Table

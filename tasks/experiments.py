@@ -22,9 +22,9 @@ from typing import Any
 
 from longreward.errors import ConfigError, StateError
 from longreward.params import Params, read_params, set_override
-from tasks import versioning
-from tasks.state import VARIABLE, private_copies, state_folder
-from tasks.tracking.uris import pin_locations
+from longreward.tasks import dvc_command
+from longreward.tasks.state import VARIABLE, private_copies, state_folder
+from longreward.tasks.tracking.uris import pin_locations
 
 PARAMS = Path("params.yaml")
 
@@ -83,15 +83,15 @@ async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
     copy = clone / root.relative_to(top)
     preset = settings.preset.resolve() if settings.preset else None
     try:
-        _clone(top, clone, without=(home, root / versioning.RAW))
-        await versioning.share_cache(root, copy)
+        _clone(top, clone, without=(home, root / dvc_command.RAW))
+        await dvc_command.share_cache(root, copy)
         with chdir(copy):
             _write_params(preset, settings.overrides)
-            await versioning.bring_data(root)
+            await dvc_command.bring_data(root)
             _link_what_settings_name(root)
             yield
             _lend_identity()
-            await versioning.save_experiment(name)
+            await dvc_command.save_experiment(name)
         ref = _git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
         _git("fetch", "--quiet", str(clone), f"{ref}:{ref}", cwd=top)
         log.info("kept as DVC experiment %s: `dvc exp show` lists it, `dvc exp apply %s` brings it here", name, name)

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from longreward.jsonl import writing
+from longreward.utils.jsonl import writing
 
 
 def write_points(path: Path, points: Iterable[Mapping[str, str | float]], columns: Sequence[str]) -> None:

@@ -16,8 +16,8 @@ from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from longreward.errors import LongRewardError
+from longreward.tasks.prefect_server import check_server, prefect_server
 from longreward.utils.redaction import redact
-from tasks.server import check_server, prefect_server
 
 SERVER_TIMEOUT_S = 5.0  # of the look whether Prefect's server answers
 

@@ -9,10 +9,10 @@ sample.keep(run.tracked, "pairs.json")
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from longreward.evaluation.tables import CHARACTERS, cut
+from longreward.evaluation.example_metrics import CHARACTERS, cut
 from longreward.records import DIMENSIONS, PreferencePair
 from longreward.reward import ScoredExample
-from tasks.tracking import Run
+from longreward.tasks.tracking import Run
 
 T = TypeVar("T")
 Left = TypeVar("Left")

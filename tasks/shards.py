@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import TypeAdapter
 
 from longreward.errors import JudgeUnavailable, ServerUnavailable
-from longreward.jsonl import writing
+from longreward.utils.jsonl import writing
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -33,21 +33,21 @@ from prefect.flow_engine import run_flow
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, Pending
 
+from longreward.checks import check_ready
 from longreward.errors import LongRewardError
-from longreward.jsonl import writing
 from longreward.params import Params, deciding, read_params
-from longreward.readiness import check_ready
+from longreward.tasks import tracking
+from longreward.tasks.dvc_command import committed_hashes, data_hashes, stage_entries
+from longreward.tasks.flow_run_files import registered
+from longreward.tasks.logs import settle_logs
+from longreward.tasks.parent_process import Owner, owner
+from longreward.tasks.plots import write_points
+from longreward.tasks.process_group import end_with
+from longreward.tasks.program import conclusion, run_program, server_answers
+from longreward.tasks.stage_outcome import COMPLETED, RUNNING, Outcome, write_outcome
+from longreward.tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
+from longreward.utils.jsonl import writing
 from longreward.utils.redaction import redact
-from tasks import tracking
-from tasks.logs import settle_logs
-from tasks.open_runs import registered
-from tasks.outcome import COMPLETED, RUNNING, Outcome, write_outcome
-from tasks.owner import Owner, owner
-from tasks.plots import write_points
-from tasks.processes import end_with
-from tasks.program import conclusion, run_program, server_answers
-from tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
-from tasks.versioning import committed_hashes, data_hashes, stage_entries
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
 PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
@@ -114,7 +114,7 @@ def stage(body: Body) -> Flow[[], Any]:
 
 
 def main(stage_flow: Flow[[], Any]) -> None:
-    """Runs a stage as `python -m flows.<stage>` does, and ends the process with 0, or with 1 where the stage failed.
+    """Runs a stage as `python -m longreward.flows.<stage>` does; the process ends with 0, or 1 where the stage failed.
 
     It ends too where the `dvc` command or the pipeline that started it is killed outright: left alone, it would write
     beside the next try.

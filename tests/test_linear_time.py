@@ -23,19 +23,19 @@ from typing import Any
 
 import pytest
 
-from longreward.baselines.pairwise import parse_better
 from longreward.benchmarks import rating
-from longreward.chunking import chunk
-from longreward.cli import without_verdict
-from longreward.judging.chat import Answer
-from longreward.judging.prompting import load_prompts
-from longreward.judging.reply_parsing import tag_pattern
-from longreward.judging.thinking import said
+from longreward.chat_model import Answer
+from longreward.flows.cli.score import without_verdict
+from longreward.judge.prompts import load_prompts
+from longreward.judge.reasoning import said
+from longreward.judge.reply_parsing import tag_pattern
+from longreward.pairs.pairwise import parse_better
 from longreward.retrieval import Bm25Retriever
+from longreward.retrieval.chunking import chunk
 from longreward.retrieval.terms import extract_terms
 from longreward.reward.parsers import PARSERS
-from longreward.script import language_of
-from longreward.tokenizing import SimpleTokenizer
+from longreward.utils.language import language_of
+from longreward.utils.token_spans import SimpleTokenizer
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
@@ -45,13 +45,13 @@ MEASURABLE_S, LONGEST, RATIO = 0.001, 16_384, 3.0
 
 NOT_CONSTANT = {
     # patterns made of other values at run time, and how they are covered
-    "longreward/chat_encoding.py": "literal special tokens, and marks of a fixed length",
-    "longreward/judging/escaping.py": "Marks: see test_what_prompts_escape",
-    "longreward/judging/reply_parsing.py": "tag_pattern: see test_tags",
-    "longreward/judging/truncation.py": "a tag's name and spaces: see test_functions_on_replies",
-    "longreward/benchmarks/judge_prompt.py": "literal slot markers, on prompt files",
-    "longreward/training/settings.py": "the user's own pattern, on names of layers",
-    "longreward/training/adapters.py": "the user's own pattern, on names of layers",
+    "longreward/models/chat_encoding.py": "literal special tokens, and marks of a fixed length",
+    "longreward/judge/escaping.py": "Marks: see test_what_prompts_escape",
+    "longreward/judge/reply_parsing.py": "tag_pattern: see test_tags",
+    "longreward/judge/truncation.py": "a tag's name and spaces: see test_functions_on_replies",
+    "longreward/judge/prompt_template.py": "literal slot markers, on prompt files",
+    "longreward/training/config.py": "the user's own pattern, on names of layers",
+    "longreward/training/lora.py": "the user's own pattern, on names of layers",
 }
 
 

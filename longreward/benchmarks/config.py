@@ -4,10 +4,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from longreward.benchmarks.shape import Intervals, Judging
+from longreward.benchmarks.types import Intervals, Judging
 from longreward.config import Config
-from longreward.judging.budget import BudgetConfig
-from longreward.judging.config import JudgeConfig
+from longreward.judge.budget import BudgetConfig
+from longreward.judge.config import JudgeConfig
 
 BenchmarkName = Literal["longbench_chat", "longbench", "mt_bench", "alpaca_eval", "factscore"]
 

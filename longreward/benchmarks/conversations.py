@@ -12,9 +12,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from longreward.benchmarks.shape import Ask, Message
+from longreward.benchmarks.types import Ask, Message
 from longreward.errors import PolicyError
-from longreward.policy import PROBE, PolicyTokenizer
+from longreward.models.policy import PROBE, PolicyTokenizer
 
 log = logging.getLogger(__name__)
 

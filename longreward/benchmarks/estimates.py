@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from longreward.benchmarks.shape import Figure, Intervals, Verdict
-from longreward.evaluation.bootstrap import Estimate, Observation, mean, stratified_mean
+from longreward.benchmarks.types import Figure, Intervals, Verdict
 from longreward.evaluation.intervals import Bounds
+from longreward.evaluation.statistics import Estimate, Observation, mean, stratified_mean
 
 
 def estimate(

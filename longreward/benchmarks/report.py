@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longreward.benchmarks.shape import Figure, Intervals, Summary
-from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, corrected, difference, format_p
+from longreward.benchmarks.types import Figure, Intervals, Summary
+from longreward.evaluation.statistics import DifferenceEstimate, Estimate, corrected, difference, format_p
 
 MODELS = {"sft": "SFT", "dpo": "DPO"}
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from longreward.benchmarks.shape import Answer, Ask, Message, Speaker, Tell
+from longreward.benchmarks.types import Answer, Ask, Message, Speaker, Tell
 
 
 def ask(

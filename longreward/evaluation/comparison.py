@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from longreward.evaluation.bootstrap import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.intervals import UNBOUNDED, Bounds
-from longreward.evaluation.measuring import GREEDY, Decoding
+from longreward.evaluation.measures import GREEDY, Decoding
+from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
 
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
 NEUTRAL: tuple[Measure, ...] = ("tokens",)

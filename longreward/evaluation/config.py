@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from longreward.config import Config
-from longreward.judging.budget import BudgetConfig
+from longreward.judge.budget import BudgetConfig
 
 Measure = Literal[
     "recall",

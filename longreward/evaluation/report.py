@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longreward.evaluation.bootstrap import Estimate, Observation, format_p
 from longreward.evaluation.comparison import LOWER_IS_BETTER, Row, compare, comparisons, correct_rows, means
 from longreward.evaluation.config import GOLD_MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.finding import Finding, what_is_shown
-from longreward.evaluation.measuring import Decoding, Measured, Role
+from longreward.evaluation.effect_summary import Finding, what_is_shown
+from longreward.evaluation.measures import Decoding, Measured
+from longreward.evaluation.statistics import Estimate, Observation, format_p
+from longreward.records import Role
 
 
 @dataclass(frozen=True)

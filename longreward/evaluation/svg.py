@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from longreward.evaluation.bootstrap import Estimate
+from longreward.evaluation.statistics import Estimate
 
 COLOURS = ("#9aa5b1", "#2f6fde", "#d9822b", "#3a9a5b")
 PANEL_WIDTH, PANEL_HEIGHT = 760, 220

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
-from longreward.planning.history import Habit
 from longreward.planning.ranges import Range
-from longreward.script import Language, language_of
+from longreward.planning.reply_stats import Habit
+from longreward.utils.language import Language, language_of
 
 # Tokens of one answer: (low, expected, high). The prompts ask for a short analysis and a verdict.
 ANSWERS: Mapping[str, Range] = {

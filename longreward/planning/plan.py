@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longreward.judging import JudgeConfig
-from longreward.judging.prices import PricesConfig
+from longreward.judge import JudgeConfig
+from longreward.judge.prices import PricesConfig
 from longreward.planning.assumptions import BATCH_HOURS, FIRST_TOKEN_S, OFFLINE_S, TOKENS_A_SECOND
+from longreward.planning.dry_run import dimension_of, name_of
 from longreward.planning.ranges import Range
-from longreward.planning.rehearsal import dimension_of, name_of
-from longreward.planning.scoring import Item, Rehearsed, Tally, judges_by_template, rehearse
+from longreward.planning.scoring_estimate import Item, Rehearsed, Tally, judges_by_template, rehearse
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward import ScoreConfig
 

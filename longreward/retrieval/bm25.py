@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from longreward.retrieval.ranking import Index
+from longreward.retrieval.retriever import Index
 from longreward.retrieval.terms import extract_terms, untested_scripts
 
 if TYPE_CHECKING:

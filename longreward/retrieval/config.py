@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.endpoint import plain_url, variable_name
+from longreward.utils.endpoints import plain_url, variable_name
 
 
 class RetrieverConfig(Config):

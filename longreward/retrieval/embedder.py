@@ -32,9 +32,9 @@ class Embedder(Protocol):
 def open_embedder(config: RetrieverConfig) -> Embedder:
     """The model that `config` describes; raises ConfigError where its key, package or folder is missing."""
     if config.kind == "http":
-        from longreward.retrieval.http import HttpEmbedder
+        from longreward.retrieval.http_embedder import HttpEmbedder
 
         return HttpEmbedder(config)
-    from longreward.retrieval.local import LocalEmbedder
+    from longreward.retrieval.local_embedder import LocalEmbedder
 
     return LocalEmbedder(config)

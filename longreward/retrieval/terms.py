@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
-from longreward.script import HAN_RANGE
+from longreward.utils.language import HAN_RANGE
 
 
 def extract_terms(text: str) -> list[str]:

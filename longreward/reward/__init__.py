@@ -2,6 +2,6 @@
 
 from longreward.reward.config import ScoreConfig
 from longreward.reward.long_reward import LongReward
-from longreward.reward.scoring import ScoredExample, Scorer, score_examples
+from longreward.reward.scorer import ScoredExample, Scorer, score_examples
 
 __all__ = ["LongReward", "ScoreConfig", "ScoredExample", "Scorer", "score_examples"]

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from longreward.judging import Judge, Question
-from longreward.judging.prompting import PromptSet
+from longreward.judge import Judge, Question
+from longreward.judge.prompts import PromptSet
 from longreward.records import Extract, Extraction, Verdict
 from longreward.reward.verdicts import rate, verdict
-from longreward.script import language_of
+from longreward.utils.language import language_of
 
 
 async def judge_completeness(

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.config import Config
-from longreward.judging.budget import BudgetConfig
-from longreward.judging.prompting import Parsing
+from longreward.judge.budget import BudgetConfig
+from longreward.judge.prompts import Parsing
 from longreward.retrieval.config import RetrieverConfig
 
 

@@ -4,12 +4,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from longreward.chunking import Chunk, cut
 from longreward.records import Evidence
 from longreward.retrieval import Index, Retriever
+from longreward.retrieval.chunking import Chunk, cut
 from longreward.reward.config import ScoreConfig
-from longreward.tokenizing import TextTokenizer
-from longreward.utils.background import SharedResult
+from longreward.utils.concurrency import SharedResult
+from longreward.utils.token_spans import TextTokenizer
 
 
 class Document:

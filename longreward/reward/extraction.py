@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longreward.chunking import Chunk
-from longreward.judging import Judge, Question, Reading
-from longreward.judging.prompting import PromptSet
-from longreward.judging.truncation import truncated_list
+from longreward.judge import Judge, Question, Reading
+from longreward.judge.prompts import PromptSet
+from longreward.judge.truncation import truncated_list
 from longreward.records import Extract, Extraction
+from longreward.retrieval.chunking import Chunk
 from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
 from longreward.reward.published_parsers import Extracted
-from longreward.script import language_of
-from longreward.together import together
+from longreward.utils.concurrency import together
+from longreward.utils.language import language_of
 
 
 @dataclass(frozen=True)

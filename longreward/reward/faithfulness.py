@@ -7,16 +7,16 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from longreward.errors import AnswerRefused
-from longreward.judging import Judge, Reading
-from longreward.judging.prompting import PromptSet
-from longreward.judging.truncation import truncated_list, truncated_verdict
+from longreward.judge import Judge, Reading
+from longreward.judge.prompts import PromptSet
+from longreward.judge.truncation import truncated_list, truncated_verdict
 from longreward.records import Bounds, Evidence, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
 from longreward.reward.verdicts import verdict
-from longreward.script import language_of
-from longreward.together import together
+from longreward.utils.concurrency import together
+from longreward.utils.language import language_of
 
 
 async def judge_faithfulness(

@@ -1,10 +1,10 @@
 """Helpfulness: relevant, meets the purpose, full and fitting, in the form asked for (paper, section 3.1)."""
 
-from longreward.judging import Judge
-from longreward.judging.prompting import PromptSet
+from longreward.judge import Judge
+from longreward.judge.prompts import PromptSet
 from longreward.records import Verdict
 from longreward.reward.verdicts import rate
-from longreward.script import language_of
+from longreward.utils.language import language_of
 
 
 async def judge_helpfulness(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:

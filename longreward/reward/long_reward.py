@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longreward.errors import ConfigError
-from longreward.judging import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
-from longreward.judging.budget import Budget
+from longreward.judge import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
+from longreward.judge.budget import Budget
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scoring import ScoredExample, Scorer, score_examples
+from longreward.reward.scorer import ScoredExample, Scorer, score_examples
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class LongReward:
         if isinstance(self._judge, JudgeConfig):
             budget = self._budget or Budget(self._config.budget)  # of this call
             return open_judge(self._judge, ledger=self._ledger, budget=budget)
-        from longreward.judging.ledger import Ledger
+        from longreward.judge.ledger import Ledger
 
         return Judge(_Lent(self._judge), ledger=Ledger(self._ledger))
 

@@ -10,16 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from longreward.judging.prompting import Parsing
-from longreward.judging.reply_parsing import (
-    LabelFormat,
-    bare,
-    find_verdict,
-    has_tag,
-    json_reply,
-    last_line,
-    tagged_texts,
-)
+from longreward.judge.prompts import Parsing
+from longreward.judge.reply_parsing import LabelFormat, bare, find_verdict, has_tag, json_reply, last_line, tagged_texts
 from longreward.reward import published_parsers
 from longreward.reward.published_parsers import Extracted
 

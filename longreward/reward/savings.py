@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from longreward.judging.prices import Price
+from longreward.judge.prices import Price
 from longreward.records import DIMENSIONS, Dimension, ScoredResponse, Statement
 from longreward.reward.faithfulness import NOT_NEEDED
 

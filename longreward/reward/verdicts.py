@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from longreward.judging import Judge, Reading
-from longreward.judging.chat import Question
-from longreward.judging.prompting import Parsing
-from longreward.judging.truncation import truncated_verdict
+from longreward.chat_model import Question
+from longreward.judge import Judge, Reading
+from longreward.judge.prompts import Parsing
+from longreward.judge.truncation import truncated_verdict
 from longreward.records import Statement, Verdict
 from longreward.reward.parsers import PARSERS
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from longreward.benchmarks.estimates import estimate
-from longreward.benchmarks.shape import Intervals
-from longreward.evaluation.bootstrap import Estimate, Observation
+from longreward.benchmarks.types import Intervals
+from longreward.evaluation.statistics import Estimate, Observation
 from longreward.reward_bench.items import Item
 
 Rewards = Sequence[float | None]

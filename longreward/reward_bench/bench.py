@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.benchmarks.shape import Intervals
-from longreward.judging import open_judge
-from longreward.judging.budget import Budget
+from longreward.benchmarks.types import Intervals
+from longreward.judge import open_judge
+from longreward.judge.budget import Budget
 from longreward.params import Params
 from longreward.reward_bench.agreement import Agreement, Rewards, agreements
-from longreward.reward_bench.comparing import NAME, Met, compare_items
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.ranking import SrmRewards
-from longreward.reward_bench.scoring import rewards_of, score_items
+from longreward.reward_bench.long_reward import rewards_of, score_items
+from longreward.reward_bench.pairwise import NAME, Met, compare_items
+from longreward.reward_bench.reward_model import SrmRewards
 
 SRM = "srm"
 

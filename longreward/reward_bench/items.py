@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longreward.formats import document_id
-from longreward.jsonl import Row, RowError, read_records, write_rows
+from longreward.data.formats import document_id
 from longreward.records import Example, Response
+from longreward.utils.jsonl import Row, RowError, read_records, write_rows
 
 
 @dataclass(frozen=True)

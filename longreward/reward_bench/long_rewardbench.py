@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from longreward.jsonl import Row, RowError, read_records
 from longreward.reward_bench.items import Item, item_of
+from longreward.utils.jsonl import Row, RowError, read_records
 
 
 def read_long_rewardbench(path: Path) -> Iterator[Item]:

@@ -10,9 +10,9 @@ preset's, measures with the benchmarks too, and mixes in UltraFeedback where the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from longreward.builtin import TINY_BASE
 from longreward.errors import ConfigError
 from longreward.params import Params
-from longreward.project.files import TINY_BASE
 from longreward.records import DIMENSIONS
 
 SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")

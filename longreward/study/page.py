@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from longreward.evaluation import svg
-from longreward.evaluation.bootstrap import Estimate, format_p
 from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import Measure
+from longreward.evaluation.statistics import Estimate, format_p
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
-from longreward.study.outcome import CONFIDENCE, JUDGED, Effect, Outcome, decisive_measures
-from longreward.study.paper import COLUMNS, PAPER
+from longreward.study.paper_results import COLUMNS, PAPER
+from longreward.study.results import CONFIDENCE, JUDGED, Effect, Outcome, decisive_measures
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
 

@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from longreward.config import Config
-from longreward.judging.budget import BudgetConfig
-from longreward.judging.config import JudgeConfig
+from longreward.judge.budget import BudgetConfig
+from longreward.judge.config import JudgeConfig
 
 Task = Literal["general", "summary", "reasoning", "extraction"]
 TASKS: tuple[Task, ...] = ("general", "summary", "reasoning", "extraction")

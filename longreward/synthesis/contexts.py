@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from longreward.chunking import cut
-from longreward.script import language_of
+from longreward.retrieval.chunking import cut
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.documents import Document
 from longreward.synthesis.records import Context, Dropped
-from longreward.tokenizing import TextTokenizer
+from longreward.utils.language import language_of
+from longreward.utils.token_spans import TextTokenizer
 
 
 def contexts_of(document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer) -> Iterator[Context | Dropped]:

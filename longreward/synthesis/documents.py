@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
+from longreward.data.checksums import RAW
+from longreward.data.formats import document_id
 from longreward.errors import ConfigError
-from longreward.formats import document_id
-from longreward.sources.pinning import RAW
-from longreward.synthesis.readers import READERS, Unreadable, check_readers, read_text
+from longreward.synthesis.file_readers import READERS, Unreadable, check_readers, read_text
 from longreward.synthesis.records import Dropped
 
 

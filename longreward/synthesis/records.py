@@ -9,11 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from longreward.data.formats import document_id
 from longreward.errors import DataError
-from longreward.formats import document_id
-from longreward.jsonl import Row
-from longreward.script import Language
 from longreward.synthesis.config import TASKS, Task
+from longreward.utils.jsonl import Row
+from longreward.utils.language import Language
 
 Why = Literal[
     "unreadable_document",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import StateError
-from longreward.model_source import fingerprint
-from longreward.training.checkpoint_contents import misfit
+from longreward.models.model_ref import fingerprint
+from longreward.training.checkpoint_validation import misfit
 
 MARK = "complete.json"
 

@@ -13,13 +13,13 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.errors import PolicyError
-from longreward.policy import Policy, PolicyConfig, load_policy
-from longreward.training.adapters import adapter
+from longreward.models.policy import Policy, PolicyConfig, load_policy
 from longreward.training.checkpoints import training_key
-from longreward.training.mixing import ShortPreferences
+from longreward.training.config import TrainingSettings
+from longreward.training.data_mixture import ShortPreferences
+from longreward.training.lora import adapter
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
-from longreward.training.settings import TrainingSettings
 
 
 class TrainConfig(TrainingSettings):
@@ -60,10 +60,10 @@ def train_dpo(
 ) -> TrainingReport:
     """Trains `sft_model` on `pairs` and writes the model to `out`; a killed call goes on from `state`."""
     if config.launcher != "none":
-        from longreward.training.launch.starting import launch
+        from longreward.training.launch.launcher import launch
 
         return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
-    from longreward.training.needs.looking_ahead import Preference, look_ahead
+    from longreward.training.estimate.training_estimate import Preference, look_ahead
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=sft_model, data=pairs)
@@ -75,10 +75,10 @@ def train_dpo(
     lora = adapter(config.lora, policy.model)
     limit = checked.lengths.limit
 
-    from longreward.training import failures, running, trainers
+    from longreward.training import error_advice, run, trainers
     from longreward.training.precision import resolve_bf16
 
-    running.check_trainable(policy)
+    run.check_trainable(policy)
     rows_at_once = 2 * config.micro_batch  # where the answers share their prompt, one row of nearly this length
     bf16 = resolve_bf16(
         config.bf16,
@@ -89,18 +89,18 @@ def train_dpo(
         whole=config.lora is None,
     )
     arguments = {
-        **running.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16),
+        **run.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid", "sft"] if config.ce_weight else ["sigmoid"],
         "loss_weights": [1.0, config.ce_weight] if config.ce_weight else [1.0],
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": config.reference_batch,
     }
-    share, rows = _shares(config, policy, checked.lengths.longest), running.dataset(checked)
-    with failures.mendable(own_state):  # the reference may need more memory than there is
+    share, rows = _shares(config, policy, checked.lengths.longest), run.dataset(checked)
+    with error_advice.mendable(own_state):  # the reference may need more memory than there is
         kept = own_state / "reference.json"
         trainer = trainers.dpo_trainer(policy, rows, lora, arguments, kept=kept, share=share)
-    return running.run(trainer, policy, checked.lengths, title="train", out=out, state=own_state, log=log)
+    return run.run(trainer, policy, checked.lengths, title="train", out=out, state=own_state, log=log)
 
 
 def _shares(config: TrainConfig, policy: Policy, longest: int) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from longreward.errors import PolicyError
-from longreward.policy import PolicyTokenizer, fit_window, hash_ids
+from longreward.models.policy import PolicyTokenizer, fit_window, hash_ids
 from longreward.records import PreferencePair, Response
 
 TokenMismatch = Literal["refuse", "render"]

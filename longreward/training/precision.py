@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from longreward.errors import StateError
-from longreward.policy import Policy, PolicyConfig
+from longreward.models.policy import Policy, PolicyConfig
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from longreward.training.preflight import Lengths
+from longreward.training.training_data import Lengths
 
 Log = Callable[[int, dict[str, float]], None]
 """Called with the update's number and its figures: `loss`; for DPO also `rewards/margins`, `rewards/accuracies`."""

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from longreward.policy import PolicyConfig, load_policy, pass_on
-from longreward.training.adapters import adapter
+from longreward.models.policy import PolicyConfig, load_policy, pass_on
 from longreward.training.checkpoints import training_key
-from longreward.training.mixing import ShortAnswers
+from longreward.training.config import TrainingSettings
+from longreward.training.data_mixture import ShortAnswers
+from longreward.training.lora import adapter
 from longreward.training.report import Log, TrainingReport
-from longreward.training.settings import TrainingSettings
 
 
 class SftConfig(TrainingSettings):
@@ -39,10 +39,10 @@ def train_sft(
         pass_on(policy_config, policy_config.sft_model, out)
         return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
     if config.launcher != "none":
-        from longreward.training.launch.starting import launch
+        from longreward.training.launch.launcher import launch
 
         return launch("sft", config, policy_config, model=base, data=data, out=out, state=state, log=log)
-    from longreward.training.needs.looking_ahead import look_ahead
+    from longreward.training.estimate.training_estimate import look_ahead
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=base, data=data)
@@ -51,10 +51,10 @@ def train_sft(
     lora = adapter(config.lora, policy.model)
     limit = checked.lengths.limit
 
-    from longreward.training import running, trainers
+    from longreward.training import run, trainers
     from longreward.training.precision import resolve_bf16
 
-    running.check_trainable(policy)
+    run.check_trainable(policy)
     bf16 = resolve_bf16(
         config.bf16,
         policy,
@@ -63,6 +63,6 @@ def train_sft(
         tokens=checked.lengths.longest,
         whole=config.lora is None,
     )
-    arguments = running.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
-    trainer = trainers.sft_trainer(policy, running.dataset(checked), lora, arguments)
-    return running.run(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)
+    arguments = run.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
+    trainer = trainers.sft_trainer(policy, run.dataset(checked), lora, arguments)
+    return run.run(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)

@@ -16,12 +16,12 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from longreward.policy import Policy
+from longreward.models.policy import Policy
 from longreward.training.dropout import disable_dropout
+from longreward.training.exact_resume import Steady
 from longreward.training.prefix.sharing import PairCollator, share_prefix
-from longreward.training.reference import with_reference
-from longreward.training.sides import SIDE, figures_by_side, heard, watch_sides
-from longreward.training.steady import Steady
+from longreward.training.reference_logps import with_reference
+from longreward.training.source_metrics import SIDE, figures_by_side, heard, watch_sides
 
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:

@@ -9,10 +9,10 @@
 The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
 """
 
-from tasks.tracking.probe import TrackingUnavailable
-from tasks.tracking.registry import CHAMPION_BEFORE, champion, register
-from tasks.tracking.run import UNKNOWN, Run
-from tasks.tracking.runs import (
+from longreward.tasks.tracking.probe import TrackingUnavailable
+from longreward.tasks.tracking.registry import CHAMPION_BEFORE, champion, register
+from longreward.tasks.tracking.run import UNKNOWN, Run
+from longreward.tasks.tracking.runs import (
     PARENT,
     STUDY,
     close_killed_runs,
@@ -24,7 +24,7 @@ from tasks.tracking.runs import (
     stage_run,
     study_run,
 )
-from tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.uris import store_uri
 
 __all__ = [
     "CHAMPION_BEFORE",

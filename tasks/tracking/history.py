@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
+from longreward.tasks.tracking.outbox import store_errors
+from longreward.tasks.tracking.registry import champion
+from longreward.tasks.tracking.runs import HOST_TAG, ROLE_TAG
+from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id
+from longreward.tasks.tracking.uris import store_uri
 from longreward.utils.redaction import redact
-from tasks.tracking.outbox import store_errors
-from tasks.tracking.registry import champion
-from tasks.tracking.runs import HOST_TAG, ROLE_TAG
-from tasks.tracking.store import EXPERIMENT, client, experiment_id
-from tasks.tracking.uris import store_uri
 
 PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
 NAMED = 8  # runs that an error message lists

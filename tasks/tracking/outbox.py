@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from longreward.tasks.tracking.probe import TrackingUnavailable, probe_store, unavailable
+from longreward.tasks.tracking.uris import store_uri
 from longreward.utils.redaction import redact
-from tasks.tracking.probe import TrackingUnavailable, probe_store, unavailable
-from tasks.tracking.uris import store_uri
 
 RETRY_AFTER_S = 30.0
 BUSY = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")

@@ -10,8 +10,8 @@ import socket
 from typing import Any
 
 from longreward.errors import StateError
+from longreward.tasks.tracking.uris import is_database, is_server
 from longreward.utils.redaction import redact
-from tasks.tracking.uris import is_database, is_server
 
 TIMEOUT_S = 5.0
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433}

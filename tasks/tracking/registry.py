@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tasks.tracking.outbox import store_errors
-from tasks.tracking.store import client
+from longreward.tasks.tracking.outbox import store_errors
+from longreward.tasks.tracking.store import client
 
 CHAMPION_BEFORE = "longreward.champion_before"  # an evaluate run's tag: that of the champion which its model met
 

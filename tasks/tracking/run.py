@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tasks.tracking.inputs import dataset_inputs
-from tasks.tracking.outbox import outbox
-from tasks.tracking.store import client, experiment_id
-from tasks.tracking.traces import Span, write_traces
+from longreward.tasks.tracking.dataset_inputs import dataset_inputs
+from longreward.tasks.tracking.outbox import outbox
+from longreward.tasks.tracking.store import client, experiment_id
+from longreward.tasks.tracking.traces import Span, write_traces
 
 FLUSH_EVERY_S = 2.0
 UNKNOWN = "unknown"  # the id of a run that MLflow does not have

@@ -12,14 +12,14 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Literal
 
+from longreward.tasks.parent_process import Owner, owner
+from longreward.tasks.state import locked, state_folder
+from longreward.tasks.tracking.outbox import outbox, store_errors
+from longreward.tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
+from longreward.tasks.tracking.store import client, experiment_id
+from longreward.tasks.tracking.system_metrics import watched
+from longreward.tasks.tracking.uris import store_uri
 from longreward.utils.redaction import redact
-from tasks.owner import Owner, owner
-from tasks.state import locked, state_folder
-from tasks.tracking.machine import watched
-from tasks.tracking.outbox import outbox, store_errors
-from tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
-from tasks.tracking.store import client, experiment_id
-from tasks.tracking.uris import store_uri
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
 STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
@@ -93,8 +93,8 @@ def _described(parent: Run) -> Iterator[None]:
         with _ended(parent):
             yield
     finally:
-        from tasks.note import note_of
-        from tasks.tracking.history import read
+        from longreward.tasks.run_description import note_of
+        from longreward.tasks.tracking.history import read
 
         outbox.send("the note of the run", lambda: parent.note(note_of(read(parent.id))))
         outbox.flush(last=True)

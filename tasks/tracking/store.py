@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from tasks.state import locked, private_copies
-from tasks.tracking.probe import TrackingUnavailable, missing_driver, probe_store, unavailable
-from tasks.tracking.uris import artifact_location, store_uri
+from longreward.tasks.state import locked, private_copies
+from longreward.tasks.tracking.probe import TrackingUnavailable, missing_driver, probe_store, unavailable
+from longreward.tasks.tracking.uris import artifact_location, store_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

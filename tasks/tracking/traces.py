@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.tracking.probe import probe_store
-from tasks.tracking.store import client, experiment_id
-from tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.probe import probe_store
+from longreward.tasks.tracking.store import client, experiment_id
+from longreward.tasks.tracking.uris import store_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.span import Span as OpenSpan

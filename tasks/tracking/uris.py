@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from longreward.errors import ConfigError
-from tasks.state import made, state_folder
+from longreward.tasks.state import made, state_folder
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # the variable of `mlflow server` for the same purpose

@@ -7,6 +7,6 @@
 a worker can, and `answers` where it keeps what the judge answered until the stage takes it into the ledger.
 """
 
-from tasks.workers.cluster import Workers, open_workers
+from longreward.tasks.workers.cluster import Workers, open_workers
 
 __all__ = ["Workers", "open_workers"]

@@ -1,8 +1,8 @@
 """A Dask cluster as the stage sees it: opened or started, its workers greeted, one Prefect task a shard sent there.
 
 A shard whose worker is killed goes to another one by Dask's own doing, and goes on from what its first worker was
-answered (`tasks.workers.answers`). As many shards are under way as there were threads at the start, so that limits
-of the judge can be shared out among them.
+answered (`tasks.workers.worker_ledger`). As many shards are under way as there were threads at the start, so that
+limits of the judge can be shared out among them.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.errors import WorkerError
 from longreward.params import Params
+from longreward.tasks.shards import durable
+from longreward.tasks.workers.shard_task import Done, Errand, do_errand
+from longreward.tasks.workers.worker_check import Asked, Greeting, code, greet, refuse_unfit
+from longreward.tasks.workers.worker_ledger import Place, left_behind, take_in
 from longreward.workers import WorkersConfig, check_installed
-from tasks.shards import durable
-from tasks.workers.answers import Place, left_behind, take_in
-from tasks.workers.errand import Done, Errand, do_errand
-from tasks.workers.greeting import Asked, Greeting, code, greet, refuse_unfit
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.server import prefect_server as start_server
-from tasks.state import VARIABLE
+from longreward.tasks.prefect_server import prefect_server as start_server
+from longreward.tasks.state import VARIABLE
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from toy_project import ROOT, ToyProject
 
-from longreward.formats import read_pairs
+from longreward.data.formats import read_pairs
 
 CHATS = [
     {

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import benchmark, evaluate
-from longreward.project.files import PLOT, project_files
-from tasks.plots import write_points
+from longreward.flows import benchmark, evaluate
+from longreward.tasks.plots import write_points
+from longreward.tasks.project_files import PLOT, project_files
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,9 @@ from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
 from toy_project import ToyProject, alive
 
-from tasks.server import PrefectServer
+from longreward.tasks.prefect_server import PrefectServer
 
-CODE = "import sys; from flows.commands import main; sys.exit(main())"
+CODE = "import sys; from flows.cli import main; sys.exit(main())"
 
 
 @pytest.fixture
@@ -121,7 +121,10 @@ def test_however_it_ends_no_server_stays(
     addresses(serving)
     family = psutil.Process(serving.pid).children(recursive=True)
     commands = [" ".join(process.cmdline()) for process in family]
-    assert {True} == {any(name in command for command in commands) for name in ("tasks.server", "mlflow", "watched")}
+    assert {True} == {
+        any(name in command for command in commands)
+        for name in ("longreward.tasks.prefect_server", "mlflow", "watched")
+    }
     serving.send_signal(number)
     serving.communicate(timeout=120)
     psutil.wait_procs(family, timeout=120)

@@ -14,8 +14,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from toy_project import ToyProject
 from tracking_servers import end, mlflow_server
 
-from tasks.server import prefect_server
-from tasks.state import VARIABLE
+from longreward.tasks.prefect_server import prefect_server
+from longreward.tasks.state import VARIABLE
 
 
 def progress(project: ToyProject, stage: str) -> list[Path]:
@@ -61,7 +61,7 @@ def test_a_pipeline_whose_prefect_server_was_killed_ends_soon_and_keeps_what_was
     (tmp_path / "project").mkdir()
     project = ToyProject(tmp_path / "project", own_prefect)
     project.write("wait")
-    running = project.start("flows.pipeline")
+    running = project.start("longreward.flows.pipeline")
     while not (project.folder / "waiting").exists():
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.1)

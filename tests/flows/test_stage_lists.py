@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import grimp
+import pytest
 import yaml
 
 from longreward.params import SHARED, Params, stage_names
-from tasks.versioning import stage_entries
+from longreward.tasks.dvc_command import stage_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_STAGES = {"__init__", "pipeline", "serve", "triggers"}
@@ -25,7 +27,7 @@ def test_the_graph_the_flows_the_settings_and_the_config_name_the_same_stages() 
 def test_each_stage_of_the_graph_runs_the_flow_of_its_name_and_depends_on_its_section_and_its_flow() -> None:
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, entry in stage_entries(ROOT / "dvc.yaml").items():
-        assert graph[name]["cmd"] == f"python -m flows.{name}"
+        assert graph[name]["cmd"] == f"python -m longreward.flows.{name}"
         assert name in entry.sections
         assert Path(f"flows/{name}.py") in entry.inputs
         assert Path(f"metrics/{name}.json") in entry.outputs
@@ -42,3 +44,46 @@ def test_everything_in_the_repository_that_a_stage_depends_on_is_there() -> None
         for path in entry.inputs:
             of_a_stage = any(output in (path, *path.parents) for output in made)
             assert of_a_stage or path == Path("data/raw") or (ROOT / path).exists(), f"{entry.name}: {path}"
+
+
+# What these import cannot change a stage's outputs: orchestration, the settings of all stages, checks before a run.
+ORCHESTRATION = (
+    "longreward.checks",
+    "longreward.flows",
+    "longreward.params",
+    "longreward.planning",
+    "longreward.tasks",
+)
+# Error classes and the base class of settings.
+WITHOUT_OUTPUT = {"longreward", "longreward.config", "longreward.errors"}
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("longreward")
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_a_stage_depends_on_every_library_module_that_it_imports(stage: str, imports: grimp.ImportGraph) -> None:
+    inputs = stage_entries(ROOT / "dvc.yaml")[stage].inputs
+    roots = [
+        "longreward." + ".".join(path.with_suffix("").parts) for path in inputs if path.parts[0] in ("flows", "tasks")
+    ]
+    modules = {module for root in roots for module in imports.find_modules_directly_imported_by(root)}
+    covered: set[str] = set()
+    while modules:
+        module = modules.pop()
+        if module in covered or module.startswith(ORCHESTRATION):
+            continue
+        covered.add(module)
+        modules |= imports.find_modules_directly_imported_by(module)
+    packages = {".".join(path.with_suffix("").parts) for path in inputs if path.parts[0] == "longreward"}
+    missing = {
+        module
+        for module in covered - WITHOUT_OUTPUT
+        if not any(module == package or module.startswith(package + ".") for package in packages)
+    }
+    assert not missing
+    assert all(any(module.startswith(package) for module in covered) for package in packages), (
+        "a package is not imported"
+    )

@@ -25,7 +25,7 @@ def test_off_it_leaves_empty_files_and_on_what_prepare_divides(project: ToyProje
     made = project.folder / "data/synthesized"
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (project.folder / "params.yaml").write_text(settings, encoding="utf-8")
-    code, words = project.run("flows.synthesize")
+    code, words = project.run("longreward.flows.synthesize")
     assert code == 0, words
     assert [file.read_bytes() for file in sorted(made.iterdir())] == [b"", b""]
     assert set(project.figures("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}

@@ -24,7 +24,7 @@ async def served(tmp_path: Path, pipeline_server: str) -> AsyncIterator[ToyProje
     project = ToyProject(tmp_path, pipeline_server)
     project.write("ab")
     project.commit()
-    serving = project.start("flows.serve")
+    serving = project.start("longreward.flows.serve")
     async with get_client() as client:
         await until(lambda: registered(client, serving))
     yield project

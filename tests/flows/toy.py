@@ -10,8 +10,8 @@ from pathlib import Path
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from tasks.shards import Tell, in_shards
-from tasks.stage import StageRun, main, stage
+from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.stage import StageRun, main, stage
 
 log = logging.getLogger("longreward.toy")
 

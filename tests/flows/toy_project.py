@@ -11,7 +11,7 @@ import psutil
 from mlflow import MlflowClient
 from prefect.settings import PREFECT_API_AUTH_STRING
 
-from tasks.server import PrefectServer
+from longreward.tasks.prefect_server import PrefectServer
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = """
@@ -107,7 +107,7 @@ class ToyProject:
         return process.returncode, words
 
     def pipeline(self, *arguments: str) -> tuple[int, str]:
-        return self.run("flows.pipeline", *arguments)
+        return self.run("longreward.flows.pipeline", *arguments)
 
     def repro(self) -> tuple[int, str]:
         return self.run("dvc", "repro")

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longreward.cli import main
+from longreward.checks import check_ready
 from longreward.errors import ConfigError
+from longreward.flows.cli.score import main
+from longreward.models.policy import PolicyConfig, load_tokenizer
 from longreward.params import Params, preset_names, preset_path, read_params, stage_names
-from longreward.policy import PolicyConfig, load_tokenizer
-from longreward.readiness import check_ready
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,26 +85,3 @@ def test_the_base_models_chat_template_closes_each_turn_with_the_end_token(tiny_
 def test_the_laptops_preset_is_the_projects_own_file() -> None:
     own, preset = (yaml.safe_load(path.read_text()) for path in (ROOT / "params.yaml", preset_path("laptop")))
     assert own == preset
-
-
-def test_an_installed_wheel_brings_its_presets(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
-    source = tmp_path / "source"  # a build leaves folders behind in its source
-    source.mkdir()
-    for name in ("longreward", "configs", "models", "pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        (source / name).symlink_to(ROOT / name)
-    for name in ("tasks", "flows"):
-        (source / name).mkdir()
-        (source / name / "__init__.py").touch()
-    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, cwd=tmp_path)
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        wheel.extractall(tmp_path / "installed")
-    listed = subprocess.run(
-        [sys.executable, "-c", "from longreward import params; print(params.__file__, *params.preset_names())"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert listed == [str(tmp_path / "installed" / "longreward" / "params.py"), *preset_names()]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks import tracking
-from tasks.tracking.store import client, experiment_id
+from longreward.tasks import tracking
+from longreward.tasks.tracking.store import client, experiment_id
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import pytest
 from prefect import flow
 
 from longreward.errors import AnswersAwaited
-from longreward.judging import JudgeConfig, open_judge
+from longreward.judge import JudgeConfig, open_judge
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, Scorer
-from tasks.scoring import score_in_shards
+from longreward.tasks.score_shards import score_in_shards
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -9,18 +9,18 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from flows.commands import main
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measuring import Decoding, Measured
+from longreward.evaluation.measures import Decoding, Measured
 from longreward.evaluation.report import summarise
+from longreward.flows.cli import main
 from longreward.records import Example, Response
-from tasks import tracking
-from tasks.comparing import compare
-from tasks.comparison_report import as_json, markdown
-from tasks.recording import record
-from tasks.tracking.history import PastRun, find, kept, read
-from tasks.tracking.store import client
+from longreward.tasks import tracking
+from longreward.tasks.comparison import compare
+from longreward.tasks.comparison_report import as_json, markdown
+from longreward.tasks.evaluation_records import record
+from longreward.tasks.tracking.history import PastRun, find, kept, read
+from longreward.tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
 EXAMPLES = {n: Example(id=n, document_id=f"d{n}", context=f"text {n}", query=f"question {n}?") for n in "12345678"}

@@ -9,11 +9,11 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from tasks import tracking
-from tasks.samples import Sample
-from tasks.tracking import experiment, machine, stage_run
-from tasks.tracking.history import kept
-from tasks.tracking.store import client
+from longreward.tasks import tracking
+from longreward.tasks.samples import Sample
+from longreward.tasks.tracking import experiment, stage_run, system_metrics
+from longreward.tasks.tracking.history import kept
+from longreward.tasks.tracking.store import client
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_a_missing_or_broken_input_is_left_for_the_stage_to_complain_about(
 def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_off(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, switch: str, measured: bool
 ) -> None:
-    monkeypatch.setattr(machine, "FIRST_AFTER_S", 0.01)
-    monkeypatch.setenv(machine.VARIABLE, switch)
+    monkeypatch.setattr(system_metrics, "FIRST_AFTER_S", 0.01)
+    monkeypatch.setenv(system_metrics.VARIABLE, switch)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with experiment("machine", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)

@@ -8,11 +8,11 @@ from own_store import own_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
-from tasks.judgments import judgment
-from tasks.samples import Spaced
-from tasks.tracking import stage_run
-from tasks.tracking.store import experiment_id
-from tasks.tracking.traces import Span
+from longreward.tasks.samples import Spaced
+from longreward.tasks.scoring_trace import judgment
+from longreward.tasks.tracking import stage_run
+from longreward.tasks.tracking.store import experiment_id
+from longreward.tasks.tracking.traces import Span
 
 ANSWER = Response(id="7-0", example_id="7", query="Who founded Keld, and when?", text="Ann Lee founded Keld in 1907.")
 WRONG = Statement(

@@ -5,7 +5,7 @@ import logging
 import pytest
 from prefect._internal.concurrency import logger as services
 
-from tasks.logs import settle_logs
+from longreward.tasks.logs import settle_logs
 
 
 @pytest.mark.parametrize(

@@ -19,19 +19,19 @@ from prefect import flow
 
 import longreward
 from longreward.errors import WorkerError
-from longreward.judging import open_judge
-from longreward.judging.ledger import Ledger
+from longreward.judge import open_judge
+from longreward.judge.ledger import Ledger
+from longreward.models.policy import load_policy
+from longreward.models.sampling import sample
 from longreward.params import Params
-from longreward.policy import load_policy
 from longreward.records import Example, Response
 from longreward.reward import ScoredExample, Scorer
-from longreward.sampling import sample
-from tasks.sampling import Sampled, sample_in_shards
-from tasks.scoring import score_in_shards, score_with_workers
-from tasks.server import PrefectServer
-from tasks.workers import Workers, open_workers
-from tasks.workers.greeting import code
-from tasks.workers.sampling import open_policy_of
+from longreward.tasks.prefect_server import PrefectServer
+from longreward.tasks.sample_shards import Sampled, sample_in_shards
+from longreward.tasks.score_shards import score_in_shards, score_with_workers
+from longreward.tasks.workers import Workers, open_workers
+from longreward.tasks.workers.sample_task import open_policy_of
+from longreward.tasks.workers.worker_check import code
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -61,7 +61,7 @@ def items() -> list[tuple[Example, list[Response]]]:
 @contextmanager
 def judge_server(latency_s: float = 0.15, *options: str) -> Iterator[str]:
     """The offline judge behind HTTP, with a count of what it is asked."""
-    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", "--latency", str(latency_s)]
+    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", "--latency", str(latency_s)]
     server = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -263,7 +263,7 @@ def cluster(folder: Path, *, start: str) -> Iterator[str]:
             r"worker tcp://\S+ cannot greet the stage .*longreward\[dask\]",
         ),
         (
-            "import tasks.workers.greeting as g; g.code = lambda: 'old'",
+            "import tasks.workers.worker_check as g; g.code = lambda: 'old'",
             r"worker tcp://\S+ on \S+ has another version of code old, here \w+",
         ),
         ("", r"worker tcp://\S+ on \S+: the environment variable THE_KEY holds no key .*own environment"),
@@ -285,7 +285,7 @@ async def test_a_worker_that_cannot_do_the_work_is_named_before_any_shard(
 async def test_a_machine_that_does_not_see_the_folder_sends_its_answers(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = "from tasks.workers.answers import Place; Place.is_seen = property(lambda place: False)"
+    hidden = "from tasks.workers.worker_ledger import Place; Place.is_seen = property(lambda place: False)"
     monkeypatch.setenv("THE_KEY", "of-the-judge")
     with judge_server(0.02, "--require-key-env", "THE_KEY") as url:
         with cluster(own_folders / "elsewhere", start=hidden) as address:

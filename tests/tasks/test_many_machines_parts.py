@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, WorkerError
-from longreward.judging import Answer, JudgeConfig, open_judge
-from longreward.judging.ledger import Exchange, Ledger
+from longreward.judge import Answer, JudgeConfig, open_judge
+from longreward.judge.ledger import Exchange, Ledger
 from longreward.params import Params, deciding, read_params
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
+from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.workers import worker_ledger
+from longreward.tasks.workers.score_task import ScoreErrand, known_answers, places_within, share
+from longreward.tasks.workers.worker_check import Greeting, refuse_unfit, versions
+from longreward.tasks.workers.worker_ledger import Place, left_behind, own_ledger, take_in, to_send
 from longreward.workers import WorkersConfig, check_installed
-from tasks.versioning import stage_entries
-from tasks.workers import answers
-from tasks.workers.answers import Place, left_behind, own_ledger, take_in, to_send
-from tasks.workers.greeting import Greeting, refuse_unfit, versions
-from tasks.workers.scoring import ScoreErrand, known_answers, places_within, share
 
 ROOT = Path(__file__).parents[2]
 QUERY = "Who founded Keld?"
@@ -109,12 +109,12 @@ def test_a_shard_goes_on_from_what_its_first_worker_was_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Place.make(tmp_path / "stage")
-    monkeypatch.setattr(answers, "PROCESS", "first")
+    monkeypatch.setattr(worker_ledger, "PROCESS", "first")
     first = own_ledger(place, "s", [exchange("handed")])
     with Ledger(first) as ledger:
         ledger.put(exchange("asked"))
     own_ledger(place, "other", [exchange("of another shard")])
-    monkeypatch.setattr(answers, "PROCESS", "second")
+    monkeypatch.setattr(worker_ledger, "PROCESS", "second")
     second = own_ledger(place, "s", [])
     assert first != second
     assert texts(second, "handed", "asked", "of another shard") == [["[[7]]"], ["[[7]]"], []]

@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from tasks.tracking import Run, experiment
-from tasks.tracking.run import MAX_NOTE, MAX_SETTING, shorten_note
-from tasks.tracking.store import client
+from longreward.tasks.tracking import Run, experiment
+from longreward.tasks.tracking.run import MAX_NOTE, MAX_SETTING, shorten_note
+from longreward.tasks.tracking.store import client
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from longreward.errors import NothingScored
-from longreward.judging import Answer, Judge, JudgeConfig, Question
+from longreward.judge import Answer, Judge, JudgeConfig, Question
 from longreward.params import Params
 from longreward.records import DIMENSIONS, Dimension, Example, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, Scorer
-from longreward.reward.files import ScoreReport
-from tasks.scoring import require_scores, write_scored_files
-from tasks.stage import StageRun
+from longreward.reward.score_files import ScoreReport
+from longreward.tasks.score_shards import require_scores, write_scored_files
+from longreward.tasks.stage import StageRun
 
 EXAMPLE = Example(id="1", document_id="1", context="Ann Lee founded Keld in 1905.", query="Who founded Keld?")
 RESPONSES = [

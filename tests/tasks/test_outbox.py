@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from own_store import own_store
 
-from tasks import tracking
-from tasks.tracking import Run, TrackingUnavailable, experiment, model_run, run, stage_run
-from tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
-from tasks.tracking.store import client
+from longreward.tasks import tracking
+from longreward.tasks.tracking import Run, TrackingUnavailable, experiment, model_run, run, stage_run
+from longreward.tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
+from longreward.tasks.tracking.store import client
 
 
 class Store:
@@ -44,14 +44,14 @@ class Store:
 @pytest.fixture
 def store(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
-    monkeypatch.setattr("tasks.tracking.outbox.probe_store", store.probe)
+    monkeypatch.setattr("longreward.tasks.tracking.outbox.probe_store", store.probe)
     return store
 
 
 def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all_that_is_tried(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "tasks.tracking.outbox")
+    caplog.set_level(logging.INFO, "longreward.tasks.tracking.outbox")
     box = Outbox(now=lambda: store.time)
     box.send("one", store.call(1))
     store.away = True

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tasks.owner import Owner, owner, this_process
+from longreward.tasks.parent_process import Owner, owner, this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def test_a_process_that_ended_or_was_started_at_another_time_is_not_alive() -> N
 
 
 def test_the_dvc_command_above_a_process_owns_it_and_without_one_it_owns_itself(tmp_path: Path) -> None:
-    (tmp_path / "child.py").write_text("from tasks.owner import owner; print(owner().pid)")
+    (tmp_path / "child.py").write_text("from tasks.parent_process import owner; print(owner().pid)")
     (tmp_path / "dvc").write_text(
         "import os, subprocess, sys\n"
         "print(os.getpid(), flush=True)\n"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from longreward.formats import write_examples, write_responses, write_scored
+from longreward.data.formats import write_examples, write_responses, write_scored
 from longreward.params import Params, read_params
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
-from tasks.pairing import EXAMPLES, SAMPLED, SCORED, outcomes
-from tasks.stage import StageRun
+from longreward.tasks.pair_methods import EXAMPLES, SAMPLED, SCORED, outcomes
+from longreward.tasks.stage import StageRun
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 ROOT = Path(__file__).resolve().parents[2]

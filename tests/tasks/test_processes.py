@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import processes
-from tasks.owner import Owner
-from tasks.processes import run_in_group
+from longreward.tasks import process_group
+from longreward.tasks.parent_process import Owner
+from longreward.tasks.process_group import run_in_group
 
 # Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
 FAMILY = """
@@ -53,7 +53,7 @@ async def test_a_process_that_ignores_the_polite_signal_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
+    monkeypatch.setattr(process_group, "END_LIMIT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     while any(alive(pid) for pid in started):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
         await asyncio.sleep(0.02)
@@ -83,8 +83,8 @@ async def test_lines_that_are_not_worth_showing_are_kept_for_errors_alone(capfd:
 
 ORPHAN = """
 import sys, time
-from tasks import processes
-from tasks.owner import Owner
+from longreward.tasks import processes
+from longreward.tasks.owner import Owner
 
 class Seen(Owner):
     @property

@@ -13,14 +13,14 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from longreward.errors import ConfigError, StateError
-from tasks import server as module
-from tasks.owner import Owner
-from tasks.server import START_LIMIT, PrefectServer, PrefectUnavailable, check_server, prefect_server
+from longreward.tasks import prefect_server as module
+from longreward.tasks.parent_process import Owner
+from longreward.tasks.prefect_server import START_LIMIT, PrefectServer, PrefectUnavailable, check_server, prefect_server
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = """
 import sys, time
-from tasks.server import prefect_server
+from longreward.tasks.server import prefect_server
 print(prefect_server().url, flush=True)
 sys.stdin.readline()
 """
@@ -46,7 +46,7 @@ def keepers(state: Path) -> list[psutil.Process]:
     """The keeper processes of a state folder."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if "tasks.server" in (process.info["cmdline"] or []):
+        if "longreward.tasks.prefect_server" in (process.info["cmdline"] or []):
             try:
                 if process.environ().get("LONGREWARD_STATE") == str(state):
                     found.append(process)
@@ -86,7 +86,7 @@ def test_a_configured_server_is_used_and_none_is_started(tmp_path: Path) -> None
 
 
 def test_a_note_of_a_server_that_died_is_not_believed(tmp_path: Path) -> None:
-    from tasks.server import _running
+    from longreward.tasks.prefect_server import _running
 
     gone = Owner(pid=1, started=0.0)
     (tmp_path / "server.json").write_text(f'{{"url": "http://127.0.0.1:1/api", "keeper": "{gone}"}}')

@@ -14,8 +14,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tasks.server import PrefectServer
-from tasks.server_access import RequestGuard, allowed_hosts, auth_file, auth_string_of, is_loopback
+from longreward.tasks.prefect_server import PrefectServer
+from longreward.tasks.server_access import RequestGuard, allowed_hosts, auth_file, auth_string_of, is_loopback
 
 
 def login() -> dict[str, str]:
@@ -102,7 +102,7 @@ def test_the_login_is_for_this_user_alone_and_in_no_process_list(prefect_server:
     (keeper,) = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "tasks.server" in (process.info["cmdline"] or []) and _serves(process, prefect_server)
+        if "longreward.tasks.prefect_server" in (process.info["cmdline"] or []) and _serves(process, prefect_server)
     ]
     home = Path(keeper.environ()["LONGREWARD_STATE"]) / "prefect"
     secret = auth_file(home).read_text()

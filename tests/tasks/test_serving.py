@@ -18,16 +18,16 @@ import pytest
 from prefect import flow
 
 import longreward
-import tasks.sampling
+import longreward.tasks.sample_shards
 from longreward.errors import ServerRefused, ServerUnavailable
-from longreward.policy import PolicyConfig, load_policy
+from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.sampling import SampleConfig, sample
+from longreward.models.served_policy import ServedPolicy, sample_served
+from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response
-from longreward.sampling import SampleConfig, sample
-from longreward.serving.config import ServerConfig
-from longreward.serving.sampling import ServedPolicy, sample_served
-from tasks.sampling import sample_in_shards
-from tasks.serving import OwnServer, for_comparison, open_policy
-from tasks.shards import in_shards
+from longreward.tasks.policy_server import OwnServer, for_comparison, open_policy
+from longreward.tasks.sample_shards import sample_in_shards
+from longreward.tasks.shards import in_shards
 
 MODEL = Path(longreward.__file__).parents[1] / "models" / "tiny-base"
 POLICY = PolicyConfig(base_model=str(MODEL), dtype="float32")
@@ -99,7 +99,7 @@ async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> 
 async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_is_redone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.sampling, "in_shards", functools.partial(in_shards, retry_after_s=0.05))
+    monkeypatch.setattr(longreward.tasks.sample_shards, "in_shards", functools.partial(in_shards, retry_after_s=0.05))
     written: dict[str, int] = {}
     died: list[int] = []
 

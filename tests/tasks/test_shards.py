@@ -9,7 +9,7 @@ from prefect import flow
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from tasks.shards import Tell, in_shards
+from longreward.tasks.shards import Tell, in_shards
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

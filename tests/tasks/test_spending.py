@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from longreward.errors import BudgetReached
-from longreward.judging import open_judge
+from longreward.judge import open_judge
 from longreward.params import Params, deciding
 from longreward.records import Example, Response
 from longreward.reward import score_examples
-from tasks.spending import forecast_of, forecast_of_evaluation, report_judge, spending
-from tasks.stage import StageRun
-from tasks.state import ledger
+from longreward.tasks.judge_spending import forecast_of, forecast_of_evaluation, report_judge, spending
+from longreward.tasks.stage import StageRun
+from longreward.tasks.state import ledger
 
 
 class Tracked:

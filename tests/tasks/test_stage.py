@@ -14,17 +14,17 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from longreward.errors import ConfigError
-from tasks import tracking
-from tasks.outcome import VARIABLE, Outcome, take_outcome
-from tasks.program import conclusion
-from tasks.stage import StageRun, _run_under_parent, stage
-from tasks.state import FINISHED, state_folder
-from tasks.tracking.store import client
+from longreward.tasks import tracking
+from longreward.tasks.program import conclusion
+from longreward.tasks.stage import StageRun, _run_under_parent, stage
+from longreward.tasks.stage_outcome import VARIABLE, Outcome, take_outcome
+from longreward.tasks.state import FINISHED, state_folder
+from longreward.tasks.tracking.store import client
 
 GRAPH = """
 stages:
   pair:
-    cmd: python -m flows.pair
+    cmd: python -m longreward.flows.pair
     params: [pair]
     outs: [data/pairs]
     metrics: [{metrics/pair.json: {cache: false}}]

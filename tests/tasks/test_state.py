@@ -8,8 +8,8 @@ import pytest
 
 from longreward.errors import StateError
 from longreward.params import Params
-from tasks.stage import StageRun
-from tasks.state import (
+from longreward.tasks.stage import StageRun
+from longreward.tasks.state import (
     digests,
     forget_finished,
     locked,

@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from longreward.errors import ConfigError
-from tasks import tracking
-from tasks.state import private_copies
-from tasks.tracking import experiment, store
-from tasks.tracking.probe import TrackingUnavailable, probe_store
-from tasks.tracking.store import client, experiment_id, has_experiment
-from tasks.tracking.uris import absolute_uri, artifact_location, pin_locations, store_uri
+from longreward.tasks import tracking
+from longreward.tasks.state import private_copies
+from longreward.tasks.tracking import experiment, store
+from longreward.tasks.tracking.probe import TrackingUnavailable, probe_store
+from longreward.tasks.tracking.store import client, experiment_id, has_experiment
+from longreward.tasks.tracking.uris import absolute_uri, artifact_location, pin_locations, store_uri
 
 
 @pytest.mark.parametrize(

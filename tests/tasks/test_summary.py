@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.reproduction import StageOutcome
-from tasks.summary import show
+from longreward.tasks.dvc_stage import StageOutcome
+from longreward.tasks.run_summary import show
 
 
 def row(comparison: str, measure: str, sft: float, dpo: float) -> dict[str, object]:

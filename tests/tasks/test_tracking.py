@@ -12,11 +12,20 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from tasks import tracking
-from tasks.owner import this_process
-from tasks.tracking import Run, close_killed_runs, experiment, link_stage, model_run, register, stage_run, store_uri
-from tasks.tracking.run import create_run
-from tasks.tracking.store import has_experiment
+from longreward.tasks import tracking
+from longreward.tasks.parent_process import this_process
+from longreward.tasks.tracking import (
+    Run,
+    close_killed_runs,
+    experiment,
+    link_stage,
+    model_run,
+    register,
+    stage_run,
+    store_uri,
+)
+from longreward.tasks.tracking.run import create_run
+from longreward.tasks.tracking.store import has_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,7 +157,7 @@ def test_a_model_is_registered_by_its_dvc_hash_and_the_alias_moves_to_champions_
 
 RACE = """
 import os, sys
-from tasks.tracking import parent_of_this_process
+from longreward.tasks.tracking import parent_of_this_process
 print(parent_of_this_process({"sft": {"n": 1}}))
 """
 

@@ -9,8 +9,8 @@ import pytest
 
 from longreward.errors import JudgeNotTrusted
 from longreward.params import Params, read_params
-from tasks.stage import StageRun
-from tasks.trust import ensure_trusted
+from longreward.tasks.judge_gate import ensure_trusted
+from longreward.tasks.stage import StageRun
 
 
 @dataclass

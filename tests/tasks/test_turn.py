@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError
-from tasks import turn as module
-from tasks.open_runs import killed_runs, registered
-from tasks.turn import queue, turn
+from longreward.tasks import pipeline_lock as module
+from longreward.tasks.flow_run_files import killed_runs, registered
+from longreward.tasks.pipeline_lock import queue, turn
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ class Run:
 
 
 async def test_the_second_waits_for_the_first_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "tasks.turn")
+    caplog.set_level(logging.INFO, "longreward.tasks.pipeline_lock")
     happened: list[str] = []
     first = Run("first", happened)
     await first.runs.wait()
@@ -102,8 +102,8 @@ async def test_a_turn_ends_with_an_error_too() -> None:
 
 KILLED = """
 import asyncio, os
-from tasks.open_runs import registered
-from tasks.turn import turn
+from longreward.tasks.open_runs import registered
+from longreward.tasks.turn import turn
 async def take():
     with registered("11111111-2222-3333-4444-555555555555"):
         async with turn("brave-otter"):

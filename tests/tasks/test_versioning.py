@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, DataError
-from tasks import versioning
-from tasks.versioning import add_raw, data_hashes, dvc, push, reproduce, stage_entries
+from longreward.tasks import dvc_command
+from longreward.tasks.dvc_command import add_raw, data_hashes, dvc, push, reproduce, stage_entries
 
 GRAPH = """
 stages:
@@ -102,7 +102,7 @@ async def test_a_stage_waits_for_another_dvc_command_instead_of_failing(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add_raw()
-    monkeypatch.setattr(versioning, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(dvc_command, "LOOK_AGAIN_S", 0.0)
     with Path(".dvc/tmp/lock").open("a") as lock:  # noqa: ASYNC230  # as `dvc push` holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
         reproducing = asyncio.create_task(reproduce("shout", force=False, environment={}))

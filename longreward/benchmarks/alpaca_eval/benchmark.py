@@ -16,11 +16,11 @@ from longreward.benchmarks.alpaca_eval.cases import AlpacaCase, read_cases
 from longreward.benchmarks.alpaca_eval.length_control import read_gamed
 from longreward.benchmarks.alpaca_eval.preference import EQUAL, TOP_LOGPROBS, is_switched, read_shown, unswitched
 from longreward.benchmarks.alpaca_eval.prompts import TEMPLATE, load_prompt
-from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
-from longreward.judging import Judge
-from longreward.together import counted, together
+from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.judge import Judge
+from longreward.utils.concurrency import counted, together
 
-BUILTIN = Path(__file__).parent.parent / "builtin" / "alpaca_eval"
+BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "alpaca_eval"
 MAX_NEW_TOKENS, JUDGE_TOKENS = 2048, 1
 
 

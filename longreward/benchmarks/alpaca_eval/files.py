@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks.alpaca_eval.cases import AlpacaCase
-from longreward.benchmarks.shape import Answer, Verdict
-from longreward.jsonl import writing
-from longreward.judging.logprobs import weighed
+from longreward.benchmarks.types import Answer, Verdict
+from longreward.chat_model import weighed
+from longreward.utils.jsonl import writing
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 

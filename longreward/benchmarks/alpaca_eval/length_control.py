@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longreward.benchmarks.alpaca_eval.logistic import FOLDS, Fit
-from longreward.benchmarks.shape import Intervals
+from longreward.benchmarks.types import Intervals
 from longreward.errors import DataError
-from longreward.evaluation.bootstrap import Estimate
+from longreward.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from longreward.judging.logprobs import weighed
+from longreward.chat_model import weighed
 
 FIRST, SECOND = "m", "M"
 TOP_LOGPROBS = 5

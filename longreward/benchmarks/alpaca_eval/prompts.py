@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from longreward.benchmarks.judge_prompt import JudgePrompt, marked, ours
 from longreward.errors import DataError
+from longreward.judge.prompt_template import JudgePrompt, marked, ours
 
 TEMPLATE = "alpaca_eval"
 SLOTS = {"{instruction}": "instruction", "{output_1}": "output_1", "{output_2}": "output_2"}

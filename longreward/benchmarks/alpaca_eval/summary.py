@@ -6,8 +6,8 @@ from typing import Literal
 from longreward.benchmarks.alpaca_eval.cases import AlpacaCase
 from longreward.benchmarks.alpaca_eval.length_control import Gamed, Measured, length_controlled
 from longreward.benchmarks.estimates import estimate, figure
-from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Summary, Verdict
-from longreward.evaluation.bootstrap import Estimate
+from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.evaluation.statistics import Estimate
 
 SCALE = 100.0
 BOUNDS = (0.0, SCALE)

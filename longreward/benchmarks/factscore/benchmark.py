@@ -17,15 +17,15 @@ from longreward.benchmarks import single_turn
 from longreward.benchmarks.factscore import summary
 from longreward.benchmarks.factscore.cases import FactCase, read_cases
 from longreward.benchmarks.factscore.knowledge import Knowledge
-from longreward.benchmarks.factscore.reading import as_asked, published, read_facts
-from longreward.benchmarks.judge_prompt import ours
-from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
-from longreward.judging import Judge, Reading
-from longreward.judging.chat import Question
-from longreward.judging.lexical import sentences
-from longreward.together import counted, together
+from longreward.benchmarks.factscore.parsers import as_asked, published, read_facts
+from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.builtin.offline_judge.lexical import sentences
+from longreward.chat_model import Question
+from longreward.judge import Judge, Reading
+from longreward.judge.prompt_template import ours
+from longreward.utils.concurrency import counted, together
 
-BUILTIN = Path(__file__).parent.parent / "builtin" / "factscore"
+BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "factscore"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 1024, 64_000
 FACTS_TOKENS, CHECK_TOKENS = 512, 16
 PASSAGE_TOKENS, PASSAGES = 256, 5  # FactScore's

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.errors import DataError
-from longreward.jsonl import Row, RowError, read_records
+from longreward.utils.jsonl import Row, RowError, read_records
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from longreward.chunking import chunk
 from longreward.retrieval import Bm25Retriever
-from longreward.retrieval.ranking import Index
-from longreward.tokenizing import SimpleTokenizer
+from longreward.retrieval.chunking import chunk
+from longreward.retrieval.retriever import Index
+from longreward.utils.token_spans import SimpleTokenizer
 
 
 class Knowledge:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from longreward.benchmarks.estimates import estimate
 from longreward.benchmarks.factscore.cases import FactCase
-from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
 
 SCALE = 100.0
 BOUNDS = (0.0, SCALE)

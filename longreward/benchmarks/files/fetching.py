@@ -16,8 +16,8 @@ from longreward.benchmarks.files.download import Broken, NotThere, OutOfReach, d
 from longreward.benchmarks.files.lock import Lock
 from longreward.benchmarks.files.places import FOLDER, wanted
 from longreward.benchmarks.files.table import TABLE, Source, read_table
+from longreward.data.checksums import sha256_of
 from longreward.errors import ConfigError, DataError
-from longreward.sources.pinning import sha256_of
 
 Tell = Callable[[Source, int], None]
 

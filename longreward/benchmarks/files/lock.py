@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError
-from longreward.jsonl import writing
+from longreward.utils.jsonl import writing
 
 NAME = "files.lock.json"
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import cast
 
 from longreward.benchmarks import rating, single_turn
-from longreward.benchmarks.judge_prompt import SYSTEM
 from longreward.benchmarks.longbench import files, summary
 from longreward.benchmarks.longbench.cases import LongBenchCase, load_cases
 from longreward.benchmarks.longbench.prompts import load_prompts
 from longreward.benchmarks.longbench.sets import HIGHEST, MAX_NEW_TOKENS, SETS, Limits, SetName
 from longreward.benchmarks.published_code import text_in
-from longreward.benchmarks.shape import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
-from longreward.judging import Judge
-from longreward.together import counted, together
+from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.judge import Judge
+from longreward.judge.prompt_template import SYSTEM
+from longreward.utils.concurrency import counted, together
 
-BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench"
+BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench"
 MAX_PROMPT_TOKENS, JUDGE_TOKENS = 64_000, 1024
 UNREAD = 0.5
 """What the published code takes for a verdict that stays unreadable or is filtered."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from longreward.benchmarks.longbench.sets import SETS, SetName
 from longreward.errors import ConfigError, DataError
-from longreward.jsonl import Row, RowError, read_records
+from longreward.utils.jsonl import Row, RowError, read_records
 
 
 @dataclass(frozen=True)

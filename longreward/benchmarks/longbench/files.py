@@ -16,8 +16,8 @@ from typing import Any
 from longreward.benchmarks.longbench.cases import LongBenchCase
 from longreward.benchmarks.longbench.sets import CLASSES, SETS, SetName
 from longreward.benchmarks.longbench.summary import best_exact
-from longreward.benchmarks.shape import Answer, Verdict
-from longreward.jsonl import writing
+from longreward.benchmarks.types import Answer, Verdict
+from longreward.utils.jsonl import writing
 
 
 def write(

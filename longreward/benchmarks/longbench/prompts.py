@@ -5,9 +5,9 @@ The published prompts are no files but texts within `evaluation/LongBench/3_eval
 
 from pathlib import Path
 
-from longreward.benchmarks.judge_prompt import JudgePrompt, marked, ours
 from longreward.benchmarks.longbench.sets import Grading
 from longreward.benchmarks.published_code import text_in
+from longreward.judge.prompt_template import JudgePrompt, marked, ours
 
 MARKERS: dict[Grading, dict[str, str]] = {
     "qa": {"$Q$": "question", "$A$": "reference", "$P$": "answer"},

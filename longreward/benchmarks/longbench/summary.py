@@ -6,8 +6,8 @@ from longreward.benchmarks.estimates import mean_of_means
 from longreward.benchmarks.longbench.cases import LongBenchCase
 from longreward.benchmarks.longbench.metrics import measure, metric_name
 from longreward.benchmarks.longbench.sets import CLASSES, SETS, SetName
-from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Summary, Verdict
-from longreward.evaluation.bootstrap import Observation
+from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.evaluation.statistics import Observation
 
 SCALE = 100.0
 BOUNDS = (0.0, SCALE)

@@ -11,26 +11,16 @@ from itertools import starmap
 from pathlib import Path
 
 from longreward.benchmarks import estimates, rating, single_turn
-from longreward.benchmarks.judge_prompt import SYSTEM
 from longreward.benchmarks.longbench_chat import files
 from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase, load_cases
-from longreward.benchmarks.longbench_chat.prompt import load_prompt
+from longreward.benchmarks.longbench_chat.prompts import load_prompt
 from longreward.benchmarks.published_code import text_in
-from longreward.benchmarks.shape import (
-    Answer,
-    CaseValue,
-    Figure,
-    Intervals,
-    Judging,
-    Speaker,
-    Summary,
-    Tell,
-    Verdict,
-)
-from longreward.judging import Judge
-from longreward.together import counted, together
+from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.judge import Judge
+from longreward.judge.prompt_template import SYSTEM
+from longreward.utils.concurrency import counted, together
 
-BUILTIN = Path(__file__).parent.parent / "builtin" / "longbench_chat"
+BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench_chat"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
 JUDGE_TOKENS = 1024
 LOWEST, HIGHEST = 1, 10

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError
-from longreward.script import language_of
+from longreward.utils.language import language_of
 
 SHOTS = 3
 

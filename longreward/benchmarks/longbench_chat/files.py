@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase
-from longreward.benchmarks.shape import Answer, Verdict
-from longreward.jsonl import writing
+from longreward.benchmarks.types import Answer, Verdict
+from longreward.utils.jsonl import writing
 
 
 def on_one_line(text: str) -> str:

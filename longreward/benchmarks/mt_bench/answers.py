@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward.benchmarks.shape import Answer
+from longreward.benchmarks.types import Answer
 from longreward.errors import DataError
-from longreward.jsonl import Row, RowError, read_records, write_rows
+from longreward.utils.jsonl import Row, RowError, read_records, write_rows
 
 if TYPE_CHECKING:
     from longreward.benchmarks.mt_bench.cases import MtCase

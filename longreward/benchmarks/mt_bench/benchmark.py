@@ -21,25 +21,14 @@ from longreward.benchmarks.mt_bench.judgments import pair_rows, replace_rows, si
 from longreward.benchmarks.mt_bench.judgments_read import read_pairs, read_single
 from longreward.benchmarks.mt_bench.prompts import load_templates
 from longreward.benchmarks.mt_bench.summary import summarise
-from longreward.benchmarks.shape import (
-    Answer,
-    Ask,
-    Intervals,
-    Judging,
-    Message,
-    Said,
-    Speaker,
-    Summary,
-    Tell,
-    Verdict,
-)
 from longreward.benchmarks.single_turn import at_most
-from longreward.jsonl import Row, write_rows
-from longreward.judging import Judge
-from longreward.together import counted, together
+from longreward.benchmarks.types import Answer, Ask, Intervals, Judging, Message, Said, Speaker, Summary, Tell, Verdict
+from longreward.judge import Judge
+from longreward.utils.concurrency import counted, together
+from longreward.utils.jsonl import Row, write_rows
 
 MAX_NEW_TOKENS = 1024
-BUILTIN = Path(__file__).parents[1] / "builtin" / "mt_bench"
+BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "mt_bench"
 
 
 class MtBench:

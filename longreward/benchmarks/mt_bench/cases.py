@@ -9,7 +9,7 @@ from pathlib import Path
 
 from longreward.benchmarks.mt_bench.answers import TurnsOf, question_id_of, read_turns, texts_of
 from longreward.errors import DataError
-from longreward.jsonl import Row, RowError, read_records
+from longreward.utils.jsonl import Row, RowError, read_records
 
 TEMPERATURES: Mapping[str, float] = {
     "writing": 0.7,

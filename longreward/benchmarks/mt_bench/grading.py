@@ -9,18 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from longreward.benchmarks.mt_bench.cases import MtCase
+from longreward.benchmarks.mt_bench.parsers import Winner, exact_rating, exact_winner, strict_rating, strict_winner
 from longreward.benchmarks.mt_bench.prompts import Template, template_name
-from longreward.benchmarks.mt_bench.reading import (
-    Winner,
-    exact_rating,
-    exact_winner,
-    strict_rating,
-    strict_winner,
-)
-from longreward.benchmarks.shape import Answer, Verdict
-from longreward.judging import Judge
-from longreward.judging.chat import Question
-from longreward.together import together
+from longreward.benchmarks.types import Answer, Verdict
+from longreward.chat_model import Question
+from longreward.judge import Judge
+from longreward.utils.concurrency import together
 
 Templates = Mapping[str, Template]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from longreward.benchmarks.mt_bench.cases import MtCase
-from longreward.benchmarks.shape import Verdict
-from longreward.jsonl import Row, read_records, write_rows
+from longreward.benchmarks.types import Verdict
+from longreward.utils.jsonl import Row, read_records, write_rows
 
 
 def single_rows(verdicts: Iterable[Verdict], cases: Mapping[str, MtCase], *, model: str) -> list[Row]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from longreward.benchmarks.mt_bench.answers import question_id_of, time_of
 from longreward.benchmarks.mt_bench.cases import MtCase
 from longreward.benchmarks.mt_bench.grading import pair_verdict, single_verdict
+from longreward.benchmarks.mt_bench.parsers import Winner
 from longreward.benchmarks.mt_bench.prompts import OURS, PREFIX
-from longreward.benchmarks.mt_bench.reading import Winner
-from longreward.benchmarks.shape import Verdict
-from longreward.jsonl import Row, RowError, read_records
+from longreward.benchmarks.types import Verdict
+from longreward.utils.jsonl import Row, RowError, read_records
 
 
 def read_single(path: Path, cases: Mapping[str, MtCase], *, model: str) -> list[Verdict]:

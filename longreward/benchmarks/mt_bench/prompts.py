@@ -11,10 +11,10 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
-from longreward.benchmarks.judge_prompt import JudgePrompt, ours
+from longreward.chat_model import Question
 from longreward.errors import DataError
-from longreward.jsonl import Row, RowError, read_records
-from longreward.judging.chat import Question
+from longreward.judge.prompt_template import JudgePrompt, ours
+from longreward.utils.jsonl import Row, RowError, read_records
 
 Kind = Literal["single", "pair"]
 MAX_TOKENS = 2048

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from longreward.benchmarks.estimates import estimate, figure
 from longreward.benchmarks.mt_bench.cases import MtCase
-from longreward.benchmarks.shape import Answer, CaseValue, Figure, Intervals, Summary, Verdict
-from longreward.evaluation.bootstrap import Observation
+from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.evaluation.statistics import Observation
 
 Outcome = float | None  # 1 won, 0 lost, 0.5 a tie, None: a game has no verdict
 

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from longreward.config import CONFIGS
 from longreward.errors import ConfigError
-from longreward.params import configs_folder
-from longreward.policy import PolicyConfig
-from longreward.training.settings import TrainingSettings
+from longreward.models.policy import PolicyConfig
+from longreward.training.config import TrainingSettings
 
 DEFAULT = "fsdp2"
 NO_CPU = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed"}  # accelerate 1.15 passes over them without a word on a CPU
@@ -49,7 +49,7 @@ def launcher_file(settings: TrainingSettings) -> LauncherFile:
 
 def shipped() -> dict[str, Path]:
     """The files that come with the project, by name."""
-    return {file.stem: file for file in sorted((configs_folder() / "accelerate").glob("*.yaml"))}
+    return {file.stem: file for file in sorted((CONFIGS / "accelerate").glob("*.yaml"))}
 
 
 def check_launcher(settings: TrainingSettings, policy: PolicyConfig) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from longreward.benchmarks.shape import Answer, Ask, Intervals, Said, Tell
-from longreward.judging import Judge, JudgeConfig
-from longreward.judging.chat import Answer as JudgeAnswer
-from longreward.judging.chat import ChatModel, Question
+from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
+from longreward.chat_model import Answer as JudgeAnswer
+from longreward.chat_model import ChatModel, Question
+from longreward.judge import Judge, JudgeConfig
 
 FEW = Intervals(resamples=100)
 

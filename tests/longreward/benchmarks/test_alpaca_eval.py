@@ -12,11 +12,11 @@ import pytest
 
 from longreward.benchmarks.alpaca_eval import AlpacaEval
 from longreward.benchmarks.alpaca_eval.prompts import load_prompt
-from longreward.benchmarks.miniature_facts import write
-from longreward.benchmarks.shape import Answer, Ask, Intervals, Said, Tell
+from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
+from longreward.builtin.offline_judge.judge import OfflineJudge
+from longreward.builtin.toy_data import write_alpaca_and_factscore
 from longreward.errors import DataError
-from longreward.judging import JudgeConfig, open_judge
-from longreward.judging.offline import OfflineJudge
+from longreward.judge import JudgeConfig, open_judge
 
 CHATML = (
     "<|im_start|>system\nYou compare.\n<|im_end|>\n"
@@ -234,9 +234,9 @@ def test_files_that_are_no_such_files_are_named(tmp_path: Path, prompt: Path) ->
 
 
 def test_the_built_in_files_are_what_their_generator_writes(tmp_path: Path) -> None:
-    write(tmp_path)
+    write_alpaca_and_factscore(tmp_path)
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 3
-    folder = Path(__file__).parents[3] / "longreward/benchmarks/builtin"
+    folder = Path(__file__).parents[3] / "longreward/builtin/benchmarks"
     for file in files:
         assert (folder / file).read_bytes() == (tmp_path / file).read_bytes()

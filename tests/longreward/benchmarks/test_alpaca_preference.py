@@ -8,9 +8,9 @@ import pytest
 
 from longreward.benchmarks.alpaca_eval.length_control import Gamed, Measured, length_controlled, read_gamed
 from longreward.benchmarks.alpaca_eval.preference import Shown, is_switched, read_shown, unswitched
-from longreward.benchmarks.shape import Intervals
+from longreward.benchmarks.types import Intervals
+from longreward.chat_model import with_logprobs
 from longreward.errors import DataError
-from longreward.judging.logprobs import with_logprobs
 
 FEW = Intervals(resamples=5)
 

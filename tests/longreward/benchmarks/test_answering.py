@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreward.benchmarks.answering import InProcess, batches, speaker
+from longreward.benchmarks.chat_clients import InProcess, batches, speaker
 from longreward.benchmarks.conversations import Fitted, Fitting
-from longreward.benchmarks.shape import Ask, Message
-from longreward.decoding import Drawing, draw, pick, stream
-from longreward.policy import PolicyConfig, load_policy
+from longreward.benchmarks.types import Ask, Message
+from longreward.models.generation import Drawing, draw, pick, stream
+from longreward.models.policy import PolicyConfig, load_policy
 
 TEXT = "the town is in the north of the river . anna was mayor and ben built the bridge in 1901 . " * 9
 

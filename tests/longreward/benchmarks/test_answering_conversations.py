@@ -3,10 +3,10 @@
 import pytest
 
 from longreward.benchmarks.conversations import Fitting, has_system_role
-from longreward.benchmarks.shape import Ask, Message
-from longreward.corpus.tokenizer import CHAT_TEMPLATE
+from longreward.benchmarks.types import Ask, Message
+from longreward.builtin.tokenizer import CHAT_TEMPLATE
 from longreward.errors import PolicyError
-from longreward.policy import PolicyConfig, load_tokenizer
+from longreward.models.policy import PolicyConfig, load_tokenizer
 
 USER_ONLY = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<|user|> {{ m.content }} {% endif %}"
 END = "{% endfor %}{% if add_generation_prompt %}<|assistant|> {% endif %}"

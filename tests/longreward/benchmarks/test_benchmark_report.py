@@ -4,12 +4,12 @@ import pytest
 
 from longreward.benchmarks.config import BenchmarkConfig, judge_of
 from longreward.benchmarks.estimates import figure, mean_of_means
-from longreward.benchmarks.figures import figures, length_points, rating_points, score_points
+from longreward.benchmarks.plots import figures, length_points, rating_points, score_points
 from longreward.benchmarks.report import Judged, Report, markdown
-from longreward.benchmarks.shape import CaseValue, Figure, Intervals, Judging, Summary, Verdict
+from longreward.benchmarks.types import CaseValue, Figure, Intervals, Judging, Summary, Verdict
 from longreward.errors import ConfigError
-from longreward.evaluation.bootstrap import Estimate
-from longreward.judging import JudgeConfig
+from longreward.evaluation.statistics import Estimate
+from longreward.judge import JudgeConfig
 
 INTERVALS = Intervals(resamples=200)
 

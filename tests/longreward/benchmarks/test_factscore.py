@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from longreward import chat_model as judging_chat
 from longreward.benchmarks.factscore import FactScore
 from longreward.benchmarks.factscore.knowledge import Knowledge
-from longreward.benchmarks.factscore.reading import as_asked, published, read_facts
-from longreward.benchmarks.shape import Answer, Ask, Intervals, Said, Tell
+from longreward.benchmarks.factscore.parsers import as_asked, published, read_facts
+from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
 from longreward.errors import DataError
-from longreward.judging import Judge, JudgeConfig, Question, open_judge
-from longreward.judging import chat as judging_chat
+from longreward.judge import Judge, JudgeConfig, Question, open_judge
 
 FEW = Intervals(resamples=10)
 
@@ -165,7 +165,7 @@ async def test_the_offline_judge_tells_true_answers_from_false_ones() -> None:
 
 
 def _golds() -> list[str]:
-    folder = Path(__file__).parents[3] / "longreward/benchmarks/builtin/factscore/cases.jsonl"
+    folder = Path(__file__).parents[3] / "longreward/builtin/benchmarks/factscore/cases.jsonl"
     return [json.loads(line)["answer"] for line in folder.read_text().splitlines()]
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from longreward.benchmarks.files import Outcome, fetch, locate, read_table
 from longreward.benchmarks.files.lock import Lock
-from longreward.cli import main
 from longreward.errors import ConfigError, DataError, StateError
+from longreward.flows.cli.score import main
 
 QUESTIONS = b'{"question_id": 81}\n' * 100_000  # 2 MB: more than one block
 ANSWERS = b"answers\n"

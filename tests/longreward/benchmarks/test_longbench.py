@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 
-from longreward.benchmarks import miniature
 from longreward.benchmarks.estimates import mean_of_means
 from longreward.benchmarks.longbench import SETS, LongBench
 from longreward.benchmarks.longbench.benchmark import whole
 from longreward.benchmarks.longbench.cases import split
 from longreward.benchmarks.longbench.summary import class_weights
 from longreward.benchmarks.longbench_chat import LongBenchChat
-from longreward.benchmarks.shape import Verdict
+from longreward.benchmarks.types import Verdict
+from longreward.builtin import toy_data
+from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import AnswerRefused, ConfigError, DataError
-from longreward.judging.offline import OfflineJudge
 
 TEMPLATES = {
     "qasper": "{context}\n\n{input}",
@@ -355,11 +355,11 @@ async def test_the_built_in_records_run_offline_and_tell_good_answers_from_bad()
 
 
 def test_the_built_in_files_are_what_their_generator_makes(tmp_path: Path) -> None:
-    miniature.write(tmp_path)
+    toy_data.write_longbench(tmp_path)
     made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.json*"))
     assert len(made) == 6
     for path in made:
-        assert (tmp_path / path).read_bytes() == (miniature.FOLDER / path).read_bytes(), path
+        assert (tmp_path / path).read_bytes() == (toy_data.FOLDER / path).read_bytes(), path
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")

@@ -12,9 +12,9 @@ from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 from longreward.benchmarks import rating
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.longbench_chat.files import on_one_line
-from longreward.benchmarks.shape import Verdict
+from longreward.benchmarks.types import Verdict
+from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import AnswerRefused, DataError
-from longreward.judging.offline import OfflineJudge
 
 SHOTS = [{"answer": "1861.", "score": 10}, {"answer": "Around 1860.", "score": 5}, {"answer": "Bo.", "score": 1}]
 OFFICIAL_FORM = "Q: {}\nReference: {}\n" + "Example: {}\nRating: [[{}]]\n" * 3 + "Now: {}\nRating: "

@@ -11,13 +11,13 @@ from longbench_fakes import answer_to, judge_of
 
 from longreward.benchmarks.longbench import LongBench
 from longreward.benchmarks.longbench_chat import LongBenchChat
-from longreward.judging import Judge, JudgeConfig, open_judge
-from longreward.judging.offline import OfflineJudge
+from longreward.builtin.offline_judge.judge import OfflineJudge
+from longreward.judge import Judge, JudgeConfig, open_judge
 
 
 @contextmanager
 def serving() -> Iterator[str]:
-    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0"]
+    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

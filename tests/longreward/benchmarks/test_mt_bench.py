@@ -7,9 +7,9 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.shape import Intervals, Message, Said
+from longreward.benchmarks.types import Intervals, Message, Said
 from longreward.errors import AnswerRefused, DataError
-from longreward.judging import Answer, Judge, JudgeConfig, open_judge
+from longreward.judge import Answer, Judge, JudgeConfig, open_judge
 
 INTERVALS = Intervals(resamples=100)
 QUESTIONS = [

@@ -7,7 +7,7 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.prompts import SLOTS
-from longreward.benchmarks.shape import Answer, Intervals, Verdict
+from longreward.benchmarks.types import Answer, Intervals, Verdict
 from longreward.errors import DataError
 
 PAGE = Path(__file__).parents[3] / "docs" / "mt-bench.md"

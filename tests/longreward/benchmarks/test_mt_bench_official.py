@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from longreward.benchmarks.answering import InProcess
+from longreward.benchmarks.chat_clients import InProcess
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.shape import Intervals
-from longreward.judging import JudgeConfig, open_judge
-from longreward.policy import PolicyConfig, load_policy
+from longreward.benchmarks.types import Intervals
+from longreward.judge import JudgeConfig, open_judge
+from longreward.models.policy import PolicyConfig, load_policy
 
 REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", ".")) / "mt_bench"
 needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
@@ -24,7 +24,7 @@ INTERVALS = Intervals(resamples=100)
 
 @contextmanager
 def serving(*options):
-    command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from longreward.benchmarks.mt_bench.prompts import SLOTS, load_templates, template_name
+from longreward.builtin.offline_judge.mt_bench import RULES
 from longreward.errors import DataError
-from longreward.judging.offline_mt_bench import RULES
-from longreward.judging.serve import recover_slots
+from longreward.offline_judge_server import recover_slots
 
 REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", ".")) / "mt_bench"
 needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")

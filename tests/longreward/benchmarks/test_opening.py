@@ -4,7 +4,7 @@ import pytest
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.opening import MAKERS, open_against, open_benchmarks
+from longreward.benchmarks.registry import MAKERS, open_against, open_benchmarks
 from longreward.errors import ConfigError, DataError
 from longreward.params import read_params
 

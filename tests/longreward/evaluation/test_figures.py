@@ -3,8 +3,8 @@
 from xml.etree import ElementTree
 
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig
-from longreward.evaluation.figures import figures, plot_points
-from longreward.evaluation.measuring import Measured
+from longreward.evaluation.measures import Measured
+from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import summarise
 from longreward.evaluation.svg import BOTTOM, PANEL_HEIGHT, TOP, Histogram, histograms
 from longreward.records import Response

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from longreward.evaluation.bootstrap import difference, mean, stratified_mean
 from longreward.evaluation.intervals import UNBOUNDED, Bounds, document_values, limit_draws, limits
+from longreward.evaluation.statistics import difference, mean, stratified_mean
 
 SAMPLES = 3000
 SETTINGS = {"resamples": 2000, "confidence": 0.95, "seed": 0}

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from longreward.evaluation.bootstrap import difference, mean
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measuring import Decoding, Measured, Role, measure
+from longreward.evaluation.measures import Decoding, Measured, measure
+from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation, summarise
-from longreward.evaluation.table import markdown
-from longreward.records import DIMENSIONS, Example, Response, ScoredResponse, Verdict
+from longreward.evaluation.statistics import difference, mean
+from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse, Verdict
 
 SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
 

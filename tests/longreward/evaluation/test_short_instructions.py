@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from longreward.corpus.short import HELD_OUT, short_items
-from longreward.corpus.tokenizer import WORD_PATTERN, vocabulary
+from longreward.builtin.short_instructions import HELD_OUT, short_items
+from longreward.builtin.tokenizer import WORD_PATTERN, vocabulary
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
-from longreward.evaluation.measuring import Measured
+from longreward.evaluation.measures import Measured
 from longreward.evaluation.report import summarise
-from longreward.evaluation.short import ShortSet, measure_short, short_by_kind, short_rows, short_set
+from longreward.evaluation.short_instructions import ShortSet, measure_short, short_by_kind, short_rows, short_set
 from longreward.records import Response
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from longreward.evaluation.bootstrap import corrected, difference
 from longreward.evaluation.significance import holm, least_documents, paired_p_value, unpaired_p_value
+from longreward.evaluation.statistics import corrected, difference
 
 SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
 

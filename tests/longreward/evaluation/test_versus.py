@@ -4,9 +4,9 @@ import pytest
 
 from longreward.errors import DataError
 from longreward.evaluation.config import EvaluateConfig
-from longreward.evaluation.measuring import Measured
-from longreward.evaluation.tables import Taken, answers_table, measures_table, read_measures
-from longreward.evaluation.versus import Versus, correct_changes
+from longreward.evaluation.example_metrics import Taken, answers_table, measures_table, read_measures
+from longreward.evaluation.measures import Measured
+from longreward.evaluation.run_comparison import Versus, correct_changes
 from longreward.records import Example, Response
 
 EXAMPLES = {

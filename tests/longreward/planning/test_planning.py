@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from longreward.judging import JudgeConfig, open_judge
-from longreward.judging.prices import Price, PricesConfig
-from longreward.judging.prompting import load_prompts
+from longreward.judge import JudgeConfig, open_judge
+from longreward.judge.prices import Price, PricesConfig
+from longreward.judge.prompts import load_prompts
 from longreward.planning import Range, StagePlan, plan_scoring
 from longreward.planning.assumptions import sentences, stand_in
-from longreward.planning.table import money, number, span
+from longreward.planning.render import money, number, span
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
-from longreward.tokenizing import SimpleTokenizer
+from longreward.utils.token_spans import SimpleTokenizer
 
 TOKENS = SimpleTokenizer()
 CONFIG = ScoreConfig(extraction_chunk_tokens=8, evidence_chunk_tokens=4, evidence_chunks=2)
@@ -228,7 +228,7 @@ def _keep_statements_and_extracts(ledger: Path, only: Path) -> None:
 def test_the_command_plans_a_project_and_files_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.commands import main
+    from longreward.flows.cli import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LONGREWARD_STATE", raising=False)

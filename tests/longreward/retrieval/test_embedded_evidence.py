@@ -9,11 +9,11 @@ import pytest
 
 from longreward import LongReward
 from longreward.errors import ConfigError, JudgeUnavailable
-from longreward.judging import JudgeConfig, open_judge
+from longreward.judge import JudgeConfig, open_judge
 from longreward.records import Example, Response
 from longreward.retrieval import RetrieverConfig
 from longreward.reward import ScoreConfig, Scorer, score_examples
-from longreward.reward.files import score_files
+from longreward.reward.score_files import score_files
 
 # Six simple tokens a sentence, the full stop among them: each is a chunk.
 CONTEXT = "The lamp was first lit. The keeper kept seven bees. The sea froze in winter. The mill burned down."

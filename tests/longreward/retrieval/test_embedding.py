@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from longreward.errors import AnswerRefused, JudgeProtocolError
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 from longreward.retrieval import Retriever, RetrieverConfig, open_retriever
-from longreward.retrieval.vectors import VectorLedger
+from longreward.retrieval.vector_ledger import VectorLedger
 
 CHUNKS = ["The lamp was lit.", "A keeper kept bees and bees.", "The harbour froze in winter.", "A mill and a lamp."]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from longreward.errors import StateError
-from longreward.judging.ledger import Ledger
-from longreward.retrieval.vectors import VectorLedger
+from longreward.judge.ledger import Ledger
+from longreward.retrieval.vector_ledger import VectorLedger
 
 
 def half(*numbers: float) -> bytes:

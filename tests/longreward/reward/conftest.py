@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from longreward.judging import Answer, ChatModel, Question, Usage
+from longreward.judge import Answer, ChatModel, Question, Usage
 
 Table = Mapping[str, str | Exception | Mapping[str, str | Exception]]
 

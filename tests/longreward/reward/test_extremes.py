@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longreward.formats import scored_of, scored_row
-from longreward.judging import Judge, Question, Reading
-from longreward.judging.chat import Usage
-from longreward.pairing import PairConfig, Weights, WithoutPair, pair
+from longreward.chat_model import Usage
+from longreward.data.formats import scored_of, scored_row
+from longreward.judge import Judge, Question, Reading
+from longreward.pairs.selection import PairConfig, Weights, WithoutPair, pair
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from longreward.cli import main
-from longreward.formats import read_examples, read_responses, read_scored
-from longreward.judging import Judge
-from longreward.judging.offline import OfflineJudge
-from longreward.judging.prices import Price
-from longreward.pairing import PairConfig, make_pairs
+from longreward.builtin.offline_judge.judge import OfflineJudge
+from longreward.data.formats import read_examples, read_responses, read_scored
+from longreward.flows.cli.score import main
+from longreward.judge import Judge
+from longreward.judge.prices import Price
+from longreward.pairs.selection import PairConfig, make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.files import ScoreReport
 from longreward.reward.savings import Savings
+from longreward.reward.score_files import ScoreReport
 
 WithResponses = tuple[Example, list[Response]]
 CORPUS = Path(__file__).parents[3] / "data/raw/builtin/corpus.jsonl"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from longreward.data.formats import write_examples, write_responses
 from longreward.errors import DataError
-from longreward.formats import write_examples, write_responses
 from longreward.records import Example, Response
-from longreward.reward.items import read_items
+from longreward.reward.score_files import read_items
 
 
 def example(name: str, context: str = "Keld, 1905. 鹭") -> Example:

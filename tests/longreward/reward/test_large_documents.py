@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from longreward.judging import Judge
-from longreward.judging.escaping import Marks
+from longreward.judge import Judge
+from longreward.judge.escaping import Marks
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever, Index
-from longreward.reward import ScoreConfig, Scorer, scoring
+from longreward.reward import ScoreConfig, Scorer
+from longreward.reward import scorer as scorer_module
 from longreward.reward.document import Document
-from longreward.tokenizing import SimpleTokenizer
-from longreward.utils.background import SharedResult
+from longreward.utils.concurrency import SharedResult
+from longreward.utils.token_spans import SimpleTokenizer
 
 REPLIES = {
     "helpfulness": "[[8]]",
@@ -91,7 +92,7 @@ async def test_a_document_is_cut_and_indexed_once_for_all_responses_and_off_the_
             done.append(("index", threading.current_thread() is threading.main_thread()))
             return super().index(chunks)
 
-    monkeypatch.setattr(scoring, "open_tokenizer", lambda name: Tokenizer())
+    monkeypatch.setattr(scorer_module, "open_tokenizer", lambda name: Tokenizer())
     async with Judge(scripted(REPLIES)) as judge:
         scorer = Scorer(ScoreConfig(), retriever=Retriever())
         example = Example(id="1", document_id="1", context="The lamp was lit in 1874. " * 100, query=QUERY)

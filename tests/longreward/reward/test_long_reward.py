@@ -8,7 +8,7 @@ import pytest
 
 from longreward import LongReward
 from longreward.errors import ConfigError
-from longreward.judging import reply_parsing
+from longreward.judge import reply_parsing
 from longreward.records import Example
 from longreward.reward import ScoreConfig, long_reward, parsers
 

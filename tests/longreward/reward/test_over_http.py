@@ -11,7 +11,7 @@ import pytest
 
 from longreward import LongReward
 from longreward.errors import JudgeProtocolError, JudgeUnavailable
-from longreward.judging import JudgeConfig
+from longreward.judge import JudgeConfig
 from longreward.records import Example, ScoredResponse
 from longreward.reward import ScoreConfig
 
@@ -31,7 +31,7 @@ CONFIG = ScoreConfig(evidence_chunk_tokens=12, evidence_chunks=2, extraction_chu
 def serve() -> Serve:
     @contextmanager
     def serving(*options: str) -> Iterator[JudgeConfig]:
-        command = [sys.executable, "-m", "longreward.judging.serve", "--port", "0", *options]
+        command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", *options]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stdout is not None

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from longreward.judging import Answer, Judge, Question
-from longreward.judging.offline import OfflineJudge
+from longreward.builtin.offline_judge.judge import OfflineJudge
+from longreward.judge import Answer, Judge, Question
 from longreward.records import DIMENSIONS, Example, Response
 from longreward.retrieval import Bm25Retriever, Index
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples

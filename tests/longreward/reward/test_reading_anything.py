@@ -6,8 +6,8 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreward.judging.chat import Answer
-from longreward.judging.thinking import has_thought, said, with_thought
+from longreward.chat_model import Answer
+from longreward.judge.reasoning import has_thought, said, with_thought
 from longreward.reward.parsers import PARSERS
 
 NO, NOTHING = "<no_statement/>", "No relevant information"

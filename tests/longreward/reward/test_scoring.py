@@ -7,8 +7,8 @@ import pytest
 from virtual_time import in_virtual_time
 
 from longreward.errors import JudgeUnavailable
-from longreward.judging import Judge, JudgeConfig
-from longreward.judging.ledger import Ledger
+from longreward.judge import Judge, JudgeConfig
+from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever, Index
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from longreward.formats import read_chunk_info, read_scored, write_chunk_info, write_scored
-from longreward.judging import Answer, Judge, JudgeConfig, Question
+from longreward.data.formats import read_chunk_info, read_scored, write_chunk_info, write_scored
+from longreward.judge import Answer, Judge, JudgeConfig, Question
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
-from longreward.reward.files import ScoreReport
+from longreward.reward.score_files import ScoreReport
 
 CONFIG = ScoreConfig(evidence_chunk_tokens=8, evidence_chunks=2, extraction_chunk_tokens=16)
 EXAMPLE = Example(

@@ -2,15 +2,15 @@
 
 import pytest
 
-from longreward.benchmarks.shape import Intervals
+from longreward.benchmarks.types import Intervals
 from longreward.errors import ConfigError
-from longreward.judging import JudgeConfig, open_judge
+from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward_bench.agreement import agreements, in_order, spearman, top_share
+from longreward.reward_bench.corpus_items import corpus_pairs, damaged_lists, damaged_pairs
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.labelled import corpus_pairs, damaged_lists, damaged_pairs
-from longreward.reward_bench.scoring import rewards_of, score_items
+from longreward.reward_bench.long_reward import rewards_of, score_items
 
 INTERVALS = Intervals(resamples=50)
 
@@ -120,7 +120,7 @@ def test_labelled_items_are_the_same_each_time_and_not_those_of_the_judges_check
 
 
 def test_faulty_answers_of_the_corpus_lose_to_their_gold_ones(tmp_path):
-    from longreward.corpus.writing import write_corpus
+    from longreward.builtin.corpus import write_corpus
 
     written = write_corpus(tmp_path, documents=4)
     items = list(corpus_pairs(written.corpus, written.gold))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from longreward.baselines.config import PairwiseConfig
-from longreward.judging import Answer, Judge, JudgeConfig
-from longreward.reward_bench.comparing import compare_items
+from longreward.judge import Answer, Judge, JudgeConfig
+from longreward.pairs.config import PairwiseConfig
 from longreward.reward_bench.items import Item
+from longreward.reward_bench.pairwise import compare_items
 
 LABELS = (4.0, 3.0, 2.0, 1.0)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from longreward.errors import ConfigError
-from longreward.evaluation.tables import Taken
+from longreward.evaluation.example_metrics import Taken
 from longreward.params import preset_path, read_params
 from longreward.study.arms import NAMES, QUICK, WHOLE, cells, check_arm, size_of
-from longreward.study.outcome import Answers, outcome
 from longreward.study.page import markdown, pictures
-from longreward.study.paper import COLUMNS, PAPER
+from longreward.study.paper_results import COLUMNS, PAPER
+from longreward.study.results import Answers, outcome
 
 DOCUMENTS = 8
 

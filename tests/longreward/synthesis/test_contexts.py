@@ -7,7 +7,7 @@ from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.contexts import contexts_of
 from longreward.synthesis.documents import Document
 from longreward.synthesis.records import Context, Dropped
-from longreward.tokenizing import SimpleTokenizer
+from longreward.utils.token_spans import SimpleTokenizer
 
 
 def cut(text: str, **settings: int) -> list[Context | Dropped]:

@@ -8,9 +8,9 @@ import pytest
 from pdfs import pdf
 
 from longreward.errors import ConfigError
-from longreward.synthesis import readers
+from longreward.synthesis import file_readers
 from longreward.synthesis.documents import Document, find_documents, read_documents
-from longreward.synthesis.readers import Unreadable, read_text
+from longreward.synthesis.file_readers import Unreadable, read_text
 from longreward.synthesis.records import Dropped
 
 PAGE = b"""<!doctype html><html><head><meta charset="gb2312"><title>A page</title><style>p {}</style></head>
@@ -123,7 +123,7 @@ def test_a_damaged_locked_or_bloated_word_document_says_what_is_wrong(monkeypatc
         read_text(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".docx")
     with pytest.raises(Unreadable, match=r"the \.docx file cannot be read \("):
         read_text(zipped({"other.txt": "x"}), ".docx")
-    monkeypatch.setattr(readers, "LARGEST_UNPACKED", 1000)
+    monkeypatch.setattr(file_readers, "LARGEST_UNPACKED", 1000)
     with pytest.raises(Unreadable, match="unpacked, more than"):
         read_text(word("<w:p/>" * 500), ".docx")
 
@@ -172,7 +172,7 @@ def test_a_book_with_copy_protection_or_without_pages_says_so_and_encrypted_font
 
 def test_halves_of_surrogate_pairs_are_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """As pypdf gives them: where a font's table names the halves, and where it names one of them alone."""
-    monkeypatch.setattr(readers, "READERS", {".pdf": lambda data: "a\ud835\udc00b \ud835 c\udc00d"})
+    monkeypatch.setattr(file_readers, "READERS", {".pdf": lambda data: "a\ud835\udc00b \ud835 c\udc00d"})
     assert read_text(b"", ".pdf") == "a\U0001d400b \ufffd c\ufffdd"
 
 
@@ -250,7 +250,7 @@ def test_a_glob_and_a_single_file_are_found_and_other_places_are_refused(tmp_pat
 def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data" / "raw").mkdir(parents=True)
     (tmp_path / "data" / "raw" / "a.pdf").write_bytes(pdf(["x"]))
-    monkeypatch.setattr(readers, "find_spec", lambda name: None if name in ("pypdf", "mammoth") else object())
+    monkeypatch.setattr(file_readers, "find_spec", lambda name: None if name in ("pypdf", "mammoth") else object())
     with pytest.raises(ConfigError, match=r"pypdf is not installed: pip install 'longreward\[documents\]'"):
         find_documents(tmp_path, "data/raw")
     (tmp_path / "data" / "raw" / "a.pdf").rename(tmp_path / "data" / "raw" / "a.docx")

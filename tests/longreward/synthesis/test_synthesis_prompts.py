@@ -4,15 +4,23 @@ import doctest
 
 import pytest
 
-from longreward.judging.offline_synthesis import RULES
-from longreward.script import Language, language_of
-from longreward.synthesis import reading
+from longreward.builtin.offline_judge.writer import RULES
+from longreward.synthesis import prompts
 from longreward.synthesis.config import TASKS
-from longreward.synthesis.prompting import ANSWER, PROMPTS, QUESTIONS, ask_for_answer, ask_for_questions
-from longreward.synthesis.reading import Written, parse_answer, parse_questions
+from longreward.synthesis.duplicates import Asked
+from longreward.synthesis.prompts import (
+    ANSWER,
+    PROMPTS,
+    QUESTIONS,
+    Written,
+    ask_for_answer,
+    ask_for_questions,
+    parse_answer,
+    parse_questions,
+)
 from longreward.synthesis.records import Context
-from longreward.synthesis.similarity import Asked
-from longreward.synthesis.writing import length_of
+from longreward.synthesis.writer import length_of
+from longreward.utils.language import Language, language_of
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -87,5 +95,5 @@ def test_lengths_are_words_and_in_chinese_characters() -> None:
 
 
 def test_the_examples_in_the_documentation_hold() -> None:
-    results = doctest.testmod(reading)
+    results = doctest.testmod(prompts)
     assert (results.attempted, results.failed) == (2, 0)

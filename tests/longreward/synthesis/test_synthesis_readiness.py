@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from longreward.checks import check_ready
 from longreward.errors import ConfigError
 from longreward.params import read_params
-from longreward.readiness import check_ready
 
 MADE = "prepare.source=data/synthesized/questions.jsonl"
 ON = "synthesize.documents=data/raw/docs"

@@ -8,15 +8,15 @@ import pytest
 from pdfs import pdf
 from scribe import Scribe
 
+from longreward.data.prepare import PrepareConfig, prepare
 from longreward.errors import BudgetReached, ConfigError, DataError
-from longreward.judging import JudgeConfig, open_judge
-from longreward.judging.budget import Budget, BudgetConfig
-from longreward.preparing import PrepareConfig, prepare
+from longreward.judge import JudgeConfig, open_judge
+from longreward.judge.budget import Budget, BudgetConfig
 from longreward.reward import ScoreConfig, Scorer
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.records import SynthesisReport
-from longreward.synthesis.synthesizing import synthesize_files, write_nothing
-from longreward.tokenizing import SimpleTokenizer
+from longreward.synthesis.synthesize import synthesize_files, write_nothing
+from longreward.utils.token_spans import SimpleTokenizer
 
 KELD = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1931. Tom Ray rebuilt the mill in 1950."
 WHO, WHEN, WHY = "Who founded Keld?", "When did the mill at Keld burn down?", "Why did Ann Lee found Keld?"

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from longreward.training.launch import process as launched
+from longreward.training.launch import worker as launched
 
 plain = AcceleratorState.__init__
 

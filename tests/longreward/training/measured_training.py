@@ -15,14 +15,14 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
-from longreward.training import running, trainers
-from longreward.training.adapters import adapter
+from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig
-from longreward.training.needs.devices import Device
-from longreward.training.needs.forecast import Asked, forecast
-from longreward.training.needs.rehearsing import Blueprint
-from longreward.training.preflight import Lengths, TrainingData
+from longreward.training.estimate.devices import Device
+from longreward.training.estimate.forecast import Asked, forecast
+from longreward.training.estimate.meta_step import Blueprint
+from longreward.training.lora import adapter
+from longreward.training.training_data import Lengths, TrainingData
 
 PROMPT, CHOSEN, REJECTED = 1200, 200, 160
 LLAMA = LlamaConfig(
@@ -50,13 +50,13 @@ share = config.prefix_sharing != "off"
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     given = {
-        **running.arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
+        **run.arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid"],
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": 1,
     }
-    rows = running.dataset(TrainingData([row] * 2, Lengths(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
+    rows = run.dataset(TrainingData([row] * 2, Lengths(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
     (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
     trainer = trainers.dpo_trainer(
         policy, rows, adapter(config.lora, model), given, kept=folder / "reference.json", share=share

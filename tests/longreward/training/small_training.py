@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from longreward.formats import write_examples, write_pairs
-from longreward.policy import PolicyConfig
+from longreward.data.formats import write_examples, write_pairs
+from longreward.models.policy import PolicyConfig
 from longreward.records import Example, PreferencePair, Response
+from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.settings import LoraSettings
 from longreward.training.sft import SftConfig, train_sft
 
 SETTINGS = {

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from longreward.errors import ConfigError, PolicyError
-from longreward.policy import PolicyConfig, load_policy
-from longreward.training.adapters import adapter
-from longreward.training.running import check_trainable
-from longreward.training.settings import LoraSettings
+from longreward.models.policy import PolicyConfig, load_policy
+from longreward.training.config import LoraSettings
+from longreward.training.lora import adapter
+from longreward.training.run import check_trainable
 from longreward.training.sft import SftConfig, train_sft
 
 ROW = {"idx": "1", "context": "the town is north .", "query": "where is the town ?", "answer": "it is north ."}

@@ -100,7 +100,7 @@ def test_a_disk_that_fills_up_under_the_weights_is_said_and_leaves_the_old_model
 
 
 def test_a_disk_that_fills_up_under_a_checkpoint_is_told_from_other_errors_of_torch(tmp_path):
-    from longreward.training.failures import mendable
+    from longreward.training.error_advice import mendable
 
     with pytest.raises(StateError, match="a checkpoint cannot be written"), mendable(tmp_path):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2083776 vs 2083664")

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_training import Stopped, Training, example, stop_at, stopped_after_two_checkpoints
 
+from longreward.data.formats import write_examples
 from longreward.errors import StateError
-from longreward.formats import write_examples
 from longreward.training.checkpoints import mark_complete
-from longreward.training.settings import LoraSettings
+from longreward.training.config import LoraSettings
 
 
 def test_other_settings_model_or_data_are_another_training_and_leave_its_checkpoints(
@@ -42,7 +42,7 @@ def test_any_other_setting_of_the_training_or_the_policy_has_checkpoints_of_its_
         folders.append(keep.parent)
         raise Stopped
 
-    monkeypatch.setattr("longreward.training.needs.looking_ahead.look_ahead", stop)
+    monkeypatch.setattr("longreward.training.estimate.training_estimate.look_ahead", stop)
     training = Training(kind, tmp_path, tiny_policy)
 
     def folder(**changes):

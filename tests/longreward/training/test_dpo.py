@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
-from longreward.formats import write_pairs
-from longreward.policy import PolicyConfig, load_policy
+from longreward.models.policy import PolicyConfig, load_policy
 from longreward.records import PreferencePair, Response
-from longreward.training import running, trainers
+from longreward.training import run, trainers
+from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.preflight import check_pairs
-from longreward.training.settings import LoraSettings
+from longreward.training.training_data import check_pairs
 
 
 def pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
@@ -90,13 +90,13 @@ def log_share(policy, item, response) -> tuple[float, int]:
 def trainer_of(policy, kept: Path, tmp_path: Path):
     rows = check_pairs(policy.text, PAIRS, max_length=64)
     arguments = {
-        **running.arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
+        **run.arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
         "beta": FAST.beta,
         "loss_type": ["sigmoid", "sft"],
         "loss_weights": [1.0, FAST.ce_weight],
         "precompute_ref_log_probs": True,
     }
-    return trainers.dpo_trainer(policy, running.dataset(rows), None, arguments, kept=kept, share=False)
+    return trainers.dpo_trainer(policy, run.dataset(rows), None, arguments, kept=kept, share=False)
 
 
 def test_the_loss_is_the_papers(policy, tmp_path):

@@ -6,8 +6,8 @@ from small_training import Training
 from trl import DPOTrainer, SFTTrainer
 
 from longreward.errors import PolicyError
-from longreward.training.failures import mendable
-from longreward.training.order import Order
+from longreward.training.error_advice import mendable
+from longreward.training.length_grouping import Order
 
 
 def break_at(call: int, monkeypatch, what: str):

@@ -11,14 +11,14 @@ import psutil
 import pytest
 import torch
 
+from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError, ProcessesEnded
-from longreward.formats import write_pairs
-from longreward.policy import PolicyConfig, load_policy
+from longreward.models.policy import PolicyConfig, load_policy
 from longreward.records import PreferencePair, Response
+from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.launch import config as launcher_config
-from longreward.training.launch import starting as launching
-from longreward.training.settings import LoraSettings
+from longreward.training.launch import launcher as launching
 from longreward.training.sft import SftConfig, train_sft
 
 ON_CPU = PolicyConfig(base_model="unused", device="cpu")
@@ -101,7 +101,7 @@ def fsdp_on_cpu(monkeypatch):
 
     def command(*args, **named):
         words = plain(*args, **named)
-        at = words.index("longreward.training.launch.process")
+        at = words.index("longreward.training.launch.worker")
         return [*words[: at - 1], str(Path(__file__).with_name("fsdp_on_cpu.py")), *words[at + 1 :]]
 
     monkeypatch.setattr(launching, "command", command)

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, LongRewardError, PolicyError, StateError
-from longreward.policy import PolicyConfig
+from longreward.models.policy import PolicyConfig
 from longreward.training.dpo import TrainConfig
-from longreward.training.launch import starting
+from longreward.training.launch import launcher
 from longreward.training.launch.config import check_launcher, launcher_file, shipped
 from longreward.training.launch.job import (
     FigureReader,
@@ -17,9 +17,9 @@ from longreward.training.launch.job import (
     write_figures,
     write_report,
 )
-from longreward.training.launch.starting import _why, command, launch
-from longreward.training.preflight import Lengths
+from longreward.training.launch.launcher import _why, command, launch
 from longreward.training.report import TrainingReport
+from longreward.training.training_data import Lengths
 
 POLICY = PolicyConfig(base_model="unused")
 
@@ -122,8 +122,8 @@ def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeyp
         assert Job.read(folder).settings["bf16"] is bf16
         return "done"
 
-    monkeypatch.setattr(starting, "resolve_without_model", lambda wanted, policy: bf16 if wanted == "auto" else None)
-    monkeypatch.setattr(starting, "_follow", look_at)
+    monkeypatch.setattr(launcher, "resolve_without_model", lambda wanted, policy: bf16 if wanted == "auto" else None)
+    monkeypatch.setattr(launcher, "_follow", look_at)
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
 
@@ -132,7 +132,7 @@ def test_the_settings_precision_goes_before_the_files(tmp_path):
     words = " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
     assert words == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
-        f"-m longreward.training.launch.process {tmp_path}"
+        f"-m longreward.training.launch.worker {tmp_path}"
     )
     assert "--mixed_precision no" in " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=False))
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
+from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.errors import ConfigError, DataError
-from longreward.formats import read_examples, read_pairs, write_examples, write_pairs
-from longreward.policy import PolicyConfig, load_tokenizer
+from longreward.models.policy import PolicyConfig, load_tokenizer
 from longreward.records import Example, PreferencePair, Response
+from longreward.training.data_mixture import Mixed, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.mixing import Mixed, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
-from longreward.training.order import Order
-from longreward.training.sides import figures_by_side
+from longreward.training.length_grouping import Order
+from longreward.training.source_metrics import figures_by_side
 
 FAST = TrainConfig(
     learning_rate=5e-3,

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from longreward.training.order import Order, padding
+from longreward.training.length_grouping import Order, padding
 
 # Two kinds of pairs, as in a set of long and short documents; 100 rows of 1,000 to 1,099 tokens, 100 of 100 to 199.
 LENGTHS = [1000 + n if n % 2 else 100 + n for n in range(200)]

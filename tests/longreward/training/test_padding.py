@@ -3,7 +3,7 @@
 import pytest
 from small_training import Training
 
-from longreward.training import running
+from longreward.training import run
 
 
 def test_padding_is_reported_with_grouping_and_without(tiny_policy, tmp_path):
@@ -27,8 +27,8 @@ def test_the_padding_told_is_that_of_the_batches(tiny_policy, tmp_path, monkeypa
                 counted.append((masked["input_ids"].numel(), sum(map(sum, masked["lengths"]))))
         return told(trainer)
 
-    told = running.padding_of
-    monkeypatch.setattr(running, "padding_of", count)
+    told = run.padding_of
+    monkeypatch.setattr(run, "padding_of", count)
     changes = {} if sharing is None else {"prefix_sharing": sharing}
     report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, **changes)
     passed, real = map(sum, zip(*counted, strict=True))

@@ -27,9 +27,9 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
+from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
-from longreward.formats import write_pairs
-from longreward.policy import PolicyConfig
+from longreward.models.policy import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training import trainers
 from longreward.training.dpo import TrainConfig, train_dpo

@@ -1,10 +1,10 @@
 import pytest
 
 from longreward.errors import DataError, PolicyError
-from longreward.policy import PolicyConfig, load_policy
+from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.sampling import SampleConfig, fitted_prompt
 from longreward.records import Example, PreferencePair, Response
-from longreward.sampling import SampleConfig, fitted_prompt
-from longreward.training.preflight import check_examples, check_pairs
+from longreward.training.training_data import check_examples, check_pairs
 
 TOWN = Example(id="7", document_id="1", context="the town is north .", query="where is it ?", answer="it is north .")
 

@@ -1,7 +1,7 @@
 import datasets
 
-from longreward.training.needs.loads import Load, tokens_of
-from longreward.training.needs.rehearsing import Batch
+from longreward.training.estimate.flops import Load, tokens_of
+from longreward.training.estimate.meta_step import Batch
 
 PAIRS = ((10, 3, 2), (20, 1, 4))
 

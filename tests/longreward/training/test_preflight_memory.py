@@ -10,12 +10,12 @@ import pytest
 from transformers import LlamaConfig
 
 from longreward.errors import PolicyError
+from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig
-from longreward.training.needs.devices import parse_device
-from longreward.training.needs.forecast import Asked, check_fits, forecast, lines
-from longreward.training.needs.memory import step_memory
-from longreward.training.needs.rehearsing import Batch, Blueprint, Parts, Rehearsed, rehearse
-from longreward.training.settings import LoraSettings
+from longreward.training.estimate.devices import parse_device
+from longreward.training.estimate.forecast import Asked, check_fits, forecast, lines
+from longreward.training.estimate.memory import step_memory
+from longreward.training.estimate.meta_step import Batch, Blueprint, Parts, Rehearsed, rehearse
 
 MEASURED = Path(__file__).with_name("measured_training.py")
 TINY = LlamaConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=4, vocab_size=100)

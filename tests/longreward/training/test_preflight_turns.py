@@ -4,9 +4,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from longreward.errors import PolicyError
-from longreward.policy import PolicyTokenizer
+from longreward.models.policy import PolicyTokenizer
 from longreward.records import Example, PreferencePair, Response
-from longreward.training.turns import check_turns
+from longreward.training.template_check import check_turns
 
 TURNS = (
     "{% for m in messages %}{% if m.role == 'user' %}<|user|> {{ m.content }} {% else %}ANSWER{% endif %}{% endfor %}"

@@ -98,7 +98,7 @@ def test_another_order_of_the_data_would_be_seen(tiny_policy, tmp_path):
 def test_a_training_that_was_ended_while_its_model_was_written_takes_no_further_update(
     tiny_policy, tmp_path, monkeypatch
 ):
-    from longreward.training import running
+    from longreward.training import run
 
     training = Training("sft", tmp_path / "ended", tiny_policy)
 
@@ -106,7 +106,7 @@ def test_a_training_that_was_ended_while_its_model_was_written_takes_no_further_
         raise StateError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save_whole", refuse)
+        patch.setattr(run, "save_whole", refuse)
         with pytest.raises(StateError, match="disk is full"):
             training.run(max_steps=5)  # in the midst of the second epoch
     report = training.run(max_steps=5)
@@ -118,10 +118,10 @@ def test_a_training_that_was_ended_while_its_model_was_written_takes_no_further_
 
 
 def test_a_resumed_training_does_not_tokenise_again(tiny_policy, tmp_path, monkeypatch):
-    from longreward.training import rows
+    from longreward.training import tokenized_rows
 
     training, _ = stopped_after_two_checkpoints("dpo", tmp_path, tiny_policy)
-    monkeypatch.setattr(rows, "write", lambda *args: pytest.fail("tokenised again"))
+    monkeypatch.setattr(tokenized_rows, "write", lambda *args: pytest.fail("tokenised again"))
     assert training.run().resumed_from == 8
 
 

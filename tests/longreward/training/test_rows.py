@@ -3,10 +3,10 @@ import json
 import pytest
 
 from longreward.errors import PolicyError, StateError
-from longreward.policy import PolicyConfig, load_tokenizer
+from longreward.models.policy import PolicyConfig, load_tokenizer
 from longreward.records import Example, PreferencePair, Response
-from longreward.training import rows
-from longreward.training.preflight import check_examples, check_pairs
+from longreward.training import tokenized_rows
+from longreward.training.training_data import check_examples, check_pairs
 
 TOWN = Example(id="7", document_id="1", context="the town is north .", query="where is it ?", answer="it is north .")
 
@@ -72,7 +72,7 @@ def test_half_written_rows_are_written_anew(text, tmp_path, damage):
         arrow.write_bytes(arrow.read_bytes()[:-8])
     else:
         mark.write_text("{")
-    assert rows.opened(tmp_path / "rows") is None
+    assert tokenized_rows.opened(tmp_path / "rows") is None
     assert check_pairs(text, PAIRS[:1], max_length=64, keep=tmp_path / "rows").rows["id"][:] == ["7"]
     assert json.loads(mark.read_text())["bytes"] == arrow.stat().st_size
 
@@ -95,10 +95,10 @@ def test_a_folder_that_cannot_be_written_is_said(text, tmp_path):
 
 
 def test_many_rows_are_written_in_more_than_one_piece_and_keep_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "HELD_TOKENS", 10)
-    rows.write(tmp_path / "rows", ({"id": str(n), "input_ids": [n] * n, "length": n} for n in range(20)))
-    rows.complete(tmp_path / "rows", {"count": 20})
-    found, noted = rows.opened(tmp_path / "rows")
+    monkeypatch.setattr(tokenized_rows, "HELD_TOKENS", 10)
+    tokenized_rows.write(tmp_path / "rows", ({"id": str(n), "input_ids": [n] * n, "length": n} for n in range(20)))
+    tokenized_rows.complete(tmp_path / "rows", {"count": 20})
+    found, noted = tokenized_rows.opened(tmp_path / "rows")
     assert noted == {"count": 20}
     assert found.data.column("length").num_chunks > 5
     assert found[7] == {"id": "7", "input_ids": [7] * 7, "length": 7}
@@ -108,7 +108,7 @@ def test_many_rows_are_written_in_more_than_one_piece_and_keep_their_order(tmp_p
 def test_token_ids_of_large_vocabularies_are_kept(tmp_path):
     ids = [1, 32_767, 32_768, 65_535, 65_536, 151_645, 262_143]  # beyond what two bytes hold, signed or not
     row = {"id": "7", "prompt_ids": ids, "chosen_ids": ids[::-1], "rejected_ids": ids[3:], "length": 14}
-    rows.write(tmp_path / "rows", [row])
-    rows.complete(tmp_path / "rows", {})
-    found, _ = rows.opened(tmp_path / "rows")
+    tokenized_rows.write(tmp_path / "rows", [row])
+    tokenized_rows.complete(tmp_path / "rows", {})
+    found, _ = tokenized_rows.opened(tmp_path / "rows")
     assert found[0] == row

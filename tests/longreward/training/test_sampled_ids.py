@@ -5,14 +5,14 @@ import torch
 from chat_families import KINDS, TEMPLATES, TEXTS, end_ids, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from longreward.decoding import Drawing, draw, stream
+from longreward.data.formats import pair_of, pair_row, read_responses, read_scored, write_responses, write_scored
 from longreward.errors import PolicyError
-from longreward.formats import pair_of, pair_row, read_responses, read_scored, write_responses, write_scored
-from longreward.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.models.generation import Drawing, draw, stream
+from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.models.sampling import SampleConfig, sample
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
-from longreward.sampling import SampleConfig, sample
 from longreward.training.pair_encoding import AnswerCounts
-from longreward.training.preflight import check_pairs
+from longreward.training.training_data import check_pairs
 
 EXAMPLES = [
     Example(id="1", document_id="1", context=TEXTS[0], query="Who founded Keld?"),

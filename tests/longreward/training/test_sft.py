@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from longreward.errors import ConfigError, DataError
-from longreward.policy import PolicyConfig, load_policy
+from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.sampling import SampleConfig, sample
 from longreward.records import Example
-from longreward.sampling import SampleConfig, sample
-from longreward.training.settings import LoraSettings
+from longreward.training.config import LoraSettings
 from longreward.training.sft import SftConfig, train_sft
 
 ROWS = [
@@ -176,7 +176,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_
     (half / "model.safetensors").write_bytes(b"half")
 
     progress = []
-    monkeypatch.setattr("longreward.training.running.show_progress", partial(recorded, progress))
+    monkeypatch.setattr("longreward.training.run.show_progress", partial(recorded, progress))
     report = training.run(FAST)
 
     assert (report.resumed_from, report.steps) == (8, 12)

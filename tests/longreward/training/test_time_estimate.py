@@ -5,8 +5,8 @@ import pytest
 import torch
 from small_training import Training, stopped_after_two_checkpoints
 
-from longreward.training import steady, time_estimate
-from longreward.training.order import Order
+from longreward.training import exact_resume, time_estimate
+from longreward.training.length_grouping import Order
 from longreward.training.time_estimate import log_time_estimate, mean_seconds
 
 
@@ -46,13 +46,13 @@ def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, 
 
 def test_what_is_measured_is_a_forward_and_a_backward_pass(measured, tiny_policy, tmp_path, monkeypatch):
     gradients = []
-    passing = steady.Steady.pass_micro_batch
+    passing = exact_resume.Steady.pass_micro_batch
 
     def look(self, model, inputs):
         passing(self, model, inputs)
         gradients.append(sum(weight.grad is not None for weight in model.parameters()))
 
-    monkeypatch.setattr(steady.Steady, "pass_micro_batch", look)
+    monkeypatch.setattr(exact_resume.Steady, "pass_micro_batch", look)
     Training("sft", tmp_path, tiny_policy).run()
     assert len(gradients) == 3
     assert min(gradients) > 10

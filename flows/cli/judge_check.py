@@ -1,0 +1,58 @@
+"""`longreward judge-check`: does the judge repeat itself, rank known answers, and resist attacks?"""
+
+import argparse
+from pathlib import Path
+
+from longreward.flows.cli.options import add_settings, chosen_settings
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the subcommand."""
+    command = commands.add_parser(
+        "judge-check",
+        help="does the judge repeat itself, rank known answers, resist orders hidden in what it reads?",
+        description="Checks the judge of params.yaml on built-in questions: the same asked again, right answers "
+        "against damaged ones, and attacks. Answers come from the ledger where it was checked before. Ends with 1 "
+        "where something falls short of judge.check.*; judge.check.gate makes this a gate before the score stage.",
+        epilog="example: longreward judge-check -S judge.kind=openai -S judge.model=gpt-4o-2024-05-13 --quick",
+    )
+    add_settings(command, params="settings (default: params.yaml, where it is)")
+    command.add_argument("--quick", action="store_true", help="about 60 calls in place of about 400")
+    command.add_argument("--again", action="store_true", help="ask everything anew, whatever was answered before")
+    command.add_argument("--json", action="store_true", help="the report as JSON")
+    command.set_defaults(run=_judge_check)
+
+
+def _judge_check(options: argparse.Namespace) -> int:
+    """1 where the judge falls short."""
+    import asyncio
+    import json
+    import time
+
+    from longreward.judge_validation.gate import report_on
+    from longreward.judge_validation.render import markdown
+    from longreward.tasks.state import judge_checks, ledger
+    from longreward.utils.progress import log_progress_to_stderr, show_progress
+
+    default = Path("params.yaml") if Path("params.yaml").exists() else None
+    params = chosen_settings(options, default=default)
+    config = params.judge.check
+    log_progress_to_stderr()
+    with show_progress("verdicts") as progress:
+        report = asyncio.run(
+            report_on(
+                params.judge,
+                params.score,
+                folder=judge_checks(),
+                ledger=ledger(),
+                quick=options.quick or config.quick,
+                again=f"{time.time():.0f}" if options.again else None,
+                progress=progress,
+            )
+        )
+    faults = report.faults(config)
+    if options.json:
+        print(json.dumps({**report.model_dump(mode="json"), "faults": faults}, indent=1, ensure_ascii=False))
+    else:
+        print(markdown(report, config), end="")
+    return 1 if faults else 0

@@ -1,0 +1,137 @@
+"""The built-in corpus as files: `corpus.jsonl` in the published SFT format, `gold.jsonl` with what is true.
+
+    corpus.jsonl  {"idx": 7, "query": "Where was …?", "answer": <with faults>, "context": …, "document": "builtin-1-3"}
+    gold.jsonl    {"idx": 7, "answer": <gold>, "facts": [["Mara Voss", "birthplace", "Kelden"]], "document_facts": […],
+                   "scenery": […]}
+
+The two files tell of the same rows in the same order. The answers of `corpus.jsonl` are those of an imperfect model
+(see `questions`); only `gold.jsonl` holds the truth.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longreward.builtin.documents import make_document
+from longreward.builtin.gold import GoldRow
+from longreward.builtin.grammar import Fact
+from longreward.builtin.questions import ask, draw_questions, faulty_answer, gold_answer
+from longreward.errors import DataError, StateError
+from longreward.utils.jsonl import writing
+
+DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
+
+
+@dataclass(frozen=True)
+class WrittenCorpus:
+    """Where the two files are and how much is in each."""
+
+    corpus: Path
+    gold: Path
+    documents: int
+    rows: int
+
+
+def write_corpus(
+    folder: Path,
+    *,
+    seed: int = 1,
+    documents: int = DOCUMENTS,
+    questions_per_document: int = QUESTIONS_PER_DOCUMENT,
+) -> WrittenCorpus:
+    """Write both files into `folder` (made where missing); the same arguments give the same bytes on every machine.
+
+    Raises StateError where the disk refuses.
+    """
+    corpus, gold = folder / "corpus.jsonl", folder / "gold.jsonl"
+    pairs = list(_rows(seed, documents, questions_per_document))
+    _write(corpus, [row for row, _ in pairs])
+    _write(gold, [gold_row for _, gold_row in pairs])
+    return WrittenCorpus(corpus, gold, documents, len(pairs))
+
+
+def read_gold(path: Path) -> dict[int, GoldRow]:
+    """The rows of a `gold.jsonl` by their idx. Raises DataError, naming the line, where one is not such a row."""
+    rows: dict[int, GoldRow] = {}
+    try:
+        # Not splitlines(): a JSON text may hold U+2028 and others that it takes for line ends.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            rows[row["idx"]] = GoldRow(
+                idx=row["idx"],
+                answer=row["answer"],
+                facts=tuple(Fact(*fact) for fact in row["facts"]),
+                document_facts=tuple(Fact(*fact) for fact in row["document_facts"]),
+                scenery=tuple(row["scenery"]),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not a row of gold.jsonl ({error!r})") from error
+    return rows
+
+
+def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    idx = 0
+    for number in range(documents):
+        document = make_document(f"builtin-{seed}-{number}")
+        rng = random.Random(f"longreward questions {document.id}")
+        for facts in draw_questions(rng, document, questions_per_document):
+            row = {
+                "idx": idx,
+                "query": ask(facts),
+                "answer": faulty_answer(rng, document, facts),
+                "context": document.text,
+                "document": document.id,
+            }
+            gold = {
+                "idx": idx,
+                "answer": gold_answer(facts),
+                "facts": [_listed(fact) for fact in facts],
+                "document_facts": [_listed(fact) for fact in (*document.facts, *document.background)],
+                "scenery": list(document.scenery),
+            }
+            yield row, gold
+            idx += 1
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    with writing(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _listed(fact: Fact) -> list[str]:
+    return [fact.subject, fact.relation, fact.value]
+
+
+# `python -m longreward.builtin.corpus --out data/raw/builtin`: write the built-in corpus.
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m longreward.builtin", description="Write the built-in corpus.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
+    arguments = parser.parse_args()
+    try:
+        written = write_corpus(
+            arguments.out,
+            seed=arguments.seed,
+            documents=arguments.documents,
+            questions_per_document=arguments.questions_per_document,
+        )
+    except StateError as error:
+        sys.exit(str(error))
+    print(f"{written.rows} questions on {written.documents} documents: {written.corpus}, {written.gold}")
+
+
+if __name__ == "__main__":
+    main()

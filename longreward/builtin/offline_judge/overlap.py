@@ -1,0 +1,281 @@
+"""How sentences bear on each other: support, relevance, coverage and contradiction by shared terms."""
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from longreward.builtin.offline_judge.lexical import Sentence, sentence, sentences, stem
+
+Level = float  # 1, 0.5 or 0
+Asked = Literal["number", "person", "place", "anything"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a question asks for: the kind of value and the words that say of what."""
+
+    asks: Asked
+    about: Sentence
+
+
+def supported(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, Sentence | None]:
+    """How far one sentence of the evidence bears out the claim, or one each its clauses; and the closest sentence."""
+    ranked = [(level(claim, e), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
+    if not ranked:
+        return 0.0, None
+    best, _, negative = max(ranked)
+    parts = clauses(claim)
+    if best < 1 and len(parts) > 1:
+        levels = [max(level(part, e) for e in evidence) for part in parts]
+        best = 1.0 if min(levels) == 1 else 0.5 if max(levels) > 0 else best
+    return best, evidence[-negative]
+
+
+def level(claim: Sentence, evidence: Sentence) -> Level:
+    """1 where the sentence says all that the claim does, 0.5 where a lesser part is missing, 0 otherwise.
+
+    A number or a name of the claim that this very sentence lacks leaves nothing, wherever else it stands; so does a
+    denial of what else would be said.
+    """
+    if not claim.terms or claim.numbers - evidence.terms:
+        return 0.0
+    subject = claim.names[:1]
+    if not all(_named(name, evidence) or (name in subject and _named_shortly(name, evidence)) for name in claim.names):
+        return 0.0
+    if _turned_round(claim, evidence):
+        return 0.0
+    words = claim.words
+    missing = len(words - evidence.terms)
+    if missing <= len(words) // 10:
+        return 1.0 if claim.negated == evidence.negated else 0.0
+    values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject: no value
+    return 0.5 if missing < _lesser_part(words) * (len(words) + values) else 0.0
+
+
+def _named(name: frozenset[str], s: Sentence) -> bool:
+    """Whether the sentence has the whole name, as a name or as words side by side."""
+    if not name <= s.terms:
+        return False
+    if len(name) == 1 or any(name <= other for other in s.names):
+        return True
+    return any(set(s.order[i : i + len(name)]) == name for i in range(len(s.order)))
+
+
+def _named_shortly(name: frozenset[str], s: Sentence) -> bool:
+    """Whether the sentence has a shorter form of the name: "Voss" for "Mara Voss"."""
+    return any(other <= name for other in s.names)
+
+
+def _turned_round(claim: Sentence, evidence: Sentence) -> bool:
+    """Whether a short claim about two names has them in each other's place: who succeeded whom?"""
+    if len(claim.names) != 2 or len(evidence.names) != 2 or len(claim.words) > 2 or claim.words & _MUTUAL:
+        return False
+    places = [next((i for i, other in enumerate(evidence.names) if name <= other), -1) for name in claim.names]
+    if -1 in places or places[0] == places[1]:
+        return False
+    return (places[0] < places[1]) != (claim.passive == evidence.passive)
+
+
+_MUTUAL = frozenset(map(stem, ("married", "met", "befriended", "divorced")))
+
+
+def _lesser_part(words: frozenset[str]) -> float:
+    """Below which share of its words a claim may miss some and still be borne out in part.
+
+    In a short claim any word may be the value; a long one is rarely repeated in its own words.
+    """
+    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: about two a word, and one wrong word breaks two
+    if len(words) - han / 2 >= 6:
+        return 0.5
+    return 0.25 if han else 0.3
+
+
+def clauses(s: Sentence) -> tuple[Sentence, ...]:
+    """The clauses of a sentence, each with the subject's name; the sentence itself where it has one."""
+    texts = [text for text in _CLAUSE.split(s.text) if text.strip()]
+    if len(texts) < 2:
+        return (s,)
+    parts = [sentence(text.strip()) for text in texts]
+    if any(len(part.terms) < 2 for part in parts):
+        return (s,)
+    subject = parts[0].names[:1]
+    return tuple(part if _opens_with_name(part) else _about(part, subject) for part in parts)
+
+
+def relevance(question: Sentence, s: Sentence) -> float:
+    """0 where the sentence does not bear on the question; else the share of one of its parts that it holds."""
+    return max(_bearing(part.about, s) for part in parts_of(question.text))
+
+
+def covers(given: list[Sentence], point: Sentence, question: Sentence) -> float:
+    """How much of what the point adds to the question stands in one sentence of the answer, 0 to 1.
+
+    A point of many words may be spread over the whole answer.
+    """
+    new = point.terms - question.terms
+    weights = {term: 3 if term in point.numbers | point.name_terms else 1 for term in new}
+    total = sum(weights.values())
+    places = [s.terms for s in given]
+    if len(new) >= _MANY:
+        places.append(frozenset().union(*places))
+    shares = [0.8 * sum(weights[term] for term in terms & new) / total for terms in places if terms & new]
+    levels = [level(s, point) for s in given if s.terms & new]
+    return max([0.0, *shares, *levels])
+
+
+_MANY = 8
+
+
+def contradict(a: Sentence, b: Sentence) -> bool:
+    """Whether two sentences say the same of one subject, but with another number or name, or one denies it."""
+    if not a.words or not b.words or (a.order, a.negated) == (b.order, b.negated):
+        return False
+    if a.names[:1] != b.names[:1] or len(a.words & b.words) < 0.6 * len(a.words | b.words):
+        return False
+    if a.negated != b.negated:
+        return a.numbers == b.numbers and a.names == b.names
+    return _differ(a.numbers, b.numbers) or (
+        a.numbers == b.numbers and _differ(frozenset(a.names[1:]), frozenset(b.names[1:]))
+    )
+
+
+@lru_cache(maxsize=512)
+def evidence_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
+    """The sentences of labelled passages, without the labels; he and she carry the names of the sentence before.
+
+    Passages are cut anywhere: with `joined` a broken end and the beginning of the next passage are tried as one too.
+    """
+    found: list[Sentence] = []
+    for passage in _LABEL.split(context):
+        own = sentences(passage)
+        if joined and own and found and not found[-1].finished:
+            end = found[-1].text
+            found += [sentence(f"{end} {own[0].text}"), sentence(end + own[0].text)]
+        found += _with_subjects(own)
+    return tuple(s for s in found if s.terms and not _NOTHING.search(s.text))
+
+
+@lru_cache(maxsize=512)
+def sayings_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
+    """The evidence, with a sentence about several names cut into clauses: what is said of one is not of the other."""
+    return tuple(saying for s in evidence_of(context, joined=joined) for saying in _sayings(s))
+
+
+@lru_cache(maxsize=4096)
+def parts_of(question: str) -> tuple[Part, ...]:
+    """The parts of a question; one that names nobody asks about the names of the part before it."""
+    parts: list[Part] = []
+    for text in _PART.split(question):
+        about = sentence(text.strip(" ,;，；?？"))
+        generic = _GENERIC | _OF_SUMMARIES if _SUMMARY.search(text) else _GENERIC
+        about = replace(about, terms=about.terms - generic)
+        if not about.terms:
+            continue
+        if not about.names and parts:
+            about = _about(about, parts[-1].about.names)
+        parts.append(Part(_asked_for(text), about))
+    return tuple(parts) or (Part("anything", replace(sentence(question), terms=frozenset(), names=())),)
+
+
+def _asked_for(text: str) -> Asked:
+    """What the first question word of the text asks for."""
+    first = _QUESTION_WORD.search(text)
+    kinds: tuple[Asked, ...] = ("number", "person", "place")
+    return next((kind for kind in kinds if first and first.group(kind)), "anything")
+
+
+def _bearing(about: Sentence, s: Sentence) -> float:
+    if not about.terms:  # "Summarise the document": whatever says something
+        return 1.0 if len(s.terms) > 3 else 0.0
+    words = about.terms - about.name_terms
+    shared = len(words & s.terms)
+    named = sum(_named(name, s) or _named_shortly(name, s) for name in about.names)
+    whole = len(about.names) + len(words)
+    if named:
+        return (named + shared) / whole if shared or not words else 0.0
+    if about.names and s.names and shared < 3:  # about somebody else
+        return 0.0
+    needed = 0.6 * len(words) if about.names else min(3, 0.3 * len(words))
+    return shared / whole if shared and shared >= needed else 0.0
+
+
+def _with_subjects(own: tuple[Sentence, ...]) -> list[Sentence]:
+    found: list[Sentence] = []
+    subject: tuple[frozenset[str], ...] = ()
+    for s in own:
+        if subject and _PRONOUN.match(s.text):
+            found.append(_about(s, subject))
+        else:
+            found.append(s)
+            subject = s.names[:1] or _han_subject(s)
+    return found
+
+
+def _han_subject(s: Sentence) -> tuple[frozenset[str], ...]:
+    """The first two characters of a Chinese sentence: most often those of who it is about."""
+    return (frozenset(s.order[:1]),) if s.order and s.order[0] >= "\u3400" else ()
+
+
+def _about(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
+    """The sentence with names that it leaves to be understood."""
+    return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
+
+
+@lru_cache(maxsize=16384)
+def _sayings(s: Sentence) -> tuple[Sentence, ...]:
+    if len(s.names) < 2:
+        return (s,)
+    parts = clauses(s)
+    others = [part for part in parts[1:] if _opens_with_name(part) and part.names[:1] != parts[0].names[:1]]
+    return parts if others else (s,)
+
+
+def _opens_with_name(s: Sentence) -> bool:
+    return bool(s.order) and s.order[0] in s.name_terms
+
+
+def _differ(a: frozenset[Any], b: frozenset[Any]) -> bool:
+    return bool(a) and bool(b) and not a & b
+
+
+_LABEL = re.compile(r"^[ \t]*[\[【][^\[\]【】\n]{1,80}[\]】][ \t]*$", re.M)
+_NOTHING = re.compile(r"^no relevant information\W*$|^没有相关信息\W*$", re.I)
+_PRONOUN = re.compile(r"(?:he|she|his|her)\b|[他她]", re.I)
+_CLAUSE = re.compile(r"[;；，]|,? (?:and|but|while|whereas) |, (?:which|who|where|then) ")
+_PART = re.compile(
+    r"[?？]|(?:[,，;；] *+|(?<! ) *+)\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
+    r"(?:who|whom|whose|what|which|when|where|why|how)\b)"
+    r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
+    re.I,
+)
+_QUESTION_WORD = re.compile(
+    r"(?P<number>\bwhen\b|\bhow (?:many|much|old|long|far|often|tall|large|big)\b"
+    r"|\b(?:which|what) (?:year|date|number)\b"
+    r"|何时|多少|几|哪.?年|什么时候|哪一天)"
+    r"|(?P<person>\bwho(?:m|se)?\b|谁|何人)"
+    r"|(?P<place>\bwhere\b|\b(?:which|what) (?:city|town|country|place|village)\b|哪里|哪儿|何处|何地)"
+    r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
+    re.I,
+)
+_GENERIC = frozenset().union(
+    *(
+        sentence(text).terms
+        for text in (
+            "please give tell list describe explain discuss summarize summarise summary document text passage article "
+            "paper author main key point detail content following question answer year date number",
+            "请问 请 总结 概括 文章 文档 文中 主要 内容 什么 哪些 哪里 哪年 如何 为什么 怎么 多少 何时 何处 根据",
+            "什么时候 谁 哪一年",
+        )
+    )
+)
+_SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
+_OF_SUMMARIES = frozenset().union(  # "Now, write a one-page summary of all the news."
+    *(
+        sentence(text).terms
+        for text in (
+            "now write one page brief short paragraph overview whole news report story meeting transcript",
+            "会议总结 写一段总结 写一份总结 会议记录 内容进行总结 总结会议 新闻 报告 一下 概述 摘要 全文 本文",
+        )
+    )
+)

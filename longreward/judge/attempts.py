@@ -1,0 +1,165 @@
+"""One question's attempts: what was asked and answered, how a reply is read, and what to ask next.
+
+    attempt  limit   temperature
+    1        512     0.01         cut at the limit
+    2        1,024   0.01         cut again: more room alone did not help
+    3        2,048   0.95         readable
+
+A question with a larger limit is another question to the ledger, whose key holds the limit. So no cut reply can be
+served as the reply to a request that had more room, and the way up is found again from the ledger after a kill.
+
+Attempts are made in rounds of `judge.max_attempts`. A run finishes the round that an interrupted run began; where that
+is complete and the question still unreadable, a new run begins a new round, as its judge may have been mended.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from longreward.chat_model import Answer, Question
+from longreward.judge.config import JudgeConfig
+from longreward.judge.ledger import Exchange
+from longreward.judge.reasoning import said
+from longreward.judge.truncation import ReadTruncated
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request to make: `question` with its token limit, and its key in the ledger."""
+
+    question: Question
+    key: str
+    number: int
+    temperature: float
+    is_raised: bool
+    """Whether the limit is larger than the prompt's own."""
+
+
+@dataclass(frozen=True)
+class Parser(Generic[T]):
+    """How the replies to one question are read. `read_truncated` None: a cut reply is read as any other."""
+
+    config: JudgeConfig
+    read: Callable[[str], T | None]
+    read_truncated: ReadTruncated[T] | None
+
+    def complete(self, answer: Answer) -> T | None:
+        """The value of a reply that holds all that was asked for."""
+        text = self._text(answer)
+        if self.read_truncated is None or answer.finish_reason != "length":
+            return self.read(text)
+        found = self.read_truncated(text)
+        return found.value if found is not None and found.is_complete else None
+
+    def partial(self, answer: Answer) -> T | None:
+        """The value of the complete part of a cut reply, where the settings let it count."""
+        if self.read_truncated is None or self.config.truncated_replies != "complete_part":
+            return None
+        found = self.read_truncated(self._text(answer)) if answer.finish_reason == "length" else None
+        return found.value if found is not None else None
+
+    def is_truncated(self, answer: Answer) -> bool:
+        """Whether more room might have made the reply complete."""
+        return self.read_truncated is not None and answer.finish_reason == "length" and self.complete(answer) is None
+
+    def _text(self, answer: Answer) -> str:
+        return said(answer, thinks=self.config.thinking_tokens > 0)
+
+
+class Attempts(Generic[T]):
+    """The exchanges about one question, in order; `key_of` and `recorded` are the ledger's."""
+
+    def __init__(
+        self,
+        question: Question,
+        parser: Parser[T],
+        *,
+        key_of: Callable[[Question], str],
+        recorded: Callable[[str], list[Exchange]],
+        largest_limit: int,
+    ) -> None:
+        self.parser = parser
+        self.exchanges: list[Exchange] = []
+        self._config = parser.config
+        self._base = self._question = question
+        self._key_of = key_of
+        self._largest = max(largest_limit, question.max_tokens)
+        self._limits = [question.max_tokens]
+        while True:
+            for exchange in recorded(self._key_of(self._question)):
+                if self._has_our_temperature(exchange):
+                    self.exchanges.append(exchange)
+            if not self._raise_limit():
+                break
+        self.exchanges.sort(key=lambda exchange: exchange.attempt)
+
+    def add(self, exchange: Exchange) -> None:
+        """Takes in the reply to the attempt that `next` gave."""
+        self.exchanges.append(exchange)
+        self._raise_limit()
+
+    def keep_limit(self) -> None:
+        """The server takes no larger limit than the one before: ask with that from now on."""
+        self._limits.pop()
+        self._largest = self._limits[-1]
+        self._question = replace(self._question, max_tokens=self._largest)
+
+    def next(self) -> Attempt:
+        """The request to make now."""
+        key = self._key_of(self._question)
+        number = 1 + max((exchange.attempt for exchange in self.exchanges), default=0)
+        in_round = len(self.exchanges) % self._config.max_attempts
+        # The first retry of a cut reply keeps the temperature: it lacked room, not the format. If it is cut again, the
+        # model may be in a loop, which another temperature gets it out of.
+        is_first = in_round == 0 or (
+            in_round == 1 and self.parser.is_truncated(self.exchanges[-1].answer) and self.exchanges[-1].question != key
+        )
+        temperature = self._config.first_temperature if is_first else self._config.retry_temperature
+        is_raised = self._question.max_tokens > self._base.max_tokens
+        return Attempt(self._question, key, number, temperature, is_raised)
+
+    @property
+    def is_round_complete(self) -> bool:
+        """Whether this run may ask no more."""
+        return bool(self.exchanges) and len(self.exchanges) % self._config.max_attempts == 0
+
+    def readable(self) -> tuple[Exchange, T] | None:
+        """A reply that settles the question, with its value."""
+        for exchange in self.exchanges:
+            if exchange.outcome != "refused" and (value := self.parser.complete(exchange.answer)) is not None:
+                return exchange, value
+        return None
+
+    def refused(self) -> Exchange | None:
+        """The exchange in which a content filter declined the question: asking again never helps."""
+        return next((exchange for exchange in self.exchanges if exchange.outcome == "refused"), None)
+
+    def partial(self) -> tuple[Exchange, T] | None:
+        """The complete part of the last cut reply, once no larger limit is left to try, or no attempt."""
+        cut = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.answer)]
+        if not cut or not (self._is_cut_at_largest(cut[-1]) or self.is_round_complete):
+            return None
+        for exchange in reversed(cut):
+            if (value := self.parser.partial(exchange.answer)) is not None:
+                return exchange, value
+        return None
+
+    def _is_cut_at_largest(self, exchange: Exchange) -> bool:
+        return exchange.question == self._key_of(replace(self._base, max_tokens=self._largest))
+
+    def _raise_limit(self) -> bool:
+        """Doubles the limit where a reply was cut at the present one, and there is room."""
+        limit = self._limits[-1]
+        key = self._key_of(self._question)
+        cut = any(each.question == key and self.parser.is_truncated(each.answer) for each in self.exchanges)
+        if not cut or limit >= self._largest:
+            return False
+        self._limits.append(min(2 * limit, self._largest))
+        self._question = replace(self._question, max_tokens=self._limits[-1])
+        return True
+
+    def _has_our_temperature(self, exchange: Exchange) -> bool:
+        first, retry = self._config.first_temperature, self._config.retry_temperature
+        return exchange.temperature == first or (exchange.attempt > 1 and exchange.temperature == retry)

@@ -1,0 +1,124 @@
+"""An asker whose calls are answered in rounds. Attempts, outcomes and the ledger's keys are those of live mode."""
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from longreward.chat_model import Answer, Question
+from longreward.errors import AnswerFailed, AnswerRefused, JudgeProtocolError, JudgeRefused, JudgeUnavailable
+from longreward.judge.attempts import Attempt, Parser
+from longreward.judge.batch.results import Result
+from longreward.judge.batch.scheduler import Rounds
+from longreward.judge.budget import Account
+from longreward.judge.cached_client import Asker
+from longreward.judge.config import JudgeConfig
+from longreward.judge.http_client import HttpJudge
+from longreward.judge.ledger import Exchange, Ledger
+from longreward.judge.rate_limiter import Limiter
+from longreward.judge.usage import Spent
+from longreward.utils.http_errors import Faults
+from longreward.utils.jsonl import to_line
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+class BatchJudge(HttpJudge):
+    """A judge that is asked as over HTTP, save that its requests and replies are lines of files."""
+
+    @property
+    def client(self) -> "AsyncOpenAI":
+        """The connection to its server."""
+        return self._client
+
+    @property
+    def faults(self) -> Faults:
+        """What its server's errors mean."""
+        return self._faults
+
+    def line(self, name: str, question: Question, *, temperature: float) -> bytes:
+        """The question as a line of a request file: its body is what live mode would send."""
+        fields, added = self._fields(question, temperature)
+        row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": {**fields, **added}}
+        return to_line(row).encode("utf-8")
+
+    def read(self, result: Result, question: Question) -> Answer:
+        """The answer to the question; raises the JudgeError family where there is none, as a live call would."""
+        if result.status is not None and result.status < 300:
+            return self._read(result.body, question)
+        fault = self._faults.of_status(result.status or 500, result.body)
+        if result.status is None and isinstance(fault, JudgeUnavailable):
+            said = json.loads(result.body)["error"]
+            said = said.get("message") or said.get("code") if isinstance(said, dict) else said
+            raise JudgeUnavailable(self._faults.clean(f"no answer came from the {self.where}: {said}"))
+        raise fault
+
+
+class BatchAsker(Asker):
+    """One model with its ways of being asked, in batches. Limits of calls at once or in a minute do not bind them."""
+
+    def __init__(
+        self, model: BatchJudge, config: JudgeConfig, ledger: Ledger, rounds: Rounds, account: Account
+    ) -> None:
+        super().__init__(model, config, ledger, Limiter(max_concurrency=config.max_concurrency), account)
+        self._judge = model
+        self._rounds = rounds
+        self._account = account
+
+    async def close(self) -> None:
+        await self._rounds.close()
+        await super().close()
+
+    async def _exchange(self, attempt: Attempt, parser: Parser[Any]) -> tuple[Exchange | None, bool]:
+        made = await super()._exchange(attempt, parser)
+        self._rounds.settle(_name(attempt))
+        return made
+
+    async def _call(self, attempt: Attempt) -> Answer:
+        async with self._account.call(attempt.question) as paid:
+            try:
+                answer = await self._answered(attempt)
+            except asyncio.CancelledError:
+                paid.taken = Spent()  # the run that takes its answer in pays for it
+                raise
+            paid.settle(answer.usage, answer.text)
+            return answer
+
+    async def _answered(self, attempt: Attempt) -> Answer:
+        """The model's answer, which goes into further rounds, up to `max_retries` of them, where none of use comes."""
+        question = attempt.question
+        name = _name(attempt)
+        failures = 0
+        while True:
+            result = await self._rounds.ask(
+                name,
+                lambda: self._judge.line(name, question, temperature=attempt.temperature),
+                lambda: self._recorded(attempt) is not None,
+            )
+            if result is None:
+                self._rounds.settle(name)
+                return self._answer_of_another(attempt)
+            try:
+                return self._judge.read(result, question)
+            except (JudgeUnavailable, JudgeProtocolError, JudgeRefused) as fault:
+                self._rounds.settle(name)
+                if isinstance(fault, JudgeRefused):
+                    raise
+                failures += 1
+                if failures > self._config.max_retries:
+                    self.caller.counts["failed"] += 1
+                    raise AnswerFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
+                self.caller.counts["retries"] += 1
+
+    def _answer_of_another(self, attempt: Attempt) -> Answer:
+        exchange = self._recorded(attempt)
+        assert exchange is not None, "nothing leaves the ledger"
+        if exchange.outcome == "refused":
+            raise AnswerRefused(exchange.reason or "refused")
+        return exchange.answer
+
+
+def _name(attempt: Attempt) -> str:
+    """An attempt's id in the files: providers take 64 signs at most."""
+    return hashlib.sha256(f"{attempt.key} {attempt.number} {attempt.temperature!r}".encode()).hexdigest()[:40]

@@ -1,0 +1,8 @@
+"""The ledger: every answer of a judge and every vector, kept as it arrives in one SQLite file.
+
+`exchanges` and `store` write and serve; `file`, `stats`, `merge`, `export` and `verify` look at whole files.
+"""
+
+from longreward.judge.ledger.exchanges import Exchange, Ledger, Outcome, Totals, question_id
+
+__all__ = ["Exchange", "Ledger", "Outcome", "Totals", "question_id"]

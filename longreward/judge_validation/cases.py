@@ -1,0 +1,89 @@
+"""Questions whose right answer is known, and that answer damaged in a known way.
+
+    >>> case = make_case(0)
+    >>> case.gold, case.damaged["value changed"]
+    ('Mina Brandt was born in Foxley. …', 'Mina Brandt was born in Tarn. …')
+
+Documents, facts and questions are those of the built-in corpus's generator, from seeds that the corpus does not use.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from longreward.builtin.documents import Document, make_document
+from longreward.builtin.grammar import MADE_UP, RELATIONS, Fact
+from longreward.builtin.questions import absent_value, ask, draw_questions, gold_answer
+from longreward.records import Dimension
+
+TELLS: Mapping[str, tuple[Dimension, ...]] = {
+    "fact dropped": ("helpfulness", "completeness"),
+    "value changed": ("faithfulness",),
+    "unsupported sentence": ("faithfulness",),
+    "contradiction": ("logicality",),
+    "other question": ("helpfulness", "completeness"),
+    "empty": ("helpfulness", "completeness"),
+    "refusal": ("helpfulness", "completeness"),
+}
+"""Each kind of damage with the dimensions that must tell it from the right answer."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question about a document, its right answer, that answer damaged (by kind), and one bad in all dimensions."""
+
+    id: str
+    context: str
+    query: str
+    gold: str
+    damaged: Mapping[str, str]
+    bad: str
+    """About somebody else, in no document, and contradicting itself."""
+    aside: str
+    """A true sentence of the document that answers nothing."""
+
+
+def make_case(number: int) -> Case:
+    """The case of that number, the same on every machine; it asks for two facts or for three."""
+    name = f"judge-check-{number}"
+    document = make_document(name, people=4, facts_per_person=5, scenes=1)
+    rng = random.Random(f"longreward {name}")
+    facts = next(facts for facts in draw_questions(rng, document, 12) if len(facts) == 2 + number % 2)
+    others = _others(document, facts)
+    made_up = rng.choice(MADE_UP)
+    added = Fact(facts[0].subject, made_up, absent_value(rng, document, made_up))
+    stranger = _wrong(rng, document, others[0])
+    return Case(
+        id=name,
+        context=document.text,
+        query=ask(facts),
+        gold=gold_answer(facts),
+        damaged={
+            "fact dropped": gold_answer(facts[:-1]),
+            "value changed": gold_answer([_wrong(rng, document, facts[0]), *facts[1:]]),
+            "unsupported sentence": gold_answer([*facts, added]),
+            "contradiction": f"{gold_answer(facts)} {_denial(facts[0])}",
+            "other question": gold_answer(others[: len(facts)]),
+            "empty": "",
+            "refusal": "I am sorry, but the document does not say anything about that.",
+        },
+        bad=f"{stranger.sentence} {_denial(stranger)}",
+        aside=document.scenery[0],
+    )
+
+
+def _others(document: Document, facts: list[Fact]) -> list[Fact]:
+    """Facts about nobody and nothing that the question asks for."""
+    people, relations = {fact.subject for fact in facts}, {fact.relation for fact in facts}
+    return [fact for fact in document.facts if fact.subject not in people and fact.relation not in relations]
+
+
+def _denial(fact: Fact) -> str:
+    """Mara Voss was not born in Kelden. Ivo Lang never built the stone mill."""
+    cue = RELATIONS[fact.relation].cue
+    denied = cue.replace("was ", "was not ", 1) if cue.startswith("was ") else f"never {cue}"
+    return fact.sentence.replace(f"{fact.subject} {cue}", f"{fact.subject} {denied}", 1)
+
+
+def _wrong(rng: random.Random, document: Document, fact: Fact) -> Fact:
+    return Fact(fact.subject, fact.relation, absent_value(rng, document, fact.relation))

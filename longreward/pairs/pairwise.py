@@ -1,0 +1,195 @@
+"""The judge compares two responses at a time, in both orders (paper, section 4.4: "pairwise" judging).
+
+Of two it prefers one where both orders say so, else neither: a judge that likes whatever stands first decides nothing.
+Which two it is asked about is in `tournament.py`. Equal texts are one, so that what was sampled twice is asked once.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from longreward.chat_model import estimated_tokens
+from longreward.judge import Judge, Reading
+from longreward.judge.escaping import Marks, headings_in
+from longreward.judge.prompt_template import JudgePrompt
+from longreward.judge.reply_parsing import LabelFormat, bare, find_verdict
+from longreward.judge.truncation import truncated_verdict
+from longreward.pairs.reward_model_input import both_ends
+from longreward.pairs.selection import (
+    NoPairReason,
+    Outcome,
+    PairConfig,
+    WithoutPair,
+    in_order,
+    may_be_chosen,
+    without_rewards,
+)
+from longreward.pairs.tournament import Sign, best_and_worst, most_comparisons
+from longreward.records import Example, PreferencePair, Response
+from longreward.utils.concurrency import together
+from longreward.utils.language import Language, language_of
+from longreward.utils.token_spans import SimpleTokenizer
+
+Verdict = Literal["A", "B", "C"]
+TEMPLATE = "pairwise"
+MAX_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two responses of an example, and what the judge said with the first as A and with the second as A.
+
+    `better` is the id of the one that both orders prefer, None: neither.
+    """
+
+    first: str
+    second: str
+    verdicts: tuple[Verdict | None, Verdict | None]
+    better: str | None
+    reason: str | None
+    """Why a verdict cannot be read."""
+    judge: str
+    prompt_hash: str
+    calls: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One example's outcome with all comparisons behind it."""
+
+    example_id: str
+    pair: PreferencePair | None
+    without: WithoutPair | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The one that is there."""
+        found = self.pair or self.without
+        assert found is not None
+        return found
+
+
+async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, responses: Iterable[Response]) -> Compared:
+    """The tournament of one example's responses."""
+    sampled = in_order(config, responses)
+    if len(sampled) < config.min_scored:
+        reason: NoPairReason = "too few scored responses" if sampled else "no responses"
+        return Compared(example.id, None, WithoutPair(example.id, reason, len(sampled), len(sampled), None), ())
+    different = list({one.text: one for one in reversed(sampled)}.values())[::-1]
+    # A text may have been sampled whole and, at the limit, without its end: the whole one stands for both.
+    whole = {one.text: one for one in reversed(sampled) if not one.truncated}
+    different = [whole.get(one.text, one) for one in different]
+    may_win = may_be_chosen(config, different)
+    if not any(may_win):
+        cut = WithoutPair(example.id, "all responses are truncated", len(sampled), len(sampled), None)
+        return Compared(example.id, None, cut, ())
+    if len(different) < 2:
+        same = WithoutPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
+        return Compared(example.id, None, same, ())
+    shown = await asyncio.to_thread(ends, example.context, config.pairwise.context_tokens)
+    made: dict[tuple[int, int], Comparison] = {}
+
+    async def compare(one: int, other: int) -> Sign:
+        first, second = min(one, other), max(one, other)
+        if (first, second) not in made:
+            made[first, second] = await _compared(judge, shown, different[first], different[second])
+        better = made[first, second].better
+        if better is None:
+            return 0
+        return 1 if better == different[one].id else -1
+
+    two = await best_and_worst(len(different), compare, may_win)
+    comparisons = tuple(made.values())
+    if two is None:
+        tie = WithoutPair(example.id, "best and worst tie", len(sampled), len(sampled), None)
+        return Compared(example.id, None, tie, comparisons)
+    pair = without_rewards(example, different[two[0]], different[two[1]], method="pairwise")
+    return Compared(example.id, pair, None, comparisons)
+
+
+def most_calls(config: PairConfig, items: Iterable[tuple[Example, Sequence[Response]]]) -> tuple[int, int]:
+    """Questions and their tokens, as estimated, that the comparisons need at most; re-asks are not counted."""
+    calls = tokens = 0
+    for example, responses in items:
+        texts = {one.text for one in in_order(config, responses)}
+        if len(responses) < config.min_scored or len(texts) < 2:
+            continue
+        asked = 2 * most_comparisons(len(texts))
+        prompt = _prompt(language_of(example.query, *texts))
+        own = sum(map(estimated_tokens, prompt.pieces[::2]))
+        shown = estimated_tokens(ends(example.context, config.pairwise.context_tokens) + example.query)
+        calls += asked
+        tokens += asked * (own + shown + 2 * sum(map(estimated_tokens, texts)) // len(texts))
+    return calls, tokens
+
+
+def ends(context: str, tokens: int) -> str:
+    """The document's first and last halves, where it has more `tokens`; nothing of it where none are to be shown."""
+    spans = SimpleTokenizer().spans(context) if tokens else []
+    if len(spans) <= tokens:
+        return context if tokens else NOT_SHOWN
+    return both_ends(context, spans, tokens, between="\n…\n")
+
+
+def parse_better(text: str) -> Verdict | None:
+    """The verdict `[[A]]`, `[[B]]` or `[[C]]`; a tie is C. None where there is none or it is not clear.
+
+    >>> parse_better("A says [[A]] of itself, but B is right. Better: [[B]]"), parse_better("[[A]] or [[B]]")
+    ('B', None)
+    """
+    verdict = find_verdict(text, _BETTER)
+    return None if verdict is None else verdict.value
+
+
+def _better(label: str) -> Verdict | None:
+    return _BETTER_LABELS.get(_ANSWER.sub("", bare(label)))
+
+
+def _resembles_better(label: str) -> bool:
+    return _LIKE_BETTER.search(bare(label)) is not None
+
+
+async def _compared(judge: Judge, context: str, first: Response, second: Response) -> Comparison:
+    prompt = _prompt(language_of(first.query, first.text, second.text))
+
+    async def ask(a: Response, b: Response) -> Reading[Verdict]:
+        slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
+        question = await asyncio.to_thread(prompt.ask, slots, system="", max_tokens=MAX_TOKENS)
+        return await judge.ask(question, parse_better, read_truncated=truncated_verdict(parse_better))
+
+    one, other = await together([ask(first, second), ask(second, first)])
+    said = (one.value, other.value)
+    better = first.id if said == ("A", "B") else second.id if said == ("B", "A") else None
+    return Comparison(
+        first.id,
+        second.id,
+        said,
+        better,
+        one.reason or other.reason,
+        judge.name_of(TEMPLATE),
+        prompt.hash,
+        one.calls + other.calls,
+    )
+
+
+@cache
+def _prompt(language: Language) -> JudgePrompt:
+    text = (FOLDER / f"{language}.txt").read_text(encoding="utf-8")
+    pieces = tuple(_SLOT.split(text))
+    marks = Marks(headings_in(pieces[::2]), [])
+    return JudgePrompt(TEMPLATE, pieces, hashlib.sha256(text.encode()).hexdigest(), official=False, marks=marks)
+
+
+FOLDER = Path(__file__).parent / "prompt_files"
+NOT_SHOWN = "(not shown)"
+_SLOT = re.compile(r"<<(\w+)>>")
+_BETTER_LABELS: dict[str, Verdict] = {"a": "A", "b": "B", "c": "C", "tie": "C", "neither": "C", "平局": "C"}
+_ANSWER = re.compile(r"^(?:answer|assistant|response|回答|答案) ?")
+_LIKE_BETTER = re.compile(r"^[a-z]$|\b(?:tie|both|neither|better|worse)\b|^a\W+b|^b\W+a|或|好")
+_BETTER: LabelFormat[Verdict] = LabelFormat(_better, _resembles_better, ("better", "verdict", "winner"))

@@ -1,0 +1,104 @@
+"""The writer's prompts, one text file each: the document first, so that a server's prefix cache serves all questions.
+
+prompts/en/questions.txt       <<document>>, <<count>>, <<task>>: the text of prompts/en/task_<kind>.txt
+prompts/en/answer.txt          <<document>>, <<question>>, <<length>>
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from longreward.chat_model import Question
+from longreward.judge.escaping import Marks, headings_in
+from longreward.judge.reply_parsing import has_tag, tagged_texts
+from longreward.synthesis.config import Task
+from longreward.synthesis.records import Context
+from longreward.utils.language import Language
+
+QUESTIONS, ANSWER = "synthesis/questions", "synthesis/answer"
+"""The names of their templates."""
+
+
+def ask_for_questions(context: Context, task: Task, count: int) -> Question:
+    """So many questions of one kind on one context."""
+    kind = _read(context.language, f"task_{task}")
+    slots = {"document": context.text, "count": str(count), "task": kind.strip()}
+    return _ask(QUESTIONS, "questions", context.language, slots, more={"kind": task}, hashed=kind)
+
+
+def ask_for_answer(context: Context, query: str, words: int) -> Question:
+    """The answer to one question, of about so many words (in Chinese, characters)."""
+    slots = {"document": context.text, "question": query, "length": str(words)}
+    return _ask(ANSWER, "answer", context.language, slots, max_tokens=ROOM + TOKENS_A_WORD * words)
+
+
+def _ask(
+    template: str,
+    file: str,
+    language: Language,
+    slots: Mapping[str, str],
+    *,
+    more: Mapping[str, str] | None = None,
+    hashed: str = "",
+    max_tokens: int = 2048,
+) -> Question:
+    """Slots are filled in one pass, so that none can act as another, and headings that stand in them are escaped."""
+    text = _read(language, file)
+    marks = _marks(language)
+    pieces = _SLOT.split(text)
+    filled = "".join(marks.escape(slots[piece]) if place % 2 else piece for place, piece in enumerate(pieces))
+    prompt_hash = hashlib.sha256((text + hashed).encode()).hexdigest()
+    return Question(template, {**slots, **(more or {})}, filled, prompt_hash, max_tokens)
+
+
+@cache
+def _marks(language: Language) -> Marks:
+    return Marks(headings_in([_read(language, "questions"), _read(language, "answer")]), [])
+
+
+@cache
+def _read(language: Language, file: str) -> str:
+    return (PROMPTS / language / f"{file}.txt").read_text(encoding="utf-8")
+
+
+PROMPTS = Path(__file__).parent / "prompt_files"
+ROOM, TOKENS_A_WORD = 256, 4  # a writer cut off has written nothing: the limit is generous
+_SLOT = re.compile(r"<<(\w+)>>")
+
+
+# Parse what the writer wrote. A parser returns None where it cannot, and the writer is asked again.
+
+
+def parse_questions(text: str) -> tuple[str, ...] | None:
+    """What stands between tags, on one line each; an empty tuple where there is `<no_question/>` in its place.
+
+    >>> parse_questions("<question>Who signed?</question> <question>When\\nwas that?</question>")
+    ('Who signed?', 'When was that?')
+    """
+    tagged = tagged_texts(text, "question")
+    questions = tuple(" ".join(question.split()) for question in tagged.texts if question)
+    if not tagged.closed:
+        return None
+    return questions or (() if has_tag(text, "no_question") else None)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer; None: the document does not hold it."""
+
+    text: str | None
+
+
+def parse_answer(text: str) -> Written | None:
+    """What stands between the tags; one that was cut off has no closing tag and is none.
+
+    >>> parse_answer("<answer>Ann Lee signed it.</answer>")
+    Written(text='Ann Lee signed it.')
+    """
+    answer = next((answer for answer in tagged_texts(text, "answer").texts if answer), None)
+    if answer is not None:
+        return Written(answer)
+    return Written(None) if has_tag(text, "unanswerable") else None

@@ -1,0 +1,91 @@
+"""From a context to drafts: one call for the questions of each kind, then one for the answer to each question."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from longreward.judge import Judge
+from longreward.judge.truncation import truncated_tags
+from longreward.synthesis.config import SynthesizeConfig, Task
+from longreward.synthesis.duplicates import Asked
+from longreward.synthesis.prompts import ask_for_answer, ask_for_questions, parse_answer, parse_questions
+from longreward.synthesis.records import Context, Draft, Dropped, Outcome
+from longreward.utils.concurrency import together
+from longreward.utils.language import language_of
+
+
+class _Query(NamedTuple):
+    task: Task
+    text: str
+    prompt_hash: str
+
+
+async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig) -> list[Outcome]:
+    """Drafts in the order of kinds and questions, and what was dropped on the way.
+
+    Raises the JudgeError family where the writer fails.
+    """
+    asked = Asked(config.max_similarity)
+    asking = (_questions(writer, context, task, count) for task, count in config.asked.items())
+    found = [one for several in await together(asking) for one in several]
+    queries = [
+        _why_not(context, one, asked) or one if isinstance(one, _Query) else one for one in found
+    ]  # in their order, so that the same one of two alike is kept each time
+    return await together(_answered(writer, context, one, config.answer_words) for one in queries)
+
+
+async def _questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Query | Dropped]:
+    """Those of one kind, at most `count`; one drop where there is none."""
+    question = ask_for_questions(context, task, count)
+    reading = await writer.ask(question, parse_questions, read_truncated=truncated_tags(parse_questions))
+    if not reading.value:
+        reason = reading.reason or "the writer found nothing of this kind to ask"
+        return [Dropped(context.document, "no_question", reason, part=context.part, task=task)]
+    return [_Query(task, text, question.prompt_hash) for text in reading.value[:count]]
+
+
+def _why_not(context: Context, query: _Query, asked: Asked) -> Dropped | None:
+    """Why a question is left out before anything is spent on its answer."""
+    if not WORD.search(query.text) or language_of(query.text) != context.language:
+        reason = f"the question is not in the language of the document ({context.language})"
+        return Dropped(context.document, "language", reason, part=context.part, task=query.task, query=query.text)
+    if (like := asked.like(query.text)) is not None:
+        reason = f"too much like {like!r}"
+        dropped = Dropped(context.document, "duplicate_question", reason, part=context.part, task=query.task)
+        return replace(dropped, query=query.text)
+    asked.add(query.text)
+    return None
+
+
+async def _answered(writer: Judge, context: Context, query: _Query | Dropped, words: Mapping[Task, int]) -> Outcome:
+    if isinstance(query, Dropped):
+        return query
+    limit = words[query.task]
+    question = ask_for_answer(context, query.text, limit)
+    reading = await writer.ask(question, parse_answer, read_truncated=truncated_tags(parse_answer))
+    dropped = Dropped(
+        context.document, "no_answer", reading.reason or "", part=context.part, task=query.task, query=query.text
+    )
+    if reading.value is None:
+        return dropped
+    answer = reading.value.text
+    if answer is None:
+        return dropped.because("unanswerable", "the writer found no answer in the document")
+    if language_of(answer) != context.language and length_of(answer) > BARE:
+        reason = f"the answer is not in the language of the document ({context.language})"
+        return dropped.because("language", reason, answer)
+    if (length := length_of(answer)) > 2 * limit:
+        reason = f"the answer has {length:,} words; synthesize.answer_words.{query.task} is {limit:,}"
+        return dropped.because("long_answer", reason, answer)
+    hashes = (query.prompt_hash, question.prompt_hash)
+    return Draft(context, query.task, query.text, answer, reading.judge, hashes)
+
+
+def length_of(text: str) -> int:
+    """In words; in Chinese, characters."""
+    return len(WORD.findall(text))
+
+
+BARE = 3  # words up to which an answer may be a name or a figure, which has no language
+WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+")

@@ -1,0 +1,92 @@
+"""What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop."""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from longreward.errors import BudgetReached
+from longreward.judge import is_overloaded, request_summary
+from longreward.judge.budget import Budget, BudgetConfig
+from longreward.planning.plan import StagePlan, plan_scoring
+from longreward.planning.project_plan import plan_project
+from longreward.planning.render import needs, rest
+from longreward.tasks.score_shards import WithResponses
+from longreward.tasks.stage import StageRun
+from longreward.tasks.state import ledger
+
+Forecast = Callable[[], Awaitable[StagePlan]]
+
+
+@asynccontextmanager
+async def spending(
+    run: StageRun, limits: BudgetConfig, forecast: Forecast, *, assumed: bool = False
+) -> AsyncIterator[Budget]:
+    """A budget for the judge's calls of this stage, counted over all tries with the same data and settings.
+
+    The forecast and what was spent become figures of the run. Where the budget ends, so does the stage: BudgetReached
+    then says what is done and what the rest needs, unless it is about `assumed` responses.
+    """
+    with limited(run, limits) as budget:
+        expected = await forecast()
+        run.report(expected.figures())
+        currency = run.params.prices.currency
+        needed = f"at the start, all that was left was expected to need about {needs(expected, currency)}"
+        run.log.info("the judge's calls: about %s", needs(expected, currency))
+        try:
+            yield budget
+        except BudgetReached as reached:
+            left = needed if assumed else rest(await forecast(), currency)
+            raise BudgetReached(f"{reached}. {left}") from None
+
+
+@contextmanager
+def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
+    """A budget as `spending` gives, for calls of which nothing is known beforehand."""
+    with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
+        try:
+            yield budget
+        except BudgetReached:
+            run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
+            raise
+        run.report(budget.figures())
+
+
+def report_judge(run: StageRun, name: str, figures: Mapping[str, float]) -> None:
+    """Adds a judge's figures to the stage's, and logs what its replies cost in requests, retries and time-outs."""
+    run.report(figures)
+    run.log.log(logging.WARNING if is_overloaded(figures) else logging.INFO, request_summary(name, figures))
+
+
+def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
+    """Of these responses to these prompts, from as many of them as can be looked at in a few seconds."""
+
+    async def forecast() -> StagePlan:
+        places = random.Random(0).sample(range(len(items)), min(len(items), LOOKED_AT))
+        params = run.params
+        return await plan_scoring(
+            run.name,
+            params.judge,
+            params.score,
+            params.prices,
+            (items[place] for place in places),
+            ledger=ledger(),
+            of=len(items),
+            limit_s=LIMIT_S,
+        )
+
+    return forecast
+
+
+def forecast_of_evaluation(run: StageRun) -> Forecast:
+    """Of answers that are not there yet."""
+
+    async def forecast() -> StagePlan:
+        plan = await plan_project(run.params, ledger=ledger(), stages=("evaluate",), sample=LOOKED_AT_OF_EVALUATION)
+        return plan.stages[0]
+
+    return forecast
+
+
+LOOKED_AT, LIMIT_S = 200, 3.0
+LOOKED_AT_OF_EVALUATION = 10  # three times: with short, likely and long answers

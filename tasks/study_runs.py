@@ -1,0 +1,65 @@
+"""The study's runs: which are there already, what they measured, and one MLflow run above them all."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from longreward.errors import ConfigError
+from longreward.evaluation.example_metrics import read_measures
+from longreward.study.arms import Cell
+from longreward.study.page import markdown, pictures
+from longreward.study.results import Answers, Outcome
+from longreward.tasks import tracking
+from longreward.tasks.experiments import experiment_names
+from longreward.tasks.tracking import history
+from longreward.utils.jsonl import writing
+
+
+def still_to_run(cells: Sequence[Cell], study: str) -> list[Cell]:
+    """Those of which there is no DVC experiment yet."""
+    known = experiment_names()
+    return [cell for cell in cells if cell.run_name(study) not in known]
+
+
+@contextmanager
+def above_all(study: str) -> Iterator[tracking.Run]:
+    """The study's own MLflow run, the same one at each try; runs that begin within lie below it."""
+    with tracking.study_run(study) as run:
+        os.environ[tracking.STUDY] = run.id
+        try:
+            yield run
+        finally:
+            del os.environ[tracking.STUDY]
+
+
+def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[Answers]:
+    """What each run measured, from MLflow. Raises ConfigError where a run has no evaluation."""
+    found = []
+    for cell in cells:
+        name = cell.run_name(study)
+        run = history.find(name, registered_model=registered_model)
+        if run.evaluation is None:
+            raise ConfigError(f"the run {name} has no evaluation: `dvc exp remove {name}`, and the study runs it again")
+        table = history.kept(run.evaluation, history.MEASURES)
+        benchmarks = history.of_models(run.benchmarks) if run.benchmarks else {}
+        taken = read_measures(table, source=f"the measures of {name}")
+        found.append(Answers(cell.arm.name, cell.seed, taken, benchmarks))
+    return found
+
+
+def keep(run: tracking.Run, outcome: Outcome, folder: Path, *, preset: str | None) -> None:
+    """The page, the pictures and the figures, in MLflow and in `folder`."""
+    page = markdown(outcome, preset=preset)
+    run.report("study.md", page)
+    with writing(folder / "study.md") as file:
+        file.write(page)
+    with writing(folder / "study.json") as file:
+        json.dump(outcome.as_json(), file, indent=1)
+    for name, drawn in pictures(outcome).items():
+        run.text(f"figures/{name}", drawn)
+        with writing(folder / name) as file:
+            file.write(drawn)
+    for (arm, decoding), means in outcome.means.items():
+        run.figures({f"{arm}/{measure}/{decoding}": each.value for measure, each in means.items()})

@@ -1,0 +1,326 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from longreward.flows.cli.score import without_verdict
+from longreward.judge.ledger import Ledger
+
+CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The market opened in 1931."
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "LONGREWARD_STATE"}
+    command = [sys.executable, "-m", "longreward.flows.cli.score", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    example = {"idx": 1, "query": "Who founded Keld, and when?", "answer": "Ann Lee.", "context": CONTEXT}
+    (tmp_path / "sft.jsonl").write_text(json.dumps(example) + "\n")
+    texts = ["Keld was founded by Ann Lee in 1905.", "Keld was founded by Tom Ray in 1777.", "I cannot say."]
+    rows = [{"idx": f"1-{n}", "query": example["query"], "answer": text} for n, text in enumerate(texts)]
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "utf16.txt").write_text(CONTEXT, encoding="utf-16")
+    return tmp_path
+
+
+FILES = ("score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "out/scored.jsonl")
+
+
+def test_files_are_scored_into_the_published_format_and_the_unscored_go_beside(files: Path) -> None:
+    done = run(files, *FILES)
+    assert done.returncode == 0, done.stderr
+    scored = [json.loads(line) for line in (files / "out" / "scored.jsonl").read_text().splitlines()]
+    assert [row["idx"] for row in scored] == ["1-0", "1-1"]
+    assert scored[0]["scores"]["total"] > scored[1]["scores"]["total"]
+    assert scored[0]["scores"]["faithfulness"] == 10
+    assert scored[0]["settings"]["evidence_chunk_tokens"] == 128
+    (unscored,) = [json.loads(line) for line in (files / "out" / "scored.unscored.jsonl").read_text().splitlines()]
+    assert (unscored["idx"], unscored["scores"]["total"], list(unscored["unscored"])) == ("1-2", None, ["faithfulness"])
+    (info,) = [json.loads(line) for line in (files / "out" / "scored.chunk_info.jsonl").read_text().splitlines()]
+    assert list(info["info_list"]) == ["0% - 100%"]
+
+
+def test_scoring_again_asks_nothing_and_gives_the_same_file(files: Path) -> None:
+    first = run(files, *FILES)
+    before = (files / "out" / "scored.jsonl").read_bytes()
+    again = run(files, *FILES)
+    assert ": 0 calls" not in first.stdout
+    assert ": 0 calls" in again.stdout
+    assert (files / "out" / "scored.jsonl").read_bytes() == before
+
+
+def test_a_card_shows_the_four_dimensions(files: Path) -> None:
+    (files / "doc.txt").write_text(CONTEXT)
+    one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
+    done = run(files, *one)
+    assert done.returncode == 0, done.stderr
+    assert "supported: Ann Lee founded Keld" in done.stdout
+    for dimension in ("reward", "helpfulness", "logicality", "faithfulness", "completeness"):
+        assert dimension in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("analysis", "shown"),
+    [
+        ("Short, but clear.\n[[7]]\n", "Short, but clear."),
+        ("[[3]] at first. Rating: [[7]]", "[[3]] at first. Rating:"),
+        ("[[7]] is fair. ", "[[7]] is fair. "),
+        ("[[7] ]", "[[7] ]"),
+        ("7]]", "7]]"),
+    ],
+)
+def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, shown: str) -> None:
+    assert without_verdict(analysis) == shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("score",), "got nothing"),
+        (("score", "--data", "sft.jsonl"), "got --data"),
+        ((*FILES[:-1], "sft.jsonl"), "would replace an input"),
+        ((*FILES[:-1], "."), "--out . is a folder"),
+        ((*FILES[:-1], "sft.jsonl/scored.jsonl"), "cannot be written"),
+        ((*FILES, "-S", "score.evidence_chunk_token=3"), "did you mean score.evidence_chunk_tokens?"),
+        ((*FILES, "-S", "scoer.evidence_chunks=3"), "did you mean score?"),
+        ((*FILES, "-S", "nonsense"), "section.key=value"),
+        ((*FILES, "-S", "judge.kind=http"), "must name the model"),
+        (("score", "--data", "none.jsonl", *FILES[3:]), "No such file"),
+        (("score", "--context", "none.txt", "--query", "q", "--response", "r"), "No such file"),
+        (("score", "--context", "sft.jsonl", "--query", " ", "--response", "r"), "--query is empty"),
+        (("score", "--context", "empty.txt", "--query", "q", "--response", "r"), "empty.txt is empty"),
+        (("score", "--context", "utf16.txt", "--query", "q", "--response", "r"), "utf16.txt is not UTF-8"),
+    ],
+)
+def test_a_mistake_ends_with_one_clear_line_and_no_output(
+    files: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(files, *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (files / "out").exists()
+    assert list(files.glob(".*.part")) == []
+
+
+def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a command while a read-only file system lies at `folder`."""
+    mounted = f'mount -t tmpfs -o ro tmpfs "{folder}" && exec "$@"'
+    return subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            *([] if os.geteuid() == 0 else ["--map-root-user"]),
+            "sh",
+            "-c",
+            mounted,
+            "sh",
+            *command,
+        ],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("longreward.flows.cli.score", *FILES),
+        ("longreward.flows.cli.score", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
+        ("longreward.flows.cli.score", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
+        ("longreward.builtin", "--out", "out/corpus"),
+        ("longreward.builtin.pretrain", "--out", "out/model"),
+    ],
+    ids=["score", "ledger export", "ledger merge", "corpus", "pretrain"],
+)
+def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, command: tuple[str, ...]) -> None:
+    (files / "out").mkdir()
+    if read_only(files / "out", "true").returncode:
+        pytest.skip("takes the right to mount a file system")
+    with Ledger(files / "ledger.sqlite"):
+        pass
+    done = read_only(files / "out", sys.executable, "-m", *command)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "out/" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_no_input_is_replaced_by_a_file_beside_the_output(files: Path) -> None:
+    (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
+    before = (files / "scored.unscored.jsonl").read_bytes()
+    done = run(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
+    assert (done.returncode, "would replace an input" in done.stderr) == (1, True)
+    assert (files / "scored.unscored.jsonl").read_bytes() == before
+
+
+def test_an_example_that_comes_twice_is_refused(files: Path) -> None:
+    row = json.loads((files / "sft.jsonl").read_text())
+    with (files / "sft.jsonl").open("a") as data:
+        data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
+    done = run(files, *FILES)
+    assert (done.returncode, "idx 1 comes twice" in done.stderr) == (1, True)
+
+
+def test_the_summary_says_how_many_are_scored_and_why_others_are_not(files: Path) -> None:
+    lines = run(files, *FILES).stdout.splitlines()
+    assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
+    assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
+    assert lines[-1] == "out/scored.unscored.jsonl: the other 1, each with its reasons"
+
+
+CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--response")
+
+
+@pytest.mark.parametrize("arguments", [FILES, ("params",), (*CARD, "Ann Lee.")])
+def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "longreward.flows.cli.score", *arguments]
+    done = subprocess.run(command, cwd=files, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (files / "out" / "scored.jsonl").exists() == (arguments == FILES)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+def test_output_to_a_full_disk_is_one_clear_line(files: Path) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "longreward.flows.cli.score", "params"]
+        done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "longreward: the output cannot be written: the disk is full\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+def test_what_a_terminal_cannot_show_is_escaped(files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    done = run(files, *CARD, os.fsdecode(b"Keld was founded by Ann Lee \xff."))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\udcff" in done.stdout
+
+
+def _requests(url: str) -> int:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
+        return int(json.load(reply)["requests"])
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name: str) -> None:
+    serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "30"]
+    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
+        command = [sys.executable, "-m", "longreward.flows.cli.score", *FILES, *http]
+        # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+        default = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+        run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True, preexec_fn=default)
+        while _requests(url) == 0:  # it waits for the judge, which takes 30 s
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.send_signal(signal.Signals[name])
+        _, said = run.communicate(timeout=20)
+    finally:
+        server.kill()
+        server.communicate()
+    assert said == "longreward: stopped; the same command goes on from the judge's answers so far\n"
+    assert (run.returncode, list((files / "out").iterdir())) == (130, [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"idx": "2-0", "query": "q", "answer": "a"}], "not in sft.jsonl, such as '2'"),
+        ([{"idx": "1-0", "query": "Another?", "answer": "a"}], "the query of 1-0 is not that of example 1"),
+        ([{"idx": "1-0", "query": "Who founded Keld, and when?", "answer": "a"}] * 2, "idx 1-0 comes twice"),
+        ([], "is empty"),
+    ],
+)
+def test_responses_that_do_not_fit_their_examples_are_refused(
+    files: Path, rows: list[dict[str, str]], message: str
+) -> None:
+    (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(files, *FILES)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert list((files / "out").glob("*") if (files / "out").exists() else []) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from flows.cli.score import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('pydantic', 'torch', 'transformers', 'rich', 'yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_params_import_no_model_library() -> None:
+    code = (
+        "import sys, longreward.params\n"
+        "print([m for m in ('torch', 'transformers', 'trl', 'datasets', 'openai', 'bm25s') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class Chatty(BaseHTTPRequestHandler):
+    """A judge that likes everything and rates nothing."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        message = {"role": "assistant", "content": "What a good answer!"}
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("stops", "said"),
+    [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
+)
+def test_a_judge_that_is_never_readable_ends_with_an_error_and_is_asked_again(
+    files: Path, stops: str, said: str
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
+        settings = ("judge.kind=http", address, "judge.model=m", f"judge.stop_after_unreadable={stops}")
+        options = [word for setting in (*settings, "judge.max_attempts=2") for word in ("-S", setting)]
+        done = [run(files, *FILES, *options) for _ in range(2)]
+        (files / "doc.txt").write_text(CONTEXT)
+        card = run(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    for each in done:
+        assert (each.returncode, said in each.stderr) == (1, True), each.stderr
+        assert ": 0 calls" not in each.stdout
+    assert card.returncode == 1
+    assert "reward none" in card.stdout

@@ -1,0 +1,318 @@
+"""`longreward doctor` on real projects, each with one thing wrong, and on real servers of this machine."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
+from prefect import flow, get_client, task
+from prefect.settings import PREFECT_API_AUTH_STRING
+from prefect.states import Pending, Running
+
+from longreward.tasks.new_project import new_project
+from longreward.tasks.parent_process import this_process
+from longreward.tasks.project_files import project_files
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = "import sys; from flows.cli import main; sys.exit(main())"
+OURS = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+PYTHON_FIRST = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def doctor(folder: Path, *arguments: str, **environment: str) -> "tuple[int, str]":
+    everything = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": PYTHON_FIRST, **environment}
+    command = [sys.executable, "-P", "-c", CODE, "doctor", *arguments]
+    done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == "", done.stderr
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pristine") / "project"
+    new_project(folder, project_files("laptop"))
+    return folder
+
+
+@pytest.fixture
+def project(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "project"))
+
+
+@pytest.fixture
+def health() -> Iterator[Callable[[int], str]]:
+    """Starts a server that answers every GET with a status, and gives its address."""
+    servers: list[HTTPServer] = []
+
+    def serve(status: int) -> str:
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Answer))
+        Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_new_project_has_nothing_to_mend(project: Path) -> None:
+    code, said = doctor(project, "--offline")
+    assert code == 0, said
+    assert "nothing to mend" in said
+    subjects = [line.split()[1] for line in said.splitlines() if line[0] in "✓!✗"]
+    assert {"python", "packages", "git", "gpu", "memory", "disk", "graph", "data", "dvc", "state"} <= {*subjects}
+
+
+def test_outside_a_project_the_machine_alone_is_looked_at_and_nothing_is_made(tmp_path: Path) -> None:
+    code, said = doctor(tmp_path)
+    assert code == 0, said
+    assert "only the machine was looked at" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_nothing_slow_is_imported(project: Path) -> None:
+    code = (
+        "import sys; from flows.cli import main; main(['doctor', '--offline'])\n"
+        "print([m for m in ('torch', 'transformers', 'prefect', 'mlflow', 'dvc') if m in sys.modules])"
+    )
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}  # no nvidia-smi there, nor git
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def appended(name: str, text: str) -> Callable[[Path], None]:
+    def change(project: Path) -> None:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        with (project / name).open("a") as file:
+            file.write(text)
+
+    return change
+
+
+def emptied(name: str) -> Callable[[Path], None]:
+    return lambda project: os.truncate(project / name, 0)
+
+
+def removed(name: str) -> Callable[[Path], None]:
+    return lambda project: shutil.rmtree(project / name)
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(project: Path) -> None:
+        text = (project / name).read_text(encoding="utf-8")
+        assert old in text
+        (project / name).write_text(text.replace(old, new), encoding="utf-8")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "todo"),
+    [
+        (replaced("params.yaml", "heldout_share", "heldout_shares"), "did you mean", "`longreward params`"),
+        (
+            replaced("params.yaml", "kind: offline", "kind: http\n  model: m\n  api_key_env: NO_SUCH_KEY"),
+            "NO_SUCH_KEY",
+            "mend params.yaml or the environment",
+        ),
+        (
+            replaced(
+                "dvc.yaml", "tiny-base\n    outs:\n      - data/prepared", "mine\n    outs:\n      - data/prepared"
+            ),
+            "models/mine is not here; it is a dependency of prepare",
+            "bring it back",
+        ),
+        (removed(".dvc"), "no DVC repository", "`dvc init`"),
+        (appended("tasks/__init__.py", ""), "tasks/__init__.py hides a module", "rename it"),
+        (appended("torch.py", ""), "torch.py hides a module", "rename it"),
+        (replaced("dvc.yaml", "  pair:", "  pairs:"), "dvc.yaml lacks pair", "longreward init"),
+        (appended(".dvc/config.local", "[core]\n    remote = far\n"), "'far' has no address", "`dvc remote add far"),
+        (emptied(".dvc/tmp/rwlock"), ".dvc/tmp/rwlock is empty", "`longreward run` repairs it"),
+        (appended(".longreward/mlflow.db", "no database"), "cannot be read as MLflow's store", "move it aside"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_to_do(
+    project: Path, change: Callable[[Path], None], found: str, todo: str
+) -> None:
+    change(project)
+    code, said = doctor(project, "--offline")
+    lines = said.splitlines()
+    place = next((n for n, line in enumerate(lines) if line.startswith("✗") and found in line), None)
+    assert place is not None, said
+    assert todo in lines[place + 1]
+    assert (code, lines[-1][:9]) == (1, "1 to mend"), said
+
+
+def test_raw_data_that_is_gone_comes_back_by_itself_and_is_missed_only_where_dvc_never_had_it(project: Path) -> None:
+    shutil.rmtree(project / "data/raw")
+    assert "a run brings it back" in doctor(project, "--offline")[1]
+    (project / "data/raw.dvc").unlink()
+    code, said = doctor(project, "--offline")
+    assert (code, "✗ data" in said) == (1, True)
+
+
+@pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="takes a second disk")
+def test_the_disk_of_dvcs_cache_is_looked_at_where_it_is_another(project: Path) -> None:
+    appended(".dvc/config.local", "[cache]\n    dir = /dev/shm/longreward-no-such-folder\n")(project)
+    assert "free for /dev/shm" in doctor(project, "--offline")[1]
+
+
+def test_a_state_folder_that_cannot_be_is_told(project: Path) -> None:
+    code, said = doctor(project, "--offline", LONGREWARD_STATE=str(project / "params.yaml"))
+    assert (code, "✗ state" in said) == (1, True)
+
+
+def test_a_package_outside_its_tested_range_is_named_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "fastapi-9.9.dist-info").mkdir()
+    (tmp_path / "fastapi-9.9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: fastapi\nVersion: 9.9\n")
+    code, said = doctor(tmp_path, "--offline", PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert code == 1
+    assert "fastapi 9.9 lies outside the tested range <0.151,>=0.139" in said
+    assert "pip install 'fastapi<0.151,>=0.139'" in said
+
+
+def test_another_python_on_the_path_is_told(project: Path, tmp_path: Path) -> None:
+    other = tmp_path / "bin/python"
+    other.parent.mkdir()
+    other.symlink_to(sys.executable)
+    code, said = doctor(project, "--offline", PATH=f"{other.parent}{os.pathsep}{PYTHON_FIRST}")
+    assert (code, f"`python` on PATH is {other}" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("NVIDIA H200, 143771, 143000, 9.0", "NVIDIA H200, 140 of 140 GiB free, bfloat16"),
+        ("Tesla T4, 15360, 15000, 7.5", "15 of 15 GiB free, without bfloat16"),
+        ("NVIDIA A100, 81920, 2048, 8.0", "`nvidia-smi` shows who uses it"),
+    ],
+)
+@pytest.mark.skipif(not version("torch").endswith("+cpu"), reason="torch here may find a real GPU")
+def test_a_gpu_is_told_with_its_memory_and_a_torch_that_cannot_use_it(tmp_path: Path, row: str, expected: str) -> None:
+    smi = tmp_path / "bin/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(f"#!/bin/sh\necho '{row}'\n")
+    smi.chmod(0o755)
+    code, said = doctor(tmp_path, "--offline", PATH=f"{smi.parent}{os.pathsep}{PYTHON_FIRST}")
+    assert (code, expected in said) == (0, True), said
+    assert "is built for the CPU alone" in said
+
+
+def test_a_running_pipeline_and_what_runs_left_are_told(project: Path) -> None:
+    state = project / ".longreward"
+    for folder in ("locks", "experiments/old", "queue", "prefect/open-runs"):
+        (state / folder).mkdir(parents=True)
+    for number, name in ((10, "later"), (9, "brave-otter")):
+        (state / f"queue/{number:09d}.{this_process()}").write_text(f'{{"name": "{name}", "experiment": false}}')
+    (state / "prefect/open-runs/00000000-0000-0000-0000-000000000000.1-0.00").touch()
+    with FileLock(state / "locks/pipeline.lock"):
+        code, said = doctor(project, "--offline")
+    runs = f"a pipeline runs here now: brave-otter (process {os.getpid()}); waiting: later (process {os.getpid()})"
+    assert (code, runs in said) == (0, True), said
+    assert "experiments: 1" in said
+    assert "killed processes that still seem to run in Prefect: 1" in said
+
+
+def test_no_password_and_no_key_is_shown(project: Path) -> None:
+    appended(
+        ".dvc/config.local",
+        "[core]\n    remote = r\n['remote \"r\"']\n    url = https://me:hush@127.0.0.1:9/x?t=hush\n",
+    )(project)
+    urls = dict.fromkeys(("PREFECT_API_URL", "MLFLOW_TRACKING_URI"), "http://me:hush@127.0.0.1:9/api")
+    replaced("params.yaml", "kind: offline", "kind: http\n  model: m\n  base_url: http://127.0.0.1:9/v1")(project)
+    code, said = doctor(project, OPENAI_API_KEY="hush", **urls)
+    assert code == 1
+    assert said.count("127.0.0.1:9") >= 4
+    assert "hush" not in said
+
+
+def test_servers_that_answer_are_told_apart_from_those_that_do_not(project: Path, health: Callable[[int], str]) -> None:
+    code, said = doctor(project, PREFECT_API_URL="http://127.0.0.1:9/api", MLFLOW_TRACKING_URI=health(500))
+    assert code == 1, said
+    assert "✓ judge" in said
+    assert "✗ prefect       the Prefect server at http://127.0.0.1:9/api cannot be used" in said
+    assert "✗ mlflow" in said
+    code, said = doctor(project, MLFLOW_TRACKING_URI=health(401))
+    assert (code, "it refuses the login (401)" in said) == (1, True), said
+
+
+def test_a_prefect_server_whose_login_is_missing_is_not_fine(
+    project: Path, pipeline_server: str, tmp_path: Path
+) -> None:
+    code, said = doctor(project, PREFECT_API_URL=pipeline_server)
+    assert (code, "asks for a login, and PREFECT_API_AUTH_STRING is not set" in said) == (1, True), said
+    # The address and the login as a profile, which `prefect profile use` makes, and not in the environment.
+    (tmp_path / "profiles.toml").write_text(
+        f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{pipeline_server}"\n'
+        f'PREFECT_API_AUTH_STRING = "{PREFECT_API_AUTH_STRING.value()}"\n'
+    )
+    code, said = doctor(project, PREFECT_PROFILES_PATH=str(tmp_path / "profiles.toml"))
+    assert (code, f"✓ prefect       {pipeline_server} answers" in said) == (0, True), said
+
+
+async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_server: str) -> None:
+    (project / ".longreward").mkdir()
+    store = MlflowClient(f"sqlite:///{project}/.longreward/mlflow.db")
+    experiment = store.create_experiment("longreward", artifact_location=(project / "artifacts").as_uri())
+    tags = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
+    tracked = store.create_run(experiment, tags=tags, run_name="brave-otter").info.run_id
+    async with get_client() as client:
+
+        @flow(name="killed")
+        def killed() -> None: ...
+
+        run = await client.create_flow_run(killed, state=Running())
+        row = await client.create_task_run(task(killed.fn), run.id, dynamic_key="a", name="a", state=Pending())
+        gone = project / f".longreward/prefect/open-runs/{run.id}.1-0.00"
+        gone.parent.mkdir(parents=True)
+        gone.touch()
+        login = str(PREFECT_API_AUTH_STRING.value())
+        code, said = doctor(project, PREFECT_API_URL=pipeline_server, PREFECT_API_AUTH_STRING=login)
+        assert (code, "runs of killed processes are closed now: 1" in said) == (0, True), said
+        assert "✓ mlflow        runs of killed processes are closed now: brave-otter" in said
+        assert store.get_run(tracked).info.status == "KILLED"
+        states = (await client.read_flow_run(run.id)).state, (await client.read_task_run(row.id)).state
+    assert [state.is_crashed() for state in states if state] == [True, True]
+    assert not gone.exists()
+
+
+def test_a_judge_over_http_is_asked_a_question(project: Path) -> None:
+    serve = [sys.executable, "-m", "longreward.offline_judge_server"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        replaced("params.yaml", "kind: offline", f"kind: http\n  model: m\n  base_url: {url}")(project)
+        code, said = doctor(project)
+        server.kill()
+    assert code == 0, said
+    assert [line for line in said.splitlines() if line.startswith("✓ judge") and "answered" in line]
+
+
+def test_the_remote_is_asked_whether_it_can_be_used(project: Path, tmp_path: Path) -> None:
+    config = "[core]\n    remote = r\n['remote \"r\"']\n    url = {}\n"
+    (project / ".dvc/config.local").write_text(config.format(tmp_path / "remote"))
+    assert "the remote r answers" in doctor(project)[1]
+    (project / ".dvc/config.local").write_text(config.format("/proc/no/folder"))
+    (project / ".dvc/config.local").write_text(config.format("http://127.0.0.1:9/x"))
+    code, said = doctor(project)
+    assert (code, "✗ dvc" in said) == (1, True), said

@@ -1,0 +1,248 @@
+"""`longreward init` in real folders, with the real git and DVC."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+import yaml
+
+from longreward.data.prepare import PrepareConfig, prepare
+from longreward.params import preset_names, preset_path, read_params
+from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.project_files import project_files, without_code
+from longreward.utils.jsonl import Row
+
+ROOT = Path(__file__).resolve().parents[3]
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "LONGREWARD_", "DVC_"))},
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+}
+SOMEBODY = {"GIT_CONFIG_COUNT": "2"} | {
+    f"GIT_CONFIG_{part}_{n}": text
+    for n, pair in enumerate((("user.name", "A User"), ("user.email", "a@example.org")))
+    for part, text in zip(("KEY", "VALUE"), pair, strict=True)
+}
+
+
+def run(folder: Path, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def init(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    return run(folder, sys.executable, "-P", "-c", code, "init", *arguments, **environment, PYTHONPATH=str(ROOT))
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return run(folder, "git", *arguments).stdout
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code() -> None:
+    """After a change of dvc.yaml: python -m longreward.tasks.project_files > tasks/project_template/dvc.yaml"""
+    text = (ROOT / "tasks/project_template/dvc.yaml").read_text(encoding="utf-8")
+    assert text == without_code((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    own = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in own.values():
+        stage["deps"] = [path for path in stage["deps"] if path.split("/")[0] not in ("flows", "tasks", "longreward")]
+    assert yaml.safe_load(text)["stages"] == own
+
+
+def test_a_new_project_has_the_deployments_of_the_repository() -> None:
+    assert project_files("laptop")[PurePosixPath("prefect.yaml")] == (ROOT / "prefect.yaml").read_bytes()
+
+
+def test_a_folder_becomes_a_project_with_a_first_commit_of_what_was_made_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "new/project"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes/secret").write_text("mine")
+    done = init(tmp_path, "new/project", **SOMEBODY)
+    assert done.returncode == 0, done.stderr
+    assert "cd new/project" in done.stdout
+    assert git(folder, "log", "--format=%an %s") == "A User A new longreward project\n"
+    assert git(folder, "status", "--porcelain") == "?? notes/\n"
+    committed = git(folder, "ls-files").split()
+    assert {".dvc/config", "data/raw.dvc", "dvc.yaml", "models/tiny-base/model.safetensors", "params.yaml"} <= {
+        *committed
+    }
+    assert not [name for name in committed if name.startswith("data/raw/")]
+
+
+def test_dvc_sees_when_the_raw_data_changes(tmp_path: Path) -> None:
+    assert init(tmp_path).returncode == 0
+    status = (sys.executable, "-m", "dvc", "status", "--json")
+    assert "data/raw.dvc" not in json.loads(run(tmp_path, *status).stdout)
+    (tmp_path / "data/raw/mine.txt").write_text("mine")
+    assert "data/raw.dvc" in json.loads(run(tmp_path, *status).stdout)
+
+
+def test_git_ignores_what_the_stages_make(tmp_path: Path) -> None:
+    assert init(tmp_path).returncode == 0
+    entries = stage_entries(tmp_path / "dvc.yaml").values()
+    made = [str(path) for entry in entries for path in entry.outputs if path.parts[0] in ("data", "models")]
+    for path in made:
+        (tmp_path / path).mkdir(parents=True)
+    assert len(made) == 9
+    assert git(tmp_path, "check-ignore", *made, ".longreward/ledger.sqlite").split() == [
+        *made,
+        ".longreward/ledger.sqlite",
+    ]
+
+
+def test_without_a_name_known_to_git_nothing_is_committed_and_the_user_is_told_how(tmp_path: Path) -> None:
+    done = init(tmp_path, HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    assert "git config --global user.email" in done.stdout
+    assert git(tmp_path, "rev-parse", "--verify", "HEAD") == ""
+    assert (tmp_path / ".dvc/config").exists()
+
+
+def test_a_folder_of_a_repository_becomes_a_project_of_its_own_and_nothing_is_committed(tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "--quiet")
+    done = init(tmp_path, "study", **SOMEBODY)
+    assert done.returncode == 0, done.stderr
+    assert "commit it when you like" in done.stdout
+    assert (tmp_path / "study/.dvc").is_dir()
+    assert not (tmp_path / "study/.git").exists()
+    assert git(tmp_path, "rev-parse", "--verify", "HEAD") == ""
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "README.md", ".dvc/config", "data/raw/mine.jsonl", "data/raw.dvc"])
+def test_what_is_there_already_is_named_and_stays_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    done = init(tmp_path, **SOMEBODY)
+    assert done.returncode == 1
+    named = {"data/raw/mine.jsonl": "data/raw", ".dvc/config": ".dvc"}.get(name, name)
+    assert f"has {named} already, and nothing is overwritten" in done.stderr
+    assert everything_in(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["file"], "is a file; name a folder"),
+        (["file/project"], "is a file; name a folder"),
+        (["x", "--preset", "labtop"], "did you mean laptop?"),
+        (["ignored/x"], "ignores"),
+        ([".git/x"], "git's own folder"),
+        (["shadowed"], "shadowed/tasks/__init__.py would be imported in place"),
+    ],
+)
+def test_a_place_that_will_not_do_is_refused_before_anything_is_made(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    run(tmp_path, "git", "init", "--quiet")
+    (tmp_path / "file").touch()
+    (tmp_path / ".gitignore").write_text("ignored/\n")
+    (tmp_path / "shadowed/tasks").mkdir(parents=True)
+    (tmp_path / "shadowed/tasks/__init__.py").touch()
+    before = everything_in(tmp_path)
+    done = init(tmp_path, *arguments)
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["init", "add"])
+def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -> None:
+    """A DVC that fails, found before the real one."""
+    (tmp_path / "broken/dvc").mkdir(parents=True)
+    (tmp_path / "broken/dvc/__init__.py").touch()
+    (tmp_path / "broken/dvc/__main__.py").write_text(
+        f"import sys, os\nif sys.argv[1] == {command!r}: sys.exit('the disk is gone')\n"
+        "os.makedirs('.dvc')\nopen('.dvc/config', 'w').close()\nos.system('git add .dvc')\n"
+    )
+    (tmp_path / "place/models").mkdir(parents=True)
+    (tmp_path / "place/models/mine").write_text("mine")
+    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    run(tmp_path, "git", "init", "--quiet", "place")
+    path = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
+    done = run(tmp_path / "place", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
+    assert done.returncode == 1
+    assert f"`dvc {command}" in done.stderr
+    assert "the disk is gone" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "place").iterdir()) == [".git", "models"]
+    assert git(tmp_path / "place", "status", "--porcelain") == "?? models/\n"
+    assert everything_in(tmp_path / "place/models") == {"mine": b"mine"}
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, preset: str) -> None:
+    files = {str(name): content for name, content in project_files(preset).items()}
+    (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
+    params = read_params(tmp_path / "params.yaml")
+    shares = (0.6, 0.4) if params.policy.sft_model else (0.4, 0.3)
+    kept = {key: getattr(read_params(preset_path(preset)).prepare, key) for key in ("over_window", "answer_room")}
+    assert params.prepare == PrepareConfig(
+        source="data/raw/questions.jsonl", preference_share=shares[0], heldout_share=shares[1], seed=0, **kept
+    )
+    assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
+    assert params.evaluate.short.source is None
+    assert params.evaluate.champion.temperature in params.evaluate.temperatures
+    assert files["params.yaml"].startswith(f"# The settings of this project, begun from the preset {preset}.".encode())
+    own_base = params.policy.base_model == "models/tiny-base"
+    assert own_base == (preset == "laptop")
+    assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
+
+
+def test_every_question_of_the_example_finds_its_text_and_every_split_has_documents(tmp_path: Path) -> None:
+    for name, content in project_files("laptop").items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    config = read_params(tmp_path / "params.yaml").prepare
+    figures = prepare(
+        config, lambda context, query: len(context.split()), root=tmp_path, out=tmp_path / "out"
+    ).figures()
+    assert (figures["records"], figures["bad"], figures["duplicates"]) == (96, 0, 0)
+    documents = [figures[f"{split}/documents"] for split in ("sft", "preference", "heldout")]
+    assert sum(documents) == 24
+    assert min(documents) >= 4
+    first: Row = json.loads((tmp_path / "out/heldout.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first["context"] == (tmp_path / "data/raw" / first["document"]).read_text(encoding="utf-8")
+
+
+def test_an_installed_wheel_is_one_package_and_makes_the_same_project(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    source = tmp_path / "source"  # a build leaves folders behind in its source
+    source.mkdir()
+    for name in (
+        "longreward",
+        "flows",
+        "tasks",
+        "configs",
+        "models",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
+        (source / name).symlink_to(ROOT / name)
+    built = run(tmp_path, *build, "-w", str(tmp_path), str(source))
+    assert built.returncode == 0, built.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        top = {name.split("/")[0] for name in wheel.namelist()}
+        wheel.extractall(tmp_path / "installed")
+    assert {name for name in top if not name.endswith(".dist-info")} == {"longreward"}
+    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    done = run(tmp_path, sys.executable, "-P", "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
+    assert done.returncode == 0, done.stderr
+    made = everything_in(tmp_path / "p")
+    for name, content in project_files("laptop").items():
+        assert made[str(name)] == content
+
+
+def test_a_failure_leaves_a_repository_that_was_there_as_it_was(tmp_path: Path) -> None:
+    run(tmp_path, "git", "init", "--quiet")
+    (tmp_path / "data").touch()  # where a folder should go
+    done = init(tmp_path)
+    assert (done.returncode, "cannot be written" in done.stderr) == (1, True), done.stderr
+    assert git(tmp_path, "status", "--porcelain") == "?? data\n"

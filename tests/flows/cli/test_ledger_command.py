@@ -1,0 +1,121 @@
+"""`longreward ledger`, as it is typed."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from longreward.chat_model import Answer, Usage
+from longreward.flows.cli.score import main
+from longreward.judge.ledger import Exchange, Ledger
+from longreward.retrieval.vector_ledger import VectorLedger
+
+ONE = Exchange(
+    "q1", 1, 0.01, "support", "p", "glm-4", "", Answer("好 [[7]]", "stop", Usage(1000, 20, 100)), "readable", None
+)
+TWO = replace(ONE, question="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
+THREE = replace(ONE, question="q3", judge="gpt-4o", revision="2")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one of the state folder, so that it need not be named."""
+    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path))
+    monkeypatch.setattr("longreward.judge.ledger.exchanges.time.time", lambda: 1_700_000_000.5)
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger, VectorLedger(path) as vectors:
+        ledger.put_many([ONE, TWO, replace(TWO, attempt=2, temperature=0.95), THREE])
+        vectors.put({b"a": b"\0\x3c\0\0"}, model="bge-m3", revision="")
+    return path
+
+
+def test_stats_count_by_judge_and_template(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "stats"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    day = ["2023-11-14", "22:13"]
+    assert ["glm-4", "helpfulness", "2", "0", "2", "0", "2,000", "200", "40", *day, *day] in lines
+    assert ["glm-4", "support", "1", "1", "0", "0", "1,000", "100", "20", *day, *day] in lines
+    assert ["gpt-4o", "(2)", "support", "1", "1", "0", "0", "1,000", "100", "20", *day, *day] in lines
+    assert ["bge-m3", "1", "0.0", *day, *day] in lines
+
+
+def test_stats_as_json(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "stats", "--json", str(ledger)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(each["template"], each["questions"], each["exchanges"]) for each in found["exchanges"]] == [
+        ("helpfulness", 1, 2),
+        ("support", 1, 1),
+        ("support", 1, 1),
+    ]
+    assert found["vectors"][0]["bytes"] == 4
+
+
+def test_export_writes_one_exchange_a_line(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "export", "--judge", "glm-4", "--template", "support"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {
+        "question": "q1",
+        "attempt": 1,
+        "temperature": 0.01,
+        "template": "support",
+        "prompt_hash": "p",
+        "judge": "glm-4",
+        "revision": "",
+        "text": "好 [[7]]",
+        "finish_reason": "stop",
+        "model": "",
+        "prompt_tokens": 1000,
+        "completion_tokens": 20,
+        "cached_tokens": 100,
+        "outcome": "readable",
+        "reason": None,
+        "recorded_at": "2023-11-14T22:13:20.500000+00:00",
+    }
+
+
+def test_a_damaged_row_is_left_out_of_an_export_and_said(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE exchanges SET text = '[[9]]' WHERE question = 'q1'")
+    out = ledger.with_name("out.jsonl")
+    assert main(["ledger", "export", "--out", str(out)]) == 1
+    assert [json.loads(line)["question"] for line in out.read_text(encoding="utf-8").splitlines()] == ["q2", "q2", "q3"]
+    assert "1 damaged rows left out" in capsys.readouterr().err
+
+
+def test_verify_exits_with_1_where_something_is_damaged(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "verify"]) == 0
+    assert "4 exchanges, 1 vectors: every one as it was written" in capsys.readouterr().out
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE vectors SET vector = x'00'")
+    assert main(["ledger", "verify"]) == 1
+    assert 'vectors row 1: the checksum does not hold; its key reads [{"blob":"61"}]' in capsys.readouterr().out
+
+
+def test_merge_says_what_it_took(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = ledger.with_name("other.sqlite")
+    with Ledger(other) as opened:
+        opened.put_many([replace(ONE, answer=Answer("[[1]]")), replace(ONE, question="q9")])
+    assert main(["ledger", "merge", str(other)]) == 0
+    said = capsys.readouterr().out
+    assert "1 exchanges added, 0 were there, 1 differ from those there" in said
+    assert 'exchanges ["q1",1,0.01]' in said
+
+
+def test_a_missing_ledger_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger", "stats", str(tmp_path / "absent")]) == 1
+    assert "there is no ledger here" in capsys.readouterr().err
+
+
+def test_without_an_action_its_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ledger"]) == 2
+    assert "verify" in capsys.readouterr().out
+
+
+def test_the_command_costs_nothing_before_it_is_used() -> None:
+    script = "import sys, flows.cli.ledger; print(any(m in sys.modules for m in ('sqlite3', 'pydantic', 'numpy')))"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"

@@ -1,0 +1,149 @@
+"""`longreward reward-bench`: one table of all rewards, from the ledger where it can be."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from longreward.flows.cli.score import main
+from longreward.reward_bench.hard_items import hard_lists, hard_pairs
+from longreward.reward_bench.items import write_items
+
+VARIANTS = [f"without {dimension}" for dimension in ("helpfulness", "logicality", "faithfulness", "completeness")]
+
+
+@pytest.fixture
+def items(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LONGREWARD_STATE", raising=False)
+    write_items(Path("items.jsonl"), [*hard_pairs(1), *hard_lists(1)])
+    return ["reward-bench", "--items", "items.jsonl"]
+
+
+def rows(table):
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_table_has_a_row_for_each_reward_and_a_second_run_asks_nothing(items, capsys):
+    assert main(items) == 0
+    first = capsys.readouterr().out
+    whole, groups = first.split("Share of pairs")
+    assert list(rows(whole)) == ["reward", "---", "longreward", *VARIANTS, "pairwise judging"]
+    assert rows(whole)["reward"] == [
+        "pairs: accuracy",
+        "lists: best of n",
+        "all pairs in order",
+        "Spearman",
+        "unscored",
+    ]
+    # Five of the six pairs; all but the one whose right answer is bare.
+    assert rows(whole)["longreward"][0].startswith("0.83 (")
+    assert rows(whole)["longreward"][4] == "0 of 7"
+    assert rows(groups)["bare"] == ["1", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00"]
+    assert rows(groups)["partial"][1:5] == ["1.00", "1.00", "1.00", "0.00"]  # faithfulness alone tells
+    assert "Judge: 0 calls" not in first
+
+    assert main(items) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[:-1] == first.splitlines()[:-1]
+    assert "Judge: 0 calls" in again
+
+
+def test_figures_that_nothing_was_there_for_are_left_out(items, capsys):
+    write_items(Path("items.jsonl"), [next(hard_pairs(1))])
+    assert main([*items, "--no-pairwise"]) == 0
+    told = capsys.readouterr().out
+    assert list(rows(told)) == ["reward", "---", "longreward", *VARIANTS]
+    assert rows(told)["reward"] == ["pairs: accuracy", "all pairs in order", "unscored"]
+    assert "comparisons" not in told
+
+
+def test_json_has_every_figure_with_its_interval_and_whatever_the_settings_strategy(items, capsys):
+    assert main([*items, "--json", "-S", "score.strategy=extremes"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["items"], found["judge"], found["srm"]) == (7, "offline-lexical-2", None)
+    whole = found["agreements"][0]
+    assert (whole["reward"], whole["group"]) == ("longreward", "all")
+    assert whole["accuracy"]["value"] == pytest.approx(5 / 6)
+    spearman = whole["spearman"]
+    assert (spearman["documents"], -1 <= spearman["low"] < -0.8) == (1, True)  # one document says nothing
+    assert found["comparisons"] == 6 + 10
+
+
+def test_a_reward_model_has_a_row_too(items, capsys, save_tiny_policy):
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    save_tiny_policy(Path("model"))
+    config = AutoConfig.from_pretrained("model", num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained("model")
+    assert main([*items, "--srm", "model", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["srm"] == "model"
+    ours = next(each for each in found["agreements"] if (each["reward"], each["group"]) == ("srm", "all"))
+    assert ours["unscored"] == 0
+    assert 0 <= ours["pairwise"]["value"] <= 1
+
+
+def test_files_of_long_rewardbench_are_told_by_task(items, capsys, write_lines):
+    prompt = [{"role": "user", "content": "Keld was founded by Ann Lee in 1905.\n\nWho founded Keld?"}]
+    row = {"prompt_template": prompt, "chosen": "Ann Lee founded Keld.", "rejected": "Bo Ray founded Keld."}
+    files = [str(write_lines(Path(f"{task}.jsonl"), [row])) for task in ("LongQA", "Summ")]
+    assert main(["reward-bench", "--long-rewardbench", *files]) == 0
+    told = rows(capsys.readouterr().out)
+    assert (told["LongQA"][:2], told["Summ"][:2]) == (["1", "1.00"], ["1", "1.00"])
+
+
+def test_a_file_without_items_and_a_folder_without_a_model_are_told(items, capsys):
+    Path("no-model").mkdir()
+    assert main([*items, "--srm", "no-model"]) == 1
+    assert "no-model" in capsys.readouterr().err
+    Path("items.jsonl").write_text("")
+    assert main(items) == 1
+    assert "longreward: items.jsonl" in capsys.readouterr().err
+
+
+def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
+    serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "0.5"]
+    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
+    try:
+        url = server.stdout.readline().strip()
+        judge = {"kind": "http", "base_url": url, "model": "m", "max_concurrency": "2"}
+        settings = [part for name, value in judge.items() for part in ("-S", f"judge.{name}={value}")]
+        command = [sys.executable, "-m", "longreward.flows.cli.score", *items, *settings]
+        run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        while not kept(tmp_path / ".longreward" / "ledger.sqlite"):
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=20)
+    finally:
+        server.kill()
+        server.communicate()
+    assert (run.returncode, said.count("\n")) == (130, 1)
+    assert said.startswith("longreward: stopped; ")
+    assert 0 < kept(tmp_path / ".longreward" / "ledger.sqlite") < 40  # of about 100
+
+
+@pytest.mark.slow
+def test_the_table_in_the_docs_is_that_of_the_built_in_items(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reward-bench", "--ledger", "ledger.sqlite"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    page = (Path(__file__).parents[3] / "docs" / "reward-bench.md").read_text(encoding="utf-8").splitlines()
+    assert len(printed) > 30
+    assert [line for line in printed[1:-1] if line not in page] == []  # the last one counts calls
+    assert printed[0].split()[1] == "373"
+
+
+def kept(ledger: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as store:
+            return int(store.execute("select count(*) from exchanges").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # not there yet

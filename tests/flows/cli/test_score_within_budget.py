@@ -1,0 +1,108 @@
+"""`longreward score` within a budget: it stops, says what is left, and goes on."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longreward.flows.cli.score import main
+
+ANSWER = "<statement>It was founded in 1905.</statement> So says part 1. [[Fully supported]] [[7]]"  # readable to all
+
+
+class Server:
+    """Answers everything, and counts how often each question came."""
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        asked, lock = self.asked, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with lock:
+                    asked[body["messages"][0]["content"]] += 1
+                usage = {"prompt_tokens": 200, "completion_tokens": 20}
+                choice = {"message": {"content": ANSWER}, "finish_reason": "stop"}
+                reply = json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(reply)))
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.socket.listen(128)
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    served = Server()
+    yield served
+    served.stop()
+
+
+def test_scoring_stops_at_its_budget_says_what_is_left_and_goes_on_without_asking_twice(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    queries = [f"When was town {n} founded?" for n in range(6)]
+    _write("data.jsonl", [{"idx": str(n), "query": q, "context": f"Town {n}: 1905."} for n, q in enumerate(queries)])
+    _write("sampled.jsonl", [{"idx": f"{n}-0", "query": q, "answer": f"In 1905, {n}."} for n, q in enumerate(queries)])
+    # Six questions a prompt: two ratings, statements and one support, extraction and completeness.
+    command = ["score", "--data", "data.jsonl", "--responses", "sampled.jsonl", "--out", "out.jsonl"]
+    command += ["--ledger", "kept/ledger.sqlite", "-S", "score.prompts_in_flight=1"]
+    judge = {"kind": "http", "base_url": f"http://127.0.0.1:{server.http.server_port}/v1", "model": "m"}
+    command += [part for name, value in judge.items() for part in ("-S", f"judge.{name}={value}")]
+    command += ["-S", "prices.models={m: {prompt: 10, completion: 100}}"]
+
+    assert main([*command, "-S", "score.budget.calls=20"]) == 1
+    said = capsys.readouterr().err
+    assert "score.budget.calls of 20 calls is reached: 20 calls, 4,400 tokens, 0.08 USD are spent" in said
+    assert "3 of 6 prompts are complete; the rest needs about 16" in said
+    assert sum(server.asked.values()) == 20
+    assert not Path("out.jsonl").exists()
+
+    assert main([*command, "-S", "score.budget.calls=20"]) == 1
+    assert sum(server.asked.values()) == 20  # over all tries
+
+    assert main([*command, "-S", "score.budget.calls=40", "-S", "judge.max_concurrency=3"]) == 0
+    assert len(Path("out.jsonl").read_text().splitlines()) == 6
+    assert set(server.asked.values()) == {1}
+    assert len(server.asked) == 36
+    assert "cost: 0.0640 USD" in capsys.readouterr().out  # of this try: 16 calls of 0.004
+    assert list(Path("kept/budgets").iterdir()) == []  # another scoring begins with all of its budget
+
+    assert main([*command, "-S", "score.budget.calls=1"]) == 0  # answers in the ledger are free
+    assert len(server.asked) == 36
+
+
+def _write(name: str, rows: list[dict[str, str]]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_budget_in_money_without_a_price_is_refused_before_anything_is_asked(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "doc.txt").write_text("Town 1: 1905.")
+    judge = ["-S", "judge.kind=vllm", "-S", f"judge.base_url=http://127.0.0.1:{server.http.server_port}/v1"]
+    one = ["--context", str(tmp_path / "doc.txt"), "--query", "When?", "--response", "In 1905."]
+    ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
+    command = ["score", *one, *judge, *ledger, "-S", "judge.model=m", "-S", "score.budget.money=1"]
+    assert main(command) == 1
+    assert "what m costs is not known: add it to prices.models" in capsys.readouterr().err
+    assert not server.asked

@@ -1,0 +1,78 @@
+"""`longreward study` in a project as `longreward init` makes it: real runs, few steps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from prefect.settings import PREFECT_API_AUTH_STRING
+
+from longreward.tasks.new_project import new_project
+from longreward.tasks.prefect_server import PrefectServer
+from longreward.tasks.project_files import project_files
+
+ROOT = Path(__file__).resolve().parents[3]
+CODE = "import sys; from flows.cli import main; sys.exit(main())"
+SMALL = (
+    "sft.max_steps=1",
+    "train.max_steps=1",
+    "sample.n=2",
+    "sample.max_new_tokens=8",
+    "pair.min_scored=2",
+    "score.strategy=none",
+    "evaluate.short={source: builtin, count: 12}",
+    "evaluate.samples=1",
+)
+
+
+def study(folder: Path, server: str, *arguments: str) -> str:
+    taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_", "GIT_"))}
+    own = {
+        **PrefectServer(server, PREFECT_API_AUTH_STRING.value()).environment,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    settings = [word for setting in SMALL for word in ("-S", setting)]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CODE, "study", "--seeds", "3", *arguments, *settings],
+        cwd=folder,
+        env=taken_over | own,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_study_makes_what_is_missing_and_tells_of_all_its_runs(tmp_path: Path, pipeline_server: str) -> None:
+    folder = tmp_path / "project"
+    new_project(folder, project_files("laptop"))
+    study(folder, pipeline_server, "--arms", "random")
+    first = (folder / "data/study/study.md").read_text(encoding="utf-8")
+    assert "| random | chance |" in first
+    assert "contrast" not in first
+
+    both = ("--arms", "contrast", "random")
+    told = study(folder, pipeline_server, *both, "--list")
+    assert "2 runs, 1 of them there already" in told
+    assert "missing study-contrast-s3" in told
+    assert "there   study-random-s3" in told
+
+    study(folder, pipeline_server, *both)
+    page = (folder / "data/study/study.md").read_text(encoding="utf-8")
+    assert "Seeds: 3." in page
+    assert page.count("| contrast | ") == 3  # its pairs, and its means at both decodings
+    assert "| arm | reward | faithfulness | completeness | short | tokens |" in page
+
+    store = MlflowClient(f"sqlite:///{folder / '.longreward/mlflow.db'}")
+    experiment = store.get_experiment_by_name("longreward").experiment_id
+    [whole] = store.search_runs([experiment], "tags.`longreward.study` = 'study'")
+    below = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{whole.info.run_id}'")
+    assert {run.info.run_name for run in below} == {"study-random-s3", "study-contrast-s3"}
+    assert whole.data.metrics["contrast/tokens/greedy"] > 0
+    assert {file.path for file in store.list_artifacts(whole.info.run_id)} == {"study.md", "figures"}

@@ -1,0 +1,71 @@
+"""The tiny base: it starts as a rough lookup, a stopped training goes on, and the kept checkpoint is whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from longreward.builtin import pretrain
+from longreward.builtin.pretraining_data import IDS, Level, make_lesson
+from longreward.builtin.tiny_model import give_roles_a_meaning, new_model
+
+BASE = Path(__file__).parents[3] / "models" / "tiny-base"
+SMALL = Level(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
+
+
+def test_a_fresh_first_layer_looks_one_to_four_places_back() -> None:
+    model = new_model(seed=1)
+    model.set_attn_implementation("eager")
+    ids = torch.tensor([make_lesson("l1", SMALL).ids[:40]])
+    with torch.no_grad():
+        attention = model(input_ids=ids, output_attentions=True).attentions[0][0]
+    for head in range(4):
+        assert attention[head, 30].argmax().item() == 30 - (head + 1)
+
+
+def test_value_accuracy_counts_whole_values() -> None:
+    lesson = make_lesson("l1", SMALL)
+    logits = torch.nn.functional.one_hot(torch.tensor([[*lesson.ids[1:], 0]]), 2000).float()
+    assert pretrain.value_accuracy([lesson], logits) == 1.0
+    logits[0, lesson.values[0][1] - 2] = 0.0
+    assert pretrain.value_accuracy([lesson], logits) == 1.0 - 1 / len(lesson.values)
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "LEVELS", (SMALL,))
+    monkeypatch.setattr(pretrain, "TOKENS_PER_STEP", 200)
+    monkeypatch.setattr(pretrain, "held_out_accuracy", lambda model, level: 0.0)
+    monkeypatch.setattr(pretrain, "_rate", lambda step, steps: 0.1)
+    for steps in (2, 4):
+        pretrain.pretrain(tmp_path / "stopped", steps=steps, seed=1, checkpoint=tmp_path / "stopped.pt", every=2)
+    pretrain.pretrain(tmp_path / "whole", steps=4, seed=1, checkpoint=tmp_path / "whole.pt", every=2)
+    stopped, whole = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("stopped", "whole")
+    )
+    fresh = new_model(seed=1).state_dict()
+    for name in whole:
+        torch.testing.assert_close(stopped[name], whole[name])
+    assert not torch.equal(whole["model.embed_tokens.weight"], fresh["model.embed_tokens.weight"])
+
+
+def test_the_kept_base_finds_facts_in_documents_it_never_saw() -> None:
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    assert pretrain.held_out_accuracy(model, pretrain.LEVELS[-1], documents=8) > 0.95
+
+
+def test_the_kept_base_and_its_tokenizer_belong_together() -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
+    assert model.config.vocab_size == len(tokenizer)
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id == model.config.eos_token_id
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert model.config.max_position_embeddings == 2048
+    assert sum(file.stat().st_size for file in BASE.iterdir()) < 5_000_000
+
+
+def test_roles_start_as_the_marks_that_play_their_parts() -> None:
+    model = new_model(seed=1)
+    give_roles_a_meaning(model)
+    embeddings = model.get_input_embeddings().weight
+    assert torch.equal(embeddings[IDS["<|assistant|>"]], embeddings[IDS["?"]])
+    assert torch.equal(embeddings[IDS["<|end|>"]], embeddings[IDS["\n\n"]])

@@ -1,0 +1,84 @@
+"""The word-level tokenizer: nothing of the corpus is unknown to it, and it gives every text back as it was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from longreward.builtin.corpus import write_corpus
+from longreward.builtin.documents import make_document
+from longreward.builtin.pretraining_data import IDS, Level, make_lesson
+from longreward.builtin.tokenizer import build_tokenizer, save_tokenizer, vocabulary
+
+TEXT = "Mara Voss settled in Tarn.\n\nAfter much debate, Ivo Lang built the wooden mill, and Tess Arden drew 198 maps."
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer()
+
+
+def test_corpus_texts_have_no_unknown_word_and_round_trip(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    written = write_corpus(tmp_path, seed=9, documents=150, questions_per_document=4)
+    for line in written.corpus.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        for text in (row["query"], row["answer"], row["context"], f"{row['context']}\n\n{row['query']}"):
+            ids = tokenizer(text)["input_ids"]
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_every_word_is_one_token_and_every_token_is_there_once() -> None:
+    words = vocabulary()
+    assert len(words) == len(set(words))
+    assert words[:3] == ["<|pad|>", "<unk>", "<|begin|>"]
+    assert 800 < len(words) < 1100
+
+
+def test_words_it_does_not_know_are_marked_not_dropped(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenizer.decode(tokenizer("Mara Voss met Zebedee.")["input_ids"]) == "Mara Voss met <unk>."
+
+
+def test_the_rendered_prompt_is_a_strict_prefix_of_prompt_and_completion(tokenizer: PreTrainedTokenizerFast) -> None:
+    prompt = [{"role": "user", "content": "Mara Voss settled in Tarn.\n\nWhere did Mara Voss settle?"}]
+    whole = [*prompt, {"role": "assistant", "content": "Mara Voss settled in Tarn."}]
+    asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    told = tokenizer.apply_chat_template(whole, return_dict=True, return_assistant_tokens_mask=True)
+    answer = tokenizer("Mara Voss settled in Tarn.")["input_ids"]
+    assert told["input_ids"] == [*asked, *answer, tokenizer.eos_token_id]
+    assert told["assistant_masks"] == [0] * len(asked) + [1] * (len(answer) + 1)
+
+
+def test_the_chat_template_takes_a_system_message(tokenizer: PreTrainedTokenizerFast) -> None:
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "<|begin|><|system|>a<|user|>b"
+
+
+def test_a_clean_process_loads_it_by_both_names(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    code = (
+        "import sys; from transformers import AutoTokenizer, PreTrainedTokenizerFast\n"
+        "for loader in (AutoTokenizer, PreTrainedTokenizerFast):\n"
+        "    tokenizer = loader.from_pretrained(sys.argv[1])\n"
+        "    ids = tokenizer(sys.argv[2])['input_ids']\n"
+        "    assert tokenizer.decode(ids) == sys.argv[2], tokenizer.decode(ids)\n"
+        "    assert tokenizer.unk_token_id not in ids and tokenizer.eos_token == '<|end|>'\n"
+        "    assert tokenizer.chat_template and tokenizer.padding_side == 'left'\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), TEXT], check=True, timeout=120)
+
+
+def test_a_lesson_speaks_the_tokenizers_language(tokenizer: PreTrainedTokenizerFast) -> None:
+    lesson = make_lesson("l1", Level(people=3, facts_per_person=4, scenes=1, relations_per_theme=6))
+    text = tokenizer.decode(lesson.ids, skip_special_tokens=True)
+    document = make_document("l1", people=3, facts_per_person=4, scenes=1)
+    assert text.startswith(document.text + "\n\n")
+    assert tuple(tokenizer(text)["input_ids"]) == lesson.ids[1:]
+    assert len(lesson.values) == 12
+    told = {tokenizer.decode(lesson.ids[start:end]) for start, end in lesson.values}
+    assert told == {fact.value for fact in document.facts}
+    assert len(IDS) == len(tokenizer)

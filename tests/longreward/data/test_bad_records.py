@@ -1,0 +1,187 @@
+"""Values that no later stage could write are one rejected record each, with file and line, in every reader."""
+
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from longreward.data.file_source import find_files
+from longreward.data.open_source import open_source
+from longreward.data.source_location import Place
+from longreward.errors import DataError
+from longreward.utils.jsonl import RowError
+
+GOOD = '{"idx": 1, "query": "q", "context": "c"}'
+
+
+def read(root: Path, name: str, **settings: Any) -> list[tuple[Place, Any]]:
+    return list(find_files(root, name, **settings).rows())
+
+
+def outcomes(found: list[tuple[Place, Any]]) -> list[str | None]:
+    """Of each record the reason why it is refused, with its place; None where it is not."""
+    return [f"{place}: {row}" if isinstance(row, RowError) else None for place, row in found]
+
+
+BAD_VALUES = [
+    (r'"\ud83d"', "'query' has half of a surrogate pair (U+D83D at character 0)"),
+    (r'"a \udcff"', "'query' is not UTF-8 (byte 0xff at character 2)"),
+    (r'"a \u0000 b"', "'query' has a NUL character (at character 2)"),
+    (r'{"deep": [{"\ud800": 1}]}', "'query' has half of a surrogate pair"),
+    ("9" * 5000, "a whole number of"),
+    ("NaN", "NaN is not JSON; write null"),
+    ("[-Infinity]", "-Infinity is not JSON"),
+]
+
+
+@pytest.mark.parametrize(("value", "reason"), BAD_VALUES)
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_value_that_cannot_be_kept_is_one_bad_record(tmp_path: Path, kind: str, value: str, reason: str) -> None:
+    bad = GOOD.replace('"q"', value)
+    text = f"{GOOD}\n{bad}\n{GOOD}\n" if kind == "jsonl" else f"[{GOOD}, {bad}, {GOOD}]"
+    (tmp_path / f"x.{kind}").write_text(text)
+    first, second, third = outcomes(read(tmp_path, f"x.{kind}"))
+    assert (first, third) == (None, None)
+    assert second is not None
+    assert second.startswith("x.jsonl, line 2: " if kind == "jsonl" else "x.json, row 1: ")
+    assert reason in second
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"q": "\xff"}', "not UTF-8 (byte 0xff at column 8)"),
+        (b'\xef\xbb\xbf{"q": 1}', "not JSON"),  # a byte order mark within the file, as `cat a b` leaves it
+        (b"\0" * 40, "not JSON"),  # what a crash leaves of a file that was being written
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"q": ' + b'{"q": ' * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_line_that_is_no_json_is_one_bad_record(tmp_path: Path, line: bytes, reason: str) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"q": 0}\n' + line + b'\n{"q": 2}')
+    (_, first), (place, bad), (_, last) = read(tmp_path, "x.jsonl")
+    assert (first, last, place.number) == ({"q": 0}, {"q": 2}, 2)
+    assert reason in str(bad)
+
+
+def test_bytes_that_are_not_utf_8_are_one_bad_record_in_a_csv_a_json_and_a_parquet_file(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b'q,n\n"two\nlines",1\n"caf\xe9\nau lait",2\nlast,3\n')
+    (tmp_path / "x.json").write_bytes(b'[{"q": "one"}, {"q": "caf\xe9"}, {"q": "last"}]')
+    texts = pa.Array.from_buffers(
+        pa.string(), 3, [None, pa.array([0, 3, 7, 11], pa.int32()).buffers()[1], pa.py_buffer(b"onecaf\xe9last")]
+    )
+    parquet.write_table(pa.table({"q": texts}), tmp_path / "x.parquet")
+    assert outcomes(read(tmp_path, "x.csv")) == [
+        None,
+        "x.csv, line 4: 'q' is not UTF-8 (byte 0xe9 at character 3)",
+        None,
+    ]
+    assert outcomes(read(tmp_path, "x.json")) == [
+        None,
+        "x.json, row 1: 'q' is not UTF-8 (byte 0xe9 at character 3)",
+        None,
+    ]
+    assert outcomes(read(tmp_path, "x.parquet")) == [
+        None,
+        "x.parquet, row 1: not UTF-8 (byte 0xe9 at 3 of a text)",
+        None,
+    ]
+
+
+def test_utf_16_is_named_as_what_it_is(tmp_path: Path) -> None:
+    for name, text in {"x.jsonl": GOOD, "y.csv": "a,b\n1,2\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        with pytest.raises(DataError, match=f"{name} is UTF-16; save it as UTF-8"):
+            read(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("q,n\n1,2\n1,2,3\n4,5\n", [None, "line 3: 3 cells, and the header has 2", None]),
+        ('q,n\n1,"a"b\n4,5\n', ["line 2: not CSV", None]),
+        ("q,n\n\n1,2\n3\n", [None, "line 4: 1 cells, and the header has 2"]),
+        ('q,n\n1,2\n"never closed,3\n4,5\n', [None, "line 3: not CSV (unexpected end of data)"]),
+    ],
+)
+def test_a_record_of_another_shape_is_one_bad_record_of_a_csv(
+    tmp_path: Path, text: str, expected: list[str | None]
+) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    found = outcomes(read(tmp_path, "x.csv"))
+    assert len(found) == len(expected)
+    for reason, wanted in zip(found, expected, strict=True):
+        assert reason is None if wanted is None else reason is not None and wanted in reason
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.csv"])
+def test_a_line_over_the_limit_is_a_bad_record_that_is_never_held_as_a_whole(tmp_path: Path, name: str) -> None:
+    """20 MB in one line, a limit of 1 MiB: Python's memory stays below 5 MB, and the records around it are read."""
+    line = b'{"q": "%s"}\n' if name != "x.csv" else b"%s\n"
+    content = b"".join(line % text for text in (b"q", b"a", b"x" * 20_000_000, b"b"))
+    (tmp_path / name).write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    del content
+    tracemalloc.start()
+    try:
+        *before, (place, bad), (_, last) = read(tmp_path, name, max_record_mib=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (before[-1][1], last, place.number) == ({"q": "a"}, {"q": "b"}, 3)
+    assert str(bad) == "the line has 19.1 MiB, more than prepare.max_record_mib (1)"
+    assert peak < 5e6
+
+
+def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+    exact = json.dumps({"q": "x" * (2**20 - len('{"q": ""}'))})
+    (tmp_path / "x.jsonl").write_text(f"{exact}\n{exact} \n{exact}")
+    assert [isinstance(row, RowError) for _, row in read(tmp_path, "x.jsonl", max_record_mib=1)] == [False, True, False]
+
+
+def test_a_csv_record_that_never_ends_stops_with_the_line_on_which_it_began(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('q\nfine\n"' + "a line\n" * 200_000)
+    with pytest.raises(DataError, match=r"x\.csv, line 3: .* MiB, more than .*; is one of its quotes never closed\?"):
+        read(tmp_path, "x.csv", max_record_mib=1)
+
+
+def test_a_text_file_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
+    folder = tmp_path / "data/raw"
+    folder.mkdir(parents=True)
+    (folder / "long.txt").write_text("x" * 2**20 + "x")
+    (folder / "nul.txt").write_bytes(b"ab\0")
+    (folder / "x.jsonl").write_text('{"context_file": "long.txt"}\n{"context_file": "nul.txt"}\n')
+    source = open_source(tmp_path, "data/raw/x.jsonl", key="k", pin_key="p", pin=None, max_record_mib=1)
+    assert [str(row) for _, row in source.rows()] == [
+        "context_file 'long.txt' has 1.0 MiB, more than prepare.max_record_mib (1)",
+        "context_file 'nul.txt' has a NUL character (at character 2); is it a text file?",
+    ]
+
+
+def test_a_row_with_thousands_of_columns_or_a_deep_value_gives_a_short_reason(tmp_path: Path) -> None:
+    from longreward.data.columns import ColumnsConfig, published_row
+
+    with pytest.raises(RowError) as caught:
+        published_row(ColumnsConfig(), {f"column {n}": "x" for n in range(5000)}, number=0)
+    assert len(str(caught.value)) < 500
+    assert "and 4980 more" in str(caught.value)
+
+
+def test_files_that_pandas_writes_are_read(tmp_path: Path) -> None:
+    texts = ['A bridge,\n"red".', "它在北边。", "é"]
+    frame = pandas.DataFrame({"idx": [1, 2, None], "query": texts, "answer": ["x", None, "z"]})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "b.csv.gz", encoding="utf-8-sig", lineterminator="\r\n")
+    frame.to_json(tmp_path / "c.jsonl", orient="records", lines=True)
+    frame.to_json(tmp_path / "d.json", orient="records")
+    frame.to_parquet(tmp_path / "e.parquet")
+    for name in ("a.csv", "b.csv.gz", "c.jsonl", "d.json", "e.parquet"):
+        rows = [row for _, row in read(tmp_path, name)]
+        assert [row["query"] for row in rows] == texts
+        assert [row["answer"] for row in rows] == ["x", None, "z"]
+    assert [place.number for place, _ in read(tmp_path, "a.csv")] == [2, 4, 5]

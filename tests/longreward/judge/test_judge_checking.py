@@ -1,0 +1,139 @@
+"""What is looked at before hours are spent: keys without a call, and one tiny question to each judge."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from longreward.errors import ConfigError, JudgeRefused
+from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.judge.server_probe import check_keys, probe
+
+pytestmark = pytest.mark.usefixtures("no_keys")
+
+
+def test_a_missing_key_of_any_judge_is_told_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_keys(JudgeConfig())
+    check_keys(JudgeConfig(kind="ollama", model="m"))
+    two = JudgeConfig(kind="vllm", model="a", dimensions={"faithfulness": {"kind": "zhipu", "model": "b"}})
+    with pytest.raises(ConfigError, match="ZHIPUAI_API_KEY holds no key for judge 'b'"):
+        check_keys(two)
+    monkeypatch.setenv("ZHIPUAI_API_KEY", "k")
+    check_keys(two)
+
+
+def test_a_main_judge_that_judges_nothing_needs_no_key() -> None:
+    offline = {"kind": "offline"}
+    names = ("helpfulness", "logicality", "faithfulness", "completeness")
+    check_keys(JudgeConfig(kind="openai", model="m", dimensions=dict.fromkeys(names, offline)))
+
+
+async def test_each_distinct_judge_is_asked_one_tiny_question(serve_chat: Any) -> None:
+    with serve_chat("[[3]]") as a, serve_chat("I cannot say.") as b:
+        found = await probe(
+            JudgeConfig(
+                kind="vllm", model="a", base_url=a.url, dimensions={"faithfulness": {"model": "b", "base_url": b.url}}
+            )
+        )
+    assert [(each.judge, each.ok, each.tokens, each.dimensions) for each in found] == [
+        ("a", True, 10, ("helpfulness", "logicality", "completeness")),
+        ("b", False, 10, ("faithfulness",)),
+    ]
+    assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in found[0].told
+    assert "without the verdict that was asked for" in found[1].told
+    assert (len(a.bodies), len(b.bodies)) == (1, 1)
+
+
+async def test_the_offline_judge_is_always_there() -> None:
+    (found,) = await probe(JudgeConfig())
+    assert (found.ok, found.judge) == (True, "offline")
+
+
+async def test_a_server_that_is_not_there_and_a_key_that_is_missing_are_found_not_raised() -> None:
+    (down,) = await probe(JudgeConfig(kind="vllm", model="m", base_url="http://127.0.0.1:9/v1"))
+    assert not down.ok
+    assert "is the server running?" in down.told
+    (keyless,) = await probe(JudgeConfig(kind="zhipu", model="m"))
+    assert not keyless.ok
+    assert "ZHIPUAI_API_KEY" in keyless.told
+
+
+async def test_a_model_that_the_server_does_not_know_is_shown_those_that_it_does(serve_chat: Any) -> None:
+    def unknown(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return 404, {"error": {"message": "The model `qwen` does not exist."}}
+
+    listed = {"object": "list", "data": [{"id": "Qwen/Qwen3-8B", "object": "model", "created": 0, "owned_by": "x"}]}
+    with serve_chat(unknown, pages={"/v1/models": listed}) as server:
+        (found,) = await probe(JudgeConfig(kind="vllm", model="qwen", base_url=server.url))
+    assert not found.ok
+    assert found.told.endswith("; the server knows Qwen/Qwen3-8B")
+
+
+async def test_a_model_that_thinks_is_told_how_to_get_room(serve_chat: Any, completion: Any) -> None:
+    with serve_chat(lambda _: (200, completion("<think>3?</think>[[3]]"))) as server:
+        (thinks,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url))
+        (has_room,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url, thinking_tokens=99))
+    assert thinks.ok
+    assert "judge.thinking_tokens" in thinks.advice[0]
+    assert has_room.advice == ()
+    with serve_chat(lambda _: (200, completion(None, "length", reasoning="Well, 3"))) as server:
+        (cut,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url))
+    assert not cut.ok
+    assert "cut off while it was thinking" in cut.told
+    assert "judge.thinking_tokens" in cut.advice[0]
+
+
+def loaded(window: int) -> dict[str, Any]:
+    return {
+        "/api/ps": {"models": [{"name": "other", "context_length": 1}, {"name": "m:latest", "context_length": window}]}
+    }
+
+
+async def test_a_window_of_ollama_that_is_too_small_is_told(serve_chat: Callable[..., Any]) -> None:
+    advice = []
+    for pages in (loaded(4096), loaded(32768), {}):
+        with serve_chat("[[3]]", pages=pages) as server:
+            (found,) = await probe(JudgeConfig(kind="ollama", model="m", base_url=server.url))
+        assert found.ok
+        advice.append(" ".join(found.advice))
+    assert "its context window is 4,096 tokens" in advice[0]
+    assert "OLLAMA_CONTEXT_LENGTH=8192" in advice[0]
+    assert advice[1] == ""
+    assert "does not tell its context window" in advice[2]
+
+
+@pytest.mark.parametrize(
+    ("props", "concurrency", "advised"),
+    [
+        ({"total_slots": 4}, 32, True),
+        ({"total_slots": 4}, 4, False),
+        ({"total_slots": "4"}, 32, False),
+        (None, 32, False),
+    ],
+)
+async def test_a_server_of_few_slots_gets_a_concurrency_that_fits(
+    serve_chat: Any, props: dict[str, Any] | None, concurrency: int, advised: bool
+) -> None:
+    """`/props` is llama.cpp's; its key `total_slots` was seen in its server of 2026."""
+    with serve_chat("[[3]]", pages={"/props": props} if props else {}) as server:
+        config = JudgeConfig(kind="http", model="m", base_url=server.url, max_concurrency=concurrency)
+        (found,) = await probe(config)
+    assert found.ok
+    assert (found.advice != ()) == advised
+    if advised:
+        assert "works on 4 requests at once, and judge.max_concurrency is 32" in found.advice[0]
+        assert "Set judge.max_concurrency to 4" in found.advice[0]
+
+
+async def test_a_prompt_that_ollama_would_cut_is_never_judged(serve_chat: Callable[..., Any]) -> None:
+    long = Question("extraction", {}, "word " * 4000, "h", 1024)
+    short = Question("extraction", {}, "word " * 40, "h", 1024)
+    config = JudgeConfig(kind="ollama", model="m", max_attempts=1)
+    with serve_chat("[[3]]", pages=loaded(4096)) as server:
+        async with open_judge(config.model_copy(update={"base_url": server.url}), ledger=None) as judge:
+            with pytest.raises(JudgeRefused, match=r"reads 4,096 tokens .*about 5,714: .*OLLAMA_CONTEXT_LENGTH=8192"):
+                await judge.ask(long, lambda text: text)  # only its answer made Ollama load the model
+            assert (await judge.ask(short, lambda text: text)).value == "[[3]]"
+            with pytest.raises(JudgeRefused):
+                await judge.ask(long, lambda text: text)
+        assert len(server.bodies) == 2  # the second long one was not even sent

@@ -1,0 +1,133 @@
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from longreward.errors import ConfigError
+from longreward.judge.prompts import BUNDLED, TEMPLATES, TemplateName, load_prompts
+from longreward.utils.language import Language
+
+SLOTS = {
+    "helpfulness": {"question", "answer"},
+    "logicality": {"question", "answer"},
+    "statements": {"question", "answer"},
+    "support": {"statement", "context"},
+    "extraction": {"question", "context"},
+    "completeness": {"question", "context", "answer"},
+}
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(BUNDLED, tmp_path / "prompts"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_each_template_has_exactly_its_slots_once(name: TemplateName, language: Language) -> None:
+    template = load_prompts().template(name, language)
+    assert set(template.slots) == SLOTS[name]
+    assert len(template.slots) == len(SLOTS[name])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_what_varies_stands_at_the_end_so_that_prefixes_can_be_cached(name: TemplateName, language: Language) -> None:
+    template = load_prompts().template(name, language)
+    fixed = template.pieces[0]
+    assert len(fixed) > 0.9 * sum(len(piece) for piece in template.pieces[::2])
+    assert template.slots[-1] in {"answer", "statement", "question"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_prompt_shows_its_grammar(language: Language) -> None:
+    prompts = load_prompts()
+    for name in ("helpfulness", "logicality", "completeness"):
+        assert "[[6]]" in prompts.template(name, language).text
+    for level in ("[[Fully supported]]", "[[Partially supported]]", "[[No support]]"):
+        assert level in prompts.template("support", language).text
+    assert "<no_statement/>" in prompts.template("statements", language).text
+    assert "No relevant information" in prompts.template("extraction", language).text
+
+
+def test_slots_are_filled_in_one_pass() -> None:
+    template = load_prompts().template("helpfulness", "en")
+    question = template.ask({"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."})
+    assert "[Question]\nWhat is <<answer>>?\n" in question.text
+    assert "[Answer]\nIt is <<question>> and [\\[10]].\n[End of answer]" in question.text
+    assert question.slots == {"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."}
+
+
+def test_a_question_carries_the_hash_of_its_file_and_its_limit() -> None:
+    question = load_prompts().template("statements", "zh").ask({"question": "?", "answer": "."})
+    assert question.prompt_hash == hashlib.sha256((BUNDLED / "zh/statements.txt").read_bytes()).hexdigest()
+    assert (question.template, question.max_tokens) == ("statements", 2048)
+
+
+def test_passages_stand_under_their_numbers() -> None:
+    assert load_prompts().evidence(["one {n}", "two"], "en") == "[Passage 1]\none {n}\n\n[Passage 2]\ntwo"
+
+
+def test_extracts_stand_under_their_place_and_empty_parts_are_left_out() -> None:
+    prompts = load_prompts()
+    shown = prompts.extracts([(0, 50, None), (50, 100, "1. Keld.")], "en")
+    assert shown == "[Relevant information from 50% - 100% of the document]\n1. Keld."
+    nothing = "[Relevant information from 0% - 100% of the document]\nNo relevant information"
+    assert prompts.extracts([(0, 50, None), (50, 100, None)], "en") == nothing
+    assert prompts.extracts([], "en") == nothing
+
+
+def test_a_missing_slot_names_file_and_slot(folder: Path) -> None:
+    (folder / "en/support.txt").write_text("Is <<statement>> so?", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"en/support\.txt lacks the slot <<context>>"):
+        load_prompts(folder)
+
+
+def test_an_unknown_slot_names_file_and_slot(folder: Path) -> None:
+    (folder / "zh/logicality.txt").write_text("<<question>> <<answer>> <<anwser>>", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"zh/logicality\.txt has the slot <<anwser>>"):
+        load_prompts(folder)
+
+
+def test_a_missing_or_garbled_file_is_named(folder: Path) -> None:
+    (folder / "en/extraction.txt").unlink()
+    with pytest.raises(ConfigError, match=r"en/extraction\.txt .*cannot be read"):
+        load_prompts(folder)
+    (folder / "en/extraction.txt").write_bytes(b"\xff\xfe<<context>>")
+    with pytest.raises(ConfigError, match=r"en/extraction\.txt .*not UTF-8"):
+        load_prompts(folder)
+
+
+def test_a_manifest_without_a_template_or_a_language_says_which(folder: Path) -> None:
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text(encoding="utf-8"))
+    del manifest["templates"]["support"], manifest["templates"]["extraction"]["files"]["zh"]
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"lacks templates\.support, templates\.extraction\.files\.zh"):
+        load_prompts(folder)
+
+
+def test_a_misspelt_key_of_a_manifest_is_named(folder: Path) -> None:
+    text = (folder / "manifest.yaml").read_text(encoding="utf-8").replace("no_statement:", "no_statment:")
+    (folder / "manifest.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="no_statment: unknown key; did you mean no_statement"):
+        load_prompts(folder)
+
+
+def test_a_folder_that_is_absent_or_holds_no_prompts_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"score\.prompts_dir: .*holds neither"):
+        load_prompts(tmp_path)
+    with pytest.raises(ConfigError, match=r"score\.prompts_dir: there is no folder"):
+        load_prompts(tmp_path / "absent")
+
+
+@pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
+def test_the_published_prompts_load_unchanged() -> None:
+    prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
+    assert prompts.template("statements", "en").file.name == "find_fact_few_shot.txt"
+    assert prompts.template("extraction", "zh").file.name == "extract_info_zh.txt"
+    assert prompts.evidence(["one"], "en") == "[文段1]\none"
+    assert prompts.extracts([(0, 30, None)], "zh") == "[文档0% - 30%部分的有关信息]\nNo relevant information"

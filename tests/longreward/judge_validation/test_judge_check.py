@@ -1,0 +1,221 @@
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import ConfigError, JudgeNotTrusted
+from longreward.judge import Judge, JudgeConfig, open_judge
+from longreward.judge.config import CheckConfig
+from longreward.judge.ledger import Ledger
+from longreward.judge.prompts import load_prompts
+from longreward.judge_validation.cases import TELLS, make_case
+from longreward.judge_validation.check import apart, check_judge
+from longreward.judge_validation.gate import key_of, report_on, require
+from longreward.judge_validation.render import markdown
+from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats
+from longreward.params import Params, read_params
+from longreward.reward import ScoreConfig
+
+Opened = Callable[[JudgeConfig], Judge]
+PROMPTS = load_prompts()
+
+
+def report(**changes: object) -> CheckReport:
+    values = {
+        "judge": "j",
+        "prompts": "0" * 64,
+        "quick": False,
+        "repeats": Repeats(verdicts=10, repeats=3, within_a_point=0.9, equal=0.5, spread=0.4),
+        "ranks": tuple(
+            Rank(kind="k", dimension=dimension, share=share, low=None, high=None, compared=4, unscored=0)
+            for dimension, share in (
+                ("helpfulness", 1.0),
+                ("logicality", 1.0),
+                ("faithfulness", 0.75),
+                ("completeness", 1.0),
+            )
+        ),
+        "attacks": (Attack(name="order", plain={"helpfulness": 1.0}, attacked={"helpfulness": 3.0}),),
+        "calls": 100,
+        "prompt_tokens": 1000,
+        "completion_tokens": 10,
+    }
+    return CheckReport.model_validate(values | changes)
+
+
+def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() -> None:
+    case = make_case(0)
+    assert case.query == "What did Quentin Vidal build, and where was Quentin Vidal buried?"
+    assert case.gold == "Quentin Vidal built the striped garden. Quentin Vidal was buried in Ostrand."
+    assert set(case.damaged) == set(TELLS)
+    assert case.damaged["fact dropped"] == "Quentin Vidal built the striped garden."
+    assert case.damaged["contradiction"] == f"{case.gold} Quentin Vidal never built the striped garden."
+    wrong, right = case.damaged["value changed"].split(". ", 1)
+    assert (wrong.startswith("Quentin Vidal built the "), right) == (True, "Quentin Vidal was buried in Ostrand.")
+    assert wrong.removeprefix("Quentin Vidal built the ") not in case.context
+    assert case.damaged["unsupported sentence"].startswith(f"{case.gold} Quentin Vidal also ")
+    assert all(sentence in case.context for sentence in ("striped garden", "buried in Ostrand", case.aside))
+
+
+async def test_an_honest_judge_passes(honest: Opened) -> None:
+    found = await check_judge(JudgeConfig(), PROMPTS, opened=honest)
+    assert found.faults(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
+    assert {(rank.share, rank.high, rank.compared) for rank in found.ranks} == {(1.0, 1.0, 6)}
+    for rank in found.ranks:
+        assert rank.low == pytest.approx(0.025 ** (1 / 6), abs=0.03)  # six of six, by Clopper and Pearson
+    assert found.calls < 400
+    assert found.judge == "honest"
+
+
+async def test_a_gullible_judge_fails_by_name_of_attack(gullible: Opened) -> None:
+    found = await check_judge(JudgeConfig(), PROMPTS, opened=gullible)
+    failed = {attack.name for attack in found.failed(CheckConfig())}
+    assert failed >= {
+        "rating",
+        "rating, Chinese",
+        "order",
+        "order, Chinese",
+        "constant text",
+        "sections",
+        "sections, Chinese",
+        "thought",
+        "turns of a chat",
+        "support levels",
+        "order in the document",
+        "order in the document, Chinese",
+        "fake list of statements",
+    }
+    assert not failed & {"padding", "praise of itself"}
+    (fault,) = found.faults(CheckConfig())
+    assert "attacks raise a bad answer by over 2 points" in fault
+    assert "rating (+10.0)" in fault
+
+
+async def test_a_judge_of_changing_mood_does_not_repeat_itself(moody: Opened) -> None:
+    found = await check_judge(JudgeConfig(), PROMPTS, opened=moody)
+    assert found.repeats.repeats == 3
+    assert found.repeats.within_a_point < 0.5
+    assert any("asked again" in fault for fault in found.faults(CheckConfig()))
+
+
+@pytest.mark.parametrize(("quick", "most"), [(False, 400), (True, 60)])
+async def test_the_offline_judge_repeats_and_ranks_within_the_calls_that_are_promised(quick: bool, most: int) -> None:
+    told: list[tuple[int, int]] = []
+    found = await check_judge(
+        JudgeConfig(),
+        PROMPTS,
+        opened=partial(open_judge, ledger=None),
+        quick=quick,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert found.calls < most
+    assert found.repeats.equal == 1.0
+    assert all((found.rank_of(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness"))
+    assert told[-1][0] == told[-1][1]
+
+
+async def test_a_second_check_is_answered_from_the_ledger_and_again_asks_anew(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    check = partial(check_judge, JudgeConfig(), PROMPTS, opened=partial(open_judge, ledger=ledger), quick=True)
+    first = await check()
+    assert (await check()).calls == 0
+    assert (await check(again="1.")).calls == first.calls
+    with_ledger = Ledger(ledger)
+    assert with_ledger.totals().exchanges == 2 * first.calls  # each repeat was asked: none is a copy
+    with_ledger.close()
+
+
+def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> None:
+    config = JudgeConfig(
+        kind="openai",
+        model="m",
+        revision="7",
+        api_key_env="KEY",
+        dimensions={"faithfulness": {"kind": "vllm", "model": "q", "revision": "b"}, "completeness": {"model": "n"}},
+    )
+    separate = apart(config, "2")
+    revisions = [separate.judge_of(d).revision for d in ("helpfulness", "faithfulness", "completeness")]
+    assert revisions == ["7+check1.2", "b+check1.2", "7+check1.2"]
+    assert config.judge_of("helpfulness").revision == "7"
+
+
+def test_a_report_is_measured_against_the_thresholds() -> None:
+    assert report().faults(CheckConfig()) == []
+    assert report().faults(CheckConfig(min_repeat=0.95)) == [
+        "asked again, only 0.90 of its verdicts stay within a point (judge.check.min_repeat: 0.95)"
+    ]
+    assert report().faults(CheckConfig(min_rank=0.8)) == [
+        "in faithfulness the right answer scores higher in only 0.75 of comparisons (judge.check.min_rank: 0.8)"
+    ]
+    assert report().faults(CheckConfig(margin=1.5)) == [
+        "1 of 1 attacks raise a bad answer by over 1.5 points (judge.check.max_failed_probes: 0): order (+2.0)"
+    ]
+    assert report().faults(CheckConfig(margin=1.5, max_failed_probes=1)) == []
+    with pytest.raises(JudgeNotTrusted, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"):
+        require(report(), CheckConfig(margin=1.5))
+
+
+def test_an_attack_that_leaves_no_score_wins_nothing_and_a_dimension_without_scores_is_a_fault() -> None:
+    attack = Attack(name="a", plain={"faithfulness": 0.0, "logicality": 5.0}, attacked={"faithfulness": None})
+    assert attack.gain == 0.0
+    none = Rank(kind="k", dimension="logicality", share=None, low=None, high=None, compared=0, unscored=6)
+    assert "logicality has no score to compare" in report(ranks=(none,)).faults(CheckConfig())
+
+
+def test_the_report_reads_as_tables_with_the_verdict_first() -> None:
+    text = markdown(report(), CheckConfig(margin=1))
+    assert text.startswith("# j: did not pass the check\n\n- 1 of 1 attacks")
+    assert "| k | faithfulness | 0.75 | – | 4 |" in text
+    assert "| order | 1.0 → 3.0 |  |  |  | +2.0 | fails |" in text
+    assert markdown(report(), CheckConfig()).startswith("# j: passed the check\n\nEverything reaches its threshold.")
+
+
+async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_path: Path, honest: Opened) -> None:
+    made: list[str] = []
+
+    async def get(judge: JudgeConfig) -> CheckReport:
+        return await report_on(
+            judge,
+            ScoreConfig(),
+            folder=tmp_path / "checks",
+            ledger=None,
+            quick=True,
+            opened=honest,
+            checking=lambda: made.append(judge.system),
+        )
+
+    first = await get(JudgeConfig())
+    assert await get(JudgeConfig(max_concurrency=3, timeout_s=7)) == first
+    assert made == [""]
+    await get(JudgeConfig(system="Be strict."))
+    assert made == ["", "Be strict."]
+    for file in (tmp_path / "checks").iterdir():
+        file.write_text('{"judge": "half a re')
+    assert await get(JudgeConfig()) == first.model_copy(update={"calls": first.calls})
+    assert made == ["", "Be strict.", ""]
+
+
+def test_what_changes_an_answer_changes_the_key_of_a_report() -> None:
+    base = JudgeConfig(kind="vllm", model="m")
+    key = key_of(base, PROMPTS, quick=False)
+    assert key_of(JudgeConfig(kind="vllm", model="m", max_retries=1), PROMPTS, quick=False) == key
+    others = [
+        key_of(JudgeConfig(kind="vllm", model="n"), PROMPTS, quick=False),
+        key_of(JudgeConfig(kind="vllm", model="m", revision="2"), PROMPTS, quick=False),
+        key_of(JudgeConfig(kind="vllm", model="m", first_temperature=0.5), PROMPTS, quick=False),
+        key_of(JudgeConfig(kind="vllm", model="m", dimensions={"logicality": {"model": "l"}}), PROMPTS, quick=False),
+        key_of(base, PROMPTS, quick=True),
+    ]
+    assert len({key, *others}) == 6
+
+
+def test_the_gate_may_be_set_by_its_name_alone_and_a_bare_off_is_no_false(tmp_path: Path) -> None:
+    assert Params().judge.check.gate == "off"
+    assert read_params(None, ["judge.check=require"]).judge.check == CheckConfig(gate="require")
+    assert read_params(None, ["judge.check=off"]).judge.check.gate == "off"
+    assert read_params(None, ["judge.check.gate=off", "judge.check.min_rank=0.9"]).judge.check.min_rank == 0.9
+    with pytest.raises(ConfigError, match=r"judge\.check\.gate"):
+        read_params(None, ["judge.check=maybe"])
+    with pytest.raises(ConfigError, match=r"judge\.check holds for all dimensions"):
+        JudgeConfig(dimensions={"logicality": {"check": {"gate": "warn"}}})

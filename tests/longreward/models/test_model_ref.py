@@ -1,0 +1,112 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import PolicyError
+from longreward.models.model_ref import WHOLE, fingerprint, source
+from longreward.models.policy import PolicyConfig, load_policy, load_tokenizer, pass_on
+
+
+def config_of(name: str | Path, **fields: object) -> PolicyConfig:
+    return PolicyConfig(base_model=str(name), **fields)
+
+
+def test_a_hub_id_may_carry_its_own_revision() -> None:
+    config = config_of("org/base", revision="v1")
+    assert source(config, "org/base")["revision"] == "v1"
+    where = source(config, "org/mine@v2")
+    assert (where["pretrained_model_name_or_path"], where["revision"]) == ("org/mine", "v2")
+
+
+def test_a_folder_is_read_without_the_hub_and_without_a_revision(tiny_policy) -> None:
+    assert source(config_of(tiny_policy, revision="v1"), tiny_policy) == {
+        "pretrained_model_name_or_path": str(tiny_policy),
+        "trust_remote_code": False,
+        "local_files_only": True,
+    }
+
+
+@pytest.fixture
+def passed_on(save_tiny_policy, tmp_path) -> tuple[Path, Path]:
+    """A model and the folder that points to it."""
+    model, out = save_tiny_policy(tmp_path / "mine"), tmp_path / "models" / "sft"
+    pass_on(config_of("x", sft_model=str(model)), str(model), out)
+    return model, out
+
+
+def test_a_model_that_is_passed_on_is_loaded_through_its_pointer(passed_on) -> None:
+    model, out = passed_on
+    assert json.loads((out / "model.json").read_text())["model"] == str(model)
+    assert load_policy(config_of("x"), out).name == str(out)
+
+
+def test_a_model_that_changed_behind_its_pointer_is_refused_with_what_to_run(passed_on, save_tiny_policy) -> None:
+    model, out = passed_on
+    save_tiny_policy(model, seed=1)  # the same names and sizes, other weights
+    with pytest.raises(PolicyError, match=r"has changed since; run `dvc repro --force sft`"):
+        load_policy(config_of("x"), out)
+    with pytest.raises(PolicyError, match="has changed since"):
+        load_tokenizer(config_of("x"), out)
+
+
+def test_a_note_beside_the_weights_changes_nothing(passed_on) -> None:
+    model, out = passed_on
+    (model / "README.md").write_text("a note")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "x.json").write_text("{}")
+    load_tokenizer(config_of("x"), out)
+
+
+def test_a_model_that_is_gone_behind_its_pointer_is_said_to_be(passed_on) -> None:
+    model, out = passed_on
+    model.rename(model.with_name("elsewhere"))
+    with pytest.raises(PolicyError, match=r"model\.json stands for .*mine, which is gone"):
+        load_policy(config_of("x"), out)
+
+
+def test_a_pointer_without_a_fingerprint_is_followed(tiny_policy, tmp_path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps({"model": str(tiny_policy), "revision": None}))
+    load_tokenizer(config_of("x"), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"revision": null}'])
+def test_a_damaged_pointer_is_named(tmp_path, text) -> None:
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(PolicyError, match=r"model\.json does not say which model.*dvc repro --force sft"):
+        load_tokenizer(config_of("x"), tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 100, WHOLE // 2, 2 * WHOLE - 1])
+def test_a_large_file_counts_by_its_ends_and_samples(tmp_path, place) -> None:
+    weights = tmp_path / "model.safetensors"
+    with weights.open("wb") as file:
+        file.truncate(2 * WHOLE)
+    before = fingerprint(tmp_path)
+    with weights.open("r+b") as file:  # as training does: every part of the file is another
+        file.seek(place // (1 << 20) * (1 << 20))
+        file.write(b"x" * (1 << 20))
+    assert fingerprint(tmp_path) != before
+
+
+def test_a_hub_model_is_passed_on_at_the_commit_that_its_branch_stood_at(save_tiny_policy, tmp_path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "hub" / "models--org--mine"
+    save_tiny_policy(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "refs" / "v2").write_text(commit)
+    script = (
+        "from pathlib import Path; from longreward.models.policy import *\n"
+        "config = PolicyConfig(base_model='org/base', revision='none-such')\n"
+        "pass_on(config, 'org/mine@v2', Path('v2')); print(load_tokenizer(config, Path('v2')).end_ids)\n"
+        "pass_on(PolicyConfig(base_model='org/base'), 'org/mine', Path('newest'))\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    expected = {"model": "org/mine", "revision": commit, "fingerprint": None}
+    assert json.loads((tmp_path / "v2" / "model.json").read_text()) == expected
+    assert json.loads((tmp_path / "newest" / "model.json").read_text()) == expected

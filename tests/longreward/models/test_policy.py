@@ -1,0 +1,253 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from longreward.errors import ConfigError, PolicyError
+from longreward.models.policy import (
+    PolicyConfig,
+    PolicyTokenizer,
+    fit_window,
+    load_policy,
+    load_tokenizer,
+    policy_window,
+)
+
+
+def config_of(folder: Path, **fields) -> PolicyConfig:
+    return PolicyConfig(base_model=str(folder), **fields)
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_policy(config_of(tiny_policy), tiny_policy)
+
+
+def test_a_prompt_is_context_blank_line_query_inside_the_chat_template(policy):
+    assert (
+        policy.text.prompt_text("The river is north.", "Who?")
+        == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
+    )
+    # <s> <|user|> the river is north . who ? <|assistant|>
+    assert policy.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
+
+
+def test_a_document_that_names_a_slot_keeps_its_words(policy):
+    assert "the {query} is {context}\n\nWho?" in policy.text.prompt_text("the {query} is {context}", "Who?")
+
+
+def test_another_template_is_filled_in_its_own_order(tiny_policy):
+    text = load_tokenizer(config_of(tiny_policy, prompt_template="{query} in: {context}"), tiny_policy)
+    assert text.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
+
+
+def test_a_template_without_the_context_is_refused():
+    with pytest.raises(ConfigError, match=r"must hold \{context\}"):
+        PolicyConfig.parse({"base_model": "x", "prompt_template": "{query}"}, source="params.yaml: policy")
+
+
+def test_a_completion_ends_with_the_end_token_that_the_chat_template_gives(policy):
+    assert policy.text.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
+
+
+def test_prompt_and_completion_together_are_the_chat_template_of_the_whole_conversation(policy):
+    whole = policy.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "the town\n\nwho ?"}, {"role": "assistant", "content": "anna ."}],
+        tokenize=True,
+        return_dict=False,
+    )
+    assert policy.prompt_ids("the town", "who ?") + policy.text.completion_ids("anna .") == whole
+
+
+def test_bare_text_is_counted_without_special_tokens(policy):
+    assert policy.count_tokens("The mayor, Anna.") == 5
+
+
+@pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
+def test_a_long_document_is_counted_in_pieces_as_in_the_whole(policy, monkeypatch, separator):
+    """Words are whole tokens here, so that a border at white space costs none."""
+    monkeypatch.setattr("longreward.models.policy.COUNTED_WHOLE", 20)
+    encode, lengths = PolicyTokenizer.encode, []
+    monkeypatch.setattr(PolicyTokenizer, "encode", lambda self, text: lengths.append(len(text)) or encode(self, text))
+    for context in ("", "anna", separator.join(["anna is the mayor ."] * 30), "the bridge stands in the north ."):
+        assert policy.text.count_prompt_tokens(context, "who ?") == len(policy.text.prompt_ids(context, "who ?"))
+    assert len(lengths) > 15
+    assert max(lengths) <= 40
+
+
+def test_the_window_comes_from_the_model_or_from_the_config(policy, tiny_policy):
+    assert policy.window == 256
+    assert load_policy(config_of(tiny_policy, window=100), tiny_policy).window == 100
+
+
+def test_the_window_is_known_without_weights(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", window=512)
+    (folder / "model.safetensors").unlink()
+    assert policy_window(config_of(folder), folder) == 512
+    assert policy_window(config_of(folder, window=100), folder) == 100
+
+
+def test_a_window_that_is_longer_than_the_models_is_refused(tiny_policy):
+    for ask in (policy_window, load_policy):
+        with pytest.raises(PolicyError, match=r"policy\.window is 257, and the config of .* says 256 tokens; lower it"):
+            ask(config_of(tiny_policy, window=257), tiny_policy)
+
+
+def test_a_model_that_can_be_no_policy_is_told_whatever_window_is_set(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "t5"}')
+    with pytest.raises(PolicyError, match="encoder-decoder"):
+        policy_window(config_of(folder, window=100), folder)
+
+
+def test_a_model_that_does_not_say_its_window_has_none(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "bloom", "n_layer": 1}')
+    assert policy_window(config_of(folder), folder) is None
+
+
+def test_a_config_that_is_no_models_is_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "config.json").write_text('{"model_type": "lama"}')
+    with pytest.raises(PolicyError, match=r"policy: the config cannot be loaded"):
+        policy_window(config_of(folder), folder)
+
+
+def test_weights_to_be_trained_are_float32(save_tiny_policy, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = save_tiny_policy(tmp_path / "policy")
+    AutoModelForCausalLM.from_pretrained(folder).to(torch.bfloat16).save_pretrained(folder)
+    assert load_policy(config_of(folder), folder).model.dtype == torch.bfloat16
+    assert load_policy(config_of(folder), folder, training=True).model.dtype == torch.float32
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    with pytest.raises(PolicyError, match=r"no chat template.*put a chat_template\.jinja"):
+        load_policy(config_of(folder), folder)
+
+
+def test_a_chat_template_of_ones_own_comes_in_place_of_the_tokenizers(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    given = (
+        "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} {{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+    )
+    file = tmp_path / "own.jinja"
+    file.write_text(given)
+    for template in (given, str(file)):
+        text = load_tokenizer(config_of(folder, chat_template=template), folder)
+        assert text.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
+        assert text.completion_ids("anna .") == [21, 35, 3]
+
+
+ENDED_BY_A_TURN = (
+    "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|user|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)  # <|user|> takes the place of an end of turn, as <|im_end|> or <|eot_id|> of base models
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_an_answer_ends_where_sampling_would_stop_and_not_at_a_second_token_behind_it(save_tiny_policy, tmp_path, file):
+    folder = save_tiny_policy(tmp_path / "policy", template=ENDED_BY_A_TURN)
+    text = load_tokenizer(config_of(folder), folder)
+    assert (text.end_ids, text.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
+    if file == "config.json":  # by which generation goes where there is no file of its own
+        (folder / "generation_config.json").unlink()
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**settings, "eos_token_id": [4, 3]}))
+    text = load_tokenizer(config_of(folder), folder)
+    assert (text.end_ids, text.completion_ids("anna .")) == ((3, 4), [21, 35, 4])
+    assert load_policy(config_of(folder), folder).text.end_ids == (3, 4)
+
+
+def test_a_model_that_is_saved_keeps_the_chat_template_that_was_given(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy", template=None)
+    given = "{% for message in messages %}{{ message.content }} {{ eos_token }}{% endfor %}"
+    load_tokenizer(config_of(folder, chat_template=given), folder).tokenizer.save_pretrained(folder)
+    assert load_tokenizer(config_of(folder), folder).prompt_text("the", "town") == "the\n\ntown </s>"
+
+
+def test_a_file_of_a_chat_template_that_is_not_there_is_named(tiny_policy):
+    with pytest.raises(PolicyError, match=r"policy\.chat_template: own\.jinja cannot be read"):
+        load_tokenizer(config_of(tiny_policy, chat_template="own.jinja"), tiny_policy)
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])
+def test_a_model_that_is_spread_out_computes_the_same(policy, tiny_policy, device_map):
+    import torch
+
+    spread = load_policy(config_of(tiny_policy, device="cpu", device_map=device_map), tiny_policy)
+    ids = torch.tensor([[2, 4, 6, 17]], device=spread.device)
+    assert torch.equal(spread.model(ids).logits, policy.model(ids).logits)
+
+
+def test_a_device_map_of_gpus_that_are_not_there_is_refused(tiny_policy):
+    for place in ("cuda:63", 63):
+        with pytest.raises(PolicyError, match=rf"device_map names the device {place}, and torch sees [0-9]+ GPUs"):
+            load_policy(config_of(tiny_policy, device_map={"": place}), tiny_policy)
+
+
+def test_a_chinese_prompt_of_unknown_characters_is_refused(policy):
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
+        policy.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
+
+
+def test_a_tokenizer_that_loses_every_word_is_refused(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    text = (folder / "tokenizer.json").read_text()
+    # What a byte-level pre-tokenizer over a word-level vocabulary does: no piece is a known word any more.
+    spoilt = text.replace(
+        '"type": "WhitespaceSplit"', '"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true'
+    )
+    assert spoilt != text
+    (folder / "tokenizer.json").write_text(spoilt)
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
+        load_tokenizer(config_of(folder), folder)
+
+
+def test_a_prompt_of_unknown_words_only_is_refused(policy):
+    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
+        policy.prompt_ids("xylophon", "quagga")
+
+
+def test_a_name_beside_other_folders_is_no_hub_id(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PolicyError, match=r"models/absent: no such folder"):
+        load_policy(config_of("models/absent"), "models/absent")
+
+
+def test_a_missing_folder_is_said_to_be_missing_and_not_looked_for_on_the_hub(tmp_path):
+    with pytest.raises(PolicyError, match="no such folder"):
+        load_policy(config_of(tmp_path), tmp_path / "absent")
+
+
+def test_a_folder_without_weights_is_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
+        load_policy(config_of(folder), folder)
+
+
+def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
+    folder = save_tiny_policy(tmp_path / "policy")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
+        load_policy(config_of(folder), folder)
+
+
+def test_a_prompt_that_fits_is_left_alone():
+    assert fit_window([1, 2, 3], room=3, rule="refuse", name="7") == [1, 2, 3]
+
+
+def test_a_prompt_that_is_too_long_keeps_its_first_and_last_halves():
+    assert fit_window([1, 2, 3, 4, 5, 6, 7], room=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_name():
+    with pytest.raises(PolicyError, match="example 7: its prompt has 4 tokens, and 3 fit"):
+        fit_window([1, 2, 3, 4], room=3, rule="refuse", name="7")

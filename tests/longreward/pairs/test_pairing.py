@@ -1,0 +1,156 @@
+import pytest
+
+from longreward.pairs.selection import PairConfig, WithoutPair, make_pairs, pair, pair_figures
+from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
+
+EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
+
+
+def scored(number: int, *scores: float | None) -> ScoredResponse:
+    response = Response(id=f"7-{number}", example_id="7", query="q", text=f"text {number}")
+    return ScoredResponse(
+        response=response, verdicts={d: Verdict(score=s) for d, s in zip(DIMENSIONS, scores, strict=True)}
+    )
+
+
+def flat(number: int, score: float | None) -> ScoredResponse:
+    return scored(number, score, score, score, score)
+
+
+def test_the_best_stands_against_the_worst_by_the_mean_of_four_scores() -> None:
+    outcome = pair(PairConfig(min_scored=3), EXAMPLE, [scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), flat(2, 5)])
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.chosen_reward) == ("7-1", 8.0)
+    assert (outcome.rejected.id, outcome.rejected_reward) == ("7-2", 5.0)
+
+
+def test_equal_rewards_take_the_first_best_and_the_last_worst_whatever_order_they_arrive_in() -> None:
+    responses = [flat(n, score) for n, score in enumerate([9, 9, 3, 3, 5, 4, 4, 4, 4, 4, 4])]
+    for arrived in (responses, responses[::-1]):
+        outcome = pair(PairConfig(), EXAMPLE, arrived)
+        assert isinstance(outcome, PreferencePair)
+        assert (outcome.chosen.id, outcome.rejected.id) == ("7-0", "7-3")
+
+
+@pytest.mark.parametrize(
+    ("responses", "config", "reason"),
+    [
+        ([], PairConfig(), "no responses"),
+        ([flat(n, n) for n in range(4)], PairConfig(), "too few scored responses"),
+        ([*(flat(n, n) for n in range(4)), flat(4, None)], PairConfig(), "too few scored responses"),
+        ([flat(n, 6) for n in range(5)], PairConfig(), "best and worst tie"),
+        ([flat(n, 6 + n / 10) for n in range(5)], PairConfig(min_margin=0.5), "margin too small"),
+    ],
+)
+def test_a_prompt_without_a_pair_has_a_reason(responses: list[ScoredResponse], config: PairConfig, reason: str) -> None:
+    outcome = pair(config, EXAMPLE, responses)
+    assert isinstance(outcome, WithoutPair)
+    assert outcome.reason == reason
+
+
+def test_a_margin_that_is_just_reached_makes_a_pair() -> None:
+    responses = [flat(n, score) for n, score in enumerate([6, 6, 6, 6, 6.5])]
+    assert isinstance(pair(PairConfig(min_margin=0.5), EXAMPLE, responses), PreferencePair)
+
+
+def test_a_response_without_one_of_its_scores_takes_no_part() -> None:
+    best_but_incomplete = scored(9, 10, 10, None, 10)
+    outcome = pair(PairConfig(min_scored=2), EXAMPLE, [best_but_incomplete, flat(0, 5), flat(1, 4)])
+    assert isinstance(outcome, PreferencePair)
+    assert outcome.chosen.id == "7-0"
+
+
+def test_every_example_has_one_outcome_and_figures_count_them() -> None:
+    # Two pairs of texts of 3 and 8 and of 10 and 1 characters, 1 and 4 apart; two prompts without responses, one tie.
+    texts = {"7": ("two", "a longer"), "8": ("the better", "x"), "9": (), "10": ("same", "as good"), "11": ()}
+    scores = {"7": (5, 4), "8": (9, 5), "10": (6, 6)}
+    given = [
+        flat(number, score).model_copy(
+            update={"response": Response(id=f"{name}-{number}", example_id=name, query="q", text=texts[name][number])}
+        )
+        for name, both in scores.items()
+        for number, score in enumerate(both)
+    ]
+    examples = [EXAMPLE.model_copy(update={"id": name}) for name in texts]
+    outcomes = list(make_pairs(PairConfig(min_scored=2), examples, given))
+    assert [outcome.id for outcome in outcomes if isinstance(outcome, PreferencePair)] == ["7", "8"]
+    assert pair_figures(outcomes) == {
+        "pairs": 2.0,
+        "without_pair": 3.0,
+        "without_pair/no_responses": 2.0,
+        "without_pair/best_and_worst_tie": 1.0,
+        "margin_mean": 2.5,
+        "chosen_characters_mean": 6.5,
+        "rejected_characters_mean": 4.5,
+        "chosen_truncated": 0.0,
+        "rejected_truncated": 0.0,
+    }
+
+
+def truncated(one: ScoredResponse) -> ScoredResponse:
+    return one.model_copy(update={"response": one.response.model_copy(update={"finish_reason": "length"})})
+
+
+def told(outcome: PreferencePair | WithoutPair) -> tuple[str, str] | str:
+    return outcome.reason if isinstance(outcome, WithoutPair) else (outcome.chosen.id, outcome.rejected.id)
+
+
+TWO = PairConfig(min_scored=2)
+ALLOWED = PairConfig(min_scored=2, choose_truncated=True)
+
+
+def test_a_truncated_response_is_not_chosen_unless_it_is_allowed_and_may_be_rejected() -> None:
+    best = [truncated(flat(0, 9)), flat(1, 6), flat(2, 8), flat(3, 7)]
+    assert told(pair(TWO, EXAMPLE, best)) == ("7-2", "7-1")
+    assert told(pair(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
+    worst = [flat(0, 6), truncated(flat(1, 2)), flat(2, 8)]
+    assert told(pair(TWO, EXAMPLE, worst)) == told(pair(ALLOWED, EXAMPLE, worst)) == ("7-2", "7-1")
+
+
+def test_what_truncation_leaves_without_a_pair_has_a_reason() -> None:
+    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))])) == "all responses are truncated"
+    only_better = [truncated(flat(0, 9)), flat(1, 4), truncated(flat(2, 5))]
+    assert told(pair(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
+    assert told(pair(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)])) == "best and worst tie"
+    # That a complete one is there does not help where it is unscored.
+    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])) == (
+        "all responses are truncated"
+    )
+    # The margin is that of the two that could make a pair.
+    narrow = [truncated(flat(0, 9)), flat(1, 5), flat(2, 4.5)]
+    assert told(pair(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow)) == "margin too small"
+
+
+def test_the_second_best_may_be_truncated_and_lies_below_the_chosen_one() -> None:
+    second = TWO.model_copy(update={"selection": "best_second"})
+    scored_ones = [flat(0, 3), truncated(flat(1, 9)), truncated(flat(2, 6)), flat(3, 7), flat(4, 5)]
+    assert told(pair(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
+    tied = [flat(0, 3), truncated(flat(1, 7)), flat(2, 7), truncated(flat(3, 9))]
+    assert told(pair(second, EXAMPLE, tied)) == ("7-2", "7-0")
+
+
+def test_figures_count_truncated_responses_and_the_length_of_either_side() -> None:
+    def of(name: str, length: int, score: float, *, cut: bool) -> ScoredResponse:
+        one = flat(int(name[-1]), score)
+        reason = "length" if cut else "stop"
+        update = {"id": name, "example_id": name[0], "text": "x" * length, "finish_reason": reason}
+        return one.model_copy(update={"response": one.response.model_copy(update=update)})
+
+    examples = [EXAMPLE.model_copy(update={"id": name}) for name in "789"]
+    responses = [
+        *(of("7-0", 30, 8, cut=False), of("7-1", 5, 3, cut=True), of("7-2", 900, 9, cut=True)),
+        *(of("8-0", 11, 2, cut=True), of("8-1", 60, 7, cut=False)),
+        *(of("9-0", 400, 7, cut=True), of("9-1", 500, 6, cut=True)),
+    ]
+    assert pair_figures(make_pairs(TWO, examples, responses)) == {
+        "pairs": 2.0,
+        "without_pair": 1.0,
+        "without_pair/all_responses_are_truncated": 1.0,
+        "margin_mean": 5.0,
+        "chosen_characters_mean": 45.0,
+        "rejected_characters_mean": 8.0,
+        "chosen_truncated": 0.0,
+        "rejected_truncated": 2.0,
+    }
+    allowed = pair_figures(make_pairs(ALLOWED, examples, responses))
+    assert (allowed["pairs"], allowed["chosen_truncated"], allowed["rejected_truncated"]) == (3.0, 2.0, 3.0)

@@ -1,0 +1,106 @@
+"""Which two responses make a pair, by what is known of their rewards."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longreward.errors import ConfigError
+from longreward.pairs.extremes import two_of
+from longreward.pairs.selection import PairConfig, WithoutPair, pair
+from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
+
+EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
+
+
+def known(*rewards: float) -> list[Bounds | None]:
+    return [(reward, reward) for reward in rewards]
+
+
+def flat(number: int, score: float) -> ScoredResponse:
+    response = Response(id=f"7-{number}", example_id="7", query="q", text=f"text {number}")
+    return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
+
+
+def test_the_best_stands_against_the_worst_or_against_the_next_below_it() -> None:
+    assert two_of(known(4, 9, 7, 1), "best_worst") == (1, 3)
+    assert two_of(known(4, 9, 7, 1), "best_second") == (1, 2)
+
+
+def test_another_response_with_the_highest_reward_is_no_second() -> None:
+    assert two_of(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
+
+
+def test_where_all_tie_the_last_one_is_the_other_for_both() -> None:
+    assert two_of(known(5, 5, 5), "best_worst") == (0, 2)
+    assert two_of(known(5, 5, 5), "best_second") == (0, 2)
+
+
+def test_a_response_without_a_reward_takes_no_part() -> None:
+    assert two_of([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
+    assert two_of([None, None], "best_worst") is None
+
+
+def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_are_known() -> None:
+    bounds: list[Bounds | None] = [(9.0, 9.0), (4.0, 6.0), (5.0, 5.0), (1.0, 1.0)]
+    assert two_of(bounds, "best_worst") == (0, 3)
+    assert two_of(bounds, "best_second") is None  # 1 may be above 2, or below it
+
+
+def plainly(rewards: list[float | None], may_win: list[bool], selection: str) -> tuple[int, int] | None:
+    """The two by sorting, with every reward known."""
+    there = [(reward, -place) for place, reward in enumerate(rewards) if reward is not None]
+    winners = [(reward, place) for reward, place in there if may_win[-place]]
+    if not winners:
+        return None
+    best = max(winners)
+    below = [one for one in there if one[0] < best[0]]
+    other = max(below) if selection == "best_second" and below else min(there)
+    return -best[1], -other[1]
+
+
+ENDS = st.sampled_from([2.0, 5.0, 8.0])
+SOME = st.tuples(ENDS, ENDS).map(lambda ends: (min(ends), max(ends)))
+RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()), min_size=1, max_size=5)
+
+
+@settings(max_examples=600, deadline=None)
+@given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
+def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(responses, selection) -> None:
+    bounds, may_win = [one for one, _ in responses], [may for _, may in responses]
+    found = two_of(bounds, selection, may_win)
+    choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
+    outcomes = {plainly(list(rewards), may_win, selection) for rewards in product(*choices)}
+    known = all(one is None or one[0] == one[1] for one in bounds)
+    assert found == plainly([one and one[0] for one in bounds], may_win, selection) if known else True
+    assert found is None or outcomes == {found}
+
+
+def test_a_response_that_is_surely_the_best_but_whose_reward_is_open_makes_no_pair() -> None:
+    # Weights other than those it was scored for leave its reward open, and the pair would need that.
+    assert two_of([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
+
+
+def test_a_response_that_may_be_as_good_as_the_best_leaves_the_second_open() -> None:
+    assert two_of([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
+    assert two_of([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
+
+
+def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:
+    scored = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
+    config = PairConfig(min_scored=2, selection="best_second")
+    outcome = pair(config, EXAMPLE, scored)
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id, outcome.margin) == ("7-1", "7-2", 1.5)
+    wider = pair(config.model_copy(update={"min_margin": 2.0}), EXAMPLE, scored)
+    assert isinstance(wider, WithoutPair)
+    assert wider.reason == "margin too small"
+
+
+@pytest.mark.parametrize("method", ["contrast", "pairwise", "random"])
+def test_a_method_without_rewards_has_no_second(method: str) -> None:
+    with pytest.raises(ConfigError, match=f"{method} gives no rewards"):
+        PairConfig.parse({"method": method, "selection": "best_second"}, source="params.yaml")

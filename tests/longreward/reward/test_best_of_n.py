@@ -1,0 +1,92 @@
+"""Best of n, with ready responses and with a policy that draws them."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+import longreward
+from longreward import LongReward, abest_of_n, best_of_n
+from longreward.errors import BudgetReached, ConfigError
+from longreward.judge import JudgeConfig
+from longreward.judge.budget import Budget, BudgetConfig
+from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.sampling import SampleConfig
+from longreward.records import Response, ScoredResponse, Verdict
+from longreward.reward import ScoreConfig
+from longreward.reward import best_of_n as best_of_n_module
+
+CONTEXT = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1931."
+QUERY = "Who founded Keld, and when?"
+TRUE, FALSE = "Keld was founded by Ann Lee in 1905.", "Tom Ray founded Keld in 1866."
+HALF = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1950."
+
+
+def test_the_true_answer_comes_first_and_the_false_one_last() -> None:
+    ranked = best_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, HALF, TRUE])
+    assert [scored.response.text for scored in ranked] == [TRUE, HALF, FALSE]
+    assert [scored.response.number for scored in ranked] == [2, 1, 0]  # each says which one it was
+    rewards = [scored.reward or 0.0 for scored in ranked]
+    assert rewards == sorted(rewards, reverse=True)
+
+
+async def test_it_can_be_awaited_and_both_forms_agree() -> None:
+    awaited = await abest_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, TRUE])
+    assert best_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, TRUE]) == awaited
+
+
+def test_equal_rewards_keep_their_order_and_the_unscored_come_last() -> None:
+    def card(number: int, score: float | None) -> ScoredResponse:
+        verdict = Verdict(score=score, reason=None if score is not None else "unreadable")
+        response = Response(id=f"7-{number}", example_id="7", query="?", text="")
+        names = ("helpfulness", "logicality", "faithfulness", "completeness")
+        return ScoredResponse(response=response, verdicts=dict.fromkeys(names, verdict))
+
+    ranked = best_of_n_module.ranked([card(0, None), card(1, 4.0), card(2, 9.0), card(3, 4.0)])
+    assert [scored.response.number for scored in ranked] == [2, 1, 3, 0]
+
+
+def test_the_strategy_extremes_finds_the_same_best_with_fewer_questions(tmp_path: Path) -> None:
+    given = [FALSE, HALF, TRUE, "The mill burned down in 1931.", "Keld is a mill."]
+    full = best_of_n(context=CONTEXT, query=QUERY, responses=given)
+    sparing = best_of_n(
+        context=CONTEXT, query=QUERY, responses=given, reward=LongReward(config=ScoreConfig(strategy="extremes"))
+    )
+    assert sparing[0].response == full[0].response
+    assert any(not scored.complete for scored in sparing)
+
+
+def test_a_policy_draws_the_responses_the_same_ones_each_time(tiny_policy: Path) -> None:
+    policy = load_policy(PolicyConfig(base_model="unused"), tiny_policy)
+    sampling = SampleConfig(n=3, max_new_tokens=8)
+    ranked = best_of_n(context="anna was mayor in 1912 .", query="who was mayor ?", policy=policy, sampling=sampling)
+    assert sorted(scored.response.number for scored in ranked) == [0, 1, 2]
+    again = best_of_n(context="anna was mayor in 1912 .", query="who was mayor ?", policy=policy, sampling=sampling)
+    assert again == ranked
+
+
+def test_a_ledger_answers_the_second_call_and_one_budget_holds_for_all_calls(tmp_path: Path) -> None:
+    ledger, budget = tmp_path / "ledger.sqlite", Budget(BudgetConfig(calls=12))
+    reward = LongReward(JudgeConfig(), ledger=ledger, budget=budget)
+    first = best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE], reward=reward)
+    spent = budget.spent.calls
+    assert spent == 6  # two ratings, the statements, one support, one extraction, one rating
+    assert best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE], reward=reward) == first
+    assert budget.spent.calls == spent
+    with pytest.raises(BudgetReached):
+        best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE, HALF, FALSE], reward=reward)
+
+
+def test_responses_or_a_policy_and_not_none_of_them() -> None:
+    with pytest.raises(ConfigError, match="one of the two"):
+        best_of_n(context=CONTEXT, query=QUERY)
+    with pytest.raises(ConfigError, match="empty list"):
+        best_of_n(context=CONTEXT, query=QUERY, responses=[])
+
+
+def test_the_public_names_are_there_and_the_example_holds() -> None:
+    assert all(getattr(longreward, name) for name in longreward.__all__)
+    with pytest.raises(AttributeError, match="best_of_m"):
+        longreward.best_of_m  # noqa: B018
+    results = doctest.testmod(best_of_n_module)
+    assert (results.attempted, results.failed) == (3, 0)
