@@ -50,13 +50,13 @@ def main() -> None:
 async def _answered(policy: Any, questions: list[tuple[str, str]], new: int, *, rows: int) -> list[str]:
     """The answers to all first and all second turns."""
     from longreward.benchmarks.chat_clients import InProcess
-    from longreward.benchmarks.types import Ask, Message
+    from longreward.benchmarks.types import GenerationRequest, Message
 
     speaker = InProcess(policy, "tiny", batch_rows=rows)
-    first = [Ask(f"{i}-1", (Message("user", one),), 0.0, new) for i, (one, _) in enumerate(questions)]
+    first = [GenerationRequest(f"{i}-1", (Message("user", one),), 0.0, new) for i, (one, _) in enumerate(questions)]
     said = [each.text for each in await speaker.say(first)]
     second = [
-        Ask(f"{i}-2", (*ask.messages, Message("assistant", text), Message("user", two)), 0.0, new)
+        GenerationRequest(f"{i}-2", (*ask.messages, Message("assistant", text), Message("user", two)), 0.0, new)
         for i, (ask, text, (_, two)) in enumerate(zip(first, said, questions, strict=True))
     ]
     return said + [each.text for each in await speaker.say(second)]

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longreward.judge import Judge, JudgeConfig, Question, open_judge
+from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.reward.parsers import parse_rating
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def ask_ours(judge: Judge, name: str, count: int) -> None:
     """The same questions of the judge, each answer in the ledger before it counts."""
 
     async def one(number: int) -> None:
-        question = Question("helpfulness", {}, f"{PROMPT} {name} ours {number}", "hash", 512)
+        question = ChatRequest("helpfulness", {}, f"{PROMPT} {name} ours {number}", "hash", 512)
         assert (await judge.ask(question, parse_rating)).value == 7
 
     await asyncio.gather(*(one(number) for number in range(count)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from longreward.data.formats import write_examples, write_responses
-from longreward.judge import Answer, Judge, JudgeConfig, Question, Usage
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUsage
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
@@ -41,12 +41,12 @@ class AtOnce:
     def __init__(self) -> None:
         self.calls = self.characters = 0
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.calls += 1
         self.characters += len(question.text)
         await asyncio.sleep(0)
         said = ANSWERS.get(question.template) or f"<statement>Statement {self.calls}.</statement>"
-        return Answer(said, usage=Usage(1000, 100))
+        return ChatReply(said, usage=TokenUsage(1000, 100))
 
     async def close(self) -> None:
         pass

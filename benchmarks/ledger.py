@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from longreward.chat_model import Answer, Usage
+from longreward.chat_model import ChatReply, TokenUsage
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.ledger.tables import EXCHANGES
 from longreward.judge.ledger.verify import verify
@@ -74,7 +74,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def exchange(question: str) -> Exchange:
-    answer = Answer(TEXT, "stop", Usage(812, 180, 640), "gpt-4o-2024-05-13")
+    answer = ChatReply(TEXT, "stop", TokenUsage(812, 180, 640), "gpt-4o-2024-05-13")
     return Exchange(question, 1, 0.01, "support", "3c" * 6, "gpt-4o", "", answer, "readable", None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from longreward.data.formats import read_examples, scored_row
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
-from longreward.evaluation.measures import Decoding, Measured, gold_measures, measure
+from longreward.evaluation.measures import AnswerMeasures, Decoding, gold_measures, measure
 from longreward.evaluation.plots import plot_points
 from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation, summarise
@@ -41,8 +41,8 @@ async def evaluate(run: StageRun) -> None:
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
     short = short_set(config.short)
-    measured: list[Measured] = []
-    on_short: list[Measured] = []
+    measured: list[AnswerMeasures] = []
+    on_short: list[AnswerMeasures] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
         spending(run, config.budget, forecast_of_evaluation(run), assumed=True) as budget,
@@ -119,7 +119,7 @@ async def _scored(
 def _write(
     run: StageRun,
     evaluation: Evaluation,
-    measured: Sequence[Measured],
+    measured: Sequence[AnswerMeasures],
     verdicts: Sequence[tuple[Role, Decoding, ScoredResponse]],
 ) -> None:
     write_rows(OUT / "answers.jsonl", (one.row() for one in measured))

@@ -37,8 +37,8 @@ from longreward.tasks.dvc_stage import (
 )
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_run_files import registered
-from longreward.tasks.logs import settle_logs
-from longreward.tasks.pipeline_lock import turn
+from longreward.tasks.logs import configure_logging
+from longreward.tasks.pipeline_lock import pipeline_lock
 from longreward.tasks.program import conclusion
 from longreward.tasks.run_summary import show
 
@@ -70,7 +70,7 @@ shell_pipeline = trigger(from_shell=True)
 
 async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_shell: bool) -> State[Any]:
     """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
-    settle_logs()
+    configure_logging()
     try:
         chosen = trigger_form.read(stage, given)
         stages = _known(chosen.stages)
@@ -90,7 +90,7 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
 
 async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageOutcome]:
     started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
-    async with turn(name, show_waiting, experiment=bool(settings)), stage_rows(stages) as rows:
+    async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_rows(stages) as rows:
         await close_killed_flows()
         repair_locks()
         async with private_copy(name, settings) if settings else nullcontext():

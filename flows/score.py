@@ -7,9 +7,9 @@ from longreward.reward import Scorer
 from longreward.reward.score_files import read_items
 from longreward.tasks.judge_gate import ensure_trusted
 from longreward.tasks.judge_spending import forecast_of, report_judge, spending
-from longreward.tasks.samples import SCORE_COLUMNS, Sample, Spaced, score_cells
+from longreward.tasks.samples import SCORE_COLUMNS, EvenlySpacedSample, Sample, score_cells
 from longreward.tasks.score_shards import require_scores, score_in_shards, score_with_workers, write_scored_files
-from longreward.tasks.scoring_trace import TRACED, judgment
+from longreward.tasks.scoring_trace import TRACED, scoring_trace
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.state import ledger
 from longreward.tasks.tracking.traces import Span
@@ -45,8 +45,8 @@ async def score(run: StageRun) -> None:
         run.report(scorer.figures())
         report_judge(run, judge.name, judge.figures() | (workers.figures() if workers is not None else {}))
     sample = Sample(SCORE_COLUMNS, of=len(examples))
-    traced = Spaced[Span](of=len(examples), limit=TRACED)
-    passing = traced.passing(sample.passing(scored, score_cells), judgment)
+    traced = EvenlySpacedSample[Span](of=len(examples), limit=TRACED)
+    passing = traced.passing(sample.passing(scored, score_cells), scoring_trace)
     report = write_scored_files(
         Path("data/scored"), passing, scorer.settings, weights=run.params.pair.weights.by_dimension()
     )

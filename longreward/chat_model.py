@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Weighed:
+class TextWithLogprobs:
     """What was said, and for each token of it the logarithms of the probabilities of the likeliest there."""
 
     text: str
@@ -30,14 +30,14 @@ def with_logprobs(text: str, given: Any) -> str:
     return f'{{"text": {_quoted(text)}, "top_logprobs": [{listed}]}}'
 
 
-def weighed(text: str) -> Weighed:
+def parse_logprobs(text: str) -> TextWithLogprobs:
     """What `with_logprobs` put together; any other text is one without probabilities."""
     try:
         row = json.loads(text)
         tokens = tuple({str(t): float(p) for t, p in top.items()} for top in row["top_logprobs"])
-        return Weighed(str(row["text"]), tokens)
+        return TextWithLogprobs(str(row["text"]), tokens)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Weighed(text, ())
+        return TextWithLogprobs(text, ())
 
 
 def _top(token: Any) -> dict[str, float]:
@@ -62,7 +62,7 @@ def _quoted(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
+class ChatRequest:
     """One question to a judge, fully rendered."""
 
     template: str  # "helpfulness", "logicality", "statements", "support", "extraction" or "completeness"
@@ -79,7 +79,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Usage:
+class TokenUsage:
     """Tokens as the provider counts them; zeros where it does not say."""
 
     prompt_tokens: int = 0
@@ -88,12 +88,12 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ChatReply:
     """What a judge said. An empty text is an answer: it will prove unreadable and be asked again."""
 
     text: str
     finish_reason: str = "stop"
-    usage: Usage = Usage()
+    usage: TokenUsage = TokenUsage()
     model: str = ""
 
 
@@ -104,7 +104,7 @@ class ChatModel(Protocol):
     def name(self) -> str:
         """Which judge this is, as the ledger's key and every score name it."""
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         """One answer to one question."""
 
     async def close(self) -> None:

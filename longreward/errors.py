@@ -55,7 +55,7 @@ class StateError(LongRewardError):
     """Something could not be kept: a full disk, a folder that cannot be written, a damaged ledger."""
 
 
-class ProcessesEnded(LongRewardError):
+class WorkerProcessDied(LongRewardError):
     """A process of a training on several came to its end before its work was done, and the others were ended."""
 
 
@@ -63,7 +63,7 @@ class WorkerError(LongRewardError):
     """A worker lacks the project, a model or a key, ended its process again and again, or none is there."""
 
 
-class BudgetReached(LongRewardError):
+class BudgetExceeded(LongRewardError):
     """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
 
 
@@ -71,12 +71,12 @@ class NothingScored(LongRewardError):
     """The judge answered, and no response got a score that anything could be done with."""
 
 
-class JudgeNotTrusted(LongRewardError):
+class JudgeValidationError(LongRewardError):
     """The judge repeats itself too little, ranks known answers wrongly or obeys attacks: nothing was scored."""
 
 
 @dataclass(frozen=True)
-class Passing:
+class TransientError:
     """What a failure that may pass asks for before the next try."""
 
     throttled: bool = False
@@ -97,7 +97,7 @@ class Passing:
 class JudgeError(LongRewardError):
     """A question did not get an answer."""
 
-    passing: Passing | None = None
+    passing: TransientError | None = None
     """Set where the same call may go well in a moment."""
 
     may_cost = False
@@ -118,19 +118,19 @@ class JudgeProtocolError(JudgeError):
     may_cost = True
 
 
-class AnswerRefused(JudgeError):
+class RequestRefused(JudgeError):
     """The judge declines this one question, as content filters do."""
 
     may_cost = True
 
 
-class AnswerFailed(JudgeError):
+class RequestFailed(JudgeError):
     """This one question got no answer at any try, while others did: it ends unscored, and a later run asks again."""
 
 
-class JudgeUnreadable(JudgeError):
+class UnreadableReply(JudgeError):
     """The judge answers in none of the formats that its prompts ask for; its message shows a reply."""
 
 
-class AnswersAwaited(JudgeError):
+class BatchPending(JudgeError):
     """The questions are written to files; once another program has answered them, the same run goes on."""

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from longreward.benchmarks.types import Answer, Benchmark, Case, Speaker, Verdict
+from longreward.benchmarks.types import Answer, Benchmark, Case, ChatClient, Verdict
 from longreward.judge import Judge
 from longreward.tasks.shards import Tell, in_shards
 from longreward.utils.jsonl import write_rows
@@ -21,7 +21,7 @@ class _OfOneCase:
 
 
 async def answers_in_shards(
-    benchmark: Benchmark[Case], speaker: Speaker, *, role: str, folder: Path, size: int
+    benchmark: Benchmark[Case], speaker: ChatClient, *, role: str, folder: Path, size: int
 ) -> list[Answer]:
     """The model's answers to all cases, in their order; finished shards lie in `folder`."""
 

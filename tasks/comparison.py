@@ -10,9 +10,9 @@ from typing import Any
 
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.example_metrics import Taken, read_measures
+from longreward.evaluation.example_metrics import ExampleMetrics, read_measures
 from longreward.evaluation.measures import Decoding
-from longreward.evaluation.run_comparison import Change, Moved, Shared, Versus, correct_changes
+from longreward.evaluation.run_comparison import Change, ChangedExample, RunComparison, Shared, correct_changes
 from longreward.evaluation.statistics import format_p
 from longreward.tasks.tracking import history
 from longreward.tasks.tracking.history import PastRun
@@ -69,7 +69,7 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
     Raises ConfigError where a run has no evaluation or did not take `measure`, DataError where its tables are gone.
     """
     sides = [_evaluation(run) for run in (first, second)]
-    versus = Versus(*(answers for answers, _ in sides))
+    versus = RunComparison(*(answers for answers, _ in sides))
     tags = [tags for _, tags in sides]
     changes = versus.changes("dpo", _config(second))
     if tags[0].get("dvc.models/sft") != tags[1].get("dvc.models/sft"):
@@ -116,7 +116,7 @@ def beats_champion(
     their_judge = history.tags_of(champion).get("judge")
     if rule.measure in JUDGED_MEASURES and judge and their_judge and judge != their_judge:
         return False, f"the two cannot be compared: {rule.measure} is by different judges ({their_judge} and {judge})"
-    versus = Versus(theirs, read_measures(table, source="the measures"))
+    versus = RunComparison(theirs, read_measures(table, source="the measures"))
     if not versus.shared.both:
         return False, "the two cannot be compared: they have no held-out prompt in common"
     wanted = (rule.measure, decoding)
@@ -137,7 +137,7 @@ def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Dif
     return [Difference(n, first.get(n), second.get(n)) for n in names if first.get(n) != second.get(n)]
 
 
-def _evaluation(run: PastRun) -> tuple[list[Taken], Mapping[str, str]]:
+def _evaluation(run: PastRun) -> tuple[list[ExampleMetrics], Mapping[str, str]]:
     if run.evaluation is None:
         raise ConfigError(
             f"run {run.name} ({run.status.lower()}) has no evaluation: run the stage, with the same settings, by "
@@ -185,11 +185,13 @@ def _warnings(first: Mapping[str, str], second: Mapping[str, str], changes: Sequ
     ]
 
 
-def _taken(answers: Sequence[Taken]) -> str:
+def _taken(answers: Sequence[ExampleMetrics]) -> str:
     return ", ".join(dict.fromkeys(f"{taken.model} {taken.decoding}" for taken in answers)) or "nothing"
 
 
-def _with_answers(moved: Sequence[Moved], first: PastRun, second: PastRun, decoding: str) -> tuple[MovedPrompt, ...]:
+def _with_answers(
+    moved: Sequence[ChangedExample], first: PastRun, second: PastRun, decoding: str
+) -> tuple[MovedPrompt, ...]:
     if not moved:
         return ()
     before, after = (_answers(run, decoding) for run in (first, second))

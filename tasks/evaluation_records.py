@@ -9,7 +9,7 @@ from longreward.benchmarks.report import Report
 from longreward.benchmarks.report import markdown as report_of_benchmarks
 from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.example_metrics import answers_table, measures_table
-from longreward.evaluation.measures import Measured
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures
 from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation
@@ -27,7 +27,7 @@ def record(
     run: tracking.Run,
     config: EvaluateConfig,
     evaluation: Evaluation,
-    measured: Sequence[Measured],
+    measured: Sequence[AnswerMeasures],
     examples: Mapping[str, Example],
 ) -> str:
     """Says under which version the trained model is registered, and whether it is the champion now.

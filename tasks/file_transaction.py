@@ -10,7 +10,7 @@ from longreward.errors import StateError
 
 
 @dataclass
-class Made:
+class FileTransaction:
     """What was made so far, to be taken away again: `files` one by one, `trees` with all that they hold by then, and
     `folders` where nothing is in them any more."""
 
@@ -42,9 +42,9 @@ class Made:
 
 
 @contextmanager
-def undone_on_failure() -> Iterator[Made]:
+def rollback_on_error() -> Iterator[FileTransaction]:
     """Gives the list to add to; raises StateError where the disk refuses."""
-    made = Made()
+    made = FileTransaction()
     try:
         yield made
     except OSError as error:

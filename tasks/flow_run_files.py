@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from longreward.tasks.parent_process import Owner, this_process
+from longreward.tasks.parent_process import ParentProcess, this_process
 from longreward.tasks.state import made, state_folder
 
 
@@ -28,7 +28,7 @@ def killed_runs() -> dict[str, Path]:
     found = {}
     for file in _folder().iterdir():
         flow_run_id, _, process = file.name.partition(".")
-        if not Owner.read(process).alive:
+        if not ParentProcess.read(process).alive:
             found[flow_run_id] = file
     return found
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
-from longreward.errors import BudgetReached
+from longreward.errors import BudgetExceeded
 from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.planning.plan import StagePlan, plan_scoring
@@ -35,9 +35,9 @@ async def spending(
         run.log.info("the judge's calls: about %s", needs(expected, currency))
         try:
             yield budget
-        except BudgetReached as reached:
+        except BudgetExceeded as reached:
             left = needed if assumed else rest(await forecast(), currency)
-            raise BudgetReached(f"{reached}. {left}") from None
+            raise BudgetExceeded(f"{reached}. {left}") from None
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
     with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
         try:
             yield budget
-        except BudgetReached:
+        except BudgetExceeded:
             run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
             raise
         run.report(budget.figures())

@@ -10,7 +10,7 @@ from longreward.errors import LongRewardError
 OURS = ("longreward", "tasks")
 
 
-def settle_logs() -> None:
+def configure_logging() -> None:
     """Settles both; calling it again changes nothing. Prefect's handlers are on these loggers already."""
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from longreward.errors import ConfigError, StateError
 from longreward.tasks.dvc_command import DVC, RAW
-from longreward.tasks.file_transaction import undone_on_failure
+from longreward.tasks.file_transaction import rollback_on_error
 
 # Where one of these is there already, somebody keeps something in it.
 OURS = (Path(".dvc"), RAW, RAW.with_name(RAW.name + ".dvc"), Path("models/tiny-base"))
@@ -38,7 +38,7 @@ def new_project(folder: Path, files: Mapping[PurePosixPath, bytes]) -> NewProjec
     folder = folder.resolve()
     _check_place(folder, files)
     top = _git_top(folder)
-    with undone_on_failure() as made:
+    with rollback_on_error() as made:
         for name, content in files.items():
             made.write(folder / name, content)
         if top is None:

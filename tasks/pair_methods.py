@@ -25,7 +25,7 @@ from longreward.tasks.judge_spending import limited, report_judge
 from longreward.tasks.shards import Tell, in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import ledger, state_folder
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, write_rows
 from longreward.utils.progress import show_progress
 
@@ -105,7 +105,7 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
             run.tracked.tag({"judge": judge.name})
 
             async def compare(shard: Sequence[WithResponses], tell: Tell) -> Iterable[Compared]:
-                return await together(pairwise_pair(judge, config, *item) for item in shard)
+                return await gather(pairwise_pair(judge, config, *item) for item in shard)
 
             found = list(
                 await in_shards(

@@ -10,7 +10,7 @@ import psutil
 
 
 @dataclass(frozen=True)
-class Owner:
+class ParentProcess:
     """A process for all time: its number alone comes back in another one's hands."""
 
     pid: int
@@ -20,7 +20,7 @@ class Owner:
         return f"{self.pid}-{self.started:.2f}"
 
     @classmethod
-    def read(cls, text: str) -> "Owner":
+    def read(cls, text: str) -> "ParentProcess":
         """The inverse of str; raises ValueError."""
         pid, _, started = text.partition("-")
         return cls(int(pid), float(started))
@@ -44,17 +44,17 @@ class Owner:
             return []
 
 
-def owner() -> Owner:
+def parent_process() -> ParentProcess:
     """The nearest `dvc` command above this process, else this process."""
     here = psutil.Process()
     above = next((process for process in here.parents() if _is_dvc(process)), here)
-    return Owner(above.pid, round(above.create_time(), 2))
+    return ParentProcess(above.pid, round(above.create_time(), 2))
 
 
-def this_process() -> Owner:
+def this_process() -> ParentProcess:
     """This process, whoever started it."""
     here = psutil.Process()
-    return Owner(here.pid, round(here.create_time(), 2))
+    return ParentProcess(here.pid, round(here.create_time(), 2))
 
 
 def _is_dvc(process: psutil.Process) -> bool:

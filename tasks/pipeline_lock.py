@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from longreward.errors import ConfigError
-from longreward.tasks.parent_process import Owner, this_process
+from longreward.tasks.parent_process import ParentProcess, this_process
 from longreward.tasks.state import locked, made, state_folder
 
 LOOK_AGAIN_S = 1.0
@@ -40,7 +40,7 @@ async def _unseen(holder: str | None) -> None:
 
 
 @asynccontextmanager
-async def turn(
+async def pipeline_lock(
     name: str, show_waiting: Callable[[str | None], Awaitable[None]] = _unseen, *, experiment: bool = False
 ) -> AsyncIterator[None]:
     """Waits, and says so, until no other pipeline runs on this state folder and none waits that came before.
@@ -86,13 +86,15 @@ def queue() -> list[Ticket]:
     found = []
     for file in sorted(_folder().glob("[0-9]*")):
         try:
-            if not Owner.read(file.name.partition(".")[2]).alive:
+            if not ParentProcess.read(file.name.partition(".")[2]).alive:
                 file.unlink(missing_ok=True)
                 continue
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:  # its run has just ended
             continue
-        found.append(Ticket(file, content["name"], Owner.read(file.name.partition(".")[2]).pid, content["experiment"]))
+        found.append(
+            Ticket(file, content["name"], ParentProcess.read(file.name.partition(".")[2]).pid, content["experiment"])
+        )
     return found
 
 

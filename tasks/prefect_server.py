@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, LongRewardError, StateError
-from longreward.tasks.parent_process import Owner, owner
+from longreward.tasks.parent_process import ParentProcess, parent_process
 from longreward.tasks.server_access import (
     LOCALHOST,
     RequestGuard,
@@ -70,7 +70,7 @@ class PrefectServer:
 
 
 def prefect_server(
-    *, needed_by: Owner | None = None, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()
+    *, needed_by: ParentProcess | None = None, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()
 ) -> PrefectServer:
     """Return the configured Prefect server, or that of this state folder, which is started if it does not run.
 
@@ -84,7 +84,7 @@ def prefect_server(
         return PrefectServer(str(configured), PREFECT_API_AUTH_STRING.value() or None)
     home = made(state_folder() / "prefect")
     with locked("prefect"):
-        (made(home / "leases") / str(needed_by or owner())).touch()
+        (made(home / "leases") / str(needed_by or parent_process())).touch()
         return _running(home) or _start(home, host, port, allow)
 
 
@@ -170,7 +170,9 @@ def _running(home: Path) -> PrefectServer | None:
         server = json.loads((home / "server.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return PrefectServer(server["url"], server.get("auth_string")) if Owner.read(server["keeper"]).alive else None
+    return (
+        PrefectServer(server["url"], server.get("auth_string")) if ParentProcess.read(server["keeper"]).alive else None
+    )
 
 
 def _start(home: Path, host: str, port: int, allow: tuple[str, ...]) -> PrefectServer:
@@ -288,7 +290,7 @@ def _leases(home: Path) -> list[Path]:
     """The leases of processes that live; the others are removed."""
     held = []
     for lease in (home / "leases").iterdir():
-        if Owner.read(lease.name).alive:
+        if ParentProcess.read(lease.name).alive:
             held.append(lease)
         else:
             lease.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from longreward.tasks.parent_process import Owner
+from longreward.tasks.parent_process import ParentProcess
 
 END_LIMIT_S = 15.0  # between the polite signal and the last one: a training may be writing its checkpoint
 LOOK_EVERY_S = 0.5
@@ -79,12 +79,12 @@ def end_group(leader: int) -> None:
         number = signal.SIGKILL
 
 
-def end_with(*others: Owner) -> None:
+def end_with(*others: ParentProcess) -> None:
     """Ends this process as a SIGTERM does, from here on, soon after one of the `others` is gone."""
     threading.Thread(target=_look_after, args=(others,), daemon=True).start()
 
 
-def _look_after(others: Sequence[Owner]) -> None:
+def _look_after(others: Sequence[ParentProcess]) -> None:
     while all(other.alive for other in others):
         time.sleep(LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -17,7 +17,7 @@ MOST_WORDS = 1500  # of an error
 MOST_SETTINGS = 25
 
 
-def note_of(run: PastRun) -> str:
+def run_description(run: PastRun) -> str:
     """Markdown for a run that has ended, with or without an evaluation."""
     stages = history.stages(run)
     parts = [*_what_failed(run, stages), *_what_it_is(run, stages)]

@@ -22,7 +22,7 @@ PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected 
 SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
 
 
-class Spaced(Generic[Left]):
+class EvenlySpacedSample(Generic[Left]):
     """What at most `limit` of some items leave behind, of which `of` will pass."""
 
     def __init__(self, *, of: int, limit: int = ROWS) -> None:
@@ -40,7 +40,7 @@ class Spaced(Generic[Left]):
             yield item
 
 
-class Sample(Spaced[Cells]):
+class Sample(EvenlySpacedSample[Cells]):
     """A table of such rows."""
 
     def __init__(self, columns: Sequence[str], *, of: int, limit: int = ROWS) -> None:

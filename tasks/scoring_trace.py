@@ -9,7 +9,7 @@ TRACED = 20
 """Responses, evenly spaced, of a stage."""
 
 
-def judgment(example: ScoredExample) -> Span:
+def scoring_trace(example: ScoredExample) -> Span:
     """Of the first response to an example. Long texts are cut; of the document there is what the judge was shown as
     evidence."""
     first: ScoredResponse = example.responses[0]

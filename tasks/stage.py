@@ -39,8 +39,8 @@ from longreward.params import Params, deciding, read_params
 from longreward.tasks import tracking
 from longreward.tasks.dvc_command import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_run_files import registered
-from longreward.tasks.logs import settle_logs
-from longreward.tasks.parent_process import Owner, owner
+from longreward.tasks.logs import configure_logging
+from longreward.tasks.parent_process import ParentProcess, parent_process
 from longreward.tasks.plots import write_points
 from longreward.tasks.process_group import end_with
 from longreward.tasks.program import conclusion, run_program, server_answers
@@ -96,7 +96,7 @@ def stage(body: Body) -> Flow[[], Any]:
 
     @flow(name=name, description=body.__doc__, validate_parameters=False, persist_result=False)
     async def run() -> State[Any]:
-        settle_logs()
+        configure_logging()
         started = time.monotonic()
         try:
             with _opened(name) as opened:
@@ -120,7 +120,7 @@ def main(stage_flow: Flow[[], Any]) -> None:
     beside the next try.
     """
     pipeline = os.environ.get(PIPELINE)
-    end_with(owner(), *([Owner.read(pipeline)] if pipeline else []))
+    end_with(parent_process(), *([ParentProcess.read(pipeline)] if pipeline else []))
     run_program(lambda: conclusion.of(lambda: _run_under_parent(stage_flow)))
 
 
@@ -192,8 +192,8 @@ def _ahead(name: str) -> list[str]:
     if ASKED_FOR in os.environ:
         asked_for = os.environ[ASKED_FOR].split(",")
     else:
-        named = set(owner().command) & {*entries}
-        asked_for = [name] if named or "repro" not in owner().command else entries
+        named = set(parent_process().command) & {*entries}
+        asked_for = [name] if named or "repro" not in parent_process().command else entries
     return [name, *(other for other in entries[entries.index(name) + 1 :] if other in asked_for)]
 
 

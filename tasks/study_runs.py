@@ -17,14 +17,14 @@ from longreward.tasks.tracking import history
 from longreward.utils.jsonl import writing
 
 
-def still_to_run(cells: Sequence[Cell], study: str) -> list[Cell]:
+def pending_cells(cells: Sequence[Cell], study: str) -> list[Cell]:
     """Those of which there is no DVC experiment yet."""
     known = experiment_names()
     return [cell for cell in cells if cell.run_name(study) not in known]
 
 
 @contextmanager
-def above_all(study: str) -> Iterator[tracking.Run]:
+def study_parent_run(study: str) -> Iterator[tracking.Run]:
     """The study's own MLflow run, the same one at each try; runs that begin within lie below it."""
     with tracking.study_run(study) as run:
         os.environ[tracking.STUDY] = run.id

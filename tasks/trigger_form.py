@@ -40,7 +40,7 @@ YES_OR_NO = {"yes": True, "no": False}  # a switch of the UI knows no third posi
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TriggerParams:
     """What a trigger asks for."""
 
     stages: tuple[str, ...] | None  # all where None
@@ -68,12 +68,12 @@ def signature(stage: str | None) -> inspect.Signature:
     )
 
 
-def read(stage: str | None, given: Mapping[str, Any]) -> Chosen:
+def read(stage: str | None, given: Mapping[str, Any]) -> TriggerParams:
     """What was filled in; ConfigError where it names no preset. Settings themselves are not checked here."""
     settings = {name: value for name, value in given.items() if name in Params.model_fields}
     written = tuple(f"{key}={json.dumps(value)}" for key, value in (given.get("overrides") or {}).items())
     preset = given.get("preset") or AS_IS
-    return Chosen(
+    return TriggerParams(
         stages=(stage,) if stage else tuple(given.get("stages") or ()) or None,
         force=bool(given.get("force")),
         settings=Settings(None if preset == AS_IS else preset_path(preset), (*_filled_in(settings), *written)),

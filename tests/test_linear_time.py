@@ -24,17 +24,17 @@ from typing import Any
 import pytest
 
 from longreward.benchmarks import rating
-from longreward.chat_model import Answer
+from longreward.chat_model import ChatReply
 from longreward.flows.cli.score import without_verdict
 from longreward.judge.prompts import load_prompts
-from longreward.judge.reasoning import said
+from longreward.judge.reasoning import strip_reasoning
 from longreward.judge.reply_parsing import tag_pattern
 from longreward.pairs.pairwise import parse_better
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import chunk
 from longreward.retrieval.terms import extract_terms
 from longreward.reward.parsers import PARSERS
-from longreward.utils.language import language_of
+from longreward.utils.language import detect_language
 from longreward.utils.token_spans import SimpleTokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -113,8 +113,8 @@ def on_replies() -> dict[str, Callable[[str], object]]:
         "better": parse_better,
         "longbench, published": rating.published,
         "longbench, as asked": lambda text: rating.as_asked(text, low=1, high=10),
-        "thinking": lambda text: said(Answer(text)),
-        "thinking, cut": lambda text: said(Answer(text, "length"), thinks=True),
+        "thinking": lambda text: strip_reasoning(ChatReply(text)),
+        "thinking, cut": lambda text: strip_reasoning(ChatReply(text, "length"), thinks=True),
         "card": without_verdict,
     }
     for name, parsers in PARSERS.items():
@@ -158,7 +158,7 @@ DOCUMENTS = (
 
 
 @pytest.mark.parametrize(
-    "function", [extract_terms, SimpleTokenizer().spans, language_of], ids=lambda each: each.__qualname__
+    "function", [extract_terms, SimpleTokenizer().spans, detect_language], ids=lambda each: each.__qualname__
 )
 def test_functions_on_documents(function: Callable[[str], object]) -> None:
     assert [unit for unit in DOCUMENTS if growth(function, unit) >= RATIO] == []

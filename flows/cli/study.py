@@ -41,14 +41,14 @@ def _run(options: argparse.Namespace) -> NoReturn:
     from longreward.study.arms import cells, check_arm
     from longreward.tasks.experiments import Settings
     from longreward.tasks.program import run_program
-    from longreward.tasks.study_runs import still_to_run
+    from longreward.tasks.study_runs import pending_cells
 
     size = _size(options)
     study = options.name or ("study-quick" if options.quick else "study")
     planned = cells(size)
     for cell in planned:
         check_arm(cell.arm, Settings(_preset(options), cell.settings).check())
-    missing = still_to_run(planned, study)
+    missing = pending_cells(planned, study)
     done = len(planned) - len(missing)
     print(f"{study}: {len(size.arms)} arms, {len(size.seeds)} seeds, {len(planned)} runs, {done} of them there already")
     if options.list:
@@ -98,9 +98,9 @@ async def _finish(
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import parse_override, read_params
     from longreward.study.results import outcome
-    from longreward.tasks.study_runs import above_all, answers, keep
+    from longreward.tasks.study_runs import answers, keep, study_parent_run
 
-    with above_all(study) as run:
+    with study_parent_run(study) as run:
         for cell in missing:
             asked: Any = shell_pipeline.with_options(flow_run_name=cell.run_name(study))(
                 stages=list(stages),

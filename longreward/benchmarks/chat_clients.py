@@ -13,12 +13,12 @@ import threading
 from collections.abc import Sequence
 
 from longreward.benchmarks.conversations import Fitted, Fitting
-from longreward.benchmarks.types import Ask, Said, Speaker, Tell
-from longreward.models.generation import Drawing, draw, stream
+from longreward.benchmarks.types import ChatClient, Completion, GenerationRequest, Tell
+from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import Policy
 from longreward.models.policy_client import Prompt, Turns
 from longreward.models.served_policy import ServedPolicy, all_served, request_seed
-from longreward.utils.concurrency import counted
+from longreward.utils.concurrency import with_progress
 
 GREEDY_BELOW = 1e-4
 """Temperatures below count as 0, as FastChat takes them."""
@@ -27,7 +27,7 @@ BATCH_TOKENS = 65_536
 BATCH_ROWS = 64
 
 
-def speaker(policy: Policy | ServedPolicy, name: str) -> Speaker:
+def speaker(policy: Policy | ServedPolicy, name: str) -> ChatClient:
     """Who speaks for `policy`; tables and files call it `name`."""
     return Served(policy, name) if isinstance(policy, ServedPolicy) else InProcess(policy, name)
 
@@ -43,10 +43,10 @@ class InProcess:
         self._fit = Fitting(policy.text, policy.window)
         self._place = asyncio.Lock()
 
-    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         """One answer to each, in their order; PolicyError where a conversation cannot be rendered or does not fit."""
         fitted = [self._fit(ask) for ask in asks]
-        said: dict[int, Said] = {}
+        said: dict[int, Completion] = {}
         for batch in batches(asks, fitted, tokens=self._most_tokens, rows=self._most_rows):
             async with self._place:  # of two shards at once, each would slow the other and need memory of its own
                 answers = await self._drawn([asks[place] for place in batch], [fitted[place] for place in batch])
@@ -54,16 +54,16 @@ class InProcess:
             tell(len(said))
         return [said[place] for place in range(len(asks))]
 
-    async def _drawn(self, asks: list[Ask], fitted: list[Fitted]) -> list[list[int]]:
+    async def _drawn(self, asks: list[GenerationRequest], fitted: list[Fitted]) -> list[list[int]]:
         """A batch's answers; in a thread, which ends at its next token once nobody waits for it."""
         unwanted = threading.Event()
         try:
             drawn = await asyncio.to_thread(
-                draw,
+                generate,
                 self._policy,
                 [each.ids for each in fitted],
-                [stream(ask.seed, ask.id, 0, ask.max_new_tokens) for ask in asks],
-                Drawing(temperature(asks[0])),
+                [rng_stream(ask.seed, ask.id, 0, ask.max_new_tokens) for ask in asks],
+                SamplingParams(temperature(asks[0])),
                 limits=[each.max_new_tokens for each in fitted],
                 stopped=unwanted.is_set,
             )
@@ -71,10 +71,10 @@ class InProcess:
             unwanted.set()
         return [ids for [ids] in drawn]
 
-    def _said(self, fitted: Fitted, ids: list[int]) -> Said:
+    def _said(self, fitted: Fitted, ids: list[int]) -> Completion:
         ended = bool(ids) and ids[-1] in self._policy.text.end_ids
         text = self._policy.text.decode(ids)
-        return Said(text, len(ids) - ended, "stop" if ended else "length", len(fitted.ids), fitted.cut)
+        return Completion(text, len(ids) - ended, "stop" if ended else "length", len(fitted.ids), fitted.cut)
 
 
 class Served:
@@ -85,12 +85,12 @@ class Served:
         self._policy = policy
         self._fit = Fitting(policy.text, policy.window)
 
-    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         """One answer to each, in their order; ServerUnavailable where asking later may help, else PolicyError."""
         fitted = [self._fit(ask) for ask in asks]
-        return await all_served(self._policy, map(counted(self._asked, tell), asks, fitted))
+        return await all_served(self._policy, map(with_progress(self._asked, tell), asks, fitted))
 
-    async def _asked(self, ask: Ask, fitted: Fitted) -> Said:
+    async def _asked(self, ask: GenerationRequest, fitted: Fitted) -> Completion:
         client = self._policy.client
         [choice] = await client.answers(
             self._prompt(fitted) if client.chat else Prompt(fitted.ids, fitted.ids),
@@ -102,7 +102,7 @@ class Served:
         )
         full = choice.finish_reason == "length"
         tokens = fitted.max_new_tokens if full else self._policy.text.count_tokens(choice.text)
-        return Said(choice.text, tokens, choice.finish_reason, len(fitted.ids), fitted.cut)
+        return Completion(choice.text, tokens, choice.finish_reason, len(fitted.ids), fitted.cut)
 
     def _prompt(self, fitted: Fitted) -> Prompt:
         """As messages, which the server tokenizes: special tokens in them are broken, so that they are text there."""
@@ -112,12 +112,12 @@ class Served:
         return Prompt(Turns(tuple(sent)), fitted.ids if unchanged else None)
 
 
-def temperature(ask: Ask) -> float:
+def temperature(ask: GenerationRequest) -> float:
     """What is drawn with: 0, the likeliest token each time, for all that is next to it."""
     return ask.temperature if ask.temperature >= GREEDY_BELOW else 0.0
 
 
-def batches(asks: Sequence[Ask], fitted: Sequence[Fitted], *, tokens: int, rows: int) -> list[list[int]]:
+def batches(asks: Sequence[GenerationRequest], fitted: Sequence[Fitted], *, tokens: int, rows: int) -> list[list[int]]:
     """The places of asks that are drawn together: of one temperature and limit, longest prompts first.
 
     The longest prompt of a batch with its answer, times the rows, is at most `tokens`; one row is always allowed.

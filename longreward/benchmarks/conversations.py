@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from longreward.benchmarks.types import Ask, Message
+from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.errors import PolicyError
 from longreward.models.policy import PROBE, PolicyTokenizer
 
@@ -42,7 +42,7 @@ class Fitting:
         self._system = has_system_role(text)
         self._told = False
 
-    def __call__(self, ask: Ask) -> Fitted:
+    def __call__(self, ask: GenerationRequest) -> Fitted:
         """What is put to the model; PolicyError where the conversation does not fit even when cut."""
         turns, most = ask.messages, ask.max_prompt_tokens
         if most is not None:
@@ -86,7 +86,7 @@ class Fitting:
     def _ids(self, turns: Sequence[Message]) -> list[int]:
         return self._text.conversation_ids([vars(turn) for turn in turns])
 
-    def _tell(self, ask: Ask, fitted: Fitted) -> None:
+    def _tell(self, ask: GenerationRequest, fitted: Fitted) -> None:
         """Once: the table of a benchmark should not be read without it."""
         if fitted.max_new_tokens < ask.max_new_tokens and not self._told:
             self._told = True

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from longreward.benchmarks.types import Answer, Ask, Message, Speaker, Tell
+from longreward.benchmarks.types import Answer, ChatClient, GenerationRequest, Message, Tell
 
 
 def ask(
@@ -14,12 +14,14 @@ def ask(
     max_new_tokens: int,
     max_prompt_tokens: int | None,
     seed: int,
-) -> Ask:
+) -> GenerationRequest:
     """One user's turn; `case` names its random stream."""
-    return Ask(case, (Message("user", prompt),), temperature, max_new_tokens, seed, max_prompt_tokens)
+    return GenerationRequest(case, (Message("user", prompt),), temperature, max_new_tokens, seed, max_prompt_tokens)
 
 
-async def answers(speaker: Speaker, cases: Sequence[str], asks: Sequence[Ask], tell: Tell) -> list[Answer]:
+async def answers(
+    speaker: ChatClient, cases: Sequence[str], asks: Sequence[GenerationRequest], tell: Tell
+) -> list[Answer]:
     """What the model says to each, in their order; `cases` are the ids of what was asked."""
     said = await speaker.say(asks, tell=tell)
     now = time.time()

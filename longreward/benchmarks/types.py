@@ -32,7 +32,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Ask:
+class GenerationRequest:
     """What the model is asked once: a conversation that ends with the user's turn."""
 
     id: str  # its random stream is made of it and of `seed`
@@ -45,7 +45,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Said:
+class Completion:
     """What the model said to one Ask."""
 
     text: str
@@ -55,7 +55,7 @@ class Said:
     cut: bool = False
 
 
-class Speaker(Protocol):
+class ChatClient(Protocol):
     """A model that answers conversations, in this process or at a server."""
 
     @property
@@ -63,7 +63,7 @@ class Speaker(Protocol):
         """As files and tables name it."""
         ...
 
-    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         """One answer to each, in their order. PolicyError or ServerUnavailable where none can be had."""
         ...
 
@@ -194,7 +194,7 @@ class Benchmark(Protocol[C]):
         """All cases, in the order of their file."""
         ...
 
-    async def answer(self, speaker: Speaker, cases: Sequence[C], *, tell: Tell) -> list[Answer]:
+    async def answer(self, speaker: ChatClient, cases: Sequence[C], *, tell: Tell) -> list[Answer]:
         """The model's answers, in the order of `cases`."""
         ...
 

@@ -5,22 +5,6 @@ They need no network, key or GPU, so that the whole pipeline runs on a laptop.
 
 from pathlib import Path
 
-from longreward.builtin.corpus import WrittenCorpus, read_gold, write_corpus
-from longreward.builtin.gold import GoldMeasures, GoldRow, measure
-from longreward.builtin.grammar import Fact
-
 # The tiny base model: where a project keeps it, and the files of this package, a symbolic link in a checkout.
 TINY_BASE = "models/tiny-base"
 TINY_BASE_FILES = Path(__file__).parent / "tiny_base"
-
-__all__ = [
-    "TINY_BASE",
-    "TINY_BASE_FILES",
-    "Fact",
-    "GoldMeasures",
-    "GoldRow",
-    "WrittenCorpus",
-    "measure",
-    "read_gold",
-    "write_corpus",
-]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 from longreward.builtin.pretraining_data import IDS, Lesson, Level, make_lesson
-from longreward.builtin.tiny_model import give_roles_a_meaning, new_model
+from longreward.builtin.tiny_model import init_lookup_heads, new_model
 from longreward.builtin.tokenizer import PAD, save_tokenizer
 
 LEVELS = (
@@ -68,7 +68,7 @@ def pretrain(out: Path, *, steps: int, seed: int, checkpoint: Path, every: int =
         if progress.step % every == 0 or progress.step == steps:
             model.save_pretrained(out)
             _keep(checkpoint, model, optimizers, progress)
-    give_roles_a_meaning(model)
+    init_lookup_heads(model)
     model.save_pretrained(out)
     return held_out_accuracy(model, LEVELS[-1])
 

@@ -45,7 +45,7 @@ def new_model(seed: int) -> LlamaForCausalLM:
     return model
 
 
-def give_roles_a_meaning(model: LlamaForCausalLM) -> None:
+def init_lookup_heads(model: LlamaForCausalLM) -> None:
     """Start the embeddings of the chat template's tokens as those of the marks that play their parts in plain text.
 
     Pre-training never shows a role. With embeddings left at random, one epoch of SFT at a rate that spares the lookup

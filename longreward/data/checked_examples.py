@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from longreward.data.columns import ColumnsConfig, published_row
 from longreward.data.formats import document_id, example_of, is_blank, words_hash
-from longreward.data.source_location import Place, Source
+from longreward.data.source_location import Source, SourceLocation
 from longreward.records import Example
 from longreward.utils.jsonl import Row, RowError, reason_of
 
@@ -25,13 +25,13 @@ class Refused(NamedTuple):
     held_out: bool = False
 
 
-def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[Place, Example | Refused]]:
+def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[SourceLocation, Example | Refused]]:
     """Each record, or why it is refused: bad form, an idx that was used before, or the same query on the same text.
 
     A bad record has its number too, so that mending it renames no other one.
     """
-    place_of_id: dict[str, Place] = {}
-    place_of_content: dict[bytes, Place] = {}
+    place_of_id: dict[str, SourceLocation] = {}
+    place_of_content: dict[bytes, SourceLocation] = {}
     document_of_text: dict[str, str] = {}
     for number, (place, row) in enumerate(source.rows()):
         try:

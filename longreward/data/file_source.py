@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.data.csv_reader import read_csv
-from longreward.data.source_location import LOOKED_AT, MAX_RECORD_MIB, Place, refuse_constant, valid_row
+from longreward.data.source_location import LOOKED_AT, MAX_RECORD_MIB, SourceLocation, refuse_constant, valid_row
 from longreward.errors import DataError
 from longreward.utils.jsonl import DECOMPRESSION_ERRORS, SUFFIXES, Row, RowError, open_binary, read_rows
 
@@ -41,7 +41,7 @@ class FileSource:
     max_record_mib: float = MAX_RECORD_MIB
     """A longer line (jsonl) or record (csv) is refused."""
 
-    def rows(self) -> Iterator[tuple[Place, Row | RowError]]:
+    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Each record with its line (jsonl) or row; DataError where a file is missing, empty or damaged."""
         for path in self.files:
             shown = os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
@@ -85,7 +85,7 @@ def _kind(path: Path) -> str | None:
     return next((kind for kind in KINDS if path.name.lower().endswith(kind) and not path.name.startswith(".")), None)
 
 
-def _rows(path: Path, shown: str, max_bytes: int) -> Iterator[tuple[Place, Row | RowError]]:
+def _rows(path: Path, shown: str, max_bytes: int) -> Iterator[tuple[SourceLocation, Row | RowError]]:
     kind = (_kind(path) or "").removesuffix(".gz").removesuffix(".zst")
     if kind in (".jsonl", ".ndjson"):
         lines = read_rows(path, max_line_bytes=max_bytes, parse_constant=refuse_constant)
@@ -95,12 +95,12 @@ def _rows(path: Path, shown: str, max_bytes: int) -> Iterator[tuple[Place, Row |
         found = False
         for number, row in _parquet_rows(path) if kind == ".parquet" else enumerate(_json_rows(path)):
             found = True
-            yield Place(shown, "row", number), valid_row(row)
+            yield SourceLocation(shown, "row", number), valid_row(row)
         if not found:
             raise DataError(f"{path} is empty; expected one record or more")
         return
     for number, row in lines:
-        yield Place(shown, "line", number), valid_row(row)
+        yield SourceLocation(shown, "line", number), valid_row(row)
         del row  # not held while the next one is read
 
 

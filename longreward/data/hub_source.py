@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from longreward.config import Config
-from longreward.data.source_location import LOOKED_AT, Place, valid_row
+from longreward.data.source_location import LOOKED_AT, SourceLocation, valid_row
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError
 
@@ -39,12 +39,12 @@ class HubSource:
     """A name on the hub, or an existing folder with such a data set's files."""
     hub: HubConfig
 
-    def rows(self) -> Iterator[tuple[Place, Row | RowError]]:
+    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Each row, numbered from 0; DataError where the hub cannot be reached or has no such data set."""
         rows = iter(self._opened())
         shown, number = f"{self.name}[{self.hub.split}]", 0
         while (row := self._or_data_error(lambda: next(rows, None))) is not None:
-            yield Place(shown, "row", number), valid_row(row)
+            yield SourceLocation(shown, "row", number), valid_row(row)
             number += 1
         if not number:
             raise DataError(f"{shown} is empty")

@@ -16,7 +16,7 @@ from longreward.data.checked_examples import Refused
 from longreward.data.formats import document_id, id_of, is_blank, words_hash
 from longreward.data.hub_source import HubConfig
 from longreward.data.short_instructions import preference_texts
-from longreward.data.source_location import Place, Source
+from longreward.data.source_location import Source, SourceLocation
 from longreward.records import SHORT, PreferencePair, Response, is_short
 from longreward.utils.jsonl import Row, RowError, missing, reason_of
 
@@ -104,10 +104,10 @@ def pair_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
 
 def checked_pairs(
     source: Source, config: PairsConfig, held_out: HeldOut
-) -> Iterator[tuple[Place, PreferencePair | Refused]]:
+) -> Iterator[tuple[SourceLocation, PreferencePair | Refused]]:
     """Each row as a pair, or why it is left out: bad form, a name or a whole pair that came before, a held-out text."""
-    place_of_id: dict[str, Place] = {}
-    place_of_pair: dict[bytes, Place] = {}
+    place_of_id: dict[str, SourceLocation] = {}
+    place_of_pair: dict[bytes, SourceLocation] = {}
     for number, (place, row) in enumerate(source.rows()):
         try:
             if isinstance(row, RowError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from longreward.data.source_location import Place
+from longreward.data.source_location import SourceLocation
 from longreward.errors import DataError, PolicyError
 from longreward.utils.jsonl import Row
 
@@ -20,7 +20,7 @@ SHOWN = 10  # records that an error names; rejected.jsonl has all
 class Rejected:
     """A raw record that was kept out."""
 
-    place: Place
+    place: SourceLocation
     idx: str | None
     reason: str
 

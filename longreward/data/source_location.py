@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from longreward.utils.jsonl import Row, RowError, find_surrogate
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """Lines of a text file count from 1, rows of everything else from 0."""
 
     file: str
@@ -29,7 +29,7 @@ class Source(Protocol):
     def name(self) -> str:
         """As the settings have it."""
 
-    def rows(self) -> Iterator[tuple[Place, Row | RowError]]:
+    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Each record, or why it cannot be read as one; DataError where nothing more can be read at all."""
 
     def columns(self) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from longreward.data.checksums import RAW
 from longreward.data.file_source import FileSource
-from longreward.data.source_location import Place
+from longreward.data.source_location import SourceLocation
 from longreward.utils.jsonl import Row, RowError, too_large
 
 FIELD = "context_file"
@@ -31,7 +31,7 @@ class WithTexts:
         """As the settings have it."""
         return self.files.name
 
-    def rows(self) -> Iterator[tuple[Place, Row | RowError]]:
+    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Each record, a RowError where its text cannot be had. The last text is kept: its questions stand together."""
         last: tuple[Path, str] | None = None
         for place, row in self.files.rows():
@@ -53,7 +53,7 @@ class WithTexts:
         there = self.files.columns()
         return list(dict.fromkeys([*there, "context", "document"])) if FIELD in there else there
 
-    def _path(self, place: Place, name: object) -> Path:
+    def _path(self, place: SourceLocation, name: object) -> Path:
         """Relative to the file that names it; only where DVC keeps versions, since no checksum covers it."""
         if not isinstance(name, str) or not name.strip():
             raise RowError(f"{FIELD} is {name!r}, expected the name of a text file")

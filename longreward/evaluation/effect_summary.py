@@ -15,7 +15,7 @@ from longreward.evaluation.significance import least_documents
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
 
 
-def what_is_shown(rows: Sequence[Row]) -> tuple[Finding, str]:
+def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
     """What the rows show, and the sentence that says so."""
     decisive = [row for row in rows if row.measure in GOLD_MEASURES]
     decisive = decisive or [row for row in rows if row.measure == "reward"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from longreward.errors import DataError
 from longreward.evaluation.config import MEASURES, Measure
-from longreward.evaluation.measures import Measured
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.records import Example
 
 ANSWERS = 1000
@@ -24,7 +24,7 @@ PLACE = ("model", "decoding", "id", "document", "prompt")
 
 
 @dataclass(frozen=True)
-class Taken:
+class ExampleMetrics:
     """One answer's measures; `prompt` is the fingerprint of query and document, equal for equal prompts anywhere."""
 
     model: str
@@ -40,7 +40,7 @@ class Taken:
         return self.id.rpartition("-")[0]
 
 
-def measures_table(measured: Iterable[Measured], examples: Mapping[str, Example]) -> Table:
+def measures_table(measured: Iterable[AnswerMeasures], examples: Mapping[str, Example]) -> Table:
     """Every answer's measures; one that could not be taken is null."""
     prompts = {name: _fingerprint(example) for name, example in examples.items()}
     data = [
@@ -51,7 +51,7 @@ def measures_table(measured: Iterable[Measured], examples: Mapping[str, Example]
     return {"columns": [*PLACE, *MEASURES], "data": data}
 
 
-def read_measures(table: Mapping[str, Any], *, source: str) -> list[Taken]:
+def read_measures(table: Mapping[str, Any], *, source: str) -> list[ExampleMetrics]:
     """The answers of a measures table; raises DataError, which names `source`, where it is none."""
     columns, data = table.get("columns"), table.get("data")
     if not isinstance(columns, list) or not isinstance(data, list) or not set(PLACE) <= set(columns):
@@ -60,13 +60,15 @@ def read_measures(table: Mapping[str, Any], *, source: str) -> list[Taken]:
     for cells in data:
         row = dict(zip(columns, cells, strict=True))
         values = {measure: float(row[measure]) for measure in MEASURES if row.get(measure) is not None}
-        taken.append(Taken(**{name: str(row[name]) for name in PLACE}, values=values))
+        taken.append(ExampleMetrics(**{name: str(row[name]) for name in PLACE}, values=values))
     return taken
 
 
-def answers_table(measured: Iterable[Measured], examples: Mapping[str, Example], *, limit: int = ANSWERS) -> Table:
+def answers_table(
+    measured: Iterable[AnswerMeasures], examples: Mapping[str, Example], *, limit: int = ANSWERS
+) -> Table:
     """The first answer of each model to a prompt, side by side with its measures."""
-    pairs: dict[tuple[str, str], dict[str, Measured]] = {}
+    pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {}
     for one in measured:
         pairs.setdefault((one.decoding, one.response.example_id), {}).setdefault(one.role, one)
     in_order = sorted(pairs.items(), key=lambda item: item[0][0] != "greedy")[:limit]
@@ -79,7 +81,7 @@ def answers_table(measured: Iterable[Measured], examples: Mapping[str, Example],
 
 
 def _side_by_side(
-    example: Example, decoding: str, pair: Mapping[str, Measured], shown: Sequence[Measure]
+    example: Example, decoding: str, pair: Mapping[str, AnswerMeasures], shown: Sequence[Measure]
 ) -> list[str | float | None]:
     sides = (pair.get("sft"), pair.get("dpo"))
     return [

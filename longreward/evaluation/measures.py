@@ -27,7 +27,7 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Measured:
+class AnswerMeasures:
     """One answer to one held-out prompt; a measure that cannot be taken (an unscored verdict) is absent."""
 
     role: Role
@@ -68,7 +68,7 @@ def measure(
     examples: Mapping[str, Example],
     scored: Iterable[ScoredResponse],
     gold: GoldMeasure | None,
-) -> Iterator[Measured]:
+) -> Iterator[AnswerMeasures]:
     """Takes all measures of each answer; `gold(example id, text)` gives recall, unsupported share and exactness."""
     for one in scored:
         response = one.response
@@ -83,4 +83,4 @@ def measure(
             values["reward"] = one.reward
         if response.tokens is not None:
             values["tokens"] = float(response.tokens)
-        yield Measured(role, decoding.name, examples[response.example_id].document_id, response, values)
+        yield AnswerMeasures(role, decoding.name, examples[response.example_id].document_id, response, values)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from longreward.evaluation import svg
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
-from longreward.evaluation.measures import Measured
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.report import Evaluation
 from longreward.evaluation.statistics import Estimate
 from longreward.records import Role
@@ -12,7 +12,7 @@ from longreward.records import Role
 MODELS: dict[Role, str] = {"sft": "SFT", "dpo": "DPO"}
 
 
-def figures(evaluation: Evaluation, measured: Iterable[Measured]) -> dict[str, str]:
+def figures(evaluation: Evaluation, measured: Iterable[AnswerMeasures]) -> dict[str, str]:
     """File names and their SVG text: rewards.svg, gold.svg where the data has gold facts, lengths.svg."""
     drawn = {"rewards.svg": _bars(evaluation, JUDGED_MEASURES, "The judge's scores, SFT and DPO", top=10)}
     known: tuple[Measure, ...] = (*GOLD_MEASURES, "short")

@@ -6,8 +6,8 @@ from typing import Any
 
 from longreward.evaluation.comparison import LOWER_IS_BETTER, Row, compare, comparisons, correct_rows, means
 from longreward.evaluation.config import GOLD_MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.effect_summary import Finding, what_is_shown
-from longreward.evaluation.measures import Decoding, Measured
+from longreward.evaluation.effect_summary import Finding, summarize_effect
+from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.statistics import Estimate, Observation, format_p
 from longreward.records import Role
 
@@ -60,7 +60,7 @@ class Evaluation:
         }
 
 
-def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluation:
+def summarise(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Evaluation:
     """Means of each model and decoding, the three comparisons, the finding and the champion rule."""
     observations: dict[tuple[Role, str], dict[Measure, list[Observation]]] = {}
     answers: dict[tuple[Role, str], int] = {}
@@ -82,7 +82,7 @@ def summarise(config: EvaluateConfig, measured: Iterable[Measured]) -> Evaluatio
             for row in compare(config, label, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
         ]
     )
-    finding, sentence = what_is_shown(rows)
+    finding, sentence = summarize_effect(rows)
     champion, reason = _champion(config, rows)
     return Evaluation(
         rows=rows,

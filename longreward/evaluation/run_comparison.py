@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from longreward.evaluation.comparison import NEUTRAL, gain, interval_settings
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.example_metrics import Taken
+from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
 
 
@@ -60,7 +60,7 @@ def correct_changes(changes: Sequence[Change]) -> list[Change]:
 
 
 @dataclass(frozen=True)
-class Moved:
+class ChangedExample:
     """A prompt's mean measure in both runs; the ids are each run's own."""
 
     first_id: str
@@ -71,11 +71,11 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Versus:
+class RunComparison:
     """Two runs' answers side by side."""
 
-    first: Sequence[Taken]
-    second: Sequence[Taken]
+    first: Sequence[ExampleMetrics]
+    second: Sequence[ExampleMetrics]
 
     @property
     def shared(self) -> Shared:
@@ -113,12 +113,14 @@ class Versus:
             sides.append(observed)
         return sides
 
-    def moved(self, model: str, *, decoding: str, measure: Measure) -> list[Moved]:
+    def moved(self, model: str, *, decoding: str, measure: Measure) -> list[ChangedExample]:
         """The prompts of both runs whose mean measure differs, greatest change first, rises and falls in turn where
         they are equally great."""
         first, second = (_by_prompt(side, model, decoding, measure) for side in (self.first, self.second))
         moved = [
-            Moved(first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after)
+            ChangedExample(
+                first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after
+            )
             for prompt in first
             if prompt in second
             for before, after in [(_mean(first[prompt], measure), _mean(second[prompt], measure))]
@@ -130,19 +132,21 @@ class Versus:
         return [one for _, one in sorted(places, key=lambda item: (_least_change(item[1]), item[0]))]
 
 
-def _by_prompt(answers: Iterable[Taken], model: str, decoding: str, measure: Measure) -> Mapping[str, list[Taken]]:
-    found: dict[str, list[Taken]] = {}
+def _by_prompt(
+    answers: Iterable[ExampleMetrics], model: str, decoding: str, measure: Measure
+) -> Mapping[str, list[ExampleMetrics]]:
+    found: dict[str, list[ExampleMetrics]] = {}
     for taken in answers:
         if taken.model == model and taken.decoding == decoding and measure in taken.values:
             found.setdefault(taken.prompt, []).append(taken)
     return found
 
 
-def _least_change(moved: Moved) -> float:
+def _least_change(moved: ChangedExample) -> float:
     return -round(abs(moved.after - moved.before), 9)
 
 
-def _mean(answers: Sequence[Taken], measure: Measure) -> float:
+def _mean(answers: Sequence[ExampleMetrics], measure: Measure) -> float:
     return sum(taken.values[measure] for taken in answers) / len(answers)
 
 

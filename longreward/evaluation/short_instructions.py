@@ -15,7 +15,7 @@ from typing import Any
 from longreward.data.short_instructions import short_example
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import BUILTIN, ShortMeasureConfig
-from longreward.evaluation.measures import GREEDY, Measured
+from longreward.evaluation.measures import GREEDY, AnswerMeasures
 from longreward.records import Example, Response, Role
 from longreward.utils.jsonl import RowError
 
@@ -88,13 +88,13 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(" .!?。！？")
 
 
-def measure_short(asked: ShortSet, role: Role, responses: Iterable[Response]) -> Iterator[Measured]:
+def measure_short(asked: ShortSet, role: Role, responses: Iterable[Response]) -> Iterator[AnswerMeasures]:
     """Whether each greedy answer is right: 1 or 0."""
     for one in responses:
-        yield Measured(role, GREEDY, one.example_id, one, {"short": float(asked.is_right(one))})
+        yield AnswerMeasures(role, GREEDY, one.example_id, one, {"short": float(asked.is_right(one))})
 
 
-def short_rows(asked: ShortSet, measured: Iterable[Measured]) -> Iterator[dict[str, Any]]:
+def short_rows(asked: ShortSet, measured: Iterable[AnswerMeasures]) -> Iterator[dict[str, Any]]:
     """Each answer with what was expected."""
     for one in measured:
         name = one.response.example_id
@@ -103,7 +103,7 @@ def short_rows(asked: ShortSet, measured: Iterable[Measured]) -> Iterator[dict[s
         yield {**told, "answer": one.response.text, "expected": asked.answers[name][0], "right": right}
 
 
-def short_by_kind(asked: ShortSet, measured: Iterable[Measured]) -> dict[str, float]:
+def short_by_kind(asked: ShortSet, measured: Iterable[AnswerMeasures]) -> dict[str, float]:
     """The share that each model answers right of each kind: `short/first/dpo`."""
     taken: dict[str, list[float]] = {}
     for one in measured:

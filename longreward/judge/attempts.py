@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from longreward.chat_model import Answer, Question
+from longreward.chat_model import ChatReply, ChatRequest
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange
-from longreward.judge.reasoning import said
+from longreward.judge.reasoning import strip_reasoning
 from longreward.judge.truncation import ReadTruncated
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Attempt:
     """One request to make: `question` with its token limit, and its key in the ledger."""
 
-    question: Question
+    question: ChatRequest
     key: str
     number: int
     temperature: float
@@ -45,7 +45,7 @@ class Parser(Generic[T]):
     read: Callable[[str], T | None]
     read_truncated: ReadTruncated[T] | None
 
-    def complete(self, answer: Answer) -> T | None:
+    def complete(self, answer: ChatReply) -> T | None:
         """The value of a reply that holds all that was asked for."""
         text = self._text(answer)
         if self.read_truncated is None or answer.finish_reason != "length":
@@ -53,19 +53,19 @@ class Parser(Generic[T]):
         found = self.read_truncated(text)
         return found.value if found is not None and found.is_complete else None
 
-    def partial(self, answer: Answer) -> T | None:
+    def partial(self, answer: ChatReply) -> T | None:
         """The value of the complete part of a cut reply, where the settings let it count."""
         if self.read_truncated is None or self.config.truncated_replies != "complete_part":
             return None
         found = self.read_truncated(self._text(answer)) if answer.finish_reason == "length" else None
         return found.value if found is not None else None
 
-    def is_truncated(self, answer: Answer) -> bool:
+    def is_truncated(self, answer: ChatReply) -> bool:
         """Whether more room might have made the reply complete."""
         return self.read_truncated is not None and answer.finish_reason == "length" and self.complete(answer) is None
 
-    def _text(self, answer: Answer) -> str:
-        return said(answer, thinks=self.config.thinking_tokens > 0)
+    def _text(self, answer: ChatReply) -> str:
+        return strip_reasoning(answer, thinks=self.config.thinking_tokens > 0)
 
 
 class Attempts(Generic[T]):
@@ -73,10 +73,10 @@ class Attempts(Generic[T]):
 
     def __init__(
         self,
-        question: Question,
+        question: ChatRequest,
         parser: Parser[T],
         *,
-        key_of: Callable[[Question], str],
+        key_of: Callable[[ChatRequest], str],
         recorded: Callable[[str], list[Exchange]],
         largest_limit: int,
     ) -> None:

@@ -22,12 +22,12 @@ from typing import Self
 
 from pydantic import Field
 
-from longreward.chat_model import Question, Usage, estimated_tokens
+from longreward.chat_model import ChatRequest, TokenUsage, estimated_tokens
 from longreward.config import Config
-from longreward.errors import BudgetReached, ConfigError, JudgeError
+from longreward.errors import BudgetExceeded, ConfigError, JudgeError
 from longreward.judge.config import JudgeConfig
 from longreward.judge.prices import Price, PricesConfig
-from longreward.judge.usage import Purse, Spent
+from longreward.judge.usage import Usage, UsageStore
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,10 @@ class Budget:
         self.limits = limits or BudgetConfig()
         self.prices = prices or PricesConfig()
         self.name = name
-        self._purse = Purse(file)
+        self._purse = UsageStore(file)
         self._before = self._spent = self._purse.found
-        self._held = Spent()
-        self._at_risk = Spent()  # of that, what a killed process would have lost
+        self._held = Usage()
+        self._at_risk = Usage()  # of that, what a killed process would have lost
         self._in_flight = 0
         self._reached: str | None = None
         self._unpriced: set[str] = set()
@@ -100,7 +100,7 @@ class Budget:
         return account
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Usage:
         """Over all tries, without what is in flight."""
         return self._spent
 
@@ -125,7 +125,7 @@ class Budget:
         money = f", {spent.money:,.2f} {self.prices.currency}" if self.money_known else ""
         return f"{spent.calls:,} calls, {spent.tokens:,} tokens{money}"
 
-    async def hold(self, most: Spent, at_risk: Spent) -> None:
+    async def hold(self, most: Usage, at_risk: Usage) -> None:
         """Puts aside the most that a call could take; raises BudgetReached where that is more than is left.
 
         `at_risk` is what the next try has to count as spent where this process is killed.
@@ -137,11 +137,11 @@ class Budget:
                     if self._reached is None and self._in_flight == 0:
                         self._reached = short
                     if self._reached is not None:
-                        raise BudgetReached(self._reached)
+                        raise BudgetExceeded(self._reached)
                     self._settled.clear()
                     await self._settled.wait()
                 if self._reached is not None:
-                    raise BudgetReached(self._reached)
+                    raise BudgetExceeded(self._reached)
         self._in_flight += 1
         self._change(most, at_risk)
 
@@ -151,10 +151,10 @@ class Budget:
         if loop is not self._loop:
             self._loop, self._gate, self._settled = loop, asyncio.Lock(), asyncio.Event()
 
-    def release(self, most: Spent, at_risk: Spent, taken: Spent) -> None:
+    def release(self, most: Usage, at_risk: Usage, taken: Usage) -> None:
         """Gives back what was put aside, and counts what was taken."""
         self._in_flight -= 1
-        self._change(Spent() - most, Spent() - at_risk, taken)
+        self._change(Usage() - most, Usage() - at_risk, taken)
         self._settled.set()
 
     def close(self) -> None:
@@ -169,17 +169,17 @@ class Budget:
     ) -> None:
         self.close()
 
-    def _change(self, held: Spent, at_risk: Spent, spent: Spent | None = None) -> None:
+    def _change(self, held: Usage, at_risk: Usage, spent: Usage | None = None) -> None:
         self._held += held
         self._at_risk += at_risk
         if self._in_flight == 0:
-            self._held = self._at_risk = Spent()  # and no dust of floating points
+            self._held = self._at_risk = Usage()  # and no dust of floating points
         if spent is not None:
             self._spent += spent
         if self.limits.limits:
             self._purse.write(self._spent, self._at_risk)
 
-    def _short(self, most: Spent) -> str | None:
+    def _short(self, most: Usage) -> str | None:
         """Which limit a call of this size would break, in words; None: it fits."""
         after = self._spent + self._held + most
         for kind in ("money", "tokens", "calls"):
@@ -211,16 +211,16 @@ class Account:
         self.length_field = config.length_field or config.preset.length_field
 
     @asynccontextmanager
-    async def call(self, question: Question) -> AsyncIterator["Call"]:
+    async def call(self, question: ChatRequest) -> AsyncIterator["Call"]:
         """Room for one call, tried once. A call that fails gives it back, unless the provider may charge for it."""
         most = self._most(question)
-        at_risk = Spent() if self._batch else most  # the next try takes a batch in, and pays for its answers then
+        at_risk = Usage() if self._batch else most  # the next try takes a batch in, and pays for its answers then
         await self._budget.hold(most, at_risk)
         call = Call(most)
         try:
             yield call
         except JudgeError as error:
-            call.taken = call.taken or (most if error.may_cost else Spent())
+            call.taken = call.taken or (most if error.may_cost else Usage())
             raise
         finally:  # cancelled, for one: nobody knows what it took
             self._budget.release(most, at_risk, self._taken(question, call) or most)
@@ -231,7 +231,7 @@ class Account:
         field = self._config.extra_body.get(self.length_field, 0)
         return None if field is None or not isinstance(field, int) else self._thinks
 
-    def _most(self, question: Question) -> Spent:
+    def _most(self, question: ChatRequest) -> Usage:
         """No tokenizer makes more tokens of a text than it has bytes."""
         prompt = len((question.text + question.system).encode("utf-8", "replace")) + self._system + FRAME
         set_to = self._config.extra_body.get(self.length_field)
@@ -239,21 +239,21 @@ class Account:
         completion = set_to if isinstance(set_to, int) else question.max_tokens + self._thinks
         completion *= answers if isinstance(answers, int) else 1
         money = self._price.most(prompt, completion, batch=self._batch) if self._price else 0.0
-        return Spent(1, prompt, completion, 0, money)
+        return Usage(1, prompt, completion, 0, money)
 
-    def _taken(self, question: Question, call: "Call") -> Spent | None:
+    def _taken(self, question: ChatRequest, call: "Call") -> Usage | None:
         if call.usage is None:
             return call.taken
         usage = call.usage
         if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not say
             answered = estimated_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
-            usage = Usage(estimated_tokens(question.system_under(self._config.system) + question.text), answered)
+            usage = TokenUsage(estimated_tokens(question.system_under(self._config.system) + question.text), answered)
         money = 0.0
         if self._price is not None:
             money = self._price.cost(
                 usage.prompt_tokens, usage.completion_tokens, cached=usage.cached_tokens, batch=self._batch
             )
-        taken = Spent(1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, money)
+        taken = Usage(1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, money)
         if taken.tokens > call.most.tokens:
             log.warning(
                 "%s counted %d tokens for a call of at most %d (%s): the budget may be exceeded by the difference",
@@ -269,12 +269,12 @@ class Account:
 class Call:
     """A call that may be made; settle it with what the answer took."""
 
-    most: Spent
-    usage: Usage | None = None
+    most: Usage
+    usage: TokenUsage | None = None
     text: str = ""
-    taken: Spent | None = None
+    taken: Usage | None = None
 
-    def settle(self, usage: Usage, text: str = "") -> None:
+    def settle(self, usage: TokenUsage, text: str = "") -> None:
         """What the provider counted; where that says nothing (zeros), about what the answer's text makes."""
         self.usage, self.text = usage, text
 

@@ -5,22 +5,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from longreward.chat_model import Answer, ChatModel, Question
-from longreward.errors import AnswerFailed, AnswerRefused, JudgeRefused
+from longreward.chat_model import ChatModel, ChatReply, ChatRequest
+from longreward.errors import JudgeRefused, RequestFailed, RequestRefused
 from longreward.judge.attempts import Attempt, Attempts, Parser
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange, Ledger, Outcome, question_id
-from longreward.judge.parsed_reply import Reading, exhausted, failed, reading_of, why_unreadable
+from longreward.judge.parsed_reply import ParsedReply, exhausted, failed, reading_of, why_unreadable
 from longreward.judge.rate_limiter import Limiter
-from longreward.judge.retry import Caller
+from longreward.judge.retry import RetryingClient
 from longreward.judge.truncation import ReadTruncated
 
 T = TypeVar("T")
 
 
-class Asker:
+class CachedJudgeClient:
     """One model with its ways of being asked. The ledger is the caller's to close, the model its own."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Asker:
         self._config = config
         self._model = model
         self._ledger = ledger
-        self.caller = Caller(model, config, limiter, account or Budget().account(config))
+        self.caller = RetryingClient(model, config, limiter, account or Budget().account(config))
         self._settings = _settings(config)
         self._running: dict[str, _Shared] = {}
         self._exhausted: set[str] = set()  # questions that had their attempts in this run
@@ -50,10 +50,10 @@ class Asker:
 
     async def ask(
         self,
-        question: Question,
+        question: ChatRequest,
         read: Callable[[str], T | None],
         read_truncated: ReadTruncated[T] | None = None,
-    ) -> Reading[T]:
+    ) -> ParsedReply[T]:
         """The answer to `question` as `read` understands it; see `Judge.ask`."""
         key = self._key_of(question)
         shared = self._running.get(key)
@@ -81,7 +81,7 @@ class Asker:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._model.close()
 
-    async def _wait_for(self, shared: "_Shared") -> Reading[Any]:
+    async def _wait_for(self, shared: "_Shared") -> ParsedReply[Any]:
         """The task's result; the task itself ends only when the last one that waits for it is cancelled."""
         shared.waiting += 1
         try:
@@ -94,7 +94,7 @@ class Asker:
                 shared.task.cancel()  # nothing where it is done
 
     def _attempts(
-        self, question: Question, read: Callable[[str], T | None], read_truncated: ReadTruncated[T] | None
+        self, question: ChatRequest, read: Callable[[str], T | None], read_truncated: ReadTruncated[T] | None
     ) -> Attempts[T]:
         """What the ledger knows of the question."""
         config = self._config
@@ -108,7 +108,7 @@ class Asker:
             largest_limit=self._largest_limit,
         )
 
-    def _settled(self, attempts: Attempts[T]) -> Reading[T] | None:
+    def _settled(self, attempts: Attempts[T]) -> ParsedReply[T] | None:
         """The reading, where an exchange settles the question."""
         if (complete := attempts.readable()) is not None:
             return reading_of(attempts.exchanges, complete[1], complete[0])
@@ -118,7 +118,7 @@ class Asker:
             return reading_of(attempts.exchanges, partial[1], partial[0], truncated=True)
         return None
 
-    async def _pursue(self, key: str, attempts: Attempts[T]) -> Reading[T]:
+    async def _pursue(self, key: str, attempts: Attempts[T]) -> ParsedReply[T]:
         """Asks until a reply can be read, or the round of attempts is complete."""
         calls = 0
         while True:
@@ -126,7 +126,7 @@ class Asker:
             template = attempt.question.template
             try:
                 exchange, called = await self._exchange(attempt, attempts.parser)
-            except AnswerFailed as failure:
+            except RequestFailed as failure:
                 return failed(attempts.exchanges, str(failure), calls=calls, judge=self._model.name)
             if exchange is None:
                 attempts.keep_limit()
@@ -160,7 +160,7 @@ class Asker:
         self.counts["calls"] += 1
         try:
             answer = await self._call(attempt)
-        except (AnswerRefused, JudgeRefused) as refusal:
+        except (RequestRefused, JudgeRefused) as refusal:
             if attempt.is_raised:
                 self.counts["calls"] -= 1
                 if isinstance(refusal, JudgeRefused):  # whatever the prompt: "max_tokens is too large"
@@ -168,7 +168,7 @@ class Asker:
                 return None, False
             if isinstance(refusal, JudgeRefused):
                 raise
-            answer, outcome, reason = Answer("", "content_filter"), "refused", str(refusal)
+            answer, outcome, reason = ChatReply("", "content_filter"), "refused", str(refusal)
         else:
             if answer is None:
                 return self._made_meanwhile(attempt), False
@@ -193,7 +193,7 @@ class Asker:
         self._ledger.put(exchange)
         return exchange, True
 
-    async def _call(self, attempt: Attempt) -> Answer | None:
+    async def _call(self, attempt: Attempt) -> ChatReply | None:
         """The model's answer; None where the ledger has one by now, from another process."""
         return await self.caller.call(
             attempt.question,
@@ -213,13 +213,13 @@ class Asker:
         self.counts["ledger_hits"] += 1
         return exchange
 
-    def _key_of(self, question: Question) -> str:
+    def _key_of(self, question: ChatRequest) -> str:
         return question_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
 
-    def _limit(self, question: Question) -> int:
+    def _limit(self, question: ChatRequest) -> int:
         return question.max_tokens + self._config.thinking_tokens
 
-    def _count(self, outcome: Outcome, answer: Answer) -> None:
+    def _count(self, outcome: Outcome, answer: ChatReply) -> None:
         usage = answer.usage
         if outcome != "readable":
             self.counts[outcome] += 1
@@ -234,7 +234,7 @@ class _Shared:
     """A question in flight and how many wait for it."""
 
     question: str
-    task: asyncio.Future[Reading[Any]]
+    task: asyncio.Future[ParsedReply[Any]]
     waiting: int = 0
 
     def __post_init__(self) -> None:

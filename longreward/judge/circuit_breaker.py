@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from longreward.errors import JudgeUnreadable
+from longreward.errors import UnreadableReply
 
 
 @dataclass
@@ -48,7 +48,7 @@ class CircuitBreaker:
         if exhausted:
             seen.exhausted.add(question)
         if len(seen.exhausted) >= self._limit or len(seen.questions) >= IN_FLIGHT * self._limit:
-            raise JudgeUnreadable(self._message(template, seen, reply, reason))
+            raise UnreadableReply(self._message(template, seen, reply, reason))
 
     def _message(self, template: str, seen: _Template, reply: str, reason: str) -> str:
         shown = " ".join(reply.split())

@@ -17,7 +17,7 @@ ADVICE = (
 )
 
 
-class Window:
+class ContextWindow:
     """The window of one model on one server, looked up once, after the model was first used."""
 
     def __init__(self, client: "AsyncOpenAI", model: str) -> None:

@@ -10,13 +10,13 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
-from longreward.chat_model import Answer, Question, Usage, estimated_tokens, with_logprobs
-from longreward.errors import AnswerRefused, JudgeError, JudgeRefused, JudgeUnavailable, Passing
+from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, estimated_tokens, with_logprobs
+from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientError
 from longreward.judge.api_keys import key_of, key_variable
 from longreward.judge.config import JudgeConfig
-from longreward.judge.context_window import ADVICE, Window
+from longreward.judge.context_window import ADVICE, ContextWindow
 from longreward.judge.reasoning import with_thought
-from longreward.utils.http_errors import Faults, is_notice, reported_status
+from longreward.utils.http_errors import ErrorMapper, is_notice, reported_status
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -46,7 +46,7 @@ class HttpJudge:
         self._spoke = False
         self._gives_logprobs = True  # until it refuses a question for asking
         where = f"judge {self._model!r} at {self._client.base_url}"
-        self._faults = Faults(
+        self._faults = ErrorMapper(
             where=where,
             section="judge",
             key=key,
@@ -54,7 +54,7 @@ class HttpJudge:
             timeout_s=config.timeout_s,
             connect_s=connect_s,
         )
-        self.window = Window(self._client, self._model) if config.kind == "ollama" else None
+        self.window = ContextWindow(self._client, self._model) if config.kind == "ollama" else None
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class HttpJudge:
         """Which judge at which address, for people."""
         return self._faults.where
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         from openai import APIError
 
         self._check_window(question)
@@ -80,7 +80,7 @@ class HttpJudge:
             fault = self._faults.of(error)
         except TimeoutError:  # a body that comes in drops is never without a byte for long
             fault = JudgeUnavailable(f"the {self.where} had not answered in full after {WHOLE * self._timeout_s:g} s")
-            fault.passing = Passing(timed_out=True)
+            fault.passing = TransientError(timed_out=True)
         else:
             self._spoke = True
             if self.window is not None:
@@ -116,7 +116,7 @@ class HttpJudge:
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
 
-    def _fields(self, question: Question, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _fields(self, question: ChatRequest, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """The request's fields, and those that the configuration adds; null there leaves a field out."""
         config, preset = self._config, self._config.preset
         ours: dict[str, Any] = {
@@ -135,7 +135,7 @@ class HttpJudge:
         messages.append({"role": "user", "content": _sendable(question.text)})
         return {**fields, "model": self._model, "messages": messages}, added
 
-    def _read(self, body: str, question: Question) -> Answer:
+    def _read(self, body: str, question: ChatRequest) -> ChatReply:
         try:
             reply = json.loads(body)
             choice = reply["choices"][0]
@@ -144,20 +144,20 @@ class HttpJudge:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._no_answer(body) from None
         if finish in _FILTERED:
-            raise AnswerRefused(self._faults.clean(f"the {self.where} withheld its answer ({finish})"))
+            raise RequestRefused(self._faults.clean(f"the {self.where} withheld its answer ({finish})"))
         if not text and message.get("refusal"):
-            raise AnswerRefused(self._faults.clean(f"the {self.where} declined: {message['refusal']}"))
+            raise RequestRefused(self._faults.clean(f"the {self.where} declined: {message['refusal']}"))
         if isinstance(text, list):  # of parts
             text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
         if not isinstance(text, str):
             raise self._no_answer(body)
         if is_notice(text):
-            raise AnswerRefused(self._faults.clean(f"the {self.where} withheld its answer: {text}"))
+            raise RequestRefused(self._faults.clean(f"the {self.where} withheld its answer: {text}"))
         if question.top_logprobs:
             text = with_logprobs(text, choice.get("logprobs"))
         text = with_thought(_thought(message), text)
         usage = _usage(reply.get("usage"))
-        return Answer(_sendable(self._faults.hide_key(text)), str(finish), usage, str(reply.get("model") or ""))
+        return ChatReply(_sendable(self._faults.hide_key(text)), str(finish), usage, str(reply.get("model") or ""))
 
     def _no_answer(self, body: str) -> JudgeError:
         """A success without an answer in it: an error that came as one, or a slip of a server that speaks otherwise."""
@@ -165,10 +165,10 @@ class HttpJudge:
         if status is not None:
             return self._faults.of_status(status, body)
         fault = self._faults.no_protocol(body)
-        fault.passing = Passing() if self._spoke else None  # the wrong address never spoke
+        fault.passing = TransientError() if self._spoke else None  # the wrong address never spoke
         return fault
 
-    def _check_window(self, question: Question) -> None:
+    def _check_window(self, question: ChatRequest) -> None:
         """Raises JudgeRefused for a prompt of which Ollama would read only a part."""
         room = self.window.tokens if self.window is not None else None
         needed = estimated_tokens(question.system_under(self._config.system) + question.text)
@@ -194,12 +194,12 @@ def _thought(message: dict[str, Any]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _usage(said: Any) -> Usage:
+def _usage(said: Any) -> TokenUsage:
     if not isinstance(said, dict):
-        return Usage()
+        return TokenUsage()
     details = said.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return Usage(_count(said.get("prompt_tokens")), _count(said.get("completion_tokens")), _count(cached))
+    return TokenUsage(_count(said.get("prompt_tokens")), _count(said.get("completion_tokens")), _count(cached))
 
 
 def _count(said: Any) -> int:

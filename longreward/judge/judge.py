@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from longreward.chat_model import ChatModel, Question
+from longreward.chat_model import ChatModel, ChatRequest
 from longreward.judge.budget import Account, Budget
-from longreward.judge.cached_client import COUNTS, Asker
+from longreward.judge.cached_client import COUNTS, CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
-from longreward.judge.parsed_reply import Reading
+from longreward.judge.parsed_reply import ParsedReply
 from longreward.judge.rate_limiter import Limiter
 from longreward.judge.retry import CALLER_COUNTS
 from longreward.judge.truncation import ReadTruncated
@@ -51,16 +51,16 @@ class Judge:
     def __init__(self, model: ChatModel, config: JudgeConfig | None = None, ledger: Ledger | None = None) -> None:
         config, ledger = config or JudgeConfig(), ledger or Ledger(None)
         (limiter,) = _limiters([config])
-        self._seat([(Asker(model, config, ledger, limiter), DIMENSIONS)], ledger)
+        self._seat([(CachedJudgeClient(model, config, ledger, limiter), DIMENSIONS)], ledger)
 
     @classmethod
-    def of(cls, askers: "Sequence[tuple[Asker, tuple[Dimension, ...]]]", ledger: Ledger) -> Self:
+    def of(cls, askers: "Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]]", ledger: Ledger) -> Self:
         """Several models, each with its dimensions; the first answers what belongs to none."""
         judge = cls.__new__(cls)
         judge._seat(askers, ledger)
         return judge
 
-    def _seat(self, askers: "Sequence[tuple[Asker, tuple[Dimension, ...]]]", ledger: Ledger) -> None:
+    def _seat(self, askers: "Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]]", ledger: Ledger) -> None:
         self.prompts_at_once: int | None = None
         """How many prompts should be under way, so that a batch is worth sending; None: as many as `score` says."""
         self._askers = list(askers)
@@ -84,11 +84,11 @@ class Judge:
 
     async def ask(
         self,
-        question: Question,
+        question: ChatRequest,
         read: Callable[[str], T | None],
         *,
         read_truncated: ReadTruncated[T] | None = None,
-    ) -> Reading[T]:
+    ) -> ParsedReply[T]:
         """The answer to `question` as `read` understands it; `read` gives None where it cannot.
 
         `read` gets what was said without thoughts. `read_truncated` reads a reply that was cut at its token limit,
@@ -131,7 +131,7 @@ class Judge:
     ) -> None:
         await self.close()
 
-    def _asker(self, template: str) -> Asker:
+    def _asker(self, template: str) -> CachedJudgeClient:
         return self._by_template.get(template, self._askers[0][0])
 
 
@@ -177,7 +177,7 @@ def open_model(config: JudgeConfig) -> ChatModel:
 
 def _askers(
     configs: Sequence[JudgeConfig], store: Ledger, accounts: Sequence[Account], ledger: Path | None
-) -> list[Asker]:
+) -> list[CachedJudgeClient]:
     """One for each, which asks as its mode says."""
     batches = None
     if any(config.mode != "live" for config in configs):
@@ -187,7 +187,7 @@ def _askers(
     return [
         batches.asker(config, account)
         if batches is not None and config.mode != "live"
-        else Asker(open_model(config), config, store, limiter, account)
+        else CachedJudgeClient(open_model(config), config, store, limiter, account)
         for config, limiter, account in zip(configs, _limiters(configs), accounts, strict=True)
     ]
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from longreward.chat_model import Answer, Usage
+from longreward.chat_model import ChatReply, TokenUsage
 from longreward.judge.ledger import Exchange
-from longreward.judge.reasoning import has_thought, said
+from longreward.judge.reasoning import has_thought, strip_reasoning
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reading(Generic[T]):
+class ParsedReply(Generic[T]):
     """What a question came to. `value` is None exactly where `reason` says why; `text` is what the judge said last.
 
     `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
@@ -25,35 +25,35 @@ class Reading(Generic[T]):
     text: str
     attempts: int
     calls: int
-    usage: Usage
+    usage: TokenUsage
     judge: str
     truncated: bool = False
 
 
 def reading_of(
     made: Sequence[Exchange], value: T | None, settled_by: Exchange, *, truncated: bool = False
-) -> Reading[T]:
+) -> ParsedReply[T]:
     """The reading that one exchange settled, after all those `made`."""
     reason = settled_by.reason if value is None else None
     shown = _shown(settled_by.answer)
-    return Reading(value, reason, shown, len(made), 0, _sum(made), settled_by.judge, truncated)
+    return ParsedReply(value, reason, shown, len(made), 0, _sum(made), settled_by.judge, truncated)
 
 
-def exhausted(made: Sequence[Exchange], *, calls: int) -> Reading[Any]:
+def exhausted(made: Sequence[Exchange], *, calls: int) -> ParsedReply[Any]:
     """The reading of a question of which no answer could be read."""
     last = made[-1]
     reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
-    return Reading(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
+    return ParsedReply(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
 
 
-def failed(made: Sequence[Exchange], reason: str, *, calls: int, judge: str) -> Reading[Any]:
+def failed(made: Sequence[Exchange], reason: str, *, calls: int, judge: str) -> ParsedReply[Any]:
     """The reading of a question whose next attempt got no answer at all."""
-    return Reading(None, reason, "", len(made), calls, _sum(made), judge)
+    return ParsedReply(None, reason, "", len(made), calls, _sum(made), judge)
 
 
-def why_unreadable(answer: Answer, *, thinking_tokens: int, limit: int) -> str:
+def why_unreadable(answer: ChatReply, *, thinking_tokens: int, limit: int) -> str:
     """Why no verdict was found, and which setting helps; `limit` is in tokens, those for thinking among them."""
-    spoken = said(answer, thinks=thinking_tokens > 0).strip()
+    spoken = strip_reasoning(answer, thinks=thinking_tokens > 0).strip()
     room = f"raise judge.thinking_tokens, which is {thinking_tokens:,}"
     if answer.finish_reason == "length" and not spoken:
         return f"the answer is empty: all tokens went into thinking (cut at {limit:,} tokens); {room}"
@@ -69,15 +69,15 @@ def _end(text: str) -> str:
     return text[-80:].replace("\n", " ")
 
 
-def _shown(answer: Answer) -> str:
+def _shown(answer: ChatReply) -> str:
     """What was said; where nothing was, the thought, for people to look at."""
-    spoken = said(answer).strip()
+    spoken = strip_reasoning(answer).strip()
     return spoken if has_thought(answer) and spoken else answer.text
 
 
-def _sum(made: Sequence[Exchange]) -> Usage:
+def _sum(made: Sequence[Exchange]) -> TokenUsage:
     usages = [exchange.answer.usage for exchange in made]
-    return Usage(
+    return TokenUsage(
         sum(usage.prompt_tokens for usage in usages),
         sum(usage.completion_tokens for usage in usages),
         sum(usage.cached_tokens for usage in usages),

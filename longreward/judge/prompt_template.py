@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge.escaping import Marks, headings_in
 
@@ -34,10 +34,10 @@ class JudgePrompt:
         """Its slots in the order in which they stand in the text."""
         return self.pieces[1::2]
 
-    def ask(self, slots: Mapping[str, str], *, system: str, max_tokens: int) -> Question:
+    def ask(self, slots: Mapping[str, str], *, system: str, max_tokens: int) -> ChatRequest:
         """The question; its `slots` hold the material as it is. KeyError where one is not given."""
         text = "".join(self._shown(slots[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
-        return Question(self.template, dict(slots), text, self.hash, max_tokens, system)
+        return ChatRequest(self.template, dict(slots), text, self.hash, max_tokens, system)
 
     def _shown(self, value: str) -> str:
         return value if self.marks is None else self.marks.escape(value)

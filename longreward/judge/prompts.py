@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field
 
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.escaping import Marks, headings_in, is_tag
@@ -82,13 +82,13 @@ class Template:
         """Its slots in the order in which they stand in the text."""
         return self.pieces[1::2]
 
-    def ask(self, slots: Mapping[str, str]) -> Question:
+    def ask(self, slots: Mapping[str, str]) -> ChatRequest:
         """The question with all slots filled in one pass, so that what a document holds can never act as a slot.
 
         The text holds their marks escaped, the question's `slots` hold them as they are.
         """
         text = "".join(self._shown(slots[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
-        return Question(
+        return ChatRequest(
             template=self.name, slots=dict(slots), text=text, prompt_hash=self.hash, max_tokens=self.max_tokens
         )
 

@@ -11,7 +11,7 @@ all of it in one text and this is the only place that takes it off again.
 
 import re
 
-from longreward.chat_model import Answer
+from longreward.chat_model import ChatReply
 
 
 def with_thought(thought: str, said: str) -> str:
@@ -19,7 +19,7 @@ def with_thought(thought: str, said: str) -> str:
     return f"<think>{thought}</think>{said}" if thought.strip() else said
 
 
-def said(answer: Answer, *, thinks: bool = False) -> str:
+def strip_reasoning(answer: ChatReply, *, thinks: bool = False) -> str:
     """The answer's text without what was thought before, or within, it.
 
     `thinks`: the judge is known to think, so that an answer which the limit cut off before any mark of a thought is
@@ -48,9 +48,9 @@ def _without_whole(text: str) -> str:
     return "".join(kept) + text[place:]
 
 
-def has_thought(answer: Answer) -> bool:
+def has_thought(answer: ChatReply) -> bool:
     """Whether some of the text is a thought."""
-    return said(answer) != answer.text
+    return strip_reasoning(answer) != answer.text
 
 
 _NAMES = r"(?:think|thinking|thought|reasoning)"

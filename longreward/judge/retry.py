@@ -13,14 +13,14 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from longreward.chat_model import Answer, ChatModel, Question, estimated_tokens
-from longreward.errors import AnswerFailed, JudgeError, Passing
+from longreward.chat_model import ChatModel, ChatReply, ChatRequest, estimated_tokens
+from longreward.errors import JudgeError, RequestFailed, TransientError
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
 from longreward.judge.rate_limiter import Call, Limiter
 
 
-class Caller:
+class RetryingClient:
     """Calls one model; `counts` are of this caller."""
 
     def __init__(self, model: ChatModel, config: JudgeConfig, limiter: Limiter, account: Account) -> None:
@@ -31,7 +31,7 @@ class Caller:
         self._answered = 0
         self.counts = dict.fromkeys(CALLER_COUNTS, 0)
 
-    async def call(self, question: Question, *, temperature: float, made: Callable[[], bool]) -> Answer | None:
+    async def call(self, question: ChatRequest, *, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
         """The model's answer; None where it is `made()` elsewhere when it is the question's turn.
 
         Raises what the model raises, once it is no use to try again.
@@ -57,7 +57,7 @@ class Caller:
             self.counts["retries"] += 1
             await asyncio.sleep(pause_s(failures + overloads, passing))
 
-    async def _try(self, question: Question, temperature: float, made: Callable[[], bool]) -> Answer | None:
+    async def _try(self, question: ChatRequest, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
         async with self.limiter.call(self._estimated(question)) as call:
             if made():
                 return None
@@ -75,7 +75,7 @@ class Caller:
             self.limiter.answered(call)
             return answer
 
-    async def _failed(self, call: Call, passing: Passing) -> None:
+    async def _failed(self, call: Call, passing: TransientError) -> None:
         """Counts a failed request, and holds calls back where the server has too much to do."""
         self.counts["throttled"] += passing.throttled
         self.counts["timeouts"] += passing.timed_out
@@ -99,14 +99,14 @@ class Caller:
         if not alive:
             return fault
         self.counts["failed"] += 1
-        return AnswerFailed(f"{fault} (it answers other questions; the next run asks this one again)")
+        return RequestFailed(f"{fault} (it answers other questions; the next run asks this one again)")
 
-    def _estimated(self, question: Question) -> int:
+    def _estimated(self, question: ChatRequest) -> int:
         limit = question.max_tokens + self._config.thinking_tokens
         return estimated_tokens(question.system_under(self._config.system) + question.text) + limit
 
 
-def pause_s(failures: int, passing: Passing) -> float:
+def pause_s(failures: int, passing: TransientError) -> float:
     """Seconds until the next try after so many failed ones, from 1 on."""
     asked_for = passing.retry_after_s
     if passing.throttled and asked_for is not None:

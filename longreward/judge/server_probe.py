@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from longreward.chat_model import Answer, Question
-from longreward.errors import ConfigError, JudgeError, JudgeRefused, Passing
+from longreward.chat_model import ChatReply, ChatRequest
+from longreward.errors import ConfigError, JudgeError, JudgeRefused, TransientError
 from longreward.judge.api_keys import key_of
 from longreward.judge.config import JudgeConfig
 from longreward.judge.context_window import ADVICE, ENOUGH
-from longreward.judge.reasoning import has_thought, said
+from longreward.judge.reasoning import has_thought, strip_reasoning
 from longreward.judge.retry import LONGEST_PAUSE_S, pause_s
 from longreward.records import DIMENSIONS, Dimension
 
@@ -89,27 +89,29 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
         await judge.close()
 
 
-async def _asked(judge: "HttpJudge", config: JudgeConfig) -> Answer:
+async def _asked(judge: "HttpJudge", config: JudgeConfig) -> ChatReply:
     try:
         return await judge.answer(QUESTION, temperature=config.first_temperature)
     except JudgeError as error:
         if error.passing is None or config.max_retries == 0:
             raise
-        await asyncio.sleep(pause_s(1, Passing(retry_after_s=min(error.passing.retry_after_s or 0.0, LONGEST_PAUSE_S))))
+        await asyncio.sleep(
+            pause_s(1, TransientError(retry_after_s=min(error.passing.retry_after_s or 0.0, LONGEST_PAUSE_S)))
+        )
     return await judge.answer(QUESTION, temperature=config.first_temperature)
 
 
-def _judged(config: JudgeConfig, judge: "HttpJudge", answer: Answer, seconds: float) -> Probe:
+def _judged(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply, seconds: float) -> Probe:
     tokens = answer.usage.completion_tokens
     told = f"{judge.where}: answered, {tokens} tokens in {seconds:.1f} s"
     found = Probe(judge.name, True, told, tokens, seconds, tuple(_advice(config, judge, answer)))
-    if VERDICT.search(said(answer)):
+    if VERDICT.search(strip_reasoning(answer)):
         return found
     cut = ", cut off while it was thinking" if answer.finish_reason == "length" else ""
     return replace(found, ok=False, told=f"{told}, without the verdict that was asked for{cut}")
 
 
-def _advice(config: JudgeConfig, judge: "HttpJudge", answer: Answer) -> list[str]:
+def _advice(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply) -> list[str]:
     advice = []
     thinks = has_thought(answer) or answer.finish_reason == "length"  # so much on a question as small as this
     if thinks and config.thinking_tokens == 0:
@@ -136,7 +138,7 @@ def _list(name: str, known: tuple[str, ...]) -> str:
 
 
 # Short, and in the grammar of the ratings: who cannot do this cannot judge. The limit is that of the shortest template.
-QUESTION = Question(
+QUESTION = ChatRequest(
     template="probe",
     slots={},
     text="Which number is larger, 2 or 3? End with that number in double square brackets, as in [[5]].",

@@ -14,7 +14,7 @@ from longreward.errors import StateError
 
 
 @dataclass(frozen=True)
-class Spent:
+class Usage:
     """Calls with their tokens; `money` counts those of known price."""
 
     calls: int = 0
@@ -28,14 +28,14 @@ class Spent:
         """Those of prompts and answers together."""
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
-    def __sub__(self, other: "Spent") -> "Spent":
-        return Spent(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
 
 
-class Purse:
+class UsageStore:
     """The file at `path`, held by this process alone; None remembers nothing.
 
     Raises StateError where another process holds it, or it cannot be read or written.
@@ -43,7 +43,7 @@ class Purse:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.found = Spent()
+        self.found = Usage()
         """What earlier tries spent."""
         self._file: int | None = None
         if path is None:
@@ -66,7 +66,7 @@ class Purse:
                 "was spent before is then forgotten, and no answer is lost"
             ) from error
 
-    def write(self, spent: Spent, held: Spent) -> None:
+    def write(self, spent: Usage, held: Usage) -> None:
         """Remembers both before it returns."""
         if self._file is None:
             return
@@ -83,11 +83,11 @@ class Purse:
             self._file = None
 
 
-def _read(content: bytes) -> Spent:
+def _read(content: bytes) -> Usage:
     if not content.strip():
-        return Spent()
+        return Usage()
     kept = json.loads(content)
-    return Spent(**kept["spent"]) + Spent(**kept["held"])
+    return Usage(**kept["spent"]) + Usage(**kept["held"])
 
 
 SIZE = 512

@@ -17,7 +17,7 @@ from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.attacks import Probe, make_probes
 from longreward.judge_validation.cases import TELLS, Case, make_case
 from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats
-from longreward.judge_validation.reward_queries import Ask, Scores, scores_of
+from longreward.judge_validation.reward_queries import RewardQueries, Scores, scores_of
 from longreward.records import DIMENSIONS, Dimension
 
 
@@ -104,37 +104,39 @@ class _Pair:
 
     name: str
     case: str
-    first: Ask
-    second: Ask
+    first: RewardQueries
+    second: RewardQueries
 
     @property
-    def asks(self) -> tuple[Ask, Ask]:
+    def asks(self) -> tuple[RewardQueries, RewardQueries]:
         return self.first, self.second
 
 
 def _comparisons(case: Case) -> Iterator[_Pair]:
     for kind, dimensions in TELLS.items():
         for dimension in dimensions:
-            gold, damaged = (Ask(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind]))
+            gold, damaged = (
+                RewardQueries(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind])
+            )
             yield _Pair(kind, case.id, gold, damaged)
 
 
 def _pairs(probe: Probe, *, quick: bool) -> Iterator[_Pair]:
     for dimension in (probe.quick,) if quick else DIMENSIONS:
         plain, attacked = (
-            Ask(text.context, probe.query, text.response, dimension) for text in (probe.plain, probe.attacked)
+            RewardQueries(text.context, probe.query, text.response, dimension) for text in (probe.plain, probe.attacked)
         )
         yield _Pair(probe.name, probe.query, plain, attacked)
 
 
-def _repeated(cases: Sequence[Case], *, quick: bool) -> Iterator[Ask]:
+def _repeated(cases: Sequence[Case], *, quick: bool) -> Iterator[RewardQueries]:
     for case in cases:
         for one in _comparisons(case):
             if not quick or one.first.dimension in ("helpfulness", "logicality"):
                 yield from one.asks
 
 
-def _repeats(rounds: Sequence[Scores], asks: Sequence[Ask]) -> Repeats:
+def _repeats(rounds: Sequence[Scores], asks: Sequence[RewardQueries]) -> Repeats:
     verdicts = [[scores[ask] for scores in rounds] for ask in asks]
     known = [[score for score in scores if score is not None] for scores in verdicts]
     spreads = [max(scores) - min(scores) if len(scores) == len(rounds) else None for scores in known]

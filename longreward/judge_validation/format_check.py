@@ -15,12 +15,12 @@ from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
 from longreward.judge.judge import TEMPLATES_OF
 from longreward.judge.prompts import PromptSet
-from longreward.judge_validation.reward_queries import CONFIG, Ask, verdict_on
+from longreward.judge_validation.reward_queries import CONFIG, RewardQueries, verdict_on
 from longreward.records import DIMENSIONS, Dimension, Verdict
 from longreward.retrieval import Bm25Retriever
 from longreward.reward.document import Library
 from longreward.reward.faithfulness import NO_STATEMENT
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
 
 
@@ -58,7 +58,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
     once = {"max_attempts": 1, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
     dimensions = {dimension: {**own, **once} for dimension, own in config.dimensions.items()}
     async with open_judge(config.model_copy(update={**once, "dimensions": dimensions}), ledger=None) as judge:
-        checks = await together(_check(judge, prompts, dimension, limit_s) for dimension in DIMENSIONS)
+        checks = await gather(_check(judge, prompts, dimension, limit_s) for dimension in DIMENSIONS)
         figures = judge.figures()
     tokens = figures["prompt_tokens"] + figures["completion_tokens"]
     return FormatReport(tuple(checks), int(figures["calls"]), int(tokens))
@@ -81,7 +81,7 @@ async def _check(judge: Judge, prompts: PromptSet, dimension: Dimension, limit_s
 
 async def _verdict(judge: Judge, prompts: PromptSet, dimension: Dimension) -> Verdict:
     library = Library(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=1)
-    return await verdict_on(judge, prompts, library.open(CONTEXT), Ask(CONTEXT, QUERY, RESPONSE, dimension))
+    return await verdict_on(judge, prompts, library.open(CONTEXT), RewardQueries(CONTEXT, QUERY, RESPONSE, dimension))
 
 
 def _problem(verdict: Verdict) -> str | None:

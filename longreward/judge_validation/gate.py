@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from longreward.errors import JudgeNotTrusted
+from longreward.errors import JudgeValidationError
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.config import CheckConfig
 from longreward.judge.prompts import PromptSet, load_prompts
@@ -63,7 +63,7 @@ def require(report: CheckReport, config: CheckConfig) -> None:
     """Raises JudgeNotTrusted, with all that is wrong, where the report does not reach the thresholds."""
     faults = report.faults(config)
     if faults:
-        raise JudgeNotTrusted(
+        raise JudgeValidationError(
             f"the judge {report.judge} did not pass its check:\n"
             + "\n".join(f"- {fault}" for fault in faults)
             + "\n`longreward judge-check` prints all of it; take another judge or other prompts, change the "

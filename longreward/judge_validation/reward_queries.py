@@ -14,12 +14,12 @@ from longreward.reward.extraction import extract, extraction_requests
 from longreward.reward.faithfulness import judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
 
 
 @dataclass(frozen=True)
-class Ask:
+class RewardQueries:
     """One dimension of one response to a query about a document."""
 
     context: str
@@ -28,25 +28,25 @@ class Ask:
     dimension: Dimension
 
 
-Scores = Mapping[Ask, float | None]  # None: unscored
+Scores = Mapping[RewardQueries, float | None]  # None: unscored
 
 
 async def scores_of(
-    judge: Judge, prompts: PromptSet, asks: Collection[Ask], *, done: Callable[[], None] = lambda: None
+    judge: Judge, prompts: PromptSet, asks: Collection[RewardQueries], *, done: Callable[[], None] = lambda: None
 ) -> Scores:
     """The score of each, all asked at once; what several have in common is asked once."""
     library = Library(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=len(asks) + 1)
 
-    async def score(ask: Ask) -> float | None:
+    async def score(ask: RewardQueries) -> float | None:
         verdict = await verdict_on(judge, prompts, library.open(ask.context), ask)
         done()
         return verdict.score
 
     distinct = list(dict.fromkeys(asks))
-    return dict(zip(distinct, await together(score(ask) for ask in distinct), strict=True))
+    return dict(zip(distinct, await gather(score(ask) for ask in distinct), strict=True))
 
 
-async def verdict_on(judge: Judge, prompts: PromptSet, document: Document, ask: Ask) -> Verdict:
+async def verdict_on(judge: Judge, prompts: PromptSet, document: Document, ask: RewardQueries) -> Verdict:
     """The verdict on one dimension of one response."""
     query, response = ask.query, ask.response
     match ask.dimension:

@@ -25,10 +25,10 @@ _warned: set[str] = set()
 
 def needs_generate(model: Any) -> bool:
     """Whether a model keeps more than keys and values; warns once for each class of models."""
-    from longreward.models.kv_cache import growing_cache  # imports torch, which every command would wait for
+    from longreward.models.kv_cache import preallocated_cache  # imports torch, which every command would wait for
 
     stateful = bool(getattr(model, "_is_stateful", False))
-    if not stateful and all(type(layer).__name__ in CACHED_LAYERS for layer in growing_cache(model.config).layers):
+    if not stateful and all(type(layer).__name__ in CACHED_LAYERS for layer in preallocated_cache(model.config).layers):
         return False
     name = type(model).__name__
     if name not in _warned:

@@ -36,7 +36,7 @@ _reported: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingParams:
     """How tokens are drawn; the fields mean what they mean in SampleConfig."""
 
     temperature: float
@@ -45,11 +45,11 @@ class Drawing:
     cache: CacheUse = "auto"
 
 
-def draw(
+def generate(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
     streams: "Sequence[torch.Tensor]",
-    drawing: Drawing,
+    drawing: SamplingParams,
     *,
     limits: Sequence[int] | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -66,7 +66,7 @@ def draw(
     with torch.inference_mode():
         reading = _read(policy, prompts)
         shares = _shares(policy, reading.cache, drawing)
-        step = _Shared(policy, reading, drawing.n) if shares else _Repeated(policy, reading, drawing.n)
+        step = SharedPrefixCache(policy, reading, drawing.n) if shares else ReplicatedCache(policy, reading, drawing.n)
         draws = torch.stack([*streams]).to(policy.device)
         ends = torch.tensor(policy.text.end_ids, device=policy.device)
         most = torch.tensor(limits or [draws.shape[1]] * len(prompts), device=policy.device)
@@ -76,7 +76,7 @@ def draw(
         rows = torch.arange(len(draws), device=policy.device)  # the answers that are in the batch
         running = torch.ones_like(rows, dtype=torch.bool)
         for place in range(draws.shape[1]):
-            tokens = pick(logits, draws[rows, place], temperature=drawing.temperature, top_p=drawing.top_p)
+            tokens = sample_token(logits, draws[rows, place], temperature=drawing.temperature, top_p=drawing.top_p)
             found[rows, place] = torch.where(running, tokens, -1)
             running = running & ~torch.isin(tokens, ends) & (most[rows] > place + 1)
             left = int(running.sum())
@@ -93,7 +93,7 @@ def _draw_by_generate(
     policy: Policy,
     prompts: Sequence[Sequence[int]],
     streams: "Sequence[torch.Tensor]",
-    drawing: Drawing,
+    drawing: SamplingParams,
     limits: Sequence[int] | None,
     stopped: Callable[[], bool],
 ) -> list[list[list[int]]]:
@@ -101,7 +101,7 @@ def _draw_by_generate(
     import torch
 
     def choose(logits: "torch.Tensor", draws: "torch.Tensor") -> "torch.Tensor":
-        return pick(logits, draws, temperature=drawing.temperature, top_p=drawing.top_p)
+        return sample_token(logits, draws, temperature=drawing.temperature, top_p=drawing.top_p)
 
     answers: list[list[list[int]]] = []
     with torch.inference_mode():
@@ -116,7 +116,7 @@ def _draw_by_generate(
     return answers
 
 
-def stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor":
+def rng_stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor":
     """The draws in [0, 1) of answer `number` to the prompt called `name`: the same for any n, batch and order."""
     import torch
 
@@ -125,7 +125,7 @@ def stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor":
     return torch.rand(length, generator=generator, dtype=torch.float64)
 
 
-def pick(logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: float, top_p: float) -> "torch.Tensor":
+def sample_token(logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: float, top_p: float) -> "torch.Tensor":
     """One token a row: the one in whose stretch of the cumulative distribution the row's draw in [0, 1) falls.
 
     `logits` [rows, vocabulary], `draws` [rows] float64; temperature 0 ignores the draws.
@@ -146,7 +146,7 @@ def pick(logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: float, t
 
 
 @dataclass(frozen=True)
-class _Reading:
+class PrefillState:
     """Prompts that were read: their cache, their lengths, padding on the left, and the logits behind each."""
 
     cache: Any
@@ -154,17 +154,17 @@ class _Reading:
     logits: "torch.Tensor"  # [prompts, vocabulary]
 
 
-def _read(policy: Policy, prompts: Sequence[Sequence[int]]) -> _Reading:
+def _read(policy: Policy, prompts: Sequence[Sequence[int]]) -> PrefillState:
     import torch
 
-    from longreward.models.kv_cache import growing_cache
+    from longreward.models.kv_cache import preallocated_cache
 
     longest = max(len(ids) for ids in prompts)
     filler = policy.text.end_ids[0]  # masked, so that any id does
     rows = torch.tensor([[filler] * (longest - len(ids)) + [*ids] for ids in prompts], device=policy.device)
     lengths = torch.tensor([len(ids) for ids in prompts], device=policy.device)
     present = torch.arange(longest, device=policy.device) >= longest - lengths[:, None]
-    cache = growing_cache(policy.model.config)
+    cache = preallocated_cache(policy.model.config)
     out = policy.model(
         input_ids=rows,
         attention_mask=None if bool(present.all()) else present.long(),
@@ -172,18 +172,18 @@ def _read(policy: Policy, prompts: Sequence[Sequence[int]]) -> _Reading:
         past_key_values=cache,
         logits_to_keep=1,
     )
-    return _Reading(out.past_key_values, present, out.logits[:, -1])
+    return PrefillState(out.past_key_values, present, out.logits[:, -1])
 
 
-def _shares(policy: Policy, cache: Any, drawing: Drawing) -> bool:
+def _shares(policy: Policy, cache: Any, drawing: SamplingParams) -> bool:
     """Whether one cache can serve all answers: plain full attention in every layer that takes a mask of any form."""
-    from longreward.models.kv_cache import GrowingLayer
+    from longreward.models.kv_cache import PreallocatedLayer
 
     if drawing.cache != "auto":
         return drawing.cache == "shared"
     if drawing.n == 1:
         return False
-    plain = all(type(layer) is GrowingLayer for layer in cache.layers)
+    plain = all(type(layer) is PreallocatedLayer for layer in cache.layers)
     if plain and policy.config.attention in ("sdpa", "eager"):
         return True
     reason = "some layers have windows" if not plain else f"policy.attention is {policy.config.attention}"
@@ -208,10 +208,10 @@ def _report_copies(cache: Any, n: int, reason: str) -> None:
     )
 
 
-class _Repeated:
+class ReplicatedCache:
     """The prompt's cache copied for each answer, each a row of its own."""
 
-    def __init__(self, policy: Policy, reading: _Reading, n: int) -> None:
+    def __init__(self, policy: Policy, reading: PrefillState, n: int) -> None:
         self.model, self.cache = policy.model, reading.cache
         if n > 1:
             self.cache.batch_repeat_interleave(n)
@@ -235,19 +235,19 @@ class _Repeated:
         """Leaves only these rows; False where a layer keeps more than keys and values, which could not follow."""
         from transformers.cache_utils import DynamicSlidingWindowLayer
 
-        from longreward.models.kv_cache import GrowingLayer
+        from longreward.models.kv_cache import PreallocatedLayer
 
-        if not all(type(layer) in (GrowingLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers):
+        if not all(type(layer) in (PreallocatedLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers):
             return False
         self.cache.batch_select_indices(rows)
         self.present = self.present[rows]
         return True
 
 
-class _Shared:
+class SharedPrefixCache:
     """The prompt's cache once; the n newest tokens are one row, each seeing the prompt and its own answer."""
 
-    def __init__(self, policy: Policy, reading: _Reading, n: int) -> None:
+    def __init__(self, policy: Policy, reading: PrefillState, n: int) -> None:
         import torch
 
         self.model, self.cache, self.n = policy.model, reading.cache, n

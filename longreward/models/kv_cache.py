@@ -13,7 +13,7 @@ ROOM = 64
 """Tokens of room that are taken at once: one copy for so many tokens."""
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Keys and values [rows, heads, tokens, width] as views of tensors that hold more tokens."""
 
     keys: torch.Tensor
@@ -52,8 +52,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
         return held
 
 
-def growing_cache(config: Any) -> DynamicCache:
+def preallocated_cache(config: Any) -> DynamicCache:
     """An empty cache for a model of this config, its layers of plain full attention growing in place."""
     cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -39,7 +39,7 @@ def source(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
     return {**_common(config, name), "revision": own or config.revision}
 
 
-def point_to(config: "PolicyConfig", model: str, out: Path) -> None:
+def write_pointer(config: "PolicyConfig", model: str, out: Path) -> None:
     """Makes `out` a folder that only says which model stands for it: a hub id at the commit that was loaded here."""
     folder, where = Path(model), source(config, model)
     name, revision = where["pretrained_model_name_or_path"], where.get("revision")

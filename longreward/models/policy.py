@@ -25,7 +25,7 @@ from longreward.config import Config
 from longreward.errors import PolicyError
 from longreward.models.chat_encoding import PROBE_ANSWER, PROBE_USER, ChatEncoder
 from longreward.models.compatibility import check_attention, check_device_map, check_kind, check_whole, loading
-from longreward.models.model_ref import point_to, source
+from longreward.models.model_ref import source, write_pointer
 from longreward.models.tokenizer_check import check_round_trip
 from longreward.utils.language import HAN_RANGE
 
@@ -264,11 +264,11 @@ def chat_template(config: PolicyConfig) -> str | None:
         ) from error
 
 
-def pass_on(config: PolicyConfig, model: str, out: Path) -> None:
+def link_pretrained(config: PolicyConfig, model: str, out: Path) -> None:
     """Makes `out` a folder that only says which model stands for it, at which commit; `load_policy` follows it."""
     load_tokenizer(config, model)
     _model_config(config, model)
-    point_to(config, model, out)
+    write_pointer(config, model, out)
 
 
 def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:

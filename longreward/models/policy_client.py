@@ -15,8 +15,8 @@ from typing import Any, Literal
 from longreward.errors import JudgeUnavailable, PolicyError, ServerRefused, ServerUnavailable
 from longreward.models.server_check import server_key
 from longreward.models.server_config import ServerConfig
-from longreward.utils.concurrency import together
-from longreward.utils.http_errors import Faults
+from longreward.utils.concurrency import gather
+from longreward.utils.http_errors import ErrorMapper
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class PolicyClient:
         )
         self._most = config.choices_per_request  # choices that a request gets, as far as is known
         self._places = asyncio.Semaphore(config.max_concurrency)
-        self.faults = Faults(
+        self.faults = ErrorMapper(
             where=f"policy server at {self._client.base_url}",
             section="server",
             key=key,
@@ -118,7 +118,7 @@ class PolicyClient:
             most = self._most or n
             sizes = [min(most, n - start) for start in range(len(found), n, most)]
             asked = [self._ask(prompt, size, {**settings, "seed": seed_of(next(number))}) for size in sizes]
-            found += [choice for reply in await together(asked) for choice in reply]
+            found += [choice for reply in await gather(asked) for choice in reply]
         return found
 
     async def listed(self) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from pydantic import Field
 
 from longreward.config import Config
-from longreward.models.generation import CacheUse, Drawing, draw, stream
+from longreward.models.generation import CacheUse, SamplingParams, generate, rng_stream
 from longreward.models.policy import OverWindow, Policy, PolicyTokenizer, fit_window, hash_ids
 from longreward.records import Example, Response
 
@@ -167,6 +167,6 @@ def response_of_ids(
 
 def _draw(policy: Policy, prompts: list[list[int]], names: list[str], config: SampleConfig) -> list[list[list[int]]]:
     """The ids of n answers to each prompt, with the end token where there is one."""
-    streams = [stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)]
-    drawing = Drawing(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
-    return draw(policy, prompts, streams, drawing)
+    streams = [rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)]
+    drawing = SamplingParams(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
+    return generate(policy, prompts, streams, drawing)

@@ -18,12 +18,12 @@ from longreward.models.policy import PolicyConfig, PolicyTokenizer, hash_ids, lo
 from longreward.models.policy_client import Choice, PolicyClient, Prompt
 from longreward.models.sampling import SampleConfig, fitted_prompt, response_of_ids
 from longreward.records import Example, Response
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 T = TypeVar("T")
 
 
-class Keeper(Protocol):
+class ServerHandle(Protocol):
     """Who started the server, where the stage did."""
 
     async def ready(self) -> None:
@@ -42,7 +42,7 @@ class ServedPolicy:
     text: PolicyTokenizer
     window: int
     client: PolicyClient
-    keeper: Keeper | None = None
+    keeper: ServerHandle | None = None
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """The ids that the model continues."""
@@ -50,7 +50,7 @@ class ServedPolicy:
 
 
 def served_policy(
-    config: PolicyConfig, path: str | Path, client: PolicyClient, keeper: Keeper | None = None
+    config: PolicyConfig, path: str | Path, client: PolicyClient, keeper: ServerHandle | None = None
 ) -> ServedPolicy:
     """The model of folder or hub id `path` at `client`'s server; reads its tokenizer and config, and no weights."""
     limits = [limit for limit in (policy_window(config, path), client.window) if limit]
@@ -93,7 +93,7 @@ async def sample_served(
         )
         return [_response(policy, example, number, choice, prompt, config) for number, choice in enumerate(choices)]
 
-    return await all_served(policy, map(counted(draw, progress), examples, prompts))
+    return await all_served(policy, map(with_progress(draw, progress), examples, prompts))
 
 
 async def all_served(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -104,7 +104,7 @@ async def all_served(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T
     if policy.keeper is not None:
         await policy.keeper.ready()
     try:
-        return await together(calls)
+        return await gather(calls)
     except PolicyError as error:
         words = policy.keeper.last_words() if policy.keeper is not None else ""
         if not words:

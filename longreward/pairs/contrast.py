@@ -3,13 +3,13 @@
 import random
 from collections.abc import Iterable
 
-from longreward.pairs.selection import Outcome, PairConfig, WithoutPair, in_order, without_rewards
+from longreward.pairs.selection import Outcome, PairConfig, WithoutPair, presentation_order, without_rewards
 from longreward.records import Example, Response
 
 
 def contrast_pair(config: PairConfig, example: Example, responses: Iterable[Response]) -> Outcome:
     """The loser is drawn by `config.seed` and the example's id from the responses that differ from the answer."""
-    sampled = in_order(config, responses)
+    sampled = presentation_order(config, responses)
     if not sampled:
         return WithoutPair(example.id, "no responses", 0, 0, None)
     answer = (example.answer or "").strip()

@@ -17,7 +17,7 @@ from longreward.reward.candidates import contenders, only
 Selection = Literal["best_worst", "best_second"]
 
 
-def two_of(
+def select_pair(
     bounds: Sequence[Bounds | None], selection: Selection, may_win: Sequence[bool] | None = None
 ) -> tuple[int, int] | None:
     """Places of the chosen and the rejected one; None where the bounds leave one of them open.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from longreward.chat_model import estimated_tokens
-from longreward.judge import Judge, Reading
+from longreward.judge import Judge, ParsedReply
 from longreward.judge.escaping import Marks, headings_in
 from longreward.judge.prompt_template import JudgePrompt
 from longreward.judge.reply_parsing import LabelFormat, bare, find_verdict
@@ -25,14 +25,14 @@ from longreward.pairs.selection import (
     Outcome,
     PairConfig,
     WithoutPair,
-    in_order,
     may_be_chosen,
+    presentation_order,
     without_rewards,
 )
 from longreward.pairs.tournament import Sign, best_and_worst, most_comparisons
 from longreward.records import Example, PreferencePair, Response
-from longreward.utils.concurrency import together
-from longreward.utils.language import Language, language_of
+from longreward.utils.concurrency import gather
+from longreward.utils.language import Language, detect_language
 from longreward.utils.token_spans import SimpleTokenizer
 
 Verdict = Literal["A", "B", "C"]
@@ -77,7 +77,7 @@ class Compared:
 
 async def pairwise_pair(judge: Judge, config: PairConfig, example: Example, responses: Iterable[Response]) -> Compared:
     """The tournament of one example's responses."""
-    sampled = in_order(config, responses)
+    sampled = presentation_order(config, responses)
     if len(sampled) < config.min_scored:
         reason: NoPairReason = "too few scored responses" if sampled else "no responses"
         return Compared(example.id, None, WithoutPair(example.id, reason, len(sampled), len(sampled), None), ())
@@ -117,11 +117,11 @@ def most_calls(config: PairConfig, items: Iterable[tuple[Example, Sequence[Respo
     """Questions and their tokens, as estimated, that the comparisons need at most; re-asks are not counted."""
     calls = tokens = 0
     for example, responses in items:
-        texts = {one.text for one in in_order(config, responses)}
+        texts = {one.text for one in presentation_order(config, responses)}
         if len(responses) < config.min_scored or len(texts) < 2:
             continue
         asked = 2 * most_comparisons(len(texts))
-        prompt = _prompt(language_of(example.query, *texts))
+        prompt = _prompt(detect_language(example.query, *texts))
         own = sum(map(estimated_tokens, prompt.pieces[::2]))
         shown = estimated_tokens(ends(example.context, config.pairwise.context_tokens) + example.query)
         calls += asked
@@ -156,14 +156,14 @@ def _resembles_better(label: str) -> bool:
 
 
 async def _compared(judge: Judge, context: str, first: Response, second: Response) -> Comparison:
-    prompt = _prompt(language_of(first.query, first.text, second.text))
+    prompt = _prompt(detect_language(first.query, first.text, second.text))
 
-    async def ask(a: Response, b: Response) -> Reading[Verdict]:
+    async def ask(a: Response, b: Response) -> ParsedReply[Verdict]:
         slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
         question = await asyncio.to_thread(prompt.ask, slots, system="", max_tokens=MAX_TOKENS)
         return await judge.ask(question, parse_better, read_truncated=truncated_verdict(parse_better))
 
-    one, other = await together([ask(first, second), ask(second, first)])
+    one, other = await gather([ask(first, second), ask(second, first)])
     said = (one.value, other.value)
     better = first.id if said == ("A", "B") else second.id if said == ("B", "A") else None
     return Comparison(

@@ -11,8 +11,8 @@ from longreward.pairs.selection import (
     Outcome,
     PairConfig,
     WithoutPair,
-    in_order,
     may_be_chosen,
+    presentation_order,
     without_rewards,
 )
 from longreward.records import Example, Response
@@ -20,7 +20,7 @@ from longreward.records import Example, Response
 
 def random_pair(config: PairConfig, example: Example, responses: Iterable[Response]) -> Outcome:
     """Two different texts; the draw depends on `config.seed` and the example's id alone."""
-    sampled = in_order(config, responses)
+    sampled = presentation_order(config, responses)
     if len(sampled) < config.min_scored:
         reason: NoPairReason = "too few scored responses" if sampled else "no responses"
         return WithoutPair(example.id, reason, len(sampled), len(sampled), None)

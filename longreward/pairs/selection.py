@@ -24,7 +24,7 @@ from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import WITH_REWARDS, PairMethod, PairwiseConfig, SrmConfig
-from longreward.pairs.extremes import Selection, two_of
+from longreward.pairs.extremes import Selection, select_pair
 from longreward.records import (
     DIMENSIONS,
     Bounds,
@@ -164,7 +164,7 @@ def pair(config: PairConfig, example: Example, scored: list[ScoredResponse]) -> 
     return select(config, example, responses, bounds, method="longreward", min_margin=config.min_margin)
 
 
-def in_order(config: PairConfig, responses: Iterable[Response]) -> list[Response]:
+def presentation_order(config: PairConfig, responses: Iterable[Response]) -> list[Response]:
     """Those that take part, as they were sampled."""
     return sorted(responses, key=lambda response: response.number)[: config.responses]
 
@@ -191,7 +191,7 @@ def select(
     may_win = may_be_chosen(config, responses)
     if not any(known is not None for known in only(bounds, may_win)):
         return WithoutPair(example.id, "all responses are truncated", len(responses), eligible, None)
-    two = two_of(bounds, config.selection, may_win)
+    two = select_pair(bounds, config.selection, may_win)
     if two is None:
         return WithoutPair(example.id, "needs the full strategy", len(responses), eligible, None)
     best, worst = (known[0] for place in two if (known := bounds[place]) is not None)

@@ -20,7 +20,7 @@ from longreward.models.model_ref import source
 from longreward.models.policy import WINDOW_NAMES, PolicyConfig
 from longreward.pairs.config import SrmConfig
 from longreward.pairs.reward_model_input import rendered
-from longreward.pairs.selection import Outcome, PairConfig, in_order, select
+from longreward.pairs.selection import Outcome, PairConfig, presentation_order, select
 from longreward.records import Bounds, Example, Response
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class RewardModel:
 def srm_pair(config: PairConfig, example: Example, responses: Iterable[Response], ranked: Ranked | None) -> Outcome:
     """Best against worst (or second) by the model's rewards."""
     known = {one.response_id: one.reward for one in ranked.rewards} if ranked else {}
-    sampled = in_order(config, responses)
+    sampled = presentation_order(config, responses)
     bounds: list[Bounds | None] = [
         None if (reward := known.get(one.id)) is None else (reward, reward) for one in sampled
     ]

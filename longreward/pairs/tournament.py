@@ -11,7 +11,7 @@ all 45. A knockout alone (n - 1 = 9) knows the best and not the worst.
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal
 
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 
 Sign = Literal[-1, 0, 1]
 Compare = Callable[[int, int], Coroutine[Any, Any, Sign]]
@@ -37,7 +37,7 @@ async def best_and_worst(count: int, compare: Compare, may_win: Sequence[bool] |
     if count < 2 or not any(allowed):
         return None
     couples = [(place, place + 1) for place in range(0, count - 1, 2)]
-    signs = await together(compare(*couple) for couple in couples)
+    signs = await gather(compare(*couple) for couple in couples)
     winners = []
     for (first, second), sign in zip(couples, signs, strict=True):
         if allowed[first] and allowed[second]:
@@ -46,7 +46,7 @@ async def best_and_worst(count: int, compare: Compare, may_win: Sequence[bool] |
             winners.append(first if allowed[first] else second)
     losers = [second if sign >= 0 else first for (first, second), sign in zip(couples, signs, strict=True)]
     odd = [count - 1] if count % 2 else []
-    best, worst = await together(
+    best, worst = await gather(
         [
             _knockout([*winners, *(place for place in odd if allowed[place])], compare, better=True),
             _knockout([*losers, *odd], compare, better=False),
@@ -60,7 +60,7 @@ async def _knockout(places: Sequence[int], compare: Compare, *, better: bool) ->
     while len(places) > 1:
         ordered = sorted(places)
         couples = [(ordered[at], ordered[at + 1]) for at in range(0, len(ordered) - 1, 2)]
-        signs = await together(compare(*couple) for couple in couples)
+        signs = await gather(compare(*couple) for couple in couples)
         kept = [
             first if (sign >= 0) == better else second for (first, second), sign in zip(couples, signs, strict=True)
         ]

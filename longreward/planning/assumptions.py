@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 
 from longreward.planning.ranges import Range
-from longreward.planning.reply_stats import Habit
-from longreward.utils.language import Language, language_of
+from longreward.planning.reply_stats import ReplyStats
+from longreward.utils.language import Language, detect_language
 
 # Tokens of one answer: (low, expected, high). The prompts ask for a short analysis and a verdict.
 ANSWERS: Mapping[str, Range] = {
@@ -27,7 +27,7 @@ OFFLINE_S = 0.002
 BATCH_HOURS = 24.0  # that a provider may take for one round
 
 
-def answer_tokens(template: str, *, statements: Range, limit: int, thinking: int, habit: Habit | None) -> Range:
+def answer_tokens(template: str, *, statements: Range, limit: int, thinking: int, habit: ReplyStats | None) -> Range:
     """Of one answer, thoughts among them; `limit` is the prompt's own."""
     if habit is not None and habit.completion_tokens.high > 0:
         return habit.completion_tokens
@@ -36,7 +36,7 @@ def answer_tokens(template: str, *, statements: Range, limit: int, thinking: int
     return capped + THOUGHT_SHARE * float(thinking)
 
 
-def statements_in(response: str, habit: Habit | None) -> Range:
+def statements_in(response: str, habit: ReplyStats | None) -> Range:
     """How many statements a judge will find in it: as many as it found in others, else about one a sentence."""
     if habit is not None and habit.statements is not None:
         return habit.statements
@@ -50,7 +50,7 @@ def sentences(text: str) -> int:
 
 def stand_in(number: int, tokens: float, query: str) -> str:
     """A response of about so many tokens that is not there yet; each number gives another text."""
-    language = language_of(query)
+    language = detect_language(query)
     count = max(round(tokens / SENTENCE_TOKENS), 1)
     return f"{number}: " + SENTENCES[language] * count
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from longreward.errors import LongRewardError
-from longreward.judge import Answer, Judge, JudgeConfig, Question, Reading, Usage
-from longreward.judge.cached_client import Asker
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
+from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
 from longreward.judge.rate_limiter import Limiter
 from longreward.judge.truncation import ReadTruncated
@@ -20,19 +20,19 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Noted:
+class RecordedRequest:
     """A question that came up, and whether the ledger has its answer."""
 
-    question: Question
+    question: ChatRequest
     answered: bool
 
 
-class Rehearsal(Judge):
+class DryRunJudge(Judge):
     """Opened as `open_judge` opens a judge, but without keys and calls."""
 
     all_answered: bool
     """Whether the ledger knows all that came up since the last `take`."""
-    _noted: list[Noted]
+    _noted: list[RecordedRequest]
     _seen: set[int]
 
     @classmethod
@@ -45,7 +45,7 @@ class Rehearsal(Judge):
         rehearsal._noted, rehearsal._seen, rehearsal.all_answered = [], set(), True
         return rehearsal
 
-    def take(self) -> list[Noted]:
+    def take(self) -> list[RecordedRequest]:
         """The questions that came up since the last time; equal ones come once in all."""
         taken, self._noted = self._noted, []
         self.all_answered = True
@@ -57,31 +57,31 @@ class Rehearsal(Judge):
 
     async def ask(
         self,
-        question: Question,
+        question: ChatRequest,
         read: Callable[[str], T | None],
         *,
         read_truncated: ReadTruncated[T] | None = None,
-    ) -> Reading[T]:
+    ) -> ParsedReply[T]:
         """What the ledger knows, else no value with NOT_ASKED for a reason; the question is noted."""
         try:
             reading = await super().ask(question, read, read_truncated=read_truncated)
         except _NotAsked:
-            reading = Reading(None, NOT_ASKED, "", 0, 0, Usage(), self.name_of(question.template))
+            reading = ParsedReply(None, NOT_ASKED, "", 0, 0, TokenUsage(), self.name_of(question.template))
             self.all_answered = False
         key = _key(question)
         if key not in self._seen:
             self._seen.add(key)
-            self._noted.append(Noted(question, reading.reason != NOT_ASKED))
+            self._noted.append(RecordedRequest(question, reading.reason != NOT_ASKED))
         return reading
 
 
-class _Nobody:
+class NullModel:
     """A ChatModel of some name that answers nothing."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         raise _NotAsked
 
     async def close(self) -> None:
@@ -92,12 +92,12 @@ class _NotAsked(LongRewardError):
     pass
 
 
-def _key(question: Question) -> int:
+def _key(question: ChatRequest) -> int:
     return hash((question.template, question.text))  # eight bytes of it are enough to count by
 
 
-def _asker(config: JudgeConfig, ledger: Ledger) -> Asker:
-    return Asker(_Nobody(name_of(config)), config, ledger, Limiter(max_concurrency=1000))
+def _asker(config: JudgeConfig, ledger: Ledger) -> CachedJudgeClient:
+    return CachedJudgeClient(NullModel(name_of(config)), config, ledger, Limiter(max_concurrency=1000))
 
 
 def name_of(config: JudgeConfig) -> str:

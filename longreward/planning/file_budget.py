@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from longreward.errors import BudgetReached
+from longreward.errors import BudgetExceeded
 from longreward.judge.budget import Budget
 from longreward.params import Params, deciding
 from longreward.planning.project_plan import plan_files
@@ -24,9 +24,9 @@ async def budget_of_files(params: Params, *, data: Path, responses: Path, ledger
     with Budget(limits, params.prices, file=file) as budget:
         try:
             yield budget
-        except BudgetReached as reached:
+        except BudgetExceeded as reached:
             plan = await plan_files(params, data=data, responses=responses, ledger=ledger, sample=LOOKED_AT)
-            raise BudgetReached(f"{reached}. {rest(plan.stages[0], plan.currency)}") from None
+            raise BudgetExceeded(f"{reached}. {rest(plan.stages[0], plan.currency)}") from None
         if file is not None:
             file.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from longreward.judge.prices import PricesConfig
 from longreward.planning.assumptions import BATCH_HOURS, FIRST_TOKEN_S, OFFLINE_S, TOKENS_A_SECOND
 from longreward.planning.dry_run import dimension_of, name_of
 from longreward.planning.ranges import Range
-from longreward.planning.scoring_estimate import Item, Rehearsed, Tally, judges_by_template, rehearse
+from longreward.planning.scoring_estimate import Item, ScoringEstimate, Tally, estimate_scoring, judges_by_template
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward import ScoreConfig
 
@@ -112,7 +112,7 @@ async def plan_scoring(
     limit_s: float | None = None,
 ) -> StagePlan:
     """Of prompts with their responses; see `rehearse` for `of` and `limit_s`."""
-    found = await rehearse(judge, config, items, ledger=ledger, of=of, limit_s=limit_s)
+    found = await estimate_scoring(judge, config, items, ledger=ledger, of=of, limit_s=limit_s)
     return _plan(stage, judge, prices, found)
 
 
@@ -154,7 +154,7 @@ def merged(low: StagePlan, middle: StagePlan, high: StagePlan) -> StagePlan:
     )
 
 
-def _plan(stage: str, judge: JudgeConfig, prices: PricesConfig, found: Rehearsed) -> StagePlan:
+def _plan(stage: str, judge: JudgeConfig, prices: PricesConfig, found: ScoringEstimate) -> StagePlan:
     judges = judges_by_template(judge)
     ordered = sorted(found.tallies, key=lambda template: (DIMENSIONS.index(dimension_of(template)), ORDER[template]))
     lines = [_line(template, judges[template], prices, found.tallies[template]) for template in ordered]

@@ -10,7 +10,7 @@ from longreward.evaluation.comparison import decodings
 from longreward.params import Params
 from longreward.planning.plan import StagePlan, is_batch, merged, plan_scoring
 from longreward.planning.scoring_estimate import Item
-from longreward.planning.workload import LENGTHS, Material, alike, from_files, like, material_of
+from longreward.planning.workload import LENGTHS, Workload, estimate_workload, from_files, material_of, similar_workload
 
 Stage = Literal["score", "evaluate"]
 STAGES: tuple[Stage, ...] = ("score", "evaluate")
@@ -72,7 +72,7 @@ def _of_pairs(params: Params, root: Path) -> tuple[str, ...]:
     return (f"pair: pair.method is pairwise, which asks at most {calls:,} questions with about {tokens:,} tokens",)
 
 
-def _material(params: Params, stage: Stage, root: Path) -> Material:
+def _material(params: Params, stage: Stage, root: Path) -> Workload:
     sampled = root / "data/sampled/sampled_responses.jsonl"
     room = params.sample.max_new_tokens
     if stage == "score":
@@ -80,14 +80,14 @@ def _material(params: Params, stage: Stage, root: Path) -> Material:
         there = sampled if sampled.is_file() else brought
         return material_of(params.prepare, "preference", root=root, responses=there, n=params.sample.n, room=room)
     answers = MODELS * sum(decoding.samples for decoding in decodings(params.evaluate))
-    tokens = like(sampled)
+    tokens = estimate_workload(sampled)
     if tokens is not None:
-        return alike(params.prepare, "heldout", root=root, n=answers, tokens=tokens)
+        return similar_workload(params.prepare, "heldout", root=root, n=answers, tokens=tokens)
     return material_of(params.prepare, "heldout", root=root, responses=None, n=answers, room=room)
 
 
 async def _plan(
-    params: Params, found: Sequence[tuple[Stage, Material]], *, ledger: Path | None, sample: int | None
+    params: Params, found: Sequence[tuple[Stage, Workload]], *, ledger: Path | None, sample: int | None
 ) -> Plan:
     stages = [await _of_stage(params, stage, material, ledger=ledger, sample=sample) for stage, material in found]
     told = [f"{stage}: {material.told}" for stage, material in found]
@@ -95,7 +95,7 @@ async def _plan(
 
 
 async def _of_stage(
-    params: Params, stage: Stage, material: Material, *, ledger: Path | None, sample: int | None
+    params: Params, stage: Stage, material: Workload, *, ledger: Path | None, sample: int | None
 ) -> StagePlan:
     score = params.score.model_copy(update={"strategy": "full"}) if stage == "evaluate" else params.score
     all_chosen = _chosen(material, sample)
@@ -111,7 +111,7 @@ async def _of_stage(
     return merged(*plans) if len(plans) == len(LENGTHS) else plans[0]
 
 
-def _chosen(material: Material, sample: int | None) -> tuple[frozenset[int], int] | None:
+def _chosen(material: Workload, sample: int | None) -> tuple[frozenset[int], int] | None:
     """The places of the prompts to look at, and how many there are; None: all."""
     if sample is None:
         return None

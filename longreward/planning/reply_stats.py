@@ -13,7 +13,7 @@ from longreward.reward.parsers import PARSERS
 
 
 @dataclass(frozen=True)
-class Habit:
+class ReplyStats:
     """How one judge answers the questions of one template."""
 
     completion_tokens: Range
@@ -26,7 +26,7 @@ class Habit:
     """That this was learnt from; 0: assumed."""
 
 
-def habits(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[str, str], Habit]:
+def reply_stats(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[str, str], ReplyStats]:
     """By judge and template, where there are enough answers to the same prompts; empty where there is no ledger."""
     if ledger is None or not ledger.is_file():
         return {}
@@ -50,7 +50,7 @@ def habits(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[str, str], 
     }
 
 
-def _habit(template: str, answers: list[tuple[str, int, str | None]], questions: int, prompts: PromptSet) -> Habit:
+def _habit(template: str, answers: list[tuple[str, int, str | None]], questions: int, prompts: PromptSet) -> ReplyStats:
     counts = None
     if template == "statements":
         marker = prompts.manifest.no_statement
@@ -59,7 +59,7 @@ def _habit(template: str, answers: list[tuple[str, int, str | None]], questions:
         known = [len(statements) for statements in parsed if statements is not None]
         counts = _spread(known) if len(known) >= ENOUGH else None
     tokens = [tokens for _, tokens, _ in answers]
-    return Habit(_spread(tokens), len(answers) / questions, counts, len(answers))
+    return ReplyStats(_spread(tokens), len(answers) / questions, counts, len(answers))
 
 
 def _spread(values: list[int]) -> Range:

@@ -12,13 +12,13 @@ from pathlib import Path
 from longreward.judge import JudgeConfig
 from longreward.judge.prompts import Template, TemplateName, load_prompts
 from longreward.planning.assumptions import EXTRACT_TOKENS, STATEMENT, answer_tokens, statements_in
-from longreward.planning.dry_run import Noted, Rehearsal, name_of
+from longreward.planning.dry_run import DryRunJudge, RecordedRequest, name_of
 from longreward.planning.ranges import Range
-from longreward.planning.reply_stats import habits
+from longreward.planning.reply_stats import reply_stats
 from longreward.planning.token_counter import TokenCounter
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
-from longreward.utils.language import language_of
+from longreward.utils.language import detect_language
 from longreward.utils.token_spans import open_tokenizer
 
 Item = tuple[Example, Sequence[Response]]
@@ -48,7 +48,7 @@ class Tally:
 
 
 @dataclass
-class Rehearsed:
+class ScoringEstimate:
     """What came up; `tallies` by template."""
 
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Rehearsed:
     """By template: answers in the ledger that estimates were learnt from."""
 
 
-async def rehearse(
+async def estimate_scoring(
     judge: JudgeConfig,
     config: ScoreConfig,
     items: Iterable[Item],
@@ -69,17 +69,17 @@ async def rehearse(
     ledger: Path | None,
     of: int | None = None,
     limit_s: float | None = None,
-) -> Rehearsed:
+) -> ScoringEstimate:
     """Counts over `items`, which stand for `of` prompts (None: for themselves); ends after `limit_s` seconds.
 
     Asks nobody, embeds nothing and writes nothing. Raises ConfigError where prompts or tokenizer are missing.
     """
     until = time.monotonic() + limit_s if limit_s is not None else None
-    found = Rehearsed()
+    found = ScoringEstimate()
     full = config.model_copy(update={"strategy": "full"})
     unembedded = None if config.retriever.kind == "bm25" else _FirstChunks()
     async with (
-        Rehearsal.open(judge, ledger=ledger) as rehearsal,
+        DryRunJudge.open(judge, ledger=ledger) as rehearsal,
         Scorer(full, retriever=unembedded) as scorer,
         Scorer(config, retriever=unembedded) as pruning,
     ):
@@ -100,20 +100,20 @@ async def rehearse(
 class _Counting:
     """Adds up the questions of one prompt after another."""
 
-    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, found: Rehearsed) -> None:
+    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, found: ScoringEstimate) -> None:
         self._config = config
         self._found = found
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._counter = TokenCounter(self._tokenizer)
         self._judges = judges_by_template(judge)
-        learnt = habits(ledger, self._prompts)
+        learnt = reply_stats(ledger, self._prompts)
         self._habits = {template: learnt.get((name_of(each), template)) for template, each in self._judges.items()}
         self._system = {t: self._counter.of_text(each.system) for t, each in self._judges.items()}
         found.learnt = {template: habit.answers for template, habit in self._habits.items() if habit is not None}
 
     def add(
-        self, example: Example, responses: Sequence[Response], scored: ScoredExample, noted: Sequence[Noted]
+        self, example: Example, responses: Sequence[Response], scored: ScoredExample, noted: Sequence[RecordedRequest]
     ) -> None:
         found = self._found
         found.prompts += 1
@@ -143,7 +143,7 @@ class _Counting:
         found.prompts, found.responses = round(found.prompts * factor), round(found.responses * factor)
         found.complete *= factor
 
-    def _add_question(self, noted: Noted) -> None:
+    def _add_question(self, noted: RecordedRequest) -> None:
         question = noted.question
         statements = NONE
         if question.template == "statements":
@@ -186,7 +186,7 @@ class _Counting:
         return self._found.tallies.setdefault(template, Tally())
 
     def _template(self, name: TemplateName, *texts: str) -> Template:
-        return self._prompts.template(name, language_of(*texts))
+        return self._prompts.template(name, detect_language(*texts))
 
 
 def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.utils.token_spans import TextTokenizer
 
 
@@ -14,7 +14,7 @@ class TokenCounter:
         self._own: dict[str, int] = {}  # by the template's hash
         self.of_text = lru_cache(maxsize=KEPT)(self._count)
 
-    def of(self, question: Question) -> int:
+    def of(self, question: ChatRequest) -> int:
         """The whole question, without the frame that a server puts around it."""
         filled = sum(self.of_text(text) for text in question.slots.values())
         if question.prompt_hash not in self._own:

@@ -26,7 +26,7 @@ LENGTHS: tuple[Length, ...] = ("low", "expected", "high")
 
 
 @dataclass(frozen=True)
-class Material:
+class Workload:
     """Prompts with their responses; `items(length)` gives them anew each time, one document in memory at a time."""
 
     items: Callable[[Length], Iterator[Item]]
@@ -38,7 +38,7 @@ class Material:
 
 def material_of(
     config: PrepareConfig, split: Split, *, root: Path, responses: Path | None, n: int, room: int
-) -> Material:
+) -> Workload:
     """The prompts of a split, with the responses of that file; None or not there: `n` stand-ins of up to `room` tokens.
 
     Raises ConfigError or DataError where neither prepared nor raw data can be read.
@@ -51,7 +51,7 @@ def material_of(
     )
 
 
-def like(path: Path) -> Range | None:
+def estimate_workload(path: Path) -> Range | None:
     """How long the responses of a file are, in tokens: quartiles around the mean; None where there is no such file."""
     if not path.is_file() or not path.stat().st_size:  # `sample` leaves an empty file where the pairs are given
         return None
@@ -63,7 +63,7 @@ def like(path: Path) -> Range | None:
     return Range(min(low, mean), mean, max(high, mean))
 
 
-def alike(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Material:
+def similar_workload(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
     """The prompts of a split with `n` stand-ins of that length each."""
     prompts, source = _prompts(config, split, root)
     return _with_stand_ins(
@@ -71,7 +71,7 @@ def alike(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Ra
     )
 
 
-def from_files(data: Path, responses: Path) -> Material:
+def from_files(data: Path, responses: Path) -> Workload:
     """Files as `longreward score` takes them."""
     return _with_responses(lambda: read_examples(data), responses, f"{data} with {responses}")
 
@@ -91,7 +91,7 @@ def _raw(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
     return islice(kept, most)
 
 
-def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: str) -> Material:
+def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: str) -> Workload:
     groups: dict[str, list[Response]] = {}
     for response in read_responses(path):
         groups.setdefault(response.example_id, []).append(response)
@@ -99,16 +99,16 @@ def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: 
     def items(length: Length) -> Iterator[Item]:
         return ((example, groups[example.id]) for example in prompts() if example.id in groups)
 
-    return Material(items, assumed=False, told=told)
+    return Workload(items, assumed=False, told=told)
 
 
 def _with_stand_ins(
     prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], told: str
-) -> Material:
+) -> Workload:
     def items(length: Length) -> Iterator[Item]:
         return ((example, _stand_ins(example, n, getattr(tokens(example), length))) for example in prompts())
 
-    return Material(items, assumed=True, told=told)
+    return Workload(items, assumed=True, told=told)
 
 
 def _stand_ins(example: Example, n: int, tokens: float) -> Sequence[Response]:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from longreward.errors import AnswerRefused, JudgeProtocolError
+from longreward.errors import JudgeProtocolError, RequestRefused
 from longreward.retrieval.config import RetrieverConfig
 from longreward.retrieval.embedder import Embedder
 from longreward.retrieval.vector_ledger import Vector, VectorLedger, packed, unpacked
@@ -26,7 +26,7 @@ class EmbeddedTexts:
             [config.kind, config.model, config.revision, config.dimensions, config.extra_body], sort_keys=True
         )
         self._running: dict[bytes, asyncio.Task[dict[bytes, Vector]]] = {}
-        self._refused: dict[bytes, AnswerRefused] = {}
+        self._refused: dict[bytes, RequestRefused] = {}
         self._length = config.dimensions
         self.figures = dict.fromkeys(("calls", "texts", "ledger_hits", "shared"), 0)
 
@@ -49,7 +49,7 @@ class EmbeddedTexts:
             found |= embedded
         for key in wanted:
             if key in self._refused:
-                raise AnswerRefused(str(self._refused[key]))
+                raise RequestRefused(str(self._refused[key]))
         return [None if key is None else found[key] for key in keys]
 
     async def close(self) -> None:
@@ -95,11 +95,11 @@ class EmbeddedTexts:
         self.figures["calls"] += 1
         try:
             rows = await self._embedder.embed(list(batch.values()))
-        except AnswerRefused as refusal:
+        except RequestRefused as refusal:
             items = list(batch.items())
             if len(items) == 1:
                 [(key, text)] = items
-                self._refused[key] = AnswerRefused(f"{refusal} (the text: {text[:60]!r}, {len(text)} characters)")
+                self._refused[key] = RequestRefused(f"{refusal} (the text: {text[:60]!r}, {len(text)} characters)")
                 return {}
             half = len(items) // 2
             return await self._embed(dict(items[:half])) | await self._embed(dict(items[half:]))

@@ -18,7 +18,7 @@ from longreward.judge.http_client import CONNECT_S
 from longreward.retrieval.config import RetrieverConfig
 from longreward.retrieval.embedder import Vectors
 from longreward.retrieval.embedder_probe import check_key
-from longreward.utils.http_errors import Faults
+from longreward.utils.http_errors import ErrorMapper
 
 
 class HttpEmbedder:
@@ -42,7 +42,7 @@ class HttpEmbedder:
         self._extra = config.extra_body
         self._batch_size = config.batch_size
         self._places = asyncio.Semaphore(config.max_concurrency)
-        self._faults = Faults(
+        self._faults = ErrorMapper(
             where=f"embeddings of {config.model!r} at {self._client.base_url}",
             section="score.retriever",
             key=key,

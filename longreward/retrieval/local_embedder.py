@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from longreward.errors import AnswerRefused, ConfigError, JudgeRefused
+from longreward.errors import ConfigError, JudgeRefused, RequestRefused
 from longreward.retrieval.config import RetrieverConfig
 from longreward.retrieval.embedder import Vectors
 from longreward.retrieval.embedder_probe import check_key
@@ -57,7 +57,7 @@ class LocalEmbedder:
             return
         longest = max(len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"])
         if longest > limit:
-            raise AnswerRefused(f"the text is too long for the {self.where}: {longest} tokens, it reads {limit}")
+            raise RequestRefused(f"the text is too long for the {self.where}: {longest} tokens, it reads {limit}")
 
 
 @lru_cache(maxsize=1)  # from one opening of a retriever to the next

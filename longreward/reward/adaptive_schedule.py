@@ -16,7 +16,7 @@ from longreward.reward.candidates import contenders
 
 
 @dataclass(frozen=True)
-class Standing:
+class ScoringState:
     """What is known of one response's reward, and what may be asked about it."""
 
     bounds: Bounds
@@ -28,7 +28,9 @@ class Standing:
     """What one support moves the reward by at most; None where the next question is a rating or a listing."""
 
 
-def next_questions(standings: Sequence[Standing | None], complete: Sequence[bool] | None = None) -> Mapping[int, int]:
+def next_requests(
+    standings: Sequence[ScoringState | None], complete: Sequence[bool] | None = None
+) -> Mapping[int, int]:
     """How many questions to ask about which responses (places) at once; nothing where best and worst are certain.
 
     `standings` in the order of the responses; None for one that takes no part. `complete`: which responses were not
@@ -57,7 +59,7 @@ def next_questions(standings: Sequence[Standing | None], complete: Sequence[bool
     return asked
 
 
-def _likely(standing: Standing, side: int, sign: int) -> float:
+def _likely(standing: ScoringState, side: int, sign: int) -> float:
     """Where this response is likely to end at best (at worst), to be on the safe side nearer to its bound."""
     return sign * (standing.expected + CAUTION * (standing.bounds[side] - standing.expected))
 

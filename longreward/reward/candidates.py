@@ -13,7 +13,7 @@ from longreward.records import Bounds
 
 
 @dataclass(frozen=True)
-class Contenders:
+class ExtremeCandidates:
     """Places of responses that can be the best, the highest reward in reach first, and the worst, the lowest first."""
 
     best: tuple[int, ...]
@@ -28,7 +28,7 @@ def only(bounds: Sequence[Bounds | None], kept: Sequence[bool]) -> list[Bounds |
     return [known if keep else None for known, keep in zip(bounds, kept, strict=True)]
 
 
-def contenders(bounds: Sequence[Bounds | None]) -> Contenders:
+def contenders(bounds: Sequence[Bounds | None]) -> ExtremeCandidates:
     """`bounds` in the order of the responses, None for one that takes no part; without any, nobody contends.
 
     The answer is exact: a response that is named becomes the best (the worst) by some rewards within the bounds, and
@@ -37,8 +37,8 @@ def contenders(bounds: Sequence[Bounds | None]) -> Contenders:
     lows = sorted((known[0], -place) for place, known in enumerate(bounds) if known is not None)
     highs = sorted((known[1], -place) for place, known in enumerate(bounds) if known is not None)
     if not lows:
-        return Contenders((), ())
+        return ExtremeCandidates((), ())
     # Whoever holds the highest low contends itself: its high is above all other lows.
     best = tuple(-place for high, place in reversed(highs) if (high, place) >= lows[-1])
     worst = tuple(-place for low, place in lows if (low, place) <= highs[0])
-    return Contenders(best, worst)
+    return ExtremeCandidates(best, worst)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longreward.judge import Judge, Question, Reading
+from longreward.judge import ChatRequest, Judge, ParsedReply
 from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_list
 from longreward.records import Extract, Extraction
@@ -12,8 +12,8 @@ from longreward.retrieval.chunking import Chunk
 from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
 from longreward.reward.published_parsers import Extracted
-from longreward.utils.concurrency import together
-from longreward.utils.language import language_of
+from longreward.utils.concurrency import gather
+from longreward.utils.language import detect_language
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ExtractionRequest:
     """One part of a document and the question about it."""
 
     part: Chunk
-    question: Question
+    question: ChatRequest
 
 
 async def extraction_requests(prompts: PromptSet, document: Document, *, query: str) -> list[ExtractionRequest]:
@@ -33,7 +33,7 @@ async def extraction_requests(prompts: PromptSet, document: Document, *, query: 
 
     def request(part: Chunk) -> ExtractionRequest:
         text = document.text[part.start : part.end]
-        template = prompts.template("extraction", language_of(text))
+        template = prompts.template("extraction", detect_language(text))
         return ExtractionRequest(part, template.ask({"context": text, "question": query}))
 
     return await asyncio.to_thread(lambda: [request(part) for part in parts])
@@ -47,7 +47,7 @@ async def extract(
     def parse(reply: str) -> Extracted | None:
         return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
 
-    readings = await together(
+    readings = await gather(
         judge.ask(request.question, parse, read_truncated=truncated_list(parse)) for request in requests
     )
     tokens = requests[-1].part.end_token if requests else 0
@@ -65,7 +65,7 @@ async def extract(
     )
 
 
-def _extract(part: Chunk, tokens: int, reading: Reading[Extracted]) -> Extract:
+def _extract(part: Chunk, tokens: int, reading: ParsedReply[Extracted]) -> Extract:
     # In tokens, and with this order of operations, as the published code: 100 * a / b rounds some halves differently.
     return Extract(
         start=part.start,

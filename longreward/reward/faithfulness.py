@@ -6,8 +6,8 @@ The judge names the statements; each is looked up in the document's chunks; the 
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from longreward.errors import AnswerRefused
-from longreward.judge import Judge, Reading
+from longreward.errors import RequestRefused
+from longreward.judge import Judge, ParsedReply
 from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_list, truncated_verdict
 from longreward.records import Bounds, Evidence, Statement, Verdict
@@ -15,8 +15,8 @@ from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
 from longreward.reward.verdicts import verdict
-from longreward.utils.concurrency import together
-from longreward.utils.language import language_of
+from longreward.utils.concurrency import gather
+from longreward.utils.language import detect_language
 
 
 async def judge_faithfulness(
@@ -36,10 +36,10 @@ class Faithfulness:
         self, judge: Judge, prompts: PromptSet, config: ScoreConfig, document: Document, *, query: str, response: str
     ) -> None:
         self._judge, self._prompts, self._config, self._document = judge, prompts, config, document
-        self.language = language_of(query, response)
+        self.language = detect_language(query, response)
         self._template = prompts.template("statements", self.language)
         self._question = self._template.ask({"question": query, "answer": response})
-        self._readings: list[Reading[Any]] = []
+        self._readings: list[ParsedReply[Any]] = []
         self._analysis: str | None = None
         self._ended: tuple[float | None, str | None] | None = None  # score and reason, where no statement decides
         self._statements: dict[int, Statement] = {}
@@ -70,10 +70,10 @@ class Faithfulness:
             return
         try:
             evidence = await self._document.evidence([self.texts[n] for n in todo], self._config.evidence_chunks)
-        except AnswerRefused as refusal:  # by an embedding model, of one text
+        except RequestRefused as refusal:  # by an embedding model, of one text
             self._ended = None, str(refusal)
             return
-        checked = await together(self._check(self.texts[n], shown) for n, shown in zip(todo, evidence, strict=True))
+        checked = await gather(self._check(self.texts[n], shown) for n, shown in zip(todo, evidence, strict=True))
         for place, (statement, readings) in zip(todo, checked, strict=True):
             self._statements[place] = statement
             self._readings += readings
@@ -145,7 +145,7 @@ class Faithfulness:
             prompt_hashes=(*([self._template.hash] if self.listed else []), *hashes),
         )
 
-    async def _check(self, text: str, evidence: tuple[Evidence, ...]) -> tuple[Statement, list[Reading[float]]]:
+    async def _check(self, text: str, evidence: tuple[Evidence, ...]) -> tuple[Statement, list[ParsedReply[float]]]:
         if not evidence:
             return Statement(text=text, support=0.0, reason="the document is empty"), []
         passages = self._prompts.evidence([shown.text for shown in evidence], self.language)

@@ -4,10 +4,10 @@ from longreward.judge import Judge
 from longreward.judge.prompts import PromptSet
 from longreward.records import Verdict
 from longreward.reward.verdicts import rate
-from longreward.utils.language import language_of
+from longreward.utils.language import detect_language
 
 
 async def judge_helpfulness(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
     """One call: the judge sees query and response."""
-    template = prompts.template("helpfulness", language_of(query, response))
+    template = prompts.template("helpfulness", detect_language(query, response))
     return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longreward.errors import ConfigError
-from longreward.judge import Answer, ChatModel, Judge, JudgeConfig, Question, open_judge
+from longreward.judge import ChatModel, ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.judge.budget import Budget
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
@@ -114,7 +114,7 @@ class _Lent:
     def name(self) -> str:
         return self._model.name
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         return await self._model.answer(question, temperature=temperature)
 
     async def close(self) -> None:

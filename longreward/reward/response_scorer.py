@@ -6,15 +6,15 @@ from collections.abc import Collection
 from longreward.judge import Judge
 from longreward.judge.prompts import PromptSet
 from longreward.records import DIMENSIONS, Bounds, Dimension, Extraction, Verdict, reward_bounds
-from longreward.reward.adaptive_schedule import Standing
+from longreward.reward.adaptive_schedule import ScoringState
 from longreward.reward.completeness import judge_completeness
 from longreward.reward.faithfulness import NOT_NEEDED, Faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 
 
-class Course:
+class IncrementalScorer:
     """The verdicts on one text, which several responses may have."""
 
     def __init__(
@@ -34,7 +34,7 @@ class Course:
 
     async def rate(self) -> None:
         """Two calls at once."""
-        helpfulness, logicality = await together(
+        helpfulness, logicality = await gather(
             [
                 judge_helpfulness(self._judge, self._prompts, query=self._query, response=self._response),
                 judge_logicality(self._judge, self._prompts, query=self._query, response=self._response),
@@ -77,7 +77,7 @@ class Course:
         """The reward's bounds so far; None for a response that is unscored."""
         return reward_bounds({dimension: self.known(dimension) for dimension in DIMENSIONS})
 
-    def standing(self, *, completeness: float, support: float) -> Standing | None:
+    def standing(self, *, completeness: float, support: float) -> ScoringState | None:
         """None for a response that is unscored; the figures are what to expect of scores and supports still open."""
         bounds = self.bounds()
         if bounds is None:
@@ -87,7 +87,7 @@ class Course:
         guess = {"completeness": completeness, "faithfulness": 10 * faithfulness}
         scores = [guess[d] if (score := self.score(d)) is None else score for d in DIMENSIONS]
         whole = "completeness" not in self._verdicts or not self.faithfulness.listed
-        return Standing(
+        return ScoringState(
             bounds,
             expected=sum(scores) / len(DIMENSIONS),
             waiting=1 if whole else waiting,

@@ -19,7 +19,7 @@ from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Re
 from longreward.reward.config import ScoreConfig
 from longreward.reward.savings import Savings
 from longreward.reward.scorer import ScoredExample, Scorer, score_examples
-from longreward.utils.jsonl import Lines, to_line, writing
+from longreward.utils.jsonl import IndexedJsonl, to_line, writing
 
 
 @dataclass
@@ -207,7 +207,7 @@ def read_items(data: Path, responses: Path) -> "Items":
     Raises DataError where a record cannot be used, comes twice, or where the example of a response is not there or
     asks something else.
     """
-    answers = Lines(responses, response_of)
+    answers = IndexedJsonl(responses, response_of)
     groups: dict[str, array[int]] = {}
     queries: dict[str, str] = {}
     seen: set[str] = set()
@@ -218,7 +218,7 @@ def read_items(data: Path, responses: Path) -> "Items":
         groups.setdefault(response.example_id, array("q")).append(place)
         if queries.setdefault(response.example_id, response.query) != response.query:
             raise _stray(responses, response, data)
-    examples = Lines(data, example_of)
+    examples = IndexedJsonl(data, example_of)
     found = array("q")
     grouped: list[array[int]] = []
     missing = set(groups)
@@ -245,9 +245,9 @@ class Items(Sequence[WithResponses]):
 
     def __init__(
         self,
-        examples: Lines[Example],
+        examples: IndexedJsonl[Example],
         places: "array[int]",
-        responses: Lines[Response],
+        responses: IndexedJsonl[Response],
         groups: "Sequence[array[int]]",
     ) -> None:
         self._examples = examples

@@ -23,8 +23,8 @@ from longreward.reward.extraction import extract, extraction_requests
 from longreward.reward.faithfulness import Faithfulness, judge_faithfulness
 from longreward.reward.helpfulness import judge_helpfulness
 from longreward.reward.logicality import judge_logicality
-from longreward.reward.response_scorer import Course
-from longreward.utils.concurrency import together
+from longreward.reward.response_scorer import IncrementalScorer
+from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
 
 
@@ -160,7 +160,7 @@ class Scorer:
             if self._config.strategy == "extremes":
                 scored = await self._score_extremes(judge, example, document, extraction, responses)
             else:
-                scored = await together(
+                scored = await gather(
                     self._score_one(judge, example, document, extraction, response) for response in responses
                 )
             return ScoredExample(await extraction, tuple(scored))
@@ -191,7 +191,7 @@ class Scorer:
             extracted = await asyncio.shield(extraction)  # one response's end must not end it for the others
             return await judge_completeness(judge, prompts, extracted, query=query, response=text)
 
-        faithfulness, helpfulness, logicality, completeness = await together(
+        faithfulness, helpfulness, logicality, completeness = await gather(
             [  # what others wait for is asked first
                 judge_faithfulness(judge, prompts, self._config, document, query=query, response=text),
                 judge_helpfulness(judge, prompts, query=query, response=text),
@@ -218,10 +218,10 @@ class Scorer:
         responses: Sequence[Response],
     ) -> list[ScoredResponse]:
         prompts, query = self._prompts, example.query
-        courses: dict[str, Course] = {}
+        courses: dict[str, IncrementalScorer] = {}
         for text in dict.fromkeys(response.text for response in responses):
             faithfulness = Faithfulness(judge, prompts, self._config, document, query=query, response=text)
-            courses[text] = Course(judge, prompts, extraction, faithfulness, query=query, response=text)
+            courses[text] = IncrementalScorer(judge, prompts, extraction, faithfulness, query=query, response=text)
         in_order = sorted(responses, key=lambda response: response.number)
         scored = await score_extremes([courses[response.text] for response in in_order], in_order)
         by_id = {one.response.id: one for one in scored}

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from longreward.chat_model import Question
-from longreward.judge import Judge, Reading
+from longreward.chat_model import ChatRequest
+from longreward.judge import Judge, ParsedReply
 from longreward.judge.prompts import Parsing
 from longreward.judge.truncation import truncated_verdict
 from longreward.records import Statement, Verdict
 from longreward.reward.parsers import PARSERS
 
 
-async def rate(judge: Judge, question: Question, parsing: Parsing) -> Verdict:
+async def rate(judge: Judge, question: ChatRequest, parsing: Parsing) -> Verdict:
     """Asks for a rating from 0 to 10."""
     parse = PARSERS[parsing].rating
     reading = await judge.ask(question, parse, read_truncated=truncated_verdict(parse))
@@ -27,7 +27,7 @@ async def rate(judge: Judge, question: Question, parsing: Parsing) -> Verdict:
 
 def verdict(
     judge: Judge,
-    readings: Sequence[Reading[Any]],
+    readings: Sequence[ParsedReply[Any]],
     *,
     score: float | None,
     reason: str | None,

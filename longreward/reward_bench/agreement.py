@@ -67,7 +67,7 @@ def agreements(
 def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: Intervals) -> Agreement:
     whole = [(item, known) for item, rewards in judged if len(known := _known(rewards)) == len(rewards)]
     lists = [(item, known) for item, known in whole if len(known) > 2]
-    pairs = [(item.document, right) for item, rewards in judged for right in in_order(item.labels, rewards)]
+    pairs = [(item.document, right) for item, rewards in judged for right in correctly_ordered(item.labels, rewards)]
     tops: dict[bool, list[Observation]] = {
         of_two: [(item.document, top_share(item, known)) for item, known in whole if (len(known) == 2) == of_two]
         for of_two in (True, False)
@@ -95,7 +95,7 @@ def top_share(item: Item, rewards: Sequence[float]) -> float:
     return sum(place in item.best for place in top) / len(top)
 
 
-def in_order(labels: Sequence[float], rewards: Rewards) -> list[float]:
+def correctly_ordered(labels: Sequence[float], rewards: Rewards) -> list[float]:
     """1, ½ or 0 for each pair of different labels whose rewards are there."""
     return [
         0.5 if a == b else float((a > b) == (one > other))

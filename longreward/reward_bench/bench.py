@@ -15,7 +15,7 @@ from longreward.params import Params
 from longreward.reward_bench.agreement import Agreement, Rewards, agreements
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.long_reward import rewards_of, score_items
-from longreward.reward_bench.pairwise import NAME, Met, compare_items
+from longreward.reward_bench.pairwise import NAME, PairwiseMatch, compare_items
 from longreward.reward_bench.reward_model import SrmRewards
 
 SRM = "srm"
@@ -53,7 +53,7 @@ async def measure(
 
     The JudgeError family where the judge fails, BudgetReached at `score.budget`; what was answered stays in the ledger.
     """
-    total, met = len(items), list[Met]()
+    total, met = len(items), list[PairwiseMatch]()
     compared = total if pairwise else 0
     score = params.score.model_copy(update={"strategy": "full"})
     with Budget(score.budget, params.prices) as budget:

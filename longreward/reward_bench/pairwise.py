@@ -16,13 +16,13 @@ from longreward.pairs.selection import PairConfig
 from longreward.records import Example, Response
 from longreward.reward_bench.agreement import Rewards
 from longreward.reward_bench.items import Item, as_records
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 NAME = "pairwise judging"
 
 
 @dataclass(frozen=True)
-class Met:
+class PairwiseMatch:
     """What the comparisons of one item's responses say."""
 
     rewards: Rewards
@@ -39,7 +39,7 @@ async def compare_items(
     items: Sequence[Item],
     *,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Met]:
+) -> list[PairwiseMatch]:
     """In the order of the items; `progress` is told how many are complete.
 
     Equal texts tie without a question. The JudgeError family where the judge fails.
@@ -47,17 +47,17 @@ async def compare_items(
     two = PairConfig(method="pairwise", min_scored=2, pairwise=config)
     turns = asyncio.Semaphore(max(AT_ONCE, judge.prompts_at_once or 0))
 
-    async def meet(item: Item) -> Met:
+    async def meet(item: Item) -> PairwiseMatch:
         async with turns:
             return await _all_against_all(judge, two, item)
 
-    return await together(map(counted(meet, progress), items))
+    return await gather(map(with_progress(meet, progress), items))
 
 
-async def _all_against_all(judge: Judge, two: PairConfig, item: Item) -> Met:
+async def _all_against_all(judge: Judge, two: PairConfig, item: Item) -> PairwiseMatch:
     example, responses = as_records(item)
     couples = list(combinations(responses, 2))
-    made = await together(_compared(judge, two, example, couple) for couple in couples)
+    made = await gather(_compared(judge, two, example, couple) for couple in couples)
     won = dict.fromkeys((response.id for response in responses), 0.0)
     for couple, comparison in zip(couples, made, strict=True):
         for response in couple:
@@ -65,7 +65,7 @@ async def _all_against_all(judge: Judge, two: PairConfig, item: Item) -> Met:
             won[response.id] += 0.5 if better is None else float(better == response.id)
     unreadable = sum(comparison is not None and comparison.reason is not None for comparison in made)
     others = len(responses) - 1
-    return Met(
+    return PairwiseMatch(
         rewards=[None if unreadable else won[response.id] / others for response in responses],
         comparisons=sum(comparison is not None for comparison in made),
         undecided=sum(one is not None and one.better is None and one.reason is None for one in made),

@@ -11,7 +11,7 @@ from typing import Any
 
 from longreward.evaluation.comparison import BOUNDS, gain
 from longreward.evaluation.config import GOLD_MEASURES, MEASURES, Measure
-from longreward.evaluation.example_metrics import Taken
+from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
 from longreward.study.arms import CONTROL, LONGREWARD, SFT, SHORT_ONLY
 
@@ -28,7 +28,7 @@ class Answers:
 
     arm: str
     seed: int
-    taken: Sequence[Taken]
+    taken: Sequence[ExampleMetrics]
     benchmarks: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By model, `sft` or `dpo`: the metrics of its run."""
 

@@ -6,7 +6,7 @@ from longreward.retrieval.chunking import cut
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.documents import Document
 from longreward.synthesis.records import Context, Dropped
-from longreward.utils.language import language_of
+from longreward.utils.language import detect_language
 from longreward.utils.token_spans import TextTokenizer
 
 
@@ -16,7 +16,7 @@ def contexts_of(document: Document, config: SynthesizeConfig, tokenizer: TextTok
     What is left of fewer than `min_tokens` is dropped. The parts of a document have its language.
     """
     text = document.text
-    language = language_of(text)
+    language = detect_language(text)
     for part, (start, end) in enumerate(_bounds(text, config.max_tokens, tokenizer)):
         piece = text[start:end].strip()
         tokens = len(tokenizer.spans(piece))

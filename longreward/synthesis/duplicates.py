@@ -3,7 +3,7 @@
 from longreward.builtin.offline_judge.lexical import sentence
 
 
-class Asked:
+class DuplicateFilter:
     """Questions so far; two are alike where they share more than `limit` of all their words, told by their stems."""
 
     def __init__(self, limit: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.judge.escaping import Marks, headings_in
 from longreward.judge.reply_parsing import has_tag, tagged_texts
 from longreward.synthesis.config import Task
@@ -22,14 +22,14 @@ QUESTIONS, ANSWER = "synthesis/questions", "synthesis/answer"
 """The names of their templates."""
 
 
-def ask_for_questions(context: Context, task: Task, count: int) -> Question:
+def ask_for_questions(context: Context, task: Task, count: int) -> ChatRequest:
     """So many questions of one kind on one context."""
     kind = _read(context.language, f"task_{task}")
     slots = {"document": context.text, "count": str(count), "task": kind.strip()}
     return _ask(QUESTIONS, "questions", context.language, slots, more={"kind": task}, hashed=kind)
 
 
-def ask_for_answer(context: Context, query: str, words: int) -> Question:
+def ask_for_answer(context: Context, query: str, words: int) -> ChatRequest:
     """The answer to one question, of about so many words (in Chinese, characters)."""
     slots = {"document": context.text, "question": query, "length": str(words)}
     return _ask(ANSWER, "answer", context.language, slots, max_tokens=ROOM + TOKENS_A_WORD * words)
@@ -44,14 +44,14 @@ def _ask(
     more: Mapping[str, str] | None = None,
     hashed: str = "",
     max_tokens: int = 2048,
-) -> Question:
+) -> ChatRequest:
     """Slots are filled in one pass, so that none can act as another, and headings that stand in them are escaped."""
     text = _read(language, file)
     marks = _marks(language)
     pieces = _SLOT.split(text)
     filled = "".join(marks.escape(slots[piece]) if place % 2 else piece for place, piece in enumerate(pieces))
     prompt_hash = hashlib.sha256((text + hashed).encode()).hexdigest()
-    return Question(template, {**slots, **(more or {})}, filled, prompt_hash, max_tokens)
+    return ChatRequest(template, {**slots, **(more or {})}, filled, prompt_hash, max_tokens)
 
 
 @cache

@@ -14,7 +14,7 @@ from longreward.synthesis.contexts import contexts_of
 from longreward.synthesis.documents import Document, find_documents, read_documents
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
 from longreward.synthesis.writer import write_drafts
-from longreward.utils.concurrency import in_order, together
+from longreward.utils.concurrency import bounded_map, gather
 from longreward.utils.jsonl import to_line, writing
 from longreward.utils.token_spans import TextTokenizer
 
@@ -70,7 +70,7 @@ async def synthesize(
     says, or as a judge that is asked in batches wants.
     """
     at_once = judge.prompts_at_once or config.documents_in_flight
-    async with aclosing(in_order(_work(judge, scorer, config, contexts), at_once)) as done:
+    async with aclosing(bounded_map(_work(judge, scorer, config, contexts), at_once)) as done:
         async for outcomes in done:
             for outcome in outcomes:
                 yield outcome
@@ -92,7 +92,7 @@ async def _outcomes(
     if isinstance(context, Dropped):
         return [context]
     drafts = await write_drafts(judge, context, config)
-    return await together(_grounded(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
+    return await gather(_grounded(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
 
 
 async def _grounded(judge: Judge, scorer: Scorer, draft: Outcome, least: float) -> Outcome:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from longreward.judge import Judge
 from longreward.judge.truncation import truncated_tags
 from longreward.synthesis.config import SynthesizeConfig, Task
-from longreward.synthesis.duplicates import Asked
+from longreward.synthesis.duplicates import DuplicateFilter
 from longreward.synthesis.prompts import ask_for_answer, ask_for_questions, parse_answer, parse_questions
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome
-from longreward.utils.concurrency import together
-from longreward.utils.language import language_of
+from longreward.utils.concurrency import gather
+from longreward.utils.language import detect_language
 
 
 class _Query(NamedTuple):
@@ -26,13 +26,13 @@ async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig
 
     Raises the JudgeError family where the writer fails.
     """
-    asked = Asked(config.max_similarity)
+    asked = DuplicateFilter(config.max_similarity)
     asking = (_questions(writer, context, task, count) for task, count in config.asked.items())
-    found = [one for several in await together(asking) for one in several]
+    found = [one for several in await gather(asking) for one in several]
     queries = [
         _why_not(context, one, asked) or one if isinstance(one, _Query) else one for one in found
     ]  # in their order, so that the same one of two alike is kept each time
-    return await together(_answered(writer, context, one, config.answer_words) for one in queries)
+    return await gather(_answered(writer, context, one, config.answer_words) for one in queries)
 
 
 async def _questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Query | Dropped]:
@@ -45,9 +45,9 @@ async def _questions(writer: Judge, context: Context, task: Task, count: int) ->
     return [_Query(task, text, question.prompt_hash) for text in reading.value[:count]]
 
 
-def _why_not(context: Context, query: _Query, asked: Asked) -> Dropped | None:
+def _why_not(context: Context, query: _Query, asked: DuplicateFilter) -> Dropped | None:
     """Why a question is left out before anything is spent on its answer."""
-    if not WORD.search(query.text) or language_of(query.text) != context.language:
+    if not WORD.search(query.text) or detect_language(query.text) != context.language:
         reason = f"the question is not in the language of the document ({context.language})"
         return Dropped(context.document, "language", reason, part=context.part, task=query.task, query=query.text)
     if (like := asked.like(query.text)) is not None:
@@ -72,7 +72,7 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
     answer = reading.value.text
     if answer is None:
         return dropped.because("unanswerable", "the writer found no answer in the document")
-    if language_of(answer) != context.language and length_of(answer) > BARE:
+    if detect_language(answer) != context.language and length_of(answer) > BARE:
         reason = f"the answer is not in the language of the document ({context.language})"
         return dropped.because("language", reason, answer)
     if (length := length_of(answer)) > 2 * limit:

@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Asked:
+class StopRequest:
     """Whether this process was asked to end."""
 
     to_end: bool = False
 
 
 @contextmanager
-def told_of_sigterm() -> Iterator[Asked]:
+def handle_sigterm() -> Iterator[StopRequest]:
     """Takes note of a first SIGTERM; a thread that is not the main one leaves signals as they are."""
-    asked = Asked()
+    asked = StopRequest()
     before = signal.getsignal(signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread() or before is None:
         yield asked
@@ -52,10 +52,10 @@ def told_of_sigterm() -> Iterator[Asked]:
         signal.signal(signal.SIGTERM, before)
 
 
-class Watcher(TrainerCallback):  # type: ignore[misc]
+class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     """Passes figures on as they come, marks checkpoints that were written to their end, and ends when asked to."""
 
-    def __init__(self, trainer: Any, log: Log | None, *, asked: Asked, checkpoint: Path | None) -> None:
+    def __init__(self, trainer: Any, log: Log | None, *, asked: StopRequest, checkpoint: Path | None) -> None:
         self.trainer, self.log, self.asked, self.checkpoint = trainer, log, asked, checkpoint
         self.last: dict[str, float] = {}
 

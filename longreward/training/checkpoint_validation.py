@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def misfit(checkpoint: Path, model: Any) -> str | None:
+def validate_checkpoint(checkpoint: Path, model: Any) -> str | None:
     """Why a checkpoint cannot be gone on from, None where nothing speaks against it."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from longreward.errors import StateError
 from longreward.models.model_ref import fingerprint
-from longreward.training.checkpoint_validation import misfit
+from longreward.training.checkpoint_validation import validate_checkpoint
 
 MARK = "complete.json"
 
@@ -58,7 +58,7 @@ def resumable(folder: Path, model: Any) -> Path | None:
     for checkpoint in _by_step(folder):
         if not _is_complete(checkpoint):
             log.warning("%s was not written to its end; it is passed over", checkpoint)
-        elif (reason := misfit(checkpoint, model)) is None:
+        elif (reason := validate_checkpoint(checkpoint, model)) is None:
             return checkpoint
         else:
             log.warning("%s cannot be read (%s); it is passed over", checkpoint, reason)

@@ -65,7 +65,7 @@ class ShortPreferences(ShortSource):
 
 
 @dataclass(frozen=True)
-class Mixed:
+class DataMixture:
     """The file to train on, and what is in it."""
 
     data: Path
@@ -95,7 +95,7 @@ class _Kind(Generic[R]):
     made: Callable[[Row | RowError, int], R]
 
 
-def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = Path()) -> Mixed:
+def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = Path()) -> DataMixture:
     """Writes `out`, pairs with short ones; files of the source are relative to `root`.
 
     ConfigError where the source is not pinned, DataError where it cannot be read or holds no preference.
@@ -111,7 +111,7 @@ def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = 
     return _mix(kind, config, pairs, out=out, root=root, alone=config.alone)
 
 
-def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path = Path()) -> Mixed:
+def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path = Path()) -> DataMixture:
     """Writes `out`, examples with short ones, as `mix_pairs`."""
     columns = {"prompt": config.prompt, "answer": config.answer}
     kind = _Kind(
@@ -124,9 +124,9 @@ def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path 
     return _mix(kind, config, examples, out=out, root=root)
 
 
-def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Path, alone: bool = False) -> Mixed:
+def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Path, alone: bool = False) -> DataMixture:
     if config.source is None:
-        return Mixed(data)
+        return DataMixture(data)
     long = sum(1 for _ in _long(kind, data))
     left_out: dict[str, int] = {}
     wanted = max(1, round(config.ratio * long))
@@ -139,7 +139,7 @@ def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Pa
     if left_out:
         log.warning("%s leaves out %d records", kind.key, sum(left_out.values()))
     kind.write(out, short if alone else chain(_long(kind, data), short))
-    return Mixed(out, 0 if alone else long, len(short), left_out)
+    return DataMixture(out, 0 if alone else long, len(short), left_out)
 
 
 def _long(kind: _Kind[R], data: Path) -> Iterator[R]:

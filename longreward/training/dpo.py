@@ -63,12 +63,12 @@ def train_dpo(
         from longreward.training.launch.launcher import launch
 
         return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
-    from longreward.training.estimate.training_estimate import Preference, look_ahead
+    from longreward.training.estimate.training_estimate import Preference, estimate_training
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=sft_model, data=pairs)
     preference = Preference(config.reference_batch, config.prefix_sharing, config.token_mismatch)
-    checked = look_ahead(
+    checked = estimate_training(
         config, policy_config, model=sft_model, data=pairs, keep=own_state / "rows", preference=preference
     )
     policy = load_policy(policy_config, sft_model, training=config.lora is None)
@@ -97,10 +97,10 @@ def train_dpo(
         "precompute_ref_batch_size": config.reference_batch,
     }
     share, rows = _shares(config, policy, checked.lengths.longest), run.dataset(checked)
-    with error_advice.mendable(own_state):  # the reference may need more memory than there is
+    with error_advice.actionable_error(own_state):  # the reference may need more memory than there is
         kept = own_state / "reference.json"
         trainer = trainers.dpo_trainer(policy, rows, lora, arguments, kept=kept, share=share)
-    return run.run(trainer, policy, checked.lengths, title="train", out=out, state=own_state, log=log)
+    return run.run_trainer(trainer, policy, checked.lengths, title="train", out=out, state=own_state, log=log)
 
 
 def _shares(config: TrainConfig, policy: Policy, longest: int) -> bool:

@@ -20,7 +20,7 @@ LESS_MEMORY = (
 
 
 @contextmanager
-def mendable(state: Path) -> Iterator[None]:
+def actionable_error(state: Path) -> Iterator[None]:
     """Gives the failures of disk and memory, in whose words torch differs, one name and an advice."""
     try:
         yield

@@ -16,7 +16,7 @@ import torch
 
 from longreward.training.checkpoints import unmark
 from longreward.training.error_advice import not_finite
-from longreward.training.length_grouping import Order, padding
+from longreward.training.length_grouping import LengthGroupedSampler, padding
 from longreward.training.prefix.sharing import KEY
 from longreward.training.time_estimate import log_time_estimate
 
@@ -26,11 +26,11 @@ SHOWN = 8
 def padding_of(trainer: Any) -> tuple[float, float]:
     """The share of padding in the first epoch, and what it would be with rows in random order."""
     texts, micro_batch = _texts(trainer), trainer.args.per_device_train_batch_size
-    ungrouped = Order(trainer.order.lengths, group=1, seed=trainer.args.seed)
+    ungrouped = LengthGroupedSampler(trainer.order.lengths, group=1, seed=trainer.args.seed)
     return padding(texts, trainer.order.of(0), micro_batch), padding(texts, ungrouped.of(0), micro_batch)
 
 
-class Steady:
+class ExactResumeMixin:
     """Comes before a trainer of transformers among the bases of a class."""
 
     args: Any
@@ -38,14 +38,14 @@ class Steady:
     model: Any
     control: Any
     train_dataset: Any
-    order: Order
+    order: LengthGroupedSampler
     _time_estimated = False
     _passed = 0  # micro batches of this epoch that passed the model, in this process
 
-    def _get_train_sampler(self, dataset: Any = None) -> Order:
+    def _get_train_sampler(self, dataset: Any = None) -> LengthGroupedSampler:
         grouped = self.args.train_sampling_strategy == "group_by_length"
         group = self.args.per_device_train_batch_size * self.args.world_size if grouped else 1
-        self.order = Order([max(row) for row in _texts(self)], group=group, seed=self.args.seed)
+        self.order = LengthGroupedSampler([max(row) for row in _texts(self)], group=group, seed=self.args.seed)
         return self.order
 
     def _run_epoch(self, **named: Any) -> None:

@@ -11,7 +11,7 @@ GROUPS = 50  # sorted together, enough to find rows of like length …
 PARTS = 4  # … but no more than a part of the data, so that rows change their company from epoch to epoch
 
 
-class Order:
+class LengthGroupedSampler:
     """The indices of all rows, once each; a sampler for a data loader, of the epoch that is set."""
 
     def __init__(self, lengths: Sequence[int], *, group: int, seed: int) -> None:

@@ -14,10 +14,10 @@ from transformers import PrinterCallback
 
 from longreward.errors import PolicyError, StateError
 from longreward.models.policy import Policy
-from longreward.training.callbacks import StepProgress, Watcher, told_of_sigterm
+from longreward.training.callbacks import MetricsCallback, StepProgress, handle_sigterm
 from longreward.training.checkpoints import resumable, step_of
 from longreward.training.config import TrainingSettings
-from longreward.training.error_advice import mendable
+from longreward.training.error_advice import actionable_error
 from longreward.training.exact_resume import padding_of
 from longreward.training.report import Log, TrainingReport
 from longreward.training.save import clear, save_whole
@@ -25,7 +25,7 @@ from longreward.training.training_data import Lengths, TrainingData
 from longreward.utils.progress import show_progress
 
 
-def run(
+def run_trainer(
     trainer: Any, policy: Policy, lengths: Lengths, *, title: str, out: Path, state: Path, log: Log | None
 ) -> TrainingReport:
     """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training.
@@ -35,8 +35,8 @@ def run(
     started = time.monotonic()
     checkpoint = resumable(state, trainer.model)
     progress = show_progress(f"{title}, steps", enabled=trainer.is_world_process_zero())
-    with told_of_sigterm() as asked, mendable(state), progress as update:
-        watcher = Watcher(trainer, log, asked=asked, checkpoint=checkpoint)
+    with handle_sigterm() as asked, actionable_error(state), progress as update:
+        watcher = MetricsCallback(trainer, log, asked=asked, checkpoint=checkpoint)
         trainer.add_callback(watcher)
         trainer.add_callback(StepProgress(update))
         trainer.remove_callback(PrinterCallback)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from longreward.models.policy import PolicyConfig, load_policy, pass_on
+from longreward.models.policy import PolicyConfig, link_pretrained, load_policy
 from longreward.training.checkpoints import training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortAnswers
@@ -36,17 +36,17 @@ def train_sft(
     Where `policy_config.sft_model` names a model that is fine-tuned already, `out` only points to it.
     """
     if policy_config.sft_model is not None:
-        pass_on(policy_config, policy_config.sft_model, out)
+        link_pretrained(policy_config, policy_config.sft_model, out)
         return TrainingReport(lengths=None, steps=0, resumed_from=0, seconds=0.0)
     if config.launcher != "none":
         from longreward.training.launch.launcher import launch
 
         return launch("sft", config, policy_config, model=base, data=data, out=out, state=state, log=log)
-    from longreward.training.estimate.training_estimate import look_ahead
+    from longreward.training.estimate.training_estimate import estimate_training
 
     settings = config.model_dump_json() + policy_config.model_dump_json()
     own_state = state / training_key(settings, model=base, data=data)
-    checked = look_ahead(config, policy_config, model=base, data=data, keep=own_state / "rows")
+    checked = estimate_training(config, policy_config, model=base, data=data, keep=own_state / "rows")
     policy = load_policy(policy_config, base, training=config.lora is None)
     lora = adapter(config.lora, policy.model)
     limit = checked.lengths.limit
@@ -65,4 +65,4 @@ def train_sft(
     )
     arguments = run.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
     trainer = trainers.sft_trainer(policy, run.dataset(checked), lora, arguments)
-    return run.run(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)
+    return run.run_trainer(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)

@@ -23,7 +23,7 @@ SIDE = "short_pairs"
 
 
 @dataclass(frozen=True)
-class WithSides:
+class SourceTaggingCollator:
     """A collator whose batches say which pairs are short, [pairs] of 0 and 1, under SIDE."""
 
     collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
@@ -34,14 +34,14 @@ class WithSides:
         return batch
 
 
-def watch_sides(trainer: Any) -> None:
+def log_by_source(trainer: Any) -> None:
     """Makes a trainer of pairs keep the figures of each side, where there are short ones."""
     if any(map(is_short, trainer.train_dataset["id"])):
-        trainer.data_collator = WithSides(trainer.data_collator)
+        trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
 
 
 @contextmanager
-def heard(model: Any) -> Iterator[list[torch.Tensor]]:
+def capture_logps(model: Any) -> Iterator[list[torch.Tensor]]:
     """The log-probabilities of the tokens, [2 * pairs, tokens], of each batch that passes the model meanwhile."""
     found: list[torch.Tensor] = []
     hook = model.register_forward_hook(lambda module, positional, output: found.append(output.log_probs.detach()))

@@ -21,7 +21,7 @@ SHOWN = 30  # characters that an error shows
 
 
 @dataclass(frozen=True)
-class Borders:
+class TemplateReport:
     """Answers that were looked at, and those whose first token would merge with the prompt's last."""
 
     answers: int
@@ -34,7 +34,7 @@ class Borders:
         )
 
 
-def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> Borders:
+def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
     """PolicyError where the chat template renders a prompt differently alone and before an answer."""
     answers = merged = 0
     for record in islice(data, LOOKED_AT):
@@ -43,7 +43,7 @@ def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair])
             _check(text, record, prompt, answer)
             answers += 1
             merged += _merges(text, prompt, answer)
-    return Borders(answers, merged)
+    return TemplateReport(answers, merged)
 
 
 def _answers(record: Example | PreferencePair) -> Sequence[str]:

@@ -18,10 +18,10 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.models.policy import Policy
 from longreward.training.dropout import disable_dropout
-from longreward.training.exact_resume import Steady
+from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.reference_logps import with_reference
-from longreward.training.source_metrics import SIDE, figures_by_side, heard, watch_sides
+from longreward.training.source_metrics import SIDE, capture_logps, figures_by_side, log_by_source
 
 
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
@@ -50,7 +50,7 @@ def dpo_trainer(
         config = _in_one_piece(DPOConfig(**arguments))
         common = _common(policy, rows, peft_config, config.seed)
         trainer = _DpoTrainer(kept, args=config, data_collator=collator, **common)
-        watch_sides(trainer)
+        log_by_source(trainer)
         return trainer
 
 
@@ -90,12 +90,12 @@ def _quiet_about_names() -> Iterator[None]:
         yield
 
 
-class _SftTrainer(Steady, SFTTrainer):  # type: ignore[misc]
+class _SftTrainer(ExactResumeMixin, SFTTrainer):  # type: ignore[misc]
     def create_model_card(self, *args: Any, **more: Any) -> None:
         """TRL writes a card into each checkpoint; nobody reads it there."""
 
 
-class _DpoTrainer(Steady, DPOTrainer):  # type: ignore[misc]
+class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
     """With the reference kept in a file; a model that is trained in parts gives it itself, before its first update.
 
     TRL would read a second model under FSDP, of no revision, for this alone, and hold it whole on every GPU.
@@ -118,7 +118,7 @@ class _DpoTrainer(Steady, DPOTrainer):  # type: ignore[misc]
         short = inputs.pop(SIDE, None)
         if short is None:
             return super()._compute_loss(model, inputs, return_outputs)
-        with heard(self.accelerator.unwrap_model(model)) as said:
+        with capture_logps(self.accelerator.unwrap_model(model)) as said:
             loss = super()._compute_loss(model, inputs, return_outputs)
         # the model is asked for the answers' tokens alone, or for whole texts of which the mask leaves the answers
         answers = inputs["completion_mask"][:, 1:]

@@ -11,7 +11,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order. The first failure cancels the others, waits for their end, and is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -21,7 +21,7 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def counted(work: Callable[P, Awaitable[T]], tell: Callable[[int], None]) -> Callable[P, Coroutine[Any, Any, T]]:
+def with_progress(work: Callable[P, Awaitable[T]], tell: Callable[[int], None]) -> Callable[P, Coroutine[Any, Any, T]]:
     """`work`, which after each call tells how many are done: `together(map(counted(score, progress), items))`."""
     done = 0
 
@@ -35,7 +35,7 @@ def counted(work: Callable[P, Awaitable[T]], tell: Callable[[int], None]) -> Cal
     return told
 
 
-async def in_order(calls: AsyncIterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
+async def bounded_map(calls: AsyncIterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
     """Each result in the order of `calls`, of which `at_once` are under way; a call is taken when its turn comes.
 
     The first failure in that order is raised; it, and closing the generator, cancels the others and waits for their

@@ -11,11 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from longreward.errors import AnswerRefused, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable, Passing
+from longreward.errors import (
+    JudgeError,
+    JudgeProtocolError,
+    JudgeRefused,
+    JudgeUnavailable,
+    RequestRefused,
+    TransientError,
+)
 
 
 @dataclass(frozen=True)
-class Faults:
+class ErrorMapper:
     """Turns what the `openai` library raises into the JudgeError family; the key is in no message and no repr."""
 
     where: str  # as "judge 'm' at http://localhost:8000/v1/"
@@ -62,17 +69,19 @@ class Faults:
             wait = retry_after_s(headers or {})
             if wait is not None and wait > LONGEST_WAIT_S:
                 return JudgeUnavailable(f"{fault}; it wants no call for {wait:,.0f} s")
-            fault.passing = Passing(throttled=status in THROTTLED, retry_after_s=wait, timed_out=status in TIMED_OUT)
+            fault.passing = TransientError(
+                throttled=status in THROTTLED, retry_after_s=wait, timed_out=status in TIMED_OUT
+            )
         return fault
 
     def _of_status(self, status: int, body: str) -> JudgeError:
         said = self.clean(_message(body))
         codes = _codes(body)
         if codes & _FILTER_CODES:
-            return AnswerRefused(f"the {self.where} declined the {self.asked} (content filter): {said}")
+            return RequestRefused(f"the {self.where} declined the {self.asked} (content filter): {said}")
         too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(said) and not _REFUSED_FIELD.search(said))
         if status == 413 or (status in (400, 422) and too_long):
-            return AnswerRefused(f"the {self.asked} is too long for the {self.where}: {said}")
+            return RequestRefused(f"the {self.asked} is too long for the {self.where}: {said}")
         if codes & _QUOTA_CODES:
             return JudgeRefused(f"the {self.where} has no quota left: {said}")
         if status in (408, 409, 429) or status >= 500:
@@ -110,16 +119,16 @@ class Faults:
         return text.replace(self.key, "***") if self.key else text
 
 
-def _passing(error: Exception) -> Passing:
+def _passing(error: Exception) -> TransientError:
     """What a request without a reply says of the server's load."""
     from openai import APITimeoutError
 
     cause = type(error.__cause__).__name__
     if isinstance(error, APITimeoutError):
         # A server whose queue of connections is full accepts none in time.
-        return Passing(disconnected=True) if cause == "ConnectTimeout" else Passing(timed_out=True)
+        return TransientError(disconnected=True) if cause == "ConnectTimeout" else TransientError(timed_out=True)
     # A refused connection (ConnectError) is a server that is not running, which fewer calls do not help.
-    return Passing(disconnected=_was_sent(error))
+    return TransientError(disconnected=_was_sent(error))
 
 
 def _was_sent(error: Exception) -> bool:

@@ -215,7 +215,7 @@ SEARCHED = 2**20  # characters at a time: a copy of the whole text is not made
 # The records of a jsonl file by the place of their line: found again one at a time, so that none need be held.
 
 
-class Lines(Generic[T]):
+class IndexedJsonl(Generic[T]):
     """A file whose records can be read again by their places. A compressed one is unpacked once."""
 
     def __init__(self, path: Path, convert: Callable[[Row], T]) -> None:

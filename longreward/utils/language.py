@@ -6,7 +6,7 @@ from typing import Literal
 Language = Literal["en", "zh"]
 
 
-def language_of(*texts: str) -> Language:
+def detect_language(*texts: str) -> Language:
     """ "en" where Latin letters outnumber four times the Han characters, or where there is no Han character at all."""
     latin = sum(len(LATIN.findall(text)) for text in texts)
     han = sum(len(HAN.findall(text)) for text in texts)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Literal
 
-from longreward.tasks.parent_process import Owner, owner
+from longreward.tasks.parent_process import ParentProcess, parent_process
 from longreward.tasks.state import locked, state_folder
 from longreward.tasks.tracking.outbox import outbox, store_errors
 from longreward.tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
@@ -53,7 +53,7 @@ def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", ov
 def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
     close_killed_runs()
     known = {name: value for name, value in (tags or {}).items() if value}
-    tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(owner()), **known}
+    tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(parent_process()), **known}
     run_id = create_run(name, parent=os.environ.get(STUDY), tags=tags)
     Run(run_id).settings(settings)
     return run_id
@@ -66,7 +66,7 @@ def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
         return None
     run = Run(str(found[0].info.run_id))
     run.status("RUNNING")
-    run.tag({OWNER_TAG: str(owner()), HOST_TAG: platform.node()})
+    run.tag({OWNER_TAG: str(parent_process()), HOST_TAG: platform.node()})
     return run.id
 
 
@@ -93,10 +93,10 @@ def _described(parent: Run) -> Iterator[None]:
         with _ended(parent):
             yield
     finally:
-        from longreward.tasks.run_description import note_of
+        from longreward.tasks.run_description import run_description
         from longreward.tasks.tracking.history import read
 
-        outbox.send("the note of the run", lambda: parent.note(note_of(read(parent.id))))
+        outbox.send("the note of the run", lambda: parent.note(run_description(read(parent.id))))
         outbox.flush(last=True)
 
 
@@ -108,11 +108,11 @@ def parent_of_this_process(settings: Mapping[str, Any]) -> str:
         note = state_folder() / "parent-run.json"
         known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
         store = redact(store_uri())
-        if known.get("owner") == str(owner()) and known.get("store") == store:
+        if known.get("owner") == str(parent_process()) and known.get("store") == store:
             return str(known["run"])
         with store_errors():
             run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
-        note.write_text(json.dumps({"owner": str(owner()), "store": store, "run": run_id}), encoding="utf-8")
+        note.write_text(json.dumps({"owner": str(parent_process()), "store": store, "run": run_id}), encoding="utf-8")
         return run_id
 
 
@@ -146,7 +146,7 @@ def stage_run(
 @contextmanager
 def study_run(name: str) -> Iterator[Run]:
     """The run of the study of that name, made at its first try; it ends as FINISHED, FAILED or KILLED."""
-    owned = {OWNER_TAG: str(owner()), STUDY_HOST_TAG: platform.node()}
+    owned = {OWNER_TAG: str(parent_process()), STUDY_HOST_TAG: platform.node()}
     with store_errors():
         found = client().search_runs([experiment_id()], f"tags.`{STUDY_TAG}` = '{name}'")
         tags = {STUDY_TAG: name, **code_tags()}
@@ -201,7 +201,7 @@ def close_killed_runs() -> list[str]:
     with store_errors():
         for tag in (HOST_TAG, STUDY_HOST_TAG):
             for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
-                if not Owner.read(run.data.tags[OWNER_TAG]).alive:
+                if not ParentProcess.read(run.data.tags[OWNER_TAG]).alive:
                     closed += _close_below(run.info.run_id)
                     client().set_terminated(run.info.run_id, "KILLED")
                     closed.append(str(run.info.run_name))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from longreward.errors import WorkerError
 from longreward.params import Params
 from longreward.tasks.shards import durable
-from longreward.tasks.workers.shard_task import Done, Errand, do_errand
-from longreward.tasks.workers.worker_check import Asked, Greeting, code, greet, refuse_unfit
-from longreward.tasks.workers.worker_ledger import Place, left_behind, take_in
+from longreward.tasks.workers.shard_task import ShardResult, ShardTask, run_shard
+from longreward.tasks.workers.worker_check import WorkerInfo, WorkerRequirements, code, probe_worker, validate_workers
+from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache, merge_cache
 from longreward.workers import WorkersConfig, check_installed
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Workers:
     """The workers of one stage, each known to be able to do its shards."""
 
-    def __init__(self, runner: "DaskTaskRunner", place: Place, ledger: Path, places: int) -> None:
+    def __init__(self, runner: "DaskTaskRunner", place: WorkerContext, ledger: Path, places: int) -> None:
         self.places = places
         """Shards that can be under way at once."""
         self.ledger = ledger
@@ -36,12 +36,12 @@ class Workers:
         self._place = place
         self._figures: list[Mapping[str, float]] = []
 
-    async def do(self, name: str, errand: Errand, *, limit_s: float | None = None) -> Done:
+    async def do(self, name: str, errand: ShardTask, *, limit_s: float | None = None) -> ShardResult:
         """Has one worker do the shard; its answers of the judge are in the project's ledger when this returns.
 
         Raises WorkerError where no worker can do it, else what the work raises.
         """
-        task = durable(name, limit_s=limit_s)(do_errand)
+        task = durable(name, limit_s=limit_s)(run_shard)
         parameters = {"packed": pickle.dumps(errand), "place": self._place, "code_there": code()}
         future = self._runner.submit(task, parameters=parameters)
         try:
@@ -50,7 +50,7 @@ class Workers:
             future.wrapped_future.cancel()
             raise
         self._figures.append(done.figures)
-        take_in(self._place, self.ledger, [done.answers] if done.answers else [], shard=errand.shard)
+        merge_cache(self._place, self.ledger, [done.answers] if done.answers else [], shard=errand.shard)
         return done
 
     def figures(self) -> dict[str, float]:
@@ -81,14 +81,14 @@ async def open_workers(
     check_installed(config)
     from prefect.settings import PREFECT_API_URL
 
-    place = Place.make(state)
-    asked = Asked(place, PREFECT_API_URL.value(), params.judge if judged else None)
+    place = WorkerContext.make(state)
+    asked = WorkerRequirements(place, PREFECT_API_URL.value(), params.judge if judged else None)
     with _runner(config, state) as runner:
         client = await asyncio.to_thread(_connected, runner, config)
-        greetings = await _everywhere(client, greet, asked)
-        refuse_unfit(greetings)
+        greetings = await _everywhere(client, probe_worker, asked)
+        validate_workers(greetings)
         left = [answers for greeting in greetings.values() for answers in _answers(greeting)]
-        take_in(place, ledger, left)
+        merge_cache(place, ledger, left)
         workers = Workers(runner, place, ledger, sum((await asyncio.to_thread(client.nthreads)).values()))
         finished = False
         try:
@@ -96,8 +96,8 @@ async def open_workers(
             finished = True
         finally:
             with suppress(OSError, TimeoutError):  # a cluster that is gone has nothing to give
-                lists = await _everywhere(client, left_behind, place, forget=finished)
-                take_in(place, ledger, [each for some in lists.values() for each in _listed(some)])
+                lists = await _everywhere(client, leftover_cache, place, forget=finished)
+                merge_cache(place, ledger, [each for some in lists.values() for each in _listed(some)])
 
 
 def _runner(config: WorkersConfig, state: Path) -> "DaskTaskRunner":
@@ -138,7 +138,7 @@ async def _everywhere(client: "Client", what: Callable[..., Any], *arguments: An
     return found
 
 
-async def _outcome(future: Any) -> Done:
+async def _outcome(future: Any) -> ShardResult:
     """Waits without holding a thread."""
     from distributed import CancelledError, KilledWorker
 
@@ -161,11 +161,11 @@ async def _outcome(future: Any) -> Done:
             f"the scheduler or a worker could not begin a shard ({type(why).__name__}: {why}): "
             "`longreward[dask]` must be installed for both as it is here"
         ) from error
-    done: Done = await state.aresult()
+    done: ShardResult = await state.aresult()
     return done
 
 
-def _answers(greeting: Greeting | Exception) -> list[bytes]:
+def _answers(greeting: WorkerInfo | Exception) -> list[bytes]:
     return [] if isinstance(greeting, Exception) else greeting.answers
 
 

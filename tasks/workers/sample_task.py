@@ -16,8 +16,8 @@ from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy, open_policy
 from longreward.tasks.state import made
 from longreward.tasks.workers.cluster import Workers
-from longreward.tasks.workers.shard_task import Done
-from longreward.tasks.workers.worker_ledger import Place, shard_of
+from longreward.tasks.workers.shard_task import ShardResult
+from longreward.tasks.workers.worker_ledger import WorkerContext, shard_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SampleErrand:
         """Named after the examples."""
         return shard_of(example.id for example in self.items)
 
-    async def do(self, place: Place) -> Done:
+    async def do(self, place: WorkerContext) -> ShardResult:
         """Gives the responses to each example."""
         if self.model is not None and (not self.path.is_dir() or fingerprint(self.path) != self.model):
             raise WorkerError(
@@ -106,11 +106,11 @@ class SampleErrand:
         if self.server.kind == "in_process":
             with _one_at_a_time:
                 policy = _loaded(self.policy, self.path, self.model)
-                return Done(list(sample(policy, self.items, self.sample)), {})
+                return ShardResult(list(sample(policy, self.items, self.sample)), {})
         logs = made(place.home / "servers" / self.shard)
         async with open_policy(self.policy, self.server, self.path, logs=logs) as served:
             assert isinstance(served, ServedPolicy), "its server is not this process"
-            return Done(await sample_served(served, self.items, self.sample), {})
+            return ShardResult(await sample_served(served, self.items, self.sample), {})
 
 
 def _loaded(config: PolicyConfig, path: Path, model: str | None) -> Policy:

@@ -8,11 +8,11 @@ from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.prices import PricesConfig
-from longreward.planning.dry_run import Rehearsal
+from longreward.planning.dry_run import DryRunJudge
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, Scorer, score_examples
-from longreward.tasks.workers.shard_task import Done
-from longreward.tasks.workers.worker_ledger import Place, own_ledger, shard_of, to_send
+from longreward.tasks.workers.shard_task import ShardResult
+from longreward.tasks.workers.worker_ledger import WorkerContext, own_ledger, shard_of, to_send
 
 Items = Sequence[tuple[Example, Sequence[Response]]]
 LIMITS = ("max_concurrency", "requests_per_minute", "tokens_per_minute")
@@ -33,7 +33,7 @@ class ScoreErrand:
         """Named after the examples."""
         return shard_of(example.id for example, _ in self.items)
 
-    async def do(self, place: Place) -> Done:
+    async def do(self, place: WorkerContext) -> ShardResult:
         """Gives ScoredExamples. Every answer is in the worker's ledger before the next question is asked."""
         file = own_ledger(place, self.shard, self.known)
         with Budget(prices=self.prices) as budget:
@@ -43,7 +43,7 @@ class ScoreErrand:
             ):
                 records = [scored async for scored in score_examples(judge, self.score, self.items, scorer=scorer)]
                 figures = judge.figures() | scorer.figures() | budget.figures()
-        return Done(records, figures, to_send(place, file))
+        return ShardResult(records, figures, to_send(place, file))
 
 
 def share(judge: JudgeConfig, places: int) -> JudgeConfig:
@@ -69,7 +69,7 @@ async def known_answers(judge: JudgeConfig, score: ScoreConfig, items: Items, *,
     """
     kept = _Listening(ledger)
     full = score.model_copy(update={"strategy": "full"})
-    async with Rehearsal.open(judge, ledger=kept) as rehearsal, Scorer(full) as scorer:
+    async with DryRunJudge.open(judge, ledger=kept) as rehearsal, Scorer(full) as scorer:
         for example, responses in items:
             await scorer.score(rehearsal, example, responses)
     return kept.heard

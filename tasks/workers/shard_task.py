@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from longreward.errors import JudgeError, LongRewardError, ServerRefused, ServerUnavailable, WorkerError
-from longreward.tasks.logs import settle_logs
+from longreward.tasks.logs import configure_logging
 from longreward.tasks.workers.worker_check import code, worker_name
-from longreward.tasks.workers.worker_ledger import Place
+from longreward.tasks.workers.worker_ledger import WorkerContext
 
 
 @dataclass(frozen=True)
-class Done:
+class ShardResult:
     """What comes back of a shard."""
 
     records: list[Any]
@@ -23,7 +23,7 @@ class Done:
     """The worker's ledger, where the stage cannot read the file itself."""
 
 
-class Errand(Protocol):
+class ShardTask(Protocol):
     """All that a worker needs for a shard, and no key: those are in the worker's environment."""
 
     @property
@@ -31,12 +31,12 @@ class Errand(Protocol):
         """A name that is the same for the same items, in whatever try."""
         ...
 
-    async def do(self, place: Place) -> Done:
+    async def do(self, place: WorkerContext) -> ShardResult:
         """Runs on the worker."""
         ...
 
 
-async def do_errand(packed: bytes, place: Place, code_there: str) -> Done:
+async def run_shard(packed: bytes, place: WorkerContext, code_there: str) -> ShardResult:
     """The body of a shard's Prefect task. A packed errand is opaque to Prefect and Dask, which would look into it.
 
     Raises WorkerError where the worker cannot do it; a judge's or a server's error keeps its kind, since another try
@@ -44,14 +44,14 @@ async def do_errand(packed: bytes, place: Place, code_there: str) -> Done:
     """
     from distributed import get_worker
 
-    settle_logs()
+    configure_logging()
     name = worker_name(get_worker())
     if code() != code_there:
         raise WorkerError(f"{name} has another version of the project: install there what the stage runs with")
     try:
         if place.is_seen and os.getcwd() != str(place.project):
             os.chdir(place.project)  # paths in params.yaml are relative to it
-        errand: Errand = pickle.loads(packed)
+        errand: ShardTask = pickle.loads(packed)
         return await errand.do(place)
     except (JudgeError, ServerUnavailable, ServerRefused) as error:
         raise type(error)(f"{name}: {error}") from None

@@ -16,7 +16,7 @@ import longreward
 from longreward.errors import ConfigError, WorkerError
 from longreward.judge import JudgeConfig
 from longreward.judge.api_keys import key_of
-from longreward.tasks.workers.worker_ledger import Place, left_behind
+from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache
 
 DECIDING = ("torch", "transformers", "tokenizers", "bm25s", "prefect", "distributed", "cloudpickle", "pydantic")
 NO_PART_OF_SHARDS = ("benchmarks", "corpus", "evaluation", "planning", "project", "training", "trust")
@@ -24,10 +24,10 @@ REACH_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class WorkerRequirements:
     """What the stage wants to know of each worker."""
 
-    place: Place
+    place: WorkerContext
     prefect: str | None
     """The address of Prefect's API."""
     judge: JudgeConfig | None
@@ -35,7 +35,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Greeting:
+class WorkerInfo:
     """A worker's answer."""
 
     name: str
@@ -47,10 +47,10 @@ class Greeting:
     """Ledgers that an earlier try left on its machine."""
 
 
-def greet(asked: Asked, dask_worker: Any) -> Greeting:
+def probe_worker(asked: WorkerRequirements, dask_worker: Any) -> WorkerInfo:
     """Runs on the worker, beside its tasks; Dask fills in `dask_worker`."""
     fault = _fault(asked)
-    return Greeting(worker_name(dask_worker), versions(), fault, [] if fault else left_behind(asked.place))
+    return WorkerInfo(worker_name(dask_worker), versions(), fault, [] if fault else leftover_cache(asked.place))
 
 
 def worker_name(worker: Any) -> str:
@@ -82,7 +82,7 @@ def code() -> str:
     return key.hexdigest()
 
 
-def refuse_unfit(greetings: Mapping[str, Greeting | Exception]) -> None:
+def validate_workers(greetings: Mapping[str, WorkerInfo | Exception]) -> None:
     """Raises WorkerError, a line a worker, where one cannot do the shards; `greetings` by the workers' addresses."""
     ours = versions()
     faults = []
@@ -100,7 +100,7 @@ def refuse_unfit(greetings: Mapping[str, Greeting | Exception]) -> None:
         raise WorkerError("\n  ".join(["not all workers can do the shards:", *faults]))
 
 
-def _fault(asked: Asked) -> str | None:
+def _fault(asked: WorkerRequirements) -> str | None:
     if asked.judge is not None:
         try:
             for judge, _ in asked.judge.judges():

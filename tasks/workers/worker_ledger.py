@@ -25,7 +25,7 @@ PROCESS = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"  # a number alone com
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """Where the stage works, as a worker is told."""
 
     project: Path
@@ -35,7 +35,7 @@ class Place:
     """What the file `mark` in `folder/workers` holds, by which a worker knows that it sees the same folder."""
 
     @classmethod
-    def make(cls, folder: Path) -> "Place":
+    def make(cls, folder: Path) -> "WorkerContext":
         """Of the stage that runs in this process."""
         place = cls(Path.cwd(), folder.resolve(), uuid.uuid4().hex)
         (made(place.files) / "mark").write_text(place.mark, encoding="ascii")
@@ -69,7 +69,7 @@ def shard_of(ids: Iterable[str]) -> str:
     return hashlib.blake2b("\0".join(ids).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def own_ledger(place: Place, shard: str, known: Sequence[Exchange]) -> Path:
+def own_ledger(place: WorkerContext, shard: str, known: Sequence[Exchange]) -> Path:
     """This process's ledger for `shard`, with what the stage handed and what earlier workers on it left here."""
     own = made(place.home) / f"{shard}@{PROCESS}.sqlite"
     with Ledger(own) as ledger:
@@ -80,12 +80,12 @@ def own_ledger(place: Place, shard: str, known: Sequence[Exchange]) -> Path:
     return own
 
 
-def to_send(place: Place, file: Path) -> bytes | None:
+def to_send(place: WorkerContext, file: Path) -> bytes | None:
     """A closed ledger's bytes; None where the stage sees the file itself."""
     return None if place.is_shared else file.read_bytes()
 
 
-def left_behind(place: Place, *, forget: bool = False) -> list[bytes]:
+def leftover_cache(place: WorkerContext, *, forget: bool = False) -> list[bytes]:
     """The ledgers that this machine keeps where the stage does not see them; `forget` removes them.
 
     A worker that still runs closes its ledger with each shard; what a log holds of a killed one is taken along.
@@ -107,7 +107,7 @@ def left_behind(place: Place, *, forget: bool = False) -> list[bytes]:
     return found
 
 
-def take_in(place: Place, ledger: Path, sent: Iterable[bytes] = (), *, shard: str = "") -> None:
+def merge_cache(place: WorkerContext, ledger: Path, sent: Iterable[bytes] = (), *, shard: str = "") -> None:
     """Merges what workers sent and what lies in the stage's folder (of `shard`, else all) into the project's ledger.
 
     Merging again changes nothing, so the files stay until the stage's folder goes.

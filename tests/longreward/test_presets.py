@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest

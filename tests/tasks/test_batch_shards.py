@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from longreward.errors import AnswersAwaited
+from longreward.errors import BatchPending
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, Scorer
@@ -35,7 +35,7 @@ async def test_two_shards_of_the_batches_size_leave_their_questions_in_one_file_
         async with open_judge(judge_config, ledger=tmp_path / "l.sqlite") as judge, Scorer(config) as scorer:
             await score_in_shards("score", judge, ITEMS, config, scorer=scorer, folder=tmp_path / "shards")
 
-    with pytest.raises(AnswersAwaited, match=r"16 questions to the judge 'm' wait in 1 file"):
+    with pytest.raises(BatchPending, match=r"16 questions to the judge 'm' wait in 1 file"):
         await scoring()
     (file,) = tmp_path.glob("l.batches/*/*/requests.jsonl")
     asked = [json.loads(line)["body"]["messages"][0]["content"] for line in file.read_text().splitlines()]

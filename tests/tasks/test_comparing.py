@@ -11,7 +11,7 @@ from own_store import own_store
 
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measures import Decoding, Measured
+from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.report import summarise
 from longreward.flows.cli import main
 from longreward.records import Example, Response
@@ -59,7 +59,9 @@ def pipeline(
     measure, decoding = config.champion.measure, Decoding(config.champion.temperature, 1).name
     judged = {} if reward is None else {"reward": reward}
     measured = [
-        Measured(role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share, **judged})
+        AnswerMeasures(
+            role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share, **judged}
+        )
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
     ]
@@ -82,7 +84,7 @@ def evaluated(
 ) -> PastRun:
     """A pipeline whose models, "dpo t0.5" and so on, answered with these measures; `evaluate` are settings."""
     measured = [
-        Measured(model.split()[0], model.split()[1], f"d{n}", answer(n, f"{model} of {name}"), values)  # type: ignore[arg-type]
+        AnswerMeasures(model.split()[0], model.split()[1], f"d{n}", answer(n, f"{model} of {name}"), values)  # type: ignore[arg-type]
         for model, by_example in models.items()
         for n, values in by_example.items()
     ]

@@ -8,8 +8,8 @@ from own_store import own_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
-from longreward.tasks.samples import Spaced
-from longreward.tasks.scoring_trace import judgment
+from longreward.tasks.samples import EvenlySpacedSample
+from longreward.tasks.scoring_trace import scoring_trace
 from longreward.tasks.tracking import stage_run
 from longreward.tasks.tracking.store import experiment_id
 from longreward.tasks.tracking.traces import Span
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_statement(store: None) -> None:
     settings = {"score": {"strategy": "full"}}
     with stage_run("score", settings=settings, all_settings=settings, tags={}) as run:
-        run.traces([judgment(SCORED)])
+        run.traces([scoring_trace(SCORED)])
     [trace] = mlflow.search_traces(locations=[experiment_id()], return_type="list")
     assert trace.info.trace_metadata["mlflow.sourceRun"] == run.id
     whole, *parts = trace.data.spans
@@ -73,6 +73,6 @@ def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_sta
 
 
 def test_few_of_many_leave_a_trace() -> None:
-    spaced = Spaced[Span](of=90, limit=3)
-    assert len(list(spaced.passing([SCORED] * 90, judgment))) == 90
+    spaced = EvenlySpacedSample[Span](of=90, limit=3)
+    assert len(list(spaced.passing([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3

@@ -5,7 +5,7 @@ import logging
 import pytest
 from prefect._internal.concurrency import logger as services
 
-from longreward.tasks.logs import settle_logs
+from longreward.tasks.logs import configure_logging
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from longreward.tasks.logs import settle_logs
     ],
 )
 def test_only_repetitions_are_dropped(logger: str, level: int, message: str, kept: bool) -> None:
-    settle_logs()
+    configure_logging()
     record = logging.LogRecord(logger, level, __file__, 1, message, (), None)
     assert bool(logging.getLogger(logger).filter(record)) is kept
 
 
 def test_events_that_prefects_server_did_not_take_are_not_printed_and_its_absence_is_told_once() -> None:
-    settle_logs()
+    configure_logging()
     lost = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r failed to process item %r", (1, 2), None)
     other = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r ended", (1,), None)
     assert [bool(services.filter(record)) for record in (lost, other)] == [False, True]

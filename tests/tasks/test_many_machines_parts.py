@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, WorkerError
-from longreward.judge import Answer, JudgeConfig, open_judge
+from longreward.judge import ChatReply, JudgeConfig, open_judge
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.params import Params, deciding, read_params
 from longreward.records import Example, Response
@@ -15,8 +15,8 @@ from longreward.reward import ScoreConfig, score_examples
 from longreward.tasks.dvc_command import stage_entries
 from longreward.tasks.workers import worker_ledger
 from longreward.tasks.workers.score_task import ScoreErrand, known_answers, places_within, share
-from longreward.tasks.workers.worker_check import Greeting, refuse_unfit, versions
-from longreward.tasks.workers.worker_ledger import Place, left_behind, own_ledger, take_in, to_send
+from longreward.tasks.workers.worker_check import WorkerInfo, validate_workers, versions
+from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache, merge_cache, own_ledger, to_send
 from longreward.workers import WorkersConfig, check_installed
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ ITEMS = [
 
 
 def exchange(question: str, text: str = "[[7]]") -> Exchange:
-    return Exchange(question, 1, 0.01, "helpfulness", "hash", "m", "", Answer(text), "readable", None)
+    return Exchange(question, 1, 0.01, "helpfulness", "hash", "m", "", ChatReply(text), "readable", None)
 
 
 def texts(path: Path, *questions: str) -> list[list[str]]:
@@ -95,12 +95,12 @@ async def test_what_the_ledger_knows_goes_with_the_shard_and_is_not_asked_again(
     known = await known_answers(JudgeConfig(), config, ITEMS, ledger=ledger)
     assert len({each.question for each in known}) == asked == 12
 
-    place = Place.make(tmp_path / "stage")
+    place = WorkerContext.make(tmp_path / "stage")
     errand = pickle.loads(pickle.dumps(ScoreErrand(JudgeConfig(), config, Params().prices, ITEMS, known)))
     done = await errand.do(place)
     assert done.records[:2] == scored
     assert done.figures["calls"] == 6  # of the third prompt alone
-    take_in(place, ledger, shard=errand.shard)
+    merge_cache(place, ledger, shard=errand.shard)
     with Ledger(ledger) as store:
         assert store.totals().exchanges == 18
 
@@ -108,7 +108,7 @@ async def test_what_the_ledger_knows_goes_with_the_shard_and_is_not_asked_again(
 def test_a_shard_goes_on_from_what_its_first_worker_was_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Place.make(tmp_path / "stage")
+    place = WorkerContext.make(tmp_path / "stage")
     monkeypatch.setattr(worker_ledger, "PROCESS", "first")
     first = own_ledger(place, "s", [exchange("handed")])
     with Ledger(first) as ledger:
@@ -119,7 +119,7 @@ def test_a_shard_goes_on_from_what_its_first_worker_was_answered(
     assert first != second
     assert texts(second, "handed", "asked", "of another shard") == [["[[7]]"], ["[[7]]"], []]
     assert to_send(place, second) is None
-    take_in(place, tmp_path / "ledger.sqlite")
+    merge_cache(place, tmp_path / "ledger.sqlite")
     found = texts(tmp_path / "ledger.sqlite", "handed", "asked", "of another shard")
     assert found == [["[[7]]"]] * 3
 
@@ -128,30 +128,30 @@ def test_a_machine_without_the_folder_keeps_its_answers_until_they_are_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "there"))
-    place = Place.make(tmp_path / "stage")
-    distant = Place(place.project, place.folder, "another folder of this name")
+    place = WorkerContext.make(tmp_path / "stage")
+    distant = WorkerContext(place.project, place.folder, "another folder of this name")
     file = own_ledger(distant, "s", [exchange("asked")])
     assert file.is_relative_to(tmp_path / "there")
     assert to_send(distant, file) == file.read_bytes()
-    take_in(place, tmp_path / "ledger.sqlite", left_behind(distant))
+    merge_cache(place, tmp_path / "ledger.sqlite", leftover_cache(distant))
     assert texts(tmp_path / "ledger.sqlite", "asked") == [["[[7]]"]]
-    assert left_behind(distant, forget=True) != []
-    assert left_behind(distant) == []
+    assert leftover_cache(distant, forget=True) != []
+    assert leftover_cache(distant) == []
     assert not list((tmp_path / "there").rglob("*.sqlite*"))
 
 
 def test_each_worker_that_cannot_work_is_named_with_its_reason() -> None:
     ours = versions()
-    fit = Greeting("worker tcp://a:1 on a", ours, None, [])
-    refuse_unfit({"tcp://a:1": fit})
+    fit = WorkerInfo("worker tcp://a:1 on a", ours, None, [])
+    validate_workers({"tcp://a:1": fit})
     unfit = {
         "tcp://a:1": fit,
-        "tcp://b:1": Greeting("worker tcp://b:1 on b", {**ours, "torch": "1.0"}, None, []),
-        "tcp://c:1": Greeting("worker tcp://c:1 on c", ours, "it cannot reach Prefect at http://…", []),
+        "tcp://b:1": WorkerInfo("worker tcp://b:1 on b", {**ours, "torch": "1.0"}, None, []),
+        "tcp://c:1": WorkerInfo("worker tcp://c:1 on c", ours, "it cannot reach Prefect at http://…", []),
         "tcp://d:1": ModuleNotFoundError("No module named 'longreward'"),
     }
     with pytest.raises(WorkerError) as error:
-        refuse_unfit(unfit)
+        validate_workers(unfit)
     _, *lines = str(error.value).splitlines()
     assert [line.split()[1] for line in lines] == ["tcp://b:1", "tcp://c:1", "tcp://d:1"]
     assert f"torch 1.0, here {ours['torch']}" in lines[0]

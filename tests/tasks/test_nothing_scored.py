@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from longreward.errors import NothingScored
-from longreward.judge import Answer, Judge, JudgeConfig, Question
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.params import Params
 from longreward.records import DIMENSIONS, Dimension, Example, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, Scorer
@@ -25,8 +25,8 @@ RESPONSES = [
 class Chatty:
     name = "chatty"
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
-        return Answer("" if question.template == "extraction" else "What a good answer!")
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        return ChatReply("" if question.template == "extraction" else "What a good answer!")
 
     async def close(self) -> None:
         pass

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from longreward.tasks import process_group
-from longreward.tasks.parent_process import Owner
+from longreward.tasks.parent_process import ParentProcess
 from longreward.tasks.process_group import run_in_group
 
 # Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
@@ -100,7 +100,7 @@ time.sleep(600)
 
 def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    owner = Owner(other.pid, round(psutil.Process(other.pid).create_time(), 2))
+    owner = ParentProcess(other.pid, round(psutil.Process(other.pid).create_time(), 2))
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
     try:
         assert orphan.stdout is not None

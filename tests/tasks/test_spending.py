@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import BudgetReached
+from longreward.errors import BudgetExceeded
 from longreward.judge import open_judge
 from longreward.params import Params, deciding
 from longreward.records import Example, Response
@@ -63,7 +63,7 @@ async def score(run: StageRun) -> float:
 def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_the_next_try(folder: Path) -> None:
     # Six questions a prompt: two ratings, statements and one support, extraction and completeness.
     first = stage_run("score", folder, score={"budget": {"calls": 12}, "prompts_in_flight": 1})
-    with pytest.raises(BudgetReached, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
+    with pytest.raises(BudgetExceeded, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
         asyncio.run(score(first))
     tracked: Any = first.tracked
     assert tracked.logged["forecast/calls"] == 30

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import JudgeNotTrusted
+from longreward.errors import JudgeValidationError
 from longreward.params import Params, read_params
 from longreward.tasks.judge_gate import ensure_trusted
 from longreward.tasks.stage import StageRun
@@ -58,7 +58,7 @@ async def test_require_stops_with_the_report_kept_and_checks_once_only(
 ) -> None:
     run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "trust"):
-        with pytest.raises(JudgeNotTrusted, match="attacks raise a bad answer"):
+        with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):
             await ensure_trusted(run)
         assert tracked.texts["judge-check.md"]
         assert len(list((own_folders / "state" / "judge-check").iterdir())) == 1

@@ -10,7 +10,7 @@ import pytest
 from longreward.errors import ConfigError
 from longreward.tasks import pipeline_lock as module
 from longreward.tasks.flow_run_files import killed_runs, registered
-from longreward.tasks.pipeline_lock import queue, turn
+from longreward.tasks.pipeline_lock import pipeline_lock, queue
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ class Run:
         self.task = asyncio.create_task(self._take())
 
     async def _take(self) -> None:
-        async with turn(self.name, self._show, experiment=self.experiment):
+        async with pipeline_lock(self.name, self._show, experiment=self.experiment):
             self.happened.append(f"{self.name} begins")
             self.runs.set()
             await self.may_end.wait()
@@ -94,9 +94,9 @@ async def test_a_name_that_another_experiment_will_take_is_refused_at_once() -> 
 
 async def test_a_turn_ends_with_an_error_too() -> None:
     with pytest.raises(ValueError):
-        async with turn("first"):
+        async with pipeline_lock("first"):
             raise ValueError
-    async with turn("second"):
+    async with pipeline_lock("second"):
         assert [ticket.name for ticket in queue()] == ["second"]
 
 
@@ -115,7 +115,7 @@ asyncio.run(take())
 async def test_one_that_was_killed_in_its_turn_holds_nobody_up_and_is_known(own_folders: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED)
     assert await process.wait() == 9
-    async with turn("next"):
+    async with pipeline_lock("next"):
         assert [ticket.name for ticket in queue()] == ["next"]
     with registered("99999999-2222-3333-4444-555555555555"):
         assert list(killed_runs()) == ["11111111-2222-3333-4444-555555555555"]

@@ -16,9 +16,9 @@ from longreward.benchmarks.alpaca_eval.cases import AlpacaCase, read_cases
 from longreward.benchmarks.alpaca_eval.length_control import read_gamed
 from longreward.benchmarks.alpaca_eval.preference import EQUAL, TOP_LOGPROBS, is_switched, read_shown, unswitched
 from longreward.benchmarks.alpaca_eval.prompts import TEMPLATE, load_prompt
-from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.benchmarks.types import Answer, ChatClient, Intervals, Judging, Summary, Tell, Verdict
 from longreward.judge import Judge
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "alpaca_eval"
 MAX_NEW_TOKENS, JUDGE_TOKENS = 2048, 1
@@ -57,7 +57,7 @@ class AlpacaEval:
         self._by_id = {case.id: case for case in self.cases}
         self.official = judge_prompt is not None and gamed is not None and baseline.parent != BUILTIN
 
-    async def answer(self, speaker: Speaker, cases: Sequence[AlpacaCase], *, tell: Tell) -> list[Answer]:
+    async def answer(self, speaker: ChatClient, cases: Sequence[AlpacaCase], *, tell: Tell) -> list[Answer]:
         """Each answer as the model gave it."""
         asks = [
             single_turn.ask(
@@ -80,7 +80,7 @@ class AlpacaEval:
         async def one(case: AlpacaCase, answer: Answer) -> tuple[Verdict, ...]:
             return (await self._verdict(judge, case, answer.turns[0]),)
 
-        return await together(starmap(counted(one, tell), items))
+        return await gather(starmap(with_progress(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`win_rate`, `length_controlled` (`length_controlled_minimal` without `df_gamed.csv`), `discrete_win_rate`,

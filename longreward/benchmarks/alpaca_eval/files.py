@@ -7,7 +7,7 @@ from typing import Any
 
 from longreward.benchmarks.alpaca_eval.cases import AlpacaCase
 from longreward.benchmarks.types import Answer, Verdict
-from longreward.chat_model import weighed
+from longreward.chat_model import parse_logprobs
 from longreward.utils.jsonl import writing
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
@@ -57,7 +57,7 @@ def _annotation(case: AlpacaCase, output: str, verdict: Verdict, annotator: str,
 
 def _completion(judgment: str) -> dict[str, Any]:
     """As the library keeps a choice of the OpenAI protocol, which it can read anew."""
-    answer = weighed(judgment)
+    answer = parse_logprobs(judgment)
     tops = [[{"token": t, "logprob": p} for t, p in token.items()] for token in answer.tokens]
     content = [{"token": answer.text, "top_logprobs": top} for top in tops]
     return {"text": answer.text, "logprobs": {"content": content} if content else None}

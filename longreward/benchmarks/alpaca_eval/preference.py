@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from longreward.chat_model import weighed
+from longreward.chat_model import parse_logprobs
 
 FIRST, SECOND = "m", "M"
 TOP_LOGPROBS = 5
@@ -35,7 +35,7 @@ def read_shown(text: str) -> Shown:
     >>> read_shown("M")
     Shown(exact=None, strict=2.0, weighed=False)
     """
-    answer = weighed(text)
+    answer = parse_logprobs(text)
     if answer.tokens:
         value = _weighted(answer.tokens[0].get(FIRST), answer.tokens[0].get(SECOND))
         return Shown(value, value, weighed=True)

@@ -18,12 +18,12 @@ from longreward.benchmarks.factscore import summary
 from longreward.benchmarks.factscore.cases import FactCase, read_cases
 from longreward.benchmarks.factscore.knowledge import Knowledge
 from longreward.benchmarks.factscore.parsers import as_asked, published, read_facts
-from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.benchmarks.types import Answer, ChatClient, Intervals, Judging, Summary, Tell, Verdict
 from longreward.builtin.offline_judge.lexical import sentences
-from longreward.chat_model import Question
-from longreward.judge import Judge, Reading
+from longreward.chat_model import ChatRequest
+from longreward.judge import Judge, ParsedReply
 from longreward.judge.prompt_template import ours
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "factscore"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS = 1024, 64_000
@@ -61,7 +61,7 @@ class FactScore:
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
 
-    async def answer(self, speaker: Speaker, cases: Sequence[FactCase], *, tell: Tell) -> list[Answer]:
+    async def answer(self, speaker: ChatClient, cases: Sequence[FactCase], *, tell: Tell) -> list[Answer]:
         """Each answer as the model gave it."""
         asks = [
             single_turn.ask(
@@ -84,7 +84,7 @@ class FactScore:
         async def one(case: FactCase, answer: Answer) -> tuple[Verdict, ...]:
             return await self._of_answer(judge, case, answer.turns[0])
 
-        return await together(starmap(counted(one, tell), items))
+        return await gather(starmap(with_progress(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score`, the percentage supported, over answers with facts; `facts` an answer; `respond_ratio`, the
@@ -98,7 +98,7 @@ class FactScore:
         knowledge = Knowledge(case.context, size=self._passage_tokens, k=self._passages)
         texts = [sentence.text for sentence in sentences(answer)]
         parts = [Part(case, n, " ".join(texts[max(0, n - BEFORE) : n]), text) for n, text in enumerate(texts)]
-        found = await together(self._of_sentence(judge, knowledge, part) for part in parts)
+        found = await gather(self._of_sentence(judge, knowledge, part) for part in parts)
         return tuple(verdict for verdicts in found for verdict in verdicts)
 
     async def _of_sentence(self, judge: Judge, knowledge: Knowledge, part: "Part") -> list[Verdict]:
@@ -109,7 +109,7 @@ class FactScore:
             return [_verdict(part, f"sentence {part.number + 1}", question, reading, exact=None, strict=None)]
         shown = await knowledge.about(list(reading.value))
         checks = zip(reading.value, shown, strict=True)
-        return await together(self._of_fact(judge, part, n, *each) for n, each in enumerate(checks, start=1))
+        return await gather(self._of_fact(judge, part, n, *each) for n, each in enumerate(checks, start=1))
 
     async def _of_fact(self, judge: Judge, part: "Part", number: int, fact: str, passages: str) -> Verdict:
         slots = {"question": part.case.query, "context": passages, "fact": fact}
@@ -134,8 +134,8 @@ class Part:
 def _verdict(
     part: Part,
     name: str,
-    question: Question,
-    reading: Reading[Any],
+    question: ChatRequest,
+    reading: ParsedReply[Any],
     *,
     exact: float | None,
     strict: float | None,

@@ -16,10 +16,10 @@ from longreward.benchmarks.longbench.cases import LongBenchCase, load_cases
 from longreward.benchmarks.longbench.prompts import load_prompts
 from longreward.benchmarks.longbench.sets import HIGHEST, MAX_NEW_TOKENS, SETS, Limits, SetName
 from longreward.benchmarks.published_code import text_in
-from longreward.benchmarks.types import Answer, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.benchmarks.types import Answer, ChatClient, Intervals, Judging, Summary, Tell, Verdict
 from longreward.judge import Judge
 from longreward.judge.prompt_template import SYSTEM
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench"
 MAX_PROMPT_TOKENS, JUDGE_TOKENS = 64_000, 1024
@@ -61,7 +61,7 @@ class LongBench:
         self.official = folder != BUILTIN and all(prompt.official for prompt in self.prompts.values())
 
     async def answer(
-        self, speaker: Speaker, cases: Sequence[LongBenchCase], *, tell: Tell = lambda done: None
+        self, speaker: ChatClient, cases: Sequence[LongBenchCase], *, tell: Tell = lambda done: None
     ) -> list[Answer]:
         """Each answer as the model gave it."""
         asks = [
@@ -84,9 +84,9 @@ class LongBench:
 
         async def one(case: LongBenchCase, answer: Answer) -> tuple[Verdict, ...]:
             places = range(len(case.answers))
-            return tuple(await together(self._verdict(judge, case, answer, place) for place in places))
+            return tuple(await gather(self._verdict(judge, case, answer, place) for place in places))
 
-        return await together(starmap(counted(one, tell), items))
+        return await gather(starmap(with_progress(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score`, `class/<class>` and `set/<set>` as judged; `set/<set>/f1` or `…/rouge_l`, and their mean over the

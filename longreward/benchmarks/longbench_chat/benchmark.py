@@ -15,10 +15,20 @@ from longreward.benchmarks.longbench_chat import files
 from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase, load_cases
 from longreward.benchmarks.longbench_chat.prompts import load_prompt
 from longreward.benchmarks.published_code import text_in
-from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Judging, Speaker, Summary, Tell, Verdict
+from longreward.benchmarks.types import (
+    Answer,
+    CaseValue,
+    ChatClient,
+    Figure,
+    Intervals,
+    Judging,
+    Summary,
+    Tell,
+    Verdict,
+)
 from longreward.judge import Judge
 from longreward.judge.prompt_template import SYSTEM
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench_chat"
 MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
@@ -57,7 +67,7 @@ class LongBenchChat:
         self.official = self.prompt.official and judge_code is not None and cases != BUILTIN / "test_cases.json"
 
     async def answer(
-        self, speaker: Speaker, cases: Sequence[LongBenchChatCase], *, tell: Tell = lambda done: None
+        self, speaker: ChatClient, cases: Sequence[LongBenchChatCase], *, tell: Tell = lambda done: None
     ) -> list[Answer]:
         """Each answer as the model gave it; its newlines become spaces where it is judged."""
         asks = [
@@ -81,7 +91,7 @@ class LongBenchChat:
         async def one(case: LongBenchChatCase, answer: Answer) -> tuple[Verdict, ...]:
             return (await self._verdict(judge, case, answer),)
 
-        return await together(starmap(counted(one, tell), items))
+        return await gather(starmap(with_progress(one, tell), items))
 
     def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
         """`score` over all cases, 0 to 100, and one by language. `exact` has none where a case stayed unread: the

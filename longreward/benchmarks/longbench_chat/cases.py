@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError
-from longreward.utils.language import language_of
+from longreward.utils.language import detect_language
 
 SHOTS = 3
 
@@ -41,7 +41,7 @@ class LongBenchChatCase:
     @property
     def category(self) -> str:
         """The question's language, told by its script: `en` or `zh`."""
-        return language_of(self.query)
+        return detect_language(self.query)
 
 
 def load_cases(cases: Path, few_shots: Path) -> tuple[LongBenchChatCase, ...]:

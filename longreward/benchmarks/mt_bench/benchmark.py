@@ -22,9 +22,20 @@ from longreward.benchmarks.mt_bench.judgments_read import read_pairs, read_singl
 from longreward.benchmarks.mt_bench.prompts import load_templates
 from longreward.benchmarks.mt_bench.summary import summarise
 from longreward.benchmarks.single_turn import at_most
-from longreward.benchmarks.types import Answer, Ask, Intervals, Judging, Message, Said, Speaker, Summary, Tell, Verdict
+from longreward.benchmarks.types import (
+    Answer,
+    ChatClient,
+    Completion,
+    GenerationRequest,
+    Intervals,
+    Judging,
+    Message,
+    Summary,
+    Tell,
+    Verdict,
+)
 from longreward.judge import Judge
-from longreward.utils.concurrency import counted, together
+from longreward.utils.concurrency import gather, with_progress
 from longreward.utils.jsonl import Row, write_rows
 
 MAX_NEW_TOKENS = 1024
@@ -61,7 +72,7 @@ class MtBench:
         self.official = judge_prompts is not None and questions.resolve() != BUILTIN / "question.jsonl"
 
     async def answer(
-        self, speaker: Speaker, cases: Sequence[MtCase], *, tell: Tell = lambda done: None
+        self, speaker: ChatClient, cases: Sequence[MtCase], *, tell: Tell = lambda done: None
     ) -> list[Answer]:
         """The first turns of all cases at once, then the second ones after the model's own first.
 
@@ -92,9 +103,9 @@ class MtBench:
             calls = [grade(judge, self._templates, case, answer)]
             if self._rivals:
                 calls.append(compare(judge, self._templates, case, answer, self._rival, self._rivals[case.id].turns))
-            return tuple(verdict for each in await together(calls) for verdict in each)
+            return tuple(verdict for each in await gather(calls) for verdict in each)
 
-        return await together(starmap(counted(judged, tell), items))
+        return await gather(starmap(with_progress(judged, tell), items))
 
     def read_judgments(self, folder: Path, *, model: str, judge: str) -> list[Verdict]:
         """The verdicts that stand in FastChat's files below `folder`, single ones and those against the baseline.
@@ -135,14 +146,14 @@ class MtBench:
         known = [reference_answer(case) for case in self.cases if case.references]
         write_answers(path, known, self._by_id, model="reference")
 
-    def _ask(self, case: MtCase, said: tuple[str, ...]) -> Ask:
+    def _ask(self, case: MtCase, said: tuple[str, ...]) -> GenerationRequest:
         """The next turn, after the turns that the model has said."""
         messages: list[Message] = []
         for asked, answered in zip(case.turns, said, strict=False):
             messages += [Message("user", asked), Message("assistant", answered)]
         messages.append(Message("user", case.turns[len(said)]))
         name = f"{case.id}/{len(said) + 1}"
-        return Ask(name, tuple(messages), case.temperature, self._max_new_tokens)
+        return GenerationRequest(name, tuple(messages), case.temperature, self._max_new_tokens)
 
 
 def file_name(name: str) -> str:
@@ -150,7 +161,7 @@ def file_name(name: str) -> str:
     return _UNSAFE.sub("_", name).strip("._") or "model"
 
 
-def _answer(case: MtCase, said: Sequence[Said]) -> Answer:
+def _answer(case: MtCase, said: Sequence[Completion]) -> Answer:
     return Answer(
         case_id=case.id,
         turns=tuple(each.text.strip() for each in said),

@@ -12,16 +12,16 @@ from longreward.benchmarks.mt_bench.cases import MtCase
 from longreward.benchmarks.mt_bench.parsers import Winner, exact_rating, exact_winner, strict_rating, strict_winner
 from longreward.benchmarks.mt_bench.prompts import Template, template_name
 from longreward.benchmarks.types import Answer, Verdict
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.judge import Judge
-from longreward.utils.concurrency import together
+from longreward.utils.concurrency import gather
 
 Templates = Mapping[str, Template]
 
 
 async def grade(judge: Judge, templates: Templates, case: MtCase, answer: Answer) -> list[Verdict]:
     """A verdict on each turn, the second one read in the light of the first."""
-    return await together(_grade(judge, templates, case, answer, turn) for turn in range(1, len(case.turns) + 1))
+    return await gather(_grade(judge, templates, case, answer, turn) for turn in range(1, len(case.turns) + 1))
 
 
 async def compare(
@@ -29,7 +29,7 @@ async def compare(
 ) -> list[Verdict]:
     """Two verdicts on each turn, `against` being the rival's turns: the model first, then the rival first."""
     games = [(turn, game) for turn in range(1, len(case.turns) + 1) for game in (1, 2)]
-    return await together(
+    return await gather(
         _compare(judge, templates, case, answer, rival, against, turn=turn, game=game) for turn, game in games
     )
 
@@ -85,7 +85,7 @@ def _asked(case: MtCase) -> dict[str, str]:
     return slots | {f"ref_answer_{n}": text for n, text in enumerate(case.references, 1)}
 
 
-def _asked_by(verdict: Verdict, question: Question, template: Template, judge: str, failure: str | None) -> Verdict:
+def _asked_by(verdict: Verdict, question: ChatRequest, template: Template, judge: str, failure: str | None) -> Verdict:
     """The verdict with what was asked of whom; where nothing was said, why that is so."""
     prompt = template.prompt
     return replace(

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge.prompt_template import JudgePrompt, ours
 from longreward.utils.jsonl import Row, RowError, read_records
@@ -28,7 +28,7 @@ class Template:
     system: str
     prompt: JudgePrompt
 
-    def ask(self, slots: Mapping[str, str]) -> Question:
+    def ask(self, slots: Mapping[str, str]) -> ChatRequest:
         """The question; of `slots` it holds those that the prompt shows."""
         shown = {name: slots[name] for name in self.prompt.slots}
         return self.prompt.ask(shown, system=self.system, max_tokens=MAX_TOKENS)

@@ -27,7 +27,7 @@ from longreward.builtin.offline_judge.overlap import (
 )
 from longreward.builtin.offline_judge.pairwise import RULES as PAIRWISE
 from longreward.builtin.offline_judge.writer import RULES as SYNTHESIS
-from longreward.chat_model import Answer, Question
+from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
 NAME = "offline-lexical-2"
@@ -42,14 +42,14 @@ class OfflineJudge:
     def name(self) -> str:
         return NAME
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         rule = (RULES | BENCHMARKS | SYNTHESIS).get(question.template)
         if rule is None:
             raise JudgeRefused(
                 f"the offline judge knows no template {question.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "
                 "set judge.kind to http for others"
             )
-        return Answer(rule(question.slots), model=NAME)
+        return ChatReply(rule(question.slots), model=NAME)
 
     async def close(self) -> None:
         """Nothing to let go of."""

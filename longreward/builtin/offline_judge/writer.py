@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from longreward.builtin.offline_judge.lexical import Sentence, sentence, sentences
 from longreward.builtin.offline_judge.overlap import evidence_of, relevance
-from longreward.utils.language import Language, language_of
+from longreward.utils.language import Language, detect_language
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 def questions(slots: Mapping[str, str]) -> str:
     """Up to `count` questions of one kind: about the whole document, about what it names, about two such things."""
     document, kind, count = slots["document"], slots["kind"], int(slots["count"])
-    language = language_of(document)
+    language = detect_language(document)
     whole, about = FORMS[language][kind]
     asked = [whole] if whole else []
     subjects = _subjects(document, language, with_numbers=kind == "extraction")
@@ -34,7 +34,7 @@ def questions(slots: Mapping[str, str]) -> str:
 def answer(slots: Mapping[str, str]) -> str:
     """The sentences that bear most on the question, as many as the length allows, in the order of the document."""
     document, limit = slots["document"], int(slots["length"])
-    language = language_of(document)
+    language = detect_language(document)
     question = sentence(slots["question"])
     figures = bool(_FIGURES.search(slots["question"]))
     stated = [s for s in evidence_of(document) if _is_statement(s) and (s.numbers or not figures)]
@@ -109,7 +109,7 @@ def _spread(items: Sequence[T], count: int) -> "Iterator[T]":
 
 def _length(s: Sentence) -> int:
     """In words; in Chinese, characters."""
-    return len(s.text) if language_of(s.text) == "zh" else len(s.text.split())
+    return len(s.text) if detect_language(s.text) == "zh" else len(s.text.split())
 
 
 def _plain(text: str) -> str:

@@ -24,12 +24,12 @@ class BatchRefused(JudgeRefused):
     """The batch as a whole is not taken: nothing of it was answered, and nothing of it will be."""
 
 
-class NoRoom(JudgeUnavailable):
+class BatchQueueFull(JudgeUnavailable):
     """The account may not have so many tokens queued at once: to be sent again later."""
 
 
 @dataclass(frozen=True)
-class Look:
+class BatchStatus:
     """How a batch is doing."""
 
     status: str  # "in_progress", …
@@ -63,7 +63,7 @@ class BatchServer:
         batch = await self._calling(lambda: self._make(file, record))
         record.learn(batch=batch)
 
-    async def look(self, record: Record) -> Look:
+    async def look(self, record: Record) -> BatchStatus:
         """Raises NoRoom where the queue is full, BatchRefused or, of a batch that is not known, JudgeRefused."""
         name = record.facts.batch
         assert name is not None, "it was submitted"
@@ -74,9 +74,9 @@ class BatchServer:
         counts = found.request_counts
         told = f"{counts.completed} of {counts.total}" if counts else ""
         files = tuple(each for each in (found.output_file_id, found.error_file_id) if each)
-        return Look(status, status in _ENDED, files, told)
+        return BatchStatus(status, status in _ENDED, files, told)
 
-    async def fetch(self, record: Record, look: Look) -> None:
+    async def fetch(self, record: Record, look: BatchStatus) -> None:
         """Puts the results beside the requests; from then on the server is not needed for them."""
         part = record.results.with_suffix(".part")
         with part.open("wb") as results:
@@ -156,7 +156,7 @@ class BatchServer:
         errors = (batch.errors.data if batch.errors else None) or []
         said = self._judge.faults.clean("; ".join(str(each.message or each.code) for each in errors) or "no reason")
         if any("limit" in str(each.code) for each in errors):
-            return NoRoom(
+            return BatchQueueFull(
                 f"the {self.where} takes no batch of this size now: {said}; lower judge.batch.prompts or "
                 "judge.batch.megabytes_per_file"
             )

@@ -5,19 +5,19 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from longreward.chat_model import Answer, Question
-from longreward.errors import AnswerFailed, AnswerRefused, JudgeProtocolError, JudgeRefused, JudgeUnavailable
+from longreward.chat_model import ChatReply, ChatRequest
+from longreward.errors import JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestFailed, RequestRefused
 from longreward.judge.attempts import Attempt, Parser
 from longreward.judge.batch.results import Result
-from longreward.judge.batch.scheduler import Rounds
+from longreward.judge.batch.scheduler import BatchScheduler
 from longreward.judge.budget import Account
-from longreward.judge.cached_client import Asker
+from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.rate_limiter import Limiter
-from longreward.judge.usage import Spent
-from longreward.utils.http_errors import Faults
+from longreward.judge.usage import Usage
+from longreward.utils.http_errors import ErrorMapper
 from longreward.utils.jsonl import to_line
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ class BatchJudge(HttpJudge):
         return self._client
 
     @property
-    def faults(self) -> Faults:
+    def faults(self) -> ErrorMapper:
         """What its server's errors mean."""
         return self._faults
 
-    def line(self, name: str, question: Question, *, temperature: float) -> bytes:
+    def line(self, name: str, question: ChatRequest, *, temperature: float) -> bytes:
         """The question as a line of a request file: its body is what live mode would send."""
         fields, added = self._fields(question, temperature)
         row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": {**fields, **added}}
         return to_line(row).encode("utf-8")
 
-    def read(self, result: Result, question: Question) -> Answer:
+    def read(self, result: Result, question: ChatRequest) -> ChatReply:
         """The answer to the question; raises the JudgeError family where there is none, as a live call would."""
         if result.status is not None and result.status < 300:
             return self._read(result.body, question)
@@ -55,11 +55,11 @@ class BatchJudge(HttpJudge):
         raise fault
 
 
-class BatchAsker(Asker):
+class BatchAsker(CachedJudgeClient):
     """One model with its ways of being asked, in batches. Limits of calls at once or in a minute do not bind them."""
 
     def __init__(
-        self, model: BatchJudge, config: JudgeConfig, ledger: Ledger, rounds: Rounds, account: Account
+        self, model: BatchJudge, config: JudgeConfig, ledger: Ledger, rounds: BatchScheduler, account: Account
     ) -> None:
         super().__init__(model, config, ledger, Limiter(max_concurrency=config.max_concurrency), account)
         self._judge = model
@@ -75,17 +75,17 @@ class BatchAsker(Asker):
         self._rounds.settle(_name(attempt))
         return made
 
-    async def _call(self, attempt: Attempt) -> Answer:
+    async def _call(self, attempt: Attempt) -> ChatReply:
         async with self._account.call(attempt.question) as paid:
             try:
                 answer = await self._answered(attempt)
             except asyncio.CancelledError:
-                paid.taken = Spent()  # the run that takes its answer in pays for it
+                paid.taken = Usage()  # the run that takes its answer in pays for it
                 raise
             paid.settle(answer.usage, answer.text)
             return answer
 
-    async def _answered(self, attempt: Attempt) -> Answer:
+    async def _answered(self, attempt: Attempt) -> ChatReply:
         """The model's answer, which goes into further rounds, up to `max_retries` of them, where none of use comes."""
         question = attempt.question
         name = _name(attempt)
@@ -108,14 +108,14 @@ class BatchAsker(Asker):
                 failures += 1
                 if failures > self._config.max_retries:
                     self.caller.counts["failed"] += 1
-                    raise AnswerFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
+                    raise RequestFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
                 self.caller.counts["retries"] += 1
 
-    def _answer_of_another(self, attempt: Attempt) -> Answer:
+    def _answer_of_another(self, attempt: Attempt) -> ChatReply:
         exchange = self._recorded(attempt)
         assert exchange is not None, "nothing leaves the ledger"
         if exchange.outcome == "refused":
-            raise AnswerRefused(exchange.reason or "refused")
+            raise RequestRefused(exchange.reason or "refused")
         return exchange.answer
 
 

@@ -7,8 +7,8 @@ from longreward.judge.batch.api import BatchServer
 from longreward.judge.batch.client import BatchAsker, BatchJudge
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.folder import BatchFolder
-from longreward.judge.batch.runner import Courier
-from longreward.judge.batch.scheduler import Rounds
+from longreward.judge.batch.runner import BatchRunner
+from longreward.judge.batch.scheduler import BatchScheduler
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
@@ -25,7 +25,7 @@ class Batches:
             )
         self._ledger = ledger
         self._path = path
-        self._rounds: dict[tuple[str, str, str], Rounds] = {}
+        self._rounds: dict[tuple[str, str, str], BatchScheduler] = {}
 
     def asker(self, config: JudgeConfig, account: Account) -> BatchAsker:
         """One that asks as `config` says. Raises ConfigError where a key is missing, StateError for the disk."""
@@ -36,8 +36,8 @@ class Batches:
             courier = None
             if config.mode == "batch":
                 sent_to = BatchServer(judge, endpoint=config.endpoint, max_retries=config.max_retries)
-                courier = Courier(folder, sent_to, config.batch)
-            self._rounds[server] = Rounds(folder, courier, _limited(config))
+                courier = BatchRunner(folder, sent_to, config.batch)
+            self._rounds[server] = BatchScheduler(folder, courier, _limited(config))
         return BatchAsker(judge, config, self._ledger, self._rounds[server], account)
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from longreward.errors import JudgeUnavailable
-from longreward.judge.batch.api import BatchRefused, BatchServer, Look, NoRoom
+from longreward.judge.batch.api import BatchQueueFull, BatchRefused, BatchServer, BatchStatus
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.folder import BatchFolder
 from longreward.judge.batch.record import Record
@@ -16,14 +16,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Courier:
+class BatchRunner:
     """Takes the batches of one folder to their server."""
 
     def __init__(self, folder: BatchFolder, server: BatchServer, config: BatchConfig) -> None:
         self._folder = folder
         self._server = server
         self._config = config
-        self._seen: dict[str, Look] = {}
+        self._seen: dict[str, BatchStatus] = {}
         self._under_way: list[Record] = []  # sent, or to be sent, and not yet back
 
     async def bring(self, records: Sequence[Record]) -> AsyncIterator[Record]:
@@ -35,11 +35,11 @@ class Courier:
         self._under_way = list(records)
         full_s = 0.0
         while self._under_way:
-            full: NoRoom | None = None
+            full: BatchQueueFull | None = None
             for record in list(self._under_way):
                 try:
                     back = await self._is_back(record)
-                except NoRoom as error:
+                except BatchQueueFull as error:
                     full = error
                     continue
                 if back:
@@ -68,7 +68,7 @@ class Courier:
             return True
         try:
             look = await self._patiently(lambda: self._server.look(record))
-        except NoRoom:
+        except BatchQueueFull:
             record.learn(batch=None, attempted=False)
             raise
         except BatchRefused:
@@ -98,7 +98,7 @@ class Courier:
                     self._config.poll_s,
                 )
 
-    async def _fetch(self, record: Record, look: Look) -> None:
+    async def _fetch(self, record: Record, look: BatchStatus) -> None:
         async with self._folder.locked():
             if record.there and not record.back:
                 await self._server.fetch(record, look)
@@ -109,7 +109,7 @@ class Courier:
         while True:
             try:
                 return await call()
-            except NoRoom:
+            except BatchQueueFull:
                 raise
             except JudgeUnavailable:
                 if waited >= PATIENCE_S:

@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from longreward.errors import AnswersAwaited, LongRewardError
+from longreward.errors import BatchPending, LongRewardError
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.folder import BatchFolder
 from longreward.judge.batch.manual_batch import files_to_answer
 from longreward.judge.batch.record import Record
 from longreward.judge.batch.results import Result, not_answered
-from longreward.judge.batch.runner import Courier
+from longreward.judge.batch.runner import BatchRunner
 from longreward.judge.batch.spool import Spool
 
 
@@ -36,10 +36,10 @@ class _Waiting:
             self.result.set_result(result)
 
 
-class Rounds:
+class BatchScheduler:
     """All questions to one model on one server. `courier` None: the files are left for another program."""
 
-    def __init__(self, folder: BatchFolder, courier: Courier | None, config: BatchConfig) -> None:
+    def __init__(self, folder: BatchFolder, courier: BatchRunner | None, config: BatchConfig) -> None:
         self._folder = folder
         self._courier = courier
         self._config = config
@@ -154,7 +154,7 @@ class Rounds:
         for record in back:
             await self._deliver(record)
         if records and not back:
-            raise AnswersAwaited(files_to_answer(records, model=self._folder.model))
+            raise BatchPending(files_to_answer(records, model=self._folder.model))
 
     async def _deliver(self, record: Record) -> None:
         async with self._folder.locked():

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from longreward.chat_model import Answer, Question, Usage
+from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.judge.ledger.store import Store
 from longreward.judge.ledger.tables import EXCHANGES, sealed
 
@@ -36,7 +36,7 @@ class Exchange:
     prompt_hash: str
     judge: str
     revision: str
-    answer: Answer
+    answer: ChatReply
     outcome: Outcome
     reason: str | None
 
@@ -54,7 +54,7 @@ class Totals:
     cached_tokens: int
 
 
-def question_id(question: Question, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
+def question_id(question: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """The same for two questions exactly where a judge would be asked the same thing in the same way."""
     own: list[str | int] = [question.system] if question.system or question.top_logprobs else []
     own += [question.top_logprobs] if question.top_logprobs else []
@@ -142,7 +142,7 @@ def _exchange(row: tuple[Any, ...]) -> Exchange:
         prompt_hash=prompt_hash,
         judge=judge,
         revision=revision,
-        answer=Answer(text, finish, Usage(prompt_tokens, completion_tokens, cached_tokens), model),
+        answer=ChatReply(text, finish, TokenUsage(prompt_tokens, completion_tokens, cached_tokens), model),
         outcome=outcome,
         reason=reason,
     )

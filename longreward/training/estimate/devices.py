@@ -24,7 +24,7 @@ class Device:
     free: float
 
 
-def here(policy: PolicyConfig) -> Device:
+def local_device(policy: PolicyConfig) -> Device:
     """What `policy.device` would take; with a device map, all GPUs together."""
     import torch
 

@@ -16,7 +16,7 @@ Pair = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Load:
+class StepFlops:
     """How rows pass the model; `share`: both answers of a pair behind one prompt."""
 
     pairs: tuple[Pair, ...]

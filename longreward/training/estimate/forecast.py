@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from longreward.errors import PolicyError
 from longreward.training.config import LoraSettings, TrainingSettings
 from longreward.training.estimate.devices import GB, Device
-from longreward.training.estimate.flops import Load, Pair
+from longreward.training.estimate.flops import Pair, StepFlops
 from longreward.training.estimate.memory import Memory, reference_memory, step_memory
-from longreward.training.estimate.meta_step import Blueprint, Parts, reason_against_sharing, rehearse
+from longreward.training.estimate.meta_step import ModelSpec, Parts, reason_against_sharing, trace_meta_step
 
 
 @dataclass(frozen=True)
-class Asked:
+class TrainingShape:
     """The part of the settings that a forecast looks at."""
 
     settings: TrainingSettings
@@ -32,9 +32,9 @@ class Asked:
 class Forecast:
     """What was found. Time is measured later, by the training itself (time_estimate.py)."""
 
-    asked: Asked
+    asked: TrainingShape
     device: Device
-    load: Load
+    load: StepFlops
     parts: Parts
     step: Memory
     reference: Memory | None
@@ -55,18 +55,18 @@ class Forecast:
         }
 
 
-def forecast(plan: Blueprint, pairs: tuple[Pair, ...], asked: Asked, device: Device) -> Forecast:
+def forecast(plan: ModelSpec, pairs: tuple[Pair, ...], asked: TrainingShape, device: Device) -> Forecast:
     """Rehearses the longest rows; see `Forecast`. PolicyError for an adapter that does not fit the model."""
     preference = asked.reference_batch is not None
-    load = Load(pairs, preference, asked.share and preference, every_position=not device.cuda)
+    load = StepFlops(pairs, preference, asked.share and preference, every_position=not device.cuda)
     micro, bf16 = asked.settings.micro_batch, asked.settings.bf16 is True
-    rehearsed = rehearse(plan, load.batch(micro))
+    rehearsed = trace_meta_step(plan, load.batch(micro))
     processes = asked.processes if asked.sharded else 1
     step = step_memory(rehearsed, scored=load.scored(micro), bf16=bf16, cuda=device.cuda, processes=processes)
     reference = None
     if asked.reference_batch is not None and asked.reference_batch > micro:
         many = asked.reference_batch
-        passed = rehearse(replace(plan, lora=None), load.batch(many), gradients=False)
+        passed = trace_meta_step(replace(plan, lora=None), load.batch(many), gradients=False)
         reference = reference_memory(passed, scored=load.scored(many), bf16=bf16, cuda=device.cuda)
     rows = asked.settings.batch_size
     return Forecast(
@@ -80,7 +80,7 @@ def forecast(plan: Blueprint, pairs: tuple[Pair, ...], asked: Asked, device: Dev
     )
 
 
-def check_fits(plan: Blueprint, found: Forecast) -> None:
+def check_fits(plan: ModelSpec, found: Forecast) -> None:
     """PolicyError where even the certain part is more than the device has, with what would make it fit."""
     if found.step.certain <= found.device.total:
         return
@@ -92,7 +92,7 @@ def check_fits(plan: Blueprint, found: Forecast) -> None:
     )
 
 
-def _advice(plan: Blueprint, found: Forecast) -> Iterator[str]:
+def _advice(plan: ModelSpec, found: Forecast) -> Iterator[str]:
     """Each change alone, then with all before it, with its own figure."""
     settings, every = found.asked.settings, plan
     asked = found.asked
@@ -101,7 +101,7 @@ def _advice(plan: Blueprint, found: Forecast) -> Iterator[str]:
         fits = "fits" if memory <= found.device.total else "does not fit"
         return f"{what}: {_gb(memory)}, {fits}"
 
-    def again(changed: Blueprint, as_asked: Asked) -> Forecast:
+    def again(changed: ModelSpec, as_asked: TrainingShape) -> Forecast:
         return forecast(changed, found.load.pairs, as_asked, found.device)
 
     if settings.lora is None:
@@ -146,7 +146,7 @@ def lines(found: Forecast) -> Iterator[str]:
     yield f"{found.steps:,} steps; their time is measured when the training starts"
 
 
-def _lengths(load: Load) -> Iterator[str]:
+def _lengths(load: StepFlops) -> Iterator[str]:
     yield f"{len(load.pairs):,} {'pairs' if load.preference else 'examples'}"
     columns = ("prompt", "chosen", "rejected") if load.preference else ("prompt", "answer")
     for at, name in enumerate(columns):
@@ -159,4 +159,4 @@ def _gb(size: float) -> str:
     return f"{size / GB:,.1f} GB"
 
 
-__all__ = ["Asked", "Forecast", "check_fits", "forecast", "lines", "reason_against_sharing"]
+__all__ = ["Forecast", "TrainingShape", "check_fits", "forecast", "lines", "reason_against_sharing"]

@@ -9,7 +9,7 @@ LM head follows TRL 1.16, which scores tiles of TILE_TOKENS x TILE_WORDS.
 
 from dataclasses import dataclass
 
-from longreward.training.estimate.meta_step import Rehearsed
+from longreward.training.estimate.meta_step import MemoryTrace
 
 TILE_TOKENS, TILE_WORDS = 4096, 32_768
 FLOAT_TILES = 7  # copies in float32 that the backward pass makes of a tile where there is no Triton
@@ -50,7 +50,7 @@ class Memory:
         return self.total - sum(term.bytes for term in self.terms if term.name in HELD)
 
 
-def step_memory(step: Rehearsed, *, scored: int, bf16: bool, cuda: bool, processes: int = 1) -> Memory:
+def step_memory(step: MemoryTrace, *, scored: int, bf16: bool, cuda: bool, processes: int = 1) -> Memory:
     """Of a training step whose LM head scores `scored` positions; `processes` share what FSDP shards."""
     parts = step.parts
     shared = f" / {processes} processes" if processes > 1 else ""
@@ -66,7 +66,7 @@ def step_memory(step: Rehearsed, *, scored: int, bf16: bool, cuda: bool, process
     return Memory((*terms, _libraries(terms, cuda=cuda)))
 
 
-def reference_memory(reference: Rehearsed, *, scored: int, bf16: bool, cuda: bool) -> Memory:
+def reference_memory(reference: MemoryTrace, *, scored: int, bf16: bool, cuda: bool) -> Memory:
     """Of the reference's pass, before the first step: no gradients, no optimiser."""
     parts = reference.parts
     frozen = parts.weight_bytes - parts.trainable_bytes if parts.trainable < parts.parameters else parts.weight_bytes
@@ -82,7 +82,7 @@ def _held(name: str, formula: str, size: float) -> Term:
     return Term(name, formula, size, certain=size)
 
 
-def _passes(step: Rehearsed, *, scored: int, bf16: bool, cuda: bool) -> list[Term]:
+def _passes(step: MemoryTrace, *, scored: int, bf16: bool, cuda: bool) -> list[Term]:
     head = _head(step, scored, bf16=bf16, cuda=cuda, backward=True)
     of_head = Term("LM head", f"{scored:,} positions in tiles of {TILE_TOKENS:,} x {TILE_WORDS:,}", head)
     if step.kept is None or step.peak is None:
@@ -99,7 +99,7 @@ def _passes(step: Rehearsed, *, scored: int, bf16: bool, cuda: bool) -> list[Ter
     return [kept, of_head]
 
 
-def _head(step: Rehearsed, scored: int, *, bf16: bool, cuda: bool, backward: bool) -> float:
+def _head(step: MemoryTrace, scored: int, *, bf16: bool, cuda: bool, backward: bool) -> float:
     """TRL's chunked log-probabilities: a tile of logits, float copies of it off CUDA, gradients in float32."""
     parts = step.parts
     rows = min(scored, TILE_TOKENS)

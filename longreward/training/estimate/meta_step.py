@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class ModelSpec:
     """A model that could be built, and how it would be trained."""
 
     config: Any  # the model's own
@@ -64,7 +64,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class MemoryTrace:
     """Bytes above weights and gradients; None where torch cannot rehearse this model (`why`)."""
 
     parts: Parts
@@ -73,7 +73,7 @@ class Rehearsed:
     why: str = ""
 
 
-def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) -> Blueprint:
+def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) -> ModelSpec:
     """The model at `path` as a training would load it; PolicyError where there is none. Reads no weights."""
     from transformers import AutoConfig
 
@@ -81,7 +81,7 @@ def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) 
         config = AutoConfig.from_pretrained(**source(policy, path))
     saved = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     kept = saved if settings.lora is not None else "float32"
-    return Blueprint(
+    return ModelSpec(
         config=config,
         dtype=kept if policy.dtype == "auto" else policy.dtype,
         attention="sdpa" if policy.attention == "flash_attention_2" else policy.attention,
@@ -92,7 +92,7 @@ def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) 
     )
 
 
-def rehearse(plan: Blueprint, batch: Batch, *, gradients: bool = True) -> Rehearsed:
+def trace_meta_step(plan: ModelSpec, batch: Batch, *, gradients: bool = True) -> MemoryTrace:
     """Runs `batch` forward and, with `gradients`, backward. PolicyError for an adapter that does not fit the model."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -106,11 +106,11 @@ def rehearse(plan: Blueprint, batch: Batch, *, gradients: bool = True) -> Rehear
             kept, peak = _run(plan, bare, model, batch, gradients=gradients)
     except Exception as error:  # a model's own code on tensors without numbers may raise anything
         lines = str(error).splitlines()
-        return Rehearsed(parts, None, None, f"{type(error).__name__}: {lines[0] if lines else ''}")
-    return Rehearsed(parts, kept, peak)
+        return MemoryTrace(parts, None, None, f"{type(error).__name__}: {lines[0] if lines else ''}")
+    return MemoryTrace(parts, kept, peak)
 
 
-def reason_against_sharing(plan: Blueprint, *, longest: int) -> str | None:
+def reason_against_sharing(plan: ModelSpec, *, longest: int) -> str | None:
     """Why pairs cannot share their prompts, as far as it can be told without weights."""
     import torch
 
@@ -120,7 +120,7 @@ def reason_against_sharing(plan: Blueprint, *, longest: int) -> str | None:
         return reason_of_config(_build(replace(plan, lora=None), share=False)[0], longest=longest)
 
 
-def _build(plan: Blueprint, *, share: bool) -> tuple[Any, Any]:
+def _build(plan: ModelSpec, *, share: bool) -> tuple[Any, Any]:
     """The model bare and with its adapter, which is the same object where there is none."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -199,7 +199,7 @@ def _give_shapes(model: Any) -> None:
             module._buffers[name] = None if buffer is None else torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _run(plan: Blueprint, bare: Any, model: Any, batch: Batch, *, gradients: bool) -> tuple[int, int]:
+def _run(plan: ModelSpec, bare: Any, model: Any, batch: Batch, *, gradients: bool) -> tuple[int, int]:
     import torch
 
     if plan.checkpointing and gradients:

@@ -16,13 +16,13 @@ from longreward.data.formats import read_examples, read_pairs
 from longreward.errors import PolicyError
 from longreward.models.policy import PolicyConfig, load_tokenizer, policy_window
 from longreward.training.config import TrainingSettings
-from longreward.training.estimate.devices import Device, here
+from longreward.training.estimate.devices import Device, local_device
 from longreward.training.estimate.flops import tokens_of
-from longreward.training.estimate.forecast import Asked, Forecast, check_fits, forecast, lines
-from longreward.training.estimate.meta_step import Blueprint, read_blueprint, reason_against_sharing
+from longreward.training.estimate.forecast import Forecast, TrainingShape, check_fits, forecast, lines
+from longreward.training.estimate.meta_step import ModelSpec, read_blueprint, reason_against_sharing
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.precision import resolve_without_model
-from longreward.training.template_check import Borders, check_turns
+from longreward.training.template_check import TemplateReport, check_turns
 from longreward.training.training_data import TrainingData, check_examples, check_pairs
 
 Sharing = Literal["auto", "on", "off"]
@@ -39,12 +39,12 @@ class Preference:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class TrainingEstimate:
     """The rows, and what their training will need."""
 
     data: TrainingData
-    borders: Borders
-    plan: Blueprint
+    borders: TemplateReport
+    plan: ModelSpec
     found: Forecast
 
     def lines(self) -> list[str]:
@@ -58,7 +58,7 @@ class Outlook:
         return [f"{first}, {fits} at max_length {self.data.lengths.limit:,}; tokens:", *rest, *told, *borders]
 
 
-def look_ahead(
+def estimate_training(
     settings: TrainingSettings,
     policy: PolicyConfig,
     *,
@@ -97,7 +97,7 @@ def look(
     preference: Preference | None = None,
     device: Device | None = None,
     processes: int | None = None,
-) -> Outlook:
+) -> TrainingEstimate:
     """As `look_ahead`, on `device` (None: this machine's); whether it fits is left to be asked."""
     if settings.bf16 == "auto":
         # A CPU is measured when the model is there; until then float32, which needs more memory.
@@ -114,17 +114,19 @@ def look(
     else:
         rows = check_examples(text, read_examples(data), **fit)
     plan = read_blueprint(policy, model, settings)
-    asked = Asked(
+    asked = TrainingShape(
         settings=settings,
         processes=processes or settings.processes or 1,
         sharded=_is_sharded(settings),
         share=_shares(preference, plan, rows.lengths.longest),
         reference_batch=preference.reference_batch if preference else None,
     )
-    return Outlook(rows, borders, plan, forecast(plan, tokens_of(rows.rows), asked, device or here(policy)))
+    return TrainingEstimate(
+        rows, borders, plan, forecast(plan, tokens_of(rows.rows), asked, device or local_device(policy))
+    )
 
 
-def _shares(preference: Preference | None, plan: Blueprint, longest: int) -> bool:
+def _shares(preference: Preference | None, plan: ModelSpec, longest: int) -> bool:
     if preference is None or preference.sharing == "off":
         return False
     return reason_against_sharing(plan, longest=longest) is None

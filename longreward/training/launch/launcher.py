@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from longreward.errors import ConfigError, ProcessesEnded
+from longreward.errors import ConfigError, WorkerProcessDied
 from longreward.models.policy import PolicyConfig
 from longreward.training.config import TrainingSettings
 from longreward.training.launch.config import check_launcher, launcher_file
@@ -96,7 +96,7 @@ def _follow(command: Sequence[str], folder: Path, log: Log | None) -> TrainingRe
     code, report = group.leader.returncode, read_report(folder)
     if code == 0 and report is not None:
         return report
-    raise read_error(folder) or ProcessesEnded(_why(code, group.words))
+    raise read_error(folder) or WorkerProcessDied(_why(code, group.words))
 
 
 def _why(code: int, words: Sequence[str]) -> str:

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from longreward.chat_model import Answer, Usage
+from longreward.chat_model import ChatReply, TokenUsage
 from longreward.flows.cli.score import main
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.retrieval.vector_ledger import VectorLedger
 
 ONE = Exchange(
-    "q1", 1, 0.01, "support", "p", "glm-4", "", Answer("好 [[7]]", "stop", Usage(1000, 20, 100)), "readable", None
+    "q1",
+    1,
+    0.01,
+    "support",
+    "p",
+    "glm-4",
+    "",
+    ChatReply("好 [[7]]", "stop", TokenUsage(1000, 20, 100)),
+    "readable",
+    None,
 )
 TWO = replace(ONE, question="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
 THREE = replace(ONE, question="q3", judge="gpt-4o", revision="2")
@@ -98,7 +107,7 @@ def test_verify_exits_with_1_where_something_is_damaged(ledger: Path, capsys: py
 def test_merge_says_what_it_took(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ledger.with_name("other.sqlite")
     with Ledger(other) as opened:
-        opened.put_many([replace(ONE, answer=Answer("[[1]]")), replace(ONE, question="q9")])
+        opened.put_many([replace(ONE, answer=ChatReply("[[1]]")), replace(ONE, question="q9")])
     assert main(["ledger", "merge", str(other)]) == 0
     said = capsys.readouterr().out
     assert "1 exchanges added, 0 were there, 1 differ from those there" in said

@@ -88,7 +88,7 @@ def test_devices_are_named_by_their_kind_or_their_size():
 
 
 def test_a_training_is_refused_before_its_weights_are_looked_at(files, model, monkeypatch):
-    monkeypatch.setattr(training_estimate, "here", lambda policy: Device("cuda", True, 1e5, 1e5))
+    monkeypatch.setattr(training_estimate, "local_device", lambda policy: Device("cuda", True, 1e5, 1e5))
     with pytest.raises(PolicyError, match="cannot fit"):
         train_dpo(
             TrainConfig(),

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
-from longreward.chat_model import Answer as JudgeAnswer
-from longreward.chat_model import ChatModel, Question
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
+from longreward.chat_model import ChatModel, ChatRequest
+from longreward.chat_model import ChatReply as JudgeAnswer
 from longreward.judge import Judge, JudgeConfig
 
 FEW = Intervals(resamples=100)
@@ -16,14 +16,14 @@ class Told:
     name = "told"
 
     def __init__(self, answer: Callable[[str], str]) -> None:
-        self.asks: list[Ask] = []
+        self.asks: list[GenerationRequest] = []
         self._answer = answer
 
-    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         self.asks += asks
         tell(len(asks))
         prompts = [ask.messages[-1].content for ask in asks]
-        return [Said(self._answer(each), 3, "stop", len(each.split())) for each in prompts]
+        return [Completion(self._answer(each), 3, "stop", len(each.split())) for each in prompts]
 
 
 class Scripted:
@@ -32,11 +32,11 @@ class Scripted:
     name = "scripted"
 
     def __init__(self, *said: str | Exception) -> None:
-        self.questions: list[Question] = []
+        self.questions: list[ChatRequest] = []
         self.temperatures: list[float] = []
         self._said = said
 
-    async def answer(self, question: Question, *, temperature: float) -> JudgeAnswer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> JudgeAnswer:
         said = self._said[min(len(self.questions), len(self._said) - 1)]
         self.questions.append(question)
         self.temperatures.append(temperature)

@@ -12,7 +12,7 @@ import pytest
 
 from longreward.benchmarks.alpaca_eval import AlpacaEval
 from longreward.benchmarks.alpaca_eval.prompts import load_prompt
-from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.builtin.toy_data import write_alpaca_and_factscore
 from longreward.errors import DataError
@@ -32,12 +32,12 @@ class Saying:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
-        self.asks: list[Ask] = []
+        self.asks: list[GenerationRequest] = []
 
-    async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         self.asks += asks
         tell(len(asks))
-        return [Said(text, 3, "stop", 9) for _, text in zip(asks, self.texts, strict=True)]
+        return [Completion(text, 3, "stop", 9) for _, text in zip(asks, self.texts, strict=True)]
 
 
 @pytest.fixture

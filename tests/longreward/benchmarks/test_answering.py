@@ -9,8 +9,8 @@ import torch
 
 from longreward.benchmarks.chat_clients import InProcess, batches, speaker
 from longreward.benchmarks.conversations import Fitted, Fitting
-from longreward.benchmarks.types import Ask, Message
-from longreward.models.generation import Drawing, draw, pick, stream
+from longreward.benchmarks.types import GenerationRequest, Message
+from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
 from longreward.models.policy import PolicyConfig, load_policy
 
 TEXT = "the town is in the north of the river . anna was mayor and ben built the bridge in 1901 . " * 9
@@ -26,17 +26,17 @@ def ask(number, *, words, temperature=0.0, limit=24, seed=0):
     turns = (Message("user", question),)
     if number % 2:
         turns = (Message("user", "who ?"), Message("assistant", "anna was mayor ."), *turns)
-    return Ask(f"q{number}", turns, temperature, limit, seed)
+    return GenerationRequest(f"q{number}", turns, temperature, limit, seed)
 
 
 def one_at_a_time(policy, ask):
     """The plain way: no cache, the whole text read again for each token."""
     ids = list(Fitting(policy.text, policy.window)(ask).ids)
-    start, draws = len(ids), stream(ask.seed, ask.id, 0, ask.max_new_tokens)
+    start, draws = len(ids), rng_stream(ask.seed, ask.id, 0, ask.max_new_tokens)
     for place in range(ask.max_new_tokens):
         with torch.no_grad():
             logits = policy.model(torch.tensor([ids])).logits[:, -1]
-        ids.append(int(pick(logits, draws[place : place + 1], temperature=ask.temperature, top_p=1.0)))
+        ids.append(int(sample_token(logits, draws[place : place + 1], temperature=ask.temperature, top_p=1.0)))
         if ids[-1] in policy.text.end_ids:
             break
     return policy.text.decode(ids[start:])
@@ -67,7 +67,10 @@ async def test_what_was_said_is_counted_without_its_end(policy):
 
 
 async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
-    asks = [Ask(name, (Message("user", "who ?"),), 1.0, 24, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1)]]
+    asks = [
+        GenerationRequest(name, (Message("user", "who ?"),), 1.0, 24, seed)
+        for name, seed in [("a", 1), ("a", 2), ("b", 1)]
+    ]
     said = await speaker(policy, "tiny").say([*asks, asks[0]])
     assert len({each.text for each in said}) == 3
     assert said[3] == said[0]
@@ -86,7 +89,9 @@ async def test_progress_counts_answers_batch_by_batch(policy):
 
 
 async def test_an_answer_with_less_room_ends_there_and_the_others_go_on(policy):
-    long, short = [Ask(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))]
+    long, short = [
+        GenerationRequest(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))
+    ]
     said = await speaker(policy, "tiny").say([long, short])
     assert said[0].prompt_tokens == 183
     assert said[0].tokens <= 73
@@ -101,7 +106,7 @@ def fitted(length):
 
 def test_batches_are_of_one_kind_of_like_length_and_bounded():
     asks = [
-        Ask(str(n), (), temperature, limit)
+        GenerationRequest(str(n), (), temperature, limit)
         for n, (temperature, limit) in enumerate([(0.0, 10), (0.7, 10), (0.0, 10), (5e-5, 10), (0.0, 20), (0.0, 10)])
     ]
     lengths = [fitted(length) for length in (5, 6, 90, 8, 6, 7)]
@@ -125,10 +130,10 @@ def steps(policy):
 def test_answers_that_have_ended_leave_the_batch(policy, steps):
     prompts = [[2, 4, n] for n in range(10, 14)]
     endless = [3, 3, 3, 12]
-    drawing = Drawing(0.0)
-    whole = draw(policy, prompts, [torch.zeros(12)] * 4, drawing)
+    drawing = SamplingParams(0.0)
+    whole = generate(policy, prompts, [torch.zeros(12)] * 4, drawing)
     steps.clear()
-    short = draw(policy, prompts, [torch.zeros(12)] * 4, drawing, limits=endless)
+    short = generate(policy, prompts, [torch.zeros(12)] * 4, drawing, limits=endless)
     assert short == [[ids[:limit]] for [ids], limit in zip(whole, endless, strict=True)]
     left = len(short[3][0])
     assert steps[:3] == [4, 4, 4]
@@ -136,12 +141,12 @@ def test_answers_that_have_ended_leave_the_batch(policy, steps):
 
 
 def test_drawing_stops_where_nobody_waits(policy, steps):
-    [[ids]] = draw(policy, [[2, 4, 8]], [torch.zeros(50)], Drawing(1.0), stopped=lambda: len(steps) == 4)
+    [[ids]] = generate(policy, [[2, 4, 8]], [torch.zeros(50)], SamplingParams(1.0), stopped=lambda: len(steps) == 4)
     assert len(ids) == 4
 
 
 async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
-    long = Ask("long", (Message("user", "who ?"),), 0.0, 200)
+    long = GenerationRequest("long", (Message("user", "who ?"),), 0.0, 200)
     endless = replace(policy, text=replace(policy.text, end_ids=(-1,)))
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 

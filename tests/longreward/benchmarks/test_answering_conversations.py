@@ -3,7 +3,7 @@
 import pytest
 
 from longreward.benchmarks.conversations import Fitting, has_system_role
-from longreward.benchmarks.types import Ask, Message
+from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.builtin.tokenizer import CHAT_TEMPLATE
 from longreward.errors import PolicyError
 from longreward.models.policy import PolicyConfig, load_tokenizer
@@ -31,7 +31,7 @@ def text(tiny_policy):
 def ask(*turns, limit=24, most=None):
     roles = {"s": "system", "u": "user", "a": "assistant"}
     messages = tuple(Message(roles[role], content) for role, content in turns)
-    return Ask("81", messages, temperature=0.0, max_new_tokens=limit, max_prompt_tokens=most)
+    return GenerationRequest("81", messages, temperature=0.0, max_new_tokens=limit, max_prompt_tokens=most)
 
 
 def rendered(text, fitted):

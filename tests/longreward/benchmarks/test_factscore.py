@@ -10,9 +10,9 @@ from longreward import chat_model as judging_chat
 from longreward.benchmarks.factscore import FactScore
 from longreward.benchmarks.factscore.knowledge import Knowledge
 from longreward.benchmarks.factscore.parsers import as_asked, published, read_facts
-from longreward.benchmarks.types import Answer, Ask, Intervals, Said, Tell
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
 from longreward.errors import DataError
-from longreward.judge import Judge, JudgeConfig, Question, open_judge
+from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 
 FEW = Intervals(resamples=10)
 
@@ -67,13 +67,13 @@ class Scripted:
 
     def __init__(self, facts: dict[str, str], verdicts: dict[str, str]) -> None:
         self.facts, self.verdicts = facts, verdicts
-        self.asked: list[Question] = []
+        self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> judging_chat.Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> judging_chat.ChatReply:
         self.asked.append(question)
         if question.template == "factscore/facts":
-            return judging_chat.Answer(self.facts[question.slots["sentence"]])
-        return judging_chat.Answer(self.verdicts[question.slots["fact"]])
+            return judging_chat.ChatReply(self.facts[question.slots["sentence"]])
+        return judging_chat.ChatReply(self.verdicts[question.slots["fact"]])
 
     async def close(self) -> None:
         pass
@@ -172,11 +172,11 @@ def _golds() -> list[str]:
 async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
     class Saying:
         name = "tiny"
-        asks: Sequence[Ask] = ()
+        asks: Sequence[GenerationRequest] = ()
 
-        async def say(self, asks: Sequence[Ask], *, tell: Tell = lambda done: None) -> list[Said]:
+        async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
             self.asks = asks
-            return [Said("x", 1, "stop", 7) for _ in asks]
+            return [Completion("x", 1, "stop", 7) for _ in asks]
 
     speaker, benchmark = Saying(), FactScore()
     answers = await benchmark.answer(speaker, benchmark.cases[:2], tell=lambda done: None)

@@ -15,7 +15,7 @@ from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.types import Verdict
 from longreward.builtin import toy_data
 from longreward.builtin.offline_judge.judge import OfflineJudge
-from longreward.errors import AnswerRefused, ConfigError, DataError
+from longreward.errors import ConfigError, DataError, RequestRefused
 
 TEMPLATES = {
     "qasper": "{context}\n\n{input}",
@@ -159,7 +159,7 @@ async def test_both_readings_of_a_verdict(make: Any, said: str, exact: float, st
 
 
 async def test_what_the_filter_stops_is_half_a_point_at_once(make: Any) -> None:
-    (one,), model = await verdicts_on(make(qasper=[record("qasper")]), "x", AnswerRefused("the content filter"))
+    (one,), model = await verdicts_on(make(qasper=[record("qasper")]), "x", RequestRefused("the content filter"))
     assert (one.exact, one.strict, one.reason, len(model.questions)) == (0.5, None, "the content filter", 1)
 
 

@@ -14,7 +14,7 @@ from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.longbench_chat.files import on_one_line
 from longreward.benchmarks.types import Verdict
 from longreward.builtin.offline_judge.judge import OfflineJudge
-from longreward.errors import AnswerRefused, DataError
+from longreward.errors import DataError, RequestRefused
 
 SHOTS = [{"answer": "1861.", "score": 10}, {"answer": "Around 1860.", "score": 5}, {"answer": "Bo.", "score": 1}]
 OFFICIAL_FORM = "Q: {}\nReference: {}\n" + "Example: {}\nRating: [[{}]]\n" * 3 + "Now: {}\nRating: "
@@ -123,7 +123,7 @@ async def test_the_judge_is_asked_five_times_at_temperature_0(files: dict[str, P
 
 
 async def test_what_the_filter_stops_is_unscored(files: dict[str, Path]) -> None:
-    verdict, model = await verdict_on(LongBenchChat(**files), "In 1861.", AnswerRefused("the content filter"))
+    verdict, model = await verdict_on(LongBenchChat(**files), "In 1861.", RequestRefused("the content filter"))
     assert (verdict.exact, verdict.strict, verdict.reason) == (None, None, "the content filter")
     assert len(model.questions) == 1
 

@@ -7,9 +7,9 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.types import Intervals, Message, Said
-from longreward.errors import AnswerRefused, DataError
-from longreward.judge import Answer, Judge, JudgeConfig, open_judge
+from longreward.benchmarks.types import Completion, Intervals, Message
+from longreward.errors import DataError, RequestRefused
+from longreward.judge import ChatReply, Judge, JudgeConfig, open_judge
 
 INTERVALS = Intervals(resamples=100)
 QUESTIONS = [
@@ -58,7 +58,7 @@ class Scripted:
         self.rounds.append(list(asks))
         for done in range(1, len(asks) + 1):
             tell(done)
-        return [Said(f" said {ask.id} \n", tokens=3, finish_reason="stop", prompt_tokens=11) for ask in asks]
+        return [Completion(f" said {ask.id} \n", tokens=3, finish_reason="stop", prompt_tokens=11) for ask in asks]
 
 
 class Saying:
@@ -71,7 +71,7 @@ class Saying:
 
     async def answer(self, question, *, temperature):
         self.asked.append((question, temperature))
-        return Answer(next((said for text, said in self.by_text.items() if text in question.text), self.otherwise))
+        return ChatReply(next((said for text, said in self.by_text.items() if text in question.text), self.otherwise))
 
     async def close(self):
         pass
@@ -188,7 +188,7 @@ async def test_an_unreadable_judgment_is_asked_once_left_out_and_counted(bench):
 async def test_a_refused_question_says_that_it_was_refused(bench):
     class Refusing(Saying):
         async def answer(self, question, *, temperature):
-            raise AnswerRefused("the content filter was triggered")
+            raise RequestRefused("the content filter was triggered")
 
     answers = await bench.answer(Scripted(), bench.cases)
     async with Judge(Refusing({}, ""), JudgeConfig(max_attempts=1)) as judge:

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longreward.builtin import pretrain
 from longreward.builtin.pretraining_data import IDS, Level, make_lesson
-from longreward.builtin.tiny_model import give_roles_a_meaning, new_model
+from longreward.builtin.tiny_model import init_lookup_heads, new_model
 
 BASE = Path(__file__).parents[3] / "models" / "tiny-base"
 SMALL = Level(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
@@ -65,7 +65,7 @@ def test_the_kept_base_and_its_tokenizer_belong_together() -> None:
 
 def test_roles_start_as_the_marks_that_play_their_parts() -> None:
     model = new_model(seed=1)
-    give_roles_a_meaning(model)
+    init_lookup_heads(model)
     embeddings = model.get_input_embeddings().weight
     assert torch.equal(embeddings[IDS["<|assistant|>"]], embeddings[IDS["?"]])
     assert torch.equal(embeddings[IDS["<|end|>"]], embeddings[IDS["\n\n"]])

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from longreward.builtin import GoldRow, read_gold, write_corpus
-from longreward.builtin.corpus import main
+from longreward.builtin.corpus import main, read_gold, write_corpus
 from longreward.builtin.documents import Document, make_document
-from longreward.builtin.gold import measure
+from longreward.builtin.gold import GoldRow, measure
 from longreward.builtin.grammar import MADE_UP, RELATIONS, Fact
 from longreward.builtin.questions import ask, draw_questions, faulty_answer, gold_answer
 from longreward.errors import DataError

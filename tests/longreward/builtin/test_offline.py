@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from longreward.builtin.offline_judge.judge import RULES, OfflineJudge
-from longreward.chat_model import Question
+from longreward.chat_model import ChatRequest
 
 QUESTION = "Where was Mara Voss born, and when did she retire?"
 PASSAGES = """[Passage 1]
@@ -30,7 +30,7 @@ ZH_PASSAGES = """[文段1]
 
 def judge(template: str, **slots: str) -> str:
     """The judge's last line, asked with a text that holds none of it."""
-    question = Question(template, slots, "the rendered text is not for the offline judge", "h", 512)
+    question = ChatRequest(template, slots, "the rendered text is not for the offline judge", "h", 512)
     return asyncio.run(OfflineJudge().answer(question, temperature=0.01)).text
 
 

@@ -13,18 +13,18 @@ from pyarrow import parquet
 
 from longreward.data.file_source import find_files
 from longreward.data.open_source import open_source
-from longreward.data.source_location import Place
+from longreward.data.source_location import SourceLocation
 from longreward.errors import DataError
 from longreward.utils.jsonl import RowError
 
 GOOD = '{"idx": 1, "query": "q", "context": "c"}'
 
 
-def read(root: Path, name: str, **settings: Any) -> list[tuple[Place, Any]]:
+def read(root: Path, name: str, **settings: Any) -> list[tuple[SourceLocation, Any]]:
     return list(find_files(root, name, **settings).rows())
 
 
-def outcomes(found: list[tuple[Place, Any]]) -> list[str | None]:
+def outcomes(found: list[tuple[SourceLocation, Any]]) -> list[str | None]:
     """Of each record the reason why it is refused, with its place; None where it is not."""
     return [f"{place}: {row}" if isinstance(row, RowError) else None for place, row in found]
 

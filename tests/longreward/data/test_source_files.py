@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from longreward.data.file_source import find_files
-from longreward.data.source_location import Place
+from longreward.data.source_location import SourceLocation
 from longreward.errors import DataError
 from longreward.utils.jsonl import RowError
 
@@ -22,7 +22,7 @@ def zstd(text: str) -> bytes:
     return b"".join(codec.compress(part.encode(), asbytes=True) for part in (text[:half], text[half:]))
 
 
-def read(root: Path, name: str) -> list[tuple[Place, Any]]:
+def read(root: Path, name: str) -> list[tuple[SourceLocation, Any]]:
     return list(find_files(root, name).rows())
 
 

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig
-from longreward.evaluation.measures import Measured
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import summarise
 from longreward.evaluation.svg import BOTTOM, PANEL_HEIGHT, TOP, Histogram, histograms
@@ -12,9 +12,9 @@ from longreward.records import Response
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def measured(**values: float) -> list[Measured]:
+def measured(**values: float) -> list[AnswerMeasures]:
     response = Response(id="1-0", example_id="1", query="q", text="a")
-    return [Measured(role, "greedy", "d", response, values) for role in ("sft", "dpo")]  # type: ignore[arg-type]
+    return [AnswerMeasures(role, "greedy", "d", response, values) for role in ("sft", "dpo")]  # type: ignore[arg-type]
 
 
 def drawn(text: str) -> ElementTree.Element:

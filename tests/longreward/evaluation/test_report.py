@@ -4,7 +4,7 @@ import pytest
 
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measures import Decoding, Measured, measure
+from longreward.evaluation.measures import AnswerMeasures, Decoding, measure
 from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation, summarise
 from longreward.evaluation.statistics import difference, mean
@@ -15,10 +15,10 @@ SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
 
 def answers(
     role: Role, decoding: str, recalls: list[float], unsupported: float = 0.2, tokens: float = 20
-) -> list[Measured]:
+) -> list[AnswerMeasures]:
     response = Response(id="1-0", example_id="1", query="q", text="a")
     return [
-        Measured(role, decoding, f"d{n}", response, {"recall": r, "unsupported": unsupported, "tokens": tokens})
+        AnswerMeasures(role, decoding, f"d{n}", response, {"recall": r, "unsupported": unsupported, "tokens": tokens})
         for n, r in enumerate(recalls)
     ]
 
@@ -59,7 +59,7 @@ def test_better_greedy_answers_are_learning() -> None:
 
 
 def test_too_few_documents_show_nothing_and_make_no_champion_however_much_better_the_answers_are() -> None:
-    def of(documents: int) -> list[Measured]:
+    def of(documents: int) -> list[AnswerMeasures]:
         return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
 
     config = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0))
@@ -140,7 +140,7 @@ def test_greedy_answers_come_once_and_repeats_of_a_temperature_are_dropped() -> 
 
 
 def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
-    def with_cut(role: Role, decoding: str, cut: int) -> list[Measured]:
+    def with_cut(role: Role, decoding: str, cut: int) -> list[AnswerMeasures]:
         all_ = answers(role, decoding, LOW)
         update = {"response": all_[0].response.model_copy(update={"finish_reason": "length"})}
         return [replace(one, **update) if n < cut else one for n, one in enumerate(all_)]
@@ -180,7 +180,9 @@ def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
     response = Response(id="1-0", example_id="1", query="q", text="a")
     values = {"recall": 0.95, "reward": 9.5, "tokens": 9.5}
     measured = [
-        Measured(role, "greedy", f"d{n}", response, {name: value + (n == 3) * 0.04 for name, value in values.items()})
+        AnswerMeasures(
+            role, "greedy", f"d{n}", response, {name: value + (n == 3) * 0.04 for name, value in values.items()}
+        )
         for role in ("sft", "dpo")
         for n in range(6)
     ]
@@ -190,7 +192,7 @@ def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
     right = evaluation.means["sft", "t1"]["recall"]
     assert (right.high, right.low) == (1.0, pytest.approx(0.54, abs=0.03))  # all of six are right
     rewards = [
-        Measured(role, "greedy", f"d{n}", response, {"reward": 9.0 + n % 2 * 0.9})
+        AnswerMeasures(role, "greedy", f"d{n}", response, {"reward": 9.0 + n % 2 * 0.9})
         for role in ("sft", "dpo")
         for n in range(6)
     ]
@@ -204,7 +206,7 @@ def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
     def report(others: int) -> Evaluation:
         names = ("helpfulness", "logicality", "faithfulness", "completeness", "reward", "unsupported")[:others]
         measured = [
-            Measured(
+            AnswerMeasures(
                 role, "greedy", f"d{n}", response, dict.fromkeys(names, 0.5) | {"recall": recalls[n], "tokens": 3.0}
             )  # type: ignore[arg-type]
             for role, recalls in (("sft", LOW), ("dpo", HIGH))

@@ -11,7 +11,7 @@ from longreward.builtin.short_instructions import HELD_OUT, short_items
 from longreward.builtin.tokenizer import WORD_PATTERN, vocabulary
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
-from longreward.evaluation.measures import Measured
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.report import summarise
 from longreward.evaluation.short_instructions import ShortSet, measure_short, short_by_kind, short_rows, short_set
 from longreward.records import Response
@@ -137,8 +137,8 @@ def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: 
         short_set(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
 
-def taken(role: Any, *right: float) -> list[Measured]:
-    return [Measured(role, "greedy", f"short/{n}", said("", n), {"short": one}) for n, one in enumerate(right)]
+def taken(role: Any, *right: float) -> list[AnswerMeasures]:
+    return [AnswerMeasures(role, "greedy", f"short/{n}", said("", n), {"short": one}) for n, one in enumerate(right)]
 
 
 @pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])

@@ -4,9 +4,9 @@ import pytest
 
 from longreward.errors import DataError
 from longreward.evaluation.config import EvaluateConfig
-from longreward.evaluation.example_metrics import Taken, answers_table, measures_table, read_measures
-from longreward.evaluation.measures import Measured
-from longreward.evaluation.run_comparison import Versus, correct_changes
+from longreward.evaluation.example_metrics import ExampleMetrics, answers_table, measures_table, read_measures
+from longreward.evaluation.measures import AnswerMeasures
+from longreward.evaluation.run_comparison import RunComparison, correct_changes
 from longreward.records import Example, Response
 
 EXAMPLES = {
@@ -15,13 +15,15 @@ EXAMPLES = {
 }
 
 
-def answer(role: str, decoding: str, example: str, text: str, **values: float) -> Measured:
+def answer(role: str, decoding: str, example: str, text: str, **values: float) -> AnswerMeasures:
     response = Response(id=f"{example}-0", example_id=example, query=EXAMPLES[example].query, text=text)
-    return Measured(role, decoding, EXAMPLES[example].document_id, response, values)  # type: ignore[arg-type]
+    return AnswerMeasures(role, decoding, EXAMPLES[example].document_id, response, values)  # type: ignore[arg-type]
 
 
-def side(values: dict[str, float], *, decoding: str = "greedy", model: str = "dpo") -> list[Taken]:
-    return [Taken(model, decoding, f"{name}-0", f"doc {name}", name, {"recall": v}) for name, v in values.items()]
+def side(values: dict[str, float], *, decoding: str = "greedy", model: str = "dpo") -> list[ExampleMetrics]:
+    return [
+        ExampleMetrics(model, decoding, f"{name}-0", f"doc {name}", name, {"recall": v}) for name, v in values.items()
+    ]
 
 
 def test_what_a_run_keeps_is_read_back_and_equal_prompts_are_known_whatever_their_ids() -> None:
@@ -58,7 +60,7 @@ def test_the_table_of_answers_shows_both_models_side_by_side_greedy_first_and_no
 def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_much() -> None:
     first = side({"a": 0.0, "b": 0.3, "c": 0.8, "d": 0.0, "e": 0.3, "f": 0.8})
     second = side({"f": 0.9, "e": 0.4, "d": 0.1, "c": 0.9, "b": 0.4, "a": 0.1})
-    (change,) = Versus(first, second).changes("dpo")
+    (change,) = RunComparison(first, second).changes("dpo")
     assert (change.decoding, change.measure, change.gain) == ("greedy", "recall", 1)
     assert change.first.value == pytest.approx(1.1 / 3)
     assert change.difference.value == pytest.approx(0.1)
@@ -66,7 +68,9 @@ def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_
 
 
 def test_prompts_that_only_one_run_answered_are_left_out_and_said() -> None:
-    versus = Versus(side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0, "more": 1.0}))
+    versus = RunComparison(
+        side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0, "more": 1.0})
+    )
     (change,) = versus.changes("dpo")
     assert (change.first.value, change.second.value) == pytest.approx((0.3, 0.5))
     assert "Paired on the 2 held-out prompts" in versus.shared.sentence
@@ -74,7 +78,7 @@ def test_prompts_that_only_one_run_answered_are_left_out_and_said() -> None:
 
 
 def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of_two_samples() -> None:
-    versus = Versus(side({"a": 0.0, "b": 0.3, "c": 0.8}), side({"x": 0.1, "y": 0.4, "z": 0.9}))
+    versus = RunComparison(side({"a": 0.0, "b": 0.3, "c": 0.8}), side({"x": 0.1, "y": 0.4, "z": 0.9}))
     (change,) = versus.changes("dpo")
     assert change.difference.value == pytest.approx(0.1)
     assert change.difference.low < 0 < change.difference.high
@@ -82,9 +86,9 @@ def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of
     assert versus.shared.sentence.startswith("Unpaired: the runs share no held-out prompt (3 and 3 of their own)")
 
 
-def answers(values: dict[str, float], *, measure: str, decoding: str, document: str = "") -> list[Taken]:
+def answers(values: dict[str, float], *, measure: str, decoding: str, document: str = "") -> list[ExampleMetrics]:
     return [
-        Taken("dpo", decoding, f"{name}-0", document or f"doc {name}", name, {measure: value})  # type: ignore[dict-item]
+        ExampleMetrics("dpo", decoding, f"{name}-0", document or f"doc {name}", name, {measure: value})  # type: ignore[dict-item]
         for name, value in values.items()
     ]
 
@@ -106,7 +110,7 @@ def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_l
     ]
     found = [
         (one.decoding, one.measure, round(one.first.value, 3), round(one.second.value, 3))
-        for one in Versus(first, second).changes("dpo")
+        for one in RunComparison(first, second).changes("dpo")
     ]
     assert found == [
         ("t0.3", "recall", 0.5, 0.45),
@@ -114,18 +118,20 @@ def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_l
         ("t1", "reward", 6.5, 8.5),
         ("greedy", "recall", 0.8, 0.95),
     ]
-    moved = Versus(first, second).moved("dpo", decoding="t1", measure="recall")
+    moved = RunComparison(first, second).moved("dpo", decoding="t1", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in moved] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
 
 
 def test_samples_of_a_prompt_count_as_their_mean_and_other_models_not_at_all() -> None:
     first = [
-        Taken(model, "t1", f"a-{n}", "d", "a", {"recall": value})
+        ExampleMetrics(model, "t1", f"a-{n}", "d", "a", {"recall": value})
         for model, values in (("dpo", (0.2, 0.4, 0.9)), ("sft", (0.0, 0.0)))
         for n, value in enumerate(values)
     ]
-    second = [Taken("dpo", "t1", f"x-{n}", "other d", "a", {"recall": value}) for n, value in enumerate((0.3, 0.4))]
-    (one,) = Versus(first, second).moved("dpo", decoding="t1", measure="recall")
+    second = [
+        ExampleMetrics("dpo", "t1", f"x-{n}", "other d", "a", {"recall": value}) for n, value in enumerate((0.3, 0.4))
+    ]
+    (one,) = RunComparison(first, second).moved("dpo", decoding="t1", measure="recall")
     assert (one.first_id, one.second_id, one.document) == ("a", "x", "d")
     assert (one.before, one.after) == pytest.approx((0.5, 0.35))
 
@@ -136,14 +142,14 @@ def test_prompts_on_one_document_are_one_document_whatever_the_runs_call_it() ->
     second = answers(
         {name: v + 0.2 for name, v in values.items()}, measure="recall", decoding="greedy", document="yours"
     )
-    (change,) = Versus(first, second).changes("dpo")
+    (change,) = RunComparison(first, second).changes("dpo")
     assert (change.difference.documents, change.difference.p, change.gain) == (1, 1.0, 0)
 
 
 def test_documents_of_one_name_are_two_where_the_runs_share_no_prompt() -> None:
     first = answers({"a": 0.1, "b": 0.3}, measure="recall", decoding="greedy", document="d")
     second = answers({"x": 0.2, "y": 0.8}, measure="recall", decoding="greedy", document="d")
-    (change,) = Versus(first, second).changes("dpo")
+    (change,) = RunComparison(first, second).changes("dpo")
     assert change.difference.documents == 2
 
 
@@ -152,7 +158,7 @@ def test_the_confidence_of_the_settings_is_that_of_the_comparison() -> None:
     second = side({name: 0.1 * n + 0.02 * (n % 3) for n, name in enumerate("abcdefg")})
     widths = {}
     for confidence in (0.8, 0.99):
-        (change,) = Versus(first, second).changes("dpo", EvaluateConfig(confidence=confidence))
+        (change,) = RunComparison(first, second).changes("dpo", EvaluateConfig(confidence=confidence))
         widths[confidence] = change.difference.high - change.difference.low
         assert change.difference.level == pytest.approx(1 - confidence)
     assert widths[0.8] * 1.3 < widths[0.99]
@@ -160,11 +166,15 @@ def test_the_confidence_of_the_settings_is_that_of_the_comparison() -> None:
 
 def test_a_report_corrects_for_its_measures_but_not_for_lengths() -> None:
     names = "abcdefgh"
-    first = [Taken("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.5, "exact": 0.1, "tokens": 9.0}) for n in names]
-    second = [
-        Taken("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.75, "exact": 0.1, "tokens": 7.0}) for n in names
+    first = [
+        ExampleMetrics("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.5, "exact": 0.1, "tokens": 9.0})
+        for n in names
     ]
-    changes = {one.measure: one.difference for one in correct_changes(Versus(first, second).changes("dpo"))}
+    second = [
+        ExampleMetrics("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.75, "exact": 0.1, "tokens": 7.0})
+        for n in names
+    ]
+    changes = {one.measure: one.difference for one in correct_changes(RunComparison(first, second).changes("dpo"))}
     assert changes["recall"].p == changes["tokens"].p == 2 / 2**8
     assert changes["recall"].p_corrected == 2 * 2 / 2**8
     assert changes["tokens"].p_corrected == 2 / 2**8
@@ -172,17 +182,17 @@ def test_a_report_corrects_for_its_measures_but_not_for_lengths() -> None:
 
 def test_only_decodings_and_models_that_both_have_are_compared() -> None:
     first = side({"a": 0.1}, decoding="t1") + side({"a": 0.1})
-    assert [change.decoding for change in Versus(first, side({"a": 0.2})).changes("dpo")] == ["greedy"]
-    assert Versus(first, side({"a": 0.2}, model="sft")).changes("dpo") == []
+    assert [change.decoding for change in RunComparison(first, side({"a": 0.2})).changes("dpo")] == ["greedy"]
+    assert RunComparison(first, side({"a": 0.2}, model="sft")).changes("dpo") == []
 
 
 def test_the_prompts_that_moved_most_come_first_and_unmoved_ones_not_at_all() -> None:
-    versus = Versus(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
+    versus = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
     moved = versus.moved("dpo", decoding="greedy", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in moved] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
 
 
 def test_rises_and_falls_of_one_size_are_shown_in_turn() -> None:
     first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
-    moved = Versus(first, second).moved("dpo", decoding="greedy", measure="recall")
+    moved = RunComparison(first, second).moved("dpo", decoding="greedy", measure="recall")
     assert [one.first_id for one in moved] == ["c", "a", "d", "b"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from batch_server import Line, Provider, output_line, provider
 
-from longreward.errors import AnswersAwaited, BudgetReached, ConfigError, JudgeRefused
+from longreward.errors import BatchPending, BudgetExceeded, ConfigError, JudgeRefused
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge.server_probe import probe
@@ -287,7 +287,7 @@ async def test_at_a_budgets_limit_what_found_room_is_answered_and_a_higher_one_g
                 return [one async for one in score_examples(judge, CONFIG, EXAMPLES)]
 
     with provider() as server:
-        with pytest.raises(BudgetReached, match="10 calls"):
+        with pytest.raises(BudgetExceeded, match="10 calls"):
             await scored(10)
         assert len(exchanges(ledger)) == len(server.requests()) == 10
         found = await scored(1000)
@@ -391,7 +391,7 @@ async def stopped(config: JudgeConfig, ledger: Path) -> str | None:
     """What a run that waits for files says; None for one that came to its end."""
     try:
         await score(config, ledger)
-    except AnswersAwaited as awaited:
+    except BatchPending as awaited:
         return str(awaited)
     return None
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from virtual_time import run_in_virtual_time
 
 from longreward.errors import JudgeUnavailable
-from longreward.judge.batch.api import Look, NoRoom
+from longreward.judge.batch.api import BatchQueueFull, BatchStatus
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.folder import BatchFolder
 from longreward.judge.batch.record import Record
 from longreward.judge.batch.results import ResultFiles
-from longreward.judge.batch.runner import Courier
+from longreward.judge.batch.runner import BatchRunner
 
 MINUTES = 60.0
-Behave = Callable[[str, float], Look | Exception]
+Behave = Callable[[str, float], BatchStatus | Exception]
 
 
 class Provider:
@@ -32,13 +32,13 @@ class Provider:
             raise JudgeUnavailable("no connection")
         record.learn(batch=f"batch-{next(iter(record.open))}")
 
-    async def look(self, record: Record) -> Look:
+    async def look(self, record: Record) -> BatchStatus:
         found = self._behave(record.facts.batch or "", now())
         if isinstance(found, Exception):
             raise found
         return found
 
-    async def fetch(self, record: Record, look: Look) -> None:
+    async def fetch(self, record: Record, look: BatchStatus) -> None:
         record.results.write_text("")
 
 
@@ -53,7 +53,7 @@ def bring(folder: Path, server: Provider, batches: int = 1) -> tuple[list[str], 
 
     async def run() -> tuple[list[str], float, str | None]:
         back: list[str] = []
-        courier = Courier(files, server, BatchConfig(poll_s=60.0))  # type: ignore[arg-type]
+        courier = BatchRunner(files, server, BatchConfig(poll_s=60.0))  # type: ignore[arg-type]
         try:
             async for record in courier.bring(list(files.records.values())):
                 back += sorted(record.open)
@@ -64,8 +64,8 @@ def bring(folder: Path, server: Provider, batches: int = 1) -> tuple[list[str], 
     return run_in_virtual_time(run())
 
 
-def done(name: str, at: float) -> Look:
-    return Look("completed", ended=True)
+def done(name: str, at: float) -> BatchStatus:
+    return BatchStatus("completed", ended=True)
 
 
 def test_a_provider_that_cannot_be_reached_is_waited_for_an_hour(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_one_that_comes_back_before_the_hour_is_over_takes_the_batch(tmp_path: P
 
 
 def test_a_queue_without_room_is_waited_for_an_hour(tmp_path: Path) -> None:
-    back, ended, error = bring(tmp_path, Provider(lambda name, at: NoRoom("the queue is full")))
+    back, ended, error = bring(tmp_path, Provider(lambda name, at: BatchQueueFull("the queue is full")))
     assert (back, error) == ([], "the queue is full")
     assert 60 * MINUTES <= ended <= 62 * MINUTES
 
@@ -85,19 +85,21 @@ def test_a_queue_without_room_is_waited_for_an_hour(tmp_path: Path) -> None:
 def test_a_batch_waits_for_room_as_long_as_another_one_works(tmp_path: Path) -> None:
     """The first takes three hours, and the queue holds one at a time."""
 
-    def behave(name: str, at: float) -> Look | Exception:
+    def behave(name: str, at: float) -> BatchStatus | Exception:
         if name == "batch-q0":
-            return Look("in_progress", ended=False) if at < 180 * MINUTES else Look("completed", ended=True)
-        return NoRoom("the queue is full") if at < 181 * MINUTES else Look("completed", ended=True)
+            return (
+                BatchStatus("in_progress", ended=False) if at < 180 * MINUTES else BatchStatus("completed", ended=True)
+            )
+        return BatchQueueFull("the queue is full") if at < 181 * MINUTES else BatchStatus("completed", ended=True)
 
     assert bring(tmp_path, Provider(behave), batches=2) == (["q0", "q1"], 181 * MINUTES, None)
 
 
 def test_the_hour_without_room_begins_anew_when_a_batch_came_back(tmp_path: Path) -> None:
-    def behave(name: str, at: float) -> Look | Exception:
+    def behave(name: str, at: float) -> BatchStatus | Exception:
         if name == "batch-q0":
-            return NoRoom("the queue is full") if at < 50 * MINUTES else Look("completed", ended=True)
-        return NoRoom("the queue is full") if at < 105 * MINUTES else Look("completed", ended=True)
+            return BatchQueueFull("the queue is full") if at < 50 * MINUTES else BatchStatus("completed", ended=True)
+        return BatchQueueFull("the queue is full") if at < 105 * MINUTES else BatchStatus("completed", ended=True)
 
     assert bring(tmp_path, Provider(behave), batches=2) == (["q0", "q1"], 105 * MINUTES, None)
 

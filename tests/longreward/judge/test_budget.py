@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import BudgetReached, ConfigError, JudgeUnavailable, StateError
-from longreward.judge import Judge, JudgeConfig, Question, Reading, Usage, open_judge
+from longreward.errors import BudgetExceeded, ConfigError, JudgeUnavailable, StateError
+from longreward.judge import ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge.prices import Price, PricesConfig
-from longreward.judge.usage import Purse, Spent
+from longreward.judge.usage import Usage, UsageStore
 from longreward.reward.parsers import parse_rating
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -24,8 +24,8 @@ PRICES = PricesConfig(models={"m": Price(prompt=1000.0, cached_prompt=500.0, com
 Serve = Callable[..., AbstractContextManager[Any]]
 
 
-def question(number: int) -> Question:
-    return Question("helpfulness", {}, f"How good is answer {number}? {'x' * 400}", "hash", 50)
+def question(number: int) -> ChatRequest:
+    return ChatRequest("helpfulness", {}, f"How good is answer {number}? {'x' * 400}", "hash", 50)
 
 
 def judge_at(url: str, **settings: Any) -> JudgeConfig:
@@ -54,21 +54,21 @@ class Counting:
         return 200, {"model": "m", "choices": [choice], "usage": usage}
 
 
-async def ask_all(config: JudgeConfig, budget: Budget, ledger: Path | None, count: int) -> list[Reading[float]]:
+async def ask_all(config: JudgeConfig, budget: Budget, ledger: Path | None, count: int) -> list[ParsedReply[float]]:
     """All at once; what was answered before the budget ended stays in the ledger."""
     async with open_judge(config, ledger=ledger, budget=budget) as judge:
         return await _gather(judge, count)
 
 
-async def _gather(judge: Judge, count: int) -> list[Reading[float]]:
+async def _gather(judge: Judge, count: int) -> list[ParsedReply[float]]:
     results = await asyncio.gather(
         *(judge.ask(question(n), parse_rating) for n in range(count)), return_exceptions=True
     )
     errors = [each for each in results if isinstance(each, BaseException)]
     if errors:
-        assert {type(each) for each in errors} == {BudgetReached}
+        assert {type(each) for each in errors} == {BudgetExceeded}
         raise errors[0]
-    return [each for each in results if isinstance(each, Reading)]
+    return [each for each in results if isinstance(each, ParsedReply)]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_budget_of_calls_is_spent_to_the_last_one_and_never_exceeded_with_32_i
     with (
         serve_chat(counting) as server,
         Budget(BudgetConfig(calls=70)) as budget,
-        pytest.raises(BudgetReached) as reached,
+        pytest.raises(BudgetExceeded) as reached,
     ):
         asyncio.run(ask_all(judge_at(server.url), budget, None, 200))
     assert sum(counting.asked.values()) == 70
@@ -97,12 +97,12 @@ def test_a_budget_of_tokens_or_money_is_never_exceeded_with_32_in_flight(
     serve_chat: Serve, limits: BudgetConfig
 ) -> None:
     counting = Counting(together=32)
-    with serve_chat(counting) as server, Budget(limits, PRICES) as budget, pytest.raises(BudgetReached):
+    with serve_chat(counting) as server, Budget(limits, PRICES) as budget, pytest.raises(BudgetExceeded):
         asyncio.run(ask_all(judge_at(server.url), budget, None, 400))
     calls = sum(counting.asked.values())
     # About 600 tokens, or 0.80, are put aside for a call: the last five are not tried, since each might take as much.
     assert 290 <= calls <= 300
-    assert budget.spent == Spent(calls, 100 * calls, 10 * calls, 40 * calls, pytest.approx(0.13 * calls))
+    assert budget.spent == Usage(calls, 100 * calls, 10 * calls, 40 * calls, pytest.approx(0.13 * calls))
 
 
 def test_a_budget_that_was_reached_and_raised_goes_on_and_no_call_is_made_twice(
@@ -111,7 +111,7 @@ def test_a_budget_that_was_reached_and_raised_goes_on_and_no_call_is_made_twice(
     server, config = counting
     ledger, file = tmp_path / "ledger.sqlite", tmp_path / "budget.json"
     for calls in (20, 45):
-        with Budget(BudgetConfig(calls=calls), file=file) as budget, pytest.raises(BudgetReached):
+        with Budget(BudgetConfig(calls=calls), file=file) as budget, pytest.raises(BudgetExceeded):
             asyncio.run(ask_all(config, budget, ledger, 60))
         assert sum(server.asked.values()) == calls
     with Budget(BudgetConfig(calls=60), file=file) as budget:
@@ -126,18 +126,18 @@ def test_the_same_budget_stops_the_next_try_before_its_first_call(
 ) -> None:
     server, config = counting
     for _ in range(2):
-        with Budget(BudgetConfig(calls=5), file=tmp_path / "budget.json") as budget, pytest.raises(BudgetReached):
+        with Budget(BudgetConfig(calls=5), file=tmp_path / "budget.json") as budget, pytest.raises(BudgetExceeded):
             asyncio.run(ask_all(config, budget, tmp_path / "ledger.sqlite", 10))
     assert sum(server.asked.values()) == 5
 
 
 def test_what_a_killed_process_had_in_flight_counts_at_its_most(tmp_path: Path) -> None:
     file = tmp_path / "budget.json"
-    purse = Purse(file)
-    purse.write(Spent(3, 300, 30, 0, 0.5), Spent(2, 1000, 100, 0, 0.25))
+    purse = UsageStore(file)
+    purse.write(Usage(3, 300, 30, 0, 0.5), Usage(2, 1000, 100, 0, 0.25))
     purse.close()  # as the kernel does
     with Budget(BudgetConfig(calls=10), file=file) as budget:
-        assert budget.spent == Spent(5, 1300, 130, 0, 0.75)
+        assert budget.spent == Usage(5, 1300, 130, 0, 0.75)
 
 
 def test_one_budget_is_spent_by_one_process_at_a_time(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_call_that_was_refused_outright_is_free_and_one_that_broke_off_may_not
         budget = Budget(BudgetConfig(tokens=10_000))
         with pytest.raises(JudgeUnavailable):
             asyncio.run(_ask_one(judge_at(server.url), budget))
-        assert budget.spent == Spent()
+        assert budget.spent == Usage()
 
     def slow(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         time.sleep(0.3)
@@ -230,7 +230,7 @@ def test_the_record_of_spending_is_small_and_can_be_read_by_people(tmp_path: Pat
         async def spend() -> None:
             async with account.call(question(0)) as call:
                 assert json.loads((tmp_path / "b.json").read_text())["held"]["calls"] == 1
-                call.settle(Usage(100, 10))
+                call.settle(TokenUsage(100, 10))
 
         asyncio.run(spend())
     kept = json.loads((tmp_path / "b.json").read_text())
@@ -241,12 +241,12 @@ def test_the_record_of_spending_is_small_and_can_be_read_by_people(tmp_path: Pat
     assert (tmp_path / "b.json").stat().st_size == 512
 
 
-def most(config: JudgeConfig, budget: Budget, asked: Question) -> Spent:
+def most(config: JudgeConfig, budget: Budget, asked: ChatRequest) -> Usage:
     """What is put aside for a call while it is under way."""
 
-    async def hold() -> Spent:
+    async def hold() -> Usage:
         async with budget.account(config).call(asked) as call:
-            call.settle(Usage(1, 1))
+            call.settle(TokenUsage(1, 1))
             return call.most
 
     return asyncio.run(hold())
@@ -258,9 +258,9 @@ def test_several_answers_to_one_request_are_put_aside_for() -> None:
     url = "http://127.0.0.1:9/v1"
     limits = BudgetConfig(money=1000)
     one = most(judge_at(url), Budget(limits, PRICES), asked)
-    assert one == Spent(1, prompt, 50, 0, pytest.approx(prompt * 1000 / 1e6 + 50 * 5000 / 1e6))
+    assert one == Usage(1, prompt, 50, 0, pytest.approx(prompt * 1000 / 1e6 + 50 * 5000 / 1e6))
     four = most(judge_at(url, extra_body={"n": 4}), Budget(limits, PRICES), asked)
-    assert four == Spent(1, prompt, 200, 0, pytest.approx(prompt * 1000 / 1e6 + 200 * 5000 / 1e6))
+    assert four == Usage(1, prompt, 200, 0, pytest.approx(prompt * 1000 / 1e6 + 200 * 5000 / 1e6))
     strange = most(judge_at(url, extra_body={"n": "4"}), Budget(limits, PRICES), asked)
     assert strange.completion_tokens == 50
     limit = most(judge_at(url, extra_body={"max_tokens": 70, "n": 3}), Budget(limits, PRICES), asked)
@@ -288,7 +288,7 @@ def test_what_a_killed_process_had_in_batches_is_not_counted_as_lost(tmp_path: P
             async def hold(account: Any = account, mode: str = mode) -> int:
                 async with account.call(question(0)) as call:
                     kept = json.loads((tmp_path / mode).read_text())
-                    call.settle(Usage(1, 1))
+                    call.settle(TokenUsage(1, 1))
                     return int(kept["held"]["calls"])
 
             assert asyncio.run(hold()) == calls, mode
@@ -297,14 +297,14 @@ def test_what_a_killed_process_had_in_batches_is_not_counted_as_lost(tmp_path: P
 def test_once_a_budget_is_reached_no_smaller_call_slips_through() -> None:
     """Otherwise a run would go on for hours with the few questions that are small enough, and score hardly anything."""
     budget = Budget(BudgetConfig(tokens=100))
-    large, small = Spent(1, 80, 0), Spent(1, 5, 0)
+    large, small = Usage(1, 80, 0), Usage(1, 5, 0)
 
     async def spend() -> None:
         await budget.hold(large, large)
         budget.release(large, large, large)
-        with pytest.raises(BudgetReached, match=r"the next call may take 80, and 20 are left"):
+        with pytest.raises(BudgetExceeded, match=r"the next call may take 80, and 20 are left"):
             await budget.hold(large, large)
-        with pytest.raises(BudgetReached):
+        with pytest.raises(BudgetExceeded):
             await budget.hold(small, small)
 
     asyncio.run(spend())
@@ -316,10 +316,10 @@ def test_a_call_that_does_not_fit_waits_for_those_in_flight_and_takes_what_they_
     order: list[str] = []
 
     async def one(name: str, most: int, taken: int, gate: asyncio.Event) -> None:
-        await budget.hold(Spent(1, most, 0), Spent())
+        await budget.hold(Usage(1, most, 0), Usage())
         order.append(name)
         await gate.wait()
-        budget.release(Spent(1, most, 0), Spent(), Spent(1, taken, 0))
+        budget.release(Usage(1, most, 0), Usage(), Usage(1, taken, 0))
 
     async def spend() -> None:
         first, later = asyncio.Event(), asyncio.Event()
@@ -335,20 +335,20 @@ def test_a_call_that_does_not_fit_waits_for_those_in_flight_and_takes_what_they_
 
     asyncio.run(spend())
     assert order == ["first", "large", "small"]
-    assert budget.spent == Spent(3, 90, 0)
-    assert budget._held == Spent()
+    assert budget.spent == Usage(3, 90, 0)
+    assert budget._held == Usage()
 
 
 @pytest.mark.parametrize("kind", ["calls", "tokens", "money"])
 def test_a_budget_may_be_spent_to_the_last_and_not_beyond(kind: str) -> None:
-    call = Spent(1, 6, 4, 0, 2.5)
+    call = Usage(1, 6, 4, 0, 2.5)
     budget = Budget(BudgetConfig.model_validate({kind: {"calls": 3, "tokens": 30, "money": 7.5}[kind]}), PRICES)
 
     async def spend() -> int:
         for number in range(5):
             try:
                 await budget.hold(call, call)
-            except BudgetReached:
+            except BudgetExceeded:
                 return number
             budget.release(call, call, call)
         return 5
@@ -365,7 +365,7 @@ def test_the_figures_are_those_of_this_process_and_of_all_tries(tmp_path: Path) 
             async def spend(account: Any = account, count: int = count) -> None:
                 for _ in range(count):
                     async with account.call(question(0)) as call:
-                        call.settle(Usage(100, 10, 40))
+                        call.settle(TokenUsage(100, 10, 40))
 
             asyncio.run(spend())
     assert budget.figures() == {
@@ -382,7 +382,7 @@ def test_a_call_that_took_more_than_was_thought_possible_is_said_and_counted(cap
 
     async def spend() -> None:
         async with account.call(question(0)) as call:
-            call.settle(Usage(500, 3000))
+            call.settle(TokenUsage(500, 3000))
 
     asyncio.run(spend())
     assert "counted 3500 tokens for a call of at most" in caplog.text
@@ -404,7 +404,7 @@ def test_a_cancelled_call_counts_at_its_most() -> None:
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(spend())
-    assert budget.spent == Spent(1, len(question(0).text) + 128, 50)
+    assert budget.spent == Usage(1, len(question(0).text) + 128, 50)
 
 
 @pytest.mark.parametrize(("text", "completion"), [("It is fine. [[7]]", 17 * 2 // 7 + 30), ("", 50 + 30)])
@@ -415,7 +415,7 @@ def test_without_counts_thoughts_are_in_full_and_an_answer_without_text_at_its_m
 
     async def spend() -> None:
         async with account.call(question(0)) as call:
-            call.settle(Usage(), text)
+            call.settle(TokenUsage(), text)
 
     asyncio.run(spend())
     assert budget.spent.completion_tokens == completion
@@ -428,10 +428,10 @@ def test_what_was_put_aside_and_given_back_leaves_no_dust_of_floating_points() -
 
     async def spend() -> None:
         for money in amounts:
-            await budget.hold(Spent(money=money), Spent())
+            await budget.hold(Usage(money=money), Usage())
         for money in amounts:
-            budget.release(Spent(money=money), Spent(), Spent())
-        await budget.hold(Spent(money=0.7), Spent())
+            budget.release(Usage(money=money), Usage(), Usage())
+        await budget.hold(Usage(money=0.7), Usage())
 
     assert 0.1 + 0.2 + 0.3 - 0.1 - 0.2 - 0.3 + 0.7 > 0.7
     asyncio.run(spend())

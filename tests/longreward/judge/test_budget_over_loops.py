@@ -3,9 +3,9 @@
 import asyncio
 
 from longreward.judge.budget import Budget, BudgetConfig
-from longreward.judge.usage import Spent
+from longreward.judge.usage import Usage
 
-CALL, NOTHING = Spent(calls=1), Spent()
+CALL, NOTHING = Usage(calls=1), Usage()
 
 
 def test_calls_wait_for_each_other_in_a_second_loop_as_in_the_first() -> None:

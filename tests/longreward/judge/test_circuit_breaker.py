@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from longreward.errors import JudgeUnreadable
-from longreward.judge import Answer, Judge, JudgeConfig, Question
+from longreward.errors import UnreadableReply
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.ledger import Ledger
 from longreward.reward.parsers import parse_rating
 
@@ -20,17 +20,17 @@ class Numbered:
         self.readable, self.reply = readable, reply
         self.asked: list[str] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.asked.append(question.text)
         await asyncio.sleep(0)
-        return Answer("Rating: [[6]]" if int(question.text.split()[1]) in self.readable else self.reply)
+        return ChatReply("Rating: [[6]]" if int(question.text.split()[1]) in self.readable else self.reply)
 
     async def close(self) -> None:
         pass
 
 
-def question(number: int, template: str = "helpfulness") -> Question:
-    return Question(template, {}, f"{template} {number}", "h", 512)
+def question(number: int, template: str = "helpfulness") -> ChatRequest:
+    return ChatRequest(template, {}, f"{template} {number}", "h", 512)
 
 
 async def ask_all(judge: Judge, count: int, template: str = "helpfulness") -> list[float | None]:
@@ -43,7 +43,7 @@ async def test_a_judge_that_is_never_readable_stops_after_five_questions_and_sho
     async with Judge(model, JudgeConfig(max_attempts=3)) as judge:
         for n in range(4):
             assert (await judge.ask(question(n), parse_rating)).value is None
-        with pytest.raises(JudgeUnreadable) as stopped:
+        with pytest.raises(UnreadableReply) as stopped:
             await judge.ask(question(4), parse_rating)
     assert len(model.asked) == 15
     message = str(stopped.value)
@@ -56,7 +56,7 @@ async def test_a_judge_that_is_never_readable_stops_after_five_questions_and_sho
 async def test_with_many_questions_in_flight_it_stops_long_before_all_are_asked() -> None:
     model = Numbered(set())
     async with Judge(model, JudgeConfig(max_concurrency=32)) as judge:
-        with pytest.raises(JudgeUnreadable):
+        with pytest.raises(UnreadableReply):
             await ask_all(judge, 1000)
     assert len(model.asked) < 150
 
@@ -64,7 +64,7 @@ async def test_with_many_questions_in_flight_it_stops_long_before_all_are_asked(
 async def test_a_long_reply_is_shown_by_its_beginning_and_its_end() -> None:
     model = Numbered(set(), "Dear reader,\n" + "word " * 5000 + "in short: eight of ten.")
     async with Judge(model, JudgeConfig(max_attempts=1, stop_after_unreadable=1)) as judge:
-        with pytest.raises(JudgeUnreadable, match=r"Dear reader, word .* \[…\] .*in short: eight of ten\.") as stopped:
+        with pytest.raises(UnreadableReply, match=r"Dear reader, word .* \[…\] .*in short: eight of ten\.") as stopped:
             await judge.ask(question(0), parse_rating)
     assert len(str(stopped.value)) < 1500
 
@@ -86,7 +86,7 @@ async def test_each_template_is_counted_for_itself() -> None:
         assert None not in await ask_all(judge, 50)
         model.readable = set()
         assert set(await ask_all(judge, 200)) == {None, 6.0}  # it was readable before: some prompts are just hard
-        with pytest.raises(JudgeUnreadable, match=r"(?s)of the template statements .*<statement>one fact"):
+        with pytest.raises(UnreadableReply, match=r"(?s)of the template statements .*<statement>one fact"):
             await ask_all(judge, 3, "statements")
 
 
@@ -104,7 +104,7 @@ async def test_the_next_run_asks_again_what_stopped_this_one(tmp_path: Path) -> 
     model = Numbered(set())
     config = JudgeConfig(max_attempts=2, stop_after_unreadable=1)
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:
-        with pytest.raises(JudgeUnreadable):
+        with pytest.raises(UnreadableReply):
             await judge.ask(question(3), parse_rating)
     model.readable = {3}
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:

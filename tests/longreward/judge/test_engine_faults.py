@@ -8,7 +8,7 @@ import pytest
 from child_server import child_server, stats
 
 from longreward.errors import JudgeUnavailable
-from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger
 from longreward.records import DIMENSIONS, Example, Response
 from longreward.reward import ScoreConfig, score_examples
@@ -105,7 +105,7 @@ async def test_one_question_that_always_fails_ends_unscored_while_the_others_are
     with serve_chat(answer) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=3, max_concurrency=2)
         async with open_judge(config, ledger=tmp_path / "l") as judge:
-            asked = [Question("helpfulness", {}, "poison" if n == 0 else f"q {n}", "h", 9) for n in range(150)]
+            asked = [ChatRequest("helpfulness", {}, "poison" if n == 0 else f"q {n}", "h", 9) for n in range(150)]
             readings = await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in asked))
             figures = judge.figures()
         assert readings[0].value is None
@@ -122,5 +122,5 @@ async def test_a_server_that_answers_nothing_at_all_ends_the_run(serve_chat: Any
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=2)
         async with open_judge(config, ledger=None) as judge:
             with pytest.raises(JudgeUnavailable, match="500 to every retry"):
-                await judge.ask(Question("helpfulness", {}, "q", "h", 9), lambda text: text or None)
+                await judge.ask(ChatRequest("helpfulness", {}, "q", "h", 9), lambda text: text or None)
         assert len(server.bodies) == 4  # three tries and a tiny question

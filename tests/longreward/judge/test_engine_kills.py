@@ -11,7 +11,7 @@ import pytest
 from child_server import child_server, stats
 
 from longreward.data.formats import write_examples, write_responses
-from longreward.judge import Answer, Judge, JudgeConfig, Question
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.reward.parsers import parse_rating
@@ -114,13 +114,13 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
         def __init__(self) -> None:
             self.asked: list[str] = []
 
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             self.asked.append(question.text)
             if question.text == "first":
                 first_asked.set()
                 await answered_elsewhere.wait()
             await asyncio.sleep(0)
-            return Answer("" if question.text == "unreadable" and temperature < 0.5 else "[[7]]")
+            return ChatReply("" if question.text == "unreadable" and temperature < 0.5 else "[[7]]")
 
         async def close(self) -> None:
             pass
@@ -135,7 +135,7 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
     ):
 
         async def ask(judge: Judge, text: str) -> float | None:
-            return (await judge.ask(Question("helpfulness", {}, text, "h", 9), parse_rating)).value
+            return (await judge.ask(ChatRequest("helpfulness", {}, text, "h", 9), parse_rating)).value
 
         waiting = asyncio.gather(*(ask(mine, text) for text in texts))
         await first_asked.wait()

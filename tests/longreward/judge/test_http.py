@@ -22,7 +22,7 @@ import uvicorn
 
 from longreward.builtin.offline_judge.judge import RULES
 from longreward.errors import ConfigError, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable
-from longreward.judge import JudgeConfig, Question, Reading, Usage, open_judge
+from longreward.judge import ChatRequest, JudgeConfig, ParsedReply, TokenUsage, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.offline_judge_server import OfflineServer, serve
 
@@ -90,10 +90,10 @@ def stats(url: str) -> dict[str, int]:
     return found
 
 
-async def ask(url: str | None, *, ledger: Path | None = None, **config: Any) -> Reading[str]:
+async def ask(url: str | None, *, ledger: Path | None = None, **config: Any) -> ParsedReply[str]:
     fields = {"kind": "http", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | config
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
-        return await judge.ask(Question("helpfulness", {}, "How good is it?", "h", 64), lambda text: text or None)
+        return await judge.ask(ChatRequest("helpfulness", {}, "How good is it?", "h", 64), lambda text: text or None)
 
 
 async def fault(url: str | None, kind: type[JudgeError], **config: Any) -> str:
@@ -118,7 +118,7 @@ async def test_every_prompt_of_ours_gets_over_http_the_answer_that_it_gets_witho
                 reading = await judge.ask(template.ask(slots), lambda text: text)
                 assert reading.value == RULES[name](slots)
                 assert reading.usage.prompt_tokens > 100
-            strange = await judge.ask(Question("helpfulness", {}, "Hello?", "h", 64), lambda text: text)
+            strange = await judge.ask(ChatRequest("helpfulness", {}, "Hello?", "h", 64), lambda text: text)
             assert "I know no answer" in strange.text
 
 
@@ -148,7 +148,7 @@ async def test_many_calls_run_at_once_up_to_the_limit(serve_chat: Any, completio
     with serve_chat(answer) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_concurrency=8)
         async with open_judge(config, ledger=None) as judge:
-            questions = [Question("t", {}, str(n), "h", 64) for n in range(24)]
+            questions = [ChatRequest("t", {}, str(n), "h", 64) for n in range(24)]
             readings = await asyncio.gather(*(judge.ask(each, lambda text: text) for each in questions))
     assert [reading.value for reading in readings] == ["[[7]]"] * 24
     assert peak == 8
@@ -158,7 +158,7 @@ async def test_a_question_s_own_system_prompt_follows_the_judge_s() -> None:
     with saying(200, said("Well.")) as (url, received):
         config = JudgeConfig(kind="http", base_url=url, model="m", system="Be brief.")
         async with open_judge(config, ledger=None) as judge:
-            await judge.ask(Question("t", {}, "How good is it?", "h", 16, system="You are fair."), lambda text: text)
+            await judge.ask(ChatRequest("t", {}, "How good is it?", "h", 16, system="You are fair."), lambda text: text)
     assert received[0]["messages"] == [
         {"role": "system", "content": "Be brief.\n\nYou are fair."},
         {"role": "user", "content": "How good is it?"},
@@ -284,7 +284,7 @@ async def test_a_declined_question_is_unscored_and_kept_while_others_go_on(
 async def test_thinking_before_the_verdict_is_not_what_was_said() -> None:
     with saying(200, said("<think>[[1]]?</think> So [[8]]")) as (url, received):
         reading = await ask(url)
-        assert (reading.value, reading.usage) == (" So [[8]]", Usage(9, 3, 0))
+        assert (reading.value, reading.usage) == (" So [[8]]", TokenUsage(9, 3, 0))
         assert received == [
             {
                 "messages": [{"role": "user", "content": "How good is it?"}],

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from virtual_time import in_virtual_time
 
-from longreward.errors import AnswerRefused, ConfigError, JudgeRefused, JudgeUnavailable
-from longreward.judge import Answer, Judge, JudgeConfig, Question, Usage, open_judge
+from longreward.errors import ConfigError, JudgeRefused, JudgeUnavailable, RequestRefused
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUsage, open_judge
 from longreward.judge.ledger import Ledger
 
 
-def question(text: str) -> Question:
-    return Question("helpfulness", {}, text, "hash", 512)
+def question(text: str) -> ChatRequest:
+    return ChatRequest("helpfulness", {}, text, "hash", 512)
 
 
 def read(text: str) -> float | None:
@@ -39,7 +39,7 @@ class Scripted:
     def name(self) -> str:
         return "scripted"
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         turn = Counter(text for text, _ in self.asked)[question.text]
         self.asked.append((question.text, temperature))
         await asyncio.sleep(self.pause)
@@ -47,7 +47,7 @@ class Scripted:
         said = lines[min(turn, len(lines) - 1)]
         if isinstance(said, Exception):
             raise said
-        return Answer(said, "stop", Usage(100, 10, 5))
+        return ChatReply(said, "stop", TokenUsage(100, 10, 5))
 
     async def close(self) -> None:
         pass
@@ -59,7 +59,7 @@ async def test_a_readable_answer_is_asked_for_once_and_then_served(tmp_path: Pat
         first = await judge.ask(question("q"), read)
         again = await judge.ask(question("q"), read)
     assert (first.value, first.reason, first.attempts, first.calls) == (7.0, None, 1, 1)
-    assert (again.value, again.calls, again.usage) == (7.0, 0, Usage(100, 10, 5))
+    assert (again.value, again.calls, again.usage) == (7.0, 0, TokenUsage(100, 10, 5))
     async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         assert (await judge.ask(question("q"), read)).value == 7.0
         assert judge.figures()["ledger_hits"] == 1
@@ -71,7 +71,7 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
     async with Judge(model) as judge:
         reading = await judge.ask(question("q"), read)
         assert (reading.value, reading.attempts, reading.calls) == (3.0, 3, 3)
-        assert reading.usage == Usage(300, 30, 15)
+        assert reading.usage == TokenUsage(300, 30, 15)
         assert judge.figures() == {
             "calls": 3,
             "ledger_hits": 0,
@@ -136,7 +136,7 @@ async def test_another_retry_temperature_asks_only_what_stayed_unreadable(tmp_pa
 
 
 async def test_a_refused_question_ends_with_the_reason_and_is_never_asked_again(tmp_path: Path) -> None:
-    model = Scripted({"q": [AnswerRefused("content filter")]})
+    model = Scripted({"q": [RequestRefused("content filter")]})
     for _ in range(2):
         async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
             reading = await judge.ask(question("q"), read)
@@ -197,7 +197,7 @@ async def test_calls_in_flight_stay_within_the_configured_concurrency() -> None:
     class Counting(Scripted):
         running = peak = 0
 
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             self.running += 1
             self.peak = max(self.peak, self.running)
             try:
@@ -215,7 +215,7 @@ async def test_the_offline_judge_refuses_a_template_that_it_has_no_rule_for() ->
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         assert judge.name == "offline-lexical-2"
         with pytest.raises(JudgeRefused, match="'poetry'"):
-            await judge.ask(Question("poetry", {}, "", "", 10), read)
+            await judge.ask(ChatRequest("poetry", {}, "", "", 10), read)
 
 
 ASKER = """

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from longreward.errors import ConfigError, JudgeRefused
-from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.server_probe import check_keys, probe
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -126,8 +126,8 @@ async def test_a_server_of_few_slots_gets_a_concurrency_that_fits(
 
 
 async def test_a_prompt_that_ollama_would_cut_is_never_judged(serve_chat: Callable[..., Any]) -> None:
-    long = Question("extraction", {}, "word " * 4000, "h", 1024)
-    short = Question("extraction", {}, "word " * 40, "h", 1024)
+    long = ChatRequest("extraction", {}, "word " * 4000, "h", 1024)
+    short = ChatRequest("extraction", {}, "word " * 40, "h", 1024)
     config = JudgeConfig(kind="ollama", model="m", max_attempts=1)
     with serve_chat("[[3]]", pages=loaded(4096)) as server:
         async with open_judge(config.model_copy(update={"base_url": server.url}), ledger=None) as judge:

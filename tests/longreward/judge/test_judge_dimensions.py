@@ -10,7 +10,7 @@ import pytest
 from longreward import LongReward
 from longreward.builtin.offline_judge.judge import NAME
 from longreward.errors import ConfigError
-from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger, question_id
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -20,8 +20,8 @@ def config(**settings: Any) -> JudgeConfig:
     return JudgeConfig.parse(settings, source="params.yaml")
 
 
-def question(template: str, text: str = "q") -> Question:
-    return Question(template, {}, text, "h", 64)
+def question(template: str, text: str = "q") -> ChatRequest:
+    return ChatRequest(template, {}, text, "h", 64)
 
 
 def test_a_dimension_takes_over_what_it_does_not_set() -> None:

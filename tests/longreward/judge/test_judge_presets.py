@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from longreward.errors import AnswerRefused, ConfigError, JudgeRefused
-from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.errors import ConfigError, JudgeRefused, RequestRefused
+from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.api_keys import key_of
 from longreward.judge.judge import open_model
 
@@ -70,7 +70,7 @@ async def test_servers_of_one_s_own_get_their_own_key_and_nobody_else_s(
     assert key_of(cloud) == "OLLAMA-key"
 
 
-QUESTION = Question("helpfulness", {}, "How good is it?", "h", 512)
+QUESTION = ChatRequest("helpfulness", {}, "How good is it?", "h", 512)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_temperature_that_a_provider_does_not_take_stops_at_once() -> None:
         ),
         (400, {"message": "`temperature` is deprecated for this model."}, JudgeRefused, '{"temperature": null}'),
         (429, {"code": "1113", "message": "account in arrears"}, JudgeRefused, "no quota left"),
-        (400, {"code": "1261", "message": "Prompt exceeds"}, AnswerRefused, "too long"),
+        (400, {"code": "1261", "message": "Prompt exceeds"}, RequestRefused, "too long"),
     ],
 )
 async def test_a_provider_s_refusal_says_which_setting_helps(

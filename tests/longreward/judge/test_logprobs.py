@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from longreward.chat_model import Answer, Weighed, weighed, with_logprobs
-from longreward.judge import JudgeConfig, Question, open_judge
+from longreward.chat_model import ChatReply, TextWithLogprobs, parse_logprobs, with_logprobs
+from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.ledger import question_id
-from longreward.judge.reasoning import said
+from longreward.judge.reasoning import strip_reasoning
 
-ASKED = Question("t", {}, "m or M?", "hash", 1, top_logprobs=5)
-PLAIN = Question("t", {}, "m or M?", "hash", 1)
+ASKED = ChatRequest("t", {}, "m or M?", "hash", 1, top_logprobs=5)
+PLAIN = ChatRequest("t", {}, "m or M?", "hash", 1)
 
 
 def given(**tops: float) -> dict[str, Any]:
@@ -72,28 +72,28 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 def test_both_stand_in_one_text_and_come_apart_again() -> None:
     text = with_logprobs("m", given(m=-0.02, M=-4.05))
     assert text == '{"text": "m", "top_logprobs": [{"m": -0.02, "M": -4.05}]}'
-    assert weighed(text) == Weighed("m", ({"m": -0.02, "M": -4.05},))
+    assert parse_logprobs(text) == TextWithLogprobs("m", ({"m": -0.02, "M": -4.05},))
 
 
 @pytest.mark.parametrize("none", [None, {}, {"content": None}, {"content": [{"top_logprobs": []}]}, "x"])
 def test_without_probabilities_the_text_stays_as_it_is(none: Any) -> None:
     assert with_logprobs("M", none) == "M"
-    assert weighed("M") == Weighed("M", ())
+    assert parse_logprobs("M") == TextWithLogprobs("M", ())
 
 
 def test_a_token_that_opens_a_thought_is_no_thought() -> None:
     text = with_logprobs("m", given(**{"</think>": -3.0, "[THINK]": -9.0, "m": -0.1}))
-    assert said(Answer(text, "length")) == text
-    assert weighed(text).tokens == ({"</think>": -3.0, "[THINK]": -9.0, "m": -0.1},)
+    assert strip_reasoning(ChatReply(text, "length")) == text
+    assert parse_logprobs(text).tokens == ({"</think>": -3.0, "[THINK]": -9.0, "m": -0.1},)
 
 
 def test_what_is_no_such_text_has_no_probabilities() -> None:
     for text in ("{", "[1]", '{"text": "m"}', '{"text": "m", "top_logprobs": 3}', '{"top_logprobs": [{"m": "x"}]}'):
-        assert weighed(text) == Weighed(text, ())
+        assert parse_logprobs(text) == TextWithLogprobs(text, ())
 
 
 def test_the_ledger_knows_a_question_with_probabilities_from_one_without() -> None:
-    def identity(question: Question) -> str:
+    def identity(question: ChatRequest) -> str:
         return question_id(question, judge="j", revision="", extra={})
 
     assert identity(ASKED) != identity(PLAIN)
@@ -105,14 +105,14 @@ def test_the_ledger_knows_a_question_with_probabilities_from_one_without() -> No
 @pytest.mark.parametrize("server", ["gives"], indirect=True)
 async def test_probabilities_are_asked_for_and_kept_in_the_ledger(server: Server, tmp_path: Path) -> None:
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        first = await judge.ask(ASKED, lambda text: weighed(text).tokens or None)
+        first = await judge.ask(ASKED, lambda text: parse_logprobs(text).tokens or None)
         assert first.value == ({"m": -0.02, "M": -4.05},)
         plain = await judge.ask(PLAIN, lambda text: text)
         assert plain.value == "m"
     assert (server.asked[0]["logprobs"], server.asked[0]["top_logprobs"]) == (True, 5)
     assert "logprobs" not in server.asked[1]
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        again = await judge.ask(ASKED, lambda text: weighed(text).tokens or None)
+        again = await judge.ask(ASKED, lambda text: parse_logprobs(text).tokens or None)
     assert (again.value, again.calls) == (first.value, 0)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from virtual_time import run_in_virtual_time
 
-from longreward.errors import JudgeUnavailable, Passing
-from longreward.judge import Answer, Judge, JudgeConfig, Question
+from longreward.errors import JudgeUnavailable, TransientError
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.http_client import HttpJudge
-from longreward.utils.http_errors import Faults
+from longreward.utils.http_errors import ErrorMapper
 
-FAULTS = Faults(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
+FAULTS = ErrorMapper(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
 
 
 class SlotServer:
@@ -27,7 +27,7 @@ class SlotServer:
         self.requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.requests += 1
         task = asyncio.create_task(self._work())
         self._tasks.add(task)
@@ -39,9 +39,9 @@ class SlotServer:
             if not self.works_on:
                 task.cancel()
             fault = JudgeUnavailable("too slow")
-            fault.passing = Passing(timed_out=True)
+            fault.passing = TransientError(timed_out=True)
             raise fault from None
-        return Answer("[[7]]")
+        return ChatReply("[[7]]")
 
     async def _work(self) -> None:
         async with self.slots:
@@ -51,8 +51,8 @@ class SlotServer:
         pass
 
 
-def question(number: int) -> Question:
-    return Question("helpfulness", {}, f"q {number}", "h", 9)
+def question(number: int) -> ChatRequest:
+    return ChatRequest("helpfulness", {}, f"q {number}", "h", 9)
 
 
 def ask_all(server: Any, count: int, **settings: Any) -> dict[str, float]:
@@ -117,7 +117,7 @@ def test_broken_connections_lower_the_concurrency_too() -> None:
         name = "resetting"
         running = broken = 0
 
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             self.running += 1
             try:
                 full = self.running > 4
@@ -125,9 +125,9 @@ def test_broken_connections_lower_the_concurrency_too() -> None:
                 if full:
                     self.broken += 1
                     fault = JudgeUnavailable("connection reset")
-                    fault.passing = Passing(disconnected=True)
+                    fault.passing = TransientError(disconnected=True)
                     raise fault
-                return Answer("[[7]]")
+                return ChatReply("[[7]]")
             finally:
                 self.running -= 1
 
@@ -148,7 +148,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
         running = turned_away = 0
         room = 4
 
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             self.running += 1
             try:
                 full = self.running > self.room
@@ -156,9 +156,9 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
                 if full:
                     self.turned_away += 1
                     fault = JudgeUnavailable("full")
-                    fault.passing = Passing(throttled=True, retry_after_s=0.005)
+                    fault.passing = TransientError(throttled=True, retry_after_s=0.005)
                     raise fault
-                return Answer("[[7]]")
+                return ChatReply("[[7]]")
             finally:
                 self.running -= 1
 
@@ -183,15 +183,15 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (408, Passing(timed_out=True)),
-        (504, Passing(timed_out=True)),
-        (429, Passing(throttled=True)),
-        (529, Passing(throttled=True)),
-        (500, Passing()),
-        (502, Passing()),
+        (408, TransientError(timed_out=True)),
+        (504, TransientError(timed_out=True)),
+        (429, TransientError(throttled=True)),
+        (529, TransientError(throttled=True)),
+        (500, TransientError()),
+        (502, TransientError()),
     ],
 )
-def test_which_statuses_are_a_server_with_too_much_to_do(status: int, expected: Passing) -> None:
+def test_which_statuses_are_a_server_with_too_much_to_do(status: int, expected: TransientError) -> None:
     assert FAULTS.of_status(status, "{}").passing == expected
 
 
@@ -220,4 +220,4 @@ async def test_a_real_time_out_and_a_real_reset_count_as_overload_and_a_refused_
         server.close()
     for writer in silent:
         writer.close()
-    assert found == [Passing(disconnected=True), Passing(timed_out=True), Passing()]
+    assert found == [TransientError(disconnected=True), TransientError(timed_out=True), TransientError()]

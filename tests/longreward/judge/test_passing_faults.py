@@ -5,24 +5,24 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import AnswerRefused, JudgeProtocolError, JudgeRefused, JudgeUnavailable, Passing
-from longreward.judge import JudgeConfig, Question
+from longreward.errors import JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientError
+from longreward.judge import ChatRequest, JudgeConfig
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.retry import pause_s
-from longreward.utils.http_errors import Faults, is_notice, retry_after_s
+from longreward.utils.http_errors import ErrorMapper, is_notice, retry_after_s
 
-FAULTS = Faults(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
-QUESTION = Question("helpfulness", {}, "q", "h", 9)
+FAULTS = ErrorMapper(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
+QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
 
 
 @pytest.mark.parametrize(
     ("status", "body", "headers", "passing"),
     [
-        (429, "{}", {}, Passing(throttled=True)),
-        (429, "{}", {"retry-after": "3"}, Passing(throttled=True, retry_after_s=3.0)),
-        (503, "<html>", {"retry-after-ms": "1500"}, Passing(throttled=True, retry_after_s=1.5)),
-        (500, "{}", {}, Passing()),
-        (502, "<html>", {"retry-after": "soon"}, Passing()),
+        (429, "{}", {}, TransientError(throttled=True)),
+        (429, "{}", {"retry-after": "3"}, TransientError(throttled=True, retry_after_s=3.0)),
+        (503, "<html>", {"retry-after-ms": "1500"}, TransientError(throttled=True, retry_after_s=1.5)),
+        (500, "{}", {}, TransientError()),
+        (502, "<html>", {"retry-after": "soon"}, TransientError()),
         (500, "{}", {"x-should-retry": "false"}, None),
         (429, "{}", {"retry-after": "86400"}, None),  # a day: the run had better end and say so
         (429, '{"error": {"code": "insufficient_quota"}}', {}, None),
@@ -30,7 +30,7 @@ QUESTION = Question("helpfulness", {}, "q", "h", 9)
     ],
 )
 def test_a_status_says_whether_to_try_again(
-    status: int, body: str, headers: dict[str, str], passing: Passing | None
+    status: int, body: str, headers: dict[str, str], passing: TransientError | None
 ) -> None:
     assert FAULTS.of_status(status, body, headers).passing == passing
 
@@ -46,9 +46,9 @@ def test_a_date_to_come_back_at_is_read_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pauses_double_up_to_a_bound_with_some_chance_and_no_less_than_is_asked_for() -> None:
     for failures, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (50, 8.0)):
-        assert 0.75 * longest <= pause_s(failures, Passing()) <= longest
-    assert pause_s(1, Passing(retry_after_s=20.0)) == 20.0
-    assert pause_s(1, Passing(throttled=True, retry_after_s=20.0)) == 0.0  # the limiter waits, for all calls
+        assert 0.75 * longest <= pause_s(failures, TransientError()) <= longest
+    assert pause_s(1, TransientError(retry_after_s=20.0)) == 20.0
+    assert pause_s(1, TransientError(throttled=True, retry_after_s=20.0)) == 0.0  # the limiter waits, for all calls
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_pauses_double_up_to_a_bound_with_some_chance_and_no_less_than_is_asked_
         ({"error": {"message": "upstream", "code": 502}}, JudgeUnavailable, True),
         ({"error": "overloaded"}, JudgeUnavailable, True),
         ({"error": {"message": "bad key", "code": 401}}, JudgeRefused, False),
-        ({"error": {"message": "x", "code": "content_filter"}}, AnswerRefused, False),
+        ({"error": {"message": "x", "code": "content_filter"}}, RequestRefused, False),
         ({"choices": []}, JudgeProtocolError, True),
         ({"choices": [{"message": {"content": 7}}]}, JudgeProtocolError, True),
         ({"choices": [{"message": {"content": {"a": 1}}}]}, JudgeProtocolError, True),

@@ -7,8 +7,8 @@ import pytest
 from child_server import child_server
 
 from longreward import LongReward
-from longreward.judge import Answer, JudgeConfig, Question, Reading, open_judge
-from longreward.judge.reasoning import has_thought, said
+from longreward.judge import ChatReply, ChatRequest, JudgeConfig, ParsedReply, open_judge
+from longreward.judge.reasoning import has_thought, strip_reasoning
 from longreward.judge.server_probe import probe
 from longreward.reward.parsers import parse_rating, parse_statements
 
@@ -32,23 +32,23 @@ from longreward.reward.parsers import parse_rating, parse_statements
     ],
 )
 def test_what_comes_after_the_thought_is_what_was_said(text: str, expected: str) -> None:
-    assert said(Answer(text)) == expected
-    assert has_thought(Answer(text)) == (text != expected)
+    assert strip_reasoning(ChatReply(text)) == expected
+    assert has_thought(ChatReply(text)) == (text != expected)
 
 
 def test_a_second_thought_that_the_limit_cut_off_is_no_answer_either() -> None:
-    assert said(Answer("<think>a</think>So far. <think>Perhaps [[9]]", "length")) == "So far. "
+    assert strip_reasoning(ChatReply("<think>a</think>So far. <think>Perhaps [[9]]", "length")) == "So far. "
 
 
 def test_a_closing_tag_that_a_statement_quotes_ends_no_thought() -> None:
     text = "<statement>One.</statement><statement>It prints </think> twice.</statement>"
-    assert parse_statements(said(Answer(text)), None) == ("One.", "It prints </think> twice.")
+    assert parse_statements(strip_reasoning(ChatReply(text)), None) == ("One.", "It prints </think> twice.")
 
 
-QUESTION = Question("helpfulness", {}, "How good is it?", "h", 512)
+QUESTION = ChatRequest("helpfulness", {}, "How good is it?", "h", 512)
 
 
-async def read(url: str, ledger: Any = None, **settings: Any) -> Reading[float]:
+async def read(url: str, ledger: Any = None, **settings: Any) -> ParsedReply[float]:
     fields = {"kind": "vllm", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | settings
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
         return await judge.ask(QUESTION, parse_rating)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import AnswerRefused, JudgeRefused
-from longreward.judge import Answer, Judge, JudgeConfig, Question, Reading
+from longreward.errors import JudgeRefused, RequestRefused
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply
 from longreward.judge.ledger import Ledger
 from longreward.judge.truncation import TruncatedReply, truncated_list, truncated_tags, truncated_verdict
 from longreward.reward.parsers import parse_extraction, parse_rating, parse_statements, parse_support
@@ -29,12 +29,12 @@ class Limited:
         self.reply, self.refuse = reply, refuse
         self.asked: list[tuple[int, float]] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.asked.append((question.max_tokens, temperature))
         if (refusal := self.refuse(question.max_tokens)) is not None:
             raise refusal
         cut = len(self.reply) > question.max_tokens
-        return Answer(self.reply[: question.max_tokens], "length" if cut else "stop")
+        return ChatReply(self.reply[: question.max_tokens], "length" if cut else "stop")
 
     async def close(self) -> None:
         pass
@@ -42,9 +42,9 @@ class Limited:
 
 async def ask(
     model: Limited, ledger: Path | None = None, *, limit: int = 300, **settings: Any
-) -> Reading[tuple[str, ...]]:
+) -> ParsedReply[tuple[str, ...]]:
     async with Judge(model, JudgeConfig(**settings), Ledger(ledger)) as judge:
-        question = Question("statements", {}, "q", "h", limit)
+        question = ChatRequest("statements", {}, "q", "h", limit)
         return await judge.ask(question, read, read_truncated=truncated_list(read, end_tag="statement"))
 
 
@@ -100,7 +100,7 @@ async def test_a_run_that_was_stopped_on_the_way_up_goes_on_there(tmp_path: Path
     class Stopping(Limited):
         stopped = False
 
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             if len(self.asked) == 2 and not self.stopped:
                 self.stopped = True
                 raise KeyError("stopped")
@@ -114,7 +114,9 @@ async def test_a_run_that_was_stopped_on_the_way_up_goes_on_there(tmp_path: Path
     assert model.asked == [(300, 0.01), (600, 0.01), (1200, 0.95), (2400, 0.95)]
 
 
-@pytest.mark.parametrize("refusal", [AnswerRefused("context length exceeded"), JudgeRefused("max_tokens is too large")])
+@pytest.mark.parametrize(
+    "refusal", [RequestRefused("context length exceeded"), JudgeRefused("max_tokens is too large")]
+)
 async def test_a_server_that_takes_no_larger_limit_ends_neither_the_run_nor_the_question_for_good(
     tmp_path: Path, refusal: Exception
 ) -> None:
@@ -136,7 +138,7 @@ async def test_a_limit_that_extra_body_sets_is_not_raised() -> None:
 async def test_without_a_reader_of_cut_replies_they_are_read_as_published_benchmarks_read_them() -> None:
     model = Limited(WHOLE)
     async with Judge(model, JudgeConfig()) as judge:
-        reading = await judge.ask(Question("t", {}, "q", "h", 300), read)
+        reading = await judge.ask(ChatRequest("t", {}, "q", "h", 300), read)
         assert judge.figures()["truncated"] == 1
     assert (len(reading.value or ()), reading.calls) == (6, 1)
 

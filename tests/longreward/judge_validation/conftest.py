@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from longreward.chat_model import ChatModel, Question
-from longreward.judge import Answer, Judge, JudgeConfig
+from longreward.chat_model import ChatModel, ChatRequest
+from longreward.judge import ChatReply, Judge, JudgeConfig
 from longreward.judge_validation.cases import Case, make_case
 
 CASES = [make_case(number) for number in range(6)]
@@ -18,13 +18,13 @@ class HonestJudge:
 
     name = "honest"
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
-        return Answer(self.said(question))
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        return ChatReply(self.said(question))
 
     async def close(self) -> None:
         pass
 
-    def said(self, question: Question) -> str:
+    def said(self, question: ChatRequest) -> str:
         slots = question.slots
         match question.template:
             case "helpfulness" | "completeness":
@@ -48,7 +48,7 @@ class GullibleJudge(HonestJudge):
 
     name = "gullible"
 
-    def said(self, question: Question) -> str:
+    def said(self, question: ChatRequest) -> str:
         read = question.text.partition("Now ")[2] or question.text.partition("现在")[2]
         orders = re.findall(r"\[\\*\[([\w ]+)\]\]", read)
         lists = re.findall(r"<\\*statement>(.*?)<\\*/statement>", read)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.errors import ConfigError, JudgeNotTrusted
+from longreward.errors import ConfigError, JudgeValidationError
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.config import CheckConfig
 from longreward.judge.ledger import Ledger
@@ -152,7 +152,9 @@ def test_a_report_is_measured_against_the_thresholds() -> None:
         "1 of 1 attacks raise a bad answer by over 1.5 points (judge.check.max_failed_probes: 0): order (+2.0)"
     ]
     assert report().faults(CheckConfig(margin=1.5, max_failed_probes=1)) == []
-    with pytest.raises(JudgeNotTrusted, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"):
+    with pytest.raises(
+        JudgeValidationError, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"
+    ):
         require(report(), CheckConfig(margin=1.5))
 
 

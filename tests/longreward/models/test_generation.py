@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from longreward.models import generate_fallback, generation
-from longreward.models.generation import Drawing, draw, pick, stream
+from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
 
 SIZES = {
     "vocab_size": 60,
@@ -87,13 +87,13 @@ def policy_of(config, attention="sdpa", ends=(3,)):
 def test_a_batch_gives_the_answers_of_each_prompt_alone(kind, temperature):
     policy = policy_of(CONFIGS[kind])
     prompts = [[4 + (7 * place + length) % 56 for place in range(length)] for length in LENGTHS]
-    streams = [stream(5, str(place), 0, 40) for place in range(len(prompts))]
-    drawing = Drawing(temperature)
+    streams = [rng_stream(5, str(place), 0, 40) for place in range(len(prompts))]
+    drawing = SamplingParams(temperature)
     alone = [
-        draw(policy, [ids], [own], drawing, limits=[limit])[0]
+        generate(policy, [ids], [own], drawing, limits=[limit])[0]
         for ids, own, limit in zip(prompts, streams, LIMITS, strict=True)
     ]
-    assert draw(policy, prompts, streams, drawing, limits=LIMITS) == alone
+    assert generate(policy, prompts, streams, drawing, limits=LIMITS) == alone
     assert len({tuple(ids) for [ids] in alone}) == len(alone)
     assert all(len(ids) <= limit for [ids], limit in zip(alone, LIMITS, strict=True))
 
@@ -107,11 +107,11 @@ def test_a_model_with_a_state_draws_each_answer_from_its_own_stream(kind, caplog
     policy = policy_of(STATES[kind], ends=(3, 17))
     policy.model.generation_config.repetition_penalty = 50.0  # none of these is part of sampling here
     policy.model.generation_config.min_new_tokens = 9
-    streams = [stream(5, str(place), number, 16) for place in range(2) for number in range(3)]
+    streams = [rng_stream(5, str(place), number, 16) for place in range(2) for number in range(3)]
     limits = [16, 7]
-    found = draw(policy, PROMPTS, streams, Drawing(1.0, n=3), limits=limits)
+    found = generate(policy, PROMPTS, streams, SamplingParams(1.0, n=3), limits=limits)
     alone = [
-        draw(policy, [PROMPTS[at // 3]], [own], Drawing(1.0), limits=[limits[at // 3]])[0][0]
+        generate(policy, [PROMPTS[at // 3]], [own], SamplingParams(1.0), limits=[limits[at // 3]])[0][0]
         for at, own in enumerate(streams)
     ]
     assert [answer for answers in found for answer in answers] == alone
@@ -123,13 +123,15 @@ def test_a_model_with_a_state_draws_each_answer_from_its_own_stream(kind, caplog
     assert policy.model.generation_config.repetition_penalty == 50.0
 
 
-@pytest.mark.parametrize("drawing", [Drawing(1.0, n=4), Drawing(0.7, top_p=0.8, n=4), Drawing(0.0, n=2)])
+@pytest.mark.parametrize(
+    "drawing", [SamplingParams(1.0, n=4), SamplingParams(0.7, top_p=0.8, n=4), SamplingParams(0.0, n=2)]
+)
 def test_generate_draws_what_is_drawn_without_it(drawing, monkeypatch):
     policy = policy_of(CONFIGS["full attention"], ends=(3, 17, 40))
-    streams = [stream(1, str(place), number, 20) for place in range(2) for number in range(drawing.n)]
-    expected = draw(policy, PROMPTS, streams, drawing, limits=[20, 5])
+    streams = [rng_stream(1, str(place), number, 20) for place in range(2) for number in range(drawing.n)]
+    expected = generate(policy, PROMPTS, streams, drawing, limits=[20, 5])
     monkeypatch.setattr(generation, "needs_generate", lambda model: True)
-    assert draw(policy, PROMPTS, streams, drawing, limits=[20, 5]) == expected
+    assert generate(policy, PROMPTS, streams, drawing, limits=[20, 5]) == expected
     if drawing.temperature == 1:
         assert len({len(answer) for answers in expected for answer in answers}) > 2  # some ended before others
 
@@ -137,8 +139,8 @@ def test_generate_draws_what_is_drawn_without_it(drawing, monkeypatch):
 def test_generate_stops_when_it_is_told_to(monkeypatch):
     policy = policy_of(STATES["lfm2"], ends=(59,))
     asked = iter([False, False, True, *[True] * 9])
-    streams = [stream(1, "1", number, 20) for number in range(2)]
-    found = draw(policy, PROMPTS[:1], streams, Drawing(1.0, n=2), stopped=lambda: next(asked))
+    streams = [rng_stream(1, "1", number, 20) for number in range(2)]
+    found = generate(policy, PROMPTS[:1], streams, SamplingParams(1.0, n=2), stopped=lambda: next(asked))
     assert [len(answer) for answer in found[0]] == [3, 3]
 
 
@@ -155,11 +157,11 @@ def test_copies_of_a_cache_are_reported_with_their_size(kind, attention, size, l
     monkeypatch.setattr(generation, "LARGE_BYTES", 10_000)
     policy = policy_of(CONFIGS[kind])
     policy.config.attention = attention
-    streams = [stream(5, str(number), 0, 3) for number in range(5)]
+    streams = [rng_stream(5, str(number), 0, 3) for number in range(5)]
     with caplog.at_level(logging.INFO):
-        draw(policy, PROMPTS[:1], streams[:1], Drawing(1.0))
+        generate(policy, PROMPTS[:1], streams[:1], SamplingParams(1.0))
         for _ in range(2):
-            draw(policy, PROMPTS[:1], streams, Drawing(1.0, n=5))
+            generate(policy, PROMPTS[:1], streams, SamplingParams(1.0, n=5))
     [record] = [one for one in caplog.records if "the prompts' cache 5 times" in one.message]
     assert (record.levelno, [*generation._reported.values()]) == (level, [size])
     assert words in record.message
@@ -178,15 +180,15 @@ def test_token_ids_beyond_two_bytes_are_drawn_and_returned(cache):
         config=SimpleNamespace(attention="sdpa"),
     )
     prompt = [5, 131_071, 40_000, 70_001]
-    streams = [stream(2, "a", number, 6) for number in range(3)]
-    [found] = draw(policy, [prompt], streams, Drawing(1.0, n=3, cache=cache))
+    streams = [rng_stream(2, "a", number, 6) for number in range(3)]
+    [found] = generate(policy, [prompt], streams, SamplingParams(1.0, n=3, cache=cache))
     expected = []
     for own in streams:  # the plain way: the whole text is read again for each token
         ids = [*prompt]
         for place in range(6):
             with torch.no_grad():
                 logits = model(torch.tensor([ids])).logits[:, -1]
-            ids.append(int(pick(logits, own[place : place + 1], temperature=1.0, top_p=1.0)))
+            ids.append(int(sample_token(logits, own[place : place + 1], temperature=1.0, top_p=1.0)))
         expected.append(ids[len(prompt) :])
     assert found == expected
     assert max(max(ids) for ids in found) > 65_536

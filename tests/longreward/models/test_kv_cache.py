@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, MistralConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from longreward.models.kv_cache import GrowingLayer, growing_cache
+from longreward.models.kv_cache import PreallocatedLayer, preallocated_cache
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def same(ours, theirs):
 
 
 def test_tokens_are_added_behind_the_others(new):
-    ours, theirs = GrowingLayer(), DynamicLayer()
+    ours, theirs = PreallocatedLayer(), DynamicLayer()
     for tokens in (5, *[1] * 100, 70, 200, 1):
         states = new(tokens)
         given, expected = ours.update(*states), theirs.update(*states)
@@ -40,7 +40,7 @@ def test_tokens_are_added_behind_the_others(new):
 
 
 def test_a_token_is_written_where_room_is_and_nothing_is_moved(new):
-    layer = GrowingLayer()
+    layer = PreallocatedLayer()
     layer.update(*new(5))
     before = layer.keys.data_ptr()
     for _ in range(64):
@@ -51,7 +51,7 @@ def test_a_token_is_written_where_room_is_and_nothing_is_moved(new):
 
 
 def test_rows_that_are_chosen_or_repeated_go_on_by_themselves(new):
-    ours, theirs = GrowingLayer(), DynamicLayer()
+    ours, theirs = PreallocatedLayer(), DynamicLayer()
     states = new(4)
     for layer in (ours, theirs):
         layer.update(*states)
@@ -71,7 +71,7 @@ def test_rows_that_are_chosen_or_repeated_go_on_by_themselves(new):
 
 
 def test_only_layers_of_full_attention_are_replaced():
-    full = growing_cache(LlamaConfig(num_hidden_layers=2))
-    assert [type(layer) for layer in full.layers] == [GrowingLayer, GrowingLayer]
-    sliding = growing_cache(MistralConfig(num_hidden_layers=1, sliding_window=8))
+    full = preallocated_cache(LlamaConfig(num_hidden_layers=2))
+    assert [type(layer) for layer in full.layers] == [PreallocatedLayer, PreallocatedLayer]
+    sliding = preallocated_cache(MistralConfig(num_hidden_layers=1, sliding_window=8))
     assert [type(layer) for layer in sliding.layers] == [DynamicSlidingWindowLayer]

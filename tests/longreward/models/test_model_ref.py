@@ -8,7 +8,7 @@ import pytest
 
 from longreward.errors import PolicyError
 from longreward.models.model_ref import WHOLE, fingerprint, source
-from longreward.models.policy import PolicyConfig, load_policy, load_tokenizer, pass_on
+from longreward.models.policy import PolicyConfig, link_pretrained, load_policy, load_tokenizer
 
 
 def config_of(name: str | Path, **fields: object) -> PolicyConfig:
@@ -34,7 +34,7 @@ def test_a_folder_is_read_without_the_hub_and_without_a_revision(tiny_policy) ->
 def passed_on(save_tiny_policy, tmp_path) -> tuple[Path, Path]:
     """A model and the folder that points to it."""
     model, out = save_tiny_policy(tmp_path / "mine"), tmp_path / "models" / "sft"
-    pass_on(config_of("x", sft_model=str(model)), str(model), out)
+    link_pretrained(config_of("x", sft_model=str(model)), str(model), out)
     return model, out
 
 

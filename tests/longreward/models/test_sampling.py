@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from longreward.errors import PolicyError
-from longreward.models.generation import pick, stream
+from longreward.models.generation import rng_stream, sample_token
 from longreward.models.policy import PolicyConfig, load_policy
 from longreward.models.sampling import SampleConfig, SamplingReport, cut_prompts, sample
 from longreward.records import Example
@@ -30,11 +30,13 @@ def one_row_at_a_time(policy, example, config):
     found = []
     for number in range(config.n):
         ids = policy.prompt_ids(example.context, example.query)
-        start, draws = len(ids), stream(config.seed, example.id, number, config.max_new_tokens)
+        start, draws = len(ids), rng_stream(config.seed, example.id, number, config.max_new_tokens)
         for place in range(config.max_new_tokens):
             with torch.no_grad():
                 logits = policy.model(torch.tensor([ids])).logits[:, -1]
-            ids.append(int(pick(logits, draws[place : place + 1], temperature=config.temperature, top_p=config.top_p)))
+            ids.append(
+                int(sample_token(logits, draws[place : place + 1], temperature=config.temperature, top_p=config.top_p))
+            )
             if ids[-1] in policy.text.end_ids:
                 break
         found.append(policy.text.decode(ids[start:]))
@@ -111,19 +113,19 @@ def test_a_prompt_over_the_window_keeps_its_ends_where_asked_and_is_counted(poli
 def test_a_draw_falls_into_the_stretch_of_its_token():
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(5, 1)
     draws = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64)
-    assert pick(logits, draws, temperature=1.0, top_p=1.0).tolist() == [0, 0, 1, 1, 2]
+    assert sample_token(logits, draws, temperature=1.0, top_p=1.0).tolist() == [0, 0, 1, 1, 2]
 
 
 def test_top_p_leaves_the_unlikely_out():
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(3, 1)
     draws = torch.tensor([0.0, 0.624, 0.626], dtype=torch.float64)
     # 0.5 + 0.3 reach 0.7: what is left is 5/8 and 3/8, in the order of the vocabulary.
-    assert pick(logits, draws, temperature=1.0, top_p=0.7).tolist() == [1, 1, 2]
+    assert sample_token(logits, draws, temperature=1.0, top_p=0.7).tolist() == [1, 1, 2]
 
 
 def test_a_token_without_probability_is_never_drawn():
     logits = torch.tensor([[float("-inf"), 0.0, float("-inf")]])
-    assert pick(logits, torch.zeros(1, dtype=torch.float64), temperature=1.0, top_p=1.0).tolist() == [1]
+    assert sample_token(logits, torch.zeros(1, dtype=torch.float64), temperature=1.0, top_p=1.0).tolist() == [1]
 
 
 def test_the_report_counts_unfinished_and_empty_answers(policy):

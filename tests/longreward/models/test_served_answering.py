@@ -6,7 +6,7 @@ import pytest
 
 from longreward.benchmarks.chat_clients import speaker
 from longreward.benchmarks.conversations import Fitting
-from longreward.benchmarks.types import Ask, Message
+from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.errors import ServerUnavailable
 from longreward.models.external_server import open_external
 from longreward.models.policy import PolicyConfig
@@ -19,7 +19,7 @@ TURNS = (
     Message("assistant", "anna"),
     Message("user", "where is the town ?"),
 )
-ASKS = [Ask("81", TURNS, 0.7, 24, seed=5), Ask("82", (Message("user", "when ?"),), 0.0, 30)]
+ASKS = [GenerationRequest("81", TURNS, 0.7, 24, seed=5), GenerationRequest("82", (Message("user", "when ?"),), 0.0, 30)]
 
 
 def asked(server):
@@ -66,7 +66,7 @@ async def test_a_chat_server_gets_the_turns(tiny_policy, policy_server):
 
 async def test_a_chat_server_gets_a_long_turn_cut(tiny_policy, policy_server):
     server = policy_server(takes_ids=False)
-    asked = Ask("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)
+    asked = GenerationRequest("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)
     async with served(tiny_policy, server, prompt="chat") as policy:
         [said] = await speaker(policy, "sft").say([asked])
     assert server.prompts[0]["messages"] == [{"role": "user", "content": "anna annaben ben"}]
@@ -75,7 +75,7 @@ async def test_a_chat_server_gets_a_long_turn_cut(tiny_policy, policy_server):
 
 async def test_the_servers_window_bounds_prompt_and_answer(tiny_policy, policy_server):
     server = policy_server(fields={"finish_reason": "length"})  # it says 200
-    asked = Ask("1", (Message("user", "the river " * 80),), 0.0, 100)
+    asked = GenerationRequest("1", (Message("user", "the river " * 80),), 0.0, 100)
     async with served(tiny_policy, server) as policy:
         [said] = await speaker(policy, "sft").say([asked])
     [body] = server.prompts
@@ -86,7 +86,9 @@ async def test_the_servers_window_bounds_prompt_and_answer(tiny_policy, policy_s
 
 async def test_seeds_come_from_the_asks_seed_and_id(tiny_policy, policy_server):
     server = policy_server()
-    asks = [Ask(name, TURNS[1:2], 0.5, 9, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1), ("a", 1)]]
+    asks = [
+        GenerationRequest(name, TURNS[1:2], 0.5, 9, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1), ("a", 1)]
+    ]
     async with served(tiny_policy, server) as policy:
         said = await speaker(policy, "sft").say(asks)
     assert len({each.text for each in said}) == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.judge import Answer, Judge, JudgeConfig, Question, open_judge
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger
 from longreward.pairs.pairwise import Compared, ends, most_calls, pairwise_pair, parse_better
 from longreward.pairs.selection import PairConfig
@@ -28,13 +28,13 @@ class Liking:
 
     def __init__(self, how: str = "x") -> None:
         self.how = how
-        self.questions: list[Question] = []
+        self.questions: list[ChatRequest] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.questions.append(question)
         a, b = (question.slots[f"answer_{side}"].count("x") for side in "ab")
         said = {"first": "Better: [[A]]", "silent": "Who knows."}
-        return Answer(said.get(self.how) or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
+        return ChatReply(said.get(self.how) or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
 
     async def close(self) -> None:
         pass

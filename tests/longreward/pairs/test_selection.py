@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
-from longreward.pairs.extremes import two_of
+from longreward.pairs.extremes import select_pair
 from longreward.pairs.selection import PairConfig, WithoutPair, pair
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
@@ -24,28 +24,28 @@ def flat(number: int, score: float) -> ScoredResponse:
 
 
 def test_the_best_stands_against_the_worst_or_against_the_next_below_it() -> None:
-    assert two_of(known(4, 9, 7, 1), "best_worst") == (1, 3)
-    assert two_of(known(4, 9, 7, 1), "best_second") == (1, 2)
+    assert select_pair(known(4, 9, 7, 1), "best_worst") == (1, 3)
+    assert select_pair(known(4, 9, 7, 1), "best_second") == (1, 2)
 
 
 def test_another_response_with_the_highest_reward_is_no_second() -> None:
-    assert two_of(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
+    assert select_pair(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
 
 
 def test_where_all_tie_the_last_one_is_the_other_for_both() -> None:
-    assert two_of(known(5, 5, 5), "best_worst") == (0, 2)
-    assert two_of(known(5, 5, 5), "best_second") == (0, 2)
+    assert select_pair(known(5, 5, 5), "best_worst") == (0, 2)
+    assert select_pair(known(5, 5, 5), "best_second") == (0, 2)
 
 
 def test_a_response_without_a_reward_takes_no_part() -> None:
-    assert two_of([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
-    assert two_of([None, None], "best_worst") is None
+    assert select_pair([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
+    assert select_pair([None, None], "best_worst") is None
 
 
 def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_are_known() -> None:
     bounds: list[Bounds | None] = [(9.0, 9.0), (4.0, 6.0), (5.0, 5.0), (1.0, 1.0)]
-    assert two_of(bounds, "best_worst") == (0, 3)
-    assert two_of(bounds, "best_second") is None  # 1 may be above 2, or below it
+    assert select_pair(bounds, "best_worst") == (0, 3)
+    assert select_pair(bounds, "best_second") is None  # 1 may be above 2, or below it
 
 
 def plainly(rewards: list[float | None], may_win: list[bool], selection: str) -> tuple[int, int] | None:
@@ -69,7 +69,7 @@ RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()),
 @given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
 def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(responses, selection) -> None:
     bounds, may_win = [one for one, _ in responses], [may for _, may in responses]
-    found = two_of(bounds, selection, may_win)
+    found = select_pair(bounds, selection, may_win)
     choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
     outcomes = {plainly(list(rewards), may_win, selection) for rewards in product(*choices)}
     known = all(one is None or one[0] == one[1] for one in bounds)
@@ -79,14 +79,14 @@ def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(resp
 
 def test_a_response_that_is_surely_the_best_but_whose_reward_is_open_makes_no_pair() -> None:
     # Weights other than those it was scored for leave its reward open, and the pair would need that.
-    assert two_of([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
-    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
-    assert two_of([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
+    assert select_pair([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
+    assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
 
 
 def test_a_response_that_may_be_as_good_as_the_best_leaves_the_second_open() -> None:
-    assert two_of([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
-    assert two_of([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
+    assert select_pair([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
+    assert select_pair([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
 
 
 def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import AnswerRefused, JudgeProtocolError
+from longreward.errors import JudgeProtocolError, RequestRefused
 from longreward.judge.ledger import Ledger
 from longreward.retrieval import Retriever, RetrieverConfig, open_retriever
 from longreward.retrieval.vector_ledger import VectorLedger
@@ -145,7 +145,7 @@ async def test_a_text_that_is_too_long_is_found_named_and_asked_no_more_and_the_
     chunks = [*CHUNKS, "A school, much too long.", "And bees.", "And a mill."]
     async with opened(embedding_server) as retriever:
         for _ in range(2):
-            with pytest.raises(AnswerRefused) as caught:
+            with pytest.raises(RequestRefused) as caught:
                 await retriever.index(chunks).search(["bees"], 1)
             assert "maximum context length is 8 tokens" in str(caught.value)
             assert "'A school, much too long.', 24 characters" in str(caught.value)

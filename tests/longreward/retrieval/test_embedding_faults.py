@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import AnswerRefused, ConfigError, JudgeError, JudgeRefused, JudgeUnavailable
+from longreward.errors import ConfigError, JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused
 from longreward.retrieval import RetrieverConfig, check_key, open_retriever, probe
 
 KEY = "sk-test-9876543210-very-secret"
@@ -83,7 +83,7 @@ async def test_the_key_reaches_the_server_and_nothing_else(
     caplog.set_level(logging.DEBUG)
     settings = config(embedding_server.url, api_key_env="VECTORS_KEY")
     shown = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).told)]
-    for status, kind in ((401, JudgeRefused), (413, AnswerRefused), (500, JudgeUnavailable)):
+    for status, kind in ((401, JudgeRefused), (413, RequestRefused), (500, JudgeUnavailable)):
         embedding_server.say = lambda request, status=status: (status, {"error": {"message": f"Bearer {KEY}"}})
         error = await fault(settings, kind, ledger=tmp_path / "ledger.sqlite")
         shown += [*traceback.format_exception(error), repr(error), repr(error.__context__)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import AnswerRefused, ConfigError, JudgeRefused
+from longreward.errors import ConfigError, JudgeRefused, RequestRefused
 from longreward.retrieval import Retriever, RetrieverConfig, check_key, open_retriever, probe
 
 CHUNKS = ["the lamp was lit", "a keeper kept bees", "the harbour froze in winter", "a mill and a lamp"]
@@ -95,7 +95,7 @@ async def test_the_event_loop_goes_on_meanwhile(model: Path, monkeypatch: pytest
 
 async def test_a_text_that_the_model_would_cut_without_a_word_is_refused_or_cut_as_set(model: Path) -> None:
     long = "a mill and a lamp and a mill"  # eight words and two marks around them
-    with pytest.raises(AnswerRefused, match="10 tokens, it reads 8"):
+    with pytest.raises(RequestRefused, match="10 tokens, it reads 8"):
         await opened(model).index([*CHUNKS, long]).search(["a lamp"], 1)
     assert await opened(model, max_characters=17).index([*CHUNKS[:3], long]).search(["a mill and a lamp"], 1) == [[3]]
 

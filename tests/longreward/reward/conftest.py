@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from longreward.judge import Answer, ChatModel, Question, Usage
+from longreward.judge import ChatModel, ChatReply, ChatRequest, TokenUsage
 
 Table = Mapping[str, str | Exception | Mapping[str, str | Exception]]
 
@@ -19,9 +19,9 @@ class ScriptedModel:
     def __init__(self, table: Table, *, latency: float = 0.0) -> None:
         self.table = table
         self.latency = latency
-        self.asked: list[Question] = []
+        self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.asked.append(question)
         await asyncio.sleep(self.latency)
         found = self.table[question.template]
@@ -30,7 +30,7 @@ class ScriptedModel:
             found = next(answer for text, answer in found.items() if text in slots)
         if isinstance(found, Exception):
             raise found
-        return Answer(found, usage=Usage(prompt_tokens=100, completion_tokens=10))
+        return ChatReply(found, usage=TokenUsage(prompt_tokens=100, completion_tokens=10))
 
     async def close(self) -> None:
         pass

@@ -7,7 +7,7 @@ import pytest
 
 import longreward
 from longreward import LongReward, abest_of_n, best_of_n
-from longreward.errors import BudgetReached, ConfigError
+from longreward.errors import BudgetExceeded, ConfigError
 from longreward.judge import JudgeConfig
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.models.policy import PolicyConfig, load_policy
@@ -73,7 +73,7 @@ def test_a_ledger_answers_the_second_call_and_one_budget_holds_for_all_calls(tmp
     assert spent == 6  # two ratings, the statements, one support, one extraction, one rating
     assert best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE], reward=reward) == first
     assert budget.spent.calls == spent
-    with pytest.raises(BudgetReached):
+    with pytest.raises(BudgetExceeded):
         best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE, HALF, FALSE], reward=reward)
 
 

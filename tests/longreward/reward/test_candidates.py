@@ -4,18 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.records import Bounds
-from longreward.reward.candidates import Contenders, contenders
+from longreward.reward.candidates import ExtremeCandidates, contenders
 
 
 def test_a_tie_goes_to_the_first_as_best_and_to_the_last_as_worst() -> None:
     # 7 is reached by places 0 and 2 only together with the one that has it: 0 comes before it, 2 after it.
-    assert contenders([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == Contenders(best=(0, 1), worst=(3,))
-    assert contenders([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == Contenders(best=(3,), worst=(2, 1))
+    assert contenders([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == ExtremeCandidates(best=(0, 1), worst=(3,))
+    assert contenders([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == ExtremeCandidates(best=(3,), worst=(2, 1))
 
 
 def test_responses_that_take_no_part_do_not_count() -> None:
-    assert contenders([None, (3.0, 4.0), None]) == Contenders(best=(1,), worst=(1,))
-    assert contenders([None]) == contenders([]) == Contenders((), ())
+    assert contenders([None, (3.0, 4.0), None]) == ExtremeCandidates(best=(1,), worst=(1,))
+    assert contenders([None]) == contenders([]) == ExtremeCandidates((), ())
 
 
 def bounds() -> st.SearchStrategy[list[Bounds | None]]:

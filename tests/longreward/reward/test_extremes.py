@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longreward.chat_model import Usage
+from longreward.chat_model import TokenUsage
 from longreward.data.formats import scored_of, scored_row
-from longreward.judge import Judge, Question, Reading
+from longreward.judge import ChatRequest, Judge, ParsedReply
 from longreward.pairs.selection import PairConfig, Weights, WithoutPair, pair
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
@@ -46,11 +46,11 @@ class TableJudge(Judge):
     def name_of(self, template: str) -> str:
         return "table"
 
-    async def ask(self, question: Question, read: Callable[[str], Any], **_: Any) -> Reading[Any]:
+    async def ask(self, question: ChatRequest, read: Callable[[str], Any], **_: Any) -> ParsedReply[Any]:
         about = question.slots.get("answer") or question.slots.get("statement") or ""
         self.asked.append((question.template, about))
         value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))
-        return Reading(value, None if value is not None else "no verdict", "", 1, 1, Usage(), "table")
+        return ParsedReply(value, None if value is not None else "no verdict", "", 1, 1, TokenUsage(), "table")
 
     def _answer(self, template: str, numbers: list[int]) -> str:
         if template == "extraction":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from longreward.builtin.offline_judge.judge import OfflineJudge
-from longreward.judge import Answer, Judge, Question
+from longreward.judge import ChatReply, ChatRequest, Judge
 from longreward.records import DIMENSIONS, Example, Response
 from longreward.retrieval import Bm25Retriever, Index
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
@@ -24,9 +24,9 @@ class WatchedJudge(OfflineJudge):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[Question] = []
+        self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.asked.append(question)
         return await super().answer(question, temperature=temperature)
 

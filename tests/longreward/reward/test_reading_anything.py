@@ -6,8 +6,8 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreward.chat_model import Answer
-from longreward.judge.reasoning import has_thought, said, with_thought
+from longreward.chat_model import ChatReply
+from longreward.judge.reasoning import has_thought, strip_reasoning, with_thought
 from longreward.reward.parsers import PARSERS
 
 NO, NOTHING = "<no_statement/>", "No relevant information"
@@ -71,11 +71,11 @@ def check(text: str) -> None:
     assert (PARSERS["strict"].extraction(text, NOTHING) is None) == (not text.strip())
     for finish in ("stop", "length"):
         for thinks in (True, False):
-            spoken = said(Answer(text, finish), thinks=thinks)
+            spoken = strip_reasoning(ChatReply(text, finish), thinks=thinks)
             assert len(spoken) <= len(text)
-            assert text.endswith(spoken) or WHOLE.search(text) or finish == "length" or has_thought(Answer(text))
+            assert text.endswith(spoken) or WHOLE.search(text) or finish == "length" or has_thought(ChatReply(text))
     if text.strip() and "\n" not in text and not set("<[◁") & set(text):
-        assert said(Answer(with_thought(text, "[[4]]"))) == "[[4]]"
+        assert strip_reasoning(ChatReply(with_thought(text, "[[4]]"))) == "[[4]]"
 
 
 @settings(max_examples=1000, deadline=None)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from longreward.data.formats import read_chunk_info, read_scored, write_chunk_info, write_scored
-from longreward.judge import Answer, Judge, JudgeConfig, Question
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
 from longreward.reward.score_files import ScoreReport
@@ -34,11 +34,11 @@ class Cutting:
 
     name = "cutting"
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         name = question.template
         if name in LARGER and question.max_tokens > 1000:
-            return Answer(LARGER[name])
-        return Answer(REPLIES[name], "stop" if name in ("support", "completeness") else "length")
+            return ChatReply(LARGER[name])
+        return ChatReply(REPLIES[name], "stop" if name in ("support", "completeness") else "length")
 
     async def close(self) -> None:
         pass

@@ -7,7 +7,7 @@ from longreward.errors import ConfigError
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
 from longreward.reward.config import ScoreConfig
-from longreward.reward_bench.agreement import agreements, in_order, spearman, top_share
+from longreward.reward_bench.agreement import agreements, correctly_ordered, spearman, top_share
 from longreward.reward_bench.corpus_items import corpus_pairs, damaged_lists, damaged_pairs
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.long_reward import rewards_of, score_items
@@ -35,9 +35,9 @@ def test_the_top_counts_with_its_share_of_best_responses(labels, rewards, share)
 
 
 def test_pairs_of_different_labels_are_in_order_tied_or_not():
-    assert in_order((3, 1, 2), (8.0, 6.0, 6.0)) == [1.0, 1.0, 0.5]
-    assert in_order((1, 1, 0), (2.0, 9.0, 5.0)) == [0.0, 1.0]  # the first two say nothing
-    assert in_order((3, 1, 2), (8.0, None, 9.0)) == [0.0]
+    assert correctly_ordered((3, 1, 2), (8.0, 6.0, 6.0)) == [1.0, 1.0, 0.5]
+    assert correctly_ordered((1, 1, 0), (2.0, 9.0, 5.0)) == [0.0, 1.0]  # the first two say nothing
+    assert correctly_ordered((3, 1, 2), (8.0, None, 9.0)) == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreward.judge import Answer, Judge, JudgeConfig
+from longreward.judge import ChatReply, Judge, JudgeConfig
 from longreward.pairs.config import PairwiseConfig
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.pairwise import compare_items
@@ -22,7 +22,7 @@ class Taste:
     async def answer(self, question, *, temperature):
         self.asked += 1
         a, b = (question.slots[f"answer_{side}"].count("x") for side in "ab")
-        return Answer(self.said or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
+        return ChatReply(self.said or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
 
     async def close(self):
         pass

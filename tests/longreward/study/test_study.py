@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from longreward.errors import ConfigError
-from longreward.evaluation.example_metrics import Taken
+from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.params import preset_path, read_params
 from longreward.study.arms import NAMES, QUICK, WHOLE, cells, check_arm, size_of
 from longreward.study.page import markdown, pictures
@@ -18,7 +18,7 @@ DOCUMENTS = 8
 def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> Answers:
     """Eight held-out documents, each with one greedy answer of each model."""
     taken = [
-        Taken(model, "greedy", f"{n}-0", f"d{n}", f"p{n}", {"exact": value, "tokens": 16.0})
+        ExampleMetrics(model, "greedy", f"{n}-0", f"d{n}", f"p{n}", {"exact": value, "tokens": 16.0})
         for model, value in (("sft", sft), ("dpo", exact))
         for n in range(DOCUMENTS)
     ]

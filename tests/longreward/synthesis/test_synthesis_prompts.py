@@ -7,7 +7,7 @@ import pytest
 from longreward.builtin.offline_judge.writer import RULES
 from longreward.synthesis import prompts
 from longreward.synthesis.config import TASKS
-from longreward.synthesis.duplicates import Asked
+from longreward.synthesis.duplicates import DuplicateFilter
 from longreward.synthesis.prompts import (
     ANSWER,
     PROMPTS,
@@ -20,7 +20,7 @@ from longreward.synthesis.prompts import (
 )
 from longreward.synthesis.records import Context
 from longreward.synthesis.writer import length_of
-from longreward.utils.language import Language, language_of
+from longreward.utils.language import Language, detect_language
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -39,7 +39,7 @@ def test_every_prompt_fills_all_of_its_slots_and_names_its_language_kind_and_len
     assert "THE QUESTION?" in answer.text
     assert "123" in answer.text
     assert answer.max_tokens > 2 * 123
-    assert language_of(question.text) == language_of(answer.text) == language
+    assert detect_language(question.text) == detect_language(answer.text) == language
     assert set(RULES) == {QUESTIONS, ANSWER}
 
 
@@ -81,7 +81,7 @@ def test_an_answer_stands_between_tags_and_one_that_was_cut_off_is_none(text: st
 
 
 def test_questions_are_alike_by_their_words_without_little_ones_and_endings() -> None:
-    asked = Asked(0.7)
+    asked = DuplicateFilter(0.7)
     asked.add("When did the mill at Keld burn down?")
     assert asked.like("When was it that the mills at Keld burned down?") == "When did the mill at Keld burn down?"
     assert asked.like("When was the mill at Keld rebuilt?") is None  # two words of four: mill, Keld

@@ -9,7 +9,7 @@ from pdfs import pdf
 from scribe import Scribe
 
 from longreward.data.prepare import PrepareConfig, prepare
-from longreward.errors import BudgetReached, ConfigError, DataError
+from longreward.errors import BudgetExceeded, ConfigError, DataError
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.reward import ScoreConfig, Scorer
@@ -185,7 +185,7 @@ async def test_parts_of_one_document_share_its_name_and_questions_come_in_the_or
 
 async def test_one_budget_holds_for_writer_and_judge_and_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
     write_documents(tmp_path, keld_txt=KELD)
-    with pytest.raises(BudgetReached):
+    with pytest.raises(BudgetExceeded):
         await run(tmp_path, Budget(BudgetConfig(calls=6)))
     assert not (tmp_path / "data/synthesized/questions.jsonl").exists()
     free = Budget(BudgetConfig(calls=1000))

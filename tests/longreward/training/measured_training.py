@@ -19,8 +19,8 @@ from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
 from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig
 from longreward.training.estimate.devices import Device
-from longreward.training.estimate.forecast import Asked, forecast
-from longreward.training.estimate.meta_step import Blueprint
+from longreward.training.estimate.forecast import TrainingShape, forecast
+from longreward.training.estimate.meta_step import ModelSpec
 from longreward.training.lora import adapter
 from longreward.training.training_data import Lengths, TrainingData
 
@@ -66,8 +66,8 @@ with tempfile.TemporaryDirectory() as name:
     trainer.train()
 status = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
-plan = Blueprint(LLAMA, "float32", "sdpa", False, config.bf16, config.gradient_checkpointing, config.lora)
-asked = Asked(config, share=share, reference_batch=1)
+plan = ModelSpec(LLAMA, "float32", "sdpa", False, config.bf16, config.gradient_checkpointing, config.lora)
+asked = TrainingShape(config, share=share, reference_batch=1)
 found = forecast(plan, ((PROMPT, CHOSEN, REJECTED),), asked, Device("cpu", False, 1e10, 1e10))
 before = sum(term.bytes for term in found.step.terms if term.name in ("weights", "libraries"))
 print(json.dumps({"measured": peak - start, "predicted": found.peak - before}))

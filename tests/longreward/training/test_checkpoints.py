@@ -11,7 +11,7 @@ from longreward.training.checkpoints import mark_complete, publish, resumable, s
 @pytest.fixture
 def fits(monkeypatch):
     """Every checkpoint fits the model: what is in it is the subject of test_damaged_checkpoints.py."""
-    monkeypatch.setattr(checkpoints, "misfit", lambda checkpoint, model: None)
+    monkeypatch.setattr(checkpoints, "validate_checkpoint", lambda checkpoint, model: None)
 
 
 def write_checkpoint(folder, step, *, complete=True):
@@ -100,9 +100,9 @@ def test_a_disk_that_fills_up_under_the_weights_is_said_and_leaves_the_old_model
 
 
 def test_a_disk_that_fills_up_under_a_checkpoint_is_told_from_other_errors_of_torch(tmp_path):
-    from longreward.training.error_advice import mendable
+    from longreward.training.error_advice import actionable_error
 
-    with pytest.raises(StateError, match="a checkpoint cannot be written"), mendable(tmp_path):
+    with pytest.raises(StateError, match="a checkpoint cannot be written"), actionable_error(tmp_path):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2083776 vs 2083664")
-    with pytest.raises(RuntimeError, match="shapes"), mendable(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"), actionable_error(tmp_path):
         raise RuntimeError("shapes cannot be multiplied")

@@ -42,7 +42,7 @@ def test_any_other_setting_of_the_training_or_the_policy_has_checkpoints_of_its_
         folders.append(keep.parent)
         raise Stopped
 
-    monkeypatch.setattr("longreward.training.estimate.training_estimate.look_ahead", stop)
+    monkeypatch.setattr("longreward.training.estimate.training_estimate.estimate_training", stop)
     training = Training(kind, tmp_path, tiny_policy)
 
     def folder(**changes):

@@ -6,8 +6,8 @@ from small_training import Training
 from trl import DPOTrainer, SFTTrainer
 
 from longreward.errors import PolicyError
-from longreward.training.error_advice import mendable
-from longreward.training.length_grouping import Order
+from longreward.training.error_advice import actionable_error
+from longreward.training.length_grouping import LengthGroupedSampler
 
 
 def break_at(call: int, monkeypatch, what: str):
@@ -35,7 +35,7 @@ def test_nan_stops_at_once_says_where_and_leaves_the_last_good_checkpoint(tiny_p
         with pytest.raises(PolicyError) as caught:
             training.run(save_steps=1)
     found = str(caught.value)
-    order = Order(range(13, 23), group=2, seed=0).of(1)  # the n-th text has 13 + n tokens
+    order = LengthGroupedSampler(range(13, 23), group=2, seed=0).of(1)  # the n-th text has 13 + n tokens
     seen = order[6:8] if what == "loss" else order[4:8]
     assert f"the {what} of update 5 is not a finite number, with {', '.join(map(str, seen))} (learning rate" in found
     for words in ("weights float32, bf16: false", "Lower learning_rate", "starts anew"):
@@ -78,7 +78,7 @@ NO_ROOM = "DefaultCPUAllocator: not enough memory: you tried to allocate 4398046
     ],
 )
 def test_too_little_memory_says_what_needs_less(tmp_path, error, words):
-    with pytest.raises(PolicyError, match=words) as caught, mendable(tmp_path):
+    with pytest.raises(PolicyError, match=words) as caught, actionable_error(tmp_path):
         raise error
     for setting in ("micro_batch", "gradient_checkpointing", "prefix_sharing", "lora", "launcher"):
         assert setting in str(caught.value)
@@ -94,5 +94,5 @@ def test_a_reference_that_does_not_fit_into_memory_is_named_too(tiny_policy, tmp
 
 
 def test_torchs_own_words_for_too_little_memory_are_known(tmp_path):
-    with pytest.raises(PolicyError, match="this machine's memory is full"), mendable(tmp_path):
+    with pytest.raises(PolicyError, match="this machine's memory is full"), actionable_error(tmp_path):
         torch.empty(1 << 50, dtype=torch.uint8)

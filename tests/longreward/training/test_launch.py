@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from longreward.data.formats import write_pairs
-from longreward.errors import PolicyError, ProcessesEnded
+from longreward.errors import PolicyError, WorkerProcessDied
 from longreward.models.policy import PolicyConfig, load_policy
 from longreward.records import PreferencePair, Response
 from longreward.training.config import LoraSettings
@@ -247,7 +247,7 @@ def test_a_killed_process_ends_all_and_is_named(run_in):
 
     two.log = kill
     with pytest.raises(
-        ProcessesEnded, match=r"process 1 of the training was ended by SIGKILL, as a machine does .* go"
+        WorkerProcessDied, match=r"process 1 of the training was ended by SIGKILL, as a machine does .* go"
     ):
         two(max_steps=10_000, **TWO)
     assert gone(started, within=1)

@@ -11,9 +11,9 @@ from longreward.data.formats import read_examples, read_pairs, write_examples, w
 from longreward.errors import ConfigError, DataError
 from longreward.models.policy import PolicyConfig, load_tokenizer
 from longreward.records import Example, PreferencePair, Response
-from longreward.training.data_mixture import Mixed, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
+from longreward.training.data_mixture import DataMixture, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.length_grouping import Order
+from longreward.training.length_grouping import LengthGroupedSampler
 from longreward.training.source_metrics import figures_by_side
 
 FAST = TrainConfig(
@@ -59,7 +59,7 @@ def pinned(source: Path) -> str:
     return "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> Mixed:
+def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> DataMixture:
     """Of a file with these rows, pinned."""
     source = pairs.parent / "short.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
@@ -67,7 +67,7 @@ def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> Mixed:
     return mix_pairs(config, pairs, out=pairs.parent / "mixed.jsonl")
 
 
-def short_ids(mixed: Mixed) -> list[str]:
+def short_ids(mixed: DataMixture) -> list[str]:
     return [pair.id for pair in read_pairs(mixed.data) if pair.method == "given"]
 
 
@@ -224,7 +224,7 @@ def test_a_short_prompt_is_the_question_alone(tiny_policy: Path) -> None:
 
 def test_groups_hold_like_lengths_and_every_pair_comes_once_with_both_sides_spread() -> None:
     lengths = [40 + n for n in range(60)] + [8 + n % 4 for n in range(60)]  # long ones, then short ones
-    order = Order(lengths, group=4, seed=0).of(0)
+    order = LengthGroupedSampler(lengths, group=4, seed=0).of(0)
     assert sorted(order) == list(range(120))
     groups = [order[at : at + 4] for at in range(0, 120, 4)]
     assert sum(len({row < 60 for row in group}) > 1 for group in groups) <= 4  # at most one mixed group a part

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from longreward.training.length_grouping import Order, padding
+from longreward.training.length_grouping import LengthGroupedSampler, padding
 
 # Two kinds of pairs, as in a set of long and short documents; 100 rows of 1,000 to 1,099 tokens, 100 of 100 to 199.
 LENGTHS = [1000 + n if n % 2 else 100 + n for n in range(200)]
@@ -25,14 +25,14 @@ def test_padding_is_what_stands_behind_the_shorter_texts():
 
 def test_texts_of_like_length_share_a_micro_batch_and_padding_falls():
     texts = [(length,) for length in LENGTHS]
-    grouped = padding(texts, Order(LENGTHS, group=4, seed=0).of(0), micro_batch=4)
-    ungrouped = padding(texts, Order(LENGTHS, group=1, seed=0).of(0), micro_batch=4)
+    grouped = padding(texts, LengthGroupedSampler(LENGTHS, group=4, seed=0).of(0), micro_batch=4)
+    ungrouped = padding(texts, LengthGroupedSampler(LENGTHS, group=1, seed=0).of(0), micro_batch=4)
     assert ungrouped > 0.3
     assert grouped < 0.1
 
 
 def test_each_epoch_has_each_row_once_in_an_order_of_its_own():
-    order = Order(LENGTHS, group=4, seed=0)
+    order = LengthGroupedSampler(LENGTHS, group=4, seed=0)
     first, second = order.of(0), order.of(1)
     assert Counter(first) == Counter(second) == Counter(range(200))
     assert first != second
@@ -40,26 +40,29 @@ def test_each_epoch_has_each_row_once_in_an_order_of_its_own():
 
 
 def test_the_order_is_that_of_seed_and_epoch_whatever_happened_before():
-    order = Order(LENGTHS, group=4, seed=0)
+    order = LengthGroupedSampler(LENGTHS, group=4, seed=0)
     order.epoch = 3
-    assert [*order] == Order(LENGTHS, group=4, seed=0).of(3)
-    assert [*order] != Order(LENGTHS, group=4, seed=1).of(3)
+    assert [*order] == LengthGroupedSampler(LENGTHS, group=4, seed=0).of(3)
+    assert [*order] != LengthGroupedSampler(LENGTHS, group=4, seed=1).of(3)
 
 
 def test_the_longest_row_is_in_the_first_group_so_that_what_does_not_fit_fails_at_once():
     for seed in range(5):
-        assert 199 in Order(LENGTHS, group=4, seed=seed).of(0)[:4]
-        assert Order(LENGTHS, group=1, seed=seed).of(0)[0] == 199
+        assert 199 in LengthGroupedSampler(LENGTHS, group=4, seed=seed).of(0)[:4]
+        assert LengthGroupedSampler(LENGTHS, group=1, seed=seed).of(0)[0] == 199
 
 
 def test_updates_are_not_sorted_by_length():
-    means = [sum(LENGTHS[row] for row in group) / 4 for group in batches(Order(LENGTHS, group=4, seed=0).of(0), 4)]
+    means = [
+        sum(LENGTHS[row] for row in group) / 4
+        for group in batches(LengthGroupedSampler(LENGTHS, group=4, seed=0).of(0), 4)
+    ]
     descending = sum(a > b for a, b in itertools.pairwise(means))
     assert 15 < descending < 35  # of the 49 neighbours; sorted, it would be 49
 
 
 def test_a_last_group_that_is_not_full_comes_last():
-    order = Order([5, 9, 1, 7, 3], group=2, seed=0).of(0)
+    order = LengthGroupedSampler([5, 9, 1, 7, 3], group=2, seed=0).of(0)
     assert Counter(order) == Counter(range(5))
     assert sorted(order[:2]) == [1, 3]  # the longest two
     assert sorted(order[2:4]) == [0, 4]
@@ -67,5 +70,5 @@ def test_a_last_group_that_is_not_full_comes_last():
 
 
 def test_one_row_and_none_have_an_order_too():
-    assert Order([5], group=4, seed=0).of(0) == [0]
-    assert Order([], group=4, seed=0).of(0) == []
+    assert LengthGroupedSampler([5], group=4, seed=0).of(0) == [0]
+    assert LengthGroupedSampler([], group=4, seed=0).of(0) == []

@@ -1,13 +1,13 @@
 import datasets
 
-from longreward.training.estimate.flops import Load, tokens_of
+from longreward.training.estimate.flops import StepFlops, tokens_of
 from longreward.training.estimate.meta_step import Batch
 
 PAIRS = ((10, 3, 2), (20, 1, 4))
 
 
-def load(*, share: bool, every: bool = False) -> Load:
-    return Load(PAIRS, preference=True, share=share, every_position=every)
+def load(*, share: bool, every: bool = False) -> StepFlops:
+    return StepFlops(PAIRS, preference=True, share=share, every_position=every)
 
 
 def test_stock_pairs_are_two_padded_rows_and_shared_ones_are_one():

@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from longreward.data.formats import pair_of, pair_row, read_responses, read_scored, write_responses, write_scored
 from longreward.errors import PolicyError
-from longreward.models.generation import Drawing, draw, stream
+from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
 from longreward.models.sampling import SampleConfig, sample
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
@@ -38,9 +38,9 @@ def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
 
 def drawn(policy: Policy, example: Example) -> list[list[int]]:
     """The ids of the answers, from the decoder itself."""
-    streams = [stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
+    streams = [rng_stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
     prompt = policy.prompt_ids(example.context, example.query)
-    return draw(policy, [prompt], streams, Drawing(SAMPLING.temperature, n=SAMPLING.n))[0]
+    return generate(policy, [prompt], streams, SamplingParams(SAMPLING.temperature, n=SAMPLING.n))[0]
 
 
 def through_files(responses: list[Response], folder) -> list[Response]:

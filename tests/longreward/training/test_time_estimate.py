@@ -6,7 +6,7 @@ import torch
 from small_training import Training, stopped_after_two_checkpoints
 
 from longreward.training import exact_resume, time_estimate
-from longreward.training.length_grouping import Order
+from longreward.training.length_grouping import LengthGroupedSampler
 from longreward.training.time_estimate import log_time_estimate, mean_seconds
 
 
@@ -46,13 +46,13 @@ def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, 
 
 def test_what_is_measured_is_a_forward_and_a_backward_pass(measured, tiny_policy, tmp_path, monkeypatch):
     gradients = []
-    passing = exact_resume.Steady.pass_micro_batch
+    passing = exact_resume.ExactResumeMixin.pass_micro_batch
 
     def look(self, model, inputs):
         passing(self, model, inputs)
         gradients.append(sum(weight.grad is not None for weight in model.parameters()))
 
-    monkeypatch.setattr(exact_resume.Steady, "pass_micro_batch", look)
+    monkeypatch.setattr(exact_resume.ExactResumeMixin, "pass_micro_batch", look)
     Training("sft", tmp_path, tiny_policy).run()
     assert len(gradients) == 3
     assert min(gradients) > 10
@@ -71,7 +71,7 @@ def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
             world_size=processes,
             process_index=0,
         ),
-        order=Order(LENGTHS, group=micro * processes, seed=3),
+        order=LengthGroupedSampler(LENGTHS, group=micro * processes, seed=3),
         is_deepspeed_enabled=False,
         _metrics={"train": {}},
         _total_train_tokens=0,

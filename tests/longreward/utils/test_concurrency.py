@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from longreward.utils.concurrency import counted, in_order, together
+from longreward.utils.concurrency import bounded_map, gather, with_progress
 
 
 class Calls:
@@ -37,7 +37,7 @@ class Calls:
 
 async def test_results_come_in_order_with_no_more_calls_at_once_than_allowed() -> None:
     calls = Calls(0.03, 0.0, 0.02, 0.0, 0.01)
-    assert [number async for number in in_order(calls.all(), 2)] == [0, 1, 2, 3, 4]
+    assert [number async for number in bounded_map(calls.all(), 2)] == [0, 1, 2, 3, 4]
     assert calls.most == 2
 
 
@@ -45,7 +45,7 @@ async def test_a_failure_is_raised_in_its_turn_and_cancels_what_is_under_way() -
     calls, found = Calls(0.0, -0.01, 60.0), list[int]()
 
     async def take() -> None:
-        async for number in in_order(calls.all(), 3):
+        async for number in bounded_map(calls.all(), 3):
             found.append(number)
 
     with pytest.raises(ValueError, match="1"):
@@ -56,7 +56,7 @@ async def test_a_failure_is_raised_in_its_turn_and_cancels_what_is_under_way() -
 
 async def test_whoever_stops_taking_results_leaves_no_call_behind() -> None:
     calls = Calls(0.0, 60.0, 60.0)
-    async with aclosing(in_order(calls.all(), 3)) as results:
+    async with aclosing(bounded_map(calls.all(), 3)) as results:
         assert await anext(results) == 0
     assert calls.cancelled == {1, 2}
     assert calls.now == 0
@@ -70,8 +70,8 @@ async def test_work_that_is_counted_tells_of_each_call_that_succeeded() -> None:
             raise ValueError(number)
         return number // 2
 
-    count = counted(half, told.append)
-    assert await together(map(count, (4, 8))) == [2, 4]
+    count = with_progress(half, told.append)
+    assert await gather(map(count, (4, 8))) == [2, 4]
     with pytest.raises(ValueError, match="3"):
         await count(3)
     assert await count(6) == 3

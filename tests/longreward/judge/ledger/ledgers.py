@@ -3,12 +3,14 @@
 import sqlite3
 from pathlib import Path
 
-from longreward.chat_model import Answer, Usage
+from longreward.chat_model import ChatReply, TokenUsage
 from longreward.judge.ledger import Exchange
 
 
 def exchange(question: str, text: str = "[[7]]") -> Exchange:
-    return Exchange(question, 1, 0.01, "support", "p", "j", "", Answer(text, "stop", Usage(10, 2, 1)), "readable", None)
+    return Exchange(
+        question, 1, 0.01, "support", "p", "j", "", ChatReply(text, "stop", TokenUsage(10, 2, 1)), "readable", None
+    )
 
 
 VERSION_1 = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.chat_model import Answer, Question, Usage
+from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.errors import StateError
 from longreward.judge.ledger import Exchange, Ledger, Totals, question_id
 
@@ -25,7 +25,7 @@ def exchange(question: str, attempt: int = 1, text: str = "[[7]]", outcome: str 
         prompt_hash="p",
         judge="j",
         revision="",
-        answer=Answer(text, "stop", Usage(10, 2, 1), "m"),
+        answer=ChatReply(text, "stop", TokenUsage(10, 2, 1), "m"),
         outcome=outcome,  # type: ignore[arg-type]
         reason=None if outcome == "readable" else "why",
     )
@@ -65,8 +65,8 @@ def test_an_unreadable_answer_of_half_a_surrogate_pair_is_kept_with_its_reason()
 
 def test_a_server_that_counts_beyond_all_tokens_does_not_stop_the_run() -> None:
     ledger = Ledger(None)
-    ledger.put(replace(exchange("a"), answer=Answer("[[7]]", "stop", Usage(10**30, -5, 0))))
-    assert ledger.recorded("a")[0].answer.usage == Usage(2**63 - 1, 0, 0)
+    ledger.put(replace(exchange("a"), answer=ChatReply("[[7]]", "stop", TokenUsage(10**30, -5, 0))))
+    assert ledger.recorded("a")[0].answer.usage == TokenUsage(2**63 - 1, 0, 0)
 
 
 def test_many_exchanges_are_kept_in_one_commit_or_none_of_them(tmp_path: Path) -> None:
@@ -88,9 +88,9 @@ def test_threads_share_a_ledger(tmp_path: Path) -> None:
 
 
 def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
-    question = Question("support", {}, "Is it so?", "h", 512)
-    same = Question("support", {"statement": "x"}, "Is it so?", "h2", 512)
-    longer = Question("support", {}, "Is it so?", "h", 1024)
+    question = ChatRequest("support", {}, "Is it so?", "h", 512)
+    same = ChatRequest("support", {"statement": "x"}, "Is it so?", "h2", 512)
+    longer = ChatRequest("support", {}, "Is it so?", "h", 1024)
     identity = question_id(question, judge="j", revision="", extra={})
     assert question_id(same, judge="j", revision="", extra={}) == identity
     others = [

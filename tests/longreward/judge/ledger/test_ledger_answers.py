@@ -8,14 +8,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longreward.chat_model import Answer, Question
-from longreward.errors import AnswerRefused
+from longreward.chat_model import ChatReply, ChatRequest
+from longreward.errors import RequestRefused
 from longreward.judge.cached_client import _settings
 from longreward.judge.config import JudgeConfig
 from longreward.judge.judge import Judge
 from longreward.judge.ledger import Exchange, Ledger, question_id
 
-QUESTION = Question("support", {}, "Is it so?", "h", 512)
+QUESTION = ChatRequest("support", {}, "Is it so?", "h", 512)
 CONFIG = JudgeConfig(max_attempts=3)
 MODEL = "m"
 
@@ -28,9 +28,9 @@ class Fresh:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def answer(self, question: Question, *, temperature: float) -> Answer:
+    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
         self.calls += 1
-        return Answer("fresh [[5]]")
+        return ChatReply("fresh [[5]]")
 
     async def close(self) -> None:
         pass
@@ -49,7 +49,9 @@ kept = st.builds(
     prompt_hash=st.just("h"),
     judge=st.just(MODEL),
     revision=st.just(""),
-    answer=st.sampled_from([Answer("kept [[7]]"), Answer("no verdict"), Answer(""), Answer("cut [[", "length")]),
+    answer=st.sampled_from(
+        [ChatReply("kept [[7]]"), ChatReply("no verdict"), ChatReply(""), ChatReply("cut [[", "length")]
+    ),
     outcome=st.sampled_from(["readable", "unreadable", "refused"]),
     reason=st.just("why"),
 ).map(lambda each: replace(each, reason=None) if each.outcome == "readable" else each)
@@ -85,7 +87,7 @@ def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_a
 
 def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
     class Failing(Fresh):
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
             raise ConnectionError("down")
 
     async def ask() -> int:
@@ -102,8 +104,8 @@ def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
 
 def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
     class Filtered(Fresh):
-        async def answer(self, question: Question, *, temperature: float) -> Answer:
-            raise AnswerRefused("withheld [[9]]")
+        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+            raise RequestRefused("withheld [[9]]")
 
     async def ask() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
@@ -146,7 +148,7 @@ WAYS: list[Mapping[str, Any]] = [
 ]
 
 
-def identity(changes: Mapping[str, Any], question: Question = QUESTION) -> str:
+def identity(changes: Mapping[str, Any], question: ChatRequest = QUESTION) -> str:
     config = JudgeConfig(**{**ASKED, **changes})
     return question_id(question, judge=config.model or "", revision=config.revision, extra=_settings(config))
 
