@@ -19,7 +19,7 @@ from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUs
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.score_files import ScoredFiles, read_items
+from longreward.reward.score_files import ScoredFilesWriter, read_scoring_items
 
 CALLS_A_PROMPT = 52  # ten responses: two ratings, statements, one support, completeness; two parts to extract from
 SENTENCE = "The mill of Keld, number {}, was built by Ann Lee in the year of the flood. "
@@ -65,13 +65,13 @@ async def _measure(folder: Path, calls: int) -> int:
     write_responses(responses, _responses(prompts))
     model, found = AtOnce(), list[tuple[int, float]]()
     config = ScoreConfig()
-    files = ScoredFiles(
+    files = ScoredFilesWriter(
         complete=folder / "c.jsonl", unscored=folder / "u.jsonl", chunk_info=folder / "i.jsonl", settings={}
     )
     judge_config = JudgeConfig(max_concurrency=64)
     async with Judge(model, judge_config, ledger=Ledger(folder / "ledger.sqlite")) as judge:
         with files:
-            scoring = score_examples(judge, config, read_items(data, responses), progress=None)
+            scoring = score_examples(judge, config, read_scoring_items(data, responses), progress=None)
             async with contextlib.aclosing(scoring) as scored:
                 async for one in scored:
                     files.add(one)

@@ -24,8 +24,8 @@ from longreward.judge.prompts import load_prompts
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever
 from longreward.reward import ScoreConfig, Scorer
-from longreward.reward.document import Library
-from longreward.reward.extraction import extract
+from longreward.reward.completeness import extract
+from longreward.reward.document import DocumentCache
 from longreward.utils.token_spans import SimpleTokenizer
 
 LATENCY_S = 0.2
@@ -81,7 +81,7 @@ async def score_one_by_one(url: str, example: Example, responses: list[Response]
     scorer = Scorer(config)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.sqlite"
-        document = Library(config, SimpleTokenizer(), Bm25Retriever(), keep=1).open(example.context)
+        document = DocumentCache(config, SimpleTokenizer(), Bm25Retriever(), keep=1).open(example.context)
 
         async def score(response: Response) -> None:
             async with open_judge(judge_config(url, 1), ledger=ledger) as judge:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from longreward.data.formats import write_pairs
-from longreward.pairs.selection import WithoutPair, pair_figures
+from longreward.pairs.selection import NoPair, pair_metrics
 from longreward.records import PreferencePair
 from longreward.tasks.pair_methods import outcomes
 from longreward.tasks.samples import PAIR_COLUMNS, Sample, pair_cells
@@ -21,10 +21,10 @@ async def pair(run: StageRun) -> None:
     pairs = [one for one in found if isinstance(one, PreferencePair)]
     sample = Sample(PAIR_COLUMNS, of=len(pairs))
     write_pairs(OUT / "preference_pairs.jsonl", sample.passing(pairs, pair_cells))
-    write_rows(OUT / "without_pair.jsonl", (asdict(one) for one in found if isinstance(one, WithoutPair)))
+    write_rows(OUT / "without_pair.jsonl", (asdict(one) for one in found if isinstance(one, NoPair)))
     sample.keep(run.tracked, "pairs.json")
     run.tracked.tag({"pair.method": run.params.pair.method})
-    run.report(pair_figures(found))
+    run.report(pair_metrics(found))
 
 
 if __name__ == "__main__":

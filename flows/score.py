@@ -4,7 +4,7 @@ from pathlib import Path
 
 from longreward.judge import open_judge
 from longreward.reward import Scorer
-from longreward.reward.score_files import read_items
+from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.judge_gate import ensure_trusted
 from longreward.tasks.judge_spending import forecast_of, report_judge, spending
 from longreward.tasks.samples import SCORE_COLUMNS, EvenlySpacedSample, Sample, score_cells
@@ -30,7 +30,7 @@ async def score(run: StageRun) -> None:
             run.params.pair.method,
         )
     await ensure_trusted(run)
-    examples = read_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
+    examples = read_scoring_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (
         spending(run, run.params.score.budget, forecast_of(run, examples)) as budget,
         open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,

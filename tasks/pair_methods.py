@@ -14,13 +14,13 @@ from longreward.data.formats import published_id, read_examples, read_pairs, rea
 from longreward.judge import open_judge
 from longreward.pairs.config import SrmConfig
 from longreward.pairs.contrast import contrast_pair
-from longreward.pairs.pairwise import Compared, most_calls, pairwise_pair
+from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
 from longreward.pairs.random_pair import random_pair
-from longreward.pairs.selection import Outcome, PairConfig, WithoutPair, check_decided, make_pairs
-from longreward.pairs.srm import Ranked, RewardModel, load_reward_model, srm_pair
+from longreward.pairs.selection import NoPair, Outcome, PairConfig, make_pairs, require_decided
+from longreward.pairs.srm import RankedResponses, RewardModel, load_reward_model, srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import Example, Response
-from longreward.reward.score_files import read_items
+from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.judge_spending import limited, report_judge
 from longreward.tasks.shards import Tell, in_shards
 from longreward.tasks.stage import StageRun
@@ -57,22 +57,24 @@ async def outcomes(run: StageRun, out: Path) -> list[Outcome]:
 def _by_scores(config: PairConfig) -> list[Outcome]:
     filled = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
     found = list(make_pairs(config, read_examples(EXAMPLES), (one for file in filled for one in read_scored(file))))
-    check_decided(found)
+    require_decided(found)
     return found
 
 
 async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
     config = run.params.pair
-    items = read_items(EXAMPLES, SAMPLED)
+    items = read_scoring_items(EXAMPLES, SAMPLED)
     model = await asyncio.to_thread(_reward_model, config.srm)
     run.tracked.tag({"reward_model": model.name})
 
-    async def rank(shard: Sequence[WithResponses], tell: Tell) -> Iterable[Ranked]:
+    async def rank(shard: Sequence[WithResponses], tell: Tell) -> Iterable[RankedResponses]:
         return await asyncio.to_thread(model.rank, shard)
 
     with show_progress("pair") as progress:
         ranked = list(
-            await in_shards("srm", items, rank, record=Ranked, folder=run.state, size=SHARD_SIZE, progress=progress)
+            await in_shards(
+                "srm", items, rank, record=RankedResponses, folder=run.state, size=SHARD_SIZE, progress=progress
+            )
         )
     rewards = [reward for one in ranked for reward in one.rewards]
     rows = ({"idx": one.response_id, **asdict(one), "model": model.name, "window": model.window} for one in rewards)
@@ -96,20 +98,26 @@ def _reward_model(config: SrmConfig) -> RewardModel:
 
 async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     config = run.params.pair
-    items = read_items(EXAMPLES, SAMPLED)
-    calls, tokens = most_calls(config, items)
+    items = read_scoring_items(EXAMPLES, SAMPLED)
+    calls, tokens = max_calls(config, items)
     run.log.info("the judge's calls: at most %s, with about %s tokens of prompts", f"{calls:,}", f"{tokens:,}")
     run.report({"forecast/calls_high": calls, "forecast/prompt_tokens_high": tokens})
     with limited(run, config.budget) as budget, show_progress("pair") as progress:
         async with open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge:
             run.tracked.tag({"judge": judge.name})
 
-            async def compare(shard: Sequence[WithResponses], tell: Tell) -> Iterable[Compared]:
+            async def compare(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ComparisonResult]:
                 return await gather(pairwise_pair(judge, config, *item) for item in shard)
 
             found = list(
                 await in_shards(
-                    "pairwise", items, compare, record=Compared, folder=run.state, size=SHARD_SIZE, progress=progress
+                    "pairwise",
+                    items,
+                    compare,
+                    record=ComparisonResult,
+                    folder=run.state,
+                    size=SHARD_SIZE,
+                    progress=progress,
                 )
             )
             report_judge(run, judge.name, judge.figures())
@@ -118,10 +126,10 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     told = Counter("unreadable" if one.reason else "agreed" if one.better else "tied" for one in compared)
     run.report({"pairwise/comparisons": len(compared), **{f"pairwise/{name}": told[name] for name in OUTCOMES}})
     by_id = {each.example_id: each.outcome for each in found}
-    return [by_id.get(e.id) or WithoutPair(e.id, "no responses", 0, 0, None) for e in read_examples(EXAMPLES)]
+    return [by_id.get(e.id) or NoPair(e.id, "no responses", 0, 0, None) for e in read_examples(EXAMPLES)]
 
 
-def _comparison_rows(found: Iterable[Compared]) -> Iterator[Row]:
+def _comparison_rows(found: Iterable[ComparisonResult]) -> Iterator[Row]:
     for each in found:
         for one in each.comparisons:
             yield {"idx": published_id(one.first.rpartition("-")[0]), **asdict(one)}

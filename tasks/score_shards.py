@@ -8,7 +8,7 @@ from longreward.judge import Judge
 from longreward.params import Params
 from longreward.records import EQUAL_WEIGHTS, Dimension, Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
-from longreward.reward.score_files import ScoredFiles, ScoreReport
+from longreward.reward.score_files import ScoredFilesWriter, ScoreReport
 from longreward.tasks.shards import Tell, forget_shards, in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.workers import Workers
@@ -88,7 +88,7 @@ def write_scored_files(
     """Writes scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl."""
     names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
     paths = {side: out / f"{name}.jsonl" for side, name in names.items()}
-    with ScoredFiles(**paths, settings=settings, weights=weights) as files:
+    with ScoredFilesWriter(**paths, settings=settings, weights=weights) as files:
         for example in scored:
             files.add(example)
     return files.report

@@ -29,8 +29,8 @@ def _judge_check(options: argparse.Namespace) -> int:
     import json
     import time
 
-    from longreward.judge_validation.gate import report_on
-    from longreward.judge_validation.render import markdown
+    from longreward.judge_validation.gate import load_or_run_check
+    from longreward.judge_validation.report import render_markdown
     from longreward.tasks.state import judge_checks, ledger
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
@@ -40,7 +40,7 @@ def _judge_check(options: argparse.Namespace) -> int:
     log_progress_to_stderr()
     with show_progress("verdicts") as progress:
         report = asyncio.run(
-            report_on(
+            load_or_run_check(
                 params.judge,
                 params.score,
                 folder=judge_checks(),
@@ -54,5 +54,5 @@ def _judge_check(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**report.model_dump(mode="json"), "faults": faults}, indent=1, ensure_ascii=False))
     else:
-        print(markdown(report, config), end="")
+        print(render_markdown(report, config), end="")
     return 1 if faults else 0

@@ -161,7 +161,7 @@ async def _until_terminated(scoring: Coroutine[Any, Any, int]) -> int:
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
     from longreward.judge import open_judge
     from longreward.planning.file_budget import budget_of_files
-    from longreward.reward.score_files import beside, score_files
+    from longreward.reward.score_files import score_files, sibling_path
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     log_progress_to_stderr()
@@ -179,9 +179,9 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     if (spent := budget.figures().get("money")) and params.prices.models:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
-        print(f"{beside(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
+        print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
     if spared := report.savings.figures():
-        print(f"{beside(out, 'unscored')}: {spared['not_needed']:.0f} that the pairs do not need, with bounds")
+        print(f"{sibling_path(out, 'unscored')}: {spared['not_needed']:.0f} that the pairs do not need, with bounds")
         print(
             f"saved: {spared['saved/questions']:.0f} questions, about {spared['saved/questions_estimated']:.0f} with "
             f"those on statements never listed (about {spared['saved/tokens_estimated']:.0f} tokens)"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 
-class Marks:
+class PromptEscaper:
     """`headings` as they stand in the prompts, in square brackets, with `{name}` for a number; `phrases`: answers that
     mean something as a line of their own."""
 
@@ -67,7 +67,7 @@ class _Escape:
         return [text[match.start() : match.start() + 40] for match in self._bare.finditer(text)]
 
 
-def headings_in(texts: Iterable[str]) -> set[str]:
+def find_headings(texts: Iterable[str]) -> set[str]:
     """The lines that are a heading in square brackets."""
     return {heading for text in texts for heading in _HEADING.findall(text)}
 

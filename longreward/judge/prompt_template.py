@@ -16,7 +16,7 @@ from pathlib import Path
 
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.judge.escaping import Marks, headings_in
+from longreward.judge.escaping import PromptEscaper, find_headings
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class JudgePrompt:
     pieces: tuple[str, ...]
     hash: str  # sha256 of its text
     official: bool
-    marks: Marks | None = None  # escaped in what fills the slots
+    marks: PromptEscaper | None = None  # escaped in what fills the slots
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -43,14 +43,16 @@ class JudgePrompt:
         return value if self.marks is None else self.marks.escape(value)
 
 
-def ours(file: str, *, template: str) -> JudgePrompt:
+def load_builtin_prompt(file: str, *, template: str) -> JudgePrompt:
     """Our own prompt in `prompts/<file>.txt`."""
     text = (FOLDER / f"{file}.txt").read_text(encoding="utf-8")
     pieces = tuple(_SLOT.split(text))
-    return JudgePrompt(template, pieces, _hash(text), official=False, marks=Marks(headings_in(pieces[::2]), []))
+    return JudgePrompt(
+        template, pieces, _hash(text), official=False, marks=PromptEscaper(find_headings(pieces[::2]), [])
+    )
 
 
-def positional(text: str, slots: Sequence[str], *, template: str, source: Path) -> JudgePrompt:
+def parse_positional_prompt(text: str, slots: Sequence[str], *, template: str, source: Path) -> JudgePrompt:
     """A published prompt whose slots are `{}` in the order of `slots`; DataError where it has more or fewer."""
     literal = text.split("{}")
     if len(literal) != len(slots) + 1:
@@ -62,7 +64,7 @@ def positional(text: str, slots: Sequence[str], *, template: str, source: Path) 
     return JudgePrompt(template, tuple(pieces), _hash(text), official=True)
 
 
-def marked(text: str, slots: Mapping[str, str], *, template: str, source: Path) -> JudgePrompt:
+def parse_marked_prompt(text: str, slots: Mapping[str, str], *, template: str, source: Path) -> JudgePrompt:
     """A published prompt with markers of its own: `slots` says which slot each stands for; DataError for a lost one."""
     lost = [marker for marker in slots if marker not in text]
     if lost:

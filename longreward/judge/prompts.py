@@ -19,7 +19,7 @@ from pydantic import Field
 from longreward.chat_model import ChatRequest
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.judge.escaping import Marks, headings_in, is_tag
+from longreward.judge.escaping import PromptEscaper, find_headings, is_tag
 from longreward.utils.language import Language
 
 TemplateName = Literal["helpfulness", "logicality", "statements", "support", "extraction", "completeness"]
@@ -51,12 +51,12 @@ def load_prompts(
     return PromptSet(manifest=described, templates=marked, marks=marks, parsing=parsing)
 
 
-class Labelled(str):
+class LabelledText(str):
     """Texts under our labels, for one slot: as a string it holds them as they are, `shown` with their marks escaped."""
 
     shown: str
 
-    def __new__(cls, pairs: Iterable[tuple[str, str]], marks: Marks | None) -> Self:
+    def __new__(cls, pairs: Iterable[tuple[str, str]], marks: PromptEscaper | None) -> Self:
         """From pairs of our own words and the text under them, with a blank line between."""
         listed = list(pairs)
         made = super().__new__(cls, "\n\n".join(ours + text for ours, text in listed))
@@ -75,7 +75,7 @@ class Template:
     hash: str  # sha256 of the file's bytes
     max_tokens: int
     pieces: tuple[str, ...]
-    marks: Marks | None = None  # escaped in what fills the slots
+    marks: PromptEscaper | None = None  # escaped in what fills the slots
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Template:
         )
 
     def _shown(self, value: str) -> str:
-        if isinstance(value, Labelled):
+        if isinstance(value, LabelledText):
             return value.shown
         return value if self.marks is None else self.marks.escape(value)
 
@@ -137,7 +137,7 @@ class PromptSet:
 
     manifest: Manifest
     templates: Mapping[tuple[TemplateName, Language], Template]
-    marks: Marks | None = None
+    marks: PromptEscaper | None = None
     parsing: Parsing = "strict"
     """Which parsers read the replies; see `ScoreConfig.parsing`."""
 
@@ -151,13 +151,13 @@ class PromptSet:
         """The template in that language."""
         return self.templates[name, language]
 
-    def evidence(self, passages: list[str], language: Language) -> Labelled:
+    def evidence(self, passages: list[str], language: Language) -> LabelledText:
         """Passages under their labels, counted from 1, with a blank line between."""
         label = self.manifest.labels[language].evidence
         numbered = (f"{label.replace('{n}', str(n))}\n" for n in range(1, len(passages) + 1))
-        return Labelled(zip(numbered, passages, strict=True), self.marks)
+        return LabelledText(zip(numbered, passages, strict=True), self.marks)
 
-    def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> Labelled:
+    def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> LabelledText:
         """Extracts as (first percent, last percent, text or None for nothing) under their labels."""
         nothing, label = self.manifest.nothing_relevant, self.manifest.labels[language].extract
         shown = [e for e in extracts if e[2] is not None or self.manifest.show_empty_extracts] or [(0, 100, None)]
@@ -165,14 +165,14 @@ class PromptSet:
         pairs = [
             (f"{place}{nothing}", "") if e[2] is None else (place, e[2]) for place, e in zip(placed, shown, strict=True)
         ]
-        return Labelled(pairs, self.marks)
+        return LabelledText(pairs, self.marks)
 
 
-def _marks(manifest: Manifest, templates: Iterable[Template]) -> Marks:
+def _marks(manifest: Manifest, templates: Iterable[Template]) -> PromptEscaper:
     labels = [label for each in manifest.labels.values() for label in (each.evidence, each.extract)]
     literal = (piece for template in templates for piece in template.pieces[::2])
     phrases = [manifest.nothing_relevant, *([manifest.no_statement] if manifest.no_statement else [])]
-    return Marks(headings_in([*literal, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
+    return PromptEscaper(find_headings([*literal, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
 
 
 def _find_manifest(folder: Path) -> Path:

@@ -44,10 +44,10 @@ def find_verdict(text: str, form: LabelFormat[T]) -> Verdict[T] | None:
     a line of its own. Anything else, such as "[[7]] or [[8]]", a repeated list of options or a reply that goes on with
     another example of the prompt, has no clear verdict. None where the reply has nothing of the kind.
     """
-    if (label := json_label(text, form.keys)) is not None:
+    if (label := find_json_label(text, form.keys)) is not None:
         return Verdict(form.parse(label))
-    closing = form.parse(closing_label(text, form.keys) or "")
-    text = fold(text)
+    closing = form.parse(find_closing_label(text, form.keys) or "")
+    text = to_halfwidth(text)
     brackets = _brackets(text, form)
     if not brackets:
         return None if closing is None else Verdict(closing)
@@ -98,7 +98,7 @@ def _brackets(text: str, form: LabelFormat[T]) -> list[_Bracket[T]]:
     return brackets
 
 
-def closing_label(text: str, keys: Collection[str] = ()) -> str | None:
+def find_closing_label(text: str, keys: Collection[str] = ()) -> str | None:
     """What the last line says after "Rating:" or a similar word, or as JSON; None where it has no such form.
 
     >>> closing_label("Good, but short.\\n**Rating:** 8/10"), closing_label("It costs 8: a lot.")
@@ -106,7 +106,7 @@ def closing_label(text: str, keys: Collection[str] = ()) -> str | None:
     >>> closing_label('Good, but short.\\n{"rating": 8}', ["rating"])
     '8'
     """
-    if (label := json_label(text.rstrip().rpartition("\n")[2], keys)) is not None:
+    if (label := find_json_label(text.rstrip().rpartition("\n")[2], keys)) is not None:
         return label
     line = last_line(text)
     match = _CLOSING_LINE.fullmatch(line) if len(line) <= _LONGEST_LINE else None
@@ -115,10 +115,10 @@ def closing_label(text: str, keys: Collection[str] = ()) -> str | None:
 
 def last_line(text: str) -> str:
     """The last line that is not blank, without markup."""
-    return _MARKUP.sub("", fold(text).rstrip().rpartition("\n")[2]).strip()
+    return _MARKUP.sub("", to_halfwidth(text).rstrip().rpartition("\n")[2]).strip()
 
 
-def bare(label: str) -> str:
+def normalize_label(label: str) -> str:
     r"""A label without what surrounds it: markup, quotes, one pair of brackets, final punctuation, "Rating:".
 
     >>> bare("**Fully-supported.**"), bare('"Rating: 8"'), bare(r"\boxed{8}"), bare("[8]"), bare("[8")
@@ -126,14 +126,14 @@ def bare(label: str) -> str:
     """
     if len(label) > _LONGEST_LINE:
         return ""
-    label = fold(label).strip(_QUOTES).rstrip(_QUOTES + _FINAL)
+    label = to_halfwidth(label).strip(_QUOTES).rstrip(_QUOTES + _FINAL)
     while (opened := _WRAPPED.fullmatch(label)) and (inner := next(part for part in opened.groups() if part)):
         label = inner.strip(_QUOTES).rstrip(_QUOTES + _FINAL)
     label = _PREFIX.sub("", label, count=1).strip(_QUOTES).rstrip(_QUOTES + _FINAL)
     return " ".join(_HYPHEN.sub(" ", label).casefold().split())
 
 
-def json_reply(text: str) -> Any:
+def parse_json_reply(text: str) -> Any:
     """The reply as JSON, with or without a code fence; None where it is no JSON, or an object names one key twice."""
     stripped = text.strip()
     if stripped.startswith("```") and stripped.endswith("```") and "\n" in stripped:
@@ -146,9 +146,9 @@ def json_reply(text: str) -> Any:
         return None
 
 
-def json_label(text: str, keys: Collection[str]) -> str | None:
+def find_json_label(text: str, keys: Collection[str]) -> str | None:
     """The text or number under the only one of `keys` that a JSON reply has."""
-    reply = json_reply(text)
+    reply = parse_json_reply(text)
     if not isinstance(reply, dict):
         return None
     values = [value for key, value in reply.items() if key.casefold() in keys]
@@ -158,14 +158,14 @@ def json_label(text: str, keys: Collection[str]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Tagged:
+class TaggedTexts:
     """The texts of one tag's elements, in order. `closed` is False where one opens before the last has been closed."""
 
     texts: tuple[str, ...]
     closed: bool
 
 
-def tagged_texts(text: str, name: str) -> Tagged:
+def find_tagged(text: str, name: str) -> TaggedTexts:
     """What stands between `<name>` and `</name>`, whatever the case, attributes and spaces of the tags.
 
     The last element may lack its end, as in a reply that was cut; it is left out.
@@ -181,7 +181,7 @@ def tagged_texts(text: str, name: str) -> Tagged:
         elif not match["empty"]:
             closed = closed and opened is None
             opened = match.end()
-    return Tagged(tuple(texts), closed)
+    return TaggedTexts(tuple(texts), closed)
 
 
 def has_tag(text: str, name: str) -> bool:
@@ -199,7 +199,7 @@ def tag_pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"<\s{{0,8}}(?P<end>/?)\s{{0,8}}{spelled}(?:\s[^<>/]{{0,200}})?(?P<empty>/?)\s{{0,8}}>", re.I)
 
 
-def fold(text: str) -> str:
+def to_halfwidth(text: str) -> str:
     """The text with full-width forms and lenticular brackets in ASCII; positions stay the same."""
     return text if text.isascii() else text.translate(_FULL_WIDTH)
 

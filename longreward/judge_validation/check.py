@@ -1,13 +1,6 @@
-"""The check of a judge: built-in questions asked again and again, known answers ranked, attacks tried.
+"""Asks a judge what the reward asks it, one dimension at a time."""
 
-report = await check_judge(config, load_prompts(), opened=partial(open_judge, ledger=ledger))
-report.faults(config.check)   # ["in faithfulness the right answer scores higher in only 0.58 of comparisons (…)"]
-
-Its answers have a namespace of their own in the ledger (`judge.revision` with a suffix), one for each repeat, so that a
-repeat is no copy, no scoring is served an answer of a check, and a check that was stopped goes on where it was.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from longreward.evaluation.statistics import mean
@@ -17,8 +10,73 @@ from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.attacks import Probe, make_probes
 from longreward.judge_validation.cases import TELLS, Case, make_case
 from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats
-from longreward.judge_validation.reward_queries import RewardQueries, Scores, scores_of
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS, Dimension, Verdict
+from longreward.retrieval import Bm25Retriever
+from longreward.reward.completeness import extract, extraction_requests, judge_completeness
+from longreward.reward.config import ScoreConfig
+from longreward.reward.document import Document, DocumentCache
+from longreward.reward.faithfulness import judge_faithfulness
+from longreward.reward.ratings import judge_helpfulness, judge_logicality
+from longreward.utils.concurrency import gather
+from longreward.utils.token_spans import open_tokenizer
+
+
+@dataclass(frozen=True)
+class RewardQuery:
+    """One dimension of one response to a query about a document."""
+
+    context: str
+    query: str
+    response: str
+    dimension: Dimension
+
+
+Scores = Mapping[RewardQuery, float | None]  # None: unscored
+
+
+async def score_queries(
+    judge: Judge, prompts: PromptSet, asks: Collection[RewardQuery], *, done: Callable[[], None] = lambda: None
+) -> Scores:
+    """The score of each, all asked at once; what several have in common is asked once."""
+    library = DocumentCache(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=len(asks) + 1)
+
+    async def score(ask: RewardQuery) -> float | None:
+        verdict = await judge_query(judge, prompts, library.open(ask.context), ask)
+        done()
+        return verdict.score
+
+    distinct = list(dict.fromkeys(asks))
+    return dict(zip(distinct, await gather(score(ask) for ask in distinct), strict=True))
+
+
+async def judge_query(judge: Judge, prompts: PromptSet, document: Document, ask: RewardQuery) -> Verdict:
+    """The verdict on one dimension of one response."""
+    query, response = ask.query, ask.response
+    match ask.dimension:
+        case "helpfulness":
+            return await judge_helpfulness(judge, prompts, query=query, response=response)
+        case "logicality":
+            return await judge_logicality(judge, prompts, query=query, response=response)
+        case "faithfulness":
+            return await judge_faithfulness(judge, prompts, CONFIG, document, query=query, response=response)
+        case "completeness":
+            requests = await extraction_requests(prompts, document, query=query)
+            extracted = await extract(judge, prompts, requests, example_id="check", query=query)
+            return await judge_completeness(judge, prompts, extracted, query=query, response=response)
+
+
+# Evidence as the pipeline finds it by default, scaled down with the documents: 5 chunks of about 12.
+CONFIG = ScoreConfig(evidence_chunk_tokens=32)
+
+
+# The check of a judge: built-in questions asked again and again, known answers ranked, attacks tried.
+#
+# report = await check_judge(config, load_prompts(), opened=partial(open_judge, ledger=ledger))
+# report.faults(config.check)   # ["in faithfulness the right answer scores higher in only 0.58 of comparisons (…)"]
+#
+# Its answers have a namespace of their own in the ledger (`judge.revision` with a suffix), one for each repeat, so
+# that a
+# repeat is no copy, no scoring is served an answer of a check, and a check that was stopped goes on where it was.
 
 
 @dataclass(frozen=True)
@@ -70,8 +128,10 @@ async def check_judge(
         progress(done, total)
 
     for number in range(1, size.repeats + 1):
-        async with opened(apart(config, f"{again}{number}")) as judge:
-            rounds.append(await scores_of(judge, prompts, [*first, *repeated] if number == 1 else repeated, done=tell))
+        async with opened(isolated_config(config, f"{again}{number}")) as judge:
+            rounds.append(
+                await score_queries(judge, prompts, [*first, *repeated] if number == 1 else repeated, done=tell)
+            )
             name = judge.name
             spent = {figure: count + judge.figures()[figure] for figure, count in spent.items()}
     return CheckReport(
@@ -87,7 +147,7 @@ async def check_judge(
     )
 
 
-def apart(config: JudgeConfig, word: str) -> JudgeConfig:
+def isolated_config(config: JudgeConfig, word: str) -> JudgeConfig:
     """The judge with answers of its own in the ledger, asked live."""
     suffix = f"+check{VERSION}.{word}"
     dimensions = {
@@ -104,11 +164,11 @@ class _Pair:
 
     name: str
     case: str
-    first: RewardQueries
-    second: RewardQueries
+    first: RewardQuery
+    second: RewardQuery
 
     @property
-    def asks(self) -> tuple[RewardQueries, RewardQueries]:
+    def asks(self) -> tuple[RewardQuery, RewardQuery]:
         return self.first, self.second
 
 
@@ -116,7 +176,7 @@ def _comparisons(case: Case) -> Iterator[_Pair]:
     for kind, dimensions in TELLS.items():
         for dimension in dimensions:
             gold, damaged = (
-                RewardQueries(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind])
+                RewardQuery(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind])
             )
             yield _Pair(kind, case.id, gold, damaged)
 
@@ -124,19 +184,19 @@ def _comparisons(case: Case) -> Iterator[_Pair]:
 def _pairs(probe: Probe, *, quick: bool) -> Iterator[_Pair]:
     for dimension in (probe.quick,) if quick else DIMENSIONS:
         plain, attacked = (
-            RewardQueries(text.context, probe.query, text.response, dimension) for text in (probe.plain, probe.attacked)
+            RewardQuery(text.context, probe.query, text.response, dimension) for text in (probe.plain, probe.attacked)
         )
         yield _Pair(probe.name, probe.query, plain, attacked)
 
 
-def _repeated(cases: Sequence[Case], *, quick: bool) -> Iterator[RewardQueries]:
+def _repeated(cases: Sequence[Case], *, quick: bool) -> Iterator[RewardQuery]:
     for case in cases:
         for one in _comparisons(case):
             if not quick or one.first.dimension in ("helpfulness", "logicality"):
                 yield from one.asks
 
 
-def _repeats(rounds: Sequence[Scores], asks: Sequence[RewardQueries]) -> Repeats:
+def _repeats(rounds: Sequence[Scores], asks: Sequence[RewardQuery]) -> Repeats:
     verdicts = [[scores[ask] for scores in rounds] for ask in asks]
     known = [[score for score in scores if score is not None] for scores in verdicts]
     spreads = [max(scores) - min(scores) if len(scores) == len(rounds) else None for scores in known]

@@ -15,10 +15,10 @@ from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
 from longreward.judge.judge import TEMPLATES_OF
 from longreward.judge.prompts import PromptSet
-from longreward.judge_validation.reward_queries import CONFIG, RewardQueries, verdict_on
+from longreward.judge_validation.check import CONFIG, RewardQuery, judge_query
 from longreward.records import DIMENSIONS, Dimension, Verdict
 from longreward.retrieval import Bm25Retriever
-from longreward.reward.document import Library
+from longreward.reward.document import DocumentCache
 from longreward.reward.faithfulness import NO_STATEMENT
 from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
@@ -80,8 +80,8 @@ async def _check(judge: Judge, prompts: PromptSet, dimension: Dimension, limit_s
 
 
 async def _verdict(judge: Judge, prompts: PromptSet, dimension: Dimension) -> Verdict:
-    library = Library(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=1)
-    return await verdict_on(judge, prompts, library.open(CONTEXT), RewardQueries(CONTEXT, QUERY, RESPONSE, dimension))
+    library = DocumentCache(CONFIG, open_tokenizer(CONFIG.tokenizer), Bm25Retriever(), keep=1)
+    return await judge_query(judge, prompts, library.open(CONTEXT), RewardQuery(CONTEXT, QUERY, RESPONSE, dimension))
 
 
 def _problem(verdict: Verdict) -> str | None:

@@ -23,7 +23,7 @@ from longreward.reward.config import ScoreConfig
 from longreward.utils.jsonl import writing
 
 
-async def report_on(
+async def load_or_run_check(
     judge: JudgeConfig,
     score: ScoreConfig,
     *,
@@ -41,7 +41,7 @@ async def report_on(
     ledger's answers to earlier ones. Raises the JudgeError family, ConfigError and StateError as scoring does.
     """
     prompts = load_prompts(score.prompts_dir, score.prompts_manifest, parsing=score.parsing)
-    kept = folder / f"{key_of(judge, prompts, quick=quick)}.json"
+    kept = folder / f"{check_key(judge, prompts, quick=quick)}.json"
     if again is None and (report := _read(kept)) is not None:
         return report
     checking()
@@ -59,7 +59,7 @@ async def report_on(
     return report
 
 
-def require(report: CheckReport, config: CheckConfig) -> None:
+def require_passed(report: CheckReport, config: CheckConfig) -> None:
     """Raises JudgeNotTrusted, with all that is wrong, where the report does not reach the thresholds."""
     faults = report.faults(config)
     if faults:
@@ -71,7 +71,7 @@ def require(report: CheckReport, config: CheckConfig) -> None:
         )
 
 
-def key_of(judge: JudgeConfig, prompts: PromptSet, *, quick: bool) -> str:
+def check_key(judge: JudgeConfig, prompts: PromptSet, *, quick: bool) -> str:
     """The same for two judges exactly where they would be asked alike."""
     asked = [
         [{name: getattr(each, name) for name in DECIDES} | {"address": each.address}, dimensions]

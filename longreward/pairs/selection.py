@@ -1,16 +1,11 @@
-"""Preference pairs: for LongReward the best response to a prompt against its worst (paper, section 3.2).
+"""Which two of a prompt's responses make its pair, given what is known of their rewards.
 
-A prompt gives no pair where fewer than `min_scored` of its responses have all scores that count, where best and worst
-tie, or where they are less than `min_margin` apart. Each such prompt is named with its reason.
-
-A truncated response, which reached the limit of tokens before it ended, is not chosen unless `choose_truncated` says
-so: DPO and its cross-entropy term would teach a text that breaks off. It may be rejected.
-
-Where scoring left responses out (`score.strategy: extremes`), their bounds say that they are neither best nor worst.
-They count for `min_scored`: that they were not asked does not make them unscored. With other weights or fewer responses
-than they were left out for, the bounds may not decide; such a prompt needs the full strategy.
-
-The other methods are in `baselines`; those that give rewards come here for the choice, with what they know of them.
+>>> two_of([(8.0, 8.0), (5.0, 5.0), (8.0, 8.0), (7.0, 7.0)], "best_worst")
+(0, 1)
+>>> two_of([(8.0, 8.0), (5.0, 5.0), (8.0, 8.0), (7.0, 7.0)], "best_second")
+(0, 3)
+>>> two_of([(8.0, 8.0), (5.0, 5.0), (6.0, 6.0)], "best_worst", may_win=[False, True, True])
+(2, 1)
 """
 
 from collections import Counter
@@ -24,7 +19,6 @@ from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import WITH_REWARDS, PairMethod, PairwiseConfig, SrmConfig
-from longreward.pairs.extremes import Selection, select_pair
 from longreward.records import (
     DIMENSIONS,
     Bounds,
@@ -35,7 +29,59 @@ from longreward.records import (
     Response,
     ScoredResponse,
 )
-from longreward.reward.candidates import only
+from longreward.reward.adaptive import contenders, only
+
+Selection = Literal["best_worst", "best_second"]
+
+
+def select_pair(
+    bounds: Sequence[Bounds | None], selection: Selection, may_win: Sequence[bool] | None = None
+) -> tuple[int, int] | None:
+    """Places of the chosen and the rejected one; None where the bounds leave one of them open.
+
+    The chosen one is the best of those that `may_win` (None: all); the rejected one is the worst of all. `best_second`
+    takes the best of those below the chosen one: where several share its reward, another of them is no second. Where
+    all tie, it is the last one, as for `best_worst`. Without a response that takes part and may win: None.
+    """
+    candidates = bounds if may_win is None else only(bounds, may_win)
+    best = _known(candidates, contenders(candidates).best)
+    if best is None:
+        return None
+    if selection == "best_second":
+        reward = bounds[best]
+        assert reward is not None, "its reward is known"
+        # What may not win can lie above the best. Where its bounds do not tell, it is the highest here, and open.
+        below = only(bounds, [known is not None and known[0] < reward[0] for known in bounds])
+        if any(known is not None for known in below):
+            second = _known(bounds, contenders(below).best)
+            return None if second is None else (best, second)
+    worst = _known(bounds, contenders(bounds).worst)
+    return None if worst is None else (best, worst)
+
+
+def _known(bounds: Sequence[Bounds | None], places: Sequence[int]) -> int | None:
+    """The one place, where its reward is known."""
+    if len(places) != 1:
+        return None
+    known = bounds[places[0]]
+    return places[0] if known is not None and known[0] == known[1] else None
+
+
+# Preference pairs: for LongReward the best response to a prompt against its worst (paper, section 3.2).
+#
+# A prompt gives no pair where fewer than `min_scored` of its responses have all scores that count, where best and worst
+# tie, or where they are less than `min_margin` apart. Each such prompt is named with its reason.
+#
+# A truncated response, which reached the limit of tokens before it ended, is not chosen unless `choose_truncated` says
+# so: DPO and its cross-entropy term would teach a text that breaks off. It may be rejected.
+#
+# Where scoring left responses out (`score.strategy: extremes`), their bounds say that they are neither best nor worst.
+# They count for `min_scored`: that they were not asked does not make them unscored. With other weights or fewer
+# responses
+# than they were left out for, the bounds may not decide; such a prompt needs the full strategy.
+#
+# The other methods are in `baselines`; those that give rewards come here for the choice, with what they know of them.
+
 
 NoPairReason = Literal[
     "no responses",
@@ -133,7 +179,7 @@ class PairConfig(Config):
 
 
 @dataclass(frozen=True)
-class WithoutPair:
+class NoPair:
     """A prompt that gave no pair, and why."""
 
     example_id: str
@@ -144,7 +190,7 @@ class WithoutPair:
     margin: float | None
 
 
-Outcome = PreferencePair | WithoutPair
+Outcome = PreferencePair | NoPair
 
 
 def make_pairs(config: PairConfig, examples: Iterable[Example], scored: Iterable[ScoredResponse]) -> Iterator[Outcome]:
@@ -153,28 +199,28 @@ def make_pairs(config: PairConfig, examples: Iterable[Example], scored: Iterable
     for one in scored:
         by_example.setdefault(one.response.example_id, []).append(one)
     for example in examples:
-        yield pair(config, example, by_example.get(example.id, []))
+        yield pair_by_scores(config, example, by_example.get(example.id, []))
 
 
-def pair(config: PairConfig, example: Example, scored: list[ScoredResponse]) -> Outcome:
+def pair_by_scores(config: PairConfig, example: Example, scored: list[ScoredResponse]) -> Outcome:
     """Best against worst of one example's responses. Equal rewards keep their sampled order: a stable outcome."""
     by_number = sorted(scored, key=lambda one: one.response.number)[: config.responses]
     bounds = [one.bounds(config.weights.by_dimension()) for one in by_number]
     responses = [one.response for one in by_number]
-    return select(config, example, responses, bounds, method="longreward", min_margin=config.min_margin)
+    return select_by_reward(config, example, responses, bounds, method="longreward", min_margin=config.min_margin)
 
 
-def presentation_order(config: PairConfig, responses: Iterable[Response]) -> list[Response]:
+def sampled_order(config: PairConfig, responses: Iterable[Response]) -> list[Response]:
     """Those that take part, as they were sampled."""
     return sorted(responses, key=lambda response: response.number)[: config.responses]
 
 
-def may_be_chosen(config: PairConfig, responses: Iterable[Response]) -> list[bool]:
+def can_be_chosen(config: PairConfig, responses: Iterable[Response]) -> list[bool]:
     """Which responses may be the chosen one: all that were not truncated, or all."""
     return [config.choose_truncated or not response.truncated for response in responses]
 
 
-def select(
+def select_by_reward(
     config: PairConfig,
     example: Example,
     responses: Sequence[Response],
@@ -187,20 +233,20 @@ def select(
     eligible = sum(known is not None for known in bounds)
     if eligible < config.min_scored:
         reason: NoPairReason = "too few scored responses" if responses else "no responses"
-        return WithoutPair(example.id, reason, len(responses), eligible, None)
-    may_win = may_be_chosen(config, responses)
+        return NoPair(example.id, reason, len(responses), eligible, None)
+    may_win = can_be_chosen(config, responses)
     if not any(known is not None for known in only(bounds, may_win)):
-        return WithoutPair(example.id, "all responses are truncated", len(responses), eligible, None)
+        return NoPair(example.id, "all responses are truncated", len(responses), eligible, None)
     two = select_pair(bounds, config.selection, may_win)
     if two is None:
-        return WithoutPair(example.id, "needs the full strategy", len(responses), eligible, None)
+        return NoPair(example.id, "needs the full strategy", len(responses), eligible, None)
     best, worst = (known[0] for place in two if (known := bounds[place]) is not None)
     margin = best - worst
     if margin == 0 or margin < min_margin:
         reason = "best and worst tie" if margin == 0 else "margin too small"
         if margin == 0 and any(known is not None and known[0] > best for known in bounds):
             reason = "only truncated responses are better"
-        return WithoutPair(example.id, reason, len(responses), eligible, margin)
+        return NoPair(example.id, reason, len(responses), eligible, margin)
     return PreferencePair(
         id=example.id,
         context=example.context,
@@ -213,7 +259,7 @@ def select(
     )
 
 
-def without_rewards(example: Example, chosen: Response, rejected: Response, *, method: Method) -> PreferencePair:
+def pair_without_rewards(example: Example, chosen: Response, rejected: Response, *, method: Method) -> PreferencePair:
     """A pair of a method that only says which one is better."""
     return PreferencePair(
         id=example.id,
@@ -227,7 +273,7 @@ def without_rewards(example: Example, chosen: Response, rejected: Response, *, m
     )
 
 
-def pair_figures(outcomes: Iterable[Outcome]) -> dict[str, float]:
+def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
     """Counts by outcome, the mean margin, both sides' mean length in characters (longer is not better) and truncated
     responses."""
     pairs: list[PreferencePair] = []
@@ -249,10 +295,10 @@ def pair_figures(outcomes: Iterable[Outcome]) -> dict[str, float]:
     return figures
 
 
-def check_decided(outcomes: Iterable[Outcome]) -> None:
+def require_decided(outcomes: Iterable[Outcome]) -> None:
     """Raises ConfigError where bounds leave a response of the pair open: the other prompts alone would be a
     selection."""
-    open_ = [one for one in outcomes if isinstance(one, WithoutPair) and one.reason == "needs the full strategy"]
+    open_ = [one for one in outcomes if isinstance(one, NoPair) and one.reason == "needs the full strategy"]
     if open_:
         raise ConfigError(
             f"{len(open_)} prompts, such as {open_[0].example_id}, were scored with score.strategy: extremes, which is "

@@ -1,9 +1,10 @@
-"""A short-context reward model ranks the responses (SRM; paper, section 4.1): any sequence classifier of one output.
+"""What a reward model reads of a response: the document as far as it fits, the query, the response.
 
-    model = load_reward_model(SrmConfig(model="org/reward-model@revision"))
-    model.rank([(example, responses)])      # [Ranked(example_id="11", rewards=(Reward("11-0", -1.25), …))]
+    with a chat template    user: document, blank line, query    assistant: response
+    without                 document, query and response, blank lines between
 
-What it reads is in `rendering.py`. A response is scored once, however often it was sampled.
+Where that is longer than the window, the document keeps its first and last halves, and query and response stay whole.
+Special tokens in any of the three are read as ordinary text.
 """
 
 import sys
@@ -19,9 +20,68 @@ from longreward.models.compatibility import check_whole, loading
 from longreward.models.model_ref import source
 from longreward.models.policy import WINDOW_NAMES, PolicyConfig
 from longreward.pairs.config import SrmConfig
-from longreward.pairs.reward_model_input import rendered
-from longreward.pairs.selection import Outcome, PairConfig, presentation_order, select
+from longreward.pairs.selection import Outcome, PairConfig, sampled_order, select_by_reward
 from longreward.records import Bounds, Example, Response
+
+
+@dataclass(frozen=True)
+class RewardModelInput:
+    """Token ids; `ids` is None where query and response alone are longer than the window."""
+
+    ids: list[int] | None
+    cut: bool
+
+
+def render_input(encoder: ChatEncoder, *, context: str, query: str, response: str, window: int) -> RewardModelInput:
+    """PolicyError where the chat template refuses the turns, or the tokenizer does not say where its tokens lie."""
+    whole = _ids(encoder, context, query, response)
+    if len(whole) <= window:
+        return RewardModelInput(whole, cut=False)
+    spans = _spans(encoder.tokenizer, context)
+    room = len(spans)
+    ids = whole
+    while len(ids) > window and room > 0:
+        room = max(0, room - (len(ids) - window))
+        ids = _ids(encoder, keep_ends(context, spans, room), query, response)
+    return RewardModelInput(ids if len(ids) <= window else None, cut=True)
+
+
+def keep_ends(text: str, spans: Sequence[tuple[int, int]], room: int, *, between: str = "\n") -> str:
+    """The first and last halves of `room` of the text's tokens, which lie at `spans`, with `between` in their midst.
+
+    >>> both_ends("one two three four", [(0, 3), (4, 7), (8, 13), (14, 18)], 3)
+    'one two\\nfour'
+    """
+    first, last = room - room // 2, room // 2
+    begin = text[: spans[first - 1][1]] if first else ""
+    return f"{begin}{between}{text[spans[-last][0] :]}" if last else begin
+
+
+def _spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
+    if not tokenizer.is_fast:
+        raise PolicyError(
+            f"{tokenizer.name_or_path}: its tokenizer does not say where its tokens lie (it is no fast one), so "
+            "that no document can be cut to the window; name another reward model"
+        )
+    found = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    return [(start, end) for start, end in found]
+
+
+def _ids(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
+    asked = f"{context}\n\n{query}" if context else query
+    if not encoder.tokenizer.chat_template:
+        return encoder.encode_text(f"{asked}\n\n{response}", add_special_tokens=True)
+    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
+    return encoder.encode_messages(turns, generate=False)
+
+
+# A short-context reward model ranks the responses (SRM; paper, section 4.1): any sequence classifier of one output.
+#
+#     model = load_reward_model(SrmConfig(model="org/reward-model@revision"))
+#     model.rank([(example, responses)])      # [Ranked(example_id="11", rewards=(Reward("11-0", -1.25), …))]
+#
+# What it reads is in `rendering.py`. A response is scored once, however often it was sampled.
+
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +91,7 @@ NOT_FINITE = "the model's figure is not a finite number"
 
 
 @dataclass(frozen=True)
-class Reward:
+class ResponseReward:
     """What the model says of a response, on its own scale; None with the reason where it says nothing."""
 
     response_id: str
@@ -43,11 +103,11 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedResponses:
     """The rewards of one example's responses, in their order."""
 
     example_id: str
-    rewards: tuple[Reward, ...]
+    rewards: tuple[ResponseReward, ...]
 
 
 @dataclass(frozen=True)
@@ -71,14 +131,14 @@ class RewardModel:
         items: Iterable[tuple[Example, Sequence[Response]]],
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Ranked]:
+    ) -> list[RankedResponses]:
         """Texts of like length pass the model together; `progress(done, all)` counts texts."""
         items = list(items)
         texts = [
             (example, text) for example, responses in items for text in dict.fromkeys(one.text for one in responses)
         ]
         read = [
-            rendered(self.encoder, context=e.context, query=e.query, response=text, window=self.window)
+            render_input(self.encoder, context=e.context, query=e.query, response=text, window=self.window)
             for e, text in texts
         ]
         fitting = [(place, one.ids) for place, one in enumerate(read) if one.ids is not None]
@@ -94,7 +154,7 @@ class RewardModel:
             for place, (example, text) in enumerate(texts)
         }
         return [
-            Ranked(example.id, tuple(_of(one.id, *known[example.id, one.text]) for one in responses))
+            RankedResponses(example.id, tuple(_of(one.id, *known[example.id, one.text]) for one in responses))
             for example, responses in items
         ]
 
@@ -108,14 +168,16 @@ class RewardModel:
             return [float(value) for value in self.model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)]
 
 
-def srm_pair(config: PairConfig, example: Example, responses: Iterable[Response], ranked: Ranked | None) -> Outcome:
+def srm_pair(
+    config: PairConfig, example: Example, responses: Iterable[Response], ranked: RankedResponses | None
+) -> Outcome:
     """Best against worst (or second) by the model's rewards."""
     known = {one.response_id: one.reward for one in ranked.rewards} if ranked else {}
-    sampled = presentation_order(config, responses)
+    sampled = sampled_order(config, responses)
     bounds: list[Bounds | None] = [
         None if (reward := known.get(one.id)) is None else (reward, reward) for one in sampled
     ]
-    return select(config, example, sampled, bounds, method="srm", min_margin=config.srm.min_margin)
+    return select_by_reward(config, example, sampled, bounds, method="srm", min_margin=config.srm.min_margin)
 
 
 def load_reward_model(config: SrmConfig, path: str | Path | None = None) -> RewardModel:
@@ -190,8 +252,8 @@ def _reward(ids: list[int] | None, cut: bool, value: float | None) -> tuple[floa
     return value, None, len(ids), cut
 
 
-def _of(response_id: str, reward: float | None, reason: str | None, tokens: int, cut: bool) -> Reward:
-    return Reward(response_id, reward, reason, tokens, cut)
+def _of(response_id: str, reward: float | None, reason: str | None, tokens: int, cut: bool) -> ResponseReward:
+    return ResponseReward(response_id, reward, reason, tokens, cut)
 
 
 UNLIMITED = 10**9  # tokenizers that know no limit say a number with thirty digits

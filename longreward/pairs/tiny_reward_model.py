@@ -23,7 +23,7 @@ from longreward.models.compatibility import loading
 from longreward.models.model_ref import fingerprint
 from longreward.models.policy import PolicyConfig
 from longreward.pairs.config import TinyRewardConfig
-from longreward.pairs.reward_model_input import rendered
+from longreward.pairs.srm import render_input
 
 WINDOW = 512  # far more than a short preference needs
 MADE = 2  # to be raised where the data or the recipe changes, so that no older model is taken
@@ -103,7 +103,7 @@ def preferences(tokenizer: Any, count: int) -> list[dict[str, list[int]]]:
     encoder = ChatEncoder(tokenizer)
 
     def ids(query: str, response: str) -> list[int]:
-        return rendered(encoder, context="", query=query, response=response, window=WINDOW).ids or []
+        return render_input(encoder, context="", query=query, response=response, window=WINDOW).ids or []
 
     return [
         {"chosen_ids": ids(item.query, item.answer), "rejected_ids": ids(item.query, item.wrong)}

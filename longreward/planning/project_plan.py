@@ -66,9 +66,9 @@ def _of_pairs(params: Params, root: Path) -> tuple[str, ...]:
     """What the method of the pairs asks of the judge."""
     if params.pair.method != "pairwise":
         return ()
-    from longreward.pairs.pairwise import most_calls
+    from longreward.pairs.pairwise import max_calls
 
-    calls, tokens = most_calls(params.pair, _material(params, "score", root).items("expected"))
+    calls, tokens = max_calls(params.pair, _material(params, "score", root).items("expected"))
     return (f"pair: pair.method is pairwise, which asks at most {calls:,} questions with about {tokens:,} tokens",)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from longreward.data.formats import document_id
 from longreward.errors import ConfigError
 from longreward.records import Example, Response, ScoredResponse
-from longreward.reward.long_reward import LongReward, wait
+from longreward.reward.long_reward import LongReward, run_sync
 
 if TYPE_CHECKING:
     from longreward.models.policy import Policy
@@ -41,7 +41,7 @@ def best_of_n(
     asked = abest_of_n(
         context=context, query=query, responses=responses, policy=policy, sampling=sampling, reward=reward
     )
-    return wait(asked)
+    return run_sync(asked)
 
 
 async def abest_of_n(
@@ -70,10 +70,10 @@ async def abest_of_n(
     example = Example(id=name, document_id=name, context=context, query=query)
     given = responses if responses is not None else await _draw(policy, example, sampling)
     scored = await (reward or LongReward()).ascore_responses(example, given)
-    return ranked(scored.responses)
+    return rank_responses(scored.responses)
 
 
-def ranked(responses: Sequence[ScoredResponse]) -> tuple[ScoredResponse, ...]:
+def rank_responses(responses: Sequence[ScoredResponse]) -> tuple[ScoredResponse, ...]:
     """Best first, unscored last, equals as they come.
 
     By the most that each can still reach, which is the reward where that is known: the strategy `extremes` goes on

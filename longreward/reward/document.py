@@ -60,7 +60,7 @@ class _Slices(NamedTuple):
     chunks: tuple[Chunk, ...]
 
 
-class Library:
+class DocumentCache:
     """Documents by their text, the last few of them: prompts about one document share its chunks and its index."""
 
     def __init__(self, config: ScoreConfig, tokenizer: TextTokenizer, retriever: Retriever, *, keep: int) -> None:

@@ -14,7 +14,7 @@ from longreward.records import Bounds, Evidence, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
-from longreward.reward.verdicts import verdict
+from longreward.reward.ratings import verdict
 from longreward.utils.concurrency import gather
 from longreward.utils.language import detect_language
 

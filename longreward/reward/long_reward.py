@@ -51,7 +51,7 @@ class LongReward:
 
     def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
         """One response's four verdicts. Inside a running event loop it blocks that loop: there, await `ascore`."""
-        return wait(self.ascore(context=context, query=query, response=response))
+        return run_sync(self.ascore(context=context, query=query, response=response))
 
     async def ascore(self, *, context: str, query: str, response: str) -> ScoredResponse:
         """One response's four verdicts."""
@@ -61,7 +61,7 @@ class LongReward:
 
     def score_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Several responses to one example: the document is read once for all of them. See `score` on event loops."""
-        return wait(self.ascore_responses(example, responses))
+        return run_sync(self.ascore_responses(example, responses))
 
     async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Several responses to one example: the document is read once for all of them."""
@@ -130,7 +130,7 @@ def _as_records(example: Example, responses: Sequence[Response | str]) -> list[R
     ]
 
 
-def wait(result: Coroutine[Any, Any, T]) -> T:
+def run_sync(result: Coroutine[Any, Any, T]) -> T:
     """Runs to the end from code that is not async; in a thread of its own where a loop runs, as in notebooks."""
     try:
         asyncio.get_running_loop()

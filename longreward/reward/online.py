@@ -58,7 +58,7 @@ class OnlineReward:
         examples = [
             (
                 Example(id=str(number), document_id=str(number), context=context, query=query),
-                [text_of(completions[place]) for place in places],
+                [completion_text(completions[place]) for place in places],
             )
             for number, ((context, query), places) in enumerate(groups.items())
         ]
@@ -90,7 +90,7 @@ def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> It
         yield {"prompt": [{"role": "user", "content": content}], "context": example.context, "query": example.query}
 
 
-def text_of(completion: Completion) -> str:
+def completion_text(completion: Completion) -> str:
     """The text of a completion; of a conversation, what its last turn says, without images and calls of tools."""
     if isinstance(completion, str):
         return completion

@@ -11,9 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from longreward.judge.prompts import Parsing
-from longreward.judge.reply_parsing import LabelFormat, bare, find_verdict, has_tag, json_reply, last_line, tagged_texts
+from longreward.judge.reply_parsing import (
+    LabelFormat,
+    find_tagged,
+    find_verdict,
+    has_tag,
+    last_line,
+    normalize_label,
+    parse_json_reply,
+)
 from longreward.reward import published_parsers
-from longreward.reward.published_parsers import Extracted
+from longreward.reward.published_parsers import ExtractedText
 
 
 def parse_rating(text: str) -> float | None:
@@ -63,19 +71,19 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
     >>> parse_statements("<no_statement />", "<no_statement/>")
     ()
     """
-    tagged = tagged_texts(text, "statement")
+    tagged = find_tagged(text, "statement")
     if not tagged.closed:
         return None
     statements = tuple(statement for statement in tagged.texts if statement)
     if not statements and not has_tag(text, "statement"):
         statements = _json_statements(text) or _numbered(text)
-    says_none = len(statements) == 1 and _NO_STATEMENT.fullmatch(bare(statements[0])) is not None
+    says_none = len(statements) == 1 and _NO_STATEMENT.fullmatch(normalize_label(statements[0])) is not None
     if statements and not says_none:
         return statements
     return () if no_statement is not None and (says_none or _says_none(text, no_statement)) else None
 
 
-def parse_extraction(text: str, nothing_relevant: str) -> Extracted | None:
+def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
     """What was extracted, as the judge wrote it; nothing where the reply says only that nothing is relevant.
 
     A reply that goes on after that is kept: a part that is discarded by mistake is lost for every response, and one
@@ -92,34 +100,34 @@ def parse_extraction(text: str, nothing_relevant: str) -> Extracted | None:
     lines = [line for line in text.splitlines() if line.strip(_BLANK)]
     while len(lines) > 1 and _HEADING.fullmatch(lines[0].strip(_BLANK)):
         lines = lines[1:]
-    phrase = bare(nothing_relevant)
+    phrase = normalize_label(nothing_relevant)
     if 0 < len(lines) <= _MOST_LINES and all(_says_nothing(line, phrase) for line in lines):
-        return Extracted(None)
-    return Extracted(text)
+        return ExtractedText(None)
+    return ExtractedText(text)
 
 
 def _rating(label: str) -> float | None:
-    match = _RATING.fullmatch(bare(label))
+    match = _RATING.fullmatch(normalize_label(label))
     rating = float(match[1]) if match else -1.0
     return rating if 0 <= rating <= 10 else None
 
 
 def _resembles_rating(label: str) -> bool:
     """A number in another form: out of range, a range, another scale."""
-    return _NUMBER.match(bare(label)) is not None
+    return _NUMBER.match(normalize_label(label)) is not None
 
 
 def _support(label: str) -> float | None:
-    return SUPPORT_LABELS.get(bare(label))
+    return SUPPORT_LABELS.get(normalize_label(label))
 
 
 def _resembles_support(label: str) -> bool:
-    return _LIKE_SUPPORT.search(bare(label)) is not None
+    return _LIKE_SUPPORT.search(normalize_label(label)) is not None
 
 
 def _json_statements(text: str) -> tuple[str, ...] | None:
     """The texts of a reply that is a JSON list of texts; None where it is anything else."""
-    reply = json_reply(text)
+    reply = parse_json_reply(text)
     if isinstance(reply, dict) and len(reply) == 1:
         key, reply = next(iter(reply.items()))
         if key.casefold() not in ("statements", "facts", "factual_statements"):
@@ -145,11 +153,13 @@ def _says_none(text: str, no_statement: str) -> bool:
         return True
     if no_statement.startswith("<") and has_tag(text, no_statement.strip("</> ")):
         return True
-    return _json_statements(text) == () or _NO_STATEMENT.fullmatch(bare(_point_text(text.strip()))) is not None
+    return (
+        _json_statements(text) == () or _NO_STATEMENT.fullmatch(normalize_label(_point_text(text.strip()))) is not None
+    )
 
 
 def _says_nothing(line: str, phrase: str) -> bool:
-    label = bare(_point_text(line.strip()))
+    label = normalize_label(_point_text(line.strip()))
     if label.startswith(phrase):
         label = f"no relevant information{label[len(phrase) :]}"
     return _NOTHING_EN.fullmatch(label) is not None or _NOTHING_ZH.fullmatch(label.replace(" ", "")) is not None
@@ -167,7 +177,7 @@ class Parsers:
     rating: Callable[[str], float | None]
     support: Callable[[str], float | None]
     statements: Callable[[str, str | None], tuple[str, ...] | None]
-    extraction: Callable[[str, str], Extracted | None]
+    extraction: Callable[[str, str], ExtractedText | None]
 
 
 PARSERS: Mapping[Parsing, Parsers] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedText:
     """What a part of a document holds on a question; None: nothing relevant."""
 
     text: str | None
@@ -44,11 +44,11 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
     return () if no_statement is not None and no_statement in text else None
 
 
-def parse_extraction(text: str, nothing_relevant: str) -> Extracted | None:
+def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
     """The reply; nothing where `nothing_relevant` stands anywhere in it."""
     if not text:
         return None
-    return Extracted(None if nothing_relevant in text else text)
+    return ExtractedText(None if nothing_relevant in text else text)
 
 
 def _tagged(text: str) -> Iterator[str]:

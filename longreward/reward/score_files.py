@@ -16,8 +16,8 @@ from longreward.data.formats import example_of, extraction_row, response_of, sco
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
+from longreward.reward.adaptive import Savings
 from longreward.reward.config import ScoreConfig
-from longreward.reward.savings import Savings
 from longreward.reward.scorer import ScoredExample, Scorer, score_examples
 from longreward.utils.jsonl import IndexedJsonl, to_line, writing
 
@@ -106,7 +106,7 @@ class ScoreReport:
         return figures | self.means() | self.savings.figures()
 
 
-class ScoredFiles:
+class ScoredFilesWriter:
     """The three files, written as prompts come and there, whole, when the `with` block ends without an error."""
 
     def __init__(
@@ -140,7 +140,7 @@ class ScoredFiles:
         self.report.count(scored)
 
 
-def beside(out: Path, what: str) -> Path:
+def sibling_path(out: Path, what: str) -> Path:
     """`scored_responses.unscored.jsonl` for `scored_responses.jsonl`."""
     return out.with_name(f"{out.stem}.{what}.jsonl")
 
@@ -163,17 +163,17 @@ async def score_files(
     in the ledger then.
     """
     _keep_inputs(out, data, responses)
-    items = read_items(data, responses)
+    items = read_scoring_items(data, responses)
 
     def tell(done: int) -> None:
         if progress:
             progress(done, len(items))
 
     async with Scorer(config, ledger=ledger) as scorer:
-        files = ScoredFiles(
+        files = ScoredFilesWriter(
             complete=out,
-            unscored=beside(out, "unscored"),
-            chunk_info=beside(out, "chunk_info"),
+            unscored=sibling_path(out, "unscored"),
+            chunk_info=sibling_path(out, "chunk_info"),
             settings=scorer.settings,
         )
         with files:
@@ -185,7 +185,7 @@ async def score_files(
 def _keep_inputs(out: Path, *inputs: Path) -> None:
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it")
-    for path in (out, beside(out, "unscored"), beside(out, "chunk_info")):
+    for path in (out, sibling_path(out, "unscored"), sibling_path(out, "chunk_info")):
         if path.resolve() in {one.resolve() for one in inputs}:
             raise ConfigError(f"--out {out} would replace an input, {path}; choose another name")
 
@@ -198,10 +198,10 @@ def _keep_inputs(out: Path, *inputs: Path) -> None:
 # Documents are long: 10,000 of 32,000 tokens are more than a gigabyte. Held are only the places of their lines.
 
 
-WithResponses = tuple[Example, Sequence[Response]]
+ExampleWithResponses = tuple[Example, Sequence[Response]]
 
 
-def read_items(data: Path, responses: Path) -> "Items":
+def read_scoring_items(data: Path, responses: Path) -> "ScoringItems":
     """The examples that have responses, in the order of `data`.
 
     Raises DataError where a record cannot be used, comes twice, or where the example of a response is not there or
@@ -237,10 +237,10 @@ def read_items(data: Path, responses: Path) -> "Items":
         raise DataError(
             f"{responses} has responses to {len(missing)} example(s) not in {data}, such as {min(missing)!r}"
         )
-    return Items(examples, found, answers, grouped)
+    return ScoringItems(examples, found, answers, grouped)
 
 
-class Items(Sequence[WithResponses]):
+class ScoringItems(Sequence[ExampleWithResponses]):
     """A sequence that reads what it is asked for; a slice reads nothing yet."""
 
     def __init__(
@@ -259,12 +259,12 @@ class Items(Sequence[WithResponses]):
         return len(self._places)
 
     @overload
-    def __getitem__(self, index: int) -> WithResponses: ...
+    def __getitem__(self, index: int) -> ExampleWithResponses: ...
     @overload
-    def __getitem__(self, index: slice) -> "Items": ...
-    def __getitem__(self, index: int | slice) -> "WithResponses | Items":
+    def __getitem__(self, index: slice) -> "ScoringItems": ...
+    def __getitem__(self, index: int | slice) -> "ExampleWithResponses | ScoringItems":
         if isinstance(index, slice):
-            return Items(self._examples, self._places[index], self._responses, self._groups[index])
+            return ScoringItems(self._examples, self._places[index], self._responses, self._groups[index])
         group = self._groups[index]
         return self._examples.at(self._places[index]), [self._responses.at(place) for place in group]
 

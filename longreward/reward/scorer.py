@@ -15,15 +15,12 @@ from longreward.judge import Judge
 from longreward.judge.prompts import load_prompts
 from longreward.records import Example, Extraction, Response, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
-from longreward.reward.adaptive import score_extremes
-from longreward.reward.completeness import judge_completeness
+from longreward.reward.adaptive import IncrementalScorer, score_extremes
+from longreward.reward.completeness import extract, extraction_requests, judge_completeness
 from longreward.reward.config import ScoreConfig
-from longreward.reward.document import Document, Library
-from longreward.reward.extraction import extract, extraction_requests
+from longreward.reward.document import Document, DocumentCache
 from longreward.reward.faithfulness import Faithfulness, judge_faithfulness
-from longreward.reward.helpfulness import judge_helpfulness
-from longreward.reward.logicality import judge_logicality
-from longreward.reward.response_scorer import IncrementalScorer
+from longreward.reward.ratings import judge_helpfulness, judge_logicality
 from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
 
@@ -175,7 +172,7 @@ class Scorer:
 
     def _set(self, retriever: Retriever) -> None:
         self._retriever = retriever
-        self._library = Library(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_at_once)
+        self._library = DocumentCache(self._config, self._tokenizer, retriever, keep=2 * self._config.prompts_at_once)
 
     async def _score_one(
         self,

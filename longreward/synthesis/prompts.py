@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 from longreward.chat_model import ChatRequest
-from longreward.judge.escaping import Marks, headings_in
-from longreward.judge.reply_parsing import has_tag, tagged_texts
+from longreward.judge.escaping import PromptEscaper, find_headings
+from longreward.judge.reply_parsing import find_tagged, has_tag
 from longreward.synthesis.config import Task
 from longreward.synthesis.records import Context
 from longreward.utils.language import Language
@@ -55,8 +55,8 @@ def _ask(
 
 
 @cache
-def _marks(language: Language) -> Marks:
-    return Marks(headings_in([_read(language, "questions"), _read(language, "answer")]), [])
+def _marks(language: Language) -> PromptEscaper:
+    return PromptEscaper(find_headings([_read(language, "questions"), _read(language, "answer")]), [])
 
 
 @cache
@@ -78,7 +78,7 @@ def parse_questions(text: str) -> tuple[str, ...] | None:
     >>> parse_questions("<question>Who signed?</question> <question>When\\nwas that?</question>")
     ('Who signed?', 'When was that?')
     """
-    tagged = tagged_texts(text, "question")
+    tagged = find_tagged(text, "question")
     questions = tuple(" ".join(question.split()) for question in tagged.texts if question)
     if not tagged.closed:
         return None
@@ -98,7 +98,7 @@ def parse_answer(text: str) -> Written | None:
     >>> parse_answer("<answer>Ann Lee signed it.</answer>")
     Written(text='Ann Lee signed it.')
     """
-    answer = next((answer for answer in tagged_texts(text, "answer").texts if answer), None)
+    answer = next((answer for answer in find_tagged(text, "answer").texts if answer), None)
     if answer is not None:
         return Written(answer)
     return Written(None) if has_tag(text, "unanswerable") else None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from longreward.errors import DataError
-from longreward.judge.prompt_template import JudgePrompt, marked, ours
+from longreward.judge.prompt_template import JudgePrompt, load_builtin_prompt, parse_marked_prompt
 
 TEMPLATE = "alpaca_eval"
 SLOTS = {"{instruction}": "instruction", "{output_1}": "output_1", "{output_2}": "output_2"}
@@ -15,7 +15,7 @@ def load_prompt(path: Path | None) -> tuple[str, JudgePrompt]:
     DataError where the file cannot be read or is no conversation of one system and one user turn.
     """
     if path is None:
-        return "", ours("alpaca_eval", template=TEMPLATE)
+        return "", load_builtin_prompt("alpaca_eval", template=TEMPLATE)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -24,4 +24,4 @@ def load_prompt(path: Path | None) -> tuple[str, JudgePrompt]:
     if [role.strip() for role, _, _ in turns] != ["system", "user"]:
         raise DataError(f"{path} is no prompt with a system and a user turn in ChatML; fetch it anew")
     system, user = (content.partition("<|im_end|>")[0].strip() for _, _, content in turns)
-    return system, marked(user, SLOTS, template=TEMPLATE, source=path)
+    return system, parse_marked_prompt(user, SLOTS, template=TEMPLATE, source=path)

@@ -22,7 +22,7 @@ from longreward.benchmarks.types import Answer, ChatClient, Intervals, Judging, 
 from longreward.builtin.offline_judge.lexical import sentences
 from longreward.chat_model import ChatRequest
 from longreward.judge import Judge, ParsedReply
-from longreward.judge.prompt_template import ours
+from longreward.judge.prompt_template import load_builtin_prompt
 from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "factscore"
@@ -56,8 +56,8 @@ class FactScore:
         of up to `passage_tokens` tokens. Answers are asked for as LongBench-Chat's are."""
         self.cases = read_cases(cases)
         self._passage_tokens, self._passages = passage_tokens, passages
-        self._facts = ours("factscore_facts", template="factscore/facts")
-        self._check = ours("factscore_check", template="factscore/check")
+        self._facts = load_builtin_prompt("factscore_facts", template="factscore/facts")
+        self._check = load_builtin_prompt("factscore_check", template="factscore/check")
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.judge.prompt_template import JudgePrompt, ours
+from longreward.judge.prompt_template import JudgePrompt, load_builtin_prompt
 from longreward.utils.jsonl import Row, RowError, read_records
 
 Kind = Literal["single", "pair"]
@@ -37,7 +37,7 @@ class Template:
 def load_templates(path: Path | None = None) -> dict[str, Template]:
     """All eight by FastChat's names. Raises DataError where the file lacks one or a row has not the slots it should."""
     if path is None:
-        made = {name: ours(file, template=f"{PREFIX}{name}") for name, file in FILES.items()}
+        made = {name: load_builtin_prompt(file, template=f"{PREFIX}{name}") for name, file in FILES.items()}
         return {name: Template(f"{OURS}{name}", "", prompt) for name, prompt in made.items()}
     found = {template.name: template for template in read_records(path, _official)}
     lacking = [name for name in SLOTS if name not in found]

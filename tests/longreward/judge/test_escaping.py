@@ -8,13 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from longreward.judge.escaping import Marks
-from longreward.judge.prompts import BUNDLED, TEMPLATES, Labelled, Template, load_prompts
+from longreward.judge.escaping import PromptEscaper
+from longreward.judge.prompts import BUNDLED, TEMPLATES, LabelledText, Template, load_prompts
 from longreward.reward.parsers import parse_rating, parse_statements, parse_support
 
 PROMPTS = load_prompts()
 assert PROMPTS.marks is not None
-MARKS: Marks = PROMPTS.marks
+MARKS: PromptEscaper = PROMPTS.marks
 
 PIECES = r"""
     [ ] [[ ]] < </ /> > \ 【 | ◁ 10 a Question Answer Analysis Statements 段落3 回答结束 statement no_statement
@@ -99,7 +99,7 @@ def filled(template: Template, question: str, answer: str, other: str) -> str:
     Where the context follows the question without a heading between, it is labelled. Bare, "[Question" and "]" in two
     slots would make a heading together.
     """
-    context: str | Labelled = other
+    context: str | LabelledText = other
     if template.name == "support":
         context = PROMPTS.evidence([answer, other], template.language)
     elif template.name == "completeness":

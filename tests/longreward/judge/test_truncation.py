@@ -11,7 +11,7 @@ from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedR
 from longreward.judge.ledger import Ledger
 from longreward.judge.truncation import TruncatedReply, truncated_list, truncated_tags, truncated_verdict
 from longreward.reward.parsers import parse_extraction, parse_rating, parse_statements, parse_support
-from longreward.reward.published_parsers import Extracted
+from longreward.reward.published_parsers import ExtractedText
 
 WHOLE = "".join(f"<statement>Fact {n} of the answer.</statement>\n" for n in range(1, 41))  # about 45 characters a line
 
@@ -178,11 +178,11 @@ def test_only_whole_statements_and_whole_points_are_taken() -> None:
     )
     assert statements("<statement>One is cu") is None
 
-    def points(text: str) -> TruncatedReply[Extracted] | None:
+    def points(text: str) -> TruncatedReply[ExtractedText] | None:
         return truncated_list(lambda part: parse_extraction(part, "No relevant information"))(text)
 
     assert points("1. Ann founded Keld.\n2. Bo owned it.\n3. The mill bur") == TruncatedReply(
-        Extracted("1. Ann founded Keld.\n2. Bo owned it."), is_complete=False
+        ExtractedText("1. Ann founded Keld.\n2. Bo owned it."), is_complete=False
     )
     assert points("1. Ann founded Keld and") is None
 

@@ -10,10 +10,9 @@ from longreward.judge.config import CheckConfig
 from longreward.judge.ledger import Ledger
 from longreward.judge.prompts import load_prompts
 from longreward.judge_validation.cases import TELLS, make_case
-from longreward.judge_validation.check import apart, check_judge
-from longreward.judge_validation.gate import key_of, report_on, require
-from longreward.judge_validation.render import markdown
-from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats
+from longreward.judge_validation.check import check_judge, isolated_config
+from longreward.judge_validation.gate import check_key, load_or_run_check, require_passed
+from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats, render_markdown
 from longreward.params import Params, read_params
 from longreward.reward import ScoreConfig
 
@@ -134,7 +133,7 @@ def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> No
         api_key_env="KEY",
         dimensions={"faithfulness": {"kind": "vllm", "model": "q", "revision": "b"}, "completeness": {"model": "n"}},
     )
-    separate = apart(config, "2")
+    separate = isolated_config(config, "2")
     revisions = [separate.judge_of(d).revision for d in ("helpfulness", "faithfulness", "completeness")]
     assert revisions == ["7+check1.2", "b+check1.2", "7+check1.2"]
     assert config.judge_of("helpfulness").revision == "7"
@@ -155,7 +154,7 @@ def test_a_report_is_measured_against_the_thresholds() -> None:
     with pytest.raises(
         JudgeValidationError, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"
     ):
-        require(report(), CheckConfig(margin=1.5))
+        require_passed(report(), CheckConfig(margin=1.5))
 
 
 def test_an_attack_that_leaves_no_score_wins_nothing_and_a_dimension_without_scores_is_a_fault() -> None:
@@ -166,18 +165,20 @@ def test_an_attack_that_leaves_no_score_wins_nothing_and_a_dimension_without_sco
 
 
 def test_the_report_reads_as_tables_with_the_verdict_first() -> None:
-    text = markdown(report(), CheckConfig(margin=1))
+    text = render_markdown(report(), CheckConfig(margin=1))
     assert text.startswith("# j: did not pass the check\n\n- 1 of 1 attacks")
     assert "| k | faithfulness | 0.75 | – | 4 |" in text
     assert "| order | 1.0 → 3.0 |  |  |  | +2.0 | fails |" in text
-    assert markdown(report(), CheckConfig()).startswith("# j: passed the check\n\nEverything reaches its threshold.")
+    assert render_markdown(report(), CheckConfig()).startswith(
+        "# j: passed the check\n\nEverything reaches its threshold."
+    )
 
 
 async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_path: Path, honest: Opened) -> None:
     made: list[str] = []
 
     async def get(judge: JudgeConfig) -> CheckReport:
-        return await report_on(
+        return await load_or_run_check(
             judge,
             ScoreConfig(),
             folder=tmp_path / "checks",
@@ -200,14 +201,14 @@ async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_pa
 
 def test_what_changes_an_answer_changes_the_key_of_a_report() -> None:
     base = JudgeConfig(kind="vllm", model="m")
-    key = key_of(base, PROMPTS, quick=False)
-    assert key_of(JudgeConfig(kind="vllm", model="m", max_retries=1), PROMPTS, quick=False) == key
+    key = check_key(base, PROMPTS, quick=False)
+    assert check_key(JudgeConfig(kind="vllm", model="m", max_retries=1), PROMPTS, quick=False) == key
     others = [
-        key_of(JudgeConfig(kind="vllm", model="n"), PROMPTS, quick=False),
-        key_of(JudgeConfig(kind="vllm", model="m", revision="2"), PROMPTS, quick=False),
-        key_of(JudgeConfig(kind="vllm", model="m", first_temperature=0.5), PROMPTS, quick=False),
-        key_of(JudgeConfig(kind="vllm", model="m", dimensions={"logicality": {"model": "l"}}), PROMPTS, quick=False),
-        key_of(base, PROMPTS, quick=True),
+        check_key(JudgeConfig(kind="vllm", model="n"), PROMPTS, quick=False),
+        check_key(JudgeConfig(kind="vllm", model="m", revision="2"), PROMPTS, quick=False),
+        check_key(JudgeConfig(kind="vllm", model="m", first_temperature=0.5), PROMPTS, quick=False),
+        check_key(JudgeConfig(kind="vllm", model="m", dimensions={"logicality": {"model": "l"}}), PROMPTS, quick=False),
+        check_key(base, PROMPTS, quick=True),
     ]
     assert len({key, *others}) == 6
 

@@ -3,7 +3,7 @@
 import pytest
 
 from longreward.errors import ConfigError
-from longreward.pairs.selection import PairConfig, Weights, WithoutPair, check_decided, pair
+from longreward.pairs.selection import NoPair, PairConfig, Weights, pair_by_scores, require_decided
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
@@ -20,11 +20,11 @@ def scored(number: int, *known: float | Bounds | None) -> ScoredResponse:
     )
 
 
-def paired(scored: list[ScoredResponse], /, **settings: object) -> PreferencePair | WithoutPair:
-    return pair(PairConfig.model_validate({"min_scored": 2, **settings}), EXAMPLE, scored)
+def paired(scored: list[ScoredResponse], /, **settings: object) -> PreferencePair | NoPair:
+    return pair_by_scores(PairConfig.model_validate({"min_scored": 2, **settings}), EXAMPLE, scored)
 
 
-def ids(outcome: PreferencePair | WithoutPair) -> tuple[str, str]:
+def ids(outcome: PreferencePair | NoPair) -> tuple[str, str]:
     assert isinstance(outcome, PreferencePair), outcome
     return outcome.chosen.id, outcome.rejected.id
 
@@ -74,16 +74,16 @@ OPEN = [
 def test_responses_with_bounds_count_for_min_scored_and_need_not_be_known() -> None:
     assert ids(paired(OPEN, min_scored=4)) == ("7-0", "7-3")
     outcome = paired(OPEN, min_scored=5)
-    assert isinstance(outcome, WithoutPair)
+    assert isinstance(outcome, NoPair)
     assert (outcome.reason, outcome.responses, outcome.scored) == ("too few scored responses", 4, 4)
 
 
 def test_where_bounds_leave_the_best_or_worst_open_the_full_strategy_is_asked_for() -> None:
     outcome = paired(OPEN, responses=3)  # without 7-3 the worst is 7-1 or 7-2
-    assert isinstance(outcome, WithoutPair)
+    assert isinstance(outcome, NoPair)
     assert outcome.reason == "needs the full strategy"
     with pytest.raises(ConfigError, match=r"1 prompts, such as 7, .* Set score.strategy: full"):
-        check_decided([outcome])
+        require_decided([outcome])
     assert paired(OPEN, weights={"faithfulness": 1000}, responses=3) == outcome
 
 
@@ -97,17 +97,17 @@ def test_other_weights_can_leave_a_sure_best_without_a_known_reward() -> None:
     assert ids(paired(responses, weights=alone)) == ("7-1", "7-2")
     # With a little of logicality it is the best whatever that is: 8.18 to 9.09 against 6.18.
     outcome = paired(responses, weights=alone | {"logicality": 0.1})
-    assert isinstance(outcome, WithoutPair)
+    assert isinstance(outcome, NoPair)
     assert outcome.reason == "needs the full strategy"
 
 
 def test_prompts_without_a_pair_for_another_reason_leave_nothing_open() -> None:
-    check_decided([paired([]), paired([scored(0, 5, 5, 5, 5), scored(1, 5, 5, 5, 5)])])
+    require_decided([paired([]), paired([scored(0, 5, 5, 5, 5), scored(1, 5, 5, 5, 5)])])
 
 
 def test_weights_under_which_the_bounds_decide_make_a_pair() -> None:
     assert ids(paired(OPEN, weights={"faithfulness": 0}, responses=3)) == ("7-0", "7-2")  # 9, and twice 16 / 3
-    check_decided([paired(OPEN, weights={"faithfulness": 2})])
+    require_decided([paired(OPEN, weights={"faithfulness": 2})])
 
 
 def test_weights_are_by_dimension() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from longreward.pairs.selection import PairConfig, WithoutPair, make_pairs, pair, pair_figures
+from longreward.pairs.selection import NoPair, PairConfig, make_pairs, pair_by_scores, pair_metrics
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
@@ -18,7 +18,9 @@ def flat(number: int, score: float | None) -> ScoredResponse:
 
 
 def test_the_best_stands_against_the_worst_by_the_mean_of_four_scores() -> None:
-    outcome = pair(PairConfig(min_scored=3), EXAMPLE, [scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), flat(2, 5)])
+    outcome = pair_by_scores(
+        PairConfig(min_scored=3), EXAMPLE, [scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), flat(2, 5)]
+    )
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.chosen_reward) == ("7-1", 8.0)
     assert (outcome.rejected.id, outcome.rejected_reward) == ("7-2", 5.0)
@@ -27,7 +29,7 @@ def test_the_best_stands_against_the_worst_by_the_mean_of_four_scores() -> None:
 def test_equal_rewards_take_the_first_best_and_the_last_worst_whatever_order_they_arrive_in() -> None:
     responses = [flat(n, score) for n, score in enumerate([9, 9, 3, 3, 5, 4, 4, 4, 4, 4, 4])]
     for arrived in (responses, responses[::-1]):
-        outcome = pair(PairConfig(), EXAMPLE, arrived)
+        outcome = pair_by_scores(PairConfig(), EXAMPLE, arrived)
         assert isinstance(outcome, PreferencePair)
         assert (outcome.chosen.id, outcome.rejected.id) == ("7-0", "7-3")
 
@@ -43,19 +45,19 @@ def test_equal_rewards_take_the_first_best_and_the_last_worst_whatever_order_the
     ],
 )
 def test_a_prompt_without_a_pair_has_a_reason(responses: list[ScoredResponse], config: PairConfig, reason: str) -> None:
-    outcome = pair(config, EXAMPLE, responses)
-    assert isinstance(outcome, WithoutPair)
+    outcome = pair_by_scores(config, EXAMPLE, responses)
+    assert isinstance(outcome, NoPair)
     assert outcome.reason == reason
 
 
 def test_a_margin_that_is_just_reached_makes_a_pair() -> None:
     responses = [flat(n, score) for n, score in enumerate([6, 6, 6, 6, 6.5])]
-    assert isinstance(pair(PairConfig(min_margin=0.5), EXAMPLE, responses), PreferencePair)
+    assert isinstance(pair_by_scores(PairConfig(min_margin=0.5), EXAMPLE, responses), PreferencePair)
 
 
 def test_a_response_without_one_of_its_scores_takes_no_part() -> None:
     best_but_incomplete = scored(9, 10, 10, None, 10)
-    outcome = pair(PairConfig(min_scored=2), EXAMPLE, [best_but_incomplete, flat(0, 5), flat(1, 4)])
+    outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, [best_but_incomplete, flat(0, 5), flat(1, 4)])
     assert isinstance(outcome, PreferencePair)
     assert outcome.chosen.id == "7-0"
 
@@ -74,7 +76,7 @@ def test_every_example_has_one_outcome_and_figures_count_them() -> None:
     examples = [EXAMPLE.model_copy(update={"id": name}) for name in texts]
     outcomes = list(make_pairs(PairConfig(min_scored=2), examples, given))
     assert [outcome.id for outcome in outcomes if isinstance(outcome, PreferencePair)] == ["7", "8"]
-    assert pair_figures(outcomes) == {
+    assert pair_metrics(outcomes) == {
         "pairs": 2.0,
         "without_pair": 3.0,
         "without_pair/no_responses": 2.0,
@@ -91,8 +93,8 @@ def truncated(one: ScoredResponse) -> ScoredResponse:
     return one.model_copy(update={"response": one.response.model_copy(update={"finish_reason": "length"})})
 
 
-def told(outcome: PreferencePair | WithoutPair) -> tuple[str, str] | str:
-    return outcome.reason if isinstance(outcome, WithoutPair) else (outcome.chosen.id, outcome.rejected.id)
+def told(outcome: PreferencePair | NoPair) -> tuple[str, str] | str:
+    return outcome.reason if isinstance(outcome, NoPair) else (outcome.chosen.id, outcome.rejected.id)
 
 
 TWO = PairConfig(min_scored=2)
@@ -101,32 +103,35 @@ ALLOWED = PairConfig(min_scored=2, choose_truncated=True)
 
 def test_a_truncated_response_is_not_chosen_unless_it_is_allowed_and_may_be_rejected() -> None:
     best = [truncated(flat(0, 9)), flat(1, 6), flat(2, 8), flat(3, 7)]
-    assert told(pair(TWO, EXAMPLE, best)) == ("7-2", "7-1")
-    assert told(pair(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
+    assert told(pair_by_scores(TWO, EXAMPLE, best)) == ("7-2", "7-1")
+    assert told(pair_by_scores(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
     worst = [flat(0, 6), truncated(flat(1, 2)), flat(2, 8)]
-    assert told(pair(TWO, EXAMPLE, worst)) == told(pair(ALLOWED, EXAMPLE, worst)) == ("7-2", "7-1")
+    assert told(pair_by_scores(TWO, EXAMPLE, worst)) == told(pair_by_scores(ALLOWED, EXAMPLE, worst)) == ("7-2", "7-1")
 
 
 def test_what_truncation_leaves_without_a_pair_has_a_reason() -> None:
-    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))])) == "all responses are truncated"
+    assert (
+        told(pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))]))
+        == "all responses are truncated"
+    )
     only_better = [truncated(flat(0, 9)), flat(1, 4), truncated(flat(2, 5))]
-    assert told(pair(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
-    assert told(pair(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)])) == "best and worst tie"
+    assert told(pair_by_scores(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
+    assert told(pair_by_scores(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)])) == "best and worst tie"
     # That a complete one is there does not help where it is unscored.
-    assert told(pair(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])) == (
+    assert told(pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])) == (
         "all responses are truncated"
     )
     # The margin is that of the two that could make a pair.
     narrow = [truncated(flat(0, 9)), flat(1, 5), flat(2, 4.5)]
-    assert told(pair(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow)) == "margin too small"
+    assert told(pair_by_scores(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow)) == "margin too small"
 
 
 def test_the_second_best_may_be_truncated_and_lies_below_the_chosen_one() -> None:
     second = TWO.model_copy(update={"selection": "best_second"})
     scored_ones = [flat(0, 3), truncated(flat(1, 9)), truncated(flat(2, 6)), flat(3, 7), flat(4, 5)]
-    assert told(pair(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
+    assert told(pair_by_scores(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
     tied = [flat(0, 3), truncated(flat(1, 7)), flat(2, 7), truncated(flat(3, 9))]
-    assert told(pair(second, EXAMPLE, tied)) == ("7-2", "7-0")
+    assert told(pair_by_scores(second, EXAMPLE, tied)) == ("7-2", "7-0")
 
 
 def test_figures_count_truncated_responses_and_the_length_of_either_side() -> None:
@@ -142,7 +147,7 @@ def test_figures_count_truncated_responses_and_the_length_of_either_side() -> No
         *(of("8-0", 11, 2, cut=True), of("8-1", 60, 7, cut=False)),
         *(of("9-0", 400, 7, cut=True), of("9-1", 500, 6, cut=True)),
     ]
-    assert pair_figures(make_pairs(TWO, examples, responses)) == {
+    assert pair_metrics(make_pairs(TWO, examples, responses)) == {
         "pairs": 2.0,
         "without_pair": 1.0,
         "without_pair/all_responses_are_truncated": 1.0,
@@ -152,5 +157,5 @@ def test_figures_count_truncated_responses_and_the_length_of_either_side() -> No
         "chosen_truncated": 0.0,
         "rejected_truncated": 2.0,
     }
-    allowed = pair_figures(make_pairs(ALLOWED, examples, responses))
+    allowed = pair_metrics(make_pairs(ALLOWED, examples, responses))
     assert (allowed["pairs"], allowed["chosen_truncated"], allowed["rejected_truncated"]) == (3.0, 2.0, 3.0)

@@ -7,9 +7,16 @@ import pytest
 
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger
-from longreward.pairs.pairwise import Compared, ends, most_calls, pairwise_pair, parse_better
+from longreward.pairs.pairwise import (
+    ComparisonResult,
+    best_and_worst,
+    max_calls,
+    most_comparisons,
+    pairwise_pair,
+    parse_better,
+    shorten_context,
+)
 from longreward.pairs.selection import PairConfig
-from longreward.pairs.tournament import best_and_worst, most_comparisons
 from longreward.records import Example, Response
 
 DOCUMENT = "Keld was founded in 1905 by Ann Lee. The mill at Keld was built by Bo Ray in 1911. Rain fell often."
@@ -40,7 +47,7 @@ class Liking:
         pass
 
 
-async def compared(judge: Liking, *texts: str, config: PairConfig = ANY) -> Compared:
+async def compared(judge: Liking, *texts: str, config: PairConfig = ANY) -> ComparisonResult:
     async with Judge(judge, JudgeConfig(max_attempts=2)) as asking:
         return await pairwise_pair(asking, config, EXAMPLE, sampled(*texts))
 
@@ -160,7 +167,7 @@ async def test_a_second_run_asks_the_ledger_alone(tmp_path: Path) -> None:
 
 async def test_what_it_can_cost_is_known_before_and_never_less_than_what_it_asks() -> None:
     texts = ["xx", "xxxx", "x", "xxx", "xxxxx", "x"]
-    calls, tokens = most_calls(ANY, [(EXAMPLE, sampled(*texts))])
+    calls, tokens = max_calls(ANY, [(EXAMPLE, sampled(*texts))])
     judge = Liking()
     await compared(judge, *texts)
     assert calls == 14  # of five different ones: 7 comparisons
@@ -192,9 +199,9 @@ async def test_the_prompt_is_in_the_question_s_language(query: str, texts: tuple
 
 
 def test_a_long_document_keeps_its_first_and_last_halves() -> None:
-    assert ends("one two three four five six", 4) == "one two\n…\nfive six"
-    assert ends("one two", 4) == "one two"
-    assert ends("one two", 0) == "(not shown)"
+    assert shorten_context("one two three four five six", 4) == "one two\n…\nfive six"
+    assert shorten_context("one two", 4) == "one two"
+    assert shorten_context("one two", 0) == "(not shown)"
 
 
 @pytest.mark.parametrize(

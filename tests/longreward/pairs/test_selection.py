@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
-from longreward.pairs.extremes import select_pair
-from longreward.pairs.selection import PairConfig, WithoutPair, pair
+from longreward.pairs.selection import NoPair, PairConfig, pair_by_scores, select_pair
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
@@ -92,11 +91,11 @@ def test_a_response_that_may_be_as_good_as_the_best_leaves_the_second_open() -> 
 def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:
     scored = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
     config = PairConfig(min_scored=2, selection="best_second")
-    outcome = pair(config, EXAMPLE, scored)
+    outcome = pair_by_scores(config, EXAMPLE, scored)
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id, outcome.margin) == ("7-1", "7-2", 1.5)
-    wider = pair(config.model_copy(update={"min_margin": 2.0}), EXAMPLE, scored)
-    assert isinstance(wider, WithoutPair)
+    wider = pair_by_scores(config.model_copy(update={"min_margin": 2.0}), EXAMPLE, scored)
+    assert isinstance(wider, NoPair)
     assert wider.reason == "margin too small"
 
 

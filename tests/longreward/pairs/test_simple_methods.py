@@ -3,7 +3,7 @@
 from longreward.data.formats import pair_of, pair_row
 from longreward.pairs.contrast import contrast_pair
 from longreward.pairs.random_pair import random_pair
-from longreward.pairs.selection import PairConfig, WithoutPair, pair_figures
+from longreward.pairs.selection import NoPair, PairConfig, pair_metrics
 from longreward.records import Example, PreferencePair, Response
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q", answer="It was Ann Lee.")
@@ -14,13 +14,13 @@ def sampled(*texts: str) -> list[Response]:
     return [Response(id=f"7-{n}", example_id="7", query="q", text=text) for n, text in enumerate(texts)]
 
 
-def ids(outcome: PreferencePair | WithoutPair) -> tuple[str, str]:
+def ids(outcome: PreferencePair | NoPair) -> tuple[str, str]:
     assert isinstance(outcome, PreferencePair), outcome
     return outcome.chosen.id, outcome.rejected.id
 
 
-def reason(outcome: PreferencePair | WithoutPair) -> str:
-    assert isinstance(outcome, WithoutPair), outcome
+def reason(outcome: PreferencePair | NoPair) -> str:
+    assert isinstance(outcome, NoPair), outcome
     return outcome.reason
 
 
@@ -87,7 +87,7 @@ def test_pairs_say_their_method_and_have_no_rewards_in_files_and_figures() -> No
     row = pair_row(outcome)
     assert (row["method"], row["win_reward"], row["win_idx"]) == ("contrast", None, "7-answer")
     assert pair_of(row) == outcome
-    figures = pair_figures([outcome])
+    figures = pair_metrics([outcome])
     assert figures["pairs"] == 1.0
     assert "margin_mean" not in figures
 

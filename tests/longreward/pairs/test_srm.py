@@ -9,9 +9,16 @@ import pytest
 from longreward.builtin.short_instructions import short_items
 from longreward.errors import PolicyError
 from longreward.pairs.config import SrmConfig, TinyRewardConfig
-from longreward.pairs.reward_model_input import rendered
-from longreward.pairs.selection import PairConfig, WithoutPair
-from longreward.pairs.srm import TOO_LONG, Ranked, Reward, RewardModel, load_reward_model, srm_pair
+from longreward.pairs.selection import NoPair, PairConfig
+from longreward.pairs.srm import (
+    TOO_LONG,
+    RankedResponses,
+    ResponseReward,
+    RewardModel,
+    load_reward_model,
+    render_input,
+    srm_pair,
+)
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import Example, PreferencePair, Response
 
@@ -76,7 +83,7 @@ def test_every_response_gets_the_model_s_own_figure_whatever_it_is_batched_with(
 
 def test_the_document_is_cut_to_what_fits_and_keeps_its_first_and_last_halves(model: RewardModel) -> None:
     words = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
-    read = rendered(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
+    read = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
     assert read.cut
     assert read.ids is not None
     assert len(read.ids) == 14
@@ -95,7 +102,7 @@ def test_what_leaves_the_document_no_room_is_unscored_with_its_reason(classifier
 
 def test_a_model_without_a_chat_template_reads_plain_text(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
     plain = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "plain", template=None))))
-    read = rendered(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
+    read = render_input(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
     assert plain.tokenizer.decode(read.ids, skip_special_tokens=True).split() == [
         "the",
         "town",
@@ -115,7 +122,7 @@ def test_special_tokens_in_a_document_or_response_are_ordinary_text(
     model = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "model", **more))))
 
     def specials(context: str, response: str) -> list[int]:
-        ids = rendered(model.encoder, context=context, query="who ?", response=response, window=64).ids or []
+        ids = render_input(model.encoder, context=context, query="who ?", response=response, window=64).ids or []
         return [i for i in ids if i in (2, 3, 4, 5)]  # <s> </s> <|user|> <|assistant|>
 
     honest = specials("the town .", "ben .")
@@ -124,7 +131,9 @@ def test_special_tokens_in_a_document_or_response_are_ordinary_text(
 
 
 def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
-    ranked = Ranked("7", tuple(Reward(f"7-{n}", value) for n, value in enumerate((-1.0, 2.5, None, -3.0))))
+    ranked = RankedResponses(
+        "7", tuple(ResponseReward(f"7-{n}", value) for n, value in enumerate((-1.0, 2.5, None, -3.0)))
+    )
     given = responses("a", "b", "c", "d")
     outcome = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, given, ranked)
     assert isinstance(outcome, PreferencePair)
@@ -139,8 +148,8 @@ def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
     assert (whole.chosen.id, whole.rejected.id) == ("7-0", "7-3")  # the best was truncated
     strict = PairConfig(method="srm", min_scored=3, srm=SrmConfig(min_margin=6.0))
     short, few = srm_pair(strict, EXAMPLE, given, ranked), srm_pair(PairConfig(method="srm"), EXAMPLE, given, ranked)
-    assert isinstance(short, WithoutPair)
-    assert isinstance(few, WithoutPair)
+    assert isinstance(short, NoPair)
+    assert isinstance(few, NoPair)
     assert (short.reason, few.reason) == ("margin too small", "too few scored responses")
 
 

@@ -42,7 +42,7 @@ def test_equal_rewards_keep_their_order_and_the_unscored_come_last() -> None:
         names = ("helpfulness", "logicality", "faithfulness", "completeness")
         return ScoredResponse(response=response, verdicts=dict.fromkeys(names, verdict))
 
-    ranked = best_of_n_module.ranked([card(0, None), card(1, 4.0), card(2, 9.0), card(3, 4.0)])
+    ranked = best_of_n_module.rank_responses([card(0, None), card(1, 4.0), card(2, 9.0), card(3, 4.0)])
     assert [scored.response.number for scored in ranked] == [2, 1, 3, 0]
 
 

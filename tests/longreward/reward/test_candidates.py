@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.records import Bounds
-from longreward.reward.candidates import ExtremeCandidates, contenders
+from longreward.reward.adaptive import ExtremeCandidates, contenders
 
 
 def test_a_tie_goes_to_the_first_as_best_and_to_the_last_as_worst() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from longreward.chat_model import TokenUsage
 from longreward.data.formats import scored_of, scored_row
 from longreward.judge import ChatRequest, Judge, ParsedReply
-from longreward.pairs.selection import PairConfig, Weights, WithoutPair, pair
+from longreward.pairs.selection import NoPair, PairConfig, Weights, pair_by_scores
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
 
@@ -122,7 +122,7 @@ def test_so_it_is_over_thousands_of_tables(cards: list[Card], config: PairConfig
 def check_the_pair(cards: list[Card], config: PairConfig) -> None:
     full, asked_for_all = score(cards, FULL)
     extremes, asked = score(cards, EXTREMES)
-    assert pair(config, EXAMPLE, read_back(extremes)) == pair(config, EXAMPLE, read_back(full))
+    assert pair_by_scores(config, EXAMPLE, read_back(extremes)) == pair_by_scores(config, EXAMPLE, read_back(full))
     assert set(asked.asked) <= set(asked_for_all.asked)
     assert len(asked.asked) == len(set(asked.asked))
     for bounded, known in zip(extremes.responses, full.responses, strict=True):
@@ -132,7 +132,7 @@ def check_the_pair(cards: list[Card], config: PairConfig) -> None:
         assert bounded.reward in (None, known.reward)
         assert all(v.bounds is None or v.score is None for v in bounded.verdicts.values())
     ranked = sorted(full.responses, key=lambda one: -(one.reward or 0))  # stable: equal rewards keep their order
-    outcome = pair(config, EXAMPLE, list(full.responses))
+    outcome = pair_by_scores(config, EXAMPLE, list(full.responses))
     if isinstance(outcome, PreferencePair):
         assert (outcome.chosen, outcome.rejected) == (ranked[0].response, ranked[-1].response)
 
@@ -143,16 +143,19 @@ def test_unreadable_verdicts_reopen_responses_and_only_the_count_may_differ(
     cards: list[Card], config: PairConfig
 ) -> None:
     full, extremes = score(cards, FULL)[0], score(cards, EXTREMES)[0]
-    expected, found = pair(config, EXAMPLE, list(full.responses)), pair(config, EXAMPLE, read_back(extremes))
-    in_full = pair(config.model_copy(update={"min_scored": 2}), EXAMPLE, list(full.responses))
-    if isinstance(found, WithoutPair) and found.reason == "too few scored responses":
+    expected, found = (
+        pair_by_scores(config, EXAMPLE, list(full.responses)),
+        pair_by_scores(config, EXAMPLE, read_back(extremes)),
+    )
+    in_full = pair_by_scores(config.model_copy(update={"min_scored": 2}), EXAMPLE, list(full.responses))
+    if isinstance(found, NoPair) and found.reason == "too few scored responses":
         assert found.reason == getattr(expected, "reason", None)  # whoever was not asked counts: never fewer
-    elif isinstance(found, WithoutPair) and found.reason == "no responses":
+    elif isinstance(found, NoPair) and found.reason == "no responses":
         assert found == expected
     elif isinstance(in_full, PreferencePair):
         assert found == in_full
     else:
-        assert isinstance(found, WithoutPair)
+        assert isinstance(found, NoPair)
         assert (found.reason, found.margin) == (in_full.reason, in_full.margin)
 
 
@@ -167,9 +170,9 @@ def test_other_weights_and_fewer_responses_give_the_full_pair_or_ask_for_the_ful
 ) -> None:
     names = ("helpfulness", "logicality", "faithfulness", "completeness")
     config = PairConfig(min_scored=2, weights=Weights(**dict(zip(names, weights, strict=True))), responses=first)
-    found = pair(config, EXAMPLE, read_back(score(cards, EXTREMES)[0]))
-    if not (isinstance(found, WithoutPair) and found.reason == "needs the full strategy"):
-        assert found == pair(config, EXAMPLE, list(score(cards, FULL)[0].responses))
+    found = pair_by_scores(config, EXAMPLE, read_back(score(cards, EXTREMES)[0]))
+    if not (isinstance(found, NoPair) and found.reason == "needs the full strategy"):
+        assert found == pair_by_scores(config, EXAMPLE, list(score(cards, FULL)[0].responses))
 
 
 CLEAR = [
@@ -227,7 +230,7 @@ def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
     assert second.reward == 5.75  # (6 + 6 + 6 + 5) / 4
     assert third.reward == 0.75
     assert fourth.reward is None
-    outcome = pair(PairConfig(min_scored=2), EXAMPLE, [first, second, third, fourth])
+    outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, [first, second, third, fourth])
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id) == ("1-1", "1-2")
 
@@ -264,7 +267,7 @@ async def test_ties_go_by_the_sample_number_in_whatever_order_responses_are_give
     responses = texts(*(f"response {n}" for n in range(4)))[::-1]
     scored = await Scorer(EXTREMES).score(judge, EXAMPLE, responses)
     assert [one.response.id for one in scored.responses] == ["1-3", "1-2", "1-1", "1-0"]
-    outcome = pair(PairConfig(min_scored=2), EXAMPLE, list(scored.responses))
+    outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, list(scored.responses))
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id) == ("1-0", "1-3")
 

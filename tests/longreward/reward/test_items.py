@@ -9,7 +9,7 @@ import pytest
 from longreward.data.formats import write_examples, write_responses
 from longreward.errors import DataError
 from longreward.records import Example, Response
-from longreward.reward.score_files import read_items
+from longreward.reward.score_files import read_scoring_items
 
 
 def example(name: str, context: str = "Keld, 1905. 鹭") -> Example:
@@ -35,7 +35,7 @@ def files(folder: Path, responses: list[Response], suffix: str = "") -> tuple[Pa
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_each_example_comes_with_its_responses_in_their_order(tmp_path: Path, suffix: str) -> None:
     mixed = [answer("3-0", "c"), answer("1-1", "b 鹭\nb"), answer("3-1", "d"), answer("1-0", "a")]
-    items = read_items(*files(tmp_path, mixed, suffix))
+    items = read_scoring_items(*files(tmp_path, mixed, suffix))
     assert len(items) == 2  # the second has no response
     assert [(e.id, e.context, [r.text for r in found]) for e, found in items] == [
         ("1", "Keld, 1905. 鹭", ["b 鹭\nb", "a"]),
@@ -47,17 +47,17 @@ def test_each_example_comes_with_its_responses_in_their_order(tmp_path: Path, su
 
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1-0 comes twice"):
-        read_items(*files(tmp_path, [answer("1-0", "a"), answer("1-0", "b")]))
+        read_scoring_items(*files(tmp_path, [answer("1-0", "a"), answer("1-0", "b")]))
     with pytest.raises(DataError, match=r"1 example.* not in .*data.jsonl, such as '9'"):
-        read_items(*files(tmp_path, [answer("9-0", "a")]))
+        read_scoring_items(*files(tmp_path, [answer("9-0", "a")]))
     other = answer("1-0", "a").model_copy(update={"query": "Else?"})
     with pytest.raises(DataError, match="the query of 1-0 is not that of example 1"):
-        read_items(*files(tmp_path, [other]))
+        read_scoring_items(*files(tmp_path, [other]))
 
 
 def test_a_file_that_changes_meanwhile_is_an_error_and_no_other_record(tmp_path: Path) -> None:
     data, answers = files(tmp_path, [answer("1-0", "a"), answer("3-0", "b")])
-    items = read_items(data, answers)
+    items = read_scoring_items(data, answers)
     data.write_text("x" + data.read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(DataError, match="changed while it was read"):
         list(items)
@@ -69,7 +69,7 @@ def test_documents_are_not_held(tmp_path: Path) -> None:
     write_responses(tmp_path / "r.jsonl", (answer(f"{n}-0", "a") for n in range(40)))
     tracemalloc.start()
     try:
-        items = read_items(tmp_path / "d.jsonl", tmp_path / "r.jsonl")
+        items = read_scoring_items(tmp_path / "d.jsonl", tmp_path / "r.jsonl")
         assert sum(len(e.context) for e, _ in items) > 40_000_000
         assert tracemalloc.get_traced_memory()[1] < 12_000_000
     finally:

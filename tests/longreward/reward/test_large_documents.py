@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from longreward.judge import Judge
-from longreward.judge.escaping import Marks
+from longreward.judge.escaping import PromptEscaper
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever, Index
 from longreward.reward import ScoreConfig, Scorer
@@ -66,7 +66,7 @@ async def test_ten_million_characters_do_not_stop_other_tasks(
 
     monkeypatch.setattr(SimpleTokenizer, "spans", counted("tokenization", SimpleTokenizer.spans))
     monkeypatch.setattr(Bm25Retriever, "index", counted("index", Bm25Retriever.index))
-    monkeypatch.setattr(Marks, "escape", counted("escaping", Marks.escape))
+    monkeypatch.setattr(PromptEscaper, "escape", counted("escaping", PromptEscaper.escape))
     model = scripted(REPLIES)
     async with Judge(model) as judge:
         example = Example(id="1", document_id="1", context=document, query=QUERY)

@@ -15,7 +15,7 @@ from longreward.models.policy import PolicyConfig, load_tokenizer
 from longreward.params import read_params
 from longreward.records import Example
 from longreward.reward import ScoreConfig
-from longreward.reward.online import prompt_rows, text_of
+from longreward.reward.online import completion_text, prompt_rows
 
 ROOT = Path(__file__).resolve().parents[3]
 KELD, MOOR = "Keld was founded by Ann Lee in 1905.", "Moor was founded by Tom Ray in 1866."
@@ -93,7 +93,7 @@ def test_a_judge_that_answers_after_hours_and_half_a_ranking_are_refused() -> No
     ],
 )
 def test_the_text_of_a_completion_is_what_its_last_turn_says(completion: Any, text: str) -> None:
-    assert text_of(completion) == text
+    assert completion_text(completion) == text
 
 
 def test_a_row_for_the_trainer_renders_to_the_prompt_of_every_other_stage(tiny_policy: Path) -> None:

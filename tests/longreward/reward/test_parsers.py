@@ -10,7 +10,7 @@ from longreward.reward.parsers import (
     parse_statements,
     parse_support,
 )
-from longreward.reward.published_parsers import Extracted
+from longreward.reward.published_parsers import ExtractedText
 
 NOTHING, NO_STATEMENT = "No relevant information", "<no_statement/>"
 
@@ -273,7 +273,7 @@ def test_prompts_without_a_marker_for_no_statement_do_not_get_one(text: str) -> 
     ],
 )
 def test_a_reply_that_says_only_that_nothing_is_relevant_is_no_extract(text: str) -> None:
-    assert parse_extraction(text, NOTHING) == Extracted(None)
+    assert parse_extraction(text, NOTHING) == ExtractedText(None)
 
 
 @pytest.mark.parametrize(
@@ -295,11 +295,11 @@ def test_a_reply_that_says_only_that_nothing_is_relevant_is_no_extract(text: str
     ],
 )
 def test_a_reply_that_says_anything_else_is_kept_whole(text: str) -> None:
-    assert parse_extraction(text, NOTHING) == Extracted(text)
+    assert parse_extraction(text, NOTHING) == ExtractedText(text)
 
 
 def test_a_phrase_of_other_prompts_means_nothing_relevant_too() -> None:
-    assert parse_extraction("(Nichts dazu.)", "Nichts dazu") == Extracted(None)
+    assert parse_extraction("(Nichts dazu.)", "Nichts dazu") == ExtractedText(None)
     assert parse_extraction("Nichts dazu, aber die Mühle schloss.", "Nichts dazu").text is not None  # type: ignore[union-attr]
     assert parse_extraction("  \n", NOTHING) is None
 
@@ -328,9 +328,9 @@ def test_a_phrase_of_other_prompts_means_nothing_relevant_too() -> None:
         ("statements", "<statement>One.</statement><statement> </statement>", ("One.",)),
         ("statements", "<statement>One.<statement>Two.</statement>", ("One.<statement>Two.",)),
         ("statements", "<Statement>One.</Statement>", None),
-        ("extraction", "1. Keld.\nNo relevant information on the mill.", Extracted(None)),
-        ("extraction", "无相关信息", Extracted("无相关信息")),
-        ("extraction", " 1. Keld.\n", Extracted(" 1. Keld.\n")),
+        ("extraction", "1. Keld.\nNo relevant information on the mill.", ExtractedText(None)),
+        ("extraction", "无相关信息", ExtractedText("无相关信息")),
+        ("extraction", " 1. Keld.\n", ExtractedText(" 1. Keld.\n")),
         ("extraction", "", None),
     ],
 )

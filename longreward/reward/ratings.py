@@ -5,10 +5,11 @@ from typing import Any
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import Judge, ParsedReply
-from longreward.judge.prompts import Parsing
+from longreward.judge.prompts import Parsing, PromptSet
 from longreward.judge.truncation import truncated_verdict
 from longreward.records import Statement, Verdict
 from longreward.reward.parsers import PARSERS
+from longreward.utils.language import detect_language
 
 
 async def rate(judge: Judge, question: ChatRequest, parsing: Parsing) -> Verdict:
@@ -49,3 +50,21 @@ def verdict(
         prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
         completion_tokens=sum(reading.usage.completion_tokens for reading in readings),
     )
+
+
+# Helpfulness: relevant, meets the purpose, full and fitting, in the form asked for (paper, section 3.1).
+
+
+async def judge_helpfulness(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
+    """One call: the judge sees query and response."""
+    template = prompts.template("helpfulness", detect_language(query, response))
+    return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)
+
+
+# Logicality: no contradiction, no wrong inference or calculation (paper, section 3.1).
+
+
+async def judge_logicality(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
+    """One call: the judge sees query and response."""
+    template = prompts.template("logicality", detect_language(query, response))
+    return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)
