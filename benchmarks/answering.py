@@ -81,7 +81,8 @@ def _fresh(folder: Path) -> Path:
 
 
 def _policy(folder: Path) -> Any:
-    from longreward.models.policy import PolicyConfig, load_policy
+    from longreward.models.config import PolicyConfig
+    from longreward.models.policy import load_policy
 
     return load_policy(PolicyConfig(base_model=str(folder), device="cpu"), folder)
 

@@ -81,7 +81,8 @@ def _policy(window: int) -> tuple[Any, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
+    from longreward.models.config import PolicyConfig
+    from longreward.models.policy import Policy, PolicyTokenizer
 
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from longreward.data.formats import read_examples, scored_row
+from longreward.data.formats import read_examples, scored_to_row
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
 from longreward.evaluation.measures import AnswerMeasures, Decoding, gold_measures, measure
@@ -125,7 +125,7 @@ def _write(
     write_rows(OUT / "answers.jsonl", (one.row() for one in measured))
     write_rows(
         OUT / "verdicts.jsonl",
-        ({"model": role, "decoding": decoding.name, **scored_row(one)} for role, decoding, one in verdicts),
+        ({"model": role, "decoding": decoding.name, **scored_to_row(one)} for role, decoding, one in verdicts),
     )
     with writing(OUT / "table.json") as file:
         json.dump(evaluation.as_json(), file, indent=1)

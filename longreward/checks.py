@@ -13,7 +13,7 @@ from pathlib import Path
 from longreward.data.hub_source import HubConfig
 from longreward.errors import ConfigError, DataError, LongRewardError, PolicyError
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.params import Params
 from longreward.workers import check_installed
 
@@ -100,7 +100,7 @@ def _judged(params: Params) -> frozenset[str]:
 
 def _check_source(params: Params, *, made: bool) -> None:
     """The raw records are there, or will be: `made` says whether `synthesize` is going to run."""
-    from longreward.data.checksums import SYNTHESIZED
+    from longreward.data.source import SYNTHESIZED
 
     source, hub = params.prepare.source, params.prepare.hub
     documents = params.synthesize.documents
@@ -141,12 +141,12 @@ def _check_found(section: str, source: str, hub: HubConfig) -> None:
 
 
 def _check_model(params: Params) -> None:
-    from longreward.models.model_ref import source
+    from longreward.models.model_ref import pretrained_kwargs
 
     policy = params.policy
     key = "sft_model" if policy.sft_model else "base_model"
     try:
-        source(policy, policy.sft_model or policy.base_model)
+        pretrained_kwargs(policy, policy.sft_model or policy.base_model)
     except PolicyError as error:
         raise ConfigError(f"policy.{key}: {error}") from error
 
@@ -167,7 +167,7 @@ def _check_pointer() -> None:
 
 
 def _check_template(policy: PolicyConfig) -> None:
-    from longreward.models.policy import chat_template
+    from longreward.models.config import chat_template
 
     chat_template(policy)
 
@@ -210,7 +210,7 @@ def _check_launcher(params: Params, stage: str) -> None:
 
 
 def _check_server(params: Params) -> None:
-    from longreward.models.server_check import check_server
+    from longreward.models.servers import check_server
 
     check_server(params.server)
 
@@ -272,14 +272,14 @@ def _check_pairing(params: Params) -> None:
 
 
 def _check_reward_model(params: Params) -> None:
-    from longreward.models.model_ref import source
+    from longreward.models.model_ref import pretrained_kwargs
 
     srm = params.pair.srm
     if params.pair.method != "srm":
         return
     key, name = ("pair.srm.tiny.base", srm.tiny.base) if srm.model is None else ("pair.srm.model", srm.model)
     try:
-        source(PolicyConfig(base_model=name), name)
+        pretrained_kwargs(PolicyConfig(base_model=name), name)
     except PolicyError as error:
         raise ConfigError(f"{key}: {error}") from error
 

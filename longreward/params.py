@@ -17,7 +17,7 @@ from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
 from longreward.judge.config import JudgeConfig
 from longreward.judge.prices import Price, PricesConfig
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
 from longreward.pairs.selection import PairConfig

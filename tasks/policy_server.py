@@ -16,12 +16,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
-from longreward.models.external_server import addresses, open_external
-from longreward.models.policy import Policy, PolicyConfig, load_policy, policy_window
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy, load_policy, policy_window
 from longreward.models.policy_client import PolicyClient
 from longreward.models.served_policy import ServedPolicy, served_policy
-from longreward.models.server_command import launch_command, launch_environment, served_name
 from longreward.models.server_config import ServerConfig
+from longreward.models.servers import (
+    connect_external,
+    launch_command,
+    launch_environment,
+    served_name,
+    server_addresses,
+)
 from longreward.records import Role
 from longreward.tasks.parent_process import this_process
 from longreward.tasks.prefect_server import free_port
@@ -47,8 +53,8 @@ async def open_policy(
     if server.kind == "in_process":
         yield load_policy(config, path)
     elif server.kind == "external":
-        base_url, model = addresses(server)[role]
-        client = await open_external(server, base_url=base_url, model=model)
+        base_url, model = server_addresses(server)[role]
+        client = await connect_external(server, base_url=base_url, model=model)
         try:
             yield served_policy(config, path, client)
         finally:
@@ -71,12 +77,12 @@ async def for_comparison(config: ServerConfig) -> ServerConfig:
     """
     if config.kind != "external":
         return config
-    places = addresses(config)
+    places = server_addresses(config)
     if "dpo" not in places:
         log.info("server names no trained model, so both models answer in this process")
         return config.model_copy(update={"kind": "in_process"})
     for base_url, model in places.values():
-        await (await open_external(config, base_url=base_url, model=model)).close()
+        await (await connect_external(config, base_url=base_url, model=model)).close()
     return config
 
 

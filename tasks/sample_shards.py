@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.models.sampling import SampleConfig, SamplingReport, cut_prompts, sample
-from longreward.models.served_policy import ServedPolicy, refuse_cut_chats, sample_served
+from longreward.models.sampling import SampleConfig, SamplingReport, sample, truncated_prompts
+from longreward.models.served_policy import ServedPolicy, check_truncated_chats, sample_served
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy
 from longreward.tasks.shards import Tell, in_shards
@@ -39,12 +39,12 @@ async def sample_in_shards(
     Raises PolicyError, before anything is drawn, where a prompt does not fit and is not to be cut. At a server two
     shards are drawn at once, so that it is still busy while the last answers of one come in; with workers, one each.
     """
-    cut = cut_prompts(policy, examples, config)
+    cut = truncated_prompts(policy, examples, config)
     distant = isinstance(policy, DistantPolicy)
     if isinstance(policy, DistantPolicy):
         policy.refuse_cut(cut)
     elif isinstance(policy, ServedPolicy):
-        refuse_cut_chats(policy, cut)
+        check_truncated_chats(policy, cut)
 
     async def draw(shard: Sequence[Example], tell: Tell) -> Iterable[_OfOnePrompt]:
         drawn: Iterable[list[Response]]

@@ -16,8 +16,8 @@ from longreward.benchmarks.conversations import Fitted, Fitting
 from longreward.benchmarks.types import ChatClient, Completion, GenerationRequest, Tell
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import Policy
-from longreward.models.policy_client import Prompt, Turns
-from longreward.models.served_policy import ServedPolicy, all_served, request_seed
+from longreward.models.policy_client import Conversation, Prompt
+from longreward.models.served_policy import ServedPolicy, gather_requests, request_seed
 from longreward.utils.concurrency import with_progress
 
 GREEDY_BELOW = 1e-4
@@ -88,7 +88,7 @@ class Served:
     async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
         """One answer to each, in their order; ServerUnavailable where asking later may help, else PolicyError."""
         fitted = [self._fit(ask) for ask in asks]
-        return await all_served(self._policy, map(with_progress(self._asked, tell), asks, fitted))
+        return await gather_requests(self._policy, map(with_progress(self._asked, tell), asks, fitted))
 
     async def _asked(self, ask: GenerationRequest, fitted: Fitted) -> Completion:
         client = self._policy.client
@@ -109,7 +109,7 @@ class Served:
         chat = self._policy.text.chat
         sent = [{"role": t.role, "content": chat.break_controls(t.content, t.role)} for t in fitted.turns]
         unchanged = sent == [vars(turn) for turn in fitted.turns]
-        return Prompt(Turns(tuple(sent)), fitted.ids if unchanged else None)
+        return Prompt(Conversation(tuple(sent)), fitted.ids if unchanged else None)
 
 
 def temperature(ask: GenerationRequest) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.errors import PolicyError
-from longreward.models.policy import PROBE, PolicyTokenizer
+from longreward.models.policy import PROBE_EXAMPLE, PolicyTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def without_system(turns: Sequence[Message]) -> tuple[Message, ...]:
 
 def has_system_role(text: PolicyTokenizer) -> bool:
     """Whether the chat template knows the role: some refuse it, some drop it, some take it for an answer."""
-    system, user = PROBE
+    system, user = PROBE_EXAMPLE
     try:
         rendered = text.conversation_text([_turn("system", system), _turn("user", user)])
     except PolicyError:

@@ -55,7 +55,7 @@ def _paragraph(part: Any, where: str) -> str:
 # [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]                      ShareGPT
 
 
-Question = Literal["auto", "last", "first"]
+QuestionPosition = Literal["auto", "last", "first"]
 ROLES = {
     **dict.fromkeys(("human", "user", "prompter"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "bard", "bing", "model", "bot", "assistant"), "assistant"),
@@ -83,7 +83,7 @@ def parse_messages(value: Any, *, what: str = "the chat", expected: str = "a lis
     return [_message(f"turn {number} of {what}", message) for number, message in enumerate(value)]
 
 
-def split_chat(messages: Any, question: Question = "auto") -> Row:
+def split_chat(messages: Any, question: QuestionPosition = "auto") -> Row:
     """`context`, `query` and (where there is a reply) `answer` of a chat about a document.
 
     The first user message holds document and question, one blank line or more between them. `question` says where the
@@ -104,7 +104,7 @@ def split_chat(messages: Any, question: Question = "auto") -> Row:
     return {"context": context, "query": query} | ({"answer": turns[1].text} if len(turns) > 1 else {})
 
 
-def _split_prompt(prompt: str, question: Question) -> tuple[str, str]:
+def _split_prompt(prompt: str, question: QuestionPosition) -> tuple[str, str]:
     """The document and the question. The rule of `auto` is in docs/formats.md."""
     last, first = LAST_BLANK_LINE.match(prompt), FIRST_BLANK_LINE.search(prompt)
     if last is None or first is None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from longreward.config import Config
-from longreward.data.chats import Question, join_paragraphs, split_chat
+from longreward.data.chats import QuestionPosition, join_paragraphs, split_chat
 from longreward.data.formats import LONGBENCH_FIELDS, is_longbench, longbench_fields
 from longreward.errors import ConfigError
 from longreward.utils.jsonl import Row, RowError, missing
@@ -42,7 +42,7 @@ class ColumnsConfig(Config):
     """A chat instead of query, context and answer, a list of {role, content} or of {from, value} (ShareGPT): the
     user's first message is split into context and query, the reply to it is the answer, later turns are left out."""
 
-    question: Question = "auto"
+    question: QuestionPosition = "auto"
     """Where the user's first message of a chat has its question: what follows its last blank line (last) or precedes
     its first one (first). auto: the last paragraph where it reads as a question or instruction (English, Chinese, a
     question mark) and the first does not; every other chat is rejected."""
@@ -108,7 +108,7 @@ def _advice(name: str, there: list[str]) -> str:
     )
 
 
-def published_row(config: ColumnsConfig, row: Row, *, number: int) -> Row:
+def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
     """The row under the published names; RowError where it lacks a column, fits two forms or has a chat that cannot be
     split."""
     if _may_be_longbench(config) and _is_longbench(config, row):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from longreward.data.csv_reader import read_csv
-from longreward.data.source_location import LOOKED_AT, MAX_RECORD_MIB, SourceLocation, refuse_constant, valid_row
+from longreward.data.source import COLUMN_SAMPLE_ROWS, MAX_RECORD_MIB, RAW, SourceLocation, refuse_constant, valid_row
 from longreward.errors import DataError
-from longreward.utils.jsonl import DECOMPRESSION_ERRORS, SUFFIXES, Row, RowError, open_binary, read_rows
+from longreward.utils.jsonl import DECOMPRESSION_ERRORS, SUFFIXES, Row, RowError, open_binary, read_rows, too_large
 
 TEXT_KINDS = (".jsonl", ".ndjson", ".json", ".csv")
 KINDS = (*TEXT_KINDS, *(kind + suffix for kind in TEXT_KINDS for suffix in SUFFIXES), ".parquet")
@@ -51,7 +51,7 @@ class FileSource:
         """The schema's, or the fields of the first records."""
         if _kind(self.files[0]) == ".parquet":
             return [str(name) for name in _parquet(self.files[0]).schema_arrow.names]
-        found = (row for _, row in islice(self.rows(), LOOKED_AT) if isinstance(row, dict))
+        found = (row for _, row in islice(self.rows(), COLUMN_SAMPLE_ROWS) if isinstance(row, dict))
         return list(dict.fromkeys(name for row in found for name in row))
 
 
@@ -191,3 +191,77 @@ def _parquet(path: Path) -> Any:
         return parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
     except (OSError, ArrowException) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
+
+
+# Questions beside their texts: a row may name a text's file in place of holding the text.
+#
+# data/raw/questions.jsonl     {"idx": 0, "query": "Who signed?", "context_file": "documents/contract.txt"}
+# data/raw/documents/contract.txt
+# -->                          {"idx": 0, "query": "Who signed?", "context": "…", "document": "documents/contract.txt"}
+#
+# Texts stay as they are, and questions can be written in any editor.
+
+
+FIELD = "context_file"
+
+
+@dataclass(frozen=True)
+class ContextFileSource:
+    """The rows of `files`, each `context_file` replaced by its text and by the document's name, where that has none."""
+
+    files: FileSource
+
+    @property
+    def name(self) -> str:
+        """As the settings have it."""
+        return self.files.name
+
+    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
+        """Each record, a RowError where its text cannot be had. The last text is kept: its questions stand together."""
+        last: tuple[Path, str] | None = None
+        for place, row in self.files.rows():
+            if isinstance(row, RowError) or row.get(FIELD) is None or row.get("context") is not None:
+                yield place, row
+                continue
+            try:
+                path = self._path(place, row[FIELD])
+                if last is None or last[0] != path:
+                    last = path, _read(path, row[FIELD], int(self.files.max_record_mib * 2**20))
+            except RowError as error:
+                yield place, error
+                continue
+            document = row.get("document") or path.relative_to(self.files.root / RAW).as_posix()
+            yield place, {**row, "context": last[1], "document": document}
+
+    def columns(self) -> list[str]:
+        """With what rows gain by their texts."""
+        there = self.files.columns()
+        return list(dict.fromkeys([*there, "context", "document"])) if FIELD in there else there
+
+    def _path(self, place: SourceLocation, name: object) -> Path:
+        """Relative to the file that names it; only where DVC keeps versions, since no checksum covers it."""
+        if not isinstance(name, str) or not name.strip():
+            raise RowError(f"{FIELD} is {name!r}, expected the name of a text file")
+        path = Path(os.path.normpath((self.files.root / place.file).parent / name))
+        if not path.is_relative_to(self.files.root / RAW):
+            raise RowError(f"{FIELD} {name!r} is {path}, outside {RAW}, where nothing keeps its versions; put it there")
+        return path
+
+
+def _read(path: Path, name: str, max_bytes: int) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+            if len(content) > max_bytes:
+                raise too_large(f"{FIELD} {name!r}", path.stat().st_size, max_bytes)
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise RowError(f"{FIELD} {name!r} is not UTF-8 text (byte 0x{byte:02x} at {error.start})") from None
+    except OSError as error:
+        raise RowError(f"{FIELD} {name!r} cannot be read: {error.strerror or error} ({path})") from None
+    if "\0" in text:
+        raise RowError(
+            f"{FIELD} {name!r} has a NUL character (at character {text.index(chr(0)):,}); is it a text file?"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as files opened as text are read

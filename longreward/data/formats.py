@@ -44,7 +44,7 @@ SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "pro
 LONGBENCH_FIELDS = ("input", "answers", "context")
 
 
-def example_of(row: Row) -> Example:
+def example_from_row(row: Row) -> Example:
     """A row of `sft.jsonl`, of LongReward-10k (its `dpo_*` rows have two responses, no answer) or of LongBench."""
     if is_longbench(row):
         row = longbench_fields(row)
@@ -95,7 +95,7 @@ def longbench_fields(row: Row) -> Row:
     }
 
 
-def response_of(row: Row) -> Response:
+def response_from_row(row: Row) -> Response:
     """A row of `sampled_responses.jsonl`; its idx is `<example>-<n>`."""
     name = _id(row)
     example, dash, number = name.rpartition("-")
@@ -110,7 +110,7 @@ def response_of(row: Row) -> Response:
     )
 
 
-def scored_of(row: Row) -> ScoredResponse:
+def scored_from_row(row: Row) -> ScoredResponse:
     """A row of `scored_responses.jsonl`; the published ones know nothing of prompts, judges and calls."""
     scores = row.get("scores")
     if not isinstance(scores, dict):
@@ -120,7 +120,7 @@ def scored_of(row: Row) -> ScoredResponse:
     if missing:
         raise RowError(f"scores lacks {', '.join(missing)}")
     return ScoredResponse(
-        response=response_of(row),
+        response=response_from_row(row),
         verdicts={d: _verdict(scores[d], details.get(d) or {"reason": reasons.get(d)}) for d in DIMENSIONS},
     )
 
@@ -154,7 +154,7 @@ def _statement(fact: Row) -> Statement:
     )
 
 
-def extraction_of(row: Row) -> Extraction:
+def extraction_from_row(row: Row) -> Extraction:
     """A row of our `chunk_info.jsonl`; a published one has no character spans (they read as 0)."""
     if "extracts" in row:
         extracts = tuple(Extract.model_validate(extract) for extract in row["extracts"])
@@ -173,7 +173,7 @@ def _published_extract(span: str, text: str) -> Extract:
     return Extract(start=0, end=0, first_percent=percents[0], last_percent=percents[1], text=said)
 
 
-def pair_of(row: Row) -> PreferencePair:
+def pair_from_row(row: Row) -> PreferencePair:
     """A row of `preference_pairs.jsonl`; the published ones have no rewards (read as 10 and 0) and no sample ids."""
     name, query = _id(row), _text(row, "query")
 
@@ -200,10 +200,10 @@ def pair_of(row: Row) -> PreferencePair:
 
 def document_id(context: str) -> str:
     """A name for a document that has none: a hash of its words, blind to white space."""
-    return words_hash(context).hexdigest()[:16]
+    return hash_words(context).hexdigest()[:16]
 
 
-def words_hash(text: str) -> "hashlib._Hash":
+def hash_words(text: str) -> "hashlib._Hash":
     """SHA-256 of " ".join(text.split()), a piece at a time: a list of all words takes ten times the text's memory."""
     digest = hashlib.sha256()
     start, separator = 0, ""
@@ -234,10 +234,10 @@ def _document_name(row: Row) -> str | None:
 
 
 def _id(row: Row) -> str:
-    return id_of(row.get("idx"))
+    return parse_id(row.get("idx"))
 
 
-def id_of(value: Any) -> str:
+def parse_id(value: Any) -> str:
     """A record's name: a text, or a number as pandas and JSON have it. Raises RowError for anything else."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
         value = int(value)  # pandas turns a column of whole numbers with a gap into floats
@@ -278,7 +278,7 @@ def published_id(name: str) -> int | str:
     return int(name) if _is_number(name) and str(int(name)) == name else name
 
 
-def example_row(example: Example, **more: Any) -> Row:
+def example_to_row(example: Example, **more: Any) -> Row:
     """A row of `sft.jsonl`, with the document's name."""
     return {
         "idx": published_id(example.id),
@@ -290,7 +290,7 @@ def example_row(example: Example, **more: Any) -> Row:
     }
 
 
-def response_row(response: Response) -> Row:
+def response_to_row(response: Response) -> Row:
     """A row of `sampled_responses.jsonl`, with what is known of how it was sampled."""
     return {"idx": response.id, "query": response.query, "answer": response.text, **_sampling(response)}
 
@@ -300,7 +300,7 @@ def _sampling(response: Response, prefix: str = "") -> Row:
     return {f"{prefix}{name}": value for name, value in known.items() if value is not None}
 
 
-def extraction_row(extraction: Extraction) -> Row:
+def extraction_to_row(extraction: Extraction) -> Row:
     """A row of `chunk_info.jsonl`; `extracts` is our list with character spans, in document order."""
     return {
         "idx": published_id(extraction.example_id),
@@ -323,7 +323,7 @@ def _info_list(extraction: Extraction) -> dict[str, str]:
     return info
 
 
-def scored_row(
+def scored_to_row(
     scored: ScoredResponse, extraction: Extraction | None = None, settings: Mapping[str, Any] | None = None
 ) -> Row:
     """A row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward, and how it came about.
@@ -335,7 +335,7 @@ def scored_row(
     verdicts = scored.verdicts
     scores: Row = {d: verdicts[d].score if d in verdicts else None for d in DIMENSIONS}
     scores["total"] = sum(scores.values()) if scored.complete else None
-    row = response_row(scored.response) | {"scores": scores, "reward": scored.reward}
+    row = response_to_row(scored.response) | {"scores": scores, "reward": scored.reward}
     if not scored.complete:
         row["unscored"] = {d: _why_unscored(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
         row |= _bounds(scored)
@@ -376,7 +376,7 @@ def _fact(statement: Statement) -> Row:
     }
 
 
-def pair_row(pair: PreferencePair) -> Row:
+def pair_to_row(pair: PreferencePair) -> Row:
     """A row of `preference_pairs.jsonl`, with the method, both rewards, which samples they were and how sampled."""
     return {
         "idx": published_id(pair.id),
@@ -399,49 +399,49 @@ def pair_row(pair: PreferencePair) -> Row:
 
 def read_examples(path: Path) -> Iterator[Example]:
     """The examples of a file in the form of `sft.jsonl`."""
-    return read_records(path, example_of)
+    return read_records(path, example_from_row)
 
 
 def read_responses(path: Path) -> Iterator[Response]:
     """The responses of a file in the form of `sampled_responses.jsonl`."""
-    return read_records(path, response_of)
+    return read_records(path, response_from_row)
 
 
 def read_scored(path: Path) -> Iterator[ScoredResponse]:
     """The scored responses of a file in the form of `scored_responses.jsonl`, or of its unscored neighbour."""
-    return read_records(path, scored_of)
+    return read_records(path, scored_from_row)
 
 
 def read_chunk_info(path: Path) -> Iterator[Extraction]:
     """The extracts of a file in the form of `chunk_info.jsonl`."""
-    return read_records(path, extraction_of)
+    return read_records(path, extraction_from_row)
 
 
 def read_pairs(path: Path) -> Iterator[PreferencePair]:
     """The pairs of a file in the form of `preference_pairs.jsonl`."""
-    return read_records(path, pair_of)
+    return read_records(path, pair_from_row)
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Writes `sft.jsonl`; returns the number of rows."""
-    return write_rows(path, map(example_row, examples))
+    return write_rows(path, map(example_to_row, examples))
 
 
 def write_responses(path: Path, responses: Iterable[Response]) -> int:
     """Writes `sampled_responses.jsonl`; returns the number of rows."""
-    return write_rows(path, map(response_row, responses))
+    return write_rows(path, map(response_to_row, responses))
 
 
 def write_scored(path: Path, scored: Iterable[ScoredResponse]) -> int:
     """Writes `scored_responses.jsonl`; returns the number of rows."""
-    return write_rows(path, map(scored_row, scored))
+    return write_rows(path, map(scored_to_row, scored))
 
 
 def write_chunk_info(path: Path, extractions: Iterable[Extraction]) -> int:
     """Writes `chunk_info.jsonl`; returns the number of rows."""
-    return write_rows(path, map(extraction_row, extractions))
+    return write_rows(path, map(extraction_to_row, extractions))
 
 
 def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> int:
     """Writes `preference_pairs.jsonl`; returns the number of rows."""
-    return write_rows(path, map(pair_row, pairs))
+    return write_rows(path, map(pair_to_row, pairs))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import Field
 
 from longreward.config import Config
-from longreward.data.source_location import LOOKED_AT, SourceLocation, valid_row
+from longreward.data.source import COLUMN_SAMPLE_ROWS, SourceLocation, valid_row
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError
 
@@ -53,7 +53,7 @@ class HubSource:
         """The data set's features where it says them, else the fields of its first rows."""
         if named := self._opened().column_names:
             return list(named)
-        return list(dict.fromkeys(name for _, row in islice(self.rows(), LOOKED_AT) for name in row))  # type: ignore[union-attr]
+        return list(dict.fromkeys(name for _, row in islice(self.rows(), COLUMN_SAMPLE_ROWS) for name in row))  # type: ignore[union-attr]
 
     def _opened(self) -> Any:
         from datasets import load_dataset

@@ -12,11 +12,11 @@ from pydantic import Field, ValidationError
 
 from longreward.config import Config
 from longreward.data.chats import join_paragraphs
-from longreward.data.checked_examples import Refused
-from longreward.data.formats import document_id, id_of, is_blank, words_hash
+from longreward.data.formats import document_id, hash_words, is_blank, parse_id
 from longreward.data.hub_source import HubConfig
-from longreward.data.short_instructions import preference_texts
-from longreward.data.source_location import Source, SourceLocation
+from longreward.data.short_instructions import parse_preference
+from longreward.data.source import Source, SourceLocation
+from longreward.data.validation import Refused
 from longreward.records import SHORT, PreferencePair, Response, is_short
 from longreward.utils.jsonl import Row, RowError, missing, reason_of
 
@@ -51,7 +51,7 @@ class PairsConfig(Config):
     """The column of the worse answer, a text or a chat that ends with it."""
 
 
-class HeldOut:
+class HeldOutIndex:
     """The documents and prompts that `evaluate` uses: a pair about one of them would train on the test."""
 
     def __init__(self) -> None:
@@ -68,9 +68,9 @@ class HeldOut:
         return has_document or _prompt_hash(pair.context, pair.query) in self._prompts
 
 
-def pair_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
+def preference_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
     """The pair of a row; `number` counts the rows from 0. Raises RowError where it cannot be used."""
-    name = str(number) if config.idx is None else id_of(_cell(row, config.idx))
+    name = str(number) if config.idx is None else parse_id(_cell(row, config.idx))
     if is_short(name):
         raise RowError(f"idx {name!r} begins with {SHORT!r}, which names the instructions of train.short")
     if _is_published(row, config):
@@ -84,7 +84,7 @@ def pair_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
             raise RowError("both answers are the same")
     else:
         columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-        query, better, worse = preference_texts(row, columns)
+        query, better, worse = parse_preference(row, columns)
         context = _context(row, config)
 
     def response(n: int, text: str) -> Response:
@@ -102,8 +102,8 @@ def pair_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
     )
 
 
-def checked_pairs(
-    source: Source, config: PairsConfig, held_out: HeldOut
+def validate_pairs(
+    source: Source, config: PairsConfig, held_out: HeldOutIndex
 ) -> Iterator[tuple[SourceLocation, PreferencePair | Refused]]:
     """Each row as a pair, or why it is left out: bad form, a name or a whole pair that came before, a held-out text."""
     place_of_id: dict[str, SourceLocation] = {}
@@ -112,7 +112,7 @@ def checked_pairs(
         try:
             if isinstance(row, RowError):
                 raise row
-            pair = pair_from_row(row, config, number)
+            pair = preference_from_row(row, config, number)
         except (RowError, ValidationError) as error:
             yield place, Refused(str(number) if config.idx is None else None, reason_of(error))
             continue
@@ -154,9 +154,9 @@ def _cell(row: Row, column: str) -> object:
 
 def _prompt_hash(context: str, query: str) -> bytes:
     """The same for a document and a question in two columns and for both in one text."""
-    return words_hash(f"{context} {query}").digest()
+    return hash_words(f"{context} {query}").digest()
 
 
 def _pair_hash(pair: PreferencePair) -> bytes:
     texts = (pair.context, pair.query, pair.chosen.text, pair.rejected.text)
-    return words_hash(" ".join(words_hash(text).hexdigest() for text in texts)).digest()
+    return hash_words(" ".join(hash_words(text).hexdigest() for text in texts)).digest()

@@ -12,14 +12,14 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from longreward.config import Config
-from longreward.data.checked_examples import Refused, checked_examples
 from longreward.data.columns import ColumnsConfig, check_columns
-from longreward.data.formats import example_row, pair_row, read_examples, response_of, response_row
+from longreward.data.formats import example_to_row, pair_to_row, read_examples, response_from_row, response_to_row
 from longreward.data.hub_source import HubConfig
 from longreward.data.open_source import open_source
-from longreward.data.preferences import HeldOut, PairsConfig, checked_pairs
+from longreward.data.preferences import HeldOutIndex, PairsConfig, validate_pairs
 from longreward.data.prepare_report import SPLITS, PrepareReport, Rejected, Split
-from longreward.data.source_location import MAX_RECORD_MIB, Source
+from longreward.data.source import MAX_RECORD_MIB, Source
+from longreward.data.validation import Refused, validate_examples
 from longreward.errors import ConfigError, DataError, PolicyError
 from longreward.records import PreferencePair
 from longreward.utils.jsonl import Row, RowError, read_rows, reason_of, to_line, write_rows, writing
@@ -109,7 +109,7 @@ def prepare(
     ConfigError where nothing pins the source or it lacks a column, DataError where it cannot be read, is not what was
     pinned, too much of it is bad or nothing is left of a split, PolicyError where a prompt is longer than the window.
     """
-    source = open_prompts(config, root)
+    source = open_prompt_source(config, root)
     report = PrepareReport()
     with ExitStack() as stack:
         files = {name: stack.enter_context(writing(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
@@ -125,7 +125,7 @@ def prepare(
     return report
 
 
-def open_prompts(config: PrepareConfig, root: Path) -> Source:
+def open_prompt_source(config: PrepareConfig, root: Path) -> Source:
     """The raw records of `config.source`, held against their pin and the names of their columns."""
     source = open_source(
         root,
@@ -148,14 +148,14 @@ def _rows(
     window: int | None,
 ) -> Iterator[tuple[str, Row]]:
     """For each record of the source one row, and the file that it belongs to; counts into `report`."""
-    for place, outcome in checked_examples(source, config.columns):
+    for place, outcome in validate_examples(source, config.columns):
         report.records += 1
         if isinstance(outcome, Refused):
             rejected = Rejected(place, outcome.idx, outcome.reason)
             report.count_refused(rejected, duplicate=outcome.duplicate)
             yield "rejected", rejected.row()
             continue
-        split = split_of(config, outcome.document_id)
+        split = assign_split(config, outcome.document_id)
         if _is_full(config, split, report.splits[split]):
             reason = f"{split} has its {report.splits[split]} examples already (prepare.max_{split})"
             report.over_limit += 1
@@ -173,7 +173,7 @@ def _rows(
                 yield "rejected", rejected.row()
                 continue
         report.count_kept(split, outcome.document_id, tokens)
-        yield split, example_row(outcome, prompt_tokens=tokens)
+        yield split, example_to_row(outcome, prompt_tokens=tokens)
 
 
 def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
@@ -201,7 +201,7 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
             try:
                 if isinstance(row, RowError):
                     raise row
-                response = response_of(row)
+                response = response_from_row(row)
                 if response.id in seen:
                     raise RowError(f"idx {response.id} comes twice")
             except (RowError, ValidationError) as error:
@@ -212,7 +212,7 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
             if query != response.query:
                 raise DataError(f"{place}: the query of {response.id} is not that of its example")
             seen.add(response.id)
-            file.write(to_line(response_row(response)))
+            file.write(to_line(response_to_row(response)))
         if not seen:
             raise DataError(
                 f"{config.responses}: no response belongs to one of the {len(queries)} preference prompts; "
@@ -232,7 +232,7 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
     if given.source is None:
         write_rows(out / "pairs.jsonl", ())
         return {}
-    held_out = HeldOut()
+    held_out = HeldOutIndex()
     if (out / "heldout.jsonl").stat().st_size:
         for example in read_examples(out / "heldout.jsonl"):
             held_out.add(example.context, example.query)
@@ -249,11 +249,11 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
             max_record_mib=config.max_record_mib,
         )
         with writing(out / "pairs.jsonl") as pairs, writing(out / "rejected_pairs.jsonl") as rejected:
-            for place, outcome in checked_pairs(source, given, held_out):
+            for place, outcome in validate_pairs(source, given, held_out):
                 report.records += 1
                 if isinstance(outcome, PreferencePair):
                     kept += 1
-                    pairs.write(to_line(pair_row(outcome)))
+                    pairs.write(to_line(pair_to_row(outcome)))
                     continue
                 refused = Rejected(place, outcome.idx, outcome.reason)
                 rejected.write(to_line(refused.row()))
@@ -270,7 +270,7 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
     return {f"pairs{name}": float(count) for name, count in {**counts, "/held_out": left_out}.items()}
 
 
-def split_of(config: PrepareConfig, document: str) -> Split:
+def assign_split(config: PrepareConfig, document: str) -> Split:
     """A document's side, from a hash of its name and the seed: the order and number of the others play no part."""
     digest = hashlib.sha256(f"{config.seed}\0{document}".encode("utf-8", "surrogatepass")).digest()
     place = int.from_bytes(digest[:8]) / 2**64
@@ -285,7 +285,7 @@ def _filling_seed(config: PrepareConfig, report: PrepareReport) -> int | None:
     wanted = {split for split, expected in _expected(config).items() if expected}
     for seed in range(SEEDS_TRIED):
         other = config.model_copy(update={"seed": seed})
-        if wanted <= {split_of(other, document) for document in documents}:
+        if wanted <= {assign_split(other, document) for document in documents}:
             return seed
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from longreward.data.source_location import SourceLocation
+from longreward.data.source import SourceLocation
 from longreward.errors import DataError, PolicyError
 from longreward.utils.jsonl import Row
 

@@ -18,18 +18,18 @@ from longreward.records import SHORT, Example, PreferencePair, Response
 from longreward.utils.jsonl import Row, RowError, missing
 
 
-def preference_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
+def short_pair_from_row(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
     """The pair named `short/<number>`; `columns` names those of `prompt`, `chosen` and `rejected`.
 
     RowError where it cannot be used: says why.
     """
     if isinstance(row, RowError):
         raise row
-    query, better, worse = preference_texts(row, columns)
+    query, better, worse = parse_preference(row, columns)
     return short_pair(number, query=query, better=better, worse=worse)
 
 
-def preference_texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
+def parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
     """The question, the better and the worse answer; `columns` names those of `prompt`, `chosen` and `rejected`.
 
     Raises RowError where the row cannot be used.
@@ -48,7 +48,7 @@ def preference_texts(row: Row, columns: Mapping[str, str]) -> tuple[str, str, st
     return query, better, worse
 
 
-def answered_of(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> Example:
+def short_example_from_row(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> Example:
     """The example named `short/<number>`; `columns` names those of `prompt` and `answer`.
 
     RowError where it cannot be used: says why.

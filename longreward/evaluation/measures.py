@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longreward.data.formats import response_row
+from longreward.data.formats import response_to_row
 from longreward.evaluation.config import Measure
 from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse
 
@@ -39,7 +39,7 @@ class AnswerMeasures:
     def row(self) -> dict[str, Any]:
         """One line of the answers file."""
         place = {"model": self.role, "decoding": self.decoding, "document": self.document_id}
-        return place | response_row(self.response) | {"measures": dict(self.values)}
+        return place | response_to_row(self.response) | {"measures": dict(self.values)}
 
 
 def gold_measures(path: Path) -> GoldMeasure:

@@ -58,8 +58,8 @@ def _built_in(count: int) -> list[Asked]:
 
 
 def _read(name: str, count: int, root: Path) -> list[Asked]:
-    from longreward.data.checksums import RAW
     from longreward.data.file_source import find_files
+    from longreward.data.source import RAW
 
     if not Path(name).is_relative_to(RAW):
         raise ConfigError(f"evaluate.short.source is {name}: put it under {RAW}, where its versions are kept")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from longreward.errors import PolicyError
 
 if TYPE_CHECKING:
-    from longreward.models.policy import PolicyConfig
+    from longreward.models.config import PolicyConfig
 
 SENSES = {"vision_config": "images", "audio_config": "sound"}
 SHOWN = 3  # names of weights that an error lists
 
 
-def check_kind(model_config: Any, path: str | Path) -> None:
+def check_model_type(model_config: Any, path: str | Path) -> None:
     """PolicyError for what does not continue text: encoder-decoders, models of images or sound, other heads."""
     kind = f"{path}: its model_type is {model_config.model_type}"
     if getattr(model_config, "is_encoder_decoder", False):
@@ -56,7 +56,7 @@ def check_device_map(config: "PolicyConfig") -> None:
             raise PolicyError(f"policy.device_map names the device {place}, and torch sees {count} GPUs")
 
 
-def check_whole(missing: Iterable[str], path: str | Path) -> None:
+def check_missing_weights(missing: Iterable[str], path: str | Path) -> None:
     """PolicyError where the files lacked weights, which transformers would make up at random."""
     names = sorted(missing)
     if names:
@@ -68,7 +68,7 @@ def check_whole(missing: Iterable[str], path: str | Path) -> None:
 
 
 @contextmanager
-def loading(what: str, path: str | Path, config: "PolicyConfig") -> Iterator[None]:
+def load_errors(what: str, path: str | Path, config: "PolicyConfig") -> Iterator[None]:
     """Gives what goes wrong under transformers a name; errors of no known class only where a model's own code runs."""
     from safetensors import SafetensorError
 

@@ -8,16 +8,16 @@ an 8B model the cache takes 8 GB, ten copies 80). With `repeated` each answer ge
 which also serves attention that takes no such mask, and answers that have ended leave the batch.
 
 Prompts of one batch are padded on the left, which changes sums by about 1e-5 (they are added in another order).
-Models that keep more than keys and values are sampled by transformers' `generate` (generate_fallback.py).
+Models that keep more than keys and values are sampled by transformers' `generate` (see `generate_with_transformers`).
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from longreward.models.generate_fallback import generate_answers, needs_generate
 from longreward.models.policy import Policy
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def generate(
     """
     import torch
 
-    if needs_generate(policy.model):
+    if has_recurrent_state(policy.model):
         return _draw_by_generate(policy, prompts, streams, drawing, limits, stopped)
     with torch.inference_mode():
         reading = _read(policy, prompts)
@@ -111,7 +111,9 @@ def _draw_by_generate(
             limit = limits[number] if limits else own.shape[1]
             ends = policy.text.end_ids
             answers.append(
-                generate_answers(policy.model, prompt, own, choose, end_ids=ends, limit=limit, stopped=stopped)
+                generate_with_transformers(
+                    policy.model, prompt, own, choose, end_ids=ends, limit=limit, stopped=stopped
+                )
             )
     return answers
 
@@ -281,3 +283,101 @@ class SharedPrefixCache:
         return torch.zeros(self.seen.shape, dtype=dtype, device=self.seen.device).masked_fill(
             ~self.seen, torch.finfo(dtype).min
         )
+
+
+# Sampling by transformers' `generate`, for models whose answers cannot branch off one prompt cache.
+#
+# Hybrid and recurrent models (LFM2, RecurrentGemma, Qwen3-Next, Mamba, Jamba) keep a state besides or instead of keys
+# and values. transformers 5.23 cannot repeat such a state for several answers, and some models keep it inside.
+# So each answer reads the prompt by itself, which costs n times the prompt.
+#
+# Tokens come from the same random streams as elsewhere (decoding.py): an answer depends on the seed, its prompt and its
+# number, not on n or on the batch, but for rounding, since the rows of a batch are added up in another order.
+
+
+if TYPE_CHECKING:
+    import torch
+
+CACHED_LAYERS = {"PreallocatedLayer", "DynamicSlidingWindowLayer", "DynamicIndexedLayer", "DummyLayer"}
+"""Classes of cache layers that can repeat what they hold; a class that is not known here is not trusted to."""
+
+log = logging.getLogger(__name__)
+_warned: set[str] = set()
+
+
+def has_recurrent_state(model: Any) -> bool:
+    """Whether a model keeps more than keys and values; warns once for each class of models."""
+    from longreward.models.kv_cache import preallocated_cache  # imports torch, which every command would wait for
+
+    stateful = bool(getattr(model, "_is_stateful", False))
+    if not stateful and all(type(layer).__name__ in CACHED_LAYERS for layer in preallocated_cache(model.config).layers):
+        return False
+    name = type(model).__name__
+    if name not in _warned:
+        _warned.add(name)
+        log.warning(
+            "%s keeps a state besides keys and values: its responses are sampled by transformers' generate, and each "
+            "of them reads its whole prompt",
+            name,
+        )
+    return True
+
+
+def generate_with_transformers(
+    model: Any,
+    prompt: Sequence[int],
+    draws: "torch.Tensor",
+    choose: "Callable[[torch.Tensor, torch.Tensor], torch.Tensor]",
+    *,
+    end_ids: Sequence[int],
+    limit: int,
+    stopped: Callable[[], bool],
+) -> list[list[int]]:
+    """The ids of one answer for each row of `draws` [answers, tokens], each with its end token where it came.
+
+    `choose(logits, draws)` takes [answers, vocabulary] and one column of `draws`, and gives a token for each answer.
+    """
+    import torch
+    from transformers import LogitsProcessorList, StoppingCriteriaList
+
+    start = len(prompt)
+
+    def force(input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        """Leaves only the chosen token possible, so that generate's greedy search takes it."""
+        tokens = choose(scores, draws[:, input_ids.shape[1] - start])
+        return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    def stop(input_ids: "torch.Tensor", scores: "torch.Tensor", **kwargs: Any) -> "torch.Tensor":
+        return torch.full((len(input_ids),), stopped(), device=input_ids.device)
+
+    rows = torch.tensor([list(prompt)] * len(draws), device=draws.device)
+    with _plain_generation(model):
+        found = model.generate(
+            rows,
+            attention_mask=torch.ones_like(rows),
+            do_sample=False,
+            max_new_tokens=min(limit, draws.shape[1]),
+            eos_token_id=list(end_ids),
+            pad_token_id=end_ids[0],
+            logits_processor=LogitsProcessorList([force]),
+            stopping_criteria=StoppingCriteriaList([stop]),
+        )
+    return [_up_to_end(row, end_ids) for row in found[:, start:].tolist()]
+
+
+def _up_to_end(ids: list[int], end_ids: Sequence[int]) -> list[int]:
+    """Without the padding behind an answer that ended before others."""
+    end = next((at for at, token in enumerate(ids) if token in end_ids), len(ids) - 1)
+    return ids[: end + 1]
+
+
+@contextmanager
+def _plain_generation(model: Any) -> Iterator[None]:
+    """Keeps the model's own generation config (penalties, least lengths) out, which sampling elsewhere ignores too."""
+    from transformers import GenerationConfig
+
+    before, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from longreward.errors import PolicyError
 
 if TYPE_CHECKING:
-    from longreward.models.policy import PolicyConfig
+    from longreward.models.config import PolicyConfig
 
 POINTER = "model.json"
 WHOLE = 32 << 20  # bytes up to which a file is read whole: configs, tokenizers, small models
@@ -24,7 +24,7 @@ EDGE, SAMPLE, SAMPLES = 1 << 20, 1 << 16, 64  # of a larger one: both ends and a
 AGAIN = "run `dvc repro --force sft` (or `longreward run --force --stages sft`), which takes it as it is now"
 
 
-def source(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
+def pretrained_kwargs(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
     """The arguments of transformers' `from_pretrained`; PolicyError where there is no such model here."""
     pointer = Path(model) / POINTER
     if pointer.is_file():
@@ -41,7 +41,7 @@ def source(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
 
 def write_pointer(config: "PolicyConfig", model: str, out: Path) -> None:
     """Makes `out` a folder that only says which model stands for it: a hub id at the commit that was loaded here."""
-    folder, where = Path(model), source(config, model)
+    folder, where = Path(model), pretrained_kwargs(config, model)
     name, revision = where["pretrained_model_name_or_path"], where.get("revision")
     if folder.is_dir():
         target = {"model": str(folder.resolve()), "revision": None, "fingerprint": fingerprint(folder)}
@@ -105,7 +105,7 @@ def _commit(name: str, revision: str | None) -> str | None:
 def _follow(config: "PolicyConfig", pointer: Path) -> dict[str, Any]:
     check_pointer(pointer.parent)
     target = _read(pointer)
-    return source(config.model_copy(update={"revision": target["revision"]}), target["model"])
+    return pretrained_kwargs(config.model_copy(update={"revision": target["revision"]}), target["model"])
 
 
 def _read(pointer: Path) -> dict[str, Any]:

@@ -17,59 +17,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
-
-from longreward.config import Config
 from longreward.errors import PolicyError
 from longreward.models.chat_encoding import PROBE_ANSWER, PROBE_USER, ChatEncoder
-from longreward.models.compatibility import check_attention, check_device_map, check_kind, check_whole, loading
-from longreward.models.model_ref import source, write_pointer
+from longreward.models.compatibility import (
+    check_attention,
+    check_device_map,
+    check_missing_weights,
+    check_model_type,
+    load_errors,
+)
+from longreward.models.config import OverWindow, PolicyConfig, chat_template
+from longreward.models.model_ref import pretrained_kwargs, write_pointer
 from longreward.models.tokenizer_check import check_round_trip
 from longreward.utils.language import HAN_RANGE
 
 if TYPE_CHECKING:
     import torch
-
-OverWindow = Literal["refuse", "keep_ends"]
-
-
-class PolicyConfig(Config):
-    """Which model is trained, and how prompts are put to it."""
-
-    base_model: str
-    """A folder or a hub id: what `sft` starts from. A hub id may carry its revision: `org/name@revision`."""
-    sft_model: str | None = None
-    """A folder or a hub id of a model that is fine-tuned already: `sft` passes it on instead of training one."""
-    revision: str | None = None
-    """Commit, tag or branch of a hub id that does not carry its own; not looked at for a folder."""
-    chat_template: str | None = None
-    """A chat template (Jinja) or the path of a file with one, in place of the tokenizer's; base models have none."""
-    prompt_template: str = "{context}\n\n{query}"
-    """What the user's turn holds; must name {context} and {query}, each once or more."""
-    trust_remote_code: bool = False
-    """Whether Python code that comes with a model may run here, with your rights; pin its revision where it may."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights in memory; auto: as they were saved, and float32 where all weights are trained."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: the first GPU where there is one."""
-    device_map: Literal["auto", "balanced", "sequential"] | dict[str, int | str] | None = None
-    """null: the whole model on `device`. auto: its layers one after another over all GPUs, for a model that does not
-    fit into one; a map of module names to devices says where each goes. What is left to the CPU or the disk can answer,
-    but cannot be trained."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Transformers' name of the attention to use; flash_attention_2 needs the package flash-attn and 16-bit weights."""
-    window: int | None = Field(default=None, ge=16)
-    """Most tokens of prompt and completion together, at most what the model's own config says; null: just that."""
-
-    @field_validator("prompt_template")
-    @classmethod
-    def _names_both(cls, template: str) -> str:
-        for slot in ("{context}", "{query}"):
-            if slot not in template:
-                raise ValueError(f"must hold {slot}")
-        return template
 
 
 @dataclass(frozen=True)
@@ -201,9 +166,11 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     device = torch.device(_device(config.device))
     dtype = "float32" if training and config.dtype == "auto" else config.dtype
     wanted = {"dtype": dtype, "attn_implementation": config.attention, "device_map": config.device_map}
-    with loading("model", path, config):
-        model, found = AutoModelForCausalLM.from_pretrained(**source(config, path), **wanted, output_loading_info=True)
-    check_whole(found["missing_keys"], path)
+    with load_errors("model", path, config):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            **pretrained_kwargs(config, path), **wanted, output_loading_info=True
+        )
+    check_missing_weights(found["missing_keys"], path)
     _check_vocabulary(text.tokenizer, model, path)
     window = _window(config, model.config, path)
     if window is None:
@@ -228,8 +195,8 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     """The tokenizer alone, which is all that measuring lengths needs; proven on a prompt of real words."""
     from transformers import AutoTokenizer
 
-    with loading("tokenizer", path, config):
-        tokenizer = AutoTokenizer.from_pretrained(**source(config, path))
+    with load_errors("tokenizer", path, config):
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(config, path))
     if (template := chat_template(config)) is not None:
         tokenizer.chat_template = template
     if not tokenizer.chat_template:
@@ -240,28 +207,11 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"{path}: the tokenizer has no eos_token, so no answer could end; name one")
     text = PolicyTokenizer(tokenizer, config.prompt_template, _end_ids(config, tokenizer, path))
-    text.prompt_ids(*PROBE)
+    text.prompt_ids(*PROBE_EXAMPLE)
     check_round_trip(tokenizer, path)
-    if text.completion_ids(PROBE[0])[-1] not in text.end_ids:
+    if text.completion_ids(PROBE_EXAMPLE[0])[-1] not in text.end_ids:
         raise PolicyError(f"{path}: the end of an answer, {tokenizer.eos_token!r}, is not one token; check eos_token")
     return text
-
-
-def chat_template(config: PolicyConfig) -> str | None:
-    """The chat template that the settings give, None for the tokenizer's own; PolicyError where its file is not there.
-
-    A value with no Jinja in it is the path of a file.
-    """
-    given = config.chat_template
-    if given is None or "{{" in given or "{%" in given:
-        return given
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(
-            f"policy.chat_template: {given} cannot be read ({error}); give a file with a Jinja template, or the "
-            "template itself"
-        ) from error
 
 
 def link_pretrained(config: PolicyConfig, model: str, out: Path) -> None:
@@ -303,9 +253,9 @@ def _model_config(config: PolicyConfig, path: str | Path) -> Any:
     """The model's own config, of a model that can be a policy."""
     from transformers import AutoConfig
 
-    with loading("config", path, config):
-        found = AutoConfig.from_pretrained(**source(config, path))
-    check_kind(found, path)
+    with load_errors("config", path, config):
+        found = AutoConfig.from_pretrained(**pretrained_kwargs(config, path))
+    check_model_type(found, path)
     return found
 
 
@@ -350,7 +300,7 @@ def _end_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tuple[in
     """
     from transformers import AutoConfig, GenerationConfig
 
-    files = source(config, path)
+    files = pretrained_kwargs(config, path)
     name = files.pop("pretrained_model_name_or_path")
     more: Any = None
     for kind in (GenerationConfig, AutoConfig):
@@ -372,7 +322,7 @@ def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
 WINDOW_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with code of their own
 
 # Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
-PROBE = (PROBE_USER, PROBE_ANSWER)
+PROBE_EXAMPLE = (PROBE_USER, PROBE_ANSWER)
 
 COUNTED_WHOLE = 2**20
 WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")

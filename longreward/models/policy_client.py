@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from longreward.errors import JudgeUnavailable, PolicyError, ServerRefused, ServerUnavailable
-from longreward.models.server_check import server_key
-from longreward.models.server_config import ServerConfig
+from longreward.models.server_config import ServerConfig, server_key
 from longreward.utils.concurrency import gather
 from longreward.utils.http_errors import ErrorMapper
 
 
 @dataclass(frozen=True)
-class Turns:
+class Conversation:
     """A conversation, `{"role": …, "content": …}` each, that the server continues."""
 
     messages: tuple[Mapping[str, str], ...]
@@ -30,20 +29,20 @@ class Turns:
 class Prompt:
     """What is sent: token ids to `/completions`, or the user's message or several turns to `/chat/completions`."""
 
-    sent: Sequence[int] | str | Turns
+    sent: Sequence[int] | str | Conversation
     ids: Sequence[int] | None = None  # what the server should read; None where that cannot be told
 
     @property
     def path(self) -> str:
         """Where it is sent to, behind the base URL."""
-        return "/chat/completions" if isinstance(self.sent, str | Turns) else "/completions"
+        return "/chat/completions" if isinstance(self.sent, str | Conversation) else "/completions"
 
     @property
     def fields(self) -> dict[str, Any]:
         """The request's field that holds it."""
         if isinstance(self.sent, str):
             return {"messages": [{"role": "user", "content": self.sent}]}
-        if isinstance(self.sent, Turns):
+        if isinstance(self.sent, Conversation):
             return {"messages": [{**message} for message in self.sent.messages]}
         return {"prompt": [*self.sent]}
 

@@ -15,8 +15,9 @@ from typing import Protocol
 from pydantic import Field
 
 from longreward.config import Config
+from longreward.models.config import OverWindow
 from longreward.models.generation import CacheUse, SamplingParams, generate, rng_stream
-from longreward.models.policy import OverWindow, Policy, PolicyTokenizer, fit_window, hash_ids
+from longreward.models.policy import Policy, PolicyTokenizer, fit_window, hash_ids
 from longreward.records import Example, Response
 
 
@@ -43,7 +44,7 @@ class SampleConfig(Config):
     """Prompts whose responses are kept together when the stage is stopped."""
 
 
-class Prompting(Protocol):
+class PromptEncoder(Protocol):
     """What rendering prompts needs of a policy, whether its weights are here or at a server."""
 
     @property
@@ -100,7 +101,7 @@ def sample(
     `progress(done, total)` counts prompts. PolicyError, before anything is drawn, where a prompt does not fit and
     `over_window` is refuse.
     """
-    prompts = [fitted_prompt(policy, example, config)[0] for example in examples]
+    prompts = [encode_prompt(policy, example, config)[0] for example in examples]
     done = 0
     for block in _blocks(len(examples), config.prompts_per_batch * 8):
         by_length = sorted(block, key=lambda index: len(prompts[index]))
@@ -116,12 +117,12 @@ def sample(
         yield from (found[index] for index in block)
 
 
-def cut_prompts(policy: Prompting, examples: Iterable[Example], config: SampleConfig) -> list[str]:
+def truncated_prompts(policy: PromptEncoder, examples: Iterable[Example], config: SampleConfig) -> list[str]:
     """The ids of the examples whose prompts will be cut to fit; PolicyError under `refuse`, naming the first."""
-    return [example.id for example in examples if fitted_prompt(policy, example, config)[1]]
+    return [example.id for example in examples if encode_prompt(policy, example, config)[1]]
 
 
-def fitted_prompt(policy: Prompting, example: Example, config: SampleConfig) -> tuple[list[int], bool]:
+def encode_prompt(policy: PromptEncoder, example: Example, config: SampleConfig) -> tuple[list[int], bool]:
     """The ids that an answer continues, and whether they were cut; PolicyError under `refuse`, naming the example."""
     ids = policy.prompt_ids(example.context, example.query)
     room = policy.window - config.max_new_tokens
@@ -136,12 +137,12 @@ def _blocks(count: int, size: int) -> Iterator[range]:
 def _responses(policy: Policy, example: Example, prompt: list[int], answers: list[list[int]]) -> list[Response]:
     name = hash_ids(prompt)
     return [
-        response_of_ids(policy.text, example, number, ids, prompt_tokens=len(prompt), prompt_hash=name)
+        response_from_ids(policy.text, example, number, ids, prompt_tokens=len(prompt), prompt_hash=name)
         for number, ids in enumerate(answers)
     ]
 
 
-def response_of_ids(
+def response_from_ids(
     text: PolicyTokenizer,
     example: Example,
     number: int,

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from longreward.errors import PolicyError, ServerUnavailable
-from longreward.models.policy import PolicyConfig, PolicyTokenizer, hash_ids, load_tokenizer, policy_window
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import PolicyTokenizer, hash_ids, load_tokenizer, policy_window
 from longreward.models.policy_client import Choice, PolicyClient, Prompt
-from longreward.models.sampling import SampleConfig, fitted_prompt, response_of_ids
+from longreward.models.sampling import SampleConfig, encode_prompt, response_from_ids
 from longreward.records import Example, Response
 from longreward.utils.concurrency import gather, with_progress
 
@@ -59,7 +60,7 @@ def served_policy(
     return ServedPolicy(load_tokenizer(config, path), min(limits), client, keeper)
 
 
-def refuse_cut_chats(policy: ServedPolicy, cut: Sequence[str]) -> None:
+def check_truncated_chats(policy: ServedPolicy, cut: Sequence[str]) -> None:
     """PolicyError where a prompt, `cut` to fit, would have to be sent as a message, which the server renders whole."""
     if cut and policy.client.chat:
         raise PolicyError(
@@ -93,10 +94,10 @@ async def sample_served(
         )
         return [_response(policy, example, number, choice, prompt, config) for number, choice in enumerate(choices)]
 
-    return await all_served(policy, map(with_progress(draw, progress), examples, prompts))
+    return await gather_requests(policy, map(with_progress(draw, progress), examples, prompts))
 
 
-async def all_served(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_requests(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """All results in order, of calls to `policy.client` that are made (lazily: a map) once its server is there.
 
     The first failure ends the others; that of a server that has ended says what it printed last.
@@ -119,10 +120,10 @@ def request_seed(seed: int, name: str, number: int) -> int:
 
 
 def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
-    ids, cut = fitted_prompt(policy, example, config)
+    ids, cut = encode_prompt(policy, example, config)
     if not policy.client.chat:
         return Prompt(ids, ids)
-    refuse_cut_chats(policy, [example.id] if cut else [])
+    check_truncated_chats(policy, [example.id] if cut else [])
     message = policy.text.message(example.context, example.query)
     # The server tokenizes the message: special tokens in it are broken, so that they are text there, too.
     sent = policy.text.chat.break_controls(message)
@@ -136,7 +137,9 @@ def _response(
     known = prompt.ids if choice.same_prompt or not policy.client.chat else None
     of_prompt = (len(known), hash_ids(known)) if known else (None, None)
     if (ids := _trusted_ids(policy.text, choice)) is not None:
-        return response_of_ids(policy.text, example, number, ids, prompt_tokens=of_prompt[0], prompt_hash=of_prompt[1])
+        return response_from_ids(
+            policy.text, example, number, ids, prompt_tokens=of_prompt[0], prompt_hash=of_prompt[1]
+        )
     full = choice.finish_reason == "length"
     return Response(
         id=f"{example.id}-{number}",

@@ -1,11 +1,13 @@
 """Who answers for the policy, and how a server is asked: the section `server` of `params.yaml`."""
 
+import os
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.utils.endpoints import plain_url, variable_name
+from longreward.errors import ConfigError
+from longreward.utils.endpoints import key_from_environment, plain_url, variable_name
 
 
 class ServerConfig(Config):
@@ -94,3 +96,17 @@ class ServerConfig(Config):
         if value is not None and not all(any(slot in word for word in value) for slot in ("{port}", "{model}")):
             raise ValueError("must be a list of words, among them {model} and {port}")
         return value
+
+
+def server_key(config: ServerConfig) -> str | None:
+    """The key of external servers; None where `api_key_env` names none. ConfigError where it is not set."""
+    if config.api_key_env is None:
+        return None
+    if not os.environ.get(config.api_key_env, "").strip():
+        raise ConfigError(
+            f"the environment variable {config.api_key_env} holds no key for the policy's server; set it, or leave "
+            "server.api_key_env out where the server needs none"
+        )
+    return key_from_environment(
+        config.api_key_env, base_url=config.base_url, whose="the policy's server", section="server"
+    )

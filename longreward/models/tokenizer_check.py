@@ -22,7 +22,7 @@ def check_round_trip(tokenizer: Any, path: str | Path) -> None:
     for probe in (ENGLISH, CHINESE):
         ids = tokenizer(probe, add_special_tokens=False, verbose=False)["input_ids"]
         out = str(tokenizer.decode(ids, skip_special_tokens=True))
-        given, back = words(probe), words(out)
+        given, back = normalized_words(probe), normalized_words(out)
         all_known = probe is ENGLISH and tokenizer.unk_token_id not in ids
         if back != given if all_known else not _in_order(back, given):
             raise PolicyError(
@@ -32,7 +32,7 @@ def check_round_trip(tokenizer: Any, path: str | Path) -> None:
             )
 
 
-def words(text: str) -> list[str]:
+def normalized_words(text: str) -> list[str]:
     """What must come back: words, Han characters one by one, and punctuation marks, in one Unicode form and case."""
     return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 

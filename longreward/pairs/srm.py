@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.errors import PolicyError
 from longreward.models.chat_encoding import ChatEncoder
-from longreward.models.compatibility import check_whole, loading
-from longreward.models.model_ref import source
-from longreward.models.policy import WINDOW_NAMES, PolicyConfig
+from longreward.models.compatibility import check_missing_weights, load_errors
+from longreward.models.config import PolicyConfig
+from longreward.models.model_ref import pretrained_kwargs
+from longreward.models.policy import WINDOW_NAMES
 from longreward.pairs.config import SrmConfig
 from longreward.pairs.selection import Outcome, PairConfig, sampled_order, select_by_reward
 from longreward.records import Bounds, Example, Response
@@ -198,20 +199,20 @@ def _load(config: SrmConfig, name: str) -> RewardModel:
         logging.disable_progress_bar()
     # the files are found and read as a policy's are
     files = PolicyConfig(base_model=name, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    with loading("config", name, files):
-        told = AutoConfig.from_pretrained(**source(files, name))
+    with load_errors("config", name, files):
+        told = AutoConfig.from_pretrained(**pretrained_kwargs(files, name))
     if told.num_labels != 1:
         raise PolicyError(
             f"{name} has {told.num_labels} outputs, and a reward is one figure; name a sequence-classification model "
             "with one output"
         )
-    with loading("tokenizer", name, files):
-        tokenizer = AutoTokenizer.from_pretrained(**source(files, name))
-    with loading("model", name, files):
+    with load_errors("tokenizer", name, files):
+        tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(files, name))
+    with load_errors("model", name, files):
         model, found = AutoModelForSequenceClassification.from_pretrained(
-            **source(files, name), dtype=config.dtype, output_loading_info=True
+            **pretrained_kwargs(files, name), dtype=config.dtype, output_loading_info=True
         )
-    check_whole(found["missing_keys"], name)
+    check_missing_weights(found["missing_keys"], name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:

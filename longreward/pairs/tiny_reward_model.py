@@ -19,9 +19,9 @@ from filelock import FileLock
 from longreward.builtin.short_instructions import short_items
 from longreward.errors import PolicyError, StateError
 from longreward.models.chat_encoding import ChatEncoder
-from longreward.models.compatibility import loading
+from longreward.models.compatibility import load_errors
+from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
-from longreward.models.policy import PolicyConfig
 from longreward.pairs.config import TinyRewardConfig
 from longreward.pairs.srm import render_input
 
@@ -65,13 +65,13 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
         datasets.disable_progress_bars()
         logging.disable_progress_bar()
     files = PolicyConfig(base_model=str(base))
-    with loading("tokenizer", base, files):
+    with load_errors("tokenizer", base, files):
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     warnings.filterwarnings(
         "ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning
     )  # TRL's
     set_seed(config.seed)  # the head is drawn while the model is loaded
-    with loading("model", base, files), suppress_seqcls_warning():
+    with load_errors("model", base, files), suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, local_files_only=True)
     rows = datasets.Dataset.from_list(preferences(tokenizer, config.pairs))
     arguments = RewardConfig(

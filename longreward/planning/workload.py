@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from longreward.chat_model import estimated_tokens
-from longreward.data.checked_examples import Refused, checked_examples
 from longreward.data.formats import read_examples, read_responses
-from longreward.data.prepare import PrepareConfig, open_prompts, split_of
+from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_source
 from longreward.data.prepare_report import Split
+from longreward.data.validation import Refused, validate_examples
 from longreward.planning.assumptions import ANSWER_SHARE, RESPONSE_SHARE, stand_in
 from longreward.planning.ranges import Range
 from longreward.planning.scoring_estimate import Item
@@ -84,10 +84,12 @@ def _prompts(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[
 
 
 def _raw(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
-    source = open_prompts(config, root)
+    source = open_prompt_source(config, root)
     most = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
-    records = (outcome for _, outcome in checked_examples(source, config.columns))
-    kept = (each for each in records if not isinstance(each, Refused) and split_of(config, each.document_id) == split)
+    records = (outcome for _, outcome in validate_examples(source, config.columns))
+    kept = (
+        each for each in records if not isinstance(each, Refused) and assign_split(config, each.document_id) == split
+    )
     return islice(kept, most)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, overload
 
-from longreward.data.formats import example_of, extraction_row, response_of, scored_row
+from longreward.data.formats import example_from_row, extraction_to_row, response_from_row, scored_to_row
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
@@ -133,9 +133,9 @@ class ScoredFilesWriter:
     def add(self, scored: ScoredExample) -> None:
         """One prompt's extracts and responses."""
         complete, unscored, chunk_info = self._files
-        chunk_info.write(to_line(extraction_row(scored.extraction)))
+        chunk_info.write(to_line(extraction_to_row(scored.extraction)))
         for one in scored.responses:
-            row = scored_row(one, scored.extraction, self._settings)
+            row = scored_to_row(one, scored.extraction, self._settings)
             (complete if one.complete else unscored).write(to_line(row))
         self.report.count(scored)
 
@@ -207,7 +207,7 @@ def read_scoring_items(data: Path, responses: Path) -> "ScoringItems":
     Raises DataError where a record cannot be used, comes twice, or where the example of a response is not there or
     asks something else.
     """
-    answers = IndexedJsonl(responses, response_of)
+    answers = IndexedJsonl(responses, response_from_row)
     groups: dict[str, array[int]] = {}
     queries: dict[str, str] = {}
     seen: set[str] = set()
@@ -218,7 +218,7 @@ def read_scoring_items(data: Path, responses: Path) -> "ScoringItems":
         groups.setdefault(response.example_id, array("q")).append(place)
         if queries.setdefault(response.example_id, response.query) != response.query:
             raise _stray(responses, response, data)
-    examples = IndexedJsonl(data, example_of)
+    examples = IndexedJsonl(data, example_from_row)
     found = array("q")
     grouped: list[array[int]] = []
     missing = set(groups)

@@ -2,16 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
-from longreward.data.checksums import RAW
 from longreward.data.formats import document_id
+from longreward.data.source import RAW
 from longreward.errors import ConfigError
-from longreward.synthesis.file_readers import READERS, Unreadable, check_readers, read_text
-from longreward.synthesis.records import Dropped
+from longreward.retrieval.chunking import cut
+from longreward.synthesis.config import SynthesizeConfig
+from longreward.synthesis.file_readers import READERS, UnreadableFileError, check_readers, read_text
+from longreward.synthesis.records import Context, Dropped
+from longreward.utils.language import detect_language
+from longreward.utils.token_spans import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
         name = file.relative_to(base).as_posix()
         try:
             text = await asyncio.to_thread(_read, file)
-        except Unreadable as error:
+        except UnreadableFileError as error:
             yield Dropped(name, "unreadable_document", str(error))
             continue
         if not text:
@@ -78,8 +82,56 @@ def _read(file: Path) -> str:
     try:
         return read_text(file.read_bytes(), file.suffix.lower())
     except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror or error}") from error
+        raise UnreadableFileError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _is_hidden(file: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+# Documents as contexts of a length: the short ones are left out, the long ones cut.
+
+
+def split_document(
+    document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer
+) -> Iterator[Context | Dropped]:
+    """The document, or its parts of up to `max_tokens`, each cut at the end of a paragraph or line where one is near.
+
+    What is left of fewer than `min_tokens` is dropped. The parts of a document have its language.
+    """
+    text = document.text
+    language = detect_language(text)
+    for part, (start, end) in enumerate(_bounds(text, config.max_tokens, tokenizer)):
+        piece = text[start:end].strip()
+        tokens = len(tokenizer.spans(piece))
+        if tokens < config.min_tokens:
+            reason = f"{tokens:,} tokens; synthesize.min_tokens is {config.min_tokens:,}"
+            yield Dropped(document.name, "short", reason, part=part)
+        else:
+            yield Context(document.name, part, piece, language)
+
+
+def _bounds(text: str, size: int, tokenizer: TextTokenizer) -> Iterator[tuple[int, int]]:
+    start = 0
+    spans = tokenizer.spans(text)
+    if len(spans) <= size:
+        yield 0, len(text)
+        return
+    while start < len(text):
+        rest = [(a - start, b - start) for a, b in spans if a >= start]
+        first = cut(len(text) - start, rest, size)[0]
+        end = start + first.end
+        if end < len(text):
+            end = _softened(text, start, end)
+        yield start, end
+        start = end
+
+
+def _softened(text: str, start: int, end: int) -> int:
+    """The last end of a paragraph in the second half, else of a line, else the place itself."""
+    middle = (start + end) // 2
+    for mark in ("\n\n", "\n"):
+        place = text.rfind(mark, middle, end)
+        if place >= 0:
+            return place + len(mark)
+    return end

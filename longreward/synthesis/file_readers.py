@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
 
-class Unreadable(Exception):
+class UnreadableFileError(Exception):
     """A file of a known kind has no text that could be read; the text says why."""
 
 
@@ -28,10 +28,10 @@ def read_text(data: bytes, suffix: str) -> str:
     check_readers([suffix])
     try:
         text = READERS[suffix](data)
-    except Unreadable:
+    except UnreadableFileError:
         raise
     except Exception as error:  # libraries raise whatever a damaged file led to, RecursionError included
-        raise Unreadable(
+        raise UnreadableFileError(
             f"the {suffix} file cannot be read ({type(error).__name__}: {str(error)[:200]}); save it anew"
         ) from error
     # Fonts of PDFs name halves of surrogate pairs; UTF-16 joins those that belong together.
@@ -56,7 +56,7 @@ def _plain(data: bytes) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise Unreadable(
+        raise UnreadableFileError(
             f"not {encoding.removesuffix('-sig').upper()} text (at byte {error.start:,}); save it as UTF-8"
         ) from None
 
@@ -107,7 +107,7 @@ def _pdf(data: bytes) -> str:
 
     file = PdfReader(io.BytesIO(data))
     if file.is_encrypted and not file.decrypt(""):
-        raise Unreadable("the PDF is locked with a password; save it without one")
+        raise UnreadableFileError("the PDF is locked with a password; save it without one")
     return "\n\n".join(page.extract_text() for page in file.pages)
 
 
@@ -120,7 +120,9 @@ def _docx(data: bytes) -> str:
     import mammoth
 
     if data.startswith(OLE):
-        raise Unreadable("the document is locked with a password, or a .doc of Word 97; save it as .docx without one")
+        raise UnreadableFileError(
+            "the document is locked with a password, or a .doc of Word 97; save it as .docx without one"
+        )
     check_size(data)
     no_image = mammoth.images.img_element(lambda image: {"src": ""})
     page = _parse_html(mammoth.convert_to_html(io.BytesIO(data), convert_image=no_image).value)
@@ -144,7 +146,9 @@ def check_size(data: bytes) -> None:
     with ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist() if entry.filename.endswith(ZIPPED_TEXTS))
     if size > LARGEST_UNPACKED:
-        raise Unreadable(f"its texts have {size / 2**20:,.0f} MiB unpacked, more than {LARGEST_UNPACKED / 2**20:,.0f}")
+        raise UnreadableFileError(
+            f"its texts have {size / 2**20:,.0f} MiB unpacked, more than {LARGEST_UNPACKED / 2**20:,.0f}"
+        )
 
 
 READERS: Mapping[str, Callable[[bytes], str]] = {
@@ -220,11 +224,11 @@ def epub_text(data: bytes) -> str:
         texts = [_title(package)]
         for page in _pages(package, posixpath.dirname(root)):
             if page in locked:
-                raise Unreadable("the book has copy protection (its pages are encrypted)")
+                raise UnreadableFileError("the book has copy protection (its pages are encrypted)")
             if page in names:
                 texts.append(page_text(BeautifulSoup(archive.read(page), "html.parser")).strip())
     if len(texts) == 1:
-        raise Unreadable("the book lists no page that is in it")
+        raise UnreadableFileError("the book lists no page that is in it")
     # Without text in its pages (a comic of images), the title alone is no document.
     return "\n\n".join(text for text in texts if text) if any(texts[1:]) else ""
 

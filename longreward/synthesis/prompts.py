@@ -22,14 +22,14 @@ QUESTIONS, ANSWER = "synthesis/questions", "synthesis/answer"
 """The names of their templates."""
 
 
-def ask_for_questions(context: Context, task: Task, count: int) -> ChatRequest:
+def questions_request(context: Context, task: Task, count: int) -> ChatRequest:
     """So many questions of one kind on one context."""
     kind = _read(context.language, f"task_{task}")
     slots = {"document": context.text, "count": str(count), "task": kind.strip()}
     return _ask(QUESTIONS, "questions", context.language, slots, more={"kind": task}, hashed=kind)
 
 
-def ask_for_answer(context: Context, query: str, words: int) -> ChatRequest:
+def answer_request(context: Context, query: str, words: int) -> ChatRequest:
     """The answer to one question, of about so many words (in Chinese, characters)."""
     slots = {"document": context.text, "question": query, "length": str(words)}
     return _ask(ANSWER, "answer", context.language, slots, max_tokens=ROOM + TOKENS_A_WORD * words)
@@ -86,19 +86,19 @@ def parse_questions(text: str) -> tuple[str, ...] | None:
 
 
 @dataclass(frozen=True)
-class Written:
+class ParsedAnswer:
     """An answer; None: the document does not hold it."""
 
     text: str | None
 
 
-def parse_answer(text: str) -> Written | None:
+def parse_answer(text: str) -> ParsedAnswer | None:
     """What stands between the tags; one that was cut off has no closing tag and is none.
 
     >>> parse_answer("<answer>Ann Lee signed it.</answer>")
-    Written(text='Ann Lee signed it.')
+    ParsedAnswer(text='Ann Lee signed it.')
     """
     answer = next((answer for answer in find_tagged(text, "answer").texts if answer), None)
     if answer is not None:
-        return Written(answer)
-    return Written(None) if has_tag(text, "unanswerable") else None
+        return ParsedAnswer(answer)
+    return ParsedAnswer(None) if has_tag(text, "unanswerable") else None

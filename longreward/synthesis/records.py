@@ -15,7 +15,7 @@ from longreward.synthesis.config import TASKS, Task
 from longreward.utils.jsonl import Row
 from longreward.utils.language import Language
 
-Why = Literal[
+DropReason = Literal[
     "unreadable_document",
     "empty_document",
     "duplicate_document",
@@ -75,14 +75,14 @@ class Dropped:
     """Something that is left out."""
 
     document: str
-    why: Why
+    why: DropReason
     reason: str
     part: int | None = None
     task: Task | None = None
     query: str | None = None
     answer: str | None = None
 
-    def because(self, why: Why, reason: str, answer: str | None = None) -> "Dropped":
+    def because(self, why: DropReason, reason: str, answer: str | None = None) -> "Dropped":
         """The same, left out for another reason."""
         return replace(self, why=why, reason=reason, answer=answer)
 

@@ -10,8 +10,7 @@ from typing import Any
 from longreward.judge import Judge
 from longreward.reward import Scorer
 from longreward.synthesis.config import SynthesizeConfig
-from longreward.synthesis.contexts import contexts_of
-from longreward.synthesis.documents import Document, find_documents, read_documents
+from longreward.synthesis.documents import Document, find_documents, read_documents, split_document
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
 from longreward.synthesis.writer import write_drafts
 from longreward.utils.concurrency import bounded_map, gather
@@ -131,4 +130,4 @@ async def _contexts(
 
 
 def _contexts_of(document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer) -> list[Context | Dropped]:
-    return list(contexts_of(document, config, tokenizer))
+    return list(split_document(document, config, tokenizer))

@@ -5,14 +5,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from longreward.builtin.offline_judge.lexical import sentence
 from longreward.judge import Judge
 from longreward.judge.truncation import truncated_tags
 from longreward.synthesis.config import SynthesizeConfig, Task
-from longreward.synthesis.duplicates import DuplicateFilter
-from longreward.synthesis.prompts import ask_for_answer, ask_for_questions, parse_answer, parse_questions
+from longreward.synthesis.prompts import answer_request, parse_answer, parse_questions, questions_request
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome
 from longreward.utils.concurrency import gather
 from longreward.utils.language import detect_language
+
+
+class DuplicateFilter:
+    """Questions so far; two are alike where they share more than `limit` of all their words, told by their stems."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._terms: dict[str, frozenset[str]] = {}
+
+    def like(self, question: str) -> str | None:
+        """The first question that this one repeats."""
+        terms = _terms(question)
+        for other, known in self._terms.items():
+            if terms == known or len(terms & known) > self._limit * len(terms | known):
+                return other
+        return None
+
+    def add(self, question: str) -> None:
+        """From now on this one counts."""
+        self._terms[question] = _terms(question)
 
 
 class _Query(NamedTuple):
@@ -37,7 +57,7 @@ async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig
 
 async def _questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Query | Dropped]:
     """Those of one kind, at most `count`; one drop where there is none."""
-    question = ask_for_questions(context, task, count)
+    question = questions_request(context, task, count)
     reading = await writer.ask(question, parse_questions, read_truncated=truncated_tags(parse_questions))
     if not reading.value:
         reason = reading.reason or "the writer found nothing of this kind to ask"
@@ -62,7 +82,7 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
     if isinstance(query, Dropped):
         return query
     limit = words[query.task]
-    question = ask_for_answer(context, query.text, limit)
+    question = answer_request(context, query.text, limit)
     reading = await writer.ask(question, parse_answer, read_truncated=truncated_tags(parse_answer))
     dropped = Dropped(
         context.document, "no_answer", reading.reason or "", part=context.part, task=query.task, query=query.text
@@ -72,20 +92,28 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
     answer = reading.value.text
     if answer is None:
         return dropped.because("unanswerable", "the writer found no answer in the document")
-    if detect_language(answer) != context.language and length_of(answer) > BARE:
+    if detect_language(answer) != context.language and count_words(answer) > BARE:
         reason = f"the answer is not in the language of the document ({context.language})"
         return dropped.because("language", reason, answer)
-    if (length := length_of(answer)) > 2 * limit:
+    if (length := count_words(answer)) > 2 * limit:
         reason = f"the answer has {length:,} words; synthesize.answer_words.{query.task} is {limit:,}"
         return dropped.because("long_answer", reason, answer)
     hashes = (query.prompt_hash, question.prompt_hash)
     return Draft(context, query.task, query.text, answer, reading.judge, hashes)
 
 
-def length_of(text: str) -> int:
+def count_words(text: str) -> int:
     """In words; in Chinese, characters."""
     return len(WORD.findall(text))
 
 
 BARE = 3  # words up to which an answer may be a name or a figure, which has no language
 WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]+")
+
+
+# Which questions on one document ask the same thing in nearly the same words.
+
+
+def _terms(question: str) -> frozenset[str]:
+    """Without little words; where nothing else is in it, the whole."""
+    return sentence(question).terms or frozenset({question.casefold()})

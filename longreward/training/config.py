@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from longreward.config import Config
-from longreward.models.policy import OverWindow
+from longreward.models.config import OverWindow
 
 ALL_LINEAR = "all-linear"
 

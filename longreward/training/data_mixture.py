@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from longreward.config import Config
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.data.hub_source import SCHEME, HubConfig
-from longreward.data.short_instructions import answered_of, preference_of, short_example, short_pair
+from longreward.data.short_instructions import short_example, short_example_from_row, short_pair, short_pair_from_row
 from longreward.errors import ConfigError, DataError
 from longreward.records import SHORT, Example, PreferencePair, is_short
 from longreward.utils.jsonl import Row, RowError, reason_of
@@ -106,7 +106,7 @@ def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = 
         read_pairs,
         write_pairs,
         _builtin_pairs,
-        lambda row, number: preference_of(row, columns, number=number),
+        lambda row, number: short_pair_from_row(row, columns, number=number),
     )
     return _mix(kind, config, pairs, out=out, root=root, alone=config.alone)
 
@@ -119,7 +119,7 @@ def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path 
         read_examples,
         write_examples,
         _builtin_examples,
-        lambda row, number: answered_of(row, columns, number=number),
+        lambda row, number: short_example_from_row(row, columns, number=number),
     )
     return _mix(kind, config, examples, out=out, root=root)
 
@@ -179,14 +179,13 @@ def _drawn(usable: Iterable[R], count: int, *, seed: int) -> list[R]:
 
 
 def _usable(kind: _Kind[R], config: ShortSource, root: Path, left_out: dict[str, int]) -> Iterator[R]:
-    from longreward.data.checksums import checksum
     from longreward.data.file_source import find_files
-    from longreward.data.open_source import open_source
+    from longreward.data.open_source import open_source, source_checksum
 
     name, key = config.source or "", kind.key
     local = not name.startswith(SCHEME)
     if config.sha256 is None and (local or (root / name.removeprefix(SCHEME)).is_dir()):
-        found = checksum(find_files(root, name)) if local else "sha256:<of its files>"
+        found = source_checksum(find_files(root, name)) if local else "sha256:<of its files>"
         raise ConfigError(f"{key}.source is {name}: pin what it holds now, with\n  {key}.sha256: {found}")
     if config.sha256 is None and config.hub.revision is None:
         raise ConfigError(f"{key}.source is {name}: set {key}.hub.revision, the commit of the data set (40 digits)")

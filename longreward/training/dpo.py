@@ -13,7 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from longreward.errors import PolicyError
-from longreward.models.policy import Policy, PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy, load_policy
 from longreward.training.checkpoints import training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortPreferences

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from longreward.errors import StateError
-from longreward.models.policy import Policy, PolicyConfig
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from longreward.models.policy import PolicyConfig, link_pretrained, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import link_pretrained, load_policy
 from longreward.training.checkpoints import training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortAnswers

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError, PolicyError
-from longreward.models.policy import OverWindow, PolicyTokenizer, fit_window
+from longreward.models.config import OverWindow
+from longreward.models.policy import PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
 from longreward.training import tokenized_rows
 from longreward.training.pair_encoding import AnswerCounts, PairEncoder, TokenMismatch

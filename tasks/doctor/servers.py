@@ -81,9 +81,9 @@ async def _embeddings(params: Params) -> list[Finding]:
 
 
 async def _policy(params: Params) -> list[Finding]:
-    from longreward.models.server_check import probe
+    from longreward.models.servers import probe_servers
 
-    found = await probe(params.server, timeout_s=LIMIT_S)
+    found = await probe_servers(params.server, timeout_s=LIMIT_S)
     return _findings("policy server", found, "mend `server` in params.yaml, or start the server")
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.errors import PolicyError, WorkerError
+from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
-from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer, load_policy, load_tokenizer, policy_window
+from longreward.models.policy import Policy, PolicyTokenizer, load_policy, load_tokenizer, policy_window
 from longreward.models.sampling import SampleConfig, sample
-from longreward.models.served_policy import ServedPolicy, refuse_cut_chats, sample_served
+from longreward.models.served_policy import ServedPolicy, check_truncated_chats, sample_served
 from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy, open_policy
@@ -47,7 +48,7 @@ class DistantPolicy:
     def refuse_cut(self, cut: Sequence[str]) -> None:
         """As `refuse_cut_chats`."""
         if self.served is not None:
-            refuse_cut_chats(self.served, cut)
+            check_truncated_chats(self.served, cut)
 
     async def draw(self, name: str, examples: Sequence[Example], config: SampleConfig) -> list[list[Response]]:
         """The `config.n` responses to each example, from one worker."""

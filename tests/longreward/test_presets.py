@@ -6,7 +6,8 @@ import yaml
 from longreward.checks import check_ready
 from longreward.errors import ConfigError
 from longreward.flows.cli.score import main
-from longreward.models.policy import PolicyConfig, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer
 from longreward.params import Params, preset_names, preset_path, read_params, stage_names
 
 ROOT = Path(__file__).parents[2]

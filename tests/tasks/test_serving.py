@@ -20,7 +20,8 @@ from prefect import flow
 import longreward
 import longreward.tasks.sample_shards
 from longreward.errors import ServerRefused, ServerUnavailable
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.models.served_policy import ServedPolicy, sample_served
 from longreward.models.server_config import ServerConfig

@@ -16,7 +16,7 @@ from longreward.benchmarks.files.download import Broken, NotThere, OutOfReach, d
 from longreward.benchmarks.files.lock import Lock
 from longreward.benchmarks.files.places import FOLDER, wanted
 from longreward.benchmarks.files.table import TABLE, Source, read_table
-from longreward.data.checksums import sha256_of
+from longreward.data.open_source import sha256_file
 from longreward.errors import ConfigError, DataError
 
 Tell = Callable[[Source, int], None]
@@ -150,7 +150,7 @@ class _Job:
             os.replace(part, place)
 
     def _check(self, source: Source, path: Path, origin: str, *, at_place: bool = False) -> None:
-        expected, found, size = self._expected(source), sha256_of(path), path.stat().st_size
+        expected, found, size = self._expected(source), sha256_file(path), path.stat().st_size
         if expected is None:
             if not _looks_right(path, source.name):  # a sign-in page, as some networks serve for any address
                 raise _Failed(f"{origin} is no {Path(source.name).suffix} file ({size:,} bytes); nothing was recorded")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.errors import ConfigError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 
 GB = 1e9
 

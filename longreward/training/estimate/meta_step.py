@@ -17,9 +17,9 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from longreward.models.compatibility import loading
-from longreward.models.model_ref import source
-from longreward.models.policy import PolicyConfig
+from longreward.models.compatibility import load_errors
+from longreward.models.config import PolicyConfig
+from longreward.models.model_ref import pretrained_kwargs
 from longreward.training.config import LoraSettings, TrainingSettings
 from longreward.training.lora import adapter
 
@@ -77,8 +77,8 @@ def read_blueprint(policy: PolicyConfig, path: str, settings: TrainingSettings) 
     """The model at `path` as a training would load it; PolicyError where there is none. Reads no weights."""
     from transformers import AutoConfig
 
-    with loading("config", path, policy):
-        config = AutoConfig.from_pretrained(**source(policy, path))
+    with load_errors("config", path, policy):
+        config = AutoConfig.from_pretrained(**pretrained_kwargs(policy, path))
     saved = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
     kept = saved if settings.lora is not None else "float32"
     return ModelSpec(
@@ -97,7 +97,7 @@ def trace_meta_step(plan: ModelSpec, batch: Batch, *, gradients: bool = True) ->
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with _quiet(), torch.device("meta"), loading("model", plan.config.name_or_path, PolicyConfig(base_model="")):
+    with _quiet(), torch.device("meta"), load_errors("model", plan.config.name_or_path, PolicyConfig(base_model="")):
         bare, model = _build(plan, share=bool(batch.pairs))
     parts = _parts(bare, model)
     try:

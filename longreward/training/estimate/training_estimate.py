@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from longreward.data.formats import read_examples, read_pairs
 from longreward.errors import PolicyError
-from longreward.models.policy import PolicyConfig, load_tokenizer, policy_window
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer, policy_window
 from longreward.training.config import TrainingSettings
 from longreward.training.estimate.devices import Device, local_device
 from longreward.training.estimate.flops import tokens_of

@@ -11,7 +11,7 @@ from typing import Any
 
 from longreward.config import CONFIGS
 from longreward.errors import ConfigError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.training.config import TrainingSettings
 
 DEFAULT = "fsdp2"

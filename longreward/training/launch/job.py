@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from longreward import errors
 from longreward.config import Config
 from longreward.errors import LongRewardError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.training.report import TrainingReport
 
 REPORT = TypeAdapter(TrainingReport)

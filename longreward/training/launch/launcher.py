@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from longreward.errors import ConfigError, WorkerProcessDied
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.training.config import TrainingSettings
 from longreward.training.launch.config import check_launcher, launcher_file
 from longreward.training.launch.job import FigureReader, Job, read_error, read_report

@@ -5,7 +5,7 @@ import pytest
 from longreward.data.formats import write_pairs
 from longreward.errors import ConfigError, PolicyError
 from longreward.flows.cli.score import main
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.estimate import training_estimate

@@ -10,8 +10,9 @@ import torch
 from longreward.benchmarks.chat_clients import InProcess, batches, speaker
 from longreward.benchmarks.conversations import Fitted, Fitting
 from longreward.benchmarks.types import GenerationRequest, Message
+from longreward.models.config import PolicyConfig
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.policy import load_policy
 
 TEXT = "the town is in the north of the river . anna was mayor and ben built the bridge in 1901 . " * 9
 

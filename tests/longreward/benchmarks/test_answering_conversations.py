@@ -6,7 +6,8 @@ from longreward.benchmarks.conversations import Fitting, has_system_role
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.builtin.tokenizer import CHAT_TEMPLATE
 from longreward.errors import PolicyError
-from longreward.models.policy import PolicyConfig, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer
 
 USER_ONLY = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<|user|> {{ m.content }} {% endif %}"
 END = "{% endfor %}{% if add_generation_prompt %}<|assistant|> {% endif %}"

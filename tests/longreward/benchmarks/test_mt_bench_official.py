@@ -15,7 +15,8 @@ from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
 from longreward.benchmarks.types import Intervals
 from longreward.judge import JudgeConfig, open_judge
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 
 REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", ".")) / "mt_bench"
 needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from longreward.data.file_source import find_files
 from longreward.data.open_source import open_source
-from longreward.data.source_location import SourceLocation
+from longreward.data.source import SourceLocation
 from longreward.errors import DataError
 from longreward.utils.jsonl import RowError
 
@@ -164,10 +164,10 @@ def test_a_text_file_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
 
 
 def test_a_row_with_thousands_of_columns_or_a_deep_value_gives_a_short_reason(tmp_path: Path) -> None:
-    from longreward.data.columns import ColumnsConfig, published_row
+    from longreward.data.columns import ColumnsConfig, map_columns
 
     with pytest.raises(RowError) as caught:
-        published_row(ColumnsConfig(), {f"column {n}": "x" for n in range(5000)}, number=0)
+        map_columns(ColumnsConfig(), {f"column {n}": "x" for n in range(5000)}, number=0)
     assert len(str(caught.value)) < 500
     assert "and 4980 more" in str(caught.value)
 

@@ -52,7 +52,7 @@ def test_published_examples_keep_their_numbers_and_names_and_gain_a_document(tmp
     (example,) = formats.read_examples(path)
     assert (example.id, example.query, example.answer, example.context) == ("11", "When?", "Then.", "A  text.")
     assert example.document_id == formats.document_id("A text.")
-    assert formats.example_row(example)["idx"] == 11
+    assert formats.example_to_row(example)["idx"] == 11
 
 
 def test_a_dpo_split_reads_as_examples_without_an_answer_and_as_pairs(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_dpo_split_reads_as_examples_without_an_answer_and_as_pairs(tmp_path: 
 
 def test_a_longbench_row_reads_as_an_example() -> None:
     row = {"_id": "5f", "input": "谁？", "context": "文本", "answers": ["他", "她"], "length": 3, "dataset": "m"}
-    example = formats.example_of(row)
+    example = formats.example_from_row(row)
     assert (example.id, example.query, example.answer) == ("5f", "谁？", "他")
 
 
@@ -96,12 +96,12 @@ def test_a_bad_line_is_named_with_its_number_and_reason(tmp_path: Path, line: by
 
 def test_whole_floats_are_ids_and_other_floats_are_refused() -> None:
     row = {"query": "q", "context": "c"}
-    assert formats.example_of(row | {"idx": 3.0}).id == "3"
-    assert formats.example_of(row | {"idx": 3, "document": 7.0}).document_id == "7"
-    assert formats.example_of(row | {"idx": 3, "document": float("nan")}).document_id == formats.document_id("c")
+    assert formats.example_from_row(row | {"idx": 3.0}).id == "3"
+    assert formats.example_from_row(row | {"idx": 3, "document": 7.0}).document_id == "7"
+    assert formats.example_from_row(row | {"idx": 3, "document": float("nan")}).document_id == formats.document_id("c")
     for idx in (3.5, float("nan"), 2.0**60):
         with pytest.raises(formats.RowError, match="expected a whole number or a name; write names as text"):
-            formats.example_of(row | {"idx": idx})
+            formats.example_from_row(row | {"idx": idx})
 
 
 def test_a_name_of_more_digits_than_python_converts_stays_a_name() -> None:
@@ -113,8 +113,8 @@ def test_a_name_of_more_digits_than_python_converts_stays_a_name() -> None:
 def test_a_row_that_is_both_longbench_and_published_is_refused_and_neither_is_guessed(tmp_path: Path) -> None:
     row = {"_id": "5f", "input": "Who?", "answers": ["He."], "context": "c", "query": "When?"}
     with pytest.raises(formats.RowError, match="fits two forms: it has input and answers, as LongBench, and query"):
-        formats.example_of(row)
-    assert formats.example_of(row | {"query": None}).query == "Who?"
+        formats.example_from_row(row)
+    assert formats.example_from_row(row | {"query": None}).query == "Who?"
 
 
 @given(st.text(alphabet=st.sampled_from("ab \n\t\u3000\x1c\u2009é字"), max_size=40), st.integers(1, 5))
@@ -122,7 +122,7 @@ def test_the_name_of_a_document_is_that_of_its_words_whatever_the_pieces(text: s
     words = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "HASHED", piece)
-        assert formats.words_hash(text).hexdigest() == words
+        assert formats.hash_words(text).hexdigest() == words
 
 
 def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
@@ -138,15 +138,15 @@ def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("idx", ["11", 11, "a-b", "-3", "a-²", "a-" + "9" * 5000])
 def test_a_response_whose_idx_names_no_sample_is_refused(idx: object) -> None:
     with pytest.raises(formats.RowError, match="<example>-<n>"):
-        formats.response_of({"idx": idx, "query": "q", "answer": "a"})
+        formats.response_from_row({"idx": idx, "query": "q", "answer": "a"})
 
 
 def test_an_example_id_may_hold_dashes() -> None:
-    assert formats.response_of({"idx": "doc-a-3", "query": "q", "answer": "a"}).example_id == "doc-a"
+    assert formats.response_from_row({"idx": "doc-a-3", "query": "q", "answer": "a"}).example_id == "doc-a"
 
 
 def test_a_complete_score_row_has_the_published_fields_with_the_sum_as_total() -> None:
-    row = formats.scored_row(scored(faithfulness=5.0))
+    row = formats.scored_to_row(scored(faithfulness=5.0))
     assert row["scores"] == {
         "helpfulness": 8.0,
         "logicality": 8.0,
@@ -159,7 +159,7 @@ def test_a_complete_score_row_has_the_published_fields_with_the_sum_as_total() -
 
 
 def test_an_incomplete_score_has_no_total_and_says_why() -> None:
-    row = formats.scored_row(scored(logicality=None))
+    row = formats.scored_to_row(scored(logicality=None))
     assert row["scores"]["total"] is None
     assert row["reward"] is None
     assert row["unscored"] == {"logicality": "unreadable"}
@@ -168,7 +168,7 @@ def test_an_incomplete_score_has_no_total_and_says_why() -> None:
 def test_a_score_survives_its_file_with_statements_evidence_and_account() -> None:
     verdicts = {**scored().verdicts, "faithfulness": FAITHFULNESS}
     before = ScoredResponse(response=RESPONSE, verdicts=verdicts)
-    assert formats.scored_of(json.loads(json.dumps(formats.scored_row(before)))) == before
+    assert formats.scored_from_row(json.loads(json.dumps(formats.scored_to_row(before)))) == before
 
 
 def test_a_published_score_row_reads_without_our_fields() -> None:
@@ -188,7 +188,7 @@ def test_a_published_score_row_reads_without_our_fields() -> None:
             },
         },
     }
-    read = formats.scored_of(row)
+    read = formats.scored_from_row(row)
     assert read.reward == 8.5
     assert read.verdicts["faithfulness"].statements[0].evidence[0].text == "e"
 
@@ -198,14 +198,14 @@ def test_extracts_whose_percents_collide_all_stay() -> None:
         return Extract(start=start, end=start + 5, first_percent=1, last_percent=1, text=text)
 
     extraction = Extraction(example_id="11", query="q", extracts=(extract(0, "one"), extract(5, "two")))
-    row = formats.extraction_row(extraction)
+    row = formats.extraction_to_row(extraction)
     assert row["info_list"] == {"1% - 1%": "one\ntwo"}
-    assert formats.extraction_of(row) == extraction
+    assert formats.extraction_from_row(row) == extraction
 
 
 def test_a_published_chunk_info_reads_in_order() -> None:
     row = {"idx": 11, "query": "q", "info_list": {"0% - 30%": "1. x", "30% - 100%": "No relevant information"}}
-    extracts = formats.extraction_of(row).extracts
+    extracts = formats.extraction_from_row(row).extracts
     assert [(e.first_percent, e.last_percent, e.text) for e in extracts] == [(0, 30, "1. x"), (30, 100, None)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from longreward.data.formats import read_pairs
-from longreward.data.preferences import PairsConfig, pair_from_row
+from longreward.data.preferences import PairsConfig, preference_from_row
 from longreward.data.prepare import PrepareConfig, prepare, prepare_pairs
 from longreward.errors import ConfigError, DataError
 from longreward.records import PreferencePair
@@ -19,7 +19,7 @@ WORSE = {"role": "assistant", "content": "Green, as everybody knows."}
 
 
 def pair_of(row: dict[str, Any], **settings: Any) -> PreferencePair:
-    return pair_from_row(row, PairsConfig.parse(settings, source="test"), 7)
+    return preference_from_row(row, PairsConfig.parse(settings, source="test"), 7)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from longreward.data.prepare import PrepareConfig, PrepareReport, prepare, prepare_responses, split_of
+from longreward.data.prepare import PrepareConfig, PrepareReport, assign_split, prepare, prepare_responses
 from longreward.errors import ConfigError, DataError, PolicyError
 
 
@@ -43,8 +43,10 @@ def test_no_document_is_on_two_sides_even_under_two_names(tmp_path: Path) -> Non
 
 def test_a_document_stays_on_its_side_when_others_come() -> None:
     config = PrepareConfig()
-    assert [split_of(config, f"doc{n}") for n in range(5)] == [split_of(PrepareConfig(), f"doc{n}") for n in range(5)]
-    assert {split_of(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
+    assert [assign_split(config, f"doc{n}") for n in range(5)] == [
+        assign_split(PrepareConfig(), f"doc{n}") for n in range(5)
+    ]
+    assert {assign_split(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
 
 
 def test_a_bad_record_is_listed_with_line_and_reason_and_kept_out(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp
     seed = next(
         seed
         for seed in range(100)
-        if len({split_of(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(3)}) == 3
+        if len({assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(3)}) == 3
     )
     with pytest.raises(DataError, match=f"set prepare.seed to {seed}, which gives each part some"):
         run(tmp_path, rows, seed=seed - 1, **shares)
@@ -139,7 +141,7 @@ def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp
 def test_where_sft_needs_no_documents_two_are_enough(tmp_path: Path) -> None:
     shares = {"preference_share": 0.6, "heldout_share": 0.4}
     rows = [row(n) | {"document": f"text {n}"} for n in range(2)]
-    sides = [{split_of(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
+    sides = [{assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
     one_sided = next(seed for seed, both in enumerate(sides) if len(both) == 1)
     two_sided = next(seed for seed, both in enumerate(sides) if len(both) == 2)
     with pytest.raises(DataError, match=f"set prepare.seed to {two_sided},"):

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from longreward.data.columns import ColumnsConfig, check_columns, published_row
+from longreward.data.columns import ColumnsConfig, check_columns, map_columns
 from longreward.errors import ConfigError
 from longreward.utils.jsonl import RowError
 
@@ -14,7 +14,7 @@ def columns(**settings: Any) -> ColumnsConfig:
 def test_named_columns_become_the_published_ones() -> None:
     row = {"id": "a7", "question": "When?", "text": "In 1912.", "gold": "1912", "file": "b.txt", "more": 1}
     mapped = columns(idx="id", query="question", context="text", answer="gold", document="file")
-    assert published_row(mapped, row, number=5) == {
+    assert map_columns(mapped, row, number=5) == {
         "idx": "a7",
         "query": "When?",
         "context": "In 1912.",
@@ -24,14 +24,14 @@ def test_named_columns_become_the_published_ones() -> None:
 
 
 def test_records_are_numbered_where_idx_is_null() -> None:
-    assert published_row(columns(idx=None), {"query": "q", "context": "c"}, number=5)["idx"] == 5
+    assert map_columns(columns(idx=None), {"query": "q", "context": "c"}, number=5)["idx"] == 5
     longbench = {"_id": "5f", "input": "q", "context": "c", "answers": ["a"]}
-    assert published_row(columns(idx=None), longbench, number=5)["idx"] == 5
+    assert map_columns(columns(idx=None), longbench, number=5)["idx"] == 5
 
 
 def test_without_settings_a_published_row_keeps_its_fields() -> None:
     row = {"idx": 1, "query": "q", "context": "c", "win_response": "w"}
-    assert published_row(columns(), row, number=0) == {"idx": 1, "query": "q", "context": "c"}
+    assert map_columns(columns(), row, number=0) == {"idx": 1, "query": "q", "context": "c"}
 
 
 LONGBENCH = {"_id": "5f", "input": "Who?", "context": "A text.", "answers": ["He.", "She."], "length": 2}
@@ -49,7 +49,7 @@ PUBLISHED = {"idx": 7, "query": "When?", "context": "A text.", "answer": "Then."
 )
 def test_a_row_that_fits_two_forms_is_refused_with_the_setting_that_decides(own: dict[str, Any], other: str) -> None:
     with pytest.raises(RowError) as caught:
-        published_row(columns(), LONGBENCH | own, number=0)
+        map_columns(columns(), LONGBENCH | own, number=0)
     assert str(caught.value) == (
         f"the row fits two forms: it has input and answers, as LongBench, and {other}, as sft.jsonl; "
         "set prepare.columns.format to longbench or columns"
@@ -68,16 +68,16 @@ def test_a_row_that_fits_two_forms_is_refused_with_the_setting_that_decides(own:
 )
 def test_settings_win_over_what_a_row_looks_like(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     both = LONGBENCH | PUBLISHED | {"answer_long": "Long.", "article": "An article."}
-    assert published_row(columns(**settings), both, number=0) == expected
+    assert map_columns(columns(**settings), both, number=0) == expected
 
 
 def test_a_longbench_row_keeps_what_the_settings_say_of_its_name_and_document() -> None:
     row = LONGBENCH | {"key": "k3", "file": "a.txt"}
-    found = published_row(columns(idx="key", document="file"), row, number=0)
+    found = map_columns(columns(idx="key", document="file"), row, number=0)
     assert (found["idx"], found["document"], found["query"]) == ("k3", "a.txt", "Who?")
-    assert published_row(columns(), LONGBENCH | {"query": None}, number=0)["query"] == "Who?"  # a null is no column
+    assert map_columns(columns(), LONGBENCH | {"query": None}, number=0)["query"] == "Who?"  # a null is no column
     with pytest.raises(RowError, match=r"answers is 'He\.', expected a list"):
-        published_row(columns(), LONGBENCH | {"answers": "He."}, number=0)
+        map_columns(columns(), LONGBENCH | {"answers": "He."}, number=0)
 
 
 def test_one_form_excludes_the_settings_of_the_other() -> None:
@@ -100,7 +100,7 @@ def test_one_form_excludes_the_settings_of_the_other() -> None:
     ],
 )
 def test_a_context_in_paragraphs_is_joined(context: Any, text: str) -> None:
-    assert published_row(columns(), {"idx": 1, "query": "q", "context": context}, number=0)["context"] == text
+    assert map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)["context"] == text
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_a_context_in_paragraphs_is_joined(context: Any, text: str) -> None:
 )
 def test_a_context_in_other_parts_is_refused(context: Any, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
-        published_row(columns(), {"idx": 1, "query": "q", "context": context}, number=0)
+        map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)
 
 
 def test_a_row_that_lacks_a_named_column_is_one_bad_record() -> None:
     with pytest.raises(RowError, match="question is missing; the row has 'idx', 'context'"):
-        published_row(columns(query="question"), {"idx": 1, "context": "c"}, number=0)
+        map_columns(columns(query="question"), {"idx": 1, "context": "c"}, number=0)
 
 
 @pytest.mark.parametrize(

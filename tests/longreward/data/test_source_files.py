@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from longreward.data.file_source import find_files
-from longreward.data.source_location import SourceLocation
+from longreward.data.source import SourceLocation
 from longreward.errors import DataError
 from longreward.utils.jsonl import RowError
 

@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 from longreward.data.hub_source import HubConfig
 from longreward.data.open_source import open_source
-from longreward.data.source_location import Source
+from longreward.data.source import Source
 from longreward.errors import ConfigError, DataError
 
 CARD = """---

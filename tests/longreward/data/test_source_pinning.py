@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from longreward.data.open_source import open_source
-from longreward.data.source_location import Source
+from longreward.data.source import Source
 from longreward.errors import ConfigError, DataError
 
 ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of "abc": FIPS 180-2

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import PolicyError
-from longreward.models.policy import PolicyConfig, load_policy, policy_window
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy, policy_window
 
 
 def config_of(folder: Path, **fields: object) -> PolicyConfig:

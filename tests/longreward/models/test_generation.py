@@ -18,7 +18,7 @@ from transformers import (
     RecurrentGemmaConfig,
 )
 
-from longreward.models import generate_fallback, generation
+from longreward.models import generation
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
 
 SIZES = {
@@ -103,7 +103,7 @@ PROMPTS = [[4 + (7 * place + length) % 56 for place in range(length)] for length
 
 @pytest.mark.parametrize("kind", STATES)
 def test_a_model_with_a_state_draws_each_answer_from_its_own_stream(kind, caplog, monkeypatch):
-    monkeypatch.setattr(generate_fallback, "_warned", set())
+    monkeypatch.setattr(generation, "_warned", set())
     policy = policy_of(STATES[kind], ends=(3, 17))
     policy.model.generation_config.repetition_penalty = 50.0  # none of these is part of sampling here
     policy.model.generation_config.min_new_tokens = 9
@@ -130,7 +130,7 @@ def test_generate_draws_what_is_drawn_without_it(drawing, monkeypatch):
     policy = policy_of(CONFIGS["full attention"], ends=(3, 17, 40))
     streams = [rng_stream(1, str(place), number, 20) for place in range(2) for number in range(drawing.n)]
     expected = generate(policy, PROMPTS, streams, drawing, limits=[20, 5])
-    monkeypatch.setattr(generation, "needs_generate", lambda model: True)
+    monkeypatch.setattr(generation, "has_recurrent_state", lambda model: True)
     assert generate(policy, PROMPTS, streams, drawing, limits=[20, 5]) == expected
     if drawing.temperature == 1:
         assert len({len(answer) for answers in expected for answer in answers}) > 2  # some ended before others

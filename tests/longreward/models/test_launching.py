@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from longreward.models.policy import PolicyConfig
-from longreward.models.server_command import launch_command
+from longreward.models.config import PolicyConfig
 from longreward.models.server_config import ServerConfig
+from longreward.models.servers import launch_command
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import PolicyError
-from longreward.models.model_ref import WHOLE, fingerprint, source
-from longreward.models.policy import PolicyConfig, link_pretrained, load_policy, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.model_ref import WHOLE, fingerprint, pretrained_kwargs
+from longreward.models.policy import link_pretrained, load_policy, load_tokenizer
 
 
 def config_of(name: str | Path, **fields: object) -> PolicyConfig:
@@ -17,13 +18,13 @@ def config_of(name: str | Path, **fields: object) -> PolicyConfig:
 
 def test_a_hub_id_may_carry_its_own_revision() -> None:
     config = config_of("org/base", revision="v1")
-    assert source(config, "org/base")["revision"] == "v1"
-    where = source(config, "org/mine@v2")
+    assert pretrained_kwargs(config, "org/base")["revision"] == "v1"
+    where = pretrained_kwargs(config, "org/mine@v2")
     assert (where["pretrained_model_name_or_path"], where["revision"]) == ("org/mine", "v2")
 
 
 def test_a_folder_is_read_without_the_hub_and_without_a_revision(tiny_policy) -> None:
-    assert source(config_of(tiny_policy, revision="v1"), tiny_policy) == {
+    assert pretrained_kwargs(config_of(tiny_policy, revision="v1"), tiny_policy) == {
         "pretrained_model_name_or_path": str(tiny_policy),
         "trust_remote_code": False,
         "local_files_only": True,
@@ -102,8 +103,8 @@ def test_a_hub_model_is_passed_on_at_the_commit_that_its_branch_stood_at(save_ti
     script = (
         "from pathlib import Path; from longreward.models.policy import *\n"
         "config = PolicyConfig(base_model='org/base', revision='none-such')\n"
-        "pass_on(config, 'org/mine@v2', Path('v2')); print(load_tokenizer(config, Path('v2')).end_ids)\n"
-        "pass_on(PolicyConfig(base_model='org/base'), 'org/mine', Path('newest'))\n"
+        "link_pretrained(config, 'org/mine@v2', Path('v2')); print(load_tokenizer(config, Path('v2')).end_ids)\n"
+        "link_pretrained(PolicyConfig(base_model='org/base'), 'org/mine', Path('newest'))\n"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)

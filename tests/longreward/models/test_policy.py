@@ -4,14 +4,8 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, PolicyError
-from longreward.models.policy import (
-    PolicyConfig,
-    PolicyTokenizer,
-    fit_window,
-    load_policy,
-    load_tokenizer,
-    policy_window,
-)
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import PolicyTokenizer, fit_window, load_policy, load_tokenizer, policy_window
 
 
 def config_of(folder: Path, **fields) -> PolicyConfig:

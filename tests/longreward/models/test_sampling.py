@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from longreward.errors import PolicyError
+from longreward.models.config import PolicyConfig
 from longreward.models.generation import rng_stream, sample_token
-from longreward.models.policy import PolicyConfig, load_policy
-from longreward.models.sampling import SampleConfig, SamplingReport, cut_prompts, sample
+from longreward.models.policy import load_policy
+from longreward.models.sampling import SampleConfig, SamplingReport, sample, truncated_prompts
 from longreward.records import Example
 
 EXAMPLES = [
@@ -103,7 +104,7 @@ def test_a_prompt_over_the_window_stops_before_anything_is_drawn(policy):
 def test_a_prompt_over_the_window_keeps_its_ends_where_asked_and_is_counted(policy):
     long = Example(id="long", document_id="9", context="the river " * 150, query="who ?")
     config = SETTINGS.model_copy(update={"over_window": "keep_ends"})
-    assert cut_prompts(policy, [*EXAMPLES, long], config) == ["long"]
+    assert truncated_prompts(policy, [*EXAMPLES, long], config) == ["long"]
     groups = list(sample(policy, [*EXAMPLES, long], config))
     assert len(groups[-1]) == 3
     report = SamplingReport.of(groups, cut_prompts=1)

@@ -8,10 +8,10 @@ from longreward.benchmarks.chat_clients import speaker
 from longreward.benchmarks.conversations import Fitting
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.errors import ServerUnavailable
-from longreward.models.external_server import open_external
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.models.served_policy import served_policy
 from longreward.models.server_config import ServerConfig
+from longreward.models.servers import connect_external
 
 TURNS = (
     Message("system", "anna is mayor"),
@@ -30,7 +30,7 @@ def asked(server):
 @asynccontextmanager
 async def served(folder, server, **settings):
     config = ServerConfig(kind="external", base_url=server.url, max_retries=0, max_concurrency=1, **settings)
-    client = await open_external(config, base_url=server.url, model="sft")
+    client = await connect_external(config, base_url=server.url, model="sft")
     yield served_policy(PolicyConfig(base_model=str(folder)), folder, client)
     await client.close()
 

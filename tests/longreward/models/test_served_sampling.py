@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
-from longreward.models.external_server import open_external
-from longreward.models.policy import PolicyConfig, hash_ids, load_policy, load_tokenizer
-from longreward.models.sampling import SampleConfig, cut_prompts
-from longreward.models.served_policy import refuse_cut_chats, sample_served, served_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import hash_ids, load_policy, load_tokenizer
+from longreward.models.sampling import SampleConfig, truncated_prompts
+from longreward.models.served_policy import check_truncated_chats, sample_served, served_policy
 from longreward.models.server_config import ServerConfig
+from longreward.models.servers import connect_external
 from longreward.records import Example
 
 EXAMPLES = [
@@ -24,7 +25,7 @@ SETTINGS = SampleConfig(n=3, temperature=0.7, top_p=0.9, max_new_tokens=24, seed
 async def served(folder, server, **settings):
     given = {"base_url": server.url, "max_retries": 0, "max_concurrency": 1, "model": "sft", **settings}
     config = ServerConfig(kind="external", **given)
-    client = await open_external(config, base_url=server.url, model=config.model)
+    client = await connect_external(config, base_url=server.url, model=config.model)
     yield served_policy(PolicyConfig(base_model=str(folder)), folder, client)
     await client.close()
 
@@ -116,9 +117,9 @@ async def test_a_cut_prompt_cannot_be_sent_as_a_message(tiny_policy, policy_serv
     server = policy_server()
     keep = SETTINGS.model_copy(update={"over_window": "keep_ends"})
     async with served(tiny_policy, server, prompt="chat") as policy:
-        assert cut_prompts(policy, [*EXAMPLES, LONG], keep) == ["long"]
+        assert truncated_prompts(policy, [*EXAMPLES, LONG], keep) == ["long"]
         with pytest.raises(PolicyError, match=r"example long: .* set server\.prompt to ids"):
-            refuse_cut_chats(policy, ["long"])
+            check_truncated_chats(policy, ["long"])
         with pytest.raises(PolicyError, match="example long"):
             await sample_served(policy, [LONG], keep)
     assert server.prompts == []

@@ -5,9 +5,8 @@ import sys
 import pytest
 
 from longreward.errors import ConfigError, ServerRefused
-from longreward.models.external_server import open_external
-from longreward.models.server_check import check_server, probe
 from longreward.models.server_config import ServerConfig
+from longreward.models.servers import check_server, connect_external, probe_servers
 from longreward.params import Params
 
 
@@ -16,7 +15,7 @@ def config(kind="external", **settings):
 
 
 async def opened(settings, server, model=None):
-    client = await open_external(settings, base_url=server.url, model=model)
+    client = await connect_external(settings, base_url=server.url, model=model)
     await client.close()
     return client
 
@@ -104,16 +103,16 @@ async def test_the_key_is_sent_and_stays_out_of_errors(policy_server, monkeypatc
 
 async def test_a_probe_tells_of_each_server_and_raises_nothing(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
     server = policy_server()
-    both = await probe(config(base_url=server.url, model="sft", trained_model="dpo"))
+    both = await probe_servers(config(base_url=server.url, model="sft", trained_model="dpo"))
     assert [(one.name, one.ok) for one in both] == [("sft", True), ("dpo", False)]
     assert "'sft' answered in" in both[0].told
     assert "does not serve 'dpo', as configured, but sft" in both[1].told
 
     for model in ("sft", None):
-        [down] = await probe(config(model=model), timeout_s=1)
+        [down] = await probe_servers(config(model=model), timeout_s=1)
         assert not down.ok
         assert "is the server running?" in down.told
     monkeypatch.delenv("MY_KEY", raising=False)
-    [keyless] = await probe(config(api_key_env="MY_KEY"))
+    [keyless] = await probe_servers(config(api_key_env="MY_KEY"))
     assert "MY_KEY" in keyless.told
-    assert await probe(ServerConfig()) == []
+    assert await probe_servers(ServerConfig()) == []

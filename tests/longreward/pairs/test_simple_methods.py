@@ -1,6 +1,6 @@
 """Pairs of the control and of the data's own answers."""
 
-from longreward.data.formats import pair_of, pair_row
+from longreward.data.formats import pair_from_row, pair_to_row
 from longreward.pairs.contrast import contrast_pair
 from longreward.pairs.random_pair import random_pair
 from longreward.pairs.selection import NoPair, PairConfig, pair_metrics
@@ -84,9 +84,9 @@ def test_a_prompt_without_an_answer_of_its_own_is_dropped_with_the_reason() -> N
 def test_pairs_say_their_method_and_have_no_rewards_in_files_and_figures() -> None:
     outcome = contrast_pair(ANY, EXAMPLE, sampled("It was Bo."))
     assert isinstance(outcome, PreferencePair)
-    row = pair_row(outcome)
+    row = pair_to_row(outcome)
     assert (row["method"], row["win_reward"], row["win_idx"]) == ("contrast", None, "7-answer")
-    assert pair_of(row) == outcome
+    assert pair_from_row(row) == outcome
     figures = pair_metrics([outcome])
     assert figures["pairs"] == 1.0
     assert "margin_mean" not in figures
@@ -94,4 +94,4 @@ def test_pairs_say_their_method_and_have_no_rewards_in_files_and_figures() -> No
 
 def test_a_published_pair_is_of_longreward() -> None:
     row = {"idx": 7, "context": "c", "query": "q", "win_response": "a", "lose_response": "b"}
-    assert (pair_of(row).method, pair_of(row).margin) == ("longreward", 10.0)
+    assert (pair_from_row(row).method, pair_from_row(row).margin) == ("longreward", 10.0)

@@ -10,7 +10,8 @@ from longreward import LongReward, abest_of_n, best_of_n
 from longreward.errors import BudgetExceeded, ConfigError
 from longreward.judge import JudgeConfig
 from longreward.judge.budget import Budget, BudgetConfig
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig
 from longreward.records import Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longreward.chat_model import TokenUsage
-from longreward.data.formats import scored_of, scored_row
+from longreward.data.formats import scored_from_row, scored_to_row
 from longreward.judge import ChatRequest, Judge, ParsedReply
 from longreward.pairs.selection import NoPair, PairConfig, Weights, pair_by_scores
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
@@ -81,7 +81,7 @@ SCORERS = {config.strategy: Scorer(config) for config in (FULL, EXTREMES)}
 
 def read_back(scored: ScoredExample) -> list[ScoredResponse]:
     """As the stage `pair` gets them, out of the files and in any order."""
-    return [scored_of(scored_row(one)) for one in reversed(scored.responses)]
+    return [scored_from_row(scored_to_row(one)) for one in reversed(scored.responses)]
 
 
 few = st.sampled_from([0.0, 5.0, 5.3, 9.6, 10.0])  # many ties
@@ -196,7 +196,7 @@ def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds(
 
 
 def test_a_row_of_a_response_left_out_has_bounds_and_no_value() -> None:
-    row = scored_row(score(CLEAR, EXTREMES)[0].responses[1])
+    row = scored_to_row(score(CLEAR, EXTREMES)[0].responses[1])
     assert row["scores"] == {
         "helpfulness": 6.0, "logicality": 6.0, "faithfulness": None, "completeness": None, "total": None
     }  # fmt: skip

@@ -11,7 +11,8 @@ from longreward import LongReward, OnlineReward
 from longreward.errors import ConfigError
 from longreward.judge import JudgeConfig
 from longreward.judge.ledger import Ledger
-from longreward.models.policy import PolicyConfig, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer
 from longreward.params import read_params
 from longreward.records import Example
 from longreward.reward import ScoreConfig

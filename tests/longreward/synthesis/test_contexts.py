@@ -4,14 +4,13 @@ import pytest
 
 from longreward.errors import ConfigError
 from longreward.synthesis.config import SynthesizeConfig
-from longreward.synthesis.contexts import contexts_of
-from longreward.synthesis.documents import Document
+from longreward.synthesis.documents import Document, split_document
 from longreward.synthesis.records import Context, Dropped
 from longreward.utils.token_spans import SimpleTokenizer
 
 
 def cut(text: str, **settings: int) -> list[Context | Dropped]:
-    return list(contexts_of(Document("a.txt", text), SynthesizeConfig(**settings), SimpleTokenizer()))
+    return list(split_document(Document("a.txt", text), SynthesizeConfig(**settings), SimpleTokenizer()))
 
 
 def test_a_document_of_fitting_length_is_one_context_and_a_short_one_is_dropped() -> None:

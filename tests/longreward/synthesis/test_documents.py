@@ -10,7 +10,7 @@ from pdfs import pdf
 from longreward.errors import ConfigError
 from longreward.synthesis import file_readers
 from longreward.synthesis.documents import Document, find_documents, read_documents
-from longreward.synthesis.file_readers import Unreadable, read_text
+from longreward.synthesis.file_readers import UnreadableFileError, read_text
 from longreward.synthesis.records import Dropped
 
 PAGE = b"""<!doctype html><html><head><meta charset="gb2312"><title>A page</title><style>p {}</style></head>
@@ -117,14 +117,14 @@ def test_content_controls_and_tracked_changes_of_a_word_document_are_read_as_the
 
 def test_a_damaged_locked_or_bloated_word_document_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mammoth", reason="pip install 'longreward[documents]'")
-    with pytest.raises(Unreadable, match=r"the \.docx file cannot be read \(BadZipFile"):
+    with pytest.raises(UnreadableFileError, match=r"the \.docx file cannot be read \(BadZipFile"):
         read_text(b"PK nothing more", ".docx")
-    with pytest.raises(Unreadable, match="locked with a password"):
+    with pytest.raises(UnreadableFileError, match="locked with a password"):
         read_text(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".docx")
-    with pytest.raises(Unreadable, match=r"the \.docx file cannot be read \("):
+    with pytest.raises(UnreadableFileError, match=r"the \.docx file cannot be read \("):
         read_text(zipped({"other.txt": "x"}), ".docx")
     monkeypatch.setattr(file_readers, "LARGEST_UNPACKED", 1000)
-    with pytest.raises(Unreadable, match="unpacked, more than"):
+    with pytest.raises(UnreadableFileError, match="unpacked, more than"):
         read_text(word("<w:p/>" * 500), ".docx")
 
 
@@ -159,14 +159,14 @@ def test_a_book_with_copy_protection_or_without_pages_says_so_and_encrypted_font
         reference = f'<CipherReference URI="{name}"/>'
         return f'<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container">{reference}</encryption>'
 
-    with pytest.raises(Unreadable, match="copy protection"):
+    with pytest.raises(UnreadableFileError, match="copy protection"):
         read_text(zipped(BOOK | {"META-INF/encryption.xml": encrypted("OEBPS/m.xhtml")}), ".epub")
     fonts = zipped(BOOK | {"META-INF/encryption.xml": encrypted("OEBPS/font.otf")})
     assert read_text(fonts, ".epub") == read_text(zipped(BOOK), ".epub")
     without = {name: text for name, text in BOOK.items() if not name.endswith(".xhtml")}
-    with pytest.raises(Unreadable, match="lists no page that is in it"):
+    with pytest.raises(UnreadableFileError, match="lists no page that is in it"):
         read_text(zipped(without), ".epub")
-    with pytest.raises(Unreadable, match=r"the \.epub file cannot be read \(KeyError"):
+    with pytest.raises(UnreadableFileError, match=r"the \.epub file cannot be read \(KeyError"):
         read_text(zipped({"a.txt": ""}), ".epub")
 
 
@@ -184,12 +184,12 @@ def test_a_pdf_is_its_pages_with_a_blank_line_between() -> None:
 def test_a_damaged_and_a_locked_pdf_say_what_is_wrong() -> None:
     from pypdf import PdfReader, PdfWriter
 
-    with pytest.raises(Unreadable, match="cannot be read"):
+    with pytest.raises(UnreadableFileError, match="cannot be read"):
         read_text(b"%PDF-1.4\nnothing more", ".pdf")
     locked, file = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf(["secret"])))), io.BytesIO()
     locked.encrypt("word", algorithm="RC4-128")
     locked.write(file)
-    with pytest.raises(Unreadable, match="locked with a password"):
+    with pytest.raises(UnreadableFileError, match="locked with a password"):
         read_text(file.getvalue(), ".pdf")
 
 
@@ -206,7 +206,7 @@ def test_plain_text_and_markdown_stay_as_they_are_but_for_spaces_at_ends(data: b
 
 
 def test_text_in_another_encoding_is_unreadable_and_the_place_is_named() -> None:
-    with pytest.raises(Unreadable, match=r"not UTF-8 text \(at byte 5\)"):
+    with pytest.raises(UnreadableFileError, match=r"not UTF-8 text \(at byte 5\)"):
         read_text(b"caf\xc3\xa9\xff", ".txt")
 
 

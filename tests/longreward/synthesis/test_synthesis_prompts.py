@@ -7,19 +7,18 @@ import pytest
 from longreward.builtin.offline_judge.writer import RULES
 from longreward.synthesis import prompts
 from longreward.synthesis.config import TASKS
-from longreward.synthesis.duplicates import DuplicateFilter
 from longreward.synthesis.prompts import (
     ANSWER,
     PROMPTS,
     QUESTIONS,
-    Written,
-    ask_for_answer,
-    ask_for_questions,
+    ParsedAnswer,
+    answer_request,
     parse_answer,
     parse_questions,
+    questions_request,
 )
 from longreward.synthesis.records import Context
-from longreward.synthesis.writer import length_of
+from longreward.synthesis.writer import DuplicateFilter, count_words
 from longreward.utils.language import Language, detect_language
 
 
@@ -27,13 +26,13 @@ from longreward.utils.language import Language, detect_language
 def test_every_prompt_fills_all_of_its_slots_and_names_its_language_kind_and_length(language: Language) -> None:
     context = Context("a.txt", 0, "THE TEXT", language)
     for task in TASKS:
-        question = ask_for_questions(context, task, 7)
+        question = questions_request(context, task, 7)
         assert question.template == QUESTIONS
         assert "<<" not in question.text
         assert "THE TEXT" in question.text
         assert "7" in question.text
         assert (PROMPTS / language / f"task_{task}.txt").read_text(encoding="utf-8").strip() in question.text
-    answer = ask_for_answer(context, "THE QUESTION?", 123)
+    answer = answer_request(context, "THE QUESTION?", 123)
     assert answer.template == ANSWER
     assert "<<" not in answer.text
     assert "THE QUESTION?" in answer.text
@@ -45,7 +44,7 @@ def test_every_prompt_fills_all_of_its_slots_and_names_its_language_kind_and_len
 
 def test_prompts_of_two_kinds_have_two_hashes() -> None:
     context = Context("a.txt", 0, "x", "en")
-    assert len({ask_for_questions(context, task, 1).prompt_hash for task in TASKS}) == len(TASKS)
+    assert len({questions_request(context, task, 1).prompt_hash for task in TASKS}) == len(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +67,15 @@ def test_questions_stand_between_tags(text: str, found: tuple[str, ...] | None) 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", Written("Ann.\n\nLee.")),
-        ("<Answer>Ann.</ANSWER>", Written("Ann.")),
-        ("<unanswerable/>", Written(None)),
-        ("<unanswerable />", Written(None)),
+        ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", ParsedAnswer("Ann.\n\nLee.")),
+        ("<Answer>Ann.</ANSWER>", ParsedAnswer("Ann.")),
+        ("<unanswerable/>", ParsedAnswer(None)),
+        ("<unanswerable />", ParsedAnswer(None)),
         ("<answer>Ann", None),
         ("<answer> </answer>", None),
     ],
 )
-def test_an_answer_stands_between_tags_and_one_that_was_cut_off_is_none(text: str, found: Written | None) -> None:
+def test_an_answer_stands_between_tags_and_one_that_was_cut_off_is_none(text: str, found: ParsedAnswer | None) -> None:
     assert parse_answer(text) == found
 
 
@@ -90,8 +89,8 @@ def test_questions_are_alike_by_their_words_without_little_ones_and_endings() ->
 
 
 def test_lengths_are_words_and_in_chinese_characters() -> None:
-    assert length_of("Ann Lee's mill, of 1905.") == 6
-    assert length_of("磨坊建于1905年。") == 6
+    assert count_words("Ann Lee's mill, of 1905.") == 6
+    assert count_words("磨坊建于1905年。") == 6
 
 
 def test_the_examples_in_the_documentation_hold() -> None:

@@ -15,7 +15,8 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy, PolicyTokenizer
 from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig
 from longreward.training.estimate.devices import Device

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from longreward.data.formats import write_examples, write_pairs
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.records import Example, PreferencePair, Response
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo

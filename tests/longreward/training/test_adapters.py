@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from longreward.errors import ConfigError, PolicyError
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 from longreward.training.config import LoraSettings
 from longreward.training.lora import adapter
 from longreward.training.run import check_trainable

@@ -13,7 +13,8 @@ import torch
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError, WorkerProcessDied
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 from longreward.records import PreferencePair, Response
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo

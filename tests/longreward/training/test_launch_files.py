@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError, LongRewardError, PolicyError, StateError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.launch import launcher
 from longreward.training.launch.config import check_launcher, launcher_file, shipped

@@ -9,7 +9,8 @@ import pytest
 
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.errors import ConfigError, DataError
-from longreward.models.policy import PolicyConfig, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer
 from longreward.records import Example, PreferencePair, Response
 from longreward.training.data_mixture import DataMixture, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.dpo import TrainConfig, train_dpo

@@ -8,7 +8,7 @@ from small_training import TRAININGS, Training, stopped_after_two_checkpoints
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from longreward.errors import StateError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.training import precision
 from longreward.training.precision import bfloat16_gain, resolve_bf16, resolve_without_model
 

@@ -29,7 +29,7 @@ from transformers import (
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
-from longreward.models.policy import PolicyConfig
+from longreward.models.config import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training import trainers
 from longreward.training.dpo import TrainConfig, train_dpo

@@ -1,8 +1,9 @@
 import pytest
 
 from longreward.errors import DataError, PolicyError
-from longreward.models.policy import PolicyConfig, load_policy
-from longreward.models.sampling import SampleConfig, fitted_prompt
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
+from longreward.models.sampling import SampleConfig, encode_prompt
 from longreward.records import Example, PreferencePair, Response
 from longreward.training.training_data import check_examples, check_pairs
 
@@ -40,7 +41,7 @@ def test_the_answer_and_its_end_have_loss_and_the_prompt_has_none(policy):
 def test_sft_sampling_and_dpo_see_the_same_prompt(policy):
     [row] = check_examples(policy.text, [TOWN], max_length=64).rows
     [pair] = check_pairs(policy.text, [pair_of("it is north .", "it is south .")], max_length=64).rows
-    sampled, was_cut = fitted_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
+    sampled, was_cut = encode_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
     assert row["input_ids"][:12] == pair["prompt_ids"] == sampled == policy.prompt_ids(TOWN.context, TOWN.query)
     assert not was_cut
 

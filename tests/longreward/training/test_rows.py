@@ -3,7 +3,8 @@ import json
 import pytest
 
 from longreward.errors import PolicyError, StateError
-from longreward.models.policy import PolicyConfig, load_tokenizer
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_tokenizer
 from longreward.records import Example, PreferencePair, Response
 from longreward.training import tokenized_rows
 from longreward.training.training_data import check_examples, check_pairs

@@ -5,10 +5,18 @@ import torch
 from chat_families import KINDS, TEMPLATES, TEXTS, end_ids, make_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from longreward.data.formats import pair_of, pair_row, read_responses, read_scored, write_responses, write_scored
+from longreward.data.formats import (
+    pair_from_row,
+    pair_to_row,
+    read_responses,
+    read_scored,
+    write_responses,
+    write_scored,
+)
 from longreward.errors import PolicyError
+from longreward.models.config import PolicyConfig
 from longreward.models.generation import SamplingParams, generate, rng_stream
-from longreward.models.policy import Policy, PolicyConfig, PolicyTokenizer
+from longreward.models.policy import Policy, PolicyTokenizer
 from longreward.models.sampling import SampleConfig, sample
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.training.pair_encoding import AnswerCounts
@@ -79,7 +87,7 @@ def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
         ids = drawn(policy, example)
         passed = through_files(responses, tmp_path)
         pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
-        read = [pair_of(pair_row(pair)) for pair in pairs]
+        read = [pair_from_row(pair_to_row(pair)) for pair in pairs]
         data = check_pairs(policy.text, read, max_length=policy.window)
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])

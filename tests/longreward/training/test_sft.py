@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longreward.errors import ConfigError, DataError
-from longreward.models.policy import PolicyConfig, load_policy
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.records import Example
 from longreward.training.config import LoraSettings

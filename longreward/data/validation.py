@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from longreward.data.columns import ColumnsConfig, published_row
-from longreward.data.formats import document_id, example_of, is_blank, words_hash
-from longreward.data.source_location import Source, SourceLocation
+from longreward.data.columns import ColumnsConfig, map_columns
+from longreward.data.formats import document_id, example_from_row, hash_words, is_blank
+from longreward.data.source import Source, SourceLocation
 from longreward.records import Example
 from longreward.utils.jsonl import Row, RowError, reason_of
 
@@ -25,7 +25,7 @@ class Refused(NamedTuple):
     held_out: bool = False
 
 
-def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[SourceLocation, Example | Refused]]:
+def validate_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[SourceLocation, Example | Refused]]:
     """Each record, or why it is refused: bad form, an idx that was used before, or the same query on the same text.
 
     A bad record has its number too, so that mending it renames no other one.
@@ -40,7 +40,7 @@ def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[S
             yield place, Refused(_idx(row, columns, number), reason_of(error))
             continue
         text = document_id(example.context)
-        content = hashlib.sha256(f"{text}\0{words_hash(example.query).hexdigest()}".encode()).digest()
+        content = hashlib.sha256(f"{text}\0{hash_words(example.query).hexdigest()}".encode()).digest()
         if first := place_of_content.get(content):
             reason = f"the same query on the same text as {first.within(place.file)}"
             yield place, Refused(example.id, reason, duplicate=True)
@@ -57,7 +57,7 @@ def checked_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[S
 def _example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Example:
     if isinstance(row, RowError):
         raise row
-    example = example_of(published_row(columns, row, number=number))
+    example = example_from_row(map_columns(columns, row, number=number))
     if is_blank(example.context):
         raise RowError("context is empty")
     if example.answer is not None and is_blank(example.answer):

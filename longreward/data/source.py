@@ -1,6 +1,7 @@
 """Where a record stands, as an editor or a parquet viewer counts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from longreward.utils.jsonl import Row, RowError, find_surrogate
@@ -36,7 +37,9 @@ class Source(Protocol):
         """The names of the fields: of the schema, or seen in the first `LOOKED_AT` records. Empty: unknown."""
 
 
-LOOKED_AT = 100  # records whose fields are listed where no schema names them
+RAW = Path("data/raw")
+SYNTHESIZED = Path("data/synthesized")
+COLUMN_SAMPLE_ROWS = 100  # records whose fields are listed where no schema names them
 
 
 # What every source refuses in a record, whichever reader it comes from: values that no later stage could write.
