@@ -16,8 +16,8 @@ from pathlib import Path
 
 from longreward.chat_model import ChatReply, TokenUsage
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.judge.ledger.tables import EXCHANGES
-from longreward.judge.ledger.verify import verify
+from longreward.judge.ledger.reader import verify_ledger
+from longreward.judge.ledger.schema import EXCHANGES
 
 TEXT = "The statement is supported by the third snippet, which names the year. " * 10 + "[[Fully supported]]"
 LOT = 64
@@ -62,7 +62,7 @@ def one_round(folder: Path, rows: int) -> dict[str, float]:
         }
     bare.close()
     bare_lots.close()
-    return taken | {"verify": timed(lambda: verify(folder / "ours"))}
+    return taken | {"verify": timed(lambda: verify_ledger(folder / "ours"))}
 
 
 def opened(path: Path) -> sqlite3.Connection:

@@ -240,7 +240,7 @@ def _check_benchmarks(params: Params) -> None:
 
 
 def _check_retriever(params: Params) -> None:
-    from longreward.retrieval.embedder_probe import check_key
+    from longreward.retrieval.config import check_key
 
     check_key(params.score.retriever)
 

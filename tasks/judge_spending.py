@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager, contextmanager
 from longreward.errors import BudgetExceeded
 from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
-from longreward.planning.plan import StagePlan, plan_scoring
-from longreward.planning.project_plan import plan_project
-from longreward.planning.render import needs, rest
+from longreward.planning.plan import StagePlan, plan_project, plan_scoring
+from longreward.planning.render import format_needs, format_remaining
 from longreward.tasks.score_shards import WithResponses
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import ledger
@@ -31,12 +30,12 @@ async def spending(
         expected = await forecast()
         run.report(expected.figures())
         currency = run.params.prices.currency
-        needed = f"at the start, all that was left was expected to need about {needs(expected, currency)}"
-        run.log.info("the judge's calls: about %s", needs(expected, currency))
+        needed = f"at the start, all that was left was expected to need about {format_needs(expected, currency)}"
+        run.log.info("the judge's calls: about %s", format_needs(expected, currency))
         try:
             yield budget
         except BudgetExceeded as reached:
-            left = needed if assumed else rest(await forecast(), currency)
+            left = needed if assumed else format_remaining(await forecast(), currency)
             raise BudgetExceeded(f"{reached}. {left}") from None
 
 

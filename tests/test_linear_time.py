@@ -31,7 +31,7 @@ from longreward.judge.reasoning import strip_reasoning
 from longreward.judge.reply_parsing import tag_pattern
 from longreward.pairs.pairwise import parse_better
 from longreward.retrieval import Bm25Retriever
-from longreward.retrieval.chunking import chunk
+from longreward.retrieval.chunking import split_text
 from longreward.retrieval.terms import extract_terms
 from longreward.reward.parsers import PARSERS
 from longreward.utils.language import detect_language
@@ -166,7 +166,7 @@ def test_functions_on_documents(function: Callable[[str], object]) -> None:
 
 def test_a_document_is_cut_and_indexed_in_linear_time() -> None:
     def index(text: str) -> object:
-        return Bm25Retriever().index([text[c.start : c.end] for c in chunk(text, 128, SimpleTokenizer())])
+        return Bm25Retriever().index([text[c.start : c.end] for c in split_text(text, 128, SimpleTokenizer())])
 
     assert growth(index, ("", "The lighthouse on Varn Point was first lit in 1874. ")) < RATIO
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longreward.judge.ledger.merge import Merged
+    from longreward.judge.ledger.merge import MergeResult
     from longreward.judge.ledger.stats import LedgerStats
 
 
@@ -68,10 +68,10 @@ def _stats(options: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from longreward.judge.ledger.stats import stats
+    from longreward.judge.ledger.stats import collect_stats
 
     for path in _files(options):
-        found = stats(path)
+        found = collect_stats(path)
         if options.json:
             print(json.dumps(dataclasses.asdict(found) | {"path": str(path)}, ensure_ascii=False))
         else:
@@ -123,15 +123,15 @@ def _show(found: "LedgerStats") -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from longreward.judge.ledger.merge import merge
+    from longreward.judge.ledger.merge import merge_ledgers
 
     into = options.into or default_ledger()
-    for merged in merge(options.files, into=into, salvage=options.salvage):
+    for merged in merge_ledgers(options.files, into=into, salvage=options.salvage):
         _report(merged, into)
     return 0
 
 
-def _report(merged: "Merged", into: Path) -> None:
+def _report(merged: "MergeResult", into: Path) -> None:
     counts = []
     for table, what in (("exchanges", "exchanges"), ("vectors", "vectors")):
         seen = (merged.added[table], merged.present[table], merged.conflicting[table])
@@ -152,10 +152,10 @@ def _report(merged: "Merged", into: Path) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from longreward.judge.ledger.export import Export
+    from longreward.judge.ledger.export import ExchangeExport
     from longreward.utils.jsonl import to_line, writing
 
-    exports = [Export(path, judge=options.judge, template=options.template) for path in _files(options)]
+    exports = [ExchangeExport(path, judge=options.judge, template=options.template) for path in _files(options)]
     lines = (to_line(row) for export in exports for row in export)
     if options.out is None:
         for line in lines:
@@ -170,11 +170,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from longreward.judge.ledger.verify import verify
+    from longreward.judge.ledger.reader import verify_ledger
 
     damaged = False
     for path in _files(options):
-        found = verify(path)
+        found = verify_ledger(path)
         rows = ", ".join(f"{count:,} {table}" for table, count in found.rows.items()) or "nothing could be read"
         print(f"{path}: {rows}: {'every one as it was written' if found.is_sound else 'DAMAGED'}")
         for line in (*found.damage, *(f"note: {note}" for note in found.notes)):

@@ -39,8 +39,8 @@ def _plan(options: argparse.Namespace) -> int:
     import json
 
     from longreward.errors import ConfigError
-    from longreward.planning.project_plan import STAGES, plan_files, plan_project
-    from longreward.planning.render import show
+    from longreward.planning.plan import STAGES, plan_files, plan_project
+    from longreward.planning.render import print_plan
 
     if (options.data is None) != (options.responses is None):
         raise ConfigError("plan needs --data and --responses together, or neither: then it plans this project's stages")
@@ -58,5 +58,5 @@ def _plan(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(plan.as_json(), indent=1, ensure_ascii=False))
     else:
-        show(plan)
+        print_plan(plan)
     return 0

@@ -160,14 +160,14 @@ async def _until_terminated(scoring: Coroutine[Any, Any, int]) -> int:
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
     from longreward.judge import open_judge
-    from longreward.planning.file_budget import budget_of_files
+    from longreward.planning.file_budget import scoring_budget
     from longreward.reward.score_files import score_files, sibling_path
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     log_progress_to_stderr()
     with show_progress("scoring, prompts") as update:
         async with (
-            budget_of_files(params, data=data, responses=responses, ledger=ledger) as budget,
+            scoring_budget(params, data=data, responses=responses, ledger=ledger) as budget,
             open_judge(params.judge, ledger=ledger, budget=budget) as judge,
         ):
             report = await score_files(

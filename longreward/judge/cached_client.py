@@ -11,7 +11,7 @@ from longreward.judge.attempts import Attempt, Attempts, Parser
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
 from longreward.judge.config import JudgeConfig
-from longreward.judge.ledger import Exchange, Ledger, Outcome, question_id
+from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
 from longreward.judge.parsed_reply import ParsedReply, exhausted, failed, reading_of, why_unreadable
 from longreward.judge.rate_limiter import Limiter
 from longreward.judge.retry import RetryingClient
@@ -214,7 +214,7 @@ class CachedJudgeClient:
         return exchange
 
     def _key_of(self, question: ChatRequest) -> str:
-        return question_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
+        return request_id(question, judge=self._model.name, revision=self._config.revision, extra=self._settings)
 
     def _limit(self, question: ChatRequest) -> int:
         return question.max_tokens + self._config.thinking_tokens

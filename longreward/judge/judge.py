@@ -181,9 +181,9 @@ def _askers(
     """One for each, which asks as its mode says."""
     batches = None
     if any(config.mode != "live" for config in configs):
-        from longreward.judge.batch.open_batches import Batches
+        from longreward.judge.batch.client import BatchClients
 
-        batches = Batches(store, ledger)
+        batches = BatchClients(store, ledger)
     return [
         batches.asker(config, account)
         if batches is not None and config.mode != "live"

@@ -9,12 +9,12 @@ from pathlib import Path
 from longreward.errors import BudgetExceeded
 from longreward.judge.budget import Budget
 from longreward.params import Params, deciding
-from longreward.planning.project_plan import plan_files
-from longreward.planning.render import rest
+from longreward.planning.plan import plan_files
+from longreward.planning.render import format_remaining
 
 
 @asynccontextmanager
-async def budget_of_files(params: Params, *, data: Path, responses: Path, ledger: Path) -> AsyncIterator[Budget]:
+async def scoring_budget(params: Params, *, data: Path, responses: Path, ledger: Path) -> AsyncIterator[Budget]:
     """For scoring these files with these settings; what it spent is forgotten once the block ends without an error.
 
     Where the budget ends, BudgetReached says what is done and what the rest needs.
@@ -26,7 +26,7 @@ async def budget_of_files(params: Params, *, data: Path, responses: Path, ledger
             yield budget
         except BudgetExceeded as reached:
             plan = await plan_files(params, data=data, responses=responses, ledger=ledger, sample=LOOKED_AT)
-            raise BudgetExceeded(f"{reached}. {rest(plan.stages[0], plan.currency)}") from None
+            raise BudgetExceeded(f"{reached}. {format_remaining(plan.stages[0], plan.currency)}") from None
         if file is not None:
             file.unlink(missing_ok=True)
 

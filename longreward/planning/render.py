@@ -1,11 +1,10 @@
 """A plan as people read it."""
 
-from longreward.planning.plan import Line, StagePlan
-from longreward.planning.project_plan import Plan
-from longreward.planning.ranges import Range
+from longreward.planning.plan import ProjectPlan, StagePlan, TemplatePlan
+from longreward.planning.reply_stats import Range
 
 
-def show(plan: Plan) -> None:
+def print_plan(plan: ProjectPlan) -> None:
     """A table a stage on the screen, and below them what must be known to read them."""
     from rich import box
     from rich.console import Console
@@ -41,16 +40,16 @@ def title(stage: StagePlan) -> str:
     return f"{stage.stage}: {prompts}, {stage.responses:,} responses, about {span(stage.seconds)}"
 
 
-def rest(stage: StagePlan, currency: str) -> str:
+def format_remaining(stage: StagePlan, currency: str) -> str:
     """One sentence on what is complete and what the others need."""
     if stage.calls.high == 0:
         return f"all {stage.prompts:,} prompts are complete"
     about = "about " if stage.looked_at < stage.prompts else ""
     done = f"{about}{stage.complete:,} of {stage.prompts:,} prompts are complete"
-    return f"{done}; the rest needs about {needs(stage, currency)}"
+    return f"{done}; the rest needs about {format_needs(stage, currency)}"
 
 
-def needs(stage: StagePlan, currency: str) -> str:
+def format_needs(stage: StagePlan, currency: str) -> str:
     """What is still to be asked, on one line."""
     cost = f", {_one_line(money(stage.money))} {currency}" if stage.money is not None else ""
     tokens = stage.prompt_tokens + stage.completion_tokens
@@ -93,11 +92,11 @@ def span(seconds: Range) -> str:
     return f"{seconds.expected / unit:,.1f} {name} ({seconds.low / unit:,.1f} to {seconds.high / unit:,.1f})"
 
 
-def _name(line: Line) -> str:
+def _name(line: TemplatePlan) -> str:
     return line.template if line.template == line.dimension else f"{line.dimension}: {line.template}"
 
 
-def _cells(of: Line | StagePlan, answered: str) -> tuple[str, ...]:
+def _cells(of: TemplatePlan | StagePlan, answered: str) -> tuple[str, ...]:
     return (number(of.calls), answered, number(of.prompt_tokens), number(of.completion_tokens), money(of.money))
 
 

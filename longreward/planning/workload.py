@@ -16,9 +16,8 @@ from longreward.data.formats import read_examples, read_responses
 from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_source
 from longreward.data.prepare_report import Split
 from longreward.data.validation import Refused, validate_examples
-from longreward.planning.assumptions import ANSWER_SHARE, RESPONSE_SHARE, stand_in
-from longreward.planning.ranges import Range
-from longreward.planning.scoring_estimate import Item
+from longreward.planning.estimate import ScoringItem
+from longreward.planning.reply_stats import ANSWER_SHARE, RESPONSE_SHARE, Range, stand_in
 from longreward.records import Example, Response
 
 Length = Literal["low", "expected", "high"]
@@ -29,14 +28,14 @@ LENGTHS: tuple[Length, ...] = ("low", "expected", "high")
 class Workload:
     """Prompts with their responses; `items(length)` gives them anew each time, one document in memory at a time."""
 
-    items: Callable[[Length], Iterator[Item]]
+    items: Callable[[Length], Iterator[ScoringItem]]
     assumed: bool
     """Whether the responses are stand-ins, whose length is a guess."""
     told: str
     """Where it all comes from, for people."""
 
 
-def material_of(
+def workload_for_split(
     config: PrepareConfig, split: Split, *, root: Path, responses: Path | None, n: int, room: int
 ) -> Workload:
     """The prompts of a split, with the responses of that file; None or not there: `n` stand-ins of up to `room` tokens.
@@ -51,7 +50,7 @@ def material_of(
     )
 
 
-def estimate_workload(path: Path) -> Range | None:
+def sampled_lengths(path: Path) -> Range | None:
     """How long the responses of a file are, in tokens: quartiles around the mean; None where there is no such file."""
     if not path.is_file() or not path.stat().st_size:  # `sample` leaves an empty file where the pairs are given
         return None
@@ -63,7 +62,7 @@ def estimate_workload(path: Path) -> Range | None:
     return Range(min(low, mean), mean, max(high, mean))
 
 
-def similar_workload(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
+def workload_of_length(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
     """The prompts of a split with `n` stand-ins of that length each."""
     prompts, source = _prompts(config, split, root)
     return _with_stand_ins(
@@ -71,7 +70,7 @@ def similar_workload(config: PrepareConfig, split: Split, *, root: Path, n: int,
     )
 
 
-def from_files(data: Path, responses: Path) -> Workload:
+def workload_from_files(data: Path, responses: Path) -> Workload:
     """Files as `longreward score` takes them."""
     return _with_responses(lambda: read_examples(data), responses, f"{data} with {responses}")
 
@@ -98,7 +97,7 @@ def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: 
     for response in read_responses(path):
         groups.setdefault(response.example_id, []).append(response)
 
-    def items(length: Length) -> Iterator[Item]:
+    def items(length: Length) -> Iterator[ScoringItem]:
         return ((example, groups[example.id]) for example in prompts() if example.id in groups)
 
     return Workload(items, assumed=False, told=told)
@@ -107,7 +106,7 @@ def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: 
 def _with_stand_ins(
     prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], told: str
 ) -> Workload:
-    def items(length: Length) -> Iterator[Item]:
+    def items(length: Length) -> Iterator[ScoringItem]:
         return ((example, _stand_ins(example, n, getattr(tokens(example), length))) for example in prompts())
 
     return Workload(items, assumed=True, told=told)

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from longreward.retrieval.retriever import Index
 from longreward.retrieval.terms import extract_terms, untested_scripts
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 class Bm25Retriever:
     """BM25 over words and, for scripts without spaces, pairs of neighbouring characters (see `terms`)."""
 
-    def index(self, chunks: Sequence[str]) -> Index:
+    def index(self, chunks: Sequence[str]) -> "Bm25Index":
         """See Retriever."""
         return Bm25Index(chunks)
 

@@ -19,15 +19,15 @@ class Chunk:
     """How many tokens stand before its end."""
 
 
-def chunk(text: str, size: int, tokenizer: TextTokenizer) -> list[Chunk]:
+def split_text(text: str, size: int, tokenizer: TextTokenizer) -> list[Chunk]:
     """Slices of up to `size` tokens, none where the text is empty.
 
     Every slice but the last is full; the space between two tokens belongs to the slice of the first.
     """
-    return cut(len(text), tokenizer.spans(text), size)
+    return split_tokens(len(text), tokenizer.spans(text), size)
 
 
-def cut(length: int, spans: Sequence[tuple[int, int]], size: int) -> list[Chunk]:
+def split_tokens(length: int, spans: Sequence[tuple[int, int]], size: int) -> list[Chunk]:
     """The same for a text of `length` characters whose tokens are known; `size` is at least 1."""
     bounds, first = [(0, 0)], 0
     while (following := _next_first(spans, first, size)) < len(spans):

@@ -1,11 +1,14 @@
 """How the chunks that a statement is held against are found: `score.retriever` in `params.yaml`."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.utils.endpoints import plain_url, variable_name
+from longreward.errors import ConfigError
+from longreward.utils.endpoints import key_from_environment, plain_url, variable_name
 
 
 class RetrieverConfig(Config):
@@ -85,3 +88,34 @@ class RetrieverConfig(Config):
     @classmethod
     def _is_variable_name(cls, value: str) -> str:
         return variable_name(value, section="score.retriever")
+
+
+def check_key(config: RetrieverConfig) -> str | None:
+    """Return the API key that the retriever sends, or None; makes no call and loads no model.
+
+    Raises:
+        ConfigError: the environment variable of a required key is not set; for `kind: local`, the package
+            sentence-transformers or the model's folder is missing.
+    """
+    if config.kind == "local":
+        _check_local_model(config.model or "")
+    if config.kind != "http":
+        return None
+    return key_from_environment(
+        config.api_key_env,
+        base_url=config.base_url,
+        whose=f"embeddings of {config.model!r}",
+        section="score.retriever",
+    )
+
+
+def _check_local_model(model: str) -> None:
+    if find_spec("sentence_transformers") is None:
+        raise ConfigError(
+            "score.retriever.kind is local, which needs the package sentence-transformers: "
+            "pip install 'longreward[embeddings]'"
+        )
+    path = Path(model)
+    # A hub id has at most one slash; everything else that looks like a path must be an existing folder.
+    if not path.is_dir() and (path.is_absolute() or path.is_file() or model.count("/") > 1):
+        raise ConfigError(f"score.retriever.model: {model} is neither a folder with a model nor a hub id")

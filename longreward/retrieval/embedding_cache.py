@@ -3,19 +3,62 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longreward.errors import JudgeProtocolError, RequestRefused
+from longreward.judge.ledger.schema import VECTORS
+from longreward.judge.ledger.store import Store
 from longreward.retrieval.config import RetrieverConfig
-from longreward.retrieval.embedder import Embedder
-from longreward.retrieval.vector_ledger import Vector, VectorLedger, packed, unpacked
+from longreward.retrieval.embedders import Embedder
+
+Vector = NDArray[np.float32]
 
 
-class EmbeddedTexts:
+class VectorLedger(Store):
+    """The vectors at `path`, in the file that keeps a judge's answers too; None keeps them in memory."""
+
+    def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
+        super().__init__(path, busy_timeout_s=busy_timeout_s)
+
+    def find(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
+        """Those that are there; damaged ones are put aside and not among them."""
+        asked, found = list(keys), {}
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            for key, vector, *_ in self._find(VECTORS, some):
+                found[key] = unpack_vector(vector)
+        return found
+
+    def put(self, vectors: Mapping[bytes, bytes], *, model: str, revision: str) -> None:
+        """Keeps all of them before it returns."""
+        now = time.time()
+        self._insert(VECTORS, [(key, vector, model, revision, now) for key, vector in vectors.items()])
+
+    def count(self) -> int:
+        """How many there are, of all models."""
+        return int(self._rows("SELECT count(*) FROM vectors")[0][0])
+
+
+def pack_vector(vector: Vector) -> bytes:
+    """A vector of length 1 as it is kept."""
+    return vector.astype("<f2").tobytes()
+
+
+def unpack_vector(vector: bytes) -> Vector:
+    """The same whether it was kept long ago or just now, so that a resumed run ranks alike."""
+    return np.frombuffer(vector, dtype="<f2").astype(np.float32)
+
+
+_AT_ONCE = 500  # SQLite takes 999 values a statement in old builds
+
+
+class CachedEmbedder:
     """The vectors of texts, from the ledger or the model; close it to end calls under way."""
 
     def __init__(self, embedder: Embedder, config: RetrieverConfig, ledger: VectorLedger) -> None:
@@ -29,6 +72,11 @@ class EmbeddedTexts:
         self._refused: dict[bytes, RequestRefused] = {}
         self._length = config.dimensions
         self.figures = dict.fromkeys(("calls", "texts", "ledger_hits", "shared"), 0)
+
+    @property
+    def where(self) -> str:
+        """The model and its location, for messages."""
+        return self._embedder.where
 
     async def of(self, texts: Sequence[str]) -> list[Vector | None]:
         """For each text its vector of length 1 (of zeros where the model gives zeros); None for a blank text.
@@ -105,9 +153,9 @@ class EmbeddedTexts:
             return await self._embed(dict(items[:half])) | await self._embed(dict(items[half:]))
         self.figures["texts"] += len(batch)
         self._check_lengths(rows, f"the {self._embedder.where} answered with")
-        kept = dict(zip(batch, map(packed, self._of_length_one(rows)), strict=True))
+        kept = dict(zip(batch, map(pack_vector, self._of_length_one(rows)), strict=True))
         self._ledger.put(kept, model=self._config.model or "", revision=self._config.revision)
-        return {key: unpacked(vector) for key, vector in kept.items()}
+        return {key: unpack_vector(vector) for key, vector in kept.items()}
 
     def _of_length_one(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         wide = rows.astype(np.float64)

@@ -7,19 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longreward.retrieval.config import RetrieverConfig
-from longreward.retrieval.embedding_cache import EmbeddedTexts
-from longreward.retrieval.retriever import Index
-from longreward.retrieval.vector_ledger import Vector
+from longreward.retrieval.embedding_cache import CachedEmbedder, Vector
 
 
 class EmbeddingRetriever:
     """A Retriever over `texts`, which it closes."""
 
-    def __init__(self, config: RetrieverConfig, texts: EmbeddedTexts) -> None:
+    def __init__(self, config: RetrieverConfig, texts: CachedEmbedder) -> None:
         self._config = config
         self._texts = texts
 
-    def index(self, chunks: Sequence[str]) -> Index:
+    def index(self, chunks: Sequence[str]) -> "EmbeddingIndex":
         """See Retriever; the chunks are embedded at the first search."""
         return EmbeddingIndex(self._config, self._texts, chunks)
 
@@ -49,7 +47,7 @@ class EmbeddingRetriever:
 class EmbeddingIndex:
     """Equal similarities go by position, so that results do not vary from run to run; a blank chunk's is 0."""
 
-    def __init__(self, config: RetrieverConfig, texts: EmbeddedTexts, chunks: Sequence[str]) -> None:
+    def __init__(self, config: RetrieverConfig, texts: CachedEmbedder, chunks: Sequence[str]) -> None:
         self._config = config
         self._texts = texts
         self._chunks = [self._text(config.passage_prefix, chunk) for chunk in chunks]

@@ -1,27 +1,100 @@
-"""What a retriever is: something that finds the chunks of a document that come nearest to a statement."""
+"""The retriever protocol, and the functions that open and probe the retriever that the settings describe.
 
+retriever = open_retriever(RetrieverConfig(kind="http", base_url="http://localhost:8080/v1", model="bge-m3"),
+                           ledger=Path(".longreward/ledger.sqlite"))
+index = retriever.index(["The lamp was lit.", "A keeper kept bees."])
+await index.search(["Bees were kept."], k=1)  # [[1]]
+"""
+
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+from longreward.errors import ConfigError, JudgeError
+from longreward.retrieval.bm25 import Bm25Retriever
+from longreward.retrieval.config import RetrieverConfig
 
 
 class Index(Protocol):
-    """One document's chunks, ready to be searched."""
+    """The indexed chunks of one document."""
 
     async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """For each query the numbers of the best `k` chunks (all, where there are fewer), in document order."""
+        """Return, for each query, the numbers of the best `k` chunks (all, if there are fewer) in document order."""
 
 
 class Retriever(Protocol):
-    """A way to rank chunks."""
+    """A method of ranking chunks by their relevance to a statement."""
 
     def index(self, chunks: Sequence[str]) -> Index:
-        """Takes in one document; done once, however many statements are looked up in it."""
+        """Index one document; call it once per document, however many statements are searched."""
 
     def settings(self) -> dict[str, str | int]:
-        """What decides about the ranking, to be kept with the scores that come of it."""
+        """Return the settings that determine the ranking; they are stored with the scores."""
 
     def figures(self) -> dict[str, float]:
-        """Counts since it was opened, as metrics; empty where there is nothing to count."""
+        """Return counts since the retriever was opened, as metrics; may be empty."""
 
     async def close(self) -> None:
-        """Lets go of connections and files."""
+        """Release connections and files."""
+
+
+def open_retriever(config: RetrieverConfig, *, ledger: Path | None) -> Retriever:
+    """Open the configured retriever; the caller closes it.
+
+    Args:
+        config: the section `score.retriever`.
+        ledger: the SQLite file that caches embeddings; None caches them in memory.
+
+    Raises:
+        ConfigError: an API key, a package or the folder of a local model is missing.
+        StateError: the ledger cannot be opened.
+    """
+    if config.kind == "bm25":
+        return Bm25Retriever()
+    from longreward.retrieval.embedders import open_embedder
+    from longreward.retrieval.embedding_cache import CachedEmbedder, VectorLedger
+    from longreward.retrieval.embedding_retriever import EmbeddingRetriever
+
+    return EmbeddingRetriever(config, CachedEmbedder(open_embedder(config), config, VectorLedger(ledger)))
+
+
+@dataclass(frozen=True)
+class RetrieverProbe:
+    """The outcome of embedding one short text."""
+
+    ok: bool
+    told: str
+    """One line for people: the model, its location, and the result or the error with advice. Contains no key."""
+    dimensions: int | None = None
+    """Length of the vector; None if there is none."""
+    seconds: float = 0.0
+    """Duration of the probe; for a local model this includes loading it."""
+
+
+async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> RetrieverProbe:
+    """Embed one short text without the cache; report errors of the model or its server instead of raising them.
+
+    A call gets at most `timeout_s` (or `config.timeout_s` if that is shorter) and one retry.
+    """
+    if config.kind == "bm25":
+        return RetrieverProbe(True, "bm25: needs no server and no model")
+    from longreward.retrieval.embedders import open_embedder
+    from longreward.retrieval.embedding_cache import CachedEmbedder, VectorLedger
+
+    limited = config.model_copy(
+        update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": min(config.max_retries, 1)}
+    )
+    started = time.monotonic()
+    try:
+        embedder = CachedEmbedder(open_embedder(limited), limited, VectorLedger(None))
+        try:
+            (vector,) = await embedder.of([f"{config.query_prefix}Which river flows through Keld?"])
+        finally:
+            await embedder.close()
+    except (ConfigError, JudgeError) as error:
+        return RetrieverProbe(False, str(error), seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    dimensions = 0 if vector is None else len(vector)
+    return RetrieverProbe(True, f"{embedder.where}: {dimensions} dimensions in {seconds:.1f} s", dimensions, seconds)

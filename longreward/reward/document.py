@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from longreward.records import Evidence
 from longreward.retrieval import Index, Retriever
-from longreward.retrieval.chunking import Chunk, cut
+from longreward.retrieval.chunking import Chunk, split_tokens
 from longreward.reward.config import ScoreConfig
 from longreward.utils.concurrency import SharedResult
 from longreward.utils.token_spans import TextTokenizer
@@ -43,8 +43,8 @@ class Document:
             return _Slices((), ())
         spans = self._tokenizer.spans(self.text)
         return _Slices(
-            parts=tuple(cut(len(self.text), spans, self._config.extraction_chunk_tokens)),
-            chunks=tuple(cut(len(self.text), spans, self._config.evidence_chunk_tokens)),
+            parts=tuple(split_tokens(len(self.text), spans, self._config.extraction_chunk_tokens)),
+            chunks=tuple(split_tokens(len(self.text), spans, self._config.evidence_chunk_tokens)),
         )
 
     def _index(self) -> Index:

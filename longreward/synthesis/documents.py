@@ -10,7 +10,7 @@ from pathlib import Path
 from longreward.data.formats import document_id
 from longreward.data.source import RAW
 from longreward.errors import ConfigError
-from longreward.retrieval.chunking import cut
+from longreward.retrieval.chunking import split_tokens
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.file_readers import READERS, UnreadableFileError, check_readers, read_text
 from longreward.synthesis.records import Context, Dropped
@@ -119,7 +119,7 @@ def _bounds(text: str, size: int, tokenizer: TextTokenizer) -> Iterator[tuple[in
         return
     while start < len(text):
         rest = [(a - start, b - start) for a, b in spans if a >= start]
-        first = cut(len(text) - start, rest, size)[0]
+        first = split_tokens(len(text) - start, rest, size)[0]
         end = start + first.end
         if end < len(text):
             end = _softened(text, start, end)

@@ -72,7 +72,7 @@ async def _judge_prompts(params: Params) -> list[Finding]:
 
 
 async def _embeddings(params: Params) -> list[Finding]:
-    from longreward.retrieval.embedder_probe import probe
+    from longreward.retrieval.retriever import probe
 
     if params.score.retriever.kind == "bm25":
         return []

@@ -18,7 +18,7 @@ from pathlib import Path
 from longreward.errors import DataError, StateError
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.ledger.file_systems import network_file_system
-from longreward.judge.ledger.merge import merge
+from longreward.judge.ledger.merge import merge_ledgers
 from longreward.tasks.state import made, state_folder
 
 PROCESS = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"  # a number alone comes back, and so do containers' names
@@ -76,7 +76,7 @@ def own_ledger(place: WorkerContext, shard: str, known: Sequence[Exchange]) -> P
         ledger.put_many(known)
     others = [file for file in own.parent.glob(f"{shard}@*.sqlite") if file != own]
     if others:
-        merge(others, into=own, salvage=True)
+        merge_ledgers(others, into=own, salvage=True)
     return own
 
 
@@ -96,7 +96,7 @@ def leftover_cache(place: WorkerContext, *, forget: bool = False) -> list[bytes]
     for file in sorted(place.home.glob("*.sqlite")):
         whole = file.with_name(f"{file.name}.{PROCESS}")
         try:
-            merge([file], into=whole, salvage=True)
+            merge_ledgers([file], into=whole, salvage=True)
             found.append(whole.read_bytes())
         except (DataError, StateError, OSError):  # one that another worker of this machine has just removed
             continue
@@ -118,6 +118,6 @@ def merge_cache(place: WorkerContext, ledger: Path, sent: Iterable[bytes] = (), 
         received[-1].write_bytes(content)
     files = {*place.files.glob(f"{shard}*@*.sqlite"), *received}
     if files:
-        merge(sorted(files), into=ledger, salvage=True)
+        merge_ledgers(sorted(files), into=ledger, salvage=True)
     for file in received:
         file.unlink()

@@ -3,7 +3,7 @@
 import asyncio
 
 from longreward.retrieval import Bm25Retriever
-from longreward.retrieval.chunking import chunk
+from longreward.retrieval.chunking import split_text
 from longreward.retrieval.retriever import Index
 from longreward.utils.token_spans import SimpleTokenizer
 
@@ -29,6 +29,6 @@ class Knowledge:
         return f"Passage {number}:\n{self._passages[place].strip()}"
 
     def _indexed(self) -> Index:
-        cut = chunk(self._context, self._size, SimpleTokenizer())
+        cut = split_text(self._context, self._size, SimpleTokenizer())
         self._passages = [self._context[each.start : each.end] for each in cut]
         return Bm25Retriever().index(self._passages)

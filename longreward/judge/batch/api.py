@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable
-from longreward.judge.batch.record import Record
+from longreward.judge.batch.storage import BatchRecord
 from longreward.judge.http_client import CONNECT_S
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class BatchServer:
         """For people."""
         return self._judge.where
 
-    async def submit(self, record: Record) -> None:
+    async def submit(self, record: BatchRecord) -> None:
         """Sends the batch, unless an earlier try has done so. Raises JudgeRefused or JudgeUnavailable."""
         if record.facts.attempted and (there := await self._find(_name(record))):
             record.learn(batch=there)
@@ -63,7 +63,7 @@ class BatchServer:
         batch = await self._calling(lambda: self._make(file, record))
         record.learn(batch=batch)
 
-    async def look(self, record: Record) -> BatchStatus:
+    async def look(self, record: BatchRecord) -> BatchStatus:
         """Raises NoRoom where the queue is full, BatchRefused or, of a batch that is not known, JudgeRefused."""
         name = record.facts.batch
         assert name is not None, "it was submitted"
@@ -76,7 +76,7 @@ class BatchServer:
         files = tuple(each for each in (found.output_file_id, found.error_file_id) if each)
         return BatchStatus(status, status in _ENDED, files, told)
 
-    async def fetch(self, record: Record, look: BatchStatus) -> None:
+    async def fetch(self, record: BatchRecord, look: BatchStatus) -> None:
         """Puts the results beside the requests; from then on the server is not needed for them."""
         part = record.results.with_suffix(".part")
         with part.open("wb") as results:
@@ -95,12 +95,12 @@ class BatchServer:
         part.replace(record.results)
         record.learn(ended=look.status)
 
-    async def _upload(self, record: Record) -> str:
+    async def _upload(self, record: BatchRecord) -> str:
         with record.requests.open("rb") as requests:  # streamed
             sent = await self._client.files.create(file=(f"{_name(record)}.jsonl", requests), purpose="batch")
         return sent.id
 
-    async def _make(self, file: str, record: Record) -> str:
+    async def _make(self, file: str, record: BatchRecord) -> str:
         endpoint: Any = self._endpoint  # not every server's is in the library's list
         made = await self._client.with_options(max_retries=0).batches.create(
             input_file_id=file,
@@ -146,7 +146,7 @@ class BatchServer:
             fault = self._judge.faults.of(error)
         raise fault  # outside the except: the library's error holds the request with its headers
 
-    def _lost(self, record: Record) -> JudgeError:
+    def _lost(self, record: BatchRecord) -> JudgeError:
         return JudgeRefused(
             f"the {self.where} does not know the batch {record.facts.batch} any more (was it made with another key?); "
             f"remove {record.folder} to ask its {record.facts.requests:,} questions anew"
@@ -163,7 +163,7 @@ class BatchServer:
         return BatchRefused(f"the {self.where} refused the batch {batch.id}: {said}; check judge.model and its fields")
 
 
-def _name(record: Record) -> str:
+def _name(record: BatchRecord) -> str:
     return f"{record.folder.name}-{record.facts.sha256[:12]}"
 
 

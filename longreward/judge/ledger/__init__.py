@@ -3,6 +3,6 @@
 `exchanges` and `store` write and serve; `file`, `stats`, `merge`, `export` and `verify` look at whole files.
 """
 
-from longreward.judge.ledger.exchanges import Exchange, Ledger, Outcome, Totals, question_id
+from longreward.judge.ledger.exchanges import Exchange, Ledger, LedgerTotals, Outcome, request_id
 
-__all__ = ["Exchange", "Ledger", "Outcome", "Totals", "question_id"]
+__all__ = ["Exchange", "Ledger", "LedgerTotals", "Outcome", "request_id"]

@@ -6,7 +6,7 @@
       temperature  that of the attempt
       outcome      "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
 
-The vectors of `longreward.retrieval.vector_ledger` lie in the same file (`longreward.judge.ledger.store`).
+The vectors of `longreward.retrieval.embedding_cache` lie in the same file (`longreward.judge.ledger.store`).
 Answers are kept, prompts are not; their hashes say which answer belongs to which.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
+from longreward.judge.ledger.schema import EXCHANGES, with_checksum
 from longreward.judge.ledger.store import Store
-from longreward.judge.ledger.tables import EXCHANGES, sealed
 
 Outcome = Literal["readable", "unreadable", "refused"]
 
@@ -42,7 +42,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Totals:
+class LedgerTotals:
     """What a ledger holds, over all runs that wrote to it."""
 
     exchanges: int
@@ -54,7 +54,7 @@ class Totals:
     cached_tokens: int
 
 
-def question_id(question: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
+def request_id(question: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """The same for two questions exactly where a judge would be asked the same thing in the same way."""
     own: list[str | int] = [question.system] if question.system or question.top_logprobs else []
     own += [question.top_logprobs] if question.top_logprobs else []
@@ -78,17 +78,17 @@ class Ledger(Store):
 
     def put(self, exchange: Exchange) -> None:
         """Keeps the exchange before it returns; where its key is there already, the first one stays."""
-        self._rows(EXCHANGES.insert, sealed(_row(exchange, time.time())))
+        self._rows(EXCHANGES.insert, with_checksum(_row(exchange, time.time())))
 
     def put_many(self, exchanges: Iterable[Exchange]) -> None:
         """Keeps all of them, in one commit, before it returns, or none; each as `put` does."""
         now = time.time()
         self._insert(EXCHANGES, [_row(exchange, now) for exchange in exchanges])
 
-    def totals(self) -> Totals:
+    def totals(self) -> LedgerTotals:
         """Counts over everything in the ledger."""
         (row,) = self._rows(_TOTALS)
-        return Totals(*(int(value or 0) for value in row))
+        return LedgerTotals(*(int(value or 0) for value in row))
 
 
 _MOST = 2**63 - 1  # SQLite's largest integer; a server may count what it likes

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from longreward.judge.ledger.reader import LedgerFile
-from longreward.judge.ledger.tables import EXCHANGES
+from longreward.judge.ledger.reader import LedgerReader
+from longreward.judge.ledger.schema import EXCHANGES
 
 
 @dataclass
-class Export:
+class ExchangeExport:
     """Iterates over the rows of one ledger, read as they are asked for; `left_out` counts damaged ones, afterwards."""
 
     path: Path
@@ -30,7 +30,7 @@ class Export:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Raises DataError or StateError as `LedgerFile` does."""
-        with LedgerFile(self.path) as file:
+        with LedgerReader(self.path) as file:
             for row in file.rows(EXCHANGES) if EXCHANGES in file.tables else ():
                 if not row.is_sound:
                     self.left_out += 1

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.judge.ledger.reader import LedgerFile, Row
-from longreward.judge.ledger.store import Store, put_aside
-from longreward.judge.ledger.store_errors import fault, misled
-from longreward.judge.ledger.tables import TABLES, Table, checksum, is_sound
-from longreward.judge.ledger.verify import shown, verify
+from longreward.judge.ledger.reader import LedgerReader, Row, format_key, verify_ledger
+from longreward.judge.ledger.schema import TABLES, Table, checksum, has_valid_checksum
+from longreward.judge.ledger.store import Store, quarantine, store_error, wrong_index_error
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Conflict:
 
 
 @dataclass
-class Merged:
+class MergeResult:
     """Rows of one source, by table: `added`, `present` before with the same content, in `conflicts`, or `unreadable`
     (damaged, left out by salvaging; `gaps` could not even be read). `conflicts` lists the first of them."""
 
@@ -43,13 +41,13 @@ class Merged:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def merge(
+def merge_ledgers(
     sources: Sequence[Path],
     *,
     into: Path,
     salvage: bool = False,
     progress: Callable[[Path, int], None] | None = None,
-) -> list[Merged]:
+) -> list[MergeResult]:
     """Takes the sources' answers and vectors into `into`, which is made where it is missing. Runs may write to all of
     them meanwhile.
 
@@ -60,7 +58,7 @@ def merge(
     for source in sources:
         if source.exists() and into.exists() and source.samefile(into):
             raise ConfigError(f"{source} is the ledger that is merged into; name it only behind --into")
-        LedgerFile(source).close()
+        LedgerReader(source).close()
         if not salvage:
             _refuse_damage(source)
     with _Target(into) as target:
@@ -68,7 +66,7 @@ def merge(
 
 
 def _refuse_damage(source: Path) -> None:
-    found = verify(source)
+    found = verify_ledger(source)
     if not found.is_sound:
         raise StateError(
             f"{source} is damaged in {len(found.damage)} places, the first: {found.damage[0]}. Nothing was merged; "
@@ -80,9 +78,9 @@ class _Target(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path, busy_timeout_s=60.0)
 
-    def take(self, source: Path, *, salvage: bool, progress: Callable[[Path, int], None] | None) -> Merged:
-        merged, seen = Merged(source), 0
-        with LedgerFile(source) as file:
+    def take(self, source: Path, *, salvage: bool, progress: Callable[[Path, int], None] | None) -> MergeResult:
+        merged, seen = MergeResult(source), 0
+        with LedgerReader(source) as file:
             for table in file.tables:
                 for rows in _lots(file.rows(table, salvage=salvage)):
                     self._take(table, rows, merged)
@@ -92,7 +90,7 @@ class _Target(Store):
             merged.gaps = {name: gaps for name, gaps in file.gaps.items() if gaps}
         return merged
 
-    def _take(self, table: Table, rows: list[Row], merged: Merged) -> None:
+    def _take(self, table: Table, rows: list[Row], merged: MergeResult) -> None:
         """One lot in one short transaction, so that a run that writes to the target waits for milliseconds only."""
         try:
             with self._turn, self._connection:
@@ -103,9 +101,9 @@ class _Target(Store):
                     else:
                         merged.unreadable[table.name] += 1
         except sqlite3.Error as error:
-            raise fault(self.path, error) from error
+            raise store_error(self.path, error) from error
 
-    def _take_row(self, table: Table, theirs: tuple[Any, ...], merged: Merged) -> None:
+    def _take_row(self, table: Table, theirs: tuple[Any, ...], merged: MergeResult) -> None:
         sealed = (*theirs, checksum(theirs))
         if self._connection.execute(table.insert, sealed).rowcount:
             merged.added[table.name] += 1
@@ -113,8 +111,8 @@ class _Target(Store):
         condition = " AND ".join(f"{name} = ?" for name in table.key)
         mine = self._connection.execute(f"{table.select} WHERE {condition}", table.key_of(theirs)).fetchone()
         if mine is None:
-            raise misled(table.name)
-        if not is_sound(mine[1:]):
+            raise wrong_index_error(table.name)
+        if not has_valid_checksum(mine[1:]):
             self._replace(table, mine, sealed, why="damaged")
             merged.added[table.name] += 1
             return
@@ -128,10 +126,10 @@ class _Target(Store):
         if len(merged.conflicts) < LISTED:
             assert self.path is not None, "a target is a file"
             kept, other = (merged.source, self.path) if first else (self.path, merged.source)
-            merged.conflicts.append(Conflict(table.name, shown(table, theirs), kept, other))
+            merged.conflicts.append(Conflict(table.name, format_key(table, theirs), kept, other))
 
     def _replace(self, table: Table, mine: tuple[Any, ...], sealed: tuple[Any, ...], *, why: str) -> None:
-        put_aside(self._connection, table, mine, why=why)
+        quarantine(self._connection, table, mine, why=why)
         self._connection.execute(table.insert, sealed)
 
 

@@ -8,7 +8,7 @@ checksum: it counts as damaged.
 import sqlite3
 from collections.abc import Sequence
 
-from longreward.judge.ledger.tables import SCHEMA, TABLES, VERSION, Table, checksum
+from longreward.judge.ledger.schema import SCHEMA, TABLES, VERSION, Table, checksum
 
 
 def migrate(connection: sqlite3.Connection) -> None:

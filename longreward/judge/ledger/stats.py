@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.judge.ledger.reader import LedgerFile
-from longreward.judge.ledger.tables import EXCHANGES, VECTORS
+from longreward.judge.ledger.reader import LedgerReader
+from longreward.judge.ledger.schema import EXCHANGES, VECTORS
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class LedgerStats:
     aside: int
 
 
-def stats(path: Path) -> LedgerStats:
+def collect_stats(path: Path) -> LedgerStats:
     """Counts without a look at the checksums; a run may write meanwhile. Raises DataError or StateError as
     `LedgerFile`."""
-    with LedgerFile(path) as file:
+    with LedgerReader(path) as file:
         there = file.tables
         return LedgerStats(
             path=path,

@@ -6,6 +6,7 @@ is put aside, and what it held is asked for again.
 
 import functools
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -17,8 +18,7 @@ from typing import Any, Self
 from longreward.errors import StateError
 from longreward.judge.ledger.file_systems import network_file_system
 from longreward.judge.ledger.migration import migrate
-from longreward.judge.ledger.store_errors import fault, misled
-from longreward.judge.ledger.tables import SCHEMA, VERSION, Table, as_json, is_sound, sealed
+from longreward.judge.ledger.schema import SCHEMA, VERSION, Table, has_valid_checksum, row_to_json, with_checksum
 
 Row = tuple[Any, ...]
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class Store:
             self._connection = sqlite3.connect(
                 path or ":memory:", timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
             )
-            self._connection.text_factory = AS_TEXT
+            self._connection.text_factory = decode_text
             self._prepare(until=time.monotonic() + busy_timeout_s)
         except (OSError, sqlite3.Error) as error:
-            raise fault(path, error) from error
+            raise store_error(path, error) from error
 
     def close(self) -> None:
         with self._turn:
@@ -63,19 +63,19 @@ class Store:
         try:
             with self._turn, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(table.insert, map(sealed, rows))
+                self._connection.executemany(table.insert, map(with_checksum, rows))
         except sqlite3.Error as error:
-            raise fault(self.path, error) from error
+            raise store_error(self.path, error) from error
 
     def _find(self, table: Table, wanted: Sequence[Any]) -> list[Row]:
         """The sound rows whose key begins with one of those wanted, each the values of all columns."""
         places = ", ".join("?" * len(wanted))
         asked, found = set(wanted), []
         for rowid, *row in self._rows(f"{table.select} WHERE {table.key[0]} IN ({places})", wanted):
-            if not is_sound(row):
+            if not has_valid_checksum(row):
                 self._put_aside(table, rowid)
             elif table.key_of(row)[0] not in asked:
-                raise fault(self.path, misled(table.name))
+                raise store_error(self.path, wrong_index_error(table.name))
             else:
                 found.append(tuple(row[:-1]))
         return found
@@ -85,7 +85,7 @@ class Store:
             with self._turn:
                 return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise fault(self.path, error) from error
+            raise store_error(self.path, error) from error
 
     def _put_aside(self, table: Table, rowid: int) -> None:
         """Makes room for a sound row, unless another process has done so meanwhile."""
@@ -93,11 +93,11 @@ class Store:
             with self._turn, self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 row = self._connection.execute(f"{table.select} WHERE rowid = ?", (rowid,)).fetchone()
-                if row is None or is_sound(row[1:]):
+                if row is None or has_valid_checksum(row[1:]):
                     return
-                put_aside(self._connection, table, row, why="damaged")
+                quarantine(self._connection, table, row, why="damaged")
         except sqlite3.Error as error:
-            raise fault(self.path, error) from error
+            raise store_error(self.path, error) from error
         self.damaged += 1
         log.warning(
             "%s: row %d of %s is damaged; it was put aside, and what it held is asked for again. "
@@ -133,10 +133,10 @@ class Store:
             self._connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version = {VERSION};COMMIT;")
 
 
-def put_aside(connection: sqlite3.Connection, table: Table, row: Row, *, why: str) -> None:
+def quarantine(connection: sqlite3.Connection, table: Table, row: Row, *, why: str) -> None:
     """Moves a row, its number first and its checksum last, within the transaction under way."""
     rowid, *values = row
-    connection.execute("INSERT INTO aside VALUES (?, ?, ?, ?)", (table.name, why, as_json(values), time.time()))
+    connection.execute("INSERT INTO aside VALUES (?, ?, ?, ?)", (table.name, why, row_to_json(values), time.time()))
     connection.execute(f"DELETE FROM {table.name} WHERE rowid = ?", (rowid,))
 
 
@@ -164,5 +164,50 @@ def _warn_of_network(path: Path) -> None:
         )
 
 
-AS_TEXT = functools.partial(str, encoding="utf-8", errors="surrogateescape")  # damage is seen, not raised
+decode_text = functools.partial(str, encoding="utf-8", errors="surrogateescape")  # damage is seen, not raised
 _warned: set[Path] = set()
+
+
+# What to do where the ledger's file cannot be used, by what SQLite or the disk says.
+
+
+def store_error(path: Path | None, error: Exception) -> StateError:
+    """The error as one of ours, with advice; `path` None is the ledger in memory."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return StateError(f"{path or 'the ledger in memory'}: {said}. {_advice(path, error)}")
+
+
+def is_corruption(error: sqlite3.Error) -> bool:
+    """Whether the file's structure is broken, rather than out of reach."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def wrong_index_error(table: str) -> sqlite3.DatabaseError:
+    """The error of an index that leads to rows of other keys, which SQLite does not notice."""
+    error = sqlite3.DatabaseError(f"the index of {table} leads to wrong rows")
+    error.sqlite_errorname = "SQLITE_CORRUPT_INDEX"
+    return error
+
+
+def _advice(path: Path | None, error: Exception) -> str:
+    if not isinstance(error, sqlite3.Error):
+        return "Its folder cannot be made: choose another one (LONGREWARD_STATE), or give write permission."
+    name = getattr(error, "sqlite_errorname", "")
+    kind = next((kind for kind in _ADVICE if name.startswith(kind)), None)
+    if kind in ("SQLITE_CANTOPEN", "SQLITE_IOERR") and path and not os.access(path.parent, os.W_OK):
+        kind = "SQLITE_READONLY"
+    return _ADVICE[kind] if kind else "Everything committed before is kept; run the stage again."
+
+
+_KEPT = "Everything committed before is kept, and the next run goes on from there."
+_ADVICE = {
+    "SQLITE_FULL": f"The disk is full: free some space and run the stage again. {_KEPT}",
+    "SQLITE_IOERR": f"The disk refuses to read or write (is it full?): mend that and run the stage again. {_KEPT}",
+    "SQLITE_READONLY": "The file or its folder cannot be written: give write permission, or choose another state "
+    "folder (LONGREWARD_STATE).",
+    "SQLITE_CANTOPEN": "The file cannot be opened: is it a folder, or not yours?",
+    "SQLITE_BUSY": f"Another process has kept it locked for too long: stop that one and run the stage again. {_KEPT}",
+    "SQLITE_CORRUPT": "The file is damaged. Move it aside (with its -wal), and save its sound answers into a new one: "
+    "`longreward ledger merge <moved file> --into <this path> --salvage`.",
+    "SQLITE_NOTADB": "The file is not a ledger, or is damaged. Move it aside; a new one is made by the next run.",
+}

@@ -12,7 +12,7 @@ import pytest
 from longreward.chat_model import ChatReply, TokenUsage
 from longreward.flows.cli.score import main
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.retrieval.vector_ledger import VectorLedger
+from longreward.retrieval.embedding_cache import VectorLedger
 
 ONE = Exchange(
     "q1",

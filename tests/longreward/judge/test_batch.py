@@ -346,7 +346,7 @@ async def test_zhipu_gets_its_own_path_and_its_own_limit_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "k")
-    monkeypatch.setattr("longreward.judge.batch.open_batches.ZHIPU_MB", 0.02)
+    monkeypatch.setattr("longreward.judge.batch.client.ZHIPU_MB", 0.02)
     with provider() as server:
         config = JudgeConfig(
             kind="zhipu", base_url=server.url, api_key_env="MY_KEY", model="m", mode="batch", batch=dict(FAST)

@@ -10,10 +10,8 @@ from virtual_time import run_in_virtual_time
 from longreward.errors import JudgeUnavailable
 from longreward.judge.batch.api import BatchQueueFull, BatchStatus
 from longreward.judge.batch.config import BatchConfig
-from longreward.judge.batch.folder import BatchFolder
-from longreward.judge.batch.record import Record
-from longreward.judge.batch.results import ResultFiles
 from longreward.judge.batch.runner import BatchRunner
+from longreward.judge.batch.storage import BatchFolder, BatchRecord, ResultFiles
 
 MINUTES = 60.0
 Behave = Callable[[str, float], BatchStatus | Exception]
@@ -27,18 +25,18 @@ class Provider:
     def __init__(self, behave: Behave, *, down_until: float = 0.0) -> None:
         self._behave, self._down_until = behave, down_until
 
-    async def submit(self, record: Record) -> None:
+    async def submit(self, record: BatchRecord) -> None:
         if now() < self._down_until:
             raise JudgeUnavailable("no connection")
         record.learn(batch=f"batch-{next(iter(record.open))}")
 
-    async def look(self, record: Record) -> BatchStatus:
+    async def look(self, record: BatchRecord) -> BatchStatus:
         found = self._behave(record.facts.batch or "", now())
         if isinstance(found, Exception):
             raise found
         return found
 
-    async def fetch(self, record: Record, look: BatchStatus) -> None:
+    async def fetch(self, record: BatchRecord, look: BatchStatus) -> None:
         record.results.write_text("")
 
 

@@ -222,7 +222,7 @@ ASKER = """
 import asyncio, sys, time
 from pathlib import Path
 from longreward.judging import Answer, Judge, JudgeConfig, Question
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 
 class Slow:
     name = "slow"
@@ -230,7 +230,7 @@ class Slow:
         await asyncio.sleep(0.02)
         with open(sys.argv[2], "a") as log:
             log.write(question.text + "\\n")
-        return Answer("[[1]]")
+        return ChatReply("[[1]]")
     async def close(self): pass
 
 async def main():

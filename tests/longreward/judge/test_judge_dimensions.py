@@ -11,7 +11,7 @@ from longreward import LongReward
 from longreward.builtin.offline_judge.judge import NAME
 from longreward.errors import ConfigError
 from longreward.judge import ChatRequest, JudgeConfig, open_judge
-from longreward.judge.ledger import Ledger, question_id
+from longreward.judge.ledger import Ledger, request_id
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 
@@ -195,6 +195,6 @@ async def test_answers_kept_before_there_were_system_prompts_are_still_found(ser
         judge_config = config(kind="http", model="m", base_url=server.url, extra_body={"top_p": 0.5})
         async with open_judge(judge_config, ledger=tmp_path / "l.sqlite") as judge:
             await judge.ask(question("helpfulness"), lambda text: text)
-    identity = question_id(question("helpfulness"), judge="m", revision="", extra={"top_p": 0.5})
+    identity = request_id(question("helpfulness"), judge="m", revision="", extra={"top_p": 0.5})
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert [exchange.answer.text for exchange in ledger.recorded(identity)] == ["yes"]

@@ -13,7 +13,7 @@ import pytest
 from longreward.chat_model import ChatReply, TextWithLogprobs, parse_logprobs, with_logprobs
 from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.http_client import HttpJudge
-from longreward.judge.ledger import question_id
+from longreward.judge.ledger import request_id
 from longreward.judge.reasoning import strip_reasoning
 
 ASKED = ChatRequest("t", {}, "m or M?", "hash", 1, top_logprobs=5)
@@ -94,7 +94,7 @@ def test_what_is_no_such_text_has_no_probabilities() -> None:
 
 def test_the_ledger_knows_a_question_with_probabilities_from_one_without() -> None:
     def identity(question: ChatRequest) -> str:
-        return question_id(question, judge="j", revision="", extra={})
+        return request_id(question, judge="j", revision="", extra={})
 
     assert identity(ASKED) != identity(PLAIN)
 

@@ -7,7 +7,7 @@ import pytest
 from longreward.data.formats import write_examples, write_responses
 from longreward.errors import ConfigError
 from longreward.params import Params, read_params
-from longreward.planning.project_plan import plan_project
+from longreward.planning.plan import plan_project
 from longreward.records import Example, Response
 
 

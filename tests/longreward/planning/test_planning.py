@@ -12,8 +12,8 @@ from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prices import Price, PricesConfig
 from longreward.judge.prompts import load_prompts
 from longreward.planning import Range, StagePlan, plan_scoring
-from longreward.planning.assumptions import sentences, stand_in
 from longreward.planning.render import money, number, span
+from longreward.planning.reply_stats import sentences, stand_in
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
 from longreward.utils.token_spans import SimpleTokenizer

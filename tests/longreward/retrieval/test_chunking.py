@@ -1,14 +1,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longreward.retrieval.chunking import Chunk, chunk, cut
+from longreward.retrieval.chunking import Chunk, split_text, split_tokens
 from longreward.utils.token_spans import SimpleTokenizer
 
 SIMPLE = SimpleTokenizer()
 
 
 def slices(text: str, size: int) -> list[str]:
-    return [text[c.start : c.end] for c in chunk(text, size, SIMPLE)]
+    return [text[c.start : c.end] for c in split_text(text, size, SIMPLE)]
 
 
 def test_slices_are_full_and_keep_the_space_after_their_last_token() -> None:
@@ -30,9 +30,9 @@ def test_space_before_the_first_token_belongs_to_the_first_slice() -> None:
 
 def test_a_character_of_several_tokens_stays_whole() -> None:
     spans = [(0, 1), (1, 2), (2, 2), (2, 2), (2, 3)]  # "a林b" in bytes
-    assert cut(3, spans, 2) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
-    assert cut(3, spans, 4) == [Chunk(0, 2, 0, 4), Chunk(2, 3, 4, 5)]
-    assert cut(3, spans, 1) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
+    assert split_tokens(3, spans, 2) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
+    assert split_tokens(3, spans, 4) == [Chunk(0, 2, 0, 4), Chunk(2, 3, 4, 5)]
+    assert split_tokens(3, spans, 1) == [Chunk(0, 1, 0, 1), Chunk(1, 2, 1, 4), Chunk(2, 3, 4, 5)]
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8")) | st.text(alphabet="ab 1,。林桥\n"), st.integers(1, 9))
@@ -45,4 +45,4 @@ def test_slices_joined_are_the_text_and_none_exceeds_the_size(text: str, size: i
 
 
 def test_a_million_words_are_cut() -> None:
-    assert len(chunk("word " * 1_000_000, 128, SIMPLE)) == 7813  # 1,000,000 / 128 = 7812.5
+    assert len(split_text("word " * 1_000_000, 128, SIMPLE)) == 7813  # 1,000,000 / 128 = 7812.5

@@ -11,7 +11,7 @@ import pytest
 from longreward.errors import JudgeProtocolError, RequestRefused
 from longreward.judge.ledger import Ledger
 from longreward.retrieval import Retriever, RetrieverConfig, open_retriever
-from longreward.retrieval.vector_ledger import VectorLedger
+from longreward.retrieval.embedding_cache import VectorLedger
 
 CHUNKS = ["The lamp was lit.", "A keeper kept bees and bees.", "The harbour froze in winter.", "A mill and a lamp."]
 

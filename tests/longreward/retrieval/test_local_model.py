@@ -63,7 +63,7 @@ async def test_a_statement_in_a_chunk_s_words_finds_it(model: Path) -> None:
 async def test_vectors_are_those_of_the_library_shortened_where_asked(model: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    from longreward.retrieval.local_embedder import LocalEmbedder
+    from longreward.retrieval.embedders import LocalEmbedder
 
     embedder = LocalEmbedder(RetrieverConfig(kind="local", model=str(model), device="cpu", dimensions=8))
     vectors = await embedder.embed(CHUNKS)
@@ -74,17 +74,17 @@ async def test_vectors_are_those_of_the_library_shortened_where_asked(model: Pat
 
 
 async def test_the_event_loop_goes_on_meanwhile(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from longreward.retrieval import local_embedder
+    from longreward.retrieval import embedders
 
     loop, entered, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    load = local_embedder._load
+    load = embedders._load
 
     def slow_load(*arguments: Any) -> Any:
         loop.call_soon_threadsafe(entered.set)
         assert go_on.wait(20), "the event loop stood still"
         return load(*arguments)
 
-    monkeypatch.setattr(local_embedder, "_load", slow_load)
+    monkeypatch.setattr(embedders, "_load", slow_load)
     retriever = opened(model)
     search = asyncio.create_task(retriever.index(CHUNKS).search(["a lamp"], 1))
     await entered.wait()
@@ -109,13 +109,13 @@ async def test_a_device_without_room_names_the_settings_to_change(monkeypatch: p
         def encode(self, texts: list[str], **_: Any) -> None:
             raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
 
-    monkeypatch.setattr("longreward.retrieval.local_embedder._load", lambda *_: Full())
+    monkeypatch.setattr("longreward.retrieval.embedders._load", lambda *_: Full())
     with pytest.raises(JudgeRefused, match=r"5 texts: CUDA out of memory. Tried .* score\.retriever\.batch_size"):
         await opened("some/model").index(CHUNKS).search(["a lamp"], 1)
 
 
 async def test_a_model_that_cannot_be_loaded_is_named(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*absent is no folder"):
+    with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*absent is neither a folder"):
         opened(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*empty cannot be loaded"):

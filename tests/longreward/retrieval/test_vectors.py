@@ -10,7 +10,7 @@ import pytest
 
 from longreward.errors import StateError
 from longreward.judge.ledger import Ledger
-from longreward.retrieval.vector_ledger import VectorLedger
+from longreward.retrieval.embedding_cache import VectorLedger
 
 
 def half(*numbers: float) -> bytes:
@@ -69,7 +69,7 @@ def test_another_process_s_lock_is_waited_for_and_then_named(tmp_path: Path) -> 
 WRITER = """
 import sys
 from pathlib import Path
-from longreward.retrieval.vectors import VectorLedger
+from longreward.retrieval.embedding_cache import VectorLedger
 vectors = VectorLedger(Path(sys.argv[1]))
 for n in range(200):
     vectors.put({f"{sys.argv[2]}{n}".encode(): b"\\0\\0"}, model="m", revision="")

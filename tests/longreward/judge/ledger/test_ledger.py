@@ -13,7 +13,7 @@ import pytest
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.errors import StateError
-from longreward.judge.ledger import Exchange, Ledger, Totals, question_id
+from longreward.judge.ledger import Exchange, Ledger, LedgerTotals, request_id
 
 
 def exchange(question: str, attempt: int = 1, text: str = "[[7]]", outcome: str = "readable") -> Exchange:
@@ -40,7 +40,7 @@ def test_what_was_put_comes_back_by_attempt(tmp_path: Path) -> None:
     with Ledger(path) as ledger:
         assert ledger.recorded("a") == [exchange("a", 1, "nothing", "unreadable"), exchange("a", 2)]
         assert ledger.recorded("c") == []
-        assert ledger.totals() == Totals(3, 2, 1, 0, 30, 6, 3)
+        assert ledger.totals() == LedgerTotals(3, 2, 1, 0, 30, 6, 3)
 
 
 def test_the_first_answer_to_an_attempt_stays() -> None:
@@ -91,14 +91,14 @@ def test_a_question_is_told_apart_by_all_that_can_change_its_answer() -> None:
     question = ChatRequest("support", {}, "Is it so?", "h", 512)
     same = ChatRequest("support", {"statement": "x"}, "Is it so?", "h2", 512)
     longer = ChatRequest("support", {}, "Is it so?", "h", 1024)
-    identity = question_id(question, judge="j", revision="", extra={})
-    assert question_id(same, judge="j", revision="", extra={}) == identity
+    identity = request_id(question, judge="j", revision="", extra={})
+    assert request_id(same, judge="j", revision="", extra={}) == identity
     others = [
-        question_id(longer, judge="j", revision="", extra={}),
-        question_id(question, judge="k", revision="", extra={}),
-        question_id(question, judge="j", revision="2", extra={}),
-        question_id(question, judge="j", revision="", extra={"top_p": 0.5}),
-        question_id(replace(question, system="Be strict."), judge="j", revision="", extra={}),
+        request_id(longer, judge="j", revision="", extra={}),
+        request_id(question, judge="k", revision="", extra={}),
+        request_id(question, judge="j", revision="2", extra={}),
+        request_id(question, judge="j", revision="", extra={"top_p": 0.5}),
+        request_id(replace(question, system="Be strict."), judge="j", revision="", extra={}),
     ]
     assert len({identity, *others}) == 6
 
@@ -109,12 +109,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from longreward.judging.chat import Answer
-from longreward.judging.ledger import Exchange, Ledger
+from longreward.chat_model import ChatReply
+from longreward.judge.ledger import Exchange, Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for n in range(500):
     ledger.put(Exchange(question=f"{sys.argv[2]}{n}", attempt=1, temperature=0.01, template="t", prompt_hash="p",
-                        judge="j", revision="", answer=Answer("[[7]]"), outcome="readable", reason=None))
+                        judge="j", revision="", answer=ChatReply("[[7]]"), outcome="readable", reason=None))
 """
 
 
@@ -130,8 +130,8 @@ FILLER = """
 import resource, signal, sys
 from pathlib import Path
 from longreward.errors import StateError
-from longreward.judging.chat import Answer
-from longreward.judging.ledger import Exchange, Ledger
+from longreward.chat_model import ChatReply
+from longreward.judge.ledger import Exchange, Ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 ledger = Ledger(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -139,7 +139,7 @@ kept = 0
 try:
     for n in range(1000):
         ledger.put(Exchange(question=str(n), attempt=1, temperature=0.01, template="t", prompt_hash="p",
-                            judge="j", revision="", answer=Answer("x" * 2000), outcome="readable", reason=None))
+                            judge="j", revision="", answer=ChatReply("x" * 2000), outcome="readable", reason=None))
         kept += 1
 except StateError as error:
     print(kept, error)
@@ -232,7 +232,7 @@ def test_many_processes_open_a_new_ledger_in_the_same_moment(tmp_path: Path) -> 
 OPENER = """
 import sys, time
 from pathlib import Path
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 while time.time() < float(sys.argv[2]):
     pass
 Ledger(Path(sys.argv[1])).close()

@@ -13,7 +13,7 @@ from longreward.errors import RequestRefused
 from longreward.judge.cached_client import _settings
 from longreward.judge.config import JudgeConfig
 from longreward.judge.judge import Judge
-from longreward.judge.ledger import Exchange, Ledger, question_id
+from longreward.judge.ledger import Exchange, Ledger, request_id
 
 QUESTION = ChatRequest("support", {}, "Is it so?", "h", 512)
 CONFIG = JudgeConfig(max_attempts=3)
@@ -42,7 +42,7 @@ def verdict(text: str) -> str | None:
 
 kept = st.builds(
     Exchange,
-    question=st.just(question_id(QUESTION, judge=MODEL, revision="", extra={})),
+    question=st.just(request_id(QUESTION, judge=MODEL, revision="", extra={})),
     attempt=st.integers(1, 4),
     temperature=st.sampled_from([0.01, 0.95, 0.5]),
     template=st.just("support"),
@@ -109,7 +109,7 @@ def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
 
     async def ask() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
-        identity = question_id(QUESTION, judge=MODEL, revision="", extra={})
+        identity = request_id(QUESTION, judge=MODEL, revision="", extra={})
         async with Judge(Filtered(), CONFIG, ledger) as judge:
             return await judge.ask(QUESTION, verdict), ledger.recorded(identity)
 
@@ -150,7 +150,7 @@ WAYS: list[Mapping[str, Any]] = [
 
 def identity(changes: Mapping[str, Any], question: ChatRequest = QUESTION) -> str:
     config = JudgeConfig(**{**ASKED, **changes})
-    return question_id(question, judge=config.model or "", revision=config.revision, extra=_settings(config))
+    return request_id(question, judge=config.model or "", revision=config.revision, extra=_settings(config))
 
 
 def test_the_key_covers_the_model_its_settings_and_all_messages() -> None:
@@ -171,7 +171,7 @@ def test_keys_are_those_of_ledgers_from_before() -> None:
 @given(st.text(), st.text(), st.integers(1, 9), st.integers(1, 9))
 def test_two_questions_have_one_key_only_where_they_are_equal(one: str, two: str, few: int, many: int) -> None:
     keys = [
-        question_id(replace(QUESTION, text=text, max_tokens=tokens), judge="j", revision="", extra={})
+        request_id(replace(QUESTION, text=text, max_tokens=tokens), judge="j", revision="", extra={})
         for text, tokens in ((one, few), (two, many))
     ]
     assert (keys[0] == keys[1]) == ((one, few) == (two, many))

@@ -15,8 +15,8 @@ from ledgers import exchange, of_version_1
 from longreward.errors import StateError
 from longreward.judge.ledger import Ledger
 from longreward.judge.ledger.file_systems import network_file_system
-from longreward.judge.ledger.tables import checksum
-from longreward.retrieval.vector_ledger import VectorLedger
+from longreward.judge.ledger.schema import checksum
+from longreward.retrieval.embedding_cache import VectorLedger
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_only_a_vectorless_ledger_of_version_1_gets_the_missing_tables(tmp_path:
 OPENER = """
 import sys, time
 from pathlib import Path
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 while time.time() < float(sys.argv[2]):
     pass
 with Ledger(Path(sys.argv[1])) as ledger:
@@ -168,8 +168,8 @@ def test_many_processes_open_a_ledger_of_version_1_in_the_same_moment(tmp_path: 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from longreward.judging.ledger import migration
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import migration
+from longreward.judge.ledger import Ledger
 seal = migration._seal
 def seal_and_die(connection, table):
     seal(connection, table)

@@ -13,7 +13,7 @@ from ledgers import exchange
 
 from longreward.errors import StateError
 from longreward.judge.ledger import Ledger
-from longreward.judge.ledger.verify import verify
+from longreward.judge.ledger.reader import verify_ledger
 
 
 def text_of(n: int) -> str:
@@ -39,7 +39,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from ledgers import exchange
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 from test_ledger_crashes import text_of
 
 def write(n):
@@ -78,7 +78,7 @@ def test_kill_9_at_twenty_random_moments_loses_nothing_that_was_committed(tmp_pa
             said = path.with_name("ledger.committed")
             committed = int(said.read_text()) if said.exists() else 0
             if kill % 7 == 6:
-                assert verify(path).damage == []
+                assert verify_ledger(path).damage == []
     answers = served(path, committed + 10)
     assert answers.items() >= {n: text_of(n) for n in range(committed)}.items()
     assert all(text == text_of(n) for n, text in answers.items())
@@ -136,7 +136,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from ledgers import exchange
-from longreward.judging.ledger import Ledger
+from longreward.judge.ledger import Ledger
 from test_ledger_crashes import text_of
 ledger, n = Ledger(Path(sys.argv[1])), 0
 while n < 600:
@@ -158,5 +158,5 @@ def test_two_writers_and_a_reader_work_at_once(tmp_path: Path) -> None:
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0]
     assert served(path, 601) == {n: text_of(n) for n in range(600)}
-    found = verify(path)
+    found = verify_ledger(path)
     assert (found.rows["exchanges"], found.damage) == (600, [])

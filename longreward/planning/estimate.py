@@ -7,26 +7,25 @@ estimated        support calls of statements that nobody has listed yet; tokens 
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
+from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompts import Template, TemplateName, load_prompts
-from longreward.planning.assumptions import EXTRACT_TOKENS, STATEMENT, answer_tokens, statements_in
 from longreward.planning.dry_run import DryRunJudge, RecordedRequest, name_of
-from longreward.planning.ranges import Range
-from longreward.planning.reply_stats import reply_stats
-from longreward.planning.token_counter import TokenCounter
+from longreward.planning.reply_stats import EXTRACT_TOKENS, STATEMENT, Range, answer_tokens, reply_stats, statements_in
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer
 from longreward.utils.language import detect_language
-from longreward.utils.token_spans import open_tokenizer
+from longreward.utils.token_spans import TextTokenizer, open_tokenizer
 
-Item = tuple[Example, Sequence[Response]]
+ScoringItem = tuple[Example, Sequence[Response]]
 NONE = Range()
 
 
 @dataclass
-class Tally:
+class RequestTally:
     """What the questions of one template come to."""
 
     calls: Range = NONE
@@ -41,17 +40,17 @@ class Tally:
         self.prompt_tokens += calls * prompt_tokens
         self.completion_tokens += calls * completion_tokens
 
-    def times(self, factor: "float | Range") -> "Tally":
+    def times(self, factor: "float | Range") -> "RequestTally":
         """For more prompts than were looked at, or for calls that are made again."""
         answered = self.answered * factor if isinstance(factor, float) else self.answered
-        return Tally(self.calls * factor, self.prompt_tokens * factor, self.completion_tokens * factor, answered)
+        return RequestTally(self.calls * factor, self.prompt_tokens * factor, self.completion_tokens * factor, answered)
 
 
 @dataclass
 class ScoringEstimate:
     """What came up; `tallies` by template."""
 
-    tallies: dict[str, Tally] = field(default_factory=dict)
+    tallies: dict[str, RequestTally] = field(default_factory=dict)
     prompts: int = 0
     responses: int = 0
     complete: float = 0.0
@@ -64,7 +63,7 @@ class ScoringEstimate:
 async def estimate_scoring(
     judge: JudgeConfig,
     config: ScoreConfig,
-    items: Iterable[Item],
+    items: Iterable[ScoringItem],
     *,
     ledger: Path | None,
     of: int | None = None,
@@ -182,8 +181,8 @@ class _Counting:
         answer = answer_tokens(template, statements=statements, limit=limit, thinking=thinking, habit=habit)
         self._tally(template).add(calls, tokens, answer)
 
-    def _tally(self, template: str) -> Tally:
-        return self._found.tallies.setdefault(template, Tally())
+    def _tally(self, template: str) -> RequestTally:
+        return self._found.tallies.setdefault(template, RequestTally())
 
     def _template(self, name: TemplateName, *texts: str) -> Template:
         return self._prompts.template(name, detect_language(*texts))
@@ -219,3 +218,28 @@ class _FirstChunks:
 
 
 PRUNED = ("statements", "support", "completeness")  # what `score.strategy: extremes` need not ask of every response
+
+
+# Tokens of questions, by the tokenizer that `score.tokenizer` names: each text is counted once, not once a prompt.
+
+
+class TokenCounter:
+    """Counts by parts: a template's own words once, and each text that fills it while it is of late."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._own: dict[str, int] = {}  # by the template's hash
+        self.of_text = lru_cache(maxsize=KEPT)(self._count)
+
+    def of(self, question: ChatRequest) -> int:
+        """The whole question, without the frame that a server puts around it."""
+        filled = sum(self.of_text(text) for text in question.slots.values())
+        if question.prompt_hash not in self._own:
+            self._own[question.prompt_hash] = self._count(question.text) - filled
+        return max(self._own[question.prompt_hash] + filled, 0)
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.spans(text))
+
+
+KEPT = 512  # texts; of long documents a few are enough, since all questions about one come together

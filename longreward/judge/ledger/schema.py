@@ -1,7 +1,7 @@
 """What lies in the ledger's file, version 2, and the checksum that every row carries as its last column.
 
     exchanges  one row an answer (`longreward.judge.ledger`)
-    vectors    one row an embedded text (`longreward.retrieval.vector_ledger`)
+    vectors    one row an embedded text (`longreward.retrieval.embedding_cache`)
     aside      rows that are served no more, as JSON: damaged ones, and those that gave way in a merge
 
 Version 1 had no checksums and no rows aside.
@@ -46,12 +46,12 @@ class Table:
         return tuple(row[: len(self.key)])
 
 
-def sealed(row: Sequence[Any]) -> tuple[Any, ...]:
+def with_checksum(row: Sequence[Any]) -> tuple[Any, ...]:
     """The row with its checksum behind it."""
     return (*row, checksum(row))
 
 
-def is_sound(row: Sequence[Any]) -> bool:
+def has_valid_checksum(row: Sequence[Any]) -> bool:
     """Whether the last of the row's values is the checksum of the others."""
     *values, kept = row
     return bool(kept == checksum(values))
@@ -62,7 +62,7 @@ def checksum(values: Sequence[Any]) -> bytes:
     return hashlib.blake2b(_canonical(list(values)).encode(), digest_size=8).digest()
 
 
-def as_json(values: Sequence[Any]) -> str:
+def row_to_json(values: Sequence[Any]) -> str:
     """The values on one line of ASCII, whatever damage they hold."""
     return _canonical(list(values))
 
@@ -103,7 +103,7 @@ VECTORS = Table(
     key=("key",),
 )
 TABLES = {table.name: table for table in (EXCHANGES, VECTORS)}
-ASIDE = """
+QUARANTINE = """
 CREATE TABLE IF NOT EXISTS aside (
     content TEXT NOT NULL, -- the table that it lay in
     why TEXT NOT NULL,     -- "damaged", or "later": the same question was answered before, elsewhere
@@ -111,4 +111,4 @@ CREATE TABLE IF NOT EXISTS aside (
     put_aside_at REAL NOT NULL
 )
 """
-SCHEMA = (*(table.schema for table in TABLES.values()), ASIDE)
+SCHEMA = (*(table.schema for table in TABLES.values()), QUARANTINE)
