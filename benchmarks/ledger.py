@@ -57,7 +57,7 @@ def one_round(folder: Path, rows: int) -> dict[str, float]:
             "bare put in lots of 64": timed(
                 lambda: [bare_lots.executemany(insert, tuples[at : at + LOT]) and bare_lots.commit() for at in lots]
             ),
-            "get": timed(lambda: [ours.recorded(each.question) for each in exchanges]),
+            "get": timed(lambda: [ours.find(each.request_id) for each in exchanges]),
             "bare get": timed(lambda: [bare.execute(select, row[:1]).fetchall() for row in tuples]),
         }
     bare.close()
@@ -79,9 +79,9 @@ def exchange(question: str) -> Exchange:
 
 
 def bare_row(each: Exchange) -> tuple[object, ...]:
-    said, usage = each.answer, each.answer.usage
+    said, usage = each.reply, each.reply.usage
     return (
-        *(each.question, each.attempt, each.temperature, each.template, each.prompt_hash, each.judge, each.revision),
+        *(each.request_id, each.attempt, each.temperature, each.template, each.prompt_hash, each.judge, each.revision),
         *(said.text, said.finish_reason, said.model),
         *(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, each.outcome, each.reason, time.time()),
     )

@@ -113,9 +113,10 @@ class Attempts(Generic[T]):
         in_round = len(self.exchanges) % self._config.max_attempts
         # The first retry of a cut reply keeps the temperature: it lacked room, not the format. If it is cut again, the
         # model may be in a loop, which another temperature gets it out of.
-        is_first = in_round == 0 or (
-            in_round == 1 and self.parser.is_truncated(self.exchanges[-1].answer) and self.exchanges[-1].question != key
-        )
+        is_first = in_round == 0
+        if in_round == 1:
+            last = self.exchanges[-1]
+            is_first = self.parser.is_truncated(last.reply) and last.request_id != key
         temperature = self._config.first_temperature if is_first else self._config.retry_temperature
         is_raised = self._question.max_tokens > self._base.max_tokens
         return Attempt(self._question, key, number, temperature, is_raised)
@@ -128,7 +129,7 @@ class Attempts(Generic[T]):
     def readable(self) -> tuple[Exchange, T] | None:
         """A reply that settles the question, with its value."""
         for exchange in self.exchanges:
-            if exchange.outcome != "refused" and (value := self.parser.complete(exchange.answer)) is not None:
+            if exchange.outcome != "refused" and (value := self.parser.complete(exchange.reply)) is not None:
                 return exchange, value
         return None
 
@@ -138,22 +139,22 @@ class Attempts(Generic[T]):
 
     def partial(self) -> tuple[Exchange, T] | None:
         """The complete part of the last cut reply, once no larger limit is left to try, or no attempt."""
-        cut = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.answer)]
+        cut = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.reply)]
         if not cut or not (self._is_cut_at_largest(cut[-1]) or self.is_round_complete):
             return None
         for exchange in reversed(cut):
-            if (value := self.parser.partial(exchange.answer)) is not None:
+            if (value := self.parser.partial(exchange.reply)) is not None:
                 return exchange, value
         return None
 
     def _is_cut_at_largest(self, exchange: Exchange) -> bool:
-        return exchange.question == self._key_of(replace(self._base, max_tokens=self._largest))
+        return exchange.request_id == self._key_of(replace(self._base, max_tokens=self._largest))
 
     def _raise_limit(self) -> bool:
         """Doubles the limit where a reply was cut at the present one, and there is room."""
         limit = self._limits[-1]
         key = self._key_of(self._question)
-        cut = any(each.question == key and self.parser.is_truncated(each.answer) for each in self.exchanges)
+        cut = any(each.request_id == key and self.parser.is_truncated(each.reply) for each in self.exchanges)
         if not cut or limit >= self._largest:
             return False
         self._limits.append(min(2 * limit, self._largest))

@@ -104,7 +104,7 @@ class CachedJudgeClient:
             question,
             Parser(config, read, read_truncated),
             key_of=self._key_of,
-            recorded=self._ledger.recorded,
+            recorded=self._ledger.find,
             largest_limit=self._largest_limit,
         )
 
@@ -142,7 +142,7 @@ class CachedJudgeClient:
             self.breaker.record_unreadable(
                 template,
                 key,
-                reply=exchange.answer.text,
+                reply=exchange.reply.text,
                 reason=exchange.reason or "",
                 exhausted=attempts.is_round_complete,
             )
@@ -179,14 +179,14 @@ class CachedJudgeClient:
                 )
         self._count(outcome, answer)
         exchange = Exchange(
-            question=attempt.key,
+            request_id=attempt.key,
             attempt=attempt.number,
             temperature=attempt.temperature,
             template=attempt.question.template,
             prompt_hash=attempt.question.prompt_hash,
             judge=self._model.name,
             revision=self._config.revision,
-            answer=answer,
+            reply=answer,
             outcome=outcome,
             reason=reason,
         )
@@ -202,7 +202,7 @@ class CachedJudgeClient:
         )
 
     def _recorded(self, attempt: Attempt) -> Exchange | None:
-        made = self._ledger.recorded(attempt.key)
+        made = self._ledger.find(attempt.key)
         wanted = (attempt.number, attempt.temperature)
         return next((each for each in made if (each.attempt, each.temperature) == wanted), None)
 

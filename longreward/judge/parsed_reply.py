@@ -35,7 +35,7 @@ def reading_of(
 ) -> ParsedReply[T]:
     """The reading that one exchange settled, after all those `made`."""
     reason = settled_by.reason if value is None else None
-    shown = _shown(settled_by.answer)
+    shown = _shown(settled_by.reply)
     return ParsedReply(value, reason, shown, len(made), 0, _sum(made), settled_by.judge, truncated)
 
 
@@ -43,7 +43,7 @@ def exhausted(made: Sequence[Exchange], *, calls: int) -> ParsedReply[Any]:
     """The reading of a question of which no answer could be read."""
     last = made[-1]
     reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
-    return ParsedReply(None, reason, _shown(last.answer), len(made), calls, _sum(made), last.judge)
+    return ParsedReply(None, reason, _shown(last.reply), len(made), calls, _sum(made), last.judge)
 
 
 def failed(made: Sequence[Exchange], reason: str, *, calls: int, judge: str) -> ParsedReply[Any]:
@@ -76,7 +76,7 @@ def _shown(answer: ChatReply) -> str:
 
 
 def _sum(made: Sequence[Exchange]) -> TokenUsage:
-    usages = [exchange.answer.usage for exchange in made]
+    usages = [exchange.reply.usage for exchange in made]
     return TokenUsage(
         sum(usage.prompt_tokens for usage in usages),
         sum(usage.completion_tokens for usage in usages),

@@ -82,7 +82,7 @@ class _Listening(Ledger):
         super().__init__(path)
         self.heard: list[Exchange] = []
 
-    def recorded(self, question: str) -> list[Exchange]:
-        found = super().recorded(question)
+    def find(self, request_id: str) -> list[Exchange]:
+        found = super().find(request_id)
         self.heard += found
         return found

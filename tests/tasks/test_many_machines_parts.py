@@ -36,7 +36,7 @@ def exchange(question: str, text: str = "[[7]]") -> Exchange:
 
 def texts(path: Path, *questions: str) -> list[list[str]]:
     with Ledger(path) as ledger:
-        return [[each.answer.text for each in ledger.recorded(question)] for question in questions]
+        return [[each.reply.text for each in ledger.find(question)] for question in questions]
 
 
 def test_without_dask_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ async def test_what_the_ledger_knows_goes_with_the_shard_and_is_not_asked_again(
         scored = [one async for one in score_examples(judge, config, ITEMS[:2])]
         asked = judge.figures()["calls"]
     known = await known_answers(JudgeConfig(), config, ITEMS, ledger=ledger)
-    assert len({each.question for each in known}) == asked == 12
+    assert len({each.request_id for each in known}) == asked == 12
 
     place = WorkerContext.make(tmp_path / "stage")
     errand = pickle.loads(pickle.dumps(ScoreErrand(JudgeConfig(), config, Params().prices, ITEMS, known)))

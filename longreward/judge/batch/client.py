@@ -126,7 +126,7 @@ class BatchJudgeClient(CachedJudgeClient):
         assert exchange is not None, "nothing leaves the ledger"
         if exchange.outcome == "refused":
             raise RequestRefused(exchange.reason or "refused")
-        return exchange.answer
+        return exchange.reply
 
 
 def _name(attempt: Attempt) -> str:

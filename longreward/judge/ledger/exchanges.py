@@ -29,14 +29,14 @@ Outcome = Literal["readable", "unreadable", "refused"]
 class Exchange:
     """One recorded answer to one attempt at a question."""
 
-    question: str
+    request_id: str
     attempt: int
     temperature: float
     template: str
     prompt_hash: str
     judge: str
     revision: str
-    answer: ChatReply
+    reply: ChatReply
     outcome: Outcome
     reason: str | None
 
@@ -71,9 +71,9 @@ class Ledger(Store):
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
         super().__init__(path, busy_timeout_s=busy_timeout_s)
 
-    def recorded(self, question: str) -> list[Exchange]:
+    def find(self, request_id: str) -> list[Exchange]:
         """All exchanges about the question, by attempt; damaged ones are put aside and not among them."""
-        found = self._find(EXCHANGES, (question,))
+        found = self._find(EXCHANGES, (request_id,))
         return [_exchange(row) for row in sorted(found, key=_by_attempt)]
 
     def put(self, exchange: Exchange) -> None:
@@ -100,18 +100,18 @@ FROM exchanges
 
 
 def _row(exchange: Exchange, now: float) -> tuple[Any, ...]:
-    usage = exchange.answer.usage
+    usage = exchange.reply.usage
     return (
-        exchange.question,
+        exchange.request_id,
         int(exchange.attempt),
         float(exchange.temperature),
         exchange.template,
         exchange.prompt_hash,
         _storable(exchange.judge),
         _storable(exchange.revision),
-        _storable(exchange.answer.text),
-        _storable(exchange.answer.finish_reason),
-        _storable(exchange.answer.model),
+        _storable(exchange.reply.text),
+        _storable(exchange.reply.finish_reason),
+        _storable(exchange.reply.model),
         *(
             min(max(0, int(tokens)), _MOST)
             for tokens in (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
@@ -135,14 +135,14 @@ def _exchange(row: tuple[Any, ...]) -> Exchange:
     question, attempt, temperature, template, prompt_hash, judge, revision, text, finish, model, *rest = row
     prompt_tokens, completion_tokens, cached_tokens, outcome, reason, _ = rest
     return Exchange(
-        question=question,
+        request_id=question,
         attempt=attempt,
         temperature=temperature,
         template=template,
         prompt_hash=prompt_hash,
         judge=judge,
         revision=revision,
-        answer=ChatReply(text, finish, TokenUsage(prompt_tokens, completion_tokens, cached_tokens), model),
+        reply=ChatReply(text, finish, TokenUsage(prompt_tokens, completion_tokens, cached_tokens), model),
         outcome=outcome,
         reason=reason,
     )

@@ -26,8 +26,8 @@ ONE = Exchange(
     "readable",
     None,
 )
-TWO = replace(ONE, question="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
-THREE = replace(ONE, question="q3", judge="gpt-4o", revision="2")
+TWO = replace(ONE, request_id="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
+THREE = replace(ONE, request_id="q3", judge="gpt-4o", revision="2")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_verify_exits_with_1_where_something_is_damaged(ledger: Path, capsys: py
 def test_merge_says_what_it_took(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ledger.with_name("other.sqlite")
     with Ledger(other) as opened:
-        opened.put_many([replace(ONE, answer=ChatReply("[[1]]")), replace(ONE, question="q9")])
+        opened.put_many([replace(ONE, reply=ChatReply("[[1]]")), replace(ONE, request_id="q9")])
     assert main(["ledger", "merge", str(other)]) == 0
     said = capsys.readouterr().out
     assert "1 exchanges added, 0 were there, 1 differ from those there" in said

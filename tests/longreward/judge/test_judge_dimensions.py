@@ -197,4 +197,4 @@ async def test_answers_kept_before_there_were_system_prompts_are_still_found(ser
             await judge.ask(question("helpfulness"), lambda text: text)
     identity = request_id(question("helpfulness"), judge="m", revision="", extra={"top_p": 0.5})
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert [exchange.answer.text for exchange in ledger.recorded(identity)] == ["yes"]
+        assert [exchange.reply.text for exchange in ledger.find(identity)] == ["yes"]

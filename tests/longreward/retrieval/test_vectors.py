@@ -40,7 +40,7 @@ def test_whichever_kind_of_content_comes_first_the_other_finds_its_table(tmp_pat
     path = tmp_path / "ledger.sqlite"
     first(path).close()
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
-        assert ledger.recorded("a") == []
+        assert ledger.find("a") == []
         assert vectors.count() == 0
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)

@@ -18,14 +18,14 @@ from longreward.judge.ledger import Exchange, Ledger, LedgerTotals, request_id
 
 def exchange(question: str, attempt: int = 1, text: str = "[[7]]", outcome: str = "readable") -> Exchange:
     return Exchange(
-        question=question,
+        request_id=question,
         attempt=attempt,
         temperature=0.01 if attempt == 1 else 0.95,
         template="helpfulness",
         prompt_hash="p",
         judge="j",
         revision="",
-        answer=ChatReply(text, "stop", TokenUsage(10, 2, 1), "m"),
+        reply=ChatReply(text, "stop", TokenUsage(10, 2, 1), "m"),
         outcome=outcome,  # type: ignore[arg-type]
         reason=None if outcome == "readable" else "why",
     )
@@ -38,8 +38,8 @@ def test_what_was_put_comes_back_by_attempt(tmp_path: Path) -> None:
         ledger.put(exchange("a", 1, "nothing", "unreadable"))
         ledger.put(exchange("b"))
     with Ledger(path) as ledger:
-        assert ledger.recorded("a") == [exchange("a", 1, "nothing", "unreadable"), exchange("a", 2)]
-        assert ledger.recorded("c") == []
+        assert ledger.find("a") == [exchange("a", 1, "nothing", "unreadable"), exchange("a", 2)]
+        assert ledger.find("c") == []
         assert ledger.totals() == LedgerTotals(3, 2, 1, 0, 30, 6, 3)
 
 
@@ -47,26 +47,26 @@ def test_the_first_answer_to_an_attempt_stays() -> None:
     ledger = Ledger(None)
     ledger.put(exchange("a", text="first"))
     ledger.put(exchange("a", text="second"))
-    assert [e.answer.text for e in ledger.recorded("a")] == ["first"]
+    assert [e.reply.text for e in ledger.find("a")] == ["first"]
 
 
 def test_half_a_surrogate_pair_in_an_answer_is_kept_as_a_question_mark() -> None:
     ledger = Ledger(None)
     ledger.put(exchange("a", text="好 \ud800 [[7]]"))
-    assert ledger.recorded("a")[0].answer.text == "好 ? [[7]]"
+    assert ledger.find("a")[0].reply.text == "好 ? [[7]]"
 
 
 def test_an_unreadable_answer_of_half_a_surrogate_pair_is_kept_with_its_reason() -> None:
     ledger = Ledger(None)
     odd = replace(exchange("a", text="\ud800", outcome="unreadable"), reason="no verdict: …\ud800")
     ledger.put(odd)
-    assert ledger.recorded("a")[0].reason == "no verdict: …?"
+    assert ledger.find("a")[0].reason == "no verdict: …?"
 
 
 def test_a_server_that_counts_beyond_all_tokens_does_not_stop_the_run() -> None:
     ledger = Ledger(None)
-    ledger.put(replace(exchange("a"), answer=ChatReply("[[7]]", "stop", TokenUsage(10**30, -5, 0))))
-    assert ledger.recorded("a")[0].answer.usage == TokenUsage(2**63 - 1, 0, 0)
+    ledger.put(replace(exchange("a"), reply=ChatReply("[[7]]", "stop", TokenUsage(10**30, -5, 0))))
+    assert ledger.find("a")[0].reply.usage == TokenUsage(2**63 - 1, 0, 0)
 
 
 def test_many_exchanges_are_kept_in_one_commit_or_none_of_them(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_many_exchanges_are_kept_in_one_commit_or_none_of_them(tmp_path: Path) -
         ledger.put(exchange("a", text="first"))
         ledger.put_many([exchange("a", text="second"), exchange("b"), exchange("c")])
         with pytest.raises(StateError, match="NOT NULL"):
-            ledger.put_many([exchange("d"), replace(exchange("e"), question=None)])  # type: ignore[arg-type]
-        assert [ledger.recorded(name)[0].answer.text for name in "abc"] == ["first", "[[7]]", "[[7]]"]
-        assert ledger.recorded("d") == []
+            ledger.put_many([exchange("d"), replace(exchange("e"), request_id=None)])  # type: ignore[arg-type]
+        assert [ledger.find(name)[0].reply.text for name in "abc"] == ["first", "[[7]]", "[[7]]"]
+        assert ledger.find("d") == []
         assert ledger.totals().exchanges == 3
 
 
@@ -113,8 +113,8 @@ from longreward.chat_model import ChatReply
 from longreward.judge.ledger import Exchange, Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for n in range(500):
-    ledger.put(Exchange(question=f"{sys.argv[2]}{n}", attempt=1, temperature=0.01, template="t", prompt_hash="p",
-                        judge="j", revision="", answer=ChatReply("[[7]]"), outcome="readable", reason=None))
+    ledger.put(Exchange(request_id=f"{sys.argv[2]}{n}", attempt=1, temperature=0.01, template="t", prompt_hash="p",
+                        judge="j", revision="", reply=ChatReply("[[7]]"), outcome="readable", reason=None))
 """
 
 
@@ -138,8 +138,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 kept = 0
 try:
     for n in range(1000):
-        ledger.put(Exchange(question=str(n), attempt=1, temperature=0.01, template="t", prompt_hash="p",
-                            judge="j", revision="", answer=ChatReply("x" * 2000), outcome="readable", reason=None))
+        ledger.put(Exchange(request_id=str(n), attempt=1, temperature=0.01, template="t", prompt_hash="p",
+                            judge="j", revision="", reply=ChatReply("x" * 2000), outcome="readable", reason=None))
         kept += 1
 except StateError as error:
     print(kept, error)
@@ -210,7 +210,7 @@ def test_a_damaged_ledger_is_named_and_left(tmp_path: Path) -> None:
 def read_all(path: Path) -> None:
     with Ledger(path) as ledger:
         for n in range(200):
-            ledger.recorded(str(n))
+            ledger.find(str(n))
 
 
 def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -42,14 +42,14 @@ def verdict(text: str) -> str | None:
 
 kept = st.builds(
     Exchange,
-    question=st.just(request_id(QUESTION, judge=MODEL, revision="", extra={})),
+    request_id=st.just(request_id(QUESTION, judge=MODEL, revision="", extra={})),
     attempt=st.integers(1, 4),
     temperature=st.sampled_from([0.01, 0.95, 0.5]),
     template=st.just("support"),
     prompt_hash=st.just("h"),
     judge=st.just(MODEL),
     revision=st.just(""),
-    answer=st.sampled_from(
+    reply=st.sampled_from(
         [ChatReply("kept [[7]]"), ChatReply("no verdict"), ChatReply(""), ChatReply("cut [[", "length")]
     ),
     outcome=st.sampled_from(["readable", "unreadable", "refused"]),
@@ -74,7 +74,7 @@ def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_a
     # version may read more.
     ours = {(1, 0.01), *((attempt, temperature) for attempt in (2, 3, 4) for temperature in (0.01, 0.95))}
     usable = [exchange for at, exchange in first.items() if at in ours]
-    served = {each.answer.text for each in usable if each.outcome != "refused" and verdict(each.answer.text)}
+    served = {each.reply.text for each in usable if each.outcome != "refused" and verdict(each.reply.text)}
     refused = any(each.outcome == "refused" for each in usable)
     assert (reading.value is None) == (reading.reason is not None)
     if served:
@@ -111,11 +111,11 @@ def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
         ledger = Ledger(None)
         identity = request_id(QUESTION, judge=MODEL, revision="", extra={})
         async with Judge(Filtered(), CONFIG, ledger) as judge:
-            return await judge.ask(QUESTION, verdict), ledger.recorded(identity)
+            return await judge.ask(QUESTION, verdict), ledger.find(identity)
 
     reading, (exchange,) = asyncio.run(ask())
     assert reading.value is None
-    assert (exchange.outcome, exchange.answer.text) == ("refused", "")
+    assert (exchange.outcome, exchange.reply.text) == ("refused", "")
 
 
 # What decides about an answer: each change asks anew.

@@ -44,12 +44,12 @@ def test_a_row_that_was_changed_is_not_served_but_kept_aside_and_asked_again(
         connection.execute(f"UPDATE exchanges SET {change} WHERE question = 'a'")
     with Ledger(path) as ledger:
         with caplog.at_level(logging.WARNING):
-            assert ledger.recorded("a") == []
+            assert ledger.find("a") == []
         assert "row 1 of exchanges is damaged" in caplog.text
         assert ledger.damaged == 1
         ledger.put(exchange("a", "[[8]]"))
-        assert ledger.recorded("a") == [exchange("a", "[[8]]")]
-        assert ledger.recorded("b") == [exchange("b")]
+        assert ledger.find("a") == [exchange("a", "[[8]]")]
+        assert ledger.find("b") == [exchange("b")]
     with sqlite3.connect(path) as connection:
         ((content, why, row),) = connection.execute("SELECT content, why, row FROM aside").fetchall()
     assert (content, why) == ("exchanges", "damaged")
@@ -109,9 +109,9 @@ def every_answer(path: Path, questions: dict[str, str]) -> dict[str, str]:
         with Ledger(path, busy_timeout_s=0.1) as ledger:
             for question in questions:
                 try:
-                    for each in ledger.recorded(question):
-                        assert each.question == question
-                        served[question] = each.answer.text
+                    for each in ledger.find(question):
+                        assert each.request_id == question
+                        served[question] = each.reply.text
                 except StateError:
                     continue
     except StateError:
@@ -125,8 +125,8 @@ def test_a_ledger_of_version_1_goes_on_with_checksums(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE exchanges SET text = CAST(x'ff' AS TEXT) WHERE question = 'q7'")
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
-        assert ledger.recorded("q2499") == [exchange("q2499")]
-        assert ledger.recorded("q7") == []  # no UTF-8 any more: nobody wrote that
+        assert ledger.find("q2499") == [exchange("q2499")]
+        assert ledger.find("q7") == []  # no UTF-8 any more: nobody wrote that
         assert vectors.find([b"a"])[b"a"].tolist() == [1.0]
         ledger.put(exchange("new"))
     with sqlite3.connect(path) as connection:
@@ -152,7 +152,7 @@ from longreward.judge.ledger import Ledger
 while time.time() < float(sys.argv[2]):
     pass
 with Ledger(Path(sys.argv[1])) as ledger:
-    assert ledger.recorded("q1999")
+    assert ledger.find("q1999")
     assert ledger.damaged == 0
 """
 
@@ -188,7 +188,7 @@ def test_a_process_killed_while_it_adds_checksums_leaves_version_1_which_the_nex
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
     with Ledger(path) as ledger:
-        assert ledger.recorded("q1499") == [exchange("q1499")]
+        assert ledger.find("q1499") == [exchange("q1499")]
         assert ledger.damaged == 0
 
 

@@ -26,8 +26,8 @@ def served(path: Path, rows: int) -> dict[int, str]:
     with Ledger(path, busy_timeout_s=0.1) as ledger:
         for n in range(rows):
             try:
-                for each in ledger.recorded(str(n)):
-                    found[n] = each.answer.text
+                for each in ledger.find(str(n)):
+                    found[n] = each.reply.text
             except StateError as error:
                 if "longreward ledger merge" not in str(error):
                     raise
@@ -143,8 +143,8 @@ while n < 600:
     if sys.argv[2] == "writes":
         ledger.put(exchange(str(n), text_of(n)))
         n += 1
-    for each in ledger.recorded(str(n)):
-        assert each.answer.text == text_of(n)
+    for each in ledger.find(str(n)):
+        assert each.reply.text == text_of(n)
         n += sys.argv[2] == "reads"
 """
 

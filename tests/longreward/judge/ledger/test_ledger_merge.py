@@ -77,7 +77,7 @@ def test_vectors_and_ledgers_of_version_1_are_taken_too(tmp_path: Path) -> None:
     assert merged.added == {"exchanges": 1200, "vectors": 1}
     assert old.read_bytes() == before
     with Ledger(into) as ledger, VectorLedger(into) as vectors:
-        assert ledger.recorded("q1199") == [exchange("q1199")]
+        assert ledger.find("q1199") == [exchange("q1199")]
         assert vectors.find([b"a"])[b"a"].tolist() == [1.0]
 
 
@@ -180,4 +180,4 @@ def test_attempts_of_two_machines_come_together(tmp_path: Path) -> None:
         ledger.put(exchange("a", "[[5]]"))
     merge_ledgers([one], into=two)
     with Ledger(two) as ledger:
-        assert [(each.attempt, each.answer.text) for each in ledger.recorded("a")] == [(1, "hm"), (2, "[[8]]")]
+        assert [(each.attempt, each.reply.text) for each in ledger.find("a")] == [(1, "hm"), (2, "[[8]]")]
