@@ -49,12 +49,12 @@ def measure(way: str, folder: Path) -> tuple[float, float]:
     import datasets
 
     from longreward.data.formats import read_pairs
-    from longreward.training.training_data import check_pairs
+    from longreward.training.training_data import tokenize_pairs
 
     text = _tokenizer()
     keep = None if way == "memory" else folder / "rows"
     before, started = _peak(), time.perf_counter()
-    rows = check_pairs(text, read_pairs(folder / "pairs.jsonl"), max_length=1 << 20, keep=keep).rows
+    rows = tokenize_pairs(text, read_pairs(folder / "pairs.jsonl"), max_length=1 << 20, keep=keep).rows
     if way == "memory":
         rows = datasets.Dataset.from_list(rows)
     assert len(rows[len(rows) - 1]["prompt_ids"]) > 0

@@ -201,7 +201,7 @@ def _check_training(params: Params, stage: str) -> None:
 
 
 def _check_launcher(params: Params, stage: str) -> None:
-    from longreward.training.launch.config import check_launcher
+    from longreward.training.launch.launcher import check_launcher
 
     try:
         check_launcher(params.sft if stage == "sft" else params.train, params.policy)

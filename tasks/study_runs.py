@@ -9,8 +9,8 @@ from pathlib import Path
 from longreward.errors import ConfigError
 from longreward.evaluation.example_metrics import read_measures
 from longreward.study.arms import Cell
-from longreward.study.page import markdown, pictures
-from longreward.study.results import Answers, Outcome
+from longreward.study.page import render_page, render_plots
+from longreward.study.results import RunResult, StudyResults
 from longreward.tasks import tracking
 from longreward.tasks.experiments import experiment_names
 from longreward.tasks.tracking import history
@@ -34,7 +34,7 @@ def study_parent_run(study: str) -> Iterator[tracking.Run]:
             del os.environ[tracking.STUDY]
 
 
-def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[Answers]:
+def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[RunResult]:
     """What each run measured, from MLflow. Raises ConfigError where a run has no evaluation."""
     found = []
     for cell in cells:
@@ -45,19 +45,19 @@ def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list
         table = history.kept(run.evaluation, history.MEASURES)
         benchmarks = history.of_models(run.benchmarks) if run.benchmarks else {}
         taken = read_measures(table, source=f"the measures of {name}")
-        found.append(Answers(cell.arm.name, cell.seed, taken, benchmarks))
+        found.append(RunResult(cell.arm.name, cell.seed, taken, benchmarks))
     return found
 
 
-def keep(run: tracking.Run, outcome: Outcome, folder: Path, *, preset: str | None) -> None:
+def keep(run: tracking.Run, outcome: StudyResults, folder: Path, *, preset: str | None) -> None:
     """The page, the pictures and the figures, in MLflow and in `folder`."""
-    page = markdown(outcome, preset=preset)
+    page = render_page(outcome, preset=preset)
     run.report("study.md", page)
     with writing(folder / "study.md") as file:
         file.write(page)
     with writing(folder / "study.json") as file:
         json.dump(outcome.as_json(), file, indent=1)
-    for name, drawn in pictures(outcome).items():
+    for name, drawn in render_plots(outcome).items():
         run.text(f"figures/{name}", drawn)
         with writing(folder / name) as file:
             file.write(drawn)

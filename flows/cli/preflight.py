@@ -36,8 +36,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _preflight(options: argparse.Namespace) -> int:
     import json
 
-    from longreward.training.estimate.devices import parse_device
     from longreward.training.estimate.forecast import check_fits
+    from longreward.training.estimate.memory import parse_device
     from longreward.training.estimate.training_estimate import look
 
     params = chosen_settings(options, default=Path("params.yaml"))

@@ -59,9 +59,9 @@ def _reward_bench(options: argparse.Namespace) -> int:
     import asyncio
     import json
 
-    from longreward.reward_bench.bench import measure
-    from longreward.reward_bench.render import as_json, markdown
-    from longreward.reward_bench.reward_model import open_reward_model, rank_items
+    from longreward.reward_bench.bench import run_bench
+    from longreward.reward_bench.render import as_json, render_markdown
+    from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = chosen_settings(options, default=None)
@@ -75,9 +75,9 @@ def _reward_bench(options: argparse.Namespace) -> int:
     if model is not None:
         with show_progress("reward model, responses") as update:
             # Outside of asyncio, in which Ctrl-C would have to wait for its end.
-            srm = rank_items(model, items, progress=update)
+            srm = score_with_reward_model(model, items, progress=update)
     with show_progress("judge, items") as update:
-        measured = measure(
+        measured = run_bench(
             params,
             items,
             ledger=ledger,
@@ -86,14 +86,13 @@ def _reward_bench(options: argparse.Namespace) -> int:
             progress=update,
         )
         found = asyncio.run(measured)
-    print(json.dumps(as_json(found), indent=1, ensure_ascii=False) if options.json else markdown(found), end="")
+    print(json.dumps(as_json(found), indent=1, ensure_ascii=False) if options.json else render_markdown(found), end="")
     return 0
 
 
 def _items(options: argparse.Namespace) -> "list[Item]":
     from longreward.reward_bench.builtin_items import builtin_items
-    from longreward.reward_bench.items import read_items
-    from longreward.reward_bench.long_rewardbench import read_long_rewardbench
+    from longreward.reward_bench.items import read_items, read_long_rewardbench
 
     if options.items:
         items = list(read_items(options.items))

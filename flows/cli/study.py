@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
-    from longreward.study.arms import Cell, Size
+    from longreward.study.arms import Cell, StudyPlan
 
 FOLDER = Path("data/study")
 
@@ -38,14 +38,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _run(options: argparse.Namespace) -> NoReturn:
     from longreward.params import stage_names
-    from longreward.study.arms import cells, check_arm
+    from longreward.study.arms import check_arm, plan_cells
     from longreward.tasks.experiments import Settings
     from longreward.tasks.program import run_program
     from longreward.tasks.study_runs import pending_cells
 
     size = _size(options)
     study = options.name or ("study-quick" if options.quick else "study")
-    planned = cells(size)
+    planned = plan_cells(size)
     for cell in planned:
         check_arm(cell.arm, Settings(_preset(options), cell.settings).check())
     missing = pending_cells(planned, study)
@@ -60,17 +60,19 @@ def _run(options: argparse.Namespace) -> NoReturn:
     run_program(lambda: _finish(options, study, planned, missing, stages))
 
 
-def _size(options: argparse.Namespace) -> "Size":
+def _size(options: argparse.Namespace) -> "StudyPlan":
     from longreward.errors import ConfigError
-    from longreward.study.arms import NAMES, arms, size_of
+    from longreward.study.arms import ARM_NAMES, list_arms, plan_study
     from longreward.tasks.experiments import Settings
 
     for name in options.arms or ():
-        if name not in NAMES:
-            raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(NAMES)}")
-    first = next(arm for arm in arms() if arm.name in (options.arms or NAMES))  # some settings suit some arms alone
+        if name not in ARM_NAMES:
+            raise ConfigError(f"there is no arm {name!r}; the arms are {', '.join(ARM_NAMES)}")
+    first = next(
+        arm for arm in list_arms() if arm.name in (options.arms or ARM_NAMES)
+    )  # some settings suit some arms alone
     params = Settings(_preset(options), (*options.overrides, *first.settings)).check()
-    size = size_of(params, quick=options.quick)
+    size = plan_study(params, quick=options.quick)
     return replace(
         size,
         arms=tuple(options.arms or size.arms),
@@ -97,7 +99,7 @@ async def _finish(
 
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import parse_override, read_params
-    from longreward.study.results import outcome
+    from longreward.study.results import summarize_runs
     from longreward.tasks.study_runs import answers, keep, study_parent_run
 
     with study_parent_run(study) as run:
@@ -111,7 +113,7 @@ async def _finish(
             state: State[Any] = await asked
             if not state.is_completed():
                 return state
-        found = outcome(answers(planned, study, registered_model=read_params().evaluate.registered_model))
+        found = summarize_runs(answers(planned, study, registered_model=read_params().evaluate.registered_model))
         keep(run, found, FOLDER, preset=options.preset)
     print((FOLDER / "study.md").read_text(encoding="utf-8"))
     return Completed(message=f"what {len(planned)} runs show is in {FOLDER}/study.md")

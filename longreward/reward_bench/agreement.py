@@ -50,7 +50,7 @@ class Agreement:
         return known | {"unscored": float(self.unscored)}
 
 
-def agreements(
+def compute_agreements(
     items: Sequence[Item], rewards: Mapping[str, Sequence[Rewards]], intervals: Intervals
 ) -> list[Agreement]:
     """For each reward the figures over all items, then by group, in the order in which they come."""

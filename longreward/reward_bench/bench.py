@@ -12,17 +12,22 @@ from longreward.benchmarks.types import Intervals
 from longreward.judge import open_judge
 from longreward.judge.budget import Budget
 from longreward.params import Params
-from longreward.reward_bench.agreement import Agreement, Rewards, agreements
+from longreward.reward_bench.agreement import Agreement, Rewards, compute_agreements
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.long_reward import rewards_of, score_items
-from longreward.reward_bench.pairwise import NAME, PairwiseMatch, compare_items
-from longreward.reward_bench.reward_model import SrmRewards
+from longreward.reward_bench.rewards import (
+    PAIRWISE,
+    PairwiseMatch,
+    RewardModelScores,
+    compare_items,
+    rewards_by_variant,
+    score_items,
+)
 
 SRM = "srm"
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchResult:
     """The figures with all that they rest on."""
 
     items: int
@@ -37,16 +42,16 @@ class Bench:
     """The judge's counts: calls, ledger hits, tokens, …"""
 
 
-async def measure(
+async def run_bench(
     params: Params,
     items: Sequence[Item],
     *,
     ledger: Path | None,
     pairwise: bool = True,
-    srm: SrmRewards | None = None,
+    srm: RewardModelScores | None = None,
     intervals: Intervals | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Bench:
+) -> BenchResult:
     """Asks the judge for what the ledger lacks; `score.strategy` counts as full.
 
     `progress(done, total)` counts items, once for the comparisons and once for the scores.
@@ -70,16 +75,16 @@ async def measure(
                 progress=lambda done: progress(compared + done, total + compared),
             )
             name, asked = judge.name, judge.figures()
-    rewards: dict[str, list[Rewards]] = rewards_of(scored)
+    rewards: dict[str, list[Rewards]] = rewards_by_variant(scored)
     if srm:
         rewards[SRM] = srm.rewards
     if pairwise:
-        rewards[NAME] = [each.rewards for each in met]
-    return Bench(
+        rewards[PAIRWISE] = [each.rewards for each in met]
+    return BenchResult(
         items=total,
         judge=name,
         srm=srm.model if srm else None,
-        agreements=tuple(agreements(items, rewards, intervals or Intervals())),
+        agreements=tuple(compute_agreements(items, rewards, intervals or Intervals())),
         comparisons=sum(each.comparisons for each in met),
         undecided=sum(each.undecided for each in met),
         asked=asked,

@@ -6,20 +6,20 @@ from typing import Any
 
 from longreward.evaluation.statistics import Estimate
 from longreward.reward_bench.agreement import ALL, FIGURES, Agreement
-from longreward.reward_bench.bench import Bench
+from longreward.reward_bench.bench import BenchResult
 
 
-def markdown(bench: Bench) -> str:
+def render_markdown(bench: BenchResult) -> str:
     """The table over all items, then by group the share of pairs that each reward puts in order."""
     return "\n".join(_lines(bench)) + "\n"
 
 
-def as_json(bench: Bench) -> dict[str, Any]:
+def as_json(bench: BenchResult) -> dict[str, Any]:
     """Everything, an object for each reward and group."""
     return asdict(bench)
 
 
-def _lines(bench: Bench) -> Iterator[str]:
+def _lines(bench: BenchResult) -> Iterator[str]:
     model = f", reward model {bench.srm}" if bench.srm else ""
     yield f"# {bench.items} labelled items: judge {bench.judge}{model}"
     whole = [each for each in bench.agreements if each.group == ALL]

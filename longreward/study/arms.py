@@ -49,7 +49,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Size:
+class StudyPlan:
     """How large a study is; `settings` hold for all its runs, `short` says where short preferences come from."""
 
     seeds: tuple[int, ...]
@@ -62,7 +62,7 @@ class Size:
     """Settings that come after the user's, and only arms change."""
 
 
-def arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
+def list_arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
     """All of them: the paper's method, its baselines, the control, another choice, short preferences beside and in
     place of the long ones, and each dimension left out."""
     methods = [
@@ -88,9 +88,9 @@ def check_arm(arm: Arm, params: Params) -> None:
         )
 
 
-def cells(size: Size) -> list[Cell]:
+def plan_cells(size: StudyPlan) -> list[Cell]:
     """The runs of a study, seed by seed, so that what arms share is computed once and then found."""
-    known = {arm.name: arm for arm in arms(size.short)}
+    known = {arm.name: arm for arm in list_arms(size.short)}
     return [
         Cell(known[name], seed, (*_seeded(seed), REGISTERED, *size.settings, *size.fixed, *known[name].settings))
         for seed in size.seeds
@@ -102,14 +102,14 @@ def _seeded(seed: int) -> Sequence[str]:
     return [f"{section}.seed={seed}" for section in SEEDED]
 
 
-NAMES = tuple(arm.name for arm in arms())
+ARM_NAMES = tuple(arm.name for arm in list_arms())
 FAST = "train.micro_batch=8"
-WHOLE = Size(
+FULL = StudyPlan(
     seeds=(0, 1, 2),
-    arms=NAMES,
+    arms=ARM_NAMES,
     settings=(FAST, "evaluate.temperatures=[1.0, 0.0]", "evaluate.samples=2"),
 )
-QUICK = Size(
+QUICK = StudyPlan(
     seeds=(0,),
     arms=(LONGREWARD, "contrast", CONTROL, MIXED),
     settings=(FAST, "train.epochs=1", "sample.n=6", "evaluate.temperatures=[0.0]"),
@@ -117,10 +117,10 @@ QUICK = Size(
 """Shows that everything works; one seed shows nothing else."""
 
 
-def size_of(params: Params, *, quick: bool) -> Size:
+def plan_study(params: Params, *, quick: bool) -> StudyPlan:
     """How large a study of these parameters is; ConfigError where a quick one is asked for with another model."""
     if is_embedded(params):
-        return QUICK if quick else WHOLE
+        return QUICK if quick else FULL
     if quick:
         raise ConfigError(
             f"--quick is for the tiny base, and policy.base_model is {params.policy.base_model}: choose --arms and "
@@ -128,7 +128,7 @@ def size_of(params: Params, *, quick: bool) -> Size:
         )
     own = params.train.short.source
     short = ULTRAFEEDBACK if own is None else (f"train.short.source={own}",)
-    return Size(seeds=(0, 1, 2), arms=NAMES, fixed=("train.short.source=null",), short=short, left_out=())
+    return StudyPlan(seeds=(0, 1, 2), arms=ARM_NAMES, fixed=("train.short.source=null",), short=short, left_out=())
 
 
 def is_embedded(params: Params) -> bool:

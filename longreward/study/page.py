@@ -1,19 +1,57 @@
-"""The study's outcome as a Markdown page, and in pictures."""
+"""The paper's own figures on its two models, for studies with its presets (arXiv 2410.21252, its main results).
 
-from collections.abc import Sequence
+LongBench-Chat, LongBench's single- and multi-document QA and summaries, each of 100, and their mean.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from longreward.evaluation import svg
 from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import Measure
 from longreward.evaluation.statistics import Estimate, format_p
-from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, arms
-from longreward.study.paper_results import COLUMNS, PAPER
-from longreward.study.results import CONFIDENCE, JUDGED, Effect, Outcome, decisive_measures
+from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, list_arms
+from longreward.study.results import CONFIDENCE, JUDGED, Effect, StudyResults, decisive_measures
+
+
+@dataclass(frozen=True)
+class Column:
+    """A benchmark's figure: its title, and the name of its metric with a model's run."""
+
+    title: str
+    metric: str
+
+
+COLUMNS = (
+    Column("LongBench-Chat", "longbench_chat/score/exact"),
+    Column("S-Doc QA", "longbench/class/single_doc_qa/exact"),
+    Column("M-Doc QA", "longbench/class/multi_doc_qa/exact"),
+    Column("Summ", "longbench/class/summarization/exact"),
+)
+
+PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
+    "paper-llama3.1-8b": {
+        SFT: (69.8, 66.1, 44.5, 39.6, 55.0),
+        "srm": (67.4, 65.0, 49.6, 42.7, 56.2),
+        "contrast": (70.6, 67.8, 46.2, 40.3, 56.2),
+        LONGREWARD: (72.6, 67.8, 55.8, 43.2, 59.9),
+    },
+    "paper-glm4-9b": {
+        SFT: (64.8, 68.4, 50.9, 42.1, 56.6),
+        "srm": (66.6, 67.5, 57.4, 48.2, 59.9),
+        "contrast": (68.2, 67.8, 58.0, 47.8, 60.5),
+        LONGREWARD: (69.2, 71.9, 58.8, 48.5, 62.1),
+    },
+}
+
+
+# The study's outcome as a Markdown page, and in pictures.
+
 
 OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
 
 
-def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
+def render_page(outcome: StudyResults, *, preset: str | None = None) -> str:
     """Tables of means and of differences, each with its interval, which say what is shown and what not."""
     parts = [_intro(outcome)]
     parts += [_means(outcome, decoding) for decoding in _decodings(outcome)]
@@ -21,7 +59,7 @@ def markdown(outcome: Outcome, *, preset: str | None = None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def pictures(outcome: Outcome) -> dict[str, str]:
+def render_plots(outcome: StudyResults) -> dict[str, str]:
     """File names and their SVG: every arm minus SFT, with intervals."""
     drawn = {}
     for decoding in _decodings(outcome):
@@ -38,11 +76,11 @@ def pictures(outcome: Outcome) -> dict[str, str]:
     return drawn
 
 
-def _intro(outcome: Outcome) -> str:
+def _intro(outcome: StudyResults) -> str:
     seeds = ", ".join(map(str, outcome.seeds))
     lines = ["| arm | its pairs |", "|---|---|", "| sft | the model that all others start from |"]
     measured = {arm for arm, _ in outcome.means}
-    lines += [f"| {arm.name} | {arm.what} |" for arm in arms() if arm.name in measured]
+    lines += [f"| {arm.name} | {arm.what} |" for arm in list_arms() if arm.name in measured]
     method = (
         f"Intervals ({CONFIDENCE:.0%}) are over documents. p is that of a paired permutation test, corrected for all "
         f"{outcome.tests} comparisons of the study (Holm). A difference is better or worse where p is at most "
@@ -51,7 +89,7 @@ def _intro(outcome: Outcome) -> str:
     return "\n".join([f"Seeds: {seeds}.", "", *lines, "", method])
 
 
-def _means(outcome: Outcome, decoding: str) -> str:
+def _means(outcome: StudyResults, decoding: str) -> str:
     rows = {arm: means for (arm, at), means in outcome.means.items() if at == decoding}
     wanted: tuple[Measure, ...] = (*decisive_measures(outcome.effects), "reward", "tokens")
     shown = [measure for measure in dict.fromkeys(wanted) if any(measure in means for means in rows.values())]
@@ -67,25 +105,25 @@ def _with_interval(mean: Estimate, measure: Measure) -> str:
     return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
-def _claims(outcome: Outcome) -> str:
+def _claims(outcome: StudyResults) -> str:
     """LongReward against SFT, chance and the baselines: each difference with its interval and the seeds' own."""
     rows = [effect for other in OTHERS for effect in _between(outcome, LONGREWARD, other)]
     return _effects("LongReward against the others", rows)
 
 
-def _mixing(outcome: Outcome) -> str:
+def _mixing(outcome: StudyResults) -> str:
     """What short preferences do to long answers, and long ones to short answers."""
     pairs = ((MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT))
     return _effects("Long and short preferences", [row for pair in pairs for row in _between(outcome, *pair)])
 
 
-def _ablations(outcome: Outcome) -> str:
-    left = [arm.name for arm in arms() if arm.name.startswith("no-") or arm.name == "best-second"]
+def _ablations(outcome: StudyResults) -> str:
+    left = [arm.name for arm in list_arms() if arm.name.startswith("no-") or arm.name == "best-second"]
     rows = [effect for arm in left for effect in _between(outcome, arm, LONGREWARD)]
     return _effects("What each part does: the arm minus LongReward", rows)
 
 
-def _between(outcome: Outcome, arm: str, other: str) -> list[Effect]:
+def _between(outcome: StudyResults, arm: str, other: str) -> list[Effect]:
     """One minus the other, which may have been taken the other way round, at every decoding."""
     found = []
     for decoding in _decodings(outcome):
@@ -115,7 +153,7 @@ def _effects(title: str, rows: Sequence[Effect]) -> str:
     return "\n".join(lines)
 
 
-def _benchmarks(outcome: Outcome, preset: str | None) -> str:
+def _benchmarks(outcome: StudyResults, preset: str | None) -> str:
     """Public benchmarks, each figure beside the paper's own where the preset is one of its models."""
     paper = PAPER.get(preset or "", {})
     if not outcome.benchmarks and not paper:
@@ -145,5 +183,5 @@ def _beside(value: float | None, of_paper: float | None) -> str:
     return " ".join(shown + ([] if of_paper is None else [f"({of_paper:.1f})"]))
 
 
-def _decodings(outcome: Outcome) -> list[str]:
+def _decodings(outcome: StudyResults) -> list[str]:
     return list(dict.fromkeys(decoding for _, decoding in outcome.means))

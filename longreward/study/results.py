@@ -23,7 +23,7 @@ RESAMPLES, CONFIDENCE = 2000, 0.95
 
 
 @dataclass(frozen=True)
-class Answers:
+class RunResult:
     """One run's measured answers, of the SFT model and of the trained one, and what benchmarks say of either."""
 
     arm: str
@@ -57,7 +57,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyResults:
     """`means[arm, decoding][measure]`; `sft` is an arm, too."""
 
     means: Mapping[tuple[str, str], Mapping[Measure, Estimate]]
@@ -87,7 +87,7 @@ class Outcome:
         return {"seeds": list(self.seeds), "means": means, "effects": effects, "benchmarks": self.benchmarks}
 
 
-def outcome(runs: Iterable[Answers]) -> Outcome:
+def summarize_runs(runs: Iterable[RunResult]) -> StudyResults:
     """The means of each arm, and its effects against SFT, the control, LongReward and short preferences alone."""
     listed = list(runs)
     seeds = tuple(dict.fromkeys(run.seed for run in listed))
@@ -110,7 +110,7 @@ def outcome(runs: Iterable[Answers]) -> Outcome:
     for arm in observed:
         if arm != SFT:
             benchmarks[arm] = _averages(run.benchmarks.get("dpo", {}) for run in listed if run.arm == arm)
-    return Outcome(means, _correct(effects), seeds, {arm: of for arm, of in benchmarks.items() if of})
+    return StudyResults(means, _correct(effects), seeds, {arm: of for arm, of in benchmarks.items() if of})
 
 
 def decisive_measures(effects: Iterable[Effect]) -> tuple[Measure, ...]:
@@ -148,7 +148,7 @@ def _averages(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
 ByPlace = dict[tuple[str, Measure], list[tuple[int, Observation]]]
 
 
-def _observations(runs: Sequence[Answers], model: str) -> ByPlace:
+def _observations(runs: Sequence[RunResult], model: str) -> ByPlace:
     """By decoding and measure: the seed, and (seed and document, value) of each answer."""
     found: ByPlace = {}
     for run in runs:

@@ -18,7 +18,7 @@ from longreward.models.policy import Policy, load_policy
 from longreward.training.checkpoints import training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortPreferences
-from longreward.training.lora import adapter
+from longreward.training.lora import build_lora_config
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
 
@@ -73,7 +73,7 @@ def train_dpo(
         config, policy_config, model=sft_model, data=pairs, keep=own_state / "rows", preference=preference
     )
     policy = load_policy(policy_config, sft_model, training=config.lora is None)
-    lora = adapter(config.lora, policy.model)
+    lora = build_lora_config(config.lora, policy.model)
     limit = checked.lengths.limit
 
     from longreward.training import error_advice, run, trainers
@@ -90,14 +90,14 @@ def train_dpo(
         whole=config.lora is None,
     )
     arguments = {
-        **run.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16),
+        **run.trainer_arguments(config, policy, state=own_state, max_length=limit, bf16=bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid", "sft"] if config.ce_weight else ["sigmoid"],
         "loss_weights": [1.0, config.ce_weight] if config.ce_weight else [1.0],
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": config.reference_batch,
     }
-    share, rows = _shares(config, policy, checked.lengths.longest), run.dataset(checked)
+    share, rows = _shares(config, policy, checked.lengths.longest), run.open_dataset(checked)
     with error_advice.actionable_error(own_state):  # the reference may need more memory than there is
         kept = own_state / "reference.json"
         trainer = trainers.dpo_trainer(policy, rows, lora, arguments, kept=kept, share=share)
@@ -108,9 +108,9 @@ def _shares(config: TrainConfig, policy: Policy, longest: int) -> bool:
     """Whether pairs share their prompts; PolicyError where they must and cannot."""
     if config.prefix_sharing == "off":
         return False
-    from longreward.training.prefix.support import reason_against
+    from longreward.training.prefix.support import unsupported_reason
 
-    reason = reason_against(policy.model, longest=longest)
+    reason = unsupported_reason(policy.model, longest=longest)
     if reason and config.prefix_sharing == "on":
         raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
     if reason:

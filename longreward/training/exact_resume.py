@@ -16,14 +16,14 @@ import torch
 
 from longreward.training.checkpoints import unmark
 from longreward.training.error_advice import not_finite
+from longreward.training.estimate.micro_batch import log_time_estimate
 from longreward.training.length_grouping import LengthGroupedSampler, padding
-from longreward.training.prefix.sharing import KEY
-from longreward.training.time_estimate import log_time_estimate
+from longreward.training.prefix.sharing import PACKED_PAIRS
 
 SHOWN = 8
 
 
-def padding_of(trainer: Any) -> tuple[float, float]:
+def padding_shares(trainer: Any) -> tuple[float, float]:
     """The share of padding in the first epoch, and what it would be with rows in random order."""
     texts, micro_batch = _texts(trainer), trainer.args.per_device_train_batch_size
     ungrouped = LengthGroupedSampler(trainer.order.lengths, group=1, seed=trainer.args.seed)
@@ -150,7 +150,7 @@ def _texts(trainer: Any) -> list[tuple[int, ...]]:
     if "input_ids" in rows.column_names:
         return [(tokens,) for tokens in _counts(rows, "input_ids")]
     pairs = zip(*(_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), strict=True)
-    if KEY in trainer.data_collator([rows[0]]):
+    if PACKED_PAIRS in trainer.data_collator([rows[0]]):
         return [(sum(pair),) for pair in pairs]
     return [(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in pairs]
 

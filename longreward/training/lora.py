@@ -7,7 +7,7 @@ from longreward.errors import PolicyError
 from longreward.training.config import ALL_LINEAR, LoraSettings
 
 
-def adapter(lora: LoraSettings | None, model: Any) -> Any:
+def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
     """PEFT's config of an adapter on `model`, or None where all weights are trained.
 
     Raises PolicyError for a target that no layer has; PEFT itself would go on with the others without a word.

@@ -44,7 +44,7 @@ def resolve_without_model(wanted: Bf16, policy: PolicyConfig) -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def kept_choice(state: Path) -> bool | None:
+def saved_choice(state: Path) -> bool | None:
     """What the training of this state folder chose before; None where it has not begun."""
     path = state / NAME
     return bool(json.loads(path.read_text(encoding="utf-8"))["bf16"]) if path.is_file() else None
@@ -60,7 +60,7 @@ def resolve_bf16(wanted: Bf16, policy: Policy, *, state: Path, rows: int, tokens
         return wanted
     on_gpu = policy.device.type == "cuda"
     supported = resolve_without_model(wanted, policy.config)
-    choice = kept_choice(state)
+    choice = saved_choice(state)
     if choice is not None:
         if choice and on_gpu and not supported:
             raise StateError(

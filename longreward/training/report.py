@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from longreward.training.training_data import Lengths
+from longreward.training.training_data import LengthStats
 
 Log = Callable[[int, dict[str, float]], None]
 """Called with the update's number and its figures: `loss`; for DPO also `rewards/margins`, `rewards/accuracies`."""
@@ -13,7 +13,7 @@ Log = Callable[[int, dict[str, float]], None]
 class TrainingReport:
     """How a training went; `last` holds the figures that were logged last."""
 
-    lengths: Lengths | None
+    lengths: LengthStats | None
     steps: int
     resumed_from: int  # the step of the checkpoint that it went on from, 0 where it started anew
     seconds: float

@@ -1,8 +1,6 @@
-"""One run of a TRL trainer: from its last checkpoint where there is one, figures live, the model whole at its end.
+"""The trained model, whole, as any server loads it: put together from the parts of all processes, written by one."""
 
-Imports torch and TRL at its top, so import it only where a training starts.
-"""
-
+import shutil
 import signal
 import sys
 import time
@@ -13,27 +11,72 @@ import datasets
 from transformers import PrinterCallback
 
 from longreward.errors import PolicyError, StateError
-from longreward.models.policy import Policy
+from longreward.models.policy import Policy, load_policy
 from longreward.training.callbacks import MetricsCallback, StepProgress, handle_sigterm
-from longreward.training.checkpoints import resumable, step_of
+from longreward.training.checkpoints import checkpoint_step, latest_checkpoint, publish_model
 from longreward.training.config import TrainingSettings
 from longreward.training.error_advice import actionable_error
-from longreward.training.exact_resume import padding_of
+from longreward.training.exact_resume import padding_shares
 from longreward.training.report import Log, TrainingReport
-from longreward.training.save import clear, save_whole
-from longreward.training.training_data import Lengths, TrainingData
+from longreward.training.training_data import LengthStats, TrainingData
 from longreward.utils.progress import show_progress
 
 
+def save_model(trainer: Any, policy: Policy, out: Path) -> None:
+    """Writes model and tokenizer to `out`; all processes call it together, and the first one writes.
+
+    Weights are in the type in which they were trained; an adapter is merged, and kept in `out`/adapter. StateError
+    where the disk refuses.
+    """
+    process = trainer.accelerator
+    in_parts = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = process.get_state_dict(trainer.model_wrapped) if in_parts else None
+    if process.is_main_process:
+        publish_model(out, lambda folder: _write(process.unwrap_model(trainer.model), weights, policy, folder))
+    process.wait_for_everyone()
+
+
+def remove_state(trainer: Any, state: Path) -> None:
+    """Removes the state of a training that is done; where that is cut short, no half of it is found again."""
+    if trainer.accelerator.is_main_process and state.is_dir():
+        done = state.with_name(f".{state.name}.done")
+        shutil.rmtree(done, ignore_errors=True)
+        state.replace(done)
+        shutil.rmtree(done, ignore_errors=True)
+
+
+def _write(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: Path) -> None:
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(folder / "adapter", state_dict=weights)
+        model = model.merge_and_unload() if weights is None else _merged_anew(policy, folder / "adapter")
+        weights = None
+    model.config.use_cache = True
+    model.save_pretrained(folder, state_dict=weights)
+    policy.tokenizer.save_pretrained(folder)
+
+
+def _merged_anew(policy: Policy, adapter: Path) -> Any:
+    """What lies in parts on many GPUs cannot be merged there, so the bare model is read again, on the CPU."""
+    from peft import PeftModel
+
+    bare = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
+    return PeftModel.from_pretrained(bare.model, adapter).merge_and_unload()
+
+
+# One run of a TRL trainer: from its last checkpoint where there is one, figures live, the model whole at its end.
+#
+# Imports torch and TRL at its top, so import it only where a training starts.
+
+
 def run_trainer(
-    trainer: Any, policy: Policy, lengths: Lengths, *, title: str, out: Path, state: Path, log: Log | None
+    trainer: Any, policy: Policy, lengths: LengthStats, *, title: str, out: Path, state: Path, log: Log | None
 ) -> TrainingReport:
     """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training.
 
     Progress appears under `title`. SIGTERM ends it after a checkpoint, as the process would have ended without one.
     """
     started = time.monotonic()
-    checkpoint = resumable(state, trainer.model)
+    checkpoint = latest_checkpoint(state, trainer.model)
     progress = show_progress(f"{title}, steps", enabled=trainer.is_world_process_zero())
     with handle_sigterm() as asked, actionable_error(state), progress as update:
         watcher = MetricsCallback(trainer, log, asked=asked, checkpoint=checkpoint)
@@ -45,13 +88,13 @@ def run_trainer(
     if asked.to_end:
         signal.raise_signal(signal.SIGTERM)
         raise StateError(f"{state}: ended by SIGTERM; run again, and the training goes on from its checkpoint")
-    padded, ungrouped = padding_of(trainer)
-    save_whole(trainer, policy, out)
-    clear(trainer, state)
+    padded, ungrouped = padding_shares(trainer)
+    save_model(trainer, policy, out)
+    remove_state(trainer, state)
     return TrainingReport(
         lengths=lengths,
         steps=trainer.state.global_step,
-        resumed_from=step_of(checkpoint) if checkpoint else 0,
+        resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
         bf16=trainer.args.bf16,
         seconds=time.monotonic() - started,
         padding=padded,
@@ -60,7 +103,7 @@ def run_trainer(
     )
 
 
-def arguments(
+def trainer_arguments(
     settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int, bf16: bool
 ) -> dict[str, Any]:
     """The settings as TRL's trainers name them; what they would send or write anywhere is off."""
@@ -96,7 +139,7 @@ def arguments(
     }
 
 
-def dataset(data: TrainingData) -> datasets.Dataset:
+def open_dataset(data: TrainingData) -> datasets.Dataset:
     """The rows, read where they lie; nothing of a user's documents goes to a cache folder."""
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()

@@ -9,7 +9,7 @@ from longreward.models.policy import link_pretrained, load_policy
 from longreward.training.checkpoints import training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortAnswers
-from longreward.training.lora import adapter
+from longreward.training.lora import build_lora_config
 from longreward.training.report import Log, TrainingReport
 
 
@@ -49,7 +49,7 @@ def train_sft(
     own_state = state / training_key(settings, model=base, data=data)
     checked = estimate_training(config, policy_config, model=base, data=data, keep=own_state / "rows")
     policy = load_policy(policy_config, base, training=config.lora is None)
-    lora = adapter(config.lora, policy.model)
+    lora = build_lora_config(config.lora, policy.model)
     limit = checked.lengths.limit
 
     from longreward.training import run, trainers
@@ -64,6 +64,6 @@ def train_sft(
         tokens=checked.lengths.longest,
         whole=config.lora is None,
     )
-    arguments = run.arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
-    trainer = trainers.sft_trainer(policy, run.dataset(checked), lora, arguments)
+    arguments = run.trainer_arguments(config, policy, state=own_state, max_length=limit, bf16=bf16)
+    trainer = trainers.sft_trainer(policy, run.open_dataset(checked), lora, arguments)
     return run.run_trainer(trainer, policy, checked.lengths, title="sft", out=out, state=own_state, log=log)

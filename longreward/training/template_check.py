@@ -34,7 +34,7 @@ class TemplateReport:
         )
 
 
-def check_turns(text: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
+def check_template(text: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
     """PolicyError where the chat template renders a prompt differently alone and before an answer."""
     answers = merged = 0
     for record in islice(data, LOOKED_AT):

@@ -1,33 +1,142 @@
-"""What training data becomes, and what is refused before the first step.
+"""Tokenised rows on the disk: written once, one after another, and read in place.
 
-    Example         {"id": …, "input_ids": prompt + answer, "labels": -100 for the prompt, then the answer, "length": …}
-    PreferencePair  {"id": …, "prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
+    <folder>/rows.arrow      lists of token ids as int32
+    <folder>/complete.json   written last, what was found of their lengths; without it the rows are half-written
 
-TRL cuts what is longer than `max_length` at its end, where the answer is, and drops what is left empty, both without a
-word. So all lengths are looked at here: nothing that is trained on is ever cut, but for a prompt's middle where
-`over_window: keep_ends` allows it.
+They lie in the state of their training and go with it: nothing of a user's documents reaches a cache folder. As lists
+of Python's numbers, ten thousand pairs of 64k tokens would take more than 20 GB of memory.
 """
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from longreward.errors import DataError, PolicyError
+from filelock import FileLock
+
+from longreward.errors import DataError, PolicyError, StateError
 from longreward.models.config import OverWindow
 from longreward.models.policy import PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
-from longreward.training import tokenized_rows
 from longreward.training.pair_encoding import AnswerCounts, PairEncoder, TokenMismatch
 from longreward.utils.progress import show_progress
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+"""Lists of token ids, counts, and an id."""
+
+HELD_TOKENS = 1 << 18  # of rows that wait in memory to be written together
+
+
+def open_rows(folder: Path) -> "tuple[datasets.Dataset, dict[str, Any]] | None":
+    """The rows that were written to their end, and what was noted with them; None where there are none."""
+    try:
+        noted = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
+        whole = (folder / "rows.arrow").stat().st_size == noted.pop("bytes")
+    except (OSError, ValueError, KeyError):
+        return None
+    if not whole:
+        return None
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    return datasets.Dataset.from_file(str(folder / "rows.arrow")), noted
+
+
+@contextmanager
+def exclusive_writer(folder: Path) -> Iterator[None]:
+    """While another process of this training writes the rows, waits. Where it fails, no folder is left behind."""
+    made = [parent for parent in (folder.parent, folder.parent.parent) if not parent.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # the folder could not even be made, or somebody else's file lies in it
+            folder.with_suffix(".lock").unlink()
+            for parent in made:
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise StateError(f"{folder}: rows cannot be written ({error}); free or grant the space") from error
+        raise
+
+
+def write_rows(folder: Path, rows: Iterable[Row]) -> None:
+    """Writes rows as they come; `complete` makes them count."""
+    import pyarrow as pa
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    writer: Any = None
+    try:
+        for batch in _batches(rows):
+            writer = writer or pa.ipc.new_stream(folder / "rows.arrow", batch.schema)
+            writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def mark_rows_complete(folder: Path, noted: Mapping[str, Any]) -> None:
+    """Marks the rows as whole."""
+    note = {**noted, "bytes": (folder / "rows.arrow").stat().st_size}
+    part = folder / "complete.part"
+    part.write_text(json.dumps(note), encoding="utf-8")
+    part.replace(folder / "complete.json")
+
+
+def _batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
+    import numpy as np
+
+    held: list[dict[str, Any]] = []
+    tokens = 0
+    for row in rows:
+        held.append({k: np.asarray(v, dtype=np.int32) if isinstance(v, list) else v for k, v in row.items()})
+        tokens += sum(len(value) for value in row.values() if isinstance(value, list))
+        if tokens >= HELD_TOKENS:
+            yield _batch(held)
+            held, tokens = [], 0
+    if held:
+        yield _batch(held)
+
+
+def _batch(rows: list[dict[str, Any]]) -> "pa.RecordBatch":
+    import numpy as np
+    import pyarrow as pa
+
+    def kind(value: Any) -> "pa.DataType":
+        return pa.list_(pa.int32()) if isinstance(value, np.ndarray) else pa.int32() if isinstance(value, int) else None
+
+    columns = {name: pa.array([row[name] for row in rows], type=kind(value)) for name, value in rows[0].items()}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+# What training data becomes, and what is refused before the first step.
+#
+#     Example         {"id": …, "input_ids": prompt + answer, "labels": -100 for the prompt, then the answer, "length…
+#     PreferencePair  {"id": …, "prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
+#
+# TRL cuts what is longer than `max_length` at its end, where the answer is, and drops what is left empty, both witho…
+# word. So all lengths are looked at here: nothing that is trained on is ever cut, but for a prompt's middle where
+# `over_window: keep_ends` allows it.
+
 
 SHOWN = 5
 IGNORED = -100  # torch's label of a token without loss
 
 
 @dataclass(frozen=True)
-class Lengths:
+class LengthStats:
     """What was found; lengths count the tokens of a prompt with its (longer) answer."""
 
     count: int
@@ -52,10 +161,10 @@ class TrainingData:
     """Rows for a trainer, in the order of the data: in memory, or a `datasets.Dataset` on the disk."""
 
     rows: Any
-    lengths: Lengths
+    lengths: LengthStats
 
 
-def check_examples(
+def tokenize_examples(
     text: PolicyTokenizer,
     examples: Iterable[Example],
     *,
@@ -71,7 +180,7 @@ def check_examples(
     return _checked(_example_rows(text, examples, found), found, keep)
 
 
-def check_pairs(
+def tokenize_pairs(
     text: PolicyTokenizer,
     pairs: Iterable[PreferencePair],
     *,
@@ -119,7 +228,7 @@ class _Found:
         self.lengths.append(len(fits) + answer)
         return fits
 
-    def checked(self) -> Lengths:
+    def checked(self) -> LengthStats:
         """DataError where there was nothing, PolicyError where something did not fit."""
         if not self.lengths:
             raise DataError(f"there are no {self.kind}s to train on")
@@ -139,7 +248,7 @@ class _Found:
             )
         mean = sum(self.lengths) / len(self.lengths)
         answers = self.encoder.counts() if self.encoder is not None else AnswerCounts()
-        return Lengths(len(self.lengths), max(self.lengths), mean, self.limit, self.cut, answers)
+        return LengthStats(len(self.lengths), max(self.lengths), mean, self.limit, self.cut, answers)
 
 
 def _listed(lines: list[str]) -> str:
@@ -147,7 +256,7 @@ def _listed(lines: list[str]) -> str:
     return "\n".join(lines[:SHOWN]) + more
 
 
-def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Found) -> Iterator[tokenized_rows.Row]:
+def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Found) -> Iterator[Row]:
     for example in examples:
         if not (example.answer or "").strip():
             raise DataError(f"example {example.id} has no answer to train on; leave it out")
@@ -157,7 +266,7 @@ def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Fo
         yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
 
 
-def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[tokenized_rows.Row]:
+def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[Row]:
     for pair in pairs:
         ids = encoder.encode(pair)
         longer = max(len(ids.chosen), len(ids.rejected))
@@ -166,7 +275,7 @@ def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], found: _Fo
         yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
 
-def _with_progress(tokenized: Iterable[tokenized_rows.Row], kind: str) -> Iterator[tokenized_rows.Row]:
+def _with_progress(tokenized: Iterable[Row], kind: str) -> Iterator[Row]:
     enabled = os.environ.get("RANK", "0") == "0"  # the other processes of a launched training wait for the first
     with show_progress(f"tokenizing, {kind}s", enabled=enabled) as update:
         for count, row in enumerate(tokenized, 1):
@@ -174,16 +283,16 @@ def _with_progress(tokenized: Iterable[tokenized_rows.Row], kind: str) -> Iterat
             update(count, None)
 
 
-def _checked(tokenised: Iterable[tokenized_rows.Row], found: _Found, keep: Path | None) -> TrainingData:
+def _checked(tokenised: Iterable[Row], found: _Found, keep: Path | None) -> TrainingData:
     tokenised = _with_progress(tokenised, found.kind)
     if keep is None:
         in_memory = list(tokenised)
         return TrainingData(in_memory, found.checked())
-    with tokenized_rows.alone(keep):
-        if (kept := tokenized_rows.opened(keep)) is None:
-            tokenized_rows.write(keep, tokenised)
-            tokenized_rows.complete(keep, asdict(found.checked()))
-            kept = tokenized_rows.opened(keep)
+    with exclusive_writer(keep):
+        if (kept := open_rows(keep)) is None:
+            write_rows(keep, tokenised)
+            mark_rows_complete(keep, asdict(found.checked()))
+            kept = open_rows(keep)
             assert kept is not None
         noted = {**kept[1], "answers": AnswerCounts(**kept[1].get("answers", {}))}
-        return TrainingData(kept[0], Lengths(**noted))
+        return TrainingData(kept[0], LengthStats(**noted))

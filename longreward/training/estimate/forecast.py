@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from longreward.errors import PolicyError
 from longreward.training.config import LoraSettings, TrainingSettings
-from longreward.training.estimate.devices import GB, Device
 from longreward.training.estimate.flops import Pair, StepFlops
-from longreward.training.estimate.memory import Memory, reference_memory, step_memory
+from longreward.training.estimate.memory import GB, Device, Memory, reference_memory, step_memory
 from longreward.training.estimate.meta_step import ModelSpec, Parts, reason_against_sharing, trace_meta_step
 
 

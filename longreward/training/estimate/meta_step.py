@@ -21,7 +21,7 @@ from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.training.config import LoraSettings, TrainingSettings
-from longreward.training.lora import adapter
+from longreward.training.lora import build_lora_config
 
 if TYPE_CHECKING:
     import torch
@@ -114,10 +114,10 @@ def reason_against_sharing(plan: ModelSpec, *, longest: int) -> str | None:
     """Why pairs cannot share their prompts, as far as it can be told without weights."""
     import torch
 
-    from longreward.training.prefix.support import reason_of_config
+    from longreward.training.prefix.support import unsupported_config_reason
 
     with torch.device("meta"):
-        return reason_of_config(_build(replace(plan, lora=None), share=False)[0], longest=longest)
+        return unsupported_config_reason(_build(replace(plan, lora=None), share=False)[0], longest=longest)
 
 
 def _build(plan: ModelSpec, *, share: bool) -> tuple[Any, Any]:
@@ -135,7 +135,7 @@ def _build(plan: ModelSpec, *, share: bool) -> tuple[Any, Any]:
         from longreward.training.prefix.sharing import share_prefix
 
         share_prefix(bare)
-    if (lora := adapter(plan.lora, bare)) is None:
+    if (lora := build_lora_config(plan.lora, bare)) is None:
         return bare, bare
     from peft import get_peft_model
 

@@ -17,14 +17,14 @@ from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer, policy_window
 from longreward.training.config import TrainingSettings
-from longreward.training.estimate.devices import Device, local_device
 from longreward.training.estimate.flops import tokens_of
 from longreward.training.estimate.forecast import Forecast, TrainingShape, check_fits, forecast, lines
+from longreward.training.estimate.memory import Device, local_device
 from longreward.training.estimate.meta_step import ModelSpec, read_blueprint, reason_against_sharing
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.precision import resolve_without_model
-from longreward.training.template_check import TemplateReport, check_turns
-from longreward.training.training_data import TrainingData, check_examples, check_pairs
+from longreward.training.template_check import TemplateReport, check_template
+from longreward.training.training_data import TrainingData, tokenize_examples, tokenize_pairs
 
 Sharing = Literal["auto", "on", "off"]
 log = logging.getLogger(__name__)
@@ -108,12 +108,12 @@ def look(
     limit = settings.max_length or policy_window(policy, model)
     if limit is None:
         raise PolicyError(f"{model}: its config does not say how long a text may be; set policy.window")
-    borders = check_turns(text, read_pairs(data) if preference else read_examples(data))
+    borders = check_template(text, read_pairs(data) if preference else read_examples(data))
     fit: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "keep": keep}
     if preference:
-        rows = check_pairs(text, read_pairs(data), token_mismatch=preference.token_mismatch, **fit)
+        rows = tokenize_pairs(text, read_pairs(data), token_mismatch=preference.token_mismatch, **fit)
     else:
-        rows = check_examples(text, read_examples(data), **fit)
+        rows = tokenize_examples(text, read_examples(data), **fit)
     plan = read_blueprint(policy, model, settings)
     asked = TrainingShape(
         settings=settings,
@@ -135,6 +135,6 @@ def _shares(preference: Preference | None, plan: ModelSpec, longest: int) -> boo
 
 def _is_sharded(settings: TrainingSettings) -> bool:
     """Whether processes hold a part of the model each: with all kinds but those that copy it."""
-    from longreward.training.launch.config import launcher_file
+    from longreward.training.launch.launcher import launcher_file
 
     return settings.launcher_config is None or not launcher_file(settings).kind.startswith("MULTI_")

@@ -44,13 +44,13 @@ class Job(Config):
         (folder / "job.json").write_text(self.model_dump_json(), encoding="utf-8")
 
 
-def write_figures(folder: Path, step: int, figures: dict[str, float]) -> None:
+def append_metrics(folder: Path, step: int, figures: dict[str, float]) -> None:
     """Adds a line."""
     with (folder / "figures.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps([step, figures]) + "\n")
 
 
-class FigureReader:
+class MetricsReader:
     """Hands on the lines that were added since the last look."""
 
     def __init__(self, folder: Path, log: Callable[[int, dict[str, float]], None] | None) -> None:

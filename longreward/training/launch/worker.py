@@ -17,7 +17,7 @@ import psutil
 
 from longreward.errors import LongRewardError
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.launch.job import Job, write_error, write_figures, write_report
+from longreward.training.launch.job import Job, append_metrics, write_error, write_report
 from longreward.training.report import Log, TrainingReport
 from longreward.training.sft import SftConfig, train_sft
 
@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
 
     # First of all, so that weights go to the GPU that is this process's own.
     process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
-    log = partial(write_figures, folder) if process.is_main_process else None
+    log = partial(append_metrics, folder) if process.is_main_process else None
     if process.is_main_process:  # no handler comes with the launcher, and its starter shows what this prints
         logging.basicConfig(format="%(message)s")
         logging.getLogger("longreward").setLevel(logging.INFO)

@@ -31,7 +31,7 @@ from torch.nn.utils.rnn import pad_sequence
 from longreward.errors import PolicyError
 from longreward.training.prefix.attention import PairLengths, attention_name
 
-KEY = "packed_pairs"
+PACKED_PAIRS = "packed_pairs"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PairCollator:
             "input_ids": self._padded([[prompt[-1], *answer] for prompt, answer in sides], self.pad_token_id),
             "completion_mask": self._padded([[0] + [1] * len(answer) for _, answer in sides], 0),
             "attention_mask": self._padded([[1] * (len(prompt) + len(answer)) for prompt, answer in sides], 0),
-            KEY: {
+            PACKED_PAIRS: {
                 "input_ids": self._padded(packed, self.pad_token_id),
                 "lengths": tuple(
                     (len(row["prompt_ids"]), len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows
@@ -91,14 +91,16 @@ def share_prefix(model: Any) -> SharedPrefix:
     model.set_attn_implementation(attention_name(shared._attention))
 
     def pack(backbone: Any, positional: Any, named: dict[str, Any]) -> Any:
-        if KEY not in named:
+        if PACKED_PAIRS not in named:
             raise PolicyError(
                 "a model that is set up for shared prefixes was given texts one by one: batches must come from "
                 "PairCollator, or else call remove() on what share_prefix() gave"
             )
         shared.packed += 1
-        pairs = named[KEY]
-        own = {name: value for name, value in named.items() if name not in (KEY, "input_ids", "attention_mask")}
+        pairs = named[PACKED_PAIRS]
+        own = {
+            name: value for name, value in named.items() if name not in (PACKED_PAIRS, "input_ids", "attention_mask")
+        }
         rows, lengths = pairs["input_ids"], pairs["lengths"]
         positions = _positions(lengths, rows.shape[1], rows.device)
         named = {**own, "input_ids": rows, "position_ids": positions, "pair_lengths": lengths}

@@ -20,13 +20,13 @@ TOLERANCE = 1e-4
 random models of 2 to 80 layers; in bfloat16 it would make 0.01, under which a forgotten score cap is invisible."""
 
 
-def reason_against(model: Any, *, longest: int) -> str | None:
+def unsupported_reason(model: Any, *, longest: int) -> str | None:
     """Why `model`, bare of any adapter, cannot share prefixes; None where it can.
 
     `longest` counts the tokens of the longest prompt with its longer answer. In a training on several processes all
     call it together, and the first one decides: under FSDP the others may not hold the weights yet.
     """
-    reason = reason_of_config(model, longest=longest)
+    reason = unsupported_config_reason(model, longest=longest)
     if reason is not None:
         return reason
     if not torch.distributed.is_initialized():
@@ -36,7 +36,7 @@ def reason_against(model: Any, *, longest: int) -> str | None:
     return shared
 
 
-def reason_of_config(model: Any, *, longest: int) -> str | None:
+def unsupported_config_reason(model: Any, *, longest: int) -> str | None:
     """What rules it out before the model has weights."""
     config = model.config.get_text_config()
     attention = model.config._attn_implementation

@@ -9,7 +9,7 @@ from longreward.models.config import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.estimate import training_estimate
-from longreward.training.estimate.devices import Device, parse_device
+from longreward.training.estimate.memory import Device, parse_device
 
 
 def pair(number: int) -> PreferencePair:

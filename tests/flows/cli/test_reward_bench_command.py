@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from longreward.flows.cli.score import main
-from longreward.reward_bench.hard_items import hard_lists, hard_pairs
+from longreward.reward_bench.builtin_items import hard_lists, hard_pairs
 from longreward.reward_bench.items import write_items
 
 VARIANTS = [f"without {dimension}" for dimension in ("helpfulness", "logicality", "faithfulness", "completeness")]

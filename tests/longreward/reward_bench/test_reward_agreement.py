@@ -7,10 +7,10 @@ from longreward.errors import ConfigError
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
 from longreward.reward.config import ScoreConfig
-from longreward.reward_bench.agreement import agreements, correctly_ordered, spearman, top_share
-from longreward.reward_bench.corpus_items import corpus_pairs, damaged_lists, damaged_pairs
+from longreward.reward_bench.agreement import compute_agreements, correctly_ordered, spearman, top_share
+from longreward.reward_bench.builtin_items import corpus_pairs, damaged_lists, damaged_pairs
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.long_reward import rewards_of, score_items
+from longreward.reward_bench.rewards import rewards_by_variant, score_items
 
 INTERVALS = Intervals(resamples=50)
 
@@ -57,7 +57,7 @@ def test_the_correlation_of_ranks(labels, rewards, expected):
 
 def test_figures_of_a_reward_over_all_items_and_by_group():
     items = [item(1, 0, group="x", document="a"), item(1, 0, group="y", document="b"), item(3, 1, 2, group="y")]
-    found = agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
+    found = compute_agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
     assert [(each.group, each.items, each.unscored) for each in found] == [("all", 3, 1), ("x", 1, 0), ("y", 2, 1)]
     whole, first, second = found
     assert whole.metrics() == {"accuracy": 0.5, "pairwise": pytest.approx(1 / 3), "unscored": 1.0}
@@ -68,14 +68,18 @@ def test_figures_of_a_reward_over_all_items_and_by_group():
 
 def test_pairs_and_lists_have_accuracies_of_their_own():
     items = [item(1, 0), item(3, 1, 2), item(1, 3, 2), item(2, 1, 3)]
-    (found,) = agreements(items, {"r": [(1.0, 9.0), (9.0, 2.0, 3.0), (1.0, 5.0, 5.0), (7.0, 8.0, 9.0)]}, INTERVALS)
+    (found,) = compute_agreements(
+        items, {"r": [(1.0, 9.0), (9.0, 2.0, 3.0), (1.0, 5.0, 5.0), (7.0, 8.0, 9.0)]}, INTERVALS
+    )
     assert found.accuracy.value == 0.0
     assert found.best_of_n.value == pytest.approx((1 + 0.5 + 1) / 3)
     assert found.metrics()["best_of_n"] == found.best_of_n.value
 
 
 def test_one_group_needs_no_rows_of_its_own():
-    assert [each.group for each in agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
+    assert [each.group for each in compute_agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == [
+        "all"
+    ]
 
 
 def scored(*scores):
@@ -87,7 +91,7 @@ def scored(*scores):
 
 
 def test_each_dimension_is_left_out_of_one_scoring():
-    rewards = rewards_of([[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
+    rewards = rewards_by_variant([[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
     assert rewards["longreward"] == [[7.0, None]]
     assert rewards["without helpfulness"] == [[6.0, None]]
     assert rewards["without faithfulness"] == [[pytest.approx(22 / 3), 7.0]]
@@ -97,8 +101,8 @@ def test_each_dimension_is_left_out_of_one_scoring():
 async def test_the_offline_judge_tells_right_answers_from_damaged_ones():
     items = [*damaged_pairs(2), *damaged_lists(2)]
     async with open_judge(JudgeConfig(), ledger=None) as judge:
-        rewards = rewards_of(await score_items(judge, ScoreConfig(), items))
-    found = {(each.reward, each.group): each for each in agreements(items, rewards, INTERVALS)}
+        rewards = rewards_by_variant(await score_items(judge, ScoreConfig(), items))
+    found = {(each.reward, each.group): each for each in compute_agreements(items, rewards, INTERVALS)}
     assert found["longreward", "value changed"].accuracy.value == 1.0
     assert found["longreward", "list"].spearman.value > 0.9
     # Only faithfulness tells that a wrong value misleads; by the others a missing one is worse.

@@ -3,8 +3,7 @@
 import pytest
 
 from longreward.errors import DataError
-from longreward.reward_bench.items import Item, read_items, write_items
-from longreward.reward_bench.long_rewardbench import read_long_rewardbench
+from longreward.reward_bench.items import Item, read_items, read_long_rewardbench, write_items
 
 PAIR = {"id": 8, "context": "The town.", "query": "Where?", "chosen": "North.", "rejected": ""}
 LIST = {"id": "7", "context": "The river.", "query": "What?", "responses": ["a", "b", "c"], "labels": [3, 1, 3.5]}

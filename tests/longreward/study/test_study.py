@@ -7,30 +7,29 @@ import pytest
 from longreward.errors import ConfigError
 from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.params import preset_path, read_params
-from longreward.study.arms import NAMES, QUICK, WHOLE, cells, check_arm, size_of
-from longreward.study.page import markdown, pictures
-from longreward.study.paper_results import COLUMNS, PAPER
-from longreward.study.results import Answers, outcome
+from longreward.study.arms import ARM_NAMES, FULL, QUICK, check_arm, plan_cells, plan_study
+from longreward.study.page import COLUMNS, PAPER, render_page, render_plots
+from longreward.study.results import RunResult, summarize_runs
 
 DOCUMENTS = 8
 
 
-def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> Answers:
+def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> RunResult:
     """Eight held-out documents, each with one greedy answer of each model."""
     taken = [
         ExampleMetrics(model, "greedy", f"{n}-0", f"d{n}", f"p{n}", {"exact": value, "tokens": 16.0})
         for model, value in (("sft", sft), ("dpo", exact))
         for n in range(DOCUMENTS)
     ]
-    return Answers(arm, seed, taken)
+    return RunResult(arm, seed, taken)
 
 
 def test_every_setting_of_every_arm_is_one_that_params_know():
-    for cell in [*cells(WHOLE), *cells(QUICK)]:
+    for cell in [*plan_cells(FULL), *plan_cells(QUICK)]:
         params = read_params(None, cell.settings)
         assert params.evaluate.registered_model == "longreward-study"
         assert {params.prepare.seed, params.train.seed, params.evaluate.seed, params.pair.seed} == {cell.seed}
-    by_name = {cell.arm.name: read_params(None, cell.settings) for cell in cells(WHOLE)}
+    by_name = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(FULL)}
     assert by_name["srm"].pair.method == "srm"
     assert by_name["no-faithfulness"].pair.weights.by_dimension() == {
         "helpfulness": 1,
@@ -38,17 +37,17 @@ def test_every_setting_of_every_arm_is_one_that_params_know():
         "faithfulness": 0,
         "completeness": 1,
     }
-    assert len(by_name) == len(NAMES) == 12
+    assert len(by_name) == len(ARM_NAMES) == 12
 
 
 def test_the_arms_of_a_seed_follow_each_other_so_that_they_share_stages():
-    order = [(cell.seed, cell.arm.name) for cell in cells(WHOLE)]
+    order = [(cell.seed, cell.arm.name) for cell in plan_cells(FULL)]
     assert order == sorted(order, key=lambda place: place[0])
-    assert cells(WHOLE)[0].run_name("study") == "study-longreward-s0"
+    assert plan_cells(FULL)[0].run_name("study") == "study-longreward-s0"
 
 
 def test_differences_are_taken_seed_by_seed_on_the_same_prompts():
-    found = outcome(
+    found = summarize_runs(
         [
             run("longreward", 0, 0.75),
             run("random", 0, 0.25),
@@ -70,12 +69,14 @@ def test_differences_are_taken_seed_by_seed_on_the_same_prompts():
 
 
 def test_a_seed_that_one_arm_lacks_is_left_out_of_their_difference():
-    found = outcome([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
+    found = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
     assert found.effect("longreward", "random", "greedy", "exact").by_seed == {0: 0.5}
 
 
 def test_the_page_says_what_is_shown_and_what_not():
-    page = markdown(outcome([run("longreward", 0, 0.75), run("random", 0, 0.75), run("no-faithfulness", 0, 0.25)]))
+    page = render_page(
+        summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.75), run("no-faithfulness", 0, 0.25)])
+    )
     # Six comparisons, five of them with a difference in all eight documents: p = 2 / 2 ** 8, times 6.
     [better] = [line for line in page.splitlines() if line.startswith("| longreward − sft | greedy | exact | +0.500 |")]
     assert re.search(r"\| \[\+0\.\d+, \+0\.\d+\] \| 0\.047 \| \+0\.500 \| better \|$", better)
@@ -88,7 +89,7 @@ def test_the_page_says_what_is_shown_and_what_not():
 
 
 def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for_more_documents() -> None:
-    two = outcome([run("longreward", 0, 0.75), run("random", 0, 0.25)])
+    two = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)])
     assert two.tests == 3  # either against SFT, and one against the other
     forward, back = (
         two.effect("longreward", "random", "greedy", "exact"),
@@ -99,7 +100,7 @@ def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for
     assert forward.difference.p_corrected == back.difference.p_corrected == pytest.approx(3 * 2 / 2**8)
     turned = forward.turned().difference
     assert (turned.value, turned.low) == pytest.approx((back.difference.value, back.difference.low))
-    many = outcome(
+    many = summarize_runs(
         [run(arm, 0, 0.75) for arm in ("longreward", "srm", "contrast", "pairwise", "mixed")] + [run("random", 0, 0.25)]
     )
     assert many.tests == 21 - 6  # the arms that nothing is compared with have no tests among themselves
@@ -107,7 +108,7 @@ def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for
 
 
 def test_the_pictures_show_every_arm():
-    drawn = pictures(outcome([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
+    drawn = render_plots(summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
     [text] = drawn.values()
     ElementTree.fromstring(text)
     assert "exact, longreward: +0.500 [+0." in text
@@ -116,21 +117,21 @@ def test_the_pictures_show_every_arm():
 
 
 def test_mixing_is_held_against_either_side_alone():
-    found = outcome([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
-    page = markdown(found)
+    found = summarize_runs([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
+    page = render_page(found)
     assert re.search(r"\| mixed − longreward \| greedy \| exact \| -0\.250 \| .* \| -0\.250 \| worse \|", page)
     assert "| mixed − short-only | greedy | exact | +0.250 |" in page
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
 
 
 def test_without_gold_facts_the_judge_s_scores_are_compared():
-    def judged(arm: str, reward: float) -> Answers:
+    def judged(arm: str, reward: float) -> RunResult:
         taken = [replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).taken]
-        return Answers(arm, 0, taken)
+        return RunResult(arm, 0, taken)
 
-    found = outcome([judged("longreward", 8.0), judged("random", 5.0)])
-    assert "| longreward − random | greedy | reward | +3.000 |" in markdown(found)
-    [drawn] = pictures(found).values()
+    found = summarize_runs([judged("longreward", 8.0), judged("random", 5.0)])
+    assert "| longreward − random | greedy | reward | +3.000 |" in render_page(found)
+    [drawn] = render_plots(found).values()
     assert "reward, longreward: +3.000" in drawn
 
 
@@ -146,12 +147,12 @@ def figures(chat: float, single: float) -> dict[str, dict[str, float]]:
 
 def test_benchmarks_stand_beside_the_paper_s_figures():
     runs = [replace(run("longreward", seed, 0.5), benchmarks=figures(70.0 + seed, 66.0)) for seed in (0, 1)]
-    page = markdown(outcome(runs), preset="paper-llama3.1-8b")
+    page = render_page(summarize_runs(runs), preset="paper-llama3.1-8b")
     assert "| sft | 60.0 (69.8) | (66.1) | (44.5) | (39.6) | (55.0) |" in page
     assert "| longreward | 70.5 (72.6) | 66.0 (67.8) | 50.0 (55.8) | 40.0 (43.2) | 56.6 (59.9) |" in page
     assert "| contrast | (70.6) | (67.8) | (46.2) | (40.3) | (56.2) |" in page
-    assert "| longreward | 70.5 | 66.0 | 50.0 | 40.0 | 56.6 |" in markdown(outcome(runs), preset="laptop")
-    assert "Benchmarks" not in markdown(outcome([run("longreward", 0, 0.5)]))
+    assert "| longreward | 70.5 | 66.0 | 50.0 | 40.0 | 56.6 |" in render_page(summarize_runs(runs), preset="laptop")
+    assert "Benchmarks" not in render_page(summarize_runs([run("longreward", 0, 0.5)]))
 
 
 def test_the_mean_of_the_paper_s_figures_is_its_own():
@@ -163,8 +164,8 @@ def test_the_mean_of_the_paper_s_figures_is_its_own():
 @pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
 def test_another_model_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
     plain = read_params(preset_path(preset))
-    size = size_of(plain, quick=False)
-    of_seed = cells(replace(size, seeds=(0,)))
+    size = plan_study(plain, quick=False)
+    of_seed = plan_cells(replace(size, seeds=(0,)))
     params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in of_seed}
     assert size.left_out == ()
     assert params["longreward"].train == plain.train
@@ -175,23 +176,23 @@ def test_another_model_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset)
         check_arm(srm.arm, params["srm"])
     check_arm(srm.arm, read_params(preset_path(preset), [*srm.settings, "pair.srm.model=org/reward"]))
     with pytest.raises(ConfigError, match="--quick is for the tiny base"):
-        size_of(plain, quick=True)
+        plan_study(plain, quick=True)
 
 
 def test_short_preferences_of_one_s_own_are_what_the_mixed_arms_mix_in():
     own = ("policy.base_model=org/model", "train.short.source=data/raw/prefs.jsonl")
-    size = replace(size_of(read_params(None, own), quick=False), settings=own)
-    params = {cell.arm.name: read_params(None, cell.settings) for cell in cells(size)}
+    size = replace(plan_study(read_params(None, own), quick=False), settings=own)
+    params = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(size)}
     assert params["longreward"].train.short.source is None
     assert params["mixed"].train.short.source == params["short-only"].train.short.source == "data/raw/prefs.jsonl"
 
 
 def test_fewer_than_six_documents_show_nothing():
-    few = [Answers("longreward", 0, run("longreward", 0, 1.0, sft=0.0).taken[:4] + run("x", 0, 1.0).taken[8:12])]
-    assert outcome(few).effect("longreward", "sft", "greedy", "exact").gain == 0
+    few = [RunResult("longreward", 0, run("longreward", 0, 1.0, sft=0.0).taken[:4] + run("x", 0, 1.0).taken[8:12])]
+    assert summarize_runs(few).effect("longreward", "sft", "greedy", "exact").gain == 0
 
 
-@pytest.mark.parametrize("size", [WHOLE, QUICK])
+@pytest.mark.parametrize("size", [FULL, QUICK])
 def test_no_two_runs_have_one_name(size):
-    names = [cell.run_name("study") for cell in cells(size)]
+    names = [cell.run_name("study") for cell in plan_cells(size)]
     assert len({*names}) == len(names)

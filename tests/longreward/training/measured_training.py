@@ -19,11 +19,11 @@ from longreward.models.config import PolicyConfig
 from longreward.models.policy import Policy, PolicyTokenizer
 from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig
-from longreward.training.estimate.devices import Device
 from longreward.training.estimate.forecast import TrainingShape, forecast
+from longreward.training.estimate.memory import Device
 from longreward.training.estimate.meta_step import ModelSpec
-from longreward.training.lora import adapter
-from longreward.training.training_data import Lengths, TrainingData
+from longreward.training.lora import build_lora_config
+from longreward.training.training_data import LengthStats, TrainingData
 
 PROMPT, CHOSEN, REJECTED = 1200, 200, 160
 LLAMA = LlamaConfig(
@@ -51,16 +51,16 @@ share = config.prefix_sharing != "off"
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     given = {
-        **run.arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
+        **run.trainer_arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
         "beta": config.beta,
         "loss_type": ["sigmoid"],
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": 1,
     }
-    rows = run.dataset(TrainingData([row] * 2, Lengths(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
+    rows = run.open_dataset(TrainingData([row] * 2, LengthStats(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
     (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
     trainer = trainers.dpo_trainer(
-        policy, rows, adapter(config.lora, model), given, kept=folder / "reference.json", share=share
+        policy, rows, build_lora_config(config.lora, model), given, kept=folder / "reference.json", share=share
     )
     start = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts again here

@@ -5,7 +5,13 @@ from safetensors import SafetensorError
 
 from longreward.errors import StateError
 from longreward.training import checkpoints
-from longreward.training.checkpoints import mark_complete, publish, resumable, step_of, training_key
+from longreward.training.checkpoints import (
+    checkpoint_step,
+    latest_checkpoint,
+    mark_complete,
+    publish_model,
+    training_key,
+)
 
 
 @pytest.fixture
@@ -26,43 +32,43 @@ def write_checkpoint(folder, step, *, complete=True):
 def test_the_highest_step_is_the_newest(tmp_path, fits):
     for step in (100, 20, 9):
         write_checkpoint(tmp_path, step)
-    assert step_of(resumable(tmp_path, None)) == 100
+    assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 100
 
 
 def test_a_checkpoint_without_its_mark_is_passed_over(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     write_checkpoint(tmp_path, 40, complete=False)
-    assert step_of(resumable(tmp_path, None)) == 20
+    assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 20
 
 
 def test_a_checkpoint_with_a_shortened_file_is_passed_over(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     (write_checkpoint(tmp_path, 40) / "model.safetensors").write_bytes(b"weigh")
-    assert step_of(resumable(tmp_path, None)) == 20
+    assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 20
 
 
 def test_no_folder_no_checkpoint(tmp_path):
-    assert resumable(tmp_path / "absent", None) is None
+    assert latest_checkpoint(tmp_path / "absent", None) is None
 
 
 def test_a_model_appears_whole_and_takes_the_place_of_the_old_one(tmp_path):
     out = tmp_path / "models" / "sft"
-    publish(out, lambda folder: (folder / "old").write_text("1") and None)
-    publish(out, lambda folder: (folder / "new").write_text("2") and None)
+    publish_model(out, lambda folder: (folder / "old").write_text("1") and None)
+    publish_model(out, lambda folder: (folder / "new").write_text("2") and None)
     assert [path.name for path in out.iterdir()] == ["new"]
     assert [path.name for path in out.parent.iterdir()] == ["sft"]
 
 
 def test_a_full_disk_leaves_the_old_model_and_nothing_half_written(tmp_path):
     out = tmp_path / "sft"
-    publish(out, lambda folder: (folder / "old").write_text("1") and None)
+    publish_model(out, lambda folder: (folder / "old").write_text("1") and None)
 
     def fill_the_disk(folder):
         (folder / "part").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StateError, match="No space left"):
-        publish(out, fill_the_disk)
+        publish_model(out, fill_the_disk)
     assert [path.name for path in out.iterdir()] == ["old"]
     assert [path.name for path in tmp_path.iterdir()] == ["sft"]
 
@@ -87,14 +93,14 @@ def test_another_setting_model_or_data_is_another_training(tmp_path):
 
 
 def test_a_disk_that_fills_up_under_the_weights_is_said_and_leaves_the_old_model(tmp_path):
-    publish(tmp_path / "sft", lambda folder: (folder / "model.safetensors").write_bytes(b"old"))
+    publish_model(tmp_path / "sft", lambda folder: (folder / "model.safetensors").write_bytes(b"old"))
 
     def write(folder):
         (folder / "model.safetensors").write_bytes(b"ne")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with pytest.raises(StateError, match="No space left"):
-        publish(tmp_path / "sft", write)
+        publish_model(tmp_path / "sft", write)
     assert [path.name for path in tmp_path.iterdir()] == ["sft"]
     assert (tmp_path / "sft/model.safetensors").read_bytes() == b"old"
 

@@ -13,7 +13,7 @@ from longreward.records import PreferencePair, Response
 from longreward.training import run, trainers
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.training_data import check_pairs
+from longreward.training.training_data import tokenize_pairs
 
 
 def pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
@@ -89,15 +89,15 @@ def log_share(policy, item, response) -> tuple[float, int]:
 
 
 def trainer_of(policy, kept: Path, tmp_path: Path):
-    rows = check_pairs(policy.text, PAIRS, max_length=64)
+    rows = tokenize_pairs(policy.text, PAIRS, max_length=64)
     arguments = {
-        **run.arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
+        **run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
         "beta": FAST.beta,
         "loss_type": ["sigmoid", "sft"],
         "loss_weights": [1.0, FAST.ce_weight],
         "precompute_ref_log_probs": True,
     }
-    return trainers.dpo_trainer(policy, run.dataset(rows), None, arguments, kept=kept, share=False)
+    return trainers.dpo_trainer(policy, run.open_dataset(rows), None, arguments, kept=kept, share=False)
 
 
 def test_the_loss_is_the_papers(policy, tmp_path):

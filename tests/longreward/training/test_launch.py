@@ -18,7 +18,7 @@ from longreward.models.policy import load_policy
 from longreward.records import PreferencePair, Response
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.launch import config as launcher_config
+from longreward.training.launch import launcher as launcher_config
 from longreward.training.launch import launcher as launching
 from longreward.training.sft import SftConfig, train_sft
 
@@ -98,14 +98,14 @@ def run_in(tmp_path, tiny_policy):
 @pytest.fixture
 def fsdp_on_cpu(monkeypatch):
     """Lets FSDP2 start on CPUs: see fsdp_on_cpu.py."""
-    plain = launching.command
+    plain = launching.launch_command
 
     def command(*args, **named):
         words = plain(*args, **named)
         at = words.index("longreward.training.launch.worker")
         return [*words[: at - 1], str(Path(__file__).with_name("fsdp_on_cpu.py")), *words[at + 1 :]]
 
-    monkeypatch.setattr(launching, "command", command)
+    monkeypatch.setattr(launching, "launch_command", command)
     monkeypatch.setattr(launcher_config, "NO_CPU", {})
 
 

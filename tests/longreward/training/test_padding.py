@@ -27,8 +27,8 @@ def test_the_padding_told_is_that_of_the_batches(tiny_policy, tmp_path, monkeypa
                 counted.append((masked["input_ids"].numel(), sum(map(sum, masked["lengths"]))))
         return told(trainer)
 
-    told = run.padding_of
-    monkeypatch.setattr(run, "padding_of", count)
+    told = run.padding_shares
+    monkeypatch.setattr(run, "padding_shares", count)
     changes = {} if sharing is None else {"prefix_sharing": sharing}
     report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, **changes)
     passed, real = map(sum, zip(*counted, strict=True))

@@ -27,7 +27,7 @@ from longreward.errors import PolicyError
 from longreward.training.prefix import attention as prefix_attention
 from longreward.training.prefix import sharing as prefix_sharing
 from longreward.training.prefix.sharing import PairCollator, share_prefix
-from longreward.training.prefix.support import reason_against
+from longreward.training.prefix.support import unsupported_reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
 
@@ -178,7 +178,7 @@ def test_architectures_with_an_attention_of_their_own_get_the_gradients_of_stock
     if kind == "gpt_oss":
         for layer in model.model.layers:
             torch.nn.init.normal_(layer.self_attn.sinks)
-    assert reason_against(model.eval(), longest=100) is None
+    assert unsupported_reason(model.eval(), longest=100) is None
     packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
     assert_equal(packed, stock)
     if kind == "gpt_oss":

@@ -37,7 +37,7 @@ from longreward.training.prefix import attention as prefix_attention
 from longreward.training.prefix import support as prefix_support
 from longreward.training.prefix.attention import SharedPrefixError, _attend, _eager, _flash, _sdpa
 from longreward.training.prefix.sharing import PairCollator, share_prefix
-from longreward.training.prefix.support import hidden_state_difference, reason_against
+from longreward.training.prefix.support import hidden_state_difference, unsupported_reason
 
 SIZES = {
     "vocab_size": 50,
@@ -60,19 +60,19 @@ def llama(**changes):
 def test_a_plain_model_can(attention, dtype):
     model = llama().to(dtype)
     model.set_attn_implementation(attention)
-    assert reason_against(model, longest=10_000) is None
+    assert unsupported_reason(model, longest=10_000) is None
     assert model.config._attn_implementation == attention
 
 
 def test_learned_positions_can_too():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=64)).eval()
-    assert reason_against(model, longest=64) is None
+    assert unsupported_reason(model, longest=64) is None
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(64, False), (65, True)])
 def test_a_sliding_window_must_hold_the_longest_pair(longest, refused):
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
-    reason = reason_against(model, longest=longest)
+    reason = unsupported_reason(model, longest=longest)
     assert (reason is not None) is refused
     if reason:
         assert "64 tokens back, and the longest pair has 65" in reason
@@ -80,7 +80,7 @@ def test_a_sliding_window_must_hold_the_longest_pair(longest, refused):
 
 def test_a_window_that_is_switched_off_is_none():
     model = Qwen2ForCausalLM(Qwen2Config(**SIZES, sliding_window=8, use_sliding_window=False)).eval()
-    assert reason_against(model, longest=10_000) is None
+    assert unsupported_reason(model, longest=10_000) is None
 
 
 def test_a_window_of_zero_is_none():
@@ -95,7 +95,7 @@ def test_a_window_of_zero_is_none():
         )
     ).eval()
     assert model.config.sliding_window == 0
-    assert reason_against(model, longest=10_000) is None
+    assert unsupported_reason(model, longest=10_000) is None
 
 
 def gemma3(**changes):
@@ -107,38 +107,38 @@ def gemma3(**changes):
 def test_a_window_that_only_a_layer_knows_must_hold_the_longest_pair_too(longest, refused):
     model = gemma3(sliding_window=512)
     model.model.layers[1].self_attn.sliding_window = 40
-    reason = reason_against(model, longest=longest)
+    reason = unsupported_reason(model, longest=longest)
     assert reason == ("a layer of this model sees 40 tokens back, and the longest pair has 41" if refused else None)
 
 
 def test_a_model_that_looks_both_ways_is_named_so_and_no_halved_window():
     model = gemma3(sliding_window=64, use_bidirectional_attention=True)
-    assert reason_against(model, longest=50) == "its tokens see those behind them (bidirectional attention)"
-    assert "bidirectional" in reason_against(llama(is_causal=False), longest=20)
+    assert unsupported_reason(model, longest=50) == "its tokens see those behind them (bidirectional attention)"
+    assert "bidirectional" in unsupported_reason(llama(is_causal=False), longest=20)
     unmarked = llama()
     for layer in unmarked.model.layers:
         layer.self_attn.is_causal = False  # which no config tells
-    assert "its hidden states differ" in reason_against(unmarked, longest=20)
+    assert "its hidden states differ" in unsupported_reason(unmarked, longest=20)
 
 
 @pytest.mark.parametrize("kind", ["linear_attention", "chunked_attention", "mamba"])
 def test_layers_that_read_a_row_as_one_text_cannot(kind):
     model = llama()
     model.config.layer_types = ["full_attention", kind]
-    assert reason_against(model, longest=20) == f"it has layers of {kind}, which read a row as one text"
+    assert unsupported_reason(model, longest=20) == f"it has layers of {kind}, which read a row as one text"
 
 
 @pytest.mark.parametrize(("weight", "refused"), [(0.02, True), (0.0, False)])
 def test_experts_with_a_balancing_loss_cannot(weight, refused):
     config = MixtralConfig(**SIZES, num_local_experts=2, router_aux_loss_coef=weight, sliding_window=None)
-    reason = reason_against(MixtralForCausalLM(config).eval(), longest=20)
+    reason = unsupported_reason(MixtralForCausalLM(config).eval(), longest=20)
     assert (reason is not None and "router_aux_loss_coef" in reason) is refused
 
 
 def test_an_attention_without_two_plain_calls_cannot():
     model = llama()
     model.config._attn_implementation = "flex_attention"
-    assert reason_against(model, longest=20).startswith("its attention is flex_attention")
+    assert unsupported_reason(model, longest=20).startswith("its attention is flex_attention")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -147,7 +147,7 @@ def test_a_model_that_comes_out_otherwise_is_found_by_trial(dtype, monkeypatch):
         return attend(query, key, value)
 
     monkeypatch.setattr(prefix_attention, "_attend_pair", sees_all)
-    assert "on a trial pair its hidden states differ by" in reason_against(llama().to(dtype), longest=20)
+    assert "on a trial pair its hidden states differ by" in unsupported_reason(llama().to(dtype), longest=20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -159,10 +159,10 @@ def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeyp
     config = Gemma2Config(**SIZES, head_dim=8, pad_token_id=0, attn_logit_softcapping=5.0)
     model = Gemma2ForCausalLM(config).to(dtype).eval()
     model.set_attn_implementation("eager")
-    assert reason_against(model, longest=20) is None
+    assert unsupported_reason(model, longest=20) is None
     attention_functions = prefix_attention.ALL_ATTENTION_FUNCTIONS
     monkeypatch.setitem(attention_functions._global_mapping, "shared_prefix_eager", partial(_attend, forgets))
-    assert "its hidden states differ" in reason_against(model, longest=20)
+    assert "its hidden states differ" in unsupported_reason(model, longest=20)
 
 
 def test_the_trial_computes_in_float32_and_gives_the_weights_back():
@@ -180,7 +180,7 @@ def test_the_trial_computes_in_float32_and_gives_the_weights_back():
         raise RuntimeError("half way")
 
     hook = model.model.layers[1].mlp.register_forward_hook(fail)
-    assert reason_against(model, longest=20) == "a self-check failed with RuntimeError: half way"
+    assert unsupported_reason(model, longest=20) == "a self-check failed with RuntimeError: half way"
     hook.remove()
     assert {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()} == before
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
@@ -190,7 +190,7 @@ def test_the_trial_computes_in_float32_and_gives_the_weights_back():
 @pytest.mark.parametrize(("difference", "refused"), [(5e-5, False), (2e-4, True), (0.01, True), (float("nan"), True)])
 def test_only_rounding_is_tolerated(difference, refused, monkeypatch):
     monkeypatch.setattr(prefix_support, "hidden_state_difference", lambda model, longest: difference)
-    assert (reason_against(llama().to(torch.bfloat16), longest=20) is not None) is refused
+    assert (unsupported_reason(llama().to(torch.bfloat16), longest=20) is not None) is refused
 
 
 def test_flash_attention_is_tried_by_eager_in_float32(monkeypatch):
@@ -203,7 +203,7 @@ def test_flash_attention_is_tried_by_eager_in_float32(monkeypatch):
         model.config._attn_implementation = name
 
     monkeypatch.setattr(model, "set_attn_implementation", set_attention)
-    assert reason_against(model, longest=20) is None
+    assert unsupported_reason(model, longest=20) is None
     assert given == ["eager", "shared_prefix_eager", "eager", "flash_attention_2"]
 
 
@@ -216,12 +216,12 @@ def test_the_first_process_decides_for_all(monkeypatch):
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(prefix_support, "broadcast_object_list", broadcast)
     monkeypatch.setattr(prefix_support, "hidden_state_difference", lambda model, longest: pytest.fail("tried"))
-    assert reason_against(llama(), longest=20) == "what the first one found"
+    assert unsupported_reason(llama(), longest=20) == "what the first one found"
 
 
 def test_a_model_that_passes_nothing_on_to_its_attention_cannot():
     model = NemotronForCausalLM(NemotronConfig(**SIZES)).eval()
-    assert reason_against(model, longest=20) == (
+    assert unsupported_reason(model, longest=20) == (
         "NemotronForCausalLM does not pass keyword arguments on to its attention"
     )
 

@@ -1,7 +1,6 @@
 """Faults that look right: their values are in the document, their labels are known."""
 
-from longreward.reward_bench.builtin_items import builtin_items
-from longreward.reward_bench.hard_items import REGISTERS, hard_lists, hard_pairs
+from longreward.reward_bench.builtin_items import REGISTERS, builtin_items, hard_lists, hard_pairs
 
 
 def by_kind(number: int):

@@ -20,7 +20,7 @@ from longreward.models.policy import Policy, PolicyTokenizer
 from longreward.models.sampling import SampleConfig, sample
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.training.pair_encoding import AnswerCounts
-from longreward.training.training_data import check_pairs
+from longreward.training.training_data import tokenize_pairs
 
 EXAMPLES = [
     Example(id="1", document_id="1", context=TEXTS[0], query="Who founded Keld?"),
@@ -88,7 +88,7 @@ def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
         passed = through_files(responses, tmp_path)
         pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
         read = [pair_from_row(pair_to_row(pair)) for pair in pairs]
-        data = check_pairs(policy.text, read, max_length=policy.window)
+        data = tokenize_pairs(policy.text, read, max_length=policy.window)
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
             assert row["prompt_ids"] == policy.prompt_ids(example.context, example.query)
@@ -107,9 +107,9 @@ def test_a_response_without_ids_that_the_template_renders_differently_is_refused
         Response(id="1-4", example_id="1", query=example.query, text="In 1905."),
     )
     with pytest.raises(PolicyError, match=r"2 of 2 responses would be trained on other tokens(.|\n)*response 1-4") as e:
-        check_pairs(policy.text, [pair], max_length=512)
+        tokenize_pairs(policy.text, [pair], max_length=512)
     assert "train.token_mismatch to render" in str(e.value)
-    data = check_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
+    data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
     assert data.lengths.answers == AnswerCounts(rendered=2, mismatched=2)
     start = {"empty thought": "<think>\n\n</think>\n\nAnn", "space before the answer": " Ann"}[family]
     assert policy.tokenizer.decode(data.rows[0]["chosen_ids"]).startswith(start)
@@ -126,9 +126,9 @@ def test_a_response_without_ids_passes_where_the_template_leaves_it_as_it_is(kin
     # The other kinds read "Ann" and " Ann" as the same tokens.
     if family == "space before the answer" and kind in ("byte-level", "prepending normalizer"):
         with pytest.raises(PolicyError):
-            check_pairs(policy.text, [pair], max_length=512)
+            tokenize_pairs(policy.text, [pair], max_length=512)
         return
-    data = check_pairs(policy.text, [pair], max_length=512)
+    data = tokenize_pairs(policy.text, [pair], max_length=512)
     assert data.lengths.answers == AnswerCounts(rendered=2)
     [row] = data.rows
     assert row["chosen_ids"][-1] in policy.text.end_ids
@@ -141,10 +141,10 @@ def test_preferences_that_came_with_the_data_and_its_own_answers_are_rendered_wi
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
     worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
     given = pair_of_responses(example, better, worse, method="given")
-    assert check_pairs(policy.text, [given], max_length=512).lengths.answers == AnswerCounts(rendered=2)
+    assert tokenize_pairs(policy.text, [given], max_length=512).lengths.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
     own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
-    assert check_pairs(policy.text, [own], max_length=512).lengths.answers == AnswerCounts(sampled=1, rendered=1)
+    assert tokenize_pairs(policy.text, [own], max_length=512).lengths.answers == AnswerCounts(sampled=1, rendered=1)
 
 
 def test_ids_of_another_tokenizer_are_not_trained_on():
@@ -153,8 +153,8 @@ def test_ids_of_another_tokenizer_are_not_trained_on():
     foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
     pair = pair_of_responses(example, foreign, two)
     with pytest.raises(PolicyError, match=r"1 of 2 responses(.|\n)*token ids are of another tokenizer or text"):
-        check_pairs(policy.text, [pair], max_length=512)
-    data = check_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
+        tokenize_pairs(policy.text, [pair], max_length=512)
+    data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
     assert data.rows[0]["chosen_ids"] == policy.text.completion_ids(one.text, ended=not one.truncated)
     assert (data.lengths.answers.sampled, data.lengths.answers.rendered) == (1, 1)
 
@@ -164,7 +164,7 @@ def test_responses_to_another_prompt_are_refused():
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.text.end_ids)
     with pytest.raises(PolicyError, match=r"2 of 2 responses(.|\n)*its prompt is another than this policy's"):
-        check_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
+        tokenize_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
 
 
 def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
@@ -173,12 +173,12 @@ def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
     one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
     whole = policy.prompt_ids(example.context, example.query)
     assert len(whole) > 60
-    data = check_pairs(policy.text, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
+    data = tokenize_pairs(policy.text, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
     assert data.lengths.cut_prompts == 1
     # A published answer was put to nothing: the prompt is that of the sampled one.
     own = without_ids(one, id="2-answer", text="In 1905.")
-    data = check_pairs(policy.text, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
+    data = tokenize_pairs(policy.text, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
 
 
@@ -187,7 +187,7 @@ def test_the_counts_are_kept_with_the_rows(tmp_path):
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))
     for _ in range(2):
-        data = check_pairs(policy.text, [pair], max_length=512, keep=tmp_path / "rows")
+        data = tokenize_pairs(policy.text, [pair], max_length=512, keep=tmp_path / "rows")
         assert data.lengths.answers == AnswerCounts(sampled=1, rendered=1)
     assert data.lengths.figures()["answers/sampled"] == 1.0
     assert str(data.lengths.answers) == (

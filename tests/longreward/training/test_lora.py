@@ -7,7 +7,7 @@ from longreward.errors import ConfigError, PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
 from longreward.training.config import LoraSettings
-from longreward.training.lora import adapter
+from longreward.training.lora import build_lora_config
 from longreward.training.run import check_trainable
 from longreward.training.sft import SftConfig, train_sft
 
@@ -51,24 +51,24 @@ def test_a_regular_expression_is_of_the_whole_name_and_parts_may_be_trained_whol
 
 def test_a_layer_that_does_not_exist_is_named_with_those_that_do_though_others_match(model):
     with pytest.raises(PolicyError, match=r"no layer of this model is named 'query_key_value'; there are .*q_proj, k_"):
-        adapter(LoraSettings(target_modules=("q_proj", "query_key_value")), model)
+        build_lora_config(LoraSettings(target_modules=("q_proj", "query_key_value")), model)
     with pytest.raises(PolicyError, match=r"named '\.\*layers\.7\.\*'"):
-        adapter(LoraSettings(target_modules=".*layers.7.*"), model)
+        build_lora_config(LoraSettings(target_modules=".*layers.7.*"), model)
 
 
 def test_part_of_a_name_is_no_name(model):
     with pytest.raises(PolicyError, match="no layer of this model is named 'proj'"):
-        adapter(LoraSettings(target_modules=("proj",)), model)
+        build_lora_config(LoraSettings(target_modules=("proj",)), model)
 
 
 def test_the_output_embedding_is_refused_with_what_to_do(model):
     with pytest.raises(PolicyError, match=r"'lm_head' is the output embedding.*lora\.modules_to_save"):
-        adapter(LoraSettings(target_modules=("q_proj", "lm_head")), model)
+        build_lora_config(LoraSettings(target_modules=("q_proj", "lm_head")), model)
 
 
 def test_a_part_to_train_whole_that_does_not_exist_is_named(model):
     with pytest.raises(PolicyError, match=r"no part of this model is named 'wte'; there are .*embed_tokens"):
-        adapter(LoraSettings(modules_to_save=("wte",)), model)
+        build_lora_config(LoraSettings(modules_to_save=("wte",)), model)
 
 
 @pytest.mark.parametrize(("targets", "message"), [("q_proj(", "no regular expression"), ([], "names no layer")])

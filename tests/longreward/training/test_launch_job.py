@@ -7,19 +7,25 @@ from longreward.errors import ConfigError, LongRewardError, PolicyError, StateEr
 from longreward.models.config import PolicyConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.launch import launcher
-from longreward.training.launch.config import check_launcher, launcher_file, shipped
 from longreward.training.launch.job import (
-    FigureReader,
     Job,
+    MetricsReader,
+    append_metrics,
     read_error,
     read_report,
     write_error,
-    write_figures,
     write_report,
 )
-from longreward.training.launch.launcher import _why, command, launch
+from longreward.training.launch.launcher import (
+    _why,
+    builtin_launcher_files,
+    check_launcher,
+    launch,
+    launch_command,
+    launcher_file,
+)
 from longreward.training.report import TrainingReport
-from longreward.training.training_data import Lengths
+from longreward.training.training_data import LengthStats
 
 POLICY = PolicyConfig(base_model="unused")
 
@@ -34,8 +40,8 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_the_files_that_come_with_the_project_are_known_by_name():
-    assert list(shipped()) == ["ddp", "fsdp2"]
-    assert launcher_file(settings()).path == shipped()["fsdp2"]
+    assert list(builtin_launcher_files()) == ["ddp", "fsdp2"]
+    assert launcher_file(settings()).path == builtin_launcher_files()["fsdp2"]
     found = launcher_file(settings(launcher_config="ddp"))
     assert (found.path.name, found.kind, found.processes) == ("ddp.yaml", "MULTI_GPU", None)
 
@@ -43,8 +49,8 @@ def test_the_files_that_come_with_the_project_are_known_by_name():
 def test_accelerate_itself_reads_the_files_that_come_with_the_project():
     from accelerate.commands.config.config_args import load_config_from_file
 
-    assert load_config_from_file(str(shipped()["fsdp2"])).fsdp_config["fsdp_version"] == 2
-    assert load_config_from_file(str(shipped()["ddp"])).fsdp_config == {}
+    assert load_config_from_file(str(builtin_launcher_files()["fsdp2"])).fsdp_config["fsdp_version"] == 2
+    assert load_config_from_file(str(builtin_launcher_files()["ddp"])).fsdp_config == {}
 
 
 def test_a_file_of_ones_own_says_how_many_processes(tmp_path):
@@ -79,7 +85,7 @@ def test_a_device_map_does_not_go_with_a_launcher():
 
 
 def test_deepspeed_is_not_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr("longreward.training.launch.config.find_spec", lambda name: None)
+    monkeypatch.setattr("longreward.training.launch.launcher.find_spec", lambda name: None)
     own = write(tmp_path, "distributed_type: DEEPSPEED\n")
     with pytest.raises(ConfigError, match="asks for DeepSpeed, which is not installed"):
         check_launcher(settings(launcher_config=own), POLICY)
@@ -129,12 +135,12 @@ def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeyp
 
 
 def test_the_settings_precision_goes_before_the_files(tmp_path):
-    words = " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
+    words = " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
     assert words == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
         f"-m longreward.training.launch.worker {tmp_path}"
     )
-    assert "--mixed_precision no" in " ".join(command(Path("own.yaml"), 2, tmp_path, bf16=False))
+    assert "--mixed_precision no" in " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=False))
 
 
 def test_a_job_is_read_as_it_was_written(tmp_path):
@@ -154,9 +160,9 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
 
 def test_figures_arrive_once_and_whole(tmp_path):
     seen = []
-    reader = FigureReader(tmp_path, lambda step, figures: seen.append((step, figures)))
+    reader = MetricsReader(tmp_path, lambda step, figures: seen.append((step, figures)))
     reader.look()
-    write_figures(tmp_path, 1, {"loss": 0.5})
+    append_metrics(tmp_path, 1, {"loss": 0.5})
     reader.look()
     with (tmp_path / "figures.jsonl").open("a") as file:
         file.write('[2, {"lo')
@@ -171,7 +177,7 @@ def test_figures_arrive_once_and_whole(tmp_path):
 
 def test_a_report_is_read_as_it_was_written(tmp_path):
     assert read_report(tmp_path) is None
-    report = TrainingReport(Lengths(2, 9, 7.5, 64, 0), steps=3, resumed_from=1, seconds=2.5, last={"loss": 0.1})
+    report = TrainingReport(LengthStats(2, 9, 7.5, 64, 0), steps=3, resumed_from=1, seconds=2.5, last={"loss": 0.1})
     write_report(tmp_path, report)
     assert read_report(tmp_path) == report
 

@@ -5,7 +5,7 @@ from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, encode_prompt
 from longreward.records import Example, PreferencePair, Response
-from longreward.training.training_data import check_examples, check_pairs
+from longreward.training.training_data import tokenize_examples, tokenize_pairs
 
 TOWN = Example(id="7", document_id="1", context="the town is north .", query="where is it ?", answer="it is north .")
 
@@ -31,7 +31,7 @@ def policy(tiny_policy):
 
 
 def test_the_answer_and_its_end_have_loss_and_the_prompt_has_none(policy):
-    [row] = check_examples(policy.text, [TOWN], max_length=64).rows
+    [row] = tokenize_examples(policy.text, [TOWN], max_length=64).rows
     # <s> <|user|> the town is north . where is it ? <|assistant|> | it is north . </s>
     assert row["input_ids"] == [2, 4, 6, 16, 9, 19, 35, 13, 9, 31, 34, 5, 31, 9, 19, 35, 3]
     assert row["labels"] == [-100] * 12 + [31, 9, 19, 35, 3]
@@ -39,15 +39,15 @@ def test_the_answer_and_its_end_have_loss_and_the_prompt_has_none(policy):
 
 
 def test_sft_sampling_and_dpo_see_the_same_prompt(policy):
-    [row] = check_examples(policy.text, [TOWN], max_length=64).rows
-    [pair] = check_pairs(policy.text, [pair_of("it is north .", "it is south .")], max_length=64).rows
+    [row] = tokenize_examples(policy.text, [TOWN], max_length=64).rows
+    [pair] = tokenize_pairs(policy.text, [pair_of("it is north .", "it is south .")], max_length=64).rows
     sampled, was_cut = encode_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
     assert row["input_ids"][:12] == pair["prompt_ids"] == sampled == policy.prompt_ids(TOWN.context, TOWN.query)
     assert not was_cut
 
 
 def test_a_pair_holds_both_whole_answers(policy):
-    [row] = check_pairs(policy.text, [pair_of("it is north .", "south")], max_length=17).rows
+    [row] = tokenize_pairs(policy.text, [pair_of("it is north .", "south")], max_length=17).rows
     assert row["chosen_ids"] == [31, 9, 19, 35, 3]
     assert row["rejected_ids"] == [20, 3]
     assert row["length"] == 17
@@ -55,21 +55,21 @@ def test_a_pair_holds_both_whole_answers(policy):
 
 def test_a_pair_whose_answer_would_be_cut_is_refused_by_name_and_length(policy):
     with pytest.raises(PolicyError, match=r"1 of 1 pairs .* 16 tokens(.|\n)*pair 7: 12 of the prompt and 5 of the"):
-        check_pairs(policy.text, [pair_of("south", "it is north .")], max_length=16)
+        tokenize_pairs(policy.text, [pair_of("south", "it is north .")], max_length=16)
 
 
 def test_an_example_whose_answer_would_be_cut_is_refused_by_name_and_length(policy):
     with pytest.raises(PolicyError, match=r"example 7: 12 of the prompt and 5 of the answer"):
-        check_examples(policy.text, [TOWN], max_length=16)
+        tokenize_examples(policy.text, [TOWN], max_length=16)
 
 
 def test_many_refusals_are_counted_and_some_are_named(policy):
     with pytest.raises(PolicyError, match=r"8 of 8 examples(.|\n)*and 3 more"):
-        check_examples(policy.text, [TOWN] * 8, max_length=16)
+        tokenize_examples(policy.text, [TOWN] * 8, max_length=16)
 
 
 def test_a_prompt_may_lose_its_middle_where_asked_but_an_answer_never(policy):
-    data = check_pairs(policy.text, [pair_of("it is north .", "south")], max_length=16, over_window="keep_ends")
+    data = tokenize_pairs(policy.text, [pair_of("it is north .", "south")], max_length=16, over_window="keep_ends")
     assert data.rows[0]["prompt_ids"] == [2, 4, 6, 16, 9, 35, 13, 9, 31, 34, 5]  # "north" is the one that went
     assert data.rows[0]["chosen_ids"] == [31, 9, 19, 35, 3]
     assert data.lengths.cut_prompts == 1
@@ -80,25 +80,25 @@ def test_an_answer_that_leaves_no_room_for_a_prompt_says_that_cutting_cannot_hel
         with pytest.raises(
             PolicyError, match=rf"cutting the prompt cannot help(.|\n)*pair 7: {answer + 1} of the longer"
         ):
-            check_pairs(policy.text, [pair_of("north " * answer, "south")], max_length=20, over_window="keep_ends")
-    assert check_pairs(policy.text, [pair_of("north " * 17, "south")], max_length=20, over_window="keep_ends").rows
+            tokenize_pairs(policy.text, [pair_of("north " * answer, "south")], max_length=20, over_window="keep_ends")
+    assert tokenize_pairs(policy.text, [pair_of("north " * 17, "south")], max_length=20, over_window="keep_ends").rows
 
 
 def test_no_data_is_refused(policy):
     with pytest.raises(DataError, match="no pairs"):
-        check_pairs(policy.text, [], max_length=64)
+        tokenize_pairs(policy.text, [], max_length=64)
     with pytest.raises(DataError, match="no examples"):
-        check_examples(policy.text, [], max_length=64)
+        tokenize_examples(policy.text, [], max_length=64)
 
 
 def test_an_example_without_an_answer_is_refused(policy):
     with pytest.raises(DataError, match="example 7 has no answer"):
-        check_examples(policy.text, [TOWN.model_copy(update={"answer": None})], max_length=64)
+        tokenize_examples(policy.text, [TOWN.model_copy(update={"answer": None})], max_length=64)
 
 
 def test_lengths_are_reported(policy):
     longer = TOWN.model_copy(update={"answer": "it is north of the river ."})
-    assert check_examples(policy.text, [TOWN, longer], max_length=64).lengths.figures() == {
+    assert tokenize_examples(policy.text, [TOWN, longer], max_length=64).lengths.figures() == {
         "examples": 2,
         "longest": 20,
         "mean_length": 18.5,

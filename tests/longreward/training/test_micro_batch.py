@@ -5,24 +5,25 @@ import pytest
 import torch
 from small_training import Training, stopped_after_two_checkpoints
 
-from longreward.training import exact_resume, time_estimate
+from longreward.training import exact_resume
+from longreward.training.estimate import micro_batch
+from longreward.training.estimate.micro_batch import log_time_estimate, mean_seconds
 from longreward.training.length_grouping import LengthGroupedSampler
-from longreward.training.time_estimate import log_time_estimate, mean_seconds
 
 
 @pytest.fixture
 def measured(monkeypatch):
     """Even the smallest training is measured; the list has the rows of each measured micro batch."""
     seen = []
-    measure = time_estimate._micro_batch_seconds
+    measure = micro_batch._micro_batch_seconds
 
     def look(trainer, model, batch):
         seen.append(tuple(batch))
         return measure(trainer, model, batch)
 
-    monkeypatch.setattr(time_estimate, "LEAST_MICRO_BATCHES", 1)
-    monkeypatch.setattr(time_estimate, "ROUNDS", 1)
-    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", look)
+    monkeypatch.setattr(micro_batch, "LEAST_MICRO_BATCHES", 1)
+    monkeypatch.setattr(micro_batch, "ROUNDS", 1)
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", look)
     return seen
 
 
@@ -35,7 +36,7 @@ def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, 
     assert len(measured) == 6
     assert "9 steps of about" in caplog.text
     assert "1 steps of about" in caplog.text
-    monkeypatch.setattr(time_estimate, "LEAST_MICRO_BATCHES", 1_000)
+    monkeypatch.setattr(micro_batch, "LEAST_MICRO_BATCHES", 1_000)
     plain = Training(kind, tmp_path / "plain", tiny_policy)
     plain.run()
     assert len(measured) == 6
@@ -89,7 +90,7 @@ def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps,
         seen.append(max(LENGTHS[row] for row in batch))
         return 0.001 * 2 * max(LENGTHS[row] for row in batch)  # a millisecond for each padded token
 
-    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", seconds)
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", seconds)
     with caplog.at_level(logging.INFO):
         found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS])
     order = trainer.order.of(0)
@@ -102,8 +103,8 @@ def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps,
 
 def test_short_passes_are_measured_until_two_seconds_are_spent_and_averaged(monkeypatch):
     passes = iter([0.1, 0.2, 0.6, 0.6, 0.1, 0.4, 0.3])  # the first one, then longest and middle in turns
-    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
-    monkeypatch.setattr(time_estimate, "mean_seconds", lambda tokens, longest, middle: longest[1] + 10 * middle[1])
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
+    monkeypatch.setattr(micro_batch, "mean_seconds", lambda tokens, longest, middle: longest[1] + 10 * middle[1])
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
     found = log_time_estimate(trainer_of(steps=400), model, [(n,) for n in LENGTHS])
     assert found == pytest.approx(800 * (1.2 / 3 + 10 * 1.0 / 3))
@@ -112,7 +113,7 @@ def test_short_passes_are_measured_until_two_seconds_are_spent_and_averaged(monk
 
 def test_a_pass_of_seconds_is_measured_once(monkeypatch):
     seen = []
-    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: seen.append(batch) or 5.0)
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: seen.append(batch) or 5.0)
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
     assert log_time_estimate(trainer_of(steps=20), model, [(n,) for n in LENGTHS]) == 20 * 2 * 5.0
     assert len(seen) == 2
@@ -122,7 +123,7 @@ def test_a_pass_of_seconds_is_measured_once(monkeypatch):
     "changes", [{"steps": 14}, {"steps": 100, "done": 86}, {"steps": 20, "accumulation": 1}, {"steps": 99, "micro": 9}]
 )
 def test_what_is_short_or_has_no_whole_micro_batch_is_not_measured(changes, monkeypatch):
-    monkeypatch.setattr(time_estimate, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
     assert log_time_estimate(trainer_of(**changes), None, [(n,) for n in LENGTHS]) is None
 
 
@@ -130,7 +131,7 @@ def test_pairs_that_do_not_share_their_prompt_count_both_texts(monkeypatch):
     trainer = trainer_of(steps=40, micro=1)
     texts = [(n, 2 * n) for n in LENGTHS]
     monkeypatch.setattr(
-        time_estimate, "_micro_batch_seconds", lambda trainer, model, batch: 0.001 * 4 * LENGTHS[batch[0]]
+        micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: 0.001 * 4 * LENGTHS[batch[0]]
     )
     found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), texts)
     assert found == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)

@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 from longreward.errors import PolicyError
 from longreward.models.policy import PolicyTokenizer
 from longreward.records import Example, PreferencePair, Response
-from longreward.training.template_check import check_turns
+from longreward.training.template_check import check_template
 
 TURNS = (
     "{% for m in messages %}{% if m.role == 'user' %}<|user|> {{ m.content }} {% else %}ANSWER{% endif %}{% endfor %}"
@@ -45,27 +45,27 @@ def text(tiny_policy):
 
 
 def test_a_template_that_renders_the_prompt_alike_passes(text):
-    assert check_turns(text(), [PAIR]).answers == 2
+    assert check_template(text(), [PAIR]).answers == 2
     example = Example(id="1", document_id="1", context="the town", query="where ?", answer="north")
-    assert check_turns(text(), [example]).answers == 1
+    assert check_template(text(), [example]).answers == 1
 
 
 def test_a_template_that_shows_another_prompt_once_an_answer_follows_is_refused_with_both_texts(text):
     alone = "{% if messages | length == 1 %}system one{% else %}system two{% endif %} "
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     with pytest.raises(PolicyError, match=r"prompt of 7 differently alone, '…system one <(.|\n)*'…system two <"):
-        check_turns(text(alone + turns + OPENING), [PAIR])
+        check_template(text(alone + turns + OPENING), [PAIR])
 
 
 def test_a_thought_that_only_the_generation_prompt_opens_is_no_other_prompt(text):
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     thinking = OPENING.replace("<|assistant|> ", "<|assistant|> <think> ")
-    assert check_turns(text(turns + thinking), [PAIR]).answers == 2
+    assert check_template(text(turns + thinking), [PAIR]).answers == 2
 
 
 def test_answers_whose_first_token_would_merge_with_the_prompts_last_are_counted(text):
     # The word-level tokenizer splits at white space: without any, "assistant" and the answer are one unknown word.
     turns = TURNS.replace("ANSWER", "in{{ m.content }}")
     glued = text(turns + "{% if add_generation_prompt %}in{% endif %}")
-    assert check_turns(glued, [pair("to", "? two")]).merged == 1  # "into" is one word, "in?" two
-    assert check_turns(text(), [PAIR]).merged == 0
+    assert check_template(glued, [pair("to", "? two")]).merged == 1  # "into" is one word, "in?" two
+    assert check_template(text(), [PAIR]).merged == 0

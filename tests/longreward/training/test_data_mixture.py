@@ -15,7 +15,7 @@ from longreward.records import Example, PreferencePair, Response
 from longreward.training.data_mixture import DataMixture, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.length_grouping import LengthGroupedSampler
-from longreward.training.source_metrics import figures_by_side
+from longreward.training.trainers import metrics_by_source
 
 FAST = TrainConfig(
     learning_rate=5e-3,
@@ -276,7 +276,7 @@ def test_without_short_pairs_the_figures_are_as_ever(pairs: Path, tmp_path: Path
 
 
 def test_a_pair_s_figures_stand_under_its_side() -> None:
-    assert figures_by_side([2.0, -1.0, 0.5], [0.0, 1.0, 1.0]) == {
+    assert metrics_by_source([2.0, -1.0, 0.5], [0.0, 1.0, 1.0]) == {
         "long/rewards/margins": [2.0],
         "long/rewards/accuracies": [1.0],
         "short/rewards/margins": [-1.0, 0.5],

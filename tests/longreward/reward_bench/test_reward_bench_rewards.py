@@ -5,7 +5,7 @@ import pytest
 from longreward.judge import ChatReply, Judge, JudgeConfig
 from longreward.pairs.config import PairwiseConfig
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.pairwise import compare_items
+from longreward.reward_bench.rewards import compare_items
 
 LABELS = (4.0, 3.0, 2.0, 1.0)
 

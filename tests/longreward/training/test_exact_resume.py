@@ -106,7 +106,7 @@ def test_a_training_that_was_ended_while_its_model_was_written_takes_no_further_
         raise StateError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_whole", refuse)
+        patch.setattr(run, "save_model", refuse)
         with pytest.raises(StateError, match="disk is full"):
             training.run(max_steps=5)  # in the midst of the second epoch
     report = training.run(max_steps=5)
@@ -118,10 +118,10 @@ def test_a_training_that_was_ended_while_its_model_was_written_takes_no_further_
 
 
 def test_a_resumed_training_does_not_tokenise_again(tiny_policy, tmp_path, monkeypatch):
-    from longreward.training import tokenized_rows
+    from longreward.training import training_data
 
     training, _ = stopped_after_two_checkpoints("dpo", tmp_path, tiny_policy)
-    monkeypatch.setattr(tokenized_rows, "write", lambda *args: pytest.fail("tokenised again"))
+    monkeypatch.setattr(training_data, "write_rows", lambda *args: pytest.fail("tokenised again"))
     assert training.run().resumed_from == 8
 
 

@@ -12,9 +12,8 @@ from transformers import LlamaConfig
 from longreward.errors import PolicyError
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig
-from longreward.training.estimate.devices import parse_device
 from longreward.training.estimate.forecast import TrainingShape, check_fits, forecast, lines
-from longreward.training.estimate.memory import step_memory
+from longreward.training.estimate.memory import parse_device, step_memory
 from longreward.training.estimate.meta_step import Batch, MemoryTrace, ModelSpec, Parts, trace_meta_step
 
 MEASURED = Path(__file__).with_name("measured_training.py")
