@@ -65,7 +65,7 @@ async def compare(url: str, folder: Path, calls: int, concurrency: int, latency:
                 else:
                     await ask_ours(judge, f"block {number}", size)
                 blocks[way].append((time.perf_counter() - started, time.process_time() - worked))
-        assert judge.figures()["calls"] == size * BLOCKS + concurrency, "a question was not asked, or asked twice"
+        assert judge.metrics()["calls"] == size * BLOCKS + concurrency, "a question was not asked, or asked twice"
     ideal = size * BLOCKS * latency / concurrency
     print(f"{size * BLOCKS} calls, {concurrency} at once, a judge of {latency:g} s: at best {ideal:.2f} s")
     for way, took in blocks.items():
@@ -106,7 +106,7 @@ async def ask_ours(judge: Judge, name: str, count: int) -> None:
 
     async def one(number: int) -> None:
         question = ChatRequest("helpfulness", {}, f"{PROMPT} {name} ours {number}", "hash", 512)
-        assert (await judge.ask(question, parse_rating)).value == 7
+        assert (await judge.query(question, parse_rating)).value == 7
 
     await asyncio.gather(*(one(number) for number in range(count)))
 

@@ -41,11 +41,11 @@ class AtOnce:
     def __init__(self) -> None:
         self.calls = self.characters = 0
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         self.calls += 1
-        self.characters += len(question.text)
+        self.characters += len(request.text)
         await asyncio.sleep(0)
-        said = ANSWERS.get(question.template) or f"<statement>Statement {self.calls}.</statement>"
+        said = ANSWERS.get(request.template) or f"<statement>Statement {self.calls}.</statement>"
         return ChatReply(said, usage=TokenUsage(1000, 100))
 
     async def close(self) -> None:

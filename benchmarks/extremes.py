@@ -69,7 +69,7 @@ async def score(url: str, items: Items, config: ScoreConfig) -> tuple[list[Score
     started = time.perf_counter()
     async with open_judge(judge_config(url, CONCURRENCY), ledger=None) as judge:
         scored = [one async for one in score_examples(judge, config, items)]
-        return scored, int(judge.figures()["calls"]), time.perf_counter() - started
+        return scored, int(judge.metrics()["calls"]), time.perf_counter() - started
 
 
 def builtin(prompts: int) -> Items:

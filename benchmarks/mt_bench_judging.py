@@ -69,7 +69,7 @@ async def judge_all(bench: MtBench, url: str) -> float:
             flat = [verdict for of_case in verdicts for verdict in of_case]
             bench.summarise(answers, flat, Intervals())
             seconds = time.perf_counter() - started
-            assert len(flat) == judge.figures()["calls"] == 160
+            assert len(flat) == judge.metrics()["calls"] == 160
             assert all(verdict.strict is not None for verdict in flat)
     return seconds
 

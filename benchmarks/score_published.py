@@ -72,7 +72,7 @@ async def score_at_once(url: str, example: Example, responses: list[Response]) -
         scored = await Scorer(ScoreConfig()).score(judge, example, responses)
         seconds = time.perf_counter() - started
         assert all(card.complete for card in scored.responses)
-        return seconds, judge.figures()
+        return seconds, judge.metrics()
 
 
 async def score_one_by_one(url: str, example: Example, responses: list[Response]) -> float:

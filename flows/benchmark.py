@@ -18,7 +18,7 @@ from longreward.tasks.plots import write_points
 from longreward.tasks.policy_server import for_comparison, open_policy
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.state import ledger
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 OUT = Path("data/benchmarked")
 PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}
@@ -69,7 +69,7 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
             verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
             write_kept(OUT, one, said, verdicts, role=role)
             summaries[role] = one.summarise(said, verdicts, config.intervals)
-        figures = judge.figures()
+        figures = judge.metrics()
         run.report({f"{one.name}/{figure}": value for figure, value in figures.items()})
         run.log.info("%s: %s", one.name, request_summary(judge.name, figures))
         official = one.official and own.kind != "offline"
@@ -77,9 +77,9 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
 
 
 def _write(run: StageRun, report: Report) -> None:
-    with writing(OUT / "report.md") as file:
+    with open_atomic(OUT / "report.md") as file:
         file.write(markdown(report))
-    with writing(OUT / "figures.json") as file:
+    with open_atomic(OUT / "figures.json") as file:
         json.dump({role: report.figures(role) for role in run.params.benchmark.models}, file, indent=1)
     for name, (points, columns) in PLOTS.items():
         write_points(Path(f"plots/benchmark-{name}.csv"), points(report), columns)

@@ -25,7 +25,7 @@ from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.score_shards import require_scores, score_in_shards, with_responses
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.state import ledger
-from longreward.utils.jsonl import write_rows, writing
+from longreward.utils.jsonl import open_atomic, write_rows
 
 OUT = Path("data/evaluation")
 BAR = ("bar", "value")
@@ -59,7 +59,7 @@ async def evaluate(run: StageRun) -> None:
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure(role, decoding, by_id, scored, gold)
         run.report(scorer.figures())
-        report_judge(run, judge.name, judge.figures())
+        report_judge(run, judge.name, judge.metrics())
     if short is not None:
         write_rows(OUT / "short.jsonl", short_rows(short, on_short))
         run.report(short_by_kind(short, on_short))
@@ -127,9 +127,9 @@ def _write(
         OUT / "verdicts.jsonl",
         ({"model": role, "decoding": decoding.name, **scored_to_row(one)} for role, decoding, one in verdicts),
     )
-    with writing(OUT / "table.json") as file:
+    with open_atomic(OUT / "table.json") as file:
         json.dump(evaluation.as_json(), file, indent=1)
-    with writing(OUT / "report.md") as file:
+    with open_atomic(OUT / "report.md") as file:
         file.write(markdown(evaluation))
     for name, measures in PLOTS.items():
         write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, measures), BAR)

@@ -43,7 +43,7 @@ async def score(run: StageRun) -> None:
         else:
             scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
         run.report(scorer.figures())
-        report_judge(run, judge.name, judge.figures() | (workers.figures() if workers is not None else {}))
+        report_judge(run, judge.name, judge.metrics() | (workers.figures() if workers is not None else {}))
     sample = Sample(SCORE_COLUMNS, of=len(examples))
     traced = EvenlySpacedSample[Span](of=len(examples), limit=TRACED)
     passing = traced.passing(sample.passing(scored, score_cells), scoring_trace)

@@ -38,7 +38,7 @@ async def synthesize(run: StageRun) -> None:
                     tokenizer=tokenizer,
                     progress=lambda questions: update(questions, None),
                 )
-            report_judge(run, judge.name, judge.figures())
+            report_judge(run, judge.name, judge.metrics())
             run.report(scorer.figures() | report.figures())
 
 

@@ -73,7 +73,7 @@ class ChatRequest:
     system: str = ""  # a system prompt of its own, behind the judge's
     top_logprobs: int = 0  # of how many tokens the probabilities are wanted, at each place (`logprobs.py`)
 
-    def system_under(self, configured: str) -> str:
+    def system_prompt(self, configured: str) -> str:
         """What stands in the system prompt: what the judge's settings put before every question, then its own."""
         return "\n\n".join(part for part in (configured, self.system) if part)
 
@@ -104,13 +104,13 @@ class ChatModel(Protocol):
     def name(self) -> str:
         """Which judge this is, as the ledger's key and every score name it."""
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         """One answer to one question."""
 
     async def close(self) -> None:
         """Lets go of connections."""
 
 
-def estimated_tokens(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """About 3.5 bytes a token, which holds for English (1 byte a letter) and Chinese (3 a character) alike."""
     return int(len(text.encode("utf-8", "replace")) / 3.5)

@@ -76,7 +76,7 @@ class JudgeValidationError(LongRewardError):
 
 
 @dataclass(frozen=True)
-class TransientError:
+class TransientFailure:
     """What a failure that may pass asks for before the next try."""
 
     throttled: bool = False
@@ -97,10 +97,10 @@ class TransientError:
 class JudgeError(LongRewardError):
     """A question did not get an answer."""
 
-    passing: TransientError | None = None
+    transient: TransientFailure | None = None
     """Set where the same call may go well in a moment."""
 
-    may_cost = False
+    may_be_billed = False
     """Whether the provider may charge for the call all the same."""
 
 
@@ -115,13 +115,13 @@ class JudgeRefused(JudgeError):
 class JudgeProtocolError(JudgeError):
     """Something answers at the address, but it does not speak the OpenAI chat protocol."""
 
-    may_cost = True
+    may_be_billed = True
 
 
 class RequestRefused(JudgeError):
     """The judge declines this one question, as content filters do."""
 
-    may_cost = True
+    may_be_billed = True
 
 
 class RequestFailed(JudgeError):

@@ -22,8 +22,8 @@ from typing import Any
 from longreward.builtin.offline_judge.judge import BENCHMARKS, NAME, RULES
 from longreward.judge.prompt_template import JudgePrompt
 from longreward.judge.prompts import PromptSet, load_prompts
-from longreward.judge.reasoning import with_thought
-from longreward.judge.server_probe import QUESTION as PROBE
+from longreward.judge.reasoning import prepend_reasoning
+from longreward.judge.server_probe import PROBE_REQUEST as PROBE
 
 Message = MutableMapping[str, Any]
 
@@ -123,7 +123,7 @@ class OfflineServer:
             return fault
         self._seen.add(hashlib.sha256(body).digest())
         said = answer_text(self._prompts, text, self._benchmarks)
-        return _completion(request, text, with_thought(self._thought, said))
+        return _completion(request, text, prepend_reasoning(self._thought, said))
 
     def _fault(self, text: str) -> Reply | None:
         faults = self._faults

@@ -16,7 +16,7 @@ from longreward.data.prepare import PrepareConfig
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
 from longreward.judge.config import JudgeConfig
-from longreward.judge.prices import Price, PricesConfig
+from longreward.judge.usage import Price, PricesConfig
 from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
@@ -72,7 +72,7 @@ class Params(Config):
 
     def price_of(self, dimension: Dimension) -> Price | None:
         """What the judge of this dimension costs; None where that is not known."""
-        judge = self.judge.judge_of(dimension)
+        judge = self.judge.judge_for(dimension)
         return self.prices.of(judge.model, offline=judge.kind == "offline")
 
     @model_validator(mode="after")

@@ -46,9 +46,9 @@ def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
         try:
             yield budget
         except BudgetExceeded:
-            run.tracked.figures(run.figures | budget.figures())  # now: a stage that stops reports nothing at its end
+            run.tracked.figures(run.figures | budget.metrics())  # now: a stage that stops reports nothing at its end
             raise
-        run.report(budget.figures())
+        run.report(budget.metrics())
 
 
 def report_judge(run: StageRun, name: str, figures: Mapping[str, float]) -> None:

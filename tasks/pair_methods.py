@@ -120,7 +120,7 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
                     progress=progress,
                 )
             )
-            report_judge(run, judge.name, judge.figures())
+            report_judge(run, judge.name, judge.metrics())
     write_rows(out / "comparisons.jsonl", _comparison_rows(found))
     compared = [one for each in found for one in each.comparisons]
     told = Counter("unreadable" if one.reason else "agreed" if one.better else "tied" for one in compared)

@@ -45,9 +45,9 @@ async def score_in_shards(
             score,
             record=ScoredExample,
             folder=folder,
-            size=judge.prompts_at_once or config.shard_size,
+            size=judge.prompts_in_flight or config.shard_size,
             at_once=2,
-            limit_s=None if judge.prompts_at_once else SHARD_LIMIT_S,  # a batch may take a day, and ends by itself
+            limit_s=None if judge.prompts_in_flight else SHARD_LIMIT_S,  # a batch may take a day, and ends by itself
             progress=progress,
         )
 

@@ -17,7 +17,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import TypeAdapter
 
 from longreward.errors import JudgeUnavailable, ServerUnavailable
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -64,7 +64,7 @@ async def in_shards(
             progress(done + sum(under_way.values()), len(items))
 
         records = await work(shards[number], tell)
-        with writing(files[number]) as file:
+        with open_atomic(files[number]) as file:
             file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
     run = run_shard if elsewhere else durable(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)

@@ -46,7 +46,7 @@ from longreward.tasks.process_group import end_with
 from longreward.tasks.program import conclusion, run_program, server_answers
 from longreward.tasks.stage_outcome import COMPLETED, RUNNING, Outcome, write_outcome
 from longreward.tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 from longreward.utils.redaction import redact
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
@@ -206,7 +206,7 @@ def _write_figures(run: StageRun) -> str:
     run.tracked.figures({name: value for name, value in run.figures.items() if name not in drawn})
     found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
     text = json.dumps(found, indent=1) + "\n"
-    with writing(Path("metrics") / f"{run.name}.json") as file:
+    with open_atomic(Path("metrics") / f"{run.name}.json") as file:
         file.write(text)
     curves = Path("plots") / f"{run.name}.csv"
     if curves in stage_entries()[run.name].outputs:

@@ -14,7 +14,7 @@ from longreward.study.results import RunResult, StudyResults
 from longreward.tasks import tracking
 from longreward.tasks.experiments import experiment_names
 from longreward.tasks.tracking import history
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 
 def pending_cells(cells: Sequence[Cell], study: str) -> list[Cell]:
@@ -53,13 +53,13 @@ def keep(run: tracking.Run, outcome: StudyResults, folder: Path, *, preset: str 
     """The page, the pictures and the figures, in MLflow and in `folder`."""
     page = render_page(outcome, preset=preset)
     run.report("study.md", page)
-    with writing(folder / "study.md") as file:
+    with open_atomic(folder / "study.md") as file:
         file.write(page)
-    with writing(folder / "study.json") as file:
+    with open_atomic(folder / "study.json") as file:
         json.dump(outcome.as_json(), file, indent=1)
     for name, drawn in render_plots(outcome).items():
         run.text(f"figures/{name}", drawn)
-        with writing(folder / name) as file:
+        with open_atomic(folder / name) as file:
             file.write(drawn)
     for (arm, decoding), means in outcome.means.items():
         run.figures({f"{arm}/{measure}/{decoding}": each.value for measure, each in means.items()})

@@ -153,7 +153,7 @@ def _report(merged: "MergeResult", into: Path) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     from longreward.judge.ledger.export import ExchangeExport
-    from longreward.utils.jsonl import to_line, writing
+    from longreward.utils.jsonl import open_atomic, to_line
 
     exports = [ExchangeExport(path, judge=options.judge, template=options.template) for path in _files(options)]
     lines = (to_line(row) for export in exports for row in export)
@@ -161,7 +161,7 @@ def _export(options: argparse.Namespace) -> int:
         for line in lines:
             print(end=line)
     else:
-        with writing(options.out) as file:
+        with open_atomic(options.out) as file:
             file.writelines(lines)
     left_out = sum(export.left_out for export in exports)
     if left_out:

@@ -176,7 +176,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     answered = report.complete + report.incomplete + report.savings.responses
     print(f"{out}: {report.complete} of {answered} responses have all four scores (queries: {report.prompts})")
     _print_summary(report, judge)
-    if (spent := budget.figures().get("money")) and params.prices.models:
+    if (spent := budget.metrics().get("money")) and params.prices.models:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
         print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
@@ -200,7 +200,7 @@ def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
     for dimension, count in report.unscored.items():
         if count:
             print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
-    figures = judge.figures()
+    figures = judge.metrics()
     if is_overloaded(figures):
         print(request_summary(judge.name, figures), file=sys.stderr)
     print(

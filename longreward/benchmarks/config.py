@@ -72,7 +72,7 @@ def judge_of(config: BenchmarkConfig, judge: JudgeConfig, judging: Judging) -> J
 
     ConfigError for a setting that a judge does not have.
     """
-    base = judge.differing(config.judge, where="benchmark.judge")
+    base = judge.with_overrides(config.judge, where="benchmark.judge")
     return base.model_copy(
         update={
             "dimensions": {},

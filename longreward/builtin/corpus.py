@@ -22,7 +22,7 @@ from longreward.builtin.gold import GoldRow
 from longreward.builtin.grammar import Fact
 from longreward.builtin.questions import ask, draw_questions, faulty_answer, gold_answer
 from longreward.errors import DataError, StateError
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
 
@@ -103,7 +103,7 @@ def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tu
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with writing(path) as file:
+    with open_atomic(path) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 

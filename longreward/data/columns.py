@@ -16,7 +16,7 @@ from longreward.config import Config
 from longreward.data.chats import QuestionPosition, join_paragraphs, split_chat
 from longreward.data.formats import LONGBENCH_FIELDS, is_longbench, longbench_fields
 from longreward.errors import ConfigError
-from longreward.utils.jsonl import Row, RowError, missing
+from longreward.utils.jsonl import Row, RowError, missing_key
 
 
 class ColumnsConfig(Config):
@@ -148,7 +148,7 @@ def _document(config: ColumnsConfig, row: Row) -> Row:
 
 def _cell(row: Row, column: str) -> Any:
     if column not in row:
-        raise missing(column, row)
+        raise missing_key(column, row)
     return row[column]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from longreward.errors import DataError
-from longreward.utils.jsonl import DECOMPRESSION_ERRORS, UTF_16, Row, RowError, open_binary, read_line, too_large
+from longreward.utils.jsonl import DECOMPRESSION_ERRORS, UTF_16, Row, RowError, open_binary, read_line, size_error
 
 
 def read_csv(path: Path, *, max_record_bytes: int) -> Iterator[tuple[int, Row | RowError]]:
@@ -100,7 +100,7 @@ class _Lines(Iterator[str]):
         size = self._limit + 1 if isinstance(line, RowError) else len(line)
         self._size += size
         if isinstance(line, RowError) or self._size > self._limit:
-            reason = too_large("the record", self._size, self._limit)
+            reason = size_error("the record", self._size, self._limit)
             raise DataError(f"{self._path}, line {self._first}: {reason}; is one of its quotes never closed?")
         if self._number == 1 and line.startswith(UTF_16):
             raise DataError(f"{self._path} is UTF-16; save it as UTF-8")

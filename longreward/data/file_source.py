@@ -19,7 +19,7 @@ from typing import Any
 from longreward.data.csv_reader import read_csv
 from longreward.data.source import COLUMN_SAMPLE_ROWS, MAX_RECORD_MIB, RAW, SourceLocation, refuse_constant, valid_row
 from longreward.errors import DataError
-from longreward.utils.jsonl import DECOMPRESSION_ERRORS, SUFFIXES, Row, RowError, open_binary, read_rows, too_large
+from longreward.utils.jsonl import DECOMPRESSION_ERRORS, SUFFIXES, Row, RowError, open_binary, read_rows, size_error
 
 TEXT_KINDS = (".jsonl", ".ndjson", ".json", ".csv")
 KINDS = (*TEXT_KINDS, *(kind + suffix for kind in TEXT_KINDS for suffix in SUFFIXES), ".parquet")
@@ -253,7 +253,7 @@ def _read(path: Path, name: str, max_bytes: int) -> str:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
             if len(content) > max_bytes:
-                raise too_large(f"{FIELD} {name!r}", path.stat().st_size, max_bytes)
+                raise size_error(f"{FIELD} {name!r}", path.stat().st_size, max_bytes)
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]

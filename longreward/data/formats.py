@@ -31,7 +31,7 @@ from longreward.records import (
     Verdict,
     is_short,
 )
-from longreward.utils.jsonl import Row, RowError, missing, read_records, shorten, write_rows
+from longreward.utils.jsonl import Row, RowError, missing_key, read_records, shorten, write_rows
 
 NOTHING_RELEVANT = "No relevant information"
 SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash")
@@ -252,7 +252,7 @@ def parse_id(value: Any) -> str:
 
 def _text(row: Row, key: str) -> str:
     if key not in row:
-        raise missing(key, row)
+        raise missing_key(key, row)
     if not isinstance(row[key], str):
         found = "null" if row[key] is None else type(row[key]).__name__
         raise RowError(f"{key} is {found}, expected text")

@@ -18,7 +18,7 @@ from longreward.data.short_instructions import parse_preference
 from longreward.data.source import Source, SourceLocation
 from longreward.data.validation import Refused
 from longreward.records import SHORT, PreferencePair, Response, is_short
-from longreward.utils.jsonl import Row, RowError, missing, reason_of
+from longreward.utils.jsonl import Row, RowError, error_reason, missing_key
 
 
 class PairsConfig(Config):
@@ -114,7 +114,7 @@ def validate_pairs(
                 raise row
             pair = preference_from_row(row, config, number)
         except (RowError, ValidationError) as error:
-            yield place, Refused(str(number) if config.idx is None else None, reason_of(error))
+            yield place, Refused(str(number) if config.idx is None else None, error_reason(error))
             continue
         content = _pair_hash(pair)
         if pair in held_out:
@@ -137,7 +137,7 @@ def _is_published(row: Row, config: PairsConfig) -> bool:
 
 def _context(row: Row, config: PairsConfig) -> str:
     if config.context not in row and config.context != PairsConfig.model_fields["context"].default:
-        raise missing(config.context, row)
+        raise missing_key(config.context, row)
     context = join_paragraphs(row.get(config.context), config.context)
     if context is None:
         return ""
@@ -148,7 +148,7 @@ def _context(row: Row, config: PairsConfig) -> str:
 
 def _cell(row: Row, column: str) -> object:
     if column not in row:
-        raise missing(column, row)
+        raise missing_key(column, row)
     return row[column]
 
 

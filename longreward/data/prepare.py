@@ -22,7 +22,7 @@ from longreward.data.source import MAX_RECORD_MIB, Source
 from longreward.data.validation import Refused, validate_examples
 from longreward.errors import ConfigError, DataError, PolicyError
 from longreward.records import PreferencePair
-from longreward.utils.jsonl import Row, RowError, read_rows, reason_of, to_line, write_rows, writing
+from longreward.utils.jsonl import Row, RowError, error_reason, open_atomic, read_rows, to_line, write_rows
 
 SEEDS_TRIED = 1000
 PIN = r"^sha256:[0-9a-f]{64}$"
@@ -112,7 +112,7 @@ def prepare(
     source = open_prompt_source(config, root)
     report = PrepareReport()
     with ExitStack() as stack:
-        files = {name: stack.enter_context(writing(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
+        files = {name: stack.enter_context(open_atomic(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
         for name, row in _rows(config, report, source, count_prompt_tokens, window):
             files[name].write(to_line(row))
             if progress and name != "rejected":
@@ -196,7 +196,7 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
         str(row["idx"]): str(row["query"]) for _, row in read_rows(out / "preference.jsonl") if isinstance(row, dict)
     }
     seen: set[str] = set()
-    with writing(out / "responses.jsonl") as file:
+    with open_atomic(out / "responses.jsonl") as file:
         for place, row in source.rows():
             try:
                 if isinstance(row, RowError):
@@ -205,7 +205,7 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
                 if response.id in seen:
                     raise RowError(f"idx {response.id} comes twice")
             except (RowError, ValidationError) as error:
-                raise DataError(f"{place}: {reason_of(error)}") from None
+                raise DataError(f"{place}: {error_reason(error)}") from None
             query = queries.get(response.example_id)
             if query is None:
                 continue
@@ -248,7 +248,7 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
             hub=given.hub,
             max_record_mib=config.max_record_mib,
         )
-        with writing(out / "pairs.jsonl") as pairs, writing(out / "rejected_pairs.jsonl") as rejected:
+        with open_atomic(out / "pairs.jsonl") as pairs, open_atomic(out / "rejected_pairs.jsonl") as rejected:
             for place, outcome in validate_pairs(source, given, held_out):
                 report.records += 1
                 if isinstance(outcome, PreferencePair):

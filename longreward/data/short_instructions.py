@@ -15,7 +15,7 @@ from typing import Any
 
 from longreward.data.chats import Message, parse_messages
 from longreward.records import SHORT, Example, PreferencePair, Response
-from longreward.utils.jsonl import Row, RowError, missing
+from longreward.utils.jsonl import Row, RowError, missing_key
 
 
 def short_pair_from_row(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
@@ -89,7 +89,7 @@ def short_example(number: int, *, query: str, answer: str | None = None) -> Exam
 
 def _query(row: Row, found: str | None, column: str) -> str:
     if found is None:
-        raise missing(column, row)
+        raise missing_key(column, row)
     return found
 
 

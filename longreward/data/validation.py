@@ -13,7 +13,7 @@ from longreward.data.columns import ColumnsConfig, map_columns
 from longreward.data.formats import document_id, example_from_row, hash_words, is_blank
 from longreward.data.source import Source, SourceLocation
 from longreward.records import Example
-from longreward.utils.jsonl import Row, RowError, reason_of
+from longreward.utils.jsonl import Row, RowError, error_reason
 
 
 class Refused(NamedTuple):
@@ -37,7 +37,7 @@ def validate_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[
         try:
             example = _example(row, columns, number)
         except (RowError, ValidationError) as error:
-            yield place, Refused(_idx(row, columns, number), reason_of(error))
+            yield place, Refused(_idx(row, columns, number), error_reason(error))
             continue
         text = document_id(example.context)
         content = hashlib.sha256(f"{text}\0{hash_words(example.query).hexdigest()}".encode()).digest()

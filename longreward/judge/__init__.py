@@ -1,9 +1,9 @@
 """Asking a judge: questions, answers, the models that answer, and the ledger that keeps every exchange."""
 
 from longreward.chat_model import ChatModel, ChatReply, ChatRequest, TokenUsage
+from longreward.judge.attempts import ParsedReply
 from longreward.judge.config import JudgeConfig
 from longreward.judge.judge import Judge, is_overloaded, open_judge, request_summary
-from longreward.judge.parsed_reply import ParsedReply
 
 __all__ = [
     "ChatModel",

@@ -22,12 +22,11 @@ from typing import Self
 
 from pydantic import Field
 
-from longreward.chat_model import ChatRequest, TokenUsage, estimated_tokens
+from longreward.chat_model import ChatRequest, TokenUsage, estimate_tokens
 from longreward.config import Config
 from longreward.errors import BudgetExceeded, ConfigError, JudgeError
 from longreward.judge.config import JudgeConfig
-from longreward.judge.prices import Price, PricesConfig
-from longreward.judge.usage import Usage, UsageStore
+from longreward.judge.usage import Price, PricesConfig, Usage, UsageStore
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ class Budget:
         """Whether each judge that has an account has a price."""
         return not self._unpriced
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What was spent, as metrics: by this process, and over all tries where a budget is set."""
         now = self._spent - self._before
         figures: dict[str, float] = {"money": now.money} if self.money_known else {}
@@ -220,7 +219,7 @@ class Account:
         try:
             yield call
         except JudgeError as error:
-            call.taken = call.taken or (most if error.may_cost else Usage())
+            call.taken = call.taken or (most if error.may_be_billed else Usage())
             raise
         finally:  # cancelled, for one: nobody knows what it took
             self._budget.release(most, at_risk, self._taken(question, call) or most)
@@ -246,8 +245,8 @@ class Account:
             return call.taken
         usage = call.usage
         if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not say
-            answered = estimated_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
-            usage = TokenUsage(estimated_tokens(question.system_under(self._config.system) + question.text), answered)
+            answered = estimate_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
+            usage = TokenUsage(estimate_tokens(question.system_prompt(self._config.system) + question.text), answered)
         money = 0.0
         if self._price is not None:
             money = self._price.cost(

@@ -7,13 +7,21 @@ from typing import Any, TypeVar
 
 from longreward.chat_model import ChatModel, ChatReply, ChatRequest
 from longreward.errors import JudgeRefused, RequestFailed, RequestRefused
-from longreward.judge.attempts import Attempt, Attempts, Parser
+from longreward.judge.attempts import (
+    Attempt,
+    Attempts,
+    ParsedReply,
+    ReplyParser,
+    exhausted,
+    failed,
+    reading_of,
+    why_unreadable,
+)
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
-from longreward.judge.parsed_reply import ParsedReply, exhausted, failed, reading_of, why_unreadable
-from longreward.judge.rate_limiter import Limiter
+from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RetryingClient
 from longreward.judge.truncation import ReadTruncated
 
@@ -28,7 +36,7 @@ class CachedJudgeClient:
         model: ChatModel,
         config: JudgeConfig,
         ledger: Ledger,
-        limiter: Limiter,
+        limiter: RateLimiter,
         account: Account | None = None,
     ) -> None:
         self._config = config
@@ -41,31 +49,31 @@ class CachedJudgeClient:
         body_sets_limit = (config.length_field or config.preset.length_field) in config.extra_body
         self._largest_limit = 0 if body_sets_limit else config.max_reply_tokens
         self.breaker = CircuitBreaker(model.name, config.stop_after_unreadable)
-        self.counts = dict.fromkeys(COUNTS, 0)
+        self.counts = dict.fromkeys(CLIENT_COUNTS, 0)
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self._model.name
 
-    async def ask(
+    async def query(
         self,
-        question: ChatRequest,
-        read: Callable[[str], T | None],
-        read_truncated: ReadTruncated[T] | None = None,
+        request: ChatRequest,
+        parse: Callable[[str], T | None],
+        parse_truncated: ReadTruncated[T] | None = None,
     ) -> ParsedReply[T]:
-        """The answer to `question` as `read` understands it; see `Judge.ask`."""
-        key = self._key_of(question)
+        """The answer to `request` as `read` understands it; see `Judge.ask`."""
+        key = self._key_of(request)
         shared = self._running.get(key)
         if shared is not None:
             self.counts["shared"] += 1
             return replace(await self._wait_for(shared), calls=0)
-        attempts = self._attempts(question, read, read_truncated)
+        attempts = self._attempts(request, parse, parse_truncated)
         found = self._settled(attempts)
         if found is None and key in self._exhausted:
             found = exhausted(attempts.exchanges, calls=0)  # by this run: another round is the next run's
         elif found is not None and found.value is not None:
-            self.breaker.record_readable(question.template)
+            self.breaker.record_readable(request.template)
         if found is not None:
             self.counts["ledger_hits"] += 1
             return found
@@ -94,22 +102,22 @@ class CachedJudgeClient:
                 shared.task.cancel()  # nothing where it is done
 
     def _attempts(
-        self, question: ChatRequest, read: Callable[[str], T | None], read_truncated: ReadTruncated[T] | None
+        self, request: ChatRequest, read: Callable[[str], T | None], read_truncated: ReadTruncated[T] | None
     ) -> Attempts[T]:
-        """What the ledger knows of the question."""
+        """What the ledger knows of the request."""
         config = self._config
         if config.truncated_replies == "as_complete":
             read_truncated = None
         return Attempts(
-            question,
-            Parser(config, read, read_truncated),
+            request,
+            ReplyParser(config, read, read_truncated),
             key_of=self._key_of,
             recorded=self._ledger.find,
             largest_limit=self._largest_limit,
         )
 
     def _settled(self, attempts: Attempts[T]) -> ParsedReply[T] | None:
-        """The reading, where an exchange settles the question."""
+        """The reading, where an exchange settles the request."""
         if (complete := attempts.readable()) is not None:
             return reading_of(attempts.exchanges, complete[1], complete[0])
         if (refusal := attempts.refused()) is not None:
@@ -149,7 +157,7 @@ class CachedJudgeClient:
             if attempts.is_round_complete:
                 return exhausted(attempts.exchanges, calls=calls)
 
-    async def _exchange(self, attempt: Attempt, parser: Parser[Any]) -> tuple[Exchange | None, bool]:
+    async def _exchange(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
         """One call, read and kept without a pause in between, so that no answer is lost to a cancellation.
 
         The last is False where another process had made it before this call could begin. No exchange: the server
@@ -242,7 +250,7 @@ class _Shared:
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
-COUNTS = (
+CLIENT_COUNTS = (
     "calls",
     "ledger_hits",
     "shared",

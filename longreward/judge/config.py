@@ -1,16 +1,84 @@
-"""How a judge is reached and asked: the section `judge` of `params.yaml`."""
+"""What is known of the servers that can be named instead of described: `judge.kind: openai`, `zhipu`, `ollama`, …
+
+A preset fills in what a setting leaves open: the address, the variable of the key, and the field and bounds in which
+that server differs. Its key goes to the preset's own hosts alone: at another address, `judge.api_key_env` must say
+which key is meant.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.batch.config import BatchConfig
-from longreward.judge.presets import PRESETS, Kind, LengthField, Preset
 from longreward.records import DIMENSIONS, Dimension
-from longreward.utils.endpoints import plain_url, variable_name
+from longreward.utils.endpoints import validate_url, validate_variable_name
+
+Kind = Literal["offline", "http", "openai", "zhipu", "anthropic", "vllm", "sglang", "ollama"]
+LengthField = Literal["max_tokens", "max_completion_tokens"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One kind of server."""
+
+    base_url: str | None
+    key_env: str
+    hosts: tuple[str, ...] | None  # where its key may go unasked; None: wherever base_url points
+    key_needed: bool
+    length_field: LengthField = "max_tokens"
+    max_temperature: float = 2.0
+    greedy: Mapping[str, Any] = field(default_factory=dict)  # fields that stand for temperature 0, where it is refused
+
+    def owns(self, base_url: str | None) -> bool:
+        """Whether the preset's own key may be sent to this address (None: to the preset's)."""
+        host = urlsplit(base_url or self.base_url or "").hostname or ""
+        if self.hosts is None:
+            return True
+        return any(host == own or host.endswith("." + own) for own in self.hosts)
+
+
+PRESETS: Mapping[Kind, Preset] = {
+    # Any server: as the `openai` library itself, which sends the key of that name to every address.
+    "http": Preset(None, "OPENAI_API_KEY", hosts=None, key_needed=False),
+    # The newer models refuse max_tokens; the older ones take max_completion_tokens as well.
+    "openai": Preset(
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        hosts=("api.openai.com",),
+        key_needed=True,
+        length_field="max_completion_tokens",
+    ),
+    # Temperatures lie above 0 and up to 1; do_sample: false is its way to ask for the likeliest answer.
+    "zhipu": Preset(
+        "https://open.bigmodel.cn/api/paas/v4",
+        "ZHIPUAI_API_KEY",
+        hosts=("open.bigmodel.cn",),
+        key_needed=True,
+        max_temperature=1.0,
+        greedy={"do_sample": False},
+    ),
+    # Its OpenAI layer cuts temperatures off at 1; thoughts are not sent along; reasoning_effort is ignored.
+    "anthropic": Preset(
+        "https://api.anthropic.com/v1",
+        "ANTHROPIC_API_KEY",
+        hosts=("api.anthropic.com",),
+        key_needed=True,
+        max_temperature=1.0,
+    ),
+    "vllm": Preset("http://localhost:8000/v1", "VLLM_API_KEY", hosts=None, key_needed=False),
+    "sglang": Preset("http://localhost:30000/v1", "SGLANG_API_KEY", hosts=None, key_needed=False),
+    # The key is for ollama.com; a server of one's own has none. Its context window: see `window.py`.
+    "ollama": Preset("http://localhost:11434/v1", "OLLAMA_API_KEY", hosts=("ollama.com",), key_needed=False),
+}
+
+
+# How a judge is reached and asked: the section `judge` of `params.yaml`.
+
 
 Mode = Literal["live", "batch", "batch_files"]
 
@@ -150,7 +218,7 @@ class JudgeConfig(Config):
         """What a batch names as the address of a question."""
         return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
 
-    def judge_of(self, dimension: Dimension) -> "JudgeConfig":
+    def judge_for(self, dimension: Dimension) -> "JudgeConfig":
         """The judge of one dimension, with no dimensions of its own."""
         differs = self.dimensions.get(dimension, {})
         where = f"judge.dimensions.{dimension}"
@@ -158,9 +226,9 @@ class JudgeConfig(Config):
             raise ConfigError(f"{where}: a dimension's judge has no dimensions of its own; leave that key out")
         if "check" in differs:
             raise ConfigError(f"{where}: judge.check holds for all dimensions; leave that key out")
-        return self.differing(differs, where=where)
+        return self.with_overrides(differs, where=where)
 
-    def differing(self, differs: Mapping[str, Any], *, where: str) -> "JudgeConfig":
+    def with_overrides(self, differs: Mapping[str, Any], *, where: str) -> "JudgeConfig":
         """This judge with other settings, and with no dimensions; ConfigError speaks of them as `where`.
 
         One on another server (`kind`, `base_url`) takes over nothing that is said of this one's server.
@@ -181,7 +249,7 @@ class JudgeConfig(Config):
         """Each distinct judge with the dimensions that are its own, in the order of the dimensions."""
         found: list[tuple[JudgeConfig, tuple[Dimension, ...]]] = []
         for dimension in DIMENSIONS:
-            judge = self.judge_of(dimension)
+            judge = self.judge_for(dimension)
             known = next((n for n, (each, _) in enumerate(found) if each == judge), None)
             if known is None:
                 found.append((judge, (dimension,)))
@@ -210,13 +278,13 @@ class JudgeConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _is_plain_url(cls, value: str | None) -> str | None:
-        return plain_url(value, section="judge")
+        return validate_url(value, section="judge")
 
     @field_validator("api_key_env")
     @classmethod
     def _is_variable_name(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
-            return variable_name(value, section="judge")
+            return validate_variable_name(value, section="judge")
         preset = PRESETS.get(info.data.get("kind", "offline"))
         if preset is not None and preset.key_needed and not preset.owns(info.data.get("base_url")):
             raise ValueError(
@@ -249,7 +317,7 @@ class JudgeConfig(Config):
     @model_validator(mode="after")
     def _dimensions_are_valid(self) -> Self:
         for dimension in self.dimensions:
-            self.judge_of(dimension)
+            self.judge_for(dimension)
         return self
 
 

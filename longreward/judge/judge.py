@@ -1,7 +1,7 @@
 """The judge that all scoring asks: one model for all dimensions, or several, on one ledger.
 
 async with open_judge(JudgeConfig(), ledger=Path("ledger.sqlite")) as judge:
-    reading = await judge.ask(question, parse_rating)
+    reading = await judge.query(question, parse_rating)
     reading.value    # 7.0, or None with reading.reason
 """
 
@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from longreward.chat_model import ChatModel, ChatRequest
+from longreward.judge.attempts import ParsedReply
 from longreward.judge.budget import Account, Budget
-from longreward.judge.cached_client import COUNTS, CachedJudgeClient
+from longreward.judge.cached_client import CLIENT_COUNTS, CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
-from longreward.judge.parsed_reply import ParsedReply
-from longreward.judge.rate_limiter import Limiter
-from longreward.judge.retry import CALLER_COUNTS
+from longreward.judge.rate_limiter import RateLimiter
+from longreward.judge.retry import RETRY_COUNTS
 from longreward.judge.truncation import ReadTruncated
 from longreward.records import DIMENSIONS, Dimension
 
@@ -41,7 +41,7 @@ def open_judge(
     store = Ledger(ledger)
     askers = _askers([each for each, _ in judges], store, accounts, ledger)
     judge = Judge.of([(asker, dimensions) for asker, (_, dimensions) in zip(askers, judges, strict=True)], store)
-    judge.prompts_at_once = max((each.batch.prompts for each, _ in judges if each.mode != "live"), default=None)
+    judge.prompts_in_flight = max((each.batch.prompts for each, _ in judges if each.mode != "live"), default=None)
     return judge
 
 
@@ -61,12 +61,12 @@ class Judge:
         return judge
 
     def _seat(self, askers: "Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]]", ledger: Ledger) -> None:
-        self.prompts_at_once: int | None = None
+        self.prompts_in_flight: int | None = None
         """How many prompts should be under way, so that a batch is worth sending; None: as many as `score` says."""
         self._askers = list(askers)
         self._ledger = ledger
         of = {dimension: asker for asker, dimensions in askers for dimension in dimensions}
-        self._by_template = {name: of[d] for d, names in TEMPLATES_OF.items() if d in of for name in names}
+        self._by_template = {name: of[d] for d, names in TEMPLATES_BY_DIMENSION.items() if d in of for name in names}
 
     @property
     def name(self) -> str:
@@ -78,16 +78,16 @@ class Judge:
             return self._askers[0][0].name
         return ", ".join(f"{name} ({', '.join(dimensions) or 'the rest'})" for name, dimensions in named.items())
 
-    def name_of(self, template: str) -> str:
+    def name_for(self, template: str) -> str:
         """The name of the one that answers questions of this template."""
         return self._asker(template).name
 
-    async def ask(
+    async def query(
         self,
-        question: ChatRequest,
-        read: Callable[[str], T | None],
+        request: ChatRequest,
+        parse: Callable[[str], T | None],
         *,
-        read_truncated: ReadTruncated[T] | None = None,
+        parse_truncated: ReadTruncated[T] | None = None,
     ) -> ParsedReply[T]:
         """The answer to `question` as `read` understands it; `read` gives None where it cannot.
 
@@ -97,9 +97,9 @@ class Judge:
         flight at once are asked once. Raises JudgeUnavailable, JudgeRefused or JudgeProtocolError where no answer can
         be had, JudgeUnreadable where none of a template's replies can be read, StateError where one could not be kept.
         """
-        return await self._asker(question.template).ask(question, read, read_truncated)
+        return await self._asker(request.template).query(request, parse, parse_truncated)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Counts since the judge was opened, and the mean of calls in flight while there were any, as `concurrency`.
 
         Calls, ledger hits, shared questions, tokens, unreadable, refused and truncated replies, failed questions,
@@ -107,7 +107,7 @@ class Judge:
 
         Over all, and as `judges/<name>/calls` for each where there are several.
         """
-        total = dict.fromkeys((*COUNTS, *CALLER_COUNTS), 0.0)
+        total = dict.fromkeys((*CLIENT_COUNTS, *RETRY_COUNTS), 0.0)
         split: dict[str, float] = {}
         for asker, _ in self._askers:
             for figure, count in (asker.counts | asker.caller.counts).items():
@@ -116,7 +116,7 @@ class Judge:
                 split[key] = split.get(key, 0.0) + count
         limiters = {id(asker.caller.limiter): asker.caller.limiter for asker, _ in self._askers}
         total["concurrency"] = sum(limiter.mean_concurrency for limiter in limiters.values())
-        return total | (split if len(split) > len(COUNTS) + len(CALLER_COUNTS) else {})
+        return total | (split if len(split) > len(CLIENT_COUNTS) + len(RETRY_COUNTS) else {})
 
     async def close(self) -> None:
         """Ends calls that nobody waits for any more and lets go of connections and the ledger."""
@@ -192,13 +192,13 @@ def _askers(
     ]
 
 
-def _limiters(configs: Sequence[JudgeConfig]) -> list[Limiter]:
+def _limiters(configs: Sequence[JudgeConfig]) -> list[RateLimiter]:
     """One for each; those of one model on one server share it, under the lowest of their limits."""
     shared: dict[tuple[str | None, str | None], list[JudgeConfig]] = {}
     for config in configs:
         shared.setdefault((config.address, config.model), []).append(config)
     limiters = {
-        server: Limiter(
+        server: RateLimiter(
             max_concurrency=min(each.max_concurrency for each in group),
             requests_per_minute=_lowest([each.requests_per_minute for each in group]),
             tokens_per_minute=_lowest([each.tokens_per_minute for each in group]),
@@ -213,7 +213,7 @@ def _lowest(limits: Sequence[int | None]) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-TEMPLATES_OF: Mapping[Dimension, tuple[str, ...]] = {
+TEMPLATES_BY_DIMENSION: Mapping[Dimension, tuple[str, ...]] = {
     "helpfulness": ("helpfulness",),
     "logicality": ("logicality",),
     "faithfulness": ("statements", "support"),

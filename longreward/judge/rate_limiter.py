@@ -41,7 +41,7 @@ def _later(seconds: float, what: Callable[[], None]) -> Timer:
     return asyncio.get_running_loop().call_later(seconds, what)
 
 
-class Limiter:
+class RateLimiter:
     """Lets calls through in the order in which they came; `None` sets no limit.
 
     Over any 60 seconds the calls, and the sum of their tokens, stay within the limits. A call that is larger than the

@@ -14,7 +14,7 @@ import re
 from longreward.chat_model import ChatReply
 
 
-def with_thought(thought: str, said: str) -> str:
+def prepend_reasoning(thought: str, said: str) -> str:
     """Both in one text, as a model writes them that is asked directly."""
     return f"<think>{thought}</think>{said}" if thought.strip() else said
 
@@ -48,7 +48,7 @@ def _without_whole(text: str) -> str:
     return "".join(kept) + text[place:]
 
 
-def has_thought(answer: ChatReply) -> bool:
+def has_reasoning(answer: ChatReply) -> bool:
     """Whether some of the text is a thought."""
     return strip_reasoning(answer) != answer.text
 

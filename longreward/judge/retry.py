@@ -13,23 +13,23 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from longreward.chat_model import ChatModel, ChatReply, ChatRequest, estimated_tokens
-from longreward.errors import JudgeError, RequestFailed, TransientError
+from longreward.chat_model import ChatModel, ChatReply, ChatRequest, estimate_tokens
+from longreward.errors import JudgeError, RequestFailed, TransientFailure
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
-from longreward.judge.rate_limiter import Call, Limiter
+from longreward.judge.rate_limiter import Call, RateLimiter
 
 
 class RetryingClient:
     """Calls one model; `counts` are of this caller."""
 
-    def __init__(self, model: ChatModel, config: JudgeConfig, limiter: Limiter, account: Account) -> None:
+    def __init__(self, model: ChatModel, config: JudgeConfig, limiter: RateLimiter, account: Account) -> None:
         self.limiter = limiter
         self._model = model
         self._config = config
         self._account = account
         self._answered = 0
-        self.counts = dict.fromkeys(CALLER_COUNTS, 0)
+        self.counts = dict.fromkeys(RETRY_COUNTS, 0)
 
     async def call(self, question: ChatRequest, *, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
         """The model's answer; None where it is `made()` elsewhere when it is the question's turn.
@@ -43,9 +43,9 @@ class RetryingClient:
             try:
                 return await self._try(question, temperature, made)
             except JudgeError as error:
-                if error.passing is None:
+                if error.transient is None:
                     raise
-                fault, passing = error, error.passing
+                fault, passing = error, error.transient
             others = self._answered - answered  # since the try before
             answered = self._answered
             if passing.throttled and others:
@@ -55,7 +55,7 @@ class RetryingClient:
             if failures > retries or overloads > PATIENCE * retries:
                 raise self._last(fault, alive=retries > 0 and (others > 0 or await self._answers_at_all()))
             self.counts["retries"] += 1
-            await asyncio.sleep(pause_s(failures + overloads, passing))
+            await asyncio.sleep(backoff_s(failures + overloads, passing))
 
     async def _try(self, question: ChatRequest, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
         async with self.limiter.call(self._estimated(question)) as call:
@@ -64,18 +64,18 @@ class RetryingClient:
             try:
                 async with self._account.call(question) as paid:
                     self.counts["requests"] += 1
-                    answer = await self._model.answer(question, temperature=temperature)
+                    answer = await self._model.complete(question, temperature=temperature)
                     paid.settle(answer.usage, answer.text)
             except JudgeError as error:
-                if error.passing is not None:
-                    await self._failed(call, error.passing)
+                if error.transient is not None:
+                    await self._failed(call, error.transient)
                 raise
             call.tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens or call.tokens
             self._answered += 1
             self.limiter.answered(call)
             return answer
 
-    async def _failed(self, call: Call, passing: TransientError) -> None:
+    async def _failed(self, call: Call, passing: TransientFailure) -> None:
         """Counts a failed request, and holds calls back where the server has too much to do."""
         self.counts["throttled"] += passing.throttled
         self.counts["timeouts"] += passing.timed_out
@@ -88,10 +88,10 @@ class RetryingClient:
             await asyncio.sleep(self.limiter.reply_s or 0.0)
 
     async def _answers_at_all(self) -> bool:
-        from longreward.judge.server_probe import QUESTION
+        from longreward.judge.server_probe import PROBE_REQUEST
 
         try:
-            return await self._try(QUESTION, self._config.first_temperature, lambda: False) is not None
+            return await self._try(PROBE_REQUEST, self._config.first_temperature, lambda: False) is not None
         except JudgeError:
             return False
 
@@ -103,10 +103,10 @@ class RetryingClient:
 
     def _estimated(self, question: ChatRequest) -> int:
         limit = question.max_tokens + self._config.thinking_tokens
-        return estimated_tokens(question.system_under(self._config.system) + question.text) + limit
+        return estimate_tokens(question.system_prompt(self._config.system) + question.text) + limit
 
 
-def pause_s(failures: int, passing: TransientError) -> float:
+def backoff_s(failures: int, passing: TransientFailure) -> float:
     """Seconds until the next try after so many failed ones, from 1 on."""
     asked_for = passing.retry_after_s
     if passing.throttled and asked_for is not None:
@@ -115,7 +115,7 @@ def pause_s(failures: int, passing: TransientError) -> float:
     return max(backoff, asked_for or 0.0)
 
 
-CALLER_COUNTS = ("failed", "requests", "retries", "throttled", "timeouts", "disconnects")
+RETRY_COUNTS = ("failed", "requests", "retries", "throttled", "timeouts", "disconnects")
 FIRST_PAUSE_S = 0.5  # these two are the `openai` library's
 LONGEST_PAUSE_S = 8.0
 PATIENCE = 10  # times max_retries: what a question may be turned away by a busy server that answers others

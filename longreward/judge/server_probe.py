@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from longreward.chat_model import ChatReply, ChatRequest
-from longreward.errors import ConfigError, JudgeError, JudgeRefused, TransientError
-from longreward.judge.api_keys import key_of
+from longreward.errors import ConfigError, JudgeError, JudgeRefused, TransientFailure
 from longreward.judge.config import JudgeConfig
-from longreward.judge.context_window import ADVICE, ENOUGH
-from longreward.judge.reasoning import has_thought, strip_reasoning
-from longreward.judge.retry import LONGEST_PAUSE_S, pause_s
+from longreward.judge.http_client import MIN_WINDOW_TOKENS, WINDOW_ADVICE, read_api_key
+from longreward.judge.reasoning import has_reasoning, strip_reasoning
+from longreward.judge.retry import LONGEST_PAUSE_S, backoff_s
 from longreward.records import DIMENSIONS, Dimension
 
 if TYPE_CHECKING:
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
 def check_keys(config: JudgeConfig) -> None:
     """Raises ConfigError where a key that a judge needs is not in the environment. Calls nobody."""
     for judge, _ in config.judges():
-        key_of(judge)
+        read_api_key(judge)
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """What one judge did with a tiny question."""
 
     judge: str
@@ -50,7 +49,7 @@ class Probe:
     """What it judges."""
 
 
-async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[Probe]:
+async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[ProbeResult]:
     """Asks each distinct judge one tiny question, past the ledger; never raises for what a judge does.
 
     A call gets at most `timeout_s` (or the judge's own limit where that is shorter) and one retry.
@@ -58,11 +57,13 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[Probe]:
     return [replace(await _probe(judge, timeout_s), dimensions=own) for judge, own in config.judges()]
 
 
-async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
+async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     if config.kind == "offline":
-        return Probe("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
+        return ProbeResult("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
     if config.mode == "batch_files":
-        return Probe(config.model or config.kind, True, "its questions go into files for another program: no server")
+        return ProbeResult(
+            config.model or config.kind, True, "its questions go into files for another program: no server"
+        )
     from longreward.judge.http_client import HttpJudge
 
     hasty = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)})
@@ -70,7 +71,7 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
     try:
         judge = HttpJudge(hasty)
     except ConfigError as error:
-        return Probe(name, False, str(error))
+        return ProbeResult(name, False, str(error))
     try:
         answer = await _asked(judge, hasty)
         found = _judged(config, judge, answer, time.monotonic() - started)
@@ -84,27 +85,27 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> Probe:
         return replace(found, advice=(*found.advice, advice))
     except JudgeError as error:
         known = await judge.models() if isinstance(error, JudgeRefused) else ()
-        return Probe(name, False, f"{error}{_list(name, known)}", seconds=time.monotonic() - started)
+        return ProbeResult(name, False, f"{error}{_list(name, known)}", seconds=time.monotonic() - started)
     finally:
         await judge.close()
 
 
 async def _asked(judge: "HttpJudge", config: JudgeConfig) -> ChatReply:
     try:
-        return await judge.answer(QUESTION, temperature=config.first_temperature)
+        return await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
     except JudgeError as error:
-        if error.passing is None or config.max_retries == 0:
+        if error.transient is None or config.max_retries == 0:
             raise
         await asyncio.sleep(
-            pause_s(1, TransientError(retry_after_s=min(error.passing.retry_after_s or 0.0, LONGEST_PAUSE_S)))
+            backoff_s(1, TransientFailure(retry_after_s=min(error.transient.retry_after_s or 0.0, LONGEST_PAUSE_S)))
         )
-    return await judge.answer(QUESTION, temperature=config.first_temperature)
+    return await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
 
 
-def _judged(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply, seconds: float) -> Probe:
+def _judged(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply, seconds: float) -> ProbeResult:
     tokens = answer.usage.completion_tokens
     told = f"{judge.where}: answered, {tokens} tokens in {seconds:.1f} s"
-    found = Probe(judge.name, True, told, tokens, seconds, tuple(_advice(config, judge, answer)))
+    found = ProbeResult(judge.name, True, told, tokens, seconds, tuple(_advice(config, judge, answer)))
     if VERDICT.search(strip_reasoning(answer)):
         return found
     cut = ", cut off while it was thinking" if answer.finish_reason == "length" else ""
@@ -113,20 +114,20 @@ def _judged(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply, seconds:
 
 def _advice(config: JudgeConfig, judge: "HttpJudge", answer: ChatReply) -> list[str]:
     advice = []
-    thinks = has_thought(answer) or answer.finish_reason == "length"  # so much on a question as small as this
+    thinks = has_reasoning(answer) or answer.finish_reason == "length"  # so much on a question as small as this
     if thinks and config.thinking_tokens == 0:
         advice.append(
             "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off in "
             "judge.extra_body"
         )
     if judge.window is not None:
-        wanted = ENOUGH + config.thinking_tokens
+        wanted = MIN_WINDOW_TOKENS + config.thinking_tokens
         if judge.window.tokens is None:
-            advice.append(f"this Ollama does not tell its context window: {ADVICE.format(wanted=wanted)}")
+            advice.append(f"this Ollama does not tell its context window: {WINDOW_ADVICE.format(wanted=wanted)}")
         elif judge.window.tokens < wanted:
             advice.append(
                 f"its context window is {judge.window.tokens:,} tokens, and it cuts longer prompts without a word: "
-                f"{ADVICE.format(wanted=wanted)}"
+                f"{WINDOW_ADVICE.format(wanted=wanted)}"
             )
     return advice
 
@@ -138,7 +139,7 @@ def _list(name: str, known: tuple[str, ...]) -> str:
 
 
 # Short, and in the grammar of the ratings: who cannot do this cannot judge. The limit is that of the shortest template.
-QUESTION = ChatRequest(
+PROBE_REQUEST = ChatRequest(
     template="probe",
     slots={},
     text="Which number is larger, 2 or 3? End with that number in double square brackets, as in [[5]].",

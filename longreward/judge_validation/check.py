@@ -133,7 +133,7 @@ async def check_judge(
                 await score_queries(judge, prompts, [*first, *repeated] if number == 1 else repeated, done=tell)
             )
             name = judge.name
-            spent = {figure: count + judge.figures()[figure] for figure, count in spent.items()}
+            spent = {figure: count + judge.metrics()[figure] for figure, count in spent.items()}
     return CheckReport(
         judge=name,
         prompts=prompts.hash,
@@ -151,7 +151,7 @@ def isolated_config(config: JudgeConfig, word: str) -> JudgeConfig:
     """The judge with answers of its own in the ledger, asked live."""
     suffix = f"+check{VERSION}.{word}"
     dimensions = {
-        dimension: {**differs, "revision": config.judge_of(dimension).revision + suffix, "mode": "live"}
+        dimension: {**differs, "revision": config.judge_for(dimension).revision + suffix, "mode": "live"}
         for dimension, differs in config.dimensions.items()
     }
     settings = {"revision": config.revision + suffix, "mode": "live", "dimensions": dimensions}

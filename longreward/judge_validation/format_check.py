@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from longreward.errors import JudgeError
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
-from longreward.judge.judge import TEMPLATES_OF
+from longreward.judge.judge import TEMPLATES_BY_DIMENSION
 from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.check import CONFIG, RewardQuery, judge_query
 from longreward.records import DIMENSIONS, Dimension, Verdict
@@ -59,7 +59,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
     dimensions = {dimension: {**own, **once} for dimension, own in config.dimensions.items()}
     async with open_judge(config.model_copy(update={**once, "dimensions": dimensions}), ledger=None) as judge:
         checks = await gather(_check(judge, prompts, dimension, limit_s) for dimension in DIMENSIONS)
-        figures = judge.figures()
+        figures = judge.metrics()
     tokens = figures["prompt_tokens"] + figures["completion_tokens"]
     return FormatReport(tuple(checks), int(figures["calls"]), int(tokens))
 
@@ -73,10 +73,10 @@ async def _check(judge: Judge, prompts: PromptSet, dimension: Dimension, limit_s
         problem, timed_out = f"no reply to its prompts within {limit_s:g} s", True
     except JudgeError as error:
         problem = str(error)
-        timed_out = error.passing is not None and error.passing.timed_out
-    templates = TEMPLATES_OF[dimension]
+        timed_out = error.transient is not None and error.transient.timed_out
+    templates = TEMPLATES_BY_DIMENSION[dimension]
     expected = "; ".join(EXPECTED_FORMATS[template] for template in templates)
-    return FormatCheck(dimension, judge.name_of(templates[0]), problem, timed_out, expected)
+    return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, expected)
 
 
 async def _verdict(judge: Judge, prompts: PromptSet, dimension: Dimension) -> Verdict:

@@ -20,7 +20,7 @@ from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge_validation.check import VERSION, check_judge
 from longreward.judge_validation.report import CheckReport
 from longreward.reward.config import ScoreConfig
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 
 async def load_or_run_check(
@@ -54,7 +54,7 @@ async def load_or_run_check(
         progress=progress,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with writing(kept) as file:
+    with open_atomic(kept) as file:
         file.write(report.model_dump_json(indent=1))
     return report
 

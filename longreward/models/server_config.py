@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.utils.endpoints import key_from_environment, plain_url, variable_name
+from longreward.utils.endpoints import read_key, validate_url, validate_variable_name
 
 
 class ServerConfig(Config):
@@ -76,7 +76,7 @@ class ServerConfig(Config):
     @field_validator("base_url", "trained_base_url")
     @classmethod
     def _is_plain_url(cls, value: str | None) -> str | None:
-        return plain_url(value, section="server")
+        return validate_url(value, section="server")
 
     @field_validator("base_url")
     @classmethod
@@ -88,7 +88,7 @@ class ServerConfig(Config):
     @field_validator("api_key_env")
     @classmethod
     def _is_variable_name(cls, value: str | None) -> str | None:
-        return None if value is None else variable_name(value, section="server")
+        return None if value is None else validate_variable_name(value, section="server")
 
     @field_validator("command")
     @classmethod
@@ -107,6 +107,4 @@ def server_key(config: ServerConfig) -> str | None:
             f"the environment variable {config.api_key_env} holds no key for the policy's server; set it, or leave "
             "server.api_key_env out where the server needs none"
         )
-    return key_from_environment(
-        config.api_key_env, base_url=config.base_url, whose="the policy's server", section="server"
-    )
+    return read_key(config.api_key_env, base_url=config.base_url, whose="the policy's server", section="server")

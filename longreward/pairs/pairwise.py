@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from longreward.chat_model import estimated_tokens
+from longreward.chat_model import estimate_tokens
 from longreward.judge import Judge, ParsedReply
 from longreward.judge.escaping import PromptEscaper, find_headings
 from longreward.judge.prompt_template import JudgePrompt
@@ -189,10 +189,10 @@ def max_calls(config: PairConfig, items: Iterable[tuple[Example, Sequence[Respon
             continue
         asked = 2 * most_comparisons(len(texts))
         prompt = _prompt(detect_language(example.query, *texts))
-        own = sum(map(estimated_tokens, prompt.pieces[::2]))
-        shown = estimated_tokens(shorten_context(example.context, config.pairwise.context_tokens) + example.query)
+        own = sum(map(estimate_tokens, prompt.pieces[::2]))
+        shown = estimate_tokens(shorten_context(example.context, config.pairwise.context_tokens) + example.query)
         calls += asked
-        tokens += asked * (own + shown + 2 * sum(map(estimated_tokens, texts)) // len(texts))
+        tokens += asked * (own + shown + 2 * sum(map(estimate_tokens, texts)) // len(texts))
     return calls, tokens
 
 
@@ -228,7 +228,7 @@ async def _compared(judge: Judge, context: str, first: Response, second: Respons
     async def ask(a: Response, b: Response) -> ParsedReply[Verdict]:
         slots = {"context": context, "question": first.query, "answer_a": a.text, "answer_b": b.text}
         question = await asyncio.to_thread(prompt.ask, slots, system="", max_tokens=MAX_TOKENS)
-        return await judge.ask(question, parse_better, read_truncated=truncated_verdict(parse_better))
+        return await judge.query(question, parse_better, parse_truncated=truncated_verdict(parse_better))
 
     one, other = await gather([ask(first, second), ask(second, first)])
     said = (one.value, other.value)
@@ -239,7 +239,7 @@ async def _compared(judge: Judge, context: str, first: Response, second: Respons
         said,
         better,
         one.reason or other.reason,
-        judge.name_of(TEMPLATE),
+        judge.name_for(TEMPLATE),
         prompt.hash,
         one.calls + other.calls,
     )

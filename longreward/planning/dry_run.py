@@ -12,7 +12,7 @@ from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
 from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
-from longreward.judge.rate_limiter import Limiter
+from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.truncation import ReadTruncated
 from longreward.records import Dimension
 
@@ -55,23 +55,23 @@ class DryRunJudge(Judge):
         """As if what came up since the last `take` had not."""
         self._seen -= {_key(each.question) for each in self.take()}
 
-    async def ask(
+    async def query(
         self,
-        question: ChatRequest,
-        read: Callable[[str], T | None],
+        request: ChatRequest,
+        parse: Callable[[str], T | None],
         *,
-        read_truncated: ReadTruncated[T] | None = None,
+        parse_truncated: ReadTruncated[T] | None = None,
     ) -> ParsedReply[T]:
-        """What the ledger knows, else no value with NOT_ASKED for a reason; the question is noted."""
+        """What the ledger knows, else no value with NOT_ASKED for a reason; the request is noted."""
         try:
-            reading = await super().ask(question, read, read_truncated=read_truncated)
+            reading = await super().query(request, parse, parse_truncated=parse_truncated)
         except _NotAsked:
-            reading = ParsedReply(None, NOT_ASKED, "", 0, 0, TokenUsage(), self.name_of(question.template))
+            reading = ParsedReply(None, NOT_ASKED, "", 0, 0, TokenUsage(), self.name_for(request.template))
             self.all_answered = False
-        key = _key(question)
+        key = _key(request)
         if key not in self._seen:
             self._seen.add(key)
-            self._noted.append(RecordedRequest(question, reading.reason != NOT_ASKED))
+            self._noted.append(RecordedRequest(request, reading.reason != NOT_ASKED))
         return reading
 
 
@@ -81,7 +81,7 @@ class NullModel:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         raise _NotAsked
 
     async def close(self) -> None:
@@ -97,7 +97,7 @@ def _key(question: ChatRequest) -> int:
 
 
 def _asker(config: JudgeConfig, ledger: Ledger) -> CachedJudgeClient:
-    return CachedJudgeClient(NullModel(name_of(config)), config, ledger, Limiter(max_concurrency=1000))
+    return CachedJudgeClient(NullModel(name_of(config)), config, ledger, RateLimiter(max_concurrency=1000))
 
 
 def name_of(config: JudgeConfig) -> str:
@@ -112,9 +112,9 @@ def name_of(config: JudgeConfig) -> str:
 
 def dimension_of(template: str) -> Dimension:
     """The dimension that a template's questions belong to."""
-    from longreward.judge.judge import TEMPLATES_OF
+    from longreward.judge.judge import TEMPLATES_BY_DIMENSION
 
-    return next(dimension for dimension, templates in TEMPLATES_OF.items() if template in templates)
+    return next(dimension for dimension, templates in TEMPLATES_BY_DIMENSION.items() if template in templates)
 
 
 NOT_ASKED = "not asked yet"

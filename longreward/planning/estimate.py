@@ -190,9 +190,11 @@ class _Counting:
 
 def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:
     """Who answers the questions of each template."""
-    from longreward.judge.judge import TEMPLATES_OF
+    from longreward.judge.judge import TEMPLATES_BY_DIMENSION
 
-    return {name: judge for judge, own in config.judges() for dimension in own for name in TEMPLATES_OF[dimension]}
+    return {
+        name: judge for judge, own in config.judges() for dimension in own for name in TEMPLATES_BY_DIMENSION[dimension]
+    }
 
 
 class _FirstChunks:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from longreward.evaluation.comparison import decodings
 from longreward.judge import JudgeConfig
-from longreward.judge.prices import PricesConfig
+from longreward.judge.usage import PricesConfig
 from longreward.params import Params
 from longreward.planning.dry_run import dimension_of, name_of
 from longreward.planning.estimate import (

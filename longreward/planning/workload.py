@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from longreward.chat_model import estimated_tokens
+from longreward.chat_model import estimate_tokens
 from longreward.data.formats import read_examples, read_responses
 from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_source
 from longreward.data.prepare_report import Split
@@ -54,7 +54,7 @@ def sampled_lengths(path: Path) -> Range | None:
     """How long the responses of a file are, in tokens: quartiles around the mean; None where there is no such file."""
     if not path.is_file() or not path.stat().st_size:  # `sample` leaves an empty file where the pairs are given
         return None
-    lengths = [estimated_tokens(each.text) for each in islice(read_responses(path), 2000)]
+    lengths = [estimate_tokens(each.text) for each in islice(read_responses(path), 2000)]
     if len(lengths) < 2:
         return None
     low, _, high = statistics.quantiles(lengths, n=4, method="inclusive")
@@ -128,7 +128,7 @@ def _likely(example: Example, room: int) -> Range:
     """Tokens of a response: about as many as the data's own answer has, else some of those that it may have."""
     if example.answer is None:
         return RESPONSE_SHARE * float(room)
-    likely = ANSWER_SHARE * float(estimated_tokens(example.answer))
+    likely = ANSWER_SHARE * float(estimate_tokens(example.answer))
     return Range(min(likely.low, room), min(likely.expected, room), min(likely.high, room))
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.utils.endpoints import key_from_environment, plain_url, variable_name
+from longreward.utils.endpoints import read_key, validate_url, validate_variable_name
 
 
 class RetrieverConfig(Config):
@@ -82,12 +82,12 @@ class RetrieverConfig(Config):
     @field_validator("base_url")
     @classmethod
     def _is_plain_url(cls, value: str | None) -> str | None:
-        return plain_url(value, section="score.retriever")
+        return validate_url(value, section="score.retriever")
 
     @field_validator("api_key_env")
     @classmethod
     def _is_variable_name(cls, value: str) -> str:
-        return variable_name(value, section="score.retriever")
+        return validate_variable_name(value, section="score.retriever")
 
 
 def check_key(config: RetrieverConfig) -> str | None:
@@ -101,7 +101,7 @@ def check_key(config: RetrieverConfig) -> str | None:
         _check_local_model(config.model or "")
     if config.kind != "http":
         return None
-    return key_from_environment(
+    return read_key(
         config.api_key_env,
         base_url=config.base_url,
         whose=f"embeddings of {config.model!r}",

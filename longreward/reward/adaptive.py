@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from longreward.judge import Judge
-from longreward.judge.prices import Price
 from longreward.judge.prompts import PromptSet
+from longreward.judge.usage import Price
 from longreward.records import (
     DIMENSIONS,
     Bounds,

@@ -49,7 +49,7 @@ async def extract(
         return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
 
     readings = await gather(
-        judge.ask(request.question, parse, read_truncated=truncated_list(parse)) for request in requests
+        judge.query(request.question, parse, parse_truncated=truncated_list(parse)) for request in requests
     )
     tokens = requests[-1].part.end_token if requests else 0
     return Extraction(
@@ -59,7 +59,7 @@ async def extract(
             _extract(request.part, tokens, reading) for request, reading in zip(requests, readings, strict=True)
         ),
         prompt_hashes=tuple(dict.fromkeys(request.question.prompt_hash for request in requests)),
-        judge=judge.name_of("extraction"),
+        judge=judge.name_for("extraction"),
         calls=sum(reading.attempts for reading in readings),
         prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
         completion_tokens=sum(reading.usage.completion_tokens for reading in readings),

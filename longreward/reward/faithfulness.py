@@ -52,7 +52,9 @@ class Faithfulness:
         def parse(reply: str) -> tuple[str, ...] | None:
             return PARSERS[self._prompts.parsing].statements(reply, self._prompts.manifest.no_statement)
 
-        found = await self._judge.ask(self._question, parse, read_truncated=truncated_list(parse, end_tag="statement"))
+        found = await self._judge.query(
+            self._question, parse, parse_truncated=truncated_list(parse, end_tag="statement")
+        )
         self._readings.append(found)
         self._truncated = found.truncated
         self._analysis = found.text
@@ -151,7 +153,7 @@ class Faithfulness:
         passages = self._prompts.evidence([shown.text for shown in evidence], self.language)
         question = self._prompts.template("support", self.language).ask({"statement": text, "context": passages})
         parse = PARSERS[self._prompts.parsing].support
-        reading = await self._judge.ask(question, parse, read_truncated=truncated_verdict(parse))
+        reading = await self._judge.query(question, parse, parse_truncated=truncated_verdict(parse))
         statement = Statement(
             text=text, support=reading.value, analysis=reading.text or None, evidence=evidence, reason=reading.reason
         )

@@ -114,8 +114,8 @@ class _Lent:
     def name(self) -> str:
         return self._model.name
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        return await self._model.answer(question, temperature=temperature)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        return await self._model.complete(request, temperature=temperature)
 
     async def close(self) -> None:
         pass

@@ -15,7 +15,7 @@ from longreward.utils.language import detect_language
 async def rate(judge: Judge, question: ChatRequest, parsing: Parsing) -> Verdict:
     """Asks for a rating from 0 to 10."""
     parse = PARSERS[parsing].rating
-    reading = await judge.ask(question, parse, read_truncated=truncated_verdict(parse))
+    reading = await judge.query(question, parse, parse_truncated=truncated_verdict(parse))
     return verdict(
         judge,
         [reading],

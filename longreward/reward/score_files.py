@@ -19,7 +19,7 @@ from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Re
 from longreward.reward.adaptive import Savings
 from longreward.reward.config import ScoreConfig
 from longreward.reward.scorer import ScoredExample, Scorer, score_examples
-from longreward.utils.jsonl import IndexedJsonl, to_line, writing
+from longreward.utils.jsonl import IndexedJsonl, open_atomic, to_line
 
 
 @dataclass
@@ -124,7 +124,7 @@ class ScoredFilesWriter:
         self.report = ScoreReport(weights)
 
     def __enter__(self) -> Self:
-        self._files = [self._stack.enter_context(writing(path)) for path in self._paths]
+        self._files = [self._stack.enter_context(open_atomic(path)) for path in self._paths]
         return self
 
     def __exit__(self, *error: Any) -> bool | None:

@@ -49,11 +49,11 @@ async def score_examples(
     the same again goes on from there. Without `scorer` one is made, with embeddings in memory only. Raises ConfigError
     for batches with another strategy than `full`.
     """
-    if judge.prompts_at_once and config.strategy != "full":
+    if judge.prompts_in_flight and config.strategy != "full":
         raise ConfigError(f"score.strategy is {config.strategy}, and batches ask everything: set it to full")
     own = scorer is None
     scorer = scorer or Scorer(config)
-    in_flight = judge.prompts_at_once or config.prompts_at_once
+    in_flight = judge.prompts_in_flight or config.prompts_at_once
     waiting = iter(examples)
     tasks: deque[asyncio.Task[ScoredExample]] = deque()
     complete = 0

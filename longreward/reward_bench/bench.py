@@ -74,7 +74,7 @@ async def run_bench(
                 ledger=ledger,
                 progress=lambda done: progress(compared + done, total + compared),
             )
-            name, asked = judge.name, judge.figures()
+            name, asked = judge.name, judge.metrics()
     rewards: dict[str, list[Rewards]] = rewards_by_variant(scored)
     if srm:
         rewards[SRM] = srm.rewards

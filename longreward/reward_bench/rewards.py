@@ -92,7 +92,7 @@ async def compare_items(
     Equal texts tie without a question. The JudgeError family where the judge fails.
     """
     two = PairConfig(method="pairwise", min_scored=2, pairwise=config)
-    turns = asyncio.Semaphore(max(AT_ONCE, judge.prompts_at_once or 0))
+    turns = asyncio.Semaphore(max(AT_ONCE, judge.prompts_in_flight or 0))
 
     async def meet(item: Item) -> PairwiseMatch:
         async with turns:

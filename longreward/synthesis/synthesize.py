@@ -14,7 +14,7 @@ from longreward.synthesis.documents import Document, find_documents, read_docume
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
 from longreward.synthesis.writer import write_drafts
 from longreward.utils.concurrency import bounded_map, gather
-from longreward.utils.jsonl import to_line, writing
+from longreward.utils.jsonl import open_atomic, to_line
 from longreward.utils.token_spans import TextTokenizer
 
 QUESTIONS, REJECTED = "questions.jsonl", "rejected.jsonl"
@@ -39,7 +39,7 @@ async def synthesize_files(
     report = SynthesisReport()
     source = config.documents or ""
     files = find_documents(root, source)
-    with writing(out / QUESTIONS) as questions, writing(out / REJECTED) as rejected:
+    with open_atomic(out / QUESTIONS) as questions, open_atomic(out / REJECTED) as rejected:
         contexts = _contexts(config, root, files, tokenizer)
         async with aclosing(synthesize(judge, scorer, config, contexts)) as outcomes:
             async for outcome in outcomes:
@@ -53,7 +53,7 @@ async def synthesize_files(
 def write_nothing(out: Path) -> None:
     """Empty files, for a project whose questions come from elsewhere."""
     for name in (QUESTIONS, REJECTED):
-        with writing(out / name):
+        with open_atomic(out / name):
             pass
 
 
@@ -68,7 +68,7 @@ async def synthesize(
     `judge` is opened with a writer of its own, or writes too. As many contexts are under way as `documents_in_flight`
     says, or as a judge that is asked in batches wants.
     """
-    at_once = judge.prompts_at_once or config.documents_in_flight
+    at_once = judge.prompts_in_flight or config.documents_in_flight
     async with aclosing(bounded_map(_work(judge, scorer, config, contexts), at_once)) as done:
         async for outcomes in done:
             for outcome in outcomes:

@@ -58,7 +58,7 @@ async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig
 async def _questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Query | Dropped]:
     """Those of one kind, at most `count`; one drop where there is none."""
     question = questions_request(context, task, count)
-    reading = await writer.ask(question, parse_questions, read_truncated=truncated_tags(parse_questions))
+    reading = await writer.query(question, parse_questions, parse_truncated=truncated_tags(parse_questions))
     if not reading.value:
         reason = reading.reason or "the writer found nothing of this kind to ask"
         return [Dropped(context.document, "no_question", reason, part=context.part, task=task)]
@@ -83,7 +83,7 @@ async def _answered(writer: Judge, context: Context, query: _Query | Dropped, wo
         return query
     limit = words[query.task]
     question = answer_request(context, query.text, limit)
-    reading = await writer.ask(question, parse_answer, read_truncated=truncated_tags(parse_answer))
+    reading = await writer.query(question, parse_answer, parse_truncated=truncated_tags(parse_answer))
     dropped = Dropped(
         context.document, "no_answer", reading.reason or "", part=context.part, task=query.task, query=query.text
     )

@@ -22,7 +22,7 @@ from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.short_instructions import short_example, short_example_from_row, short_pair, short_pair_from_row
 from longreward.errors import ConfigError, DataError
 from longreward.records import SHORT, Example, PreferencePair, is_short
-from longreward.utils.jsonl import Row, RowError, reason_of
+from longreward.utils.jsonl import Row, RowError, error_reason
 
 BUILTIN = "builtin"
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def _usable(kind: _Kind[R], config: ShortSource, root: Path, left_out: dict[str,
             try:
                 record = kind.made(row, number)
             except (RowError, ValidationError) as error:
-                reason = reason_of(error)
+                reason = error_reason(error)
                 if not left_out:
                     log.warning("%s: %s is left out, the first one: %s", key, place, reason)
                 left_out[reason] = left_out.get(reason, 0) + 1

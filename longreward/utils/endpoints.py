@@ -9,7 +9,7 @@ from longreward.errors import ConfigError
 DEFAULT_KEY_ENV = "OPENAI_API_KEY"
 
 
-def plain_url(value: str | None, *, section: str) -> str | None:
+def validate_url(value: str | None, *, section: str) -> str | None:
     """The address, which must hold no secret; `section` is the part of params.yaml that it stands in."""
     if value is None:
         return value
@@ -24,7 +24,7 @@ def plain_url(value: str | None, *, section: str) -> str | None:
     return value
 
 
-def variable_name(value: str, *, section: str) -> str:
+def validate_variable_name(value: str, *, section: str) -> str:
     """The name of an environment variable; anything else may be the key itself and is not shown."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         raise ConfigError(
@@ -34,7 +34,7 @@ def variable_name(value: str, *, section: str) -> str:
     return value
 
 
-def key_from_environment(variable: str, *, base_url: str | None, whose: str, section: str) -> str | None:
+def read_key(variable: str, *, base_url: str | None, whose: str, section: str) -> str | None:
     """The key; None where the default variable is not set and an address of the user's own may need none.
 
     Raises ConfigError where a key is needed and missing, or holds what no key does; `whose` is for its message.

@@ -17,7 +17,7 @@ from longreward.errors import (
     JudgeRefused,
     JudgeUnavailable,
     RequestRefused,
-    TransientError,
+    TransientFailure,
 )
 
 
@@ -41,8 +41,8 @@ class ErrorMapper:
         if isinstance(error, APIStatusError):
             return self.of_status(error.status_code, error.response.text, error.response.headers)
         fault = self._of_no_reply(error)
-        fault.passing = _passing(error) if isinstance(error, APIConnectionError) else None
-        fault.may_cost = fault.may_cost or _was_sent(error)
+        fault.transient = _passing(error) if isinstance(error, APIConnectionError) else None
+        fault.may_be_billed = fault.may_be_billed or _was_sent(error)
         return fault
 
     def _of_no_reply(self, error: Exception) -> JudgeError:
@@ -69,7 +69,7 @@ class ErrorMapper:
             wait = retry_after_s(headers or {})
             if wait is not None and wait > LONGEST_WAIT_S:
                 return JudgeUnavailable(f"{fault}; it wants no call for {wait:,.0f} s")
-            fault.passing = TransientError(
+            fault.transient = TransientFailure(
                 throttled=status in THROTTLED, retry_after_s=wait, timed_out=status in TIMED_OUT
             )
         return fault
@@ -119,16 +119,16 @@ class ErrorMapper:
         return text.replace(self.key, "***") if self.key else text
 
 
-def _passing(error: Exception) -> TransientError:
+def _passing(error: Exception) -> TransientFailure:
     """What a request without a reply says of the server's load."""
     from openai import APITimeoutError
 
     cause = type(error.__cause__).__name__
     if isinstance(error, APITimeoutError):
         # A server whose queue of connections is full accepts none in time.
-        return TransientError(disconnected=True) if cause == "ConnectTimeout" else TransientError(timed_out=True)
+        return TransientFailure(disconnected=True) if cause == "ConnectTimeout" else TransientFailure(timed_out=True)
     # A refused connection (ConnectError) is a server that is not running, which fewer calls do not help.
-    return TransientError(disconnected=_was_sent(error))
+    return TransientFailure(disconnected=_was_sent(error))
 
 
 def _was_sent(error: Exception) -> bool:
@@ -165,7 +165,7 @@ def reported_status(body: str) -> int | None:
     return code if isinstance(code, int) and 400 <= code <= 599 else 500
 
 
-def is_notice(text: str) -> bool:
+def is_filter_notice(text: str) -> bool:
     """Whether a filter wrote this in the model's place, although the server says that the answer is whole."""
     return len(text) < 500 and _NOTICE.match(text) is not None
 

@@ -75,10 +75,10 @@ def read_line(file: IO[bytes], max_bytes: int | None) -> bytes | RowError:
         size += len(rest)
         if rest.endswith(b"\n"):
             break
-    return too_large("the line", size, max_bytes)
+    return size_error("the line", size, max_bytes)
 
 
-def too_large(what: str, size: int, limit: int) -> RowError:
+def size_error(what: str, size: int, limit: int) -> RowError:
     """The reason why a record of `size` bytes is not read; the limit is a setting of `prepare`."""
     mib = 2**20
     return RowError(f"{what} has {size / mib:,.1f} MiB, more than prepare.max_record_mib ({limit / mib:g})")
@@ -108,11 +108,11 @@ def read_records(path: Path, convert: Callable[[Row], T]) -> Iterator[T]:
                 raise row
             record = convert(row)
         except (RowError, ValidationError) as error:
-            raise DataError(f"{path}, line {number}: {reason_of(error)}") from None
+            raise DataError(f"{path}, line {number}: {error_reason(error)}") from None
         yield record
 
 
-def reason_of(error: RowError | ValidationError) -> str:
+def error_reason(error: RowError | ValidationError) -> str:
     """One line on why a row was refused."""
     if isinstance(error, RowError):
         return str(error)
@@ -124,7 +124,7 @@ def shorten(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def missing(key: str, row: Mapping[str, Any]) -> RowError:
+def missing_key(key: str, row: Mapping[str, Any]) -> RowError:
     """The reason for a row that lacks a key; names those that it has."""
     more = f" and {len(row) - SHOWN_KEYS} more" if len(row) > SHOWN_KEYS else ""
     return RowError(
@@ -137,7 +137,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[str]]:
+def open_atomic(path: Path) -> Iterator[IO[str]]:
     """A text file that appears at `path` whole or not at all; raises StateError where the disk refuses.
 
     What a killed process had begun is removed; only a regular file is ever replaced.
@@ -184,7 +184,7 @@ def _lives(process: int) -> bool:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Writes one JSON object a line; returns how many."""
     count = 0
-    with writing(path) as file:
+    with open_atomic(path) as file:
         for row in rows:
             file.write(to_line(row))
             count += 1

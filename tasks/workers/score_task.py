@@ -7,7 +7,7 @@ from pathlib import Path
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.judge.prices import PricesConfig
+from longreward.judge.usage import PricesConfig
 from longreward.planning.dry_run import DryRunJudge
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, Scorer, score_examples
@@ -42,7 +42,7 @@ class ScoreErrand:
                 Scorer(self.score, ledger=file) as scorer,
             ):
                 records = [scored async for scored in score_examples(judge, self.score, self.items, scorer=scorer)]
-                figures = judge.figures() | scorer.figures() | budget.figures()
+                figures = judge.metrics() | scorer.figures() | budget.metrics()
         return ShardResult(records, figures, to_send(place, file))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import longreward
 from longreward.errors import ConfigError, WorkerError
 from longreward.judge import JudgeConfig
-from longreward.judge.api_keys import key_of
+from longreward.judge.http_client import read_api_key
 from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache
 
 DECIDING = ("torch", "transformers", "tokenizers", "bm25s", "prefect", "distributed", "cloudpickle", "pydantic")
@@ -104,7 +104,7 @@ def _fault(asked: WorkerRequirements) -> str | None:
     if asked.judge is not None:
         try:
             for judge, _ in asked.judge.judges():
-                key_of(judge)
+                read_api_key(judge)
         except ConfigError as error:
             return f"{error} (in the worker's own environment: keys are never sent)"
     return _out_of_reach(asked.prefect) if asked.prefect else None

@@ -84,14 +84,14 @@ def test_the_shares_of_a_limit_never_add_up_to_more_than_it() -> None:
     assert places_within(judge, 60) == 5  # the least of all limits
     third = share(judge, 3)
     assert (third.max_concurrency, third.requests_per_minute, third.tokens_per_minute) == (10, 2, None)
-    assert third.judge_of("faithfulness").max_concurrency == 1
+    assert third.judge_for("faithfulness").max_concurrency == 1
 
 
 async def test_what_the_ledger_knows_goes_with_the_shard_and_is_not_asked_again(tmp_path: Path) -> None:
     config, ledger = ScoreConfig(), tmp_path / "ledger.sqlite"
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
         scored = [one async for one in score_examples(judge, config, ITEMS[:2])]
-        asked = judge.figures()["calls"]
+        asked = judge.metrics()["calls"]
     known = await known_answers(JudgeConfig(), config, ITEMS, ledger=ledger)
     assert len({each.request_id for each in known}) == asked == 12
 

@@ -25,8 +25,8 @@ RESPONSES = [
 class Chatty:
     name = "chatty"
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        return ChatReply("" if question.template == "extraction" else "What a good answer!")
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        return ChatReply("" if request.template == "extraction" else "What a good answer!")
 
     async def close(self) -> None:
         pass

@@ -57,7 +57,7 @@ async def score(run: StageRun) -> float:
     ):
         async for _ in score_examples(judge, run.params.score, ITEMS):
             pass
-        return judge.figures()["calls"]
+        return judge.metrics()["calls"]
 
 
 def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_the_next_try(folder: Path) -> None:

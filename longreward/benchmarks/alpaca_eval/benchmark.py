@@ -100,7 +100,7 @@ class AlpacaEval:
         slots = {"instruction": case.instruction, "output_1": first, "output_2": second}
         asked = self.prompt.ask(slots, system=self.system, max_tokens=JUDGE_TOKENS)
         question = replace(asked, top_logprobs=TOP_LOGPROBS)
-        reading = await judge.ask(question, lambda text: read_shown(text).strict)
+        reading = await judge.query(question, lambda text: read_shown(text).strict)
         shown = read_shown(reading.text)
         exact, strict = unswitched(shown.exact, switched), unswitched(shown.strict, switched)
         return Verdict(

@@ -8,7 +8,7 @@ from typing import Any
 from longreward.benchmarks.alpaca_eval.cases import AlpacaCase
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.chat_model import parse_logprobs
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
@@ -64,5 +64,5 @@ def _completion(judgment: str) -> dict[str, Any]:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with writing(path) as file:
+    with open_atomic(path) as file:
         file.write(json.dumps(rows, indent=2) + "\n")  # ASCII: half a surrogate pair is no UTF-8

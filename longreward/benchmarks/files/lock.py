@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import DataError
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 NAME = "files.lock.json"
 
@@ -29,7 +29,7 @@ class Lock:
         """Keeps what a file is, on the disk; StateError where that refuses."""
         row = {"sha256": sha256, "bytes": size, "address": address}
         self._rows = self._read() | {key: row}  # another process may have fetched another benchmark meanwhile
-        with writing(self.path) as file:
+        with open_atomic(self.path) as file:
             file.write(json.dumps(dict(sorted(self._rows.items())), indent=2) + "\n")
 
     def _read(self) -> dict[str, Any]:

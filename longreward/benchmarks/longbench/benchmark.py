@@ -108,7 +108,7 @@ class LongBench:
         question = prompt.ask(
             {slot: slots[slot] for slot in prompt.slots}, system=self._system, max_tokens=JUDGE_TOKENS
         )
-        reading = await judge.ask(question, whole)
+        reading = await judge.query(question, whole)
         strict = None if reading.value is None else rating.as_asked(reading.text, low=1, high=top)
         return Verdict(
             case.id,

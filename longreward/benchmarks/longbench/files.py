@@ -17,7 +17,7 @@ from longreward.benchmarks.longbench.cases import LongBenchCase
 from longreward.benchmarks.longbench.sets import CLASSES, SETS, SetName
 from longreward.benchmarks.longbench.summary import best_exact
 from longreward.benchmarks.types import Answer, Verdict
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 
 def write(
@@ -82,5 +82,5 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with writing(path) as out:
+    with open_atomic(path) as out:
         json.dump(rows, out, indent=2, ensure_ascii=False)

@@ -120,7 +120,7 @@ class LongBenchChat:
         for number, shot in enumerate(case.shots, start=1):
             slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
         question = self.prompt.ask(slots, system=self._system, max_tokens=JUDGE_TOKENS)
-        reading = await judge.ask(question, rating.published)
+        reading = await judge.query(question, rating.published)
         strict = None if reading.value is None else rating.as_asked(reading.text, low=LOWEST, high=HIGHEST)
         return Verdict(
             case.id,

@@ -13,7 +13,7 @@ from typing import Any
 
 from longreward.benchmarks.longbench_chat.cases import LongBenchChatCase
 from longreward.benchmarks.types import Answer, Verdict
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 
 def on_one_line(text: str) -> str:
@@ -36,14 +36,14 @@ def write(
     """Both files below `folder`, in the order of `answers`; StateError where the disk refuses."""
     folder, file = folder / "longbench_chat", model.rstrip("/").split("/")[-1]
     by_case = {verdict.case_id: verdict for verdict in verdicts}
-    with writing(folder / "predictions" / f"{file}.txt") as lines:
+    with open_atomic(folder / "predictions" / f"{file}.txt") as lines:
         lines.writelines(on_one_line(answer.turns[0]) + "\n" for answer in answers)
     rows = [_row(cases[each.case_id], each, by_case[each.case_id]) for each in answers if each.case_id in by_case]
     scores = [row["score"] for row in rows]
     # The published sum is over 50 cases; for other numbers it is scaled to as many.
     total = "none" if "none" in scores or not rows else sum(map(float, scores)) / len(rows) * 10
     rows.append({"total_score": total, "total_tokens": sum(row["used_tokens"] for row in rows)})
-    with writing(folder / "scores" / f"{file}.json") as out:
+    with open_atomic(folder / "scores" / f"{file}.json") as out:
         json.dump(rows, out, indent=2, ensure_ascii=False)
 
 

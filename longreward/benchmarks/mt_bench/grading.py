@@ -53,7 +53,7 @@ async def _grade(judge: Judge, templates: Templates, case: MtCase, answer: Answe
     template = templates[template_name("single", with_reference=bool(case.references), turn=turn)]
     said = {"answer": answer.turns[0]} | {f"answer_{n}": text for n, text in enumerate(answer.turns, 1)}
     question = template.ask(_asked(case) | said)
-    reading = await judge.ask(question, exact_rating)
+    reading = await judge.query(question, exact_rating)
     verdict = single_verdict(case.id, turn, reading.text, exact_rating(reading.text))
     return _asked_by(verdict, question, template, reading.judge, reading.reason)
 
@@ -75,7 +75,7 @@ async def _compare(
     for n in range(1, len(case.turns) + 1):
         said |= {f"answer_a_{n}": first[n - 1], f"answer_b_{n}": second[n - 1]}
     question = template.ask(_asked(case) | said)
-    reading = await judge.ask(question, _read_winner)
+    reading = await judge.query(question, _read_winner)
     verdict = pair_verdict(case.id, turn, reading.text, exact_winner(reading.text), rival=rival, game=game)
     return _asked_by(verdict, question, template, reading.judge, reading.reason)
 

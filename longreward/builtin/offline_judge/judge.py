@@ -42,14 +42,14 @@ class OfflineJudge:
     def name(self) -> str:
         return NAME
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        rule = (RULES | BENCHMARKS | SYNTHESIS).get(question.template)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        rule = (RULES | BENCHMARKS | SYNTHESIS).get(request.template)
         if rule is None:
             raise JudgeRefused(
-                f"the offline judge knows no template {question.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "
+                f"the offline judge knows no template {request.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "
                 "set judge.kind to http for others"
             )
-        return ChatReply(rule(question.slots), model=NAME)
+        return ChatReply(rule(request.slots), model=NAME)
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -15,7 +15,7 @@ from longreward.errors import (
     RequestFailed,
     RequestRefused,
 )
-from longreward.judge.attempts import Attempt, Parser
+from longreward.judge.attempts import Attempt, ReplyParser
 from longreward.judge.batch.api import BatchServer
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.runner import BatchRunner, BatchScheduler
@@ -25,7 +25,7 @@ from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.judge.rate_limiter import Limiter
+from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.usage import Usage
 from longreward.utils.http_errors import ErrorMapper
 from longreward.utils.jsonl import to_line
@@ -71,7 +71,7 @@ class BatchJudgeClient(CachedJudgeClient):
     def __init__(
         self, model: BatchJudge, config: JudgeConfig, ledger: Ledger, rounds: BatchScheduler, account: Account
     ) -> None:
-        super().__init__(model, config, ledger, Limiter(max_concurrency=config.max_concurrency), account)
+        super().__init__(model, config, ledger, RateLimiter(max_concurrency=config.max_concurrency), account)
         self._judge = model
         self._rounds = rounds
         self._account = account
@@ -80,7 +80,7 @@ class BatchJudgeClient(CachedJudgeClient):
         await self._rounds.close()
         await super().close()
 
-    async def _exchange(self, attempt: Attempt, parser: Parser[Any]) -> tuple[Exchange | None, bool]:
+    async def _exchange(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
         made = await super()._exchange(attempt, parser)
         self._rounds.settle(_name(attempt))
         return made

@@ -22,7 +22,7 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from longreward.errors import StateError
-from longreward.utils.jsonl import writing
+from longreward.utils.jsonl import open_atomic
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class BatchRecord:
         self.facts = replace(self.facts, **facts)  # type: ignore[arg-type]
         if not self.there:
             return
-        with writing(self.folder / "batch.json") as file:
+        with open_atomic(self.folder / "batch.json") as file:
             json.dump(asdict(self.facts), file, indent=1)
 
     @property

@@ -36,9 +36,9 @@ class Scripted:
         self.temperatures: list[float] = []
         self._said = said
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> JudgeAnswer:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> JudgeAnswer:
         said = self._said[min(len(self.questions), len(self._said) - 1)]
-        self.questions.append(question)
+        self.questions.append(request)
         self.temperatures.append(temperature)
         if isinstance(said, Exception):
             raise said

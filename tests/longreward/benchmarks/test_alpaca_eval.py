@@ -197,7 +197,7 @@ async def test_the_offline_judge_prefers_the_answer_that_the_instruction_bears_o
         for first, second, expected in ((right, wrong, "m"), (wrong, right, "M")):
             slots = {"instruction": text, "output_1": first, "output_2": second}
             question = benchmark.prompt.ask(slots, system="", max_tokens=1)
-            answer = await OfflineJudge().answer(question, temperature=1.0)
+            answer = await OfflineJudge().complete(question, temperature=1.0)
             assert json.loads(answer.text)["text"] == expected
 
 

@@ -69,11 +69,11 @@ class Scripted:
         self.facts, self.verdicts = facts, verdicts
         self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> judging_chat.ChatReply:
-        self.asked.append(question)
-        if question.template == "factscore/facts":
-            return judging_chat.ChatReply(self.facts[question.slots["sentence"]])
-        return judging_chat.ChatReply(self.verdicts[question.slots["fact"]])
+    async def complete(self, request: ChatRequest, *, temperature: float) -> judging_chat.ChatReply:
+        self.asked.append(request)
+        if request.template == "factscore/facts":
+            return judging_chat.ChatReply(self.facts[request.slots["sentence"]])
+        return judging_chat.ChatReply(self.verdicts[request.slots["fact"]])
 
     async def close(self) -> None:
         pass

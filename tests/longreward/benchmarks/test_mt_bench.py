@@ -69,9 +69,9 @@ class Saying:
     def __init__(self, by_text, otherwise):
         self.by_text, self.otherwise, self.asked = by_text, otherwise, []
 
-    async def answer(self, question, *, temperature):
-        self.asked.append((question, temperature))
-        return ChatReply(next((said for text, said in self.by_text.items() if text in question.text), self.otherwise))
+    async def complete(self, request, *, temperature):
+        self.asked.append((request, temperature))
+        return ChatReply(next((said for text, said in self.by_text.items() if text in request.text), self.otherwise))
 
     async def close(self):
         pass
@@ -187,7 +187,7 @@ async def test_an_unreadable_judgment_is_asked_once_left_out_and_counted(bench):
 
 async def test_a_refused_question_says_that_it_was_refused(bench):
     class Refusing(Saying):
-        async def answer(self, question, *, temperature):
+        async def complete(self, request, *, temperature):
             raise RequestRefused("the content filter was triggered")
 
     answers = await bench.answer(Scripted(), bench.cases)

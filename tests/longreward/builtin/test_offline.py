@@ -31,7 +31,7 @@ ZH_PASSAGES = """[文段1]
 def judge(template: str, **slots: str) -> str:
     """The judge's last line, asked with a text that holds none of it."""
     question = ChatRequest(template, slots, "the rendered text is not for the offline judge", "h", 512)
-    return asyncio.run(OfflineJudge().answer(question, temperature=0.01)).text
+    return asyncio.run(OfflineJudge().complete(question, temperature=0.01)).text
 
 
 def rating(template: str, answer: str, question: str = QUESTION, context: str = EXTRACTS) -> float:

@@ -51,7 +51,7 @@ def settings(url: str, mode: str = "batch", batch: dict[str, Any] | None = None,
 
 async def score(config: JudgeConfig, ledger: Path) -> tuple[list[ScoredExample], dict[str, float]]:
     async with open_judge(config, ledger=ledger) as judge:
-        return [scored async for scored in score_examples(judge, CONFIG, EXAMPLES)], judge.figures()
+        return [scored async for scored in score_examples(judge, CONFIG, EXAMPLES)], judge.metrics()
 
 
 def exchanges(ledger: Path) -> list[tuple[Any, ...]]:
@@ -338,7 +338,7 @@ async def test_the_doctor_asks_no_server_where_files_are_left_for_another_progra
 def test_a_dimension_on_another_server_is_asked_live_unless_it_says_otherwise() -> None:
     other = {"faithfulness": {"kind": "vllm", "model": "q"}, "completeness": {"model": "n"}}
     config = JudgeConfig(kind="http", base_url="http://h/v1", model="m", mode="batch", dimensions=other)
-    modes = {name: config.judge_of(name).mode for name in ("helpfulness", "faithfulness", "completeness")}
+    modes = {name: config.judge_for(name).mode for name in ("helpfulness", "faithfulness", "completeness")}
     assert modes == {"helpfulness": "batch", "faithfulness": "live", "completeness": "batch"}
 
 

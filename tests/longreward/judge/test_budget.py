@@ -15,8 +15,7 @@ import pytest
 from longreward.errors import BudgetExceeded, ConfigError, JudgeUnavailable, StateError
 from longreward.judge import ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
-from longreward.judge.prices import Price, PricesConfig
-from longreward.judge.usage import Usage, UsageStore
+from longreward.judge.usage import Price, PricesConfig, Usage, UsageStore
 from longreward.reward.parsers import parse_rating
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -62,7 +61,7 @@ async def ask_all(config: JudgeConfig, budget: Budget, ledger: Path | None, coun
 
 async def _gather(judge: Judge, count: int) -> list[ParsedReply[float]]:
     results = await asyncio.gather(
-        *(judge.ask(question(n), parse_rating) for n in range(count)), return_exceptions=True
+        *(judge.query(question(n), parse_rating) for n in range(count)), return_exceptions=True
     )
     errors = [each for each in results if isinstance(each, BaseException)]
     if errors:
@@ -118,7 +117,7 @@ def test_a_budget_that_was_reached_and_raised_goes_on_and_no_call_is_made_twice(
         readings = asyncio.run(ask_all(config, budget, ledger, 60))
     assert [reading.value for reading in readings] == [7.0] * 60
     assert set(server.asked.values()) == {1}
-    assert budget.figures() == {"budget/calls": 60.0, "budget/tokens": 6600.0}
+    assert budget.metrics() == {"budget/calls": 60.0, "budget/tokens": 6600.0}
 
 
 def test_the_same_budget_stops_the_next_try_before_its_first_call(
@@ -167,7 +166,7 @@ def test_without_a_price_money_is_unknown_and_not_nought(counting: tuple[Countin
     _, config = counting
     with Budget(BudgetConfig(tokens=10_000)) as budget:
         asyncio.run(ask_all(config, budget, None, 1))
-    assert budget.figures() == {"budget/calls": 1.0, "budget/tokens": 110.0}
+    assert budget.metrics() == {"budget/calls": 1.0, "budget/tokens": 110.0}
     assert budget.told() == "1 calls, 110 tokens"
 
 
@@ -199,7 +198,7 @@ def test_a_call_that_was_refused_outright_is_free_and_one_that_broke_off_may_not
 
 async def _ask_one(config: JudgeConfig, budget: Budget) -> None:
     async with open_judge(config, ledger=None, budget=budget) as judge:
-        await judge.ask(question(0), parse_rating)
+        await judge.query(question(0), parse_rating)
 
 
 def test_a_server_that_does_not_say_is_counted_by_its_words(serve_chat: Serve) -> None:
@@ -368,7 +367,7 @@ def test_the_figures_are_those_of_this_process_and_of_all_tries(tmp_path: Path) 
                         call.settle(TokenUsage(100, 10, 40))
 
             asyncio.run(spend())
-    assert budget.figures() == {
+    assert budget.metrics() == {
         "money": pytest.approx(3 * 0.13),
         "budget/calls": 5.0,
         "budget/tokens": 550.0,

@@ -20,10 +20,10 @@ class Numbered:
         self.readable, self.reply = readable, reply
         self.asked: list[str] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append(question.text)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.asked.append(request.text)
         await asyncio.sleep(0)
-        return ChatReply("Rating: [[6]]" if int(question.text.split()[1]) in self.readable else self.reply)
+        return ChatReply("Rating: [[6]]" if int(request.text.split()[1]) in self.readable else self.reply)
 
     async def close(self) -> None:
         pass
@@ -34,7 +34,7 @@ def question(number: int, template: str = "helpfulness") -> ChatRequest:
 
 
 async def ask_all(judge: Judge, count: int, template: str = "helpfulness") -> list[float | None]:
-    asked = (judge.ask(question(n, template), parse_rating) for n in range(count))
+    asked = (judge.query(question(n, template), parse_rating) for n in range(count))
     return [reading.value for reading in await asyncio.gather(*asked)]
 
 
@@ -42,9 +42,9 @@ async def test_a_judge_that_is_never_readable_stops_after_five_questions_and_sho
     model = Numbered(set())
     async with Judge(model, JudgeConfig(max_attempts=3)) as judge:
         for n in range(4):
-            assert (await judge.ask(question(n), parse_rating)).value is None
+            assert (await judge.query(question(n), parse_rating)).value is None
         with pytest.raises(UnreadableReply) as stopped:
-            await judge.ask(question(4), parse_rating)
+            await judge.query(question(4), parse_rating)
     assert len(model.asked) == 15
     message = str(stopped.value)
     assert "none of its 15 replies to 5 questions of the template helpfulness could be parsed" in message
@@ -65,7 +65,7 @@ async def test_a_long_reply_is_shown_by_its_beginning_and_its_end() -> None:
     model = Numbered(set(), "Dear reader,\n" + "word " * 5000 + "in short: eight of ten.")
     async with Judge(model, JudgeConfig(max_attempts=1, stop_after_unreadable=1)) as judge:
         with pytest.raises(UnreadableReply, match=r"Dear reader, word .* \[…\] .*in short: eight of ten\.") as stopped:
-            await judge.ask(question(0), parse_rating)
+            await judge.query(question(0), parse_rating)
     assert len(str(stopped.value)) < 1500
 
 
@@ -94,10 +94,10 @@ async def test_what_the_ledger_knows_to_be_readable_counts_as_readable(tmp_path:
     model = Numbered({7})
     config = JudgeConfig(max_attempts=1, stop_after_unreadable=2)
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:
-        await judge.ask(question(7), parse_rating)
+        await judge.query(question(7), parse_rating)
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:
-        await judge.ask(question(7), parse_rating)
-        assert [(await judge.ask(question(n), parse_rating)).value for n in range(5)] == [None] * 5
+        await judge.query(question(7), parse_rating)
+        assert [(await judge.query(question(n), parse_rating)).value for n in range(5)] == [None] * 5
 
 
 async def test_the_next_run_asks_again_what_stopped_this_one(tmp_path: Path) -> None:
@@ -105,10 +105,10 @@ async def test_the_next_run_asks_again_what_stopped_this_one(tmp_path: Path) -> 
     config = JudgeConfig(max_attempts=2, stop_after_unreadable=1)
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:
         with pytest.raises(UnreadableReply):
-            await judge.ask(question(3), parse_rating)
+            await judge.query(question(3), parse_rating)
     model.readable = {3}
     async with Judge(model, config, Ledger(tmp_path / "l")) as judge:
-        assert (await judge.ask(question(3), parse_rating)).value == 6.0
+        assert (await judge.query(question(3), parse_rating)).value == 6.0
     assert len(model.asked) == 3
 
 

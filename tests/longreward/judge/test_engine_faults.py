@@ -42,7 +42,7 @@ def work() -> list[tuple[Example, list[Response]]]:
 async def score(url: str, ledger: Path, **settings: Any) -> tuple[list[ScoredExample], dict[str, float]]:
     fields = {"kind": "http", "base_url": url, "model": "m", "timeout_s": 1.2, "max_concurrency": 16} | settings
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
-        return [one async for one in score_examples(judge, CONFIG, work())], judge.figures()
+        return [one async for one in score_examples(judge, CONFIG, work())], judge.metrics()
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ async def test_one_question_that_always_fails_ends_unscored_while_the_others_are
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=3, max_concurrency=2)
         async with open_judge(config, ledger=tmp_path / "l") as judge:
             asked = [ChatRequest("helpfulness", {}, "poison" if n == 0 else f"q {n}", "h", 9) for n in range(150)]
-            readings = await asyncio.gather(*(judge.ask(each, lambda text: text or None) for each in asked))
-            figures = judge.figures()
+            readings = await asyncio.gather(*(judge.query(each, lambda text: text or None) for each in asked))
+            figures = judge.metrics()
         assert readings[0].value is None
         assert "answered 500 to every retry" in readings[0].reason
         assert [each.value for each in readings[1:]] == ["[[7]]"] * 149
         assert (figures["failed"], figures["retries"]) == (1, 3)
         async with open_judge(config, ledger=tmp_path / "l") as judge:  # asked again, and alone now
-            assert "500" in ((await judge.ask(asked[0], lambda text: text or None)).reason or "")
+            assert "500" in ((await judge.query(asked[0], lambda text: text or None)).reason or "")
 
 
 @pytest.mark.usefixtures("quick_retries")
@@ -122,5 +122,5 @@ async def test_a_server_that_answers_nothing_at_all_ends_the_run(serve_chat: Any
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_retries=2)
         async with open_judge(config, ledger=None) as judge:
             with pytest.raises(JudgeUnavailable, match="500 to every retry"):
-                await judge.ask(ChatRequest("helpfulness", {}, "q", "h", 9), lambda text: text or None)
+                await judge.query(ChatRequest("helpfulness", {}, "q", "h", 9), lambda text: text or None)
         assert len(server.bodies) == 4  # three tries and a tiny question

@@ -114,13 +114,13 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
         def __init__(self) -> None:
             self.asked: list[str] = []
 
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-            self.asked.append(question.text)
-            if question.text == "first":
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+            self.asked.append(request.text)
+            if request.text == "first":
                 first_asked.set()
                 await answered_elsewhere.wait()
             await asyncio.sleep(0)
-            return ChatReply("" if question.text == "unreadable" and temperature < 0.5 else "[[7]]")
+            return ChatReply("" if request.text == "unreadable" and temperature < 0.5 else "[[7]]")
 
         async def close(self) -> None:
             pass
@@ -135,14 +135,14 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
     ):
 
         async def ask(judge: Judge, text: str) -> float | None:
-            return (await judge.ask(ChatRequest("helpfulness", {}, text, "h", 9), parse_rating)).value
+            return (await judge.query(ChatRequest("helpfulness", {}, text, "h", 9), parse_rating)).value
 
         waiting = asyncio.gather(*(ask(mine, text) for text in texts))
         await first_asked.wait()
         assert await asyncio.gather(*(ask(other, text) for text in texts[1:])) == [7.0, 7.0, 7.0]
         answered_elsewhere.set()
         assert await waiting == [7.0, 7.0, 7.0, 7.0]
-        figures = mine.figures()
+        figures = mine.metrics()
     assert there.asked == ["one", "unreadable", "two", "unreadable"]
     assert here.asked == ["first"]
     assert (figures["calls"], figures["ledger_hits"], figures["unreadable"]) == (1, 4, 0)

@@ -93,7 +93,7 @@ def stats(url: str) -> dict[str, int]:
 async def ask(url: str | None, *, ledger: Path | None = None, **config: Any) -> ParsedReply[str]:
     fields = {"kind": "http", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | config
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
-        return await judge.ask(ChatRequest("helpfulness", {}, "How good is it?", "h", 64), lambda text: text or None)
+        return await judge.query(ChatRequest("helpfulness", {}, "How good is it?", "h", 64), lambda text: text or None)
 
 
 async def fault(url: str | None, kind: type[JudgeError], **config: Any) -> str:
@@ -115,10 +115,10 @@ async def test_every_prompt_of_ours_gets_over_http_the_answer_that_it_gets_witho
         async with open_judge(JudgeConfig(kind="http", base_url=url, model="m"), ledger=None) as judge:
             for (name, _), template in prompts.templates.items():
                 slots = {slot: filling[slot] for slot in template.slots}
-                reading = await judge.ask(template.ask(slots), lambda text: text)
+                reading = await judge.query(template.ask(slots), lambda text: text)
                 assert reading.value == RULES[name](slots)
                 assert reading.usage.prompt_tokens > 100
-            strange = await judge.ask(ChatRequest("helpfulness", {}, "Hello?", "h", 64), lambda text: text)
+            strange = await judge.query(ChatRequest("helpfulness", {}, "Hello?", "h", 64), lambda text: text)
             assert "I know no answer" in strange.text
 
 
@@ -149,7 +149,7 @@ async def test_many_calls_run_at_once_up_to_the_limit(serve_chat: Any, completio
         config = JudgeConfig(kind="http", base_url=server.url, model="m", max_concurrency=8)
         async with open_judge(config, ledger=None) as judge:
             questions = [ChatRequest("t", {}, str(n), "h", 64) for n in range(24)]
-            readings = await asyncio.gather(*(judge.ask(each, lambda text: text) for each in questions))
+            readings = await asyncio.gather(*(judge.query(each, lambda text: text) for each in questions))
     assert [reading.value for reading in readings] == ["[[7]]"] * 24
     assert peak == 8
 
@@ -158,7 +158,9 @@ async def test_a_question_s_own_system_prompt_follows_the_judge_s() -> None:
     with saying(200, said("Well.")) as (url, received):
         config = JudgeConfig(kind="http", base_url=url, model="m", system="Be brief.")
         async with open_judge(config, ledger=None) as judge:
-            await judge.ask(ChatRequest("t", {}, "How good is it?", "h", 16, system="You are fair."), lambda text: text)
+            await judge.query(
+                ChatRequest("t", {}, "How good is it?", "h", 16, system="You are fair."), lambda text: text
+            )
     assert received[0]["messages"] == [
         {"role": "system", "content": "Be brief.\n\nYou are fair."},
         {"role": "user", "content": "How good is it?"},
@@ -359,5 +361,5 @@ async def test_the_published_prompts_are_recognised_too() -> None:
         async with open_judge(JudgeConfig(kind="http", base_url=url, model="m"), ledger=None) as judge:
             for (name, _), template in prompts.templates.items():
                 slots = dict.fromkeys(template.slots, "Mara Voss was born in Kelden in 1861.")
-                reading = await judge.ask(template.ask(slots), lambda text: text)
+                reading = await judge.query(template.ask(slots), lambda text: text)
                 assert reading.value == RULES[name](slots)

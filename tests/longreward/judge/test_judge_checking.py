@@ -132,8 +132,8 @@ async def test_a_prompt_that_ollama_would_cut_is_never_judged(serve_chat: Callab
     with serve_chat("[[3]]", pages=loaded(4096)) as server:
         async with open_judge(config.model_copy(update={"base_url": server.url}), ledger=None) as judge:
             with pytest.raises(JudgeRefused, match=r"reads 4,096 tokens .*about 5,714: .*OLLAMA_CONTEXT_LENGTH=8192"):
-                await judge.ask(long, lambda text: text)  # only its answer made Ollama load the model
-            assert (await judge.ask(short, lambda text: text)).value == "[[3]]"
+                await judge.query(long, lambda text: text)  # only its answer made Ollama load the model
+            assert (await judge.query(short, lambda text: text)).value == "[[3]]"
             with pytest.raises(JudgeRefused):
-                await judge.ask(long, lambda text: text)
+                await judge.query(long, lambda text: text)
         assert len(server.bodies) == 2  # the second long one was not even sent

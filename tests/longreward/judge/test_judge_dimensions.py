@@ -27,10 +27,10 @@ def question(template: str, text: str = "q") -> ChatRequest:
 def test_a_dimension_takes_over_what_it_does_not_set() -> None:
     judge = config(kind="zhipu", model="glm-4-plus", system="Be strict.", extra_body={"top_p": 0.7}, max_concurrency=8)
     judge = judge.model_copy(update={"dimensions": {"completeness": {"model": "glm-4-long"}}})
-    own = judge.judge_of("completeness")
+    own = judge.judge_for("completeness")
     assert (own.kind, own.model, own.system, own.max_concurrency) == ("zhipu", "glm-4-long", "Be strict.", 8)
     assert own.extra_body == {"top_p": 0.7}
-    assert judge.judge_of("logicality").model == "glm-4-plus"
+    assert judge.judge_for("logicality").model == "glm-4-plus"
 
 
 def test_one_on_another_server_takes_over_nothing_of_the_first_server() -> None:
@@ -55,7 +55,7 @@ def test_one_on_another_server_takes_over_nothing_of_the_first_server() -> None:
         ("faithfulness", "vllm", "http://localhost:8000/v1"),
         ("logicality", "http", "https://c.example/v1"),
     ):
-        own = judge.judge_of(dimension)  # type: ignore[arg-type]
+        own = judge.judge_for(dimension)  # type: ignore[arg-type]
         assert (own.kind, own.address, own.api_key_env, own.revision) == (kind, address, None, "")
         assert (own.requests_per_minute, own.tokens_per_minute, own.length_field) == (None, None, None)
         assert own.extra_body == {}
@@ -113,12 +113,12 @@ async def test_each_question_goes_to_its_dimension_s_judge_on_one_ledger(serve_c
         for run in range(2):
             async with open_judge(judges, ledger=tmp_path / "l.sqlite") as judge:
                 said = {
-                    name: await judge.ask(question(name), lambda text: text)
+                    name: await judge.query(question(name), lambda text: text)
                     for name in ("helpfulness", "statements", "support", "extraction", "other")
                 }
                 assert judge.name == "a (helpfulness, logicality, completeness), b (faithfulness)"
-                assert judge.name_of("support") == "b"
-                figures = judge.figures()
+                assert judge.name_for("support") == "b"
+                figures = judge.metrics()
             assert {name: (reading.text, reading.judge) for name, reading in said.items()} == {
                 "helpfulness": ("from a", "a"),
                 "statements": ("from b", "b"),
@@ -139,8 +139,8 @@ async def test_a_model_named_by_its_path_makes_figures_that_mlflow_takes(serve_c
     with serve_chat("yes") as server:
         judges = config(dimensions={"logicality": {"kind": "vllm", "model": "/models/q@1", "base_url": server.url}})
         async with open_judge(judges, ledger=None) as judge:
-            await judge.ask(question("logicality"), lambda text: text)
-            assert judge.figures()["judges/_models_q_1/calls"] == 1
+            await judge.query(question("logicality"), lambda text: text)
+            assert judge.metrics()["judges/_models_q_1/calls"] == 1
 
 
 async def test_one_model_on_one_server_is_limited_once_for_all_its_dimensions(serve_chat: Any, completion: Any) -> None:
@@ -167,10 +167,10 @@ async def test_one_model_on_one_server_is_limited_once_for_all_its_dimensions(se
         )
         async with open_judge(judges, ledger=None) as judge:
             names = ("helpfulness", "logicality") * 9
-            asked = [judge.ask(question(name, str(n)), lambda text: text) for n, name in enumerate(names)]
+            asked = [judge.query(question(name, str(n)), lambda text: text) for n, name in enumerate(names)]
             await asyncio.gather(*asked)
             assert judge.name == "a"
-            assert judge.figures() == {name: float(value) for name, value in judge.figures().items() if "/" not in name}
+            assert judge.metrics() == {name: float(value) for name, value in judge.metrics().items() if "/" not in name}
     assert peak == 3
 
 
@@ -194,7 +194,7 @@ async def test_answers_kept_before_there_were_system_prompts_are_still_found(ser
     with serve_chat("yes") as server:
         judge_config = config(kind="http", model="m", base_url=server.url, extra_body={"top_p": 0.5})
         async with open_judge(judge_config, ledger=tmp_path / "l.sqlite") as judge:
-            await judge.ask(question("helpfulness"), lambda text: text)
+            await judge.query(question("helpfulness"), lambda text: text)
     identity = request_id(question("helpfulness"), judge="m", revision="", extra={"top_p": 0.5})
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert [exchange.reply.text for exchange in ledger.find(identity)] == ["yes"]

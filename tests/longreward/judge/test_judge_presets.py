@@ -9,7 +9,7 @@ import yaml
 
 from longreward.errors import ConfigError, JudgeRefused, RequestRefused
 from longreward.judge import ChatRequest, JudgeConfig, open_judge
-from longreward.judge.api_keys import key_of
+from longreward.judge.http_client import read_api_key
 from longreward.judge.judge import open_model
 
 PAGE = Path(__file__).parents[3] / "docs" / "reward.md"
@@ -43,16 +43,16 @@ def test_a_provider_s_key_is_needed_and_goes_to_its_own_address_only(
     config = JudgeConfig.parse({"kind": kind, "model": "m"}, source="p")
     assert config.address == address
     with pytest.raises(ConfigError, match=f"{variable} holds no key for judge 'm'"):
-        key_of(config)
+        read_api_key(config)
     monkeypatch.setenv(variable, "k-1")
-    assert key_of(config) == "k-1"
-    assert key_of(JudgeConfig.parse({"kind": kind, "model": "m", "base_url": address}, source="p")) == "k-1"
+    assert read_api_key(config) == "k-1"
+    assert read_api_key(JudgeConfig.parse({"kind": kind, "model": "m", "base_url": address}, source="p")) == "k-1"
     for other in ("http://localhost:8000/v1", "https://" + address.split("/")[2] + ".evil.example/v1"):
         with pytest.raises(ConfigError, match=f"{variable} is sent to .* only"):
             JudgeConfig.parse({"kind": kind, "model": "m", "base_url": other}, source="p")
         named = JudgeConfig.parse({"kind": kind, "model": "m", "base_url": other, "api_key_env": "MINE"}, source="p")
         with pytest.raises(ConfigError, match="MINE holds no key"):
-            key_of(named)
+            read_api_key(named)
 
 
 async def test_servers_of_one_s_own_get_their_own_key_and_nobody_else_s(
@@ -63,11 +63,11 @@ async def test_servers_of_one_s_own_get_their_own_key_and_nobody_else_s(
     with serve_chat("[[4]]") as server:
         for kind in ("vllm", "sglang", "ollama", "http"):
             model = open_model(JudgeConfig.parse({"kind": kind, "model": "m", "base_url": server.url}, source="p"))
-            await model.answer(QUESTION, temperature=0.01)
+            await model.complete(QUESTION, temperature=0.01)
             await model.close()
     assert server.keys == ["Bearer VLLM-key", "Bearer none", "Bearer none", "Bearer OPENAI-key"]
     cloud = JudgeConfig.parse({"kind": "ollama", "model": "m", "base_url": "https://ollama.com/v1"}, source="p")
-    assert key_of(cloud) == "OLLAMA-key"
+    assert read_api_key(cloud) == "OLLAMA-key"
 
 
 QUESTION = ChatRequest("helpfulness", {}, "How good is it?", "h", 512)
@@ -115,7 +115,7 @@ async def test_each_kind_sends_the_fields_that_its_server_takes(
     with serve_chat("[[4]]") as server:
         fixed = {"model": "m", "base_url": server.url, "api_key_env": "MY_JUDGE_KEY"}
         model = open_model(JudgeConfig.parse(settings | fixed, source="p"))
-        await model.answer(QUESTION, temperature=temperature)
+        await model.complete(QUESTION, temperature=temperature)
         await model.close()
     messages = [{"role": "user", "content": "How good is it?"}]
     assert server.bodies == [{"model": "m", "messages": messages} | sent]
@@ -154,7 +154,7 @@ async def test_a_provider_s_refusal_says_which_setting_helps(
         config = JudgeConfig(kind="vllm", model="m", base_url=server.url, max_retries=0)
         model = open_model(config)
         with pytest.raises(kind) as caught:
-            await model.answer(QUESTION, temperature=0.01)
+            await model.complete(QUESTION, temperature=0.01)
         await model.close()
     assert expected in str(caught.value)
 
@@ -167,7 +167,7 @@ async def test_a_system_prompt_stands_before_the_question_and_is_part_of_what_is
         for system in ("", "Be strict.", "Be mild.", "", "Be strict."):
             config = JudgeConfig(kind="vllm", model="m", base_url=server.url, system=system)
             async with open_judge(config, ledger=ledger) as judge:
-                await judge.ask(QUESTION, lambda text: text)
+                await judge.query(QUESTION, lambda text: text)
     user = {"role": "user", "content": "How good is it?"}
     assert [body["messages"] for body in server.bodies] == [
         [user],
@@ -195,7 +195,7 @@ async def test_a_server_with_openai_s_quirks_is_reached_step_by_step_as_its_erro
     async def ask(**settings: Any) -> str:
         async with open_judge(JudgeConfig(model="o", base_url=server.url, **settings), ledger=None) as judge:
             try:
-                return (await judge.ask(QUESTION, lambda text: text)).text
+                return (await judge.query(QUESTION, lambda text: text)).text
             except JudgeRefused as refusal:
                 return str(refusal).rpartition("; ")[2]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from virtual_time import in_virtual_time
 
-from longreward.judge.rate_limiter import Limiter
+from longreward.judge.rate_limiter import RateLimiter
 
 
 class FakeTime:
@@ -25,7 +25,9 @@ class FakeTime:
         return asyncio.get_running_loop().call_soon(after)
 
 
-async def started(limiter: Limiter, time: FakeTime, estimates: list[int], real: list[int] | None = None) -> list[int]:
+async def started(
+    limiter: RateLimiter, time: FakeTime, estimates: list[int], real: list[int] | None = None
+) -> list[int]:
     """Seconds after the first call at which each call was let through."""
     starts: list[float] = []
 
@@ -41,7 +43,7 @@ async def started(limiter: Limiter, time: FakeTime, estimates: list[int], real: 
 
 @in_virtual_time
 async def test_no_more_calls_run_at_once_than_allowed() -> None:
-    limiter = Limiter(max_concurrency=3)
+    limiter = RateLimiter(max_concurrency=3)
     running = peak = 0
 
     async def one() -> None:
@@ -58,31 +60,31 @@ async def test_no_more_calls_run_at_once_than_allowed() -> None:
 
 async def test_requests_a_minute_are_kept_in_any_sixty_seconds() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, requests_per_minute=2, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, requests_per_minute=2, clock=time.clock, later=time.later)
     assert await started(limiter, time, [1, 1, 1, 1, 1]) == [0, 0, 60, 60, 120]
 
 
 async def test_tokens_a_minute_are_kept() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert await started(limiter, time, [60, 40, 10]) == [0, 0, 60]
 
 
 async def test_a_call_that_took_less_than_estimated_lets_others_in_sooner() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert max(await started(limiter, time, [90, 90, 90], real=[5, 5, 5])) < 5
 
 
 async def test_a_call_larger_than_the_minute_goes_alone_and_nothing_waits_for_ever() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert await started(limiter, time, [50, 500, 50]) == [0, 60, 120]
 
 
 @in_virtual_time
 async def test_a_cancelled_call_gives_its_place_back() -> None:
-    limiter = Limiter(max_concurrency=1)
+    limiter = RateLimiter(max_concurrency=1)
 
     async def hold() -> None:
         async with limiter.call(1):
@@ -97,7 +99,7 @@ async def test_a_cancelled_call_gives_its_place_back() -> None:
 
 async def test_room_is_halved_once_for_the_calls_of_one_moment_and_comes_back_step_by_step() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=64, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=64, clock=time.clock, later=time.later)
 
     async def turned_away() -> None:
         async with limiter.call(1) as call:
@@ -121,7 +123,7 @@ async def test_room_is_halved_once_for_the_calls_of_one_moment_and_comes_back_st
 async def test_room_never_closes_and_stays_where_it_is_not_to_adapt() -> None:
     time = FakeTime()
     for adaptive, room in ((True, 1), (False, 2)):
-        limiter = Limiter(max_concurrency=2, adaptive=adaptive, clock=time.clock, later=time.later)
+        limiter = RateLimiter(max_concurrency=2, adaptive=adaptive, clock=time.clock, later=time.later)
         for _ in range(5):
             time.now += 1
             async with limiter.call(1) as call:
@@ -131,7 +133,7 @@ async def test_room_never_closes_and_stays_where_it_is_not_to_adapt() -> None:
 
 async def test_a_server_that_says_when_to_come_back_is_left_alone_by_all_calls_until_then() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
     async with limiter.call(1) as call:
         limiter.throttled(call, 7.0)
         waiting = asyncio.create_task(started(limiter, time, [1, 1]))
@@ -141,7 +143,7 @@ async def test_a_server_that_says_when_to_come_back_is_left_alone_by_all_calls_u
 
 async def test_calls_in_flight_are_counted_over_the_time_in_which_there_are_any() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=4, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=4, clock=time.clock, later=time.later)
     async with limiter.call(1):
         time.now += 3
         async with limiter.call(1):
@@ -152,7 +154,7 @@ async def test_calls_in_flight_are_counted_over_the_time_in_which_there_are_any(
 
 async def test_after_a_time_out_no_more_calls_run_than_were_answered_in_that_time() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=32, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=32, clock=time.clock, later=time.later)
     for _ in range(9):
         limiter.answered()  # before the call that will time out
     async with limiter.call(1) as late, contextlib.AsyncExitStack() as stack:
@@ -172,7 +174,7 @@ async def test_after_a_time_out_no_more_calls_run_than_were_answered_in_that_tim
 
 async def test_how_long_a_reply_takes_is_a_mean_in_which_the_newest_counts_most() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=4, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=4, clock=time.clock, later=time.later)
     assert limiter.reply_s is None
     for seconds in (10, 30):
         async with limiter.call(1) as call:
@@ -184,7 +186,7 @@ async def test_how_long_a_reply_takes_is_a_mean_in_which_the_newest_counts_most(
 @in_virtual_time
 async def test_a_call_that_is_cancelled_right_after_it_was_let_through_gives_its_place_back() -> None:
     """With one slot, a place that is lost here would leave every later call waiting for ever."""
-    limiter = Limiter(max_concurrency=1)
+    limiter = RateLimiter(max_concurrency=1)
     entered = []
 
     async def enter(name: str) -> None:
@@ -203,7 +205,7 @@ async def test_a_call_that_is_cancelled_right_after_it_was_let_through_gives_its
 
 @in_virtual_time
 async def test_a_large_call_that_is_cancelled_in_the_queue_lets_a_small_one_through() -> None:
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     loop = asyncio.get_running_loop()
     async with limiter.call(60):
         large = asyncio.create_task(limiter.call(90).__aenter__())
@@ -216,7 +218,7 @@ async def test_a_large_call_that_is_cancelled_in_the_queue_lets_a_small_one_thro
 
 @in_virtual_time
 async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_turn_to_the_next() -> None:
-    limiter = Limiter(max_concurrency=1)
+    limiter = RateLimiter(max_concurrency=1)
     order: list[int] = []
 
     async def enter(number: int) -> None:
@@ -235,7 +237,7 @@ async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_turn_to_the_next
 @pytest.mark.parametrize("waits", [(7.0, 3.0), (3.0, 7.0), (7.0, None)])
 async def test_of_several_times_to_come_back_the_latest_holds(waits: tuple[float | None, ...]) -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=4, adaptive=False, clock=time.clock, later=time.later)
     async with limiter.call(1) as one, limiter.call(1) as other:
         for call, wait in zip((one, other), waits, strict=True):
             limiter.throttled(call, wait)
@@ -245,7 +247,7 @@ async def test_of_several_times_to_come_back_the_latest_holds(waits: tuple[float
 
 async def test_a_call_longer_than_a_minute_is_counted_in_the_minute_in_which_it_began_alone() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     async with limiter.call(40) as second:
         async with limiter.call(50) as long:
             time.now += 65
@@ -260,7 +262,7 @@ async def test_a_call_longer_than_a_minute_is_counted_in_the_minute_in_which_it_
 
 async def test_what_a_call_took_is_counted_from_its_end_on_while_it_is_in_the_minute() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     async with limiter.call(10) as call:
         time.now += 20
         call.tokens = 95
@@ -270,13 +272,13 @@ async def test_what_a_call_took_is_counted_from_its_end_on_while_it_is_in_the_mi
 
 async def test_a_waiting_call_is_not_overtaken_by_a_smaller_one() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=time.clock, later=time.later)
     assert await started(limiter, time, [60, 50, 5]) == [0, 60, 60]
 
 
 async def test_a_call_at_exactly_sixty_seconds_has_left_the_minute() -> None:
     time = FakeTime()
-    limiter = Limiter(max_concurrency=9, requests_per_minute=1, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=9, requests_per_minute=1, clock=time.clock, later=time.later)
     async with limiter.call(1):
         pass
     time.now += 60
@@ -290,7 +292,7 @@ async def test_a_call_at_exactly_sixty_seconds_has_left_the_minute() -> None:
 async def test_room_grows_faster_the_more_calls_are_allowed() -> None:
     """From 1 back to all within ROUNDS_BACK rounds, whatever `max_concurrency` is: 96 / 32 = 3 a round."""
     time = FakeTime()
-    limiter = Limiter(max_concurrency=96, clock=time.clock, later=time.later)
+    limiter = RateLimiter(max_concurrency=96, clock=time.clock, later=time.later)
     async with limiter.call(1) as call:
         time.now += 1
         limiter.throttled(call, None)

@@ -105,27 +105,27 @@ def test_the_ledger_knows_a_question_with_probabilities_from_one_without() -> No
 @pytest.mark.parametrize("server", ["gives"], indirect=True)
 async def test_probabilities_are_asked_for_and_kept_in_the_ledger(server: Server, tmp_path: Path) -> None:
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        first = await judge.ask(ASKED, lambda text: parse_logprobs(text).tokens or None)
+        first = await judge.query(ASKED, lambda text: parse_logprobs(text).tokens or None)
         assert first.value == ({"m": -0.02, "M": -4.05},)
-        plain = await judge.ask(PLAIN, lambda text: text)
+        plain = await judge.query(PLAIN, lambda text: text)
         assert plain.value == "m"
     assert (server.asked[0]["logprobs"], server.asked[0]["top_logprobs"]) == (True, 5)
     assert "logprobs" not in server.asked[1]
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        again = await judge.ask(ASKED, lambda text: parse_logprobs(text).tokens or None)
+        again = await judge.query(ASKED, lambda text: parse_logprobs(text).tokens or None)
     assert (again.value, again.calls) == (first.value, 0)
 
 
 @pytest.mark.parametrize("server", ["lacks"], indirect=True)
 async def test_a_server_that_gives_none_answers_in_bare_text(server: Server) -> None:
     judge = HttpJudge(server.config)
-    assert (await judge.answer(ASKED, temperature=1.0)).text == "m"
+    assert (await judge.complete(ASKED, temperature=1.0)).text == "m"
     await judge.close()
 
 
 @pytest.mark.parametrize("server", ["refuses"], indirect=True)
 async def test_a_server_that_refuses_them_is_asked_without_from_then_on(server: Server) -> None:
     judge = HttpJudge(server.config)
-    assert [(await judge.answer(ASKED, temperature=1.0)).text for _ in range(2)] == ["m", "m"]
+    assert [(await judge.complete(ASKED, temperature=1.0)).text for _ in range(2)] == ["m", "m"]
     assert ["logprobs" in request for request in server.asked] == [True, False, False]
     await judge.close()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from virtual_time import run_in_virtual_time
 
-from longreward.errors import JudgeUnavailable, TransientError
+from longreward.errors import JudgeUnavailable, TransientFailure
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.http_client import HttpJudge
 from longreward.utils.http_errors import ErrorMapper
@@ -27,7 +27,7 @@ class SlotServer:
         self.requests = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         self.requests += 1
         task = asyncio.create_task(self._work())
         self._tasks.add(task)
@@ -39,7 +39,7 @@ class SlotServer:
             if not self.works_on:
                 task.cancel()
             fault = JudgeUnavailable("too slow")
-            fault.passing = TransientError(timed_out=True)
+            fault.transient = TransientFailure(timed_out=True)
             raise fault from None
         return ChatReply("[[7]]")
 
@@ -58,9 +58,9 @@ def question(number: int) -> ChatRequest:
 def ask_all(server: Any, count: int, **settings: Any) -> dict[str, float]:
     async def run() -> dict[str, float]:
         async with Judge(server, JudgeConfig(**settings)) as judge:
-            asked = (judge.ask(question(n), lambda text: text or None) for n in range(count))
+            asked = (judge.query(question(n), lambda text: text or None) for n in range(count))
             assert {reading.value for reading in await asyncio.gather(*asked)} == {"[[7]]"}
-            return judge.figures()
+            return judge.metrics()
 
     return run_in_virtual_time(run())
 
@@ -117,7 +117,7 @@ def test_broken_connections_lower_the_concurrency_too() -> None:
         name = "resetting"
         running = broken = 0
 
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             self.running += 1
             try:
                 full = self.running > 4
@@ -125,7 +125,7 @@ def test_broken_connections_lower_the_concurrency_too() -> None:
                 if full:
                     self.broken += 1
                     fault = JudgeUnavailable("connection reset")
-                    fault.passing = TransientError(disconnected=True)
+                    fault.transient = TransientFailure(disconnected=True)
                     raise fault
                 return ChatReply("[[7]]")
             finally:
@@ -148,7 +148,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
         running = turned_away = 0
         room = 4
 
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             self.running += 1
             try:
                 full = self.running > self.room
@@ -156,7 +156,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
                 if full:
                     self.turned_away += 1
                     fault = JudgeUnavailable("full")
-                    fault.passing = TransientError(throttled=True, retry_after_s=0.005)
+                    fault.transient = TransientFailure(throttled=True, retry_after_s=0.005)
                     raise fault
                 return ChatReply("[[7]]")
             finally:
@@ -168,13 +168,13 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
     async def run() -> None:
         model = Narrow()
         async with Judge(model, JudgeConfig(max_concurrency=16)) as judge:
-            readings = await asyncio.gather(*(judge.ask(question(n), lambda text: text or None) for n in range(600)))
+            readings = await asyncio.gather(*(judge.query(question(n), lambda text: text or None) for n in range(600)))
             assert {each.value for each in readings} == {"[[7]]"}
-            assert model.turned_away == judge.figures()["throttled"]
+            assert model.turned_away == judge.metrics()["throttled"]
             assert 0 < model.turned_away < 300
-            assert judge.figures()["concurrency"] < 8
+            assert judge.metrics()["concurrency"] < 8
             model.room = 16
-            await asyncio.gather(*(judge.ask(question(n), lambda text: text or None) for n in range(600, 1200)))
+            await asyncio.gather(*(judge.query(question(n), lambda text: text or None) for n in range(600, 1200)))
             assert judge._askers[0][0].caller.limiter.room == 16
 
     run_in_virtual_time(run())
@@ -183,16 +183,16 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (408, TransientError(timed_out=True)),
-        (504, TransientError(timed_out=True)),
-        (429, TransientError(throttled=True)),
-        (529, TransientError(throttled=True)),
-        (500, TransientError()),
-        (502, TransientError()),
+        (408, TransientFailure(timed_out=True)),
+        (504, TransientFailure(timed_out=True)),
+        (429, TransientFailure(throttled=True)),
+        (529, TransientFailure(throttled=True)),
+        (500, TransientFailure()),
+        (502, TransientFailure()),
     ],
 )
-def test_which_statuses_are_a_server_with_too_much_to_do(status: int, expected: TransientError) -> None:
-    assert FAULTS.of_status(status, "{}").passing == expected
+def test_which_statuses_are_a_server_with_too_much_to_do(status: int, expected: TransientFailure) -> None:
+    assert FAULTS.of_status(status, "{}").transient == expected
 
 
 async def test_a_real_time_out_and_a_real_reset_count_as_overload_and_a_refused_connection_does_not() -> None:
@@ -214,10 +214,10 @@ async def test_a_real_time_out_and_a_real_reset_count_as_overload_and_a_refused_
         url, timeout_s = f"http://127.0.0.1:{port}/v1", 1.0 if serve is say_nothing else 60.0
         judge = HttpJudge(JudgeConfig(kind="vllm", base_url=url, model="m", timeout_s=timeout_s))
         with pytest.raises(JudgeUnavailable) as failed:
-            await judge.answer(question(0), temperature=0)
-        found.append(failed.value.passing)
+            await judge.complete(question(0), temperature=0)
+        found.append(failed.value.transient)
         await judge.close()
         server.close()
     for writer in silent:
         writer.close()
-    assert found == [TransientError(disconnected=True), TransientError(timed_out=True), TransientError()]
+    assert found == [TransientFailure(disconnected=True), TransientFailure(timed_out=True), TransientFailure()]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from longreward.errors import JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientError
+from longreward.errors import JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientFailure
 from longreward.judge import ChatRequest, JudgeConfig
 from longreward.judge.http_client import HttpJudge
-from longreward.judge.retry import pause_s
-from longreward.utils.http_errors import ErrorMapper, is_notice, retry_after_s
+from longreward.judge.retry import backoff_s
+from longreward.utils.http_errors import ErrorMapper, is_filter_notice, retry_after_s
 
 FAULTS = ErrorMapper(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
 QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
@@ -18,11 +18,11 @@ QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
 @pytest.mark.parametrize(
     ("status", "body", "headers", "passing"),
     [
-        (429, "{}", {}, TransientError(throttled=True)),
-        (429, "{}", {"retry-after": "3"}, TransientError(throttled=True, retry_after_s=3.0)),
-        (503, "<html>", {"retry-after-ms": "1500"}, TransientError(throttled=True, retry_after_s=1.5)),
-        (500, "{}", {}, TransientError()),
-        (502, "<html>", {"retry-after": "soon"}, TransientError()),
+        (429, "{}", {}, TransientFailure(throttled=True)),
+        (429, "{}", {"retry-after": "3"}, TransientFailure(throttled=True, retry_after_s=3.0)),
+        (503, "<html>", {"retry-after-ms": "1500"}, TransientFailure(throttled=True, retry_after_s=1.5)),
+        (500, "{}", {}, TransientFailure()),
+        (502, "<html>", {"retry-after": "soon"}, TransientFailure()),
         (500, "{}", {"x-should-retry": "false"}, None),
         (429, "{}", {"retry-after": "86400"}, None),  # a day: the run had better end and say so
         (429, '{"error": {"code": "insufficient_quota"}}', {}, None),
@@ -30,9 +30,9 @@ QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
     ],
 )
 def test_a_status_says_whether_to_try_again(
-    status: int, body: str, headers: dict[str, str], passing: TransientError | None
+    status: int, body: str, headers: dict[str, str], passing: TransientFailure | None
 ) -> None:
-    assert FAULTS.of_status(status, body, headers).passing == passing
+    assert FAULTS.of_status(status, body, headers).transient == passing
 
 
 def test_a_date_to_come_back_at_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,9 +46,9 @@ def test_a_date_to_come_back_at_is_read_too(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_pauses_double_up_to_a_bound_with_some_chance_and_no_less_than_is_asked_for() -> None:
     for failures, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (50, 8.0)):
-        assert 0.75 * longest <= pause_s(failures, TransientError()) <= longest
-    assert pause_s(1, TransientError(retry_after_s=20.0)) == 20.0
-    assert pause_s(1, TransientError(throttled=True, retry_after_s=20.0)) == 0.0  # the limiter waits, for all calls
+        assert 0.75 * longest <= backoff_s(failures, TransientFailure()) <= longest
+    assert backoff_s(1, TransientFailure(retry_after_s=20.0)) == 20.0
+    assert backoff_s(1, TransientFailure(throttled=True, retry_after_s=20.0)) == 0.0  # the limiter waits, for all calls
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ async def test_a_success_that_holds_no_answer_is_told_for_what_it_is(
     replies = [completion("[[7]]"), reply]
     with serve_chat(lambda request: (200, replies.pop(0))) as server:
         judge = HttpJudge(JudgeConfig(kind="http", base_url=server.url, model="m"))
-        assert (await judge.answer(QUESTION, temperature=0)).text == "[[7]]"  # it speaks the protocol
+        assert (await judge.complete(QUESTION, temperature=0)).text == "[[7]]"  # it speaks the protocol
         with pytest.raises(error) as caught:
-            await judge.answer(QUESTION, temperature=0)
+            await judge.complete(QUESTION, temperature=0)
         assert type(caught.value) is error
-        assert (caught.value.passing is not None) == may_pass  # type: ignore[attr-defined]
+        assert (caught.value.transient is not None) == may_pass  # type: ignore[attr-defined]
         await judge.close()
 
 
@@ -81,7 +81,7 @@ async def test_strange_counts_and_signs_cost_no_answer(serve_chat: Any, completi
     usage = {"prompt_tokens": "many", "completion_tokens": 10**30, "prompt_tokens_details": {"cached_tokens": -3}}
     with serve_chat(lambda request: (200, completion("\ud800 [[7]]") | {"usage": usage})) as server:
         judge = HttpJudge(JudgeConfig(kind="http", base_url=server.url, model="m"))
-        answer = await judge.answer(QUESTION, temperature=0)
+        answer = await judge.complete(QUESTION, temperature=0)
         await judge.close()
     assert answer.text == "? [[7]]"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.cached_tokens) == (0, 0, 0)
@@ -98,4 +98,4 @@ async def test_strange_counts_and_signs_cost_no_answer(serve_chat: Any, completi
     ],
 )
 def test_a_filter_s_notice_is_known_by_how_it_opens(text: str, notice: bool) -> None:
-    assert is_notice(text) == notice
+    assert is_filter_notice(text) == notice

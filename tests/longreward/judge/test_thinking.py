@@ -8,7 +8,7 @@ from child_server import child_server
 
 from longreward import LongReward
 from longreward.judge import ChatReply, ChatRequest, JudgeConfig, ParsedReply, open_judge
-from longreward.judge.reasoning import has_thought, strip_reasoning
+from longreward.judge.reasoning import has_reasoning, strip_reasoning
 from longreward.judge.server_probe import probe
 from longreward.reward.parsers import parse_rating, parse_statements
 
@@ -33,7 +33,7 @@ from longreward.reward.parsers import parse_rating, parse_statements
 )
 def test_what_comes_after_the_thought_is_what_was_said(text: str, expected: str) -> None:
     assert strip_reasoning(ChatReply(text)) == expected
-    assert has_thought(ChatReply(text)) == (text != expected)
+    assert has_reasoning(ChatReply(text)) == (text != expected)
 
 
 def test_a_second_thought_that_the_limit_cut_off_is_no_answer_either() -> None:
@@ -51,7 +51,7 @@ QUESTION = ChatRequest("helpfulness", {}, "How good is it?", "h", 512)
 async def read(url: str, ledger: Any = None, **settings: Any) -> ParsedReply[float]:
     fields = {"kind": "vllm", "base_url": url, "model": "m", "max_retries": 0, "max_attempts": 1} | settings
     async with open_judge(JudgeConfig(**fields), ledger=ledger) as judge:
-        return await judge.ask(QUESTION, parse_rating)
+        return await judge.query(QUESTION, parse_rating)
 
 
 @pytest.mark.usefixtures("no_keys")

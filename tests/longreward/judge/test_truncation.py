@@ -29,12 +29,12 @@ class Limited:
         self.reply, self.refuse = reply, refuse
         self.asked: list[tuple[int, float]] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append((question.max_tokens, temperature))
-        if (refusal := self.refuse(question.max_tokens)) is not None:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.asked.append((request.max_tokens, temperature))
+        if (refusal := self.refuse(request.max_tokens)) is not None:
             raise refusal
-        cut = len(self.reply) > question.max_tokens
-        return ChatReply(self.reply[: question.max_tokens], "length" if cut else "stop")
+        cut = len(self.reply) > request.max_tokens
+        return ChatReply(self.reply[: request.max_tokens], "length" if cut else "stop")
 
     async def close(self) -> None:
         pass
@@ -45,7 +45,7 @@ async def ask(
 ) -> ParsedReply[tuple[str, ...]]:
     async with Judge(model, JudgeConfig(**settings), Ledger(ledger)) as judge:
         question = ChatRequest("statements", {}, "q", "h", limit)
-        return await judge.ask(question, read, read_truncated=truncated_list(read, end_tag="statement"))
+        return await judge.query(question, read, parse_truncated=truncated_list(read, end_tag="statement"))
 
 
 async def test_a_cut_list_is_asked_for_again_with_twice_the_room_until_it_is_whole(tmp_path: Path) -> None:
@@ -100,11 +100,11 @@ async def test_a_run_that_was_stopped_on_the_way_up_goes_on_there(tmp_path: Path
     class Stopping(Limited):
         stopped = False
 
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             if len(self.asked) == 2 and not self.stopped:
                 self.stopped = True
                 raise KeyError("stopped")
-            return await super().answer(question, temperature=temperature)
+            return await super().complete(request, temperature=temperature)
 
     model = Stopping(WHOLE)
     with pytest.raises(KeyError):
@@ -138,8 +138,8 @@ async def test_a_limit_that_extra_body_sets_is_not_raised() -> None:
 async def test_without_a_reader_of_cut_replies_they_are_read_as_published_benchmarks_read_them() -> None:
     model = Limited(WHOLE)
     async with Judge(model, JudgeConfig()) as judge:
-        reading = await judge.ask(ChatRequest("t", {}, "q", "h", 300), read)
-        assert judge.figures()["truncated"] == 1
+        reading = await judge.query(ChatRequest("t", {}, "q", "h", 300), read)
+        assert judge.metrics()["truncated"] == 1
     assert (len(reading.value or ()), reading.calls) == (6, 1)
 
 

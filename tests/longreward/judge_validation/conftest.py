@@ -18,8 +18,8 @@ class HonestJudge:
 
     name = "honest"
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        return ChatReply(self.said(question))
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        return ChatReply(self.said(request))
 
     async def close(self) -> None:
         pass

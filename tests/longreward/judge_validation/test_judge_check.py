@@ -134,9 +134,9 @@ def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> No
         dimensions={"faithfulness": {"kind": "vllm", "model": "q", "revision": "b"}, "completeness": {"model": "n"}},
     )
     separate = isolated_config(config, "2")
-    revisions = [separate.judge_of(d).revision for d in ("helpfulness", "faithfulness", "completeness")]
+    revisions = [separate.judge_for(d).revision for d in ("helpfulness", "faithfulness", "completeness")]
     assert revisions == ["7+check1.2", "b+check1.2", "7+check1.2"]
-    assert config.judge_of("helpfulness").revision == "7"
+    assert config.judge_for("helpfulness").revision == "7"
 
 
 def test_a_report_is_measured_against_the_thresholds() -> None:

@@ -37,9 +37,9 @@ class Liking:
         self.how = how
         self.questions: list[ChatRequest] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        self.questions.append(question)
-        a, b = (question.slots[f"answer_{side}"].count("x") for side in "ab")
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.questions.append(request)
+        a, b = (request.slots[f"answer_{side}"].count("x") for side in "ab")
         said = {"first": "Better: [[A]]", "silent": "Who knows."}
         return ChatReply(said.get(self.how) or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
 

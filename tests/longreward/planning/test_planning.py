@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from longreward.judge import JudgeConfig, open_judge
-from longreward.judge.prices import Price, PricesConfig
 from longreward.judge.prompts import load_prompts
+from longreward.judge.usage import Price, PricesConfig
 from longreward.planning import Range, StagePlan, plan_scoring
 from longreward.planning.render import money, number, span
 from longreward.planning.reply_stats import sentences, stand_in
@@ -208,7 +208,7 @@ async def _score(
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
         async for _ in score_examples(judge, config, items):
             pass
-        return judge.figures()["calls"]
+        return judge.metrics()["calls"]
 
 
 def _keep_statements_and_extracts(ledger: Path, only: Path) -> None:

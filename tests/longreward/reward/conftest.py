@@ -21,12 +21,12 @@ class ScriptedModel:
         self.latency = latency
         self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append(question)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.asked.append(request)
         await asyncio.sleep(self.latency)
-        found = self.table[question.template]
+        found = self.table[request.template]
         if isinstance(found, Mapping):
-            slots = "\n".join(question.slots.values())
+            slots = "\n".join(request.slots.values())
             found = next(answer for text, answer in found.items() if text in slots)
         if isinstance(found, Exception):
             raise found

@@ -43,10 +43,10 @@ class TableJudge(Judge):
     def name(self) -> str:
         return "table"
 
-    def name_of(self, template: str) -> str:
+    def name_for(self, template: str) -> str:
         return "table"
 
-    async def ask(self, question: ChatRequest, read: Callable[[str], Any], **_: Any) -> ParsedReply[Any]:
+    async def query(self, question: ChatRequest, read: Callable[[str], Any], **_: Any) -> ParsedReply[Any]:
         about = question.slots.get("answer") or question.slots.get("statement") or ""
         self.asked.append((question.template, about))
         value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))

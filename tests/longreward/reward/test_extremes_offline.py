@@ -13,7 +13,7 @@ from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.data.formats import read_examples, read_responses, read_scored
 from longreward.flows.cli.score import main
 from longreward.judge import Judge
-from longreward.judge.prices import Price
+from longreward.judge.usage import Price
 from longreward.pairs.selection import PairConfig, make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, score_examples
@@ -53,7 +53,7 @@ async def pairs_and_report(
             report.count(one)
             scored += one.responses
         pairs = make_pairs(pairing, [example for example, _ in items], scored)
-        return list(pairs), report, judge.figures()["calls"]
+        return list(pairs), report, judge.metrics()["calls"]
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")

@@ -26,9 +26,9 @@ class WatchedJudge(OfflineJudge):
         super().__init__()
         self.asked: list[ChatRequest] = []
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append(question)
-        return await super().answer(question, temperature=temperature)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.asked.append(request)
+        return await super().complete(request, temperature=temperature)
 
 
 class WatchedRetriever(Bm25Retriever):

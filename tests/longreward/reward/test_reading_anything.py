@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.chat_model import ChatReply
-from longreward.judge.reasoning import has_thought, strip_reasoning, with_thought
+from longreward.judge.reasoning import has_reasoning, prepend_reasoning, strip_reasoning
 from longreward.reward.parsers import PARSERS
 
 NO, NOTHING = "<no_statement/>", "No relevant information"
@@ -73,9 +73,9 @@ def check(text: str) -> None:
         for thinks in (True, False):
             spoken = strip_reasoning(ChatReply(text, finish), thinks=thinks)
             assert len(spoken) <= len(text)
-            assert text.endswith(spoken) or WHOLE.search(text) or finish == "length" or has_thought(ChatReply(text))
+            assert text.endswith(spoken) or WHOLE.search(text) or finish == "length" or has_reasoning(ChatReply(text))
     if text.strip() and "\n" not in text and not set("<[◁") & set(text):
-        assert strip_reasoning(ChatReply(with_thought(text, "[[4]]"))) == "[[4]]"
+        assert strip_reasoning(ChatReply(prepend_reasoning(text, "[[4]]"))) == "[[4]]"
 
 
 @settings(max_examples=1000, deadline=None)

@@ -326,10 +326,10 @@ class Holding:
     def __init__(self, model: Any, query: str) -> None:
         self.model, self.query, self.released = model, query, asyncio.Event()
 
-    async def answer(self, question: Any, *, temperature: float) -> Any:
-        if self.query in question.text:
+    async def complete(self, request: Any, *, temperature: float) -> Any:
+        if self.query in request.text:
             await self.released.wait()
-        return await self.model.answer(question, temperature=temperature)
+        return await self.model.complete(request, temperature=temperature)
 
     async def close(self) -> None:
         pass

@@ -34,9 +34,9 @@ class Cutting:
 
     name = "cutting"
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
-        name = question.template
-        if name in LARGER and question.max_tokens > 1000:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        name = request.template
+        if name in LARGER and request.max_tokens > 1000:
             return ChatReply(LARGER[name])
         return ChatReply(REPLIES[name], "stop" if name in ("support", "completeness") else "length")
 

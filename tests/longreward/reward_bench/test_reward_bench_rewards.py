@@ -19,9 +19,9 @@ class Taste:
         self.said = said
         self.asked = 0
 
-    async def answer(self, question, *, temperature):
+    async def complete(self, request, *, temperature):
         self.asked += 1
-        a, b = (question.slots[f"answer_{side}"].count("x") for side in "ab")
+        a, b = (request.slots[f"answer_{side}"].count("x") for side in "ab")
         return ChatReply(self.said or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
 
     async def close(self):

@@ -28,7 +28,7 @@ class Fresh:
     def __init__(self) -> None:
         self.calls = 0
 
-    async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         self.calls += 1
         return ChatReply("fresh [[5]]")
 
@@ -64,7 +64,7 @@ def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_a
         model, ledger = Fresh(), Ledger(None)
         ledger.put_many(exchanges)
         async with Judge(model, CONFIG, ledger) as judge:
-            return await judge.ask(QUESTION, verdict), model.calls
+            return await judge.query(QUESTION, verdict), model.calls
 
     reading, calls = asyncio.run(ask())
     first: dict[tuple[int, float], Exchange] = {}
@@ -87,14 +87,14 @@ def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_a
 
 def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
     class Failing(Fresh):
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise ConnectionError("down")
 
     async def ask() -> int:
         ledger = Ledger(None)
         async with Judge(Failing(), CONFIG, ledger) as judge:
             try:
-                await judge.ask(QUESTION, verdict)
+                await judge.query(QUESTION, verdict)
             except ConnectionError:
                 return ledger.totals().exchanges
         return -1
@@ -104,14 +104,14 @@ def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
 
 def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
     class Filtered(Fresh):
-        async def answer(self, question: ChatRequest, *, temperature: float) -> ChatReply:
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise RequestRefused("withheld [[9]]")
 
     async def ask() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
         identity = request_id(QUESTION, judge=MODEL, revision="", extra={})
         async with Judge(Filtered(), CONFIG, ledger) as judge:
-            return await judge.ask(QUESTION, verdict), ledger.find(identity)
+            return await judge.query(QUESTION, verdict), ledger.find(identity)
 
     reading, (exchange,) = asyncio.run(ask())
     assert reading.value is None
