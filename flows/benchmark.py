@@ -11,13 +11,12 @@ from longreward.benchmarks.report import Judged, Report, markdown
 from longreward.benchmarks.types import Answer, Benchmark, Case, Summary
 from longreward.judge import open_judge, request_summary
 from longreward.judge.budget import Budget
-from longreward.tasks.benchmark_shards import answers_in_shards, verdicts_in_shards, write_kept
+from longreward.tasks.benchmark_shards import answers_in_shards, verdicts_in_shards, write_results
 from longreward.tasks.evaluation_records import MODELS, record_benchmarks
-from longreward.tasks.judge_spending import limited
-from longreward.tasks.plots import write_points
-from longreward.tasks.policy_server import for_comparison, open_policy
-from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.state import ledger
+from longreward.tasks.policy_server import comparison_server, open_policy
+from longreward.tasks.stage import StageRun, main, stage, write_points
+from longreward.tasks.stage_judge import stage_budget
+from longreward.tasks.state import ledger_file
 from longreward.utils.jsonl import open_atomic
 
 OUT = Path("data/benchmarked")
@@ -30,7 +29,7 @@ async def benchmark(run: StageRun) -> None:
     config = run.params.benchmark
     benchmarks = open_benchmarks(config)
     answers = await _answers(run, benchmarks)
-    with limited(run, config.budget) as budget:
+    with stage_budget(run, config.budget) as budget:
         found = [await _judged(run, one, answers, budget) for one in benchmarks]
     report = Report(found, config.intervals)
     _write(run, report)
@@ -46,7 +45,7 @@ async def _answers(run: StageRun, benchmarks: list[Benchmark[Case]]) -> Answers:
     """Each model's answers to each benchmark; a model is loaded, or served, once for all of them."""
     config = run.params.benchmark
     found: Answers = {}
-    server = await for_comparison(run.params.server)
+    server = await comparison_server(run.params.server)
     for role in config.models:
         async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
             for one in benchmarks:
@@ -61,13 +60,13 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
     config = run.params.benchmark
     summaries: dict[str, Summary] = {}
     own = judge_of(config, run.params.judge, one.judging)
-    async with open_judge(own, ledger=ledger(), budget=budget) as judge:
+    async with open_judge(own, ledger=ledger_file(), budget=budget) as judge:
         for role in config.models:
             if role == "dpo" and one.name == "mt_bench" and config.pairwise:
                 one = open_against(config, OUT / "mt_bench/model_answer/sft.jsonl")
             said = answers[one.name, role]
             verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
-            write_kept(OUT, one, said, verdicts, role=role)
+            write_results(OUT, one, said, verdicts, role=role)
             summaries[role] = one.summarise(said, verdicts, config.intervals)
         figures = judge.metrics()
         run.report({f"{one.name}/{figure}": value for figure, value in figures.items()})

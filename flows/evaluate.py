@@ -17,14 +17,13 @@ from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response, Role, ScoredResponse
 from longreward.reward import Scorer
 from longreward.reward.score_files import ScoreReport
-from longreward.tasks.evaluation_records import MODELS, record
-from longreward.tasks.judge_spending import forecast_of_evaluation, report_judge, spending
-from longreward.tasks.plots import write_points
-from longreward.tasks.policy_server import for_comparison, open_policy
+from longreward.tasks.evaluation_records import MODELS, record_evaluation
+from longreward.tasks.policy_server import comparison_server, open_policy
 from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.score_shards import require_scores, score_in_shards, with_responses
-from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.state import ledger
+from longreward.tasks.stage import StageRun, main, stage, write_points
+from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, report_judge
+from longreward.tasks.state import ledger_file
 from longreward.utils.jsonl import open_atomic, write_rows
 
 OUT = Path("data/evaluation")
@@ -36,7 +35,7 @@ PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD
 async def evaluate(run: StageRun) -> None:
     """The SFT model against the trained one, on documents that neither has seen."""
     config = run.params.evaluate
-    server = await for_comparison(run.params.server)
+    server = await comparison_server(run.params.server)
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
     gold = gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
@@ -45,9 +44,9 @@ async def evaluate(run: StageRun) -> None:
     on_short: list[AnswerMeasures] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
     async with (
-        spending(run, config.budget, forecast_of_evaluation(run), assumed=True) as budget,
-        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
-        Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger()) as scorer,
+        forecast_budget(run, config.budget, evaluation_forecast(run), assumed=True) as budget,
+        open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
+        Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger_file()) as scorer,
     ):
         run.tracked.tag({"judge": judge.name})
         for role in MODELS:
@@ -68,7 +67,7 @@ async def evaluate(run: StageRun) -> None:
     evaluation = summarise(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
-    run.log.info(record(run.tracked, config, evaluation, measured, by_id))
+    run.log.info(record_evaluation(run.tracked, config, evaluation, measured, by_id))
     report = ScoreReport()
     for _, _, one in verdicts:
         report.count_response(one)

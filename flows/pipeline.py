@@ -24,22 +24,20 @@ from longreward.errors import ConfigError, LongRewardError
 from longreward.flows.cli import main
 from longreward.params import read_params
 from longreward.tasks import tracking, trigger_form
-from longreward.tasks.dvc_command import check_inputs, stage_entries
-from longreward.tasks.dvc_lock import repair_locks
-from longreward.tasks.dvc_stage import (
-    StageOutcome,
+from longreward.tasks.dvc_command import check_inputs, repair_locks, stage_entries
+from longreward.tasks.experiments import Settings, check_name, private_copy
+from longreward.tasks.flow_runner import configure_logging, final_state
+from longreward.tasks.flow_runs import register_flow_run
+from longreward.tasks.pipeline_lock import pipeline_lock
+from longreward.tasks.pipeline_tasks import (
+    StageResult,
     add_raw_data,
     close_killed_flows,
     push_data,
     reproduce_stage,
     show_waiting,
-    stage_rows,
+    stage_task_runs,
 )
-from longreward.tasks.experiments import Settings, check_name, private_copy
-from longreward.tasks.flow_run_files import registered
-from longreward.tasks.logs import configure_logging
-from longreward.tasks.pipeline_lock import pipeline_lock
-from longreward.tasks.program import conclusion
 from longreward.tasks.run_summary import show
 
 
@@ -79,25 +77,25 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
         chosen.settings.check()
         if chosen.settings:
             check_name(flow_run.name)
-        with registered(str(flow_run.id)):
+        with register_flow_run(str(flow_run.id)):
             outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
-        return await conclusion.note(Failed(name=type(error).__name__, message=str(error)))
+        return await final_state.note(Failed(name=type(error).__name__, message=str(error)))
     ran = [outcome.stage for outcome in outcomes if outcome.ran]
-    return await conclusion.note(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
+    return await final_state.note(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
 
 
-async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageOutcome]:
+async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageResult]:
     started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
-    async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_rows(stages) as rows:
+    async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_task_runs(stages) as rows:
         await close_killed_flows()
         repair_locks()
         async with private_copy(name, settings) if settings else nullcontext():
             await add_raw_data()
             check_inputs(stages)
             params = read_params().model_dump(mode="json")
-            with tracking.experiment(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
+            with tracking.parent_run(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
                 outcomes = [
                     await reproduce_stage(row, asked_for=stages, force=force, parent=parent) for row in rows.values()
                 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from longreward.data.formats import read_examples, read_responses, write_responses
 from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.state import ledger
+from longreward.tasks.state import ledger_file
 from longreward.tasks.workers import open_workers
 from longreward.tasks.workers.sample_task import open_policy_of
 
@@ -27,7 +27,7 @@ async def sample(run: StageRun) -> None:
         return
     examples = list(read_examples(PREPARED / "preference.jsonl"))
     async with (
-        open_workers(run.params, state=run.state, ledger=ledger()) as workers,
+        open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
         open_policy_of(workers, run.params.policy, run.params.server, "models/sft", logs=run.state) as policy,
     ):
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)

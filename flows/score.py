@@ -5,14 +5,19 @@ from pathlib import Path
 from longreward.judge import open_judge
 from longreward.reward import Scorer
 from longreward.reward.score_files import read_scoring_items
-from longreward.tasks.judge_gate import ensure_trusted
-from longreward.tasks.judge_spending import forecast_of, report_judge, spending
-from longreward.tasks.samples import SCORE_COLUMNS, EvenlySpacedSample, Sample, score_cells
+from longreward.tasks.mlflow_samples import (
+    SCORE_COLUMNS,
+    TRACED,
+    EvenlySpacedSample,
+    TableSample,
+    score_cells,
+    scoring_trace,
+)
 from longreward.tasks.score_shards import require_scores, score_in_shards, score_with_workers, write_scored_files
-from longreward.tasks.scoring_trace import TRACED, scoring_trace
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.state import ledger
-from longreward.tasks.tracking.traces import Span
+from longreward.tasks.stage_judge import forecast_budget, report_judge, scoring_forecast, validate_judge
+from longreward.tasks.state import ledger_file
+from longreward.tasks.tracking.run import Span
 from longreward.tasks.workers import open_workers
 
 
@@ -29,13 +34,13 @@ async def score(run: StageRun) -> None:
             "pair.method %s looks at no scores: with score.strategy none, the judge is asked for none here",
             run.params.pair.method,
         )
-    await ensure_trusted(run)
+    await validate_judge(run)
     examples = read_scoring_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
     async with (
-        spending(run, run.params.score.budget, forecast_of(run, examples)) as budget,
-        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
-        Scorer(run.params.score, ledger=ledger()) as scorer,
-        open_workers(run.params, state=run.state, ledger=ledger(), judged=True) as workers,
+        forecast_budget(run, run.params.score.budget, scoring_forecast(run, examples)) as budget,
+        open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
+        Scorer(run.params.score, ledger=ledger_file()) as scorer,
+        open_workers(run.params, state=run.state, ledger=ledger_file(), judged=True) as workers,
     ):
         run.tracked.tag({"judge": judge.name})
         if workers is None:
@@ -44,7 +49,7 @@ async def score(run: StageRun) -> None:
             scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
         run.report(scorer.figures())
         report_judge(run, judge.name, judge.metrics() | (workers.figures() if workers is not None else {}))
-    sample = Sample(SCORE_COLUMNS, of=len(examples))
+    sample = TableSample(SCORE_COLUMNS, of=len(examples))
     traced = EvenlySpacedSample[Span](of=len(examples), limit=TRACED)
     passing = traced.passing(sample.passing(scored, score_cells), scoring_trace)
     report = write_scored_files(

@@ -21,8 +21,7 @@ from longreward.flows import triggers
 from longreward.flows.pipeline import pipeline
 from longreward.params import stage_names
 from longreward.tasks.dvc_command import stage_entries
-from longreward.tasks.dvc_stage import close_killed_flows
-from longreward.tasks.parent_process import this_process
+from longreward.tasks.pipeline_tasks import close_killed_flows
 from longreward.tasks.prefect_server import (
     PrefectServer,
     check_port,
@@ -32,11 +31,10 @@ from longreward.tasks.prefect_server import (
     prefect_server,
     running_server,
 )
-from longreward.tasks.process_group import end_group
+from longreward.tasks.processes import terminate_group, this_process
 from longreward.tasks.server_access import LOCALHOST, allowed_hosts
 from longreward.tasks.tracking import close_killed_runs
-from longreward.tasks.tracking.store import experiment_id
-from longreward.tasks.tracking.uris import is_server, store_uri
+from longreward.tasks.tracking.store import experiment_id, is_server, store_uri
 from longreward.utils.redaction import redact
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
@@ -142,7 +140,7 @@ def _mlflow(stack: ExitStack, port: int | None) -> str:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    stack.callback(end_group, process.pid)
+    stack.callback(terminate_group, process.pid)
     return f"http://{LOCALHOST}:{port}"
 
 

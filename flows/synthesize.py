@@ -5,9 +5,9 @@ from pathlib import Path
 from longreward.judge import open_judge
 from longreward.reward import Scorer
 from longreward.synthesis.synthesize import synthesize_files, write_nothing
-from longreward.tasks.judge_spending import limited, report_judge
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.state import ledger
+from longreward.tasks.stage_judge import report_judge, stage_budget
+from longreward.tasks.state import ledger_file
 from longreward.utils.progress import show_progress
 from longreward.utils.token_spans import open_tokenizer
 
@@ -22,10 +22,12 @@ async def synthesize(run: StageRun) -> None:
         write_nothing(OUT)
         return
     tokenizer = open_tokenizer(params.score.tokenizer)
-    with limited(run, config.budget) as budget:
+    with stage_budget(run, config.budget) as budget:
         async with (
-            open_judge(params.judge, ledger=ledger(), budget=budget, writer=config.writer_of(params.judge)) as judge,
-            Scorer(params.score, ledger=ledger()) as scorer,
+            open_judge(
+                params.judge, ledger=ledger_file(), budget=budget, writer=config.writer_of(params.judge)
+            ) as judge,
+            Scorer(params.score, ledger=ledger_file()) as scorer,
         ):
             run.tracked.tag({"judge": judge.name})
             with show_progress("synthesize, questions") as update:

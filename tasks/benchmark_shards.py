@@ -8,7 +8,7 @@ from typing import Any
 
 from longreward.benchmarks.types import Answer, Benchmark, Case, ChatClient, Verdict
 from longreward.judge import Judge
-from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.utils.jsonl import write_rows
 from longreward.utils.progress import show_progress
 
@@ -25,13 +25,15 @@ async def answers_in_shards(
 ) -> list[Answer]:
     """The model's answers to all cases, in their order; finished shards lie in `folder`."""
 
-    async def answer(shard: Sequence[Case], tell: Tell) -> Iterable[Answer]:
+    async def answer(shard: Sequence[Case], tell: OnProgress) -> Iterable[Answer]:
         return await benchmark.answer(speaker, shard, tell=tell)
 
     name = f"{benchmark.name}-{role}-answers"
     with show_progress(name) as progress:
         cases = benchmark.cases
-        return list(await in_shards(name, cases, answer, record=Answer, folder=folder, size=size, progress=progress))
+        return list(
+            await run_in_shards(name, cases, answer, record=Answer, folder=folder, size=size, progress=progress)
+        )
 
 
 async def verdicts_in_shards(
@@ -42,19 +44,19 @@ async def verdicts_in_shards(
     Two shards at once, so that the judge is still busy while the last calls of one come in.
     """
 
-    async def ask(shard: Sequence[tuple[Case, Answer]], tell: Tell) -> Iterable[_OfOneCase]:
+    async def ask(shard: Sequence[tuple[Case, Answer]], tell: OnProgress) -> Iterable[_OfOneCase]:
         return [_OfOneCase(verdicts) for verdicts in await benchmark.judge(judge, shard, tell=tell)]
 
     name = f"{benchmark.name}-{role}-verdicts"
     items = list(zip(benchmark.cases, answers, strict=True))
     with show_progress(name) as progress:
-        found = await in_shards(
+        found = await run_in_shards(
             name, items, ask, record=_OfOneCase, folder=folder, size=size, at_once=2, progress=progress
         )
         return list(chain.from_iterable(one.verdicts for one in found))
 
 
-def write_kept(
+def write_results(
     out: Path, benchmark: Benchmark[Case], answers: Sequence[Answer], verdicts: Sequence[Verdict], *, role: str
 ) -> None:
     """<out>/<benchmark>/<role>/answers.jsonl and verdicts.jsonl, and what the benchmark itself writes below `out`."""

@@ -1,25 +1,164 @@
-"""DVC's command, called here and nowhere else, and what its files say: stages, their inputs, the hashes of data.
+"""DVC's file of locks on data, `.dvc/tmp/rwlock`: who holds them, and repair where their holder is gone.
 
-A stage's own process never calls DVC, which holds its lock meanwhile; it reads `dvc.yaml`, `dvc.lock` and `*.dvc`.
+DVC 3.67 writes this file in place (treeverse/dvc 7615): a process that is ended in that moment leaves it empty, and
+every later DVC command fails with "JSON structure is corrupted". DVC removes the locks of processes that are gone by
+itself, but not where the number of such a process has gone to another program.
 """
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import chdir
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from longreward.errors import ConfigError, DataError
-from longreward.tasks.dvc_lock import LOOK_AGAIN_S, wait_for_dvc
-from longreward.tasks.process_group import Ended, run_in_group
+from longreward.tasks.processes import CommandResult, run_in_group
+
+LOCKS = Path(".dvc/tmp/rwlock")
+LOOK_AGAIN_S = 1.0
+SAY_AGAIN_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A DVC command that holds locks."""
+
+    process: int
+    command: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether that process runs, and is not another program that has its number by now."""
+        try:
+            words = psutil.Process(self.process).cmdline()
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+        started = self.command.split()[:1]
+        return any(Path(word).stem == "dvc" for word in words) or any(word in words for word in started)
+
+
+class _Unreadable(ValueError):
+    """The file is empty or holds something else than locks."""
+
+
+def lock_problem(root: Path = Path()) -> str | None:
+    """What is wrong with the file of locks, in one line; None where nothing is."""
+    try:
+        content = _read_locks(root / LOCKS)
+    except _Unreadable as error:
+        return f"{LOCKS} {error}, so that every `dvc repro` fails; an interrupted run can leave it so"
+    dead = [holder for holder in _holders(content) if not holder.alive]
+    if dead:
+        named = ", ".join(f"{holder.command} (process {holder.process})" for holder in dead)
+        return f"{LOCKS} has locks of processes that are gone: {named}"
+    return None
+
+
+def repair_locks(root: Path = Path()) -> str | None:
+    """Remove what `lock_problem` finds, and return it. The caller has the checkout's turn.
+
+    A DVC command may be at work all the same, so this takes the lock under which DVC changes the file.
+    """
+    if lock_problem(root) is None:  # in nearly all cases, and then nothing is locked
+        return None
+    with _guarded(root / LOCKS):
+        problem = lock_problem(root)
+        if problem is None:
+            return None
+        try:
+            content = _read_locks(root / LOCKS)
+        except _Unreadable:
+            (root / LOCKS).unlink()
+        else:
+            part = (root / LOCKS).with_name("rwlock.repaired")
+            part.write_text(json.dumps(_without_dead(content)), encoding="utf-8")
+            part.replace(root / LOCKS)
+    log.warning("%s: repaired", problem)
+    return problem
+
+
+async def wait_for_dvc(root: Path = Path()) -> None:
+    """Wait, and say so, until no other DVC command holds locks here: `dvc repro` beside it would fail at once."""
+    waited = 0.0
+    while holders := [holder for holder in _living(root) if holder.alive]:
+        if waited % SAY_AGAIN_S == 0:
+            named = ", ".join(f"{holder.command} (process {holder.process})" for holder in holders)
+            log.info("waits for another DVC command to end: %s", named)
+        await asyncio.sleep(LOOK_AGAIN_S)
+        waited += LOOK_AGAIN_S
+
+
+def _living(root: Path) -> list[Holder]:
+    try:
+        return _holders(_read_locks(root / LOCKS))
+    except _Unreadable:
+        return []  # being written
+
+
+def _read_locks(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    if not text.strip():
+        raise _Unreadable("is empty")
+    try:
+        content = json.loads(text)
+        _holders(content)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise _Unreadable("is damaged") from None
+    return dict(content)
+
+
+def _holders(content: dict[str, Any]) -> list[Holder]:
+    """Each process once: it has one entry for each path that it reads, and one for each that it writes."""
+    entries = list(content.get("write", {}).values())
+    entries += [entry for readers in content.get("read", {}).values() for entry in readers]
+    return list(dict.fromkeys(_holder(entry) for entry in entries))
+
+
+def _holder(entry: dict[str, Any]) -> Holder:
+    return Holder(int(entry["pid"]), str(entry["cmd"]))
+
+
+def _without_dead(content: dict[str, Any]) -> dict[str, Any]:
+    write = {path: entry for path, entry in content.get("write", {}).items() if _holder(entry).alive}
+    read = {
+        path: [entry for entry in readers if _holder(entry).alive] for path, readers in content.get("read", {}).items()
+    }
+    return {"write": write, "read": {path: readers for path, readers in read.items() if readers}}
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """DVC's own lock around its changes of the file (zc.lockfile: flock). DVC holds it for milliseconds.
+
+    Where `core.hardlink_lock` is set DVC uses another kind. Then a change of the file can fall between; so it does
+    where DVC's own processes meet on a file system without locks.
+    """
+    with path.with_name("rwlock.lock").open("a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        yield
+
+
+# DVC's command, called here and nowhere else, and what its files say: stages, their inputs, the hashes of data.
+#
+# A stage's own process never calls DVC, which holds its lock meanwhile; it reads `dvc.yaml`, `dvc.lock` and `*.dvc`.
+
 
 RAW = Path("data/raw")
 DVC = (sys.executable, "-m", "dvc")
@@ -161,7 +300,7 @@ async def _remote() -> bool:
     return bool((await dvc("config", "core.remote")).words.strip())
 
 
-async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) -> Ended:
+async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) -> CommandResult:
     """`dvc repro --single-item`: runs the stage if anything that it depends on has changed, or by `force`.
 
     Where somebody else's DVC command holds a lock it waits for that one and tries again.
@@ -171,7 +310,7 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
     return await _unless_locked(lambda: run_in_group(command, environment=environment, worth_showing=_is_no_hint))
 
 
-async def _unless_locked(run: Callable[[], Awaitable[Ended]]) -> Ended:
+async def _unless_locked(run: Callable[[], Awaitable[CommandResult]]) -> CommandResult:
     """What `run` comes to once no other DVC command is in its way; DVC itself waits for three seconds."""
     for _ in range(LOCKED_TRIES):
         await wait_for_dvc()
@@ -235,11 +374,11 @@ async def _said(*arguments: str) -> str:
     return ended.words
 
 
-async def dvc(*arguments: str) -> Ended:
+async def dvc(*arguments: str) -> CommandResult:
     """A quick command of DVC's, its output kept."""
     return await run_in_group([*DVC, *arguments], environment={}, quiet=True)
 
 
-def _check(ended: Ended, command: str) -> None:
+def _check(ended: CommandResult, command: str) -> None:
     if ended.code:
         raise DataError(f"`{command}` failed:\n{ended.words}")

@@ -15,15 +15,15 @@ from longreward.evaluation.render import markdown
 from longreward.evaluation.report import Evaluation
 from longreward.records import Example, Role
 from longreward.tasks import tracking
-from longreward.tasks.comparison import beats_champion
 from longreward.tasks.dvc_command import data_hashes
+from longreward.tasks.mlflow_comparison import beats_champion
 from longreward.tasks.tracking import history
 from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 
 
-def record(
+def record_evaluation(
     run: tracking.Run,
     config: EvaluateConfig,
     evaluation: Evaluation,
@@ -68,7 +68,7 @@ def _register(
     before = tracking.champion(config.registered_model)
     champion, compared = evaluation.champion, ""
     if before and champion:
-        judge = history.tags_of(run.id).get("judge")
+        judge = history.run_tags(run.id).get("judge")
         champion, compared = beats_champion(before, taken, config, judge=judge)
     run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
     version = tracking.register(

@@ -23,8 +23,8 @@ from typing import Any
 from longreward.errors import ConfigError, StateError
 from longreward.params import Params, read_params, set_override
 from longreward.tasks import dvc_command
-from longreward.tasks.state import VARIABLE, private_copies, state_folder
-from longreward.tasks.tracking.uris import pin_locations
+from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
+from longreward.tasks.tracking.store import pin_locations
 
 PARAMS = Path("params.yaml")
 
@@ -76,10 +76,10 @@ async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
     root, top = Path.cwd(), _top()
     check_name(name)
     home = state_folder()
-    os.environ[VARIABLE] = str(home)
+    os.environ[STATE_VARIABLE] = str(home)
     pin_locations()
-    shutil.rmtree(private_copies(), ignore_errors=True)  # what a killed run left
-    clone = private_copies() / name
+    shutil.rmtree(experiment_copies(), ignore_errors=True)  # what a killed run left
+    clone = experiment_copies() / name
     copy = clone / root.relative_to(top)
     preset = settings.preset.resolve() if settings.preset else None
     try:

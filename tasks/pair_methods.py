@@ -21,10 +21,10 @@ from longreward.pairs.srm import RankedResponses, RewardModel, load_reward_model
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import Example, Response
 from longreward.reward.score_files import read_scoring_items
-from longreward.tasks.judge_spending import limited, report_judge
-from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.stage import StageRun
-from longreward.tasks.state import ledger, state_folder
+from longreward.tasks.stage_judge import report_judge, stage_budget
+from longreward.tasks.state import ledger_file, state_folder
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, write_rows
 from longreward.utils.progress import show_progress
@@ -38,7 +38,7 @@ WithResponses = tuple[Example, Sequence[Response]]
 ByChance = Callable[[PairConfig, Example, Iterable[Response]], Outcome]
 
 
-async def outcomes(run: StageRun, out: Path) -> list[Outcome]:
+async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
     """One a prompt, in their order, by `pair.method`; what they rest on is written to the folder `out`."""
     config = run.params.pair
     if config.method == "given":
@@ -67,12 +67,12 @@ async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
     model = await asyncio.to_thread(_reward_model, config.srm)
     run.tracked.tag({"reward_model": model.name})
 
-    async def rank(shard: Sequence[WithResponses], tell: Tell) -> Iterable[RankedResponses]:
+    async def rank(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[RankedResponses]:
         return await asyncio.to_thread(model.rank, shard)
 
     with show_progress("pair") as progress:
         ranked = list(
-            await in_shards(
+            await run_in_shards(
                 "srm", items, rank, record=RankedResponses, folder=run.state, size=SHARD_SIZE, progress=progress
             )
         )
@@ -102,15 +102,15 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     calls, tokens = max_calls(config, items)
     run.log.info("the judge's calls: at most %s, with about %s tokens of prompts", f"{calls:,}", f"{tokens:,}")
     run.report({"forecast/calls_high": calls, "forecast/prompt_tokens_high": tokens})
-    with limited(run, config.budget) as budget, show_progress("pair") as progress:
-        async with open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge:
+    with stage_budget(run, config.budget) as budget, show_progress("pair") as progress:
+        async with open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge:
             run.tracked.tag({"judge": judge.name})
 
-            async def compare(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ComparisonResult]:
+            async def compare(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[ComparisonResult]:
                 return await gather(pairwise_pair(judge, config, *item) for item in shard)
 
             found = list(
-                await in_shards(
+                await run_in_shards(
                     "pairwise",
                     items,
                     compare,

@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import Timeout
 
 from longreward.errors import ConfigError
-from longreward.tasks.parent_process import ParentProcess, this_process
-from longreward.tasks.state import locked, made, state_folder
+from longreward.tasks.processes import ProcessRef, this_process
+from longreward.tasks.state import make_folder, state_folder, state_lock
 
 LOOK_AGAIN_S = 1.0
 SAY_AGAIN_S = 60.0
@@ -48,7 +48,7 @@ async def pipeline_lock(
     `show_waiting` is told the name of the run that is waited for, and None when the wait is over. Raises ConfigError
     at once where `experiment` is set and a run that runs or waits will become the experiment of that name.
     """
-    lock = locked("pipeline")
+    lock = state_lock("pipeline")
     ticket = _draw_ticket(name, experiment=experiment)
     shown: str | None = None
     waited = 0.0
@@ -86,21 +86,21 @@ def queue() -> list[Ticket]:
     found = []
     for file in sorted(_folder().glob("[0-9]*")):
         try:
-            if not ParentProcess.read(file.name.partition(".")[2]).alive:
+            if not ProcessRef.read(file.name.partition(".")[2]).alive:
                 file.unlink(missing_ok=True)
                 continue
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:  # its run has just ended
             continue
         found.append(
-            Ticket(file, content["name"], ParentProcess.read(file.name.partition(".")[2]).pid, content["experiment"])
+            Ticket(file, content["name"], ProcessRef.read(file.name.partition(".")[2]).pid, content["experiment"])
         )
     return found
 
 
 def _draw_ticket(name: str, *, experiment: bool) -> Ticket:
     """Takes the next number; the lock makes sure that no two runs take the same one, or the same name."""
-    with locked("pipeline-queue"):
+    with state_lock("pipeline-queue"):
         others = queue()
         if experiment and any(other.experiment and other.name == name for other in others):
             raise ConfigError(f"a run {name!r} runs or waits here already: choose another name, or cancel that one")
@@ -113,4 +113,4 @@ def _draw_ticket(name: str, *, experiment: bool) -> Ticket:
 
 
 def _folder() -> Path:
-    return made(state_folder() / "queue")
+    return make_folder(state_folder() / "queue")

@@ -29,9 +29,8 @@ from longreward.models.servers import (
     server_addresses,
 )
 from longreward.records import Role
-from longreward.tasks.parent_process import this_process
 from longreward.tasks.prefect_server import free_port
-from longreward.tasks.process_group import end_group
+from longreward.tasks.processes import terminate_group, this_process
 
 AnyPolicy = Policy | ServedPolicy
 LOOK_EVERY_S = 0.2
@@ -60,7 +59,7 @@ async def open_policy(
         finally:
             await client.close()
     else:
-        own = OwnServer(config, server, path, logs / f"server-{role}.log")
+        own = StagePolicyServer(config, server, path, logs / f"server-{role}.log")
         client = PolicyClient(server, base_url=own.base_url, model=served_name(config, path), own=True)
         try:
             yield served_policy(config, path, client, own)
@@ -69,7 +68,7 @@ async def open_policy(
             await client.close()
 
 
-async def for_comparison(config: ServerConfig) -> ServerConfig:
+async def comparison_server(config: ServerConfig) -> ServerConfig:
     """How both models of `evaluate` answer: alike, so that what differs is the models.
 
     External servers are asked for a token each, before hours go by; where only the SFT model has one, both models
@@ -86,7 +85,7 @@ async def for_comparison(config: ServerConfig) -> ServerConfig:
     return config
 
 
-class OwnServer:
+class StagePolicyServer:
     """A server on a checkpoint, started when it is first needed and again where it has ended."""
 
     def __init__(self, config: PolicyConfig, server: ServerConfig, path: str | Path, output: Path) -> None:
@@ -123,7 +122,7 @@ class OwnServer:
     def end(self) -> None:
         """Ends the server and all that it started; blocks for at most a quarter of a minute or two."""
         if self._process is not None:
-            end_group(self._process.pid)
+            terminate_group(self._process.pid)
             self._process.wait()
 
     async def _start(self) -> None:

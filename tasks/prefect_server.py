@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, LongRewardError, StateError
-from longreward.tasks.parent_process import ParentProcess, parent_process
+from longreward.tasks.processes import ProcessRef, parent_process
 from longreward.tasks.server_access import (
     LOCALHOST,
     RequestGuard,
     allowed_hosts,
     auth_file,
-    auth_string_of,
+    read_auth_string,
     write_private,
 )
-from longreward.tasks.state import VARIABLE, locked, made, state_folder
+from longreward.tasks.state import STATE_VARIABLE, make_folder, state_folder, state_lock
 from longreward.utils.redaction import redact
 
 START_LIMIT = "LONGREWARD_PREFECT_START_LIMIT_S"
@@ -70,7 +70,7 @@ class PrefectServer:
 
 
 def prefect_server(
-    *, needed_by: ParentProcess | None = None, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()
+    *, needed_by: ProcessRef | None = None, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()
 ) -> PrefectServer:
     """Return the configured Prefect server, or that of this state folder, which is started if it does not run.
 
@@ -82,9 +82,9 @@ def prefect_server(
 
     if configured := PREFECT_API_URL.value():
         return PrefectServer(str(configured), PREFECT_API_AUTH_STRING.value() or None)
-    home = made(state_folder() / "prefect")
-    with locked("prefect"):
-        (made(home / "leases") / str(needed_by or parent_process())).touch()
+    home = make_folder(state_folder() / "prefect")
+    with state_lock("prefect"):
+        (make_folder(home / "leases") / str(needed_by or parent_process())).touch()
         return _running(home) or _start(home, host, port, allow)
 
 
@@ -170,9 +170,7 @@ def _running(home: Path) -> PrefectServer | None:
         server = json.loads((home / "server.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return (
-        PrefectServer(server["url"], server.get("auth_string")) if ParentProcess.read(server["keeper"]).alive else None
-    )
+    return PrefectServer(server["url"], server.get("auth_string")) if ProcessRef.read(server["keeper"]).alive else None
 
 
 def _start(home: Path, host: str, port: int, allow: tuple[str, ...]) -> PrefectServer:
@@ -183,7 +181,7 @@ def _start(home: Path, host: str, port: int, allow: tuple[str, ...]) -> PrefectS
         keeper = subprocess.Popen(
             [sys.executable, "-m", "longreward.tasks.prefect_server", "--host", host, "--port", str(port)]
             + [word for name in allow for word in ("--allow-host", name)],
-            env={**os.environ, VARIABLE: str(state_folder())},
+            env={**os.environ, STATE_VARIABLE: str(state_folder())},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -220,8 +218,8 @@ def _start_limit_s() -> float:
 
 def keep(host: str, port: int, allow: tuple[str, ...] = ()) -> None:
     """Serve Prefect's API and UI until nobody holds a lease."""
-    home = made(state_folder() / "prefect")
-    auth_string = auth_string_of(home)
+    home = make_folder(state_folder() / "prefect")
+    auth_string = read_auth_string(home)
     with _socket(host) as listener:
         listener.bind((host, port))
         port = listener.getsockname()[1]
@@ -245,7 +243,7 @@ async def _serve(home: Path, listener: socket.socket, access: PrefectServer, hos
     import uvicorn
     from prefect.server.api.server import create_app
 
-    from longreward.tasks.parent_process import this_process
+    from longreward.tasks.processes import this_process
 
     app = RequestGuard(create_app(final=True), hosts)
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
@@ -279,7 +277,7 @@ async def _run(server: Any, listener: socket.socket) -> int:
 
 def _let_go(home: Path) -> bool:
     """Takes the note away, so that the next client starts a server anew; not where one has just come."""
-    with locked("prefect"):
+    with state_lock("prefect"):
         if _leases(home):
             return False
         (home / "server.json").unlink(missing_ok=True)
@@ -290,7 +288,7 @@ def _leases(home: Path) -> list[Path]:
     """The leases of processes that live; the others are removed."""
     held = []
     for lease in (home / "leases").iterdir():
-        if ParentProcess.read(lease.name).alive:
+        if ProcessRef.read(lease.name).alive:
             held.append(lease)
         else:
             lease.unlink(missing_ok=True)

@@ -6,10 +6,16 @@ from typing import Any
 
 from longreward.errors import LongRewardError
 from longreward.evaluation.comparison import NEUTRAL
-from longreward.tasks.comparison import Comparison, compare
-from longreward.tasks.comparison_report import change_cells, corrected_p, difference_cells, markdown_table
+from longreward.tasks.mlflow_comparison import (
+    Comparison,
+    change_cells,
+    compare,
+    corrected_p,
+    difference_cells,
+    markdown_table,
+)
 from longreward.tasks.tracking import CHAMPION_BEFORE, history
-from longreward.tasks.tracking.history import PastRun, StagePart
+from longreward.tasks.tracking.history import PastRun, PastStage
 
 HEADLINE = ("recall", "unsupported", "exact", "reward", "tokens")
 MODEL = ("policy.sft_model", "policy.base_model")
@@ -19,7 +25,7 @@ MOST_SETTINGS = 25
 
 def run_description(run: PastRun) -> str:
     """Markdown for a run that has ended, with or without an evaluation."""
-    stages = history.stages(run)
+    stages = history.stage_runs(run)
     parts = [*_what_failed(run, stages), *_what_it_is(run, stages)]
     if run.evaluation:
         parts += [*_against_sft(run.evaluation), *_against_champion(run)]
@@ -29,7 +35,7 @@ def run_description(run: PastRun) -> str:
     return "\n".join(parts)
 
 
-def _what_it_is(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
+def _what_it_is(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     model = next((run.params[name] for name in MODEL if run.params.get(name) not in (None, "", "None")), "unknown")
     judges = [part.tags["judge"] for part in stages if part.tags.get("judge")]
     judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
@@ -44,7 +50,7 @@ def _what_it_is(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
         yield "- DVC: " + ", ".join(f"{path} `{hash_[:10]}`" for path, hash_ in hashes.items())
 
 
-def _hashes(stages: Sequence[StagePart]) -> Mapping[str, str]:
+def _hashes(stages: Sequence[PastStage]) -> Mapping[str, str]:
     """Folders' hashes, the newest of each; a file inside a folder has the folder's."""
     known: dict[str, str] = {}
     for part in stages:
@@ -55,7 +61,7 @@ def _hashes(stages: Sequence[StagePart]) -> Mapping[str, str]:
     return dict(sorted(known.items()))
 
 
-def _what_failed(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
+def _what_failed(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     if run.status == "FAILED":
         words = run.tags.get("longreward.error", "no error was noted")
         yield from ("**It failed:**", "", "```", words[:MOST_WORDS].replace("```", "'''"), "```", "")
@@ -65,7 +71,7 @@ def _what_failed(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
         yield ""
 
 
-def _stages(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
+def _stages(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     rows = []
     for part in stages:
         how = part.status.lower() if part.of == run.id else "up to date, made by an earlier run"
@@ -77,7 +83,7 @@ def _stages(run: PastRun, stages: Sequence[StagePart]) -> Iterator[str]:
 def _against_sft(evaluation: str) -> Iterator[str]:
     yield from ("", "### Against its SFT model", "")
     try:
-        table = history.kept(evaluation, history.TABLE)
+        table = history.read_artifact(evaluation, history.TABLE)
     except LongRewardError as error:
         yield f"The evaluation cannot be shown: {error}"
         return
@@ -103,14 +109,14 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _against_champion(run: PastRun) -> Iterator[str]:
     """The champion is the one that its model met when it was evaluated, which it may have replaced."""
     assert run.evaluation is not None, "the caller has seen it"
-    tags = history.tags_of(run.evaluation)
+    tags = history.run_tags(run.evaluation)
     before = tags.get(CHAMPION_BEFORE, "none")
     now = "became the champion" if tags.get("longreward.champion") == "true" else "did not become the champion"
     yield from ("", "### Against the champion", "")
     if before == "none":
         yield f"There was none yet; this model {now}."
         return
-    champion = history.read(before)
+    champion = history.read_run(before)
     met = f"It met {_link(run, champion.id, champion.name)} and {now}."
     try:
         comparison = compare(champion, run, top=0)

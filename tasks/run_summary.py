@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.evaluation.comparison import NEUTRAL
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.tasks.comparison_report import corrected_p
-from longreward.tasks.tracking.uris import TRACKING_URI, is_server, store_uri
+from longreward.tasks.mlflow_comparison import corrected_p
+from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from longreward.tasks.dvc_stage import StageOutcome
+    from longreward.tasks.pipeline_tasks import StageResult
 
 COMPARISON = Path("data/evaluation/table.json")
 SHOWN = (*GOLD_MEASURES, "reward", "tokens", "short")
 
 
 def show(
-    outcomes: "Iterable[StageOutcome]", *, seconds: float, comparison: Path = COMPARISON, width: int | None = None
+    outcomes: "Iterable[StageResult]", *, seconds: float, comparison: Path = COMPARISON, width: int | None = None
 ) -> None:
     """Prints it; the comparison only where `evaluate` was among the stages. `width` is the terminal's by default."""
     from rich.console import Console
@@ -80,7 +80,7 @@ def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
     return table
 
 
-def _times(outcomes: "Iterable[StageOutcome]", seconds: float) -> "Table":
+def _times(outcomes: "Iterable[StageResult]", seconds: float) -> "Table":
     table = _table("Time")
     table.add_column("stage")
     table.add_column("seconds", justify="right")

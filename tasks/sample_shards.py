@@ -9,7 +9,7 @@ from longreward.models.sampling import SampleConfig, SamplingReport, sample, tru
 from longreward.models.served_policy import ServedPolicy, check_truncated_chats, sample_served
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy
-from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.workers.sample_task import DistantPolicy
 from longreward.utils.progress import show_progress
 
@@ -46,7 +46,7 @@ async def sample_in_shards(
     elif isinstance(policy, ServedPolicy):
         check_truncated_chats(policy, cut)
 
-    async def draw(shard: Sequence[Example], tell: Tell) -> Iterable[_OfOnePrompt]:
+    async def draw(shard: Sequence[Example], tell: OnProgress) -> Iterable[_OfOnePrompt]:
         drawn: Iterable[list[Response]]
         if isinstance(policy, DistantPolicy):
             drawn = await policy.draw(name, shard, config)
@@ -59,7 +59,7 @@ async def sample_in_shards(
     with show_progress(name) as progress:
         groups = [
             group.responses
-            for group in await in_shards(
+            for group in await run_in_shards(
                 name,
                 examples,
                 draw,

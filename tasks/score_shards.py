@@ -9,7 +9,7 @@ from longreward.params import Params
 from longreward.records import EQUAL_WEIGHTS, Dimension, Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
 from longreward.reward.score_files import ScoredFilesWriter, ScoreReport
-from longreward.tasks.shards import Tell, forget_shards, in_shards
+from longreward.tasks.shards import OnProgress, delete_shards, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.workers import Workers
 from longreward.tasks.workers.score_task import ScoreErrand, known_answers, places_within, share
@@ -35,11 +35,11 @@ async def score_in_shards(
     Two shards at once, so that the judge is still busy while the last calls of one come in.
     """
 
-    async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
+    async def score(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[ScoredExample]:
         return [scored async for scored in score_examples(judge, config, shard, scorer=scorer, progress=tell)]
 
     with show_progress(name) as progress:
-        return await in_shards(
+        return await run_in_shards(
             name,
             items,
             score,
@@ -59,13 +59,13 @@ async def score_with_workers(
     places = places_within(params.judge, workers.places)
     judge = share(params.judge, places)
 
-    async def score(shard: Sequence[WithResponses], tell: Tell) -> Iterable[ScoredExample]:
+    async def score(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[ScoredExample]:
         known = await known_answers(params.judge, params.score, shard, ledger=workers.ledger)
         errand = ScoreErrand(judge, params.score, params.prices, list(shard), known)
         return (await workers.do(name, errand, limit_s=SHARD_LIMIT_S)).records
 
     with show_progress(name) as progress:
-        return await in_shards(
+        return await run_in_shards(
             name,
             items,
             score,
@@ -105,6 +105,6 @@ def require_scores(
         report.require_scores(judge, usable=usable)
     except NothingScored:
         for name in shards:
-            forget_shards(run.state, name)
+            delete_shards(run.state, name)
         run.tracked.figures(run.figures | report.figures())  # now: a stage that stops reports nothing at its end
         raise

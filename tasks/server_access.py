@@ -26,7 +26,7 @@ def auth_file(home: Path) -> Path:
     return home / "auth-string"
 
 
-def auth_string_of(home: Path) -> str:
+def read_auth_string(home: Path) -> str:
     """The login of the server: PREFECT_SERVER_API_AUTH_STRING, else one that is made once for each state folder.
 
     Imports nothing of Prefect's: that would read its settings before the server's are in the environment.

@@ -22,15 +22,15 @@ from longreward.utils.jsonl import open_atomic
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
-Tell = Callable[[int], None]
+OnProgress = Callable[[int], None]
 
 log = logging.getLogger(__name__)
 
 
-async def in_shards(
+async def run_in_shards(
     name: str,
     items: Sequence[T],
-    work: Callable[[Sequence[T], Tell], Awaitable[Iterable[R]]],
+    work: Callable[[Sequence[T], OnProgress], Awaitable[Iterable[R]]],
     *,
     record: type[R],
     folder: Path,
@@ -67,7 +67,7 @@ async def in_shards(
         with open_atomic(files[number]) as file:
             file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
-    run = run_shard if elsewhere else durable(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
+    run = run_shard if elsewhere else shard_task(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
     waiting = iter(todo)
     under_way: dict[int, int] = {}
 
@@ -88,13 +88,13 @@ async def in_shards(
     return (adapter.validate_json(line) for file in files for line in _lines(file))
 
 
-def forget_shards(folder: Path, name: str) -> None:
+def delete_shards(folder: Path, name: str) -> None:
     """Removes the finished shards of this name, so that the next try of the stage does their work again."""
     for file in folder.glob(f"{name}-*.jsonl"):
         file.unlink(missing_ok=True)
 
 
-def durable(
+def shard_task(
     name: str, *, limit_s: float | None = None, retry_after_s: float = 10
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Makes an async function the Prefect task of a shard, which is tried again as `in_shards` says."""

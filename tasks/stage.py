@@ -1,18 +1,10 @@
-"""What every stage has in common, so that its flow holds only what it alone does.
+"""How a stage's process ended, written to a file for the pipeline that started it.
 
-    @stage
-    async def pair(run: StageRun) -> None:
-        '''The best against the worst response to each prompt.'''
-        report = make_pairs(run.params.pair, …)
-        run.report(report.figures())
-
-    if __name__ == "__main__":
-        main(pair)
-
-The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run and the state folder, and at the end
-writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
+The pipeline could ask the Prefect server, but a stage that has written its model counts whether or not that server is
+still there to be told.
 """
 
+import csv
 import hashlib
 import json
 import logging
@@ -38,16 +30,88 @@ from longreward.errors import LongRewardError
 from longreward.params import Params, deciding, read_params
 from longreward.tasks import tracking
 from longreward.tasks.dvc_command import committed_hashes, data_hashes, stage_entries
-from longreward.tasks.flow_run_files import registered
-from longreward.tasks.logs import configure_logging
-from longreward.tasks.parent_process import ParentProcess, parent_process
-from longreward.tasks.plots import write_points
-from longreward.tasks.process_group import end_with
-from longreward.tasks.program import conclusion, run_program, server_answers
-from longreward.tasks.stage_outcome import COMPLETED, RUNNING, Outcome, write_outcome
-from longreward.tasks.state import digests, forget_finished, mark_finished, stage_folder, unmark_finished
+from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
+from longreward.tasks.flow_runs import register_flow_run
+from longreward.tasks.processes import ProcessRef, exit_with, parent_process
+from longreward.tasks.state import (
+    delete_committed,
+    file_digests,
+    make_folder,
+    mark_complete,
+    mark_incomplete,
+    stage_folder,
+    state_folder,
+)
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.redaction import redact
+
+STAGE_EXIT = "LONGREWARD_OUTCOME"
+RUNNING, COMPLETED = "Running", "Completed"
+
+
+@dataclass(frozen=True)
+class StageExit:
+    """`state` is Running (also of a process that was killed), Completed, or the name of an error with its message."""
+
+    state: str
+    message: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state != RUNNING
+
+
+def stage_exit_file(task_run: UUID) -> Path:
+    """Where the stage of a task run leaves its outcome; nothing is there yet."""
+    file = make_folder(state_folder() / "outcomes") / f"{task_run}.json"
+    file.unlink(missing_ok=True)
+    return file
+
+
+def write_stage_exit(outcome: StageExit) -> None:
+    """Writes it where `LONGREWARD_OUTCOME` says; nothing where no pipeline started this process."""
+    if name := os.environ.get(STAGE_EXIT):
+        file = Path(name)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({"state": outcome.state, "message": outcome.message}), encoding="utf-8")
+        part.replace(file)
+
+
+def pop_stage_exit(file: Path) -> StageExit | None:
+    """Reads and removes it; None where the stage's flow did not start, as DVC found the stage up to date."""
+    try:
+        found = StageExit(**json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    file.unlink()
+    return found
+
+
+# Points of DVC's plots, as CSV files.
+
+
+def write_points(path: Path, points: Iterable[Mapping[str, str | float]], columns: Sequence[str]) -> None:
+    """One row a point; the header alone where there are none, since DVC misses a file that is not there."""
+    with open_atomic(path) as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(points)
+
+
+# What every stage has in common, so that its flow holds only what it alone does.
+#
+#     @stage
+#     async def pair(run: StageRun) -> None:
+#         '''The best against the worst response to each prompt.'''
+#         report = make_pairs(run.params.pair, …)
+#         run.report(report.figures())
+#
+#     if __name__ == "__main__":
+#         main(pair)
+#
+# The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run and the state folder, and at the end
+# writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
+
 
 PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
 PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
@@ -104,7 +168,7 @@ def stage(body: Body) -> Flow[[], Any]:
                 opened.report({"seconds": time.monotonic() - started})
                 proof = _write_figures(opened)
                 await _show_figures(opened)
-            mark_finished(opened.state, proof)
+            mark_complete(opened.state, proof)
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error)
             return await _conclude(Failed(name=type(error).__name__, message=str(error)))
@@ -120,8 +184,8 @@ def main(stage_flow: Flow[[], Any]) -> None:
     beside the next try.
     """
     pipeline = os.environ.get(PIPELINE)
-    end_with(parent_process(), *([ParentProcess.read(pipeline)] if pipeline else []))
-    run_program(lambda: conclusion.of(lambda: _run_under_parent(stage_flow)))
+    exit_with(parent_process(), *([ProcessRef.read(pipeline)] if pipeline else []))
+    run_as_program(lambda: final_state.of(lambda: _run_under_parent(stage_flow)))
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
@@ -130,17 +194,17 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
         run = await client.create_flow_run(
             stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
         )
-    write_outcome(Outcome(RUNNING))
+    write_stage_exit(StageExit(RUNNING))
     state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
-    if conclusion.state is None:  # an error that is none of ours
-        write_outcome(Outcome(str(state.name), state.message or ""))
+    if final_state.state is None:  # an error that is none of ours
+        write_stage_exit(StageExit(str(state.name), state.message or ""))
     return state
 
 
 async def _conclude(state: State[Any]) -> State[Any]:
     """Tells the pipeline how the stage ended, before Prefect's server is told."""
-    write_outcome(Outcome(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
-    return await conclusion.note(state)
+    write_stage_exit(StageExit(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
+    return await final_state.note(state)
 
 
 async def _show_figures(run: StageRun) -> None:
@@ -160,7 +224,7 @@ async def _show_figures(run: StageRun) -> None:
 
 @contextmanager
 def _opened(name: str) -> Iterator[StageRun]:
-    with registered(str(flow_run.id)), _tracked(name) as run:
+    with register_flow_run(str(flow_run.id)), _tracked(name) as run:
         yield run
 
 
@@ -171,10 +235,10 @@ def _tracked(name: str) -> Iterator[StageRun]:
     entry = stage_entries()[name]
     settings = params.model_dump(mode="json", include=set(entry.sections))
     everything = params.model_dump(mode="json")
-    inputs = digests(entry.inputs)
-    forget_finished(committed_hashes())
+    inputs = file_digests(entry.inputs)
+    delete_committed(committed_hashes())
     folder = stage_folder(name, settings=_as_key(params, entry.sections), inputs=inputs)
-    unmark_finished(folder)
+    mark_incomplete(folder)
     hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
     tags = {**hashes, "judge.kind": params.judge.kind}
     with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:

@@ -22,29 +22,29 @@ from filelock import FileLock
 
 from longreward.errors import StateError
 
-VARIABLE = "LONGREWARD_STATE"
-FINISHED = ".finished-stage"  # a file in a stage's folder of progress
+STATE_VARIABLE = "LONGREWARD_STATE"
+COMPLETE_MARK = ".finished-stage"  # a file in a stage's folder of progress
 
 
 def state_folder() -> Path:
     """The folder, absolute and made: `LONGREWARD_STATE`, or `.longreward` of the repository (in an experiment's
     private copy, of the repository that it was started from, which DVC names in `DVC_ROOT`)."""
-    folder = Path(os.environ.get(VARIABLE) or Path(os.environ.get("DVC_ROOT") or ".") / ".longreward").resolve()
-    return made(folder)
+    folder = Path(os.environ.get(STATE_VARIABLE) or Path(os.environ.get("DVC_ROOT") or ".") / ".longreward").resolve()
+    return make_folder(folder)
 
 
-def made(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
     """The folder, which exists from here on; raises StateError where the disk refuses."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(
-            f"the state folder {folder} cannot be made: {error.strerror or error}; set {VARIABLE} to a folder that can"
+            f"cannot create the state folder {folder}: {error.strerror or error}; set {STATE_VARIABLE} to another one"
         ) from error
     return folder
 
 
-def ledger() -> Path:
+def ledger_file() -> Path:
     """The file that keeps every exchange with a judge, for all stages and all runs."""
     return state_folder() / "ledger.sqlite"
 
@@ -54,17 +54,17 @@ def judge_checks() -> Path:
     return state_folder() / "judge-check"
 
 
-def private_copies() -> Path:
+def experiment_copies() -> Path:
     """The folder of the copies in which runs with settings of their own take place; each is deleted after its run."""
     return state_folder() / "experiments"
 
 
-def locked(name: str) -> FileLock:
+def state_lock(name: str) -> FileLock:
     """A lock that processes of this state folder share, as a context manager."""
-    return FileLock(made(state_folder() / "locks") / f"{name}.lock")
+    return FileLock(make_folder(state_folder() / "locks") / f"{name}.lock")
 
 
-def digests(inputs: Iterable[Path]) -> dict[Path, bytes]:
+def file_digests(inputs: Iterable[Path]) -> dict[Path, bytes]:
     """Of each input file or folder, what changes with any of its bytes."""
     found = {}
     for path in sorted(inputs):
@@ -82,23 +82,23 @@ def stage_folder(stage: str, *, settings: str, inputs: Mapping[Path, bytes]) -> 
     for path, digest in sorted(inputs.items()):
         key.update(f"\0{path.as_posix()}\0".encode())
         key.update(digest)
-    return made(state_folder() / stage / key.hexdigest())
+    return make_folder(state_folder() / stage / key.hexdigest())
 
 
-def mark_finished(folder: Path, proof: str) -> None:
+def mark_complete(folder: Path, proof: str) -> None:
     """Note that the stage has written its outputs. Its progress stays until DVC has recorded them: were the stage to
     fail after this, a training would have to start anew. `proof` is the MD5 of an output that no other run writes."""
-    (folder / FINISHED).write_text(proof, encoding="utf-8")
+    (folder / COMPLETE_MARK).write_text(proof, encoding="utf-8")
 
 
-def unmark_finished(folder: Path) -> None:
+def mark_incomplete(folder: Path) -> None:
     """Note that the stage is at work in its folder again."""
-    (folder / FINISHED).unlink(missing_ok=True)
+    (folder / COMPLETE_MARK).unlink(missing_ok=True)
 
 
-def forget_finished(committed: Collection[str]) -> None:
+def delete_committed(committed: Collection[str]) -> None:
     """Remove the progress of finished stages whose proof is among the hashes that DVC has recorded."""
-    for mark in state_folder().glob(f"*/*/{FINISHED}"):
+    for mark in state_folder().glob(f"*/*/{COMPLETE_MARK}"):
         if mark.read_text(encoding="utf-8", errors="replace") in committed:
             shutil.rmtree(mark.parent, ignore_errors=True)
 

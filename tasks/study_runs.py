@@ -34,22 +34,22 @@ def study_parent_run(study: str) -> Iterator[tracking.Run]:
             del os.environ[tracking.STUDY]
 
 
-def answers(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[RunResult]:
+def read_cells(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[RunResult]:
     """What each run measured, from MLflow. Raises ConfigError where a run has no evaluation."""
     found = []
     for cell in cells:
         name = cell.run_name(study)
-        run = history.find(name, registered_model=registered_model)
+        run = history.find_run(name, registered_model=registered_model)
         if run.evaluation is None:
             raise ConfigError(f"the run {name} has no evaluation: `dvc exp remove {name}`, and the study runs it again")
-        table = history.kept(run.evaluation, history.MEASURES)
-        benchmarks = history.of_models(run.benchmarks) if run.benchmarks else {}
+        table = history.read_artifact(run.evaluation, history.MEASURES)
+        benchmarks = history.model_metrics(run.benchmarks) if run.benchmarks else {}
         taken = read_measures(table, source=f"the measures of {name}")
         found.append(RunResult(cell.arm.name, cell.seed, taken, benchmarks))
     return found
 
 
-def keep(run: tracking.Run, outcome: StudyResults, folder: Path, *, preset: str | None) -> None:
+def write_study(run: tracking.Run, outcome: StudyResults, folder: Path, *, preset: str | None) -> None:
     """The page, the pictures and the figures, in MLflow and in `folder`."""
     page = render_page(outcome, preset=preset)
     run.report("study.md", page)

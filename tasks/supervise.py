@@ -15,13 +15,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from longreward.tasks.parent_process import ParentProcess
+from longreward.tasks.processes import ProcessRef
 
 LOOK_EVERY_S = 0.5
 END_LIMIT_S = 15.0  # between the polite signal and the last one
 
 
-def watch(owner: ParentProcess, command: Sequence[str]) -> int:
+def watch(owner: ProcessRef, command: Sequence[str]) -> int:
     """The command's exit code; does not return where the owner ended."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # a handler, which the command does not inherit
@@ -38,5 +38,5 @@ def watch(owner: ParentProcess, command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = watch(ParentProcess.read(sys.argv[1]), sys.argv[2:])
+    code = watch(ProcessRef.read(sys.argv[1]), sys.argv[2:])
     sys.exit(code if code >= 0 else 128 - code)

@@ -36,12 +36,11 @@ def _compare(options: argparse.Namespace) -> int:
     import os
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # somebody waits; MLflow would try for minutes
-    from longreward.tasks.comparison import compare
-    from longreward.tasks.comparison_report import as_json, markdown, show
-    from longreward.tasks.tracking.history import find
+    from longreward.tasks.mlflow_comparison import as_json, compare, markdown, show
+    from longreward.tasks.tracking.history import find_run
 
     model = _registered_model()
-    first, second = (find(name, registered_model=model) for name in (options.first, options.second))
+    first, second = (find_run(name, registered_model=model) for name in (options.first, options.second))
     comparison = compare(first, second, measure=options.measure, top=options.top)
     if options.json:
         print(json.dumps(as_json(comparison), indent=1, ensure_ascii=False))

@@ -31,7 +31,7 @@ def _judge_check(options: argparse.Namespace) -> int:
 
     from longreward.judge_validation.gate import load_or_run_check
     from longreward.judge_validation.report import render_markdown
-    from longreward.tasks.state import judge_checks, ledger
+    from longreward.tasks.state import judge_checks, ledger_file
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     default = Path("params.yaml") if Path("params.yaml").exists() else None
@@ -44,7 +44,7 @@ def _judge_check(options: argparse.Namespace) -> int:
                 params.judge,
                 params.score,
                 folder=judge_checks(),
-                ledger=ledger(),
+                ledger=ledger_file(),
                 quick=options.quick or config.quick,
                 again=f"{time.time():.0f}" if options.again else None,
                 progress=progress,

@@ -30,7 +30,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import parse_override, preset_path
     from longreward.tasks.experiments import Settings
-    from longreward.tasks.program import conclusion, run_program
+    from longreward.tasks.flow_runner import final_state, run_as_program
 
     Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     overrides = dict(parse_override(override) for override in options.overrides)
@@ -47,4 +47,4 @@ def _run(options: argparse.Namespace) -> NoReturn:
         state: State[Any] = await asked
         return state
 
-    run_program(lambda: conclusion.of(finished))
+    run_as_program(lambda: final_state.of(finished))

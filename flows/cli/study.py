@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     from longreward.params import stage_names
     from longreward.study.arms import check_arm, plan_cells
     from longreward.tasks.experiments import Settings
-    from longreward.tasks.program import run_program
+    from longreward.tasks.flow_runner import run_as_program
     from longreward.tasks.study_runs import pending_cells
 
     size = _size(options)
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
             print(f"  {state} {cell.run_name(study)}: {', '.join(cell.settings)}")
         raise SystemExit(0)
     stages = [name for name in stage_names() if name not in size.left_out]
-    run_program(lambda: _finish(options, study, planned, missing, stages))
+    run_as_program(lambda: _finish(options, study, planned, missing, stages))
 
 
 def _size(options: argparse.Namespace) -> "StudyPlan":
@@ -100,7 +100,7 @@ async def _finish(
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import parse_override, read_params
     from longreward.study.results import summarize_runs
-    from longreward.tasks.study_runs import answers, keep, study_parent_run
+    from longreward.tasks.study_runs import read_cells, study_parent_run, write_study
 
     with study_parent_run(study) as run:
         for cell in missing:
@@ -113,7 +113,7 @@ async def _finish(
             state: State[Any] = await asked
             if not state.is_completed():
                 return state
-        found = summarize_runs(answers(planned, study, registered_model=read_params().evaluate.registered_model))
-        keep(run, found, FOLDER, preset=options.preset)
+        found = summarize_runs(read_cells(planned, study, registered_model=read_params().evaluate.registered_model))
+        write_study(run, found, FOLDER, preset=options.preset)
     print((FOLDER / "study.md").read_text(encoding="utf-8"))
     return Completed(message=f"what {len(planned)} runs show is in {FOLDER}/study.md")

@@ -11,10 +11,9 @@ from pathlib import Path
 from longreward.errors import LongRewardError
 from longreward.params import Params, stage_names
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
-from longreward.tasks.dvc_command import RAW, stage_entries
-from longreward.tasks.dvc_lock import lock_problem
+from longreward.tasks.dvc_command import RAW, lock_problem, stage_entries
 from longreward.tasks.new_project import shadows
-from longreward.tasks.state import VARIABLE
+from longreward.tasks.state import STATE_VARIABLE
 
 GRAPH = Path("dvc.yaml")
 NOTE = RAW.with_name(RAW.name + ".dvc")
@@ -112,7 +111,7 @@ def default_remote() -> tuple[str | None, str | None]:
 def kept_in() -> list[Path]:
     """Where a run keeps much: this folder, the state folder, DVC's cache; they may be on several disks."""
     cache = _dvc_settings().get("cache", "dir", fallback="cache")
-    return [Path.cwd(), Path(os.environ.get(VARIABLE) or ".longreward").absolute(), (Path.cwd() / ".dvc" / cache)]
+    return [Path.cwd(), Path(os.environ.get(STATE_VARIABLE) or ".longreward").absolute(), (Path.cwd() / ".dvc" / cache)]
 
 
 def _dvc_settings() -> configparser.ConfigParser:

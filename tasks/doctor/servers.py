@@ -13,7 +13,7 @@ from longreward.errors import LongRewardError
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
 from longreward.tasks.doctor.project import is_project
-from longreward.tasks.flow_run_files import killed_runs
+from longreward.tasks.flow_runs import killed_runs
 
 LIMIT_S = 20.0
 PROMPTS_LIMIT_S = 120.0  # a server on a CPU reads long prompts for that long
@@ -109,7 +109,7 @@ async def _prefect() -> list[Finding]:
     else:
         findings.append(good("prefect", "a server of this project's own, started when a run needs it"))
     if is_project() and killed_runs():
-        from longreward.tasks.dvc_stage import close_killed_flows
+        from longreward.tasks.pipeline_tasks import close_killed_flows
 
         try:
             server = await asyncio.to_thread(prefect_server)
@@ -127,8 +127,7 @@ async def _mlflow() -> list[Finding]:
 
 
 def _check_mlflow() -> list[Finding]:
-    from longreward.tasks.tracking.probe import TrackingUnavailable, probe_store
-    from longreward.tasks.tracking.uris import is_server, store_uri
+    from longreward.tasks.tracking.store import TrackingUnavailable, is_server, probe_store, store_uri
 
     findings = []
     try:

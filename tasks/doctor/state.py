@@ -10,10 +10,10 @@ from filelock import FileLock, Timeout
 from longreward.errors import LongRewardError
 from longreward.judge.ledger.file_systems import network_file_system
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
-from longreward.tasks.flow_run_files import killed_runs
+from longreward.tasks.flow_runs import killed_runs
 from longreward.tasks.pipeline_lock import queue
-from longreward.tasks.state import VARIABLE, private_copies, state_folder
-from longreward.tasks.tracking.uris import TRACKING_URI, store_uri
+from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
+from longreward.tasks.tracking.store import TRACKING_URI, store_uri
 
 
 def check_state() -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def check_state() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (LongRewardError, OSError) as error:
-        yield bad("state", str(error), f"make it writable, or set {VARIABLE} to another folder")
+        yield bad("state", str(error), f"make it writable, or set {STATE_VARIABLE} to another folder")
         return
     yield from _network(folder)
     yield _running(folder)
@@ -49,13 +49,15 @@ def _network(folder: Path) -> Iterator[Finding]:
     kind = network_file_system(folder)
     if kind is not None:
         said = f"{folder} lies on a network file system ({kind}): two machines must not write to its ledger at once"
-        yield note("state", said, f"set {VARIABLE} to a local folder on each, and join them: longreward ledger merge")
+        yield note(
+            "state", said, f"set {STATE_VARIABLE} to a local folder on each, and join them: longreward ledger merge"
+        )
 
 
 def _left_over() -> Iterator[Finding]:
-    copies = [copy for copy in private_copies().glob("*") if copy.is_dir()]
+    copies = [copy for copy in experiment_copies().glob("*") if copy.is_dir()]
     if copies:
-        said = f"private copies for runs with -S in {private_copies()}: {len(copies)}"
+        said = f"private copies for runs with -S in {experiment_copies()}: {len(copies)}"
         yield note("state", said, "the next such run removes them, unless one is at work now")
 
 

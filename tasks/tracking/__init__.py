@@ -9,22 +9,21 @@
 The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
 """
 
-from longreward.tasks.tracking.probe import TrackingUnavailable
 from longreward.tasks.tracking.registry import CHAMPION_BEFORE, champion, register
 from longreward.tasks.tracking.run import UNKNOWN, Run
-from longreward.tasks.tracking.runs import (
+from longreward.tasks.tracking.run_hierarchy import (
     PARENT,
     STUDY,
     close_killed_runs,
     code_tags,
-    experiment,
     link_stage,
     model_run,
     parent_of_this_process,
+    parent_run,
     stage_run,
     study_run,
 )
-from longreward.tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.store import TrackingUnavailable, store_uri
 
 __all__ = [
     "CHAMPION_BEFORE",
@@ -36,10 +35,10 @@ __all__ = [
     "champion",
     "close_killed_runs",
     "code_tags",
-    "experiment",
     "link_stage",
     "model_run",
     "parent_of_this_process",
+    "parent_run",
     "register",
     "stage_run",
     "store_uri",

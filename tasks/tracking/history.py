@@ -11,9 +11,8 @@ from typing import Any
 from longreward.errors import ConfigError, DataError
 from longreward.tasks.tracking.outbox import store_errors
 from longreward.tasks.tracking.registry import champion
-from longreward.tasks.tracking.runs import HOST_TAG, ROLE_TAG
-from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id
-from longreward.tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.run_hierarchy import HOST_TAG, ROLE_TAG
+from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 from longreward.utils.redaction import redact
 
 PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
@@ -41,7 +40,7 @@ class PastRun:
 
 
 @dataclass(frozen=True)
-class StagePart:
+class PastStage:
     """A stage's run; `run` is its id, `of` the id of the pipeline's run that it was made in, `error` why it failed."""
 
     stage: str
@@ -53,7 +52,7 @@ class StagePart:
     tags: Mapping[str, str]
 
 
-def find(name: str, *, registered_model: str) -> PastRun:
+def find_run(name: str, *, registered_model: str) -> PastRun:
     """Raises ConfigError, with the newest runs' names, where there is no such run."""
     if name == "champion":
         return _champion(registered_model)
@@ -71,7 +70,7 @@ def find(name: str, *, registered_model: str) -> PastRun:
     return _past(found[0])
 
 
-def read(run_id: str) -> PastRun:
+def read_run(run_id: str) -> PastRun:
     """The run of that id; for a stage's or a model's, the pipeline's above it, with that stage's evaluation."""
     run = client().get_run(run_id)
     evaluation = None
@@ -82,7 +81,7 @@ def read(run_id: str) -> PastRun:
     return _past(run, evaluation)
 
 
-def stages(parent: PastRun) -> list[StagePart]:
+def stage_runs(parent: PastRun) -> list[PastStage]:
     """The stages' runs that were made under the parent, and those from before that it found up to date, in order."""
     under = _under(parent.id)
     here = {run.info.run_id for run in under}
@@ -91,12 +90,12 @@ def stages(parent: PastRun) -> list[StagePart]:
     return sorted((_part(run) for run in under), key=lambda part: float(part.tags["started"]))
 
 
-def of_models(run_id: str) -> dict[str, dict[str, float]]:
+def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
     """The metrics of each model's run under a stage's, by role."""
     return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in _under(run_id) if ROLE_TAG in run.data.tags}
 
 
-def kept(run_id: str, file: str) -> Any:
+def read_artifact(run_id: str, file: str) -> Any:
     """A JSON file that a run keeps; raises DataError where it does not, or its place cannot be reached from here."""
     from mlflow.exceptions import MlflowException
 
@@ -117,14 +116,14 @@ def _champion(registered_model: str) -> PastRun:
     measured = champion(registered_model)
     if measured is None:
         raise ConfigError(f"no version of the registered model {registered_model!r} is the champion yet; {_newest()}")
-    return read(measured)
+    return read_run(measured)
 
 
 def _by_id(run_id: str) -> PastRun | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        return read(run_id)
+        return read_run(run_id)
     except MlflowException:
         return None
 
@@ -165,9 +164,9 @@ def _linked(tags: Mapping[str, str], stage: str) -> str | None:
     return found if found != "unknown" else None
 
 
-def _part(run: Any) -> StagePart:
+def _part(run: Any) -> PastStage:
     tags = dict(run.data.tags)
-    return StagePart(
+    return PastStage(
         stage=tags.get(STAGE_TAG, run.info.run_name),
         run=run.info.run_id,
         of=tags.get(PARENT_TAG, ""),
@@ -182,7 +181,7 @@ def _seconds(run: Any) -> float:
     return float((run.info.end_time or time.time() * 1000) - run.info.start_time) / 1000
 
 
-def tags_of(run_id: str) -> Mapping[str, str]:
+def run_tags(run_id: str) -> Mapping[str, str]:
     """A run's tags. Raises TrackingUnavailable."""
     with store_errors():
         return dict(client().get_run(run_id).data.tags)

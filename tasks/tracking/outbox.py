@@ -17,8 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from longreward.tasks.tracking.probe import TrackingUnavailable, probe_store, unavailable
-from longreward.tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.store import TrackingUnavailable, probe_store, store_uri, unavailable
 from longreward.utils.redaction import redact
 
 RETRY_AFTER_S = 30.0

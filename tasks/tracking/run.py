@@ -1,17 +1,131 @@
-"""A run in MLflow, and what can be put into it: curves, figures, settings, tags, files, tables, a note."""
+"""Judgments as MLflow traces: for reading, what was asked of which part and what came of it.
+
+They are written when all is known, so that their times say nothing; MLflow takes some 40 ms for each.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from longreward.tasks.tracking.dataset_inputs import dataset_inputs
 from longreward.tasks.tracking.outbox import outbox
-from longreward.tasks.tracking.store import client, experiment_id
-from longreward.tasks.tracking.traces import Span, write_traces
+from longreward.tasks.tracking.store import client, experiment_id, probe_store, store_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities.span import Span as OpenSpan
+
+
+@dataclass(frozen=True)
+class Span:
+    """One step of a judgment, with its parts."""
+
+    name: str
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    parts: tuple[Span, ...] = ()
+
+
+def write_traces(run_id: str, judgments: Iterable[Span]) -> None:
+    """A trace each, under the experiment's traces and on the page of the run."""
+    os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")  # else a queue, flushed at exit with a message
+    import mlflow
+
+    client()
+    mlflow.set_tracking_uri(store_uri())
+    for whole in judgments:
+        probe_store(store_uri())  # MLflow's exporter hides errors, after retries that take long for each trace
+        _write(whole, None, run_id)
+
+
+def _write(span: Span, above: OpenSpan | None, run_id: str) -> None:
+    import mlflow
+
+    place: dict[str, Any] = {"parent_span": above}
+    if above is None:
+        place = {"experiment_id": experiment_id(), "metadata": {"mlflow.sourceRun": run_id}}
+    opened = mlflow.start_span_no_context(span.name, inputs=dict(span.inputs), **place)
+    for part in span.parts:
+        _write(part, opened, run_id)
+    opened.end(outputs=dict(span.outputs))
+
+
+# What a stage reads, as MLflow's data sets: name, hash, size and columns, so that runs on the same data are found.
+
+
+CONTEXTS = {"sft": "training", "train": "training", "evaluate": "evaluation"}  # else the stage's own name
+COUNTED_BYTES = 256 * 2**20  # counting the lines of more would hold a stage up
+LONGEST_LINE = 2**20
+
+
+def dataset_inputs(stage: str, hashes: Mapping[str, str]) -> list[Any]:
+    """MLflow's entities for what a stage reads.
+
+    `hashes`: path -> DVC's hash (of its folder, where DVC knows that as a whole). Models are tags, no data sets.
+    """
+    from mlflow.entities import DatasetInput, InputTag
+
+    context = InputTag("mlflow.data.context", CONTEXTS.get(stage, stage))
+    data = {Path(path): hash_ for path, hash_ in hashes.items() if Path(path).parts[0] != "models"}
+    return [DatasetInput(_dataset(path, hash_), [context]) for path, hash_ in data.items()]
+
+
+def _dataset(path: Path, hash_: str) -> Any:
+    from mlflow.entities import Dataset
+
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    columns = list(_columns(path, files))
+    return Dataset(
+        name=path.as_posix(),
+        digest=hash_[:36],  # MLflow's limit, and the length of a folder's hash in DVC
+        source_type="local",
+        source=json.dumps({"uri": path.as_posix()}),
+        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+        profile=json.dumps(_profile(path, files)),
+    )
+
+
+def _profile(path: Path, files: Iterable[Path]) -> dict[str, int]:
+    """Bytes, files, and the rows of each jsonl file; no rows where there are too many bytes to count them quickly."""
+    sizes = {file: file.stat().st_size for file in files}
+    profile = {"bytes": sum(sizes.values()), "files": len(sizes)}
+    if profile["bytes"] <= COUNTED_BYTES:
+        profile |= {f"{_place(file, path)}rows": _rows(file) for file in sizes if file.suffix == ".jsonl"}
+    return profile
+
+
+def _columns(path: Path, files: Iterable[Path]) -> Iterable[dict[str, Any]]:
+    """From the first line of each jsonl file."""
+    kinds = {str: "string", bool: "boolean", int: "long", float: "double", list: "array", dict: "object"}
+    for file in files:
+        if file.suffix == ".jsonl":
+            with file.open("rb") as lines:
+                first = lines.readline(LONGEST_LINE)
+            try:
+                row = json.loads(first)
+            except ValueError:  # the stage itself says what is wrong with its input
+                continue
+            for name, value in row.items() if isinstance(row, dict) else ():
+                kind = kinds.get(type(value), "string")
+                yield {"name": f"{_place(file, path)}{name}", "type": kind, "required": True}
+
+
+def _place(file: Path, path: Path) -> str:
+    return "" if file == path else f"{file.relative_to(path).as_posix()}: "
+
+
+def _rows(file: Path) -> int:
+    with file.open("rb") as content:
+        return sum(block.count(b"\n") for block in iter(lambda: content.read(2**20), b""))
+
+
+# A run in MLflow, and what can be put into it: curves, figures, settings, tags, files, tables, a note.
+
 
 FLUSH_EVERY_S = 2.0
 UNKNOWN = "unknown"  # the id of a run that MLflow does not have

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from longreward.tasks.tracking.run import UNKNOWN, Run
-from longreward.tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.store import store_uri
 
 VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 FIRST_AFTER_S = 10.0
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def watched(run: Run) -> Iterator[None]:
+def log_system_metrics(run: Run) -> Iterator[None]:
     """Measures while the block runs, from a thread of its own that ends with it.
 
     MLflow's monitor opens its store a second time, so it is made only for a stage that is still there after

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.errors import WorkerError
 from longreward.params import Params
-from longreward.tasks.shards import durable
+from longreward.tasks.shards import shard_task
 from longreward.tasks.workers.shard_task import ShardResult, ShardTask, run_shard
 from longreward.tasks.workers.worker_check import WorkerInfo, WorkerRequirements, code, probe_worker, validate_workers
 from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache, merge_cache
@@ -41,7 +41,7 @@ class Workers:
 
         Raises WorkerError where no worker can do it, else what the work raises.
         """
-        task = durable(name, limit_s=limit_s)(run_shard)
+        task = shard_task(name, limit_s=limit_s)(run_shard)
         parameters = {"packed": pickle.dumps(errand), "place": self._place, "code_there": code()}
         future = self._runner.submit(task, parameters=parameters)
         try:

@@ -15,7 +15,7 @@ from longreward.models.served_policy import ServedPolicy, check_truncated_chats,
 from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy, open_policy
-from longreward.tasks.state import made
+from longreward.tasks.state import make_folder
 from longreward.tasks.workers.cluster import Workers
 from longreward.tasks.workers.shard_task import ShardResult
 from longreward.tasks.workers.worker_ledger import WorkerContext, shard_of
@@ -108,7 +108,7 @@ class SampleErrand:
             with _one_at_a_time:
                 policy = _loaded(self.policy, self.path, self.model)
                 return ShardResult(list(sample(policy, self.items, self.sample)), {})
-        logs = made(place.home / "servers" / self.shard)
+        logs = make_folder(place.home / "servers" / self.shard)
         async with open_policy(self.policy, self.server, self.path, logs=logs) as served:
             assert isinstance(served, ServedPolicy), "its server is not this process"
             return ShardResult(await sample_served(served, self.items, self.sample), {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from longreward.errors import JudgeError, LongRewardError, ServerRefused, ServerUnavailable, WorkerError
-from longreward.tasks.logs import configure_logging
+from longreward.tasks.flow_runner import configure_logging
 from longreward.tasks.workers.worker_check import code, worker_name
 from longreward.tasks.workers.worker_ledger import WorkerContext
 

@@ -19,7 +19,7 @@ from longreward.errors import DataError, StateError
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.ledger.file_systems import network_file_system
 from longreward.judge.ledger.merge import merge_ledgers
-from longreward.tasks.state import made, state_folder
+from longreward.tasks.state import make_folder, state_folder
 
 PROCESS = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"  # a number alone comes back, and so do containers' names
 
@@ -38,7 +38,7 @@ class WorkerContext:
     def make(cls, folder: Path) -> "WorkerContext":
         """Of the stage that runs in this process."""
         place = cls(Path.cwd(), folder.resolve(), uuid.uuid4().hex)
-        (made(place.files) / "mark").write_text(place.mark, encoding="ascii")
+        (make_folder(place.files) / "mark").write_text(place.mark, encoding="ascii")
         return place
 
     @property
@@ -71,7 +71,7 @@ def shard_of(ids: Iterable[str]) -> str:
 
 def own_ledger(place: WorkerContext, shard: str, known: Sequence[Exchange]) -> Path:
     """This process's ledger for `shard`, with what the stage handed and what earlier workers on it left here."""
-    own = made(place.home) / f"{shard}@{PROCESS}.sqlite"
+    own = make_folder(place.home) / f"{shard}@{PROCESS}.sqlite"
     with Ledger(own) as ledger:
         ledger.put_many(known)
     others = [file for file in own.parent.glob(f"{shard}@*.sqlite") if file != own]

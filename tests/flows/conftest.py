@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from longreward.tasks.prefect_server import prefect_server as start_server
-from longreward.tasks.state import VARIABLE
+from longreward.tasks.state import STATE_VARIABLE
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def pipeline_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,
         temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}),
     ):
-        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("server")))
+        patch.setenv(STATE_VARIABLE, str(tmp_path_factory.mktemp("server")))
         server = start_server()
     with temporary_settings(server.settings):
         yield server.url

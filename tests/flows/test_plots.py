@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from longreward.flows import benchmark, evaluate
-from longreward.tasks.plots import write_points
 from longreward.tasks.project_files import PLOT, project_files
+from longreward.tasks.stage import write_points
 
 ROOT = Path(__file__).resolve().parents[2]
 

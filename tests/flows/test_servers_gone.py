@@ -15,7 +15,7 @@ from toy_project import ToyProject
 from tracking_servers import end, mlflow_server
 
 from longreward.tasks.prefect_server import prefect_server
-from longreward.tasks.state import VARIABLE
+from longreward.tasks.state import STATE_VARIABLE
 
 
 def progress(project: ToyProject, stage: str) -> list[Path]:
@@ -42,7 +42,7 @@ def own_prefect(tmp_path: Path) -> Iterator[str]:
     """The address of a Prefect server for one test, which ends it."""
     with pytest.MonkeyPatch.context() as patch:
         with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}):
-            patch.setenv(VARIABLE, str(tmp_path / "prefect-state"))
+            patch.setenv(STATE_VARIABLE, str(tmp_path / "prefect-state"))
             server = prefect_server()
         with temporary_settings(server.settings):
             yield server.url

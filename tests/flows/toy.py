@@ -10,7 +10,7 @@ from pathlib import Path
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.stage import StageRun, main, stage
 
 log = logging.getLogger("longreward.toy")
@@ -23,7 +23,7 @@ async def prepare(run: StageRun) -> None:
     tried_before = Path("tried").exists()
     Path("tried").touch()
 
-    async def work(shard: Sequence[str], tell: Tell) -> list[Evidence]:
+    async def work(shard: Sequence[str], tell: OnProgress) -> list[Evidence]:
         worked = Path("worked")
         worked.write_text((worked.read_text() if worked.exists() else "") + shard[0])
         if shard[0] == "K" and not tried_before:
@@ -40,7 +40,7 @@ async def prepare(run: StageRun) -> None:
         Path("waiting").touch()
         while not Path("go").exists():  # noqa: ASYNC110  # the test is another process
             await asyncio.sleep(0.05)
-    made = await in_shards("letters", text, work, record=Evidence, folder=run.state, size=1)
+    made = await run_in_shards("letters", text, work, record=Evidence, folder=run.state, size=1)
     if text == "lost" and not tried_before:
         return  # without its output, so that DVC records nothing
     Path("data/prepared").mkdir(parents=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longreward.tasks.prefect_server import prefect_server as start_server
-from longreward.tasks.state import VARIABLE
+from longreward.tasks.state import STATE_VARIABLE
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,
         temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}),
     ):
-        patch.setenv(VARIABLE, str(tmp_path_factory.mktemp("server")))
+        patch.setenv(STATE_VARIABLE, str(tmp_path_factory.mktemp("server")))
         server = start_server()
     with temporary_settings(server.settings):
         yield server.url
@@ -30,5 +30,5 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI", "LONGREWARD_PARENT_RUN", "LONGREWARD_PARENT_TASK_RUN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "state"))
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
     return tmp_path

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from longreward.tasks import dvc_lock
-from longreward.tasks.dvc_lock import LOCKS, lock_problem, repair_locks, wait_for_dvc
+from longreward.tasks import dvc_command
+from longreward.tasks.dvc_command import LOCKS, lock_problem, repair_locks, wait_for_dvc
 
 DVC = [sys.executable, "-m", "dvc"]
 GRAPH = """
@@ -87,8 +87,8 @@ def test_nothing_is_made_where_nothing_is_wrong(tmp_path: Path) -> None:
 async def test_another_dvc_command_is_waited_for_and_named(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(dvc_lock, "LOOK_AGAIN_S", 0.001)
-    caplog.set_level(logging.INFO, "longreward.tasks.dvc_lock")
+    monkeypatch.setattr(dvc_command, "LOOK_AGAIN_S", 0.001)
+    caplog.set_level(logging.INFO, "longreward.tasks.dvc_command")
     other = await asyncio.create_subprocess_exec("sleep", "60")
     LOCKS.write_text(locks(other.pid, "sleep 60"))
     waiting = asyncio.create_task(wait_for_dvc())

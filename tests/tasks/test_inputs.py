@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from longreward.tasks import tracking
-from longreward.tasks.samples import Sample
-from longreward.tasks.tracking import experiment, stage_run, system_metrics
-from longreward.tasks.tracking.history import kept
+from longreward.tasks.mlflow_samples import TableSample
+from longreward.tasks.tracking import parent_run, stage_run, system_metrics
+from longreward.tasks.tracking.history import read_artifact
 from longreward.tasks.tracking.store import client
 
 
@@ -33,7 +33,7 @@ def test_data_sets_are_inputs_with_hash_rows_and_columns_and_models_are_none(
         "dvc.data/pairs": "cd" * 16 + ".dir",
         "dvc.models/sft": "x",
     }
-    with experiment("inputs", {}) as parent:
+    with parent_run("inputs", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with stage_run("train", settings={}, all_settings={}, tags=tags) as run:
             pass
@@ -54,7 +54,7 @@ def test_a_missing_or_broken_input_is_left_for_the_stage_to_complain_about(
     Path("data").mkdir(exist_ok=True)
     Path("data/broken.jsonl").write_text("{no json\n")
     tags = {"dvc.data/broken.jsonl": "aa", "dvc.data/gone": "bb.dir"}
-    with experiment("broken", {}) as parent:
+    with parent_run("broken", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with stage_run("pair", settings={}, all_settings={}, tags=tags) as run:
             pass
@@ -70,7 +70,7 @@ def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_o
     monkeypatch.setattr(system_metrics, "FIRST_AFTER_S", 0.01)
     monkeypatch.setenv(system_metrics.VARIABLE, switch)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    with experiment("machine", {}) as parent:
+    with parent_run("machine", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with stage_run("train", settings={}, all_settings={}, tags={}) as run:
             until = time.monotonic() + (10 if measured else 0.5)
@@ -83,7 +83,7 @@ def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_o
 
 @pytest.mark.parametrize(("count", "rows"), [(3, [0, 1, 2]), (8, [0, 2, 4, 6]), (0, [])])
 def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[int]) -> None:
-    sample = Sample(("number",), of=count, limit=4)
+    sample = TableSample(("number",), of=count, limit=4)
     assert list(sample.passing(range(count), lambda number: [number])) == list(range(count))
     assert sample.rows == [[number] for number in rows]
     assert sample.passed == count
@@ -92,13 +92,13 @@ def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[
 def test_a_table_is_shown_by_mlflow_and_the_page_says_how_much_of_it(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample = Sample(("id", "query"), of=2, limit=1)
+    sample = TableSample(("id", "query"), of=2, limit=1)
     list(sample.passing(["a", "b"], lambda name: [name, "why?"]))
-    with experiment("tables", {}) as parent:
+    with parent_run("tables", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with stage_run("pair", settings={}, all_settings={}, tags={}) as run:
             sample.keep(run, "pairs.json")
     tags = store.get_run(run.id).data.tags
-    assert kept(run.id, "pairs.json") == {"columns": ["id", "query"], "data": [["a", "why?"]]}
+    assert read_artifact(run.id, "pairs.json") == {"columns": ["id", "query"], "data": [["a", "why?"]]}
     assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "pairs.json", "type": "table"}]
     assert tags["mlflow.note.content"].startswith("`pairs.json` shows 1 of 2, evenly spaced")

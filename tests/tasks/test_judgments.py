@@ -8,11 +8,10 @@ from own_store import own_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
-from longreward.tasks.samples import EvenlySpacedSample
-from longreward.tasks.scoring_trace import scoring_trace
+from longreward.tasks.mlflow_samples import EvenlySpacedSample, scoring_trace
 from longreward.tasks.tracking import stage_run
+from longreward.tasks.tracking.run import Span
 from longreward.tasks.tracking.store import experiment_id
-from longreward.tasks.tracking.traces import Span
 
 ANSWER = Response(id="7-0", example_id="7", query="Who founded Keld, and when?", text="Ann Lee founded Keld in 1907.")
 WRONG = Statement(

@@ -5,7 +5,7 @@ import logging
 import pytest
 from prefect._internal.concurrency import logger as services
 
-from longreward.tasks.logs import configure_logging
+from longreward.tasks.flow_runner import configure_logging
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from longreward.tasks.tracking import Run, experiment
+from longreward.tasks.tracking import Run, parent_run
 from longreward.tasks.tracking.run import MAX_NOTE, MAX_SETTING, shorten_note
 from longreward.tasks.tracking.store import client
 
@@ -28,7 +28,7 @@ def file_of(store: MlflowClient, run: str, name: str) -> str:
 
 
 def test_the_limits_are_those_of_this_mlflow(store: MlflowClient) -> None:
-    with experiment("limits", {}) as run:
+    with parent_run("limits", {}) as run:
         for length in (MAX_NOTE, MAX_NOTE + 1):
             store.set_tag(run, str(length), "x" * length)
         for length in (MAX_SETTING, MAX_SETTING + 1):
@@ -41,7 +41,7 @@ def test_the_limits_are_those_of_this_mlflow(store: MlflowClient) -> None:
 def test_a_long_report_is_cut_at_a_section_and_kept_whole(store: MlflowClient) -> None:
     sections = [f"## Part {number}\n\n" + f"row {number}\n" * 300 for number in range(9)]
     whole = "\n".join(sections)
-    with experiment("report", {}) as parent:
+    with parent_run("report", {}) as parent:
         run = Run(parent)
         run.report("report.md", whole)
         assert file_of(store, parent, "report.md") == whole
@@ -80,6 +80,6 @@ def test_a_note_of_just_the_limit_stays(store: MlflowClient) -> None:
 
 def test_settings_that_are_too_long_are_kept_in_a_file(store: MlflowClient) -> None:
     settings = {"prepare": {"sources": ["a" * 40] * 200}, "train": {"beta": 0.15}}
-    with experiment("settings", settings) as run:
+    with parent_run("settings", settings) as run:
         assert json.loads(file_of(store, run, "settings.json")) == settings
         assert store.get_run(run).data.params["train.beta"] == "0.15"

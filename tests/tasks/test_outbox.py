@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from own_store import own_store
 
 from longreward.tasks import tracking
-from longreward.tasks.tracking import Run, TrackingUnavailable, experiment, model_run, run, stage_run
+from longreward.tasks.tracking import Run, TrackingUnavailable, model_run, parent_run, run, stage_run
 from longreward.tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
 from longreward.tasks.tracking.store import client
 
@@ -136,7 +136,7 @@ def nobody(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_without_its_tracking_server_a_run_does_not_start_and_says_so_in_one_line(nobody: str) -> None:
-    with pytest.raises(TrackingUnavailable) as refused, experiment("otter", {}):
+    with pytest.raises(TrackingUnavailable) as refused, parent_run("otter", {}):
         raise AssertionError
     said = str(refused.value)
     assert "cannot be used: no answer" in said
@@ -170,7 +170,7 @@ def test_a_stage_of_a_run_that_has_begun_goes_on_without_the_server(
 def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with own_store(tmp_path) as patch, experiment("otter", {}) as parent:
+    with own_store(tmp_path) as patch, parent_run("otter", {}) as parent:
         patch.setenv(tracking.PARENT, parent)
         real, down, time = run.client, [True], [1000.0]
 
@@ -208,7 +208,7 @@ def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) ->
                 raise MlflowException("connection refused\nby the server")
 
         patch.setattr(run, "client", Dead)
-        with pytest.raises(TrackingUnavailable) as refused, experiment("otter", {}):
+        with pytest.raises(TrackingUnavailable) as refused, parent_run("otter", {}):
             raise AssertionError
         assert str(refused.value).endswith("cannot be used: connection refused by the server")
         assert real.search_runs(["1"]) == []
@@ -216,7 +216,7 @@ def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) ->
 
 def test_an_error_of_the_store_at_the_end_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with own_store(tmp_path) as patch:
-        with experiment("otter", {}) as parent:
+        with parent_run("otter", {}) as parent:
             Run(parent).settings({"n": 1})
 
             def broken() -> MlflowClient:

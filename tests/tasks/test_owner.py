@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from longreward.tasks.parent_process import ParentProcess, parent_process, this_process
+from longreward.tasks.processes import ProcessRef, parent_process, this_process
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_an_owner_is_written_and_read_back() -> None:
     here = this_process()
-    assert ParentProcess.read(str(here)) == here
+    assert ProcessRef.read(str(here)) == here
     assert here.pid == os.getpid()
     assert here.alive
 
@@ -20,8 +20,8 @@ def test_an_owner_is_written_and_read_back() -> None:
 def test_a_process_that_ended_or_was_started_at_another_time_is_not_alive() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    assert not ParentProcess(ended.pid, this_process().started).alive
-    assert not ParentProcess(os.getpid(), this_process().started - 1000).alive
+    assert not ProcessRef(ended.pid, this_process().started).alive
+    assert not ProcessRef(os.getpid(), this_process().started - 1000).alive
 
 
 def test_the_dvc_command_above_a_process_owns_it_and_without_one_it_owns_itself(tmp_path: Path) -> None:

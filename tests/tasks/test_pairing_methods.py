@@ -11,7 +11,7 @@ from prefect import flow
 from longreward.data.formats import write_examples, write_responses, write_scored
 from longreward.params import Params, read_params
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
-from longreward.tasks.pair_methods import EXAMPLES, SAMPLED, SCORED, outcomes
+from longreward.tasks.pair_methods import EXAMPLES, SAMPLED, SCORED, make_pairs_by_method
 from longreward.tasks.stage import StageRun
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -77,7 +77,7 @@ async def made(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
 
     @flow
     async def pairing() -> list[Any]:
-        return await outcomes(run, Path("data/pairs"))
+        return await make_pairs_by_method(run, Path("data/pairs"))
 
     return await pairing(), run
 

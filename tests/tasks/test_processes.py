@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from longreward.tasks import process_group
-from longreward.tasks.parent_process import ParentProcess
-from longreward.tasks.process_group import run_in_group
+from longreward.tasks import processes
+from longreward.tasks.processes import ProcessRef, run_in_group
 
 # Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
 FAMILY = """
@@ -53,7 +52,7 @@ async def test_a_process_that_ignores_the_polite_signal_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(process_group, "END_LIMIT_S", 0.5)
+    monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     while any(alive(pid) for pid in started):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
         await asyncio.sleep(0.02)
@@ -100,7 +99,7 @@ time.sleep(600)
 
 def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    owner = ParentProcess(other.pid, round(psutil.Process(other.pid).create_time(), 2))
+    owner = ProcessRef(other.pid, round(psutil.Process(other.pid).create_time(), 2))
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
     try:
         assert orphan.stdout is not None

@@ -14,8 +14,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from longreward.errors import ConfigError, StateError
 from longreward.tasks import prefect_server as module
-from longreward.tasks.parent_process import ParentProcess
 from longreward.tasks.prefect_server import START_LIMIT, PrefectServer, PrefectUnavailable, check_server, prefect_server
+from longreward.tasks.processes import ProcessRef
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = """
@@ -88,7 +88,7 @@ def test_a_configured_server_is_used_and_none_is_started(tmp_path: Path) -> None
 def test_a_note_of_a_server_that_died_is_not_believed(tmp_path: Path) -> None:
     from longreward.tasks.prefect_server import _running
 
-    gone = ParentProcess(pid=1, started=0.0)
+    gone = ProcessRef(pid=1, started=0.0)
     (tmp_path / "server.json").write_text(f'{{"url": "http://127.0.0.1:1/api", "keeper": "{gone}"}}')
     assert _running(tmp_path) is None
 

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from longreward.tasks.prefect_server import PrefectServer
-from longreward.tasks.server_access import RequestGuard, allowed_hosts, auth_file, auth_string_of, is_loopback
+from longreward.tasks.server_access import RequestGuard, allowed_hosts, auth_file, is_loopback, read_auth_string
 
 
 def login() -> dict[str, str]:
@@ -125,10 +125,10 @@ def _serves(process: psutil.Process, url: str) -> bool:
 
 def test_a_login_is_kept_and_a_users_own_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
-    first = auth_string_of(tmp_path)
-    assert auth_string_of(tmp_path) == first
+    first = read_auth_string(tmp_path)
+    assert read_auth_string(tmp_path) == first
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "anna:secret")
-    assert auth_string_of(tmp_path) == "anna:secret"
+    assert read_auth_string(tmp_path) == "anna:secret"
     assert auth_file(tmp_path).read_text() == "anna:secret"
 
 

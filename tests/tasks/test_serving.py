@@ -26,9 +26,9 @@ from longreward.models.sampling import SampleConfig, sample
 from longreward.models.served_policy import ServedPolicy, sample_served
 from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response
-from longreward.tasks.policy_server import OwnServer, for_comparison, open_policy
+from longreward.tasks.policy_server import StagePolicyServer, comparison_server, open_policy
 from longreward.tasks.sample_shards import sample_in_shards
-from longreward.tasks.shards import in_shards
+from longreward.tasks.shards import run_in_shards
 
 MODEL = Path(longreward.__file__).parents[1] / "models" / "tiny-base"
 POLICY = PolicyConfig(base_model=str(MODEL), dtype="float32")
@@ -50,14 +50,14 @@ def config(**settings: Any) -> ServerConfig:
 @asynccontextmanager
 async def served(
     settings: ServerConfig, logs: Path, model: Path = MODEL
-) -> AsyncIterator[tuple[ServedPolicy, OwnServer]]:
+) -> AsyncIterator[tuple[ServedPolicy, StagePolicyServer]]:
     async with open_policy(POLICY, settings, model, logs=logs) as policy:
         assert isinstance(policy, ServedPolicy)
-        assert isinstance(policy.keeper, OwnServer)
+        assert isinstance(policy.keeper, StagePolicyServer)
         yield policy, policy.keeper
 
 
-def group_of(server: OwnServer) -> list[psutil.Process]:
+def group_of(server: StagePolicyServer) -> list[psutil.Process]:
     """The server and the process that watches over it."""
     assert server._process is not None
     watcher = psutil.Process(server._process.pid)
@@ -100,11 +100,13 @@ async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> 
 async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_is_redone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(longreward.tasks.sample_shards, "in_shards", functools.partial(in_shards, retry_after_s=0.05))
+    monkeypatch.setattr(
+        longreward.tasks.sample_shards, "run_in_shards", functools.partial(run_in_shards, retry_after_s=0.05)
+    )
     written: dict[str, int] = {}
     died: list[int] = []
 
-    async def kill_after_the_first_shard(server: OwnServer) -> None:
+    async def kill_after_the_first_shard(server: StagePolicyServer) -> None:
         while not (files := list(tmp_path.glob("midway-1-*.jsonl"))):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         written.update({file.name: file.stat().st_mtime_ns for file in files})
@@ -143,7 +145,7 @@ async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
 class Ended:
     """A server that is not started again."""
 
-    def __init__(self, server: OwnServer) -> None:
+    def __init__(self, server: StagePolicyServer) -> None:
         self.last_words = server.last_words
 
     async def ready(self) -> None:
@@ -206,12 +208,12 @@ def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.
 
 async def test_both_models_answer_in_process_where_only_one_of_them_has_a_server() -> None:
     settings = config(kind="external", base_url="http://127.0.0.1:9/v1")
-    assert (await for_comparison(settings)).kind == "in_process"
+    assert (await comparison_server(settings)).kind == "in_process"
     own = config()
-    assert await for_comparison(own) is own
+    assert await comparison_server(own) is own
 
 
 async def test_a_server_of_the_trained_model_that_is_down_is_known_before_any_answer() -> None:
     settings = config(kind="external", base_url="http://127.0.0.1:9/v1", model="sft", trained_model="dpo")
     with pytest.raises(ServerUnavailable, match="is the server running"):
-        await for_comparison(settings)
+        await comparison_server(settings)

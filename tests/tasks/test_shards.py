@@ -9,7 +9,7 @@ from prefect import flow
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from longreward.tasks.shards import Tell, in_shards
+from longreward.tasks.shards import OnProgress, run_in_shards
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -21,7 +21,7 @@ class Worker:
         self.trouble = list(trouble)
         self.calls: list[list[int]] = []
 
-    async def __call__(self, shard: Sequence[int], tell: Tell) -> list[Evidence]:
+    async def __call__(self, shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
         self.calls.append(list(shard))
         if self.trouble and (error := self.trouble.pop(0)):
             raise error
@@ -33,7 +33,7 @@ async def run(worker: Worker, folder: Path, *, at_once: int = 1, limit_s: float 
 
     @flow
     async def counting() -> list[int]:
-        made = await in_shards(
+        made = await run_in_shards(
             "count",
             range(7),
             worker,
@@ -84,7 +84,7 @@ async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: py
     limit_s = 3600.0  # of the event loop's clock, which is set forward: on a busy machine a short one passes by itself
 
     class Hanging(Worker):
-        async def __call__(self, shard: Sequence[int], tell: Tell) -> list[Evidence]:
+        async def __call__(self, shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
             if not self.calls:
                 self.calls.append([])
                 loop = asyncio.get_running_loop()
@@ -102,13 +102,13 @@ async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: py
 async def test_progress_counts_finished_shards_and_what_is_under_way(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
 
-    async def work(shard: Sequence[int], tell: Tell) -> list[Evidence]:
+    async def work(shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
         tell(1)
         return []
 
     @flow
     async def counting() -> None:
-        await in_shards(
+        await run_in_shards(
             "count", range(5), work, record=Evidence, folder=tmp_path, size=2, progress=lambda *all_: told.append(all_)
         )
 
@@ -117,6 +117,6 @@ async def test_progress_counts_finished_shards_and_what_is_under_way(tmp_path: P
 
 
 async def test_nothing_to_do_makes_nothing(tmp_path: Path) -> None:
-    made = await in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
+    made = await run_in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
     assert list(made) == []
     assert list(tmp_path.iterdir()) == []

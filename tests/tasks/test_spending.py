@@ -13,9 +13,9 @@ from longreward.judge import open_judge
 from longreward.params import Params, deciding
 from longreward.records import Example, Response
 from longreward.reward import score_examples
-from longreward.tasks.judge_spending import forecast_of, forecast_of_evaluation, report_judge, spending
 from longreward.tasks.stage import StageRun
-from longreward.tasks.state import ledger
+from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, report_judge, scoring_forecast
+from longreward.tasks.state import ledger_file
 
 
 class Tracked:
@@ -52,8 +52,8 @@ ITEMS = [
 async def score(run: StageRun) -> float:
     """Calls made."""
     async with (
-        spending(run, run.params.score.budget, forecast_of(run, ITEMS)) as budget,
-        open_judge(run.params.judge, ledger=ledger(), budget=budget) as judge,
+        forecast_budget(run, run.params.score.budget, scoring_forecast(run, ITEMS)) as budget,
+        open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
     ):
         async for _ in score_examples(judge, run.params.score, ITEMS):
             pass
@@ -82,7 +82,7 @@ def test_an_evaluation_is_forecast_from_answers_that_are_not_there_yet(folder: P
     rows = [{"idx": str(n), "query": f"Since when is town {n}?", "context": f"Town {n}: 19{n}0."} for n in range(4)]
     (prepared / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = stage_run("evaluate", folder, evaluate={"temperatures": [1.0, 0.0], "samples": 3})
-    plan = asyncio.run(forecast_of_evaluation(run)())
+    plan = asyncio.run(evaluation_forecast(run)())
     assert (plan.stage, plan.prompts, plan.responses) == ("evaluate", 4, 4 * 2 * (3 + 1))
 
 

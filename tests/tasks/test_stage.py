@@ -15,10 +15,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from longreward.errors import ConfigError
 from longreward.tasks import tracking
-from longreward.tasks.program import conclusion
-from longreward.tasks.stage import StageRun, _run_under_parent, stage
-from longreward.tasks.stage_outcome import VARIABLE, Outcome, take_outcome
-from longreward.tasks.state import FINISHED, state_folder
+from longreward.tasks.flow_runner import final_state
+from longreward.tasks.stage import STAGE_EXIT, StageExit, StageRun, _run_under_parent, pop_stage_exit, stage
+from longreward.tasks.state import COMPLETE_MARK, state_folder
 from longreward.tasks.tracking.store import client
 
 GRAPH = """
@@ -74,7 +73,7 @@ def project(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
     monkeypatch.setenv(tracking.PARENT, "ab" * 16)
-    monkeypatch.setenv(VARIABLE, str(own_folders / "outcome.json"))
+    monkeypatch.setenv(STAGE_EXIT, str(own_folders / "outcome.json"))
     client.cache_clear()
     yield own_folders
     client.cache_clear()
@@ -106,26 +105,26 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
 ) -> None:
     with caplog.at_level(logging.INFO):
         flow = pair_stage(cable)
-        state = await conclusion.of(lambda: _run_under_parent(flow))
+        state = await final_state.of(lambda: _run_under_parent(flow))
     assert state.is_completed()
     figures = json.loads((project / "metrics/pair.json").read_text())
     assert (figures["pairs"], figures["mlflow_run"]) == (3.0, "unknown")
-    outcome = take_outcome(project / "outcome.json")
+    outcome = pop_stage_exit(project / "outcome.json")
     assert outcome is not None
     assert outcome.state == "Completed"
     (folder,) = (state_folder() / "pair").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"shard", FINISHED}
+    assert {path.name for path in folder.iterdir()} == {"shard", COMPLETE_MARK}
     assert [record.getMessage() for record in caplog.records if record.exc_info] == []
     assert "Prefect's server was not told that the run ended" in caplog.text
 
 
 async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project: Path, cable: Cable) -> None:
     flow = pair_stage(cable, ConfigError("no such key; use another one"))
-    state = await conclusion.of(lambda: _run_under_parent(flow))
+    state = await final_state.of(lambda: _run_under_parent(flow))
     assert state.is_failed()
-    assert take_outcome(project / "outcome.json") == Outcome("ConfigError", "no such key; use another one")
-    assert take_outcome(project / "outcome.json") is None
-    assert list((state_folder() / "pair").glob(f"*/{FINISHED}")) == []
+    assert pop_stage_exit(project / "outcome.json") == StageExit("ConfigError", "no such key; use another one")
+    assert pop_stage_exit(project / "outcome.json") is None
+    assert list((state_folder() / "pair").glob(f"*/{COMPLETE_MARK}")) == []
 
 
 async def test_an_error_that_is_not_ours_is_the_outcome_too(
@@ -133,8 +132,8 @@ async def test_an_error_that_is_not_ours_is_the_outcome_too(
 ) -> None:
     monkeypatch.setattr(cable, "cut", lambda: None)
     flow = pair_stage(cable, ValueError("a bug"))
-    state = await conclusion.of(lambda: _run_under_parent(flow))
-    outcome = take_outcome(project / "outcome.json")
+    state = await final_state.of(lambda: _run_under_parent(flow))
+    outcome = pop_stage_exit(project / "outcome.json")
     assert state.is_failed()
     assert outcome is not None
     assert outcome.state == "Failed"

@@ -10,13 +10,13 @@ from longreward.errors import StateError
 from longreward.params import Params
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import (
-    digests,
-    forget_finished,
-    locked,
-    mark_finished,
+    delete_committed,
+    file_digests,
+    mark_complete,
+    mark_incomplete,
     stage_folder,
     state_folder,
-    unmark_finished,
+    state_lock,
 )
 
 
@@ -43,7 +43,7 @@ def test_the_same_inputs_find_the_same_folder_and_any_change_another_one() -> No
 
     def folder(stage: str = "score", settings: str = "{}", *, turned: bool = False) -> Path:
         inputs = [Path("data"), Path("not-there")]
-        return stage_folder(stage, settings=settings, inputs=digests(reversed(inputs) if turned else inputs))
+        return stage_folder(stage, settings=settings, inputs=file_digests(reversed(inputs) if turned else inputs))
 
     first = folder()
     assert folder(turned=True) == first
@@ -77,12 +77,12 @@ def test_progress_goes_once_dvc_has_recorded_the_stage_and_not_before() -> None:
     folders = [stage_folder(name, settings="{}", inputs={}) for name in ("sample", "score", "train")]
     for folder in folders:
         (folder / "shard").write_text("x")
-    mark_finished(folders[0], "aa")
-    mark_finished(folders[1], "bb")
-    forget_finished({"bb", "cc"})
+    mark_complete(folders[0], "aa")
+    mark_complete(folders[1], "bb")
+    delete_committed({"bb", "cc"})
     assert [folder.exists() for folder in folders] == [True, False, True]
-    unmark_finished(folders[0])  # at work again, after DVC refused its outputs
-    forget_finished({"aa"})
+    mark_incomplete(folders[0])  # at work again, after DVC refused its outputs
+    delete_committed({"aa"})
     assert (folders[0] / "shard").exists()
 
 
@@ -91,14 +91,14 @@ def test_a_state_folder_that_cannot_be_made_is_named_with_the_variable_to_set(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "file" / "state"))
-    with pytest.raises(StateError, match=r"file/state cannot be made.*set LONGREWARD_STATE"):
+    with pytest.raises(StateError, match=r"file/state.*set LONGREWARD_STATE"):
         state_folder()
 
 
 def test_a_lock_is_one_for_all_who_name_it() -> None:
-    with locked("pipeline"):
-        assert locked("pipeline").is_locked is False  # another object, not yet acquired
+    with state_lock("pipeline"):
+        assert state_lock("pipeline").is_locked is False  # another object, not yet acquired
         with pytest.raises(TimeoutError):
-            locked("pipeline").acquire(timeout=0)
-    with locked("pipeline"):
+            state_lock("pipeline").acquire(timeout=0)
+    with state_lock("pipeline"):
         pass

@@ -17,11 +17,19 @@ from own_store import own_store
 
 from longreward.errors import ConfigError
 from longreward.tasks import tracking
-from longreward.tasks.state import private_copies
-from longreward.tasks.tracking import experiment, store
-from longreward.tasks.tracking.probe import TrackingUnavailable, probe_store
-from longreward.tasks.tracking.store import client, experiment_id, has_experiment
-from longreward.tasks.tracking.uris import absolute_uri, artifact_location, pin_locations, store_uri
+from longreward.tasks.state import experiment_copies
+from longreward.tasks.tracking import parent_run, store
+from longreward.tasks.tracking.store import (
+    TrackingUnavailable,
+    absolute_uri,
+    artifact_location,
+    client,
+    experiment_id,
+    has_experiment,
+    pin_locations,
+    probe_store,
+    store_uri,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +97,15 @@ def test_what_is_logged_in_a_private_copy_is_there_when_the_copy_is_gone(tmp_pat
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", uri.format(root=tmp_path))
         expected = store_uri()
-        copy = private_copies() / "brave-otter"
+        copy = experiment_copies() / "brave-otter"
         copy.mkdir(parents=True)
         pin_locations()
         patch.chdir(copy)
         assert store_uri() == os.environ["MLFLOW_TRACKING_URI"] == expected
-        with experiment("brave-otter", {"n": 1}) as parent:
+        with parent_run("brave-otter", {"n": 1}) as parent:
             tracking.Run(parent).text("report.md", "kept")
         patch.chdir(tmp_path)
-        shutil.rmtree(private_copies())
+        shutil.rmtree(experiment_copies())
         store = MlflowClient(expected, expected)
         assert store.get_run(parent).data.params == {"n": "1"}
         assert Path(store.download_artifacts(parent, "report.md")).read_text() == "kept"
@@ -107,7 +115,7 @@ def test_an_experiment_whose_artifacts_lie_in_private_copies_is_refused(tmp_path
     """Versions that left the location to MLflow made such experiments; each run with -S deletes what is in them."""
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-        lost = private_copies() / "otter/mlruns/1"
+        lost = experiment_copies() / "otter/mlruns/1"
         MlflowClient(store_uri(), store_uri()).create_experiment("longreward", artifact_location=lost.as_uri())
         with pytest.raises(TrackingUnavailable, match="set MLFLOW_EXPERIMENT_NAME to a new name"):
             client()

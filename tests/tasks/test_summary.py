@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.tasks.dvc_stage import StageOutcome
+from longreward.tasks.pipeline_tasks import StageResult
 from longreward.tasks.run_summary import show
 
 
@@ -27,7 +27,7 @@ def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
     comparison: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(
-        [StageOutcome("train", ran=True, seconds=27.04), StageOutcome("evaluate", ran=False, seconds=0.4)],
+        [StageResult("train", ran=True, seconds=27.04), StageResult("evaluate", ran=False, seconds=0.4)],
         seconds=30.0,
         comparison=comparison,
         width=80,
@@ -47,5 +47,5 @@ def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
 def test_an_earlier_comparison_is_not_shown_after_a_run_without_evaluate(
     comparison: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show([StageOutcome("score", ran=True, seconds=1.0)], seconds=1.0, comparison=comparison)
+    show([StageResult("score", ran=True, seconds=1.0)], seconds=1.0, comparison=comparison)
     assert "recall" not in capsys.readouterr().out

@@ -13,13 +13,13 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from longreward.tasks import tracking
-from longreward.tasks.parent_process import this_process
+from longreward.tasks.processes import this_process
 from longreward.tasks.tracking import (
     Run,
     close_killed_runs,
-    experiment,
     link_stage,
     model_run,
+    parent_run,
     register,
     stage_run,
     store_uri,
@@ -46,7 +46,7 @@ def opened(stage: str, **tags: str) -> Any:
 def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with experiment("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
+    with parent_run("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
             run.figures({"reward": 7.5})
@@ -68,7 +68,7 @@ def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
 def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with experiment("curve", {}) as parent:
+    with parent_run("curve", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("train") as run:
             for step in range(1200):
@@ -80,7 +80,7 @@ def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
 def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_closed_by_the_next_try(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with experiment("troubles", {}) as parent:
+    with parent_run("troubles", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with pytest.raises(ValueError), opened("sft") as failed:
             raise ValueError
@@ -100,7 +100,7 @@ def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: Mlf
     abandoned = Run(create_run("killed", parent=None, tags=gone))
     stage = Run(create_run("train", parent=abandoned.id, tags={"longreward.stage": "train"}))
     elsewhere = Run(create_run("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"}))
-    with experiment("next", {}) as first, experiment("beside it", {}):
+    with parent_run("next", {}) as first, parent_run("beside it", {}):
         statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
 
@@ -127,14 +127,14 @@ def test_looking_for_runs_makes_no_store(tmp_path: Path) -> None:
     with own_store(tmp_path):
         assert has_experiment() is False
         assert list(tmp_path.glob("**/*.db")) == []
-        with experiment("otter", {}):
+        with parent_run("otter", {}):
             assert has_experiment() is True
 
 
 def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with experiment("models", {}) as parent:
+    with parent_run("models", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("evaluate") as run:
             ids = [model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))]
@@ -145,7 +145,7 @@ def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
 
 
 def test_a_model_is_registered_by_its_dvc_hash_and_the_alias_moves_to_champions_only(store: MlflowClient) -> None:
-    with experiment("registry", {}) as run:
+    with parent_run("registry", {}) as run:
         first = register("policy", run, source_hash="aa.dir", path=Path("models/dpo"), champion=True)
         second = register("policy", run, source_hash="bb.dir", path=Path("models/dpo"), champion=False)
     assert (first, second) == ("1", "2")

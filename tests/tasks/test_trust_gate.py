@@ -9,8 +9,8 @@ import pytest
 
 from longreward.errors import JudgeValidationError
 from longreward.params import Params, read_params
-from longreward.tasks.judge_gate import ensure_trusted
 from longreward.tasks.stage import StageRun
+from longreward.tasks.stage_judge import validate_judge
 
 
 @dataclass
@@ -38,7 +38,7 @@ def settings(gate: str, *more: str) -> Params:
 
 async def test_off_asks_nothing(own_folders: Path) -> None:
     run, tracked = stage_run(settings("off"), own_folders)
-    await ensure_trusted(run)
+    await validate_judge(run)
     assert not (own_folders / "state" / "judge-check").exists()
     assert tracked.texts == {}
 
@@ -46,7 +46,7 @@ async def test_off_asks_nothing(own_folders: Path) -> None:
 async def test_warn_says_what_is_wrong_and_goes_on(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("warn", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "trust"):
-        await ensure_trusted(run)
+        await validate_judge(run)
     assert "attacks raise a bad answer" in caplog.text
     assert tracked.texts["judge-check.md"].startswith("# offline-lexical-2: did not pass the quick check")
     assert tracked.measured["judge_check/attacks_failed"] > 0
@@ -59,9 +59,9 @@ async def test_require_stops_with_the_report_kept_and_checks_once_only(
     run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "trust"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):
-            await ensure_trusted(run)
+            await validate_judge(run)
         assert tracked.texts["judge-check.md"]
         assert len(list((own_folders / "state" / "judge-check").iterdir())) == 1
         enough, _ = stage_run(settings("require", "judge.check.max_failed_probes=16"), own_folders)
-        await ensure_trusted(enough)
+        await validate_judge(enough)
     assert caplog.text.count("checking the judge") == 1

@@ -9,7 +9,7 @@ import pytest
 
 from longreward.errors import ConfigError
 from longreward.tasks import pipeline_lock as module
-from longreward.tasks.flow_run_files import killed_runs, registered
+from longreward.tasks.flow_runs import killed_runs, register_flow_run
 from longreward.tasks.pipeline_lock import pipeline_lock, queue
 
 
@@ -117,5 +117,5 @@ async def test_one_that_was_killed_in_its_turn_holds_nobody_up_and_is_known(own_
     assert await process.wait() == 9
     async with pipeline_lock("next"):
         assert [ticket.name for ticket in queue()] == ["next"]
-    with registered("99999999-2222-3333-4444-555555555555"):
+    with register_flow_run("99999999-2222-3333-4444-555555555555"):
         assert list(killed_runs()) == ["11111111-2222-3333-4444-555555555555"]

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.states import Pending, Running
 
 from longreward.tasks.new_project import new_project
-from longreward.tasks.parent_process import this_process
+from longreward.tasks.processes import this_process
 from longreward.tasks.project_files import project_files
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,10 +16,9 @@ from longreward.evaluation.report import summarise
 from longreward.flows.cli import main
 from longreward.records import Example, Response
 from longreward.tasks import tracking
-from longreward.tasks.comparison import compare
-from longreward.tasks.comparison_report import as_json, markdown
-from longreward.tasks.evaluation_records import record
-from longreward.tasks.tracking.history import PastRun, find, kept, read
+from longreward.tasks.evaluation_records import record_evaluation
+from longreward.tasks.mlflow_comparison import as_json, compare, markdown
+from longreward.tasks.tracking.history import PastRun, find_run, read_artifact, read_run
 from longreward.tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
@@ -35,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
         with pytest.raises(ValueError):
             failing_pipeline(patch)
-        with tracking.experiment("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
+        with tracking.parent_run("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
             pass
         yield client()
 
@@ -65,12 +64,12 @@ def pipeline(
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
     ]
-    with tracking.experiment(name, settings(beta)) as parent:
+    with tracking.parent_run(name, settings(beta)) as parent:
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
             run.tag({"judge": judge})
-            told = record(run, config, summarise(config, measured), measured, examples)
+            told = record_evaluation(run, config, summarise(config, measured), measured, examples)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return told
 
@@ -88,24 +87,24 @@ def evaluated(
         for model, by_example in models.items()
         for n, values in by_example.items()
     ]
-    with tracking.experiment(name, settings("0.1") | {"evaluate": evaluate}) as parent:
+    with tracking.parent_run(name, settings("0.1") | {"evaluate": evaluate}) as parent:
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
-            record(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
+            record_evaluation(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return found(name)
 
 
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.experiment("failed", settings("0.5")) as parent:
+    with tracking.parent_run("failed", settings("0.5")) as parent:
         patch.setenv(tracking.PARENT, parent)
         with tracking.stage_run("train", settings={}, all_settings={}, tags={}):
             raise ValueError("no pair in data/pairs")
 
 
 def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.experiment("stopped", settings("0.5")) as parent:
+    with tracking.parent_run("stopped", settings("0.5")) as parent:
         patch.setenv(tracking.PARENT, parent)
         with tracking.stage_run("sample", settings={}, all_settings={}, tags={}):
             raise KeyboardInterrupt
@@ -116,11 +115,11 @@ def answer(example: str, text: str, examples: Mapping[str, Example] = EXAMPLES) 
 
 
 def found(name: str) -> PastRun:
-    return find(name, registered_model="longreward-policy")
+    return find_run(name, registered_model="longreward-policy")
 
 
 def note(run: PastRun) -> str:
-    return read(run.id).tags["mlflow.note.content"]
+    return read_run(run.id).tags["mlflow.note.content"]
 
 
 def test_a_run_is_found_by_its_name_its_id_its_place_and_as_the_champion(store: MlflowClient) -> None:
@@ -186,7 +185,7 @@ def test_a_model_that_cannot_be_compared_with_the_champion_leaves_it_its_name(tm
 
 def test_where_no_model_is_champion_that_is_said(store: MlflowClient) -> None:
     with pytest.raises(ConfigError, match="no version of the registered model 'other' is the champion yet"):
-        find("champion", registered_model="other")
+        find_run("champion", registered_model="other")
 
 
 def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_with_both_answers(
@@ -218,7 +217,7 @@ def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(sto
 
 def test_a_file_that_a_run_does_not_keep_is_told_with_what_to_do(store: MlflowClient) -> None:
     with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*run it again"):
-        kept(found("failed").id, "evaluation/measures.json")
+        read_artifact(found("failed").id, "evaluation/measures.json")
 
 
 def test_the_command_prints_both_runs_and_an_error_of_one_line(

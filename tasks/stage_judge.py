@@ -1,4 +1,4 @@
-"""What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop."""
+"""The judge's check before it scores: once a configuration, its report with the run, binding where that is wanted."""
 
 import logging
 import random
@@ -8,17 +8,47 @@ from contextlib import asynccontextmanager, contextmanager
 from longreward.errors import BudgetExceeded
 from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
+from longreward.judge_validation.gate import load_or_run_check, require_passed
+from longreward.judge_validation.report import render_markdown
 from longreward.planning.plan import StagePlan, plan_project, plan_scoring
 from longreward.planning.render import format_needs, format_remaining
 from longreward.tasks.score_shards import WithResponses
 from longreward.tasks.stage import StageRun
-from longreward.tasks.state import ledger
+from longreward.tasks.state import judge_checks, ledger_file
+
+
+async def validate_judge(run: StageRun) -> None:
+    """Does what `judge.check.gate` says; raises JudgeNotTrusted where it is `require` and the judge falls short.
+
+    The calls of a check are not taken from `score.budget`: they are few, and made once for a judge and its prompts.
+    """
+    config = run.params.judge.check
+    if config.gate == "off":
+        return
+    report = await load_or_run_check(
+        run.params.judge,
+        run.params.score,
+        folder=judge_checks(),
+        ledger=ledger_file(),
+        quick=config.quick,
+        checking=lambda: run.log.info("checking the judge before it scores (judge.check)"),
+    )
+    run.tracked.text("judge-check.md", render_markdown(report, config))
+    run.tracked.figures(report.figures(config))  # now: a stage that stops here reports nothing at its end
+    for fault in report.faults(config):
+        run.log.warning("the judge %s: %s", report.judge, fault)
+    if config.gate == "require":
+        require_passed(report, config)
+
+
+# What a stage may spend on its judge, what it is expected to spend, and what it says where it must stop.
+
 
 Forecast = Callable[[], Awaitable[StagePlan]]
 
 
 @asynccontextmanager
-async def spending(
+async def forecast_budget(
     run: StageRun, limits: BudgetConfig, forecast: Forecast, *, assumed: bool = False
 ) -> AsyncIterator[Budget]:
     """A budget for the judge's calls of this stage, counted over all tries with the same data and settings.
@@ -26,7 +56,7 @@ async def spending(
     The forecast and what was spent become figures of the run. Where the budget ends, so does the stage: BudgetReached
     then says what is done and what the rest needs, unless it is about `assumed` responses.
     """
-    with limited(run, limits) as budget:
+    with stage_budget(run, limits) as budget:
         expected = await forecast()
         run.report(expected.figures())
         currency = run.params.prices.currency
@@ -40,7 +70,7 @@ async def spending(
 
 
 @contextmanager
-def limited(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
+def stage_budget(run: StageRun, limits: BudgetConfig) -> Iterator[Budget]:
     """A budget as `spending` gives, for calls of which nothing is known beforehand."""
     with Budget(limits, run.params.prices, file=run.state / "budget.json", name=f"{run.name}.budget") as budget:
         try:
@@ -57,7 +87,7 @@ def report_judge(run: StageRun, name: str, figures: Mapping[str, float]) -> None
     run.log.log(logging.WARNING if is_overloaded(figures) else logging.INFO, request_summary(name, figures))
 
 
-def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
+def scoring_forecast(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
     """Of these responses to these prompts, from as many of them as can be looked at in a few seconds."""
 
     async def forecast() -> StagePlan:
@@ -69,7 +99,7 @@ def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
             params.score,
             params.prices,
             (items[place] for place in places),
-            ledger=ledger(),
+            ledger=ledger_file(),
             of=len(items),
             limit_s=LIMIT_S,
         )
@@ -77,11 +107,13 @@ def forecast_of(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
     return forecast
 
 
-def forecast_of_evaluation(run: StageRun) -> Forecast:
+def evaluation_forecast(run: StageRun) -> Forecast:
     """Of answers that are not there yet."""
 
     async def forecast() -> StagePlan:
-        plan = await plan_project(run.params, ledger=ledger(), stages=("evaluate",), sample=LOOKED_AT_OF_EVALUATION)
+        plan = await plan_project(
+            run.params, ledger=ledger_file(), stages=("evaluate",), sample=LOOKED_AT_OF_EVALUATION
+        )
         return plan.stages[0]
 
     return forecast

@@ -29,14 +29,22 @@ from prefect.tasks import exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.tasks import dvc_command, tracking
-from longreward.tasks.flow_run_files import killed_runs
-from longreward.tasks.parent_process import this_process
+from longreward.tasks.flow_runner import server_answers
+from longreward.tasks.flow_runs import killed_runs
 from longreward.tasks.prefect_server import PrefectServer
-from longreward.tasks.program import server_answers
-from longreward.tasks.stage import ASKED_FOR, PARENT_TASK, PIPELINE
-from longreward.tasks.stage_outcome import COMPLETED, RUNNING, Outcome, outcome_file, take_outcome
-from longreward.tasks.stage_outcome import VARIABLE as OUTCOME
-from longreward.tasks.state import VARIABLE, forget_finished, state_folder
+from longreward.tasks.processes import this_process
+from longreward.tasks.stage import (
+    ASKED_FOR,
+    COMPLETED,
+    PARENT_TASK,
+    PIPELINE,
+    RUNNING,
+    StageExit,
+    pop_stage_exit,
+    stage_exit_file,
+)
+from longreward.tasks.stage import STAGE_EXIT as OUTCOME
+from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
 from longreward.utils.progress import format_duration
 
 log = logging.getLogger(__name__)
@@ -51,7 +59,7 @@ class StageInterrupted(StageFailed):
 
 
 @dataclass(frozen=True)
-class StageOutcome:
+class StageResult:
     """How a stage went; `ran` is False where DVC found it up to date."""
 
     stage: str
@@ -77,7 +85,7 @@ async def push_data() -> None:
 
 
 @asynccontextmanager
-async def stage_rows(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]:
+async def stage_task_runs(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]:
     """The rows of the stages' tasks in the flow that runs, all Pending: what is still to come shows in the UI.
 
     They are made before any task starts. A stage's flow run can only be put under a row that the server has, and the
@@ -103,11 +111,11 @@ async def stage_rows(stages: Iterable[str]) -> AsyncIterator[dict[str, TaskRun]]
             raise
 
 
-async def reproduce_stage(row: TaskRun, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
+async def reproduce_stage(row: TaskRun, *, asked_for: Sequence[str], force: bool, parent: str) -> StageResult:
     """Brings the stage of a row up to date under MLflow's `parent`; `asked_for` are all stages of the run."""
     parameters = {"name": row.name, "asked_for": asked_for, "force": force, "parent": parent}
     outcome: Any = await run_task_async(_reproduce, task_run=row, parameters=parameters)
-    assert isinstance(outcome, StageOutcome)
+    assert isinstance(outcome, StageResult)
     position = f"stage {asked_for.index(row.name) + 1} of {len(asked_for)}"
     log.info("%s: %s", position, outcome)
     return outcome
@@ -125,30 +133,30 @@ async def _can_go_on(task: object, run: object, state: Any) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent: str) -> StageOutcome:
+async def _reproduce(name: str, *, asked_for: Sequence[str], force: bool, parent: str) -> StageResult:
     started = time.monotonic()
     row = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     server = PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value())
-    file = outcome_file(row)
+    file = stage_exit_file(row)
     environment = {
         OUTCOME: str(file),
         PARENT_TASK: str(row),
         PIPELINE: str(this_process()),
         ASKED_FOR: ",".join(asked_for),
         tracking.PARENT: parent,
-        VARIABLE: str(state_folder()),
+        STATE_VARIABLE: str(state_folder()),
         **server.environment,
     }
     ended = await dvc_command.reproduce(name, force=force, environment=environment)
-    outcome = take_outcome(file)
+    outcome = pop_stage_exit(file)
     if ended.code:
         if outcome is not None and not outcome.is_final:
             await _mark_killed(row)
         raise _failure(name, outcome, ended.words)
-    forget_finished(dvc_command.committed_hashes())
+    delete_committed(dvc_command.committed_hashes())
     if outcome is None:  # DVC found the stage up to date, or took it from its run cache
         tracking.link_stage(parent, name, _figures(name))
-    return StageOutcome(name, outcome is not None, time.monotonic() - started)
+    return StageResult(name, outcome is not None, time.monotonic() - started)
 
 
 async def show_waiting(holder: str | None) -> None:
@@ -198,7 +206,7 @@ async def _mark_killed(row: UUID) -> None:
         log.warning("Prefect's server was not told that the stage was killed: %s", error)
 
 
-def _failure(name: str, outcome: Outcome | None, words: str) -> StageFailed:
+def _failure(name: str, outcome: StageExit | None, words: str) -> StageFailed:
     """The stage's own words where its flow got so far, else those of DVC."""
     if outcome is None or outcome.state in (RUNNING, COMPLETED):
         errors = "\n".join(line for line in words.splitlines() if line.startswith("ERROR")) or words

@@ -12,13 +12,12 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Literal
 
-from longreward.tasks.parent_process import ParentProcess, parent_process
-from longreward.tasks.state import locked, state_folder
+from longreward.tasks.processes import ProcessRef, parent_process
+from longreward.tasks.state import state_folder, state_lock
 from longreward.tasks.tracking.outbox import outbox, store_errors
 from longreward.tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
-from longreward.tasks.tracking.store import client, experiment_id
-from longreward.tasks.tracking.system_metrics import watched
-from longreward.tasks.tracking.uris import store_uri
+from longreward.tasks.tracking.store import client, experiment_id, store_uri
+from longreward.tasks.tracking.system_metrics import log_system_metrics
 from longreward.utils.redaction import redact
 
 PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
@@ -33,7 +32,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @contextmanager
-def experiment(name: str, settings: Mapping[str, Any], *, flow_run: str = "", overrides: str = "") -> Iterator[str]:
+def parent_run(name: str, settings: Mapping[str, Any], *, flow_run: str = "", overrides: str = "") -> Iterator[str]:
     """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`.
 
     A retried flow run, whose id in Prefect is `flow_run`, goes on in the run that it had, unless its settings have
@@ -94,9 +93,9 @@ def _described(parent: Run) -> Iterator[None]:
             yield
     finally:
         from longreward.tasks.run_description import run_description
-        from longreward.tasks.tracking.history import read
+        from longreward.tasks.tracking.history import read_run
 
-        outbox.send("the note of the run", lambda: parent.note(run_description(read(parent.id))))
+        outbox.send("the note of the run", lambda: parent.note(run_description(read_run(parent.id))))
         outbox.flush(last=True)
 
 
@@ -104,7 +103,7 @@ def parent_of_this_process(settings: Mapping[str, Any]) -> str:
     """The parent that was handed down; under a bare `dvc repro`, the one of its first stage, which makes it."""
     if handed_down := os.environ.get(PARENT):
         return handed_down
-    with locked("parent-run"):
+    with state_lock("parent-run"):
         note = state_folder() / "parent-run.json"
         known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
         store = redact(store_uri())
@@ -137,7 +136,7 @@ def stage_run(
                 above.status("RUNNING")
                 stack.enter_context(_described(above))
             stack.enter_context(_ended(run))
-            stack.enter_context(watched(run))
+            stack.enter_context(log_system_metrics(run))
             yield run
     finally:
         outbox.flush(last=True)
@@ -201,7 +200,7 @@ def close_killed_runs() -> list[str]:
     with store_errors():
         for tag in (HOST_TAG, STUDY_HOST_TAG):
             for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
-                if not ParentProcess.read(run.data.tags[OWNER_TAG]).alive:
+                if not ProcessRef.read(run.data.tags[OWNER_TAG]).alive:
                     closed += _close_below(run.info.run_id)
                     client().set_terminated(run.info.run_id, "KILLED")
                     closed.append(str(run.info.run_name))

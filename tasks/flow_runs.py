@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from longreward.tasks.parent_process import ParentProcess, this_process
-from longreward.tasks.state import made, state_folder
+from longreward.tasks.processes import ProcessRef, this_process
+from longreward.tasks.state import make_folder, state_folder
 
 
 @contextmanager
-def registered(flow_run_id: str) -> Iterator[None]:
+def register_flow_run(flow_run_id: str) -> Iterator[None]:
     """Keep the flow run registered while the block runs in this process."""
     file = _folder() / f"{flow_run_id}.{this_process()}"
     file.touch()
@@ -28,10 +28,10 @@ def killed_runs() -> dict[str, Path]:
     found = {}
     for file in _folder().iterdir():
         flow_run_id, _, process = file.name.partition(".")
-        if not ParentProcess.read(process).alive:
+        if not ProcessRef.read(process).alive:
             found[flow_run_id] = file
     return found
 
 
 def _folder() -> Path:
-    return made(state_folder() / "prefect" / "open-runs")
+    return make_folder(state_folder() / "prefect" / "open-runs")

@@ -1,6 +1,6 @@
-"""Commands in a process group of their own, which ends as one: a SIGTERM to `dvc` alone leaves its training alive.
+"""On whose behalf a process works: the `dvc` command that started it, or nobody but itself.
 
-A command whose starter is killed outright is nobody's to end; it looks for itself (`end_with`).
+Seven stages of one `dvc repro` share a Prefect server and an MLflow parent; what they have in common is that process.
 """
 
 import asyncio
@@ -14,10 +14,71 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-from longreward.tasks.parent_process import ParentProcess
+
+@dataclass(frozen=True)
+class ProcessRef:
+    """A process for all time: its number alone comes back in another one's hands."""
+
+    pid: int
+    started: float
+
+    def __str__(self) -> str:
+        return f"{self.pid}-{self.started:.2f}"
+
+    @classmethod
+    def read(cls, text: str) -> "ProcessRef":
+        """The inverse of str; raises ValueError."""
+        pid, _, started = text.partition("-")
+        return cls(int(pid), float(started))
+
+    @property
+    def alive(self) -> bool:
+        """Whether exactly this process still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 0.02
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def command(self) -> list[str]:
+        """The words that started it; none where it is gone or another user's."""
+        try:
+            return psutil.Process(self.pid).cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return []
+
+
+def parent_process() -> ProcessRef:
+    """The nearest `dvc` command above this process, else this process."""
+    here = psutil.Process()
+    above = next((process for process in here.parents() if _is_dvc(process)), here)
+    return ProcessRef(above.pid, round(above.create_time(), 2))
+
+
+def this_process() -> ProcessRef:
+    """This process, whoever started it."""
+    here = psutil.Process()
+    return ProcessRef(here.pid, round(here.create_time(), 2))
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    """`dvc repro`, `python …/dvc repro` or `python -m dvc repro`."""
+    try:
+        return any(Path(word).stem == "dvc" for word in process.cmdline()[:3])
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+
+
+# Commands in a process group of their own, which ends as one: a SIGTERM to `dvc` alone leaves its training alive.
+#
+# A command whose starter is killed outright is nobody's to end; it looks for itself (`end_with`).
+
 
 END_LIMIT_S = 15.0  # between the polite signal and the last one: a training may be writing its checkpoint
 LOOK_EVERY_S = 0.5
@@ -25,7 +86,7 @@ KEPT_LINES = 40
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended; `words` are the last lines that it printed, where they did not go to a terminal."""
 
     code: int
@@ -38,7 +99,7 @@ async def run_in_group(
     environment: Mapping[str, str],
     quiet: bool = False,
     worth_showing: Callable[[str], bool] = lambda line: True,
-) -> Ended:
+) -> CommandResult:
     """Runs `command` to its end and, unless `quiet`, shows the lines that it prints and that are `worth_showing`.
 
     On a terminal its stderr goes there directly, so that its progress bars move. On cancellation, or any error here,
@@ -61,12 +122,12 @@ async def run_in_group(
             words.append(line)
             if not quiet and worth_showing(line):
                 print(line, flush=True)
-        return Ended(await process.wait(), "\n".join(words))
+        return CommandResult(await process.wait(), "\n".join(words))
     finally:
-        end_group(process.pid)
+        terminate_group(process.pid)
 
 
-def end_group(leader: int) -> None:
+def terminate_group(leader: int) -> None:
     """Ends every process of the group. It blocks, for at most a quarter of a minute: an event loop that is being torn
     down cannot be relied on to come back to it."""
     number = signal.SIGTERM
@@ -79,12 +140,12 @@ def end_group(leader: int) -> None:
         number = signal.SIGKILL
 
 
-def end_with(*others: ParentProcess) -> None:
+def exit_with(*others: ProcessRef) -> None:
     """Ends this process as a SIGTERM does, from here on, soon after one of the `others` is gone."""
     threading.Thread(target=_look_after, args=(others,), daemon=True).start()
 
 
-def _look_after(others: Sequence[ParentProcess]) -> None:
+def _look_after(others: Sequence[ProcessRef]) -> None:
     while all(other.alive for other in others):
         time.sleep(LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
