@@ -49,10 +49,10 @@ def main() -> None:
 
 async def _answered(policy: Any, questions: list[tuple[str, str]], new: int, *, rows: int) -> list[str]:
     """The answers to all first and all second turns."""
-    from longreward.benchmarks.chat_clients import InProcess
+    from longreward.benchmarks.chat_clients import LocalChatClient
     from longreward.benchmarks.types import GenerationRequest, Message
 
-    speaker = InProcess(policy, "tiny", batch_rows=rows)
+    speaker = LocalChatClient(policy, "tiny", batch_rows=rows)
     first = [GenerationRequest(f"{i}-1", (Message("user", one),), 0.0, new) for i, (one, _) in enumerate(questions)]
     said = [each.text for each in await speaker.say(first)]
     second = [

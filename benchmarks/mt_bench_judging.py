@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.types import Answer, Intervals
+from longreward.benchmarks.types import Answer, IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 
 LATENCY_S = 0.2
@@ -67,7 +67,7 @@ async def judge_all(bench: MtBench, url: str) -> float:
         async with open_judge(config, ledger=Path(folder) / "ledger.sqlite") as judge:
             verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)))
             flat = [verdict for of_case in verdicts for verdict in of_case]
-            bench.summarise(answers, flat, Intervals())
+            bench.summarise(answers, flat, IntervalOptions())
             seconds = time.perf_counter() - started
             assert len(flat) == judge.metrics()["calls"] == 160
             assert all(verdict.strict is not None for verdict in flat)

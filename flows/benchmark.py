@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from longreward.benchmarks.chat_clients import speaker
-from longreward.benchmarks.config import judge_of
+from longreward.benchmarks.chat_clients import open_chat_client
+from longreward.benchmarks.config import judge_config
 from longreward.benchmarks.plots import BARS, POINTS, length_points, rating_points, score_points
-from longreward.benchmarks.registry import open_against, open_benchmarks
-from longreward.benchmarks.report import Judged, Report, markdown
+from longreward.benchmarks.registry import open_benchmarks, open_pairwise_mt_bench
+from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markdown
 from longreward.benchmarks.types import Answer, Benchmark, Case, Summary
 from longreward.judge import open_judge, request_summary
 from longreward.judge.budget import Budget
@@ -31,7 +31,7 @@ async def benchmark(run: StageRun) -> None:
     answers = await _answers(run, benchmarks)
     with stage_budget(run, config.budget) as budget:
         found = [await _judged(run, one, answers, budget) for one in benchmarks]
-    report = Report(found, config.intervals)
+    report = BenchmarkReport(found, config.intervals)
     _write(run, report)
     run.report(report.headline())
     record_benchmarks(run.tracked, report)
@@ -50,20 +50,20 @@ async def _answers(run: StageRun, benchmarks: list[Benchmark[Case]]) -> Answers:
         async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
             for one in benchmarks:
                 found[one.name, role] = await answers_in_shards(
-                    one, speaker(policy, role), role=role, folder=run.state, size=config.shard_size
+                    one, open_chat_client(policy, role), role=role, folder=run.state, size=config.shard_size
                 )
     return found
 
 
-async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget: Budget) -> Judged:
+async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget: Budget) -> BenchmarkResult:
     """All models on one benchmark, asked as its protocol says."""
     config = run.params.benchmark
     summaries: dict[str, Summary] = {}
-    own = judge_of(config, run.params.judge, one.judging)
+    own = judge_config(config, run.params.judge, one.judging)
     async with open_judge(own, ledger=ledger_file(), budget=budget) as judge:
         for role in config.models:
             if role == "dpo" and one.name == "mt_bench" and config.pairwise:
-                one = open_against(config, OUT / "mt_bench/model_answer/sft.jsonl")
+                one = open_pairwise_mt_bench(config, OUT / "mt_bench/model_answer/sft.jsonl")
             said = answers[one.name, role]
             verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
             write_results(OUT, one, said, verdicts, role=role)
@@ -72,10 +72,10 @@ async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget:
         run.report({f"{one.name}/{figure}": value for figure, value in figures.items()})
         run.log.info("%s: %s", one.name, request_summary(judge.name, figures))
         official = one.official and own.kind != "offline"
-        return Judged(one.name, summaries, top=one.top, official=official, judge=judge.name)
+        return BenchmarkResult(one.name, summaries, top=one.top, official=official, judge=judge.name)
 
 
-def _write(run: StageRun, report: Report) -> None:
+def _write(run: StageRun, report: BenchmarkReport) -> None:
     with open_atomic(OUT / "report.md") as file:
         file.write(markdown(report))
     with open_atomic(OUT / "figures.json") as file:

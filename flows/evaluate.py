@@ -7,11 +7,16 @@ from pathlib import Path
 from longreward.data.formats import read_examples, scored_to_row
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
-from longreward.evaluation.measures import AnswerMeasures, Decoding, gold_measures, measure
+from longreward.evaluation.measures import AnswerMeasures, Decoding, load_gold_measures, measure_answers
 from longreward.evaluation.plots import plot_points
-from longreward.evaluation.render import markdown
-from longreward.evaluation.report import Evaluation, summarise
-from longreward.evaluation.short_instructions import ShortSet, measure_short, short_by_kind, short_rows, short_set
+from longreward.evaluation.report import Evaluation, markdown, summarize
+from longreward.evaluation.short_instructions import (
+    ShortInstructionSet,
+    load_short_instructions,
+    measure_short,
+    short_accuracy_by_kind,
+    short_answer_rows,
+)
 from longreward.judge import Judge, open_judge
 from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response, Role, ScoredResponse
@@ -37,9 +42,9 @@ async def evaluate(run: StageRun) -> None:
     config = run.params.evaluate
     server = await comparison_server(run.params.server)
     examples = list(read_examples(Path("data/prepared/heldout.jsonl")))
-    gold = gold_measures(Path(config.gold)) if config.gold else None
+    gold = load_gold_measures(Path(config.gold)) if config.gold else None
     by_id = {example.id: example for example in examples}
-    short = short_set(config.short)
+    short = load_short_instructions(config.short)
     measured: list[AnswerMeasures] = []
     on_short: list[AnswerMeasures] = []
     verdicts: list[tuple[Role, Decoding, ScoredResponse]] = []
@@ -56,15 +61,15 @@ async def evaluate(run: StageRun) -> None:
             for decoding in decodings(config):
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
-                measured += measure(role, decoding, by_id, scored, gold)
+                measured += measure_answers(role, decoding, by_id, scored, gold)
         run.report(scorer.figures())
         report_judge(run, judge.name, judge.metrics())
     if short is not None:
-        write_rows(OUT / "short.jsonl", short_rows(short, on_short))
-        run.report(short_by_kind(short, on_short))
+        write_rows(OUT / "short.jsonl", short_answer_rows(short, on_short))
+        run.report(short_accuracy_by_kind(short, on_short))
         measured += on_short
         by_id |= {example.id: example for example in short.examples}
-    evaluation = summarise(config, measured)
+    evaluation = summarize(config, measured)
     _write(run, evaluation, measured, verdicts)
     run.report(evaluation.headline())
     run.log.info(record_evaluation(run.tracked, config, evaluation, measured, by_id))
@@ -75,7 +80,7 @@ async def evaluate(run: StageRun) -> None:
 
 
 async def _answers(
-    run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example], short: ShortSet | None
+    run: StageRun, server: ServerConfig, role: Role, examples: Sequence[Example], short: ShortInstructionSet | None
 ) -> tuple[dict[Decoding, list[Response]], list[Response]]:
     """Of each decoding, and to the short instructions, which are answered greedily."""
     folder = _answers_of_sft(run) if role == "sft" else run.state

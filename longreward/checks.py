@@ -231,12 +231,12 @@ def _check_judge(params: Params) -> None:
 
 def _check_benchmarks(params: Params) -> None:
     """Every benchmark's files can be read, and its judge has a key."""
-    from longreward.benchmarks.config import judge_of
+    from longreward.benchmarks.config import judge_config
     from longreward.benchmarks.registry import open_benchmarks
     from longreward.judge.server_probe import check_keys
 
     for one in open_benchmarks(params.benchmark):
-        check_keys(judge_of(params.benchmark, params.judge, one.judging))
+        check_keys(judge_config(params.benchmark, params.judge, one.judging))
 
 
 def _check_retriever(params: Params) -> None:

@@ -207,9 +207,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
         refused_word=options.refuse,
         count=options.faults,
     )
-    from longreward.benchmarks.longbench.prompts import load_prompts as load_longbench
-    from longreward.benchmarks.longbench_chat.prompts import load_prompt as load_longbench_chat
-    from longreward.benchmarks.mt_bench.prompts import load_templates
+    from longreward.benchmarks.longbench.benchmark import load_prompts as load_longbench
+    from longreward.benchmarks.longbench_chat.benchmark import load_prompt as load_longbench_chat
+    from longreward.benchmarks.mt_bench.judge import load_templates
 
     benchmarks = [each.prompt for each in load_templates(options.mt_bench_prompts).values()]
     benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks.plots import figures as benchmark_figures
-from longreward.benchmarks.report import Report
+from longreward.benchmarks.report import BenchmarkReport
 from longreward.benchmarks.report import markdown as report_of_benchmarks
 from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.example_metrics import answers_table, measures_table
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures
-from longreward.evaluation.render import markdown
-from longreward.evaluation.report import Evaluation
+from longreward.evaluation.report import Evaluation, markdown
 from longreward.records import Example, Role
 from longreward.tasks import tracking
 from longreward.tasks.dvc_command import data_hashes
@@ -51,7 +50,7 @@ def record_evaluation(
         )
 
 
-def record_benchmarks(run: tracking.Run, report: Report) -> None:
+def record_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
     """The report and its pictures with the run, and a run for each model under the same metric names."""
     run.report("report.md", report_of_benchmarks(report))
     for name, drawn in benchmark_figures(report).items():

@@ -9,11 +9,17 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from longreward.errors import ConfigError, DataError
-from longreward.evaluation.comparison import NEUTRAL
+from longreward.evaluation.comparison import NEUTRAL_MEASURES
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics, read_measures
 from longreward.evaluation.measures import Decoding
-from longreward.evaluation.run_comparison import Change, ChangedExample, RunComparison, Shared, correct_changes
+from longreward.evaluation.run_comparison import (
+    ChangedExample,
+    MeasureChange,
+    PromptOverlap,
+    RunComparison,
+    correct_changes,
+)
 from longreward.evaluation.statistics import format_p
 from longreward.tasks.tracking import history
 from longreward.tasks.tracking.history import PastRun
@@ -54,8 +60,8 @@ class Comparison:
     second: PastRun
     params: tuple[Difference, ...]
     data: tuple[Difference, ...]
-    shared: Shared
-    changes: tuple[Change, ...]
+    shared: PromptOverlap
+    changes: tuple[MeasureChange, ...]
     warnings: tuple[str, ...]
     measure: Measure
     decoding: str
@@ -155,7 +161,7 @@ def _config(run: PastRun) -> EvaluateConfig:
     return EvaluateConfig.parse({k: v for k, v in asked.items() if v is not None}, source=f"run {run.name}")
 
 
-def _ranking(run: PastRun, changes: Sequence[Change], asked: str | None) -> tuple[Measure, str]:
+def _ranking(run: PastRun, changes: Sequence[MeasureChange], asked: str | None) -> tuple[Measure, str]:
     """The measure that ranks prompts and its decoding: greedy where there is one, else the highest temperature."""
     taken = {change.measure for change in changes if change.model == "dpo"}
     if asked is not None and asked not in taken:
@@ -176,7 +182,7 @@ def _data(first: Mapping[str, str], second: Mapping[str, str]) -> list[Differenc
     return differences(*sides)
 
 
-def _warnings(first: Mapping[str, str], second: Mapping[str, str], changes: Sequence[Change]) -> list[str]:
+def _warnings(first: Mapping[str, str], second: Mapping[str, str], changes: Sequence[MeasureChange]) -> list[str]:
     judges = [tags.get("judge") for tags in (first, second)]
     if judges[0] == judges[1] or not any(change.measure in JUDGED_MEASURES for change in changes):
         return []
@@ -293,9 +299,9 @@ def show(comparison: Comparison) -> None:
     print(drawn.get(), end="")
 
 
-def change_cells(change: Change) -> Cells:
+def change_cells(change: MeasureChange) -> Cells:
     """One measure as text: decoding, measure, first, second, difference, interval, corrected p, better or worse."""
-    digits = 1 if change.measure in NEUTRAL else 3
+    digits = 1 if change.measure in NEUTRAL_MEASURES else 3
     moved = change.difference
     return (
         change.decoding,
@@ -312,7 +318,7 @@ def change_cells(change: Change) -> Cells:
 def corrected_p(measure: str, difference: Mapping[str, Any]) -> str:
     """Return the corrected p-value as text; empty for a neutral measure and in tables of versions without it."""
     p = difference.get("p_corrected")
-    return "" if measure in NEUTRAL or p is None else format_p(p)
+    return "" if measure in NEUTRAL_MEASURES or p is None else format_p(p)
 
 
 def difference_cells(rows: Iterable[Difference]) -> list[Cells]:
@@ -326,8 +332,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Cells]) -> list[str]:
     return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *body] if body else ["none"]
 
 
-def _by_model(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    found: dict[str, list[Change]] = {}
+def _by_model(changes: Iterable[MeasureChange]) -> list[tuple[str, list[MeasureChange]]]:
+    found: dict[str, list[MeasureChange]] = {}
     for change in changes:
         found.setdefault(change.model, []).append(change)
     return list(found.items())

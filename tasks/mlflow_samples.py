@@ -9,7 +9,7 @@ sample.keep(run.tracked, "pairs.json")
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from longreward.evaluation.example_metrics import CHARACTERS, cut
+from longreward.evaluation.example_metrics import MAX_TEXT_CHARS, truncate
 from longreward.records import DIMENSIONS, Dimension, PreferencePair, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
 from longreward.tasks.tracking import Run
@@ -52,12 +52,12 @@ class TableSample(EvenlySpacedSample[Cells]):
         """Logs the table, and says on the run's page how many of how many it shows."""
         run.table(name, {"columns": list(self.columns), "data": self.rows})
         shown = f"`{name}` shows {len(self.rows)} of {self.passed}, evenly spaced"
-        run.note(f"{shown}; a text is cut at {CHARACTERS} characters.")
+        run.note(f"{shown}; a text is cut at {MAX_TEXT_CHARS} characters.")
 
 
 def pair_cells(pair: PreferencePair) -> Cells:
     """A row of PAIR_COLUMNS."""
-    texts = [cut(text) for text in (pair.query, pair.chosen.text, pair.rejected.text)]
+    texts = [truncate(text) for text in (pair.query, pair.chosen.text, pair.rejected.text)]
     return [pair.id, *texts, pair.chosen_reward, pair.rejected_reward, pair.margin]
 
 
@@ -66,7 +66,7 @@ def score_cells(example: ScoredExample) -> Cells:
     first = example.responses[0]
     reasons = [f"{name}: {verdict.reason}" for name, verdict in first.verdicts.items() if verdict.score is None]
     scores = [verdict.score if (verdict := first.verdicts.get(name)) else None for name in DIMENSIONS]
-    texts = [cut(first.response.query), cut(first.response.text)]
+    texts = [truncate(first.response.query), truncate(first.response.text)]
     return [first.response.id, *texts, first.reward, *scores, "; ".join(reasons) or None]
 
 
@@ -84,7 +84,7 @@ def scoring_trace(example: ScoredExample) -> Span:
     extracts = [one.text for one in example.extraction.extracts if one.text]
     return Span(
         "reward",
-        {"id": first.response.id, "query": cut(first.response.query), "response": cut(first.response.text)},
+        {"id": first.response.id, "query": truncate(first.response.query), "response": truncate(first.response.text)},
         {"reward": first.reward},
         tuple(
             _dimension(name, verdict, extracts)
@@ -96,13 +96,13 @@ def scoring_trace(example: ScoredExample) -> Span:
 
 def _dimension(name: Dimension, verdict: Verdict, extracts: list[str]) -> Span:
     known = {"score": verdict.score, "analysis": verdict.analysis, "why unscored": verdict.reason}
-    seen = {"extracts": [cut(text) for text in extracts]} if name == "completeness" else {}
+    seen = {"extracts": [truncate(text) for text in extracts]} if name == "completeness" else {}
     outputs = {label: value for label, value in known.items() if value is not None}
     return Span(name, seen, outputs, tuple(map(_statement, verdict.statements)))
 
 
 def _statement(statement: Statement) -> Span:
-    evidence = [cut(chunk.text) for chunk in statement.evidence]
+    evidence = [truncate(chunk.text) for chunk in statement.evidence]
     known = {"support": statement.support, "analysis": statement.analysis, "why unreadable": statement.reason}
     outputs = {label: value for label, value in known.items() if value is not None}
-    return Span("statement", {"statement": cut(statement.text), "evidence": evidence}, outputs)
+    return Span("statement", {"statement": truncate(statement.text), "evidence": evidence}, outputs)

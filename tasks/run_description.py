@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import LongRewardError
-from longreward.evaluation.comparison import NEUTRAL
+from longreward.evaluation.comparison import NEUTRAL_MEASURES
 from longreward.tasks.mlflow_comparison import (
     Comparison,
     change_cells,
@@ -93,7 +93,7 @@ def _against_sft(evaluation: str) -> Iterator[str]:
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    digits = 1 if row["measure"] in NEUTRAL else 3
+    digits = 1 if row["measure"] in NEUTRAL_MEASURES else 3
     change = row["difference"]
     return (
         row["comparison"],

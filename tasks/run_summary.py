@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward.evaluation.comparison import NEUTRAL
+from longreward.evaluation.comparison import NEUTRAL_MEASURES
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.tasks.mlflow_comparison import corrected_p
 from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
@@ -66,7 +66,7 @@ def _comparison(rows: Iterable[dict[str, Any]]) -> "Table":
     for row in rows:
         if last not in (None, row["comparison"]):
             table.add_section()
-        change, digits = row["difference"], 1 if row["measure"] in NEUTRAL else 3
+        change, digits = row["difference"], 1 if row["measure"] in NEUTRAL_MEASURES else 3
         table.add_row(
             "" if last == row["comparison"] else row["comparison"],
             row["measure"],

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from longreward.benchmarks import rating
+from longreward.benchmarks import parsers
 from longreward.chat_model import ChatReply
 from longreward.flows.cli.score import without_verdict
 from longreward.judge.prompts import load_prompts
@@ -111,17 +111,19 @@ REPLIES = (
 def on_replies() -> dict[str, Callable[[str], object]]:
     functions: dict[str, Callable[[str], object]] = {
         "better": parse_better,
-        "longbench, published": rating.published,
-        "longbench, as asked": lambda text: rating.as_asked(text, low=1, high=10),
+        "longbench, published": parsers.first_number_in_last_brackets,
+        "longbench, as asked": lambda text: parsers.strict_rating(text, low=1, high=10),
         "thinking": lambda text: strip_reasoning(ChatReply(text)),
         "thinking, cut": lambda text: strip_reasoning(ChatReply(text, "length"), thinks=True),
         "card": without_verdict,
     }
-    for name, parsers in PARSERS.items():
-        functions[f"rating, {name}"] = parsers.rating
-        functions[f"support, {name}"] = parsers.support
-        functions[f"statements, {name}"] = lambda text, parse=parsers.statements: parse(text, "<no_statement/>")  # type: ignore[misc]
-        functions[f"extraction, {name}"] = lambda text, parse=parsers.extraction: parse(text, "No relevant information")  # type: ignore[misc]
+    for name, reply_parsers in PARSERS.items():
+        functions[f"rating, {name}"] = reply_parsers.rating
+        functions[f"support, {name}"] = reply_parsers.support
+        functions[f"statements, {name}"] = lambda text, parse=reply_parsers.statements: parse(text, "<no_statement/>")  # type: ignore[misc]
+        functions[f"extraction, {name}"] = lambda text, parse=reply_parsers.extraction: parse(
+            text, "No relevant information"
+        )  # type: ignore[misc]
     return functions
 
 

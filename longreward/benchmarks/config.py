@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from longreward.benchmarks.types import Intervals, Judging
+from longreward.benchmarks.types import IntervalOptions, JudgeOptions
 from longreward.config import Config
 from longreward.judge.budget import BudgetConfig
 from longreward.judge.config import JudgeConfig
@@ -62,12 +62,12 @@ class BenchmarkConfig(Config):
         return self
 
     @property
-    def intervals(self) -> Intervals:
+    def intervals(self) -> IntervalOptions:
         """How intervals are computed."""
-        return Intervals(self.bootstrap_resamples, self.confidence, self.seed)
+        return IntervalOptions(self.bootstrap_resamples, self.confidence, self.seed)
 
 
-def judge_of(config: BenchmarkConfig, judge: JudgeConfig, judging: Judging) -> JudgeConfig:
+def judge_config(config: BenchmarkConfig, judge: JudgeConfig, judging: JudgeOptions) -> JudgeConfig:
     """The judge of one benchmark: the section `judge` with what differs, asked as the benchmark's protocol says.
 
     ConfigError for a setting that a judge does not have.

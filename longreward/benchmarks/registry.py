@@ -21,7 +21,7 @@ def open_benchmarks(config: BenchmarkConfig) -> list[Benchmark[Any]]:
     return [MAKERS[name](_files(name, config), config.max_new_tokens) for name in config.run]
 
 
-def open_against(config: BenchmarkConfig, answers: Path) -> Benchmark[Any]:
+def open_pairwise_mt_bench(config: BenchmarkConfig, answers: Path) -> Benchmark[Any]:
     """MT-Bench whose judge also compares each answer with that of another model, in FastChat's file `answers`."""
     files = {**_files("mt_bench", config), BASELINE: answers}
     return MAKERS["mt_bench"](files, config.max_new_tokens)

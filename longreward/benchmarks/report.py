@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longreward.benchmarks.types import Figure, Intervals, Summary
-from longreward.evaluation.statistics import DifferenceEstimate, Estimate, corrected, difference, format_p
+from longreward.benchmarks.types import IntervalOptions, Metric, Summary
+from longreward.evaluation.statistics import DifferenceEstimate, Estimate, format_p, holm_corrected, mean_difference
 
 MODELS = {"sft": "SFT", "dpo": "DPO"}
 
 
 @dataclass(frozen=True)
-class Judged:
+class BenchmarkResult:
     """Every model on one benchmark: a summary for each role."""
 
     name: str
@@ -19,13 +19,13 @@ class Judged:
     official: bool  # published cases and prompts, and no stand-in for the judge
     judge: str
 
-    def gain(self, intervals: Intervals) -> DifferenceEstimate | None:
+    def gain(self, intervals: IntervalOptions) -> DifferenceEstimate | None:
         """Mean difference, trained model minus SFT model, over the cases that have a strict value for both."""
         if not {"sft", "dpo"} <= set(self.summaries):
             return None
         sft, dpo = ({each.case_id: each.value for each in self.summaries[role].values} for role in ("sft", "dpo"))
         both = [case for case in sft if case in dpo]
-        return difference(
+        return mean_difference(
             [(case, sft[case]) for case in both],
             [(case, dpo[case]) for case in both],
             **vars(intervals),
@@ -34,11 +34,11 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """Every model on every benchmark."""
 
-    benchmarks: Sequence[Judged]
-    intervals: Intervals
+    benchmarks: Sequence[BenchmarkResult]
+    intervals: IntervalOptions
 
     @property
     def roles(self) -> list[str]:
@@ -48,7 +48,7 @@ class Report:
     def gains(self) -> dict[str, DifferenceEstimate]:
         """Return the gain on each benchmark that both models answered, p-values corrected for their number."""
         known = {one.name: gain for one in self.benchmarks if (gain := one.gain(self.intervals)) is not None}
-        return dict(zip(known, corrected(list(known.values())), strict=True))
+        return dict(zip(known, holm_corrected(list(known.values())), strict=True))
 
     def figures(self, role: str) -> dict[str, float]:
         """One model's metrics, under the same names for every model."""
@@ -70,7 +70,7 @@ class Report:
         return found
 
 
-def markdown(report: Report) -> str:
+def markdown(report: BenchmarkReport) -> str:
     """The whole report."""
     gains = report.gains()
     parts = ["# Benchmarks", *(_section(one, gains.get(one.name)) for one in report.benchmarks)]
@@ -83,7 +83,7 @@ def markdown(report: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(one: Judged, gain: DifferenceEstimate | None) -> str:
+def _section(one: BenchmarkResult, gain: DifferenceEstimate | None) -> str:
     lines = [f"## {one.name}", "", f"Judge: {one.judge}.", ""]
     if not one.official:
         lines[2] += " Its cases, prompts or judge are not the published ones: hold no score against those."
@@ -100,7 +100,7 @@ def _section(one: Judged, gain: DifferenceEstimate | None) -> str:
     return "\n".join(lines)
 
 
-def _cells(figure: Figure | None) -> tuple[str, str, str]:
+def _cells(figure: Metric | None) -> tuple[str, str, str]:
     if figure is None:
         return "", "", ""
     return _shown(figure.exact), _shown(figure.strict), str(figure.unscored)

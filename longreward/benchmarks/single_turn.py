@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from longreward.benchmarks.types import Answer, ChatClient, GenerationRequest, Message, Tell
+from longreward.benchmarks.types import Answer, ChatClient, GenerationRequest, Message, OnProgress
 
 
 def ask(
@@ -20,7 +20,7 @@ def ask(
 
 
 async def answers(
-    speaker: ChatClient, cases: Sequence[str], asks: Sequence[GenerationRequest], tell: Tell
+    speaker: ChatClient, cases: Sequence[str], asks: Sequence[GenerationRequest], tell: OnProgress
 ) -> list[Answer]:
     """What the model says to each, in their order; `cases` are the ids of what was asked."""
     said = await speaker.say(asks, tell=tell)

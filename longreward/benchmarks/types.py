@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from longreward.evaluation.statistics import Estimate
 from longreward.judge import Judge
 
-Tell = Callable[[int], None]
+OnProgress = Callable[[int], None]
 """Called with the number of cases done so far."""
 
 Role = Literal["system", "user", "assistant"]
@@ -63,7 +63,7 @@ class ChatClient(Protocol):
         """As files and tables name it."""
         ...
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
         """One answer to each, in their order. PolicyError or ServerUnavailable where none can be had."""
         ...
 
@@ -100,7 +100,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """One number of the summary under both readings, in the benchmark's own units."""
 
     name: str  # "score", "turn_1", "category/math", "set/qasper"
@@ -125,7 +125,7 @@ class Summary:
     """What a model is worth on one benchmark; `figures[0]` is the headline."""
 
     benchmark: str
-    figures: tuple[Figure, ...]
+    figures: tuple[Metric, ...]
     values: tuple[CaseValue, ...]
     ratings: tuple[float, ...]  # each strict verdict as the judge gave it
 
@@ -139,12 +139,12 @@ class Summary:
         return found
 
 
-def _modes(figure: Figure) -> tuple[tuple[str, Estimate | None], ...]:
+def _modes(figure: Metric) -> tuple[tuple[str, Estimate | None], ...]:
     return ("exact", figure.exact), ("strict", figure.strict)
 
 
 @dataclass(frozen=True)
-class Intervals:
+class IntervalOptions:
     """How intervals are computed."""
 
     resamples: int = 2000
@@ -185,7 +185,7 @@ class Benchmark(Protocol[C]):
         ...
 
     @property
-    def judging(self) -> "Judging":
+    def judging(self) -> "JudgeOptions":
         """How its judge is asked."""
         ...
 
@@ -194,15 +194,17 @@ class Benchmark(Protocol[C]):
         """All cases, in the order of their file."""
         ...
 
-    async def answer(self, speaker: ChatClient, cases: Sequence[C], *, tell: Tell) -> list[Answer]:
+    async def answer(self, speaker: ChatClient, cases: Sequence[C], *, tell: OnProgress) -> list[Answer]:
         """The model's answers, in the order of `cases`."""
         ...
 
-    async def judge(self, judge: Judge, items: Sequence[tuple[C, Answer]], *, tell: Tell) -> list[tuple[Verdict, ...]]:
+    async def judge(
+        self, judge: Judge, items: Sequence[tuple[C, Answer]], *, tell: OnProgress
+    ) -> list[tuple[Verdict, ...]]:
         """The verdicts on each answer, in the order of `items`."""
         ...
 
-    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
+    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Summary:
         """Figures over everything; pure, so that kept files can be summarised again."""
         ...
 
@@ -212,7 +214,7 @@ class Benchmark(Protocol[C]):
 
 
 @dataclass(frozen=True)
-class Judging:
+class JudgeOptions:
     """What differs from the judge's own settings: the published protocol's temperatures and tries."""
 
     temperature: float = 0.0

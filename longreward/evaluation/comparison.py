@@ -7,10 +7,17 @@ from typing import Any
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.intervals import UNBOUNDED, Bounds
 from longreward.evaluation.measures import GREEDY, Decoding
-from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.statistics import (
+    DifferenceEstimate,
+    Estimate,
+    Observation,
+    holm_corrected,
+    mean,
+    mean_difference,
+)
 
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
-NEUTRAL: tuple[Measure, ...] = ("tokens",)
+NEUTRAL_MEASURES: tuple[Measure, ...] = ("tokens",)
 BOUNDS: Mapping[Measure, Bounds] = {
     **dict.fromkeys(GOLD_MEASURES, (0.0, 1.0)),
     **dict.fromkeys(JUDGED_MEASURES, (0.0, 10.0)),
@@ -32,16 +39,16 @@ class Row:
     @property
     def gain(self) -> int:
         """1 where the trained model is shown to be better, -1 where it is shown to be worse, else 0."""
-        return gain(self.measure, self.difference)
+        return improvement(self.measure, self.difference)
 
 
-def gain(measure: Measure, change: DifferenceEstimate) -> int:
+def improvement(measure: Measure, change: DifferenceEstimate) -> int:
     """Return 1 where the change is shown to be one for the better, -1 for the worse, else 0.
 
     A change is shown where its corrected p-value is at most 1 - confidence. A neutral measure is neither better nor
     worse.
     """
-    if measure in NEUTRAL or not change.is_shown:
+    if measure in NEUTRAL_MEASURES or not change.is_shown:
         return 0
     sign = 1 if change.value > 0 else -1
     return -sign if measure in LOWER_IS_BETTER else sign
@@ -49,9 +56,9 @@ def gain(measure: Measure, change: DifferenceEstimate) -> int:
 
 def correct_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Correct the p-values of a report's rows for their number; neutral measures make no claim and do not count."""
-    counted = [row for row in rows if row.measure not in NEUTRAL]
-    differences = iter(corrected([row.difference for row in counted]))
-    return tuple(row if row.measure in NEUTRAL else replace(row, difference=next(differences)) for row in rows)
+    counted = [row for row in rows if row.measure not in NEUTRAL_MEASURES]
+    differences = iter(holm_corrected([row.difference for row in counted]))
+    return tuple(row if row.measure in NEUTRAL_MEASURES else replace(row, difference=next(differences)) for row in rows)
 
 
 def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
@@ -83,7 +90,7 @@ def compare(
         if name in sft and name in dpo:
             settings = interval_settings(config, name)
             first, second = mean(sft[name], **settings), mean(dpo[name], **settings)
-            change = difference(sft[name], dpo[name], **settings)
+            change = mean_difference(sft[name], dpo[name], **settings)
             if first and second and change:
                 yield Row(label, name, first, second, change)
 

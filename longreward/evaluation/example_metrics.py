@@ -17,8 +17,8 @@ from longreward.evaluation.config import MEASURES, Measure
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.records import Example
 
-ANSWERS = 1000
-CHARACTERS = 2000
+MAX_TABLE_ROWS = 1000
+MAX_TEXT_CHARS = 2000
 Table = dict[str, list[Any]]
 PLACE = ("model", "decoding", "id", "document", "prompt")
 
@@ -65,7 +65,7 @@ def read_measures(table: Mapping[str, Any], *, source: str) -> list[ExampleMetri
 
 
 def answers_table(
-    measured: Iterable[AnswerMeasures], examples: Mapping[str, Example], *, limit: int = ANSWERS
+    measured: Iterable[AnswerMeasures], examples: Mapping[str, Example], *, limit: int = MAX_TABLE_ROWS
 ) -> Table:
     """The first answer of each model to a prompt, side by side with its measures."""
     pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {}
@@ -88,15 +88,15 @@ def _side_by_side(
         example.id,
         example.document_id,
         decoding,
-        cut(example.query),
-        *(cut(side.response.text) if side else None for side in sides),
+        truncate(example.query),
+        *(truncate(side.response.text) if side else None for side in sides),
         *(side.values.get(measure) if side else None for measure in shown for side in sides),
     ]
 
 
-def cut(text: str) -> str:
+def truncate(text: str) -> str:
     """At most CHARACTERS of it, with a mark where there was more."""
-    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
+    return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
 def _fingerprint(example: Example) -> str:

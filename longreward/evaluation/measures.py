@@ -42,7 +42,7 @@ class AnswerMeasures:
         return place | response_to_row(self.response) | {"measures": dict(self.values)}
 
 
-def gold_measures(path: Path) -> GoldMeasure:
+def load_gold_measures(path: Path) -> GoldMeasure:
     """The built-in corpus's measures from its `gold.jsonl`; None for an example that the file does not know.
 
     Raises DataError where the file cannot be read.
@@ -62,7 +62,7 @@ def gold_measures(path: Path) -> GoldMeasure:
     return take
 
 
-def measure(
+def measure_answers(
     role: Role,
     decoding: Decoding,
     examples: Mapping[str, Example],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from longreward.evaluation import svg
+from longreward.evaluation import charts
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.report import Evaluation
@@ -24,8 +24,8 @@ def figures(evaluation: Evaluation, measured: Iterable[AnswerMeasures]) -> dict[
             of_model = lengths.setdefault(one.decoding, {model: [] for model in MODELS.values()})
             of_model[MODELS[one.role]].append(one.values["tokens"])
     if lengths:
-        panels = [svg.Histogram(decoding, series) for decoding, series in lengths.items()]
-        drawn["lengths.svg"] = svg.histograms("Length of the answers, SFT and DPO", panels, unit="tokens")
+        panels = [charts.Histogram(decoding, series) for decoding, series in lengths.items()]
+        drawn["lengths.svg"] = charts.histograms("Length of the answers, SFT and DPO", panels, unit="tokens")
     return drawn
 
 
@@ -47,8 +47,8 @@ def _bars(evaluation: Evaluation, measures: Sequence[Measure], title: str, *, to
             for (role, at), estimates in evaluation.means.items()
             if at == decoding
         }
-        panels.append(svg.Bars(decoding, series))
-    return svg.bars(title, panels, top=top)
+        panels.append(charts.Bars(decoding, series))
+    return charts.bars(title, panels, top=top)
 
 
 def _measured(evaluation: Evaluation, measures: Sequence[Measure]) -> bool:

@@ -1,15 +1,88 @@
-"""All that an evaluation came to: means, comparisons, what they show, and whether there is a new champion."""
+"""What the comparison shows: learning, or only a sharper distribution.
 
-from collections.abc import Iterable, Mapping
+At temperature 1 a model gains by merely putting more weight on what it already preferred. So three comparisons stand
+side by side: both at 1; the trained model at 1 against SFT at 0.5; both greedy. Only the last two show learning. Gold
+measures decide where there are any, else the reward.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-from longreward.evaluation.comparison import LOWER_IS_BETTER, Row, compare, comparisons, correct_rows, means
+from longreward.evaluation.comparison import (
+    LOWER_IS_BETTER,
+    NEUTRAL_MEASURES,
+    Row,
+    compare,
+    comparisons,
+    correct_rows,
+    means,
+)
 from longreward.evaluation.config import GOLD_MEASURES, EvaluateConfig, Measure
-from longreward.evaluation.effect_summary import Finding, summarize_effect
 from longreward.evaluation.measures import AnswerMeasures, Decoding
+from longreward.evaluation.significance import least_documents
 from longreward.evaluation.statistics import Estimate, Observation, format_p
 from longreward.records import Role
+
+Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
+
+
+def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
+    """What the rows show, and the sentence that says so."""
+    decisive = [row for row in rows if row.measure in GOLD_MEASURES]
+    decisive = decisive or [row for row in rows if row.measure == "reward"]
+    if not decisive:
+        return "not compared", "Nothing was compared: one of the two models has no measured answers."
+    by_label: dict[str, list[Row]] = {}
+    for row in decisive:
+        by_label.setdefault(row.comparison, []).append(row)
+    better = [label for label, of in by_label.items() if max(r.gain for r in of) > 0 and min(r.gain for r in of) >= 0]
+    beyond = {label: label in better for label in by_label if label == "greedy" or " against " in label}
+    finding: Finding = "no improvement"
+    if better:
+        finding = "learning" if any(beyond.values()) else "only sharpening"
+    said = {
+        "learning": "Learning is shown: the trained model is better than the SFT model where a sharper distribution "
+        f"alone does not help, {_gains(by_label, [label for label, shown in beyond.items() if shown])}.",
+        "only sharpening": f"Only sharpening is shown: the trained model is better at {', '.join(better)}, but not "
+        f"where a sharper distribution alone does not help ({', '.join(beyond) or 'not measured'}).",
+        "no improvement": "No improvement is shown: nowhere is a measure shown to be better without another one being "
+        "shown to be worse.",
+    }[finding]
+    documents = max(row.difference.documents for row in decisive)
+    tests = sum(row.measure not in NEUTRAL_MEASURES for row in rows)
+    if documents < (least := least_documents(decisive[0].difference.level, tests)):
+        said = (
+            f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, "
+            f"{least} are the least."
+        )
+    missed = [label for label, shown in beyond.items() if not shown]
+    if finding == "learning" and missed:
+        said += f" It is not better at {', '.join(missed)}."
+    mixed = [label for label in beyond if {1, -1} <= {row.gain for row in by_label[label]}]
+    if mixed:
+        said += f" Mixed, and so counted as not better: {_gains(by_label, mixed)}."
+    return finding, f"{said} {_lengths(rows)}".strip()
+
+
+def _gains(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) -> str:
+    """Return what is shown to have changed in each comparison, as in "greedy (exact +0.165, unsupported -0.040)"."""
+    return " and ".join(
+        f"{label} ({', '.join(f'{row.measure} {row.difference.value:+.3f}' for row in by_label[label] if row.gain)})"
+        for label in labels
+    )
+
+
+def _lengths(rows: Sequence[Row]) -> str:
+    changes = [
+        f"{row.difference.value / row.sft.value:+.0%} at {row.comparison}"
+        for row in rows
+        if row.measure == "tokens" and row.sft.value
+    ]
+    return f"Answer length changed by {', '.join(changes)}." if changes else ""
+
+
+# All that an evaluation came to: means, comparisons, what they show, and whether there is a new champion.
 
 
 @dataclass(frozen=True)
@@ -60,7 +133,7 @@ class Evaluation:
         }
 
 
-def summarise(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Evaluation:
+def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Evaluation:
     """Means of each model and decoding, the three comparisons, the finding and the champion rule."""
     observations: dict[tuple[Role, str], dict[Measure, list[Observation]]] = {}
     answers: dict[tuple[Role, str], int] = {}
@@ -112,3 +185,69 @@ def _champion(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:
         interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
         return False, f"{shown}, which may be chance: interval {interval}, p {format_p(change.p)}"
     return True, shown
+
+
+# The comparison as a Markdown report and as the rows of a table.
+
+
+HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", "")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row as text, in the order of HEADER; the last cell says better, worse or nothing."""
+    digits = 1 if row.measure in NEUTRAL_MEASURES else 3
+    mark = {1: "better", -1: "worse", 0: ""}[row.gain]
+    return (
+        row.comparison,
+        row.measure,
+        f"{row.sft.value:.{digits}f}",
+        f"{row.dpo.value:.{digits}f}",
+        f"{row.difference.value:+.{digits}f}",
+        f"[{row.difference.low:+.{digits}f}, {row.difference.high:+.{digits}f}]",
+        "" if row.measure in NEUTRAL_MEASURES else format_p(row.difference.p_corrected),
+        mark,
+    )
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The whole report."""
+    lines = [
+        "# SFT against DPO on held-out documents",
+        "",
+        evaluation.sentence,
+        "",
+        f"Champion rule met: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
+        "",
+        "| " + " | ".join(HEADER) + " |",
+        "|" + "---|" * len(HEADER),
+    ]
+    lines += ["| " + " | ".join(cells(row)) + " |" for row in evaluation.rows]
+    lines += [
+        "",
+        _method(evaluation) + "`t1 against t0.5` is the trained model at temperature 1 "
+        "against the SFT model at 0.5. recall, unsupported and exact are measured with the corpus's own facts, which "
+        "no judge sees; reward and its four dimensions are the judge's; short is the share of short instructions, "
+        "without a document, that are answered right.",
+        "",
+        "| model | decoding | answers | without a reward | truncated |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {role} | {decoding} | {count} | {evaluation.unscored[place]} | {evaluation.truncated[place]} |"
+        for place, count in evaluation.answers.items()
+        for role, decoding in [place]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _method(evaluation: Evaluation) -> str:
+    if not evaluation.rows:
+        return ""
+    level = evaluation.rows[0].difference.level
+    tests = sum(row.measure not in NEUTRAL_MEASURES for row in evaluation.rows)
+    return (
+        f"Intervals ({1 - level:.0%}) are over documents, each for its own measure. p is that of a paired permutation "
+        f"test over documents, corrected for all {tests} comparisons (Holm). A difference is marked better or worse "
+        f"where p is at most {level:.2g}: of reports on two equal models, at most {level:.0%} have a mark. Intervals "
+        "also hold for skewed measures and are wider than the test needs, so that a marked one can hold zero. "
+    )

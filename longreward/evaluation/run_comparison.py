@@ -7,14 +7,21 @@ Where they share none, each side keeps its own prompts, and the intervals are th
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from longreward.evaluation.comparison import NEUTRAL, gain, interval_settings
+from longreward.evaluation.comparison import NEUTRAL_MEASURES, improvement, interval_settings
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics
-from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.statistics import (
+    DifferenceEstimate,
+    Estimate,
+    Observation,
+    holm_corrected,
+    mean,
+    mean_difference,
+)
 
 
 @dataclass(frozen=True)
-class Shared:
+class PromptOverlap:
     """How many held-out prompts the two runs have in common."""
 
     both: int
@@ -36,7 +43,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Change:
+class MeasureChange:
     """One measure of a model at one decoding, in the first run and in the second."""
 
     model: str
@@ -49,14 +56,14 @@ class Change:
     @property
     def gain(self) -> int:
         """1 where the second is shown to be better, -1 where it is shown to be worse, else 0."""
-        return gain(self.measure, self.difference)
+        return improvement(self.measure, self.difference)
 
 
-def correct_changes(changes: Sequence[Change]) -> list[Change]:
+def correct_changes(changes: Sequence[MeasureChange]) -> list[MeasureChange]:
     """Correct the p-values of all changes of a report for their number; neutral measures do not count."""
-    counted = [change for change in changes if change.measure not in NEUTRAL]
-    differences = iter(corrected([change.difference for change in counted]))
-    return [c if c.measure in NEUTRAL else replace(c, difference=next(differences)) for c in changes]
+    counted = [change for change in changes if change.measure not in NEUTRAL_MEASURES]
+    differences = iter(holm_corrected([change.difference for change in counted]))
+    return [c if c.measure in NEUTRAL_MEASURES else replace(c, difference=next(differences)) for c in changes]
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,12 @@ class RunComparison:
     second: Sequence[ExampleMetrics]
 
     @property
-    def shared(self) -> Shared:
+    def shared(self) -> PromptOverlap:
         """How the held-out prompts overlap."""
         one, other = ({taken.prompt for taken in side} for side in (self.first, self.second))
-        return Shared(len(one & other), len(one - other), len(other - one))
+        return PromptOverlap(len(one & other), len(one - other), len(other - one))
 
-    def changes(self, model: str, config: EvaluateConfig | None = None) -> list[Change]:
+    def changes(self, model: str, config: EvaluateConfig | None = None) -> list[MeasureChange]:
         """Return all measures that both runs have of this model at a decoding; p-values are not corrected yet."""
         config = config or EvaluateConfig()
         first, second = self._observations(model)
@@ -91,10 +98,10 @@ class RunComparison:
         for decoding, measure in sorted(set(first) & set(second), key=_order):
             settings = interval_settings(config, measure)
             one, other = first[decoding, measure], second[decoding, measure]
-            change = difference(one, other, **settings)
+            change = mean_difference(one, other, **settings)
             before, after = mean(one, **settings), mean(other, **settings)
             if before and after and change:
-                found.append(Change(model, decoding, measure, before, after, change))
+                found.append(MeasureChange(model, decoding, measure, before, after, change))
         return found
 
     def _observations(self, model: str) -> list[dict[tuple[str, Measure], list[Observation]]]:

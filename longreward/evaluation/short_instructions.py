@@ -21,7 +21,7 @@ from longreward.utils.jsonl import RowError
 
 
 @dataclass(frozen=True)
-class ShortSet:
+class ShortInstructionSet:
     """The instructions as examples without a document, and what is right for each."""
 
     examples: tuple[Example, ...]
@@ -31,16 +31,16 @@ class ShortSet:
 
     def is_right(self, response: Response) -> bool:
         """Whether it says one of the answers and nothing else."""
-        return plain(response.text) in {plain(answer) for answer in self.answers[response.example_id]}
+        return normalize(response.text) in {normalize(answer) for answer in self.answers[response.example_id]}
 
 
-def short_set(config: ShortMeasureConfig, root: Path = Path()) -> ShortSet | None:
+def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> ShortInstructionSet | None:
     """None where none are asked; ConfigError for a file outside data/raw, DataError where one cannot be used."""
     if config.source is None:
         return None
     named = _built_in(config.count) if config.source == BUILTIN else _read(config.source, config.count, root)
     examples = tuple(short_example(number, query=query) for number, (query, *_) in enumerate(named))
-    return ShortSet(
+    return ShortInstructionSet(
         examples,
         {one.id: answers for one, (_, answers, _) in zip(examples, named, strict=True)},
         {one.id: kind for one, (_, _, kind) in zip(examples, named, strict=True) if kind},
@@ -79,7 +79,7 @@ def _read(name: str, count: int, root: Path) -> list[Asked]:
     return found
 
 
-def plain(text: str) -> str:
+def normalize(text: str) -> str:
     """The text without what does not count.
 
     >>> plain("  Amber,  and GOLD. ")
@@ -88,13 +88,13 @@ def plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(" .!?。！？")
 
 
-def measure_short(asked: ShortSet, role: Role, responses: Iterable[Response]) -> Iterator[AnswerMeasures]:
+def measure_short(asked: ShortInstructionSet, role: Role, responses: Iterable[Response]) -> Iterator[AnswerMeasures]:
     """Whether each greedy answer is right: 1 or 0."""
     for one in responses:
         yield AnswerMeasures(role, GREEDY, one.example_id, one, {"short": float(asked.is_right(one))})
 
 
-def short_rows(asked: ShortSet, measured: Iterable[AnswerMeasures]) -> Iterator[dict[str, Any]]:
+def short_answer_rows(asked: ShortInstructionSet, measured: Iterable[AnswerMeasures]) -> Iterator[dict[str, Any]]:
     """Each answer with what was expected."""
     for one in measured:
         name = one.response.example_id
@@ -103,7 +103,7 @@ def short_rows(asked: ShortSet, measured: Iterable[AnswerMeasures]) -> Iterator[
         yield {**told, "answer": one.response.text, "expected": asked.answers[name][0], "right": right}
 
 
-def short_by_kind(asked: ShortSet, measured: Iterable[AnswerMeasures]) -> dict[str, float]:
+def short_accuracy_by_kind(asked: ShortInstructionSet, measured: Iterable[AnswerMeasures]) -> dict[str, float]:
     """The share that each model answers right of each kind: `short/first/dpo`."""
     taken: dict[str, list[float]] = {}
     for one in measured:

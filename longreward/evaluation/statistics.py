@@ -115,7 +115,7 @@ def stratified_mean(
     return Estimate(value, min(float(low), value), max(float(high), value), documents)
 
 
-def difference(
+def mean_difference(
     first: Iterable[Observation],
     second: Iterable[Observation],
     *,
@@ -158,7 +158,7 @@ def difference(
     )
 
 
-def corrected(differences: Sequence[DifferenceEstimate]) -> list[DifferenceEstimate]:
+def holm_corrected(differences: Sequence[DifferenceEstimate]) -> list[DifferenceEstimate]:
     """Return all differences of one report, their p-values corrected for their number (Holm)."""
     values = holm([each.p for each in differences])
     return [replace(each, p_corrected=value) for each, value in zip(differences, values, strict=True)]

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from longreward.benchmarks.estimates import estimate
-from longreward.benchmarks.types import Intervals
+from longreward.benchmarks.metrics import mean_estimate
+from longreward.benchmarks.types import IntervalOptions
 from longreward.evaluation.statistics import Estimate, Observation
 from longreward.reward_bench.items import Item
 
@@ -51,7 +51,7 @@ class Agreement:
 
 
 def compute_agreements(
-    items: Sequence[Item], rewards: Mapping[str, Sequence[Rewards]], intervals: Intervals
+    items: Sequence[Item], rewards: Mapping[str, Sequence[Rewards]], intervals: IntervalOptions
 ) -> list[Agreement]:
     """For each reward the figures over all items, then by group, in the order in which they come."""
     groups = [ALL, *dict.fromkeys(item.group for item in items if item.group)]
@@ -64,7 +64,9 @@ def compute_agreements(
     ]
 
 
-def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: Intervals) -> Agreement:
+def _agreement(
+    reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: IntervalOptions
+) -> Agreement:
     whole = [(item, known) for item, rewards in judged if len(known := _known(rewards)) == len(rewards)]
     lists = [(item, known) for item, known in whole if len(known) > 2]
     pairs = [(item.document, right) for item, rewards in judged for right in correctly_ordered(item.labels, rewards)]
@@ -78,10 +80,10 @@ def _agreement(reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], 
         group,
         items=len(judged),
         unscored=len(judged) - len(whole),
-        accuracy=estimate(tops[True], intervals, bounds=SHARE),
-        best_of_n=estimate(tops[False], intervals, bounds=SHARE),
-        pairwise=estimate(pairs, intervals, bounds=SHARE),
-        spearman=estimate(ranks, intervals, bounds=CORRELATION),
+        accuracy=mean_estimate(tops[True], intervals, bounds=SHARE),
+        best_of_n=mean_estimate(tops[False], intervals, bounds=SHARE),
+        pairwise=mean_estimate(pairs, intervals, bounds=SHARE),
+        spearman=mean_estimate(ranks, intervals, bounds=CORRELATION),
     )
 
 

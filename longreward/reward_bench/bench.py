@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.benchmarks.types import Intervals
+from longreward.benchmarks.types import IntervalOptions
 from longreward.judge import open_judge
 from longreward.judge.budget import Budget
 from longreward.params import Params
@@ -49,7 +49,7 @@ async def run_bench(
     ledger: Path | None,
     pairwise: bool = True,
     srm: RewardModelScores | None = None,
-    intervals: Intervals | None = None,
+    intervals: IntervalOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchResult:
     """Asks the judge for what the ledger lacks; `score.strategy` counts as full.
@@ -84,7 +84,7 @@ async def run_bench(
         items=total,
         judge=name,
         srm=srm.model if srm else None,
-        agreements=tuple(compute_agreements(items, rewards, intervals or Intervals())),
+        agreements=tuple(compute_agreements(items, rewards, intervals or IntervalOptions())),
         comparisons=sum(each.comparisons for each in met),
         undecided=sum(each.undecided for each in met),
         asked=asked,

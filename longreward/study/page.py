@@ -6,7 +6,7 @@ LongBench-Chat, LongBench's single- and multi-document QA and summaries, each of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longreward.evaluation import svg
+from longreward.evaluation import charts
 from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import Measure
 from longreward.evaluation.statistics import Estimate, format_p
@@ -69,10 +69,10 @@ def render_plots(outcome: StudyResults) -> dict[str, str]:
             if effects:
                 rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
                 title = f"{measure} (less is better)" if measure in LOWER_IS_BETTER else measure
-                columns.append(svg.Differences(title, rows))
+                columns.append(charts.Differences(title, rows))
         if columns:
             title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
-            drawn[f"study-{decoding}.svg"] = svg.differences(title, columns)
+            drawn[f"study-{decoding}.svg"] = charts.differences(title, columns)
     return drawn
 
 

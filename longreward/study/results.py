@@ -9,10 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from longreward.evaluation.comparison import BOUNDS, gain
+from longreward.evaluation.comparison import BOUNDS, improvement
 from longreward.evaluation.config import GOLD_MEASURES, MEASURES, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics
-from longreward.evaluation.statistics import DifferenceEstimate, Estimate, Observation, corrected, difference, mean
+from longreward.evaluation.statistics import (
+    DifferenceEstimate,
+    Estimate,
+    Observation,
+    holm_corrected,
+    mean,
+    mean_difference,
+)
 from longreward.study.arms import CONTROL, LONGREWARD, SFT, SHORT_ONLY
 
 SHOWN: tuple[Measure, ...] = tuple(name for name in MEASURES if name not in ("helpfulness", "logicality"))
@@ -47,7 +54,7 @@ class Effect:
     @property
     def gain(self) -> int:
         """1 where the arm is shown to be better, -1 where it is shown to be worse, else 0."""
-        return gain(self.measure, self.difference)
+        return improvement(self.measure, self.difference)
 
     def turned(self) -> "Effect":
         """The other arm against this one."""
@@ -124,7 +131,7 @@ def _correct(effects: Sequence[Effect]) -> list[Effect]:
     decisive = decisive_measures(effects)
     # Two arms that are both compared with all others are listed in both directions: that is one test.
     tests = {_test_of(effect): effect.difference for effect in effects if effect.measure in decisive}
-    p_values = {key: each.p_corrected for key, each in zip(tests, corrected(list(tests.values())), strict=True)}
+    p_values = {key: each.p_corrected for key, each in zip(tests, holm_corrected(list(tests.values())), strict=True)}
     return [
         replace(effect, difference=replace(effect.difference, p_corrected=p_values[_test_of(effect)]))
         if effect.measure in decisive
@@ -167,7 +174,9 @@ def _effects(arm: str, against: str, observed: Mapping[str, ByPlace]) -> Iterabl
             continue
         common = {seed for seed, _ in mine[place]} & {seed for seed, _ in theirs[place]}
         sides = [[each for each in side if each[0] in common] for side in (theirs[place], mine[place])]
-        change = difference(*([value for _, value in side] for side in sides), bounds=BOUNDS[place[1]], **_SETTINGS)
+        change = mean_difference(
+            *([value for _, value in side] for side in sides), bounds=BOUNDS[place[1]], **_SETTINGS
+        )
         if change is not None:
             by_seed = {seed: _average(sides[1], seed) - _average(sides[0], seed) for seed in sorted(common)}
             yield Effect(arm, against, *place, change, by_seed)

@@ -12,7 +12,7 @@ from own_store import own_store
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures, Decoding
-from longreward.evaluation.report import summarise
+from longreward.evaluation.report import summarize
 from longreward.flows.cli import main
 from longreward.records import Example, Response
 from longreward.tasks import tracking
@@ -69,7 +69,7 @@ def pipeline(
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
             run.tag({"judge": judge})
-            told = record_evaluation(run, config, summarise(config, measured), measured, examples)
+            told = record_evaluation(run, config, summarize(config, measured), measured, examples)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return told
 
@@ -91,7 +91,7 @@ def evaluated(
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
-            record_evaluation(run, CONFIG, summarise(CONFIG, measured), measured, EXAMPLES)
+            record_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return found(name)
 

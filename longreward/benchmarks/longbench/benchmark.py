@@ -10,15 +10,22 @@ from itertools import starmap
 from pathlib import Path
 from typing import cast
 
-from longreward.benchmarks import rating, single_turn
-from longreward.benchmarks.longbench import files, summary
-from longreward.benchmarks.longbench.cases import LongBenchCase, load_cases
-from longreward.benchmarks.longbench.prompts import load_prompts
-from longreward.benchmarks.longbench.sets import HIGHEST, MAX_NEW_TOKENS, SETS, Limits, SetName
-from longreward.benchmarks.published_code import text_in
-from longreward.benchmarks.types import Answer, ChatClient, Intervals, Judging, Summary, Tell, Verdict
+from longreward.benchmarks import parsers, single_turn
+from longreward.benchmarks.longbench import summary
+from longreward.benchmarks.longbench.data import (
+    HIGHEST,
+    MAX_NEW_TOKENS,
+    SETS,
+    Grading,
+    Limits,
+    LongBenchCase,
+    SetName,
+    load_cases,
+)
+from longreward.benchmarks.parsers import read_string_constant
+from longreward.benchmarks.types import Answer, ChatClient, IntervalOptions, JudgeOptions, OnProgress, Summary, Verdict
 from longreward.judge import Judge
-from longreward.judge.prompt_template import SYSTEM
+from longreward.judge.prompt_template import SYSTEM, JudgePrompt, load_builtin_prompt, parse_marked_prompt
 from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench"
@@ -32,7 +39,7 @@ class LongBench:
 
     name = "longbench"
     top = 100.0
-    judging = Judging(temperature=0.0, retry_temperature=0.0, attempts=5)
+    judging = JudgeOptions(temperature=0.0, retry_temperature=0.0, attempts=5)
 
     def __init__(
         self,
@@ -54,14 +61,14 @@ class LongBench:
         """
         self.cases = load_cases(folder, templates, cast("Sequence[SetName] | None", sets))
         self.prompts = load_prompts(judge_prompts)
-        self._system = text_in(judge_prompts, "system_prompt") if judge_prompts else SYSTEM
+        self._system = read_string_constant(judge_prompts, "system_prompt") if judge_prompts else SYSTEM
         self._limits: Limits = limits
         self._temperature, self._seed, self._max_new_tokens = temperature, seed, max_new_tokens
         self._by_id = {case.id: case for case in self.cases}
         self.official = folder != BUILTIN and all(prompt.official for prompt in self.prompts.values())
 
     async def answer(
-        self, speaker: ChatClient, cases: Sequence[LongBenchCase], *, tell: Tell = lambda done: None
+        self, speaker: ChatClient, cases: Sequence[LongBenchCase], *, tell: OnProgress = lambda done: None
     ) -> list[Answer]:
         """Each answer as the model gave it."""
         asks = [
@@ -78,7 +85,7 @@ class LongBench:
         return await single_turn.answers(speaker, [case.id for case in cases], asks, tell)
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[LongBenchCase, Answer]], *, tell: Tell = lambda done: None
+        self, judge: Judge, items: Sequence[tuple[LongBenchCase, Answer]], *, tell: OnProgress = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict for each reference of each case."""
 
@@ -88,14 +95,14 @@ class LongBench:
 
         return await gather(starmap(with_progress(one, tell), items))
 
-    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
+    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Summary:
         """`score`, `class/<class>` and `set/<set>` as judged; `set/<set>/f1` or `…/rouge_l`, and their mean over the
         sets as `automatic`, which no judge takes part in."""
         return summary.summarise(self.name, self._by_id, answers, verdicts, intervals)
 
     def write(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
         """`longbench/preds/<model>.json` and `…/scores/<model>.json`, as the published code leaves them."""
-        files.write(folder, self._by_id, answers, verdicts, model=model)
+        summary.write(folder, self._by_id, answers, verdicts, model=model)
 
     def _limit(self, name: SetName) -> int:
         own = MAX_NEW_TOKENS if self._limits == "longreward" else SETS[name].tokens
@@ -109,7 +116,7 @@ class LongBench:
             {slot: slots[slot] for slot in prompt.slots}, system=self._system, max_tokens=JUDGE_TOKENS
         )
         reading = await judge.query(question, whole)
-        strict = None if reading.value is None else rating.as_asked(reading.text, low=1, high=top)
+        strict = None if reading.value is None else parsers.strict_rating(reading.text, low=1, high=top)
         return Verdict(
             case.id,
             f"reference {place + 1}",
@@ -138,5 +145,34 @@ def whole(text: str) -> int | None:
     >>> whole("[[3]]"), whole("[[7]]"), whole("[[2.5]]"), whole("[[good]]")
     (3, 7, None, None)
     """
-    found = rating.published(text)
+    found = parsers.first_number_in_last_brackets(text)
     return int(found) if found is not None and "." not in found else None
+
+
+# The judge's two prompts: LongReward's where its evaluation code is given, else ours.
+#
+# The published prompts are no files but texts within `evaluation/LongBench/3_eval.py`.
+
+
+MARKERS: dict[Grading, dict[str, str]] = {
+    "qa": {"$Q$": "question", "$A$": "reference", "$P$": "answer"},
+    "summary": {"$A$": "reference", "$P$": "answer"},  # a summary is graded without the request for it
+}
+FUNCTIONS: dict[Grading, str] = {"qa": "gpt_score_qa", "summary": "gpt_score_summ"}
+
+
+def load_prompts(published: Path | None) -> dict[Grading, JudgePrompt]:
+    """Both prompts; DataError where the published file is not what it should be."""
+    if published is None:
+        return {
+            grading: load_builtin_prompt(f"longbench_{grading}", template=f"longbench/{grading}") for grading in MARKERS
+        }
+    return {
+        grading: parse_marked_prompt(
+            read_string_constant(published, "prompt_template", function=FUNCTIONS[grading]),
+            MARKERS[grading],
+            template=f"longbench/{grading}",
+            source=published,
+        )
+        for grading in MARKERS
+    }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 
-from longreward.benchmarks.longbench.sets import Set
+from longreward.benchmarks.longbench.data import Set
 
 
 def metric_name(of: Set) -> str:

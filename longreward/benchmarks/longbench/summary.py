@@ -1,13 +1,16 @@
 """LongBench's figures: cases into sets, sets into classes, classes into one."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from longreward.benchmarks.estimates import mean_of_means
-from longreward.benchmarks.longbench.cases import LongBenchCase
+from longreward.benchmarks.longbench.data import CLASSES, SETS, LongBenchCase, SetName
 from longreward.benchmarks.longbench.metrics import measure, metric_name
-from longreward.benchmarks.longbench.sets import CLASSES, SETS, SetName
-from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.benchmarks.metrics import macro_mean
+from longreward.benchmarks.types import Answer, CaseValue, IntervalOptions, Metric, Summary, Verdict
 from longreward.evaluation.statistics import Observation
+from longreward.utils.jsonl import open_atomic
 
 SCALE = 100.0
 BOUNDS = (0.0, SCALE)
@@ -19,7 +22,7 @@ def summarise(
     cases: Mapping[str, LongBenchCase],
     answers: Sequence[Answer],
     verdicts: Sequence[Verdict],
-    intervals: Intervals,
+    intervals: IntervalOptions,
 ) -> Summary:
     """All figures of the sets that have answers: the headline, classes, sets, and the metrics without a judge."""
     by_case: dict[str, list[Verdict]] = {}
@@ -82,21 +85,21 @@ def _figure(
     exact: Graded,
     strict: Graded,
     unscored: Mapping[SetName, int],
-    intervals: Intervals,
-) -> Figure:
+    intervals: IntervalOptions,
+) -> Metric:
     weights = class_weights(sets)
-    return Figure(
+    return Metric(
         title,
-        mean_of_means({each: exact[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
-        mean_of_means({each: strict[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
+        macro_mean({each: exact[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
+        macro_mean({each: strict[each] for each in sets}, intervals, weights=weights, bounds=BOUNDS),
         cases=sum(len(exact[each]) for each in sets),
         unscored=sum(unscored[each] for each in sets),
     )
 
 
 def _automatic(
-    cases: Mapping[str, LongBenchCase], answers: Sequence[Answer], sets: Sequence[SetName], intervals: Intervals
-) -> list[Figure]:
+    cases: Mapping[str, LongBenchCase], answers: Sequence[Answer], sets: Sequence[SetName], intervals: IntervalOptions
+) -> list[Metric]:
     """LongBench's own metric of each set, and the mean over the sets."""
     taken: dict[SetName, list[Observation]] = {each: [] for each in sets}
     for answer in answers:
@@ -106,6 +109,82 @@ def _automatic(
     titles = {f"set/{each}/{metric_name(SETS[each])}": [each] for each in sets} | {"automatic": list(sets)}
     found = []
     for title, chosen in titles.items():
-        mean = mean_of_means({each: taken[each] for each in chosen}, intervals, bounds=BOUNDS)
-        found.append(Figure(title, mean, mean, cases=sum(len(taken[each]) for each in chosen), unscored=0))
+        mean = macro_mean({each: taken[each] for each in chosen}, intervals, bounds=BOUNDS)
+        found.append(Metric(title, mean, mean, cases=sum(len(taken[each]) for each in chosen), unscored=0))
     return found
+
+
+# The files that LongReward's evaluation on LongBench leaves: the answers, and the scores with their means.
+#
+#     longbench/preds/<model>.json    [{"idx": 0, "dataset": "qasper", "query": …, "answer": [references],
+#                                       "prediction": …}, …]
+#     longbench/scores/<model>.json   [{"scores": {set: {"gpt_score", "finish"}}, "class_scores": …, "avg_gpt_score": …,
+#                                       …}, then each row of the answers with its "score" and "gpt_usage"]
+#
+# Scores are from 0 to 1 there. The published code writes 0 for a set without an answer; we leave such a set out.
+
+
+def write(
+    folder: Path,
+    cases: Mapping[str, LongBenchCase],
+    answers: Sequence[Answer],
+    verdicts: Sequence[Verdict],
+    *,
+    model: str,
+) -> None:
+    """Both files below `folder`, in the order of the cases' files; StateError where the disk refuses."""
+    folder, file = folder / "longbench", model.rstrip("/").split("/")[-1]
+    said = {answer.case_id: answer.turns[0] for answer in answers}
+    by_case: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_case.setdefault(verdict.case_id, []).append(verdict)
+    rows = {
+        case.id: {
+            "idx": idx,
+            "dataset": case.dataset,
+            "query": case.query,
+            "answer": list(case.answers),
+            "prediction": said[case.id],
+        }
+        for idx, case in enumerate(cases.values())
+        if case.id in said
+    }
+    scored = [row | _score(by_case[case]) for case, row in rows.items() if case in by_case]
+    _write(folder / "preds" / f"{file}.json", list(rows.values()))
+    _write(folder / "scores" / f"{file}.json", [_means(list(rows.values()), scored), *scored])
+
+
+def _score(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    usage = {
+        "prompt_tokens": sum(each.more["prompt_tokens"] for each in verdicts),
+        "completion_tokens": sum(each.more["completion_tokens"] for each in verdicts),
+        "responses": [each.judgment for each in verdicts],
+    }
+    return {"score": best_exact(verdicts), "gpt_usage": usage}
+
+
+def _means(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    scores: dict[SetName, dict[str, Any]] = {}
+    for name in SETS:
+        found = [row["score"] for row in scored if row["dataset"] == name]
+        asked = sum(row["dataset"] == name for row in rows)
+        if found:
+            scores[name] = {"gpt_score": _mean(found), "finish": len(found) == asked}
+    groups = {
+        group: [score["gpt_score"] for name, score in scores.items() if SETS[name].group == group] for group in CLASSES
+    }
+    return {
+        "scores": scores,
+        "class_scores": {group: _mean(found) for group, found in groups.items() if found},
+        "avg_gpt_score": _mean([each["gpt_score"] for each in scores.values()]),
+        "finish": len(scored) == len(rows),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with open_atomic(path) as out:
+        json.dump(rows, out, indent=2, ensure_ascii=False)

@@ -6,6 +6,6 @@ verdicts = await bench.judge(judge, list(zip(bench.cases, answers)))
 """
 
 from longreward.benchmarks.mt_bench.benchmark import MtBench
-from longreward.benchmarks.mt_bench.cases import MtCase
+from longreward.benchmarks.mt_bench.data import MtCase
 
 __all__ = ["MtBench", "MtCase"]

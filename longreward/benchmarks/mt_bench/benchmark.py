@@ -14,12 +14,18 @@ from collections.abc import Sequence
 from itertools import starmap
 from pathlib import Path
 
-from longreward.benchmarks.mt_bench.answers import read_answers, reference_answer, write_answers
-from longreward.benchmarks.mt_bench.cases import MtCase, read_cases
-from longreward.benchmarks.mt_bench.grading import compare, grade
-from longreward.benchmarks.mt_bench.judgments import pair_rows, replace_rows, single_rows
-from longreward.benchmarks.mt_bench.judgments_read import read_pairs, read_single
-from longreward.benchmarks.mt_bench.prompts import load_templates
+from longreward.benchmarks.mt_bench.data import MtCase, read_cases
+from longreward.benchmarks.mt_bench.fastchat import (
+    pair_rows,
+    read_answers,
+    read_pairs,
+    read_single,
+    reference_answer,
+    replace_rows,
+    single_rows,
+    write_answers,
+)
+from longreward.benchmarks.mt_bench.judge import compare, grade, load_templates
 from longreward.benchmarks.mt_bench.summary import summarise
 from longreward.benchmarks.single_turn import at_most
 from longreward.benchmarks.types import (
@@ -27,11 +33,11 @@ from longreward.benchmarks.types import (
     ChatClient,
     Completion,
     GenerationRequest,
-    Intervals,
-    Judging,
+    IntervalOptions,
+    JudgeOptions,
     Message,
+    OnProgress,
     Summary,
-    Tell,
     Verdict,
 )
 from longreward.judge import Judge
@@ -51,7 +57,7 @@ class MtBench:
 
     name = "mt_bench"
     top = 10.0
-    judging = Judging(temperature=0.0, retry_temperature=0.0, attempts=1)
+    judging = JudgeOptions(temperature=0.0, retry_temperature=0.0, attempts=1)
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class MtBench:
         self.official = judge_prompts is not None and questions.resolve() != BUILTIN / "question.jsonl"
 
     async def answer(
-        self, speaker: ChatClient, cases: Sequence[MtCase], *, tell: Tell = lambda done: None
+        self, speaker: ChatClient, cases: Sequence[MtCase], *, tell: OnProgress = lambda done: None
     ) -> list[Answer]:
         """The first turns of all cases at once, then the second ones after the model's own first.
 
@@ -95,7 +101,7 @@ class MtBench:
         return read_answers(path, self.cases)
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: Tell = lambda done: None
+        self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: OnProgress = lambda done: None
     ) -> list[tuple[Verdict, ...]]:
         """A verdict on each turn of each answer, and with a baseline two more, all asked at once."""
 
@@ -119,7 +125,7 @@ class MtBench:
             found += read_pairs(pairs, self._by_id, model=model, rival=self._rival)
         return found
 
-    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals) -> Summary:
+    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Summary:
         """`score`, the turns, the categories; with a baseline also `pairwise/…`."""
         return summarise(self._by_id, answers, verdicts, intervals)
 

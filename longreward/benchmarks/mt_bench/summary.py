@@ -9,16 +9,16 @@ pairwise/win_rate_adjusted    the same, a tie counting half; a tie is also where
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from longreward.benchmarks.estimates import estimate, figure
-from longreward.benchmarks.mt_bench.cases import MtCase
-from longreward.benchmarks.types import Answer, CaseValue, Figure, Intervals, Summary, Verdict
+from longreward.benchmarks.metrics import mean_estimate, verdict_metric
+from longreward.benchmarks.mt_bench.data import MtCase
+from longreward.benchmarks.types import Answer, CaseValue, IntervalOptions, Metric, Summary, Verdict
 from longreward.evaluation.statistics import Observation
 
 Outcome = float | None  # 1 won, 0 lost, 0.5 a tie, None: a game has no verdict
 
 
 def summarise(
-    cases: Mapping[str, MtCase], answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: Intervals
+    cases: Mapping[str, MtCase], answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions
 ) -> Summary:
     """All figures over all verdicts; `cases` by id."""
     single = [verdict for verdict in verdicts if "against" not in verdict.more]
@@ -42,21 +42,25 @@ def outcome(first: Outcome, second: Outcome) -> Outcome:
     return first if first == second else 0.5
 
 
-def _single_figures(verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], intervals: Intervals) -> Iterable[Figure]:
+def _single_figures(
+    verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], intervals: IntervalOptions
+) -> Iterable[Metric]:
     if not verdicts:
         return
-    yield figure("score", verdicts, intervals)
+    yield verdict_metric("score", verdicts, intervals)
     for turn in sorted({int(verdict.more["turn"]) for verdict in verdicts}):
-        yield figure(f"turn_{turn}", [verdict for verdict in verdicts if verdict.more["turn"] == turn], intervals)
+        yield verdict_metric(
+            f"turn_{turn}", [verdict for verdict in verdicts if verdict.more["turn"] == turn], intervals
+        )
     by_category: dict[str, list[Verdict]] = {case.category: [] for case in cases.values()}
     for verdict in verdicts:
         by_category[cases[verdict.case_id].category].append(verdict)
     for category, own in by_category.items():
         if own:
-            yield figure(f"category/{category}", own, intervals)
+            yield verdict_metric(f"category/{category}", own, intervals)
 
 
-def _pair_figures(verdicts: Sequence[Verdict], intervals: Intervals) -> Iterable[Figure]:
+def _pair_figures(verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Iterable[Metric]:
     """Of all pairs of games, each once for every time that it was judged."""
     if not verdicts:
         return
@@ -64,10 +68,10 @@ def _pair_figures(verdicts: Sequence[Verdict], intervals: Intervals) -> Iterable
     strict = _outcomes(verdicts, lambda verdict: verdict.strict)
     unscored = sum(result is None for _, result in strict)
     for name, points in POINTS.items():
-        yield Figure(
+        yield Metric(
             f"pairwise/{name}",
-            estimate(_observed(exact, points), intervals, bounds=(0.0, 1.0)),
-            estimate(_observed(strict, points), intervals, bounds=(0.0, 1.0)),
+            mean_estimate(_observed(exact, points), intervals, bounds=(0.0, 1.0)),
+            mean_estimate(_observed(strict, points), intervals, bounds=(0.0, 1.0)),
             cases=len({verdict.case_id for verdict in verdicts}),
             unscored=unscored,
         )

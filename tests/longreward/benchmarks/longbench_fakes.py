@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
 from longreward.chat_model import ChatModel, ChatRequest
 from longreward.chat_model import ChatReply as JudgeAnswer
 from longreward.judge import Judge, JudgeConfig
 
-FEW = Intervals(resamples=100)
+FEW = IntervalOptions(resamples=100)
 
 
 class Told:
@@ -19,7 +19,7 @@ class Told:
         self.asks: list[GenerationRequest] = []
         self._answer = answer
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
         self.asks += asks
         tell(len(asks))
         prompts = [ask.messages[-1].content for ask in asks]

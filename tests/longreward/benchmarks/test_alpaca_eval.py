@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from longreward.benchmarks.alpaca_eval import AlpacaEval
-from longreward.benchmarks.alpaca_eval.prompts import load_prompt
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
+from longreward.benchmarks.alpaca_eval.benchmark import load_prompt
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.builtin.toy_data import write_alpaca_and_factscore
 from longreward.errors import DataError
@@ -22,7 +22,7 @@ CHATML = (
     "<|im_start|>system\nYou compare.\n<|im_end|>\n"
     "<|im_start|>user\nOf {instruction}, m: {output_1} or M: {output_2}?\n<|im_end|>"
 )
-FEW = Intervals(resamples=10)
+FEW = IntervalOptions(resamples=10)
 
 
 class Saying:
@@ -34,7 +34,7 @@ class Saying:
         self.texts = texts
         self.asks: list[GenerationRequest] = []
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
+    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
         self.asks += asks
         tell(len(asks))
         return [Completion(text, 3, "stop", 9) for _, text in zip(asks, self.texts, strict=True)]

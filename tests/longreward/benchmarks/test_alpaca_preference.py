@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from longreward.benchmarks.alpaca_eval.length_control import Gamed, Measured, length_controlled, read_gamed
-from longreward.benchmarks.alpaca_eval.preference import Shown, is_switched, read_shown, unswitched
-from longreward.benchmarks.types import Intervals
+from longreward.benchmarks.alpaca_eval.benchmark import ShownPreference, is_switched, parse_preference, unswitched
+from longreward.benchmarks.alpaca_eval.length_control import (
+    AnswerLengths,
+    GamedBaselines,
+    length_controlled,
+    read_gamed,
+)
+from longreward.benchmarks.types import IntervalOptions
 from longreward.chat_model import with_logprobs
 from longreward.errors import DataError
 
-FEW = Intervals(resamples=5)
+FEW = IntervalOptions(resamples=5)
 
 
 def said(**tops: float) -> str:
@@ -20,27 +25,27 @@ def said(**tops: float) -> str:
 
 
 def test_a_preference_is_two_less_the_share_of_the_first() -> None:
-    quarter = read_shown(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
+    quarter = parse_preference(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
     assert quarter.exact == pytest.approx(1.75)
-    assert quarter == Shown(quarter.exact, quarter.exact, weighed=True)
+    assert quarter == ShownPreference(quarter.exact, quarter.exact, weighed=True)
 
 
 def test_a_name_that_is_not_among_the_likeliest_has_no_probability() -> None:
-    assert read_shown(said(m=-0.5, x=-1.0)).exact == 1.0
-    assert read_shown(said(M=-9.0, x=-0.1)).exact == 2.0
-    assert read_shown(said(x=-0.1)) == Shown(None, None, weighed=True)
+    assert parse_preference(said(m=-0.5, x=-1.0)).exact == 1.0
+    assert parse_preference(said(M=-9.0, x=-0.1)).exact == 2.0
+    assert parse_preference(said(x=-0.1)) == ShownPreference(None, None, weighed=True)
 
 
 def test_probabilities_that_are_far_apart_do_not_overflow() -> None:
-    assert read_shown(said(m=-1e4, M=-0.0)).exact == 2.0
-    assert read_shown(said(m=-0.0, M=-1e4)).exact == 1.0
+    assert parse_preference(said(m=-1e4, M=-0.0)).exact == 2.0
+    assert parse_preference(said(m=-0.0, M=-1e4)).exact == 1.0
 
 
 @pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
 def test_without_probabilities_the_letter_counts_under_the_strict_reading_alone(
     text: str, strict: float | None
 ) -> None:
-    assert read_shown(text) == Shown(None, strict, weighed=False)
+    assert parse_preference(text) == ShownPreference(None, strict, weighed=False)
 
 
 def test_a_switched_preference_is_turned_round() -> None:
@@ -55,7 +60,7 @@ def test_the_order_is_the_librarys() -> None:
     assert [is_switched(f"Where is {place}?") for place in places] == [True, False, True, False, False]
 
 
-def drawn(count: int, seed: int) -> tuple[Gamed, list[Measured]]:
+def drawn(count: int, seed: int) -> tuple[GamedBaselines, list[AnswerLengths]]:
     """What was given to the library `alpaca_eval` too."""
     rng = random.Random(seed)
     hard = [round(rng.gauss(0, 1), 4) for _ in range(count)]
@@ -72,8 +77,8 @@ def drawn(count: int, seed: int) -> tuple[Gamed, list[Measured]]:
         share: float | None = 1 / (1 + math.exp(-odds))
         share = None if rng.random() < 0.02 else share
         share = 0.5 if rng.random() < 0.01 else share
-        cases.append(Measured(index, baseline, model, share))
-    return Gamed(tuple(rows), dict(enumerate(hard))), cases
+        cases.append(AnswerLengths(index, baseline, model, share))
+    return GamedBaselines(tuple(rows), dict(enumerate(hard))), cases
 
 
 def test_the_length_controlled_rate_is_the_librarys() -> None:
@@ -109,15 +114,15 @@ def test_the_library_itself_agrees_where_it_is_installed(tmp_path: Path, monkeyp
 
 
 def test_where_nothing_can_be_fitted_there_is_no_rate() -> None:
-    same = [Measured(n, 100, 100, 0.5) for n in range(10)]
+    same = [AnswerLengths(n, 100, 100, 0.5) for n in range(10)]
     assert length_controlled(same, None, FEW) is None
-    few = [Measured(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
+    few = [AnswerLengths(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
     assert length_controlled(few, None, FEW) is None
 
 
 def test_an_instruction_that_the_file_does_not_know_is_named() -> None:
-    gamed = Gamed(((0.1, 0.2, 0.5),), {0: 0.2})
-    cases = [Measured(n, 100 + n, 100, 0.5) for n in range(6)]
+    gamed = GamedBaselines(((0.1, 0.2, 0.5),), {0: 0.2})
+    cases = [AnswerLengths(n, 100 + n, 100, 0.5) for n in range(6)]
     with pytest.raises(DataError, match=r"df_gamed\.csv knows no instruction 1: it belongs to the published 1"):
         length_controlled(cases, gamed, FEW)
 

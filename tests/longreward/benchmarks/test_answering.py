@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreward.benchmarks.chat_clients import InProcess, batches, speaker
-from longreward.benchmarks.conversations import Fitted, Fitting
+from longreward.benchmarks.chat_clients import FittedPrompt, LocalChatClient, PromptFitter, batches, open_chat_client
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.models.config import PolicyConfig
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
@@ -32,7 +31,7 @@ def ask(number, *, words, temperature=0.0, limit=24, seed=0):
 
 def one_at_a_time(policy, ask):
     """The plain way: no cache, the whole text read again for each token."""
-    ids = list(Fitting(policy.text, policy.window)(ask).ids)
+    ids = list(PromptFitter(policy.text, policy.window)(ask).ids)
     start, draws = len(ids), rng_stream(ask.seed, ask.id, 0, ask.max_new_tokens)
     for place in range(ask.max_new_tokens):
         with torch.no_grad():
@@ -47,22 +46,22 @@ ASKS = [ask(number, words=3 + 7 * number % 60, temperature=(0.0, 0.7)[number % 3
 
 
 async def test_batches_give_the_answers_of_one_conversation_at_a_time(policy):
-    said = await speaker(policy, "tiny").say(ASKS)
+    said = await open_chat_client(policy, "tiny").say(ASKS)
     assert [each.text for each in said] == [one_at_a_time(policy, each) for each in ASKS]
     assert len({each.text for each in said}) > 8
     assert {each.finish_reason for each in said} == {"stop", "length"}
 
 
 async def test_an_ask_gets_the_same_answer_in_any_company(policy):
-    alone = [(await InProcess(policy, "tiny", batch_rows=1).say([each]))[0] for each in ASKS]
-    few = await InProcess(policy, "tiny", batch_tokens=200).say(ASKS[::-1])
-    assert alone == few[::-1] == await InProcess(policy, "tiny").say(ASKS)
+    alone = [(await LocalChatClient(policy, "tiny", batch_rows=1).say([each]))[0] for each in ASKS]
+    few = await LocalChatClient(policy, "tiny", batch_tokens=200).say(ASKS[::-1])
+    assert alone == few[::-1] == await LocalChatClient(policy, "tiny").say(ASKS)
 
 
 async def test_what_was_said_is_counted_without_its_end(policy):
-    [said] = await speaker(policy, "tiny").say([ask(2, words=5, limit=3)])
+    [said] = await open_chat_client(policy, "tiny").say([ask(2, words=5, limit=3)])
     assert (said.finish_reason, said.tokens, said.prompt_tokens, said.cut) == ("length", 3, 8, False)
-    ended = next(each for each in await speaker(policy, "tiny").say(ASKS) if each.finish_reason == "stop")
+    ended = next(each for each in await open_chat_client(policy, "tiny").say(ASKS) if each.finish_reason == "stop")
     assert ended.tokens < 24
     assert "</s>" not in ended.text
 
@@ -72,37 +71,37 @@ async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
         GenerationRequest(name, (Message("user", "who ?"),), 1.0, 24, seed)
         for name, seed in [("a", 1), ("a", 2), ("b", 1)]
     ]
-    said = await speaker(policy, "tiny").say([*asks, asks[0]])
+    said = await open_chat_client(policy, "tiny").say([*asks, asks[0]])
     assert len({each.text for each in said}) == 3
     assert said[3] == said[0]
 
 
 async def test_a_temperature_below_a_ten_thousandth_is_greedy(policy):
     nearly, greedy = [ask(4, words=9, temperature=value) for value in (9e-5, 0.0)]
-    assert await speaker(policy, "tiny").say([nearly]) == await speaker(policy, "tiny").say([greedy])
+    assert await open_chat_client(policy, "tiny").say([nearly]) == await open_chat_client(policy, "tiny").say([greedy])
 
 
 async def test_progress_counts_answers_batch_by_batch(policy):
     seen = []
-    await InProcess(policy, "tiny", batch_rows=2).say([ask(n, words=5) for n in (0, 2, 4)], tell=seen.append)
+    await LocalChatClient(policy, "tiny", batch_rows=2).say([ask(n, words=5) for n in (0, 2, 4)], tell=seen.append)
     assert seen == [2, 3]
-    assert await InProcess(policy, "tiny").say([]) == []
+    assert await LocalChatClient(policy, "tiny").say([]) == []
 
 
 async def test_an_answer_with_less_room_ends_there_and_the_others_go_on(policy):
     long, short = [
         GenerationRequest(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))
     ]
-    said = await speaker(policy, "tiny").say([long, short])
+    said = await open_chat_client(policy, "tiny").say([long, short])
     assert said[0].prompt_tokens == 183
     assert said[0].tokens <= 73
     assert [each.text for each in said] == [
-        (await speaker(policy, "tiny").say([each]))[0].text for each in (long, short)
+        (await open_chat_client(policy, "tiny").say([each]))[0].text for each in (long, short)
     ]
 
 
 def fitted(length):
-    return Fitted((), [7] * length, 10, False)
+    return FittedPrompt((), [7] * length, 10, False)
 
 
 def test_batches_are_of_one_kind_of_like_length_and_bounded():
@@ -157,7 +156,7 @@ async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
 
     slow = policy.model.register_forward_pre_hook(slowly)
     try:
-        waiting = asyncio.create_task(InProcess(endless, "tiny").say([long]))
+        waiting = asyncio.create_task(LocalChatClient(endless, "tiny").say([long]))
         await begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

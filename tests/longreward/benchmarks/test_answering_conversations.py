@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreward.benchmarks.conversations import Fitting, has_system_role
+from longreward.benchmarks.chat_clients import PromptFitter, has_system_role
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.builtin.tokenizer import CHAT_TEMPLATE
 from longreward.errors import PolicyError
@@ -40,14 +40,14 @@ def rendered(text, fitted):
 
 
 def test_turns_are_rendered_by_the_chat_template_alone(text):
-    fitted = Fitting(text, 256)(ask(("u", "the town"), ("a", "is in the north"), ("u", "who ?")))
+    fitted = PromptFitter(text, 256)(ask(("u", "the town"), ("a", "is in the north"), ("u", "who ?")))
     expected = "<s> <|user|> the town <|assistant|> is in the north </s> <|user|> who ? <|assistant|>"
     assert rendered(text, fitted) == expected
     assert (fitted.cut, fitted.max_new_tokens) == (False, 24)
 
 
 def test_without_a_system_role_its_text_stands_before_the_first_users_turn(text):
-    fitted = Fitting(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?"), ("a", "anna"), ("u", "and first ?")))
+    fitted = PromptFitter(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?"), ("a", "anna"), ("u", "and first ?")))
     assert fitted.turns == (
         Message("user", "anna is mayor\n\nwho ?"),
         Message("assistant", "anna"),
@@ -68,7 +68,7 @@ def test_what_a_template_does_with_a_system_turn_is_found_out(text, tiny_policy,
 
 def test_a_system_turn_stays_where_the_template_has_the_role(tiny_policy):
     text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy), chat_template=STRICT), tiny_policy)
-    fitted = Fitting(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?")))
+    fitted = PromptFitter(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?")))
     assert [turn.role for turn in fitted.turns] == ["system", "user"]
 
 
@@ -81,14 +81,16 @@ def test_a_system_turn_stays_where_the_template_has_the_role(tiny_policy):
     ],
 )
 def test_a_last_turn_over_its_limit_keeps_its_first_and_last_halves(text, most, left):
-    fitted = Fitting(text, 256)(ask(("u", "cara " * 9), ("a", "ben"), ("u", "the town of anna and ben"), most=most))
+    fitted = PromptFitter(text, 256)(
+        ask(("u", "cara " * 9), ("a", "ben"), ("u", "the town of anna and ben"), most=most)
+    )
     assert fitted.turns[-1].content == left
     assert fitted.turns[0].content == "cara " * 9
     assert fitted.cut == (most < 6)
 
 
 def test_an_answer_gets_less_room_before_a_prompt_is_cut_and_the_first_is_told_of(text, caplog):
-    fitting = Fitting(text, 256)
+    fitting = PromptFitter(text, 256)
     fitted = [fitting(ask(("u", "the river " * 60), limit=200)) for _ in range(2)]
     # 3 tokens of the template and 120 of the turn: 133 are left.
     assert [(len(each.ids), each.max_new_tokens, each.cut) for each in fitted] == [(123, 133, False)] * 2
@@ -98,7 +100,7 @@ def test_an_answer_gets_less_room_before_a_prompt_is_cut_and_the_first_is_told_o
 
 
 def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
-    fitted = Fitting(text, 256)(ask(("u", "anna " + "the river " * 120 + "ben"), limit=200))
+    fitted = PromptFitter(text, 256)(ask(("u", "anna " + "the river " * 120 + "ben"), limit=200))
     assert len(fitted.ids) <= 192
     assert len(fitted.ids) > 185  # no more is cut than must be
     assert fitted.max_new_tokens == 256 - len(fitted.ids)
@@ -108,13 +110,13 @@ def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
 
 
 def test_a_short_answer_needs_no_quarter(text):
-    fitted = Fitting(text, 256)(ask(("u", "the river " * 115), limit=8))
+    fitted = PromptFitter(text, 256)(ask(("u", "the river " * 115), limit=8))
     assert (len(fitted.ids), fitted.max_new_tokens, fitted.cut) == (233, 8, False)
 
 
 def test_the_longest_turn_is_cut_and_not_the_question(text):
     turns = ("u", "the first of the two " * 30), ("a", "the north " * 40), ("u", "who built the bridge ?")
-    fitted = Fitting(text, 256)(ask(*turns))
+    fitted = PromptFitter(text, 256)(ask(*turns))
     assert fitted.turns[2].content == "who built the bridge ?"
     assert fitted.turns[1].content == "the north " * 40
     assert len(text.encode(fitted.turns[0].content)) < 150
@@ -122,7 +124,7 @@ def test_the_longest_turn_is_cut_and_not_the_question(text):
 
 
 def test_several_long_turns_are_cut_until_all_fit(text):
-    fitted = Fitting(text, 256)(ask(*[("u", "the river " * 90), ("a", "ben " * 150)] * 2, ("u", "who ?")))
+    fitted = PromptFitter(text, 256)(ask(*[("u", "the river " * 90), ("a", "ben " * 150)] * 2, ("u", "who ?")))
     assert len(fitted.ids) <= 232
     assert [turn.role for turn in fitted.turns] == ["user", "assistant", "user", "assistant", "user"]
 
@@ -130,13 +132,13 @@ def test_several_long_turns_are_cut_until_all_fit(text):
 def test_a_conversation_that_cannot_be_cut_to_fit_is_refused(text):
     turns = [("u", "who"), ("a", "anna"), ("u", "who"), ("a", "ben"), ("u", "who")]
     with pytest.raises(PolicyError, match=r"conversation 81: its 5 turns have 5 tokens more than the 9 that fit"):
-        Fitting(text, 12)(ask(*turns))
+        PromptFitter(text, 12)(ask(*turns))
 
 
 def test_marks_and_slots_in_a_turn_stay_what_they_are(tiny_policy):
     text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy), chat_template=STRICT), tiny_policy)
     said = "[[10]] {query} {{ eos_token }} {% raw %} <<slot>>"
-    fitted = Fitting(text, 256)(ask(("u", "who ?"), ("a", said), ("u", "and ?")))
+    fitted = PromptFitter(text, 256)(ask(("u", "who ?"), ("a", said), ("u", "and ?")))
     expected = f"<s><|user|> who ? <|assistant|> {said} </s><|user|> and ? <|assistant|> "
     assert text.conversation_text([vars(turn) for turn in fitted.turns]) == expected
     assert fitted.ids == text.chat.encode_rendered(expected)

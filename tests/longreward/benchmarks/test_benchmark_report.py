@@ -2,16 +2,16 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from longreward.benchmarks.config import BenchmarkConfig, judge_of
-from longreward.benchmarks.estimates import figure, mean_of_means
+from longreward.benchmarks.config import BenchmarkConfig, judge_config
+from longreward.benchmarks.metrics import macro_mean, verdict_metric
 from longreward.benchmarks.plots import figures, length_points, rating_points, score_points
-from longreward.benchmarks.report import Judged, Report, markdown
-from longreward.benchmarks.types import CaseValue, Figure, Intervals, Judging, Summary, Verdict
+from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markdown
+from longreward.benchmarks.types import CaseValue, IntervalOptions, JudgeOptions, Metric, Summary, Verdict
 from longreward.errors import ConfigError
 from longreward.evaluation.statistics import Estimate
 from longreward.judge import JudgeConfig
 
-INTERVALS = Intervals(resamples=200)
+INTERVALS = IntervalOptions(resamples=200)
 
 
 def verdict(case: str, exact: float | None, strict: float | None, part: str = "turn 1") -> Verdict:
@@ -25,33 +25,33 @@ def estimate(value: float) -> Estimate:
 
 def summary(*values: float, sets: bool = False) -> Summary:
     kind = "set" if sets else "category"
-    groups = tuple(Figure(f"{kind}/{g}", estimate(v), estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
+    groups = tuple(Metric(f"{kind}/{g}", estimate(v), estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
     cases = tuple(CaseValue(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
     score = sum(values) / 3
-    headline = Figure("score", estimate(score + 0.5), estimate(score), 9, 1)
+    headline = Metric("score", estimate(score + 0.5), estimate(score), 9, 1)
     return Summary("some_bench", (headline, *groups), cases, values)
 
 
-def report(**changes: bool) -> Report:
+def report(**changes: bool) -> BenchmarkReport:
     models = {"sft": summary(2.0, 4.0, 6.0, **changes), "dpo": summary(4.0, 6.0, 8.0, **changes)}
-    return Report([Judged("some_bench", models, top=10, official=False, judge="a judge")], INTERVALS)
+    return BenchmarkReport([BenchmarkResult("some_bench", models, top=10, official=False, judge="a judge")], INTERVALS)
 
 
 def test_both_readings_are_averaged_over_what_each_can_read():
     verdicts = [verdict("1", 7.0, 7.0), verdict("1", 0.5, None, "turn 2"), verdict("2", None, None)]
-    found = figure("score", verdicts, INTERVALS, scale=10)
+    found = verdict_metric("score", verdicts, INTERVALS, scale=10)
     assert (found.exact.value, found.strict.value) == (37.5, 70.0)
     assert (found.cases, found.unscored) == (2, 2)
 
 
 def test_a_mean_of_means_weighs_small_sets_as_large_ones():
     groups = {"large": [("1", 1.0), ("2", 1.0), ("3", 0.0), ("4", 0.0)], "small": [("5", 1.0)]}
-    found = mean_of_means(groups, INTERVALS)
+    found = macro_mean(groups, INTERVALS)
     assert found.value == 0.75
     assert found.documents == 5
     assert found.low < 0.4  # one case says next to nothing about its set
     assert 0.9 < found.high <= 1.0
-    assert mean_of_means({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
+    assert macro_mean({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
 
 
 def test_every_model_has_the_same_metric_names():
@@ -92,7 +92,7 @@ def test_the_points_of_plots_carry_the_model():
 def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
     judge = JudgeConfig(kind="openai", model="gpt-4o-mini", dimensions={"faithfulness": {"model": "other"}})
     config = BenchmarkConfig(judge={"model": "gpt-4o-2024-05-13"})
-    own = judge_of(config, judge, Judging(temperature=0.0, retry_temperature=0.5, attempts=3))
+    own = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, attempts=3))
     assert (own.model, own.first_temperature, own.retry_temperature, own.max_attempts) == (
         "gpt-4o-2024-05-13",
         0,
@@ -101,20 +101,22 @@ def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
     )
     assert own.dimensions == {}
     with pytest.raises(ConfigError, match="did you mean model"):
-        judge_of(BenchmarkConfig(judge={"modell": "x"}), judge, Judging())
+        judge_config(BenchmarkConfig(judge={"modell": "x"}), judge, JudgeOptions())
 
 
 def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
-    def judged(name: str, *gains: float) -> Judged:
+    def judged(name: str, *gains: float) -> BenchmarkResult:
         sft = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
         dpo = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
         models = {role: Summary(name, (), values, ()) for role, values in (("sft", sft), ("dpo", dpo))}
-        return Judged(name, models, top=10, official=True, judge="a judge")
+        return BenchmarkResult(name, models, top=10, official=True, judge="a judge")
 
     # p is 2 / 2 ** 7 for the first, and 1 for the second.
-    alone = Report([judged("one", *[0.5] * 7)], INTERVALS)
+    alone = BenchmarkReport([judged("one", *[0.5] * 7)], INTERVALS)
     assert (alone.gains()["one"].p, alone.gains()["one"].is_shown) == (2 / 2**7, True)
-    several = Report([judged("flat", 0.5, -0.5, 0.25), *(judged(name, *[0.5] * 7) for name in "abc")], INTERVALS)
+    several = BenchmarkReport(
+        [judged("flat", 0.5, -0.5, 0.25), *(judged(name, *[0.5] * 7) for name in "abc")], INTERVALS
+    )
     assert [gain.p_corrected for gain in several.gains().values()] == [1.0, *[4 * 2 / 2**7] * 3]
     assert not any(gain.is_shown for gain in several.gains().values())
     assert ", p 0.016." in markdown(alone)
@@ -122,7 +124,9 @@ def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
 
 
 def test_a_share_that_is_all_right_keeps_room_for_what_was_not_seen():
-    found = figure("score", [verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0))
+    found = verdict_metric(
+        "score", [verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
+    )
     assert (found.strict.value, found.strict.high) == (100.0, 100.0)
     assert found.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
 
@@ -131,7 +135,7 @@ def test_weights_of_sets_are_those_of_their_intervals():
     wide, narrow = [(f"w{n}", n % 2 * 100.0) for n in range(8)], [(f"n{n}", 50.0 + n % 2) for n in range(8)]
     groups = {"wide": wide, "narrow": narrow}
     mostly, hardly = (
-        mean_of_means(groups, INTERVALS, weights={"wide": weight, "narrow": 1 - weight}, bounds=(0.0, 100.0))
+        macro_mean(groups, INTERVALS, weights={"wide": weight, "narrow": 1 - weight}, bounds=(0.0, 100.0))
         for weight in (0.9, 0.1)
     )
     assert (mostly.value, hardly.value) == pytest.approx((50.05, 50.45))

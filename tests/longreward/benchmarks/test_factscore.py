@@ -8,13 +8,12 @@ import pytest
 
 from longreward import chat_model as judging_chat
 from longreward.benchmarks.factscore import FactScore
-from longreward.benchmarks.factscore.knowledge import Knowledge
-from longreward.benchmarks.factscore.parsers import as_asked, published, read_facts
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, Intervals, Tell
+from longreward.benchmarks.factscore.benchmark import Knowledge, as_asked, published, read_facts
+from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
 from longreward.errors import DataError
 from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 
-FEW = Intervals(resamples=10)
+FEW = IntervalOptions(resamples=10)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,9 @@ async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
         name = "tiny"
         asks: Sequence[GenerationRequest] = ()
 
-        async def say(self, asks: Sequence[GenerationRequest], *, tell: Tell = lambda done: None) -> list[Completion]:
+        async def say(
+            self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None
+        ) -> list[Completion]:
             self.asks = asks
             return [Completion("x", 1, "stop", 7) for _ in asks]
 

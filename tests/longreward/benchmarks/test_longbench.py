@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 
-from longreward.benchmarks.estimates import mean_of_means
 from longreward.benchmarks.longbench import SETS, LongBench
 from longreward.benchmarks.longbench.benchmark import whole
-from longreward.benchmarks.longbench.cases import split
+from longreward.benchmarks.longbench.data import split
 from longreward.benchmarks.longbench.summary import class_weights
 from longreward.benchmarks.longbench_chat import LongBenchChat
+from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.types import Verdict
 from longreward.builtin import toy_data
 from longreward.builtin.offline_judge.judge import OfflineJudge
@@ -234,7 +234,7 @@ def test_with_all_twelve_sets_the_headline_is_also_the_mean_of_the_sets() -> Non
 
 def test_a_mean_of_means_can_be_weighted() -> None:
     groups = {"a": [("1", 1.0)], "b": [("2", 0.0)], "c": [("3", 1.0), ("4", 0.0)]}
-    found = mean_of_means(groups, FEW, weights={"a": 0.5, "b": 0.25, "c": 0.25})
+    found = macro_mean(groups, FEW, weights={"a": 0.5, "b": 0.25, "c": 0.25})
     assert found is not None
     assert found.value == 0.625
     assert (found.low < 0.5, found.high > 0.75, found.documents) == (True, True, 4)

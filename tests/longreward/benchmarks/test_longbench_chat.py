@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 
-from longreward.benchmarks import rating
+from longreward.benchmarks import parsers
 from longreward.benchmarks.longbench_chat import LongBenchChat
-from longreward.benchmarks.longbench_chat.files import on_one_line
+from longreward.benchmarks.longbench_chat.benchmark import on_one_line
 from longreward.benchmarks.types import Verdict
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import DataError, RequestRefused
@@ -66,15 +66,15 @@ async def verdict_on(benchmark: LongBenchChat, text: str, *said: str | Exception
     ],
 )
 def test_the_first_number_in_the_last_brackets_counts(said: str, published: str | None, as_asked: int | None) -> None:
-    assert rating.published(said) == published
-    assert rating.as_asked(said, low=1, high=10) == as_asked
+    assert parsers.first_number_in_last_brackets(said) == published
+    assert parsers.strict_rating(said, low=1, high=10) == as_asked
 
 
 @given(st.text(alphabet="[]a7 \n"))
 def test_brackets_are_found_as_the_published_pattern_finds_them(said: str) -> None:
     brackets = re.findall(r"\[\[([^\]]+)\]\]", said)
     numbers = re.findall(r"\d+\.\d+|\d+", brackets[-1]) if brackets else []
-    assert rating.published(said) == (numbers[0] if numbers else None)
+    assert parsers.first_number_in_last_brackets(said) == (numbers[0] if numbers else None)
 
 
 async def test_the_whole_prompt_is_asked_as_the_paper_asked_it(files: dict[str, Path]) -> None:

@@ -1,8 +1,8 @@
 import pytest
 
 from longreward.benchmarks.longbench import metrics
+from longreward.benchmarks.longbench.data import SETS
 from longreward.benchmarks.longbench.metrics import chinese_f1, f1, measure, metric_name, rouge_l
-from longreward.benchmarks.longbench.sets import SETS
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.types import Completion, Intervals, Message
+from longreward.benchmarks.types import Completion, IntervalOptions, Message
 from longreward.errors import DataError, RequestRefused
 from longreward.judge import ChatReply, Judge, JudgeConfig, open_judge
 
-INTERVALS = Intervals(resamples=100)
+INTERVALS = IntervalOptions(resamples=100)
 QUESTIONS = [
     {"question_id": 7, "category": "writing", "turns": ["Write.", "Again."]},
     {"question_id": "m", "category": "math", "turns": ["1 + 1?", "And 2 + 2?"]},

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.mt_bench.prompts import SLOTS
-from longreward.benchmarks.types import Answer, Intervals, Verdict
+from longreward.benchmarks.mt_bench.judge import SLOTS
+from longreward.benchmarks.types import Answer, IntervalOptions, Verdict
 from longreward.errors import DataError
 
 PAGE = Path(__file__).parents[3] / "docs" / "mt-bench.md"
-INTERVALS = Intervals(resamples=100)
+INTERVALS = IntervalOptions(resamples=100)
 QUESTIONS = [
     {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]},
     {"question_id": 101, "category": "reasoning", "turns": ["Who?", "Why?"]},

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from longreward.benchmarks.chat_clients import InProcess
+from longreward.benchmarks.chat_clients import LocalChatClient
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.types import Intervals
+from longreward.benchmarks.types import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
 
 REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", ".")) / "mt_bench"
 needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-INTERVALS = Intervals(resamples=100)
+INTERVALS = IntervalOptions(resamples=100)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(t
     assert len(bench.cases) == 80
     assert [case.question_id for case in bench.cases if case.references] == list(range(101, 131))
     policy = load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
-    answers = await bench.answer(InProcess(policy, "tiny"), bench.cases)
+    answers = await bench.answer(LocalChatClient(policy, "tiny"), bench.cases)
     assert all(len(answer.turns) == 2 for answer in answers)
     with serving("--mt-bench-prompts", str(prompts)) as config:
         verdicts = await judged(bench, config, answers)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.benchmarks.mt_bench.prompts import SLOTS, load_templates, template_name
+from longreward.benchmarks.mt_bench.judge import SLOTS, load_templates, template_name
 from longreward.builtin.offline_judge.mt_bench import RULES
 from longreward.errors import DataError
 from longreward.offline_judge_server import recover_slots

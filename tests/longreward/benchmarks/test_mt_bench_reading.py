@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreward.benchmarks.mt_bench.parsers import exact_rating, exact_winner, strict_rating, strict_winner
+from longreward.benchmarks.mt_bench.judge import exact_rating, exact_winner, strict_rating, strict_winner
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.mt_bench.benchmark import BUILTIN
-from longreward.benchmarks.registry import MAKERS, open_against, open_benchmarks
+from longreward.benchmarks.registry import MAKERS, open_benchmarks, open_pairwise_mt_bench
 from longreward.errors import ConfigError, DataError
 from longreward.params import read_params
 
@@ -31,7 +31,7 @@ def test_facts_are_checked_on_documents_of_ones_own(tmp_path: Path):
 
 def test_mt_bench_can_be_held_against_another_models_answers():
     [alone] = open_benchmarks(BenchmarkConfig(run=("mt_bench",)))
-    against = open_against(BenchmarkConfig(run=("mt_bench",)), BUILTIN / "model_answer" / "plain.jsonl")
+    against = open_pairwise_mt_bench(BenchmarkConfig(run=("mt_bench",)), BUILTIN / "model_answer" / "plain.jsonl")
     assert [case.id for case in against.cases] == [case.id for case in alone.cases]
     assert (alone._rival, against._rival) == ("", "plain")
 

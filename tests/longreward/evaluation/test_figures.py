@@ -2,11 +2,11 @@
 
 from xml.etree import ElementTree
 
+from longreward.evaluation.charts import BOTTOM, PANEL_HEIGHT, TOP, Histogram, histograms
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures, plot_points
-from longreward.evaluation.report import summarise
-from longreward.evaluation.svg import BOTTOM, PANEL_HEIGHT, TOP, Histogram, histograms
+from longreward.evaluation.report import summarize
 from longreward.records import Response
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -23,7 +23,7 @@ def drawn(text: str) -> ElementTree.Element:
 
 def test_a_bar_is_as_tall_as_its_score_on_the_scale_of_ten_and_says_its_value() -> None:
     answers = measured(reward=10.0, faithfulness=5.0, tokens=20.0)
-    made = figures(summarise(EvaluateConfig(), answers), answers)
+    made = figures(summarize(EvaluateConfig(), answers), answers)
     assert set(made) == {"rewards.svg", "lengths.svg"}  # no gold facts, no figure of them
     bars = [r for r in drawn(made["rewards.svg"]).iter(f"{SVG}rect") if r.find(f"{SVG}title") is not None]
     heights = {str(bar.find(f"{SVG}title").text): float(bar.attrib["height"]) for bar in bars}  # type: ignore[union-attr]
@@ -34,7 +34,7 @@ def test_a_bar_is_as_tall_as_its_score_on_the_scale_of_ten_and_says_its_value() 
 
 def test_gold_measures_have_a_figure_of_their_own() -> None:
     answers = measured(recall=0.5, reward=5.0)
-    assert "gold.svg" in figures(summarise(EvaluateConfig(), answers), answers)
+    assert "gold.svg" in figures(summarize(EvaluateConfig(), answers), answers)
 
 
 def test_a_histogram_has_an_outline_a_series_and_names_with_marks_in_them_do_no_harm() -> None:
@@ -52,7 +52,7 @@ def test_equal_lengths_are_one_full_bin() -> None:
 
 
 def test_a_plot_has_one_point_a_decoding_measure_and_model_and_none_for_what_was_not_measured() -> None:
-    evaluation = summarise(EvaluateConfig(), measured(recall=0.5, reward=5.0))
+    evaluation = summarize(EvaluateConfig(), measured(recall=0.5, reward=5.0))
     assert plot_points(evaluation, GOLD_MEASURES) == [
         {"bar": "greedy recall SFT", "value": 0.5},
         {"bar": "greedy recall DPO", "value": 0.5},

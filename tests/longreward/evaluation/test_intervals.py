@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from longreward.evaluation.intervals import UNBOUNDED, Bounds, document_values, limit_draws, limits
-from longreward.evaluation.statistics import difference, mean, stratified_mean
+from longreward.evaluation.statistics import mean, mean_difference, stratified_mean
 
 SAMPLES = 3000
 SETTINGS = {"resamples": 2000, "confidence": 0.95, "seed": 0}
@@ -109,7 +109,7 @@ def test_six_right_answers_do_not_make_the_seventh_certain() -> None:
 def test_six_equal_differences_exclude_zero_barely_and_five_do_not() -> None:
     def gain(documents: int):
         first = [(f"d{n}", 0.1 * n) for n in range(documents)]
-        found = difference(first, [(name, value + 0.2) for name, value in first], **SETTINGS)
+        found = mean_difference(first, [(name, value + 0.2) for name, value in first], **SETTINGS)
         assert found is not None
         assert found.value == pytest.approx(0.2)
         return found
@@ -121,7 +121,7 @@ def test_six_equal_differences_exclude_zero_barely_and_five_do_not() -> None:
 
 def test_equal_answers_leave_room_for_as_many_others_as_the_documents_cannot_rule_out() -> None:
     same = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
-    found = difference(same, same, **SETTINGS)
+    found = mean_difference(same, same, **SETTINGS)
     assert found is not None
     assert (found.value, found.p) == (0.0, 1.0)
     most = 1 - 0.025 ** (1 / 40)
@@ -136,7 +136,7 @@ def test_higher_confidence_makes_a_wider_interval() -> None:
         assert found is not None
         widths.append(found.high - found.low)
     assert widths[0] * 1.2 < widths[1] < widths[2] / 1.1
-    assert difference(observed, observed[:5], resamples=200, confidence=0.8, seed=0).level == pytest.approx(0.2)
+    assert mean_difference(observed, observed[:5], resamples=200, confidence=0.8, seed=0).level == pytest.approx(0.2)
 
 
 def test_a_document_counts_once_however_many_answers_it_has() -> None:
@@ -175,7 +175,7 @@ def test_samples_without_a_document_in_common_are_two_samples() -> None:
     for _ in range(300):
         first = [(f"a{n}", value) for n, value in enumerate(random.normal(size=7))]
         second = [(f"b{n}", value) for n, value in enumerate(random.normal(1.5, 2.0, size=11))]
-        found = difference(first, second, resamples=400, confidence=0.95, seed=0)
+        found = mean_difference(first, second, resamples=400, confidence=0.95, seed=0)
         assert found is not None
         missed += not found.low <= 1.5 <= found.high
     assert missed <= 15
@@ -198,7 +198,7 @@ def test_another_seed_draws_other_weights() -> None:
 
 def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
     wrong, right = [(f"a{n}", 0.0) for n in range(6)], [(f"b{n}", 1.0) for n in range(6)]
-    found = difference(wrong, right, **SETTINGS)
+    found = mean_difference(wrong, right, **SETTINGS)
     assert found is not None
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0 < found.low < 0.5  # one sample alone leaves 0.54
@@ -207,6 +207,6 @@ def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
 def test_answers_that_differ_within_documents_tell_how_far_equal_documents_could_differ() -> None:
     first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
     second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
-    found = difference(first, second, **SETTINGS)
+    found = mean_difference(first, second, **SETTINGS)
     assert found is not None
     assert found.low < -0.5 < 0.5 < found.high

@@ -4,10 +4,9 @@ import pytest
 
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
-from longreward.evaluation.measures import AnswerMeasures, Decoding, measure
-from longreward.evaluation.render import markdown
-from longreward.evaluation.report import Evaluation, summarise
-from longreward.evaluation.statistics import difference, mean
+from longreward.evaluation.measures import AnswerMeasures, Decoding, measure_answers
+from longreward.evaluation.report import Evaluation, markdown, summarize
+from longreward.evaluation.statistics import mean, mean_difference
 from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse, Verdict
 
 SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
@@ -36,7 +35,7 @@ def test_a_mean_lies_in_its_interval() -> None:
 def test_a_difference_is_paired_by_document() -> None:
     first = [(f"d{n}", float(n)) for n in range(30)]
     second = [(name, value + 1.0 + 0.1 * (-1) ** int(value)) for name, value in first]
-    estimate = difference(first, second, **SETTINGS)
+    estimate = mean_difference(first, second, **SETTINGS)
     assert estimate is not None
     assert abs(estimate.value - 1.0) < 1e-12
     assert 0.94 < estimate.low < 0.98  # the values range over 29, the differences from 0.9 to 1.1
@@ -45,7 +44,7 @@ def test_a_difference_is_paired_by_document() -> None:
 
 def test_nothing_measured_gives_no_estimate() -> None:
     assert mean([], **SETTINGS) is None
-    assert difference([("a", 1.0)], [], **SETTINGS) is None
+    assert mean_difference([("a", 1.0)], [], **SETTINGS) is None
 
 
 def test_better_greedy_answers_are_learning() -> None:
@@ -53,7 +52,7 @@ def test_better_greedy_answers_are_learning() -> None:
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
         *answers("sft", "greedy", LOW), *answers("dpo", "greedy", HIGH),
     ]  # fmt: skip
-    evaluation = summarise(EvaluateConfig(), measured)
+    evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "learning"
     assert "greedy (recall +0.300)" in evaluation.sentence
 
@@ -63,11 +62,11 @@ def test_too_few_documents_show_nothing_and_make_no_champion_however_much_better
         return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
 
     config = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0))
-    few, enough = summarise(config, of(5)), summarise(config, of(7))
+    few, enough = summarize(config, of(5)), summarize(config, of(7))
     assert (few.finding, few.champion) == ("no improvement", False)
     assert "5 held-out documents are too few for 2 comparisons, 7 are the least" in few.sentence
     assert (enough.finding, enough.champion) == ("learning", True)
-    six = summarise(config, of(6))  # enough for the champion's one measure, not for two at once
+    six = summarize(config, of(6))  # enough for the champion's one measure, not for two at once
     assert (six.finding, six.champion) == ("no improvement", True)
 
 
@@ -76,7 +75,7 @@ def test_learning_says_where_it_does_not_hold() -> None:
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", LOW),
         *answers("dpo", "t1", LOW), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH),
     ]  # fmt: skip
-    assert "It is not better at t1 against t0.5." in summarise(EvaluateConfig(), measured).sentence
+    assert "It is not better at t1 against t0.5." in summarize(EvaluateConfig(), measured).sentence
 
 
 def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_says_so() -> None:
@@ -84,7 +83,7 @@ def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_s
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", HIGH),
         *answers("dpo", "t1", HIGH), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH, tokens=22),
     ]  # fmt: skip
-    evaluation = summarise(EvaluateConfig(), measured)
+    evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "only sharpening"
     assert "Only sharpening is shown" in markdown(evaluation)
     assert "+10% at greedy" in evaluation.sentence
@@ -92,20 +91,20 @@ def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_s
 
 def test_more_recall_bought_with_unsupported_claims_is_no_improvement() -> None:
     measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
-    evaluation = summarise(EvaluateConfig(), measured)
+    evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "no improvement"
     assert "Mixed, and so counted as not better: greedy (recall +0.300, unsupported +0.300)" in evaluation.sentence
 
 
 def test_one_model_alone_is_not_compared() -> None:
-    evaluation = summarise(EvaluateConfig(), answers("sft", "t1", LOW))
+    evaluation = summarize(EvaluateConfig(), answers("sft", "t1", LOW))
     assert (evaluation.finding, evaluation.champion, evaluation.rows) == ("not compared", False, ())
 
 
 def test_the_champion_must_beat_the_rule() -> None:
     def champion(rule: ChampionRule, recalls: list[float]) -> bool:
         measured = [*answers("sft", "t1", LOW), *answers("dpo", "t1", recalls)]
-        return summarise(EvaluateConfig(champion=rule), measured).champion
+        return summarize(EvaluateConfig(champion=rule), measured).champion
 
     assert champion(ChampionRule(measure="recall"), HIGH)
     assert not champion(ChampionRule(measure="recall", min_difference=0.4), HIGH)
@@ -117,18 +116,18 @@ def test_the_champion_must_beat_the_rule() -> None:
 
 def test_less_is_better_for_the_unsupported_share() -> None:
     rule = EvaluateConfig(champion=ChampionRule(measure="unsupported"))
-    assert summarise(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
-    assert not summarise(rule, [*answers("sft", "t1", LOW, 0.1), *answers("dpo", "t1", LOW, 0.4)]).champion
+    assert summarize(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
+    assert not summarize(rule, [*answers("sft", "t1", LOW, 0.1), *answers("dpo", "t1", LOW, 0.4)]).champion
 
 
 def test_a_model_that_is_shown_to_be_worse_is_no_champion() -> None:
     config = EvaluateConfig(champion=ChampionRule(measure="recall"))
-    evaluation = summarise(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
+    evaluation = summarize(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
     assert (evaluation.rows[0].gain, evaluation.champion) == (-1, False)
 
 
 def test_both_models_report_under_the_same_metric_names() -> None:
-    evaluation = summarise(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
+    evaluation = summarize(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
     assert evaluation.figures("sft").keys() == evaluation.figures("dpo").keys()
     assert evaluation.figures("dpo")["recall/t1"] == 0.8
 
@@ -146,7 +145,7 @@ def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
         return [replace(one, **update) if n < cut else one for n, one in enumerate(all_)]
 
     measured = [*with_cut("sft", "t1", 3), *with_cut("dpo", "t1", 11), *with_cut("sft", "greedy", 0)]
-    evaluation = summarise(EvaluateConfig(), [*measured, *answers("dpo", "greedy", LOW)])
+    evaluation = summarize(EvaluateConfig(), [*measured, *answers("dpo", "greedy", LOW)])
     assert evaluation.figures("sft")["truncated/t1"] == 3.0
     assert (evaluation.figures("dpo")["truncated/t1"], evaluation.figures("dpo")["truncated/greedy"]) == (11.0, 0.0)
     assert "| dpo | t1 | 40 | 40 | 11 |" in markdown(evaluation)
@@ -156,7 +155,7 @@ def test_an_unscored_verdict_leaves_its_measure_out() -> None:
     verdicts = {d: Verdict(score=6.0) for d in DIMENSIONS} | {"logicality": Verdict(score=None, reason="unreadable")}
     response = Response(id="1-0", example_id="1", query="q", text="a", tokens=3)
     example = Example(id="1", document_id="d", context="c", query="q")
-    (one,) = measure(
+    (one,) = measure_answers(
         "sft", Decoding(1.0, 1), {"1": example}, [ScoredResponse(response=response, verdicts=verdicts)], None
     )
     assert one.values == {"helpfulness": 6.0, "faithfulness": 6.0, "completeness": 6.0, "tokens": 3.0}
@@ -165,7 +164,7 @@ def test_an_unscored_verdict_leaves_its_measure_out() -> None:
 
 def test_the_confidence_of_the_settings_is_that_of_intervals_and_marks() -> None:
     measured = [*answers("sft", "greedy", LOW[:5]), *answers("dpo", "greedy", HIGH[:5])]  # p = 2 / 2 ** 5, twice
-    strict, loose = (summarise(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
+    strict, loose = (summarize(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
     assert [row.gain for row in strict.rows] == [0, 0, 0]
     assert [row.gain for row in loose.rows] == [1, 0, 0]
     assert (strict.rows[0].measure, strict.rows[0].difference.level) == ("recall", pytest.approx(0.05))
@@ -186,7 +185,7 @@ def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
         for role in ("sft", "dpo")
         for n in range(6)
     ]
-    evaluation = summarise(EvaluateConfig(), [*measured, *answers("sft", "t1", [1.0] * 6)])
+    evaluation = summarize(EvaluateConfig(), [*measured, *answers("sft", "t1", [1.0] * 6)])
     of_sft = {row.measure: row.sft for row in evaluation.rows}
     assert of_sft["recall"].high <= 1.0
     right = evaluation.means["sft", "t1"]["recall"]
@@ -196,7 +195,7 @@ def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
         for role in ("sft", "dpo")
         for n in range(6)
     ]
-    [row] = summarise(EvaluateConfig(), rewards).rows
+    [row] = summarize(EvaluateConfig(), rewards).rows
     assert row.sft.high <= 10.0
 
 
@@ -212,7 +211,7 @@ def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
             for role, recalls in (("sft", LOW), ("dpo", HIGH))
             for n in range(8)
         ]
-        return summarise(EvaluateConfig(), measured)
+        return summarize(EvaluateConfig(), measured)
 
     # Eight documents that all go one way have p = 2 / 2 ** 8, which 6 claims leave at .047 and 7 do not.
     assert [report(others).rows[0].gain for others in (5, 6)] == [1, 0]
@@ -222,7 +221,7 @@ def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
 
 
 def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
-    evaluation = summarise(
+    evaluation = summarize(
         EvaluateConfig(), [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", LOW, 0.4, tokens=30)]
     )
     assert {row.measure: row.gain for row in evaluation.rows} == {"recall": 0, "unsupported": -1, "tokens": 0}
@@ -233,7 +232,7 @@ def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
 
 def test_the_trained_model_at_1_is_held_against_sft_at_lower_temperatures_and_not_the_other_way_round() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
-    found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarise(config, [
+    found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarize(config, [
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
         *answers("sft", "t0.7", [0.6] * 40), *answers("dpo", "t0.7", [0.7] * 40),
         *answers("sft", "t1.3", [0.1] * 40), *answers("dpo", "t1.3", [0.2] * 40),

@@ -12,16 +12,22 @@ from longreward.builtin.tokenizer import WORD_PATTERN, vocabulary
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
 from longreward.evaluation.measures import AnswerMeasures
-from longreward.evaluation.report import summarise
-from longreward.evaluation.short_instructions import ShortSet, measure_short, short_by_kind, short_rows, short_set
+from longreward.evaluation.report import summarize
+from longreward.evaluation.short_instructions import (
+    ShortInstructionSet,
+    load_short_instructions,
+    measure_short,
+    short_accuracy_by_kind,
+    short_answer_rows,
+)
 from longreward.records import Response
 
 
-def asked(*answers: str, query: str = "Which is more: 13, 48?") -> ShortSet:
+def asked(*answers: str, query: str = "Which is more: 13, 48?") -> ShortInstructionSet:
     from longreward.records import Example
 
     example = Example(id="short/0", document_id="short/0", context="", query=query)
-    return ShortSet((example,), {"short/0": answers}, {"short/0": "more"})
+    return ShortInstructionSet((example,), {"short/0": answers}, {"short/0": "more"})
 
 
 def said(text: str, number: int = 0) -> Response:
@@ -85,11 +91,11 @@ def test_only_the_answer_itself_is_right(text: str, right: bool) -> None:
 
 
 def test_by_default_none_are_asked() -> None:
-    assert short_set(EvaluateConfig().short) is None
+    assert load_short_instructions(EvaluateConfig().short) is None
 
 
 def test_the_built_in_set_has_no_documents_and_takes_a_bare_value_too() -> None:
-    found = short_set(ShortMeasureConfig(source="builtin", count=9))
+    found = load_short_instructions(ShortMeasureConfig(source="builtin", count=9))
     assert found is not None
     assert [example.context for example in found.examples] == [""] * 9
     item = short_items(1, "heldout")[0]
@@ -110,7 +116,7 @@ def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
     name = write(
         tmp_path, {"query": "a?", "answer": "b"}, {"query": "c?", "answers": ["d", "e"]}, {"query": "f?", "answer": "g"}
     )
-    found = short_set(ShortMeasureConfig(source=name, count=2), tmp_path)
+    found = load_short_instructions(ShortMeasureConfig(source=name, count=2), tmp_path)
     assert found is not None
     assert [example.query for example in found.examples] == ["a?", "c?"]
     assert found.answers == {"short/0": ("b",), "short/1": ("d", "e")}
@@ -129,12 +135,12 @@ def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
 def test_a_row_of_another_form_is_named_by_its_line(tmp_path: Path, row: dict[str, Any]) -> None:
     name = write(tmp_path, {"query": "a?", "answer": "b"}, row)
     with pytest.raises(DataError, match=r"short\.jsonl, line 2: expected"):
-        short_set(ShortMeasureConfig(source=name), tmp_path)
+        load_short_instructions(ShortMeasureConfig(source=name), tmp_path)
 
 
 def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="put it under data/raw"):
-        short_set(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
+        load_short_instructions(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
 
 def taken(role: Any, *right: float) -> list[AnswerMeasures]:
@@ -144,7 +150,7 @@ def taken(role: Any, *right: float) -> list[AnswerMeasures]:
 @pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])
 def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict(temperatures: Any) -> None:
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
-    found = summarise(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
+    found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
     [row] = found.rows
     assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.gain) == ("greedy", "short", 0.125, 1, 1)
     assert found.headline()["difference/short/greedy"] == 0.875
@@ -153,16 +159,16 @@ def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict
 
 
 def test_kinds_have_figures_of_their_own() -> None:
-    set_ = short_set(ShortMeasureConfig(source="builtin", count=4))
+    set_ = load_short_instructions(ShortMeasureConfig(source="builtin", count=4))
     assert set_ is not None
-    by_kind = short_by_kind(set_, taken("dpo", 1, 0, 0, 1))
+    by_kind = short_accuracy_by_kind(set_, taken("dpo", 1, 0, 0, 1))
     assert by_kind == {"short/notes/dpo": 0.5, "short/fact/dpo": 0, "short/whose/dpo": 1}
 
 
 def test_each_answer_is_kept_with_what_was_expected() -> None:
     measured = list(measure_short(asked("48."), "dpo", [said("48")]))
     assert measured[0].row()["measures"] == {"short": 1.0}
-    [row] = short_rows(asked("48."), measured)
+    [row] = short_answer_rows(asked("48."), measured)
     assert row == {
         "model": "dpo",
         "idx": "short/0-0",

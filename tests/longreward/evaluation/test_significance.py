@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from longreward.evaluation.significance import holm, least_documents, paired_p_value, unpaired_p_value
-from longreward.evaluation.statistics import corrected, difference
+from longreward.evaluation.statistics import holm_corrected, mean_difference
 
 SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
 
@@ -53,7 +53,7 @@ def test_equal_models_are_rarely_told_apart() -> None:
             hard = random.normal(size=documents)  # a document is hard for both
             draw = random.lognormal if skewed else random.normal
             sides = [[(f"d{n}", hard[n] + value) for n, value in enumerate(draw(size=documents))] for _ in range(2)]
-            found = difference(*sides, **SETTINGS)
+            found = mean_difference(*sides, **SETTINGS)
             assert found is not None
             wrong += found.is_significant
         assert wrong / 400 <= 0.05
@@ -66,11 +66,11 @@ def test_a_report_on_equal_models_rarely_marks_anything() -> None:
         differences = []
         for _ in range(9):
             sides = [[(f"d{n}", value) for n, value in enumerate(random.normal(size=12))] for _ in range(2)]
-            found = difference(*sides, **SETTINGS | {"resamples": 100})
+            found = mean_difference(*sides, **SETTINGS | {"resamples": 100})
             assert found is not None
             differences.append(found)
         any_uncorrected += any(one.p <= 0.05 for one in differences)
-        any_corrected += any(one.p_corrected <= 0.05 for one in corrected(differences))
+        any_corrected += any(one.p_corrected <= 0.05 for one in holm_corrected(differences))
     assert any_uncorrected > 0.25 * 120
     assert any_corrected <= 0.07 * 120
 
@@ -82,8 +82,8 @@ def test_a_large_effect_is_shown_after_the_correction() -> None:
         (name, value + 1.0 + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)
     ]
     equal = [(name, value + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)]
-    found = [difference(plain, other, **SETTINGS) for other in (better, *[equal] * 30)]
-    assert [one.is_shown for one in corrected(found)][:2] == [True, False]
+    found = [mean_difference(plain, other, **SETTINGS) for other in (better, *[equal] * 30)]
+    assert [one.is_shown for one in holm_corrected(found)][:2] == [True, False]
 
 
 def test_holm_corrects_step_by_step_and_keeps_the_order() -> None:

@@ -4,8 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from longreward.benchmarks.chat_clients import speaker
-from longreward.benchmarks.conversations import Fitting
+from longreward.benchmarks.chat_clients import PromptFitter, open_chat_client
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.errors import ServerUnavailable
 from longreward.models.config import PolicyConfig
@@ -38,8 +37,8 @@ async def served(folder, server, **settings):
 async def test_ids_are_those_of_the_conversation_that_the_model_in_process_sees(tiny_policy, policy_server):
     server, seen = policy_server(), []
     async with served(tiny_policy, server) as policy:
-        said = await speaker(policy, "sft").say(ASKS, tell=seen.append)
-        fitted = [Fitting(policy.text, policy.window)(each) for each in ASKS]
+        said = await open_chat_client(policy, "sft").say(ASKS, tell=seen.append)
+        fitted = [PromptFitter(policy.text, policy.window)(each) for each in ASKS]
     assert [body["prompt"] for body in asked(server)] == [each.ids for each in fitted]
     assert [(body["temperature"], body["top_p"], body["max_tokens"]) for body in asked(server)] == [
         (0.7, 1.0, 24),
@@ -56,7 +55,7 @@ async def test_ids_are_those_of_the_conversation_that_the_model_in_process_sees(
 async def test_a_chat_server_gets_the_turns(tiny_policy, policy_server):
     server = policy_server(takes_ids=False)
     async with served(tiny_policy, server, prompt="chat") as policy:
-        await speaker(policy, "sft").say(ASKS)
+        await open_chat_client(policy, "sft").say(ASKS)
     assert asked(server)[0]["messages"] == [
         {"role": "user", "content": "anna is mayor\n\nwho ?"},  # the template of this policy has no system role
         {"role": "assistant", "content": "anna"},
@@ -68,7 +67,7 @@ async def test_a_chat_server_gets_a_long_turn_cut(tiny_policy, policy_server):
     server = policy_server(takes_ids=False)
     asked = GenerationRequest("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)
     async with served(tiny_policy, server, prompt="chat") as policy:
-        [said] = await speaker(policy, "sft").say([asked])
+        [said] = await open_chat_client(policy, "sft").say([asked])
     assert server.prompts[0]["messages"] == [{"role": "user", "content": "anna annaben ben"}]
     assert said.cut
 
@@ -77,7 +76,7 @@ async def test_the_servers_window_bounds_prompt_and_answer(tiny_policy, policy_s
     server = policy_server(fields={"finish_reason": "length"})  # it says 200
     asked = GenerationRequest("1", (Message("user", "the river " * 80),), 0.0, 100)
     async with served(tiny_policy, server) as policy:
-        [said] = await speaker(policy, "sft").say([asked])
+        [said] = await open_chat_client(policy, "sft").say([asked])
     [body] = server.prompts
     assert len(body["prompt"]) <= 150
     assert len(body["prompt"]) + body["max_tokens"] == 200
@@ -90,7 +89,7 @@ async def test_seeds_come_from_the_asks_seed_and_id(tiny_policy, policy_server):
         GenerationRequest(name, TURNS[1:2], 0.5, 9, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1), ("a", 1)]
     ]
     async with served(tiny_policy, server) as policy:
-        said = await speaker(policy, "sft").say(asks)
+        said = await open_chat_client(policy, "sft").say(asks)
     assert len({each.text for each in said}) == 3
     assert said[3] == said[0]
 
@@ -99,4 +98,4 @@ async def test_a_server_that_dies_is_unavailable(tiny_policy, policy_server):
     server = policy_server(dies_after=1)
     async with served(tiny_policy, server) as policy:
         with pytest.raises(ServerUnavailable, match="no connection"):
-            await speaker(policy, "sft").say(ASKS)
+            await open_chat_client(policy, "sft").say(ASKS)

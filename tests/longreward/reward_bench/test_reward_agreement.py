@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreward.benchmarks.types import Intervals
+from longreward.benchmarks.types import IntervalOptions
 from longreward.errors import ConfigError
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
@@ -12,7 +12,7 @@ from longreward.reward_bench.builtin_items import corpus_pairs, damaged_lists, d
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.rewards import rewards_by_variant, score_items
 
-INTERVALS = Intervals(resamples=50)
+INTERVALS = IntervalOptions(resamples=50)
 
 
 def item(*labels, group="", document="d"):

@@ -3,11 +3,15 @@
 Both look at the last `[[…]]` alone, since an analysis may quote brackets of the answer that it is about.
 """
 
+import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
+
+from longreward.errors import DataError
 
 
-def published(text: str) -> str | None:
+def first_number_in_last_brackets(text: str) -> str | None:
     """The first number inside the last `[[…]]`, as it is written there; None where there is none.
 
     The published code knows no bounds: a number outside of the scale counts as it is.
@@ -20,7 +24,7 @@ def published(text: str) -> str | None:
     return numbers[0] if numbers else None
 
 
-def as_asked(text: str, *, low: int, high: int) -> int | None:
+def strict_rating(text: str, *, low: int, high: int) -> int | None:
     """The last `[[…]]` where it holds a whole number from `low` to `high` and nothing else, as the prompt demands.
 
     >>> as_asked("[[8]]", low=1, high=10), as_asked("[[8/10]]", low=1, high=10), as_asked("[[0]]", low=1, high=10)
@@ -48,3 +52,25 @@ def _brackets(text: str) -> Iterator[str]:
 
 _NUMBER = re.compile(r"\d+\.\d+|\d+")
 _WHOLE = re.compile(r"[0-9]{1,4}")
+
+
+# Texts out of published Python files, read from their syntax tree; nothing of them is ever run.
+
+
+def read_string_constant(code: Path, variable: str, *, function: str | None = None) -> str:
+    """The text that the file, or its function of that name, sets the variable to; DataError where it does not."""
+    try:
+        body: list[ast.stmt] = ast.parse(code.read_text(encoding="utf-8")).body
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as error:
+        raise DataError(f"{code} cannot be read as Python: {error}") from error
+    if function is not None:
+        body = next((each.body for each in body if isinstance(each, ast.FunctionDef) and each.name == function), [])
+    for line in body:
+        if isinstance(line, ast.Assign) and [ast.unparse(each) for each in line.targets] == [variable]:
+            value = line.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                return value.value
+    where = f"function {function} that sets" if function else "line that sets"
+    raise DataError(
+        f"{code} has no {where} {variable} to a text; fetch the file anew, or leave it out and our own words are used"
+    )

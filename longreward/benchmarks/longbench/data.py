@@ -1,22 +1,78 @@
-"""LongBench's records, and the prompts that are made of them.
-
-    qasper.jsonl   {"input": "What is …?", "context": "…", "answers": ["…"], "length": 3921, "dataset": "qasper",
-                    "language": "en", "all_classes": null, "_id": "…"}
-    dataset2prompt.json   {"qasper": "{context}\\n\\n{input}", …}
-
-A set's template is filled with the record; what follows its last blank line is the query, what stands before it the
-context. The model is asked the two with a blank line between.
-"""
+"""The twelve sets: to which class each belongs, how its answers are graded, measured and limited."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
-from longreward.benchmarks.longbench.sets import SETS, SetName
 from longreward.errors import ConfigError, DataError
 from longreward.utils.jsonl import Row, RowError, read_records
+
+SetName = Literal[
+    "narrativeqa",
+    "qasper",
+    "multifieldqa_en",
+    "multifieldqa_zh",
+    "hotpotqa",
+    "2wikimqa",
+    "musique",
+    "dureader",
+    "gov_report",
+    "qmsum",
+    "multi_news",
+    "vcsum",
+]
+ClassName = Literal["single_doc_qa", "multi_doc_qa", "summarization"]
+Metric = Literal["f1", "rouge_l"]
+Grading = Literal["qa", "summary"]
+Limits = Literal["longreward", "longbench"]
+
+
+@dataclass(frozen=True)
+class Set:
+    """One set of LongBench. `tokens` is the longest answer that LongBench's own code lets a model give."""
+
+    group: ClassName
+    metric: Metric
+    chinese: bool
+    tokens: int
+
+    @property
+    def grading(self) -> Grading:
+        """As an answer, 1 to 3, or as a summary, 1 to 5."""
+        return "summary" if self.group == "summarization" else "qa"
+
+
+SETS: dict[SetName, Set] = {
+    "narrativeqa": Set("single_doc_qa", "f1", False, 128),
+    "qasper": Set("single_doc_qa", "f1", False, 128),
+    "multifieldqa_en": Set("single_doc_qa", "f1", False, 64),
+    "multifieldqa_zh": Set("single_doc_qa", "f1", True, 64),
+    "hotpotqa": Set("multi_doc_qa", "f1", False, 32),
+    "2wikimqa": Set("multi_doc_qa", "f1", False, 32),
+    "musique": Set("multi_doc_qa", "f1", False, 32),
+    "dureader": Set("multi_doc_qa", "rouge_l", True, 128),
+    "gov_report": Set("summarization", "rouge_l", False, 512),
+    "qmsum": Set("summarization", "rouge_l", False, 512),
+    "multi_news": Set("summarization", "rouge_l", False, 512),
+    "vcsum": Set("summarization", "rouge_l", True, 512),
+}
+CLASSES: tuple[ClassName, ...] = get_args(ClassName)
+HIGHEST: dict[Grading, int] = {"qa": 3, "summary": 5}
+"""The best rating; the worst is 1."""
+MAX_NEW_TOKENS = 1024  # LongReward's, for every set
+
+
+# LongBench's records, and the prompts that are made of them.
+#
+#     qasper.jsonl   {"input": "What is …?", "context": "…", "answers": ["…"], "length": 3921, "dataset": "qasper",
+#                     "language": "en", "all_classes": null, "_id": "…"}
+#     dataset2prompt.json   {"qasper": "{context}\n\n{input}", …}
+#
+# A set's template is filled with the record; what follows its last blank line is the query, what stands before it the
+# context. The model is asked the two with a blank line between.
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from longreward.benchmarks.mt_bench.answers import TurnsOf, question_id_of, read_turns, texts_of
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError, read_records
 
@@ -23,6 +23,8 @@ TEMPERATURES: Mapping[str, float] = {
 }
 OTHER_TEMPERATURE = 0.7
 WITH_REFERENCE = ("reasoning", "math", "coding")
+
+TurnsOf = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -79,3 +81,36 @@ def _with_reference(case: MtCase, known: TurnsOf, file: Path | None) -> MtCase:
             f"turns, but {where}; take the reference_answer/<judge>.jsonl that belongs to the questions"
         )
     return MtCase(case.question_id, case.category, case.turns, turns[: len(case.turns)])
+
+
+def read_turns(path: Path) -> dict[str, tuple[str, ...]]:
+    """The turns of each question's answer, by the question's id. Raises DataError at the first bad row."""
+    return {name: turns for name, turns, _ in read_records(path, _turns_of)}
+
+
+def question_id_of(row: Row) -> int | str:
+    """The question's id as it stands in the file, so that it is written as it was read."""
+    found = row.get("question_id")
+    if isinstance(found, bool) or not isinstance(found, int | str) or found == "":
+        raise RowError(f"question_id is {found!r}, expected a number or a name")
+    return found
+
+
+def texts_of(value: Any, name: str) -> tuple[str, ...]:
+    """A list of texts, at least one."""
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        raise RowError(f"{name} is not a list of one text or more")
+    return tuple(value)
+
+
+def time_of(row: Row) -> float:
+    """When the row was made, in seconds since 1970; 0 where it does not say."""
+    found = row.get("tstamp", 0.0)
+    return float(found) if isinstance(found, int | float) else 0.0
+
+
+def _turns_of(row: Row) -> tuple[str, tuple[str, ...], float]:
+    choices = row.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise RowError('choices is not a list of objects such as {"index": 0, "turns": ["…"]}')
+    return str(question_id_of(row)), texts_of(choices[0].get("turns"), "choices[0].turns"), time_of(row)

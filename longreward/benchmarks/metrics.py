@@ -2,44 +2,44 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from longreward.benchmarks.types import Figure, Intervals, Verdict
+from longreward.benchmarks.types import IntervalOptions, Metric, Verdict
 from longreward.evaluation.intervals import Bounds
 from longreward.evaluation.statistics import Estimate, Observation, mean, stratified_mean
 
 
-def estimate(
-    observations: Iterable[Observation], intervals: Intervals, *, bounds: Bounds | None = None
+def mean_estimate(
+    observations: Iterable[Observation], intervals: IntervalOptions, *, bounds: Bounds | None = None
 ) -> Estimate | None:
     """Return the mean over (case, value) with an interval over the cases; None where there are none."""
     return mean(observations, **vars(intervals), bounds=bounds)
 
 
-def figure(
+def verdict_metric(
     name: str,
     verdicts: Sequence[Verdict],
-    intervals: Intervals,
+    intervals: IntervalOptions,
     *,
     scale: float = 1.0,
     bounds: Bounds | None = None,
-) -> Figure:
+) -> Metric:
     """The mean of all verdicts under both readings, times `scale`; what a reading leaves out is in neither sum.
 
     `bounds` are those of the scaled values.
     """
     exact = [(each.case_id, each.exact * scale) for each in verdicts if each.exact is not None]
     strict = [(each.case_id, each.strict * scale) for each in verdicts if each.strict is not None]
-    return Figure(
+    return Metric(
         name,
-        estimate(exact, intervals, bounds=bounds),
-        estimate(strict, intervals, bounds=bounds),
+        mean_estimate(exact, intervals, bounds=bounds),
+        mean_estimate(strict, intervals, bounds=bounds),
         cases=len({each.case_id for each in verdicts}),
         unscored=sum(each.strict is None for each in verdicts),
     )
 
 
-def mean_of_means(
+def macro_mean(
     groups: Mapping[str, Sequence[Observation]],
-    intervals: Intervals,
+    intervals: IntervalOptions,
     *,
     weights: Mapping[str, float] | None = None,
     bounds: Bounds | None = None,
