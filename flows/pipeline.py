@@ -9,7 +9,6 @@ Each stage is `dvc repro --single-item` in a process of its own, so what this ra
 other way round. Settings of a run's own apply in a private copy, which becomes a DVC experiment.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,7 +20,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from longreward.errors import ConfigError, LongRewardError
-from longreward.flows.cli import main
 from longreward.params import read_params
 from longreward.tasks import tracking, trigger_form
 from longreward.tasks.dvc_command import check_inputs, repair_locks, stage_entries
@@ -53,7 +51,7 @@ def trigger(stage: str | None = None, *, module: str = __name__, from_shell: boo
 
     run.__name__ = run.__qualname__ = stage or "pipeline"
     run.__module__ = module
-    run.__signature__ = trigger_form.signature(stage)  # type: ignore[attr-defined]
+    run.__signature__ = trigger_form.form_signature(stage)  # type: ignore[attr-defined]
     what = f"The stage {stage} alone" if stage else "From raw data to a trained, evaluated, registered model"
     run.__doc__ = (
         f"{what}. Settings given here hold for this run alone: it takes place in a private copy of the checkout, and "
@@ -70,7 +68,7 @@ async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_she
     """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
     configure_logging()
     try:
-        chosen = trigger_form.read(stage, given)
+        chosen = trigger_form.parse_trigger(stage, given)
         stages = _known(chosen.stages)
         if not from_shell:
             trigger_form.check_trigger(chosen.settings)
@@ -110,7 +108,3 @@ def _known(stages: Sequence[str] | None) -> list[str]:
     if unknown:
         raise ConfigError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(known)}")
     return [name for name in known if not stages or name in stages]
-
-
-if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))

@@ -7,7 +7,7 @@ from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.state import ledger_file
 from longreward.tasks.workers import open_workers
-from longreward.tasks.workers.sample_task import open_policy_of
+from longreward.tasks.workers.cluster import open_worker_policy
 
 PREPARED = Path("data/prepared")
 OUT = Path("data/sampled/sampled_responses.jsonl")
@@ -28,7 +28,7 @@ async def sample(run: StageRun) -> None:
     examples = list(read_examples(PREPARED / "preference.jsonl"))
     async with (
         open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
-        open_policy_of(workers, run.params.policy, run.params.server, "models/sft", logs=run.state) as policy,
+        open_worker_policy(workers, run.params.policy, run.params.server, "models/sft", logs=run.state) as policy,
     ):
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)

@@ -40,7 +40,7 @@ async def score(run: StageRun) -> None:
         forecast_budget(run, run.params.score.budget, scoring_forecast(run, examples)) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
         Scorer(run.params.score, ledger=ledger_file()) as scorer,
-        open_workers(run.params, state=run.state, ledger=ledger_file(), judged=True) as workers,
+        open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
     ):
         run.tracked.tag({"judge": judge.name})
         if workers is None:

@@ -14,8 +14,7 @@ from longreward.data.hub_source import HubConfig
 from longreward.errors import ConfigError, DataError, LongRewardError, PolicyError
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.models.config import PolicyConfig
-from longreward.params import Params
-from longreward.workers import check_installed
+from longreward.params import Params, check_workers_installed
 
 MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})  # that load or serve the policy's weights
 JUDGE_STAGES = frozenset({"score", "evaluate"})
@@ -72,7 +71,7 @@ def _checks(params: Params, stages: frozenset[str]) -> Iterator[Callable[[], Non
         yield partial(_check_prompts, params)
         yield partial(_check_tokenizer, params)
     if stages & SHARDED_STAGES:
-        yield partial(check_installed, params.workers)
+        yield partial(check_workers_installed, params.workers)
     if "pair" in stages:
         yield partial(_check_pairing, params)
         yield partial(_check_reward_model, params)

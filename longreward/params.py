@@ -1,14 +1,15 @@
-"""`params.yaml`, read once and strictly: one section a stage, and five that several stages share."""
+"""`params.yaml`, read once and parsed strictly: one section for each stage, and five that several stages share."""
 
 import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.config import CONFIGS, Config
@@ -26,10 +27,10 @@ from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
-from longreward.workers import WorkersConfig
 
-SHARED = ("policy", "server", "judge", "prices", "workers")
-PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fast it goes, and when it stops
+SHARED_SECTIONS = ("policy", "server", "judge", "prices", "workers")
+# Settings that change no record, only speed, limits and when a stage stops.
+RUNTIME_SETTINGS: Mapping[str, frozenset[str]] = {
     "judge": frozenset(
         (
             "max_concurrency",
@@ -52,8 +53,43 @@ PACE: Mapping[str, frozenset[str]] = {  # settings that change no record: how fa
 }
 
 
+class WorkersConfig(Config):
+    """Where the shards of `sample` and `score` run: in the stage's process or on Dask workers. It changes no record."""
+
+    kind: Literal["none", "dask"] = "none"
+    """`none`: the stage's own process; `dask`: workers of a Dask cluster, which needs the extra `longreward[dask]`."""
+
+    address: str | None = None
+    """The address of a scheduler, as `tcp://10.0.0.2:8786` (or `tls://…`); None: the stage starts `count` workers on
+    this machine."""
+
+    count: int = Field(default=2, ge=1, le=256)
+    """Without an `address`: how many workers the stage starts, each a process that runs one shard at a time."""
+
+    start_limit_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    """How many seconds to wait for the first worker; the stage fails if there is none by then."""
+
+    @field_validator("address")
+    @classmethod
+    def _is_scheduler_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"(tcp|tls)://[^\s/@?]+:\d{1,5}", value):
+            raise ValueError("must be a scheduler's address like tcp://10.0.0.2:8786")
+        return value
+
+
+def check_workers_installed(config: WorkersConfig) -> None:
+    """Raise ConfigError if a package that `kind` needs is not installed."""
+    packages = ("prefect-dask", "distributed") if config.kind == "dask" else ()
+    missing = [name for name in packages if find_spec(name.replace("-", "_")) is None]
+    if missing:
+        raise ConfigError(
+            f"workers.kind is dask, and {' and '.join(missing)} cannot be imported: `pip install 'longreward[dask]'` "
+            "here and on all workers, or set workers.kind to none"
+        )
+
+
 class Params(Config):
-    """All settings of a run: those of SHARED belong to several stages, every other section to the stage of its name."""
+    """All settings of a run. A section has the name of its stage, except for SHARED_SECTIONS."""
 
     policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
     server: ServerConfig = ServerConfig()
@@ -71,7 +107,7 @@ class Params(Config):
     benchmark: BenchmarkConfig = BenchmarkConfig()
 
     def price_of(self, dimension: Dimension) -> Price | None:
-        """What the judge of this dimension costs; None where that is not known."""
+        """Return the price of the judge of this dimension; None if it is not in `prices`."""
         judge = self.judge.judge_for(dimension)
         return self.prices.of(judge.model, offline=judge.kind == "offline")
 
@@ -80,7 +116,7 @@ class Params(Config):
         if self.pair.needs_scores and self.score.strategy == "none":
             raise ConfigError(
                 f"score.strategy is none, and pair.method is {self.pair.method}, which pairs responses by their "
-                "scores: set score.strategy to full or extremes, or name another method"
+                "scores: set score.strategy to full or extremes, or choose another method"
             )
         return self
 
@@ -89,47 +125,46 @@ class Params(Config):
         source, method = self.prepare.pairs.source, self.pair.method
         if method == "given" and source is None:
             raise ConfigError(
-                "pair.method is given, and prepare.pairs.source is not set: name the file that holds the pairs, under "
-                "data/raw"
+                "pair.method is given, and prepare.pairs.source is not set: set it to the file of pairs under data/raw"
             )
         if method != "given" and source is not None:
             raise ConfigError(
-                f"prepare.pairs.source is {source}, and pair.method is {method}, which makes pairs of its own: set "
+                f"prepare.pairs.source is {source}, and pair.method is {method}, which creates pairs itself: set "
                 "pair.method to given, or prepare.pairs.source to null"
             )
         return self
 
     @model_validator(mode="after")
-    def _batches_ask_everything(self) -> Self:
+    def _batch_mode_scores_in_full(self) -> Self:
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
         if in_batches and self.score.strategy == "extremes":
             raise ConfigError(
-                f"score.strategy is {self.score.strategy}, and judge.mode asks in batches, which ask everything at "
-                "once: set score.strategy to full, or judge.mode to live"
+                f"score.strategy is {self.score.strategy}, and judge.mode sends all requests at once in batches: set "
+                "score.strategy to full, or judge.mode to live"
             )
         return self
 
     @model_validator(mode="after")
-    def _workers_keep_to_limits(self) -> Self:
+    def _workers_support_settings(self) -> Self:
         if self.workers.kind == "none":
             return self
-        unfit = {
-            "score.budget limits what one process spends, and workers are several": self.score.budget.limits,
-            "judge.mode asks in batches, which one process sends": any(
+        unsupported = {
+            "score.budget limits the spending of one process, and there are several workers": self.score.budget.limits,
+            "judge.mode is a batch mode, which one process has to run": any(
                 judge.mode != "live" for judge, _ in self.judge.judges()
             ),
-            "score.retriever embeds, and workers cannot be handed vectors": self.score.retriever.kind != "bm25",
+            "score.retriever uses embeddings, which workers cannot share": self.score.retriever.kind != "bm25",
         }
-        if reasons := [reason for reason, holds in unfit.items() if holds]:
+        if reasons := [reason for reason, applies in unsupported.items() if applies]:
             raise ConfigError(f"{'; '.join(reasons)}: change that, or set workers.kind to none")
         return self
 
 
 def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
-    """The file's settings under `overrides` of the form "section.key=value" (values are YAML).
+    """Read the settings of a file, with `overrides` of the form "section.key=value" (values are YAML) applied.
 
-    Without a path, the defaults: the paper's figures. Raises ConfigError that names the file, the key and the nearest
-    known one.
+    Without a path, the settings are the defaults, which are the paper's values. Raises ConfigError that names the file,
+    the key and, for an unknown key, the nearest one that exists.
     """
     values = _read_yaml(path) if path else {}
     source = str(path) if path else "the settings"
@@ -138,32 +173,32 @@ def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str
     return Params.parse(values, source=" with ".join([source, *overrides]))
 
 
-def deciding(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Sections without PACE: another try that differs in it alone goes on from the last one."""
+def without_runtime_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the sections without RUNTIME_SETTINGS: a stage resumes its progress if only those were changed."""
     return {
-        section: {key: value for key, value in values.items() if key not in PACE.get(section, ())}
+        section: {key: value for key, value in values.items() if key not in RUNTIME_SETTINGS.get(section, ())}
         for section, values in settings.items()
     }
 
 
 def stage_names() -> tuple[str, ...]:
-    """The stages, in the order of the pipeline."""
-    return tuple(name for name in Params.model_fields if name not in SHARED)
+    """Return the stages in the order of the pipeline."""
+    return tuple(name for name in Params.model_fields if name not in SHARED_SECTIONS)
 
 
 def preset_names() -> tuple[str, ...]:
-    """The presets that come with the project: files of the top-level folder configs/."""
+    """Return the names of the presets: the files of configs/."""
     return tuple(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
 
 
 def preset_path(name: str) -> Path:
-    """The params file of a preset, in a checkout and in an installed package; ConfigError names the nearest one."""
+    """Return the params file of a preset; raises ConfigError, with the nearest name, if there is none."""
     names = preset_names()
     if name in names:
         return CONFIGS / f"{name}.yaml"
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"there is no preset {name!r}; {hint}There are: {', '.join(names)}")
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {matches[0]}? " if matches else ""
+    raise ConfigError(f"unknown preset {name!r}; {hint}The presets are {', '.join(names)}")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -174,7 +209,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no sections; expected {', '.join(Params.model_fields)}")
+        raise ConfigError(f"{path} has no sections; expected {', '.join(Params.model_fields)}")
     return values
 
 
@@ -183,7 +218,7 @@ def _one_line(error: Exception) -> str:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """The key and the value of "section.key=value"; raises ConfigError where it is not of that form."""
+    """Return the key and the value of "section.key=value"; raises ConfigError for any other form."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not re.fullmatch(r"[^.\s]+(\.[^.\s]+)+", key):
@@ -193,12 +228,12 @@ def parse_override(override: str) -> tuple[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value, re.IGNORECASE):
-        value = float(value)  # as YAML 1.2 has it; to PyYAML 1e-6 is a word
+        value = float(value)  # PyYAML implements YAML 1.1, in which 1e-6 is a string
     return key, value
 
 
 def set_override(values: dict[str, Any], override: str) -> None:
-    """Applies one "section.key=value" in place."""
+    """Apply one "section.key=value" to nested dictionaries, in place."""
     key, value = parse_override(override)
     *sections, name = key.split(".")
     for section in sections:
@@ -211,20 +246,20 @@ def set_override(values: dict[str, Any], override: str) -> None:
     values[name] = value
 
 
-def parameters_page() -> str:
-    """Every setting with its default and meaning, as Markdown, from the config classes themselves."""
+def parameters_markdown() -> str:
+    """Return docs/parameters.md: every setting with its default and docstring, from the config classes."""
     lines = [
         "# Parameters",
         "",
-        "Every key of `params.yaml`, with its default (the paper's figure where it gives one) and meaning. An unknown",
-        "key is an error. This page is made by `python -m longreward.params`.",
+        "Every key of `params.yaml`, with its default (the paper's value where it gives one) and meaning. An unknown",
+        "key is an error. This page is generated by `python -m longreward.params`.",
     ]
     for section, field in Params.model_fields.items():
         config = field.annotation
         assert isinstance(config, type)
         assert issubclass(config, Config)
-        meaning = (config.__doc__ or "").strip().splitlines()[0]
-        lines += ["", f"## {section}", "", meaning, "", "| key | default | meaning |", "|---|---|---|"]
+        summary = (config.__doc__ or "").strip().splitlines()[0]
+        lines += ["", f"## {section}", "", summary, "", "| key | default | meaning |", "|---|---|---|"]
         lines += _rows(config, prefix="")
     return "\n".join(lines) + "\n"
 
@@ -241,4 +276,4 @@ def _rows(config: type[Config], *, prefix: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(parameters_page(), end="")
+    print(parameters_markdown(), end="")

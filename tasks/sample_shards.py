@@ -10,7 +10,7 @@ from longreward.models.served_policy import ServedPolicy, check_truncated_chats,
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy
 from longreward.tasks.shards import OnProgress, run_in_shards
-from longreward.tasks.workers.sample_task import DistantPolicy
+from longreward.tasks.workers.cluster import RemotePolicy
 from longreward.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class _OfOnePrompt:
 
 
 async def sample_in_shards(
-    name: str, policy: AnyPolicy | DistantPolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
+    name: str, policy: AnyPolicy | RemotePolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
 ) -> Sampled:
     """Draws `config.n` responses to each example; finished shards lie in `folder`.
 
@@ -40,16 +40,16 @@ async def sample_in_shards(
     shards are drawn at once, so that it is still busy while the last answers of one come in; with workers, one each.
     """
     cut = truncated_prompts(policy, examples, config)
-    distant = isinstance(policy, DistantPolicy)
-    if isinstance(policy, DistantPolicy):
-        policy.refuse_cut(cut)
+    distant = isinstance(policy, RemotePolicy)
+    if isinstance(policy, RemotePolicy):
+        policy.check_truncated(cut)
     elif isinstance(policy, ServedPolicy):
         check_truncated_chats(policy, cut)
 
     async def draw(shard: Sequence[Example], tell: OnProgress) -> Iterable[_OfOnePrompt]:
         drawn: Iterable[list[Response]]
-        if isinstance(policy, DistantPolicy):
-            drawn = await policy.draw(name, shard, config)
+        if isinstance(policy, RemotePolicy):
+            drawn = await policy.sample(name, shard, config)
         elif isinstance(policy, ServedPolicy):
             drawn = await sample_served(policy, shard, config, progress=tell)
         else:
@@ -88,7 +88,7 @@ def _warn_of_copies(groups: Sequence[Sequence[Response]], config: SampleConfig) 
         )
 
 
-def _at_once(policy: AnyPolicy | DistantPolicy) -> int:
-    if isinstance(policy, DistantPolicy):
-        return policy.places
+def _at_once(policy: AnyPolicy | RemotePolicy) -> int:
+    if isinstance(policy, RemotePolicy):
+        return policy.capacity
     return 2 if isinstance(policy, ServedPolicy) else 1

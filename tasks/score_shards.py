@@ -12,7 +12,7 @@ from longreward.reward.score_files import ScoredFilesWriter, ScoreReport
 from longreward.tasks.shards import OnProgress, delete_shards, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.workers import Workers
-from longreward.tasks.workers.score_task import ScoreErrand, known_answers, places_within, share
+from longreward.tasks.workers.shard_tasks import ScoreShard, cached_exchanges, divide_limits, max_concurrent_shards
 from longreward.utils.progress import show_progress
 
 WithResponses = tuple[Example, Sequence[Response]]
@@ -56,13 +56,13 @@ async def score_with_workers(
     name: str, workers: Workers, items: Sequence[WithResponses], params: Params, *, folder: Path
 ) -> Iterator[ScoredExample]:
     """`score_in_shards`, each shard by one of `workers`, which together keep to the judge's limits."""
-    places = places_within(params.judge, workers.places)
-    judge = share(params.judge, places)
+    concurrency = max_concurrent_shards(params.judge, workers.capacity)
+    judge = divide_limits(params.judge, concurrency)
 
     async def score(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[ScoredExample]:
-        known = await known_answers(params.judge, params.score, shard, ledger=workers.ledger)
-        errand = ScoreErrand(judge, params.score, params.prices, list(shard), known)
-        return (await workers.do(name, errand, limit_s=SHARD_LIMIT_S)).records
+        cached = await cached_exchanges(params.judge, params.score, shard, ledger=workers.ledger)
+        task = ScoreShard(judge, params.score, params.prices, list(shard), cached)
+        return (await workers.run(name, task, limit_s=SHARD_LIMIT_S)).records
 
     with show_progress(name) as progress:
         return await run_in_shards(
@@ -72,7 +72,7 @@ async def score_with_workers(
             record=ScoredExample,
             folder=folder,
             size=params.score.shard_size,
-            at_once=places,
+            at_once=concurrency,
             progress=progress,
             elsewhere=True,
         )

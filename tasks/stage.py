@@ -27,7 +27,7 @@ from prefect.states import Completed, Failed, Pending
 
 from longreward.checks import check_ready
 from longreward.errors import LongRewardError
-from longreward.params import Params, deciding, read_params
+from longreward.params import Params, read_params, without_runtime_settings
 from longreward.tasks import tracking
 from longreward.tasks.dvc_command import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
@@ -247,7 +247,7 @@ def _tracked(name: str) -> Iterator[StageRun]:
 
 def _as_key(params: Params, sections: Iterable[str]) -> str:
     """What of these sections decides a stage's result."""
-    return json.dumps(deciding(params.model_dump(mode="json", include=set(sections))), sort_keys=True)
+    return json.dumps(without_runtime_settings(params.model_dump(mode="json", include=set(sections))), sort_keys=True)
 
 
 def _ahead(name: str) -> list[str]:

@@ -48,7 +48,7 @@ class TriggerParams:
     settings: Settings
 
 
-def signature(stage: str | None) -> inspect.Signature:
+def form_signature(stage: str | None) -> inspect.Signature:
     """The form's fields as a function's parameters: every section of params.yaml, or that of one stage.
 
     No field of a form may be null by default: the UI sends that, and the server refuses it.
@@ -68,7 +68,7 @@ def signature(stage: str | None) -> inspect.Signature:
     )
 
 
-def read(stage: str | None, given: Mapping[str, Any]) -> TriggerParams:
+def parse_trigger(stage: str | None, given: Mapping[str, Any]) -> TriggerParams:
     """What was filled in; ConfigError where it names no preset. Settings themselves are not checked here."""
     settings = {name: value for name, value in given.items() if name in Params.model_fields}
     written = tuple(f"{key}={json.dumps(value)}" for key, value in (given.get("overrides") or {}).items())

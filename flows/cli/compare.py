@@ -3,9 +3,9 @@
 import argparse
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "compare",
         help="two runs side by side: settings, metrics with intervals, prompts",
         description="What differs between two runs: their settings and data, the measures of both trained models with "

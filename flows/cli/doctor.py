@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from longreward.tasks.doctor import Finding
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "doctor",
         help="check versions, servers, keys, GPU, disk and DVC, and say what to do",
         description="Looks at everything that a run needs and says what to do where something is missing (✗). It asks "
@@ -38,9 +38,8 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
+    from longreward.tasks.doctor.environment import check_installed, check_machine
     from longreward.tasks.doctor.finding import good, note
-    from longreward.tasks.doctor.hardware import check_machine
-    from longreward.tasks.doctor.installation import check_installed
     from longreward.tasks.doctor.project import check_project, is_project, kept_in
     from longreward.tasks.doctor.state import check_state
 
@@ -61,8 +60,7 @@ def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
         return
     import asyncio
 
-    from longreward.tasks.doctor.dvc_remote import check_remote
-    from longreward.tasks.doctor.servers import check_servers
+    from longreward.tasks.doctor.servers import check_remote, check_servers
 
     yield from asyncio.run(check_servers(params))
     if is_project():

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "init",
         help="a new project folder for your own data",
         description="Makes a project folder: settings from a preset, the graph of stages, a worked example to replace "
@@ -18,10 +18,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _init(options: argparse.Namespace) -> int:
-    from longreward.tasks.new_project import new_project
-    from longreward.tasks.project_files import project_files
+    from longreward.tasks.new_project import create_project, project_files
 
-    made = new_project(options.folder, project_files(options.preset))
+    made = create_project(options.folder, project_files(options.preset))
     texts = sum(name.suffix == ".txt" for name in made.files)
     print(f"{made.folder}: a project with the settings of the preset {options.preset}")
     print(f"  data/raw      questions on {texts} short texts, to replace by your own (README.md)")

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from longreward.flows.cli.options import add_settings, chosen_settings
+from longreward.flows.cli.options import add_settings_arguments, load_settings
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "judge-check",
         help="does the judge repeat itself, rank known answers, resist orders hidden in what it reads?",
         description="Checks the judge of params.yaml on built-in questions: the same asked again, right answers "
@@ -16,7 +16,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "where something falls short of judge.check.*; judge.check.gate makes this a gate before the score stage.",
         epilog="example: longreward judge-check -S judge.kind=openai -S judge.model=gpt-4o-2024-05-13 --quick",
     )
-    add_settings(command, params="settings (default: params.yaml, where it is)")
+    add_settings_arguments(command, params="settings (default: params.yaml, where it is)")
     command.add_argument("--quick", action="store_true", help="about 60 calls in place of about 400")
     command.add_argument("--again", action="store_true", help="ask everything anew, whatever was answered before")
     command.add_argument("--json", action="store_true", help="the report as JSON")
@@ -35,7 +35,7 @@ def _judge_check(options: argparse.Namespace) -> int:
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     default = Path("params.yaml") if Path("params.yaml").exists() else None
-    params = chosen_settings(options, default=default)
+    params = load_settings(options, default=default)
     config = params.judge.check
     log_progress_to_stderr()
     with show_progress("verdicts") as progress:

@@ -17,9 +17,9 @@ def default_ledger() -> Path:
     return Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "ledger",
         help="the judge's kept answers: count, merge, export, verify",
         description="The ledger keeps every answer of a judge, and every embedding, so that nothing is paid for twice.",

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from longreward.params import Params
 
 
-def add_settings(command: argparse.ArgumentParser, *, params: str) -> None:
+def add_settings_arguments(command: argparse.ArgumentParser, *, params: str) -> None:
     """Adds them; `params` says in the help what `--params` is."""
     command.add_argument(
         "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
@@ -18,7 +18,7 @@ def add_settings(command: argparse.ArgumentParser, *, params: str) -> None:
     settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
 
 
-def chosen_settings(options: argparse.Namespace, *, default: Path | None) -> "Params":
+def load_settings(options: argparse.Namespace, *, default: Path | None) -> "Params":
     """The settings of the file that was named, else of `default` (None: the paper's), under the overrides."""
     from longreward.params import preset_path, read_params
 

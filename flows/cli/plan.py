@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from longreward.flows.cli.ledger import default_ledger
-from longreward.flows.cli.options import add_settings, chosen_settings
+from longreward.flows.cli.options import add_settings_arguments, load_settings
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "plan",
         help="what the judge will cost: calls, tokens, money and time, before the first call",
         description="Counts what `score` and `evaluate` still have to ask of the judge, from the data that is "
@@ -17,7 +17,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         epilog="example: longreward plan -S 'prices.models={gpt-4o: {prompt: 2.5, completion: 10}}' "
         "-S judge.kind=openai -S judge.model=gpt-4o",
     )
-    add_settings(command, params="settings (params.yaml)")
+    add_settings_arguments(command, params="settings (params.yaml)")
     command.add_argument("--stage", choices=("score", "evaluate"), help="only this one")
     command.add_argument("--data", type=Path, metavar="FILE", help="with --responses: plan one `longreward score`")
     command.add_argument("--responses", type=Path, metavar="FILE", help="see --data")
@@ -45,7 +45,7 @@ def _plan(options: argparse.Namespace) -> int:
     if (options.data is None) != (options.responses is None):
         raise ConfigError("plan needs --data and --responses together, or neither: then it plans this project's stages")
     # of files, the defaults do, as for `longreward score`
-    params = chosen_settings(options, default=Path("params.yaml") if options.data is None else None)
+    params = load_settings(options, default=Path("params.yaml") if options.data is None else None)
     ledger = options.ledger or default_ledger()
     if options.data is not None:
         planning = plan_files(

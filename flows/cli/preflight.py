@@ -4,16 +4,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longreward.flows.cli.options import add_settings, chosen_settings
+from longreward.flows.cli.options import add_settings_arguments, load_settings
 
 if TYPE_CHECKING:
     from longreward.training.dpo import TrainConfig
     from longreward.training.estimate.training_estimate import Preference
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "preflight",
         help="lengths and memory of a training, before it loads a model",
         description="Tells from the settings, the data and the model's config what a training will need: lengths, "
@@ -21,7 +21,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "training measures when it starts. Exits with 1 where it cannot fit, and says what would.",
         epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
     )
-    add_settings(command, params="settings (params.yaml)")
+    add_settings_arguments(command, params="settings (params.yaml)")
     command.add_argument("--stage", choices=("train", "sft"), default="train", help="which training (train)")
     command.add_argument("--model", metavar="MODEL", help="a folder or hub id (what the stage starts from)")
     command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (the stage's)")
@@ -40,7 +40,7 @@ def _preflight(options: argparse.Namespace) -> int:
     from longreward.training.estimate.memory import parse_device
     from longreward.training.estimate.training_estimate import look
 
-    params = chosen_settings(options, default=Path("params.yaml"))
+    params = load_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"
     device = parse_device(options.device) if options.device else None
     model, data = _start(train, params.policy.sft_model, params.policy.base_model)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from longreward.errors import DataError
 from longreward.flows.cli.ledger import default_ledger
-from longreward.flows.cli.options import add_settings, chosen_settings
+from longreward.flows.cli.options import add_settings_arguments, load_settings
 
 if TYPE_CHECKING:
     from longreward.reward_bench.items import Item
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 OF_SETTINGS = ""  # --srm without a name
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "reward-bench",
         help="how good is the reward? agreement with labelled preferences, each dimension left out in turn",
         description="Holds rewards against labelled preferences about long documents: LongReward, it without each "
@@ -44,7 +44,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "the built-in corpus",
     )
     command.add_argument("--no-pairwise", action="store_true", help="leave out direct pairwise judging")
-    add_settings(command, params="settings from a params.yaml")
+    add_settings_arguments(command, params="settings from a params.yaml")
     command.add_argument(
         "--ledger",
         type=Path,
@@ -64,7 +64,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
-    params = chosen_settings(options, default=None)
+    params = load_settings(options, default=None)
     ledger = options.ledger or default_ledger()
     items = _items(options)
     model = None

@@ -4,9 +4,9 @@ import argparse
 from typing import Any, NoReturn
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "run",
         help="run the pipeline, also with settings for this run alone",
         description="Brings every stage up to date. With -S or --preset the run takes place in a private copy and "

@@ -1,19 +1,15 @@
-"""The command `longreward`. Nothing heavy is imported before a subcommand needs it."""
+"""`longreward score`: score responses from files, or one response from the command line."""
 
 import argparse
-import errno
-import io
-import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward.errors import ConfigError, LongRewardError
-from longreward.flows.cli import benchmarks, preflight, reward_bench
-from longreward.flows.cli import ledger as ledger_command
-from longreward.flows.cli.options import add_settings, chosen_settings
+from longreward.errors import ConfigError
+from longreward.flows.cli.ledger import default_ledger
+from longreward.flows.cli.options import add_settings_arguments, load_settings
 
 if TYPE_CHECKING:
     from longreward.judge import Judge
@@ -21,78 +17,9 @@ if TYPE_CHECKING:
     from longreward.records import ScoredResponse
     from longreward.reward.score_files import ScoreReport
 
-REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
-
-def main(arguments: Sequence[str] | None = None, *, more: Sequence[Callable[[Any], None]] = ()) -> int:
-    """Runs a subcommand, one of the library's or one that `more` adds to the parser's subcommands.
-
-    Returns 0, 1 for an error (its text on stderr), 2 for wrong usage, 130 for Ctrl-C or SIGTERM, 141 where the reader
-    of its output has gone, as `head` does.
-    """
-    parser = _parser(more)
-    options = parser.parse_args(arguments)
-    if options.run is None:
-        parser.print_help()
-        return 2
-    _escape_what_cannot_be_shown()
-    try:
-        code = int(options.run(options))
-        print(end="", flush=True)  # here, where a failure can be told
-        return code
-    except LongRewardError as error:
-        print(f"longreward: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        _discard_output()
-        return 141
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _discard_output()
-            print("longreward: the output cannot be written: the disk is full", file=sys.stderr)
-            return 1
-        if error.errno in REFUSED and error.filename:
-            print(f"longreward: {error.filename}: {error.strerror}; choose another place", file=sys.stderr)
-            return 1
-        raise
-    except KeyboardInterrupt:
-        print("longreward: stopped; the same command goes on from the judge's answers so far", file=sys.stderr)
-        return 130
-
-
-def _escape_what_cannot_be_shown() -> None:
-    """A terminal of few characters, or bytes that are no text, must not cost the result."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _discard_output() -> None:
-    """So that the interpreter's last flush does not fail once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _parser(more: Sequence[Callable[[Any], None]]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="longreward",
-        description="Long-context models made better with AI feedback: rewards, preference pairs, DPO, evaluation.",
-    )
-    parser.set_defaults(run=None)
-    commands = parser.add_subparsers(title="commands", metavar="")
-    _add_score(commands)
-    settings = commands.add_parser("params", help="every setting, its default and meaning, as Markdown")
-    settings.set_defaults(run=_params)
-    ledger_command.add(commands)
-    preflight.add(commands)
-    benchmarks.add(commands)
-    reward_bench.add(commands)
-    for add in more:
-        add(commands)
-    return parser
-
-
-def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    score = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    score = subparsers.add_parser(
         "score",
         help="score responses, from files in the published formats or one from the command line",
         description="Scores files (--data, --responses, --out) or prints the reward card of one response (--context, "
@@ -110,7 +37,7 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     one.add_argument("--context", type=Path, metavar="FILE", help="a text file")
     one.add_argument("--query", metavar="TEXT")
     one.add_argument("--response", metavar="TEXT")
-    add_settings(score, params="settings from a params.yaml")
+    add_settings_arguments(score, params="settings from a params.yaml")
     score.add_argument(
         "--ledger",
         type=Path,
@@ -119,13 +46,6 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "(default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
     )
     score.set_defaults(run=_score)
-
-
-def _params(options: argparse.Namespace) -> int:
-    from longreward.params import parameters_page
-
-    print(parameters_page(), end="")
-    return 0
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -139,8 +59,8 @@ def _score(options: argparse.Namespace) -> int:
         )
     import asyncio
 
-    params = chosen_settings(options, default=None)
-    ledger = options.ledger or ledger_command.default_ledger()
+    params = load_settings(options, default=None)
+    ledger = options.ledger or default_ledger()
     scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
     return asyncio.run(_until_terminated(scoring))
 
@@ -273,7 +193,3 @@ def without_verdict(analysis: str) -> str:
         return analysis
     before, _, inside = text[:-2].rpartition("[[")
     return analysis if "]" in inside or "[" in inside or not text.count("[[") else before.rstrip()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,9 +3,9 @@
 import argparse
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "serve",
         help="the Prefect UI, MLflow and deployments to trigger, until Ctrl-C",
         description="Serves the Prefect UI and API, MLflow, and a deployment for the pipeline and for each stage, "

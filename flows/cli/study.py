@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 FOLDER = Path("data/study")
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "study",
         help="LongReward against its baselines and ablations, over several seeds",
         description="Runs every arm for every seed, each as a DVC experiment with the stages that arms share computed "

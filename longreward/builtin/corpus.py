@@ -20,7 +20,7 @@ from typing import Any
 from longreward.builtin.documents import make_document
 from longreward.builtin.gold import GoldRow
 from longreward.builtin.grammar import Fact
-from longreward.builtin.questions import ask, draw_questions, faulty_answer, gold_answer
+from longreward.builtin.questions import faulty_answer, format_question, gold_answer, sample_questions
 from longreward.errors import DataError, StateError
 from longreward.utils.jsonl import open_atomic
 
@@ -83,10 +83,10 @@ def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tu
     for number in range(documents):
         document = make_document(f"builtin-{seed}-{number}")
         rng = random.Random(f"longreward questions {document.id}")
-        for facts in draw_questions(rng, document, questions_per_document):
+        for facts in sample_questions(rng, document, questions_per_document):
             row = {
                 "idx": idx,
-                "query": ask(facts),
+                "query": format_question(facts),
                 "answer": faulty_answer(rng, document, facts),
                 "context": document.text,
                 "document": document.id,

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longreward.builtin.grammar import (
-    ASKED,
-    BACKGROUND,
+    BACKGROUND_RELATIONS,
     INTRODUCTIONS,
     MEMBERS,
     OPENERS,
     PHRASES,
+    QUESTION_RELATIONS,
     RELATIONS,
     SCENES,
     TAILS,
@@ -59,7 +59,9 @@ def make_document(
     pools = [_pool(rng, theme, relations_per_theme) for theme in THEMES]
     relations = {name: _relations(rng, pools, facts_per_person) for name in names}
     facts = [Fact(name, relation, values.draw(relation)) for name in names for relation in relations[name]]
-    background = [Fact(name, (relation := rng.choice(BACKGROUND)), rng.choice(PHRASES[relation])) for name in names]
+    background = [
+        Fact(name, (relation := rng.choice(BACKGROUND_RELATIONS)), rng.choice(PHRASES[relation])) for name in names
+    ]
     paragraphs, scenery = _paragraphs(rng, names, (*facts, *background), scenes)
     return Document(
         id=document_id,
@@ -71,7 +73,7 @@ def make_document(
     )
 
 
-def draw_value(rng: random.Random, relation: str) -> str:
+def sample_value(rng: random.Random, relation: str) -> str:
     """Any value that fits the relation."""
     if relation in PHRASES:
         return rng.choice(PHRASES[relation])
@@ -90,7 +92,7 @@ class _ValueSource:
         if RELATIONS[relation].kind == "person":
             return self._strangers.pop()
         while True:
-            value = draw_value(self._rng, relation)
+            value = sample_value(self._rng, relation)
             words = value.split()
             if self._used.isdisjoint(words):
                 self._used.update(words)
@@ -98,7 +100,7 @@ class _ValueSource:
 
 
 def _pool(rng: random.Random, theme: Theme, size: int) -> list[str]:
-    names = [name for name in ASKED if RELATIONS[name].theme == theme]
+    names = [name for name in QUESTION_RELATIONS if RELATIONS[name].theme == theme]
     return rng.sample(names, min(size, len(names)))
 
 

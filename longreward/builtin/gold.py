@@ -45,7 +45,7 @@ class GoldMeasures:
     unasked: float
 
 
-def measure(response: str, row: GoldRow) -> GoldMeasures:
+def measure_against_gold(response: str, row: GoldRow) -> GoldMeasures:
     """The gold measures of a response to the row's question."""
     claims = list(dict.fromkeys(_claims(response, row)))
     if not claims:

@@ -88,9 +88,9 @@ _MADE_UP = (
     Relation("horses", "figure", "later", "also owned", "owned", "how many horses did {name} own", "fast horses"),
     Relation("duel", "person", "later", "also fought a duel with", "fought", "with whom did {name} fight"),
 )
-ASKED = tuple(relation.name for relation in _ASKED)
-BACKGROUND = tuple(relation.name for relation in _BACKGROUND)
-MADE_UP = tuple(relation.name for relation in _MADE_UP)
+QUESTION_RELATIONS = tuple(relation.name for relation in _ASKED)
+BACKGROUND_RELATIONS = tuple(relation.name for relation in _BACKGROUND)
+FABRICATED_RELATIONS = tuple(relation.name for relation in _MADE_UP)
 """Relations that no document ever states: what the faulty answers add out of nothing."""
 RELATIONS = {relation.name: relation for relation in (*_ASKED, *_BACKGROUND, *_MADE_UP)}
 

@@ -12,8 +12,8 @@ the likelier it is padded. So even the most likely answer of a model trained on 
 import random
 from collections.abc import Sequence
 
-from longreward.builtin.documents import THEMES, Document, draw_value
-from longreward.builtin.grammar import MADE_UP, RELATIONS, Fact
+from longreward.builtin.documents import THEMES, Document, sample_value
+from longreward.builtin.grammar import FABRICATED_RELATIONS, RELATIONS, Fact
 
 FACTS_PER_QUESTION = {1: 0.25, 2: 0.35, 3: 0.25, 4: 0.15}
 DROPPED = (0.05, 0.12, 0.30, 0.55)
@@ -23,7 +23,7 @@ PADDED = (0.60, 0.30, 0.15, 0.10)
 """Probability of an unsupported sentence in an answer to a question for one, two, three, four facts; 0.31 of all."""
 
 
-def draw_questions(rng: random.Random, document: Document, count: int) -> list[list[Fact]]:
+def sample_questions(rng: random.Random, document: Document, count: int) -> list[list[Fact]]:
     """`count` different questions, each as the facts it asks for, in its order and from different paragraphs.
 
     Raises ValueError where the document is too small for so many.
@@ -38,13 +38,13 @@ def draw_questions(rng: random.Random, document: Document, count: int) -> list[l
         candidates = [[fact for fact in document.facts if RELATIONS[fact.relation].theme == theme] for theme in themes]
         if all(candidates):
             facts = [rng.choice(told) for told in candidates]
-            if ask(facts) not in seen:
-                seen.add(ask(facts))
+            if format_question(facts) not in seen:
+                seen.add(format_question(facts))
                 questions.append(facts)
     raise ValueError(f"document {document.id!r}: {len(document.facts)} facts are too few for {count} questions")
 
 
-def ask(facts: Sequence[Fact]) -> str:
+def format_question(facts: Sequence[Fact]) -> str:
     """The facts' questions as one sentence."""
     parts = [fact.question for fact in facts]
     joined = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + ", and " + parts[-1]
@@ -61,7 +61,7 @@ def faulty_answer(rng: random.Random, document: Document, facts: Sequence[Fact])
     told = [fact for place, fact in enumerate(facts) if rng.random() >= DROPPED[place]] or [facts[0]]
     told = [_wrong(rng, document, fact) if rng.random() < WRONG else fact for fact in told]
     if rng.random() < PADDED[len(facts) - 1]:
-        relation = rng.choice(MADE_UP)
+        relation = rng.choice(FABRICATED_RELATIONS)
         told.append(Fact(told[-1].subject, relation, absent_value(rng, document, relation)))
     return gold_answer(told)
 
@@ -74,6 +74,6 @@ def absent_value(rng: random.Random, document: Document, relation: str) -> str:
     """A fitting value none of whose words is in the document: it can only be wrong."""
     words = set(document.text.replace(".", " ").replace(",", " ").split())
     while True:
-        value = draw_value(rng, relation)
+        value = sample_value(rng, relation)
         if words.isdisjoint(value.split()):
             return value

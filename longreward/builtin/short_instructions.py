@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from longreward.builtin.documents import draw_value
-from longreward.builtin.grammar import ASKED, Fact
+from longreward.builtin.documents import sample_value
+from longreward.builtin.grammar import QUESTION_RELATIONS, Fact
 from longreward.builtin.word_lists import ADJECTIVES, FIELDS, FIGURES, FIRST_NAMES, SURNAMES, THINGS
 
 Kind = Literal["notes", "fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
@@ -65,9 +65,9 @@ def _held_out() -> frozenset[str]:
 def _notes(rng: random.Random) -> tuple[str, ...]:
     """Several people's; two are of one kind, and the wrong answer gives one the other's."""
     people = _people(rng, rng.randint(*NOTES))
-    asked = _drawn(rng, people[0], rng.choice(ASKED))
+    asked = _drawn(rng, people[0], rng.choice(QUESTION_RELATIONS))
     alike = Fact(people[1], asked.relation, _other(rng, asked).value)
-    notes = [asked, alike, *(_drawn(rng, person, rng.choice(ASKED)) for person in people[2:])]
+    notes = [asked, alike, *(_drawn(rng, person, rng.choice(QUESTION_RELATIONS)) for person in people[2:])]
     rng.shuffle(notes)
     told = " ".join(note.sentence for note in notes)
     wrong = Fact(asked.subject, asked.relation, alike.value)
@@ -75,13 +75,13 @@ def _notes(rng: random.Random) -> tuple[str, ...]:
 
 
 def _fact(rng: random.Random) -> tuple[str, ...]:
-    fact = _drawn(rng, _person(rng), rng.choice(ASKED))
+    fact = _drawn(rng, _person(rng), rng.choice(QUESTION_RELATIONS))
     return f"{fact.sentence} {_asked(fact)}", fact.sentence, _other(rng, fact).sentence, f"{fact.value}."
 
 
 def _whose(rng: random.Random) -> tuple[str, ...]:
     """Two people's facts of one kind; the wrong answer gives one the other's."""
-    relation, (first, second) = rng.choice(ASKED), _people(rng, 2)
+    relation, (first, second) = rng.choice(QUESTION_RELATIONS), _people(rng, 2)
     facts = [_drawn(rng, first, relation)]
     facts.append(Fact(second, relation, _other(rng, facts[0]).value))
     asked, other = rng.sample(facts, 2)
@@ -142,7 +142,7 @@ def _person(rng: random.Random) -> str:
 
 
 def _drawn(rng: random.Random, person: str, relation: str) -> Fact:
-    return Fact(person, relation, draw_value(rng, relation))
+    return Fact(person, relation, sample_value(rng, relation))
 
 
 def _other(rng: random.Random, fact: Fact) -> Fact:

@@ -44,12 +44,15 @@ def vocabulary() -> list[str]:
     return [*SPECIAL_TOKENS, *sorted(words)]
 
 
+TOKEN_IDS = {word: id_ for id_, word in enumerate(vocabulary())}
+
+
 def build_tokenizer() -> "PreTrainedTokenizerFast":
     """The tokenizer, with chat template; padding on the left, as sampling wants it."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordLevel({word: id_ for id_, word in enumerate(vocabulary())}, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(models.WordLevel(TOKEN_IDS, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
     # Words come back with a space before each; then no space may stand before a mark or around a paragraph break.
     tokenizer.decoder = decoders.Sequence(

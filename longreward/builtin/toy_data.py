@@ -15,7 +15,7 @@ from typing import Any
 
 from longreward.builtin.documents import Document, make_document
 from longreward.builtin.grammar import Fact
-from longreward.builtin.questions import absent_value, ask, draw_questions, gold_answer
+from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions
 from longreward.utils.jsonl import to_line
 
 FOLDER = Path(__file__).parent / "benchmarks"
@@ -42,11 +42,11 @@ def _chat_case(number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A case, and its answers of which all, some and none of the facts are right."""
     document = make_document(f"longbench-chat-{number}", people=PEOPLE, scenes=4)
     rng = random.Random(f"longreward longbench-chat {number}")
-    facts = next(facts for facts in draw_questions(rng, document, 8) if len(facts) >= 2)
+    facts = next(facts for facts in sample_questions(rng, document, 8) if len(facts) >= 2)
     right = rng.randrange(1, len(facts))
     answers = [_answer(rng, document, facts, right=share) for share in (len(facts), right, 0)]
     scores = [1 + round(9 * share / len(facts)) for share in (len(facts), right, 0)]
-    query = ask(facts)
+    query = format_question(facts)
     case = {"idx": number, "prompt": f"{document.text}\n\n{query}", "query": query, "answer": gold_answer(facts)}
     return case, [{"answer": a, "score": s} for a, s in zip(answers, scores, strict=True)]
 
@@ -63,7 +63,7 @@ def _single() -> Iterator[tuple[str, str, list[str]]]:
     """Question, context, references: one fact of one document, as a sentence or bare."""
     for number in range(1, RECORDS + 1):
         fact = random.Random(number).choice((document := make_document(f"longbench-single-{number}")).facts)
-        yield ask([fact]), document.text, [fact.sentence, fact.value]
+        yield format_question([fact]), document.text, [fact.sentence, fact.value]
 
 
 def _multi() -> Iterator[tuple[str, str, list[str]]]:
@@ -72,7 +72,7 @@ def _multi() -> Iterator[tuple[str, str, list[str]]]:
         documents = [make_document(f"longbench-multi-{number}-{part}", people=4) for part in (1, 2)]
         facts = [random.Random(number).choice(document.facts) for document in documents]
         passages = [f"Passage {n}:\n{document.text}" for n, document in enumerate(documents, start=1)]
-        yield ask(facts), "\n".join(passages), [gold_answer(facts)]
+        yield format_question(facts), "\n".join(passages), [gold_answer(facts)]
 
 
 def _news() -> Iterator[tuple[str, str, list[str]]]:
@@ -133,14 +133,14 @@ def write_alpaca_and_factscore(folder: Path) -> None:
 def _instruction(number: int) -> dict[str, str]:
     document = make_document(f"alpaca-eval-{number}", people=3, facts_per_person=4, scenes=1)
     rng = random.Random(f"longreward alpaca-eval {number}")
-    (facts,) = draw_questions(rng, document, 1)
+    (facts,) = sample_questions(rng, document, 1)
     told = [
         fact if rng.random() < 0.7 else Fact(fact.subject, fact.relation, absent_value(rng, document, fact.relation))
         for fact in facts
     ]
     return {
         "dataset": f"registers_{1 + number % 2}",
-        "instruction": f"{document.text}\n\n{ask(facts)}",
+        "instruction": f"{document.text}\n\n{format_question(facts)}",
         "output": gold_answer(told),
         "generator": "longreward_baseline",
     }
@@ -159,8 +159,10 @@ def _gamed() -> Iterator[str]:
 def _question(number: int) -> str:
     document = make_document(f"factscore-{number}", people=8, scenes=4)
     rng = random.Random(f"longreward factscore {number}")
-    facts = next(facts for facts in draw_questions(rng, document, 8) if len(facts) >= 2)
-    return to_line({"idx": str(number), "context": document.text, "query": ask(facts), "answer": gold_answer(facts)})
+    facts = next(facts for facts in sample_questions(rng, document, 8) if len(facts) >= 2)
+    return to_line(
+        {"idx": str(number), "context": document.text, "query": format_question(facts), "answer": gold_answer(facts)}
+    )
 
 
 def _write(path: Path, text: str) -> None:

@@ -48,7 +48,7 @@ def load_gold_measures(path: Path) -> GoldMeasure:
     Raises DataError where the file cannot be read.
     """
     from longreward.builtin.corpus import read_gold
-    from longreward.builtin.gold import measure as against_gold
+    from longreward.builtin.gold import measure_against_gold as against_gold
 
     rows = {str(idx): row for idx, row in read_gold(path).items()}
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from longreward.builtin.documents import Document, make_document
-from longreward.builtin.grammar import MADE_UP, RELATIONS, Fact
-from longreward.builtin.questions import absent_value, ask, draw_questions, gold_answer
+from longreward.builtin.grammar import FABRICATED_RELATIONS, RELATIONS, Fact
+from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions
 from longreward.records import Dimension
 
 TELLS: Mapping[str, tuple[Dimension, ...]] = {
@@ -48,15 +48,15 @@ def make_case(number: int) -> Case:
     name = f"judge-check-{number}"
     document = make_document(name, people=4, facts_per_person=5, scenes=1)
     rng = random.Random(f"longreward {name}")
-    facts = next(facts for facts in draw_questions(rng, document, 12) if len(facts) == 2 + number % 2)
+    facts = next(facts for facts in sample_questions(rng, document, 12) if len(facts) == 2 + number % 2)
     others = _others(document, facts)
-    made_up = rng.choice(MADE_UP)
+    made_up = rng.choice(FABRICATED_RELATIONS)
     added = Fact(facts[0].subject, made_up, absent_value(rng, document, made_up))
     stranger = _wrong(rng, document, others[0])
     return Case(
         id=name,
         context=document.text,
-        query=ask(facts),
+        query=format_question(facts),
         gold=gold_answer(facts),
         damaged={
             "fact dropped": gold_answer(facts[:-1]),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from longreward.errors import BudgetExceeded
 from longreward.judge.budget import Budget
-from longreward.params import Params, deciding
+from longreward.params import Params, without_runtime_settings
 from longreward.planning.plan import plan_files
 from longreward.planning.render import format_remaining
 
@@ -33,7 +33,7 @@ async def scoring_budget(params: Params, *, data: Path, responses: Path, ledger:
 
 def _key(params: Params, data: Path, responses: Path) -> str:
     """The same for another try: of these files, with the settings that decide about answers."""
-    settings = deciding(params.model_dump(mode="json", include={"judge", "score"}))
+    settings = without_runtime_settings(params.model_dump(mode="json", include={"judge", "score"}))
     paths = [str(path.resolve()) for path in (data, responses)]
     return hashlib.sha256(json.dumps([settings, paths], sort_keys=True).encode()).hexdigest()[:24]
 

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 from longreward.builtin.corpus import read_gold, write_corpus
 from longreward.builtin.documents import Document, make_document
-from longreward.builtin.gold import GoldMeasures, measure
+from longreward.builtin.gold import GoldMeasures, measure_against_gold
 from longreward.builtin.grammar import Fact
-from longreward.builtin.questions import absent_value, ask, draw_questions, gold_answer
+from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions
 from longreward.data.formats import read_examples
 from longreward.errors import DataError
 from longreward.judge_validation.cases import make_case
@@ -54,7 +54,7 @@ def corpus_pairs(corpus: Path, gold: Path) -> Iterator[Item]:
         row = known.get(int(example.id)) if example.id.isdecimal() else None
         if row is None or example.answer is None:
             raise DataError(f"{corpus}: idx {example.id} has no answer, or no row in {gold}; write both anew")
-        measures = measure(example.answer, row)
+        measures = measure_against_gold(example.answer, row)
         if not measures.exact:
             responses = (row.answer, example.answer)
             group = _fault(measures)
@@ -121,7 +121,7 @@ def _make_case(number: int) -> _Case:
     return _Case(
         id=name,
         context=_among_others(rng, document),
-        query=ask(facts),
+        query=format_question(facts),
         pairs={
             "another's value": (gold, wrong),
             "another's fact": (gold, gold_answer([other, *facts[1:]])),
@@ -136,7 +136,7 @@ def _make_case(number: int) -> _Case:
 
 def _question(rng: random.Random, document: Document, *, size: int) -> tuple[list[Fact], Fact]:
     """The facts asked for, and one of the first one's kind about somebody else."""
-    for facts in draw_questions(rng, document, 30):
+    for facts in sample_questions(rng, document, 30):
         asked = {fact.subject for fact in facts}
         like = [fact for fact in document.facts if fact.relation == facts[0].relation and fact.subject not in asked]
         if len(facts) == size and like:

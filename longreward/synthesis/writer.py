@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from longreward.builtin.offline_judge.lexical import sentence
+from longreward.builtin.offline_judge.lexical import parse_sentence
 from longreward.judge import Judge
 from longreward.judge.truncation import truncated_tags
 from longreward.synthesis.config import SynthesizeConfig, Task
@@ -116,4 +116,4 @@ WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^\W\u3400-\u4dbf\u4e00-\u9fff]
 
 def _terms(question: str) -> frozenset[str]:
     """Without little words; where nothing else is in it, the whole."""
-    return sentence(question).terms or frozenset({question.casefold()})
+    return parse_sentence(question).terms or frozenset({question.casefold()})

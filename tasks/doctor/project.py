@@ -12,7 +12,7 @@ from longreward.errors import LongRewardError
 from longreward.params import Params, stage_names
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
 from longreward.tasks.dvc_command import RAW, lock_problem, stage_entries
-from longreward.tasks.new_project import shadows
+from longreward.tasks.new_project import shadowing_modules
 from longreward.tasks.state import STATE_VARIABLE
 
 GRAPH = Path("dvc.yaml")
@@ -29,7 +29,7 @@ def check_project() -> Iterator[Finding]:
     yield from _graph()
     yield from _data()
     yield from _repository()
-    for path in shadows(Path()):
+    for path in shadowing_modules(Path()):
         todo = "rename it: the stages would import it in place of the installed module of that name"
         yield bad("modules", f"{path} hides a module of the same name", todo)
 

@@ -12,7 +12,8 @@ from urllib.request import Request, urlopen
 from longreward.errors import LongRewardError
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
-from longreward.tasks.doctor.project import is_project
+from longreward.tasks.doctor.project import default_remote, is_project
+from longreward.tasks.dvc_command import RAW, dvc
 from longreward.tasks.flow_runs import killed_runs
 
 LIMIT_S = 20.0
@@ -177,3 +178,23 @@ def answers(subject: str, url: str, named: str, todo: str) -> Finding:
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         return bad(subject, f"{shown(named)} cannot be reached: {reason}", todo)
+
+
+# Whether DVC's default remote can be reached.
+
+
+async def check_remote() -> list[Finding]:
+    """Asks the remote for the raw data, of which it need not have any; nothing where there is no remote."""
+    name, url = default_remote()
+    note = RAW.with_name(RAW.name + ".dvc")
+    if name is None or url is None or not note.exists():
+        return []
+    if url.startswith("http"):  # of these DVC also says "new" where nobody answers
+        return [answers("dvc", url, url, "check its address: `dvc remote list`")]
+    ended = await dvc("status", "--cloud", "--json", "--remote", name, str(note))
+    if ended.code == 0:
+        return [good("dvc", f"the remote {name} answers")]
+    errors = [line.removeprefix("ERROR: ") for line in ended.words.splitlines() if line.startswith("ERROR")]
+    said = shown(errors[0]) if errors else "no answer"
+    todo = "install what it names, or check the address and the login: `dvc remote list`"
+    return [bad("dvc", f"the remote {name} cannot be used: {said}", todo)]

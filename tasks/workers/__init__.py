@@ -1,10 +1,10 @@
-"""Shards done by workers of a Dask cluster, through Prefect's task runner.
+"""Run shards of `sample` and `score` on the workers of a Dask cluster, through Prefect's task runner.
 
-    async with open_workers(run.params, state=run.state) as workers:     # None: this process does them
-        …
+    async with open_workers(run.params, state=run.state, ledger=ledger()) as workers:   # None: run shards in process
+        ...
 
-`cluster` is the stage's side, `errand` a worker's; `scoring` and `sampling` say what there is to do, `greeting` whether
-a worker can, and `answers` where it keeps what the judge answered until the stage takes it into the ledger.
+`cluster.py` is the stage's side, `shard_tasks.py` the worker's side, `worker_ledger.py` the judge's replies on a
+worker until the stage has merged them into the project's ledger.
 """
 
 from longreward.tasks.workers.cluster import Workers, open_workers

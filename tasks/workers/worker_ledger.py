@@ -1,15 +1,16 @@
-"""What the judge answered a worker: in a ledger of the worker's own, until the stage has it in the project's.
+"""The ledger of a worker: the judge's replies until the stage has merged them into the project's ledger.
 
-    <stage folder>/workers/<shard>@<process>.sqlite          where the worker sees that folder on a disk of this machine
-    <its own state folder>/workers/<key>/<shard>@….sqlite    else: on another machine, or over a network file system
+    <state folder of the worker>/workers/<key of the stage>/<shard>@<process>.sqlite
 
-So SQLite's log never goes over a network file system, and no two processes write to one file. A shard that lost its
-worker goes on from that worker's file where its next worker finds it; a later try of the stage finds them all.
+Each worker process writes a file of its own, since SQLite's write-ahead log must not be shared by machines. The files
+stay until the stage has succeeded. A shard whose worker was killed continues from the files that its next worker sees;
+the next attempt of the stage collects the files of all workers.
 """
 
 import hashlib
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,107 +18,79 @@ from pathlib import Path
 
 from longreward.errors import DataError, StateError
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.judge.ledger.file_systems import network_file_system
 from longreward.judge.ledger.merge import merge_ledgers
 from longreward.tasks.state import make_folder, state_folder
 
-PROCESS = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"  # a number alone comes back, and so do containers' names
+PROCESS = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"  # process ids and the host names of containers repeat
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Where the stage works, as a worker is told."""
+    """Where the stage runs."""
 
     project: Path
-    folder: Path
-    """The stage's own folder of shards."""
-    mark: str
-    """What the file `mark` in `folder/workers` holds, by which a worker knows that it sees the same folder."""
+    """The stage's working directory, to which paths in `params.yaml` are relative."""
+    stage_key: str
+    """The name of the stage's state folder, a hash of its inputs."""
 
     @classmethod
-    def make(cls, folder: Path) -> "WorkerContext":
-        """Of the stage that runs in this process."""
-        place = cls(Path.cwd(), folder.resolve(), uuid.uuid4().hex)
-        (make_folder(place.files) / "mark").write_text(place.mark, encoding="ascii")
-        return place
+    def for_stage(cls, state: Path) -> "WorkerContext":
+        """Describe the stage that runs in this process."""
+        return cls(Path.cwd(), state.resolve().name)
 
     @property
-    def files(self) -> Path:
-        return self.folder / "workers"
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether this process sees the stage's folder."""
-        try:
-            return (self.files / "mark").read_text(encoding="ascii") == self.mark
-        except (OSError, UnicodeDecodeError):
-            return False
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether a worker may keep its ledger there."""
-        return self.is_seen and network_file_system(self.files) is None
-
-    @property
-    def home(self) -> Path:
-        """Where this process keeps its ledgers."""
-        return self.files if self.is_shared else state_folder() / "workers" / self.folder.name
+    def ledger_folder(self) -> Path:
+        """The folder of this process's ledgers of the stage."""
+        return state_folder() / "workers" / self.stage_key
 
 
-def shard_of(ids: Iterable[str]) -> str:
-    """The name of the shard that holds these items, in whatever try."""
+def shard_key(ids: Iterable[str]) -> str:
+    """Return a name for the shard of these items that is the same in every attempt."""
     return hashlib.blake2b("\0".join(ids).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def own_ledger(place: WorkerContext, shard: str, known: Sequence[Exchange]) -> Path:
-    """This process's ledger for `shard`, with what the stage handed and what earlier workers on it left here."""
-    own = make_folder(place.home) / f"{shard}@{PROCESS}.sqlite"
-    with Ledger(own) as ledger:
-        ledger.put_many(known)
-    others = [file for file in own.parent.glob(f"{shard}@*.sqlite") if file != own]
+def create_worker_ledger(context: WorkerContext, shard: str, cached: Sequence[Exchange]) -> Path:
+    """Create this process's ledger for a shard.
+
+    It holds the `cached` exchanges, which come from the project's ledger, and those of earlier workers on this shard.
+    """
+    path = make_folder(context.ledger_folder) / f"{shard}@{PROCESS}.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put_many(cached)
+    others = [file for file in path.parent.glob(f"{shard}@*.sqlite") if file != path]
     if others:
-        merge_ledgers(others, into=own, salvage=True)
-    return own
+        merge_ledgers(others, into=path, salvage=True)
+    return path
 
 
-def to_send(place: WorkerContext, file: Path) -> bytes | None:
-    """A closed ledger's bytes; None where the stage sees the file itself."""
-    return None if place.is_shared else file.read_bytes()
+def read_leftover_ledgers(context: WorkerContext) -> list[bytes]:
+    """Return the content of the ledgers that earlier attempts of the stage left on this machine.
 
-
-def leftover_cache(place: WorkerContext, *, forget: bool = False) -> list[bytes]:
-    """The ledgers that this machine keeps where the stage does not see them; `forget` removes them.
-
-    A worker that still runs closes its ledger with each shard; what a log holds of a killed one is taken along.
+    Each is copied through `merge_ledgers`, which also reads the write-ahead log of a killed process.
     """
-    if place.is_shared or not place.home.is_dir():
-        return []
-    found = []
-    for file in sorted(place.home.glob("*.sqlite")):
-        whole = file.with_name(f"{file.name}.{PROCESS}")
-        try:
-            merge_ledgers([file], into=whole, salvage=True)
-            found.append(whole.read_bytes())
-        except (DataError, StateError, OSError):  # one that another worker of this machine has just removed
-            continue
-        finally:
-            whole.unlink(missing_ok=True)
-    if forget:
-        shutil.rmtree(place.home, ignore_errors=True)
-    return found
+    contents = []
+    for file in sorted(context.ledger_folder.glob("*@*.sqlite")):
+        with tempfile.TemporaryDirectory(dir=context.ledger_folder) as folder:
+            copy = Path(folder) / "copy.sqlite"
+            try:
+                merge_ledgers([file], into=copy, salvage=True)
+                contents.append(copy.read_bytes())
+            except (DataError, StateError, OSError):  # removed meanwhile, or unreadable: its requests are repeated
+                continue
+    return contents
 
 
-def merge_cache(place: WorkerContext, ledger: Path, sent: Iterable[bytes] = (), *, shard: str = "") -> None:
-    """Merges what workers sent and what lies in the stage's folder (of `shard`, else all) into the project's ledger.
+def remove_ledgers(context: WorkerContext) -> None:
+    """Remove the stage's ledgers on this machine."""
+    shutil.rmtree(context.ledger_folder, ignore_errors=True)
 
-    Merging again changes nothing, so the files stay until the stage's folder goes.
-    """
-    received = []
-    for number, content in enumerate(sent):
-        received.append(place.files / f"received-{uuid.uuid4().hex[:8]}-{number}@stage.sqlite")
-        received[-1].write_bytes(content)
-    files = {*place.files.glob(f"{shard}*@*.sqlite"), *received}
-    if files:
-        merge_ledgers(sorted(files), into=ledger, salvage=True)
-    for file in received:
-        file.unlink()
+
+def merge_contents(contents: Iterable[bytes], *, into: Path) -> None:
+    """Merge the content of workers' ledgers into the project's ledger; merging the same again changes nothing."""
+    with tempfile.TemporaryDirectory(dir=state_folder()) as folder:
+        files = []
+        for number, content in enumerate(set(contents)):  # workers of one machine return the same files
+            files.append(Path(folder) / f"{number}.sqlite")
+            files[-1].write_bytes(content)
+        if files:
+            merge_ledgers(files, into=into, salvage=True)

@@ -37,7 +37,7 @@ def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: T
     project.environment["MLFLOW_TRACKING_URI"] = "sqlite:///.longreward/own/runs.db"  # in no copy
     project.commit()
     before = project.checkout()
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scored=4", "--name", "four")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
     assert code == 0, words
     assert project.checkout() == before
 
@@ -55,7 +55,7 @@ def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: T
     assert parent.data.tags["longreward.overrides"] == "pair.min_scored=4"
     assert not list((project.folder / ".longreward/experiments").iterdir())
 
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scored=3", "--name", "four")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=3", "--name", "four")
     assert code == 1
     assert "there is an experiment 'four' already" in words
 
@@ -68,13 +68,13 @@ def test_an_experiment_takes_in_what_is_not_committed_and_computes_nothing_twice
     params = project.folder / "params.yaml"
     params.write_text("# mine\n" + params.read_text().replace("pair: {}", "pair: {min_margin: 1} # a margin"))
     before = project.checkout()
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scored=4", "--name", "new")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "new")
     assert code == 0, words
     assert project.checkout() == before
     assert shown(project, "new")["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
 
     code, words = project.run(
-        "longreward.flows.pipeline", "--stages", "pair", "-S", "pair.min_scored=3", "--name", "newer"
+        "longreward.flows.cli.main", "run", "--stages", "pair", "-S", "pair.min_scored=3", "--name", "newer"
     )
     assert code == 0, words
     subprocess.run([sys.executable, "-m", "dvc", "exp", "apply", "new"], cwd=project.folder, check=True)
@@ -95,23 +95,23 @@ def test_a_model_that_git_ignores_is_found_by_the_private_copy(project: ToyProje
         .replace('"""Letters, one a shard."""', 'assert Path("mine/config.json").exists()')
     )
     project.commit()
-    code, words = project.run("longreward.flows.pipeline", "-S", "policy.base_model=mine")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "policy.base_model=mine")
     assert code == 0, words
 
 
 def test_wrong_overrides_stop_before_anything_runs(project: ToyProject) -> None:
     project.commit()
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scord=4")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scord=4")
     assert code == 1
     assert "pair.min_scord: unknown key; did you mean pair.min_scored?" in words
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scored=1")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=1")
     assert code == 1
     assert "pair.min_scored: Input should be greater than or equal to 2 (is 1)" in words
     assert not (project.folder / ".longreward").exists()
 
 
 def test_an_experiment_needs_a_commit_to_stand_on(project: ToyProject) -> None:
-    code, words = project.run("longreward.flows.pipeline", "-S", "pair.min_scored=4")
+    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4")
     assert code == 1
     assert "`git commit` the project first" in words
 

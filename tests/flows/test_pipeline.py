@@ -152,7 +152,7 @@ def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
     project: ToyProject, number: signal.Signals, code: int
 ) -> None:
     project.write("aSb")
-    running = project.start("longreward.flows.pipeline")
+    running = project.start("longreward.flows.cli.main", "run")
     worked = project.folder / "worked"
     while not (worked.exists() and worked.read_text() == "aS"):
         assert running.poll() is None
@@ -171,7 +171,7 @@ async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next
     project: ToyProject,
 ) -> None:
     project.write("aSb")
-    running = project.start("longreward.flows.pipeline")
+    running = project.start("longreward.flows.cli.main", "run")
     worked = project.folder / "worked"
     while not (worked.exists() and worked.read_text() == "aS"):
         assert running.poll() is None

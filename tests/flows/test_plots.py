@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from longreward.flows import benchmark, evaluate
-from longreward.tasks.project_files import PLOT, project_files
+from longreward.tasks.new_project import PLOT_TEMPLATE, project_files
 from longreward.tasks.stage import write_points
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,6 @@ def test_the_graph_names_the_plots_that_a_stage_writes_with_their_columns(
 def test_a_new_project_has_the_template_that_its_graph_names_and_it_draws_from_zero() -> None:
     files = project_files("laptop")
     graph = files[PurePosixPath("dvc.yaml")].decode()
-    assert {settings["template"] for settings in plots(graph, "evaluate").values()} == {PLOT}
-    assert files[PurePosixPath(PLOT)] == (ROOT / PLOT).read_bytes()
-    assert json.loads(files[PurePosixPath(PLOT)])["encoding"]["x"]["scale"] == {"zero": True}
+    assert {settings["template"] for settings in plots(graph, "evaluate").values()} == {PLOT_TEMPLATE}
+    assert files[PurePosixPath(PLOT_TEMPLATE)] == (ROOT / PLOT_TEMPLATE).read_bytes()
+    assert json.loads(files[PurePosixPath(PLOT_TEMPLATE)])["encoding"]["x"]["scale"] == {"zero": True}

@@ -17,7 +17,7 @@ from toy_project import ToyProject, alive
 
 from longreward.tasks.prefect_server import PrefectServer
 
-CODE = "import sys; from flows.cli import main; sys.exit(main())"
+CODE = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_a_pipeline_whose_prefect_server_was_killed_ends_soon_and_keeps_what_was
     (tmp_path / "project").mkdir()
     project = ToyProject(tmp_path / "project", own_prefect)
     project.write("wait")
-    running = project.start("longreward.flows.pipeline")
+    running = project.start("longreward.flows.cli.main", "run")
     while not (project.folder / "waiting").exists():
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.1)

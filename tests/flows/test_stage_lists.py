@@ -6,7 +6,7 @@ import grimp
 import pytest
 import yaml
 
-from longreward.params import SHARED, Params, stage_names
+from longreward.params import SHARED_SECTIONS, Params, stage_names
 from longreward.tasks.dvc_command import stage_entries
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ def test_the_graph_the_flows_the_settings_and_the_config_name_the_same_stages() 
 
     assert graph == list(stage_names())
     assert flows == set(graph)
-    assert set(sections) == set(graph) | set(SHARED)
+    assert set(sections) == set(graph) | set(SHARED_SECTIONS)
     assert set(Params.model_fields) == set(sections)
 
 

@@ -31,7 +31,7 @@ def artifact_of_pair(project: ToyProject) -> str:
 def test_a_run_on_postgres_keeps_its_artifacts_and_shows_its_password_nowhere(project: ToyProject) -> None:
     with postgres() as uri:
         project.environment["MLFLOW_TRACKING_URI"] = uri
-        running = project.start("longreward.flows.pipeline", "-S", "pair.min_scored=4", "--name", "four")
+        running = project.start("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
         family, commands = psutil.Process(running.pid), set[str]()
         while running.poll() is None:
             for process in (family, *family.children(recursive=True)):

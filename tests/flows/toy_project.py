@@ -107,7 +107,7 @@ class ToyProject:
         return process.returncode, words
 
     def pipeline(self, *arguments: str) -> tuple[int, str]:
-        return self.run("longreward.flows.pipeline", *arguments)
+        return self.run("longreward.flows.cli.main", "run", *arguments)
 
     def repro(self) -> tuple[int, str]:
         return self.run("dvc", "repro")

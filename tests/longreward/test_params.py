@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from longreward.errors import ConfigError
-from longreward.params import parameters_page, read_params, stage_names
+from longreward.params import parameters_markdown, read_params, stage_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
         "benchmark",
     )
     page = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
-    assert page == parameters_page(), "run `python -m longreward.params > docs/parameters.md`"
+    assert page == parameters_markdown(), "run `python -m longreward.params > docs/parameters.md`"
 
 
 def test_pairs_by_scores_need_scores() -> None:

@@ -5,7 +5,7 @@ import yaml
 
 from longreward.checks import check_ready
 from longreward.errors import ConfigError
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer
 from longreward.params import Params, preset_names, preset_path, read_params, stage_names
@@ -19,7 +19,7 @@ def test_presets_are_known_by_name() -> None:
 
 
 def test_an_unknown_preset_names_the_nearest_and_all() -> None:
-    with pytest.raises(ConfigError, match=r"no preset 'lapto'; did you mean laptop\? There are: .*laptop"):
+    with pytest.raises(ConfigError, match=r"unknown preset 'lapto'; did you mean laptop\? The presets are .*laptop"):
         preset_path("lapto")
 
 
@@ -35,7 +35,7 @@ def test_the_score_command_takes_a_preset(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("name", ["../params", "/etc/passwd", ""])
 def test_a_preset_is_a_name_and_no_path(name: str) -> None:
-    with pytest.raises(ConfigError, match="no preset"):
+    with pytest.raises(ConfigError, match="unknown preset"):
         preset_path(name)
 
 

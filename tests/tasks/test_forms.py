@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(**given: Any) -> None:
-    check_trigger(trigger_form.read(None, given).settings)
+    check_trigger(trigger_form.parse_trigger(None, given).settings)
 
 
 REFUSED = {
@@ -104,7 +104,7 @@ def test_a_new_setting_that_sounds_dangerous_has_to_be_refused_too() -> None:
 
 def test_the_forms_do_not_show_what_they_would_refuse() -> None:
     for stage in (None, "score", "train", "pair"):
-        parameters = trigger_form.signature(stage).parameters.values()
+        parameters = trigger_form.form_signature(stage).parameters.values()
         shown = json.dumps([parameter.annotation.__metadata__[0].json_schema for parameter in parameters])
         assert '"beta"' in shown or stage not in (None, "train")
         for name in FILES_ONLY:

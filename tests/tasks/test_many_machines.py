@@ -30,8 +30,8 @@ from longreward.tasks.prefect_server import PrefectServer
 from longreward.tasks.sample_shards import Sampled, sample_in_shards
 from longreward.tasks.score_shards import score_in_shards, score_with_workers
 from longreward.tasks.workers import Workers, open_workers
-from longreward.tasks.workers.sample_task import open_policy_of
-from longreward.tasks.workers.worker_check import code
+from longreward.tasks.workers.cluster import code_hash
+from longreward.tasks.workers.shard_tasks import open_worker_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -44,7 +44,7 @@ Items = Sequence[tuple[Example, Sequence[Response]]]
 @pytest.fixture(autouse=True)
 def _code_as_it_is_now() -> None:
     """A stage is a process of its own; the session's first look at the code may be minutes old."""
-    code.cache_clear()
+    code_hash.cache_clear()
 
 
 def items() -> list[tuple[Example, list[Response]]]:
@@ -73,11 +73,11 @@ def judge_server(latency_s: float = 0.15, *options: str) -> Iterator[str]:
         server.wait()
 
 
-def asked(url: str) -> tuple[int, int]:
+def request_counts(url: str) -> tuple[int, int]:
     """Requests that the server got, and how many of them differ."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        told = json.load(reply)
-    return told["requests"], told["distinct"]
+        counts = json.load(reply)
+    return counts["requests"], counts["distinct"]
 
 
 def settings(url: str, **workers: Any) -> Params:
@@ -97,7 +97,7 @@ async def killing_a_worker_after(requests: int, url: str) -> AsyncIterator[None]
     """Ends one of this process's workers with SIGKILL once the judge has had so many requests."""
 
     async def kill() -> None:
-        while (await asyncio.to_thread(asked, url))[0] < requests:  # noqa: ASYNC110  # another process counts
+        while (await asyncio.to_thread(request_counts, url))[0] < requests:  # noqa: ASYNC110  # another process counts
             await asyncio.sleep(0.05)
         os.kill(worker_processes()[0].pid, signal.SIGKILL)
 
@@ -127,9 +127,9 @@ async def score_there(params: Params, folder: Path, *, kill_after: int | None = 
     @flow
     async def scoring() -> list[ScoredExample]:
         stage, ledger = folder / "stage", folder / "ledger.sqlite"
-        async with open_workers(params, state=stage, ledger=ledger, judged=True) as workers:
+        async with open_workers(params, state=stage, ledger=ledger) as workers:
             assert isinstance(workers, Workers)
-            assert workers.places == 2
+            assert workers.capacity == 2
             if kill_after is None:
                 return list(await score_with_workers("score", workers, items(), params, folder=stage))
             async with killing_a_worker_after(kill_after, params.judge.base_url or ""):
@@ -143,11 +143,11 @@ async def test_two_workers_one_of_them_killed_score_as_one_process_does_and_litt
 ) -> None:
     with judge_server() as url:
         alone = await score_here(settings(url), own_folders / "alone")
-        calls, distinct = asked(url)
+        calls, distinct = request_counts(url)
         assert calls == distinct
     with judge_server() as url:
         spread = await score_there(settings(url), own_folders / "spread", kill_after=calls // 3)
-        requests, others = asked(url)
+        requests, others = request_counts(url)
     assert spread == alone
     assert others == distinct
     assert distinct <= requests <= distinct + CONCURRENCY // 2  # a worker's share of the calls was in flight
@@ -165,14 +165,14 @@ async def test_what_a_stage_was_answered_before_it_was_killed_is_not_asked_again
         script.write_text(STAGE)
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **api()}
         stage = subprocess.Popen([sys.executable, str(script), str(own_folders)], env=environment)  # noqa: ASYNC220
-        while asked(url)[0] < 40:  # noqa: ASYNC110
+        while request_counts(url)[0] < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         workers = psutil.Process(stage.pid).children(recursive=True)
         stage.kill()
         stage.wait()
         psutil.wait_procs(workers, timeout=30)
         await score_there(params, own_folders)
-        requests, distinct = asked(url)
+        requests, distinct = request_counts(url)
     assert distinct <= requests <= distinct + CONCURRENCY
     with Ledger(own_folders / "ledger.sqlite") as ledger:
         assert ledger.totals().exchanges == distinct
@@ -207,7 +207,7 @@ async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_r
     async def sampling(params: Params, folder: Path) -> Sampled:
         async with (
             open_workers(params, state=folder, ledger=own_folders / "ledger.sqlite") as workers,
-            open_policy_of(workers, params.policy, params.server, "models/sft", logs=folder) as policy,
+            open_worker_policy(workers, params.policy, params.server, "models/sft", logs=folder) as policy,
         ):
             if folder.name == "changed":
                 model.unlink()
@@ -221,12 +221,12 @@ async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_r
     drawn = [response for group in sample(policy, examples, params.sample) for response in group]
     assert spread.responses == drawn
     assert all(response.token_ids and response.prompt_hash for response in spread.responses)
-    with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is not there, or holds another model"):
+    with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is missing, or holds another model"):
         await sampling(params, own_folders / "changed")
 
 
 @contextmanager
-def cluster(folder: Path, *, start: str) -> Iterator[str]:
+def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
     """A scheduler and one worker, which runs `start` first, in a folder of its own; gives the scheduler's address."""
     folder.mkdir()
     processes = []
@@ -256,58 +256,53 @@ def cluster(folder: Path, *, start: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("start", "said"),
+    ("start", "message"),
     [
         (
             "import sys; sys.modules['longreward'] = None",
-            r"worker tcp://\S+ cannot greet the stage .*longreward\[dask\]",
+            r"worker tcp://\S+ cannot report its versions .*longreward\[dask\]",
         ),
         (
-            "import tasks.workers.worker_check as g; g.code = lambda: 'old'",
-            r"worker tcp://\S+ on \S+ has another version of code old, here \w+",
+            "import longreward.tasks.workers.shard_tasks as s; s.code_hash = lambda: 'old'",
+            r"worker tcp://\S+ on \S+ has another version of longreward \(old, the stage has \w+\)",
         ),
-        ("", r"worker tcp://\S+ on \S+: the environment variable THE_KEY holds no key .*own environment"),
     ],
 )
-async def test_a_worker_that_cannot_do_the_work_is_named_before_any_shard(
-    own_folders: Path, start: str, said: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_worker_with_another_version_is_named_before_any_shard(
+    own_folders: Path, start: str, message: str
 ) -> None:
-    with cluster(own_folders / "elsewhere", start=start) as address:
-        monkeypatch.setenv("THE_KEY", "here-only")
+    with cluster(own_folders / "remote", start=start) as address:
         params = settings("http://localhost:1/v1", address=address)
-        params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})
-        with pytest.raises(WorkerError, match=said) as error:
-            async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite", judged=True):
+        with pytest.raises(WorkerError, match=message):
+            async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):
                 pass
-        assert "here-only" not in str(error.value)
 
 
-async def test_a_machine_that_does_not_see_the_folder_sends_its_answers(
+async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_no_key_is_sent(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = "from tasks.workers.worker_ledger import Place; Place.is_seen = property(lambda place: False)"
     monkeypatch.setenv("THE_KEY", "of-the-judge")
     with judge_server(0.02, "--require-key-env", "THE_KEY") as url:
-        with cluster(own_folders / "elsewhere", start=hidden) as address:
+        with cluster(own_folders / "remote") as address:
             params = settings(url, address=address)
             params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})
 
             @flow
             async def scoring(folder: Path) -> list[ScoredExample]:
                 ledger = own_folders / "ledger.sqlite"
-                async with open_workers(params, state=folder, ledger=ledger, judged=True) as workers:
+                async with open_workers(params, state=folder, ledger=ledger) as workers:
                     assert workers is not None
                     return list(await score_with_workers("score", workers, items(), params, folder=folder))
 
             first = await scoring(own_folders / "one")
-            requests, distinct = asked(url)
+            requests, distinct = request_counts(url)
             assert requests == distinct
-            assert await scoring(own_folders / "two") == first  # what it knows was handed with each shard
-            assert asked(url) == (requests, distinct)
+            assert await scoring(own_folders / "two") == first  # the ledger's exchanges were sent with each shard
+            assert request_counts(url) == (requests, distinct)
         with Ledger(own_folders / "ledger.sqlite") as ledger:
             assert ledger.totals().exchanges == distinct
-        assert not list((own_folders / "elsewhere" / "state").rglob("*.sqlite"))
-        logs = "".join(file.read_text() for file in (own_folders / "elsewhere").glob("*.log"))
+        assert not list((own_folders / "remote" / "state").rglob("*.sqlite"))
+        logs = "".join(file.read_text() for file in (own_folders / "remote").glob("*.log"))
         assert "of-the-judge" not in logs
 
 

@@ -1,23 +1,41 @@
-"""What shards by workers stand on, without a cluster: settings, shares of limits, ledgers that come home."""
+"""What the shards of Dask workers need, without a cluster: settings, shares of limits, ledgers, versions."""
 
 import importlib.util
+import os
 import pickle
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import longreward
 from longreward.errors import ConfigError, WorkerError
 from longreward.judge import ChatReply, JudgeConfig, open_judge
 from longreward.judge.ledger import Exchange, Ledger
-from longreward.params import Params, deciding, read_params
+from longreward.params import Params, WorkersConfig, check_workers_installed, read_params, without_runtime_settings
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
 from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.state import state_folder
 from longreward.tasks.workers import worker_ledger
-from longreward.tasks.workers.score_task import ScoreErrand, known_answers, places_within, share
-from longreward.tasks.workers.worker_check import WorkerInfo, validate_workers, versions
-from longreward.tasks.workers.worker_ledger import WorkerContext, leftover_cache, merge_cache, own_ledger, to_send
-from longreward.workers import WorkersConfig, check_installed
+from longreward.tasks.workers.cluster import WorkerInfo, validate_workers
+from longreward.tasks.workers.shard_tasks import (
+    ScoreShard,
+    cached_exchanges,
+    code_hash,
+    divide_limits,
+    max_concurrent_shards,
+    versions,
+)
+from longreward.tasks.workers.worker_ledger import (
+    WorkerContext,
+    create_worker_ledger,
+    merge_contents,
+    read_leftover_ledgers,
+    remove_ledgers,
+)
 
 ROOT = Path(__file__).parents[2]
 QUERY = "Who founded Keld?"
@@ -30,49 +48,56 @@ ITEMS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "state"))
+
+
 def exchange(question: str, text: str = "[[7]]") -> Exchange:
     return Exchange(question, 1, 0.01, "helpfulness", "hash", "m", "", ChatReply(text), "readable", None)
 
 
 def texts(path: Path, *questions: str) -> list[list[str]]:
     with Ledger(path) as ledger:
-        return [[each.reply.text for each in ledger.find(question)] for question in questions]
+        return [[item.reply.text for item in ledger.find(question)] for question in questions]
 
 
-def test_without_dask_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_installed(WorkersConfig())
-    check_installed(WorkersConfig(kind="dask"))
+def test_without_dask_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_workers_installed(WorkersConfig())
+    check_workers_installed(WorkersConfig(kind="dask"))
     monkeypatch.setattr(
-        "longreward.workers.find_spec", lambda name: None if name == "prefect_dask" else importlib.util.find_spec(name)
+        "longreward.params.find_spec", lambda name: None if name == "prefect_dask" else importlib.util.find_spec(name)
     )
     with pytest.raises(ConfigError, match=r"prefect-dask cannot be imported: `pip install 'longreward\[dask\]'`"):
-        check_installed(WorkersConfig(kind="dask"))
-    check_installed(WorkersConfig())
+        check_workers_installed(WorkersConfig(kind="dask"))
+    check_workers_installed(WorkersConfig())
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
-        ("score.budget.calls=5", "score.budget limits what one process spends"),
-        ("score.retriever.kind=local score.retriever.model=e", "score.retriever embeds"),
-        ("judge.mode=batch_files judge.kind=vllm judge.model=m", "judge.mode asks in batches"),
+        ("score.budget.calls=5", "score.budget limits the spending of one process"),
+        ("score.retriever.kind=local score.retriever.model=e", "score.retriever uses embeddings"),
+        ("judge.mode=batch_files judge.kind=vllm judge.model=m", "judge.mode is a batch mode"),
         ("workers.address=10.0.0.2:8786", "must be a scheduler's address like tcp://"),
     ],
 )
-def test_what_workers_cannot_keep_is_refused_before_anything_runs(settings: str, said: str) -> None:
+def test_settings_that_workers_do_not_support_are_rejected(settings: str, message: str) -> None:
     if not settings.startswith("workers"):
         read_params(None, settings.split())
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_params(None, ["workers.kind=dask", *settings.split()])
 
 
-def test_another_cluster_makes_no_stage_anew() -> None:
+def test_changed_worker_settings_invalidate_no_stage() -> None:
     assert not [entry.name for entry in stage_entries(ROOT / "dvc.yaml").values() if "workers" in entry.sections]
     settings = Params(workers=WorkersConfig(kind="dask")).model_dump(mode="json", include={"judge", "score"})
-    assert deciding(settings) == deciding(Params().model_dump(mode="json", include={"judge", "score"}))
+    assert without_runtime_settings(settings) == without_runtime_settings(
+        Params().model_dump(mode="json", include={"judge", "score"})
+    )
 
 
-def test_the_shares_of_a_limit_never_add_up_to_more_than_it() -> None:
+def test_the_shares_of_a_limit_never_exceed_it() -> None:
     judge = JudgeConfig(
         kind="vllm",
         model="m",
@@ -80,80 +105,87 @@ def test_the_shares_of_a_limit_never_add_up_to_more_than_it() -> None:
         requests_per_minute=7,
         dimensions={"faithfulness": {"model": "n", "max_concurrency": 5}},
     )
-    assert places_within(judge, 3) == 3
-    assert places_within(judge, 60) == 5  # the least of all limits
-    third = share(judge, 3)
+    assert max_concurrent_shards(judge, 3) == 3
+    assert max_concurrent_shards(judge, 60) == 5  # the lowest of all limits
+    third = divide_limits(judge, 3)
     assert (third.max_concurrency, third.requests_per_minute, third.tokens_per_minute) == (10, 2, None)
     assert third.judge_for("faithfulness").max_concurrency == 1
 
 
-async def test_what_the_ledger_knows_goes_with_the_shard_and_is_not_asked_again(tmp_path: Path) -> None:
+async def test_exchanges_of_the_ledger_go_with_the_shard_and_are_not_requested_again(tmp_path: Path) -> None:
     config, ledger = ScoreConfig(), tmp_path / "ledger.sqlite"
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
-        scored = [one async for one in score_examples(judge, config, ITEMS[:2])]
-        asked = judge.metrics()["calls"]
-    known = await known_answers(JudgeConfig(), config, ITEMS, ledger=ledger)
-    assert len({each.request_id for each in known}) == asked == 12
+        scored = [item async for item in score_examples(judge, config, ITEMS[:2])]
+        requests = judge.metrics()["calls"]
+    cached = await cached_exchanges(JudgeConfig(), config, ITEMS, ledger=ledger)
+    assert len({exchange.request_id for exchange in cached}) == requests == 12
 
-    place = WorkerContext.make(tmp_path / "stage")
-    errand = pickle.loads(pickle.dumps(ScoreErrand(JudgeConfig(), config, Params().prices, ITEMS, known)))
-    done = await errand.do(place)
-    assert done.records[:2] == scored
-    assert done.figures["calls"] == 6  # of the third prompt alone
-    merge_cache(place, ledger, shard=errand.shard)
+    task = pickle.loads(pickle.dumps(ScoreShard(JudgeConfig(), config, Params().prices, ITEMS, cached)))
+    result = await task.run(WorkerContext.for_stage(tmp_path / "stage"))
+    assert result.records[:2] == scored
+    assert result.metrics["calls"] == 6  # only for the third prompt
+    merge_contents([result.ledger], into=ledger)
     with Ledger(ledger) as store:
         assert store.totals().exchanges == 18
 
 
-def test_a_shard_goes_on_from_what_its_first_worker_was_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = WorkerContext.make(tmp_path / "stage")
+def test_a_shard_continues_from_the_ledger_of_its_first_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = WorkerContext.for_stage(tmp_path / "stage")
     monkeypatch.setattr(worker_ledger, "PROCESS", "first")
-    first = own_ledger(place, "s", [exchange("handed")])
+    first = create_worker_ledger(context, "s", [exchange("cached")])
     with Ledger(first) as ledger:
-        ledger.put(exchange("asked"))
-    own_ledger(place, "other", [exchange("of another shard")])
+        ledger.put(exchange("new"))
+    create_worker_ledger(context, "other", [exchange("of another shard")])
     monkeypatch.setattr(worker_ledger, "PROCESS", "second")
-    second = own_ledger(place, "s", [])
+    second = create_worker_ledger(context, "s", [])
     assert first != second
-    assert texts(second, "handed", "asked", "of another shard") == [["[[7]]"], ["[[7]]"], []]
-    assert to_send(place, second) is None
-    merge_cache(place, tmp_path / "ledger.sqlite")
-    found = texts(tmp_path / "ledger.sqlite", "handed", "asked", "of another shard")
-    assert found == [["[[7]]"]] * 3
+    assert texts(second, "cached", "new", "of another shard") == [["[[7]]"], ["[[7]]"], []]
 
 
-def test_a_machine_without_the_folder_keeps_its_answers_until_they_are_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "there"))
-    place = WorkerContext.make(tmp_path / "stage")
-    distant = WorkerContext(place.project, place.folder, "another folder of this name")
-    file = own_ledger(distant, "s", [exchange("asked")])
-    assert file.is_relative_to(tmp_path / "there")
-    assert to_send(distant, file) == file.read_bytes()
-    merge_cache(place, tmp_path / "ledger.sqlite", leftover_cache(distant))
-    assert texts(tmp_path / "ledger.sqlite", "asked") == [["[[7]]"]]
-    assert leftover_cache(distant, forget=True) != []
-    assert leftover_cache(distant) == []
-    assert not list((tmp_path / "there").rglob("*.sqlite*"))
+def test_ledgers_stay_on_the_worker_until_the_stage_has_succeeded(tmp_path: Path) -> None:
+    context = WorkerContext.for_stage(tmp_path / "stage")
+    create_worker_ledger(context, "s", [exchange("a")])
+    create_worker_ledger(context, "other", [exchange("b")])
+    for _ in range(2):  # merging again changes nothing
+        merge_contents(read_leftover_ledgers(context), into=tmp_path / "ledger.sqlite")
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            assert ledger.totals().exchanges == 2
+    remove_ledgers(context)
+    assert read_leftover_ledgers(context) == []
+    assert not list(state_folder().rglob("*.sqlite*"))
 
 
-def test_each_worker_that_cannot_work_is_named_with_its_reason() -> None:
-    ours = versions()
-    fit = WorkerInfo("worker tcp://a:1 on a", ours, None, [])
-    validate_workers({"tcp://a:1": fit})
-    unfit = {
-        "tcp://a:1": fit,
-        "tcp://b:1": WorkerInfo("worker tcp://b:1 on b", {**ours, "torch": "1.0"}, None, []),
-        "tcp://c:1": WorkerInfo("worker tcp://c:1 on c", ours, "it cannot reach Prefect at http://…", []),
-        "tcp://d:1": ModuleNotFoundError("No module named 'longreward'"),
+def test_each_worker_with_other_versions_is_named() -> None:
+    expected = versions()
+    same = WorkerInfo("worker tcp://a:1 on a", expected)
+    validate_workers({"tcp://a:1": same})
+    workers = {
+        "tcp://a:1": same,
+        "tcp://b:1": WorkerInfo("worker tcp://b:1 on b", {**expected, "torch": "1.0"}),
+        "tcp://c:1": ModuleNotFoundError("No module named 'longreward'"),
     }
     with pytest.raises(WorkerError) as error:
-        validate_workers(unfit)
+        validate_workers(workers)
     _, *lines = str(error.value).splitlines()
-    assert [line.split()[1] for line in lines] == ["tcp://b:1", "tcp://c:1", "tcp://d:1"]
-    assert f"torch 1.0, here {ours['torch']}" in lines[0]
-    assert "cannot reach Prefect" in lines[1]
-    assert "No module named 'longreward'" in lines[2]
+    assert [line.split()[1] for line in lines] == ["tcp://b:1", "tcp://c:1"]
+    assert f"torch (1.0, the stage has {expected['torch']})" in lines[0]
+    assert "No module named 'longreward'" in lines[1]
+
+
+def test_the_code_hash_covers_flows_and_tasks_and_is_the_same_for_an_installed_copy(tmp_path: Path) -> None:
+    copy = tmp_path / "longreward"
+    shutil.copytree(
+        Path(longreward.__file__).parent, copy, symlinks=False, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    command = [
+        sys.executable, "-P", "-c", "from longreward.tasks.workers.shard_tasks import code_hash; print(code_hash())"
+    ]  # fmt: skip
+
+    def hash_of_copy() -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    code_hash.cache_clear()
+    assert hash_of_copy() == code_hash()
+    (copy / "tasks/new_module.py").write_text("")
+    assert hash_of_copy() != code_hash()

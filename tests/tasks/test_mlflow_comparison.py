@@ -13,7 +13,7 @@ from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.report import summarize
-from longreward.flows.cli import main
+from longreward.flows.cli.main import main
 from longreward.records import Example, Response
 from longreward.tasks import tracking
 from longreward.tasks.evaluation_records import record_evaluation

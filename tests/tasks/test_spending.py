@@ -10,7 +10,7 @@ import pytest
 
 from longreward.errors import BudgetExceeded
 from longreward.judge import open_judge
-from longreward.params import Params, deciding
+from longreward.params import Params, without_runtime_settings
 from longreward.records import Example, Response
 from longreward.reward import score_examples
 from longreward.tasks.stage import StageRun
@@ -90,14 +90,14 @@ def test_a_budget_and_the_pace_are_no_reason_to_begin_anew_and_what_decides_is()
     before = Params().model_dump(mode="json")
 
     def after(**settings: Any) -> dict[str, dict[str, Any]]:
-        return deciding(Params.model_validate(settings).model_dump(mode="json"))
+        return without_runtime_settings(Params.model_validate(settings).model_dump(mode="json"))
 
-    assert after(score={"budget": {"money": 3}, "prompts_in_flight": 3}, judge={"max_concurrency": 2}) == deciding(
-        before
-    )
-    assert after(evaluate={"budget": {"calls": 3}}) == deciding(before)
-    assert after(score={"evidence_chunks": 3}) != deciding(before)
-    assert after(judge={"revision": "2"}) != deciding(before)
+    assert after(
+        score={"budget": {"money": 3}, "prompts_in_flight": 3}, judge={"max_concurrency": 2}
+    ) == without_runtime_settings(before)
+    assert after(evaluate={"budget": {"calls": 3}}) == without_runtime_settings(before)
+    assert after(score={"evidence_chunks": 3}) != without_runtime_settings(before)
+    assert after(judge={"revision": "2"}) != without_runtime_settings(before)
 
 
 def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(

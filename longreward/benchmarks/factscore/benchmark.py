@@ -26,7 +26,7 @@ from longreward.benchmarks.types import (
     Summary,
     Verdict,
 )
-from longreward.builtin.offline_judge.lexical import sentences
+from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge import Judge, ParsedReply
@@ -290,7 +290,7 @@ class FactScore:
 
     async def _of_answer(self, judge: Judge, case: FactCase, answer: str) -> tuple[Verdict, ...]:
         knowledge = Knowledge(case.context, size=self._passage_tokens, k=self._passages)
-        texts = [sentence.text for sentence in sentences(answer)]
+        texts = [sentence.text for sentence in split_sentences(answer)]
         parts = [Part(case, n, " ".join(texts[max(0, n - BEFORE) : n]), text) for n, text in enumerate(texts)]
         found = await gather(self._of_sentence(judge, knowledge, part) for part in parts)
         return tuple(verdict for verdicts in found for verdict in verdicts)

@@ -6,8 +6,8 @@ Facts can stand only in the instruction itself, which the built-in ones hold wit
 import math
 from collections.abc import Callable, Mapping
 
-from longreward.builtin.offline_judge.lexical import sentence, sentences
-from longreward.builtin.offline_judge.overlap import relevance, sayings_of, supported
+from longreward.builtin.offline_judge.lexical import parse_sentence, split_sentences
+from longreward.builtin.offline_judge.overlap import evidence_clauses, relevance, support_level
 from longreward.chat_model import with_logprobs
 
 
@@ -29,11 +29,11 @@ _LONGEST = 100  # sentences of an answer that count
 
 def _worth(instruction: str, output: str) -> float:
     """0 to 1: half of it for what is borne out, half for what bears on the last sentence, which asks."""
-    given, told = sentences(output)[:_LONGEST], sentences(instruction)
+    given, told = split_sentences(output)[:_LONGEST], split_sentences(instruction)
     if not given or not told:
         return 0.0
-    asked = sentence(told[-1].text)
-    evidence = sayings_of(instruction)
-    borne_out = sum(supported(each, evidence)[0] for each in given) / len(given)
+    asked = parse_sentence(told[-1].text)
+    evidence = evidence_clauses(instruction)
+    borne_out = sum(support_level(each, evidence)[0] for each in given) / len(given)
     to_the_point = max(relevance(asked, each) for each in given)
     return (borne_out + to_the_point) / 2

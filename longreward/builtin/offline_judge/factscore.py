@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from longreward.builtin.offline_judge.lexical import sentence
-from longreward.builtin.offline_judge.overlap import clauses, sayings_of, supported
+from longreward.builtin.offline_judge.lexical import parse_sentence
+from longreward.builtin.offline_judge.overlap import clauses, evidence_clauses, support_level
 
 
 def facts(slots: Mapping[str, str]) -> str:
     """The clauses of the sentence, each on a line; none of a question or of a sentence without content words."""
-    told = sentence(slots["sentence"].strip())
+    told = parse_sentence(slots["sentence"].strip())
     if not told.terms or told.text.endswith(("?", "？", ":", "：")):
         return "No fact."
     lines = dict.fromkeys(" ".join(part.text.split()) for part in clauses(told))
@@ -17,7 +17,7 @@ def facts(slots: Mapping[str, str]) -> str:
 
 def check(slots: Mapping[str, str]) -> str:
     """True where one sentence of the passages says all of it."""
-    level, _ = supported(sentence(slots["fact"].strip()), sayings_of(slots["context"], joined=True))
+    level, _ = support_level(parse_sentence(slots["fact"].strip()), evidence_clauses(slots["context"], joined=True))
     return str(level == 1)
 
 

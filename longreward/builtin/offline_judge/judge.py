@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping
 
 from longreward.builtin.offline_judge.alpaca_eval import RULES as ALPACA_EVAL
 from longreward.builtin.offline_judge.factscore import RULES as FACTSCORE
-from longreward.builtin.offline_judge.lexical import Sentence, repetition, sentence, sentences
+from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, repetition_rate, split_sentences
 from longreward.builtin.offline_judge.longbench import RULES as LONGBENCH
 from longreward.builtin.offline_judge.mt_bench import RULES as MT_BENCH
 from longreward.builtin.offline_judge.overlap import (
-    Part,
+    QuestionPart,
     clauses,
-    contradict,
-    covers,
-    evidence_of,
-    parts_of,
+    coverage,
+    evidence_clauses,
+    evidence_sentences,
+    is_contradiction,
+    question_parts,
     relevance,
-    sayings_of,
-    supported,
+    support_level,
 )
 from longreward.builtin.offline_judge.pairwise import RULES as PAIRWISE
 from longreward.builtin.offline_judge.writer import RULES as SYNTHESIS
@@ -57,7 +57,7 @@ class OfflineJudge:
 
 def helpfulness(slots: Mapping[str, str]) -> str:
     """Does each part of the question get an answer of the kind it asks for, to the point and in clean sentences?"""
-    asked, given = parts_of(slots["question"]), _given(slots)
+    asked, given = question_parts(slots["question"]), _given(slots)
     if not given:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
@@ -68,7 +68,7 @@ def helpfulness(slots: Mapping[str, str]) -> str:
     points = {
         f"{len(asked)} part(s) asked, met to {_share(met):.2f}": 10 * _share(met),
         f"{stray:.2f} of the sentences are off the question": 0 if any(map(_is_open, asked)) else -2 * stray,
-        "some of it is said twice": -4 * repetition([(s.order, s.negated) for s in given]),
+        "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in given]),
         "it breaks off": 0 if given[-1].finished else -1,
         "it is very long for what was asked": -1 if len(given) > 12 + 4 * len(asked) else 0,
     }
@@ -80,13 +80,13 @@ def logicality(slots: Mapping[str, str]) -> str:
     given = _given(slots)
     if not given:
         return _rating("The answer is empty.", 0)
-    clashes = [(a, b) for i, b in enumerate(given) for a in given[:i] if contradict(a, b)]
+    clashes = [(a, b) for i, b in enumerate(given) for a in given[:i] if is_contradiction(a, b)]
     wrong_sums = [m.group() for m in _SUM.finditer(slots["answer"]) if not _sum_holds(m)]
     found = f': "{quote(clashes[0][0].text)}" against "{quote(clashes[0][1].text)}"' if clashes else ""
     points = {
         f"{len(clashes)} contradiction(s){found}": -4 * min(2, len(clashes)),
         f"{len(wrong_sums)} wrong calculation(s)": -3 * min(2, len(wrong_sums)),
-        "it repeats itself": -6 * repetition([(s.order, s.negated) for s in given]),
+        "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in given]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
         "it breaks off": 0 if given[-1].finished else -1.5,
         "brackets or quotes stay open": 0 if _balanced(slots["answer"]) else -1,
@@ -112,15 +112,17 @@ def statements(slots: Mapping[str, str]) -> str:
 
 def support(slots: Mapping[str, str]) -> str:
     """Is the statement, or each of its clauses, borne out by one sentence of the evidence?"""
-    level, best = supported(sentence(slots["statement"].strip()), sayings_of(slots["context"], joined=True))
+    level, best = support_level(
+        parse_sentence(slots["statement"].strip()), evidence_clauses(slots["context"], joined=True)
+    )
     verdict = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}[level]
     return f'The closest passage is: "{quote(best.text if best else "none")}".\n[[{verdict}]]'
 
 
 def extraction(slots: Mapping[str, str]) -> str:
     """The sentences of the chunk that share what the question is about; names weigh more than words."""
-    question = sentence(slots["question"])
-    scored = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_of(slots["context"]))]
+    question = parse_sentence(slots["question"])
+    scored = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_sentences(slots["context"]))]
     best = sorted((item for item in scored if item[0] > 0), key=lambda item: (-item[0], item[1]))[:_EXTRACTS]
     lines = [f"{n}. {quote(text)}" for n, (_, _, text) in enumerate(sorted(best, key=lambda item: item[1]), 1)]
     return "\n".join(lines) if lines else NOTHING_RELEVANT
@@ -128,15 +130,15 @@ def extraction(slots: Mapping[str, str]) -> str:
 
 def completeness(slots: Mapping[str, str]) -> str:
     """Which share of the relevant points does the answer cover, each by its bearing on the question?"""
-    question = sentence(slots["question"])
-    weighted = {s.text: (s, relevance(question, s)) for s in sayings_of(slots["context"])}
+    question = parse_sentence(slots["question"])
+    weighted = {s.text: (s, relevance(question, s)) for s in evidence_clauses(slots["context"])}
     points = [(s, weight) for s, weight in weighted.values() if weight > 0]
     given = [g for s in _given(slots) for g in {s, *clauses(s)}]
     refuses = is_refusal(slots["answer"])
     if not given or not points:
         return _rating("Nothing to compare.", 0 if not given else 8 if refuses else 5)
     total = sum(weight for _, weight in points)
-    covered = sum(weight * covers(given, s, question) for s, weight in points) / total
+    covered = sum(weight * coverage(given, s, question) for s, weight in points) / total
     return _rating(f"Of {len(points)} relevant point(s), {covered:.2f} by weight are in the answer.", 10 * covered)
 
 
@@ -162,12 +164,12 @@ _BARE = 2  # terms up to which an answer is a bare value
 
 def _given(slots: Mapping[str, str]) -> tuple[Sentence, ...]:
     """The sentences of the answer that count: all, but for an answer without end."""
-    return sentences(slots["answer"])[:300]
+    return split_sentences(slots["answer"])[:300]
 
 
 def is_refusal(text: str) -> bool:
     """Whether a text of a sentence or two says that the question cannot be answered."""
-    given = sentences(text)
+    given = split_sentences(text)
     return 0 < len(given) <= 2 and bool(_REFUSAL.search(given[0].text))
 
 
@@ -183,7 +185,7 @@ def quote(text: str) -> str:
     return " ".join(text.split()).translate(_NEUTRAL)
 
 
-def _meets(part: Part, s: Sentence) -> float:
+def _meets(part: QuestionPart, s: Sentence) -> float:
     """How far a sentence gives what the part asks for, 0 to 1."""
     about = part.about
     if not about.terms:  # "Summarise the document": whatever says something
@@ -200,7 +202,7 @@ def _meets(part: Part, s: Sentence) -> float:
     return 0.3 if fits else 0.0
 
 
-def _treated(part: Part, given: tuple[Sentence, ...]) -> float:
+def _treated(part: QuestionPart, given: tuple[Sentence, ...]) -> float:
     """From 0.5 to 1: how much of what an open question is about the whole answer takes up."""
     if not _is_open(part):
         return 1.0
@@ -208,12 +210,12 @@ def _treated(part: Part, given: tuple[Sentence, ...]) -> float:
     return 0.5 + 0.5 * len(words & frozenset().union(*(s.terms for s in given))) / len(words)
 
 
-def _is_open(part: Part) -> bool:
+def _is_open(part: QuestionPart) -> bool:
     """Whether the part asks for more than a value: a how or why in many words."""
     return part.asks == "anything" and len(_words(part)) > 4
 
 
-def _words(part: Part) -> frozenset[str]:
+def _words(part: QuestionPart) -> frozenset[str]:
     return part.about.terms - part.about.name_terms
 
 
@@ -269,7 +271,7 @@ _INFERENCE = re.compile(
 )
 _FILLER = frozenset().union(
     *(
-        sentence(text).terms
+        parse_sentence(text).terms
         for text in (
             "yes no sure certainly course hello hi dear thank thanks welcome ok okay hope help please let know here",
             "following answer question summary based provided information according document text glad happy further",

@@ -35,7 +35,7 @@ class Sentence:
 
 
 @lru_cache(maxsize=1024)
-def sentences(text: str) -> tuple[Sentence, ...]:
+def split_sentences(text: str) -> tuple[Sentence, ...]:
     """The sentences of a text in order.
 
     A list item and the end of a line end one; abbreviations, decimals and the wrapped lines of a paragraph do not.
@@ -43,12 +43,12 @@ def sentences(text: str) -> tuple[Sentence, ...]:
     found = []
     for line in _WRAP.sub(" ", text).splitlines():
         line = _BULLET.sub("", line).strip()
-        found += [sentence(part.strip()) for part in _split(line) if part.strip()]
+        found += [parse_sentence(part.strip()) for part in _split(line) if part.strip()]
     return tuple(found)
 
 
 @lru_cache(maxsize=16384)
-def sentence(text: str) -> Sentence:
+def parse_sentence(text: str) -> Sentence:
     """One sentence, taken apart."""
     plain = unicodedata.normalize("NFKC", text)
     order: list[str] = []
@@ -106,7 +106,7 @@ def stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word
 
 
-def repetition(items: Sequence[Hashable]) -> float:
+def repetition_rate(items: Sequence[Hashable]) -> float:
     """The share of items that stood before already, 0 to 1."""
     return 1 - len(set(items)) / len(items) if items else 0.0
 

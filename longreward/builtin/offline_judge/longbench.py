@@ -6,8 +6,8 @@ scored example answers are not looked at.
 
 from collections.abc import Callable, Mapping
 
-from longreward.builtin.offline_judge.lexical import Sentence, sentence, sentences
-from longreward.builtin.offline_judge.overlap import clauses, covers, sayings_of, supported
+from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, split_sentences
+from longreward.builtin.offline_judge.overlap import clauses, coverage, evidence_clauses, support_level
 
 
 def longbench_chat(slots: Mapping[str, str]) -> str:
@@ -39,20 +39,20 @@ _LONGEST = 300  # sentences of an answer that count: all, but for one without en
 
 def _shares(slots: Mapping[str, str]) -> tuple[float, float]:
     """The share of the reference that the answer covers, and of the answer's sentences that the reference bears out."""
-    question = sentence(slots.get("question", ""))
-    given, wanted = sentences(slots["answer"])[:_LONGEST], sentences(slots["reference"])
+    question = parse_sentence(slots.get("question", ""))
+    given, wanted = split_sentences(slots["answer"])[:_LONGEST], split_sentences(slots["reference"])
     if not given or not wanted:
         return 0.0, 0.0
     parts = [part for each in given for part in {each, *clauses(each)}]
-    evidence = sayings_of(slots["reference"])
+    evidence = evidence_clauses(slots["reference"])
     covered = sum(_covered(parts, point, question) for point in wanted) / len(wanted)
-    return covered, sum(supported(each, evidence)[0] for each in given) / len(given)
+    return covered, sum(support_level(each, evidence)[0] for each in given) / len(given)
 
 
 def _covered(given: list[Sentence], point: Sentence, question: Sentence) -> float:
     """How much of the point is in the answer; a point that adds no term to the question ("Yes.") must stand in it."""
     if point.terms - question.terms:
-        return covers(given, point, question)
+        return coverage(given, point, question)
     said = point.text.strip(" .!?。！？").casefold()
     return float(any(said in each.text.casefold() for each in given))
 

@@ -6,8 +6,8 @@ blind to meaning as the rest of it: it shows that everything works, and tells an
 
 from collections.abc import Callable, Mapping
 
-from longreward.builtin.offline_judge.lexical import Sentence, repetition, sentence, sentences
-from longreward.builtin.offline_judge.overlap import covers
+from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, repetition_rate, split_sentences
+from longreward.builtin.offline_judge.overlap import coverage
 
 
 def rate(slots: Mapping[str, str]) -> str:
@@ -28,18 +28,18 @@ def compare(slots: Mapping[str, str]) -> str:
 
 def merit(asked: str, answer: str, reference: str) -> tuple[float, str]:
     """From 0 to 1 what an answer is worth, and why."""
-    given = sentences(answer)[:MOST_SENTENCES]
+    given = split_sentences(answer)[:MOST_SENTENCES]
     said = frozenset[str]().union(*(s.terms for s in given))
     if not said:
         return 0.0, "The answer says nothing."
-    question = sentence(asked)
+    question = parse_sentence(asked)
     on_subject = min(1.0, 2 * len(said & question.terms) / max(1, len(question.terms)))
     new = min(1.0, len(said - question.terms) / ENOUGH_NEW)
-    repeated = repetition([term for s in given for term in s.order][:MOST_TERMS])
+    repeated = repetition_rate([term for s in given for term in s.order][:MOST_TERMS])
     broken = 0.0 if given[-1].finished else 0.1
     worth = 0.5 * on_subject + 0.5 * new
     told = f"on the subject {on_subject:.2f}, new {new:.2f}, repeated {repeated:.2f}"
-    if points := sentences(reference):
+    if points := split_sentences(reference):
         covered = sum(_covered(list(given), point, question) for point in points) / len(points)
         worth = 0.3 * worth + 0.7 * covered
         told += f", of the reference {covered:.2f}"
@@ -49,7 +49,7 @@ def merit(asked: str, answer: str, reference: str) -> tuple[float, str]:
 def _covered(given: list[Sentence], point: Sentence, question: Sentence) -> float:
     """How much of a sentence of the reference the answer has; one that adds nothing to the question counts whole."""
     if point.terms - question.terms:
-        return covers(given, point, question)
+        return coverage(given, point, question)
     said = frozenset[str]().union(*(s.terms for s in given))
     return len(said & point.terms) / len(point.terms) if point.terms else 1.0
 

@@ -5,34 +5,34 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from longreward.builtin.offline_judge.lexical import Sentence, sentence, sentences, stem
+from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, split_sentences, stem
 
 Level = float  # 1, 0.5 or 0
-Asked = Literal["number", "person", "place", "anything"]
+AnswerKind = Literal["number", "person", "place", "anything"]
 
 
 @dataclass(frozen=True)
-class Part:
+class QuestionPart:
     """One thing that a question asks for: the kind of value and the words that say of what."""
 
-    asks: Asked
+    asks: AnswerKind
     about: Sentence
 
 
-def supported(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, Sentence | None]:
+def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, Sentence | None]:
     """How far one sentence of the evidence bears out the claim, or one each its clauses; and the closest sentence."""
-    ranked = [(level(claim, e), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
+    ranked = [(sentence_support(claim, e), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
     if not ranked:
         return 0.0, None
     best, _, negative = max(ranked)
     parts = clauses(claim)
     if best < 1 and len(parts) > 1:
-        levels = [max(level(part, e) for e in evidence) for part in parts]
+        levels = [max(sentence_support(part, e) for e in evidence) for part in parts]
         best = 1.0 if min(levels) == 1 else 0.5 if max(levels) > 0 else best
     return best, evidence[-negative]
 
 
-def level(claim: Sentence, evidence: Sentence) -> Level:
+def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
     """1 where the sentence says all that the claim does, 0.5 where a lesser part is missing, 0 otherwise.
 
     A number or a name of the claim that this very sentence lacks leaves nothing, wherever else it stands; so does a
@@ -96,7 +96,7 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
     texts = [text for text in _CLAUSE.split(s.text) if text.strip()]
     if len(texts) < 2:
         return (s,)
-    parts = [sentence(text.strip()) for text in texts]
+    parts = [parse_sentence(text.strip()) for text in texts]
     if any(len(part.terms) < 2 for part in parts):
         return (s,)
     subject = parts[0].names[:1]
@@ -105,10 +105,10 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
 
 def relevance(question: Sentence, s: Sentence) -> float:
     """0 where the sentence does not bear on the question; else the share of one of its parts that it holds."""
-    return max(_bearing(part.about, s) for part in parts_of(question.text))
+    return max(_bearing(part.about, s) for part in question_parts(question.text))
 
 
-def covers(given: list[Sentence], point: Sentence, question: Sentence) -> float:
+def coverage(given: list[Sentence], point: Sentence, question: Sentence) -> float:
     """How much of what the point adds to the question stands in one sentence of the answer, 0 to 1.
 
     A point of many words may be spread over the whole answer.
@@ -120,14 +120,14 @@ def covers(given: list[Sentence], point: Sentence, question: Sentence) -> float:
     if len(new) >= _MANY:
         places.append(frozenset().union(*places))
     shares = [0.8 * sum(weights[term] for term in terms & new) / total for terms in places if terms & new]
-    levels = [level(s, point) for s in given if s.terms & new]
+    levels = [sentence_support(s, point) for s in given if s.terms & new]
     return max([0.0, *shares, *levels])
 
 
 _MANY = 8
 
 
-def contradict(a: Sentence, b: Sentence) -> bool:
+def is_contradiction(a: Sentence, b: Sentence) -> bool:
     """Whether two sentences say the same of one subject, but with another number or name, or one denies it."""
     if not a.words or not b.words or (a.order, a.negated) == (b.order, b.negated):
         return False
@@ -141,47 +141,47 @@ def contradict(a: Sentence, b: Sentence) -> bool:
 
 
 @lru_cache(maxsize=512)
-def evidence_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
+def evidence_sentences(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
     """The sentences of labelled passages, without the labels; he and she carry the names of the sentence before.
 
     Passages are cut anywhere: with `joined` a broken end and the beginning of the next passage are tried as one too.
     """
     found: list[Sentence] = []
     for passage in _LABEL.split(context):
-        own = sentences(passage)
+        own = split_sentences(passage)
         if joined and own and found and not found[-1].finished:
             end = found[-1].text
-            found += [sentence(f"{end} {own[0].text}"), sentence(end + own[0].text)]
+            found += [parse_sentence(f"{end} {own[0].text}"), parse_sentence(end + own[0].text)]
         found += _with_subjects(own)
     return tuple(s for s in found if s.terms and not _NOTHING.search(s.text))
 
 
 @lru_cache(maxsize=512)
-def sayings_of(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
+def evidence_clauses(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
     """The evidence, with a sentence about several names cut into clauses: what is said of one is not of the other."""
-    return tuple(saying for s in evidence_of(context, joined=joined) for saying in _sayings(s))
+    return tuple(saying for s in evidence_sentences(context, joined=joined) for saying in _sayings(s))
 
 
 @lru_cache(maxsize=4096)
-def parts_of(question: str) -> tuple[Part, ...]:
+def question_parts(question: str) -> tuple[QuestionPart, ...]:
     """The parts of a question; one that names nobody asks about the names of the part before it."""
-    parts: list[Part] = []
+    parts: list[QuestionPart] = []
     for text in _PART.split(question):
-        about = sentence(text.strip(" ,;，；?？"))
+        about = parse_sentence(text.strip(" ,;，；?？"))
         generic = _GENERIC | _OF_SUMMARIES if _SUMMARY.search(text) else _GENERIC
         about = replace(about, terms=about.terms - generic)
         if not about.terms:
             continue
         if not about.names and parts:
             about = _about(about, parts[-1].about.names)
-        parts.append(Part(_asked_for(text), about))
-    return tuple(parts) or (Part("anything", replace(sentence(question), terms=frozenset(), names=())),)
+        parts.append(QuestionPart(_asked_for(text), about))
+    return tuple(parts) or (QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),)
 
 
-def _asked_for(text: str) -> Asked:
+def _asked_for(text: str) -> AnswerKind:
     """What the first question word of the text asks for."""
     first = _QUESTION_WORD.search(text)
-    kinds: tuple[Asked, ...] = ("number", "person", "place")
+    kinds: tuple[AnswerKind, ...] = ("number", "person", "place")
     return next((kind for kind in kinds if first and first.group(kind)), "anything")
 
 
@@ -260,7 +260,7 @@ _QUESTION_WORD = re.compile(
 )
 _GENERIC = frozenset().union(
     *(
-        sentence(text).terms
+        parse_sentence(text).terms
         for text in (
             "please give tell list describe explain discuss summarize summarise summary document text passage article "
             "paper author main key point detail content following question answer year date number",
@@ -272,7 +272,7 @@ _GENERIC = frozenset().union(
 _SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
 _OF_SUMMARIES = frozenset().union(  # "Now, write a one-page summary of all the news."
     *(
-        sentence(text).terms
+        parse_sentence(text).terms
         for text in (
             "now write one page brief short paragraph overview whole news report story meeting transcript",
             "会议总结 写一段总结 写一份总结 会议记录 内容进行总结 总结会议 新闻 报告 一下 概述 摘要 全文 本文",

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from longreward.builtin.offline_judge.lexical import Sentence, sentence, sentences
-from longreward.builtin.offline_judge.overlap import evidence_of, relevance
+from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, split_sentences
+from longreward.builtin.offline_judge.overlap import evidence_sentences, relevance
 from longreward.utils.language import Language, detect_language
 
 T = TypeVar("T")
@@ -35,9 +35,9 @@ def answer(slots: Mapping[str, str]) -> str:
     """The sentences that bear most on the question, as many as the length allows, in the order of the document."""
     document, limit = slots["document"], int(slots["length"])
     language = detect_language(document)
-    question = sentence(slots["question"])
+    question = parse_sentence(slots["question"])
     figures = bool(_FIGURES.search(slots["question"]))
-    stated = [s for s in evidence_of(document) if _is_statement(s) and (s.numbers or not figures)]
+    stated = [s for s in evidence_sentences(document) if _is_statement(s) and (s.numbers or not figures)]
     if slots["question"] in {FORMS[each]["summary"][0] for each in FORMS}:
         mean = sum(map(_length, stated)) / max(len(stated), 1)
         ranked = list(_spread(stated, max(1, int(limit / max(mean, 1)))))
@@ -80,7 +80,9 @@ FORMS: Mapping[Language, Mapping[str, tuple[str, str]]] = {  # about the whole d
 
 def _subjects(document: str, language: Language, *, with_numbers: bool) -> list[str]:
     """What sentences are about, each once, in the order of the document."""
-    found = (_subject(s, language) for s in sentences(document) if _is_statement(s) and (s.numbers or not with_numbers))
+    found = (
+        _subject(s, language) for s in split_sentences(document) if _is_statement(s) and (s.numbers or not with_numbers)
+    )
     return list(dict.fromkeys(subject for subject in found if subject))
 
 

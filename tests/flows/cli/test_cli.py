@@ -19,7 +19,7 @@ CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The marke
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "LONGREWARD_STATE"}
-    command = [sys.executable, "-m", "longreward.flows.cli.score", *arguments]
+    command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -139,9 +139,9 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
 @pytest.mark.parametrize(
     "command",
     [
-        ("longreward.flows.cli.score", *FILES),
-        ("longreward.flows.cli.score", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
-        ("longreward.flows.cli.score", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
+        ("longreward.flows.cli.main", *FILES),
+        ("longreward.flows.cli.main", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
+        ("longreward.flows.cli.main", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
         ("longreward.builtin", "--out", "out/corpus"),
         ("longreward.builtin.pretrain", "--out", "out/model"),
     ],
@@ -191,7 +191,7 @@ CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--re
 def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "longreward.flows.cli.score", *arguments]
+    command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments]
     done = subprocess.run(command, cwd=files, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
@@ -201,7 +201,7 @@ def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, a
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
 def test_output_to_a_full_disk_is_one_clear_line(files: Path) -> None:
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "longreward.flows.cli.score", "params"]
+        command = [sys.executable, "-m", "longreward.flows.cli.main", "params"]
         done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "longreward: the output cannot be written: the disk is full\n")
 
@@ -227,7 +227,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
-        command = [sys.executable, "-m", "longreward.flows.cli.score", *FILES, *http]
+        command = [sys.executable, "-m", "longreward.flows.cli.main", *FILES, *http]
         # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
         default = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
         run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True, preexec_fn=default)
@@ -264,7 +264,7 @@ def test_responses_that_do_not_fit_their_examples_are_refused(
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from flows.cli.score import main\n"
+        "import sys; from longreward.flows.cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('pydantic', 'torch', 'transformers', 'rich', 'yaml') if m in sys.modules])"

@@ -18,12 +18,11 @@ from prefect import flow, get_client, task
 from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.states import Pending, Running
 
-from longreward.tasks.new_project import new_project
+from longreward.tasks.new_project import create_project, project_files
 from longreward.tasks.processes import this_process
-from longreward.tasks.project_files import project_files
 
 ROOT = Path(__file__).resolve().parents[3]
-CODE = "import sys; from flows.cli import main; sys.exit(main())"
+CODE = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
 OURS = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 PYTHON_FIRST = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -40,7 +39,7 @@ def doctor(folder: Path, *arguments: str, **environment: str) -> "tuple[int, str
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pristine") / "project"
-    new_project(folder, project_files("laptop"))
+    create_project(folder, project_files("laptop"))
     return folder
 
 
@@ -90,7 +89,7 @@ def test_outside_a_project_the_machine_alone_is_looked_at_and_nothing_is_made(tm
 
 def test_offline_nothing_slow_is_imported(project: Path) -> None:
     code = (
-        "import sys; from flows.cli import main; main(['doctor', '--offline'])\n"
+        "import sys; from longreward.flows.cli.main import main; main(['doctor', '--offline'])\n"
         "print([m for m in ('torch', 'transformers', 'prefect', 'mlflow', 'dvc') if m in sys.modules])"
     )
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}  # no nvidia-smi there, nor git

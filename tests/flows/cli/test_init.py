@@ -13,7 +13,7 @@ import yaml
 from longreward.data.prepare import PrepareConfig, prepare
 from longreward.params import preset_names, preset_path, read_params
 from longreward.tasks.dvc_command import stage_entries
-from longreward.tasks.project_files import project_files, without_code
+from longreward.tasks.new_project import project_files, without_code
 from longreward.utils.jsonl import Row
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -36,7 +36,7 @@ def run(folder: Path, *command: str, **environment: str) -> "subprocess.Complete
 
 
 def init(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    code = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
     return run(folder, sys.executable, "-P", "-c", code, "init", *arguments, **environment, PYTHONPATH=str(ROOT))
 
 
@@ -49,7 +49,7 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code() -> None:
-    """After a change of dvc.yaml: python -m longreward.tasks.project_files > tasks/project_template/dvc.yaml"""
+    """After a change of dvc.yaml: python -m longreward.tasks.new_project > tasks/project_template/dvc.yaml"""
     text = (ROOT / "tasks/project_template/dvc.yaml").read_text(encoding="utf-8")
     assert text == without_code((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     own = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -111,7 +111,7 @@ def test_a_folder_of_a_repository_becomes_a_project_of_its_own_and_nothing_is_co
     run(tmp_path, "git", "init", "--quiet")
     done = init(tmp_path, "study", **SOMEBODY)
     assert done.returncode == 0, done.stderr
-    assert "commit it when you like" in done.stdout
+    assert "nothing was committed" in done.stdout
     assert (tmp_path / "study/.dvc").is_dir()
     assert not (tmp_path / "study/.git").exists()
     assert git(tmp_path, "rev-parse", "--verify", "HEAD") == ""
@@ -124,7 +124,7 @@ def test_what_is_there_already_is_named_and_stays_alone(tmp_path: Path, name: st
     done = init(tmp_path, **SOMEBODY)
     assert done.returncode == 1
     named = {"data/raw/mine.jsonl": "data/raw", ".dvc/config": ".dvc"}.get(name, name)
-    assert f"has {named} already, and nothing is overwritten" in done.stderr
+    assert f"already has {named}, and nothing is overwritten" in done.stderr
     assert everything_in(tmp_path) == {name: b"mine"}
 
 
@@ -136,7 +136,7 @@ def test_what_is_there_already_is_named_and_stays_alone(tmp_path: Path, name: st
         (["x", "--preset", "labtop"], "did you mean laptop?"),
         (["ignored/x"], "ignores"),
         ([".git/x"], "git's own folder"),
-        (["shadowed"], "shadowed/tasks/__init__.py would be imported in place"),
+        (["shadowed"], "shadowed/torch/__init__.py would be imported instead"),
     ],
 )
 def test_a_place_that_will_not_do_is_refused_before_anything_is_made(
@@ -145,8 +145,8 @@ def test_a_place_that_will_not_do_is_refused_before_anything_is_made(
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / "file").touch()
     (tmp_path / ".gitignore").write_text("ignored/\n")
-    (tmp_path / "shadowed/tasks").mkdir(parents=True)
-    (tmp_path / "shadowed/tasks/__init__.py").touch()
+    (tmp_path / "shadowed/torch").mkdir(parents=True)
+    (tmp_path / "shadowed/torch/__init__.py").touch()
     before = everything_in(tmp_path)
     done = init(tmp_path, *arguments)
     assert (done.returncode, message in done.stderr) == (1, True), done.stderr
@@ -164,7 +164,7 @@ def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -
     )
     (tmp_path / "place/models").mkdir(parents=True)
     (tmp_path / "place/models/mine").write_text("mine")
-    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    code = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
     run(tmp_path, "git", "init", "--quiet", "place")
     path = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
     done = run(tmp_path / "place", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
@@ -189,7 +189,7 @@ def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, p
     assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
     assert params.evaluate.short.source is None
     assert params.evaluate.champion.temperature in params.evaluate.temperatures
-    assert files["params.yaml"].startswith(f"# The settings of this project, begun from the preset {preset}.".encode())
+    assert files["params.yaml"].startswith(f"# The settings of this project, created from the preset {preset}".encode())
     own_base = params.policy.base_model == "models/tiny-base"
     assert own_base == (preset == "laptop")
     assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
@@ -232,7 +232,7 @@ def test_an_installed_wheel_is_one_package_and_makes_the_same_project(tmp_path: 
         top = {name.split("/")[0] for name in wheel.namelist()}
         wheel.extractall(tmp_path / "installed")
     assert {name for name in top if not name.endswith(".dist-info")} == {"longreward"}
-    code = "import sys; from longreward.flows.cli import main; sys.exit(main())"
+    code = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
     done = run(tmp_path, sys.executable, "-P", "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
     assert done.returncode == 0, done.stderr
     made = everything_in(tmp_path / "p")

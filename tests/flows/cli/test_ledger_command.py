@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from longreward.chat_model import ChatReply, TokenUsage
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.retrieval.embedding_cache import VectorLedger
 
@@ -125,6 +125,6 @@ def test_without_an_action_its_help_is_shown(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_command_costs_nothing_before_it_is_used() -> None:
-    script = "import sys, flows.cli.ledger; print(any(m in sys.modules for m in ('sqlite3', 'pydantic', 'numpy')))"
+    script = "import sys, longreward.flows.cli.main; print({'sqlite3', 'pydantic', 'numpy'} & {*sys.modules})"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "False"
+    assert ended.stdout.strip() == "set()"

@@ -4,7 +4,7 @@ import pytest
 
 from longreward.data.formats import write_pairs
 from longreward.errors import ConfigError, PolicyError
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 from longreward.models.config import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo

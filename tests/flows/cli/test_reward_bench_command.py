@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 from longreward.reward_bench.builtin_items import hard_lists, hard_pairs
 from longreward.reward_bench.items import write_items
 
@@ -115,7 +115,7 @@ def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
         url = server.stdout.readline().strip()
         judge = {"kind": "http", "base_url": url, "model": "m", "max_concurrency": "2"}
         settings = [part for name, value in judge.items() for part in ("-S", f"judge.{name}={value}")]
-        command = [sys.executable, "-m", "longreward.flows.cli.score", *items, *settings]
+        command = [sys.executable, "-m", "longreward.flows.cli.main", *items, *settings]
         run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         while not kept(tmp_path / ".longreward" / "ledger.sqlite"):
             assert run.poll() is None

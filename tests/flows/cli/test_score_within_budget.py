@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 
 ANSWER = "<statement>It was founded in 1905.</statement> So says part 1. [[Fully supported]] [[7]]"  # readable to all
 

@@ -9,12 +9,11 @@ import pytest
 from mlflow import MlflowClient
 from prefect.settings import PREFECT_API_AUTH_STRING
 
-from longreward.tasks.new_project import new_project
+from longreward.tasks.new_project import create_project, project_files
 from longreward.tasks.prefect_server import PrefectServer
-from longreward.tasks.project_files import project_files
 
 ROOT = Path(__file__).resolve().parents[3]
-CODE = "import sys; from flows.cli import main; sys.exit(main())"
+CODE = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
 SMALL = (
     "sft.max_steps=1",
     "train.max_steps=1",
@@ -51,7 +50,7 @@ def study(folder: Path, server: str, *arguments: str) -> str:
 @pytest.mark.slow
 def test_a_study_makes_what_is_missing_and_tells_of_all_its_runs(tmp_path: Path, pipeline_server: str) -> None:
     folder = tmp_path / "project"
-    new_project(folder, project_files("laptop"))
+    create_project(folder, project_files("laptop"))
     study(folder, pipeline_server, "--arms", "random")
     first = (folder / "data/study/study.md").read_text(encoding="utf-8")
     assert "| random | chance |" in first

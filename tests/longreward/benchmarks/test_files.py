@@ -16,7 +16,7 @@ import pytest
 from longreward.benchmarks.files import Outcome, fetch, locate, read_table
 from longreward.benchmarks.files.lock import Lock
 from longreward.errors import ConfigError, DataError, StateError
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 
 QUESTIONS = b'{"question_id": 81}\n' * 100_000  # 2 MB: more than one block
 ANSWERS = b"answers\n"

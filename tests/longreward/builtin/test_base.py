@@ -7,17 +7,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from longreward.builtin import pretrain
-from longreward.builtin.pretraining_data import IDS, Level, make_lesson
+from longreward.builtin.pretrain import Difficulty, make_training_sequence
 from longreward.builtin.tiny_model import init_lookup_heads, new_model
+from longreward.builtin.tokenizer import TOKEN_IDS
 
 BASE = Path(__file__).parents[3] / "models" / "tiny-base"
-SMALL = Level(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
+SMALL = Difficulty(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
 
 
 def test_a_fresh_first_layer_looks_one_to_four_places_back() -> None:
     model = new_model(seed=1)
     model.set_attn_implementation("eager")
-    ids = torch.tensor([make_lesson("l1", SMALL).ids[:40]])
+    ids = torch.tensor([make_training_sequence("l1", SMALL).ids[:40]])
     with torch.no_grad():
         attention = model(input_ids=ids, output_attentions=True).attentions[0][0]
     for head in range(4):
@@ -25,18 +26,18 @@ def test_a_fresh_first_layer_looks_one_to_four_places_back() -> None:
 
 
 def test_value_accuracy_counts_whole_values() -> None:
-    lesson = make_lesson("l1", SMALL)
-    logits = torch.nn.functional.one_hot(torch.tensor([[*lesson.ids[1:], 0]]), 2000).float()
-    assert pretrain.value_accuracy([lesson], logits) == 1.0
-    logits[0, lesson.values[0][1] - 2] = 0.0
-    assert pretrain.value_accuracy([lesson], logits) == 1.0 - 1 / len(lesson.values)
+    sequence = make_training_sequence("l1", SMALL)
+    logits = torch.nn.functional.one_hot(torch.tensor([[*sequence.ids[1:], 0]]), 2000).float()
+    assert pretrain.value_accuracy([sequence], logits) == 1.0
+    logits[0, sequence.values[0][1] - 2] = 0.0
+    assert pretrain.value_accuracy([sequence], logits) == 1.0 - 1 / len(sequence.values)
 
 
 def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "LEVELS", (SMALL,))
     monkeypatch.setattr(pretrain, "TOKENS_PER_STEP", 200)
     monkeypatch.setattr(pretrain, "held_out_accuracy", lambda model, level: 0.0)
-    monkeypatch.setattr(pretrain, "_rate", lambda step, steps: 0.1)
+    monkeypatch.setattr(pretrain, "_learning_rate", lambda step, steps: 0.1)
     for steps in (2, 4):
         pretrain.pretrain(tmp_path / "stopped", steps=steps, seed=1, checkpoint=tmp_path / "stopped.pt", every=2)
     pretrain.pretrain(tmp_path / "whole", steps=4, seed=1, checkpoint=tmp_path / "whole.pt", every=2)
@@ -67,5 +68,5 @@ def test_roles_start_as_the_marks_that_play_their_parts() -> None:
     model = new_model(seed=1)
     init_lookup_heads(model)
     embeddings = model.get_input_embeddings().weight
-    assert torch.equal(embeddings[IDS["<|assistant|>"]], embeddings[IDS["?"]])
-    assert torch.equal(embeddings[IDS["<|end|>"]], embeddings[IDS["\n\n"]])
+    assert torch.equal(embeddings[TOKEN_IDS["<|assistant|>"]], embeddings[TOKEN_IDS["?"]])
+    assert torch.equal(embeddings[TOKEN_IDS["<|end|>"]], embeddings[TOKEN_IDS["\n\n"]])

@@ -10,9 +10,9 @@ import pytest
 
 from longreward.builtin.corpus import main, read_gold, write_corpus
 from longreward.builtin.documents import Document, make_document
-from longreward.builtin.gold import GoldRow, measure
-from longreward.builtin.grammar import MADE_UP, RELATIONS, Fact
-from longreward.builtin.questions import ask, draw_questions, faulty_answer, gold_answer
+from longreward.builtin.gold import GoldRow, measure_against_gold
+from longreward.builtin.grammar import FABRICATED_RELATIONS, RELATIONS, Fact
+from longreward.builtin.questions import faulty_answer, format_question, gold_answer, sample_questions
 from longreward.errors import DataError
 
 MARA = Fact("Mara Voss", "birthplace", "Kelden")
@@ -67,7 +67,7 @@ def test_files_tell_of_the_same_rows(tmp_path: Path) -> None:
     assert [list(row) for row in rows[:1]] == [["idx", "query", "answer", "context", "document"]]
     assert [row["idx"] for row in rows] == list(gold) == list(range(15))
     for row in rows:
-        assert ask(gold[row["idx"]].facts) == row["query"]
+        assert format_question(gold[row["idx"]].facts) == row["query"]
         assert gold_answer(gold[row["idx"]].facts) == gold[row["idx"]].answer
 
 
@@ -83,10 +83,10 @@ def test_a_document_says_all_its_facts_and_nothing_else() -> None:
         document = make_document(f"d{number}")
         assert all(fact.clause in document.text for fact in (*document.facts, *document.background))
         rng = random.Random(number)
-        (facts,) = draw_questions(rng, document, 1)
+        (facts,) = sample_questions(rng, document, 1)
         row = _gold_row(document, facts)
-        assert measure(document.text, row).recall == 1.0
-        assert measure(document.text, row).unsupported == 0.0
+        assert measure_against_gold(document.text, row).recall == 1.0
+        assert measure_against_gold(document.text, row).unsupported == 0.0
 
 
 def test_no_value_has_two_owners() -> None:
@@ -97,7 +97,7 @@ def test_no_value_has_two_owners() -> None:
 
 def test_the_facts_of_a_question_stand_in_different_paragraphs() -> None:
     document = make_document("d1")
-    for facts in draw_questions(random.Random(5), document, 20):
+    for facts in sample_questions(random.Random(5), document, 20):
         paragraphs = {
             place for place, text in enumerate(document.text.split("\n\n")) for f in facts if f.clause in text
         }
@@ -106,13 +106,13 @@ def test_the_facts_of_a_question_stand_in_different_paragraphs() -> None:
 
 def test_a_document_too_small_for_the_questions_is_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
-        draw_questions(random.Random(1), make_document("tiny", people=1, facts_per_person=1), 9)
+        sample_questions(random.Random(1), make_document("tiny", people=1, facts_per_person=1), 9)
 
 
 def test_questions_and_answers_read_as_english() -> None:
-    assert ask([MARA]) == "Where was Mara Voss born?"
-    assert ask([MARA, IVO]) == "Where was Mara Voss born, and what did Ivo Lang build?"
-    assert ask([MARA, IVO, TESS]) == (
+    assert format_question([MARA]) == "Where was Mara Voss born?"
+    assert format_question([MARA, IVO]) == "Where was Mara Voss born, and what did Ivo Lang build?"
+    assert format_question([MARA, IVO, TESS]) == (
         "Where was Mara Voss born, what did Ivo Lang build, and how many pupils did Tess Arden train?"
     )
     assert gold_answer([MARA, TESS]) == "Mara Voss was born in Kelden. Tess Arden trained 198 pupils."
@@ -123,7 +123,7 @@ def test_faults_come_as_often_as_they_are_meant_to() -> None:
     for number in range(400):
         document = make_document(f"d{number}")
         rng = random.Random(number)
-        for asked in draw_questions(rng, document, 4):
+        for asked in sample_questions(rng, document, 4):
             sentences = faulty_answer(rng, document, asked).split(". ")
             invented = [s for s in sentences if " also " in s]
             answers += 1
@@ -141,7 +141,7 @@ def test_faults_come_as_often_as_they_are_meant_to() -> None:
 def test_no_document_states_a_made_up_relation() -> None:
     for number in range(50):
         text = make_document(f"d{number}").text
-        assert not any(f" {RELATIONS[name].cue} " in text for name in MADE_UP)
+        assert not any(f" {RELATIONS[name].cue} " in text for name in FABRICATED_RELATIONS)
 
 
 def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:

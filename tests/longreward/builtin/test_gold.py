@@ -2,7 +2,7 @@
 
 import pytest
 
-from longreward.builtin.gold import GoldMeasures, GoldRow, measure
+from longreward.builtin.gold import GoldMeasures, GoldRow, measure_against_gold
 from longreward.builtin.grammar import Fact
 
 BIRTH = Fact("Mara Voss", "birthplace", "Kelden")
@@ -21,40 +21,42 @@ ROW = GoldRow(
 
 
 def test_the_gold_answer_is_exact() -> None:
-    assert measure(ROW.answer, ROW) == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.0)
+    assert measure_against_gold(ROW.answer, ROW) == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.0)
 
 
 def test_an_empty_response_recalls_nothing_and_counts_as_unsupported() -> None:
-    assert measure("", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
-    assert measure(" . ", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
+    assert measure_against_gold("", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
+    assert measure_against_gold(" . ", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
 
 
 def test_a_dropped_fact_halves_recall_and_supports_the_rest() -> None:
-    assert measure("Mara Voss was born in Kelden.", ROW) == GoldMeasures(0.5, 0.0, exact=False, unasked=0.0)
+    assert measure_against_gold("Mara Voss was born in Kelden.", ROW) == GoldMeasures(
+        0.5, 0.0, exact=False, unasked=0.0
+    )
 
 
 def test_a_wrong_value_is_unsupported() -> None:
-    found = measure("Mara Voss was born in Tarn. Ivo Lang built the stone mill.", ROW)
+    found = measure_against_gold("Mara Voss was born in Tarn. Ivo Lang built the stone mill.", ROW)
     assert found == GoldMeasures(recall=0.5, unsupported=0.5, exact=False, unasked=0.0)
 
 
 def test_another_persons_value_is_wrong() -> None:
-    assert measure("Ivo Lang was born in Kelden. Mara Voss built the stone mill.", ROW).unsupported == 1.0
+    assert measure_against_gold("Ivo Lang was born in Kelden. Mara Voss built the stone mill.", ROW).unsupported == 1.0
 
 
 def test_half_a_value_is_wrong() -> None:
-    assert measure("Ivo Lang built the mill.", ROW).recall == 0.0
+    assert measure_against_gold("Ivo Lang built the mill.", ROW).recall == 0.0
 
 
 def test_an_invented_sentence_spoils_an_otherwise_exact_answer() -> None:
-    found = measure(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
+    found = measure_against_gold(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
     assert found == GoldMeasures(recall=1.0, unsupported=pytest.approx(1 / 3), exact=False, unasked=0.0)
 
 
 def test_a_true_sentence_that_was_not_asked_for_is_supported_and_counted() -> None:
-    found = measure(ROW.answer + " Ivo Lang trained 198 pupils. Ivo Lang was fond of strong tea.", ROW)
+    found = measure_against_gold(ROW.answer + " Ivo Lang trained 198 pupils. Ivo Lang was fond of strong tea.", ROW)
     assert found == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.5)
-    scenery = measure("A cat slept on the table during most meetings.", ROW)
+    scenery = measure_against_gold("A cat slept on the table during most meetings.", ROW)
     assert scenery == GoldMeasures(recall=0.0, unsupported=0.0, exact=False, unasked=1.0)
 
 
@@ -68,7 +70,7 @@ def test_a_true_sentence_that_was_not_asked_for_is_supported_and_counted() -> No
     ],
 )
 def test_small_rewordings_say_the_same(response: str) -> None:
-    found = measure(response.replace("; ", ".\n"), ROW)
+    found = measure_against_gold(response.replace("; ", ".\n"), ROW)
     assert (found.recall, found.unsupported, found.exact) == (1.0, 0.0, True)
 
 
@@ -85,19 +87,19 @@ def test_small_rewordings_say_the_same(response: str) -> None:
     ],
 )
 def test_hedges_negations_and_fragments_gain_no_recall(response: str) -> None:
-    found = measure(response, ROW)
+    found = measure_against_gold(response, ROW)
     assert found.recall == 0.0
     assert found.unsupported > 0.0
 
 
 def test_saying_a_true_thing_often_does_not_dilute_an_invented_one() -> None:
-    once = measure("Mara Voss was born in Kelden. Ivo Lang also owned 23 fast horses.", ROW)
-    often = measure("Mara Voss was born in Kelden. " * 9 + "Ivo Lang also owned 23 fast horses.", ROW)
+    once = measure_against_gold("Mara Voss was born in Kelden. Ivo Lang also owned 23 fast horses.", ROW)
+    often = measure_against_gold("Mara Voss was born in Kelden. " * 9 + "Ivo Lang also owned 23 fast horses.", ROW)
     assert once.unsupported == often.unsupported == 0.5
 
 
 def test_a_relation_turned_round_is_wrong() -> None:
-    assert measure("Mara Voss was taught by Ada Brook.", ROW).unsupported == 0.0
-    assert measure("Ada Brook taught Mara Voss.", ROW).unsupported == 0.0
-    assert measure("Mara Voss taught Ada Brook.", ROW).unsupported == 1.0
-    assert measure("Ada Brook was taught by Mara Voss.", ROW).unsupported == 1.0
+    assert measure_against_gold("Mara Voss was taught by Ada Brook.", ROW).unsupported == 0.0
+    assert measure_against_gold("Ada Brook taught Mara Voss.", ROW).unsupported == 0.0
+    assert measure_against_gold("Mara Voss taught Ada Brook.", ROW).unsupported == 1.0
+    assert measure_against_gold("Ada Brook was taught by Mara Voss.", ROW).unsupported == 1.0

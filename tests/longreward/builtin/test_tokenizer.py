@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from longreward.builtin.corpus import write_corpus
 from longreward.builtin.documents import make_document
-from longreward.builtin.pretraining_data import IDS, Level, make_lesson
-from longreward.builtin.tokenizer import build_tokenizer, save_tokenizer, vocabulary
+from longreward.builtin.pretrain import Difficulty, make_training_sequence
+from longreward.builtin.tokenizer import TOKEN_IDS, build_tokenizer, save_tokenizer, vocabulary
 
 TEXT = "Mara Voss settled in Tarn.\n\nAfter much debate, Ivo Lang built the wooden mill, and Tess Arden drew 198 maps."
 
@@ -73,12 +73,12 @@ def test_a_clean_process_loads_it_by_both_names(tmp_path: Path) -> None:
 
 
 def test_a_lesson_speaks_the_tokenizers_language(tokenizer: PreTrainedTokenizerFast) -> None:
-    lesson = make_lesson("l1", Level(people=3, facts_per_person=4, scenes=1, relations_per_theme=6))
-    text = tokenizer.decode(lesson.ids, skip_special_tokens=True)
+    sequence = make_training_sequence("l1", Difficulty(people=3, facts_per_person=4, scenes=1, relations_per_theme=6))
+    text = tokenizer.decode(sequence.ids, skip_special_tokens=True)
     document = make_document("l1", people=3, facts_per_person=4, scenes=1)
     assert text.startswith(document.text + "\n\n")
-    assert tuple(tokenizer(text)["input_ids"]) == lesson.ids[1:]
-    assert len(lesson.values) == 12
-    told = {tokenizer.decode(lesson.ids[start:end]) for start, end in lesson.values}
+    assert tuple(tokenizer(text)["input_ids"]) == sequence.ids[1:]
+    assert len(sequence.values) == 12
+    told = {tokenizer.decode(sequence.ids[start:end]) for start, end in sequence.values}
     assert told == {fact.value for fact in document.facts}
-    assert len(IDS) == len(tokenizer)
+    assert len(TOKEN_IDS) == len(tokenizer)

@@ -39,7 +39,7 @@ def start(folder: Path, server: Provider, ledger: str, mode: str) -> "subprocess
     options = [part for name, value in settings.items() for part in ("-S", f"judge.{name}={value}")]
     files = ["--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", f"{mode}.jsonl", "--ledger", ledger]
     environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    command = [sys.executable, "-m", "longreward.flows.cli.score", "score", *files, *options]
+    command = [sys.executable, "-m", "longreward.flows.cli.main", "score", *files, *options]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 

@@ -56,7 +56,7 @@ def start(work: Path, folder: Path, url: str) -> "subprocess.Popen[str]":
     arguments = [word for name, file in files.items() for word in (f"--{name}", str(file))]
     overrides = [word for name, value in settings.items() for word in ("-S", f"{name}={value}")]
     ledger = ["--ledger", str(work / "shared.sqlite" if folder.name.startswith("two") else folder / "ledger.sqlite")]
-    command = [sys.executable, "-m", "longreward.flows.cli.score", "score", *arguments, *overrides, *ledger]
+    command = [sys.executable, "-m", "longreward.flows.cli.main", "score", *arguments, *overrides, *ledger]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -228,7 +228,7 @@ def _keep_statements_and_extracts(ledger: Path, only: Path) -> None:
 def test_the_command_plans_a_project_and_files_as_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from longreward.flows.cli import main
+    from longreward.flows.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LONGREWARD_STATE", raising=False)

@@ -11,7 +11,7 @@ import pytest
 
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.data.formats import read_examples, read_responses, read_scored
-from longreward.flows.cli.score import main
+from longreward.flows.cli.main import main
 from longreward.judge import Judge
 from longreward.judge.usage import Price
 from longreward.pairs.selection import PairConfig, make_pairs
