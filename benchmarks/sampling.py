@@ -70,10 +70,10 @@ def _generate(way: str, model: Any, policy: Any, prompt: list[int], samples: int
 
 
 def _ours(way: str, model: Any, policy: Any, prompt: list[int], samples: int, new_tokens: int) -> int:
-    from longreward.models.sampling import SampleConfig, _draw
+    from longreward.models.sampling import SampleConfig, generate_batch
 
     config = SampleConfig.model_validate({"n": samples, "max_new_tokens": new_tokens, "cache": way})
-    [answers] = _draw(policy, [prompt], ["benchmark"], config)
+    [answers] = generate_batch(policy, [prompt], ["benchmark"], config)
     return sum(len(answer) for answer in answers)
 
 

@@ -32,7 +32,7 @@ async def sample(run: StageRun) -> None:
     ):
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
-    run.report(sampled.report.figures())
+    run.report(sampled.report.metrics())
     if missing := sampled.report.without_token_ids:
         run.log.warning(
             "the policy's server gives no token ids for %d of %d responses (vLLM from 0.10.2 on and SGLang do): "

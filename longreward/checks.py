@@ -166,9 +166,9 @@ def _check_pointer() -> None:
 
 
 def _check_template(policy: PolicyConfig) -> None:
-    from longreward.models.config import chat_template
+    from longreward.models.config import read_chat_template
 
-    chat_template(policy)
+    read_chat_template(policy)
 
 
 def _check_placing(policy: PolicyConfig) -> None:

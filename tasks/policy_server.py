@@ -109,11 +109,11 @@ class StagePolicyServer:
         async with self._starting:
             if self._process is not None and self._process.poll() is None:
                 return
-            if words := self.last_words():
+            if words := self.log_tail():
                 log.warning("%s; it is started again", words)
             await self._start()
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """What a server that has ended printed last; nothing where it runs or was never started."""
         if self._process is None or self._process.poll() is None:
             return ""
@@ -140,7 +140,7 @@ class StagePolicyServer:
         log.info("started %s; it prints to %s", " ".join(self._command), self._output)
         while not await asyncio.to_thread(_healthy, self._port):
             if self._process.poll() is not None:
-                raise self._failure(f"the policy's server did not start: {self.last_words()}")
+                raise self._failure(f"the policy's server did not start: {self.log_tail()}")
             if time.monotonic() - started > self._limit_s:
                 self.end()
                 raise self._failure(

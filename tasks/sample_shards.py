@@ -53,7 +53,7 @@ async def sample_in_shards(
         elif isinstance(policy, ServedPolicy):
             drawn = await sample_served(policy, shard, config, progress=tell)
         else:
-            drawn = sample(policy, shard, config, progress=lambda done, total: tell(done))
+            drawn = sample(policy, shard, config, progress=tell)
         return [_OfOnePrompt(responses) for responses in drawn]
 
     with show_progress(name) as progress:
@@ -73,7 +73,7 @@ async def sample_in_shards(
         ]
     _warn_of_copies(groups, config)
     responses = [response for group in groups for response in group]
-    return Sampled(responses, SamplingReport.of(groups, cut_prompts=len(cut)))
+    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(cut)))
 
 
 def _warn_of_copies(groups: Sequence[Sequence[Response]], config: SampleConfig) -> None:

@@ -215,10 +215,10 @@ class ServedChatClient:
 
     async def _asked(self, ask: GenerationRequest, fitted: FittedPrompt) -> Completion:
         client = self._policy.client
-        [choice] = await client.answers(
+        [choice] = await client.complete(
             self._prompt(fitted) if client.chat else Prompt(fitted.ids, fitted.ids),
             n=1,
-            seed_of=lambda number: request_seed(ask.seed, ask.id, number),
+            seed_for=lambda number: request_seed(ask.seed, ask.id, number),
             temperature=temperature(ask),
             top_p=1.0,
             max_tokens=fitted.max_new_tokens,

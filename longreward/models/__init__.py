@@ -1,8 +1,7 @@
-"""Answers of the policy from a server of the OpenAI protocol, in place of the model in this process.
+"""The policy model: loading, prompt encoding, and sampling in this process or at a server.
 
-config.py      the section `server` of params.yaml
-checking.py    is it complete, is it there?
-client.py      one prompt in, n answers out
-sampling.py    examples in, Responses out, as `longreward.models.sampling` gives them
-launching.py   the command that starts a server on a checkpoint
+config.py, policy.py, chat_encoding.py   settings, loading, prompts as token ids
+model_ref.py, compatibility.py, tokenizer_check.py   where a model is and whether it can be used
+sampling.py, generation.py, kv_cache.py   sampling in this process
+server_config.py, servers.py, policy_client.py, served_policy.py   sampling at a server
 """

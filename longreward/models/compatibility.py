@@ -1,102 +1,18 @@
-"""Which models can be a policy: one that continues text, whole, in a class that can be loaded here.
+"""Checks that a model can be a policy: a causal language model of text, with all its weights, that can be loaded here.
 
-What cannot is told apart by its config, before any weights are read, or by what was missing when they were.
+Most unsuitable models are detected by their config, before any weights are read.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longreward.errors import PolicyError
+from longreward.models.config import PolicyConfig
 
-if TYPE_CHECKING:
-    from longreward.models.config import PolicyConfig
-
-SENSES = {"vision_config": "images", "audio_config": "sound"}
-SHOWN = 3  # names of weights that an error lists
-
-
-def check_model_type(model_config: Any, path: str | Path) -> None:
-    """PolicyError for what does not continue text: encoder-decoders, models of images or sound, other heads."""
-    kind = f"{path}: its model_type is {model_config.model_type}"
-    if getattr(model_config, "is_encoder_decoder", False):
-        raise PolicyError(f"{kind}, an encoder-decoder; a policy continues its prompt: name a causal language model")
-    for part, sense in SENSES.items():
-        if getattr(model_config, part, None) is not None:
-            raise PolicyError(
-                f"{kind}, a model of text and {sense}; only models of text alone are trained here: name the text-only "
-                "checkpoint of the family, or save its language model as a causal one"
-            )
-    heads = tuple(model_config.architectures or ())
-    if heads and all(head.endswith(OTHER_HEADS) for head in heads):
-        raise PolicyError(f"{path}: it was saved as {heads[0]}, which writes no text; name a causal language model")
-
-
-def check_attention(config: "PolicyConfig") -> None:
-    """PolicyError where flash attention is asked for and there is nothing that provides it."""
-    if config.attention == "flash_attention_2" and not (find_spec("flash_attn") or find_spec("kernels")):
-        raise PolicyError(
-            "policy.attention is flash_attention_2, and the package flash-attn is not installed; `pip install "
-            "flash-attn --no-build-isolation` (an NVIDIA GPU and its compiler are needed), or set policy.attention to "
-            "sdpa, whose kernels need as little memory here: texts are never masked by padding"
-        )
-
-
-def check_device_map(config: "PolicyConfig") -> None:
-    """PolicyError where the map names a GPU that torch does not see."""
-    import torch
-
-    named = config.device_map.values() if isinstance(config.device_map, dict) else ()
-    count = torch.cuda.device_count()
-    for place in named:
-        number = place if isinstance(place, int) else int(str(place).partition("cuda:")[2] or 0)
-        if (isinstance(place, int) or str(place).startswith("cuda")) and number >= count:
-            raise PolicyError(f"policy.device_map names the device {place}, and torch sees {count} GPUs")
-
-
-def check_missing_weights(missing: Iterable[str], path: str | Path) -> None:
-    """PolicyError where the files lacked weights, which transformers would make up at random."""
-    names = sorted(missing)
-    if names:
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        raise PolicyError(
-            f"{path}: its files hold no weights for {', '.join(names[:SHOWN])}{more}, and random ones would take their "
-            "place; a file is missing, or this is a model with another head, such as a reward model"
-        )
-
-
-@contextmanager
-def load_errors(what: str, path: str | Path, config: "PolicyConfig") -> Iterator[None]:
-    """Gives what goes wrong under transformers a name; errors of no known class only where a model's own code runs."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except PolicyError:
-        raise
-    except Exception as error:
-        if isinstance(error, (*KNOWN, SafetensorError)) or config.trust_remote_code:
-            raise PolicyError(_why(what, path, error, config)) from error
-        raise
-
-
-def _why(what: str, path: str | Path, error: Exception, config: "PolicyConfig") -> str:
-    lines = str(error).strip().splitlines()
-    if "trust_remote_code" in str(error) and not config.trust_remote_code:
-        return (
-            f"{path}: the {what} comes with Python code of its own, which would run here with your rights; read that "
-            "code, pin it with policy.revision and set policy.trust_remote_code to true, or name a checkpoint of a "
-            "class that transformers has itself"
-        )
-    told = f"{path}: the {what} cannot be loaded ({type(error).__name__}: {lines[0] if lines else ''})"
-    if config.trust_remote_code and not isinstance(error, OSError):
-        told += "; where its own code fails (policy.trust_remote_code), it may want another version of transformers"
-    return told
-
-
-KNOWN = (OSError, ValueError, KeyError, ImportError, RuntimeError)
+OTHER_MODALITIES = {"vision_config": "images", "audio_config": "sound"}
 OTHER_HEADS = (
     "ForMaskedLM",
     "ForSequenceClassification",
@@ -104,3 +20,87 @@ OTHER_HEADS = (
     "ForQuestionAnswering",
     "ForRewardModeling",
 )
+LISTED_WEIGHTS = 3
+LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
+
+
+def check_model_type(model_config: Any, path: str | Path) -> None:
+    """Raise PolicyError for encoder-decoders, multimodal models and models saved with another head."""
+    model_type = f"{path}: its model_type is {model_config.model_type}"
+    if getattr(model_config, "is_encoder_decoder", False):
+        raise PolicyError(f"{model_type}, an encoder-decoder; name a causal language model")
+    for field, modality in OTHER_MODALITIES.items():
+        if getattr(model_config, field, None) is not None:
+            raise PolicyError(
+                f"{model_type}, a model of text and {modality}; only text models are supported: name the text-only "
+                "checkpoint of the family, or save its language model as a causal one"
+            )
+    heads = tuple(model_config.architectures or ())
+    if heads and all(head.endswith(OTHER_HEADS) for head in heads):
+        raise PolicyError(f"{path}: it was saved as {heads[0]}, which generates no text; name a causal language model")
+
+
+def check_attention(config: PolicyConfig) -> None:
+    """Raise PolicyError if flash attention is configured and no installed package provides it."""
+    # transformers 5 loads flash attention from flash-attn, or prebuilt from the hub through the package kernels.
+    if config.attention == "flash_attention_2" and not (find_spec("flash_attn") or find_spec("kernels")):
+        raise PolicyError(
+            "policy.attention is flash_attention_2, and the package flash-attn is not installed; run `pip install "
+            "flash-attn --no-build-isolation` (needs an NVIDIA GPU and a CUDA compiler), or set policy.attention to "
+            "sdpa, which needs as little memory here because no text is masked by padding"
+        )
+
+
+def check_device_map(config: PolicyConfig) -> None:
+    """Raise PolicyError if `policy.device_map` names a GPU that torch does not see."""
+    import torch
+
+    devices = config.device_map.values() if isinstance(config.device_map, dict) else ()
+    gpu_count = torch.cuda.device_count()
+    for device in devices:
+        index = device if isinstance(device, int) else int(str(device).partition("cuda:")[2] or 0)
+        if (isinstance(device, int) or str(device).startswith("cuda")) and index >= gpu_count:
+            raise PolicyError(f"policy.device_map names the device {device}, and torch sees {gpu_count} GPUs")
+
+
+def check_missing_weights(missing: Iterable[str], path: str | Path) -> None:
+    """Raise PolicyError if weights are missing in the files: transformers would initialize them at random."""
+    names = sorted(missing)
+    if names:
+        more = f" and {len(names) - LISTED_WEIGHTS} more" if len(names) > LISTED_WEIGHTS else ""
+        raise PolicyError(
+            f"{path}: its files have no weights for {', '.join(names[:LISTED_WEIGHTS])}{more}, which would be "
+            "initialized at random; a file is missing, or this is a model with another head, such as a reward model"
+        )
+
+
+@contextmanager
+def load_errors(component: str, path: str | Path, config: PolicyConfig) -> Iterator[None]:
+    """Convert errors of transformers into PolicyError; `component` is "model", "tokenizer" or "config".
+
+    Only the usual exception classes are converted, since others are bugs. Remote code may raise anything.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except PolicyError:
+        raise
+    except Exception as error:
+        if isinstance(error, (*LOAD_ERRORS, SafetensorError)) or config.trust_remote_code:
+            raise PolicyError(_load_error_message(component, path, error, config)) from error
+        raise
+
+
+def _load_error_message(component: str, path: str | Path, error: Exception, config: PolicyConfig) -> str:
+    if "trust_remote_code" in str(error) and not config.trust_remote_code:
+        return (
+            f"{path}: the {component} is shipped with Python code of its own, which would run here with your "
+            "permissions; read that code, pin it with policy.revision and set policy.trust_remote_code to true, or "
+            "name a checkpoint of a class that is part of transformers"
+        )
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    message = f"{path}: the {component} cannot be loaded ({type(error).__name__}: {first_line})"
+    if config.trust_remote_code and not isinstance(error, OSError):
+        message += "; if its own code fails (policy.trust_remote_code), it may need another version of transformers"
+    return message

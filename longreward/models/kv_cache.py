@@ -1,59 +1,176 @@
-"""A key-value cache that grows in place: a token is written behind the last one, into room that was taken before.
+"""KV caches for sampling n responses to a prompt that is read once.
 
-Transformers' own layers are put together anew for each token, a copy of the whole cache: 60 % of the time of 64 short
-answers of a tiny model on a CPU, and twice a layer's memory while it happens.
+    prompt ids --prefill--> KV cache --shared or replicated--> next-token logits of n responses
+
+`SharedPrefixCache` keeps the prompt's cache once. The newest tokens of the n responses are one row of the batch, and
+an attention mask lets each of them see the prompt and its own response. At 64k tokens of an 8B model the cache takes
+8 GB; ten copies would take 80 GB. `ReplicatedCache` copies the cache for each response, which also works with
+attention implementations that accept no such mask. Responses that have ended then leave the batch.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-ROOM = 64
-"""Tokens of room that are taken at once: one copy for so many tokens."""
+GROWTH_TOKENS = 64
+"""Tokens that a layer reserves at once; the cache is copied once per so many tokens."""
+
+REPEATABLE_LAYERS = {"PreallocatedLayer", "DynamicSlidingWindowLayer", "DynamicIndexedLayer", "DummyLayer"}
+"""Layer classes whose content is keys and values only; other classes may hold a state that cannot be repeated."""
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
-    """Keys and values [rows, heads, tokens, width] as views of tensors that hold more tokens."""
+    """Keys and values [batch, heads, tokens, head size] as views of larger tensors, to which tokens are added in place.
+
+    transformers' own layer concatenates tensors at each token, which copies the whole cache. This took 60 % of the time
+    of 64 short responses of a tiny model on a CPU, and needs twice a layer's memory while it happens.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._held: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Adds tokens; all keys and values so far."""
+        """Add tokens and return all keys and values."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         length = self.get_seq_length()
         end = length + key_states.shape[-2]
-        if self._held is None or not self._in_place() or self._held[0].shape[-2] < end:
-            self._held = self._with_room(self.keys, key_states, end), self._with_room(self.values, value_states, end)
-        for held, states in zip(self._held, (key_states, value_states), strict=True):
-            held[:, :, length:end] = states
-        self.keys, self.values = (held[:, :, :end] for held in self._held)
+        if self._buffers is None or not self._is_view() or self._buffers[0].shape[-2] < end:
+            self._buffers = self._allocate(self.keys, key_states, end), self._allocate(self.values, value_states, end)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, length:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
-    def _in_place(self) -> bool:
-        """Whether the keys are still a view of what is held: choosing or repeating rows puts others in their place."""
-        assert self._held is not None
-        return bool(self.keys.untyped_storage().data_ptr() == self._held[0].untyped_storage().data_ptr())
+    def _is_view(self) -> bool:
+        # Selecting or repeating rows (methods of the base class) replaces the keys by new tensors.
+        assert self._buffers is not None
+        return bool(self.keys.untyped_storage().data_ptr() == self._buffers[0].untyped_storage().data_ptr())
 
     @staticmethod
-    def _with_room(known: torch.Tensor | None, states: torch.Tensor, end: int) -> torch.Tensor:
-        rows, heads, _, width = states.shape
-        held = states.new_empty(rows, heads, end + ROOM, width)
-        if known is not None and known.numel():
-            held[:, :, : known.shape[-2]] = known
-        return held
+    def _allocate(current: torch.Tensor | None, states: torch.Tensor, end: int) -> torch.Tensor:
+        rows, heads, _, size = states.shape
+        buffer = states.new_empty(rows, heads, end + GROWTH_TOKENS, size)
+        if current is not None and current.numel():
+            buffer[:, :, : current.shape[-2]] = current
+        return buffer
 
 
 def preallocated_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model of this config, its layers of plain full attention growing in place."""
+    """Return an empty cache for a model config, with a PreallocatedLayer for each layer of full attention."""
     cache = DynamicCache(config=config)
     cache.layers = [PreallocatedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def can_repeat_cache(model: Any) -> bool:
+    """Return whether a model's cache holds nothing but keys and values, so that it can be repeated for n responses."""
+    if getattr(model, "_is_stateful", False):
+        return False
+    return all(type(layer).__name__ in REPEATABLE_LAYERS for layer in preallocated_cache(model.config).layers)
+
+
+def can_share_cache(cache: DynamicCache) -> bool:
+    """Return whether every layer has plain full attention, which one mask over prompt and responses can describe."""
+    return all(type(layer) is PreallocatedLayer for layer in cache.layers)
+
+
+def cache_bytes(cache: DynamicCache) -> int:
+    """Return the size of a filled cache in bytes."""
+    return sum(getattr(layer, name).nbytes for layer in cache.layers for name in ("keys", "values"))
+
+
+@dataclass(frozen=True)
+class PrefillState:
+    """The state of a model after reading a batch of prompts, padded on the left."""
+
+    cache: DynamicCache
+    present: torch.Tensor  # [prompts, longest prompt], False where padded
+    logits: torch.Tensor  # [prompts, vocabulary], of the first token of each response
+
+
+def prefill(model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, device: torch.device) -> PrefillState:
+    """Read the prompts in one forward pass; `pad_id` may be any id because padding is masked."""
+    longest = max(len(ids) for ids in prompts)
+    input_ids = torch.tensor([[pad_id] * (longest - len(ids)) + [*ids] for ids in prompts], device=device)
+    lengths = torch.tensor([len(ids) for ids in prompts], device=device)
+    present = torch.arange(longest, device=device) >= longest - lengths[:, None]
+    output = model(
+        input_ids=input_ids,
+        attention_mask=None if bool(present.all()) else present.long(),
+        position_ids=(present.long().cumsum(dim=1) - 1).clamp(min=0),
+        past_key_values=preallocated_cache(model.config),
+        logits_to_keep=1,
+    )
+    return PrefillState(output.past_key_values, present, output.logits[:, -1])
+
+
+class ReplicatedCache:
+    """The prompt's cache copied for each response; each response is a row of the batch."""
+
+    def __init__(self, model: Any, state: PrefillState, n: int) -> None:
+        self.model, self.cache = model, state.cache
+        if n > 1:
+            self.cache.batch_repeat_interleave(n)
+        self.present = state.present.long().repeat_interleave(n, dim=0)
+
+    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary]."""
+        self.present = torch.cat([self.present, torch.ones_like(self.present[:, :1])], dim=1)
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=self.present,
+            position_ids=self.present.sum(dim=1, keepdim=True) - 1,
+            past_key_values=self.cache,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def select_rows(self, rows: torch.Tensor) -> bool:
+        """Keep only these responses; return False, without any change, if a layer does not support that."""
+        if not all(type(layer) in (PreallocatedLayer, DynamicSlidingWindowLayer) for layer in self.cache.layers):
+            return False
+        self.cache.batch_select_indices(rows)
+        self.present = self.present[rows]
+        return True
+
+
+class SharedPrefixCache:
+    """The prompt's cache once; the newest tokens of its n responses are one row of the batch."""
+
+    def __init__(self, model: Any, state: PrefillState, n: int) -> None:
+        self.model, self.cache, self.n = model, state.cache, n
+        # Boolean attention mask [prompts, 1, n, cached tokens]: the prompt is visible to all responses, and each step
+        # adds an identity matrix, which makes a new token visible to its own response only.
+        self.visible = state.present[:, None, None, :].expand(-1, 1, n, -1)
+        self.own_token = torch.eye(n, dtype=torch.bool, device=state.present.device)
+        self.own_token = self.own_token.expand(len(self.visible), 1, -1, -1)
+        self.positions = state.present.sum(dim=1, keepdim=True).expand(-1, n)
+
+    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary]."""
+        self.visible = torch.cat([self.visible, self.own_token], dim=-1)
+        dtype = self.model.dtype
+        mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
+        output = self.model(
+            input_ids=tokens.view(-1, self.n),
+            attention_mask=mask.masked_fill(~self.visible, torch.finfo(dtype).min),
+            position_ids=self.positions,
+            past_key_values=self.cache,
+        )
+        self.positions = self.positions + 1
+        logits: torch.Tensor = output.logits.flatten(0, 1)
+        return logits
+
+    def select_rows(self, rows: torch.Tensor) -> bool:
+        """Return False: the responses of a prompt are one row of the batch and cannot leave it one by one."""
+        return False

@@ -1,75 +1,79 @@
-"""Where a model's files are: a folder, a hub id with its revision, or a pointer that `sft` left in place of a model.
+"""Where the files of a model are: a folder, a hub id with its revision, or a pointer file left by `sft`.
 
     models/my-sft              a folder
-    org/name, org/name@v2      a hub id, at `policy.revision` or at a revision of its own: commit, tag or branch
-    models/sft/model.json      {"model": …, "revision": …, "fingerprint": …}, written by `pass_on` and followed
+    org/name, org/name@v2      a hub id, at `policy.revision` or at its own revision (commit, tag or branch)
+    models/sft/model.json      {"model": …, "revision": …, "fingerprint": …}, written by `link_pretrained`
 
-A pointer holds a fingerprint of the folder that it stands for, so that a model that changed behind it is noticed
-wherever it is loaded.
+A pointer stores a fingerprint of the folder that it refers to. Loading fails if that folder has changed since.
 """
 
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longreward.errors import PolicyError
+from longreward.models.config import PolicyConfig
 
-if TYPE_CHECKING:
-    from longreward.models.config import PolicyConfig
+POINTER_NAME = "model.json"
+# Files up to this size (configs, tokenizers, small models) are hashed whole. Of larger ones only both ends and evenly
+# spaced samples are hashed: 16 GB in four files take less than a second.
+HASHED_WHOLE_BYTES = 32 << 20
+EDGE_BYTES, SAMPLE_BYTES, SAMPLE_COUNT = 1 << 20, 1 << 16, 64
+RERUN_ADVICE = "run `dvc repro --force sft` (or `longreward run --force --stages sft`) to use the model as it is now"
 
-POINTER = "model.json"
-WHOLE = 32 << 20  # bytes up to which a file is read whole: configs, tokenizers, small models
-EDGE, SAMPLE, SAMPLES = 1 << 20, 1 << 16, 64  # of a larger one: both ends and as many samples between them
-AGAIN = "run `dvc repro --force sft` (or `longreward run --force --stages sft`), which takes it as it is now"
 
+def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]:
+    """Return the arguments of transformers' `from_pretrained` for a folder, hub id or pointer.
 
-def pretrained_kwargs(config: "PolicyConfig", model: str | Path) -> dict[str, Any]:
-    """The arguments of transformers' `from_pretrained`; PolicyError where there is no such model here."""
-    pointer = Path(model) / POINTER
-    if pointer.is_file():
-        return _follow(config, pointer)
+    Raises PolicyError if `model` looks like a path and does not exist, or if a pointer is stale.
+    """
+    if (Path(model) / POINTER_NAME).is_file():
+        check_pointer(Path(model))
+        target = _read_pointer(Path(model) / POINTER_NAME)
+        return pretrained_kwargs(config.model_copy(update={"revision": target["revision"]}), target["model"])
+    common = {"trust_remote_code": config.trust_remote_code}
     if Path(model).is_dir():
-        return {**_common(config, str(model)), "local_files_only": True}
+        return {"pretrained_model_name_or_path": str(model), **common, "local_files_only": True}
+    # Without this check transformers would search the hub for a mistyped path and report a confusing error.
     looks_local = isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1
-    looks_local |= Path(model).parent != Path() and Path(model).parent.is_dir()  # models/x beside models/y
+    looks_local |= Path(model).parent != Path() and Path(model).parent.is_dir()  # models/x next to models/y
     if looks_local or Path(model).exists():
         raise PolicyError(f"{model}: no such folder of a model")
-    name, _, own = str(model).partition("@")
-    return {**_common(config, name), "revision": own or config.revision}
+    name, _, revision = str(model).partition("@")
+    return {"pretrained_model_name_or_path": name, **common, "revision": revision or config.revision}
 
 
-def write_pointer(config: "PolicyConfig", model: str, out: Path) -> None:
-    """Makes `out` a folder that only says which model stands for it: a hub id at the commit that was loaded here."""
-    folder, where = Path(model), pretrained_kwargs(config, model)
-    name, revision = where["pretrained_model_name_or_path"], where.get("revision")
-    if folder.is_dir():
-        target = {"model": str(folder.resolve()), "revision": None, "fingerprint": fingerprint(folder)}
+def write_pointer(config: PolicyConfig, model: str, out: Path) -> None:
+    """Write a pointer to `model` into the folder `out`; a hub id is pinned to the commit in the local cache."""
+    if Path(model).is_dir():
+        target = {"model": str(Path(model).resolve()), "revision": None, "fingerprint": fingerprint(Path(model))}
     else:
-        target = {"model": name, "revision": _commit(name, revision) or revision, "fingerprint": None}
+        kwargs = pretrained_kwargs(config, model)
+        name, revision = kwargs["pretrained_model_name_or_path"], kwargs.get("revision")
+        target = {"model": name, "revision": _cached_commit(name, revision) or revision, "fingerprint": None}
     out.mkdir(parents=True, exist_ok=True)
-    (out / POINTER).write_text(json.dumps(target, indent=2) + "\n", encoding="utf-8")
+    (out / POINTER_NAME).write_text(json.dumps(target, indent=2) + "\n", encoding="utf-8")
 
 
 def check_pointer(folder: Path) -> None:
-    """PolicyError where `folder` points to a model that is gone or has changed since; nothing for other folders."""
-    pointer = folder / POINTER
+    """Raise PolicyError if `folder` is a pointer to a model that is missing or has changed; accept other folders."""
+    pointer = folder / POINTER_NAME
     if not pointer.is_file():
         return
-    target = _read(pointer)
-    expected = target.get("fingerprint")
-    if expected is None:
+    target = _read_pointer(pointer)
+    if target["fingerprint"] is None:
         return
     if not Path(target["model"]).is_dir():
-        raise PolicyError(f"{pointer} stands for {target['model']}, which is gone; bring it back, or {AGAIN}")
-    if fingerprint(Path(target["model"])) != expected:
-        raise PolicyError(f"{pointer} stands for {target['model']}, which has changed since; {AGAIN}")
+        raise PolicyError(f"{pointer} points to {target['model']}, which is gone; restore it, or {RERUN_ADVICE}")
+    if fingerprint(Path(target["model"])) != target["fingerprint"]:
+        raise PolicyError(f"{pointer} points to {target['model']}, which has changed since; {RERUN_ADVICE}")
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of a model's files: their names, their sizes, small ones whole, of large ones some 6 MiB each.
+    """Return a SHA-256 hash of a model's file names, sizes and contents (about 6 MiB of each large file).
 
-    Readable notes (*.md) and hidden files do not count. 16 GB in four files take less than a second.
+    Readme files (*.md) and hidden files are ignored.
     """
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
@@ -79,42 +83,32 @@ def fingerprint(folder: Path) -> str:
         size = file.stat().st_size
         digest.update(f"{name.as_posix()}\0{size}\0".encode())
         with file.open("rb") as stream:
-            for start, length in _parts(size):
+            for start, length in _hashed_ranges(size):
                 stream.seek(start)
                 digest.update(stream.read(length))
     return digest.hexdigest()
 
 
-def _parts(size: int) -> list[tuple[int, int]]:
-    """What is read of a file of `size` bytes: (start, length) of each part."""
-    if size <= WHOLE:
+def _hashed_ranges(size: int) -> list[tuple[int, int]]:
+    """Return (start, length) of each part of a file of `size` bytes that enters its fingerprint."""
+    if size <= HASHED_WHOLE_BYTES:
         return [(0, size)]
-    stride = (size - 2 * EDGE) // SAMPLES
-    samples = [(EDGE + stride * number, SAMPLE) for number in range(SAMPLES)]
-    return [(0, EDGE), *samples, (size - EDGE, EDGE)]
+    stride = (size - 2 * EDGE_BYTES) // SAMPLE_COUNT
+    samples = [(EDGE_BYTES + stride * number, SAMPLE_BYTES) for number in range(SAMPLE_COUNT)]
+    return [(0, EDGE_BYTES), *samples, (size - EDGE_BYTES, EDGE_BYTES)]
 
 
-def _commit(name: str, revision: str | None) -> str | None:
-    """The commit behind a branch or tag, from the name of the folder in the hub's cache that its config came from."""
+def _cached_commit(name: str, revision: str | None) -> str | None:
+    """Return the commit behind a branch or tag, from the folder name of the cached config."""
     from huggingface_hub import try_to_load_from_cache
 
     file = try_to_load_from_cache(name, "config.json", revision=revision)
     return Path(file).parent.name if isinstance(file, str) else None
 
 
-def _follow(config: "PolicyConfig", pointer: Path) -> dict[str, Any]:
-    check_pointer(pointer.parent)
-    target = _read(pointer)
-    return pretrained_kwargs(config.model_copy(update={"revision": target["revision"]}), target["model"])
-
-
-def _read(pointer: Path) -> dict[str, Any]:
+def _read_pointer(pointer: Path) -> dict[str, Any]:
     try:
         target = json.loads(pointer.read_text(encoding="utf-8"))
         return {"model": target["model"], "revision": target["revision"], "fingerprint": target.get("fingerprint")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PolicyError(f"{pointer} does not say which model it stands for ({error!r}); {AGAIN}") from error
-
-
-def _common(config: "PolicyConfig", name: str) -> dict[str, Any]:
-    return {"pretrained_model_name_or_path": name, "trust_remote_code": config.trust_remote_code}
+        raise PolicyError(f"{pointer} is not a valid model pointer ({error!r}); {RERUN_ADVICE}") from error

@@ -1,11 +1,10 @@
-"""The policy: a causal language model, its tokenizer, and the one rendering of a prompt that all stages share.
+"""The policy: a causal language model, its tokenizer, and the prompt rendering that all stages share.
 
-    "{context}\\n\\n{query}" --fill in one pass--> content --chat template--> text --tokenizer--> prompt ids
-    answer --the template's assistant turn, up to its end token--> completion ids
+    "{context}\\n\\n{query}" --prompt template--> user message --chat template--> text --tokenizer--> prompt ids
+    response --the chat template's assistant turn, up to its end token--> completion ids
 
-Sampled answers are not rendered again: training uses the ids that were sampled (`Response.token_ids`).
-
-`sft`, `sample`, `train` and `evaluate` see the same ids, since none of them renders or tokenizes by itself.
+Every stage encodes prompts with this module, so `sft`, `sample`, `train` and `evaluate` use the same ids. Sampled
+responses are not encoded again: training uses the sampled ids (`Response.token_ids`).
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longreward.errors import PolicyError
-from longreward.models.chat_encoding import PROBE_ANSWER, PROBE_USER, ChatEncoder
+from longreward.models.chat_encoding import PROBE_RESPONSE, PROBE_USER, ChatEncoder, Messages
 from longreward.models.compatibility import (
     check_attention,
     check_device_map,
@@ -28,7 +27,7 @@ from longreward.models.compatibility import (
     check_model_type,
     load_errors,
 )
-from longreward.models.config import OverWindow, PolicyConfig, chat_template
+from longreward.models.config import OverWindow, PolicyConfig, read_chat_template
 from longreward.models.model_ref import pretrained_kwargs, write_pointer
 from longreward.models.tokenizer_check import check_round_trip
 from longreward.utils.language import HAN_RANGE
@@ -36,98 +35,103 @@ from longreward.utils.language import HAN_RANGE
 if TYPE_CHECKING:
     import torch
 
+WINDOW_FIELDS = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with remote code
+PROBE_EXAMPLE = (PROBE_USER, PROBE_RESPONSE)
+"""A context and a query that show whether a tokenizer drops every word."""
+
+COUNTED_WHOLE_CHARACTERS = 2**20
+WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")
+WHITE_SPACE = re.compile(r"\s")
+
 
 @dataclass(frozen=True)
 class PolicyTokenizer:
-    """A tokenizer with the prompt rendering of its policy."""
+    """A tokenizer with its chat template and the policy's prompt template."""
 
     tokenizer: Any
     template: str
-    end_ids: tuple[int, ...]  # each of them ends an answer
+    end_ids: tuple[int, ...]
+    """Token ids that end a response."""
 
     @cached_property
     def chat(self) -> ChatEncoder:
-        """The chat template with this tokenizer."""
+        """The encoder of chat messages."""
         return ChatEncoder(self.tokenizer, self.end_ids)
 
     def message(self, context: str, query: str) -> str:
-        """What the user's turn holds: the query alone where there is no document.
-
-        Slots are filled in one pass: a document that holds `{query}` keeps it.
-        """
+        """Return the content of the user turn: the filled prompt template, or the query alone without a context."""
         if not context:
             return query
+        # Both slots are filled in one pass, so a document that contains `{query}` keeps it.
         values = {"{context}": context, "{query}": query}
         return re.sub(r"\{context\}|\{query\}", lambda slot: values[slot.group()], self.template)
 
     def prompt_text(self, context: str, query: str) -> str:
-        """The text that the model continues."""
-        return self.chat.render(self._prompt(context, query), generate=True)
+        """Return the text that the model continues."""
+        return self.conversation_text(self._user_turn(context, query))
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
-        """The ids of `prompt_text`; PolicyError where the tokenizer loses most of the words, as a wrong one does.
+        """Return the ids of `prompt_text`; special tokens in the context or query are encoded as ordinary text.
 
-        Special tokens in the context or the query are encoded as ordinary text.
+        Raises PolicyError if the tokenizer drops most of the words, which means that it is the wrong one.
         """
-        ids = self.chat.encode_messages(self._prompt(context, query), generate=True)
-        lost = {*self.tokenizer.all_special_ids}  # among them the id of unknown words
-        kept, words = sum(i not in lost for i in ids), _count_words(context) + _count_words(query)
+        ids = self.conversation_ids(self._user_turn(context, query))
+        special = {*self.tokenizer.all_special_ids}  # includes the unknown token
+        kept, words = sum(i not in special for i in ids), _count_words(context) + _count_words(query)
         if kept < words / 4:
             raise PolicyError(
                 f"the tokenizer ({type(self.tokenizer).__name__} of {self.tokenizer.name_or_path}) keeps {kept} tokens "
-                f"of a prompt with {words:,} words that ends {query[-60:]!r}: it is not the one that the model was "
-                "trained with, or was loaded as another class (see tokenizer_class in tokenizer_config.json)"
+                f"of a prompt with {words:,} words that ends with {query[-60:]!r}; the model was trained with another "
+                "tokenizer, or this one was loaded as the wrong class (see tokenizer_class in tokenizer_config.json)"
             )
         return ids
 
     def count_prompt_tokens(self, context: str, query: str) -> int:
-        """The length of `prompt_ids`; of a document above COUNTED_WHOLE characters, a piece at a time.
+        """Return the length of `prompt_ids`, tokenizing a long document piece by piece.
 
-        Tokenizing takes over a hundred times a text's size in memory (122 bytes a byte with tokenizers 0.23, word
-        level). Pieces end before white space where there is some; at each border a token more or less may be counted
-        than in the whole.
+        Tokenizing takes over a hundred times a text's size in memory (122 bytes per byte with tokenizers 0.23, word
+        level). Pieces end before white space if possible; each boundary may change the count by one token.
         """
-        first, *others = _pieces(context, COUNTED_WHOLE)
+        first, *others = _split_text(context, COUNTED_WHOLE_CHARACTERS)
         return len(self.prompt_ids(first, query)) + sum(map(self.count_tokens, others))
 
-    def completion_ids(self, answer: str, *, ended: bool = True) -> list[int]:
-        """What a model should generate for `answer`: the template's assistant turn, up to its end token.
+    def completion_ids(self, response: str, *, ended: bool = True) -> list[int]:
+        """Return the ids that a model should generate for `response`: the assistant turn up to its end token.
 
-        Special tokens in the answer are encoded as ordinary text. Without `ended`, of an answer that was truncated,
-        what closes the turn is left out.
+        Special tokens in the response are ordinary text. `ended=False` (a truncated response) omits the end token.
         """
-        return self.chat.encode_answer(answer, ended=ended)
+        return self.chat.encode_response(response, ended=ended)
 
-    def conversation_text(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The text that the model continues behind these turns, `{"role": …, "content": …}` each.
+    def conversation_text(self, messages: Messages) -> str:
+        """Return the text that the model continues after `messages`.
 
-        PolicyError where the chat template refuses them.
+        Raises PolicyError if the chat template rejects them.
         """
-        return self.chat.render(messages, generate=True)
+        return self.chat.render(messages, add_generation_prompt=True)
 
-    def conversation_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The ids that the model continues behind these turns; special tokens in them are ordinary text."""
-        return self.chat.encode_messages(messages, generate=True)
+    def conversation_ids(self, messages: Messages) -> list[int]:
+        """Return the ids that the model continues after `messages`; special tokens in them are ordinary text."""
+        return self.chat.encode_messages(messages, add_generation_prompt=True)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a bare text: no special tokens are added, and those in it are ordinary text."""
+        return self.chat.encode_text(text)
 
     def count_tokens(self, text: str) -> int:
-        """The length of bare text, without special tokens."""
+        """Return the number of tokens of a bare text, without special tokens."""
         return len(self.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of generated ids, without special tokens."""
+        """Return the text of generated ids, without special tokens."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a bare text: no special tokens are added, and those in it are ordinary text."""
-        return self.chat.encode_text(text)
-
-    def _prompt(self, context: str, query: str) -> list[dict[str, str]]:
+    def _user_turn(self, context: str, query: str) -> list[Mapping[str, str]]:
         return [{"role": "user", "content": self.message(context, query)}]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A loaded model in evaluation mode, with its tokenizer; `window` counts prompt and completion together."""
+    """A loaded model in evaluation mode with its tokenizer; `window` counts prompt and completion tokens together."""
 
     config: PolicyConfig
     name: str
@@ -142,199 +146,186 @@ class Policy:
         return self.text.tokenizer
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
-        """The ids that the model continues."""
+        """Return the ids that the model continues."""
         return self.text.prompt_ids(context, query)
 
     def count_tokens(self, text: str) -> int:
-        """The length of bare text, without special tokens."""
+        """Return the number of tokens of a bare text, without special tokens."""
         return self.text.count_tokens(text)
 
 
 def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = False) -> Policy:
-    """Loads model and tokenizer from a folder, or from a hub id at `config.revision`; PolicyError where it cannot.
+    """Load model and tokenizer from a folder, a hub id or a pointer; raises PolicyError if that is impossible.
 
-    With `training`, `dtype: auto` means float32: an update of 1e-6 vanishes in a bfloat16 weight.
+    With `training`, `dtype: auto` means float32, because an update of 1e-6 is lost in a bfloat16 weight.
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
-    _quiet_unless_terminal()
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     check_attention(config)
     check_device_map(config)
-    _model_config(config, path)
+    _load_model_config(config, path)
     text = load_tokenizer(config, path)
-    device = torch.device(_device(config.device))
-    dtype = "float32" if training and config.dtype == "auto" else config.dtype
-    wanted = {"dtype": dtype, "attn_implementation": config.attention, "device_map": config.device_map}
+    device = torch.device(_select_device(config.device))
+    kwargs = pretrained_kwargs(config, path) | {
+        "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
+        "attn_implementation": config.attention,
+        "device_map": config.device_map,
+    }
     with load_errors("model", path, config):
-        model, found = AutoModelForCausalLM.from_pretrained(
-            **pretrained_kwargs(config, path), **wanted, output_loading_info=True
-        )
-    check_missing_weights(found["missing_keys"], path)
-    _check_vocabulary(text.tokenizer, model, path)
-    window = _window(config, model.config, path)
+        model, loading_info = AutoModelForCausalLM.from_pretrained(**kwargs, output_loading_info=True)
+    check_missing_weights(loading_info["missing_keys"], path)
+    _check_vocabulary_size(text.tokenizer, model, path)
+    window = _context_window(config, model.config, path)
     if window is None:
-        raise PolicyError(f"{path}: its config does not say how long a text may be; set policy.window")
+        raise PolicyError(f"{path}: its config states no maximum length; set policy.window")
     if config.device_map is not None:
-        device = _first_device(model)
-    elif not _goes_in_parts():
+        device = _input_device(model)
+    elif not _is_sharded_by_accelerate():
         model = model.to(device)
     return Policy(config, str(path), model.eval(), text, window, device)
 
 
-def policy_window(config: PolicyConfig, path: str | Path) -> int | None:
-    """Most tokens of prompt and completion together, from `policy.window` or else the model's own config.
-
-    None where neither says. Reads no weights, so that a stage can measure prompts long before a model is loaded, and
-    hears of a model that can be no policy: PolicyError, also where the settings want more than the model's config says.
-    """
-    return _window(config, _model_config(config, path), path)
-
-
 def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
-    """The tokenizer alone, which is all that measuring lengths needs; proven on a prompt of real words."""
+    """Load and check the tokenizer alone, which is enough to measure lengths."""
     from transformers import AutoTokenizer
 
     with load_errors("tokenizer", path, config):
         tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(config, path))
-    if (template := chat_template(config)) is not None:
+    if (template := read_chat_template(config)) is not None:
         tokenizer.chat_template = template
     if not tokenizer.chat_template:
         raise PolicyError(
-            f"{path}: the tokenizer has no chat template, so nothing says where a prompt ends and an answer begins; "
-            "put a chat_template.jinja into the folder, set policy.chat_template, or name an instruction-tuned model"
+            f"{path}: the tokenizer has no chat template, which marks where a prompt ends and a response begins; put a "
+            "chat_template.jinja into the folder, set policy.chat_template, or name an instruction-tuned model"
         )
     if tokenizer.eos_token_id is None:
-        raise PolicyError(f"{path}: the tokenizer has no eos_token, so no answer could end; name one")
-    text = PolicyTokenizer(tokenizer, config.prompt_template, _end_ids(config, tokenizer, path))
+        raise PolicyError(f"{path}: the tokenizer has no eos_token, so responses could not end; set one")
+    text = PolicyTokenizer(tokenizer, config.prompt_template, _end_token_ids(config, tokenizer, path))
     text.prompt_ids(*PROBE_EXAMPLE)
     check_round_trip(tokenizer, path)
-    if text.completion_ids(PROBE_EXAMPLE[0])[-1] not in text.end_ids:
-        raise PolicyError(f"{path}: the end of an answer, {tokenizer.eos_token!r}, is not one token; check eos_token")
+    if text.completion_ids(PROBE_USER)[-1] not in text.end_ids:
+        raise PolicyError(f"{path}: the end token {tokenizer.eos_token!r} is not one token; check eos_token")
     return text
 
 
+def policy_window(config: PolicyConfig, path: str | Path) -> int | None:
+    """Return the context window from `policy.window` or the model's config, without reading weights; None if unknown.
+
+    Stages call this long before they load a model. Raises PolicyError for a model that cannot be a policy, and if
+    `policy.window` exceeds the window in the model's config.
+    """
+    return _context_window(config, _load_model_config(config, path), path)
+
+
 def link_pretrained(config: PolicyConfig, model: str, out: Path) -> None:
-    """Makes `out` a folder that only says which model stands for it, at which commit; `load_policy` follows it."""
+    """Check a fine-tuned model and write a pointer to it into the folder `out`, which `load_policy` follows."""
     load_tokenizer(config, model)
-    _model_config(config, model)
+    _load_model_config(config, model)
     write_pointer(config, model, out)
 
 
 def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:
-    """`ids` where they fit into `room` tokens, else their first and last halves (as the paper's benchmarks cut).
+    """Return `ids` if they fit into `room` tokens, otherwise their first and last halves, as LongBench truncates.
 
-    PolicyError under `refuse`; `name` is the example that it speaks of.
+    Raises PolicyError that names the example `name` if `rule` is "refuse".
     """
     if len(ids) <= room:
         return ids
     if room < 2 or rule == "refuse":
         raise PolicyError(
-            f"example {name}: its prompt has {len(ids):,} tokens, and {max(room, 0):,} fit beside the answer; leave it "
-            "out, lower max_new_tokens, raise policy.window if the model can, or set over_window to keep_ends"
+            f"example {name}: its prompt has {len(ids):,} tokens, and {max(room, 0):,} fit next to the response; drop "
+            "the example, lower max_new_tokens, raise policy.window if the model allows it, or set over_window to "
+            "keep_ends"
         )
     first = room // 2
     return ids[:first] + ids[len(ids) - (room - first) :]
 
 
 def hash_ids(ids: Sequence[int]) -> str:
-    """A short name of token ids, by which a training recognizes the prompt that was sampled from."""
+    """Return a short hash of token ids, by which training recognizes the prompt that a response was sampled from."""
     return hashlib.sha256(array("I", ids).tobytes()).hexdigest()[:16]
 
 
-def _quiet_unless_terminal() -> None:
-    from transformers.utils import logging
-
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
-
-
-def _model_config(config: PolicyConfig, path: str | Path) -> Any:
-    """The model's own config, of a model that can be a policy."""
+def _load_model_config(config: PolicyConfig, path: str | Path) -> Any:
     from transformers import AutoConfig
 
     with load_errors("config", path, config):
-        found = AutoConfig.from_pretrained(**pretrained_kwargs(config, path))
-    check_model_type(found, path)
-    return found
+        model_config = AutoConfig.from_pretrained(**pretrained_kwargs(config, path))
+    check_model_type(model_config, path)
+    return model_config
 
 
-def _window(config: PolicyConfig, model_config: Any, path: str | Path) -> int | None:
-    of_text = model_config.get_text_config()
-    said = (getattr(of_text, name, None) for name in WINDOW_NAMES)
-    own = next((int(window) for window in said if window), None)
-    if config.window and own and config.window > own:
+def _context_window(config: PolicyConfig, model_config: Any, path: str | Path) -> int | None:
+    text_config = model_config.get_text_config()
+    values = (getattr(text_config, name, None) for name in WINDOW_FIELDS)
+    limit = next((int(value) for value in values if value), None)
+    if config.window and limit and config.window > limit:
         raise PolicyError(
-            f"policy.window is {config.window:,}, and the config of {path} says {own:,} tokens; lower it, name a model "
-            "for longer texts, or raise the model's own figure with its rope_parameters where it was trained for more"
+            f"policy.window is {config.window:,}, and the config of {path} allows {limit:,} tokens; lower it, name a "
+            "model for longer texts, or raise the limit in the model's config (rope_parameters) if the model was "
+            "trained for more"
         )
-    return config.window or own
+    return config.window or limit
 
 
-def _device(wanted: str) -> str:
+def _select_device(device: str) -> str:
     import torch
 
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if device == "cuda" and not available:
         raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available and device != "cpu" else "cpu"
 
 
-def _goes_in_parts() -> bool:
-    """Whether accelerate's launcher will hand each process a part of the model, which may not fit whole on a GPU."""
+def _is_sharded_by_accelerate() -> bool:
+    # accelerate's launcher gives each process a part of the model, which may not fit on one GPU as a whole.
     return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
 
 
-def _first_device(model: Any) -> "torch.device":
-    """Where a model that was spread out takes its input: its first GPU, or the CPU where it uses none."""
+def _input_device(model: Any) -> "torch.device":
+    """Return the device of the inputs of a model with a device map: its first GPU, or the CPU if it uses none."""
     import torch
 
-    used = [place for place in getattr(model, "hf_device_map", {}).values() if place not in ("cpu", "disk")]
-    return torch.device(used[0] if used else "cpu")
+    gpus = [device for device in getattr(model, "hf_device_map", {}).values() if device not in ("cpu", "disk")]
+    return torch.device(gpus[0] if gpus else "cpu")
 
 
-def _end_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tuple[int, ...]:
-    """The tokenizer's end token and those of the generation config, such as the end of a turn. Reads no weights.
-
-    Without a file for it, transformers takes the end token of the model's config for generation.
-    """
+def _end_token_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tuple[int, ...]:
+    """Return the tokenizer's end token and those of the generation config, such as the end of a turn."""
     from transformers import AutoConfig, GenerationConfig
 
-    files = pretrained_kwargs(config, path)
-    name = files.pop("pretrained_model_name_or_path")
-    more: Any = None
-    for kind in (GenerationConfig, AutoConfig):
+    kwargs = pretrained_kwargs(config, path)
+    name = kwargs.pop("pretrained_model_name_or_path")
+    configured: Any = None
+    # Without generation_config.json, transformers generates with the end token of config.json.
+    for config_class in (GenerationConfig, AutoConfig):
         try:
-            more = kind.from_pretrained(name, **files).eos_token_id
+            configured = config_class.from_pretrained(name, **kwargs).eos_token_id
             break
-        except (OSError, ValueError, AttributeError):  # no such file, or no model's
+        except (OSError, ValueError, AttributeError):  # no such file, or a config without the field
             continue
-    listed = more if isinstance(more, list) else [] if more is None else [more]
-    return tuple(dict.fromkeys([tokenizer.eos_token_id, *listed]))
+    ids = configured if isinstance(configured, list) else [] if configured is None else [configured]
+    return tuple(dict.fromkeys([tokenizer.eos_token_id, *ids]))
 
 
-def _check_vocabulary(tokenizer: Any, model: Any, path: str | Path) -> None:
+def _check_vocabulary_size(tokenizer: Any, model: Any, path: str | Path) -> None:
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        raise PolicyError(f"{path}: the tokenizer knows {len(tokenizer)} tokens, the model {rows}: they are not a pair")
-
-
-WINDOW_NAMES = ("max_position_embeddings", "max_seq_len", "seq_length")  # the last two: models with code of their own
-
-# Words that even a vocabulary of some hundred holds in part; enough to see a tokenizer that drops every word.
-PROBE_EXAMPLE = (PROBE_USER, PROBE_ANSWER)
-
-COUNTED_WHOLE = 2**20
-WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")
-WHITE_SPACE = re.compile(r"\s")
+        raise PolicyError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {rows} embeddings; they do not match"
+        )
 
 
 def _count_words(text: str) -> int:
     return sum(1 for _ in WORD.finditer(text))
 
 
-def _pieces(text: str, size: int) -> Iterator[str]:
-    """The text in pieces of `size` characters and what follows up to white space, at most twice as many."""
+def _split_text(text: str, size: int) -> Iterator[str]:
+    """Yield pieces of `size` characters extended to the next white space, each at most twice as long."""
     start = 0
     while len(text) - start > size:
         space = WHITE_SPACE.search(text, start + size, start + 2 * size)

@@ -1,8 +1,8 @@
-"""One prompt in, n answers out, from a server of the OpenAI protocol.
+"""Client of a policy server that speaks the OpenAI protocol: one prompt in, n choices out.
 
-[1, 733, …] --POST /completions {"n": 10}--> 10 choices        (a prompt as ids)
-"The town …" --POST /chat/completions--> 1 choice, and 9 requests more where the server ignores `n`
-Turns([…])   --POST /chat/completions--> the same, behind the turns of a conversation
+[1, 733, …]        --POST /completions {"n": 10}--> 10 choices
+"The town …"       --POST /chat/completions-->      1 choice, then 9 more requests if the server ignores `n`
+Conversation([…])  --POST /chat/completions-->      the same, after several turns
 """
 
 import asyncio
@@ -17,79 +17,87 @@ from longreward.models.server_config import ServerConfig, server_key
 from longreward.utils.concurrency import gather
 from longreward.utils.http_errors import ErrorMapper
 
+CONNECT_TIMEOUT_S = 10.0  # a running server accepts a connection at once, however long a reply takes
+
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation, `{"role": …, "content": …}` each, that the server continues."""
+    """Messages with `role` and `content` that the server continues."""
 
     messages: tuple[Mapping[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is sent: token ids to `/completions`, or the user's message or several turns to `/chat/completions`."""
+    """What a request sends: token ids to `/completions`, a user message or a conversation to `/chat/completions`."""
 
-    sent: Sequence[int] | str | Conversation
-    ids: Sequence[int] | None = None  # what the server should read; None where that cannot be told
+    content: Sequence[int] | str | Conversation
+    ids: Sequence[int] | None = None
+    """The ids that the server should read; None if they cannot be known."""
 
     @property
     def path(self) -> str:
-        """Where it is sent to, behind the base URL."""
-        return "/chat/completions" if isinstance(self.sent, str | Conversation) else "/completions"
+        """The path after the base URL."""
+        return "/chat/completions" if isinstance(self.content, str | Conversation) else "/completions"
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The request's field that holds it."""
-        if isinstance(self.sent, str):
-            return {"messages": [{"role": "user", "content": self.sent}]}
-        if isinstance(self.sent, Conversation):
-            return {"messages": [{**message} for message in self.sent.messages]}
-        return {"prompt": [*self.sent]}
+        """The field of the request body that contains the prompt."""
+        if isinstance(self.content, str):
+            return {"messages": [{"role": "user", "content": self.content}]}
+        if isinstance(self.content, Conversation):
+            return {"messages": [{**message} for message in self.content.messages]}
+        return {"prompt": [*self.content]}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer; `length`: it was stopped by the token limit."""
+    """One response; finish reason `length`: it was stopped by the token limit."""
 
     text: str
     finish_reason: Literal["stop", "length"] | None
     token_ids: tuple[int, ...] | None = None
-    """What was generated, where it was asked for and the server says it: vLLM from 0.10.2 on, SGLang."""
+    """The generated ids, if requested and returned (vLLM from 0.10.2, SGLang)."""
     same_prompt: bool = False
-    """Whether the server has said that it read exactly `Prompt.ids`."""
+    """Whether the server confirms that it read exactly `Prompt.ids`."""
 
 
 class PolicyClient:
-    """Asks one model at one address, at most `config.max_concurrency` requests at once.
+    """Client of one model at one address with at most `config.max_concurrency` concurrent requests.
 
-    Raises ServerUnavailable where asking later may help, else ServerRefused. `own` is a server of this machine that
-    the stage started: no key, and no proxy in between.
+    Raises ServerUnavailable if a later attempt may succeed, otherwise ServerRefused. `own` marks a server of this
+    machine that the stage started: no key is sent and no proxy is used.
     """
 
     def __init__(self, config: ServerConfig, *, base_url: str, model: str | None, own: bool = False) -> None:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
         key = None if own else server_key(config)
-        connect_s = min(config.timeout_s, CONNECT_S)
+        connect_s = min(config.timeout_s, CONNECT_TIMEOUT_S)
         timeout = Timeout(config.timeout_s, connect=connect_s)
         self.model = model
-        self.window: int | None = None  # most tokens of prompt and completion, where the server says it
-        self.chat = config.prompt == "chat"  # prompts are messages, which the server renders
-        self._shortest = Prompt("Hello") if self.chat else Prompt([1])
-        self._checks = self._check_ids = config.check_prompt
-        self._returns_ids = True  # until it refuses to
-        self._extra = config.extra_body
+        self.window: int | None = None
+        """Maximum number of prompt and completion tokens together, if the server reports it."""
+        self.chat = config.prompt == "chat"
+        """Whether prompts are sent as messages, which the server renders."""
+        self._extra_body = config.extra_body
+        self._check_ids = config.check_prompt
+        # Learned from replies: the prompt token count has been checked, the server rejects `return_token_ids`, and the
+        # number of choices that it returns per request.
+        self._check_count = config.check_prompt
+        self._returns_token_ids = True
+        self._choices_per_request = config.choices_per_request
+        self._slots = asyncio.Semaphore(config.max_concurrency)
         self._client = AsyncOpenAI(
             base_url=base_url,
-            api_key=key or "none",  # the library insists on one; servers without keys ignore it
+            api_key=key or "none",  # the library requires one; servers without keys ignore it
             timeout=timeout,
             max_retries=config.max_retries,
             http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=False) if own else None,
         )
-        self._most = config.choices_per_request  # choices that a request gets, as far as is known
-        self._places = asyncio.Semaphore(config.max_concurrency)
-        self.faults = ErrorMapper(
-            where=f"policy server at {self._client.base_url}",
+        self.location = f"policy server at {self._client.base_url}"
+        self._errors = ErrorMapper(
+            where=self.location,
             section="server",
             key=key,
             key_env=config.api_key_env or "the variable that server.api_key_env names",
@@ -99,29 +107,30 @@ class PolicyClient:
             asked="prompt",
         )
 
-    async def answers(
-        self, prompt: Prompt, *, n: int, seed_of: Callable[[int], int], token_ids: bool = False, **settings: float
+    async def complete(
+        self, prompt: Prompt, *, n: int, seed_for: Callable[[int], int], token_ids: bool = False, **settings: float
     ) -> list[Choice]:
-        """`n` answers; the request numbered k for this prompt is drawn with `seed_of(k)`.
+        """Return `n` choices; request number k for this prompt is sampled with `seed_for(k)`.
 
-        With `token_ids` they come with their token ids where the server gives them. `settings` are fields of the
-        request: temperature, top_p, max_tokens.
+        Args:
+            token_ids: Request token ids, which not every server returns.
+            settings: Further fields of the request: temperature, top_p, max_tokens.
         """
         if token_ids:
             settings["return_token_ids"] = True
-        if settings.get("temperature") == 0:  # all alike, and vLLM refuses n > 1
-            return await self._ask(prompt, 1, {**settings, "seed": seed_of(0)}) * n
-        found: list[Choice] = []
-        number = itertools.count()
-        while len(found) < n:
-            most = self._most or n
-            sizes = [min(most, n - start) for start in range(len(found), n, most)]
-            asked = [self._ask(prompt, size, {**settings, "seed": seed_of(next(number))}) for size in sizes]
-            found += [choice for reply in await gather(asked) for choice in reply]
-        return found
+        if settings.get("temperature") == 0:  # all choices are equal, and vLLM rejects n > 1
+            return await self._request(prompt, 1, {**settings, "seed": seed_for(0)}) * n
+        choices: list[Choice] = []
+        request_number = itertools.count()
+        while len(choices) < n:
+            size = self._choices_per_request or n
+            sizes = [min(size, n - start) for start in range(len(choices), n, size)]
+            requests = [self._request(prompt, k, {**settings, "seed": seed_for(next(request_number))}) for k in sizes]
+            choices += [choice for reply in await gather(requests) for choice in reply]
+        return choices
 
-    async def listed(self) -> list[dict[str, Any]]:
-        """What the server says it serves; nothing where it does not say (`transformers serve` without a cache)."""
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Return the models that the server lists; empty if it has no list (`transformers serve` without a cache)."""
         from openai import APIConnectionError, APIStatusError
 
         try:
@@ -131,123 +140,122 @@ class PolicyClient:
         except (APIStatusError, ValueError, LookupError, TypeError):
             return []
         except APIConnectionError as error:
-            fault = ServerUnavailable(str(self.faults.of(error)))
-        raise fault  # outside the except, as below
+            unavailable = ServerUnavailable(str(self._errors.of(error)))
+        raise unavailable  # outside the except block, as in _send
 
-    async def first_token(self) -> None:
-        """Raises ServerUnavailable or ServerRefused where the server gives none for the shortest of prompts."""
-        await self._ask(self._shortest, 1, {"temperature": 0, "max_tokens": 1})
+    async def request_token(self) -> None:
+        """Request one token for a minimal prompt; raises ServerUnavailable or ServerRefused if that fails."""
+        prompt = Prompt("Hello") if self.chat else Prompt([1])
+        await self._request(prompt, 1, {"temperature": 0, "max_tokens": 1})
 
-    async def answers_to(self, name: str) -> bool:
-        """Whether the server gives a token where the model is called `name`."""
-        called, self.model = self.model, name
+    async def accepts_model(self, name: str) -> bool:
+        """Return whether the server returns a token for the model called `name`."""
+        configured, self.model = self.model, name
         try:
-            await self._ask(self._shortest, 1, {"temperature": 0, "max_tokens": 1})
+            await self.request_token()
         except PolicyError:
             return False
         finally:
-            self.model = called
+            self.model = configured
         return True
 
     async def close(self) -> None:
-        """Gives the connections back."""
+        """Close the connections."""
         await self._client.close()
 
-    async def _ask(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
-        """One request's choices, at most `n`."""
-        if "return_token_ids" not in settings:
-            return await self._request(prompt, n, settings)
-        without = {name: value for name, value in settings.items() if name != "return_token_ids"}
-        if not self._returns_ids:
-            return await self._request(prompt, n, without)
-        try:
-            return await self._request(prompt, n, settings)
-        except _FormRefused:  # OpenAI, `transformers serve` and others take no fields that they do not know
-            choices = await self._request(prompt, n, without)
-        self._returns_ids = False
+    async def _request(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
+        """Return at most `n` choices of one request; without token ids if the server rejects that field."""
+        if self._returns_token_ids or "return_token_ids" not in settings:
+            try:
+                return await self._send(prompt, n, settings)
+            except _RequestRejected:  # OpenAI, `transformers serve` and others reject unknown fields
+                if "return_token_ids" not in settings:
+                    raise
+        plain = {name: value for name, value in settings.items() if name != "return_token_ids"}
+        choices = await self._send(prompt, n, plain)
+        self._returns_token_ids = False
         return choices
 
-    async def _request(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
+    async def _send(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
         from openai import APIError
 
-        body = {"model": self.model, **prompt.fields, **settings, **({"n": n} if n > 1 else {}), **self._extra}
+        body = {"model": self.model, **prompt.fields, **settings, **({"n": n} if n > 1 else {}), **self._extra_body}
         body = {name: value for name, value in body.items() if value is not None}
-        fault: PolicyError
         try:
-            async with self._places:
-                choices = self._read(await self._client.post(prompt.path, body=body, cast_to=str), prompt)
+            async with self._slots:
+                choices = self._parse(await self._client.post(prompt.path, body=body, cast_to=str), prompt)
         except APIError as error:
-            fault = self._fault(error, prompt)
+            policy_error = self._convert_error(error, prompt)
         else:
             if len(choices) < n:
-                self._most = len(choices)
+                self._choices_per_request = len(choices)
             return choices[:n]
-        raise fault  # outside the except: the library's error holds the request with its headers
+        # Raised outside the except block: as its context, the library's error would keep the request with its headers.
+        raise policy_error
 
-    def _fault(self, error: Exception, prompt: Prompt) -> PolicyError:
-        met = self.faults.of(error)
-        if isinstance(met, JudgeUnavailable):
-            return ServerUnavailable(str(met))
+    def _convert_error(self, error: Exception, prompt: Prompt) -> PolicyError:
+        converted = self._errors.of(error)
+        if isinstance(converted, JudgeUnavailable):
+            return ServerUnavailable(str(converted))
         if getattr(error, "status_code", None) not in (400, 422):
-            return ServerRefused(str(met))
-        advice = "; one that takes no token ids needs server.prompt: chat" if "prompt" in prompt.fields else ""
-        return _FormRefused(f"{met}{advice}")
+            return ServerRefused(str(converted))
+        advice = "; a server that takes no token ids needs server.prompt: chat" if "prompt" in prompt.fields else ""
+        return _RequestRejected(f"{converted}{advice}")
 
-    def _read(self, body: str, prompt: Prompt) -> list[Choice]:
+    # --- replies ---
+
+    def _parse(self, body: str, prompt: Prompt) -> list[Choice]:
         try:
-            said = json.loads(body)
-            choices = [self._choice(choice, said, prompt) for choice in said["choices"]]
-            counted = (said.get("usage") or {}).get("prompt_tokens")
+            reply = json.loads(body)
+            choices = [self._parse_choice(choice, reply, prompt) for choice in reply["choices"]]
+            prompt_tokens = (reply.get("usage") or {}).get("prompt_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise ServerRefused(str(self.faults.no_protocol(body))) from None
+            raise ServerRefused(str(self._errors.no_protocol(body))) from None
         if not choices:
-            raise ServerRefused(f"the {self.faults.where} gave no choices for a prompt")
-        if self._checks and prompt.ids and counted:
-            if counted != len(prompt.ids):
-                raise self._another_prompt(f"counts {counted:,} tokens in a prompt that has {len(prompt.ids):,}")
-            self._checks = False  # the first answer's is enough; some servers do not count what they have cached
+            raise ServerRefused(f"the {self.location} returned no choices for a prompt")
+        if self._check_count and prompt.ids and prompt_tokens:
+            if prompt_tokens != len(prompt.ids):
+                raise self._prompt_mismatch(f"counts {prompt_tokens:,} tokens in a prompt that has {len(prompt.ids):,}")
+            self._check_count = False  # only the first reply: some servers do not count cached tokens
         return choices
 
-    def _another_prompt(self, seen: str) -> ServerRefused:
-        return ServerRefused(
-            f"the {self.faults.where} {seen} in every other stage: it has another tokenizer or chat template, or adds "
-            "something; start it with the policy's own, or set server.prompt to ids (server.check_prompt: false leaves "
-            "this check out)"
-        )
-
-    def _same_prompt(self, choice: Any, said: Any, prompt: Prompt) -> bool:
-        """Whether the server read the ids that it should; SGLang says it with a choice, vLLM with a chat's reply."""
-        read = choice.get("prompt_token_ids") or said.get("prompt_token_ids")
-        if read is None or prompt.ids is None:
-            return False
-        same = [*read] == [*prompt.ids]
-        if not same and self._check_ids:
-            raise self._another_prompt(
-                f"reads a prompt of {len(read):,} tokens that are not the {len(prompt.ids):,} of the same prompt"
-            )
-        return same
-
-    def _choice(self, choice: Any, said: Any, prompt: Prompt) -> Choice:
+    def _parse_choice(self, choice: Any, reply: Any, prompt: Prompt) -> Choice:
         message = choice.get("message") or {}
-        text, reason = message.get("content") if message else choice["text"], choice.get("finish_reason")
+        text, finish_reason = message.get("content") if message else choice["text"], choice.get("finish_reason")
         if message.get("reasoning_content") or message.get("reasoning"):
             raise ServerRefused(
-                f"the {self.faults.where} takes an answer's reasoning out of its text, so that it would be lost; start "
-                "it without a reasoning parser, or set server.prompt to ids"
+                f"the {self.location} separates a response's reasoning from its text, so it would be lost; start it "
+                "without a reasoning parser, or set server.prompt to ids"
             )
-        if reason not in ("stop", "length", None):
-            raise ServerUnavailable(f"the {self.faults.where} broke off an answer ({reason})")
+        if finish_reason not in ("stop", "length", None):
+            raise ServerUnavailable(f"the {self.location} aborted a response ({finish_reason})")
         ids = choice.get("token_ids")
         return Choice(
             str(text or ""),
-            reason,
+            finish_reason,
             tuple(map(int, ids)) if ids else None,
-            same_prompt=self._same_prompt(choice, said, prompt),
+            same_prompt=self._read_same_prompt(choice, reply, prompt),
+        )
+
+    def _read_same_prompt(self, choice: Any, reply: Any, prompt: Prompt) -> bool:
+        """Return whether the server reports that it read `prompt.ids`: SGLang in a choice, vLLM in a chat's reply."""
+        ids = choice.get("prompt_token_ids") or reply.get("prompt_token_ids")
+        if ids is None or prompt.ids is None:
+            return False
+        same = [*ids] == [*prompt.ids]
+        if not same and self._check_ids:
+            raise self._prompt_mismatch(
+                f"reads a prompt of {len(ids):,} tokens that are not the {len(prompt.ids):,} of the same prompt"
+            )
+        return same
+
+    def _prompt_mismatch(self, difference: str) -> ServerRefused:
+        return ServerRefused(
+            f"the {self.location} {difference} in every other stage: it has another tokenizer or chat template, or "
+            "adds tokens; start it with the policy's own, or set server.prompt to ids (server.check_prompt: false "
+            "disables this check)"
         )
 
 
-class _FormRefused(ServerRefused):
-    """The request has a field or a form that the server does not take."""
-
-
-CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer
+class _RequestRejected(ServerRefused):
+    """The server rejects a field or the form of the request (400 or 422)."""

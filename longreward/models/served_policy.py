@@ -1,10 +1,10 @@
-"""Sampling n responses to each prompt from a server, as the same records as `longreward.models.sampling` gives.
+"""Sampling of n responses to each prompt at a server, as the same records that sampling.py returns.
 
-    Example --prompt ids, or the user's message--> n choices --> n Responses, in the order of the examples
+    Example --prompt ids, or user message--> n choices --> n Responses, in the order of the examples
 
-Which server answers, in which batches, with which kernels, changes the draws, and a seed is best effort at a server:
-the same settings give other samples than in this process, from the same distribution. The seed of a request comes from
-the stage's seed, the example's id and the request's number among those for that example.
+The server, its batches and its kernels change the samples, and a seed is best effort at a server: the same settings
+give other samples than in this process, from the same distribution. The seed of a request is derived from the stage's
+seed, the example's id and the number of the request among those for that example.
 """
 
 import hashlib
@@ -25,47 +25,47 @@ T = TypeVar("T")
 
 
 class ServerHandle(Protocol):
-    """Who started the server, where the stage did."""
+    """A server that the stage started."""
 
     async def ready(self) -> None:
-        """Starts the server again where it has ended; ServerUnavailable where it does not start."""
+        """Restart the server if it has exited; raises ServerUnavailable if it does not start."""
         ...
 
-    def last_words(self) -> str:
-        """What a server that has ended printed last, as the end of a message; nothing where it runs."""
+    def log_tail(self) -> str:
+        """Return the last output of a server that has exited, for an error message; empty while it runs."""
         ...
 
 
 @dataclass(frozen=True)
 class ServedPolicy:
-    """A tokenizer of this process with a model at a server; `window` counts prompt and completion together."""
+    """A tokenizer of this process with a model at a server; `window` counts prompt and completion tokens together."""
 
     text: PolicyTokenizer
     window: int
     client: PolicyClient
-    keeper: ServerHandle | None = None
+    server: ServerHandle | None = None
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
-        """The ids that the model continues."""
+        """Return the ids that the model continues."""
         return self.text.prompt_ids(context, query)
 
 
 def served_policy(
-    config: PolicyConfig, path: str | Path, client: PolicyClient, keeper: ServerHandle | None = None
+    config: PolicyConfig, path: str | Path, client: PolicyClient, server: ServerHandle | None = None
 ) -> ServedPolicy:
-    """The model of folder or hub id `path` at `client`'s server; reads its tokenizer and config, and no weights."""
-    limits = [limit for limit in (policy_window(config, path), client.window) if limit]
-    if not limits:
-        raise PolicyError(f"{path}: neither its config nor its server says how long a text may be; set policy.window")
-    return ServedPolicy(load_tokenizer(config, path), min(limits), client, keeper)
+    """Return the model of a folder or hub id at `client`'s server; reads its tokenizer and config, but no weights."""
+    windows = [window for window in (policy_window(config, path), client.window) if window]
+    if not windows:
+        raise PolicyError(f"{path}: neither its config nor its server states a maximum length; set policy.window")
+    return ServedPolicy(load_tokenizer(config, path), min(windows), client, server)
 
 
-def check_truncated_chats(policy: ServedPolicy, cut: Sequence[str]) -> None:
-    """PolicyError where a prompt, `cut` to fit, would have to be sent as a message, which the server renders whole."""
-    if cut and policy.client.chat:
+def check_truncated_chats(policy: ServedPolicy, truncated: Sequence[str]) -> None:
+    """Raise PolicyError if prompts are truncated and sent as messages, which the server renders as a whole."""
+    if truncated and policy.client.chat:
         raise PolicyError(
-            f"example {cut[0]}: its prompt is cut to fit the window, and a cut prompt cannot be sent as a message; set "
-            "server.prompt to ids, or leave such examples out"
+            f"example {truncated[0]}: its prompt is truncated to fit the window, and a truncated prompt cannot be sent "
+            "as a message; set server.prompt to ids, or remove such examples"
         )
 
 
@@ -76,89 +76,91 @@ async def sample_served(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[Response]]:
-    """The `config.n` responses to each example, in the order of `examples`; `progress` gets the prompts done so far.
+    """Return the `config.n` responses to each example, in the order of `examples`.
 
-    Raises ServerUnavailable where asking later may help, else ServerRefused or PolicyError.
+    `progress` receives the number of finished prompts. Raises ServerUnavailable if a later attempt may succeed,
+    otherwise ServerRefused or PolicyError.
     """
-    prompts = [_prompt(policy, example, config) for example in examples]
+    prompts = [_build_prompt(policy, example, config) for example in examples]
 
-    async def draw(example: Example, prompt: Prompt) -> list[Response]:
-        choices = await policy.client.answers(
+    async def sample_prompt(example: Example, prompt: Prompt) -> list[Response]:
+        choices = await policy.client.complete(
             prompt,
             n=config.n,
-            seed_of=lambda number: request_seed(config.seed, example.id, number),
+            seed_for=lambda number: request_seed(config.seed, example.id, number),
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_new_tokens,
             token_ids=True,
         )
-        return [_response(policy, example, number, choice, prompt, config) for number, choice in enumerate(choices)]
+        return [_to_response(policy, example, number, choice, prompt, config) for number, choice in enumerate(choices)]
 
-    return await gather_requests(policy, map(with_progress(draw, progress), examples, prompts))
+    return await gather_requests(policy, map(with_progress(sample_prompt, progress), examples, prompts))
 
 
-async def gather_requests(policy: ServedPolicy, calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order, of calls to `policy.client` that are made (lazily: a map) once its server is there.
+async def gather_requests(policy: ServedPolicy, requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of requests to `policy.client` in order, starting the server first if necessary.
 
-    The first failure ends the others; that of a server that has ended says what it printed last.
+    `requests` is consumed lazily. The first failure cancels the rest; if the server has exited, the error contains its
+    last output.
     """
-    if policy.keeper is not None:
-        await policy.keeper.ready()
+    if policy.server is not None:
+        await policy.server.ready()
     try:
-        return await gather(calls)
+        return await gather(requests)
     except PolicyError as error:
-        words = policy.keeper.last_words() if policy.keeper is not None else ""
-        if not words:
+        log_tail = policy.server.log_tail() if policy.server is not None else ""
+        if not log_tail:
             raise
-        raise ServerUnavailable(f"{error}; {words}") from None
+        raise ServerUnavailable(f"{error}; {log_tail}") from None
 
 
 def request_seed(seed: int, name: str, number: int) -> int:
-    """Of the request `number` for what is called `name`: 31 bits, which every server takes."""
+    """Return the seed of request `number` for the example `name`: 31 bits, which every server accepts."""
     digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
-    ids, cut = encode_prompt(policy, example, config)
+def _build_prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
+    ids, truncated = encode_prompt(policy, example, config)
     if not policy.client.chat:
         return Prompt(ids, ids)
-    check_truncated_chats(policy, [example.id] if cut else [])
+    check_truncated_chats(policy, [example.id] if truncated else [])
     message = policy.text.message(example.context, example.query)
-    # The server tokenizes the message: special tokens in it are broken, so that they are text there, too.
-    sent = policy.text.chat.break_controls(message)
-    return Prompt(sent, ids if sent == message else None)
+    # The server tokenizes the message, so special tokens in it are broken to remain text.
+    content = policy.text.chat.break_controls(message)
+    return Prompt(content, ids if content == message else None)
 
 
-def _response(
+def _to_response(
     policy: ServedPolicy, example: Example, number: int, choice: Choice, prompt: Prompt, config: SampleConfig
 ) -> Response:
-    # A message is rendered by the server; without its word on the ids, nobody knows which ones it read.
-    known = prompt.ids if choice.same_prompt or not policy.client.chat else None
-    of_prompt = (len(known), hash_ids(known)) if known else (None, None)
-    if (ids := _trusted_ids(policy.text, choice)) is not None:
+    # The server renders a message itself; unless it confirms the ids, they are unknown.
+    prompt_ids = prompt.ids if choice.same_prompt or not policy.client.chat else None
+    prompt_tokens, prompt_hash = (len(prompt_ids), hash_ids(prompt_ids)) if prompt_ids else (None, None)
+    if (ids := _verified_ids(policy.text, choice)) is not None:
         return response_from_ids(
-            policy.text, example, number, ids, prompt_tokens=of_prompt[0], prompt_hash=of_prompt[1]
+            policy.text, example, number, ids, prompt_tokens=prompt_tokens, prompt_hash=prompt_hash
         )
-    full = choice.finish_reason == "length"
+    truncated = choice.finish_reason == "length"
     return Response(
         id=f"{example.id}-{number}",
         example_id=example.id,
         query=example.query,
         text=choice.text,
-        # Servers count all answers of a request together, some with the end token.
-        tokens=config.max_new_tokens if full else policy.text.count_tokens(choice.text),
+        # Not from the server's usage, which covers all choices of a request together, some with the end token.
+        tokens=config.max_new_tokens if truncated else policy.text.count_tokens(choice.text),
         finish_reason=choice.finish_reason,
-        prompt_tokens=of_prompt[0],
-        prompt_hash=of_prompt[1],
+        prompt_tokens=prompt_tokens,
+        prompt_hash=prompt_hash,
     )
 
 
-def _trusted_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | None:
-    """The sampled ids with the end token, where the server gives them and they are its text's.
+def _verified_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | None:
+    """Return the sampled ids if they end properly and decode to the text of the choice, otherwise None.
 
-    They are not where it stopped for a reason of its own (a stop string in `server.extra_body`), keeps the end token
-    to itself, or has another tokenizer.
+    They do not if the server stopped for another reason (a stop string in `server.extra_body`), omits the end token,
+    or has another tokenizer.
     """
     ids = choice.token_ids
     if not ids:
@@ -166,9 +168,9 @@ def _trusted_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | Non
     ended = ids[-1] in text.end_ids
     if not ended and choice.finish_reason != "length":
         return None
-    return ids if _letters(text.decode(ids)) == _letters(choice.text) else None
+    return ids if _comparable(text.decode(ids)) == _comparable(choice.text) else None
 
 
-def _letters(text: str) -> str:
-    """The text without what servers handle differently: white space at the ends, half characters at the limit."""
+def _comparable(text: str) -> str:
+    # Servers differ in white space at the ends and in incomplete characters at the token limit.
     return "".join(text.replace("\ufffd", "").split())

@@ -19,7 +19,7 @@ from longreward.models.chat_encoding import ChatEncoder
 from longreward.models.compatibility import check_missing_weights, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
-from longreward.models.policy import WINDOW_NAMES
+from longreward.models.policy import WINDOW_FIELDS
 from longreward.pairs.config import SrmConfig
 from longreward.pairs.selection import Outcome, PairConfig, sampled_order, select_by_reward
 from longreward.records import Bounds, Example, Response
@@ -73,7 +73,7 @@ def _ids(encoder: ChatEncoder, context: str, query: str, response: str) -> list[
     if not encoder.tokenizer.chat_template:
         return encoder.encode_text(f"{asked}\n\n{response}", add_special_tokens=True)
     turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
-    return encoder.encode_messages(turns, generate=False)
+    return encoder.encode_messages(turns, add_generation_prompt=False)
 
 
 # A short-context reward model ranks the responses (SRM; paper, section 4.1): any sequence classifier of one output.
@@ -229,7 +229,7 @@ def _load(config: SrmConfig, name: str) -> RewardModel:
 
 def _window(told: Any, tokenizer: Any) -> int | None:
     """The lesser of what config and tokenizer say: position embeddings may count two places that no text can use."""
-    said = (getattr(told.get_text_config(), name, None) for name in WINDOW_NAMES)
+    said = (getattr(told.get_text_config(), name, None) for name in WINDOW_FIELDS)
     own = next((int(window) for window in said if window), None)
     limit = int(tokenizer.model_max_length)
     limits = [each for each in (own, limit if limit < UNLIMITED else None) if each]

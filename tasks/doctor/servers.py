@@ -84,8 +84,12 @@ async def _embeddings(params: Params) -> list[Finding]:
 async def _policy(params: Params) -> list[Finding]:
     from longreward.models.servers import probe_servers
 
-    found = await probe_servers(params.server, timeout_s=LIMIT_S)
-    return _findings("policy server", found, "mend `server` in params.yaml, or start the server")
+    advice = "fix `server` in params.yaml, or start the server"
+    probes = await probe_servers(params.server, timeout_s=LIMIT_S)
+    return [
+        good("policy server", probe.message) if probe.ok else bad("policy server", probe.message, advice)
+        for probe in probes
+    ]
 
 
 def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding]:

@@ -53,8 +53,8 @@ async def served(
 ) -> AsyncIterator[tuple[ServedPolicy, StagePolicyServer]]:
     async with open_policy(POLICY, settings, model, logs=logs) as policy:
         assert isinstance(policy, ServedPolicy)
-        assert isinstance(policy.keeper, StagePolicyServer)
-        yield policy, policy.keeper
+        assert isinstance(policy.server, StagePolicyServer)
+        yield policy, policy.server
 
 
 def group_of(server: StagePolicyServer) -> list[psutil.Process]:
@@ -146,13 +146,13 @@ class Ended:
     """A server that is not started again."""
 
     def __init__(self, server: StagePolicyServer) -> None:
-        self.last_words = server.last_words
+        self.log_tail = server.log_tail
 
     async def ready(self) -> None:
         """It never is."""
 
 
-async def test_a_server_that_does_not_start_is_refused_with_its_last_words(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_start_is_refused_with_its_log_tail(tmp_path: Path) -> None:
     failing = [sys.executable, "-c", "import sys; print('no memory for {model} {port}'); sys.exit(3)"]
     async with served(config(command=failing), tmp_path) as (policy, _):
         with pytest.raises(ServerRefused, match=r"did not start: .* code 3: no memory for .*tiny-base"):

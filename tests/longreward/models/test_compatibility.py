@@ -27,31 +27,33 @@ def rewrite(folder: Path, **fields: object) -> None:
         ({"architectures": ["LlamaForSequenceClassification"]}, "saved as LlamaForSequenceClassification"),
     ],
 )
-def test_what_does_not_continue_text_is_refused_before_weights_are_read(
+def test_unsupported_model_types_are_rejected_without_reading_weights(
     save_tiny_policy, tmp_path, fields, message
 ) -> None:
     folder = save_tiny_policy(tmp_path / "policy")
     rewrite(folder, **fields)
     (folder / "model.safetensors").unlink()
-    for ask in (policy_window, load_policy):
+    for load in (policy_window, load_policy):
         with pytest.raises(PolicyError, match=message):
-            ask(config_of(folder), folder)
+            load(config_of(folder), folder)
 
 
-def test_weights_that_are_missing_are_not_made_up(save_tiny_policy, tmp_path) -> None:
+def test_missing_weights_are_rejected(save_tiny_policy, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = save_tiny_policy(tmp_path / "policy")
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PolicyError, match=r"no weights for model\.layers\.1\.mlp\.up_proj\.weight, and random ones"):
+    with pytest.raises(
+        PolicyError, match=r"no weights for model\.layers\.1\.mlp\.up_proj\.weight, which would be initialized"
+    ):
         load_policy(config_of(folder), folder)
 
 
 @pytest.fixture
-def with_code(save_tiny_policy, tmp_path) -> Path:
-    """A model in a class of its own, which comes beside it."""
+def remote_code_model(save_tiny_policy, tmp_path) -> Path:
+    """A model whose class is defined in a Python file next to its weights."""
     folder = save_tiny_policy(tmp_path / "policy")
     names = {"AutoConfig": "modeling_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
     rewrite(folder, model_type="own", architectures=["OwnForCausalLM"], auto_map=names)
@@ -63,22 +65,24 @@ def with_code(save_tiny_policy, tmp_path) -> Path:
     return folder
 
 
-def test_code_that_comes_with_a_model_runs_only_where_it_is_allowed(with_code, monkeypatch, tmp_path) -> None:
+def test_remote_code_runs_only_with_trust_remote_code(remote_code_model, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     with pytest.raises(PolicyError, match=r"Python code of its own, .* set policy\.trust_remote_code to true"):
-        policy_window(config_of(with_code), with_code)
-    policy = load_policy(config_of(with_code, trust_remote_code=True), with_code)
+        policy_window(config_of(remote_code_model), remote_code_model)
+    policy = load_policy(config_of(remote_code_model, trust_remote_code=True), remote_code_model)
     assert type(policy.model).__name__ == "OwnForCausalLM"
 
 
-def test_code_that_fails_is_said_to_be_the_models_own(with_code, monkeypatch, tmp_path) -> None:
+def test_failing_remote_code_is_reported_as_such(remote_code_model, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    (with_code / "modeling_own.py").write_text("raise AttributeError('is_torch_fx_available')")
-    with pytest.raises(PolicyError, match=r"is_torch_fx_available\); where its own code fails"):
-        policy_window(config_of(with_code, trust_remote_code=True), with_code)
+    (remote_code_model / "modeling_own.py").write_text("raise AttributeError('is_torch_fx_available')")
+    with pytest.raises(PolicyError, match=r"is_torch_fx_available\); if its own code fails"):
+        policy_window(config_of(remote_code_model, trust_remote_code=True), remote_code_model)
 
 
 @pytest.mark.skipif(bool(find_spec("flash_attn") or find_spec("kernels")), reason="flash attention is installed")
-def test_missing_flash_attention_is_told_with_what_to_do(tiny_policy) -> None:
-    with pytest.raises(PolicyError, match=r"flash-attn is not installed; `pip install .*set policy\.attention to sdpa"):
+def test_missing_flash_attention_is_rejected_with_advice(tiny_policy) -> None:
+    with pytest.raises(
+        PolicyError, match=r"flash-attn is not installed; run `pip install .*set policy\.attention to sdpa"
+    ):
         load_policy(config_of(tiny_policy, attention="flash_attention_2"), tiny_policy)

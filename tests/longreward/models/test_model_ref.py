@@ -8,7 +8,7 @@ import pytest
 
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
-from longreward.models.model_ref import WHOLE, fingerprint, pretrained_kwargs
+from longreward.models.model_ref import HASHED_WHOLE_BYTES, fingerprint, pretrained_kwargs
 from longreward.models.policy import link_pretrained, load_policy, load_tokenizer
 
 
@@ -16,14 +16,14 @@ def config_of(name: str | Path, **fields: object) -> PolicyConfig:
     return PolicyConfig(base_model=str(name), **fields)
 
 
-def test_a_hub_id_may_carry_its_own_revision() -> None:
+def test_hub_id_may_carry_its_own_revision() -> None:
     config = config_of("org/base", revision="v1")
     assert pretrained_kwargs(config, "org/base")["revision"] == "v1"
-    where = pretrained_kwargs(config, "org/mine@v2")
-    assert (where["pretrained_model_name_or_path"], where["revision"]) == ("org/mine", "v2")
+    kwargs = pretrained_kwargs(config, "org/mine@v2")
+    assert (kwargs["pretrained_model_name_or_path"], kwargs["revision"]) == ("org/mine", "v2")
 
 
-def test_a_folder_is_read_without_the_hub_and_without_a_revision(tiny_policy) -> None:
+def test_folder_has_no_revision_and_is_local(tiny_policy) -> None:
     assert pretrained_kwargs(config_of(tiny_policy, revision="v1"), tiny_policy) == {
         "pretrained_model_name_or_path": str(tiny_policy),
         "trust_remote_code": False,
@@ -32,21 +32,21 @@ def test_a_folder_is_read_without_the_hub_and_without_a_revision(tiny_policy) ->
 
 
 @pytest.fixture
-def passed_on(save_tiny_policy, tmp_path) -> tuple[Path, Path]:
+def linked(save_tiny_policy, tmp_path) -> tuple[Path, Path]:
     """A model and the folder that points to it."""
     model, out = save_tiny_policy(tmp_path / "mine"), tmp_path / "models" / "sft"
     link_pretrained(config_of("x", sft_model=str(model)), str(model), out)
     return model, out
 
 
-def test_a_model_that_is_passed_on_is_loaded_through_its_pointer(passed_on) -> None:
-    model, out = passed_on
+def test_load_policy_follows_a_pointer(linked) -> None:
+    model, out = linked
     assert json.loads((out / "model.json").read_text())["model"] == str(model)
     assert load_policy(config_of("x"), out).name == str(out)
 
 
-def test_a_model_that_changed_behind_its_pointer_is_refused_with_what_to_run(passed_on, save_tiny_policy) -> None:
-    model, out = passed_on
+def test_changed_model_behind_a_pointer_is_rejected(linked, save_tiny_policy) -> None:
+    model, out = linked
     save_tiny_policy(model, seed=1)  # the same names and sizes, other weights
     with pytest.raises(PolicyError, match=r"has changed since; run `dvc repro --force sft`"):
         load_policy(config_of("x"), out)
@@ -54,46 +54,46 @@ def test_a_model_that_changed_behind_its_pointer_is_refused_with_what_to_run(pas
         load_tokenizer(config_of("x"), out)
 
 
-def test_a_note_beside_the_weights_changes_nothing(passed_on) -> None:
-    model, out = passed_on
+def test_fingerprint_ignores_readme_and_hidden_files(linked) -> None:
+    model, out = linked
     (model / "README.md").write_text("a note")
     (model / ".cache").mkdir()
     (model / ".cache" / "x.json").write_text("{}")
     load_tokenizer(config_of("x"), out)
 
 
-def test_a_model_that_is_gone_behind_its_pointer_is_said_to_be(passed_on) -> None:
-    model, out = passed_on
+def test_missing_model_behind_a_pointer_is_rejected(linked) -> None:
+    model, out = linked
     model.rename(model.with_name("elsewhere"))
-    with pytest.raises(PolicyError, match=r"model\.json stands for .*mine, which is gone"):
+    with pytest.raises(PolicyError, match=r"model\.json points to .*mine, which is gone"):
         load_policy(config_of("x"), out)
 
 
-def test_a_pointer_without_a_fingerprint_is_followed(tiny_policy, tmp_path) -> None:
+def test_pointer_without_a_fingerprint_is_followed(tiny_policy, tmp_path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"model": str(tiny_policy), "revision": None}))
     load_tokenizer(config_of("x"), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"revision": null}'])
-def test_a_damaged_pointer_is_named(tmp_path, text) -> None:
+def test_damaged_pointer_is_rejected(tmp_path, text) -> None:
     (tmp_path / "model.json").write_text(text)
-    with pytest.raises(PolicyError, match=r"model\.json does not say which model.*dvc repro --force sft"):
+    with pytest.raises(PolicyError, match=r"model\.json is not a valid model pointer.*dvc repro --force sft"):
         load_tokenizer(config_of("x"), tmp_path)
 
 
-@pytest.mark.parametrize("place", [0, 100, WHOLE // 2, 2 * WHOLE - 1])
-def test_a_large_file_counts_by_its_ends_and_samples(tmp_path, place) -> None:
+@pytest.mark.parametrize("position", [0, 100, HASHED_WHOLE_BYTES // 2, 2 * HASHED_WHOLE_BYTES - 1])
+def test_fingerprint_of_a_large_file_detects_changes_at_any_position(tmp_path, position) -> None:
     weights = tmp_path / "model.safetensors"
     with weights.open("wb") as file:
-        file.truncate(2 * WHOLE)
+        file.truncate(2 * HASHED_WHOLE_BYTES)
     before = fingerprint(tmp_path)
-    with weights.open("r+b") as file:  # as training does: every part of the file is another
-        file.seek(place // (1 << 20) * (1 << 20))
+    with weights.open("r+b") as file:  # 1 MiB, as training changes every part of the file
+        file.seek(position // (1 << 20) * (1 << 20))
         file.write(b"x" * (1 << 20))
     assert fingerprint(tmp_path) != before
 
 
-def test_a_hub_model_is_passed_on_at_the_commit_that_its_branch_stood_at(save_tiny_policy, tmp_path) -> None:
+def test_pointer_to_a_hub_model_is_pinned_to_the_cached_commit(save_tiny_policy, tmp_path) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "hub" / "models--org--mine"
     save_tiny_policy(cached / "snapshots" / commit)

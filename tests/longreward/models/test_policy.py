@@ -17,7 +17,7 @@ def policy(tiny_policy):
     return load_policy(config_of(tiny_policy), tiny_policy)
 
 
-def test_a_prompt_is_context_blank_line_query_inside_the_chat_template(policy):
+def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
     assert (
         policy.text.prompt_text("The river is north.", "Who?")
         == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
@@ -26,25 +26,25 @@ def test_a_prompt_is_context_blank_line_query_inside_the_chat_template(policy):
     assert policy.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
 
 
-def test_a_document_that_names_a_slot_keeps_its_words(policy):
+def test_slot_names_inside_a_document_are_kept(policy):
     assert "the {query} is {context}\n\nWho?" in policy.text.prompt_text("the {query} is {context}", "Who?")
 
 
-def test_another_template_is_filled_in_its_own_order(tiny_policy):
+def test_prompt_template_can_reorder_slots(tiny_policy):
     text = load_tokenizer(config_of(tiny_policy, prompt_template="{query} in: {context}"), tiny_policy)
     assert text.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
 
 
-def test_a_template_without_the_context_is_refused():
+def test_prompt_template_without_context_is_rejected():
     with pytest.raises(ConfigError, match=r"must hold \{context\}"):
         PolicyConfig.parse({"base_model": "x", "prompt_template": "{query}"}, source="params.yaml: policy")
 
 
-def test_a_completion_ends_with_the_end_token_that_the_chat_template_gives(policy):
+def test_completion_ends_with_the_end_token(policy):
     assert policy.text.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
 
 
-def test_prompt_and_completion_together_are_the_chat_template_of_the_whole_conversation(policy):
+def test_prompt_and_completion_equal_the_rendered_conversation(policy):
     whole = policy.tokenizer.apply_chat_template(
         [{"role": "user", "content": "the town\n\nwho ?"}, {"role": "assistant", "content": "anna ."}],
         tokenize=True,
@@ -53,14 +53,14 @@ def test_prompt_and_completion_together_are_the_chat_template_of_the_whole_conve
     assert policy.prompt_ids("the town", "who ?") + policy.text.completion_ids("anna .") == whole
 
 
-def test_bare_text_is_counted_without_special_tokens(policy):
+def test_count_tokens_adds_no_special_tokens(policy):
     assert policy.count_tokens("The mayor, Anna.") == 5
 
 
 @pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
-def test_a_long_document_is_counted_in_pieces_as_in_the_whole(policy, monkeypatch, separator):
+def test_long_document_is_counted_piece_by_piece(policy, monkeypatch, separator):
     """Words are whole tokens here, so that a border at white space costs none."""
-    monkeypatch.setattr("longreward.models.policy.COUNTED_WHOLE", 20)
+    monkeypatch.setattr("longreward.models.policy.COUNTED_WHOLE_CHARACTERS", 20)
     encode, lengths = PolicyTokenizer.encode, []
     monkeypatch.setattr(PolicyTokenizer, "encode", lambda self, text: lengths.append(len(text)) or encode(self, text))
     for context in ("", "anna", separator.join(["anna is the mayor ."] * 30), "the bridge stands in the north ."):
@@ -69,45 +69,47 @@ def test_a_long_document_is_counted_in_pieces_as_in_the_whole(policy, monkeypatc
     assert max(lengths) <= 40
 
 
-def test_the_window_comes_from_the_model_or_from_the_config(policy, tiny_policy):
+def test_window_comes_from_the_model_or_the_settings(policy, tiny_policy):
     assert policy.window == 256
     assert load_policy(config_of(tiny_policy, window=100), tiny_policy).window == 100
 
 
-def test_the_window_is_known_without_weights(save_tiny_policy, tmp_path):
+def test_policy_window_needs_no_weights(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", window=512)
     (folder / "model.safetensors").unlink()
     assert policy_window(config_of(folder), folder) == 512
     assert policy_window(config_of(folder, window=100), folder) == 100
 
 
-def test_a_window_that_is_longer_than_the_models_is_refused(tiny_policy):
-    for ask in (policy_window, load_policy):
-        with pytest.raises(PolicyError, match=r"policy\.window is 257, and the config of .* says 256 tokens; lower it"):
-            ask(config_of(tiny_policy, window=257), tiny_policy)
+def test_window_larger_than_the_models_is_rejected(tiny_policy):
+    for load in (policy_window, load_policy):
+        with pytest.raises(
+            PolicyError, match=r"policy\.window is 257, and the config of .* allows 256 tokens; lower it"
+        ):
+            load(config_of(tiny_policy, window=257), tiny_policy)
 
 
-def test_a_model_that_can_be_no_policy_is_told_whatever_window_is_set(save_tiny_policy, tmp_path):
+def test_unsupported_model_is_rejected_although_window_is_set(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(PolicyError, match="encoder-decoder"):
         policy_window(config_of(folder, window=100), folder)
 
 
-def test_a_model_that_does_not_say_its_window_has_none(save_tiny_policy, tmp_path):
+def test_model_without_a_window_has_none(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "bloom", "n_layer": 1}')
     assert policy_window(config_of(folder), folder) is None
 
 
-def test_a_config_that_is_no_models_is_named(save_tiny_policy, tmp_path):
+def test_unknown_model_type_is_named(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "lama"}')
     with pytest.raises(PolicyError, match=r"policy: the config cannot be loaded"):
         policy_window(config_of(folder), folder)
 
 
-def test_weights_to_be_trained_are_float32(save_tiny_policy, tmp_path):
+def test_weights_for_training_are_float32(save_tiny_policy, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -117,35 +119,35 @@ def test_weights_to_be_trained_are_float32(save_tiny_policy, tmp_path):
     assert load_policy(config_of(folder), folder, training=True).model.dtype == torch.float32
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused_with_what_to_do(save_tiny_policy, tmp_path):
+def test_tokenizer_without_chat_template_is_rejected_with_advice(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
     with pytest.raises(PolicyError, match=r"no chat template.*put a chat_template\.jinja"):
         load_policy(config_of(folder), folder)
 
 
-def test_a_chat_template_of_ones_own_comes_in_place_of_the_tokenizers(save_tiny_policy, tmp_path):
+def test_configured_chat_template_replaces_the_tokenizers(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
-    given = (
+    own_template = (
         "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} {{ eos_token }}{% endfor %}"
         "{% if add_generation_prompt %}<|assistant|> {% endif %}"
     )
     file = tmp_path / "own.jinja"
-    file.write_text(given)
-    for template in (given, str(file)):
+    file.write_text(own_template)
+    for template in (own_template, str(file)):
         text = load_tokenizer(config_of(folder, chat_template=template), folder)
         assert text.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
         assert text.completion_ids("anna .") == [21, 35, 3]
 
 
-ENDED_BY_A_TURN = (
+TURN_END_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|> {{ m.content }} <|user|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 )  # <|user|> takes the place of an end of turn, as <|im_end|> or <|eot_id|> of base models
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
-def test_an_answer_ends_where_sampling_would_stop_and_not_at_a_second_token_behind_it(save_tiny_policy, tmp_path, file):
-    folder = save_tiny_policy(tmp_path / "policy", template=ENDED_BY_A_TURN)
+def test_completion_ends_at_the_first_token_that_stops_sampling(save_tiny_policy, tmp_path, file):
+    folder = save_tiny_policy(tmp_path / "policy", template=TURN_END_TEMPLATE)
     text = load_tokenizer(config_of(folder), folder)
     assert (text.end_ids, text.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
     if file == "config.json":  # by which generation goes where there is no file of its own
@@ -157,69 +159,69 @@ def test_an_answer_ends_where_sampling_would_stop_and_not_at_a_second_token_behi
     assert load_policy(config_of(folder), folder).text.end_ids == (3, 4)
 
 
-def test_a_model_that_is_saved_keeps_the_chat_template_that_was_given(save_tiny_policy, tmp_path):
+def test_configured_chat_template_is_saved_with_the_tokenizer(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
-    given = "{% for message in messages %}{{ message.content }} {{ eos_token }}{% endfor %}"
-    load_tokenizer(config_of(folder, chat_template=given), folder).tokenizer.save_pretrained(folder)
+    template = "{% for message in messages %}{{ message.content }} {{ eos_token }}{% endfor %}"
+    load_tokenizer(config_of(folder, chat_template=template), folder).tokenizer.save_pretrained(folder)
     assert load_tokenizer(config_of(folder), folder).prompt_text("the", "town") == "the\n\ntown </s>"
 
 
-def test_a_file_of_a_chat_template_that_is_not_there_is_named(tiny_policy):
+def test_missing_chat_template_file_is_named(tiny_policy):
     with pytest.raises(PolicyError, match=r"policy\.chat_template: own\.jinja cannot be read"):
         load_tokenizer(config_of(tiny_policy, chat_template="own.jinja"), tiny_policy)
 
 
 @pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])
-def test_a_model_that_is_spread_out_computes_the_same(policy, tiny_policy, device_map):
+def test_device_map_does_not_change_logits(policy, tiny_policy, device_map):
     import torch
 
-    spread = load_policy(config_of(tiny_policy, device="cpu", device_map=device_map), tiny_policy)
-    ids = torch.tensor([[2, 4, 6, 17]], device=spread.device)
-    assert torch.equal(spread.model(ids).logits, policy.model(ids).logits)
+    mapped = load_policy(config_of(tiny_policy, device="cpu", device_map=device_map), tiny_policy)
+    ids = torch.tensor([[2, 4, 6, 17]], device=mapped.device)
+    assert torch.equal(mapped.model(ids).logits, policy.model(ids).logits)
 
 
-def test_a_device_map_of_gpus_that_are_not_there_is_refused(tiny_policy):
-    for place in ("cuda:63", 63):
-        with pytest.raises(PolicyError, match=rf"device_map names the device {place}, and torch sees [0-9]+ GPUs"):
-            load_policy(config_of(tiny_policy, device_map={"": place}), tiny_policy)
+def test_device_map_with_missing_gpus_is_rejected(tiny_policy):
+    for device in ("cuda:63", 63):
+        with pytest.raises(PolicyError, match=rf"device_map names the device {device}, and torch sees [0-9]+ GPUs"):
+            load_policy(config_of(tiny_policy, device_map={"": device}), tiny_policy)
 
 
-def test_a_chinese_prompt_of_unknown_characters_is_refused(policy):
+def test_chinese_prompt_of_unknown_characters_is_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
         policy.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
 
 
-def test_a_tokenizer_that_loses_every_word_is_refused(save_tiny_policy, tmp_path):
+def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     text = (folder / "tokenizer.json").read_text()
     # What a byte-level pre-tokenizer over a word-level vocabulary does: no piece is a known word any more.
-    spoilt = text.replace(
+    changed = text.replace(
         '"type": "WhitespaceSplit"', '"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true'
     )
-    assert spoilt != text
-    (folder / "tokenizer.json").write_text(spoilt)
+    assert changed != text
+    (folder / "tokenizer.json").write_text(changed)
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
         load_tokenizer(config_of(folder), folder)
 
 
-def test_a_prompt_of_unknown_words_only_is_refused(policy):
+def test_prompt_of_unknown_words_is_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
         policy.prompt_ids("xylophon", "quagga")
 
 
-def test_a_name_beside_other_folders_is_no_hub_id(tmp_path, monkeypatch):
+def test_name_next_to_other_folders_is_not_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PolicyError, match=r"models/absent: no such folder"):
         load_policy(config_of("models/absent"), "models/absent")
 
 
-def test_a_missing_folder_is_said_to_be_missing_and_not_looked_for_on_the_hub(tmp_path):
+def test_missing_folder_is_not_searched_on_the_hub(tmp_path):
     with pytest.raises(PolicyError, match="no such folder"):
         load_policy(config_of(tmp_path), tmp_path / "absent")
 
 
-def test_a_folder_without_weights_is_named(save_tiny_policy, tmp_path):
+def test_folder_without_weights_is_named(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "model.safetensors").unlink()
     with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
@@ -234,14 +236,14 @@ def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
         load_policy(config_of(folder), folder)
 
 
-def test_a_prompt_that_fits_is_left_alone():
+def test_fit_window_keeps_a_prompt_that_fits():
     assert fit_window([1, 2, 3], room=3, rule="refuse", name="7") == [1, 2, 3]
 
 
-def test_a_prompt_that_is_too_long_keeps_its_first_and_last_halves():
+def test_fit_window_keeps_both_ends():
     assert fit_window([1, 2, 3, 4, 5, 6, 7], room=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
 
 
-def test_a_prompt_that_is_too_long_is_refused_by_name():
+def test_fit_window_names_the_rejected_example():
     with pytest.raises(PolicyError, match="example 7: its prompt has 4 tokens, and 3 fit"):
         fit_window([1, 2, 3, 4], room=3, rule="refuse", name="7")
