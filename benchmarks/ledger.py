@@ -69,7 +69,7 @@ def opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path)
     for setting in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=8000"):
         connection.execute(f"PRAGMA {setting}")
-    connection.execute(EXCHANGES.schema.replace("checksum BLOB NOT NULL, ", ""))
+    connection.execute(EXCHANGES.create.replace("checksum BLOB NOT NULL, ", ""))
     return connection
 
 

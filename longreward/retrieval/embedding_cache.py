@@ -31,7 +31,7 @@ class VectorLedger(Store):
         asked, found = list(keys), {}
         for start in range(0, len(asked), _AT_ONCE):
             some = asked[start : start + _AT_ONCE]
-            for key, vector, *_ in self._find(VECTORS, some):
+            for key, vector, *_ in self._select(VECTORS, some):
                 found[key] = unpack_vector(vector)
         return found
 
@@ -42,7 +42,7 @@ class VectorLedger(Store):
 
     def count(self) -> int:
         """How many there are, of all models."""
-        return int(self._rows("SELECT count(*) FROM vectors")[0][0])
+        return int(self._query("SELECT count(*) FROM vectors")[0][0])
 
 
 def pack_vector(vector: Vector) -> bytes:

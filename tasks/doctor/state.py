@@ -8,7 +8,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
-from longreward.judge.ledger.file_systems import network_file_system
 from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
 from longreward.tasks.flow_runs import killed_runs
 from longreward.tasks.pipeline_lock import queue
@@ -25,7 +24,6 @@ def check_state() -> Iterator[Finding]:
     except (LongRewardError, OSError) as error:
         yield bad("state", str(error), f"make it writable, or set {STATE_VARIABLE} to another folder")
         return
-    yield from _network(folder)
     yield _running(folder)
     yield from _left_over()
     yield from _killed()
@@ -43,15 +41,6 @@ def _running(folder: Path) -> Finding:
         waiting = f"; waiting: {', '.join(runs[1:])}" if runs[1:] else ""
         return note("state", f"a pipeline runs here now: {runs[0]}{waiting}", "a later one waits for it")
     return good("state", f"{folder} can be written; no pipeline runs")
-
-
-def _network(folder: Path) -> Iterator[Finding]:
-    kind = network_file_system(folder)
-    if kind is not None:
-        said = f"{folder} lies on a network file system ({kind}): two machines must not write to its ledger at once"
-        yield note(
-            "state", said, f"set {STATE_VARIABLE} to a local folder on each, and join them: longreward ledger merge"
-        )
 
 
 def _left_over() -> Iterator[Finding]:

@@ -1,6 +1,6 @@
-"""The ledger: every answer of a judge and every vector, kept as it arrives in one SQLite file.
+"""The ledger: a SQLite file that caches every reply of a judge and every embedding.
 
-`exchanges` and `store` write and serve; `file`, `stats`, `merge`, `export` and `verify` look at whole files.
+`exchanges` and `store` read and write single rows; `reader`, `merge`, `stats` and `export` process whole files.
 """
 
 from longreward.judge.ledger.exchanges import Exchange, Ledger, LedgerTotals, Outcome, request_id

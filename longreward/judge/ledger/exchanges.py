@@ -1,13 +1,7 @@
-"""Every exchange with a judge, kept as it arrives, so that no question is paid for twice.
+"""Every exchange with a judge, stored when its reply arrives, so that no request is paid for twice.
 
-    exchanges: one row an answer, its key the first three fields
-      question     sha256 of (judge, revision, max_tokens, extra fields, text)
-      attempt      from 1 on
-      temperature  that of the attempt
-      outcome      "readable", "unreadable" (asked again) or "refused" (a content filter: never asked again)
-
-The vectors of `longreward.retrieval.embedding_cache` lie in the same file (`longreward.judge.ledger.store`).
-Answers are kept, prompts are not; their hashes say which answer belongs to which.
+The key of an exchange is its request id, the number of the attempt and the temperature. The ledger stores replies but
+no prompts: the request id is a hash of the prompt, the judge and the settings that affect the reply.
 """
 
 import hashlib
@@ -23,14 +17,23 @@ from longreward.judge.ledger.schema import EXCHANGES, with_checksum
 from longreward.judge.ledger.store import Store
 
 Outcome = Literal["readable", "unreadable", "refused"]
+"""`unreadable`: no verdict could be parsed, and the request is repeated. `refused`: a content filter; not repeated."""
+
+MAX_INTEGER = 2**63 - 1  # SQLite's; token counts come from the server and may have any size
+COUNT_TOTALS = """
+SELECT count(*), sum(outcome = 'readable'), sum(outcome = 'unreadable'), sum(outcome = 'refused'),
+       sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens)
+FROM exchanges
+"""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """One recorded answer to one attempt at a question."""
+    """The reply to one attempt at a request."""
 
     request_id: str
     attempt: int
+    """Starts at 1."""
     temperature: float
     template: str
     prompt_hash: str
@@ -43,7 +46,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class LedgerTotals:
-    """What a ledger holds, over all runs that wrote to it."""
+    """Counts over all runs that wrote to a ledger."""
 
     exchanges: int
     readable: int
@@ -54,95 +57,85 @@ class LedgerTotals:
     cached_tokens: int
 
 
-def request_id(question: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
-    """The same for two questions exactly where a judge would be asked the same thing in the same way."""
-    own: list[str | int] = [question.system] if question.system or question.top_logprobs else []
-    own += [question.top_logprobs] if question.top_logprobs else []
-    settings = json.dumps([judge, revision, question.max_tokens, extra, *own], sort_keys=True)  # one line
-    return hashlib.sha256(f"{settings}\n{question.text}".encode("utf-8", "surrogatepass")).hexdigest()
+def request_id(request: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of everything that affects the reply; `extra` holds further fields of the request body."""
+    optional: list[str | int] = []
+    # Fields that were added later enter the hash only when they are set, so the ids of older requests stay valid.
+    if request.system or request.top_logprobs:
+        optional.append(request.system)
+    if request.top_logprobs:
+        optional.append(request.top_logprobs)
+    settings = json.dumps([judge, revision, request.max_tokens, extra, *optional], sort_keys=True)
+    return hashlib.sha256(f"{settings}\n{request.text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Ledger(Store):
-    """The store of exchanges at `path`, made where it is missing; None keeps it in memory. Threads may share it.
+    """The exchanges in the SQLite file at `path`, which is created if it is missing; None keeps them in memory.
 
-    Raises StateError where the file cannot be opened, read or written. Nothing is ever deleted from it.
+    Threads and processes may share a ledger. Methods raise StateError if the file cannot be read or written.
     """
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
         super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def find(self, request_id: str) -> list[Exchange]:
-        """All exchanges about the question, by attempt; damaged ones are put aside and not among them."""
-        found = self._find(EXCHANGES, (request_id,))
-        return [_exchange(row) for row in sorted(found, key=_by_attempt)]
+        """Return the exchanges of a request, sorted by attempt; damaged ones are quarantined and left out."""
+        rows = self._select(EXCHANGES, (request_id,))
+        return [_exchange_from_row(row) for row in sorted(rows, key=lambda row: (row[1], row[-1]))]
 
     def put(self, exchange: Exchange) -> None:
-        """Keeps the exchange before it returns; where its key is there already, the first one stays."""
-        self._rows(EXCHANGES.insert, with_checksum(_row(exchange, time.time())))
+        """Commit the exchange; if its key exists already, the stored exchange stays."""
+        self._query(EXCHANGES.insert, with_checksum(_row_from_exchange(exchange, time.time())))
 
     def put_many(self, exchanges: Iterable[Exchange]) -> None:
-        """Keeps all of them, in one commit, before it returns, or none; each as `put` does."""
+        """Commit all exchanges in one transaction; existing keys stay as with `put`."""
         now = time.time()
-        self._insert(EXCHANGES, [_row(exchange, now) for exchange in exchanges])
+        self._insert(EXCHANGES, [_row_from_exchange(exchange, now) for exchange in exchanges])
 
     def totals(self) -> LedgerTotals:
-        """Counts over everything in the ledger."""
-        (row,) = self._rows(_TOTALS)
+        """Count all exchanges and tokens in the ledger."""
+        (row,) = self._query(COUNT_TOTALS)
         return LedgerTotals(*(int(value or 0) for value in row))
 
 
-_MOST = 2**63 - 1  # SQLite's largest integer; a server may count what it likes
-_TOTALS = """
-SELECT count(*), sum(outcome = 'readable'), sum(outcome = 'unreadable'), sum(outcome = 'refused'),
-       sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens)
-FROM exchanges
-"""
-
-
-def _row(exchange: Exchange, now: float) -> tuple[Any, ...]:
-    usage = exchange.reply.usage
+def _row_from_exchange(exchange: Exchange, recorded_at: float) -> tuple[Any, ...]:
+    reply, usage = exchange.reply, exchange.reply.usage
+    tokens = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
     return (
         exchange.request_id,
         int(exchange.attempt),
         float(exchange.temperature),
         exchange.template,
         exchange.prompt_hash,
-        _storable(exchange.judge),
-        _storable(exchange.revision),
-        _storable(exchange.reply.text),
-        _storable(exchange.reply.finish_reason),
-        _storable(exchange.reply.model),
-        *(
-            min(max(0, int(tokens)), _MOST)
-            for tokens in (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-        ),
+        _valid_utf8(exchange.judge),
+        _valid_utf8(exchange.revision),
+        _valid_utf8(reply.text),
+        _valid_utf8(reply.finish_reason),
+        _valid_utf8(reply.model),
+        *(min(max(0, int(count)), MAX_INTEGER) for count in tokens),
         exchange.outcome,
-        None if exchange.reason is None else _storable(exchange.reason),
-        now,
+        None if exchange.reason is None else _valid_utf8(exchange.reason),
+        recorded_at,
     )
 
 
-def _storable(text: str) -> str:
-    """Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _by_attempt(row: tuple[Any, ...]) -> tuple[int, float]:
-    return row[1], row[-1]
-
-
-def _exchange(row: tuple[Any, ...]) -> Exchange:
-    question, attempt, temperature, template, prompt_hash, judge, revision, text, finish, model, *rest = row
+def _exchange_from_row(row: tuple[Any, ...]) -> Exchange:
+    request_id, attempt, temperature, template, prompt_hash, judge, revision, text, finish_reason, model, *rest = row
     prompt_tokens, completion_tokens, cached_tokens, outcome, reason, _ = rest
     return Exchange(
-        request_id=question,
+        request_id=request_id,
         attempt=attempt,
         temperature=temperature,
         template=template,
         prompt_hash=prompt_hash,
         judge=judge,
         revision=revision,
-        reply=ChatReply(text, finish, TokenUsage(prompt_tokens, completion_tokens, cached_tokens), model),
+        reply=ChatReply(text, finish_reason, TokenUsage(prompt_tokens, completion_tokens, cached_tokens), model),
         outcome=outcome,
         reason=reason,
     )
+
+
+def _valid_utf8(text: str) -> str:
+    """Replace lone surrogates by question marks: JSON replies may contain them, SQLite cannot store them."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

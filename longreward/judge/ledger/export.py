@@ -1,4 +1,4 @@
-"""A ledger's exchanges as JSON lines, for other tools: one exchange a line, in the order in which they were kept.
+"""Export the exchanges of a ledger for other tools, one row per exchange in the order of insertion.
 
     {"question": "9f…", "attempt": 1, "temperature": 0.01, "template": "support", "prompt_hash": "3c…",
      "judge": "gpt-4o", "revision": "", "text": "… [[Fully supported]]", "finish_reason": "stop",
@@ -6,7 +6,7 @@
      "prompt_tokens": 812, "completion_tokens": 40, "cached_tokens": 0, "outcome": "readable", "reason": null,
      "recorded_at": "2026-11-23T02:14:36.120000+00:00"}
 
-Prompts are not among them, since the ledger does not keep them.
+`question` is the request id. Prompts are not exported, because the ledger does not store them.
 """
 
 from collections.abc import Iterator
@@ -21,19 +21,22 @@ from longreward.judge.ledger.schema import EXCHANGES
 
 @dataclass
 class ExchangeExport:
-    """Iterates over the rows of one ledger, read as they are asked for; `left_out` counts damaged ones, afterwards."""
+    """Iterate over the exchanges of the ledger at `path`, optionally of one judge or template.
+
+    `damaged` counts the rows that were left out because their checksum does not match; read it after the iteration.
+    """
 
     path: Path
     judge: str | None = None
     template: str | None = None
-    left_out: int = 0
+    damaged: int = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Raises DataError or StateError as `LedgerFile` does."""
-        with LedgerReader(self.path) as file:
-            for row in file.rows(EXCHANGES) if EXCHANGES in file.tables else ():
-                if not row.is_sound:
-                    self.left_out += 1
+        """Yield one dictionary per exchange; raise DataError or StateError as `LedgerReader` does."""
+        with LedgerReader(self.path) as reader:
+            for row in reader.rows(EXCHANGES):
+                if not row.is_valid:
+                    self.damaged += 1
                     continue
                 fields = dict(zip(EXCHANGES.columns, row.values, strict=True))
                 if self.judge in (None, fields["judge"]) and self.template in (None, fields["template"]):

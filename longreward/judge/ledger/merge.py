@@ -1,10 +1,10 @@
-"""What several machines' ledgers keep, joined in one; merging again, or in another order, comes to the same.
+"""Merge the ledgers of several machines into one; repeating a merge, or another order, gives the same result.
 
-Of two answers to one attempt at a question the one recorded first stays; of two recorded in the same moment, that of
-the lower checksum. A row that gives way in the target is put aside there. The sources are read only.
+If two ledgers have different rows for one key, the row that was recorded first stays; if both were recorded at the same
+time, the row with the lower checksum. A row of the target that is replaced moves to its quarantine. Sources are only
+read.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.judge.ledger.reader import LedgerReader, Row, format_key, verify_ledger
+from longreward.judge.ledger.reader import LedgerReader, LedgerRow, format_key, verify_ledger
 from longreward.judge.ledger.schema import TABLES, Table, checksum, has_valid_checksum
-from longreward.judge.ledger.store import Store, quarantine, store_error, wrong_index_error
+from longreward.judge.ledger.store import Store, quarantine, wrong_index_error
+
+MAX_CONFLICTS = 100  # listed in a result
+ROWS_PER_TRANSACTION = 500  # processes that write to the target wait for a few milliseconds only
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two ledgers hold different content for one key."""
+    """Two ledgers have different rows for one key."""
 
     table: str
     key: str
@@ -27,18 +30,25 @@ class Conflict:
     other: Path
 
 
+def _counts() -> dict[str, int]:
+    return dict.fromkeys(TABLES, 0)
+
+
 @dataclass
 class MergeResult:
-    """Rows of one source, by table: `added`, `present` before with the same content, in `conflicts`, or `unreadable`
-    (damaged, left out by salvaging; `gaps` could not even be read). `conflicts` lists the first of them."""
+    """The number of rows of one source, by table: each row is added, present, conflicting or damaged."""
 
     source: Path
-    added: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
-    present: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
-    conflicting: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
-    unreadable: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TABLES, 0))
-    gaps: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    added: dict[str, int] = field(default_factory=_counts)
+    present: dict[str, int] = field(default_factory=_counts)
+    """Rows that the target has with the same content."""
+    conflicting: dict[str, int] = field(default_factory=_counts)
+    damaged: dict[str, int] = field(default_factory=_counts)
+    """Rows with a wrong checksum, which were left out."""
+    gaps: dict[str, list[str]] = field(default_factory=dict)
+    """Ranges of rows that could not be read at all."""
     conflicts: list[Conflict] = field(default_factory=list)
+    """The first conflicts in detail."""
 
 
 def merge_ledgers(
@@ -46,96 +56,97 @@ def merge_ledgers(
     *,
     into: Path,
     salvage: bool = False,
-    progress: Callable[[Path, int], None] | None = None,
+    on_progress: Callable[[Path, int], None] | None = None,
 ) -> list[MergeResult]:
-    """Takes the sources' answers and vectors into `into`, which is made where it is missing. Runs may write to all of
-    them meanwhile.
+    """Copy the exchanges and vectors of `sources` to `into`, which is created if it is missing.
 
-    `progress` hears each source and how many of its rows were seen. Raises DataError for a missing source, ConfigError
-    for one that is the target, and StateError for a damaged one, before anything is merged, unless `salvage` takes its
-    sound rows one by one.
+    Other processes may write to all files meanwhile.
+
+    Args:
+        sources: the ledgers to read.
+        into: the ledger to write.
+        salvage: copy the valid rows of damaged sources.
+        on_progress: called with each source and the number of its rows processed so far.
+
+    Raises:
+        ConfigError: a source is the target.
+        DataError: a source does not exist.
+        StateError: a source is damaged and `salvage` is False; nothing was merged.
     """
     for source in sources:
         if source.exists() and into.exists() and source.samefile(into):
-            raise ConfigError(f"{source} is the ledger that is merged into; name it only behind --into")
-        LedgerReader(source).close()
-        if not salvage:
-            _refuse_damage(source)
-    with _Target(into) as target:
-        return [target.take(source, salvage=salvage, progress=progress) for source in sources]
+            raise ConfigError(f"{source} is the target of the merge; name it only with --into")
+        if salvage:
+            LedgerReader(source, salvage=True).close()
+        else:
+            _require_valid(source)
+    with _MergeTarget(into) as target:
+        return [target.merge(source, salvage=salvage, on_progress=on_progress) for source in sources]
 
 
-def _refuse_damage(source: Path) -> None:
-    found = verify_ledger(source)
-    if not found.is_sound:
+def _require_valid(source: Path) -> None:
+    verification = verify_ledger(source)
+    if not verification.is_valid:
+        damage = verification.damage
         raise StateError(
-            f"{source} is damaged in {len(found.damage)} places, the first: {found.damage[0]}. Nothing was merged; "
-            "--salvage takes what is sound, row by row"
+            f"{source} is damaged ({len(damage)} errors, the first: {damage[0]}). Nothing was merged; "
+            "--salvage copies the valid rows"
         )
 
 
-class _Target(Store):
+class _MergeTarget(Store):
     def __init__(self, path: Path) -> None:
         super().__init__(path, busy_timeout_s=60.0)
 
-    def take(self, source: Path, *, salvage: bool, progress: Callable[[Path, int], None] | None) -> MergeResult:
-        merged, seen = MergeResult(source), 0
-        with LedgerReader(source) as file:
-            for table in file.tables:
-                for rows in _lots(file.rows(table, salvage=salvage)):
-                    self._take(table, rows, merged)
-                    seen += len(rows)
-                    if progress is not None:
-                        progress(source, seen)
-            merged.gaps = {name: gaps for name, gaps in file.gaps.items() if gaps}
-        return merged
+    def merge(self, source: Path, *, salvage: bool, on_progress: Callable[[Path, int], None] | None) -> MergeResult:
+        result, processed = MergeResult(source), 0
+        with LedgerReader(source, salvage=salvage) as reader:
+            for table in TABLES.values():
+                for rows in _batched(reader.rows(table), ROWS_PER_TRANSACTION):
+                    self._merge_rows(table, rows, result)
+                    processed += len(rows)
+                    if on_progress is not None:
+                        on_progress(source, processed)
+            result.gaps = {table: gaps for table, gaps in reader.gaps.items() if gaps}
+        return result
 
-    def _take(self, table: Table, rows: list[Row], merged: MergeResult) -> None:
-        """One lot in one short transaction, so that a run that writes to the target waits for milliseconds only."""
-        try:
-            with self._turn, self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                for row in rows:
-                    if row.is_sound:
-                        self._take_row(table, row.values, merged)
-                    else:
-                        merged.unreadable[table.name] += 1
-        except sqlite3.Error as error:
-            raise store_error(self.path, error) from error
+    def _merge_rows(self, table: Table, rows: list[LedgerRow], result: MergeResult) -> None:
+        with self._transaction():
+            for row in rows:
+                if row.is_valid:
+                    self._merge_row(table, row.values, result)
+                else:
+                    result.damaged[table.name] += 1
 
-    def _take_row(self, table: Table, theirs: tuple[Any, ...], merged: MergeResult) -> None:
-        sealed = (*theirs, checksum(theirs))
-        if self._connection.execute(table.insert, sealed).rowcount:
-            merged.added[table.name] += 1
+    def _merge_row(self, table: Table, values: tuple[Any, ...], result: MergeResult) -> None:
+        row = (*values, checksum(values))
+        if self._connection.execute(table.insert, row).rowcount:
+            result.added[table.name] += 1
             return
         condition = " AND ".join(f"{name} = ?" for name in table.key)
-        mine = self._connection.execute(f"{table.select} WHERE {condition}", table.key_of(theirs)).fetchone()
-        if mine is None:
+        selected = self._connection.execute(f"{table.select} WHERE {condition}", table.key_of(values)).fetchone()
+        if selected is None:
             raise wrong_index_error(table.name)
-        if not has_valid_checksum(mine[1:]):
-            self._replace(table, mine, sealed, why="damaged")
-            merged.added[table.name] += 1
+        existing = selected[1:]
+        if not has_valid_checksum(existing):
+            quarantine(self._connection, table, selected, reason="damaged")
+            self._connection.execute(table.insert, row)
+            result.added[table.name] += 1
             return
-        first = (theirs[-1], sealed[-1]) < (mine[-2], mine[-1])  # recorded_at, checksum
-        if first:
-            self._replace(table, mine, sealed, why="later")
-        if theirs[:-1] == mine[1:-2]:
-            merged.present[table.name] += 1
+        is_earlier = row[-2:] < existing[-2:]  # (recorded_at, checksum)
+        if is_earlier:
+            quarantine(self._connection, table, selected, reason="superseded")
+            self._connection.execute(table.insert, row)
+        if values[:-1] == existing[:-2]:
+            result.present[table.name] += 1
             return
-        merged.conflicting[table.name] += 1
-        if len(merged.conflicts) < LISTED:
-            assert self.path is not None, "a target is a file"
-            kept, other = (merged.source, self.path) if first else (self.path, merged.source)
-            merged.conflicts.append(Conflict(table.name, format_key(table, theirs), kept, other))
-
-    def _replace(self, table: Table, mine: tuple[Any, ...], sealed: tuple[Any, ...], *, why: str) -> None:
-        quarantine(self._connection, table, mine, why=why)
-        self._connection.execute(table.insert, sealed)
+        result.conflicting[table.name] += 1
+        if len(result.conflicts) < MAX_CONFLICTS:
+            assert self.path is not None
+            kept, other = (result.source, self.path) if is_earlier else (self.path, result.source)
+            result.conflicts.append(Conflict(table.name, format_key(table, values), kept, other))
 
 
-def _lots(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while lot := list(islice(rows, 500)):
-        yield lot
-
-
-LISTED = 100
+def _batched(rows: Iterator[LedgerRow], size: int) -> Iterator[list[LedgerRow]]:
+    while batch := list(islice(rows, size)):  # itertools.batched needs Python 3.12
+        yield batch

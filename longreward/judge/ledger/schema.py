@@ -1,10 +1,8 @@
-"""What lies in the ledger's file, version 2, and the checksum that every row carries as its last column.
+"""The tables of the ledger, format version 2, and the checksum in the last column of every row.
 
-    exchanges  one row an answer (`longreward.judge.ledger`)
-    vectors    one row an embedded text (`longreward.retrieval.embedding_cache`)
-    aside      rows that are served no more, as JSON: damaged ones, and those that gave way in a merge
-
-Version 1 had no checksums and no rows aside.
+exchanges   one row per reply of a judge (`longreward.judge.ledger.exchanges`)
+vectors     one row per embedded text (`longreward.retrieval.embedding_cache`)
+quarantine  rows that are no longer served, as JSON: damaged ones, and those that lost a conflict in a merge
 """
 
 import hashlib
@@ -13,66 +11,66 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-VERSION = 2
+VERSION = 2  # stored in `PRAGMA user_version`
 
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of content: its columns with their SQL types, the first of which are the key."""
+    """A table with its columns and their SQL types; the first columns form the primary key."""
 
     name: str
     columns: Mapping[str, str]
     key: tuple[str, ...]
 
     @property
-    def schema(self) -> str:
+    def create(self) -> str:
         columns = ", ".join(f"{name} {kind}" for name, kind in self.columns.items())
         key = ", ".join(self.key)
         return f"CREATE TABLE IF NOT EXISTS {self.name} ({columns}, checksum BLOB NOT NULL, PRIMARY KEY ({key}))"
 
     @property
     def insert(self) -> str:
-        """Of all columns and the checksum; where the key is there already, the first row stays."""
-        places = ", ".join("?" * (len(self.columns) + 1))
-        return f"INSERT INTO {self.name} VALUES ({places}) ON CONFLICT DO NOTHING"
+        """Insert all columns and the checksum; a row with the same key stays as it is."""
+        placeholders = ", ".join("?" * (len(self.columns) + 1))
+        return f"INSERT INTO {self.name} VALUES ({placeholders}) ON CONFLICT DO NOTHING"
 
     @property
     def select(self) -> str:
-        """Of the row's number, all columns and the checksum."""
+        """Select the rowid, all columns and the checksum."""
         return f"SELECT rowid, {', '.join(self.columns)}, checksum FROM {self.name}"
 
     def key_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
-        """The key's values, which are the first of a row's."""
+        """Return the values of the primary key."""
         return tuple(row[: len(self.key)])
 
 
 def with_checksum(row: Sequence[Any]) -> tuple[Any, ...]:
-    """The row with its checksum behind it."""
+    """Append the checksum to the values of a row."""
     return (*row, checksum(row))
 
 
 def has_valid_checksum(row: Sequence[Any]) -> bool:
-    """Whether the last of the row's values is the checksum of the others."""
-    *values, kept = row
-    return bool(kept == checksum(values))
+    """Check whether the last value is the checksum of the others."""
+    *values, stored = row
+    return bool(stored == checksum(values))
 
 
 def checksum(values: Sequence[Any]) -> bytes:
-    """8 bytes of all values and their types, the same on every machine and in every Python."""
-    return hashlib.blake2b(_canonical(list(values)).encode(), digest_size=8).digest()
+    """Return an 8-byte hash of the values and their types, equal on every machine and Python version."""
+    return hashlib.blake2b(row_to_json(values).encode(), digest_size=8).digest()
 
 
 def row_to_json(values: Sequence[Any]) -> str:
-    """The values on one line of ASCII, whatever damage they hold."""
-    return _canonical(list(values))
+    """Return the values as one line of ASCII; bytes become {"blob": hex}."""
+    return _encode(list(values))
 
 
-_canonical = json.JSONEncoder(separators=(",", ":"), default=lambda blob: {"blob": blob.hex()}).encode
+_encode = json.JSONEncoder(separators=(",", ":"), default=lambda blob: {"blob": blob.hex()}).encode
 
 EXCHANGES = Table(
     "exchanges",
     {
-        "question": "TEXT NOT NULL",
+        "question": "TEXT NOT NULL",  # Exchange.request_id
         "attempt": "INTEGER NOT NULL",
         "temperature": "REAL NOT NULL",
         "template": "TEXT NOT NULL",
@@ -104,11 +102,12 @@ VECTORS = Table(
 )
 TABLES = {table.name: table for table in (EXCHANGES, VECTORS)}
 QUARANTINE = """
-CREATE TABLE IF NOT EXISTS aside (
-    content TEXT NOT NULL, -- the table that it lay in
-    why TEXT NOT NULL,     -- "damaged", or "later": the same question was answered before, elsewhere
+CREATE TABLE IF NOT EXISTS quarantine (
+    source TEXT NOT NULL,  -- the table that the row was in
+    reason TEXT NOT NULL,  -- "damaged", or "superseded": another ledger had an earlier row with the same key
     row TEXT NOT NULL,
-    put_aside_at REAL NOT NULL
+    quarantined_at REAL NOT NULL
 )
 """
-SCHEMA = (*(table.schema for table in TABLES.values()), QUARANTINE)
+CREATE_STATEMENTS = (*(table.create for table in TABLES.values()), QUARANTINE)
+TABLE_NAMES = frozenset((*TABLES, "quarantine"))

@@ -1,4 +1,4 @@
-"""`longreward ledger`, as it is typed."""
+"""The command `longreward ledger`."""
 
 import json
 import sqlite3
@@ -32,7 +32,7 @@ THREE = replace(ONE, request_id="q3", judge="gpt-4o", revision="2")
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The one of the state folder, so that it need not be named."""
+    """A ledger in the state folder, which is the default of all actions."""
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path))
     monkeypatch.setattr("longreward.judge.ledger.exchanges.time.time", lambda: 1_700_000_000.5)
     path = tmp_path / "ledger.sqlite"
@@ -54,16 +54,16 @@ def test_stats_count_by_judge_and_template(ledger: Path, capsys: pytest.CaptureF
 
 def test_stats_as_json(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "stats", "--json", str(ledger)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(each["template"], each["questions"], each["exchanges"]) for each in found["exchanges"]] == [
+    stats = json.loads(capsys.readouterr().out)
+    assert [(group["template"], group["requests"], group["exchanges"]) for group in stats["exchanges"]] == [
         ("helpfulness", 1, 2),
         ("support", 1, 1),
         ("support", 1, 1),
     ]
-    assert found["vectors"][0]["bytes"] == 4
+    assert stats["vectors"][0]["bytes"] == 4
 
 
-def test_export_writes_one_exchange_a_line(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_writes_one_exchange_per_line(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "export", "--judge", "glm-4", "--template", "support"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line) == {
@@ -86,7 +86,7 @@ def test_export_writes_one_exchange_a_line(ledger: Path, capsys: pytest.CaptureF
     }
 
 
-def test_a_damaged_row_is_left_out_of_an_export_and_said(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_leaves_out_damaged_rows_and_exits_with_1(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with sqlite3.connect(ledger) as connection:
         connection.execute("UPDATE exchanges SET text = '[[9]]' WHERE question = 'q1'")
     out = ledger.with_name("out.jsonl")
@@ -95,36 +95,36 @@ def test_a_damaged_row_is_left_out_of_an_export_and_said(ledger: Path, capsys: p
     assert "1 damaged rows left out" in capsys.readouterr().err
 
 
-def test_verify_exits_with_1_where_something_is_damaged(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_with_1_if_something_is_damaged(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "verify"]) == 0
-    assert "4 exchanges, 1 vectors: every one as it was written" in capsys.readouterr().out
+    assert "4 exchanges, 1 vectors: valid" in capsys.readouterr().out
     with sqlite3.connect(ledger) as connection:
         connection.execute("UPDATE vectors SET vector = x'00'")
     assert main(["ledger", "verify"]) == 1
-    assert 'vectors row 1: the checksum does not hold; its key reads [{"blob":"61"}]' in capsys.readouterr().out
+    assert 'vectors row 1: wrong checksum; its key reads [{"blob":"61"}]' in capsys.readouterr().out
 
 
-def test_merge_says_what_it_took(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merge_prints_counts_and_conflicts(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ledger.with_name("other.sqlite")
-    with Ledger(other) as opened:
-        opened.put_many([replace(ONE, reply=ChatReply("[[1]]")), replace(ONE, request_id="q9")])
+    with Ledger(other) as ledger_file:
+        ledger_file.put_many([replace(ONE, reply=ChatReply("[[1]]")), replace(ONE, request_id="q9")])
     assert main(["ledger", "merge", str(other)]) == 0
-    said = capsys.readouterr().out
-    assert "1 exchanges added, 0 were there, 1 differ from those there" in said
-    assert 'exchanges ["q1",1,0.01]' in said
+    output = capsys.readouterr().out
+    assert "1 exchanges added, 0 already present, 1 conflicting" in output
+    assert 'exchanges ["q1",1,0.01]' in output
 
 
-def test_a_missing_ledger_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_ledger_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "stats", str(tmp_path / "absent")]) == 1
     assert "there is no ledger here" in capsys.readouterr().err
 
 
-def test_without_an_action_its_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_printed_without_an_action(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger"]) == 2
     assert "verify" in capsys.readouterr().out
 
 
-def test_the_command_costs_nothing_before_it_is_used() -> None:
+def test_importing_the_cli_loads_no_heavy_modules() -> None:
     script = "import sys, longreward.flows.cli.main; print({'sqlite3', 'pydantic', 'numpy'} & {*sys.modules})"
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ended.stdout.strip() == "set()"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

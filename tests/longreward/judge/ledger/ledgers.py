@@ -1,41 +1,36 @@
-"""Ledgers as tests fill them."""
+"""Builders of exchanges and ledger files for tests."""
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from longreward.chat_model import ChatReply, TokenUsage
-from longreward.judge.ledger import Exchange
+from longreward.judge.ledger import Exchange, Ledger
 
 
-def exchange(question: str, text: str = "[[7]]") -> Exchange:
-    return Exchange(
-        question, 1, 0.01, "support", "p", "j", "", ChatReply(text, "stop", TokenUsage(10, 2, 1)), "readable", None
-    )
+def make_exchange(request_id: str, text: str = "[[7]]") -> Exchange:
+    reply = ChatReply(text, "stop", TokenUsage(10, 2, 1))
+    return Exchange(request_id, 1, 0.01, "support", "p", "j", "", reply, "readable", None)
 
 
-VERSION_1 = """
-CREATE TABLE exchanges (
-    question TEXT NOT NULL, attempt INTEGER NOT NULL, temperature REAL NOT NULL, template TEXT NOT NULL,
-    prompt_hash TEXT NOT NULL, judge TEXT NOT NULL, revision TEXT NOT NULL, text TEXT NOT NULL,
-    finish_reason TEXT NOT NULL, model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT,
-    recorded_at REAL NOT NULL, PRIMARY KEY (question, attempt, temperature)
-);
-CREATE TABLE vectors (
-    key BLOB PRIMARY KEY, vector BLOB NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL, recorded_at REAL NOT NULL
-);
-PRAGMA user_version = 1;
-"""
+def write_ledger(path: Path, replies: Mapping[str, tuple[str, float]]) -> Path:
+    """Create a ledger with one exchange per request id, each with its reply and the time at which it was recorded."""
+    with pytest.MonkeyPatch.context() as patch, Ledger(path) as ledger:
+        for request_id, (text, recorded_at) in replies.items():
+            patch.setattr("longreward.judge.ledger.exchanges.time.time", lambda time=recorded_at: time)
+            ledger.put(make_exchange(request_id, text))
+    return path
 
 
-def of_version_1(path: Path, rows: int) -> None:
+def read_replies(path: Path) -> dict[str, str]:
+    """Return the reply of each request id, read without the library."""
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(VERSION_1)
-        connection.executemany(
-            "INSERT INTO exchanges VALUES (?, 1, 0.01, 'support', 'p', 'j', '', '[[7]]', 'stop', '', 10, 2, 1, "
-            "'readable', NULL, 1700000000.25)",
-            [(f"q{n}",) for n in range(rows)],
-        )
-        connection.execute("INSERT INTO vectors VALUES (x'61', x'003c', 'm', '', 1700000000)")
-    connection.close()
+        return dict(connection.execute("SELECT question, text FROM exchanges ORDER BY question").fetchall())
+
+
+def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
+    """Run one SQL statement in a connection of its own."""
+    with sqlite3.connect(path) as connection:
+        return connection.execute(statement).fetchall()
