@@ -69,7 +69,7 @@ async def _measure(folder: Path, calls: int) -> int:
         complete=folder / "c.jsonl", unscored=folder / "u.jsonl", chunk_info=folder / "i.jsonl", settings={}
     )
     judge_config = JudgeConfig(max_concurrency=64)
-    async with Judge(model, judge_config, ledger=Ledger(folder / "ledger.sqlite")) as judge:
+    async with Judge.from_model(model, judge_config, ledger=Ledger(folder / "ledger.sqlite")) as judge:
         with files:
             scoring = score_examples(judge, config, read_scoring_items(data, responses), progress=None)
             async with contextlib.aclosing(scoring) as scored:

@@ -1,9 +1,7 @@
-"""An answer together with how probable its tokens were, in one text, so that the ledger needs no column for it.
+"""The interface of a chat model: requests, replies and token probabilities.
 
-    with_logprobs("m", {"content": [{"token": "m", "top_logprobs": [{"token": "m", "logprob": -0.02}, …]}]})
-    {"text": "m", "top_logprobs": [{"m": -0.02, "M": -4.05}]}
-
-Only a question with `top_logprobs` is answered so. Where the server gives no probabilities the text stays as it is.
+A request carries the name and the slots of its template besides the rendered text: a model behind HTTP gets the text,
+the offline judge computes its reply from the slots.
 """
 
 import json
@@ -14,73 +12,30 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class TextWithLogprobs:
-    """What was said, and for each token of it the logarithms of the probabilities of the likeliest there."""
-
-    text: str
-    tokens: tuple[Mapping[str, float], ...]  # empty: the server gave none
-
-
-def with_logprobs(text: str, given: Any) -> str:
-    """The answer's text with the `logprobs` of its choice; the bare text where they hold none."""
-    tokens = [_top(token) for token in given.get("content") or []] if isinstance(given, dict) else []
-    if not any(tokens):
-        return text
-    listed = ", ".join("{" + ", ".join(f"{_quoted(t)}: {p!r}" for t, p in top.items()) + "}" for top in tokens)
-    return f'{{"text": {_quoted(text)}, "top_logprobs": [{listed}]}}'
-
-
-def parse_logprobs(text: str) -> TextWithLogprobs:
-    """What `with_logprobs` put together; any other text is one without probabilities."""
-    try:
-        row = json.loads(text)
-        tokens = tuple({str(t): float(p) for t, p in top.items()} for top in row["top_logprobs"])
-        return TextWithLogprobs(str(row["text"]), tokens)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return TextWithLogprobs(text, ())
-
-
-def _top(token: Any) -> dict[str, float]:
-    """Of tokens that are named twice, as parts of characters are, the likelier counts, which servers name first."""
-    found: dict[str, float] = {}
-    for each in token.get("top_logprobs") or [] if isinstance(token, dict) else []:
-        name, value = each.get("token"), each.get("logprob")
-        if isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value):
-            found.setdefault(name, float(value))
-    return found
-
-
-def _quoted(text: str) -> str:
-    """As JSON, without the signs that open the mark of a thought: a token that is such a mark was no thought."""
-    return json.dumps(text).replace("<", "\\u003c").replace("[", "\\u005b")
-
-
-# What a judge is: something that answers a question in words.
-#
-# A question carries its template's name and slots besides the rendered text: the HTTP judge sends the text, the offline
-# judge answers from the slots. Both speak the same grammar, so all code above runs with either.
-
-
-@dataclass(frozen=True)
 class ChatRequest:
-    """One question to a judge, fully rendered."""
+    """A fully rendered request to a chat model."""
 
-    template: str  # "helpfulness", "logicality", "statements", "support", "extraction" or "completeness"
-    slots: Mapping[str, str]  # what fills <<question>>, <<answer>>, <<context>>, <<statement>>
+    template: str
+    """Such as "helpfulness", "logicality", "statements", "support", "extraction" or "completeness"."""
+    slots: Mapping[str, str]
+    """What was filled into <<question>>, <<answer>>, <<context>>, <<statement>>."""
     text: str
-    prompt_hash: str  # of the template's file, not of the rendered text
+    prompt_hash: str
+    """Hash of the template file, not of the rendered text."""
     max_tokens: int
-    system: str = ""  # a system prompt of its own, behind the judge's
-    top_logprobs: int = 0  # of how many tokens the probabilities are wanted, at each place (`logprobs.py`)
+    system: str = ""
+    """The system prompt of this request; it follows the one that the judge's settings add."""
+    top_logprobs: int = 0
+    """How many of the likeliest tokens to return with their probabilities, at each position of the reply."""
 
     def system_prompt(self, configured: str) -> str:
-        """What stands in the system prompt: what the judge's settings put before every question, then its own."""
+        """Join the system prompt of the judge's settings and that of the request."""
         return "\n\n".join(part for part in (configured, self.system) if part)
 
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """Tokens as the provider counts them; zeros where it does not say."""
+    """Tokens as the provider counts them; zeros where it does not report them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -89,7 +44,7 @@ class TokenUsage:
 
 @dataclass(frozen=True)
 class ChatReply:
-    """What a judge said. An empty text is an answer: it will prove unreadable and be asked again."""
+    """A reply of a chat model. An empty text is a reply too: it is unreadable and requested again."""
 
     text: str
     finish_reason: str = "stop"
@@ -98,19 +53,69 @@ class ChatReply:
 
 
 class ChatModel(Protocol):
-    """Anything that answers questions; raises the JudgeError family where it cannot."""
+    """Anything that replies to chat requests."""
 
     @property
     def name(self) -> str:
-        """Which judge this is, as the ledger's key and every score name it."""
+        """The name under which the ledger and every score record the model."""
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        """One answer to one question."""
+        """Return one reply; raises JudgeError where there is none."""
 
     async def close(self) -> None:
-        """Lets go of connections."""
+        """Close connections."""
 
 
 def estimate_tokens(text: str) -> int:
-    """About 3.5 bytes a token, which holds for English (1 byte a letter) and Chinese (3 a character) alike."""
+    """Estimate the token count: 3.5 bytes a token, in English (1 byte a letter) and Chinese (3 a character) alike."""
     return int(len(text.encode("utf-8", "replace")) / 3.5)
+
+
+@dataclass(frozen=True)
+class TextWithLogprobs:
+    """The text of a reply and, for each of its tokens, the log probabilities of the likeliest tokens."""
+
+    text: str
+    top_logprobs: tuple[Mapping[str, float], ...]
+    """Empty where the server returned none."""
+
+
+def with_logprobs(text: str, logprobs: Any) -> str:
+    """Join a text and the `logprobs` of its choice (OpenAI format) in one string, which the ledger can store.
+
+    >>> with_logprobs("m", {"content": [{"token": "m", "top_logprobs": [{"token": "m", "logprob": -0.02}]}]})
+    '{"text": "m", "top_logprobs": [{"m": -0.02}]}'
+
+    Returns the plain text where the server sent no probabilities. Only replies to requests with `top_logprobs` have
+    this form.
+    """
+    tokens = [_top_logprobs(token) for token in logprobs.get("content") or []] if isinstance(logprobs, dict) else []
+    if not any(tokens):
+        return text
+    rows = ", ".join("{" + ", ".join(f"{_quote(name)}: {p!r}" for name, p in top.items()) + "}" for top in tokens)
+    return f'{{"text": {_quote(text)}, "top_logprobs": [{rows}]}}'
+
+
+def parse_logprobs(text: str) -> TextWithLogprobs:
+    """Split what `with_logprobs` joined; any other text is returned without probabilities."""
+    try:
+        row = json.loads(text)
+        tokens = tuple({str(name): float(p) for name, p in top.items()} for top in row["top_logprobs"])
+        return TextWithLogprobs(str(row["text"]), tokens)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return TextWithLogprobs(text, ())
+
+
+def _top_logprobs(token: Any) -> dict[str, float]:
+    top: dict[str, float] = {}
+    for candidate in token.get("top_logprobs") or [] if isinstance(token, dict) else []:
+        name, logprob = candidate.get("token"), candidate.get("logprob")
+        if isinstance(name, str) and isinstance(logprob, int | float) and math.isfinite(logprob):
+            # Incomplete UTF-8 sequences share one name ("\ufffd"); servers send the likeliest first, which counts.
+            top.setdefault(name, float(logprob))
+    return top
+
+
+def _quote(text: str) -> str:
+    # `<` and `[` open the tags that reasoning.py strips, and a token that equals such a tag is no reasoning.
+    return json.dumps(text).replace("<", "\\u003c").replace("[", "\\u005b")

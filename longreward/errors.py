@@ -1,34 +1,34 @@
-"""What can go wrong, as one tree.
+"""All exceptions of the library, as one tree.
 
 LongRewardError
-├── ConfigError         params.yaml, an override or an argument is wrong: nothing was started
-├── DataError           a file or a record cannot be used; names the file, the line and the reason
-├── PolicyError         the model or its tokenizer cannot be loaded or does not fit the data
-│   ├── ServerUnavailable   the policy's server is down, too slow or overloaded; asking later may help
-│   └── ServerRefused       it refuses the key, the model's name or the request; asking again never helps
-├── StateError          the state folder or the disk refuses: nothing half-written is left
-├── ProcessesEnded      one of a training's processes was killed or broke down; the same call goes on from there
-├── WorkerError         a worker of a cluster cannot do its shard, or there is none; names the worker
-├── BudgetReached       a budget is spent: all answers are kept, and it goes on once the budget is raised
-├── NothingScored       a scoring ended without a single score; says how often which reason was given
-├── JudgeNotTrusted     the judge did not pass its check, and judge.check.gate requires that it does
-└── JudgeError          a judge, or an embedding model, gave no answer
-    ├── JudgeUnavailable    down, too slow or overloaded after all retries; asking later may help
-    ├── JudgeRefused        the key, the model's name or the request is refused; asking again never helps
-    ├── JudgeProtocolError  the address answers, but not in the OpenAI protocol
-    ├── AnswerRefused       one question was refused (a content filter); the others go on
-    ├── AnswerFailed        one question failed at every try while others were answered; they go on
-    ├── JudgeUnreadable     it answers, and none of its replies can be parsed; nothing more was asked
-    └── AnswersAwaited      questions wait in files for another program to answer them; then the same run goes on
+├── ConfigError          params.yaml, an override or an argument is wrong; nothing was started
+├── DataError            a file or record cannot be used; names the file, the line and the reason
+├── PolicyError          the policy or its tokenizer cannot be loaded or does not fit the data
+│   ├── ServerUnavailable    the policy server is down, too slow or overloaded; a later run may succeed
+│   └── ServerRefused        it refuses the key, the model or the request; a later run fails again
+├── StateError           the state folder or the disk cannot be written; no partial file is left
+├── WorkerProcessDied    a process of a distributed training died; the same call resumes from its checkpoint
+├── WorkerError          a cluster worker cannot run its shard, or there is no worker; names the worker
+├── BudgetExceeded       a budget is spent; all replies are recorded, and a higher budget resumes the run
+├── NothingScored        scoring ended without any score; says how often each reason occurred
+├── JudgeValidationError the judge failed its validation, and judge.check.gate requires that it passes
+└── JudgeError           a judge, or an embedding model, gave no reply
+    ├── JudgeUnavailable     down, too slow or overloaded after all retries; a later run may succeed
+    ├── JudgeRefused         refuses the key, the model or the request format; a later run fails again
+    ├── JudgeProtocolError   the address responds, but not in the OpenAI protocol
+    ├── RequestRefused       one request was refused (content filter); the others continue
+    ├── RequestFailed        one request failed at every retry while others succeeded; the others continue
+    ├── UnreadableReply      the judge replies, but no reply can be parsed; the run stopped early
+    └── BatchPending         requests are in files for another program; the same run continues once it has answered
 
-A failed call raises; an unreadable verdict does not: it is asked again and then ends unscored with a reason.
+A failed call raises. An unreadable reply does not: it is requested again and then recorded as unscored with a reason.
 """
 
 from dataclasses import dataclass
 
 
 class LongRewardError(Exception):
-    """The root. Its message names the value at fault and says what to do."""
+    """Root of all errors. The message names the offending value and says what to do."""
 
 
 class ConfigError(LongRewardError):
@@ -36,57 +36,57 @@ class ConfigError(LongRewardError):
 
 
 class DataError(LongRewardError):
-    """A file is missing, not readable or does not hold the records that it should."""
+    """A file is missing, unreadable, or does not contain the expected records."""
 
 
 class PolicyError(LongRewardError):
-    """A policy model, its tokenizer or its chat template cannot do what a stage needs."""
+    """A policy, its tokenizer or its chat template cannot do what a stage needs."""
 
 
 class ServerUnavailable(PolicyError):
-    """The policy's server is down, too slow or overloaded, and stayed so through all retries."""
+    """The policy server is down, too slow or overloaded, and stayed so through all retries."""
 
 
 class ServerRefused(PolicyError):
-    """The policy's server refuses the request, serves another model, or does not speak the OpenAI protocol."""
+    """The policy server refuses the request, serves another model, or does not speak the OpenAI protocol."""
 
 
 class StateError(LongRewardError):
-    """Something could not be kept: a full disk, a folder that cannot be written, a damaged ledger."""
+    """State could not be written or read: full disk, read-only folder, damaged ledger."""
 
 
 class WorkerProcessDied(LongRewardError):
-    """A process of a training on several came to its end before its work was done, and the others were ended."""
+    """A process of a distributed training died before its work was done; the others were stopped."""
 
 
 class WorkerError(LongRewardError):
-    """A worker lacks the project, a model or a key, ended its process again and again, or none is there."""
+    """A worker lacks the project, a model or a key, died repeatedly, or no worker is connected."""
 
 
 class BudgetExceeded(LongRewardError):
-    """A scoring has taken what its budget allows; no call is in flight any more, and trying again never helps."""
+    """The budget of a scoring is spent. No call is in flight any more; a retry does not help."""
 
 
 class NothingScored(LongRewardError):
-    """The judge answered, and no response got a score that anything could be done with."""
+    """The judge replied, and no response got a usable score."""
 
 
 class JudgeValidationError(LongRewardError):
-    """The judge repeats itself too little, ranks known answers wrongly or obeys attacks: nothing was scored."""
+    """The judge is inconsistent, ranks known responses wrongly or follows injected instructions."""
 
 
 @dataclass(frozen=True)
 class TransientFailure:
-    """What a failure that may pass asks for before the next try."""
+    """Why a failed call may succeed later, and what that says about the load of the server."""
 
     throttled: bool = False
-    """The server says that it has too much to do."""
+    """The server reports overload (429, 503)."""
     retry_after_s: float | None = None
-    """How long it wants to be left alone; None: it does not say."""
+    """Seconds that the server asks to wait; None: it does not say."""
     timed_out: bool = False
-    """No reply came in time. The server may still be busy with the request."""
+    """No reply came in time. The server may still be working on the request."""
     disconnected: bool = False
-    """The connection broke off, or none was accepted in time."""
+    """The connection was closed, or none was accepted in time."""
 
     @property
     def is_overload(self) -> bool:
@@ -95,13 +95,13 @@ class TransientFailure:
 
 
 class JudgeError(LongRewardError):
-    """A question did not get an answer."""
+    """A request got no reply."""
 
     transient: TransientFailure | None = None
-    """Set where the same call may go well in a moment."""
+    """Set where the same call may succeed if it is repeated."""
 
     may_be_billed = False
-    """Whether the provider may charge for the call all the same."""
+    """Whether the provider may charge for the failed call."""
 
 
 class JudgeUnavailable(JudgeError):
@@ -109,28 +109,28 @@ class JudgeUnavailable(JudgeError):
 
 
 class JudgeRefused(JudgeError):
-    """The judge refuses the key, does not know the model, or rejects the request's form."""
+    """The judge refuses the key, does not know the model, or rejects the format of the request."""
 
 
 class JudgeProtocolError(JudgeError):
-    """Something answers at the address, but it does not speak the OpenAI chat protocol."""
+    """The address responds, but not in the OpenAI chat protocol."""
 
     may_be_billed = True
 
 
 class RequestRefused(JudgeError):
-    """The judge declines this one question, as content filters do."""
+    """The judge declines this one request, as content filters do."""
 
     may_be_billed = True
 
 
 class RequestFailed(JudgeError):
-    """This one question got no answer at any try, while others did: it ends unscored, and a later run asks again."""
+    """This request failed at every retry while others succeeded. It ends unscored; a later run repeats it."""
 
 
 class UnreadableReply(JudgeError):
-    """The judge answers in none of the formats that its prompts ask for; its message shows a reply."""
+    """None of the judge's replies follows the format of the prompts; the message shows one."""
 
 
 class BatchPending(JudgeError):
-    """The questions are written to files; once another program has answered them, the same run goes on."""
+    """The requests are written to files. Once another program has answered them, the same run continues."""

@@ -23,7 +23,7 @@ from longreward.builtin.offline_judge.judge import BENCHMARKS, NAME, RULES
 from longreward.judge.prompt_template import JudgePrompt
 from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge.reasoning import prepend_reasoning
-from longreward.judge.server_probe import PROBE_REQUEST as PROBE
+from longreward.judge.retry import PROBE_REQUEST
 
 Message = MutableMapping[str, Any]
 
@@ -146,7 +146,7 @@ class OfflineServer:
 
 def answer_text(prompts: PromptSet, message: str, benchmarks: Sequence[JudgePrompt] = ()) -> str:
     """What the offline judge says to a rendered prompt of the reward or of a benchmark."""
-    if message == PROBE.text:
+    if message == PROBE_REQUEST.text:
         return "3 is larger than 2.\n[[3]]"
     rules = {**RULES, **BENCHMARKS}
     of_reward = [(str(each.name), each.pieces, each.marks) for each in prompts.templates.values()]

@@ -109,7 +109,7 @@ class Params(Config):
     def price_of(self, dimension: Dimension) -> Price | None:
         """Return the price of the judge of this dimension; None if it is not in `prices`."""
         judge = self.judge.judge_for(dimension)
-        return self.prices.of(judge.model, offline=judge.kind == "offline")
+        return self.prices.price_for(judge.model, offline=judge.kind == "offline")
 
     @model_validator(mode="after")
     def _pairs_have_scores(self) -> Self:
@@ -149,7 +149,9 @@ class Params(Config):
         if self.workers.kind == "none":
             return self
         unsupported = {
-            "score.budget limits the spending of one process, and there are several workers": self.score.budget.limits,
+            "score.budget limits the spending of one process, and there are several workers": (
+                self.score.budget.is_limited
+            ),
             "judge.mode is a batch mode, which one process has to run": any(
                 judge.mode != "live" for judge, _ in self.judge.judges()
             ),

@@ -72,7 +72,7 @@ def judge_config(config: BenchmarkConfig, judge: JudgeConfig, judging: JudgeOpti
 
     ConfigError for a setting that a judge does not have.
     """
-    base = judge.with_overrides(config.judge, where="benchmark.judge")
+    base = judge.with_overrides(config.judge, section="benchmark.judge")
     return base.model_copy(
         update={
             "dimensions": {},

@@ -1,20 +1,20 @@
-"""One question's attempts: what was asked and answered, how a reply is read, and what to ask next.
+"""The attempts at one request: what was sent and received, how a reply is parsed, and what to send next.
 
-    attempt  limit   temperature
-    1        512     0.01         cut at the limit
-    2        1,024   0.01         cut again: more room alone did not help
-    3        2,048   0.95         readable
+    attempt  max_tokens  temperature
+    1        512         0.01         truncated
+    2        1,024       0.01         truncated again: a larger limit alone did not help
+    3        2,048       0.95         readable
 
-A question with a larger limit is another question to the ledger, whose key holds the limit. So no cut reply can be
-served as the reply to a request that had more room, and the way up is found again from the ledger after a kill.
+A request with a larger `max_tokens` has another key in the ledger. So a truncated reply is never served for a request
+with a larger limit, and after an interruption the sequence of limits is reconstructed from the ledger.
 
-Attempts are made in rounds of `judge.max_attempts`. A run finishes the round that an interrupted run began; where that
-is complete and the question still unreadable, a new run begins a new round, as its judge may have been mended.
+Attempts come in rounds of `judge.max_attempts`. A run completes the round that an interrupted run began. If a round is
+complete and the request still unreadable, the next run starts a new round, as its judge may be repaired.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.judge.config import JudgeConfig
@@ -24,219 +24,209 @@ from longreward.judge.truncation import ReadTruncated
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class Attempt:
-    """One request to make: `question` with its token limit, and its key in the ledger."""
-
-    question: ChatRequest
-    key: str
-    number: int
-    temperature: float
-    is_raised: bool
-    """Whether the limit is larger than the prompt's own."""
-
-
-@dataclass(frozen=True)
-class ReplyParser(Generic[T]):
-    """How the replies to one question are read. `read_truncated` None: a cut reply is read as any other."""
-
-    config: JudgeConfig
-    read: Callable[[str], T | None]
-    read_truncated: ReadTruncated[T] | None
-
-    def complete(self, answer: ChatReply) -> T | None:
-        """The value of a reply that holds all that was asked for."""
-        text = self._text(answer)
-        if self.read_truncated is None or answer.finish_reason != "length":
-            return self.read(text)
-        found = self.read_truncated(text)
-        return found.value if found is not None and found.is_complete else None
-
-    def partial(self, answer: ChatReply) -> T | None:
-        """The value of the complete part of a cut reply, where the settings let it count."""
-        if self.read_truncated is None or self.config.truncated_replies != "complete_part":
-            return None
-        found = self.read_truncated(self._text(answer)) if answer.finish_reason == "length" else None
-        return found.value if found is not None else None
-
-    def is_truncated(self, answer: ChatReply) -> bool:
-        """Whether more room might have made the reply complete."""
-        return self.read_truncated is not None and answer.finish_reason == "length" and self.complete(answer) is None
-
-    def _text(self, answer: ChatReply) -> str:
-        return strip_reasoning(answer, thinks=self.config.thinking_tokens > 0)
-
-
-class Attempts(Generic[T]):
-    """The exchanges about one question, in order; `key_of` and `recorded` are the ledger's."""
-
-    def __init__(
-        self,
-        question: ChatRequest,
-        parser: ReplyParser[T],
-        *,
-        key_of: Callable[[ChatRequest], str],
-        recorded: Callable[[str], list[Exchange]],
-        largest_limit: int,
-    ) -> None:
-        self.parser = parser
-        self.exchanges: list[Exchange] = []
-        self._config = parser.config
-        self._base = self._question = question
-        self._key_of = key_of
-        self._largest = max(largest_limit, question.max_tokens)
-        self._limits = [question.max_tokens]
-        while True:
-            for exchange in recorded(self._key_of(self._question)):
-                if self._has_our_temperature(exchange):
-                    self.exchanges.append(exchange)
-            if not self._raise_limit():
-                break
-        self.exchanges.sort(key=lambda exchange: exchange.attempt)
-
-    def add(self, exchange: Exchange) -> None:
-        """Takes in the reply to the attempt that `next` gave."""
-        self.exchanges.append(exchange)
-        self._raise_limit()
-
-    def keep_limit(self) -> None:
-        """The server takes no larger limit than the one before: ask with that from now on."""
-        self._limits.pop()
-        self._largest = self._limits[-1]
-        self._question = replace(self._question, max_tokens=self._largest)
-
-    def next(self) -> Attempt:
-        """The request to make now."""
-        key = self._key_of(self._question)
-        number = 1 + max((exchange.attempt for exchange in self.exchanges), default=0)
-        in_round = len(self.exchanges) % self._config.max_attempts
-        # The first retry of a cut reply keeps the temperature: it lacked room, not the format. If it is cut again, the
-        # model may be in a loop, which another temperature gets it out of.
-        is_first = in_round == 0
-        if in_round == 1:
-            last = self.exchanges[-1]
-            is_first = self.parser.is_truncated(last.reply) and last.request_id != key
-        temperature = self._config.first_temperature if is_first else self._config.retry_temperature
-        is_raised = self._question.max_tokens > self._base.max_tokens
-        return Attempt(self._question, key, number, temperature, is_raised)
-
-    @property
-    def is_round_complete(self) -> bool:
-        """Whether this run may ask no more."""
-        return bool(self.exchanges) and len(self.exchanges) % self._config.max_attempts == 0
-
-    def readable(self) -> tuple[Exchange, T] | None:
-        """A reply that settles the question, with its value."""
-        for exchange in self.exchanges:
-            if exchange.outcome != "refused" and (value := self.parser.complete(exchange.reply)) is not None:
-                return exchange, value
-        return None
-
-    def refused(self) -> Exchange | None:
-        """The exchange in which a content filter declined the question: asking again never helps."""
-        return next((exchange for exchange in self.exchanges if exchange.outcome == "refused"), None)
-
-    def partial(self) -> tuple[Exchange, T] | None:
-        """The complete part of the last cut reply, once no larger limit is left to try, or no attempt."""
-        cut = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.reply)]
-        if not cut or not (self._is_cut_at_largest(cut[-1]) or self.is_round_complete):
-            return None
-        for exchange in reversed(cut):
-            if (value := self.parser.partial(exchange.reply)) is not None:
-                return exchange, value
-        return None
-
-    def _is_cut_at_largest(self, exchange: Exchange) -> bool:
-        return exchange.request_id == self._key_of(replace(self._base, max_tokens=self._largest))
-
-    def _raise_limit(self) -> bool:
-        """Doubles the limit where a reply was cut at the present one, and there is room."""
-        limit = self._limits[-1]
-        key = self._key_of(self._question)
-        cut = any(each.request_id == key and self.parser.is_truncated(each.reply) for each in self.exchanges)
-        if not cut or limit >= self._largest:
-            return False
-        self._limits.append(min(2 * limit, self._largest))
-        self._question = replace(self._question, max_tokens=self._limits[-1])
-        return True
-
-    def _has_our_temperature(self, exchange: Exchange) -> bool:
-        first, retry = self._config.first_temperature, self._config.retry_temperature
-        return exchange.temperature == first or (exchange.attempt > 1 and exchange.temperature == retry)
-
-
-# What a question came to, made of the exchanges about it.
+EXCERPT = 80  # characters from the end of an unreadable reply, for messages
 
 
 @dataclass(frozen=True)
 class ParsedReply(Generic[T]):
-    """What a question came to. `value` is None exactly where `reason` says why; `text` is what the judge said last.
+    """The outcome of a request.
 
-    `attempts` and `usage` count the exchanges behind it, whenever they happened, so that a resumed run yields the same
-    records; `calls` counts those made now (0: all from the ledger, or shared with an equal question). Thoughts are in
-    the ledger only. `truncated`: the value is the complete part of a reply that was cut at its token limit.
+    `attempts` and `usage` count all recorded exchanges, whenever they happened, so a resumed run yields the same
+    records. `calls` counts only those of now (0: all from the ledger, or shared with an equal request).
     """
 
     value: T | None
+    """The parsed value; None if and only if `reason` is set."""
     reason: str | None
     text: str
+    """The text of the last reply, without reasoning."""
     attempts: int
     calls: int
     usage: TokenUsage
     judge: str
     truncated: bool = False
+    """Whether `value` is the complete part of a reply that was cut off at its token limit."""
 
 
-def reading_of(
-    made: Sequence[Exchange], value: T | None, settled_by: Exchange, *, truncated: bool = False
-) -> ParsedReply[T]:
-    """The reading that one exchange settled, after all those `made`."""
-    reason = settled_by.reason if value is None else None
-    shown = _shown(settled_by.reply)
-    return ParsedReply(value, reason, shown, len(made), 0, _sum(made), settled_by.judge, truncated)
+@dataclass(frozen=True)
+class Attempt:
+    """One request to send: `request` with its token limit, and its key in the ledger."""
+
+    request: ChatRequest
+    key: str
+    number: int
+    temperature: float
+    has_raised_limit: bool
+    """Whether the token limit is larger than that of the prompt."""
 
 
-def exhausted(made: Sequence[Exchange], *, calls: int) -> ParsedReply[Any]:
-    """The reading of a question of which no answer could be read."""
-    last = made[-1]
-    reason = f"no readable answer in {len(made)} attempts; the last: {last.reason}"
-    return ParsedReply(None, reason, _shown(last.reply), len(made), calls, _sum(made), last.judge)
+@dataclass(frozen=True)
+class ReplyParser(Generic[T]):
+    """Parse the replies to one request. Without `parse_truncated`, truncated replies are parsed like any other."""
+
+    config: JudgeConfig
+    parse: Callable[[str], T | None]
+    parse_truncated: ReadTruncated[T] | None
+
+    def complete_value(self, reply: ChatReply) -> T | None:
+        """Parse a reply that contains everything that was requested."""
+        text = self._text(reply)
+        if self.parse_truncated is None or reply.finish_reason != "length":
+            return self.parse(text)
+        parsed = self.parse_truncated(text)
+        return parsed.value if parsed is not None and parsed.is_complete else None
+
+    def partial_value(self, reply: ChatReply) -> T | None:
+        """Parse the complete part of a truncated reply, if judge.truncated_replies accepts it."""
+        if self.parse_truncated is None or self.config.truncated_replies != "complete_part":
+            return None
+        parsed = self.parse_truncated(self._text(reply)) if reply.finish_reason == "length" else None
+        return parsed.value if parsed is not None else None
+
+    def is_truncated(self, reply: ChatReply) -> bool:
+        """Whether a larger token limit might have made the reply complete."""
+        is_cut = self.parse_truncated is not None and reply.finish_reason == "length"
+        return is_cut and self.complete_value(reply) is None
+
+    def unreadable_reason(self, reply: ChatReply, *, max_tokens: int) -> str:
+        """Explain why a reply has no value, and which setting helps; `max_tokens` is the limit that was sent."""
+        text = self._text(reply).strip()
+        end = text[-EXCERPT:].replace("\n", " ")
+        advice = f"raise judge.thinking_tokens, which is {self.config.thinking_tokens:,}"
+        if reply.finish_reason == "length" and not text:
+            return f"the answer is empty: all tokens went into thinking (cut at {max_tokens:,} tokens); {advice}"
+        if reply.finish_reason == "length":
+            if not has_reasoning(reply):
+                advice = "judge.max_reply_tokens is the largest limit that is tried"
+            return f"the answer was cut at the token limit ({max_tokens:,} tokens; {advice}): …{end}"
+        if not text and has_reasoning(reply):
+            return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
+        return f"the answer holds no verdict in the asked form: …{end}" if text else "the answer is empty"
+
+    def _text(self, reply: ChatReply) -> str:
+        return strip_reasoning(reply, thinks=self.config.thinking_tokens > 0)
 
 
-def failed(made: Sequence[Exchange], reason: str, *, calls: int, judge: str) -> ParsedReply[Any]:
-    """The reading of a question whose next attempt got no answer at all."""
-    return ParsedReply(None, reason, "", len(made), calls, _sum(made), judge)
+class Attempts(Generic[T]):
+    """All exchanges about one request, in order: those in the ledger, and those that `add` appends.
 
+    `key_for` gives the ledger's key of a request, `find_exchanges` the exchanges under a key. `max_tokens_limit` is the
+    largest token limit to try.
+    """
 
-def why_unreadable(answer: ChatReply, *, thinking_tokens: int, limit: int) -> str:
-    """Why no verdict was found, and which setting helps; `limit` is in tokens, those for thinking among them."""
-    spoken = strip_reasoning(answer, thinks=thinking_tokens > 0).strip()
-    room = f"raise judge.thinking_tokens, which is {thinking_tokens:,}"
-    if answer.finish_reason == "length" and not spoken:
-        return f"the answer is empty: all tokens went into thinking (cut at {limit:,} tokens); {room}"
-    if answer.finish_reason == "length":
-        more = room if has_reasoning(answer) else "judge.max_reply_tokens is the largest limit that is tried"
-        return f"the answer was cut at the token limit ({limit:,} tokens; {more}): …{_end(spoken)}"
-    if not spoken and has_reasoning(answer):
-        return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
-    return f"the answer holds no verdict in the asked form: …{_end(spoken)}" if spoken else "the answer is empty"
+    def __init__(
+        self,
+        request: ChatRequest,
+        parser: ReplyParser[T],
+        *,
+        key_for: Callable[[ChatRequest], str],
+        find_exchanges: Callable[[str], list[Exchange]],
+        max_tokens_limit: int,
+    ) -> None:
+        self.parser = parser
+        self.exchanges: list[Exchange] = []
+        self._config = parser.config
+        self._original = self._current = request
+        self._key_for = key_for
+        self._max_limit = max(max_tokens_limit, request.max_tokens)
+        self._limits = [request.max_tokens]
+        while True:
+            for exchange in find_exchanges(self._key_for(self._current)):
+                if self._has_configured_temperature(exchange):
+                    self.exchanges.append(exchange)
+            if not self._raise_limit():
+                break
+        self.exchanges.sort(key=lambda exchange: exchange.attempt)
 
+    def next(self) -> Attempt:
+        """Return the attempt to make now."""
+        key = self._key_for(self._current)
+        number = 1 + max((exchange.attempt for exchange in self.exchanges), default=0)
+        position = len(self.exchanges) % self._config.max_attempts
+        # The first retry of a truncated reply keeps the temperature: it lacked tokens, its format may be fine. If it is
+        # truncated again, the model may repeat itself, and another temperature ends the repetition.
+        is_first = position == 0 or (
+            position == 1
+            and self.parser.is_truncated(self.exchanges[-1].reply)
+            and self.exchanges[-1].request_id != key
+        )
+        temperature = self._config.first_temperature if is_first else self._config.retry_temperature
+        has_raised_limit = self._current.max_tokens > self._original.max_tokens
+        return Attempt(self._current, key, number, temperature, has_raised_limit)
 
-def _end(text: str) -> str:
-    return text[-80:].replace("\n", " ")
+    def add(self, exchange: Exchange) -> None:
+        """Append the exchange of the attempt that `next` returned."""
+        self.exchanges.append(exchange)
+        self._raise_limit()
 
+    def reject_raised_limit(self) -> None:
+        """Go back to the previous token limit for good: the server does not accept the raised one."""
+        self._limits.pop()
+        self._max_limit = self._limits[-1]
+        self._current = replace(self._current, max_tokens=self._max_limit)
 
-def _shown(answer: ChatReply) -> str:
-    """What was said; where nothing was, the thought, for people to look at."""
-    spoken = strip_reasoning(answer).strip()
-    return spoken if has_reasoning(answer) and spoken else answer.text
+    @property
+    def is_round_complete(self) -> bool:
+        """Whether this run may make no further attempt."""
+        return bool(self.exchanges) and len(self.exchanges) % self._config.max_attempts == 0
 
+    def result(self) -> ParsedReply[T] | None:
+        """Return the outcome if an exchange decides it: a readable reply, a refusal, or the last truncated reply."""
+        for exchange in self.exchanges:
+            if exchange.outcome != "refused" and (value := self.parser.complete_value(exchange.reply)) is not None:
+                return self._parsed_reply(exchange, value, None)
+        for exchange in self.exchanges:
+            if exchange.outcome == "refused":  # by a content filter, which would refuse again
+                return self._parsed_reply(exchange, None, exchange.reason)
+        truncated = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.reply)]
+        if truncated and (self._has_max_limit(truncated[-1]) or self.is_round_complete):
+            for exchange in reversed(truncated):
+                if (value := self.parser.partial_value(exchange.reply)) is not None:
+                    return replace(self._parsed_reply(exchange, value, None), truncated=True)
+        return None
 
-def _sum(made: Sequence[Exchange]) -> TokenUsage:
-    usages = [exchange.reply.usage for exchange in made]
-    return TokenUsage(
-        sum(usage.prompt_tokens for usage in usages),
-        sum(usage.completion_tokens for usage in usages),
-        sum(usage.cached_tokens for usage in usages),
-    )
+    def unreadable_result(self) -> ParsedReply[T]:
+        """Return the outcome of a complete round without a readable reply."""
+        last = self.exchanges[-1]
+        reason = f"no readable answer in {len(self.exchanges)} attempts; the last: {last.reason}"
+        return self._parsed_reply(last, None, reason)
+
+    def failed_result(self, reason: str, *, judge: str) -> ParsedReply[T]:
+        """Return the outcome of a request whose next attempt got no reply."""
+        return ParsedReply(None, reason, "", len(self.exchanges), 0, self._total_usage(), judge)
+
+    def _parsed_reply(self, exchange: Exchange, value: T | None, reason: str | None) -> ParsedReply[T]:
+        text = strip_reasoning(exchange.reply).strip()
+        # A reply of reasoning only is shown as it is, so that people see what the model wrote.
+        if not text or not has_reasoning(exchange.reply):
+            text = exchange.reply.text
+        return ParsedReply(value, reason, text, len(self.exchanges), 0, self._total_usage(), exchange.judge)
+
+    def _total_usage(self) -> TokenUsage:
+        usages = [exchange.reply.usage for exchange in self.exchanges]
+        return TokenUsage(
+            sum(usage.prompt_tokens for usage in usages),
+            sum(usage.completion_tokens for usage in usages),
+            sum(usage.cached_tokens for usage in usages),
+        )
+
+    def _has_max_limit(self, exchange: Exchange) -> bool:
+        return exchange.request_id == self._key_for(replace(self._original, max_tokens=self._max_limit))
+
+    def _raise_limit(self) -> bool:
+        """Double the token limit if a reply was truncated at the current one and a larger one is allowed."""
+        limit = self._limits[-1]
+        key = self._key_for(self._current)
+        is_truncated = any(
+            exchange.request_id == key and self.parser.is_truncated(exchange.reply) for exchange in self.exchanges
+        )
+        if not is_truncated or limit >= self._max_limit:
+            return False
+        self._limits.append(min(2 * limit, self._max_limit))
+        self._current = replace(self._current, max_tokens=self._limits[-1])
+        return True
+
+    def _has_configured_temperature(self, exchange: Exchange) -> bool:
+        # Exchanges of a run with other temperatures do not count as attempts of this one.
+        first, retry = self._config.first_temperature, self._config.retry_temperature
+        return exchange.temperature == first or (exchange.attempt > 1 and exchange.temperature == retry)

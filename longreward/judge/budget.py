@@ -1,14 +1,14 @@
-"""A hard limit on what a scoring may take: calls, tokens or money, over all of its tries.
+"""Enforce a hard limit on the calls, tokens or money of one scoring, over all of its runs.
 
     budget = Budget(BudgetConfig(calls=100))
     account = budget.account(JudgeConfig())
-    async with account.call(question) as call:     # waits, or raises BudgetReached
-        answer = await model.answer(question, …)
-        call.settle(answer.usage, answer.text)
+    async with account.call(request) as call:     # waits, or raises BudgetExceeded
+        reply = await model.complete(request, …)
+        call.settle(reply.usage, reply.text)
 
-Before a call the most that it could take is put aside, and given back once the provider has said what it took: so all
-calls in flight together stay within the limit. One that does not fit waits for those in flight; where it does not fit
-even then, nothing is in flight any more, all answers are kept, and the scoring ends.
+Each call first reserves the maximum that it could use, and releases the difference once the provider has reported the
+real usage. So all calls in flight together stay within the limit. A call that does not fit waits for calls in flight;
+if it does not fit even when none is left, BudgetExceeded ends the scoring, and all replies are already recorded.
 """
 
 import asyncio
@@ -30,9 +30,11 @@ from longreward.judge.usage import Price, PricesConfig, Usage, UsageStore
 
 log = logging.getLogger(__name__)
 
+MAX_TEMPLATE_TOKENS = 128  # that a chat template adds to a request, on the high side
+
 
 class BudgetConfig(Config):
-    """The most that the judge may be asked for. Answers from the ledger are free; raised, it goes on."""
+    """The most that the judge may use. Replies from the ledger are free; a higher budget resumes the run."""
 
     money: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """In `prices.currency`; needs a price for each judge. None: no limit."""
@@ -44,16 +46,16 @@ class BudgetConfig(Config):
     """Calls that the judge answered, or may have; None: no limit."""
 
     @property
-    def limits(self) -> bool:
-        """Whether there is any."""
+    def is_limited(self) -> bool:
+        """Whether any limit is set."""
         return self.money is not None or self.tokens is not None or self.calls is not None
 
 
 class Budget:
     """What may be spent and what has been; close it, or use it with `with`.
 
-    `file` remembers over all tries what was spent (None: this process alone); `name` is the setting, for messages.
-    Raises StateError where another process holds the file.
+    `file` stores the spent amounts over all runs (None: only this process counts); `name` is the section of
+    params.yaml, for messages. Raises StateError where another process holds the file.
     """
 
     def __init__(
@@ -67,98 +69,91 @@ class Budget:
         self.limits = limits or BudgetConfig()
         self.prices = prices or PricesConfig()
         self.name = name
-        self._purse = UsageStore(file)
-        self._before = self._spent = self._purse.found
-        self._held = Usage()
-        self._at_risk = Usage()  # of that, what a killed process would have lost
+        self._store = UsageStore(file)
+        self._spent = self._store.previous
+        self._reserved = Usage()
+        self._at_risk = Usage()  # the part of the reservations that would count as spent if the process were killed
         self._in_flight = 0
-        self._reached: str | None = None
-        self._unpriced: set[str] = set()
+        self._exceeded: str | None = None
+        self._unpriced_models: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gate = asyncio.Lock()  # first come, first served: a large call is not overtaken
-        self._settled = asyncio.Event()
+        self._reservation_lock = asyncio.Lock()  # first come, first served: small calls do not overtake a large one
+        self._released = asyncio.Event()
 
     def account(self, config: JudgeConfig) -> "Account":
-        """The way in which one judge spends. Raises ConfigError where its spending could not be limited as set."""
+        """Open the account of one judge. Raises ConfigError where its spending cannot be limited as configured."""
         model = config.model or config.kind
-        price = self.prices.of(config.model, offline=config.kind == "offline")
+        price = self.prices.price_for(config.model, offline=config.kind == "offline")
         if price is None:
-            self._unpriced.add(model)
+            self._unpriced_models.add(model)
             if self.limits.money is not None:
                 raise ConfigError(
-                    f"{self.name}.money is set, and what {model} costs is not known: add it to prices.models, as "
+                    f"{self.name}.money is set, and the price of {model} is unknown: add it to prices.models, as "
                     f'{{"{model}": {{"prompt": 5.0, "completion": 15.0}}}} (for a million tokens), or limit '
                     f"{self.name}.tokens instead"
                 )
         account = Account(self, config, price)
-        if account.room is None and (self.limits.money is not None or self.limits.tokens is not None):
+        if account.is_unbounded and (self.limits.money is not None or self.limits.tokens is not None):
             raise ConfigError(
-                f"{self.name} limits tokens or money, and judge.extra_body takes the limit off the answers of {model}: "
-                f"leave {account.length_field} out of it, or limit {self.name}.calls instead"
+                f"{self.name} limits tokens or money, and judge.extra_body removes the token limit of replies from "
+                f"{model}: leave {account.length_field} out of it, or limit {self.name}.calls instead"
             )
         return account
 
     @property
     def spent(self) -> Usage:
-        """Over all tries, without what is in flight."""
+        """Usage over all runs, without calls in flight."""
         return self._spent
 
     @property
-    def money_known(self) -> bool:
-        """Whether each judge that has an account has a price."""
-        return not self._unpriced
+    def is_priced(self) -> bool:
+        """Whether the price of each judge with an account is known."""
+        return not self._unpriced_models
 
     def metrics(self) -> dict[str, float]:
-        """What was spent, as metrics: by this process, and over all tries where a budget is set."""
-        now = self._spent - self._before
-        figures: dict[str, float] = {"money": now.money} if self.money_known else {}
-        if self.limits.limits:
-            tries = self._spent
-            figures |= {"budget/calls": tries.calls, "budget/tokens": tries.tokens}
-            figures |= {"budget/money": tries.money} if self.money_known else {}
-        return figures
+        """Return the money spent by this process and, where a budget is set, the usage over all runs."""
+        metrics: dict[str, float] = {"money": (self._spent - self._store.previous).money} if self.is_priced else {}
+        if self.limits.is_limited:
+            metrics |= {"budget/calls": self._spent.calls, "budget/tokens": self._spent.tokens}
+            metrics |= {"budget/money": self._spent.money} if self.is_priced else {}
+        return metrics
 
-    def told(self) -> str:
-        """What was spent over all tries, for people."""
+    def summary(self) -> str:
+        """Describe the usage over all runs."""
         spent = self._spent
-        money = f", {spent.money:,.2f} {self.prices.currency}" if self.money_known else ""
+        money = f", {spent.money:,.2f} {self.prices.currency}" if self.is_priced else ""
         return f"{spent.calls:,} calls, {spent.tokens:,} tokens{money}"
 
-    async def hold(self, most: Usage, at_risk: Usage) -> None:
-        """Puts aside the most that a call could take; raises BudgetReached where that is more than is left.
+    async def reserve(self, maximum: Usage, at_risk: Usage) -> None:
+        """Reserve the maximum that a call could use, waiting for other calls if necessary.
 
-        `at_risk` is what the next try has to count as spent where this process is killed.
+        `at_risk` is the part that the next run has to count as spent if this process is killed. Raises BudgetExceeded
+        where the maximum does not fit even without other calls in flight.
         """
-        if self.limits.limits:
-            self._follow_loop()
-            async with self._gate:
-                while (short := self._short(most)) is not None:
-                    if self._reached is None and self._in_flight == 0:
-                        self._reached = short
-                    if self._reached is not None:
-                        raise BudgetExceeded(self._reached)
-                    self._settled.clear()
-                    await self._settled.wait()
-                if self._reached is not None:
-                    raise BudgetExceeded(self._reached)
+        if self.limits.is_limited:
+            self._bind_to_running_loop()
+            async with self._reservation_lock:
+                while self._exceeded is None and (exceeded := self._exceeded_limit(maximum)) is not None:
+                    if self._in_flight == 0:
+                        self._exceeded = exceeded
+                    else:
+                        self._released.clear()
+                        await self._released.wait()
+                if self._exceeded is not None:
+                    raise BudgetExceeded(self._exceeded)
         self._in_flight += 1
-        self._change(most, at_risk)
+        self._update(maximum, at_risk)
 
-    def _follow_loop(self) -> None:
-        """Scorings may follow each other in event loops of their own, as calls from code that is not async do."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._gate, self._settled = loop, asyncio.Lock(), asyncio.Event()
-
-    def release(self, most: Usage, at_risk: Usage, taken: Usage) -> None:
-        """Gives back what was put aside, and counts what was taken."""
+    def release(self, maximum: Usage, at_risk: Usage, used: Usage) -> None:
+        """Release a reservation and count what was used."""
         self._in_flight -= 1
-        self._change(Usage() - most, Usage() - at_risk, taken)
-        self._settled.set()
+        self._spent += used
+        self._update(Usage() - maximum, Usage() - at_risk)
+        self._released.set()
 
     def close(self) -> None:
-        """Lets another process spend from it."""
-        self._purse.close()
+        """Let another process spend from the budget."""
+        self._store.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,32 +163,36 @@ class Budget:
     ) -> None:
         self.close()
 
-    def _change(self, held: Usage, at_risk: Usage, spent: Usage | None = None) -> None:
-        self._held += held
+    def _bind_to_running_loop(self) -> None:
+        # Synchronous callers, such as a reward function for TRL, run each scoring in an event loop of its own.
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._reservation_lock, self._released = loop, asyncio.Lock(), asyncio.Event()
+
+    def _update(self, reserved: Usage, at_risk: Usage) -> None:
+        self._reserved += reserved
         self._at_risk += at_risk
         if self._in_flight == 0:
-            self._held = self._at_risk = Usage()  # and no dust of floating points
-        if spent is not None:
-            self._spent += spent
-        if self.limits.limits:
-            self._purse.write(self._spent, self._at_risk)
+            self._reserved = self._at_risk = Usage()  # drops rounding errors of the sums
+        if self.limits.is_limited:
+            self._store.write(self._spent, self._at_risk)
 
-    def _short(self, most: Usage) -> str | None:
-        """Which limit a call of this size would break, in words; None: it fits."""
-        after = self._spent + self._held + most
+    def _exceeded_limit(self, maximum: Usage) -> str | None:
+        """Return a message about the limit that a call of this size would exceed; None: it fits."""
+        total = self._spent + self._reserved + maximum
         for kind in ("money", "tokens", "calls"):
             limit = getattr(self.limits, kind)
-            if limit is not None and getattr(after, kind) > limit:
-                return self._words(kind, limit, getattr(most, kind))
+            if limit is not None and getattr(total, kind) > limit:
+                return self._message(kind, limit, getattr(maximum, kind))
         return None
 
-    def _words(self, kind: str, limit: float, most: float) -> str:
+    def _message(self, kind: str, limit: float, maximum: float) -> str:
         unit = self.prices.currency if kind == "money" else kind
-        left = limit - getattr(self._spent, kind)
-        next_call = f" (the next call may take {most:,g}, and {max(left, 0):,g} are left)" if kind != "calls" else ""
+        remaining = max(limit - getattr(self._spent, kind), 0)
+        next_call = f" (the next call may take {maximum:,g}, and {remaining:,g} are left)" if kind != "calls" else ""
         return (
-            f"{self.name}.{kind} of {limit:,g} {unit} is reached{next_call}: {self.told()} are spent, earlier tries "
-            f"included. All answers are kept: raise {self.name}.{kind} and run it again, and it goes on from there"
+            f"{self.name}.{kind} of {limit:,g} {unit} is reached{next_call}: {self.summary()} are spent, earlier runs "
+            f"included. All replies are recorded: raise {self.name}.{kind} and run it again to resume"
         )
 
 
@@ -205,77 +204,76 @@ class Account:
         self._config = config
         self._price = price
         self._batch = config.mode != "live"
-        self._system = len(config.system.encode("utf-8", "replace"))  # bytes
-        self._thinks = config.thinking_tokens
         self.length_field = config.length_field or config.preset.length_field
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether judge.extra_body removes the limit on the tokens of a reply."""
+        return not isinstance(self._config.extra_body.get(self.length_field, 0), int)
+
     @asynccontextmanager
-    async def call(self, question: ChatRequest) -> AsyncIterator["Call"]:
-        """Room for one call, tried once. A call that fails gives it back, unless the provider may charge for it."""
-        most = self._most(question)
-        at_risk = Usage() if self._batch else most  # the next try takes a batch in, and pays for its answers then
-        await self._budget.hold(most, at_risk)
-        call = Call(most)
+    async def call(self, request: ChatRequest) -> AsyncIterator["BudgetedCall"]:
+        """Reserve budget for one call. A failed call releases it, unless the provider may charge for the failure."""
+        maximum = self._maximum(request)
+        # A batch is collected, and its replies paid for, by the next run; a live call may be lost with the process.
+        at_risk = Usage() if self._batch else maximum
+        await self._budget.reserve(maximum, at_risk)
+        call = BudgetedCall(maximum)
         try:
             yield call
         except JudgeError as error:
-            call.taken = call.taken or (most if error.may_be_billed else Usage())
+            call.used = call.used or (maximum if error.may_be_billed else Usage())
             raise
-        finally:  # cancelled, for one: nobody knows what it took
-            self._budget.release(most, at_risk, self._taken(question, call) or most)
+        finally:
+            # After a cancellation nobody knows what the call used: the maximum counts.
+            self._budget.release(maximum, at_risk, self._used(request, call) or maximum)
 
-    @property
-    def room(self) -> int | None:
-        """Tokens that an answer may have besides the question's own limit; None: without limit."""
-        field = self._config.extra_body.get(self.length_field, 0)
-        return None if field is None or not isinstance(field, int) else self._thinks
-
-    def _most(self, question: ChatRequest) -> Usage:
-        """No tokenizer makes more tokens of a text than it has bytes."""
-        prompt = len((question.text + question.system).encode("utf-8", "replace")) + self._system + FRAME
-        set_to = self._config.extra_body.get(self.length_field)
-        answers = self._config.extra_body.get("n")
-        completion = set_to if isinstance(set_to, int) else question.max_tokens + self._thinks
-        completion *= answers if isinstance(answers, int) else 1
-        money = self._price.most(prompt, completion, batch=self._batch) if self._price else 0.0
+    def _maximum(self, request: ChatRequest) -> Usage:
+        # No tokenizer makes more tokens of a text than it has bytes.
+        texts = (request.text, request.system, self._config.system)
+        prompt = sum(len(text.encode("utf-8", "replace")) for text in texts) + MAX_TEMPLATE_TOKENS
+        length, choices = self._config.extra_body.get(self.length_field), self._config.extra_body.get("n")
+        completion = length if isinstance(length, int) else request.max_tokens + self._config.thinking_tokens
+        completion *= choices if isinstance(choices, int) else 1
+        money = self._price.max_cost(prompt, completion, batch=self._batch) if self._price else 0.0
         return Usage(1, prompt, completion, 0, money)
 
-    def _taken(self, question: ChatRequest, call: "Call") -> Usage | None:
+    def _used(self, request: ChatRequest, call: "BudgetedCall") -> Usage | None:
         if call.usage is None:
-            return call.taken
+            return call.used
         usage = call.usage
-        if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not say
-            answered = estimate_tokens(call.text) + self._thinks if call.text else call.most.completion_tokens
-            usage = TokenUsage(estimate_tokens(question.system_prompt(self._config.system) + question.text), answered)
+        if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not report usage
+            completion = call.maximum.completion_tokens
+            if call.text:
+                completion = estimate_tokens(call.text) + self._config.thinking_tokens
+            usage = TokenUsage(estimate_tokens(request.system_prompt(self._config.system) + request.text), completion)
         money = 0.0
         if self._price is not None:
             money = self._price.cost(
                 usage.prompt_tokens, usage.completion_tokens, cached=usage.cached_tokens, batch=self._batch
             )
-        taken = Usage(1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, money)
-        if taken.tokens > call.most.tokens:
+        used = Usage(1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, money)
+        if used.tokens > call.maximum.tokens:
             log.warning(
                 "%s counted %d tokens for a call of at most %d (%s): the budget may be exceeded by the difference",
                 self._config.model,
-                taken.tokens,
-                call.most.tokens,
-                question.template,
+                used.tokens,
+                call.maximum.tokens,
+                request.template,
             )
-        return taken
+        return used
 
 
 @dataclass
-class Call:
-    """A call that may be made; settle it with what the answer took."""
+class BudgetedCall:
+    """A call whose maximum is reserved."""
 
-    most: Usage
+    maximum: Usage
     usage: TokenUsage | None = None
     text: str = ""
-    taken: Usage | None = None
+    used: Usage | None = None
+    """Overrides what a failed or cancelled call counts as."""
 
     def settle(self, usage: TokenUsage, text: str = "") -> None:
-        """What the provider counted; where that says nothing (zeros), about what the answer's text makes."""
+        """Set what the provider reported. Zeros mean that it reports nothing: the text of the reply is estimated."""
         self.usage, self.text = usage, text
-
-
-FRAME = 128  # tokens of a chat template around a question, on the high side

@@ -1,77 +1,79 @@
-"""Stops a run whose judge never gives a reply that can be parsed, before every question has cost five calls."""
+"""Stop a run whose judge never gives a reply that can be parsed, before every request has cost five calls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from longreward.errors import UnreadableReply
 
+# Many requests are in flight at once, in batch mode all of them: this many times `limit` requests with one unreadable
+# reply stop the run too, before any request has used up its attempts.
+IN_FLIGHT_FACTOR = 10
+EXCERPT = 150  # characters from the start and from the end of a reply, for messages
+
+_RATING_FORMAT = "an analysis, then a line such as Rating: [[7]] (0 to 10)"
+EXPECTED_FORMATS: Mapping[str, str] = {
+    "helpfulness": _RATING_FORMAT,
+    "logicality": _RATING_FORMAT,
+    "completeness": _RATING_FORMAT,
+    "statements": "<statement>one fact</statement> for each fact, or <no_statement/>",
+    "support": "a line such as Support: [[Fully supported]], [[Partially supported]] or [[No support]]",
+    "extraction": "the relevant information as a list, or No relevant information",
+}
+
 
 @dataclass
-class _Template:
-    """What is known of one template as long as none of its replies could be parsed."""
+class _TemplateState:
+    """Counts for a template without any readable reply so far."""
 
-    questions: set[str] = field(default_factory=set)
-    """Distinct questions with at least one unreadable reply."""
+    requests: set[str] = field(default_factory=set)
     exhausted: set[str] = field(default_factory=set)
-    """Those of them without attempts left."""
+    """Requests without attempts left."""
     replies: int = 0
 
 
 class CircuitBreaker:
-    """Counts unreadable replies per template until the first readable one, which closes the matter for that template.
+    """Count unreadable replies per template until its first readable one, after which the template is trusted.
 
-    `limit`: questions that may use up all of their attempts; None: never stop. Many questions are in flight at once,
-    in batch mode all of them, so it also stops at ten times as many questions that have one unreadable reply.
+    `limit`: requests of one template that may use up all of their attempts; None: never stop.
     """
 
     def __init__(self, judge: str, limit: int | None) -> None:
         self._judge = judge
         self._limit = limit
-        self._unreadable: dict[str, _Template] = {}
+        self._unreadable: dict[str, _TemplateState] = {}
         self._readable: set[str] = set()
 
     def record_readable(self, template: str) -> None:
-        """A reply, or one from the ledger, could be parsed."""
+        """Record that a reply to this template, new or from the ledger, could be parsed."""
         self._readable.add(template)
         self._unreadable.pop(template, None)
 
-    def record_unreadable(self, template: str, question: str, *, reply: str, reason: str, exhausted: bool) -> None:
-        """A reply could not be parsed; `exhausted`: it was the last attempt at `question`.
+    def record_unreadable(self, template: str, request_id: str, *, reply: str, reason: str, exhausted: bool) -> None:
+        """Record that a reply could not be parsed; `exhausted`: it was the last attempt.
 
-        Raises JudgeUnreadable once that happened to too many questions of a template, and to no other.
+        Raises UnreadableReply once that happened to too many requests of a template without a readable reply.
         """
         if self._limit is None or template in self._readable:
             return
-        seen = self._unreadable.setdefault(template, _Template())
-        seen.replies += 1
-        seen.questions.add(question)
+        state = self._unreadable.setdefault(template, _TemplateState())
+        state.replies += 1
+        state.requests.add(request_id)
         if exhausted:
-            seen.exhausted.add(question)
-        if len(seen.exhausted) >= self._limit or len(seen.questions) >= IN_FLIGHT * self._limit:
-            raise UnreadableReply(self._message(template, seen, reply, reason))
+            state.exhausted.add(request_id)
+        if len(state.exhausted) >= self._limit or len(state.requests) >= IN_FLIGHT_FACTOR * self._limit:
+            raise UnreadableReply(self._message(template, state, reply, reason))
 
-    def _message(self, template: str, seen: _Template, reply: str, reason: str) -> str:
-        shown = " ".join(reply.split())
-        shown = f"{shown[:SHOWN]} […] {shown[-SHOWN:]}" if len(shown) > 2 * SHOWN else shown
+    def _message(self, template: str, state: _TemplateState, reply: str, reason: str) -> str:
+        excerpt = " ".join(reply.split())
+        if len(excerpt) > 2 * EXCERPT:
+            excerpt = f"{excerpt[:EXCERPT]} […] {excerpt[-EXCERPT:]}"
         return (
-            f"judge {self._judge!r}: none of its {seen.replies} replies to {len(seen.questions)} questions of the "
+            f"judge {self._judge!r}: none of its {state.replies} replies to {len(state.requests)} questions of the "
             f"template {template} could be parsed\n"
-            f"  last reply:      {shown or '(empty)'}\n"
+            f"  last reply:      {excerpt or '(empty)'}\n"
             f"  problem:         {reason}\n"
             f"  expected format: {EXPECTED_FORMATS.get(template, 'the one that the prompt asks for')}\n"
             "Check judge.model, judge.extra_body and the server's chat template, or name a model that follows the "
             "prompts; `longreward doctor` tries every prompt once. All replies are kept, and the next run asks these "
             "questions again. judge.stop_after_unreadable sets when to stop; null never stops"
         )
-
-
-IN_FLIGHT = 10
-SHOWN = 150  # characters of a reply at its beginning and at its end
-EXPECTED_FORMATS: Mapping[str, str] = {
-    "helpfulness": "an analysis, then a line such as Rating: [[7]] (0 to 10)",
-    "logicality": "an analysis, then a line such as Rating: [[7]] (0 to 10)",
-    "completeness": "an analysis, then a line such as Rating: [[7]] (0 to 10)",
-    "statements": "<statement>one fact</statement> for each fact, or <no_statement/>",
-    "support": "a line such as Support: [[Fully supported]], [[Partially supported]] or [[No support]]",
-    "extraction": "the relevant information as a list, or No relevant information",
-}

@@ -1,9 +1,4 @@
-"""What is known of the servers that can be named instead of described: `judge.kind: openai`, `zhipu`, `ollama`, …
-
-A preset fills in what a setting leaves open: the address, the variable of the key, and the field and bounds in which
-that server differs. Its key goes to the preset's own hosts alone: at another address, `judge.api_key_env` must say
-which key is meant.
-"""
+"""Configure the judge: the section `judge` of params.yaml, and presets for known kinds of servers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,71 +15,83 @@ from longreward.utils.endpoints import validate_url, validate_variable_name
 
 Kind = Literal["offline", "http", "openai", "zhipu", "anthropic", "vllm", "sglang", "ollama"]
 LengthField = Literal["max_tokens", "max_completion_tokens"]
+Mode = Literal["live", "batch", "batch_files"]
+
+BATCH_KINDS: tuple[Kind, ...] = ("openai", "zhipu", "http")
+# Settings of one server, which a judge on another server does not inherit.
+SERVER_SETTINGS = frozenset(
+    (
+        "base_url",
+        "model",
+        "revision",
+        "api_key_env",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "length_field",
+        "extra_body",
+        "mode",
+        "batch",
+    )
+)
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One kind of server."""
+    """Defaults and peculiarities of one kind of server."""
 
     base_url: str | None
     key_env: str
-    hosts: tuple[str, ...] | None  # where its key may go unasked; None: wherever base_url points
-    key_needed: bool
+    hosts: tuple[str, ...] | None
+    """Hosts that get the key in `key_env` without `judge.api_key_env`; None: every `base_url`."""
+    needs_key: bool
     length_field: LengthField = "max_tokens"
     max_temperature: float = 2.0
-    greedy: Mapping[str, Any] = field(default_factory=dict)  # fields that stand for temperature 0, where it is refused
+    greedy: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that replace temperature 0 where the server refuses it."""
 
-    def owns(self, base_url: str | None) -> bool:
-        """Whether the preset's own key may be sent to this address (None: to the preset's)."""
+    def trusts(self, base_url: str | None) -> bool:
+        """Whether the key in `key_env` may be sent to this address (None: that of the preset)."""
         host = urlsplit(base_url or self.base_url or "").hostname or ""
-        if self.hosts is None:
-            return True
-        return any(host == own or host.endswith("." + own) for own in self.hosts)
+        return self.hosts is None or any(host == name or host.endswith("." + name) for name in self.hosts)
 
 
 PRESETS: Mapping[Kind, Preset] = {
-    # Any server: as the `openai` library itself, which sends the key of that name to every address.
-    "http": Preset(None, "OPENAI_API_KEY", hosts=None, key_needed=False),
-    # The newer models refuse max_tokens; the older ones take max_completion_tokens as well.
+    # Like the `openai` library itself, which sends the key of that name to every address.
+    "http": Preset(None, "OPENAI_API_KEY", hosts=None, needs_key=False),
+    # The newer models refuse max_tokens; the older ones accept max_completion_tokens as well.
     "openai": Preset(
         "https://api.openai.com/v1",
         "OPENAI_API_KEY",
         hosts=("api.openai.com",),
-        key_needed=True,
+        needs_key=True,
         length_field="max_completion_tokens",
     ),
-    # Temperatures lie above 0 and up to 1; do_sample: false is its way to ask for the likeliest answer.
+    # Temperatures lie above 0 and up to 1; do_sample: false requests greedy decoding.
     "zhipu": Preset(
         "https://open.bigmodel.cn/api/paas/v4",
         "ZHIPUAI_API_KEY",
         hosts=("open.bigmodel.cn",),
-        key_needed=True,
+        needs_key=True,
         max_temperature=1.0,
         greedy={"do_sample": False},
     ),
-    # Its OpenAI layer cuts temperatures off at 1; thoughts are not sent along; reasoning_effort is ignored.
+    # Its OpenAI layer clips temperatures at 1, does not return reasoning and ignores reasoning_effort.
     "anthropic": Preset(
         "https://api.anthropic.com/v1",
         "ANTHROPIC_API_KEY",
         hosts=("api.anthropic.com",),
-        key_needed=True,
+        needs_key=True,
         max_temperature=1.0,
     ),
-    "vllm": Preset("http://localhost:8000/v1", "VLLM_API_KEY", hosts=None, key_needed=False),
-    "sglang": Preset("http://localhost:30000/v1", "SGLANG_API_KEY", hosts=None, key_needed=False),
-    # The key is for ollama.com; a server of one's own has none. Its context window: see `window.py`.
-    "ollama": Preset("http://localhost:11434/v1", "OLLAMA_API_KEY", hosts=("ollama.com",), key_needed=False),
+    "vllm": Preset("http://localhost:8000/v1", "VLLM_API_KEY", hosts=None, needs_key=False),
+    "sglang": Preset("http://localhost:30000/v1", "SGLANG_API_KEY", hosts=None, needs_key=False),
+    # The key is for ollama.com; a local server has none.
+    "ollama": Preset("http://localhost:11434/v1", "OLLAMA_API_KEY", hosts=("ollama.com",), needs_key=False),
 }
 
 
-# How a judge is reached and asked: the section `judge` of `params.yaml`.
-
-
-Mode = Literal["live", "batch", "batch_files"]
-
-
 class CheckConfig(Config):
-    """The check of the judge before the score stage, and what it must reach. `check: require` alone sets the gate."""
+    """Thresholds of the judge validation before the score stage. `check: require` alone sets the gate."""
 
     gate: Literal["off", "warn", "require"] = "off"
     """`warn`: the score stage checks the judge first and says what is wrong; `require`: it stops there. Once for each
@@ -107,32 +114,31 @@ class CheckConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _gate_alone(cls, values: Any) -> Any:
+    def _expand_gate(cls, values: Any) -> Any:
         return {"gate": values} if isinstance(values, str | bool) else values
 
     @field_validator("gate", mode="before")
     @classmethod
-    def _off_is_a_word(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a bare `off` as false
+    def _parse_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML 1.1 reads a bare `off` as false
 
 
 class JudgeConfig(Config):
-    """Which judge answers, how fast it may be asked, and when to give up on a question."""
+    """Which judge replies, how fast it may be called, and when to give up on a request."""
 
     kind: Kind = "offline"
-    """Who answers. `offline`: the built-in lexical stand-in; `openai`, `zhipu`, `anthropic`, `vllm`, `sglang`,
-    `ollama`: that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks
-    the OpenAI chat protocol."""
+    """Who replies. `offline`: the built-in lexical judge; `openai`, `zhipu`, `anthropic`, `vllm`, `sglang`, `ollama`:
+    that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks the OpenAI
+    chat protocol."""
 
     base_url: str | None = Field(default=None, validate_default=True)
-    """Where the server's protocol begins, as `http://localhost:8000/v1`; None: where `kind` is at home (`http`:
-    api.openai.com)."""
+    """Root of the server's API, as `http://localhost:8000/v1`; None: the address of `kind` (`http`: api.openai.com)."""
 
     model: str | None = Field(default=None, validate_default=True)
     """The model's name as its server knows it; needed unless `kind` is `offline`."""
 
     revision: str = ""
-    """Raise it when the model behind the name has changed: every question is then asked anew."""
+    """Change it when the model behind the name has changed: every request is then sent anew."""
 
     api_key_env: str | None = Field(default=None, validate_default=True)
     """The name of the environment variable that holds the key. None: that of `kind` (`OPENAI_API_KEY`,
@@ -140,14 +146,14 @@ class JudgeConfig(Config):
     `OPENAI_API_KEY`, where it is set, to `base_url`."""
 
     system: str = ""
-    """A system prompt put before every question; empty: none."""
+    """A system prompt for every request; empty: none."""
 
     max_concurrency: int = Field(default=32, ge=1, le=1000)
     """Calls in flight at once, at most."""
 
     adaptive: bool = True
-    """Half as many calls at once where the server says that it has too much to do (429, 503), does not answer in time
-    or breaks connections off, then step by step more again, up to `max_concurrency`."""
+    """Halve the calls in flight where the server reports overload (429, 503), does not reply in time or closes
+    connections, then raise them step by step up to `max_concurrency`."""
 
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Calls in any 60 seconds; None: no limit. Retries of failed calls count as calls."""
@@ -160,116 +166,116 @@ class JudgeConfig(Config):
 
     max_retries: int = Field(default=5, ge=0, le=100)
     """Retries of a failed call (no connection, a timeout, 408, 409, 429, 5xx), with backoff or as Retry-After says. A
-    question that fails at all of them while the server answers others ends unscored; else the run stops."""
+    request that fails at all of them while the server replies to others ends unscored; else the run stops."""
 
     max_attempts: int = Field(default=5, ge=1, le=100)
-    """How often one run asks a question whose answer cannot be read (METHOD: up to 5 tries). What stays unreadable is
-    asked again by the next run."""
+    """How often one run sends a request whose reply cannot be parsed (METHOD: up to 5 tries). What stays unreadable is
+    sent again by the next run."""
 
     max_reply_tokens: int = Field(default=4096, ge=1)
-    """A reply that was cut at its token limit (`finish_reason: length`) is asked for again with twice the limit of its
-    prompt (512 to 2,048), up to this many; attempts count as above. `thinking_tokens` come on top."""
+    """A reply that was cut off at its token limit (`finish_reason: length`) is requested again with twice the limit of
+    its prompt (512 to 2,048), up to this many; attempts count as above. `thinking_tokens` come on top."""
 
     truncated_replies: Literal["unscored", "complete_part", "as_complete"] = "unscored"
-    """What becomes of a reply that is cut at the largest limit too. `unscored`: nothing, with that reason;
-    `complete_part`: its whole statements or points are used, and the score is flagged and counted; `as_complete`: every
-    cut reply is read as if it were whole, as the published code does. A verdict before the cut always counts."""
+    """What happens to a reply that is cut off at the largest limit too. `unscored`: no score, with that reason;
+    `complete_part`: its complete statements or points are used, and the score is flagged and counted; `as_complete`:
+    every truncated reply is parsed as if it were complete, as the published code does. A verdict before the cut always
+    counts."""
 
     stop_after_unreadable: int | None = Field(default=5, ge=1)
-    """Questions of one template that may end without a readable reply, while none of that template had one, before the
+    """Requests of one template that may end without a readable reply, while none of that template had one, before the
     run stops with an error that shows a reply; null: it never stops for that."""
 
     first_temperature: float = Field(default=0.01, ge=0, le=2)
     """Temperature of the first attempt (the published code's)."""
 
     retry_temperature: float = Field(default=0.95, ge=0, le=2)
-    """Temperature of the attempts after an unreadable answer (the published code's)."""
+    """Temperature of the attempts after an unreadable reply (the published code's)."""
 
     thinking_tokens: int = Field(default=0, ge=0, le=1_000_000)
-    """Tokens that the judge may think before it answers, on top of what each prompt allows for its answer (512 to
+    """Tokens that the judge may think before it replies, on top of what each prompt allows for its reply (512 to
     2,048). 0 suits a model that does not think."""
 
     length_field: LengthField | None = None
-    """The field that limits an answer's tokens; None: what `kind` takes (`max_completion_tokens` for `openai`,
+    """The field that limits the tokens of a reply; None: that of `kind` (`max_completion_tokens` for `openai`,
     `max_tokens` for the others)."""
 
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields added to every request, as `{"top_p": 0.9}` or a reasoning model's switches. One of ours is replaced by
-    its value here and left out where that is null: `{"temperature": null}` suits a model that takes none."""
+    """Fields added to every request, as `{"top_p": 0.9}` or a reasoning model's switches. They replace our fields of
+    the same name; null omits a field: `{"temperature": null}` suits a model that accepts none."""
 
     mode: Mode = Field(default="live", validate_default=True)
-    """How it is asked. `live`: a call a question; `batch`: many at once through the provider's batch interface, at its
-    price (OpenAI, Zhipu: half) and within 24 hours a round; `batch_files`: in files of the same format, which another
-    program answers (`vllm run-batch`). Batches ask everything: `score.strategy` must be `full`."""
+    """How requests are sent. `live`: one call a request; `batch`: many at once through the provider's batch interface,
+    at its price (OpenAI, Zhipu: half) and within 24 hours a round; `batch_files`: in files of the same format, which
+    another program answers (`vllm run-batch`). Batches send everything: `score.strategy` must be `full`."""
 
     batch: BatchConfig = BatchConfig()
     """How batches are made."""
 
     dimensions: dict[Dimension, dict[str, Any]] = Field(default_factory=dict)
     """Another judge for a dimension: the settings that differ, as `{"faithfulness": {"model": "glm-4-plus"}}`. One on
-    another server (`kind`, `base_url`) takes over nothing that belongs to the first server: model, revision, key,
+    another server (`kind`, `base_url`) inherits nothing that belongs to the first server: model, revision, key,
     limits, length_field, extra_body."""
 
     check: CheckConfig = CheckConfig()
-    """The check of the judge before it scores, and what it must reach; `check: require` makes it binding."""
-
-    @property
-    def endpoint(self) -> str:
-        """What a batch names as the address of a question."""
-        return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
-
-    def judge_for(self, dimension: Dimension) -> "JudgeConfig":
-        """The judge of one dimension, with no dimensions of its own."""
-        differs = self.dimensions.get(dimension, {})
-        where = f"judge.dimensions.{dimension}"
-        if "dimensions" in differs:
-            raise ConfigError(f"{where}: a dimension's judge has no dimensions of its own; leave that key out")
-        if "check" in differs:
-            raise ConfigError(f"{where}: judge.check holds for all dimensions; leave that key out")
-        return self.with_overrides(differs, where=where)
-
-    def with_overrides(self, differs: Mapping[str, Any], *, where: str) -> "JudgeConfig":
-        """This judge with other settings, and with no dimensions; ConfigError speaks of them as `where`.
-
-        One on another server (`kind`, `base_url`) takes over nothing that is said of this one's server.
-        """
-        elsewhere = any(name in differs and differs[name] != getattr(self, name) for name in ("kind", "base_url"))
-        mine = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
-        if not differs:
-            return JudgeConfig.model_validate(mine)
-        kept = {name: value for name, value in mine.items() if not (elsewhere and name in OF_ONE_SERVER)}
-        if elsewhere:
-            kept["kind"] = self.kind
-        found = JudgeConfig.parse(kept | dict(differs), source=where)
-        if found.kind == "offline" and ("model" in differs or "base_url" in differs):
-            raise ConfigError(f"{where} names a model or an address, but its kind is offline; set its kind too")
-        return found
-
-    def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
-        """Each distinct judge with the dimensions that are its own, in the order of the dimensions."""
-        found: list[tuple[JudgeConfig, tuple[Dimension, ...]]] = []
-        for dimension in DIMENSIONS:
-            judge = self.judge_for(dimension)
-            known = next((n for n, (each, _) in enumerate(found) if each == judge), None)
-            if known is None:
-                found.append((judge, (dimension,)))
-            else:
-                found[known] = (judge, (*found[known][1], dimension))
-        return found
+    """The validation of the judge before it scores, and its thresholds; `check: require` makes it binding."""
 
     @property
     def preset(self) -> Preset:
-        """What is known of a judge of this kind."""
+        """Defaults of this kind of judge."""
         return PRESETS["http" if self.kind == "offline" else self.kind]
 
     @property
     def address(self) -> str | None:
-        """Where it is reached; None: where the `openai` library looks without being told."""
+        """The root of the server's API; None: the default of the `openai` library."""
         return self.base_url or self.preset.base_url
+
+    @property
+    def endpoint(self) -> str:
+        """The path that batch files contain for each request."""
+        return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
+
+    def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
+        """Return each distinct judge with its dimensions, in the order of the dimensions."""
+        judges: list[JudgeConfig] = []
+        dimensions: list[tuple[Dimension, ...]] = []
+        for dimension in DIMENSIONS:
+            judge = self.judge_for(dimension)
+            if judge in judges:
+                dimensions[judges.index(judge)] += (dimension,)
+            else:
+                judges.append(judge)
+                dimensions.append((dimension,))
+        return list(zip(judges, dimensions, strict=True))
+
+    def judge_for(self, dimension: Dimension) -> "JudgeConfig":
+        """Return the judge of one dimension; its own `dimensions` are empty."""
+        overrides = self.dimensions.get(dimension, {})
+        section = f"judge.dimensions.{dimension}"
+        if "dimensions" in overrides:
+            raise ConfigError(f"{section}: a dimension's judge has no dimensions of its own; leave that key out")
+        if "check" in overrides:
+            raise ConfigError(f"{section}: judge.check holds for all dimensions; leave that key out")
+        return self.with_overrides(overrides, section=section)
+
+    def with_overrides(self, overrides: Mapping[str, Any], *, section: str) -> "JudgeConfig":
+        """Return this judge with other settings and without `dimensions`; `section` names them in ConfigErrors.
+
+        If the overrides name another server (`kind`, `base_url`), SERVER_SETTINGS of this one are not inherited.
+        """
+        values = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
+        if not overrides:
+            return JudgeConfig.model_validate(values)
+        if any(name in overrides and overrides[name] != values[name] for name in ("kind", "base_url")):
+            values = {name: value for name, value in values.items() if name not in SERVER_SETTINGS}
+        judge = JudgeConfig.parse(values | dict(overrides), source=section)
+        if judge.kind == "offline" and ("model" in overrides or "base_url" in overrides):
+            raise ConfigError(f"{section} names a model or an address, but its kind is offline; set its kind too")
+        return judge
 
     @field_validator("model")
     @classmethod
-    def _is_named_for_http(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _require_model(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("kind", "offline")
         if kind != "offline" and not value:
             raise ValueError(f"must name the model to ask where judge.kind is {kind}")
@@ -277,16 +283,16 @@ class JudgeConfig(Config):
 
     @field_validator("base_url")
     @classmethod
-    def _is_plain_url(cls, value: str | None) -> str | None:
+    def _validate_url(cls, value: str | None) -> str | None:
         return validate_url(value, section="judge")
 
     @field_validator("api_key_env")
     @classmethod
-    def _is_variable_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _validate_key_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             return validate_variable_name(value, section="judge")
         preset = PRESETS.get(info.data.get("kind", "offline"))
-        if preset is not None and preset.key_needed and not preset.owns(info.data.get("base_url")):
+        if preset is not None and preset.needs_key and not preset.trusts(info.data.get("base_url")):
             raise ValueError(
                 f"{preset.key_env} is sent to {preset.hosts[0] if preset.hosts else ''} only, and judge.base_url is "
                 "elsewhere; name here the variable of the key for that address"
@@ -295,7 +301,7 @@ class JudgeConfig(Config):
 
     @field_validator("first_temperature", "retry_temperature")
     @classmethod
-    def _is_taken_there(cls, value: float, info: ValidationInfo) -> float:
+    def _validate_temperature(cls, value: float, info: ValidationInfo) -> float:
         preset = PRESETS.get(info.data.get("kind", "offline"))
         if preset is not None and value > preset.max_temperature:
             raise ValueError(f"{info.data['kind']} takes temperatures up to {preset.max_temperature:g}")
@@ -303,38 +309,19 @@ class JudgeConfig(Config):
 
     @field_validator("mode")
     @classmethod
-    def _is_there(cls, value: Mode, info: ValidationInfo) -> Mode:
+    def _validate_mode(cls, value: Mode, info: ValidationInfo) -> Mode:
         kind = info.data.get("kind", "offline")
         if value != "live" and kind == "offline":
             raise ValueError("the offline judge has no batches; set judge.kind, or judge.mode to live")
-        if value == "batch" and kind not in WITH_BATCHES:
+        if value == "batch" and kind not in BATCH_KINDS:
             raise ValueError(
-                f"{kind} has no batch interface of OpenAI's form; {', '.join(WITH_BATCHES)} can be asked so. Set "
+                f"{kind} has no batch interface of OpenAI's form; {', '.join(BATCH_KINDS)} can be asked so. Set "
                 "judge.mode to live, or to batch_files for vllm run-batch"
             )
         return value
 
     @model_validator(mode="after")
-    def _dimensions_are_valid(self) -> Self:
+    def _validate_dimensions(self) -> Self:
         for dimension in self.dimensions:
             self.judge_for(dimension)
         return self
-
-
-WITH_BATCHES: tuple[Kind, ...] = ("openai", "zhipu", "http")
-
-# What is said of one server and holds for no other.
-OF_ONE_SERVER = frozenset(
-    (
-        "base_url",
-        "model",
-        "revision",
-        "api_key_env",
-        "requests_per_minute",
-        "tokens_per_minute",
-        "length_field",
-        "extra_body",
-        "mode",
-        "batch",
-    )
-)

@@ -1,4 +1,8 @@
-"""The key to a judge's server, from the environment alone: which variable, and whether it must be there."""
+"""A judge behind a server that speaks the OpenAI chat protocol, called through the `openai` library.
+
+`complete` sends exactly one request. `utils/http_errors.py` classifies failures, and `retry.py` repeats the calls that
+may succeed later. The differences between servers are in the presets of `config.py`.
+"""
 
 import asyncio
 import itertools
@@ -11,288 +15,273 @@ from longreward.errors import ConfigError, JudgeError, JudgeRefused, JudgeUnavai
 from longreward.judge.config import JudgeConfig
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.utils.endpoints import read_key
-from longreward.utils.http_errors import ErrorMapper, is_filter_notice, reported_status
-
-
-def read_api_key(config: JudgeConfig) -> str | None:
-    """The key to send; None where none is needed. Raises ConfigError where one is needed and not there."""
-    variable = api_key_variable(config)
-    if variable is None:
-        return None
-    whose, preset = f"judge {config.model!r}", config.preset
-    there = bool(os.environ.get(variable, "").strip())
-    if config.api_key_env is None and not there and config.kind != "http":
-        if not preset.key_needed:
-            return None  # a server of one's own, which mostly asks for none
-        raise ConfigError(
-            f"the environment variable {variable} holds no key for {whose}; set it, or name another one with "
-            "judge.api_key_env"
-        )
-    return read_key(variable, base_url=config.base_url, whose=whose, section="judge")
-
-
-def api_key_variable(config: JudgeConfig) -> str | None:
-    """The variable whose key this judge gets, where it is set; None: it gets none."""
-    if config.kind == "offline":
-        return None
-    if config.api_key_env is not None:
-        return config.api_key_env
-    return config.preset.key_env if config.preset.owns(config.base_url) else None
-
-
-# How much an Ollama server reads of a prompt: its context window, of which the OpenAI protocol knows nothing.
-#
-# A longer prompt is cut without a word, 4,096 tokens being the default on small machines, and no field of the protocol
-# sets the window. So it is looked up where Ollama tells it, in the list of loaded models, and held against each prompt.
-
+from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper, is_filter_notice, reported_status
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-MIN_WINDOW_TOKENS = 8192  # a part of 4,096 tokens with its prompt and answer, or the extracts of a document
+TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in small pieces
+# httpx checks every idle connection of its pool for each request, so several small pools are faster than a large one.
+POOL_SIZE, MAX_POOLS = 16, 8
+MIN_WINDOW_TOKENS = 8192  # for a part of 4,096 tokens with its prompt and reply, or the extracts of a document
 WINDOW_ADVICE = (
     "start it with OLLAMA_CONTEXT_LENGTH={wanted} or more (then check `ollama ps`), or give the model "
     "`PARAMETER num_ctx {wanted}` in a Modelfile"
 )
-
-
-class ContextWindow:
-    """The window of one model on one server, looked up once, after the model was first used."""
-
-    def __init__(self, client: "AsyncOpenAI", model: str) -> None:
-        self._client = client
-        self._model = model
-        self._lock = asyncio.Lock()
-        self._looked = False
-        self.tokens: int | None = None
-        """None: not looked up yet, or the server does not tell."""
-
-    async def look(self) -> int | None:
-        """The window in tokens; None where the server (older than the field) does not tell."""
-        async with self._lock:
-            if not self._looked:
-                self.tokens = await self._found()
-                self._looked = True
-        return self.tokens
-
-    async def _found(self) -> int | None:
-        from openai import APIError
-
-        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
-        try:
-            listed: Any = await self._client.with_options(max_retries=0).get(f"{root}/api/ps", cast_to=object)
-            sizes = [each["context_length"] for each in listed["models"] if self._is_ours(each)]
-            return int(sizes[0]) if sizes else None
-        except (APIError, ValueError, LookupError, TypeError):
-            return None
-
-    def _is_ours(self, loaded: dict[str, Any]) -> bool:
-        names = {loaded.get("name"), loaded.get("model")}
-        return bool(names & {self._model, f"{self._model}:latest"})
-
-
-# A judge behind any server that speaks the OpenAI chat protocol, asked through the `openai` library.
-#
-# One call is one request. `utils/http_errors.py` classifies failures; `retry.py` repeats what may succeed later.
-
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+_FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
 
 
 class HttpJudge:
-    """A ChatModel over HTTP. The key comes from the environment and appears in no error, answer or repr."""
+    """A ChatModel over HTTP. The API key appears in no error, reply or repr."""
 
     def __init__(self, config: JudgeConfig) -> None:
-        from openai import AsyncOpenAI, Timeout
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-        assert config.model is not None, "JudgeConfig holds every kind but offline to a model"
+        assert config.model is not None, "JudgeConfig requires a model for every kind but offline"
         self._config = config
         self._model = config.model
         key = read_api_key(config)
-        connect_s = min(config.timeout_s, CONNECT_S)
-        self._client = AsyncOpenAI(
+        connect_s = min(config.timeout_s, CONNECT_TIMEOUT_S)
+        self.client = AsyncOpenAI(
             base_url=config.address,
-            api_key=key or "none",  # the library insists on one; servers without keys ignore it
+            api_key=key or "none",  # the library requires one; servers without keys ignore it
             timeout=Timeout(config.timeout_s, connect=connect_s),
             max_retries=0,
         )
-        pools = min(MOST_POOLS, 1 + (config.max_concurrency - 1) // POOL)
-        self._clients = [self._client, *(_with_own_pool(self._client) for _ in range(pools - 1))]
-        self._turns = itertools.cycle(self._clients)
-        self._timeout_s = config.timeout_s
-        self._spoke = False
-        self._gives_logprobs = True  # until it refuses a question for asking
-        where = f"judge {self._model!r} at {self._client.base_url}"
-        self._faults = ErrorMapper(
-            where=where,
+        pools = min(MAX_POOLS, 1 + (config.max_concurrency - 1) // POOL_SIZE)
+        self._clients = [self.client]
+        for _ in range(pools - 1):
+            http_client = DefaultAsyncHttpxClient(base_url=self.client.base_url, timeout=self.client.timeout)
+            self._clients.append(self.client.with_options(http_client=http_client))
+        self._round_robin = itertools.cycle(self._clients)
+        self._has_replied = False
+        self._supports_logprobs = True  # until it refuses a request that asks for them
+        self.errors = ErrorMapper(
+            server=f"judge {self._model!r} at {self.client.base_url}",
             section="judge",
             key=key,
             key_env=api_key_variable(config) or "the variable that judge.api_key_env names",
             timeout_s=config.timeout_s,
             connect_s=connect_s,
         )
-        self.window = ContextWindow(self._client, self._model) if config.kind == "ollama" else None
+        self.window = OllamaContextWindow(self.client, self._model) if config.kind == "ollama" else None
 
     @property
     def name(self) -> str:
         return self._model
 
     @property
-    def where(self) -> str:
-        """Which judge at which address, for people."""
-        return self._faults.where
+    def server(self) -> str:
+        """The judge and its address, for messages."""
+        return self.errors.server
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         from openai import APIError
 
         self._check_window(request)
-        fields, extra = self._fields(request, temperature)
-        fault: JudgeError
+        timeout_s = TOTAL_TIMEOUT_FACTOR * self._config.timeout_s
+        failure: JudgeError
         try:
-            async with asyncio.timeout(WHOLE * self._timeout_s):
-                # By path: `chat.completions.create` takes a fifth of a millisecond to copy the fields by their types.
-                body = await next(self._turns).post("/chat/completions", cast_to=str, body=fields | extra)
-            answer = self._read(body, request)
+            # A body that arrives byte by byte never exceeds the library's timeout, which is one between two bytes.
+            async with asyncio.timeout(timeout_s):
+                # `chat.completions.create` would spend 0.2 ms on copying the fields by their types.
+                body = await next(self._round_robin).post(
+                    "/chat/completions", cast_to=str, body=self.request_body(request, temperature)
+                )
+            reply = self.parse_body(body, request)
         except APIError as error:
-            fault = self._faults.of(error)
-        except TimeoutError:  # a body that comes in drops is never without a byte for long
-            fault = JudgeUnavailable(f"the {self.where} had not answered in full after {WHOLE * self._timeout_s:g} s")
-            fault.transient = TransientFailure(timed_out=True)
+            failure = self.errors.from_exception(error)
+        except TimeoutError:
+            failure = JudgeUnavailable(f"the {self.server} had not answered in full after {timeout_s:g} s")
+            failure.transient = TransientFailure(timed_out=True)
         else:
-            self._spoke = True
+            self._has_replied = True
             if self.window is not None:
-                await self.window.look()
+                await self.window.look_up()
                 self._check_window(request)
-            return answer
-        if request.top_logprobs and self._gives_logprobs and _is_about_logprobs(fault):
-            self._gives_logprobs = False
+            return reply
+        if request.top_logprobs and self._supports_logprobs and _is_about_logprobs(failure):
+            self._supports_logprobs = False
             return await self.complete(request, temperature=temperature)
-        raise fault  # outside the except: the library's error holds the request with its headers
+        raise failure  # outside the except block: the library's error contains the request with its headers
 
-    async def models(self) -> tuple[str, ...]:
-        """The models that the server lists; empty where it lists none or cannot."""
+    async def list_models(self) -> tuple[str, ...]:
+        """Return the models that the server lists; empty where it cannot."""
         from openai import APIError
 
         try:
-            return tuple(sorted([each.id async for each in self._client.with_options(max_retries=0).models.list()]))
+            models = self.client.with_options(max_retries=0).models.list()
+            return tuple(sorted([model.id async for model in models]))
         except (APIError, ValueError, LookupError, TypeError, AttributeError):
             return ()
 
-    async def slots(self) -> int | None:
-        """How many requests the server works on at once, where it says so, as llama.cpp's does; None elsewhere."""
-        from openai import APIError
-
-        root = str(self._client.base_url).rstrip("/").removesuffix("/v1")
-        try:
-            found: Any = await self._client.with_options(max_retries=0).get(f"{root}/props", cast_to=object)
-            slots = found["total_slots"]
-        except (APIError, ValueError, LookupError, TypeError):
-            return None
+    async def parallel_slots(self) -> int | None:
+        """Return how many requests the server processes at once, if it says so, as that of llama.cpp does."""
+        properties = await _get_json(self.client, "/props")
+        slots = properties.get("total_slots") if isinstance(properties, dict) else None
         return slots if isinstance(slots, int) and slots > 0 else None
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
 
-    def _fields(self, question: ChatRequest, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The request's fields, and those that the configuration adds; null there leaves a field out."""
+    def request_body(self, request: ChatRequest, temperature: float) -> dict[str, Any]:
+        """Return the fields of the HTTP request; those of `judge.extra_body` replace ours, and null omits one."""
         config, preset = self._config, self._config.preset
-        ours: dict[str, Any] = {
-            config.length_field or preset.length_field: question.max_tokens + config.thinking_tokens,
+        fields: dict[str, Any] = {
+            config.length_field or preset.length_field: request.max_tokens + config.thinking_tokens,
             "temperature": temperature,
         }
-        if question.top_logprobs and self._gives_logprobs:
-            ours |= {"logprobs": True, "top_logprobs": question.top_logprobs}
-        added = {name: value for name, value in config.extra_body.items() if value is not None}
+        if request.top_logprobs and self._supports_logprobs:
+            fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        extra = {name: value for name, value in config.extra_body.items() if value is not None}
         if temperature == 0 and preset.greedy:
-            del ours["temperature"]
-            added = {**preset.greedy, **added}
-        fields = {name: value for name, value in ours.items() if name not in config.extra_body}
-        system = question.system_prompt(config.system)
-        messages = [{"role": "system", "content": _sendable(system)}] if system else []
-        messages.append({"role": "user", "content": _sendable(question.text)})
-        return {**fields, "model": self._model, "messages": messages}, added
+            del fields["temperature"]
+            extra = {**preset.greedy, **extra}
+        fields = {name: value for name, value in fields.items() if name not in config.extra_body}
+        system = request.system_prompt(config.system)
+        messages = [{"role": "system", "content": _replace_surrogates(system)}] if system else []
+        messages.append({"role": "user", "content": _replace_surrogates(request.text)})
+        return {**fields, "model": self._model, "messages": messages, **extra}
 
-    def _read(self, body: str, question: ChatRequest) -> ChatReply:
+    def parse_body(self, body: str, request: ChatRequest) -> ChatReply:
+        """Parse the body of a successful HTTP reply; raises JudgeError where it contains no reply of the model."""
         try:
-            reply = json.loads(body)
-            choice = reply["choices"][0]
+            completion = json.loads(body)
+            choice = completion["choices"][0]
             message = choice["message"]
-            text, finish = message.get("content") or "", choice.get("finish_reason") or "stop"
+            text, finish_reason = message.get("content") or "", choice.get("finish_reason") or "stop"
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise self._no_answer(body) from None
-        if finish in _FILTERED:
-            raise RequestRefused(self._faults.clean(f"the {self.where} withheld its answer ({finish})"))
+            raise self._no_completion(body) from None
+        if finish_reason in _FILTER_FINISH_REASONS:
+            raise RequestRefused(self.errors.sanitize(f"the {self.server} withheld its answer ({finish_reason})"))
         if not text and message.get("refusal"):
-            raise RequestRefused(self._faults.clean(f"the {self.where} declined: {message['refusal']}"))
-        if isinstance(text, list):  # of parts
+            raise RequestRefused(self.errors.sanitize(f"the {self.server} declined: {message['refusal']}"))
+        if isinstance(text, list):  # of content parts
             text = "".join(str(part.get("text") or "") for part in text if isinstance(part, dict))
         if not isinstance(text, str):
-            raise self._no_answer(body)
+            raise self._no_completion(body)
         if is_filter_notice(text):
-            raise RequestRefused(self._faults.clean(f"the {self.where} withheld its answer: {text}"))
-        if question.top_logprobs:
+            raise RequestRefused(self.errors.sanitize(f"the {self.server} withheld its answer: {text}"))
+        if request.top_logprobs:
             text = with_logprobs(text, choice.get("logprobs"))
-        text = prepend_reasoning(_thought(message), text)
-        usage = _usage(reply.get("usage"))
-        return ChatReply(_sendable(self._faults.hide_key(text)), str(finish), usage, str(reply.get("model") or ""))
+        # vLLM, SGLang, Zhipu, DeepSeek and Ollama put the reasoning beside the reply, under one of these names.
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
+        text = prepend_reasoning(reasoning if isinstance(reasoning, str) else "", text)
+        return ChatReply(
+            _replace_surrogates(self.errors.mask_key(text)),
+            str(finish_reason),
+            _parse_usage(completion.get("usage")),
+            str(completion.get("model") or ""),
+        )
 
-    def _no_answer(self, body: str) -> JudgeError:
-        """A success without an answer in it: an error that came as one, or a slip of a server that speaks otherwise."""
+    def _no_completion(self, body: str) -> JudgeError:
         status = reported_status(body)
         if status is not None:
-            return self._faults.of_status(status, body)
-        fault = self._faults.no_protocol(body)
-        fault.transient = TransientFailure() if self._spoke else None  # the wrong address never spoke
-        return fault
+            return self.errors.from_status(status, body)
+        failure = self.errors.protocol_error(body)
+        # After proper replies this is an accident of the server; before them, the address is probably wrong.
+        failure.transient = TransientFailure() if self._has_replied else None
+        return failure
 
-    def _check_window(self, question: ChatRequest) -> None:
-        """Raises JudgeRefused for a prompt of which Ollama would read only a part."""
-        room = self.window.tokens if self.window is not None else None
-        needed = estimate_tokens(question.system_prompt(self._config.system) + question.text)
-        wanted = needed + question.max_tokens + self._config.thinking_tokens
-        if room is not None and needed > room:
+    def _check_window(self, request: ChatRequest) -> None:
+        """Raise JudgeRefused for a prompt that Ollama would truncate."""
+        window = self.window.tokens if self.window is not None else None
+        prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+        total = prompt_tokens + request.max_tokens + self._config.thinking_tokens
+        if window is not None and prompt_tokens > window:
+            advice = WINDOW_ADVICE.format(wanted=2 ** total.bit_length())
             raise JudgeRefused(
-                f"the {self.where} reads {room:,} tokens of a prompt and cuts the rest off without a word; this one "
-                f"({question.template}) has about {needed:,}: {WINDOW_ADVICE.format(wanted=2 ** wanted.bit_length())}"
+                f"the {self.server} reads {window:,} tokens of a prompt and cuts the rest off without a word; this one "
+                f"({request.template}) has about {prompt_tokens:,}: {advice}"
             )
 
 
-def _is_about_logprobs(fault: JudgeError) -> bool:
-    return isinstance(fault, JudgeRefused) and "logprob" in str(fault).lower()
+class OllamaContextWindow:
+    """The context window of one model on an Ollama server, looked up once, after the model was first used.
+
+    Ollama silently truncates longer prompts, to 4,096 tokens by default on small machines, and no field of the OpenAI
+    protocol sets the window. Its list of loaded models shows it.
+    """
+
+    def __init__(self, client: "AsyncOpenAI", model: str) -> None:
+        self._client = client
+        self._names = {model, f"{model}:latest"}
+        self._lock = asyncio.Lock()
+        self._is_known = False
+        self.tokens: int | None = None
+        """None: not looked up yet, or an older server, which does not show it."""
+
+    async def look_up(self) -> None:
+        """Set `tokens`; only the first call sends a request."""
+        async with self._lock:
+            if self._is_known:
+                return
+            loaded = await _get_json(self._client, "/api/ps")
+            self._is_known = True
+            try:
+                sizes = [
+                    int(model["context_length"])
+                    for model in loaded["models"]
+                    if {model.get("name"), model.get("model")} & self._names
+                ]
+            except (ValueError, LookupError, TypeError):
+                return
+            self.tokens = sizes[0] if sizes else None
 
 
-def _sendable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be sent
+def read_api_key(config: JudgeConfig) -> str | None:
+    """Read the key of a judge from the environment; None where it needs none.
+
+    Raises ConfigError where it needs one and the environment contains none.
+    """
+    variable = api_key_variable(config)
+    if variable is None:
+        return None
+    owner = f"judge {config.model!r}"
+    is_set = bool(os.environ.get(variable, "").strip())
+    if config.api_key_env is None and not is_set and config.kind != "http":
+        if not config.preset.needs_key:
+            return None  # a local server, which usually needs none
+        raise ConfigError(
+            f"the environment variable {variable} holds no key for {owner}; set it, or name another one with "
+            "judge.api_key_env"
+        )
+    return read_key(variable, base_url=config.base_url, owner=owner, section="judge")
 
 
-def _thought(message: dict[str, Any]) -> str:
-    """What servers that take thoughts apart put beside the answer: vLLM, SGLang, Zhipu, Ollama, DeepSeek, …"""
-    found = message.get("reasoning_content") or message.get("reasoning")
-    return found if isinstance(found, str) else ""
+def api_key_variable(config: JudgeConfig) -> str | None:
+    """Return the environment variable whose key is sent to this judge; None: no key is sent."""
+    if config.kind == "offline":
+        return None
+    if config.api_key_env is not None:
+        return config.api_key_env
+    return config.preset.key_env if config.preset.trusts(config.base_url) else None
 
 
-def _usage(said: Any) -> TokenUsage:
-    if not isinstance(said, dict):
+async def _get_json(client: "AsyncOpenAI", path: str) -> Any:
+    """Get a path outside the OpenAI protocol, from the root of the server; None where it does not exist."""
+    from openai import APIError
+
+    root = str(client.base_url).rstrip("/").removesuffix("/v1")
+    try:
+        return await client.with_options(max_retries=0).get(f"{root}{path}", cast_to=object)
+    except (APIError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _is_about_logprobs(failure: JudgeError) -> bool:
+    return isinstance(failure, JudgeRefused) and "logprob" in str(failure).lower()
+
+
+def _replace_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 cannot represent a lone surrogate
+
+
+def _parse_usage(usage: Any) -> TokenUsage:
+    if not isinstance(usage, dict):
         return TokenUsage()
-    details = said.get("prompt_tokens_details")
+    details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return TokenUsage(_count(said.get("prompt_tokens")), _count(said.get("completion_tokens")), _count(cached))
-
-
-def _count(said: Any) -> int:
-    """A number of tokens; 0 for what can be none."""
-    return said if isinstance(said, int) and 0 <= said < 2**40 else 0
-
-
-def _with_own_pool(client: "AsyncOpenAI") -> "AsyncOpenAI":
-    from openai import DefaultAsyncHttpxClient
-
-    return client.with_options(http_client=DefaultAsyncHttpxClient(base_url=client.base_url, timeout=client.timeout))
-
-
-CONNECT_S = 10.0  # a server that is there takes a connection at once, however long it thinks about an answer
-WHOLE = 10  # times timeout_s, for a whole answer
-# Each request looks at every idle connection of its pool: several small pools cost less than one large one.
-POOL, MOST_POOLS = 16, 8
-_FILTERED = ("content_filter", "sensitive", "refusal")
+    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
+    # Values that cannot be token counts are ignored; SQLite, for one, stores no larger integers than 64 bits.
+    return TokenUsage(*(count if isinstance(count, int) and 0 <= count < 2**40 else 0 for count in counts))

@@ -1,8 +1,15 @@
-"""The judge that all scoring asks: one model for all dimensions, or several, on one ledger.
+"""The judge that all scoring queries: one model for all dimensions, or several, with one ledger.
 
-async with open_judge(JudgeConfig(), ledger=Path("ledger.sqlite")) as judge:
-    reading = await judge.query(question, parse_rating)
-    reading.value    # 7.0, or None with reading.reason
+    async with open_judge(JudgeConfig(), ledger=Path("ledger.sqlite")) as judge:
+        reply = await judge.query(request, parse_rating)
+        reply.value    # 7.0, or None with reply.reason
+
+One query passes through these modules, in this order:
+
+    judge.py          picks the client of the request's dimension
+    cached_client.py  looks up the ledger, parses replies, repeats unreadable ones, records all (`attempts.py`)
+    retry.py          waits for the rate limiter and the budget, repeats failed calls
+    http_client.py    sends the request to the server
 """
 
 import asyncio
@@ -25,62 +32,62 @@ from longreward.records import DIMENSIONS, Dimension
 
 T = TypeVar("T")
 
-
-def open_judge(
-    config: JudgeConfig, *, ledger: Path | None, budget: Budget | None = None, writer: JudgeConfig | None = None
-) -> "Judge":
-    """The judge that `config` describes, with its exchanges kept at `ledger` (None: in memory).
-
-    `writer`: another model, under the same limits where it has the same server, for what belongs to no dimension. It
-    spends from `budget`, which stays the caller's to close. Raises ConfigError where a key is missing or the budget
-    needs a price that is not known, StateError where the ledger cannot be opened.
-    """
-    judges = [*([(writer, ())] if writer else []), *config.judges()]
-    budget = budget or Budget()
-    accounts = [budget.account(each) for each, _ in judges]
-    store = Ledger(ledger)
-    askers = _askers([each for each, _ in judges], store, accounts, ledger)
-    judge = Judge.of([(asker, dimensions) for asker, (_, dimensions) in zip(askers, judges, strict=True)], store)
-    judge.prompts_in_flight = max((each.batch.prompts for each, _ in judges if each.mode != "live"), default=None)
-    return judge
+TEMPLATES_BY_DIMENSION: Mapping[Dimension, tuple[str, ...]] = {
+    "helpfulness": ("helpfulness",),
+    "logicality": ("logicality",),
+    "faithfulness": ("statements", "support"),
+    "completeness": ("extraction", "completeness"),
+}
+# MLflow accepts no other characters in a metric name, and no "//", which a model's path would cause.
+_INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.\-]")
 
 
 class Judge:
-    """Asks each question of the model that judges its dimension; close it, or use it with `async with`."""
+    """Route each request to the client of its dimension; close it, or use it with `async with`.
 
-    def __init__(self, model: ChatModel, config: JudgeConfig | None = None, ledger: Ledger | None = None) -> None:
-        config, ledger = config or JudgeConfig(), ledger or Ledger(None)
-        (limiter,) = _limiters([config])
-        self._seat([(CachedJudgeClient(model, config, ledger, limiter), DIMENSIONS)], ledger)
+    The first client also gets the requests that belong to no dimension.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]],
+        ledger: Ledger,
+        *,
+        prompts_in_flight: int | None = None,
+    ) -> None:
+        self.prompts_in_flight = prompts_in_flight
+        """How many prompts to score concurrently so that a batch is worth sending; None: as many as `score` says."""
+        self._clients = list(clients)
+        self._ledger = ledger
+        self._client_by_template = {
+            template: client
+            for client, dimensions in clients
+            for dimension in dimensions
+            for template in TEMPLATES_BY_DIMENSION[dimension]
+        }
 
     @classmethod
-    def of(cls, askers: "Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]]", ledger: Ledger) -> Self:
-        """Several models, each with its dimensions; the first answers what belongs to none."""
-        judge = cls.__new__(cls)
-        judge._seat(askers, ledger)
-        return judge
-
-    def _seat(self, askers: "Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]]", ledger: Ledger) -> None:
-        self.prompts_in_flight: int | None = None
-        """How many prompts should be under way, so that a batch is worth sending; None: as many as `score` says."""
-        self._askers = list(askers)
-        self._ledger = ledger
-        of = {dimension: asker for asker, dimensions in askers for dimension in dimensions}
-        self._by_template = {name: of[d] for d, names in TEMPLATES_BY_DIMENSION.items() if d in of for name in names}
+    def from_model(cls, model: ChatModel, config: JudgeConfig | None = None, ledger: Ledger | None = None) -> Self:
+        """Make a judge of one model for all dimensions; without `ledger`, exchanges are kept in memory."""
+        config, ledger = config or JudgeConfig(), ledger or Ledger(None)
+        (limiter,) = _rate_limiters([config])
+        return cls([(CachedJudgeClient(model, config, ledger, limiter), DIMENSIONS)], ledger)
 
     @property
     def name(self) -> str:
-        """Which judge this is, for the record: one name, or each with its dimensions."""
-        named: dict[str, list[str]] = {}
-        for asker, dimensions in self._askers:
-            named.setdefault(asker.name, []).extend(dimensions)
-        if len(named) == 1:
-            return self._askers[0][0].name
-        return ", ".join(f"{name} ({', '.join(dimensions) or 'the rest'})" for name, dimensions in named.items())
+        """The name for records: that of the model, or each model with its dimensions."""
+        dimensions_by_name: dict[str, list[str]] = {}
+        for client, dimensions in self._clients:
+            dimensions_by_name.setdefault(client.name, []).extend(dimensions)
+        if len(dimensions_by_name) == 1:
+            return self._clients[0][0].name
+        return ", ".join(
+            f"{name} ({', '.join(dimensions) or 'the rest'})" for name, dimensions in dimensions_by_name.items()
+        )
 
     def name_for(self, template: str) -> str:
-        """The name of the one that answers questions of this template."""
-        return self._asker(template).name
+        """Return the name of the model that gets requests of this template."""
+        return self._client_for(template).name
 
     async def query(
         self,
@@ -89,38 +96,44 @@ class Judge:
         *,
         parse_truncated: ReadTruncated[T] | None = None,
     ) -> ParsedReply[T]:
-        """The answer to `question` as `read` understands it; `read` gives None where it cannot.
+        """Return the parsed reply to `request`, from the ledger or from the model.
 
-        `read` gets what was said without thoughts. `read_truncated` reads a reply that was cut at its token limit,
-        which is asked for again with a larger one where nothing complete stands in it; without it, a cut reply is read
-        as any other, as the protocols of published benchmarks have it. Equal questions must be read alike: those in
-        flight at once are asked once. Raises JudgeUnavailable, JudgeRefused or JudgeProtocolError where no answer can
-        be had, JudgeUnreadable where none of a template's replies can be read, StateError where one could not be kept.
+        Args:
+            request: Equal requests must be parsed alike: those in flight at once are sent once.
+            parse: Gets the text of a reply without reasoning; returns None for an unreadable reply, which is requested
+                again, up to `max_attempts` times.
+            parse_truncated: Parses a reply that was cut off at its token limit; if it is not complete, it is requested
+                again with a larger limit. None: truncated replies are parsed like any other, as the protocols of
+                published benchmarks do.
+
+        Raises:
+            JudgeUnavailable, JudgeRefused, JudgeProtocolError: The model gave no reply.
+            UnreadableReply: No reply to any request of the template could be parsed.
+            BudgetExceeded: The budget is spent.
+            StateError: An exchange could not be recorded.
         """
-        return await self._asker(request.template).query(request, parse, parse_truncated)
+        return await self._client_for(request.template).query(request, parse, parse_truncated)
 
     def metrics(self) -> dict[str, float]:
-        """Counts since the judge was opened, and the mean of calls in flight while there were any, as `concurrency`.
+        """Return counts since the judge was opened, over all models, and the mean number of calls in flight.
 
-        Calls, ledger hits, shared questions, tokens, unreadable, refused and truncated replies, failed questions,
-        requests, retries, and requests that were turned away (`throttled`), timed out or lost their connection.
-
-        Over all, and as `judges/<name>/calls` for each where there are several.
+        The counts are CLIENT_COUNTS and RETRY_COUNTS; with several models also `judges/<name>/<count>` for each.
         """
-        total = dict.fromkeys((*CLIENT_COUNTS, *RETRY_COUNTS), 0.0)
-        split: dict[str, float] = {}
-        for asker, _ in self._askers:
-            for figure, count in (asker.counts | asker.caller.counts).items():
-                total[figure] += count
-                key = f"judges/{_UNSAFE.sub('_', asker.name)}/{figure}"
-                split[key] = split.get(key, 0.0) + count
-        limiters = {id(asker.caller.limiter): asker.caller.limiter for asker, _ in self._askers}
-        total["concurrency"] = sum(limiter.mean_concurrency for limiter in limiters.values())
-        return total | (split if len(split) > len(CLIENT_COUNTS) + len(RETRY_COUNTS) else {})
+        totals = dict.fromkeys((*CLIENT_COUNTS, *RETRY_COUNTS), 0.0)
+        by_model: dict[str, float] = {}
+        for client, _ in self._clients:
+            for metric, count in (client.counts | client.retrying.counts).items():
+                totals[metric] += count
+                key = f"judges/{_INVALID_METRIC_CHARACTERS.sub('_', client.name)}/{metric}"
+                by_model[key] = by_model.get(key, 0.0) + count
+        # Clients of one model on one server share a rate limiter.
+        limiters = {id(client.retrying.limiter): client.retrying.limiter for client, _ in self._clients}
+        metrics = totals | {"concurrency": sum(limiter.mean_concurrency for limiter in limiters.values())}
+        return metrics | by_model if len(by_model) > len(totals) else metrics
 
     async def close(self) -> None:
-        """Ends calls that nobody waits for any more and lets go of connections and the ledger."""
-        await asyncio.gather(*(asker.close() for asker, _ in self._askers))
+        """Cancel calls that nobody waits for any more, and close connections and the ledger."""
+        await asyncio.gather(*(client.close() for client, _ in self._clients))
         self._ledger.close()
 
     async def __aenter__(self) -> Self:
@@ -131,41 +144,41 @@ class Judge:
     ) -> None:
         await self.close()
 
-    def _asker(self, template: str) -> CachedJudgeClient:
-        return self._by_template.get(template, self._askers[0][0])
+    def _client_for(self, template: str) -> CachedJudgeClient:
+        return self._client_by_template.get(template, self._clients[0][0])
 
 
-def request_summary(name: str, figures: Mapping[str, float]) -> str:
-    """What a judge's replies cost in requests, on one line, with advice where its server could not follow."""
+def open_judge(
+    config: JudgeConfig, *, ledger: Path | None, budget: Budget | None = None, writer: JudgeConfig | None = None
+) -> Judge:
+    """Open the judge that `config` describes.
 
-    def count(figure: str) -> int:
-        return round(figures.get(figure, 0))
+    Args:
+        ledger: File that records all exchanges; None: in memory.
+        budget: Limits the calls of the judge and the writer; the caller closes it.
+        writer: Another model for requests that belong to no dimension (synthesis); it shares the rate limits of the
+            judge where both are one model on one server.
 
-    requests, replies = count("requests"), count("calls") - count("failed")
-    text = f"judge {name}: {replies:,} replies, {count('ledger_hits'):,} from the ledger"
-    if not requests:  # none were needed, or they went out in batches
-        return text
-    text += f", {requests:,} requests, {count('retries'):,} retries"
-    reasons = {"timeouts": "timed out", "disconnects": "lost the connection", "throttled": "were turned away"}
-    failed = [f"{count(figure):,} {what}" for figure, what in reasons.items() if count(figure)]
-    text += f" ({', '.join(failed)})" if failed else ""
-    text += f"; {count('unreadable'):,} unreadable and {count('truncated'):,} truncated replies"
-    if is_overloaded(figures):
-        text += (
-            f". The server cannot do as much at once: lower judge.max_concurrency ({figures['concurrency']:.0f} were "
-            "in flight on average), or raise judge.timeout_s"
-        )
-    return text
-
-
-def is_overloaded(figures: Mapping[str, float]) -> bool:
-    """Whether more than a twentieth of the requests met a server with too much to do."""
-    overloads = sum(figures.get(figure, 0) for figure in ("timeouts", "disconnects", "throttled"))
-    return overloads > figures.get("requests", 0) / 20
+    Raises:
+        ConfigError: A key is missing, or the budget needs a price that is unknown.
+        StateError: The ledger cannot be opened.
+    """
+    models: list[tuple[JudgeConfig, tuple[Dimension, ...]]] = [*([(writer, ())] if writer else []), *config.judges()]
+    configs = [model_config for model_config, _ in models]
+    budget = budget or Budget()
+    accounts = [budget.account(model_config) for model_config in configs]
+    store = Ledger(ledger)
+    clients = _open_clients(configs, store, accounts, ledger)
+    batch_sizes = [model_config.batch.prompts for model_config in configs if model_config.mode != "live"]
+    return Judge(
+        [(client, dimensions) for client, (_, dimensions) in zip(clients, models, strict=True)],
+        store,
+        prompts_in_flight=max(batch_sizes, default=None),
+    )
 
 
 def open_model(config: JudgeConfig) -> ChatModel:
-    """The model that answers, without ledger and limits. Raises ConfigError where a key is missing."""
+    """Open the model itself, without ledger and limits. Raises ConfigError where a key is missing."""
     if config.kind == "offline":
         from longreward.builtin.offline_judge.judge import OfflineJudge
 
@@ -175,10 +188,35 @@ def open_model(config: JudgeConfig) -> ChatModel:
     return HttpJudge(config)
 
 
-def _askers(
+def request_summary(name: str, metrics: Mapping[str, float]) -> str:
+    """Summarize the requests of a judge on one line, with advice where its server was overloaded."""
+    counts = {metric: round(value) for metric, value in metrics.items()}
+    replies = counts.get("calls", 0) - counts.get("failed", 0)
+    text = f"judge {name}: {replies:,} replies, {counts.get('ledger_hits', 0):,} from the ledger"
+    if not counts.get("requests"):  # all from the ledger, or sent in batches
+        return text
+    text += f", {counts['requests']:,} requests, {counts.get('retries', 0):,} retries"
+    labels = {"timeouts": "timed out", "disconnects": "lost the connection", "throttled": "were turned away"}
+    failures = [f"{counts[metric]:,} {label}" for metric, label in labels.items() if counts.get(metric)]
+    text += f" ({', '.join(failures)})" if failures else ""
+    text += f"; {counts.get('unreadable', 0):,} unreadable and {counts.get('truncated', 0):,} truncated replies"
+    if is_overloaded(metrics):
+        text += (
+            f". The server cannot do as much at once: lower judge.max_concurrency ({metrics['concurrency']:.0f} were "
+            "in flight on average), or raise judge.timeout_s"
+        )
+    return text
+
+
+def is_overloaded(metrics: Mapping[str, float]) -> bool:
+    """Whether more than 5 % of the requests met an overloaded server."""
+    overloads = sum(metrics.get(metric, 0) for metric in ("timeouts", "disconnects", "throttled"))
+    return overloads > metrics.get("requests", 0) / 20
+
+
+def _open_clients(
     configs: Sequence[JudgeConfig], store: Ledger, accounts: Sequence[Account], ledger: Path | None
 ) -> list[CachedJudgeClient]:
-    """One for each, which asks as its mode says."""
     batches = None
     if any(config.mode != "live" for config in configs):
         from longreward.judge.batch.client import BatchClients
@@ -188,35 +226,22 @@ def _askers(
         batches.asker(config, account)
         if batches is not None and config.mode != "live"
         else CachedJudgeClient(open_model(config), config, store, limiter, account)
-        for config, limiter, account in zip(configs, _limiters(configs), accounts, strict=True)
+        for config, limiter, account in zip(configs, _rate_limiters(configs), accounts, strict=True)
     ]
 
 
-def _limiters(configs: Sequence[JudgeConfig]) -> list[RateLimiter]:
-    """One for each; those of one model on one server share it, under the lowest of their limits."""
-    shared: dict[tuple[str | None, str | None], list[JudgeConfig]] = {}
-    for config in configs:
-        shared.setdefault((config.address, config.model), []).append(config)
-    limiters = {
-        server: RateLimiter(
-            max_concurrency=min(each.max_concurrency for each in group),
-            requests_per_minute=_lowest([each.requests_per_minute for each in group]),
-            tokens_per_minute=_lowest([each.tokens_per_minute for each in group]),
-            adaptive=all(each.adaptive for each in group),
+def _rate_limiters(configs: Sequence[JudgeConfig]) -> list[RateLimiter]:
+    """Make the rate limiters; configs of one model on one server share one, with the lowest of their limits."""
+    servers = [(config.address, config.model) for config in configs]
+    limiters: dict[tuple[str | None, str | None], RateLimiter] = {}
+    for server in set(servers):
+        group = [config for config, other in zip(configs, servers, strict=True) if other == server]
+        requests = [config.requests_per_minute for config in group if config.requests_per_minute is not None]
+        tokens = [config.tokens_per_minute for config in group if config.tokens_per_minute is not None]
+        limiters[server] = RateLimiter(
+            max_concurrency=min(config.max_concurrency for config in group),
+            requests_per_minute=min(requests, default=None),
+            tokens_per_minute=min(tokens, default=None),
+            adaptive=all(config.adaptive for config in group),
         )
-        for server, group in shared.items()
-    }
-    return [limiters[config.address, config.model] for config in configs]
-
-
-def _lowest(limits: Sequence[int | None]) -> int | None:
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-TEMPLATES_BY_DIMENSION: Mapping[Dimension, tuple[str, ...]] = {
-    "helpfulness": ("helpfulness",),
-    "logicality": ("logicality",),
-    "faithfulness": ("statements", "support"),
-    "completeness": ("extraction", "completeness"),
-}
-_UNSAFE = re.compile(r"[^\w.\-]")  # MLflow takes no other signs, and no "//", as a model's path would make
+    return [limiters[server] for server in servers]

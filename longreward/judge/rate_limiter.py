@@ -1,8 +1,9 @@
-"""One limiter for all calls to a server: how many at once, how many and how many tokens in any minute.
+"""Limit the calls to one server: calls in flight, calls a minute and tokens a minute.
 
-How many at once adapts: a server that says "too many" (429, 503), lets calls time out or breaks connections off gets
-half as many, once for all calls that were under way then, and each round of answered calls lets a few more in again, up
-to `max_concurrency`. Where it says when to come back, no call starts before.
+The number of calls in flight adapts to the server (additive increase, multiplicative decrease). If the server reports
+overload (429, 503), lets calls time out or closes connections, the limit is halved, once for all calls that were in
+flight then. Each round of successful calls raises it again, up to `max_concurrency`. If the server says when to come
+back, no call starts before.
 """
 
 import asyncio
@@ -13,23 +14,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MINUTE = 60.0
-SMOOTHING = 0.1  # weight of the newest reply in the mean of how long replies take
-ROUNDS_BACK = 32  # rounds of answered calls from 1 at once back to all
+LATENCY_SMOOTHING = 0.1  # weight of the newest reply in the moving average of the latency
+RECOVERY_ROUNDS = 32  # rounds of successful calls from 1 call in flight back to all
+MAX_TIMER_S = 1.0  # the earliest free slot may change while a call waits
 
 
 @dataclass
-class Call:
-    """A call that was let through; set `tokens` to what it took once that is known."""
+class AdmittedCall:
+    """A call that may run now. Set `tokens` to the tokens that it used, once they are known."""
 
     started: float
     tokens: int
-    counted: int = 0  # as it stands in the sum of the minute
-    replies_before: int = 0  # of all calls, when this one started
+    counted_tokens: int = 0
+    """Tokens that the current minute counts for this call."""
+    replies_before: int = 0
+    """Replies to all calls before this one started."""
 
 
 class Timer(Protocol):
-    """What is to happen later."""
-
     def cancel(self) -> None: ...
 
 
@@ -37,15 +39,15 @@ def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _later(seconds: float, what: Callable[[], None]) -> Timer:
-    return asyncio.get_running_loop().call_later(seconds, what)
+def _call_later(seconds: float, callback: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(seconds, callback)
 
 
 class RateLimiter:
-    """Lets calls through in the order in which they came; `None` sets no limit.
+    """Admit calls in the order in which they arrive; a limit of None does not limit.
 
-    Over any 60 seconds the calls, and the sum of their tokens, stay within the limits. A call that is larger than the
-    whole minute's tokens goes alone, once the minute before it is empty.
+    In any 60 seconds the calls and the sum of their tokens stay within the limits. A call that exceeds the tokens of a
+    whole minute runs alone, once no call lies within the last minute.
     """
 
     def __init__(
@@ -56,139 +58,142 @@ class RateLimiter:
         tokens_per_minute: int | None = None,
         adaptive: bool = True,
         clock: Callable[[], float] = _loop_time,
-        later: Callable[[float, Callable[[], None]], Timer] = _later,
+        call_later: Callable[[float, Callable[[], None]], Timer] = _call_later,
     ) -> None:
-        self._most = max_concurrency
-        self._requests = requests_per_minute
-        self._tokens = tokens_per_minute
+        self._max_concurrency = max_concurrency
+        self._requests_per_minute = requests_per_minute
+        self._tokens_per_minute = tokens_per_minute
         self._adaptive = adaptive
         self._clock = clock
-        self._later = later
-        self._room = float(max_concurrency)
-        self._cut = -1.0  # when room was halved last
-        self._closed_until = 0.0
-        self._queue: deque[tuple[asyncio.Future[Call], int]] = deque()
+        self._call_later = call_later
+        self._limit = float(max_concurrency)
+        self._last_decrease = -1.0
+        self._paused_until = 0.0
+        self._queue: deque[tuple[asyncio.Future[AdmittedCall], int]] = deque()
         self._timer: Timer | None = None
-        self._recent: deque[Call] = deque()
-        self._spent = 0  # tokens of the recent calls
-        self._running = 0
-        self._changed = self._busy_s = self._active_s = 0.0
-        self._reply_s: float | None = None
+        self._recent: deque[AdmittedCall] = deque()  # of the last minute
+        self._recent_tokens = 0
+        self._in_flight = 0
+        self._last_change = self._busy_s = self._active_s = 0.0
+        self._latency_s: float | None = None
         self._replies = 0
 
     @property
-    def room(self) -> int:
+    def concurrency_limit(self) -> int:
         """How many calls may be in flight at the moment."""
-        return int(self._room)
+        return int(self._limit)
 
     @property
     def mean_concurrency(self) -> float:
-        """Calls in flight, on average over the time in which there were any."""
+        """Mean number of calls in flight, over the time in which there were any."""
         return self._busy_s / self._active_s if self._active_s else 0.0
 
+    @property
+    def latency_s(self) -> float | None:
+        """Moving average of the seconds until a reply, the server's queue included; None before the first."""
+        return self._latency_s
+
     @asynccontextmanager
-    async def call(self, tokens: int) -> AsyncIterator[Call]:
-        """Holds a place for one call that will take about `tokens`; correct `Call.tokens` before leaving."""
-        call = await self._admitted(tokens)
+    async def call(self, tokens: int) -> AsyncIterator[AdmittedCall]:
+        """Wait for admission, then hold a slot for a call of about `tokens`; set the real `AdmittedCall.tokens`."""
+        call = await self._wait_for_admission(tokens)
         try:
             yield call
         finally:
-            if call.counted:  # not left out of the minute yet
-                self._spent += call.tokens - call.counted
-                call.counted = call.tokens
-            self._run(-1)
+            if call.counted_tokens:  # 0 where the call is already older than a minute
+                self._recent_tokens += call.tokens - call.counted_tokens
+                call.counted_tokens = call.tokens
+            self._change_in_flight(-1)
             self._admit()
 
-    @property
-    def reply_s(self) -> float | None:
-        """Seconds that a reply took of late, waiting in the server's queue included; None before the first."""
-        return self._reply_s
-
-    def answered(self, call: Call | None = None) -> None:
-        """A call went well: a little more room."""
+    def record_success(self, call: AdmittedCall | None = None) -> None:
+        """Raise the concurrency limit a little."""
         self._replies += 1
         if call is not None:
-            took = self._clock() - call.started
-            self._reply_s = took if self._reply_s is None else self._reply_s + SMOOTHING * (took - self._reply_s)
-        self._room = min(self._most, self._room + max(1.0, self._most / ROUNDS_BACK) / self._room)
+            latency = self._clock() - call.started
+            previous = latency if self._latency_s is None else self._latency_s
+            self._latency_s = previous + LATENCY_SMOOTHING * (latency - previous)
+        step = max(1.0, self._max_concurrency / RECOVERY_ROUNDS)
+        self._limit = min(self._max_concurrency, self._limit + step / self._limit)
 
-    def throttled(self, call: Call, retry_after_s: float | None, *, timed_out: bool = False) -> None:
-        """The server had too much to do for `call`, and may have said when to come back.
+    def record_overload(self, call: AdmittedCall, retry_after_s: float | None, *, timed_out: bool = False) -> None:
+        """Halve the concurrency limit, and pause where the server asks for it.
 
-        To be called while `call` holds its place, so that it counts as one of those that were too many.
+        Must be called while `call` still holds its slot, so that it counts as one of the calls that were too many.
         """
         now = self._clock()
         if retry_after_s is not None:
-            self._closed_until = max(self._closed_until, now + retry_after_s)
-        if self._adaptive and call.started > self._cut:  # those of before the last cut tell nothing new
-            room = min(self._room, self._running) / 2
+            self._paused_until = max(self._paused_until, now + retry_after_s)
+        # Failures of calls that started before the last decrease carry no new information.
+        if self._adaptive and call.started > self._last_decrease:
+            limit = min(self._limit, self._in_flight) / 2
             if timed_out:
-                # A server that gave so many replies while this call waited in vain can give no more in that time: with
-                # more calls than that in flight, the next ones would time out too.
-                room = min(room, self._replies - call.replies_before)
-            self._room = max(1.0, room)
-            self._cut = now
+                # The server's throughput: it gave this many replies while this call timed out. With more calls in
+                # flight than that, the next ones would time out too.
+                limit = min(limit, self._replies - call.replies_before)
+            self._limit = max(1.0, limit)
+            self._last_decrease = now
 
-    async def _admitted(self, tokens: int) -> Call:
-        place: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        self._queue.append((place, tokens))
+    async def _wait_for_admission(self, tokens: int) -> AdmittedCall:
+        admission: asyncio.Future[AdmittedCall] = asyncio.get_running_loop().create_future()
+        self._queue.append((admission, tokens))
         self._admit()
         try:
-            return await place
+            return await admission
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # let through, and cancelled before it could start
-                self._run(-1)
+            if admission.done() and not admission.cancelled():  # admitted, and cancelled before it could start
+                self._change_in_flight(-1)
             self._admit()
             raise
 
     def _admit(self) -> None:
-        """Lets through what may go now, and looks again when time alone lets the next one through."""
-        while self._queue and self._running < int(self._room):
-            place, tokens = self._queue[0]
-            if not place.done() and (wait := self._wait(tokens)) > 0:
+        """Admit the calls that fit now, and set a timer if the next one only has to wait for time to pass."""
+        while self._queue and self._in_flight < self.concurrency_limit:
+            admission, tokens = self._queue[0]
+            if not admission.done() and (wait := self._seconds_until_free(tokens)) > 0:
                 if self._timer is None:
-                    self._timer = self._later(min(wait, 1.0), self._look_again)
+                    self._timer = self._call_later(min(wait, MAX_TIMER_S), self._reschedule)
                 return
             self._queue.popleft()
-            if not place.done():
-                self._start(place, tokens)
+            if not admission.done():  # done: cancelled while it waited
+                self._start(admission, tokens)
         if not self._queue and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look_again(self) -> None:
+    def _reschedule(self) -> None:
         self._timer = None
         self._admit()
 
-    def _start(self, place: "asyncio.Future[Call]", tokens: int) -> None:
-        self._run(1)
-        call = Call(self._clock(), tokens, replies_before=self._replies)
-        if self._requests is not None or self._tokens is not None:
-            call.counted = tokens
+    def _start(self, admission: "asyncio.Future[AdmittedCall]", tokens: int) -> None:
+        self._change_in_flight(1)
+        call = AdmittedCall(self._clock(), tokens, replies_before=self._replies)
+        if self._requests_per_minute is not None or self._tokens_per_minute is not None:
+            call.counted_tokens = tokens
             self._recent.append(call)
-            self._spent += tokens
-        place.set_result(call)
+            self._recent_tokens += tokens
+        admission.set_result(call)
 
-    def _run(self, more: int) -> None:
+    def _change_in_flight(self, change: int) -> None:
         now = self._clock()
-        if self._running:
-            self._busy_s += self._running * (now - self._changed)
-            self._active_s += now - self._changed
-        self._changed = now
-        self._running += more
+        if self._in_flight:
+            self._busy_s += self._in_flight * (now - self._last_change)
+            self._active_s += now - self._last_change
+        self._last_change = now
+        self._in_flight += change
 
-    def _wait(self, tokens: int) -> float:
-        """Seconds until something changes by time alone, or 0 where a call of `tokens` fits in now."""
+    def _seconds_until_free(self, tokens: int) -> float:
+        """Return the seconds until the pause or the oldest call of the minute ends; 0 if `tokens` fit in now."""
         now = self._clock()
-        if now < self._closed_until:
-            return self._closed_until - now
+        if now < self._paused_until:
+            return self._paused_until - now
         while self._recent and self._recent[0].started <= now - MINUTE:
-            past = self._recent.popleft()
-            self._spent -= past.counted
-            past.counted = 0
+            expired = self._recent.popleft()
+            self._recent_tokens -= expired.counted_tokens
+            expired.counted_tokens = 0
         if not self._recent:
             return 0.0
-        full = self._requests is not None and len(self._recent) >= self._requests
-        if full or (self._tokens is not None and self._spent + tokens > self._tokens):
+        too_many = self._requests_per_minute is not None and len(self._recent) >= self._requests_per_minute
+        if too_many or (self._tokens_per_minute is not None and self._recent_tokens + tokens > self._tokens_per_minute):
             return self._recent[0].started + MINUTE - now
         return 0.0

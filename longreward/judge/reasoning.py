@@ -1,62 +1,65 @@
-"""Models that think aloud: what they say after the thought is their answer, and the thought never is.
+"""Strip the reasoning of models that think aloud: only the text after it is the reply.
 
-    "<think>Perhaps [[9]]?</think> Rating: [[4]]"    said: "Rating: [[4]]"
-    "Perhaps [[9]]?</think> Rating: [[4]]"           the same: the template had opened the thought
-    "<think>Perhaps [[9]]? Or"                       said: nothing yet, the limit came first
-    "Perhaps [[9]]? Or"                              the same, of a judge that is known to think
+    "<think>Perhaps [[9]]?</think> Rating: [[4]]"    "Rating: [[4]]"
+    "Perhaps [[9]]?</think> Rating: [[4]]"           "Rating: [[4]]" (the chat template opened the tag)
+    "<think>Perhaps [[9]]? Or"                       "" (cut off at the token limit)
+    "Perhaps [[9]]? Or"                              "" if the model is known to think
 
-A thought that the server hands over beside the answer is put before it in the same form, so that the ledger holds
-all of it in one text and this is the only place that takes it off again.
+Servers that return the reasoning in a field of its own get it prepended in the same form, so the ledger stores one
+text, and only this module handles reasoning.
 """
 
 import re
 
 from longreward.chat_model import ChatReply
 
-
-def prepend_reasoning(thought: str, said: str) -> str:
-    """Both in one text, as a model writes them that is asked directly."""
-    return f"<think>{thought}</think>{said}" if thought.strip() else said
-
-
-def strip_reasoning(answer: ChatReply, *, thinks: bool = False) -> str:
-    """The answer's text without what was thought before, or within, it.
-
-    `thinks`: the judge is known to think, so that an answer which the limit cut off before any mark of a thought is
-    one: some templates open the thought themselves, and only its closing tag would have shown it.
-    """
-    text = answer.text
-    if thinks and answer.finish_reason == "length" and not (_OPENING.search(text) or _CLOSING.search(text)):
-        return ""
-    if _CLOSING.search(text):
-        text = _without_whole(text)
-        *_, rest = [0, *(closing.end() for closing in _CLOSING.finditer(text))]
-        text = text[rest:]
-    opening = _OPENING.search(text)
-    if opening is not None and (not text[: opening.start()].strip() or answer.finish_reason == "length"):
-        text = text[: opening.start()]  # it was cut while thinking; elsewhere, the tag is only spoken of
-    final = text.rfind(_FINAL)
-    return text[final + len(_FINAL) :] if final >= 0 else text
-
-
-def _without_whole(text: str) -> str:
-    """Without every thought that is opened and closed; one pattern for both would be slow where many only open."""
-    kept, place = [], 0
-    while (opening := _OPENING.search(text, place)) and (closing := _ANY_CLOSING.search(text, opening.end())):
-        kept.append(text[place : opening.start()])
-        place = closing.end()
-    return "".join(kept) + text[place:]
-
-
-def has_reasoning(answer: ChatReply) -> bool:
-    """Whether some of the text is a thought."""
-    return strip_reasoning(answer) != answer.text
-
-
 _NAMES = r"(?:think|thinking|thought|reasoning)"
-_OPENING = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷", re.IGNORECASE)
+_OPENING_TAG = re.compile(rf"<{_NAMES}>|\[THINK\]|◁think▷", re.IGNORECASE)
 _END = rf"</{_NAMES}>|\[/THINK\]|◁/think▷"
-# A closing tag within a statement is one that the judged response holds.
-_CLOSING = re.compile(rf"(?:{_END})(?![^<]*</statement>)", re.IGNORECASE)
-_ANY_CLOSING = re.compile(_END, re.IGNORECASE)
-_FINAL = "<|channel|>final<|message|>"  # gpt-oss behind a server that does not take its channels apart
+# A closing tag within <statement>…</statement> is quoted from the judged response.
+_CLOSING_TAG = re.compile(rf"(?:{_END})(?![^<]*</statement>)", re.IGNORECASE)
+_ANY_CLOSING_TAG = re.compile(_END, re.IGNORECASE)
+_FINAL_CHANNEL = "<|channel|>final<|message|>"  # gpt-oss behind a server that does not separate its channels
+
+
+def prepend_reasoning(reasoning: str, text: str) -> str:
+    """Join both in one text, as a model writes them itself."""
+    return f"<think>{reasoning}</think>{text}" if reasoning.strip() else text
+
+
+def strip_reasoning(reply: ChatReply, *, thinks: bool = False) -> str:
+    """Return the text of a reply without the reasoning before, or within, it.
+
+    `thinks`: the model is known to think, so a reply that the token limit cut off before any tag is all reasoning. Some
+    chat templates open the tag themselves, and only the closing tag would have shown it.
+    """
+    text = reply.text
+    truncated = reply.finish_reason == "length"
+    if thinks and truncated and not (_OPENING_TAG.search(text) or _CLOSING_TAG.search(text)):
+        return ""
+    if _CLOSING_TAG.search(text):
+        text = _remove_tagged(text)
+        *_, end = [0, *(closing.end() for closing in _CLOSING_TAG.finditer(text))]
+        text = text[end:]
+    opening = _OPENING_TAG.search(text)
+    # An opening tag in the middle of a complete reply is only mentioned, not used.
+    if opening is not None and (not text[: opening.start()].strip() or truncated):
+        text = text[: opening.start()]
+    final = text.rfind(_FINAL_CHANNEL)
+    return text[final + len(_FINAL_CHANNEL) :] if final >= 0 else text
+
+
+def has_reasoning(reply: ChatReply) -> bool:
+    """Whether some of the text is reasoning."""
+    return strip_reasoning(reply) != reply.text
+
+
+def _remove_tagged(text: str) -> str:
+    # One pattern for both tags would take quadratic time on a text with many opening tags.
+    parts, position = [], 0
+    while (opening := _OPENING_TAG.search(text, position)) and (
+        closing := _ANY_CLOSING_TAG.search(text, opening.end())
+    ):
+        parts.append(text[position : opening.start()])
+        position = closing.end()
+    return "".join(parts) + text[position:]

@@ -1,12 +1,11 @@
-"""One call to a judge until it is answered: in its turn, within the budget, and again where a failure may pass.
+"""Send one request until it gets a reply: within the rate limit and the budget, repeated after transient failures.
 
-A failed call gives its place back while it waits for its next try, which takes a turn as any other call: so retries
-keep to `requests_per_minute` too. The pause doubles from try to try, with some chance in it, or is what the server
-asks for. A server that has too much to do slows all calls to it down (`limiter.py`): one that says so (429, 503), and
-one at which calls time out or connections break off.
+A failed call releases its slot while it waits, and queues for a new one like any other call, so retries stay within
+`requests_per_minute` too. The pause doubles from retry to retry, with jitter, or is what the server asks for. A server
+that is overloaded slows all calls down (`rate_limiter.py`).
 
-Where a question's last try fails, either the server is down, and the failure is raised, or it answers others, at the
-least a tiny question: then AnswerFailed, which ends this question alone. It is no answer, so the next run asks again.
+If the last retry of a request fails, there are two cases. Either the server is down, and the failure is raised. Or it
+still replies to other requests, at least to a tiny probe: then RequestFailed ends this request alone.
 """
 
 import asyncio
@@ -17,105 +16,112 @@ from longreward.chat_model import ChatModel, ChatReply, ChatRequest, estimate_to
 from longreward.errors import JudgeError, RequestFailed, TransientFailure
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
-from longreward.judge.rate_limiter import Call, RateLimiter
+from longreward.judge.rate_limiter import AdmittedCall, RateLimiter
+
+INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0  # as in the `openai` library
+# A server that is busy, and replies to others, may turn a request away this many times `max_retries`.
+OVERLOAD_PATIENCE = 10
+
+# Short, and in the format of the ratings: a model that cannot do this cannot judge. The token limit is that of the
+# shortest template.
+PROBE_REQUEST = ChatRequest(
+    template="probe",
+    slots={},
+    text="Which number is larger, 2 or 3? End with that number in double square brackets, as in [[5]].",
+    prompt_hash="",
+    max_tokens=512,
+)
+
+RETRY_COUNTS = ("failed", "requests", "retries", "throttled", "timeouts", "disconnects")
 
 
 class RetryingClient:
-    """Calls one model; `counts` are of this caller."""
+    """Send requests to one model; `counts` are those of this client."""
 
     def __init__(self, model: ChatModel, config: JudgeConfig, limiter: RateLimiter, account: Account) -> None:
         self.limiter = limiter
+        self.counts = dict.fromkeys(RETRY_COUNTS, 0)
         self._model = model
         self._config = config
         self._account = account
-        self._answered = 0
-        self.counts = dict.fromkeys(RETRY_COUNTS, 0)
+        self._replies = 0
 
-    async def call(self, question: ChatRequest, *, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
-        """The model's answer; None where it is `made()` elsewhere when it is the question's turn.
+    async def complete(
+        self, request: ChatRequest, *, temperature: float, is_recorded: Callable[[], bool] = lambda: False
+    ) -> ChatReply | None:
+        """Return the model's reply; None where `is_recorded` says that another process has it by now.
 
-        Raises what the model raises, once it is no use to try again.
+        Raises the model's JudgeError once no retry is left, or at once where it is not transient.
         """
-        retries = self._config.max_retries
+        max_retries = self._config.max_retries
         failures = overloads = 0
-        answered = self._answered
+        previous_replies = self._replies
         while True:
             try:
-                return await self._try(question, temperature, made)
+                return await self._try(request, temperature, is_recorded)
             except JudgeError as error:
                 if error.transient is None:
                     raise
-                fault, passing = error, error.transient
-            others = self._answered - answered  # since the try before
-            answered = self._answered
-            if passing.throttled and others:
-                overloads += 1  # there is something to wait for
+                failure, transient = error, error.transient
+            replies_to_others = self._replies - previous_replies  # since the previous try
+            previous_replies = self._replies
+            if transient.throttled and replies_to_others:
+                overloads += 1  # the server is busy, not down
             else:
                 failures += 1
-            if failures > retries or overloads > PATIENCE * retries:
-                raise self._last(fault, alive=retries > 0 and (others > 0 or await self._answers_at_all()))
+            if failures > max_retries or overloads > OVERLOAD_PATIENCE * max_retries:
+                if max_retries > 0 and (replies_to_others or await self._replies_to_probe()):
+                    self.counts["failed"] += 1
+                    message = f"{failure} (it answers other questions; the next run asks this one again)"
+                    raise RequestFailed(message) from None
+                raise failure
             self.counts["retries"] += 1
-            await asyncio.sleep(backoff_s(failures + overloads, passing))
+            await asyncio.sleep(backoff_s(failures + overloads, transient))
 
-    async def _try(self, question: ChatRequest, temperature: float, made: Callable[[], bool]) -> ChatReply | None:
-        async with self.limiter.call(self._estimated(question)) as call:
-            if made():
+    async def _try(self, request: ChatRequest, temperature: float, is_recorded: Callable[[], bool]) -> ChatReply | None:
+        async with self.limiter.call(self._estimate_tokens(request)) as call:
+            if is_recorded():  # only now: the call may have waited for its slot
                 return None
             try:
-                async with self._account.call(question) as paid:
+                async with self._account.call(request) as budgeted:
                     self.counts["requests"] += 1
-                    answer = await self._model.complete(question, temperature=temperature)
-                    paid.settle(answer.usage, answer.text)
+                    reply = await self._model.complete(request, temperature=temperature)
+                    budgeted.settle(reply.usage, reply.text)
             except JudgeError as error:
                 if error.transient is not None:
-                    await self._failed(call, error.transient)
+                    await self._record_failure(call, error.transient)
                 raise
-            call.tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens or call.tokens
-            self._answered += 1
-            self.limiter.answered(call)
-            return answer
+            call.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens or call.tokens
+            self._replies += 1
+            self.limiter.record_success(call)
+            return reply
 
-    async def _failed(self, call: Call, passing: TransientFailure) -> None:
-        """Counts a failed request, and holds calls back where the server has too much to do."""
-        self.counts["throttled"] += passing.throttled
-        self.counts["timeouts"] += passing.timed_out
-        self.counts["disconnects"] += passing.disconnected
-        if passing.is_overload:
-            self.limiter.throttled(call, passing.retry_after_s, timed_out=passing.timed_out)
-        if passing.timed_out:
-            # Many servers work on after the client has gone. So this call keeps its place for about as long as a reply
-            # takes: given back at once, its retry would be one request more than the server may have at a time.
-            await asyncio.sleep(self.limiter.reply_s or 0.0)
+    async def _record_failure(self, call: AdmittedCall, transient: TransientFailure) -> None:
+        self.counts["throttled"] += transient.throttled
+        self.counts["timeouts"] += transient.timed_out
+        self.counts["disconnects"] += transient.disconnected
+        if transient.is_overload:
+            self.limiter.record_overload(call, transient.retry_after_s, timed_out=transient.timed_out)
+        if transient.timed_out:
+            # Many servers continue to work on a request whose client has gone. So the call keeps its slot for about
+            # the time of a reply; otherwise its retry would exceed the number of calls that the server can handle.
+            await asyncio.sleep(self.limiter.latency_s or 0.0)
 
-    async def _answers_at_all(self) -> bool:
-        from longreward.judge.server_probe import PROBE_REQUEST
-
+    async def _replies_to_probe(self) -> bool:
         try:
             return await self._try(PROBE_REQUEST, self._config.first_temperature, lambda: False) is not None
         except JudgeError:
             return False
 
-    def _last(self, fault: JudgeError, *, alive: bool) -> JudgeError:
-        if not alive:
-            return fault
-        self.counts["failed"] += 1
-        return RequestFailed(f"{fault} (it answers other questions; the next run asks this one again)")
-
-    def _estimated(self, question: ChatRequest) -> int:
-        limit = question.max_tokens + self._config.thinking_tokens
-        return estimate_tokens(question.system_prompt(self._config.system) + question.text) + limit
+    def _estimate_tokens(self, request: ChatRequest) -> int:
+        prompt = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+        return prompt + request.max_tokens + self._config.thinking_tokens
 
 
-def backoff_s(failures: int, passing: TransientFailure) -> float:
-    """Seconds until the next try after so many failed ones, from 1 on."""
-    asked_for = passing.retry_after_s
-    if passing.throttled and asked_for is not None:
-        return 0.0  # the limiter holds all calls back for that long
-    backoff = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 30), LONGEST_PAUSE_S) * (1 - 0.25 * random.random())
-    return max(backoff, asked_for or 0.0)
-
-
-RETRY_COUNTS = ("failed", "requests", "retries", "throttled", "timeouts", "disconnects")
-FIRST_PAUSE_S = 0.5  # these two are the `openai` library's
-LONGEST_PAUSE_S = 8.0
-PATIENCE = 10  # times max_retries: what a question may be turned away by a busy server that answers others
+def backoff_s(failures: int, transient: TransientFailure) -> float:
+    """Return the seconds until the next try after so many failed ones, from 1 on."""
+    retry_after_s = transient.retry_after_s
+    if transient.throttled and retry_after_s is not None:
+        return 0.0  # the rate limiter pauses all calls for that long
+    delay = min(INITIAL_BACKOFF_S * 2.0 ** min(failures - 1, 30), MAX_BACKOFF_S) * (1 - 0.25 * random.random())
+    return max(delay, retry_after_s or 0.0)

@@ -1,12 +1,4 @@
-"""What a judge's tokens cost: the section `prices` of params.yaml.
-
-    prices:
-      currency: USD
-      models:
-        gpt-4o-2024-05-13: {prompt: 5.0, cached_prompt: 2.5, completion: 15.0}
-
-No stage depends on it, so that a price can be put right without any stage being run again.
-"""
+"""Count what judge calls use, compute what it costs, and store the sum over all runs of one scoring."""
 
 import fcntl
 import json
@@ -19,6 +11,9 @@ from pydantic import Field
 from longreward.config import Config
 from longreward.errors import StateError
 
+TOKENS_PER_PRICE = 1_000_000
+FILE_SIZE = 512  # bytes; a write of this size at one position is atomic in practice
+
 
 class Price(Config):
     """What a million tokens of one model cost."""
@@ -27,55 +22,47 @@ class Price(Config):
     """For a million prompt tokens."""
 
     cached_prompt: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """For a million prompt tokens that the provider took from its cache; None: as any other."""
+    """For a million prompt tokens that the provider took from its cache; None: the price of any other."""
 
     completion: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """For a million tokens of answers, thoughts among them."""
+    """For a million tokens of replies, reasoning included."""
 
     batch_share: float = Field(default=0.5, ge=0, le=1)
     """What a call in the provider's batch interface costs, as a share of the price of a live one."""
 
     def cost(self, prompt: float, completion: float, *, cached: float = 0, batch: bool = False) -> float:
-        """What so many tokens cost; `cached` are among those of the prompt."""
-        of_cached = self.prompt if self.cached_prompt is None else self.cached_prompt
-        full = ((prompt - cached) * self.prompt + cached * of_cached + completion * self.completion) / MILLION
-        return full * (self.batch_share if batch else 1)
+        """Return the cost of these tokens; `cached` is the part of `prompt` that came from the provider's cache."""
+        cached_price = self.prompt if self.cached_prompt is None else self.cached_prompt
+        full = (prompt - cached) * self.prompt + cached * cached_price + completion * self.completion
+        return full / TOKENS_PER_PRICE * (self.batch_share if batch else 1)
 
-    def most(self, prompt: float, completion: float, *, batch: bool = False) -> float:
-        """The most that so many tokens may cost, however many of them prove to be cached."""
-        dearer = max(self.prompt, self.cached_prompt or 0)
-        share = self.batch_share if batch else 1
-        return (prompt * dearer + completion * self.completion) / MILLION * share
+    def max_cost(self, prompt: float, completion: float, *, batch: bool = False) -> float:
+        """Return the highest possible cost of these tokens, whatever part of them is cached."""
+        prompt_price = max(self.prompt, self.cached_prompt or 0)
+        full = prompt * prompt_price + completion * self.completion
+        return full / TOKENS_PER_PRICE * (self.batch_share if batch else 1)
 
 
+# No stage depends on this section, so that a price can be corrected without running any stage again.
 class PricesConfig(Config):
     """What judges cost, for `longreward plan` and for budgets in money."""
 
     currency: str = "USD"
-    """What the prices are in; a label."""
+    """Currency of the prices; a label."""
 
     models: dict[str, Price] = Field(default_factory=dict)
     """For each `judge.model` what a million tokens cost, as `{"gpt-4o-2024-05-13": {"prompt": 5.0, "cached_prompt":
     2.5, "completion": 15.0}}` (`batch_share`, 0.5, is what a call in batch mode costs of that). A model without a price
     costs an unknown amount; the offline judge costs nothing."""
 
-    def of(self, model: str | None, *, offline: bool = False) -> Price | None:
-        """The price of this model; None where it is not known."""
+    def price_for(self, model: str | None, *, offline: bool = False) -> Price | None:
+        """Return the price of this model; None where it is unknown."""
         return Price(prompt=0.0) if offline else self.models.get(model or "")
-
-
-MILLION = 1_000_000
-
-
-# What calls took, and the small file that remembers it over all tries of one scoring.
-#
-# The file is written in place before each call and after it, in one write, so that a killed process leaves the truth:
-# what it had spent, and the most that its calls in flight could cost, which the next try counts as spent.
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Calls with their tokens; `money` counts those of known price."""
+    """Calls with their tokens, and their cost where the price is known."""
 
     calls: int = 0
     prompt_tokens: int = 0
@@ -85,26 +72,29 @@ class Usage:
 
     @property
     def tokens(self) -> int:
-        """Those of prompts and answers together."""
+        """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+        return Usage(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def __sub__(self, other: "Usage") -> "Usage":
-        return Usage(*(getattr(self, each.name) - getattr(other, each.name) for each in fields(self)))
+        return Usage(*(getattr(self, field.name) - getattr(other, field.name) for field in fields(self)))
 
 
 class UsageStore:
-    """The file at `path`, held by this process alone; None remembers nothing.
+    """A small file with the usage over all runs of one scoring, locked by this process; None: keep nothing.
 
-    Raises StateError where another process holds it, or it cannot be read or written.
+    The file is written before and after each call, in one write. If the process is killed, it contains what was spent
+    and the maximum that the calls in flight can cost, which the next run counts as spent.
+
+    Raises StateError where another process holds the lock, or the file cannot be read or written.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self.found = Usage()
-        """What earlier tries spent."""
+        self.previous = Usage()
+        """What earlier runs spent."""
         self._file: int | None = None
         if path is None:
             return
@@ -112,7 +102,7 @@ class UsageStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.found = _read(os.pread(self._file, SIZE, 0))
+            self.previous = _parse(os.pread(self._file, FILE_SIZE, 0))
         except BlockingIOError:
             self.close()
             raise StateError(
@@ -122,32 +112,29 @@ class UsageStore:
         except (OSError, ValueError, TypeError) as error:
             self.close()
             raise StateError(
-                f"{path}: what was spent cannot be read: {error}. Where the file is damaged, move it aside: what "
-                "was spent before is then forgotten, and no answer is lost"
+                f"{path}: the spent amounts cannot be read: {error}. If the file is damaged, move it aside: the "
+                "amounts start again at zero, and no reply is lost"
             ) from error
 
-    def write(self, spent: Usage, held: Usage) -> None:
-        """Remembers both before it returns."""
+    def write(self, spent: Usage, reserved: Usage) -> None:
+        """Store both amounts before returning."""
         if self._file is None:
             return
-        line = json.dumps({"spent": asdict(spent), "held": asdict(held)})
+        line = json.dumps({"spent": asdict(spent), "reserved": asdict(reserved)})
         try:
-            os.pwrite(self._file, line.ljust(SIZE - 1).encode() + b"\n", 0)
+            os.pwrite(self._file, line.ljust(FILE_SIZE - 1).encode() + b"\n", 0)
         except OSError as error:
-            raise StateError(f"{self.path}: what was spent cannot be kept: {error.strerror or error}") from error
+            raise StateError(f"{self.path}: the spent amounts cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Lets the next process have it."""
+        """Release the lock."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
 
-def _read(content: bytes) -> Usage:
+def _parse(content: bytes) -> Usage:
     if not content.strip():
         return Usage()
-    kept = json.loads(content)
-    return Usage(**kept["spent"]) + Usage(**kept["held"])
-
-
-SIZE = 512
+    row = json.loads(content)
+    return Usage(**row["spent"]) + Usage(**row["reserved"])

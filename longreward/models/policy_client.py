@@ -97,14 +97,14 @@ class PolicyClient:
         )
         self.location = f"policy server at {self._client.base_url}"
         self._errors = ErrorMapper(
-            where=self.location,
+            server=self.location,
             section="server",
             key=key,
             key_env=config.api_key_env or "the variable that server.api_key_env names",
             timeout_s=config.timeout_s,
             connect_s=connect_s,
             protocol="completions",
-            asked="prompt",
+            request_kind="prompt",
         )
 
     async def complete(
@@ -140,7 +140,7 @@ class PolicyClient:
         except (APIStatusError, ValueError, LookupError, TypeError):
             return []
         except APIConnectionError as error:
-            unavailable = ServerUnavailable(str(self._errors.of(error)))
+            unavailable = ServerUnavailable(str(self._errors.from_exception(error)))
         raise unavailable  # outside the except block, as in _send
 
     async def request_token(self) -> None:
@@ -194,7 +194,7 @@ class PolicyClient:
         raise policy_error
 
     def _convert_error(self, error: Exception, prompt: Prompt) -> PolicyError:
-        converted = self._errors.of(error)
+        converted = self._errors.from_exception(error)
         if isinstance(converted, JudgeUnavailable):
             return ServerUnavailable(str(converted))
         if getattr(error, "status_code", None) not in (400, 422):
@@ -210,7 +210,7 @@ class PolicyClient:
             choices = [self._parse_choice(choice, reply, prompt) for choice in reply["choices"]]
             prompt_tokens = (reply.get("usage") or {}).get("prompt_tokens")
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise ServerRefused(str(self._errors.no_protocol(body))) from None
+            raise ServerRefused(str(self._errors.protocol_error(body))) from None
         if not choices:
             raise ServerRefused(f"the {self.location} returned no choices for a prompt")
         if self._check_count and prompt.ids and prompt_tokens:

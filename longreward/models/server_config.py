@@ -108,4 +108,4 @@ def server_key(config: ServerConfig) -> str | None:
             f"the environment variable {config.api_key_env} holds no key for the policy's server; set it, or remove "
             "server.api_key_env if the server needs no key"
         )
-    return read_key(config.api_key_env, base_url=config.base_url, whose="the policy's server", section="server")
+    return read_key(config.api_key_env, base_url=config.base_url, owner="the policy's server", section="server")

@@ -41,7 +41,7 @@ class DryRunJudge(Judge):
         if not isinstance(ledger, Ledger):
             ledger = Ledger(ledger if ledger is not None and ledger.is_file() else None)
         store = ledger
-        rehearsal = cls.of([(_asker(each, store), dimensions) for each, dimensions in config.judges()], store)
+        rehearsal = cls([(_asker(each, store), dimensions) for each, dimensions in config.judges()], store)
         rehearsal._noted, rehearsal._seen, rehearsal.all_answered = [], set(), True
         return rehearsal
 

@@ -20,7 +20,7 @@ async def scoring_budget(params: Params, *, data: Path, responses: Path, ledger:
     Where the budget ends, BudgetReached says what is done and what the rest needs.
     """
     limits = params.score.budget
-    file = ledger.parent / "budgets" / f"{_key(params, data, responses)}.json" if limits.limits else None
+    file = ledger.parent / "budgets" / f"{_key(params, data, responses)}.json" if limits.is_limited else None
     with Budget(limits, params.prices, file=file) as budget:
         try:
             yield budget

@@ -187,7 +187,7 @@ def _stage_plan(stage: str, judge: JudgeConfig, prices: PricesConfig, found: Sco
 
 
 def _line(template: str, judge: JudgeConfig, prices: PricesConfig, tally: RequestTally) -> TemplatePlan:
-    price = prices.of(judge.model, offline=judge.kind == "offline")
+    price = prices.price_for(judge.model, offline=judge.kind == "offline")
     money = None
     if price is not None:
         batch = is_batch(judge)
@@ -386,7 +386,7 @@ def _notes(params: Params, stages: Sequence[StagePlan]) -> Iterator[str]:
     unpriced = [
         j.model or j.kind
         for j, _ in params.judge.judges()
-        if params.prices.of(j.model, offline=j.kind == "offline") is None
+        if params.prices.price_for(j.model, offline=j.kind == "offline") is None
     ]
     if unpriced:
         yield f"what {', '.join(dict.fromkeys(unpriced))} costs is not known: add it to prices.models"

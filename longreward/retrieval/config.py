@@ -104,7 +104,7 @@ def check_key(config: RetrieverConfig) -> str | None:
     return read_key(
         config.api_key_env,
         base_url=config.base_url,
-        whose=f"embeddings of {config.model!r}",
+        owner=f"embeddings of {config.model!r}",
         section="score.retriever",
     )
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longreward.errors import ConfigError, JudgeError, JudgeProtocolError, JudgeRefused, RequestRefused
-from longreward.judge.http_client import CONNECT_S
 from longreward.retrieval.config import RetrieverConfig, check_key
-from longreward.utils.http_errors import ErrorMapper
+from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper
 
 Vectors = NDArray[np.float32]  # a row a text
 
@@ -61,7 +60,7 @@ class HttpEmbedder:
 
         assert config.model is not None, "RetrieverConfig holds kind http to a model"
         key = check_key(config)
-        connect_s = min(config.timeout_s, CONNECT_S)
+        connect_s = min(config.timeout_s, CONNECT_TIMEOUT_S)
         self._client = AsyncOpenAI(
             base_url=config.base_url,
             api_key=key or "none",  # the library insists on one; servers without keys ignore it
@@ -74,20 +73,20 @@ class HttpEmbedder:
         self._extra = config.extra_body
         self._batch_size = config.batch_size
         self._places = asyncio.Semaphore(config.max_concurrency)
-        self._faults = ErrorMapper(
-            where=f"embeddings of {config.model!r} at {self._client.base_url}",
+        self._errors = ErrorMapper(
+            server=f"embeddings of {config.model!r} at {self._client.base_url}",
             section="score.retriever",
             key=key,
             key_env=config.api_key_env,
             timeout_s=config.timeout_s,
             connect_s=connect_s,
             protocol="embeddings",
-            asked="text",
+            request_kind="text",
         )
 
     @property
     def where(self) -> str:
-        return self._faults.where
+        return self._errors.server
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         from openai import APIError
@@ -100,7 +99,7 @@ class HttpEmbedder:
                 reply = await self._client.post("/embeddings", body=fields | {"input": sent}, cast_to=str)
             return self._read(reply, len(texts))
         except APIError as error:
-            fault = self._faults.of(error)
+            fault = self._errors.from_exception(error)
             if isinstance(fault, JudgeRefused) and "batch" in str(fault):
                 fault = JudgeRefused(f"{fault}, or lower score.retriever.batch_size (is {self._batch_size})")
         raise fault  # outside the except: the library's error holds the request with its headers
@@ -113,7 +112,7 @@ class HttpEmbedder:
             data = json.loads(body)["data"]
             rows = [row["embedding"] for row in sorted(data, key=lambda row: row.get("index") or 0)]
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise self._faults.no_protocol(body) from None
+            raise self._errors.protocol_error(body) from None
         if len(rows) != count:
             raise JudgeProtocolError(f"the {self.where} answered with {len(rows)} vectors for {count} texts")
         try:
@@ -126,7 +125,7 @@ class HttpEmbedder:
                 f"(lengths: {', '.join(map(str, lengths)) or 'none'})"
             ) from None
         if vectors.ndim != 2 or not vectors.shape[1]:
-            raise self._faults.no_protocol(body)
+            raise self._errors.protocol_error(body)
         return vectors
 
 

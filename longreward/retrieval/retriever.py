@@ -65,7 +65,7 @@ class RetrieverProbe:
     """The outcome of embedding one short text."""
 
     ok: bool
-    told: str
+    message: str
     """One line for people: the model, its location, and the result or the error with advice. Contains no key."""
     dimensions: int | None = None
     """Length of the vector; None if there is none."""

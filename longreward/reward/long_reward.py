@@ -101,7 +101,7 @@ class LongReward:
             return open_judge(self._judge, ledger=self._ledger, budget=budget)
         from longreward.judge.ledger import Ledger
 
-        return Judge(_Lent(self._judge), ledger=Ledger(self._ledger))
+        return Judge.from_model(_Lent(self._judge), ledger=Ledger(self._ledger))
 
 
 class _Lent:

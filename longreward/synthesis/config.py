@@ -51,7 +51,7 @@ class SynthesizeConfig(Config):
 
     def writer_of(self, judge: JudgeConfig) -> JudgeConfig:
         """The writer: the section `judge` with what differs. ConfigError for a setting that a judge does not have."""
-        return judge.with_overrides(self.writer, where="synthesize.writer").model_copy(update={"dimensions": {}})
+        return judge.with_overrides(self.writer, section="synthesize.writer").model_copy(update={"dimensions": {}})
 
     @property
     def asked(self) -> dict[Task, int]:

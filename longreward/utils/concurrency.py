@@ -1,4 +1,4 @@
-"""Runs what does not depend on each other at once, so that the whole waits for its longest chain only."""
+"""Run async calls concurrently: in order, with progress, with a limit; share one computation between tasks."""
 
 import asyncio
 from collections import deque
@@ -12,7 +12,11 @@ T = TypeVar("T")
 
 
 async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order. The first failure cancels the others, waits for their end, and is raised as it is."""
+    """Run all calls concurrently and return their results in order.
+
+    Unlike `asyncio.gather`, the first failure cancels the other calls and waits until they have ended. It is raised
+    as it is, not within an ExceptionGroup.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
@@ -21,50 +25,49 @@ async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-def with_progress(work: Callable[P, Awaitable[T]], tell: Callable[[int], None]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """`work`, which after each call tells how many are done: `together(map(counted(score, progress), items))`."""
+def with_progress(
+    function: Callable[P, Awaitable[T]], on_progress: Callable[[int], None]
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap `function` so that each finished call reports how many are done: `gather(map(with_progress(f, cb), xs))`."""
     done = 0
 
-    async def told(*given: P.args, **named: P.kwargs) -> T:
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         nonlocal done
-        result = await work(*given, **named)
+        result = await function(*args, **kwargs)
         done += 1
-        tell(done)
+        on_progress(done)
         return result
 
-    return told
+    return wrapper
 
 
-async def bounded_map(calls: AsyncIterable[Coroutine[Any, Any, T]], at_once: int) -> AsyncGenerator[T, None]:
-    """Each result in the order of `calls`, of which `at_once` are under way; a call is taken when its turn comes.
+async def bounded_map(calls: AsyncIterable[Coroutine[Any, Any, T]], limit: int) -> AsyncGenerator[T, None]:
+    """Yield each result in the order of `calls` while at most `limit` of them run; `calls` is consumed lazily.
 
-    The first failure in that order is raised; it, and closing the generator, cancels the others and waits for their
-    end.
+    The first failure in that order is raised. A failure, or closing the generator, cancels the running calls and waits
+    until they have ended.
     """
-    waiting: deque[asyncio.Task[T]] = deque()
+    running: deque[asyncio.Task[T]] = deque()
     try:
         async for call in calls:
-            waiting.append(asyncio.create_task(call))
-            if len(waiting) >= at_once:
-                yield await waiting[0]
-                waiting.popleft()
-        while waiting:
-            yield await waiting[0]
-            waiting.popleft()
+            running.append(asyncio.create_task(call))
+            if len(running) >= limit:
+                yield await running[0]
+                running.popleft()
+        while running:
+            yield await running[0]
+            running.popleft()
     finally:
-        for task in waiting:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
-# Work on large texts outside the event loop, done once for all who need it.
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 class SharedResult(Generic[T]):
-    """The result of a function that runs once, in a thread, however many tasks of however many event loops want it.
+    """The result of a function that runs once, in a thread, for any number of tasks in any number of event loops.
 
-    The thread does not make pure Python faster, but other tasks run in between: Python passes the interpreter lock on
-    every few milliseconds. A task that is cancelled stops waiting; the function goes on for the others.
+    A thread does not make pure Python faster, but the event loop stays responsive: the interpreter switches threads
+    every few milliseconds. A task that is cancelled stops waiting; the function continues for the others.
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
@@ -73,19 +76,19 @@ class SharedResult(Generic[T]):
         self._lock = Lock()
 
     async def get(self) -> T:
-        """The result; raises what the function raised."""
-        with self._lock:  # never held for longer than this
+        """Return the result; raises what the function raised."""
+        with self._lock:  # held for microseconds, so it does not block the event loop
             future, is_first = self._future or Future[T](), self._future is None
             self._future = future
         if is_first:
-            # A running future cannot be cancelled, so that one task's cancellation does not reach the others.
+            # A running future cannot be cancelled, so the cancellation of one task does not reach the others.
             future.set_running_or_notify_cancel()
             asyncio.get_running_loop().run_in_executor(None, self._run, future)
         return future.result() if future.done() else await asyncio.wrap_future(future)
 
     def result(self) -> T:
-        """The result, after `get` has returned it once."""
-        assert self._future is not None, "get comes first"
+        """Return the result without waiting; only valid after `get` has returned once."""
+        assert self._future is not None, "call get first"
         return self._future.result()
 
     def _run(self, future: Future[T]) -> None:

@@ -1,5 +1,7 @@
-"""What a failed call to a server of the OpenAI protocol means: is it down, does it refuse us, is it no such server, or
-does it decline this one question?
+"""Map failed calls to a server of the OpenAI protocol to typed errors.
+
+The mapping answers three questions: is the server unavailable, does it refuse our key, model or request format, or does
+it decline only this one request? And may the same call succeed later (`JudgeError.transient`)?
 """
 
 import email.utils
@@ -20,132 +22,162 @@ from longreward.errors import (
     TransientFailure,
 )
 
+CONNECT_TIMEOUT_S = 10.0  # a running server accepts a connection at once, however long it computes a reply
+OVERLOADED_STATUS = (429, 503, 529)  # 529: Anthropic's "overloaded"
+TIMEOUT_STATUS = (408, 504)  # from the server, or from a gateway in front of it
+MAX_RETRY_AFTER_S = 600.0  # a server that asks for a longer pause counts as down
+
+# Error codes of OpenAI and Azure, Zhipu, Alibaba.
+_FILTER_CODES = {
+    "content_filter",
+    "content_policy_violation",
+    "ResponsibleAIPolicyViolation",
+    "1301",
+    "data_inspection_failed",
+    "DataInspectionFailed",
+}
+_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
+_QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
+_TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
+_UNSUPPORTED_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)
+_FILTER_NOTICE = re.compile(
+    r"\W*(?:the (?:response|prompt|request) was (?:filtered|blocked) (?:due to|by)|content exists risk"
+    r"|(?:input|output) (?:text )?data may contain inappropriate content"
+    r"|系统检测到输入或生成内容可能包含不安全或敏感内容)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class ErrorMapper:
-    """Turns what the `openai` library raises into the JudgeError family; the key is in no message and no repr."""
+    """Convert errors of the `openai` library to JudgeErrors. The API key appears in no message and no repr."""
 
-    where: str  # as "judge 'm' at http://localhost:8000/v1/"
-    section: str  # of params.yaml, for advice
+    server: str
+    """For messages, such as "judge 'm' at http://localhost:8000/v1/"."""
+    section: str
+    """The section of params.yaml that describes the server, for advice."""
     key: str | None = field(repr=False)
     key_env: str
     timeout_s: float
     connect_s: float
     protocol: str = "chat"
-    asked: str = "question"  # what one call is about
+    request_kind: str = "question"
+    """What one request contains, for messages."""
 
-    def of(self, error: Exception) -> JudgeError:
-        """What a failed call means, in words that name the server and never hold the key; and whether it may pass."""
+    def from_exception(self, error: Exception) -> JudgeError:
+        """Convert an exception of the `openai` library."""
         from openai import APIConnectionError, APIStatusError
 
         if isinstance(error, APIStatusError):
-            return self.of_status(error.status_code, error.response.text, error.response.headers)
-        fault = self._of_no_reply(error)
-        fault.transient = _passing(error) if isinstance(error, APIConnectionError) else None
-        fault.may_be_billed = fault.may_be_billed or _was_sent(error)
-        return fault
+            return self.from_status(error.status_code, error.response.text, error.response.headers)
+        result = self._from_no_reply(error)
+        result.transient = _transient_failure(error) if isinstance(error, APIConnectionError) else None
+        result.may_be_billed = result.may_be_billed or _was_sent(error)
+        return result
 
-    def _of_no_reply(self, error: Exception) -> JudgeError:
+    def _from_no_reply(self, error: Exception) -> JudgeError:
         from openai import APIConnectionError, APITimeoutError
 
         if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
             return JudgeUnavailable(
-                f"no connection to the {self.where} within {self.connect_s:g} s; is the address right?"
+                f"no connection to the {self.server} within {self.connect_s:g} s; is the address right?"
             )
         if isinstance(error, APITimeoutError):
             return JudgeUnavailable(
-                f"the {self.where} did not answer within {self.timeout_s:g} s; "
+                f"the {self.server} did not answer within {self.timeout_s:g} s; "
                 f"is it overloaded? {self.section}.timeout_s and {self.section}.max_concurrency can be changed"
             )
         if isinstance(error, APIConnectionError):
-            cause = self.clean(str(error.__cause__ or error))
-            return JudgeUnavailable(f"no connection to the {self.where}: {cause}; is the server running?")
-        return JudgeProtocolError(self.clean(f"the {self.where} gave no usable reply: {error}"))
+            cause = self.sanitize(str(error.__cause__ or error))
+            return JudgeUnavailable(f"no connection to the {self.server}: {cause}; is the server running?")
+        return JudgeProtocolError(self.sanitize(f"the {self.server} gave no usable reply: {error}"))
 
-    def of_status(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> JudgeError:
-        """What a reply with this status means, and whether it may pass."""
-        fault = self._of_status(status, body)
-        if isinstance(fault, JudgeUnavailable) and (headers or {}).get("x-should-retry") != "false":
+    def from_status(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> JudgeError:
+        """Convert a reply with an error status."""
+        result = self._from_status(status, body)
+        if isinstance(result, JudgeUnavailable) and (headers or {}).get("x-should-retry") != "false":
             wait = retry_after_s(headers or {})
-            if wait is not None and wait > LONGEST_WAIT_S:
-                return JudgeUnavailable(f"{fault}; it wants no call for {wait:,.0f} s")
-            fault.transient = TransientFailure(
-                throttled=status in THROTTLED, retry_after_s=wait, timed_out=status in TIMED_OUT
+            if wait is not None and wait > MAX_RETRY_AFTER_S:
+                return JudgeUnavailable(f"{result}; it wants no call for {wait:,.0f} s")
+            result.transient = TransientFailure(
+                throttled=status in OVERLOADED_STATUS, retry_after_s=wait, timed_out=status in TIMEOUT_STATUS
             )
-        return fault
+        return result
 
-    def _of_status(self, status: int, body: str) -> JudgeError:
-        said = self.clean(_message(body))
-        codes = _codes(body)
+    def _from_status(self, status: int, body: str) -> JudgeError:
+        message = self.sanitize(_error_message(body))
+        codes = _error_codes(body)
         if codes & _FILTER_CODES:
-            return RequestRefused(f"the {self.where} declined the {self.asked} (content filter): {said}")
-        too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(said) and not _REFUSED_FIELD.search(said))
+            return RequestRefused(f"the {self.server} declined the {self.request_kind} (content filter): {message}")
+        # OpenAI also says "maximum ... length" about max_tokens where the model wants max_completion_tokens.
+        too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(message) and not _UNSUPPORTED_FIELD.search(message))
         if status == 413 or (status in (400, 422) and too_long):
-            return RequestRefused(f"the {self.asked} is too long for the {self.where}: {said}")
+            return RequestRefused(f"the {self.request_kind} is too long for the {self.server}: {message}")
         if codes & _QUOTA_CODES:
-            return JudgeRefused(f"the {self.where} has no quota left: {said}")
+            return JudgeRefused(f"the {self.server} has no quota left: {message}")
         if status in (408, 409, 429) or status >= 500:
-            return JudgeUnavailable(f"the {self.where} answered {status} to every retry: {said}")
+            return JudgeUnavailable(f"the {self.server} answered {status} to every retry: {message}")
         if body.lstrip().startswith("<"):
-            return self.no_protocol(body)
-        return JudgeRefused(f"the {self.where} answered {status}: {said}; {self._advice(status, said)}")
+            return self.protocol_error(body)
+        return JudgeRefused(f"the {self.server} answered {status}: {message}; {self._advice(status, message)}")
 
-    def _advice(self, status: int, said: str) -> str:
+    def _advice(self, status: int, message: str) -> str:
         if status in (401, 403):
             state = "was sent" if self.key else "is not set"
             return f"check the key in {self.key_env} (it {state})"
         if status == 404:
             return f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
-        if "max_completion_tokens" in said and self.section == "judge":
+        if "max_completion_tokens" in message and self.section == "judge":
             return "set judge.length_field to max_completion_tokens"
-        if "temperature" in said:
+        if "temperature" in message:
             return f'where the model takes no temperature, set {self.section}.extra_body to {{"temperature": null}}'
         return f"check {self.section}.model and {self.section}.extra_body"
 
-    def no_protocol(self, body: str) -> JudgeProtocolError:
-        """Something was said that is not in the protocol."""
-        got = self.clean(body)[:80] or "an empty body"
+    def protocol_error(self, body: str) -> JudgeProtocolError:
+        """Make the error for a reply that does not follow the protocol."""
+        received = self.sanitize(body)[:80] or "an empty body"
         return JudgeProtocolError(
-            f"the {self.where} does not answer in the OpenAI {self.protocol} protocol (got: {got}); "
+            f"the {self.server} does not answer in the OpenAI {self.protocol} protocol (got: {received}); "
             f"does {self.section}.base_url end in /v1?"
         )
 
-    def clean(self, text: str) -> str:
-        """The text on one line, of bearable length, without the key."""
-        return self.hide_key(" ".join(text.split()))[:300]
+    def sanitize(self, text: str) -> str:
+        """Return the text on one line, of at most 300 characters, without the key."""
+        return self.mask_key(" ".join(text.split()))[:300]
 
-    def hide_key(self, text: str) -> str:
-        """The text without the key."""
+    def mask_key(self, text: str) -> str:
+        """Replace the key by asterisks."""
         return text.replace(self.key, "***") if self.key else text
 
 
-def _passing(error: Exception) -> TransientFailure:
-    """What a request without a reply says of the server's load."""
+def _transient_failure(error: Exception) -> TransientFailure:
+    """Describe what a request without a reply says about the load of the server."""
     from openai import APITimeoutError
 
     cause = type(error.__cause__).__name__
     if isinstance(error, APITimeoutError):
         # A server whose queue of connections is full accepts none in time.
         return TransientFailure(disconnected=True) if cause == "ConnectTimeout" else TransientFailure(timed_out=True)
-    # A refused connection (ConnectError) is a server that is not running, which fewer calls do not help.
+    # A refused connection (ConnectError) means that the server is not running, which fewer calls do not change.
     return TransientFailure(disconnected=_was_sent(error))
 
 
 def _was_sent(error: Exception) -> bool:
-    """Whether the server may have been at work on what then got no answer: a slow one, or one that hung up."""
+    """Whether the server may have worked on the request: it was too slow, or closed the connection."""
     from openai import APIConnectionError
 
+    # httpx raises ConnectError, ConnectTimeout and PoolTimeout before it sends anything.
     return isinstance(error, APIConnectionError) and not type(error.__cause__).__name__.startswith(("Connect", "Pool"))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the server wants to be left alone, from now; None where it does not say, or nothing sensible."""
+    """Return the seconds that the server asks to wait; None where it does not say, or nothing sensible."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        said = headers.get(name) or ""
+        value = headers.get(name) or ""
         try:
-            wait = float(said) * unit
+            wait = float(value) * unit
         except ValueError:
-            date = email.utils.parsedate_tz(said)
+            date = email.utils.parsedate_tz(value)
             wait = email.utils.mktime_tz(date) - time.time() if date is not None else math.nan
         if 0 < wait < math.inf:
             return wait
@@ -153,7 +185,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def reported_status(body: str) -> int | None:
-    """The status in an error object that came with 200, as routers send it; None where there is no such object."""
+    """Return the status of an error object that came with HTTP 200, as routers send it; None: there is none."""
     try:
         parsed = json.loads(body)
         error = parsed.get("error") if not parsed.get("choices") else None
@@ -166,8 +198,8 @@ def reported_status(body: str) -> int | None:
 
 
 def is_filter_notice(text: str) -> bool:
-    """Whether a filter wrote this in the model's place, although the server says that the answer is whole."""
-    return len(text) < 500 and _NOTICE.match(text) is not None
+    """Whether a content filter wrote this text in place of the model, although the status is 200."""
+    return len(text) < 500 and _FILTER_NOTICE.match(text) is not None
 
 
 def _error_object(body: str) -> dict[str, Any]:
@@ -175,41 +207,17 @@ def _error_object(body: str) -> dict[str, Any]:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    found = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
-    return found if isinstance(found, dict) else {"message": str(found)}
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
+    return error if isinstance(error, dict) else {"message": str(error)}
 
 
-def _message(body: str) -> str:
-    found = _error_object(body)
-    return str(found.get("message") or found.get("detail") or body or "an empty body")
+def _error_message(body: str) -> str:
+    error = _error_object(body)
+    return str(error.get("message") or error.get("detail") or body or "an empty body")
 
 
-def _codes(body: str) -> set[str]:
-    found = _error_object(body)
-    inner = found.get("innererror")
-    objects = [found, inner if isinstance(inner, dict) else {}]
-    return {str(each[name]) for each in objects for name in ("code", "type") if each.get(name)}
-
-
-THROTTLED = (429, 503, 529)  # 529: Anthropic's "overloaded"
-TIMED_OUT = (408, 504)  # said by the server, or by a gateway before it
-LONGEST_WAIT_S = 600.0  # a server that asks for more is as good as down: the failure says so instead
-# OpenAI and Azure, Zhipu, Alibaba
-_FILTER_CODES = {
-    "content_filter",
-    "content_policy_violation",
-    "ResponsibleAIPolicyViolation",
-    "1301",
-    "data_inspection_failed",
-    "DataInspectionFailed",
-}
-_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
-_QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
-_TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
-_REFUSED_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)
-_NOTICE = re.compile(
-    r"\W*(?:the (?:response|prompt|request) was (?:filtered|blocked) (?:due to|by)|content exists risk"
-    r"|(?:input|output) (?:text )?data may contain inappropriate content"
-    r"|系统检测到输入或生成内容可能包含不安全或敏感内容)",
-    re.IGNORECASE,
-)
+def _error_codes(body: str) -> set[str]:
+    error = _error_object(body)
+    inner = error.get("innererror")
+    objects = [error, inner if isinstance(inner, dict) else {}]
+    return {str(source[name]) for source in objects for name in ("code", "type") if source.get(name)}

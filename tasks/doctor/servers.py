@@ -24,7 +24,7 @@ class _Probed(Protocol):
     @property
     def ok(self) -> bool: ...
     @property
-    def told(self) -> str: ...
+    def message(self) -> str: ...
 
 
 async def check_servers(params: Params) -> list[Finding]:
@@ -93,7 +93,7 @@ async def _policy(params: Params) -> list[Finding]:
 
 
 def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding]:
-    return [good(subject, one.told) if one.ok else bad(subject, one.told, todo) for one in found]
+    return [good(subject, one.message) if one.ok else bad(subject, one.message, todo) for one in found]
 
 
 async def _prefect() -> list[Finding]:

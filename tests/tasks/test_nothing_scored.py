@@ -56,7 +56,7 @@ async def test_the_error_counts_the_reasons_and_finished_shards_are_done_again(t
     other = tmp_path / "answers-sft-greedy-50-00000.jsonl"
     for file in (*shards, other):
         file.write_text("{}\n")
-    async with Judge(Chatty(), JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
+    async with Judge.from_model(Chatty(), JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
         scored = await Scorer(ScoreConfig()).score(judge, EXAMPLE, RESPONSES)
     report = write_scored_files(tmp_path / "scored", [scored], {})
     with pytest.raises(NothingScored) as failed:

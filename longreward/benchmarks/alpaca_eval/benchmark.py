@@ -73,8 +73,8 @@ def parse_preference(text: str) -> ShownPreference:
     Shown(exact=None, strict=2.0, weighed=False)
     """
     answer = parse_logprobs(text)
-    if answer.tokens:
-        value = _weighted(answer.tokens[0].get(FIRST), answer.tokens[0].get(SECOND))
+    if answer.top_logprobs:
+        value = _weighted(answer.top_logprobs[0].get(FIRST), answer.top_logprobs[0].get(SECOND))
         return ShownPreference(value, value, weighed=True)
     said = answer.text.strip().strip(".\"'`")
     return ShownPreference(None, {FIRST: 1.0, SECOND: 2.0}.get(said), weighed=False)

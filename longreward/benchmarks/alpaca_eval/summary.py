@@ -148,7 +148,7 @@ def _annotation(case: AlpacaCase, output: str, verdict: Verdict, annotator: str,
 def _completion(judgment: str) -> dict[str, Any]:
     """As the library keeps a choice of the OpenAI protocol, which it can read anew."""
     answer = parse_logprobs(judgment)
-    tops = [[{"token": t, "logprob": p} for t, p in token.items()] for token in answer.tokens]
+    tops = [[{"token": t, "logprob": p} for t, p in token.items()] for token in answer.top_logprobs]
     content = [{"token": answer.text, "top_logprobs": top} for top in tops]
     return {"text": answer.text, "logprobs": {"content": content} if content else None}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable
 from longreward.judge.batch.storage import BatchRecord
-from longreward.judge.http_client import CONNECT_S
+from longreward.utils.http_errors import CONNECT_TIMEOUT_S
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -45,13 +45,15 @@ class BatchServer:
         from openai import Timeout
 
         self._judge = judge
-        self._client = judge.client.with_options(max_retries=max_retries, timeout=Timeout(PATIENT_S, connect=CONNECT_S))
+        self._client = judge.client.with_options(
+            max_retries=max_retries, timeout=Timeout(PATIENT_S, connect=CONNECT_TIMEOUT_S)
+        )
         self._endpoint = endpoint
 
     @property
     def where(self) -> str:
         """For people."""
-        return self._judge.where
+        return self._judge.server
 
     async def submit(self, record: BatchRecord) -> None:
         """Sends the batch, unless an earlier try has done so. Raises JudgeRefused or JudgeUnavailable."""
@@ -141,9 +143,9 @@ class BatchServer:
                     "judge.mode to live, or to batch_files where another program answers the files"
                 )
             else:
-                fault = self._judge.faults.of(error)
+                fault = self._judge.errors.from_exception(error)
         except APIError as error:
-            fault = self._judge.faults.of(error)
+            fault = self._judge.errors.from_exception(error)
         raise fault  # outside the except: the library's error holds the request with its headers
 
     def _lost(self, record: BatchRecord) -> JudgeError:
@@ -154,7 +156,7 @@ class BatchServer:
 
     def _refusal(self, batch: "Batch") -> JudgeError:
         errors = (batch.errors.data if batch.errors else None) or []
-        said = self._judge.faults.clean("; ".join(str(each.message or each.code) for each in errors) or "no reason")
+        said = self._judge.errors.sanitize("; ".join(str(each.message or each.code) for each in errors) or "no reason")
         if any("limit" in str(each.code) for each in errors):
             return BatchQueueFull(
                 f"the {self.where} takes no batch of this size now: {said}; lower judge.batch.prompts or "

@@ -27,41 +27,30 @@ from longreward.judge.http_client import HttpJudge
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.usage import Usage
-from longreward.utils.http_errors import ErrorMapper
 from longreward.utils.jsonl import to_line
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    pass
 
 
 class BatchJudge(HttpJudge):
     """A judge that is asked as over HTTP, save that its requests and replies are lines of files."""
 
-    @property
-    def client(self) -> "AsyncOpenAI":
-        """The connection to its server."""
-        return self._client
-
-    @property
-    def faults(self) -> ErrorMapper:
-        """What its server's errors mean."""
-        return self._faults
-
     def line(self, name: str, question: ChatRequest, *, temperature: float) -> bytes:
         """The question as a line of a request file: its body is what live mode would send."""
-        fields, added = self._fields(question, temperature)
-        row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": {**fields, **added}}
+        body = self.request_body(question, temperature)
+        row = {"custom_id": name, "method": "POST", "url": self._config.endpoint, "body": body}
         return to_line(row).encode("utf-8")
 
     def read(self, result: Result, question: ChatRequest) -> ChatReply:
         """The answer to the question; raises the JudgeError family where there is none, as a live call would."""
         if result.status is not None and result.status < 300:
-            return self._read(result.body, question)
-        fault = self._faults.of_status(result.status or 500, result.body)
+            return self.parse_body(result.body, question)
+        fault = self.errors.from_status(result.status or 500, result.body)
         if result.status is None and isinstance(fault, JudgeUnavailable):
             said = json.loads(result.body)["error"]
             said = said.get("message") or said.get("code") if isinstance(said, dict) else said
-            raise JudgeUnavailable(self._faults.clean(f"no answer came from the {self.where}: {said}"))
+            raise JudgeUnavailable(self.errors.sanitize(f"no answer came from the {self.server}: {said}"))
         raise fault
 
 
@@ -80,31 +69,31 @@ class BatchJudgeClient(CachedJudgeClient):
         await self._rounds.close()
         await super().close()
 
-    async def _exchange(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
-        made = await super()._exchange(attempt, parser)
+    async def _make_attempt(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
+        made = await super()._make_attempt(attempt, parser)
         self._rounds.settle(_name(attempt))
         return made
 
-    async def _call(self, attempt: Attempt) -> ChatReply:
-        async with self._account.call(attempt.question) as paid:
+    async def _send(self, attempt: Attempt) -> ChatReply:
+        async with self._account.call(attempt.request) as paid:
             try:
                 answer = await self._answered(attempt)
             except asyncio.CancelledError:
-                paid.taken = Usage()  # the run that takes its answer in pays for it
+                paid.used = Usage()  # the run that takes its answer in pays for it
                 raise
             paid.settle(answer.usage, answer.text)
             return answer
 
     async def _answered(self, attempt: Attempt) -> ChatReply:
         """The model's answer, which goes into further rounds, up to `max_retries` of them, where none of use comes."""
-        question = attempt.question
+        question = attempt.request
         name = _name(attempt)
         failures = 0
         while True:
             result = await self._rounds.ask(
                 name,
                 lambda: self._judge.line(name, question, temperature=attempt.temperature),
-                lambda: self._recorded(attempt) is not None,
+                lambda: self._find_recorded(attempt) is not None,
             )
             if result is None:
                 self._rounds.settle(name)
@@ -117,12 +106,12 @@ class BatchJudgeClient(CachedJudgeClient):
                     raise
                 failures += 1
                 if failures > self._config.max_retries:
-                    self.caller.counts["failed"] += 1
+                    self.retrying.counts["failed"] += 1
                     raise RequestFailed(f"{fault} ({failures} rounds; the next run asks this one again)") from None
-                self.caller.counts["retries"] += 1
+                self.retrying.counts["retries"] += 1
 
     def _answer_of_another(self, attempt: Attempt) -> ChatReply:
-        exchange = self._recorded(attempt)
+        exchange = self._find_recorded(attempt)
         assert exchange is not None, "nothing leaves the ledger"
         if exchange.outcome == "refused":
             raise RequestRefused(exchange.reason or "refused")

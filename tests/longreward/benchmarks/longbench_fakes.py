@@ -50,7 +50,7 @@ class Scripted:
 
 def judge_of(model: ChatModel) -> Judge:
     """As both benchmarks want to be judged: at temperature 0, with five tries."""
-    return Judge(model, JudgeConfig(first_temperature=0.0, retry_temperature=0.0, max_attempts=5))
+    return Judge.from_model(model, JudgeConfig(first_temperature=0.0, retry_temperature=0.0, max_attempts=5))
 
 
 def answer_to(case_id: str, text: str, *, prompt_tokens: int = 100) -> Answer:

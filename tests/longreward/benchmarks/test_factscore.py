@@ -112,7 +112,7 @@ async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: 
         answer("2", "Ivo Lang was her friend."),
         answer("3", "I do not know."),
     ]
-    asked = Judge(judge, JudgeConfig(max_attempts=1))
+    asked = Judge.from_model(judge, JudgeConfig(max_attempts=1))
     verdicts = await benchmark.judge(asked, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None)
     assert [(v.part, v.exact, v.strict) for v in verdicts[0]] == [
         ("sentence 1, fact 1", 1.0, 1.0),
@@ -135,7 +135,7 @@ async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: 
 
 async def test_a_sentence_whose_facts_cannot_be_had_is_counted(cases: Path) -> None:
     benchmark = FactScore(cases=cases)
-    judge = Judge(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
+    judge = Judge.from_model(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
     answers = [answer("1", "Mara built it.")]
     ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], tell=lambda done: None)
     assert (verdict.part, verdict.exact, verdict.strict) == ("sentence 1", None, None)

@@ -84,7 +84,7 @@ async def judged(bench, by_text, otherwise):
     config = JudgeConfig(
         first_temperature=how.temperature, retry_temperature=how.retry_temperature, max_attempts=how.attempts
     )
-    async with Judge(model, config) as judge:
+    async with Judge.from_model(model, config) as judge:
         told = []
         verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)), tell=told.append)
     assert told == list(range(1, len(bench.cases) + 1))
@@ -191,7 +191,7 @@ async def test_a_refused_question_says_that_it_was_refused(bench):
             raise RequestRefused("the content filter was triggered")
 
     answers = await bench.answer(Scripted(), bench.cases)
-    async with Judge(Refusing({}, ""), JudgeConfig(max_attempts=1)) as judge:
+    async with Judge.from_model(Refusing({}, ""), JudgeConfig(max_attempts=1)) as judge:
         ((first, _), *_) = await bench.judge(judge, [(bench.cases[0], answers[0])])
     assert (first.exact, first.strict, first.reason) == (None, None, "the content filter was triggered")
 
@@ -272,7 +272,7 @@ async def test_what_an_answer_holds_changes_nothing_but_the_judged_text(paired):
         answers = await paired.answer(Scripted(), paired.cases)
         answers = [replace(answers[0], turns=turns), *answers[1:]]
         model = Saying({}, "[[5]] [[B]]")
-        async with Judge(model, JudgeConfig(max_attempts=1)) as judge:
+        async with Judge.from_model(model, JudgeConfig(max_attempts=1)) as judge:
             verdicts = await paired.judge(judge, list(zip(paired.cases, answers, strict=True)))
         summary = paired.summarise([], [verdict for of_case in verdicts for verdict in of_case], INTERVALS)
         return [question for question, _ in model.asked], summary.metrics()
@@ -289,7 +289,7 @@ async def test_what_an_answer_holds_changes_nothing_but_the_judged_text(paired):
 async def test_shards_of_the_cases_make_the_same_figures(paired):
     answers, verdicts, _ = await judged(paired, {"said 7": "[[4]] [[A]]"}, "[[9]] [[B]]")
     parts = []
-    async with Judge(Saying({"said 7": "[[4]] [[A]]"}, "[[9]] [[B]]"), JudgeConfig(max_attempts=1)) as judge:
+    async with Judge.from_model(Saying({"said 7": "[[4]] [[A]]"}, "[[9]] [[B]]"), JudgeConfig(max_attempts=1)) as judge:
         for case in paired.cases:
             answer = await paired.answer(Scripted(), [case])
             parts += [v for of_case in await paired.judge(judge, [(case, answer[0])]) for v in of_case]

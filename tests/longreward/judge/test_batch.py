@@ -332,7 +332,7 @@ async def test_batches_and_the_strategy_extremes_exclude_each_other(tmp_path: Pa
 async def test_the_doctor_asks_no_server_where_files_are_left_for_another_program() -> None:
     (found,) = await probe(settings("http://127.0.0.1:9/v1", "batch_files"))
     assert found.ok
-    assert "no server" in found.told
+    assert "no server" in found.message
 
 
 def test_a_dimension_on_another_server_is_asked_live_unless_it_says_otherwise() -> None:

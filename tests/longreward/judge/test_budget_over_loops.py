@@ -16,10 +16,10 @@ def test_calls_wait_for_each_other_in_a_second_loop_as_in_the_first() -> None:
             await asyncio.sleep(0.01)
             budget.release(CALL, NOTHING, NOTHING)  # it took nothing, so that the other one fits
 
-        await budget.hold(CALL, NOTHING)
+        await budget.reserve(CALL, NOTHING)
         async with asyncio.TaskGroup() as group:
             group.create_task(failed())
-            await budget.hold(CALL, NOTHING)
+            await budget.reserve(CALL, NOTHING)
         budget.release(CALL, NOTHING, NOTHING)
 
     asyncio.run(one_waits_for_the_other())

@@ -47,8 +47,8 @@ async def score(url: str, ledger: Path, **settings: Any) -> tuple[list[ScoredExa
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longreward.judge.retry.FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("longreward.judge.retry.LONGEST_PAUSE_S", 0.1)
+    monkeypatch.setattr("longreward.judge.retry.INITIAL_BACKOFF_S", 0.02)
+    monkeypatch.setattr("longreward.judge.retry.MAX_BACKOFF_S", 0.1)
 
 
 @pytest.mark.usefixtures("quick_retries")

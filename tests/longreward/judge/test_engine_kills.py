@@ -130,8 +130,8 @@ async def test_what_another_process_answers_while_a_question_waits_for_its_turn_
     texts = ["first", "one", "unreadable", "two"]
     config = JudgeConfig(max_concurrency=1)
     async with (
-        Judge(here, config, ledger=Ledger(tmp_path / "l")) as mine,
-        Judge(there, config, ledger=Ledger(tmp_path / "l")) as other,
+        Judge.from_model(here, config, ledger=Ledger(tmp_path / "l")) as mine,
+        Judge.from_model(there, config, ledger=Ledger(tmp_path / "l")) as other,
     ):
 
         async def ask(judge: Judge, text: str) -> float | None:

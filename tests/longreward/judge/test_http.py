@@ -181,7 +181,7 @@ async def test_a_judge_that_is_not_there_is_unavailable() -> None:
 
 
 async def test_an_address_that_takes_no_connection_is_told_from_a_slow_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longreward.judge.http_client.CONNECT_S", 0.3)
+    monkeypatch.setattr("longreward.judge.http_client.CONNECT_TIMEOUT_S", 0.3)
     with contextlib.ExitStack() as open_sockets:
         full = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(2):  # what its queue holds; the next one gets no answer at all

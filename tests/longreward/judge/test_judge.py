@@ -55,12 +55,12 @@ class Scripted:
 
 async def test_a_readable_answer_is_asked_for_once_and_then_served(tmp_path: Path) -> None:
     model = Scripted({"q": ["good: [[7]]"]})
-    async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         first = await judge.query(question("q"), read)
         again = await judge.query(question("q"), read)
     assert (first.value, first.reason, first.attempts, first.calls) == (7.0, None, 1, 1)
     assert (again.value, again.calls, again.usage) == (7.0, 0, TokenUsage(100, 10, 5))
-    async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         assert (await judge.query(question("q"), read)).value == 7.0
         assert judge.metrics()["ledger_hits"] == 1
     assert model.asked == [("q", 0.01)]
@@ -68,7 +68,7 @@ async def test_a_readable_answer_is_asked_for_once_and_then_served(tmp_path: Pat
 
 async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() -> None:
     model = Scripted({"q": ["hm", "well", "[[3]]"]})
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         reading = await judge.query(question("q"), read)
         assert (reading.value, reading.attempts, reading.calls) == (3.0, 3, 3)
         assert reading.usage == TokenUsage(300, 30, 15)
@@ -95,31 +95,32 @@ async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() ->
 
 async def test_an_unreadable_question_is_asked_again_by_a_new_run_and_not_within_one(tmp_path: Path) -> None:
     model = Scripted({"q": ["no verdict at all", "none", "nor here", "nothing", "[[7]]"]})
-    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
         for calls in (2, 0):  # a shard that is tried again finds the question as this run left it
             reading = await judge.query(question("q"), read)
             assert (reading.value, reading.calls, reading.attempts) == (None, calls, 2)
             assert "no readable answer in 2 attempts" in (reading.reason or "")
             assert len(model.asked) == 2
-    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
         assert (await judge.query(question("q"), read)).attempts == 4
-    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
         reading = await judge.query(question("q"), read)  # the judge was mended meanwhile
         assert (reading.value, reading.calls, reading.attempts) == (7.0, 1, 5)
     assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.01, 0.95, 0.01]
-    async with Judge(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
         assert (await judge.query(question("q"), read)).calls == 0
-        (row,) = judge._ledger._rows("SELECT count(*), sum(outcome = 'unreadable') FROM exchanges")
-    assert row == (5, 4)  # every reply can be looked at
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        totals = ledger.totals()
+    assert (totals.exchanges, totals.unreadable) == (5, 4)
 
 
 async def test_a_run_that_was_interrupted_between_attempts_goes_on_with_the_next_one(tmp_path: Path) -> None:
     model = Scripted({"q": ["hm", "well", JudgeUnavailable("down"), "so", "no", "again"]})
     config = JudgeConfig(max_attempts=4)
-    async with Judge(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
         with pytest.raises(JudgeUnavailable):
             await judge.query(question("q"), read)
-    async with Judge(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
         reading = await judge.query(question("q"), read)
     assert (reading.value, reading.calls, reading.attempts) == (None, 2, 4)
     assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95, 0.95, 0.95]
@@ -129,7 +130,7 @@ async def test_another_retry_temperature_asks_only_what_stayed_unreadable(tmp_pa
     model = Scripted({"good": ["[[1]]"], "bad": ["hm"]})
     for retry in (0.9, 0.5):
         config = JudgeConfig(max_attempts=2, retry_temperature=retry)
-        async with Judge(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
+        async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
             await judge.query(question("good"), read)
             await judge.query(question("bad"), read)
     assert model.asked == [("good", 0.01), ("bad", 0.01), ("bad", 0.9), ("bad", 0.5)]
@@ -138,7 +139,7 @@ async def test_another_retry_temperature_asks_only_what_stayed_unreadable(tmp_pa
 async def test_a_refused_question_ends_with_the_reason_and_is_never_asked_again(tmp_path: Path) -> None:
     model = Scripted({"q": [RequestRefused("content filter")]})
     for _ in range(2):
-        async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
+        async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
             reading = await judge.query(question("q"), read)
             assert (reading.value, reading.reason) == (None, "content filter")
     assert len(model.asked) == 1
@@ -146,19 +147,19 @@ async def test_a_refused_question_ends_with_the_reason_and_is_never_asked_again(
 
 async def test_a_judge_that_is_down_raises_and_what_was_answered_stays(tmp_path: Path) -> None:
     model = Scripted({"a": ["[[1]]"], "b": [JudgeUnavailable("down"), "[[2]]"]})
-    async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         await judge.query(question("a"), read)
         with pytest.raises(JudgeUnavailable, match="down"):
             await judge.query(question("b"), read)
         assert (await judge.query(question("b"), read)).value == 2.0
-    async with Judge(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
+    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         assert (await judge.query(question("a"), read)).calls == 0
 
 
 @in_virtual_time
 async def test_equal_questions_in_flight_are_asked_once() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         readings = await asyncio.gather(*(judge.query(question("q"), read) for _ in range(10)))
         assert [reading.value for reading in readings] == [4.0] * 10
         assert sum(reading.calls for reading in readings) == 1
@@ -169,7 +170,7 @@ async def test_equal_questions_in_flight_are_asked_once() -> None:
 @in_virtual_time
 async def test_cancelling_one_who_waits_leaves_the_others_their_answer() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         first = asyncio.create_task(judge.query(question("q"), read))
         await asyncio.sleep(0.005)
         second = asyncio.create_task(judge.query(question("q"), read))
@@ -183,7 +184,7 @@ async def test_cancelling_one_who_waits_leaves_the_others_their_answer() -> None
 @in_virtual_time
 async def test_a_question_that_nobody_waits_for_any_more_is_dropped_and_can_be_asked_anew() -> None:
     model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         first = asyncio.create_task(judge.query(question("q"), read))
         await asyncio.sleep(0.005)
         first.cancel()
@@ -206,7 +207,7 @@ async def test_calls_in_flight_stay_within_the_configured_concurrency() -> None:
                 self.running -= 1
 
     model = Counting({str(n): ["[[4]]"] for n in range(30)}, pause=0.002)
-    async with Judge(model, JudgeConfig(max_concurrency=4)) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_concurrency=4)) as judge:
         await asyncio.gather(*(judge.query(question(str(n)), read) for n in range(30)))
     assert model.peak == 4
 
@@ -234,7 +235,7 @@ class Slow:
     async def close(self): pass
 
 async def main():
-    async with Judge(Slow(), JudgeConfig(max_concurrency=1), Ledger(Path(sys.argv[1]))) as judge:
+    async with Judge.from_model(Slow(), JudgeConfig(max_concurrency=1), Ledger(Path(sys.argv[1]))) as judge:
         for n in range(40):
             await judge.query(ChatRequest("t", {}, str(n), "h", 8), lambda text: text)
 asyncio.run(main())

@@ -39,8 +39,8 @@ async def test_each_distinct_judge_is_asked_one_tiny_question(serve_chat: Any) -
         ("a", True, 10, ("helpfulness", "logicality", "completeness")),
         ("b", False, 10, ("faithfulness",)),
     ]
-    assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in found[0].told
-    assert "without the verdict that was asked for" in found[1].told
+    assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in found[0].message
+    assert "without the verdict that was asked for" in found[1].message
     assert (len(a.bodies), len(b.bodies)) == (1, 1)
 
 
@@ -52,10 +52,10 @@ async def test_the_offline_judge_is_always_there() -> None:
 async def test_a_server_that_is_not_there_and_a_key_that_is_missing_are_found_not_raised() -> None:
     (down,) = await probe(JudgeConfig(kind="vllm", model="m", base_url="http://127.0.0.1:9/v1"))
     assert not down.ok
-    assert "is the server running?" in down.told
+    assert "is the server running?" in down.message
     (keyless,) = await probe(JudgeConfig(kind="zhipu", model="m"))
     assert not keyless.ok
-    assert "ZHIPUAI_API_KEY" in keyless.told
+    assert "ZHIPUAI_API_KEY" in keyless.message
 
 
 async def test_a_model_that_the_server_does_not_know_is_shown_those_that_it_does(serve_chat: Any) -> None:
@@ -66,7 +66,7 @@ async def test_a_model_that_the_server_does_not_know_is_shown_those_that_it_does
     with serve_chat(unknown, pages={"/v1/models": listed}) as server:
         (found,) = await probe(JudgeConfig(kind="vllm", model="qwen", base_url=server.url))
     assert not found.ok
-    assert found.told.endswith("; the server knows Qwen/Qwen3-8B")
+    assert found.message.endswith("; the server knows Qwen/Qwen3-8B")
 
 
 async def test_a_model_that_thinks_is_told_how_to_get_room(serve_chat: Any, completion: Any) -> None:
@@ -79,7 +79,7 @@ async def test_a_model_that_thinks_is_told_how_to_get_room(serve_chat: Any, comp
     with serve_chat(lambda _: (200, completion(None, "length", reasoning="Well, 3"))) as server:
         (cut,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url))
     assert not cut.ok
-    assert "cut off while it was thinking" in cut.told
+    assert "cut off while it was thinking" in cut.message
     assert "judge.thinking_tokens" in cut.advice[0]
 
 

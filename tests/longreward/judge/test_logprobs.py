@@ -84,7 +84,7 @@ def test_without_probabilities_the_text_stays_as_it_is(none: Any) -> None:
 def test_a_token_that_opens_a_thought_is_no_thought() -> None:
     text = with_logprobs("m", given(**{"</think>": -3.0, "[THINK]": -9.0, "m": -0.1}))
     assert strip_reasoning(ChatReply(text, "length")) == text
-    assert parse_logprobs(text).tokens == ({"</think>": -3.0, "[THINK]": -9.0, "m": -0.1},)
+    assert parse_logprobs(text).top_logprobs == ({"</think>": -3.0, "[THINK]": -9.0, "m": -0.1},)
 
 
 def test_what_is_no_such_text_has_no_probabilities() -> None:
@@ -105,14 +105,14 @@ def test_the_ledger_knows_a_question_with_probabilities_from_one_without() -> No
 @pytest.mark.parametrize("server", ["gives"], indirect=True)
 async def test_probabilities_are_asked_for_and_kept_in_the_ledger(server: Server, tmp_path: Path) -> None:
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        first = await judge.query(ASKED, lambda text: parse_logprobs(text).tokens or None)
+        first = await judge.query(ASKED, lambda text: parse_logprobs(text).top_logprobs or None)
         assert first.value == ({"m": -0.02, "M": -4.05},)
         plain = await judge.query(PLAIN, lambda text: text)
         assert plain.value == "m"
     assert (server.asked[0]["logprobs"], server.asked[0]["top_logprobs"]) == (True, 5)
     assert "logprobs" not in server.asked[1]
     async with open_judge(server.config, ledger=tmp_path / "ledger.sqlite") as judge:
-        again = await judge.query(ASKED, lambda text: parse_logprobs(text).tokens or None)
+        again = await judge.query(ASKED, lambda text: parse_logprobs(text).top_logprobs or None)
     assert (again.value, again.calls) == (first.value, 0)
 
 

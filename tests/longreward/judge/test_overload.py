@@ -11,7 +11,7 @@ from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.http_client import HttpJudge
 from longreward.utils.http_errors import ErrorMapper
 
-FAULTS = ErrorMapper(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
+FAULTS = ErrorMapper(server="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
 
 
 class SlotServer:
@@ -57,7 +57,7 @@ def question(number: int) -> ChatRequest:
 
 def ask_all(server: Any, count: int, **settings: Any) -> dict[str, float]:
     async def run() -> dict[str, float]:
-        async with Judge(server, JudgeConfig(**settings)) as judge:
+        async with Judge.from_model(server, JudgeConfig(**settings)) as judge:
             asked = (judge.query(question(n), lambda text: text or None) for n in range(count))
             assert {reading.value for reading in await asyncio.gather(*asked)} == {"[[7]]"}
             return judge.metrics()
@@ -167,7 +167,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
 
     async def run() -> None:
         model = Narrow()
-        async with Judge(model, JudgeConfig(max_concurrency=16)) as judge:
+        async with Judge.from_model(model, JudgeConfig(max_concurrency=16)) as judge:
             readings = await asyncio.gather(*(judge.query(question(n), lambda text: text or None) for n in range(600)))
             assert {each.value for each in readings} == {"[[7]]"}
             assert model.turned_away == judge.metrics()["throttled"]
@@ -175,7 +175,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
             assert judge.metrics()["concurrency"] < 8
             model.room = 16
             await asyncio.gather(*(judge.query(question(n), lambda text: text or None) for n in range(600, 1200)))
-            assert judge._askers[0][0].caller.limiter.room == 16
+            assert judge._clients[0][0].retrying.limiter.concurrency_limit == 16
 
     run_in_virtual_time(run())
 
@@ -192,7 +192,7 @@ def test_calls_slow_down_together_and_find_their_way_back() -> None:
     ],
 )
 def test_which_statuses_are_a_server_with_too_much_to_do(status: int, expected: TransientFailure) -> None:
-    assert FAULTS.of_status(status, "{}").transient == expected
+    assert FAULTS.from_status(status, "{}").transient == expected
 
 
 async def test_a_real_time_out_and_a_real_reset_count_as_overload_and_a_refused_connection_does_not() -> None:

@@ -11,7 +11,7 @@ from longreward.judge.http_client import HttpJudge
 from longreward.judge.retry import backoff_s
 from longreward.utils.http_errors import ErrorMapper, is_filter_notice, retry_after_s
 
-FAULTS = ErrorMapper(where="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
+FAULTS = ErrorMapper(server="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
 QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
 
 
@@ -32,7 +32,7 @@ QUESTION = ChatRequest("helpfulness", {}, "q", "h", 9)
 def test_a_status_says_whether_to_try_again(
     status: int, body: str, headers: dict[str, str], passing: TransientFailure | None
 ) -> None:
-    assert FAULTS.of_status(status, body, headers).transient == passing
+    assert FAULTS.from_status(status, body, headers).transient == passing
 
 
 def test_a_date_to_come_back_at_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:

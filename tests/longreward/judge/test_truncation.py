@@ -43,7 +43,7 @@ class Limited:
 async def ask(
     model: Limited, ledger: Path | None = None, *, limit: int = 300, **settings: Any
 ) -> ParsedReply[tuple[str, ...]]:
-    async with Judge(model, JudgeConfig(**settings), Ledger(ledger)) as judge:
+    async with Judge.from_model(model, JudgeConfig(**settings), Ledger(ledger)) as judge:
         question = ChatRequest("statements", {}, "q", "h", limit)
         return await judge.query(question, read, parse_truncated=truncated_list(read, end_tag="statement"))
 
@@ -137,7 +137,7 @@ async def test_a_limit_that_extra_body_sets_is_not_raised() -> None:
 
 async def test_without_a_reader_of_cut_replies_they_are_read_as_published_benchmarks_read_them() -> None:
     model = Limited(WHOLE)
-    async with Judge(model, JudgeConfig()) as judge:
+    async with Judge.from_model(model, JudgeConfig()) as judge:
         reading = await judge.query(ChatRequest("t", {}, "q", "h", 300), read)
         assert judge.metrics()["truncated"] == 1
     assert (len(reading.value or ()), reading.calls) == (6, 1)

@@ -105,4 +105,4 @@ def moody() -> Opened:
 
 def opened(model: Callable[[], ChatModel]) -> Opened:
     only = model()
-    return lambda config: Judge(only, config)
+    return lambda config: Judge.from_model(only, config)

@@ -82,12 +82,12 @@ async def test_the_key_reaches_the_server_and_nothing_else(
     monkeypatch.setenv("VECTORS_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     settings = config(embedding_server.url, api_key_env="VECTORS_KEY")
-    shown = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).told)]
+    shown = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).message)]
     for status, kind in ((401, JudgeRefused), (413, RequestRefused), (500, JudgeUnavailable)):
         embedding_server.say = lambda request, status=status: (status, {"error": {"message": f"Bearer {KEY}"}})
         error = await fault(settings, kind, ledger=tmp_path / "ledger.sqlite")
         shown += [*traceback.format_exception(error), repr(error), repr(error.__context__)]
-        shown.append((await probe(settings)).told)
+        shown.append((await probe(settings)).message)
     assert set(embedding_server.keys) == {f"Bearer {KEY}"}
     assert sum("Bearer ***" in text for text in shown) >= 6
     assert KEY not in "".join(shown)
@@ -113,14 +113,14 @@ def test_a_key_that_is_needed_and_missing_is_asked_for_without_a_call(monkeypatc
 async def test_a_probe_tells_the_dimensions_or_the_error(embedding_server: Any) -> None:
     found = await probe(config(embedding_server.url, query_prefix="query: "))
     assert (found.ok, found.dimensions) == (True, 9)
-    assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in found.told
+    assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in found.message
     assert embedding_server.texts[0].startswith("query: ")
     absent = await probe(config("http://127.0.0.1:9/v1"))
     assert (absent.ok, absent.dimensions) == (False, None)
-    assert "is the server running?" in absent.told
+    assert "is the server running?" in absent.message
     embedding_server.say = lambda request: (200, {"data": [{"embedding": [None]}]})
-    assert "numbers that are none" in (await probe(config(embedding_server.url))).told
-    assert "VECTORS_KEY" in (await probe(config(None, api_key_env="VECTORS_KEY"))).told
+    assert "numbers that are none" in (await probe(config(embedding_server.url))).message
+    assert "VECTORS_KEY" in (await probe(config(None, api_key_env="VECTORS_KEY"))).message
     assert (await probe(RetrieverConfig())).ok
 
 

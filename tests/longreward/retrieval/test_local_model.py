@@ -122,5 +122,5 @@ async def test_a_model_that_cannot_be_loaded_is_named(model: Path, tmp_path: Pat
         await opened(tmp_path / "empty").index(CHUNKS).search(["a lamp"], 1)
     found = await probe(RetrieverConfig(kind="local", model=str(tmp_path / "empty")))
     assert not found.ok
-    assert "cannot be loaded" in found.told
+    assert "cannot be loaded" in found.message
     assert (await probe(RetrieverConfig(kind="local", model=str(model), device="cpu"))).dimensions == 16

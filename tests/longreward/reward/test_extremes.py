@@ -256,7 +256,7 @@ async def test_equal_responses_share_their_questions(scripted: Callable[..., Any
             "support": "[[Fully supported]]",
         }
     )
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         scored = await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Ann Lee.", "Ann Lee."))
     assert [one.reward for one in scored.responses] == [8.5, 8.5, 8.5]
     assert set(model.counts().values()) == {1}
@@ -276,6 +276,6 @@ async def test_a_judge_that_fails_ends_it_with_its_error(scripted: Callable[...,
     from longreward.errors import JudgeUnavailable
 
     model = scripted({"extraction": JudgeUnavailable("it is down"), "helpfulness": "[[8]]", "logicality": "[[8]]"})
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         with pytest.raises(JudgeUnavailable, match="it is down"):
             await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Tom Ray."))

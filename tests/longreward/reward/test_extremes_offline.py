@@ -48,7 +48,7 @@ async def pairs_and_report(
 ) -> tuple[list[object], ScoreReport, float]:
     report = ScoreReport()
     scored: list[ScoredResponse] = []
-    async with Judge(OfflineJudge()) as judge:
+    async with Judge.from_model(OfflineJudge()) as judge:
         async for one in score_examples(judge, config, items):
             report.count(one)
             scored += one.responses

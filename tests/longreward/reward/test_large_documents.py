@@ -68,7 +68,7 @@ async def test_ten_million_characters_do_not_stop_other_tasks(
     monkeypatch.setattr(Bm25Retriever, "index", counted("index", Bm25Retriever.index))
     monkeypatch.setattr(PromptEscaper, "escape", counted("escaping", PromptEscaper.escape))
     model = scripted(REPLIES)
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         example = Example(id="1", document_id="1", context=document, query=QUERY)
         scored = await Scorer(ScoreConfig()).score(judge, example, RESPONSES[:1])
     ticker.stop()
@@ -93,7 +93,7 @@ async def test_a_document_is_cut_and_indexed_once_for_all_responses_and_off_the_
             return super().index(chunks)
 
     monkeypatch.setattr(scorer_module, "open_tokenizer", lambda name: Tokenizer())
-    async with Judge(scripted(REPLIES)) as judge:
+    async with Judge.from_model(scripted(REPLIES)) as judge:
         scorer = Scorer(ScoreConfig(), retriever=Retriever())
         example = Example(id="1", document_id="1", context="The lamp was lit in 1874. " * 100, query=QUERY)
         await asyncio.gather(*(scorer.score(judge, example, RESPONSES) for _ in range(3)))
@@ -105,7 +105,7 @@ async def test_the_judge_is_asked_for_extracts_before_the_responses_take_its_pla
 ) -> None:
     model = scripted(REPLIES)
     context = "".join(f"Lamp {n} was lit in 1874. " for n in range(1500))
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         example = Example(id="1", document_id="1", context=context, query=QUERY)
         await Scorer(ScoreConfig()).score(judge, example, RESPONSES)
     asked = [question.template for question in model.asked]

@@ -57,7 +57,7 @@ async def score(
     config: ScoreConfig, work: list[tuple[Example, list[Response]]]
 ) -> tuple[list[ScoredExample], WatchedJudge, WatchedRetriever]:
     model, retriever = WatchedJudge(), WatchedRetriever()
-    async with Judge(model) as judge:
+    async with Judge.from_model(model) as judge:
         scorer = Scorer(config, retriever=retriever)
         return [done async for done in score_examples(judge, config, work, scorer=scorer)], model, retriever
 

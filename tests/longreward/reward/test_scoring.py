@@ -57,7 +57,7 @@ async def _all(results: AsyncIterator[ScoredExample]) -> list[ScoredExample]:
 async def score(
     model: Any, *texts: str, config: ScoreConfig = CONFIG, of: Example | None = None, attempts: int = 2
 ) -> ScoredExample:
-    async with Judge(model, JudgeConfig(max_attempts=attempts)) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=attempts)) as judge:
         return await Scorer(config).score(judge, of or example(), answers(*texts))
 
 
@@ -307,7 +307,7 @@ class CountingRetriever(Bm25Retriever):
 async def test_each_chunk_is_indexed_once_for_all_prompts_about_its_document(scripted: Callable[..., Any]) -> None:
     retriever = CountingRetriever()
     work = [(example(n, query=f"Query {n}?"), answers("One answer.", "Another.", to=n)) for n in "abc"]
-    async with Judge(scripted(TABLE)) as judge:
+    async with Judge.from_model(scripted(TABLE)) as judge:
         scorer = Scorer(CONFIG, retriever=retriever)
         scored = await _all(score_examples(judge, CONFIG, work, scorer=scorer))
     assert retriever.indexed == list(SENTENCES)
@@ -358,7 +358,7 @@ async def test_finished_prompts_wait_for_a_slow_one_and_no_more_than_eight_are_t
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
 
     async def collect() -> None:
-        async with Judge(model, JudgeConfig()) as judge:
+        async with Judge.from_model(model, JudgeConfig()) as judge:
             async for scored in score_examples(judge, config, work(), progress=tell):
                 seen.append(scored.extraction.example_id)
 
@@ -382,7 +382,7 @@ async def test_results_come_in_order_and_few_prompts_are_taken_at_once(scripted:
             yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
 
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
-    async with Judge(scripted(TABLE, latency=0.001)) as judge:
+    async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
         async for scored in score_examples(judge, config, work(), progress=told.append):
             seen.append(scored.extraction.example_id)
             assert len(taken) - len(seen) < 8  # complete ones may wait, up to four times as many as are in flight
@@ -396,13 +396,13 @@ async def test_a_judge_that_fails_ends_everything_and_loses_no_answer(
 ) -> None:
     work = [(example(n, query=f"Query {n}?"), answers(f"Answer {n}.", to=n)) for n in ("first", "second")]
     failing = scripted({**TABLE, "completeness": {"Answer second": JudgeUnavailable("the judge is down"), "": "[[6]]"}})
-    async with Judge(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
+    async with Judge.from_model(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
         with pytest.raises(JudgeUnavailable, match="the judge is down"):
             await _all(score_examples(judge, CONFIG, work))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
     whole = scripted(TABLE)
-    async with Judge(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
+    async with Judge.from_model(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
         scored = await _all(score_examples(judge, CONFIG, work))
     assert [done.responses[0].reward for done in scored] == [7.0, 7.0]
     asked = [question.text for question in failing.asked + whole.asked]
@@ -413,7 +413,7 @@ async def test_a_judge_that_fails_ends_everything_and_loses_no_answer(
 async def test_a_consumer_that_stops_leaves_no_call_behind(scripted: Callable[..., Any]) -> None:
     work = [(example(n, query=f"Query {n}?"), answers("Answer.", to=n)) for n in "abcdef"]
     config = CONFIG.model_copy(update={"prompts_in_flight": 3})
-    async with Judge(scripted(TABLE, latency=0.001)) as judge:
+    async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
         results = score_examples(judge, config, work)
         async for _ in results:
             break

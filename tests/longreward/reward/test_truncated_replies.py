@@ -48,7 +48,7 @@ async def score(**settings: Any) -> ScoredExample:
     response = Response(
         id="1-0", example_id="1", query=EXAMPLE.query, text="Ann Lee began Keld. Its mill is old. Bees."
     )
-    async with Judge(Cutting(), JudgeConfig(max_attempts=4, **settings)) as judge:
+    async with Judge.from_model(Cutting(), JudgeConfig(max_attempts=4, **settings)) as judge:
         return await Scorer(CONFIG).score(judge, EXAMPLE, [response])
 
 

@@ -31,7 +31,7 @@ class Taste:
 async def met(taste, *responses):
     items = [Item("1", "A document.", "Which?", responses, LABELS[: len(responses)], "", "d")]
     told = []
-    async with Judge(taste, JudgeConfig(max_attempts=1)) as judge:
+    async with Judge.from_model(taste, JudgeConfig(max_attempts=1)) as judge:
         (found,) = await compare_items(judge, PairwiseConfig(), items, progress=told.append)
     assert told == [1]
     return found

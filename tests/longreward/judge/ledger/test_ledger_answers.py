@@ -63,7 +63,7 @@ def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_a
     async def ask() -> tuple[Any, int]:
         model, ledger = Fresh(), Ledger(None)
         ledger.put_many(exchanges)
-        async with Judge(model, CONFIG, ledger) as judge:
+        async with Judge.from_model(model, CONFIG, ledger) as judge:
             return await judge.query(QUESTION, verdict), model.calls
 
     reading, calls = asyncio.run(ask())
@@ -92,7 +92,7 @@ def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
 
     async def ask() -> int:
         ledger = Ledger(None)
-        async with Judge(Failing(), CONFIG, ledger) as judge:
+        async with Judge.from_model(Failing(), CONFIG, ledger) as judge:
             try:
                 await judge.query(QUESTION, verdict)
             except ConnectionError:
@@ -110,7 +110,7 @@ def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
     async def ask() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
         identity = request_id(QUESTION, judge=MODEL, revision="", extra={})
-        async with Judge(Filtered(), CONFIG, ledger) as judge:
+        async with Judge.from_model(Filtered(), CONFIG, ledger) as judge:
             return await judge.query(QUESTION, verdict), ledger.find(identity)
 
     reading, (exchange,) = asyncio.run(ask())
