@@ -1,4 +1,4 @@
-"""Strict, frozen configuration: an unknown key stops at once and names the nearest one it could be."""
+"""Strict, frozen configuration: an unknown key fails at once with a suggestion."""
 
 import difflib
 from collections.abc import Mapping
@@ -21,44 +21,44 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
-        """Checks `values`; raises ConfigError with one line a mistake, each under `source` (a file, a section)."""
+        """Validate `values`; raises ConfigError with one line an error under `source` (a file, a section)."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            lines = "\n".join(f"  {_explain(cls, detail)}" for detail in error.errors())
+            lines = "\n".join(f"  {_format_error(cls, detail)}" for detail in error.errors())
             raise ConfigError(f"{source}: not valid\n{lines}") from None
 
 
-def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
+def _format_error(model: type[BaseModel], detail: ErrorDetails) -> str:
     path = [str(part) for part in detail["loc"]]
     key = ".".join(path)
-    if detail["type"] != "extra_forbidden":
-        shown = "" if detail["type"] == "missing" else f" (is {detail['input']!r})"
-        return f"{key}: {detail['msg']}{shown}"
-    return f"{key}: unknown key; {_hint(model, path)}"
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {_suggestion(model, path)}"
+    value = "" if detail["type"] == "missing" else f" (is {detail['input']!r})"
+    return f"{key}: {detail['msg']}{value}"
 
 
-def _hint(model: type[BaseModel], path: list[str]) -> str:
-    """What an unknown key could have been: one of its section, a section of its own, or any that is known there."""
+def _suggestion(model: type[BaseModel], path: list[str]) -> str:
+    """Suggest a key of the same section, a section of that name, or list the keys of the section."""
     *section, name = path
-    known = _fields_at(model, section)
-    if near := difflib.get_close_matches(name, known, n=3):
-        swapped = [each for each in near if sorted(each) == sorted(name)]  # modle is model rather than mode
-        return f"did you mean {'.'.join([*section, *(swapped or near)[:1]])}?"
-    listed = f"known here: {', '.join(known)}"
-    if section and (near := difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.8)):
-        first = next(iter(getattr(model.model_fields[near[0]].annotation, "model_fields", ())), None)
-        if first is not None:
-            return f"did you mean the section {near[0]} ({near[0]}.{first}, …)? {listed}"
-    return listed
+    keys = _field_names(model, section)
+    if matches := difflib.get_close_matches(name, keys, n=3):
+        transposed = [key for key in matches if sorted(key) == sorted(name)]  # "modle" is "model" rather than "mode"
+        return f"did you mean {'.'.join([*section, *(transposed or matches)[:1]])}?"
+    listing = f"known here: {', '.join(keys)}"
+    if section and (matches := difflib.get_close_matches(name, model.model_fields, n=1, cutoff=0.8)):
+        first_key = next(iter(getattr(model.model_fields[matches[0]].annotation, "model_fields", ())), None)
+        if first_key is not None:
+            return f"did you mean the section {matches[0]} ({matches[0]}.{first_key}, …)? {listing}"
+    return listing
 
 
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The field names of the model found by walking `path` down from `model`."""
+def _field_names(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Return the field names of the section at `path`; empty where there is none."""
     for name in path:
         field = model.model_fields.get(name)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        section = field.annotation if field else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
             return []
-        model = inner
+        model = section
     return sorted(model.model_fields)

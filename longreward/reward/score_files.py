@@ -230,7 +230,7 @@ def read_scoring_items(data: Path, responses: Path) -> "ScoringItems":
             raise DataError(f"{data}: idx {example.id} comes twice; which of the two do its responses answer?")
         missing.remove(example.id)
         if queries.pop(example.id) != example.query:
-            raise _stray(responses, answers.at(group[0]), data)
+            raise _stray(responses, answers[group[0]], data)
         found.append(place)
         grouped.append(group)
     if missing:
@@ -266,7 +266,7 @@ class ScoringItems(Sequence[ExampleWithResponses]):
         if isinstance(index, slice):
             return ScoringItems(self._examples, self._places[index], self._responses, self._groups[index])
         group = self._groups[index]
-        return self._examples.at(self._places[index]), [self._responses.at(place) for place in group]
+        return self._examples[self._places[index]], [self._responses[place] for place in group]
 
 
 def _stray(responses: Path, response: Response, data: Path) -> DataError:

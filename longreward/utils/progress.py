@@ -16,25 +16,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+log = logging.getLogger(__name__)
+
 ProgressUpdate = Callable[[int, int | None], None]
-"""Called with the items done so far and their total, None where nobody knows it yet; from any thread."""
+"""Called with the number of finished items and their total (None while it is unknown), from any thread."""
 
 LOG_INTERVAL_S = 60.0
-_last_line_s = time.monotonic()  # of the process: a stage of many short parts would never reach a minute in one of them
-
-log = logging.getLogger(__name__)
+# Per process, not per call: a stage of many short parts would never reach a minute in one of them.
+_last_line_s = time.monotonic()
 
 
 @contextmanager
 def show_progress(
     title: str, *, enabled: bool = True, log_interval_s: float = LOG_INTERVAL_S
 ) -> Iterator[ProgressUpdate]:
-    """Yield a function that reports progress under `title` for as long as the context is open.
+    """Yield a function that reports progress under `title` while the context is open.
 
-    With a terminal at stderr it moves a bar. Without one, a log line with done, total and remaining time follows
-    `log_interval_s` seconds after the last one of this process, whether or not the function was called in between: one
-    step of a long training may take minutes, and a log that stays silent looks like a process that hangs. Where it is
-    not `enabled`, as in all but the first process of a distributed training, it shows nothing.
+    On a terminal it moves a bar. Elsewhere a thread writes a log line every `log_interval_s` seconds, even if the
+    function was not called in between: one training step may take minutes, and a silent log looks like a process that
+    hangs. With `enabled=False`, as in all but the first process of a distributed training, it shows nothing.
     """
     if not enabled:
         yield lambda done, total: None
@@ -64,14 +64,14 @@ def show_progress(
 
 
 def log_progress_to_stderr() -> None:
-    """Let the log lines of `show_progress` reach stderr in a command that configures no logging of its own."""
+    """Send the log lines of `show_progress` to stderr, in a command that configures no logging of its own."""
     if not log.handlers:
         log.addHandler(logging.StreamHandler())
     log.setLevel(logging.INFO)
 
 
 class ProgressEstimate:
-    """How much of some work is done, and how long the rest will take at the speed so far."""
+    """Estimate the remaining time of some work from its speed so far."""
 
     def __init__(self, title: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._title, self._clock = title, clock
@@ -82,29 +82,29 @@ class ProgressEstimate:
     def update(self, done: int, total: int | None) -> None:
         """Record that `done` of `total` items are done."""
         if self._first is None:
-            # A resumed stage starts with what an earlier process did: it says nothing about the speed of this one.
+            # A resumed stage starts with items of an earlier process, which say nothing about the speed of this one.
             self._first = self._clock(), done
         self._done, self._total = done, total
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds until the end; None before anything was done here, or where the total is unknown."""
+        """Seconds until the end; None before the first item of this process, or while the total is unknown."""
         if self._first is None or self._total is None:
             return None
-        since, before = self._first
-        if self._done <= before:
+        start, done_before = self._first
+        if self._done <= done_before:
             return None
-        return (self._clock() - since) / (self._done - before) * (self._total - self._done)
+        return (self._clock() - start) / (self._done - done_before) * (self._total - self._done)
 
     def __str__(self) -> str:
         share = f" of {self._total:,} ({self._done / self._total:.0%})" if self._total else ""
         remaining = self.remaining_s
-        left = "" if remaining is None else f", about {format_duration(remaining)} left"
-        return f"{self._title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{left}"
+        suffix = "" if remaining is None else f", about {format_duration(remaining)} left"
+        return f"{self._title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
 
 
 def format_duration(seconds: float) -> str:
-    """Render seconds with two units at most.
+    """Format seconds with at most two units.
 
     >>> format_duration(7384)
     '2 h 3 min'

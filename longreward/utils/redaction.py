@@ -16,7 +16,7 @@ SECRET_VARIABLES = (
 )
 MIN_SECRET_LENGTH = 4  # masking a shorter one everywhere would leave nothing readable
 SECRET_NAMES = frozenset({"auth", "odbcconnect", "pwd", "sig", "signature", "token"}) | {
-    f"{kind}{what}" for kind in ("access", "account", "api", "auth", "sas", "secret") for what in ("key", "token")
+    f"{kind}{suffix}" for kind in ("access", "account", "api", "auth", "sas", "secret") for suffix in ("key", "token")
 }
 
 _WORD = re.compile(r"[^\s'\"`<>]+")
@@ -25,21 +25,21 @@ _WORD = re.compile(r"[^\s'\"`<>]+")
 def redact(text: str) -> str:
     """Mask every secret in `text`.
 
-    These are the login of a URI (`postgresql://***@host/db`), values of `name=value` pairs whose name is that of a
-    secret (`?password=***`), and the values of the variables that hold a login of MLflow or Prefect, wherever they
-    stand: a database driver may quote a password without its URI.
+    These are the login of a URI (`postgresql://***@host/db`), the values of `name=value` pairs with the name of a
+    secret (`?password=***`), and the logins of MLflow and Prefect from the environment, anywhere in the text: a
+    database driver may quote a password without its URI.
     """
     for secret in _environment_secrets():
         text = text.replace(secret, MASK)
-    # Word by word, as one pattern for a whole URI takes quadratic time on a long run of slashes.
+    # Word by word: one pattern for a whole URI takes quadratic time on a long run of slashes.
     return _WORD.sub(lambda match: _redact_word(match.group()), text)
 
 
 def split_login(uri: str) -> tuple[str, str, str]:
     """Split a URI into (scheme with "://", login, rest).
 
-    The login ends at the last @ before the path, but a password may hold an unquoted / or @; the widest reading that
-    still has a colon is taken, because showing part of a password is worse than hiding part of a path.
+    The login ends at the last @ before the path, but a password may contain an unquoted / or @. The widest
+    interpretation with a colon wins, because showing part of a password is worse than hiding part of a path.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -53,13 +53,13 @@ def split_login(uri: str) -> tuple[str, str, str]:
 
 
 def _environment_secrets() -> Iterator[str]:
-    found = {os.environ.get(name, "") for name in SECRET_VARIABLES}
+    secrets = {os.environ.get(name, "") for name in SECRET_VARIABLES}
     for name in URI_VARIABLES:
         _, login, _ = split_login(os.environ.get(name, ""))
         password = login.partition(":")[2]
-        found |= {password, unquote(password)}
-    # The longest first, so that one that contains another leaves nothing of it.
-    return (secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= MIN_SECRET_LENGTH)
+        secrets |= {password, unquote(password)}
+    # The longest first: a secret that is part of another one would leave the rest of it visible.
+    return (secret for secret in sorted(secrets, key=len, reverse=True) if len(secret) >= MIN_SECRET_LENGTH)
 
 
 def _redact_word(word: str) -> str:

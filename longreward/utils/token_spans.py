@@ -1,7 +1,7 @@
-"""Where the tokens of a text lie: what chunk sizes are counted in.
+"""Find the spans of tokens in a text, in which chunk sizes are counted.
 
 Only spans are needed, never ids: a chunk is a slice of the document. The built-in "simple" tokenizer needs no file; any
-`tokenizer.json`, local or from the hub, is read with the light `tokenizers` library.
+other is a `tokenizer.json`, local or from the hub, for the light `tokenizers` library.
 """
 
 import re
@@ -14,58 +14,41 @@ from longreward.utils.language import HAN_RANGE
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-
-def open_tokenizer(name: str) -> "TextTokenizer":
-    """The tokenizer that `score.tokenizer` names: "simple", a path (a folder or its tokenizer.json), or a hub id.
-
-    A hub id may carry a revision: `org/name@revision`. Raises ConfigError where there is nothing to read.
-    """
-    if name == "simple":
-        return SimpleTokenizer()
-    path = Path(name)
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if file.is_file():
-        return FileTokenizer(name, _read_file(file))
-    if path.exists():
-        raise ConfigError(f"score.tokenizer: {path} holds no tokenizer.json")
-    if not HUB_ID.fullmatch(name):
-        raise ConfigError(
-            f"score.tokenizer: there is no {name}; give a path to a tokenizer.json, a hub id, or 'simple'"
-        )
-    return FileTokenizer(name, _read_hub(name))
+# Han, kana and hangul have about one token a character.
+CJK_RANGE = HAN_RANGE + "\u3040-\u30ff\uac00-\ud7af"
+SIMPLE_TOKEN = re.compile(rf"[{CJK_RANGE}]|\d{{1,3}}|[^\W\d_{CJK_RANGE}]{{1,6}}|([^\w\s]|_)\1{{0,7}}")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 
 class TextTokenizer(Protocol):
-    """Anything that says where the tokens of a text lie."""
+    """Anything that finds the spans of tokens in a text."""
 
     @property
     def name(self) -> str:
-        """How it is recorded with the scores."""
+        """The name that scores record."""
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Each token's (start, end) in characters: ascending, never overlapping.
+        """Return each token's (start, end) in characters: ascending, never overlapping.
 
-        An empty span is a further token of the character before it (a rare character is several byte tokens).
+        An empty span is a further token of the character before it (a rare character consists of several byte tokens).
         """
 
 
 class SimpleTokenizer:
-    """Words in pieces of up to six letters, numbers in groups of up to three digits, Chinese, Japanese and Korean
-    characters one by one, runs of one punctuation mark.
+    """Split words into pieces of up to six letters, numbers into groups of up to three digits, punctuation into runs.
 
-    With nothing to load it comes near the counts of the usual language models, on the high side: 4.1 characters of
-    English or one Chinese character a token, on records of LongBench.
+    Each Chinese, Japanese and Korean character is a token. On records of LongBench this gives 4.1 characters of English
+    or one Chinese character a token: near the counts of the usual language models, on the high side.
     """
 
     name = "simple"
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """See TextTokenizer."""
-        return [match.span() for match in SIMPLE.finditer(text)]
+        return [match.span() for match in SIMPLE_TOKEN.finditer(text)]
 
 
 class FileTokenizer:
-    """A model's own tokenizer."""
+    """The tokenizer of a model."""
 
     def __init__(self, name: str, tokenizer: "Tokenizer") -> None:
         self.name = name
@@ -74,18 +57,38 @@ class FileTokenizer:
         self._tokenizer = tokenizer
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """See TextTokenizer. Byte-level tokenizers give all tokens of one character that character's whole span."""
-        spans, reached = [], 0
-        # Not `encode`, which keeps the interpreter lock (tokenizers 0.23): 3 seconds for 2 million characters.
+        # Not `encode`, which holds the interpreter lock (tokenizers 0.23): 3 seconds for 2 million characters.
         (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        spans, previous_end = [], 0
         for start, end in encoding.offsets:
-            begin = max(start, reached)
-            reached = max(end, begin)
-            spans.append((begin, reached))
+            # Byte-level tokenizers give all tokens of one character the whole span of that character.
+            start = max(start, previous_end)
+            previous_end = max(end, start)
+            spans.append((start, previous_end))
         return spans
 
 
-def _read_file(file: Path) -> "Tokenizer":
+def open_tokenizer(name: str) -> TextTokenizer:
+    """Open the tokenizer of `score.tokenizer`: "simple", a path (a folder or its tokenizer.json), or a hub id.
+
+    A hub id may have a revision: `org/name@revision`. Raises ConfigError where nothing can be read.
+    """
+    if name == "simple":
+        return SimpleTokenizer()
+    path = Path(name)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        return FileTokenizer(name, _load_file(file))
+    if path.exists():
+        raise ConfigError(f"score.tokenizer: {path} holds no tokenizer.json")
+    if not HUB_ID.fullmatch(name):
+        raise ConfigError(
+            f"score.tokenizer: there is no {name}; give a path to a tokenizer.json, a hub id, or 'simple'"
+        )
+    return FileTokenizer(name, _load_from_hub(name))
+
+
+def _load_file(file: Path) -> "Tokenizer":
     from tokenizers import Tokenizer
 
     try:
@@ -94,7 +97,7 @@ def _read_file(file: Path) -> "Tokenizer":
         raise ConfigError(f"score.tokenizer: {file} is not a tokenizer.json: {error}") from error
 
 
-def _read_hub(name: str) -> "Tokenizer":
+def _load_from_hub(name: str) -> "Tokenizer":
     from tokenizers import Tokenizer
 
     identifier, _, revision = name.partition("@")
@@ -102,10 +105,5 @@ def _read_hub(name: str) -> "Tokenizer":
         return Tokenizer.from_pretrained(identifier, revision=revision or "main")
     except Exception as error:  # the library raises nothing narrower
         raise ConfigError(
-            f"score.tokenizer: {name} is no path here, and the hub gave no tokenizer.json for it: {error}"
+            f"score.tokenizer: {name} is no local path, and the hub has no tokenizer.json for it: {error}"
         ) from error
-
-
-DENSE = HAN_RANGE + "\u3040-\u30ff\uac00-\ud7af"  # kana and hangul beside Han: about a token a character
-SIMPLE = re.compile(rf"[{DENSE}]|\d{{1,3}}|[^\W\d_{DENSE}]{{1,6}}|([^\w\s]|_)\1{{0,7}}")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(@[\w./-]+)?")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from longreward.judge.prompts import load_prompts
-from longreward.offline_judge_server import answer_text
+from longreward.offline_judge_server import reply_text
 
 Line = dict[str, Any]
 Spoil = Callable[[int, Line], Line | str | None]
@@ -21,7 +21,7 @@ Spoil = Callable[[int, Line], Line | str | None]
 def completion(body: dict[str, Any]) -> dict[str, Any]:
     """What the offline judge says to a chat request."""
     asked = body["messages"][-1]["content"]
-    text = answer_text(PROMPTS, asked)
+    text = reply_text(PROMPTS, asked)
     usage = {"prompt_tokens": len(asked) // 4, "completion_tokens": len(text) // 4}
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return {"model": body["model"], "choices": [choice], "usage": usage}

@@ -17,7 +17,7 @@ from collections import Counter
 from typing import Any
 
 from longreward.judge.prompts import load_prompts
-from longreward.offline_judge_server import answer_text
+from longreward.offline_judge_server import reply_text
 
 NOTICE = "The response was filtered due to the prompt triggering our content management policy."
 # Who has an answer for so long, and for so many requests of whomever, has kept it. Time alone would blame a process
@@ -83,7 +83,7 @@ class Server:
             kind = "well"
         await asyncio.sleep(self._latency)
         self._met[kind] += 1
-        said = answer_text(self._prompts, text)
+        said = reply_text(self._prompts, text)
         if kind == "well":
             self._answered.setdefault(name, (time.monotonic(), sum(self._came.values())))
             return await self._send(writer, 200, reply(said))

@@ -8,7 +8,7 @@ import pytest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompts import load_prompts
 from longreward.judge_validation.format_check import check_formats
-from longreward.offline_judge_server import answer_text
+from longreward.offline_judge_server import reply_text
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, Mark
 from longreward.tasks.doctor.servers import _judge
@@ -21,7 +21,7 @@ def answering(spoil: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tu
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = body["messages"][-1]["content"]
-        message = {"role": "assistant", "content": spoil(prompt, answer_text(PROMPTS, prompt))}
+        message = {"role": "assistant", "content": spoil(prompt, reply_text(PROMPTS, prompt))}
         usage = {"prompt_tokens": 900, "completion_tokens": 10}
         return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 

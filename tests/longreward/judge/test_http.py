@@ -24,7 +24,7 @@ from longreward.builtin.offline_judge.judge import RULES
 from longreward.errors import ConfigError, JudgeError, JudgeProtocolError, JudgeRefused, JudgeUnavailable
 from longreward.judge import ChatRequest, JudgeConfig, ParsedReply, TokenUsage, open_judge
 from longreward.judge.prompts import load_prompts
-from longreward.offline_judge_server import OfflineServer, serve
+from longreward.offline_judge_server import OfflineJudgeApp, serve
 
 KEY = "sk-test-0123456789-very-secret"
 
@@ -203,7 +203,7 @@ async def test_the_served_judge_s_connections_do_not_wait_for_the_network_s_time
         listening.extend(each.dup() for each in sockets)
 
     monkeypatch.setattr(uvicorn.Server, "serve", keep)
-    await serve(OfflineServer(load_prompts()), 0)
+    await serve(OfflineJudgeApp(load_prompts()), 0)
     (listener,) = listening
     with listener:
         listener.listen()
