@@ -223,7 +223,7 @@ def _open_clients(
 
         batches = BatchClients(store, ledger)
     return [
-        batches.asker(config, account)
+        batches.open(config, account)
         if batches is not None and config.mode != "live"
         else CachedJudgeClient(open_model(config), config, store, limiter, account)
         for config, limiter, account in zip(configs, _rate_limiters(configs), accounts, strict=True)

@@ -1,4 +1,4 @@
-"""A stage that scores in batches, on a real Prefect server: all its shards share a round."""
+"""Scoring shards in batch mode on a Prefect server: concurrent shards share a round."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ ITEMS = [
 ]
 
 
-async def test_two_shards_of_the_batches_size_leave_their_questions_in_one_file_and_are_not_tried_again(
+async def test_two_shards_write_their_requests_to_one_file_without_retries(
     tmp_path: Path,
 ) -> None:
     judge_config = JudgeConfig(kind="vllm", model="m", mode="batch_files", batch={"prompts": 2, "settle_s": 0.3})
@@ -35,8 +35,8 @@ async def test_two_shards_of_the_batches_size_leave_their_questions_in_one_file_
         async with open_judge(judge_config, ledger=tmp_path / "l.sqlite") as judge, Scorer(config) as scorer:
             await score_in_shards("score", judge, ITEMS, config, scorer=scorer, folder=tmp_path / "shards")
 
-    with pytest.raises(BatchPending, match=r"16 questions to the judge 'm' wait in 1 file"):
+    with pytest.raises(BatchPending, match=r"16 requests to the judge 'm' wait in 1 file"):
         await scoring()
     (file,) = tmp_path.glob("l.batches/*/*/requests.jsonl")
-    asked = [json.loads(line)["body"]["messages"][0]["content"] for line in file.read_text().splitlines()]
-    assert {n for n in range(5) for text in asked if f"Keld {n}" in text} == {0, 1, 2, 3}
+    prompts = [json.loads(line)["body"]["messages"][0]["content"] for line in file.read_text().splitlines()]
+    assert {n for n in range(5) for text in prompts if f"Keld {n}" in text} == {0, 1, 2, 3}

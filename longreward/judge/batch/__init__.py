@@ -1,14 +1,8 @@
-"""Asking in batches: questions are collected until all work waits for answers, and then go out together, in files.
+"""Judge requests through batch interfaces: requests are collected, sent in files, and answered hours later.
 
-config.py    what can be set
-opening.py   opens what follows for each judge
-asker.py     a model whose calls are answered in rounds; all else is as in live mode, ledger included
-rounds.py    collects, and hands out what came back
-sending.py   a batch to its server and back
-server.py    a provider's files and batches, through the `openai` library
-folder.py    the batches that lie beside the ledger, from which a killed run goes on without paying again
-record.py    one of them
-spool.py     lines that are in none yet
-results.py   a line of a results file and what it means
-handing.py   what to tell people who have files answered by another program
+client.py   the judge client whose requests go through batches; everything else is as in live mode
+runner.py   collects requests into batches, runs the batches on the server and distributes the results
+storage.py  the batches on disk, beside the ledger; a killed run resumes from them without paying again
+api.py      a provider's files and batches, through the `openai` library
+config.py   the settings
 """

@@ -1,8 +1,4 @@
-"""A provider's files and batches, through the `openai` library.
-
-The library retries what may pass, save for the making of a batch: a repeated request could make, and cost, a second
-one. So each batch carries a name of ours, by which one is found whose making was not confirmed.
-"""
+"""The files and batches of a provider, through the `openai` library."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,165 +6,177 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable
 from longreward.judge.batch.storage import BatchRecord
-from longreward.utils.http_errors import CONNECT_TIMEOUT_S
+from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from openai.types import Batch
-
-    from longreward.judge.batch.client import BatchJudge
 
 T = TypeVar("T")
 
+READ_TIMEOUT_S = 600.0  # a server may check a large upload for minutes before it sends the first byte
+MAX_LISTED_BATCHES = 1000  # searched for a batch whose id was lost
+FINAL_STATUSES = ("completed", "expired", "cancelled")
+
 
 class BatchRefused(JudgeRefused):
-    """The batch as a whole is not taken: nothing of it was answered, and nothing of it will be."""
+    """The server rejects the batch as a whole; none of its requests is processed."""
 
 
 class BatchQueueFull(JudgeUnavailable):
-    """The account may not have so many tokens queued at once: to be sent again later."""
+    """The account's limit of queued tokens is reached; the batch can be submitted later."""
 
 
 @dataclass(frozen=True)
 class BatchStatus:
-    """How a batch is doing."""
+    """The status of a batch on the server."""
 
-    status: str  # "in_progress", …
+    status: str  # such as "in_progress"
     ended: bool
-    files: tuple[str, ...] = ()  # of answers and of errors, once it has ended
-    told: str = ""
+    files: tuple[str, ...] = ()
+    """Ids of the files with results and errors, if the batch has ended."""
+    message: str = ""
 
 
 class BatchServer:
-    """Where the batches of one model go."""
+    """The batch interface of a provider for one model."""
 
-    def __init__(self, judge: "BatchJudge", *, endpoint: str, max_retries: int) -> None:
+    def __init__(self, client: "AsyncOpenAI", errors: ErrorMapper, *, endpoint: str, max_retries: int) -> None:
         from openai import Timeout
 
-        self._judge = judge
-        self._client = judge.client.with_options(
-            max_retries=max_retries, timeout=Timeout(PATIENT_S, connect=CONNECT_TIMEOUT_S)
+        self._client = client.with_options(
+            max_retries=max_retries, timeout=Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         )
+        self._errors = errors
         self._endpoint = endpoint
 
     @property
     def where(self) -> str:
-        """For people."""
-        return self._judge.server
+        """The model and the address, for messages."""
+        return self._errors.server
 
     async def submit(self, record: BatchRecord) -> None:
-        """Sends the batch, unless an earlier try has done so. Raises JudgeRefused or JudgeUnavailable."""
-        if record.facts.attempted and (there := await self._find(_name(record))):
-            record.learn(batch=there)
+        """Upload the requests and create the batch, unless an earlier attempt has created it.
+
+        Raises JudgeRefused or JudgeUnavailable.
+        """
+        if record.state.submitting and (batch_id := await self._find_existing(_batch_name(record))):
+            record.update(batch_id=batch_id)
             return
-        record.learn(attempted=True)
-        file = await self._calling(lambda: self._upload(record))
-        batch = await self._calling(lambda: self._make(file, record))
-        record.learn(batch=batch)
+        record.update(submitting=True)
+        file_id = await self._call(lambda: self._upload(record))
+        batch_id = await self._call(lambda: self._create(file_id, record))
+        record.update(batch_id=batch_id)
 
-    async def look(self, record: BatchRecord) -> BatchStatus:
-        """Raises NoRoom where the queue is full, BatchRefused or, of a batch that is not known, JudgeRefused."""
-        name = record.facts.batch
-        assert name is not None, "it was submitted"
-        found = await self._calling(lambda: self._client.batches.retrieve(name), unknown=self._lost(record))
-        status = str(found.status).lower()
+    async def status(self, record: BatchRecord) -> BatchStatus:
+        """Return the status of a submitted batch.
+
+        Raises BatchQueueFull, BatchRefused, or JudgeRefused if the server does not know the batch.
+        """
+        batch_id = record.state.batch_id
+        assert batch_id is not None
+        batch = await self._call(lambda: self._client.batches.retrieve(batch_id), not_found=self._lost_error(record))
+        status = str(batch.status).lower()  # some providers write it in capitals
         if status == "failed":
-            raise self._refusal(found)
-        counts = found.request_counts
-        told = f"{counts.completed} of {counts.total}" if counts else ""
-        files = tuple(each for each in (found.output_file_id, found.error_file_id) if each)
-        return BatchStatus(status, status in _ENDED, files, told)
+            raise self._failure(batch)
+        counts = batch.request_counts
+        message = f"{counts.completed} of {counts.total}" if counts else ""
+        files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
+        return BatchStatus(status, status in FINAL_STATUSES, files, message)
 
-    async def fetch(self, record: BatchRecord, look: BatchStatus) -> None:
-        """Puts the results beside the requests; from then on the server is not needed for them."""
-        part = record.results.with_suffix(".part")
-        with part.open("wb") as results:
-            for file in look.files:
+    async def download(self, record: BatchRecord, status: BatchStatus) -> None:
+        """Write the results of an ended batch beside its requests."""
+        temporary = record.results.with_suffix(".part")
+        with temporary.open("wb") as results:
+            for file_id in status.files:
                 start = results.tell()
 
-                async def download(file: str = file, start: int = start) -> None:
-                    results.seek(start)
+                async def download_file(file_id: str = file_id, start: int = start) -> None:
+                    results.seek(start)  # drop what an earlier attempt wrote
                     results.truncate()
-                    async with self._client.files.with_streaming_response.content(file) as reply:
-                        async for chunk in reply.iter_bytes():
+                    async with self._client.files.with_streaming_response.content(file_id) as response:
+                        async for chunk in response.iter_bytes():
                             results.write(chunk)
 
-                await self._calling(download)
+                await self._call(download_file)
                 results.write(b"\n")
-        part.replace(record.results)
-        record.learn(ended=look.status)
+        temporary.replace(record.results)
+        record.update(final_status=status.status)
 
     async def _upload(self, record: BatchRecord) -> str:
-        with record.requests.open("rb") as requests:  # streamed
-            sent = await self._client.files.create(file=(f"{_name(record)}.jsonl", requests), purpose="batch")
-        return sent.id
+        with record.requests.open("rb") as requests:
+            file = await self._client.files.create(file=(f"{_batch_name(record)}.jsonl", requests), purpose="batch")
+        return file.id
 
-    async def _make(self, file: str, record: BatchRecord) -> str:
-        endpoint: Any = self._endpoint  # not every server's is in the library's list
-        made = await self._client.with_options(max_retries=0).batches.create(
-            input_file_id=file,
+    async def _create(self, file_id: str, record: BatchRecord) -> str:
+        endpoint: Any = self._endpoint  # the library's type lists OpenAI's endpoints only
+        # No retries: a repeated request could create, and bill, a second batch. If the confirmation is lost, the batch
+        # is found by its name instead.
+        batch = await self._client.with_options(max_retries=0).batches.create(
+            input_file_id=file_id,
             endpoint=endpoint,
             completion_window="24h",
-            metadata={"longreward": _name(record)},
+            metadata={"longreward": _batch_name(record)},
         )
-        return made.id
+        return batch.id
 
-    async def _find(self, name: str) -> str | None:
-        """The batch of this name, among the latest; None too where the server lists none."""
+    async def _find_existing(self, name: str) -> str | None:
+        """Return the id of the batch of this name, if the server lists it."""
 
-        async def look() -> str | None:
-            seen = 0
+        async def search() -> str | None:
+            count = 0
             async for batch in self._client.batches.list(limit=100):
-                seen += 1
+                count += 1
                 if (batch.metadata or {}).get("longreward") == name and str(batch.status).lower() != "failed":
                     return batch.id
-                if seen >= _LATEST:
+                if count >= MAX_LISTED_BATCHES:
                     break
             return None
 
         try:
-            return await self._calling(look)
-        except JudgeRefused:
+            return await self._call(search)
+        except JudgeRefused:  # the server cannot list batches
             return None
 
-    async def _calling(self, call: Callable[[], Awaitable[T]], *, unknown: JudgeError | None = None) -> T:
+    async def _call(self, call: Callable[[], Awaitable[T]], *, not_found: JudgeError | None = None) -> T:
+        """Run a call of the library and translate its errors; `not_found` is raised for 404."""
         from openai import APIError, APIStatusError
 
-        fault: JudgeError
+        error: JudgeError
         try:
             return await call()
-        except APIStatusError as error:
-            if error.status_code in (404, 405):
-                fault = unknown or JudgeRefused(
-                    f"the {self.where} has no batches ({error.status_code} at {error.request.url.path}); set "
-                    "judge.mode to live, or to batch_files where another program answers the files"
+        except APIStatusError as status_error:
+            if status_error.status_code in (404, 405):
+                error = not_found or JudgeRefused(
+                    f"the {self.where} has no batches ({status_error.status_code} at "
+                    f"{status_error.request.url.path}); set judge.mode to live, or to batch_files if another program "
+                    "processes the files"
                 )
             else:
-                fault = self._judge.errors.from_exception(error)
-        except APIError as error:
-            fault = self._judge.errors.from_exception(error)
-        raise fault  # outside the except: the library's error holds the request with its headers
+                error = self._errors.from_exception(status_error)
+        except APIError as api_error:
+            error = self._errors.from_exception(api_error)
+        raise error  # outside of the except block: the library's error holds the request with the API key
 
-    def _lost(self, record: BatchRecord) -> JudgeError:
+    def _lost_error(self, record: BatchRecord) -> JudgeError:
         return JudgeRefused(
-            f"the {self.where} does not know the batch {record.facts.batch} any more (was it made with another key?); "
-            f"remove {record.folder} to ask its {record.facts.requests:,} questions anew"
+            f"the {self.where} does not know the batch {record.state.batch_id} (was it created with another key?); "
+            f"remove {record.folder} to make its {record.state.requests:,} requests again"
         )
 
-    def _refusal(self, batch: "Batch") -> JudgeError:
+    def _failure(self, batch: "Batch") -> JudgeError:
         errors = (batch.errors.data if batch.errors else None) or []
-        said = self._judge.errors.sanitize("; ".join(str(each.message or each.code) for each in errors) or "no reason")
-        if any("limit" in str(each.code) for each in errors):
+        messages = "; ".join(str(error.message or error.code) for error in errors) or "no reason"
+        reason = self._errors.sanitize(messages)
+        if any("limit" in str(error.code) for error in errors):
             return BatchQueueFull(
-                f"the {self.where} takes no batch of this size now: {said}; lower judge.batch.prompts or "
+                f"the {self.where} does not accept a batch of this size now: {reason}; lower judge.batch.prompts or "
                 "judge.batch.megabytes_per_file"
             )
-        return BatchRefused(f"the {self.where} refused the batch {batch.id}: {said}; check judge.model and its fields")
+        return BatchRefused(
+            f"the {self.where} refused the batch {batch.id}: {reason}; check judge.model and its fields"
+        )
 
 
-def _name(record: BatchRecord) -> str:
-    return f"{record.folder.name}-{record.facts.sha256[:12]}"
-
-
-_ENDED = ("completed", "expired", "cancelled")
-PATIENT_S = 600.0  # without a byte: a server may look at a large file for long
-_LATEST = 1000  # batches to look through for one of ours
+def _batch_name(record: BatchRecord) -> str:
+    return f"{record.folder.name}-{record.state.sha256[:12]}"

@@ -1,4 +1,4 @@
-"""What can be set about batches."""
+"""Settings of batch mode: `judge.batch` in `params.yaml`."""
 
 from pydantic import Field
 
@@ -6,26 +6,26 @@ from longreward.config import Config
 
 
 class BatchConfig(Config):
-    """How questions are collected and sent where `judge.mode` is not `live`."""
+    """How requests are collected and sent if `judge.mode` is not `live`."""
 
     prompts: int = Field(default=200, ge=1)
-    """Prompts a shard, all of them under way at once, in place of `score.prompts_in_flight` and `score.shard_size`.
-    The pipeline has two shards under way, whose questions go out together. Their documents and open questions are
-    held in memory: about 4 MB a prompt with ten responses."""
+    """Prompts per shard, all processed at once; replaces `score.prompts_in_flight` and `score.shard_size`. The pipeline
+    processes two shards at a time and sends their requests together. Their documents and open requests are held in
+    memory: about 4 MB per prompt with ten responses."""
 
     requests_per_file: int = Field(default=50_000, ge=1)
-    """Questions a file, and so a batch, at most (OpenAI and Zhipu take 50,000)."""
+    """Largest number of requests per file, and so per batch (OpenAI and Zhipu accept 50,000)."""
 
     megabytes_per_file: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Size of a file at most, in 1,000,000 bytes; None: what `judge.kind` takes (`zhipu`: 100, the others: 200)."""
+    """Largest size of a file, in 1,000,000 bytes; None: the limit of `judge.kind` (`zhipu`: 100, the others: 200)."""
 
     settle_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
-    """A round goes out when no question has come for so many seconds. Longer than an embedding model takes for one
-    document, where one is used: questions that come later wait for the next round."""
+    """A batch is sent when no new request has arrived for this many seconds. Must be longer than an embedding model
+    takes for one document, if one is used: later requests wait for the next batch."""
 
     poll_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
-    """Seconds between two looks at a batch."""
+    """Seconds between two status requests for a batch."""
 
     endpoint: str | None = Field(default=None, pattern="^/")
-    """What the files and batches name as the address of a question; None: what `judge.kind` calls it
+    """The URL path that files and batches name for each request; None: the path of `judge.kind`
     (`/v4/chat/completions` for `zhipu`, `/v1/chat/completions` for the others)."""

@@ -1,4 +1,12 @@
-"""One batch to its server and back: sent once, looked at, fetched, by whichever process comes first."""
+"""Collect requests into batches, run the batches on the server, and distribute the results.
+
+round 1    extraction, statements, ratings      sent when no further request arrives
+round 2    support, completeness, and the requests of round 1 whose replies are missing or unreadable
+round 3    …
+
+A round starts when no request has arrived for `settle_s`, and takes all requests that wait then. Requests that an
+interrupted run has sent are not sent again: they are found in the folder, and their batches are awaited.
+"""
 
 import asyncio
 import logging
@@ -10,310 +18,302 @@ from typing import TypeVar
 from longreward.errors import BatchPending, JudgeUnavailable, LongRewardError
 from longreward.judge.batch.api import BatchQueueFull, BatchRefused, BatchServer, BatchStatus
 from longreward.judge.batch.config import BatchConfig
-from longreward.judge.batch.storage import BatchFolder, BatchRecord, Result, Spool, missing_result
+from longreward.judge.batch.storage import BatchFolder, BatchRecord, BatchResult, RequestSpool, missing_result
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+MAX_OUTAGE_S = 3600.0  # of a server that cannot be reached, or whose queue is full
+DEFAULT_MEGABYTES = 200.0  # per file: OpenAI's limit
+SETTLE_STEPS = 10
+RESULTS_PER_STEP = 100
+MAX_LISTED_FILES = 10
+CACHED = missing_result("another process has stored the reply in the ledger")
+REMOVED = missing_result("its batch was removed")
+
 
 class BatchRunner:
-    """Takes the batches of one folder to their server."""
+    """Submits the batches of a folder, polls them and downloads their results."""
 
     def __init__(self, folder: BatchFolder, server: BatchServer, config: BatchConfig) -> None:
         self._folder = folder
         self._server = server
         self._config = config
-        self._seen: dict[str, BatchStatus] = {}
-        self._under_way: list[BatchRecord] = []  # sent, or to be sent, and not yet back
+        self._statuses: dict[str, BatchStatus] = {}
+        self._running: list[BatchRecord] = []
 
-    async def bring(self, records: Sequence[BatchRecord]) -> AsyncIterator[BatchRecord]:
-        """Each batch once its results are there, whichever comes first.
+    async def poll(self, records: Sequence[BatchRecord]) -> AsyncIterator[BatchRecord]:
+        """Yield each batch when its results are on disk, in the order in which they finish.
 
-        Raises JudgeRefused where the server takes none of a batch, JudgeUnavailable where it cannot be reached, or has
-        no room, for PATIENCE_S.
+        Raises JudgeRefused if the server rejects a batch, JudgeUnavailable if it cannot be reached, or its queue is
+        full, for MAX_OUTAGE_S.
         """
-        self._under_way = list(records)
+        self._running = list(records)
         full_s = 0.0
-        while self._under_way:
-            full: BatchQueueFull | None = None
-            for record in list(self._under_way):
+        while self._running:
+            queue_full: BatchQueueFull | None = None
+            for record in list(self._running):
                 try:
-                    back = await self._is_back(record)
+                    finished = await self._advance(record)
                 except BatchQueueFull as error:
-                    full = error
+                    queue_full = error
                     continue
-                if back:
-                    self._under_way.remove(record)
+                if finished:
+                    self._running.remove(record)
                     full_s = 0.0
                     yield record
-            waits = full is not None and not any(record.facts.batch for record in self._under_way)
-            full_s = full_s + self._config.poll_s if waits else 0.0
-            if full is not None and full_s > PATIENCE_S:
-                raise full
-            if self._under_way:
+            # While another batch of ours runs, the queue will have room when that one ends, however long it takes.
+            is_blocked = queue_full is not None and not any(record.state.batch_id for record in self._running)
+            full_s = full_s + self._config.poll_s if is_blocked else 0.0
+            if queue_full is not None and full_s > MAX_OUTAGE_S:
+                raise queue_full
+            if self._running:
                 await asyncio.sleep(self._config.poll_s)
 
-    def leave(self) -> None:
-        """Says which batches go on at the server without us."""
-        names = [record.facts.batch for record in self._under_way if record.facts.batch]
-        if names:
-            told = "%d batch(es) go on at the %s: %s; the same run again takes their answers in"
-            log.warning(told, len(names), self._server.where, ", ".join(names))
-        self._under_way = []
+    def detach(self) -> None:
+        """Log the batches that continue on the server after this run ends."""
+        ids = [record.state.batch_id for record in self._running if record.state.batch_id]
+        if ids:
+            message = "%d batch(es) continue at the %s: %s; the next run with these settings collects their replies"
+            log.warning(message, len(ids), self._server.where, ", ".join(ids))
+        self._running = []
 
-    async def _is_back(self, record: BatchRecord) -> bool:
-        """One look at the batch, which is sent where that has not been done; whether its results are there."""
-        await self._patiently(lambda: self._send(record))
-        if record.back or not record.there:
+    async def _advance(self, record: BatchRecord) -> bool:
+        """Submit the batch if necessary and check its status once; return whether its results are on disk."""
+        await self._retry(lambda: self._submit(record))
+        if record.has_results or not record.exists:
             return True
         try:
-            look = await self._patiently(lambda: self._server.look(record))
+            status = await self._retry(lambda: self._server.status(record))
         except BatchQueueFull:
-            record.learn(batch=None, attempted=False)
+            record.update(batch_id=None, submitting=False)
             raise
         except BatchRefused:
             self._folder.remove(record)
             raise
-        if look != self._seen.get(record.folder.name):
-            log.info("batch %s at the %s: %s %s", record.facts.batch, self._server.where, look.status, look.told)
-            self._seen[record.folder.name] = look
-        if look.ended:
-            await self._patiently(lambda: self._fetch(record, look))
-        return look.ended
+        if status != self._statuses.get(record.folder.name):
+            log.info(
+                "batch %s at the %s: %s %s", record.state.batch_id, self._server.where, status.status, status.message
+            )
+            self._statuses[record.folder.name] = status
+        if status.ended:
+            await self._retry(lambda: self._download(record, status))
+        return status.ended
 
-    async def _send(self, record: BatchRecord) -> None:
-        if record.facts.batch is not None or record.back:
+    async def _submit(self, record: BatchRecord) -> None:
+        if record.state.batch_id is not None or record.has_results:
             return
         async with self._folder.locked():
-            if not record.there:
+            if not record.exists:
                 return
             record.refresh()
-            if record.facts.batch is None:
+            if record.state.batch_id is None:
                 await self._server.submit(record)
                 log.info(
-                    "%s questions are sent to the %s as batch %s; looked at every %g s",
-                    f"{record.facts.requests:,}",
+                    "sent %s requests to the %s as batch %s; polling every %g s",
+                    f"{record.state.requests:,}",
                     self._server.where,
-                    record.facts.batch,
+                    record.state.batch_id,
                     self._config.poll_s,
                 )
 
-    async def _fetch(self, record: BatchRecord, look: BatchStatus) -> None:
+    async def _download(self, record: BatchRecord, status: BatchStatus) -> None:
         async with self._folder.locked():
-            if record.there and not record.back:
-                await self._server.fetch(record, look)
+            if record.exists and not record.has_results:
+                await self._server.download(record, status)
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, tried again while the server cannot be reached: a batch goes on without us."""
-        waited = 0.0
+    async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call while the server cannot be reached: the batch itself continues meanwhile."""
+        waited_s = 0.0
         while True:
             try:
                 return await call()
             except BatchQueueFull:
                 raise
             except JudgeUnavailable:
-                if waited >= PATIENCE_S:
+                if waited_s >= MAX_OUTAGE_S:
                     raise
             await asyncio.sleep(self._config.poll_s)
-            waited += self._config.poll_s
-
-
-PATIENCE_S = 3600.0  # of a server that cannot be reached, or has no room
-
-
-# Questions collected until nothing else goes on, sent together, and handed back whenever their answers come.
-#
-# round 1    extraction, statements, ratings      all work waits: they go out, in as many files as the limits ask for
-# round 2    support, completeness, and of round 1 what got no answer or an unreadable one
-# round 3    …
-#
-# A round begins when no question has come for `settle_s`; its questions are those that wait then. What a killed run has
-# sent is not sent again: its questions are found in the folder, and their batches waited for.
+            waited_s += self._config.poll_s
 
 
 @dataclass
-class _Waiting:
-    """A question that waits for its result."""
+class _PendingRequest:
+    result: "asyncio.Future[BatchResult]"
+    location: tuple[int, int] | None
+    """In the spool; None if a batch contains the request."""
+    is_cached: Callable[[], bool]
+    """Whether another process has stored the reply in the ledger."""
+    waiters: int = 0
 
-    result: "asyncio.Future[Result]"
-    place: tuple[int, int] | None  # in the spool; None: a batch holds it
-    settled: Callable[[], bool]  # whether another process has got its answer meanwhile
-    askers: int = 0
-
-    def answer(self, result: Result) -> None:
+    def resolve(self, result: BatchResult) -> None:
         if not self.result.done():
             self.result.set_result(result)
 
 
 class BatchScheduler:
-    """All questions to one model on one server. `courier` None: the files are left for another program."""
+    """Collects all requests to one model on one server into rounds of batches.
 
-    def __init__(self, folder: BatchFolder, courier: BatchRunner | None, config: BatchConfig) -> None:
+    Args:
+        folder: the batches on disk.
+        runner: runs the batches on a server; None leaves the files for another program.
+        config: the section `judge.batch`.
+    """
+
+    def __init__(self, folder: BatchFolder, runner: BatchRunner | None, config: BatchConfig) -> None:
         self._folder = folder
-        self._courier = courier
+        self._runner = runner
         self._config = config
-        self._spool = Spool(folder.path)
-        self._waiting: dict[str, _Waiting] = {}
-        self._asked = 0
-        self._came = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        self._spool = RequestSpool(folder.path)
+        self._pending: dict[str, _PendingRequest] = {}
+        self._arrivals = 0
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, name: str, line: Callable[[], bytes], settled: Callable[[], bool]) -> Result | None:
-        """What came of the question; None where another process has its answer in the ledger by now.
+    async def submit(
+        self, request_id: str, line: Callable[[], bytes], is_cached: Callable[[], bool]
+    ) -> BatchResult | None:
+        """Return the result of the request; None if another process has stored its reply in the ledger.
 
-        Raises the JudgeError family where its batch cannot be had, AnswersAwaited where files wait to be answered.
+        Raises the JudgeError family if the batch fails, BatchPending if files wait for another program.
         """
-        waiting = self._waiting.get(name)
-        if waiting is None:
-            place = None if self._folder.holding(name) else self._spool.put(line())
-            waiting = _Waiting(asyncio.get_running_loop().create_future(), place, settled)
-            self._waiting[name] = waiting
-            self._asked += 1
-            self._came.set()
-        if self._loop is None or self._loop.done():
-            self._loop = asyncio.create_task(self._run())
-        waiting.askers += 1
+        pending = self._pending.get(request_id)
+        if pending is None:
+            location = None if self._folder.find(request_id) else self._spool.append(line())
+            pending = _PendingRequest(asyncio.get_running_loop().create_future(), location, is_cached)
+            self._pending[request_id] = pending
+            self._arrivals += 1
+            self._arrived.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+        pending.waiters += 1
         try:
-            found = await asyncio.shield(waiting.result)
-            return None if found is _SETTLED else found
+            result = await asyncio.shield(pending.result)
+            return None if result is CACHED else result
         finally:
-            waiting.askers -= 1
-            if waiting.askers == 0 and self._waiting.get(name) is waiting:
-                del self._waiting[name]
+            pending.waiters -= 1
+            if pending.waiters == 0 and self._pending.get(request_id) is pending:
+                del self._pending[request_id]
 
-    def settle(self, name: str) -> None:
-        """The ledger has its answer, or none came that is of use and it will be asked again."""
-        record = self._folder.holding(name)
+    def mark_done(self, request_id: str) -> None:
+        """Note that the reply is in the ledger, or that it was unusable and the request will be made again."""
+        record = self._folder.find(request_id)
         if record is not None:
-            record.settle(name)
+            record.mark_done(request_id)
 
     async def close(self) -> None:
-        """Stops waiting. What was sent goes on at the server, and the next run takes it in."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
-            self._loop = None
-        if self._courier is not None:
-            self._courier.leave()
+        """Stop waiting. Submitted batches continue on the server, and the next run collects their replies."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._runner is not None:
+            self._runner.detach()
         async with self._folder.locked():
-            self._folder.clear()
+            self._folder.remove_finished()
         self._spool.close()
 
     async def _run(self) -> None:
         try:
             while True:
-                await self._until_settled()
-                await self._hand_out(await self._write())
+                await self._wait_until_settled()
+                await self._process(await self._write_batches())
         except Exception as error:
-            for waiting in self._waiting.values():
-                if not waiting.result.done():
-                    waiting.result.set_exception(error)
-                    waiting.result.exception()  # a failure that nobody waits for any more is no news
-            self._waiting.clear()
+            for pending in self._pending.values():
+                if not pending.result.done():
+                    pending.result.set_exception(error)
+                    pending.result.exception()  # mark as retrieved: a cancelled caller does not await it any more
+            self._pending.clear()
             if not isinstance(error, LongRewardError):
                 raise
 
-    async def _until_settled(self) -> None:
-        """Until some question waits, and for `settle_s` none has come."""
+    async def _wait_until_settled(self) -> None:
+        """Wait until requests are pending and no further one has arrived for `settle_s`."""
         while True:
-            if not self._waiting:
-                self._came.clear()
-                await self._came.wait()
-            asked = self._asked
-            for _ in range(_TICKS):  # of a loop that goes round: work that holds it up does not count
-                await asyncio.sleep(self._config.settle_s / _TICKS)
-                if self._asked != asked:
+            if not self._pending:
+                self._arrived.clear()
+                await self._arrived.wait()
+            arrivals = self._arrivals
+            # Several short sleeps instead of a long one: time in which other work blocks the event loop, and no
+            # request can arrive, counts only once.
+            for _ in range(SETTLE_STEPS):
+                await asyncio.sleep(self._config.settle_s / SETTLE_STEPS)
+                if self._arrivals != arrivals:
                     break
             else:
-                if self._waiting:
+                if self._pending:
                     return
 
-    async def _write(self) -> list[BatchRecord]:
-        """The batches that hold the questions which wait now; those that none holds are written into new ones."""
+    async def _write_batches(self) -> list[BatchRecord]:
+        """Write the pending requests that are in no batch yet; return all batches with pending requests."""
         async with self._folder.locked():
             self._folder.refresh()
-            self._folder.clear()
+            self._folder.remove_finished()
             self._folder.write(
-                self._fresh(),
-                most=self._config.requests_per_file,
-                most_bytes=int((self._config.megabytes_per_file or MEGABYTES) * 1_000_000),
+                self._new_requests(),
+                max_requests=self._config.requests_per_file,
+                max_bytes=int((self._config.megabytes_per_file or DEFAULT_MEGABYTES) * 1_000_000),
             )
         self._spool.clear()
-        held = {name: record for name in self._waiting if (record := self._folder.holding(name))}
-        return sorted(set(held.values()), key=lambda record: record.folder.name)
+        records = {record for request_id in self._pending if (record := self._folder.find(request_id))}
+        return sorted(records, key=lambda record: record.folder.name)
 
-    def _fresh(self) -> Iterator[tuple[str, bytes]]:
-        for name, waiting in list(self._waiting.items()):
-            held = self._folder.holding(name)
-            if waiting.place is None and held is None:  # of another process, which has taken it in
-                waiting.answer(_SETTLED if waiting.settled() else _GONE)
-            elif waiting.settled():
-                waiting.answer(_SETTLED)
-            elif waiting.place is not None and held is None:
-                yield name, self._spool.get(waiting.place)
-            waiting.place = None
+    def _new_requests(self) -> Iterator[tuple[str, bytes]]:
+        for request_id, pending in list(self._pending.items()):
+            location, pending.location = pending.location, None
+            record = self._folder.find(request_id)
+            if pending.is_cached():
+                pending.resolve(CACHED)
+            elif record is None and location is None:  # another process has collected and removed its batch
+                pending.resolve(REMOVED)
+            elif record is None and location is not None:
+                yield request_id, self._spool.read(location)
 
-    async def _hand_out(self, records: list[BatchRecord]) -> None:
-        """Returns once all of them are back; of files for another program, once those that are back are taken in."""
-        if self._courier is not None:
-            async for record in self._courier.bring(records):
-                await self._deliver(record)
+    async def _process(self, records: list[BatchRecord]) -> None:
+        """Run the batches to their end; with files for another program, distribute the results that are there."""
+        if self._runner is not None:
+            async for record in self._runner.poll(records):
+                await self._distribute(record)
             return
-        back = [record for record in records if record.back]
-        for record in back:
-            await self._deliver(record)
-        if records and not back:
+        finished = [record for record in records if record.has_results]
+        for record in finished:
+            await self._distribute(record)
+        if records and not finished:
             raise BatchPending(manual_instructions(records, model=self._folder.model))
 
-    async def _deliver(self, record: BatchRecord) -> None:
+    async def _distribute(self, record: BatchRecord) -> None:
         async with self._folder.locked():
-            answers = await record.answers()
-        why = f"the batch {record.facts.batch or record.folder.name} ended ({record.facts.ended}) without an answer"
-        for number, name in enumerate([name for name in self._waiting if name in record.open]):
-            waiting = self._waiting.get(name)
-            if waiting is None:
+            results = await record.load_results()
+        batch = record.state.batch_id or record.folder.name
+        missing = missing_result(f"the batch {batch} ended ({record.state.final_status}) without a reply")
+        for number, request_id in enumerate([name for name in self._pending if name in record.open_ids]):
+            pending = self._pending.get(request_id)
+            if pending is None:
                 continue
-            if answers is not None:
-                waiting.answer(answers.get(name) or missing_result(why))
+            if results is not None:
+                pending.resolve(results.get(request_id) or missing)
             else:
-                waiting.answer(_SETTLED if waiting.settled() else _GONE)
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)  # so that few of them are in memory at once
-        if answers is not None:
-            answers.close()
-
-
-MEGABYTES = 200.0  # a file (OpenAI's limit)
-_TICKS = 10
-_AT_ONCE = 100
-_SETTLED = missing_result("the ledger has the answer of another process")
-_GONE = missing_result("its batch is gone")
-
-
-# What to tell the person who is to have files of questions answered by another program.
+                pending.resolve(CACHED if pending.is_cached() else REMOVED)
+            if number % RESULTS_PER_STEP == RESULTS_PER_STEP - 1:
+                await asyncio.sleep(0)  # let the waiters consume the results, so that few are in memory at once
+        if results is not None:
+            results.close()
 
 
 def manual_instructions(records: Sequence[BatchRecord], *, model: str) -> str:
-    """How many questions wait, in which files, and a command that answers them."""
-    questions = sum(record.facts.requests for record in records)
-    said = [
-        f"{questions:,} questions to the judge {model!r} wait in {len(records)} file(s) of OpenAI's batch format. Have "
-        "each answered into the folder where it lies, as results.jsonl, and run the same again. With vLLM:"
+    """Return the number of open requests, their files, and commands that process them."""
+    requests = sum(record.state.requests for record in records)
+    lines = [
+        f"{requests:,} requests to the judge {model!r} wait in {len(records)} file(s) of OpenAI's batch format. "
+        "Process each file into results.jsonl in the same folder, then run the same command again. With vLLM:"
     ]
-    said += [f"  {_command(record, model)}" for record in records[:_SHOWN]]
-    if len(records) > _SHOWN:
-        said.append(f"  … and {len(records) - _SHOWN} more in {records[0].folder.parent}")
-    return "\n".join(said)
-
-
-def _command(record: BatchRecord, model: str) -> str:
-    """Results get their name when all are there: vLLM writes them as they come."""
-    folder = shlex.quote(str(record.folder))
-    return (
-        f"cd {folder} && vllm run-batch -i requests.jsonl -o results.part --model {shlex.quote(model)} "
-        "&& mv results.part results.jsonl"
-    )
-
-
-_SHOWN = 10
+    for record in records[:MAX_LISTED_FILES]:
+        # vLLM writes results as they come, so the file gets its final name when it is complete.
+        lines.append(
+            f"  cd {shlex.quote(str(record.folder))} && vllm run-batch -i requests.jsonl -o results.part "
+            f"--model {shlex.quote(model)} && mv results.part results.jsonl"
+        )
+    if len(records) > MAX_LISTED_FILES:
+        lines.append(f"  … and {len(records) - MAX_LISTED_FILES} more in {records[0].folder.parent}")
+    return "\n".join(lines)

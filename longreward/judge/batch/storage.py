@@ -1,8 +1,17 @@
-"""A line of a results file, as OpenAI and `vllm run-batch` write them, and a whole file by the questions' ids.
+"""The batches of one judge on disk, beside the ledger; a killed run resumes from them.
 
-{"custom_id": "4be0…", "response": {"status_code": 200, "body": {"choices": […], …}}, "error": null}     an answer
-{"custom_id": "4be0…", "response": {"status_code": 429, "body": {"error": {"message": …}}}, "error": null}
-{"custom_id": "4be0…", "response": null, "error": {"code": "batch_expired", "message": …}}               none came
+    ledger.batches/<model>-<hash of address and model>/<time>-<n>/
+        requests.jsonl           the requests in OpenAI's batch format
+        ids.txt                  their ids, one per line
+        batch.json               the state of the batch (`BatchState`)
+        results*.jsonl           the results, in any order
+        done.txt                 ids whose replies are in the ledger, or that will be requested in another batch
+
+A results file, as OpenAI and `vllm run-batch` write it:
+
+    {"custom_id": "4be0…", "response": {"status_code": 200, "body": {"choices": […], …}}, "error": null}
+    {"custom_id": "4be0…", "response": {"status_code": 429, "body": {"error": {"message": …}}}, "error": null}
+    {"custom_id": "4be0…", "response": null, "error": {"code": "batch_expired", "message": …}}
 """
 
 import asyncio
@@ -24,178 +33,175 @@ from filelock import FileLock, Timeout
 from longreward.errors import StateError
 from longreward.utils.jsonl import open_atomic
 
+TEMPORARY_PREFIX = ".new-"
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn OSError into StateError with advice."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{path}: {error.strerror or error}; free some space or give write permission, then run the stage again"
+        ) from error
+
 
 @dataclass(frozen=True)
-class Result:
-    """What came back for one question: a reply with its HTTP status, or None and a reason."""
+class BatchResult:
+    """The result of one request: an HTTP status with a body, or no status and a body with the key "error"."""
 
     status: int | None
-    body: str  # JSON text; with status None, an object that holds "error"
+    body: str  # JSON
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and self.status < 300
 
 
-def parse_line(line: bytes) -> tuple[str, Result] | None:
-    """The question's id and what came of it; None for a line that is cut off or none of this format."""
+def missing_result(reason: str) -> BatchResult:
+    """Return the result of a request that the finished batch does not contain."""
+    return BatchResult(None, json.dumps({"error": {"message": reason}}))
+
+
+def parse_result(line: bytes) -> tuple[str, BatchResult] | None:
+    """Return the id and the result of a line; None if the line is cut off or has another format."""
     try:
         row = json.loads(line)
-        name = row["custom_id"]
+        request_id = str(row["custom_id"])
         response, error = row.get("response"), row.get("error")
         if not isinstance(response, dict):
-            return str(name), Result(None, json.dumps({"error": error or {"message": "no response and no reason"}}))
+            error = error or {"message": "no response and no reason"}
+            return request_id, BatchResult(None, json.dumps({"error": error}))
         body = response.get("body")
-        if body is None and error is not None:  # vLLM: {"error": {"error": {"message": …}}}
+        if body is None and error is not None:  # vLLM writes the error beside a response without a body
             body = error if isinstance(error, dict) and "error" in error else {"error": error}
-        return str(name), Result(int(response.get("status_code") or 200), json.dumps(body))
+        return request_id, BatchResult(int(response.get("status_code") or 200), json.dumps(body))
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
 
 
-def missing_result(why: str) -> Result:
-    """The result of a question that a finished batch does not mention."""
-    return Result(None, json.dumps({"error": {"message": why}}))
-
-
 class ResultFiles:
-    """Results by id: where they lie is held in memory, what they say is read when it is asked for.
+    """Results by request id. Only their offsets are held in memory; lines are read on demand.
 
-    The files stay open, so that another process may remove them.
+    The files stay open, so that another process may delete them.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._places: dict[str, tuple[IO[bytes], int]] = {}
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._offsets: dict[str, tuple[IO[bytes], int]] = {}
         try:
-            self._files = [file.open("rb") for file in files]
+            self._files = [path.open("rb") for path in paths]
             for file in self._files:
-                self._look_through(file)
+                self._index(file)
         except OSError as error:
             raise StateError(f"{error.filename} cannot be read: {error.strerror or error}") from error
 
-    def get(self, name: str) -> Result | None:
-        """The result of one question; None where there is none."""
-        place = self._places.get(name)
-        if place is None:
+    def get(self, request_id: str) -> BatchResult | None:
+        """Return the result of one request, or None."""
+        if request_id not in self._offsets:
             return None
-        file, offset = place
+        file, offset = self._offsets[request_id]
         file.seek(offset)
-        parsed = parse_line(file.readline())
+        parsed = parse_result(file.readline())
         return None if parsed is None else parsed[1]
 
     def close(self) -> None:
         for file in self._files:
             file.close()
 
-    def _look_through(self, file: IO[bytes]) -> None:
+    def _index(self, file: IO[bytes]) -> None:
         offset = 0
         for line in file:
-            parsed = parse_line(line)
-            if parsed is not None and (parsed[0] not in self._places or _answers(parsed[1])):
-                self._places[parsed[0]] = (file, offset)
+            parsed = parse_result(line)
+            # Of several results for one request, the last success counts, else the first failure.
+            if parsed is not None and (parsed[0] not in self._offsets or parsed[1].is_success):
+                self._offsets[parsed[0]] = (file, offset)
             offset += len(line)
-
-
-def _answers(result: Result) -> bool:
-    return result.status is not None and result.status < 300
-
-
-# One batch as it lies on the disk.
-#
-# <time>-<n>/
-#     requests.jsonl           the questions in OpenAI's format
-#     ids.txt                  their ids, one a line
-#     batch.json               what is known of it (`Facts`)
-#     results*.jsonl           what came back, in any order
-#     done.txt                 ids that the ledger has an answer to, or that are to be asked anew
 
 
 @dataclass(frozen=True)
 class BatchState:
-    """What is known of a batch, kept in batch.json."""
+    """The content of batch.json."""
 
     requests: int
-    sha256: str  # of requests.jsonl; the server keeps it with the batch, so that one made by a killed run is found
-    attempted: bool = False  # to make the batch: it may be there although its id is not known
-    batch: str | None = None
-    ended: str | None = None  # the batch's last status, once its results are in results.jsonl
+    sha256: str
+    """Of requests.jsonl. The server stores it with the batch, so that a batch is found again if its id was lost."""
+    submitting: bool = False
+    """The batch may exist on the server although its id is unknown."""
+    batch_id: str | None = None
+    final_status: str | None = None
+    """Set when the results are in results.jsonl."""
 
 
 class BatchRecord:
-    """One batch."""
+    """One batch on disk.
+
+    Raises:
+        FileNotFoundError: another process has removed the batch.
+        StateError: batch.json is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises FileNotFoundError where another process has removed it, StateError where it cannot be read."""
         self.folder = folder
         self.requests = folder / "requests.jsonl"
         self.results = folder / "results.jsonl"
         self._done = folder / "done.txt"
-        self.open = set((folder / "ids.txt").read_text(encoding="utf-8").split())
-        self.open -= set(self._done.read_text(encoding="utf-8").split() if self._done.exists() else ())
-        self.facts = self._read()
-
-    def learn(self, **facts: str | bool | None) -> None:
-        """Keeps facts before it returns."""
-        self.facts = replace(self.facts, **facts)  # type: ignore[arg-type]
-        if not self.there:
-            return
-        with open_atomic(self.folder / "batch.json") as file:
-            json.dump(asdict(self.facts), file, indent=1)
+        self.open_ids = set((folder / "ids.txt").read_text(encoding="utf-8").split())
+        if self._done.exists():
+            self.open_ids -= set(self._done.read_text(encoding="utf-8").split())
+        self.state = self._read_state()
 
     @property
-    def there(self) -> bool:
-        """Not yet removed by another process."""
+    def exists(self) -> bool:
+        """Whether no other process has removed the batch."""
         return (self.folder / "ids.txt").exists()
 
     @property
-    def back(self) -> bool:
-        """Whether results are there."""
+    def has_results(self) -> bool:
         return self.results.exists()
 
+    def update(self, **changes: str | bool | None) -> None:
+        """Change fields of the state and write batch.json."""
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+        if self.exists:
+            with open_atomic(self.folder / "batch.json") as file:
+                json.dump(asdict(self.state), file, indent=1)
+
     def refresh(self) -> None:
-        """Takes in what another process learnt."""
-        self.facts = self._read()
+        """Read changes that another process made."""
+        self.state = self._read_state()
 
-    def settle(self, name: str) -> None:
-        """Nothing more is wanted of it about this question: its answer is in the ledger, or it is to be asked anew."""
-        self.open.discard(name)
+    def mark_done(self, request_id: str) -> None:
+        """Note that the request's reply is in the ledger, or that it will be requested in another batch."""
+        self.open_ids.discard(request_id)
         with disk_errors(self.folder), suppress(FileNotFoundError), self._done.open("a", encoding="utf-8") as file:
-            file.write(name + "\n")
+            file.write(request_id + "\n")
 
-    async def answers(self) -> ResultFiles | None:
-        """What came back; None where the batch is removed. To be called with the lock held."""
-        if not self.there:
+    async def load_results(self) -> ResultFiles | None:
+        """Return the results, or None if the batch was removed; the caller holds the lock of the folder."""
+        if not self.exists:
             return None
         return await asyncio.to_thread(ResultFiles, sorted(self.folder.glob("results*.jsonl")))
 
-    def _read(self) -> BatchState:
-        file = self.folder / "batch.json"
+    def _read_state(self) -> BatchState:
+        path = self.folder / "batch.json"
         try:
-            return BatchState(**json.loads(file.read_text(encoding="utf-8")))
+            return BatchState(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
-            raise StateError(f"{file} is damaged; remove {self.folder} to ask its questions anew") from None
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk refuses, as an error of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise StateError(
-            f"{path}: {error.strerror or error}; make room or give write permission, then run the same again"
-        ) from error
-
-
-# The files of all batches to one model on one server, beside the ledger: what a killed run goes on from.
-#
-# ledger.batches/<model>-<hash of address and model>/<time>-<n>/    one batch (`record.py`)
+            raise StateError(f"{path} is damaged; remove {self.folder} to make its requests again") from None
 
 
 class BatchFolder:
-    """The batches to one model on one server, oldest first. Raises StateError where the disk refuses."""
+    """The batches of one model on one server, from the oldest to the newest.
+
+    Raises StateError if the disk fails.
+    """
 
     def __init__(self, ledger: Path, *, address: str, model: str) -> None:
-        short = hashlib.sha256(f"{address}\n{model}".encode()).hexdigest()[:8]
+        short_hash = hashlib.sha256(f"{address}\n{model}".encode()).hexdigest()[:8]
+        safe_name = re.sub(r"[^\w.]+", "-", model).strip("-.")[-60:]
         self.model = model
-        root = ledger.with_name(f"{ledger.stem}.batches")
-        self.path = root.resolve() / f"{_UNSAFE.sub('-', model).strip('-.')[-60:]}-{short}"
+        self.path = ledger.with_name(f"{ledger.stem}.batches").resolve() / f"{safe_name}-{short_hash}"
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.path / ".lock", thread_local=False)
@@ -203,44 +209,44 @@ class BatchFolder:
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes in the batches of other processes, and forgets those that are gone."""
+        """Add the batches of other processes, and drop those that were removed."""
         with disk_errors(self.path):
-            there = sorted(each.name for each in self.path.iterdir() if (each / "ids.txt").is_file())
-            known, self.records = self.records, {}
-            for name in there:
-                with suppress(FileNotFoundError):  # gone this moment
-                    self.records[name] = known.get(name) or BatchRecord(self.path / name)
+            names = sorted(folder.name for folder in self.path.iterdir() if (folder / "ids.txt").is_file())
+            previous, self.records = self.records, {}
+            for name in names:
+                with suppress(FileNotFoundError):  # another process removed it after the listing
+                    self.records[name] = previous.get(name) or BatchRecord(self.path / name)
 
-    def holding(self, name: str) -> BatchRecord | None:
-        """The newest batch that the question is in and was not dropped from."""
-        return next((record for record in reversed(self.records.values()) if name in record.open), None)
+    def find(self, request_id: str) -> BatchRecord | None:
+        """Return the newest batch in which the request is open."""
+        return next((record for record in reversed(self.records.values()) if request_id in record.open_ids), None)
 
-    def write(self, lines: Iterable[tuple[str, bytes]], *, most: int, most_bytes: int) -> None:
-        """Makes batches of (id, request line), each within both limits; to be called with the lock held."""
+    def write(self, requests: Iterable[tuple[str, bytes]], *, max_requests: int, max_bytes: int) -> None:
+        """Write batches from pairs of id and line, each within both limits; the caller holds the lock."""
         with disk_errors(self.path):
-            for abandoned in self.path.glob(f"{_NEW}*"):
+            for abandoned in self.path.glob(f"{TEMPORARY_PREFIX}*"):
                 shutil.rmtree(abandoned)
-            new: _New | None = None
-            for name, line in lines:
-                if new is None or new.count >= most or new.size + len(line) > most_bytes:
-                    self._add(new)
-                    new = _New(self.path)
-                new.put(name, line)
-            self._add(new)
+            writer: _BatchWriter | None = None
+            for request_id, line in requests:
+                if writer is None or writer.count >= max_requests or writer.size + len(line) > max_bytes:
+                    self._finish(writer)
+                    writer = _BatchWriter(self.path)
+                writer.write(request_id, line)
+            self._finish(writer)
 
-    def clear(self) -> None:
-        """Removes batches of which nothing is open any more; to be called with the lock held."""
-        for record in [record for record in self.records.values() if not record.open]:
+    def remove_finished(self) -> None:
+        """Remove the batches without open requests; the caller holds the lock."""
+        for record in [record for record in self.records.values() if not record.open_ids]:
             self.remove(record)
 
     def remove(self, record: BatchRecord) -> None:
-        """Everything in it is kept elsewhere, or is to be asked anew."""
+        """Delete the batch from disk."""
         self.records.pop(record.folder.name, None)
         shutil.rmtree(record.folder, ignore_errors=True)
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Alone among the processes that use this folder."""
+        """Hold the lock among the processes that use this folder."""
         while True:
             try:
                 self._lock.acquire(timeout=0)
@@ -252,50 +258,43 @@ class BatchFolder:
         finally:
             self._lock.release()
 
-    def _add(self, new: "_New | None") -> None:
-        if new is not None:
+    def _finish(self, writer: "_BatchWriter | None") -> None:
+        if writer is not None:
             name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{len(self.records)}"
-            new.finish(self.path / name)
+            writer.finish(self.path / name)
             self.records[name] = BatchRecord(self.path / name)
 
 
-class _New:
-    """A batch that is being written."""
+class _BatchWriter:
+    """Writes a batch into a temporary folder, which is renamed when it is complete."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=_NEW, dir=root))
+        self.folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=root))
         self._requests = (self.folder / "requests.jsonl").open("wb")
         self._ids = (self.folder / "ids.txt").open("w", encoding="utf-8")
-        self._sha = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
         self.count = self.size = 0
 
-    def put(self, name: str, line: bytes) -> None:
+    def write(self, request_id: str, line: bytes) -> None:
         self._requests.write(line)
-        self._ids.write(name + "\n")
-        self._sha.update(line)
+        self._ids.write(request_id + "\n")
+        self._sha256.update(line)
         self.count += 1
         self.size += len(line)
 
-    def finish(self, place: Path) -> None:
+    def finish(self, destination: Path) -> None:
         for file in (self._requests, self._ids):
             file.flush()
             os.fsync(file.fileno())
             file.close()
-        facts = BatchState(requests=self.count, sha256=self._sha.hexdigest())
-        (self.folder / "batch.json").write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
-        self.folder.chmod(0o755)
-        self.folder.rename(place)
+        state = BatchState(requests=self.count, sha256=self._sha256.hexdigest())
+        (self.folder / "batch.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
+        self.folder.chmod(0o755)  # mkdtemp makes it private, but another user's program may write the results
+        self.folder.rename(destination)
 
 
-_NEW = ".new-"
-_UNSAFE = re.compile(r"[^\w.]+")
-
-
-# Request lines that are in no batch yet: on the disk, since a round may hold gigabytes of them.
-
-
-class Spool:
-    """Lines on the disk, read back by their place; gone with the process."""
+class RequestSpool:
+    """Request lines that are not in a batch yet, in a temporary file: they may take gigabytes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -303,22 +302,21 @@ class Spool:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._end = 0
 
-    def put(self, line: bytes) -> tuple[int, int]:
-        """The line's place."""
+    def append(self, line: bytes) -> tuple[int, int]:
+        """Write the line; return its offset and length."""
         with disk_errors(self._folder):
             self._file.seek(self._end)
             self._file.write(line)
-        place = (self._end, len(line))
+        location = (self._end, len(line))
         self._end += len(line)
-        return place
+        return location
 
-    def get(self, place: tuple[int, int]) -> bytes:
-        """The line at this place."""
-        self._file.seek(place[0])
-        return self._file.read(place[1])
+    def read(self, location: tuple[int, int]) -> bytes:
+        """Return the line at an offset and length."""
+        self._file.seek(location[0])
+        return self._file.read(location[1])
 
     def clear(self) -> None:
-        """Forgets all lines."""
         self._end = 0
         self._file.truncate(0)
 

@@ -41,7 +41,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from ledgers import make_exchange
 from longreward.judge.ledger import Ledger
-from test_crashes import text_of
+from test_ledger_crashes import text_of
 
 def write(n):
     ledger = Ledger(Path(sys.argv[1]))
@@ -131,7 +131,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from ledgers import make_exchange
 from longreward.judge.ledger import Ledger
-from test_crashes import text_of
+from test_ledger_crashes import text_of
 ledger, n = Ledger(Path(sys.argv[1])), 0
 while n < 300:
     if sys.argv[2] == "write":

@@ -1,4 +1,4 @@
-"""`longreward score` in batches, killed outright again and again: nothing is paid twice, and nothing is lost."""
+"""`longreward score` in batch mode, killed and restarted, makes each request once and loses none."""
 
 import json
 import os
@@ -19,12 +19,12 @@ CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The marke
 def folder(tmp_path: Path) -> Path:
     rows = [{"idx": n, "query": f"Who founded Keld {n}?", "answer": "Ann Lee.", "context": CONTEXT} for n in range(4)]
     (tmp_path / "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = [
+    responses = [
         {"idx": f"{n}-{k}", "query": f"Who founded Keld {n}?", "answer": text}
         for n in range(4)
         for k, text in enumerate(["Keld was founded by Ann Lee in 1905.", "Tom Ray founded it. The market opened."])
     ]
-    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    (tmp_path / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in responses))
     return tmp_path
 
 
@@ -48,9 +48,9 @@ def rows(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kills", [(6,), pytest.param((1, 2, 3, 4, 5, 7, 9, 12), marks=pytest.mark.slow)])
-def test_a_run_killed_at_any_moment_goes_on_without_paying_again(folder: Path, kills: tuple[int, ...]) -> None:
-    """`kills`: after how many requests of a run to the server it is killed."""
-    with provider(looks=2) as server:
+def test_killed_run_resumes_without_paying_again(folder: Path, kills: tuple[int, ...]) -> None:
+    """`kills`: the number of HTTP requests after which each run is killed."""
+    with provider(polls_until_done=2) as server:
         killed = 0
         for requests in kills:
             process = start(folder, server, "l.sqlite", "batch")
@@ -67,33 +67,33 @@ def test_a_run_killed_at_any_moment_goes_on_without_paying_again(folder: Path, k
         live = start(folder, server, "live.sqlite", "live")
         assert live.wait(60) == 0, live.communicate()
         live.communicate()
-    asked = [line["custom_id"] for line in server.requests()]
+    ids = [line["custom_id"] for line in server.requests()]
     assert killed > len(kills) // 2
-    assert len(asked) == len(set(asked)) == len(server.live)
+    assert len(ids) == len(set(ids)) == len(server.live)
     assert rows(folder, "batch.jsonl") == rows(folder, "live.jsonl")
-    with sqlite3.connect(folder / "l.sqlite") as mine, sqlite3.connect(folder / "live.sqlite") as theirs:
-        kept = "SELECT question, attempt, temperature, text, outcome FROM exchanges ORDER BY question"
-        assert mine.execute(kept).fetchall() == theirs.execute(kept).fetchall()
+    with sqlite3.connect(folder / "l.sqlite") as batch_ledger, sqlite3.connect(folder / "live.sqlite") as live_ledger:
+        query = "SELECT question, attempt, temperature, text, outcome FROM exchanges ORDER BY question"
+        assert batch_ledger.execute(query).fetchall() == live_ledger.execute(query).fetchall()
 
 
-def test_a_run_that_is_ended_says_which_batches_go_on(folder: Path) -> None:
-    with provider(looks=10**9) as server:
+def test_terminated_run_logs_the_batches_that_continue(folder: Path) -> None:
+    with provider(polls_until_done=10**9) as server:
         process = start(folder, server, "l.sqlite", "batch")
         until = time.monotonic() + 30
         while time.monotonic() < until and not any("GET /v1/batches/" in path for path in server.paths):
             time.sleep(0.01)
         process.terminate()
-        _, said = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "batch_0" in said
-    assert "go on at the judge 'm'" in said
+    assert "batch_0" in stderr
+    assert "continue at the judge 'm'" in stderr
     assert not any("cancel" in path for path in server.paths)
 
 
-def test_a_run_that_waits_for_files_says_so_and_ends(folder: Path) -> None:
+def test_run_with_files_for_another_program_prints_instructions(folder: Path) -> None:
     with provider() as server:
         process = start(folder, server, "l.sqlite", "batch_files")
-        _, said = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "vllm run-batch -i requests.jsonl" in said
+    assert "vllm run-batch -i requests.jsonl" in stderr
     assert server.paths == []
