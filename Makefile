@@ -49,8 +49,9 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/flows/test_stage_lists.py
 
+# One worker per CPU: `auto` would count physical cores, which is 1 on many machines with 2 CPUs.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist worksteal
 
 test-slow: setup
 	$(BIN)/pytest -m slow
