@@ -26,7 +26,7 @@ async def prepare(run: StageRun) -> None:
             window=window,
             progress=lambda records: update(records, None),
         )
-    run.report(report.figures())
+    run.report(report.metrics())
     run.report(prepare_pairs(config, root=Path(), out=OUT))
     if config.responses:
         run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})

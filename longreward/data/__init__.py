@@ -1,7 +1,8 @@
-"""Where raw records come from: files on disk or a hub data set, one record in memory at a time.
+"""Raw records, their validation and splits, and the published file formats.
 
-    "data/raw/mine/*.parquet"   --opening, pinning-->  files    \\
-    "hub:THUDM/LongReward-10k"  --opening-->           hub      --place, row--> columns --> checking --> Example
+    file or glob --file_source.py, csv_reader.py--\\
+    hub data set --hub_source.py------------------ open_source.py --columns.py, validation.py--> examples --prepare.py
 
-`columns` gives a row the published names; `checking` leaves out what is bad or came before.
+`formats.py` reads and writes the published files; `preferences.py` and `short_instructions.py` read pairs and
+instructions of others.
 """

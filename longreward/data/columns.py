@@ -1,10 +1,10 @@
-"""A user's columns as the published fields: by name, or out of a chat.
+"""Rows of a source under the published field names, taken from columns by name or from a chat.
 
     {"question": "When?", "text": "…"}  --columns: {query: question, context: text, idx: null}-->
     {"idx": 0, "query": "When?", "context": "…"}
 
-Settings win over what a row looks like: only where none of query, context, answer and messages is set, a row with
-`input` and `answers` is read as LongBench's. One that fits both forms is refused.
+Settings take precedence over the form of a row: a row with `input` and `answers` is read as LongBench's only if none of
+query, context, answer and messages is set. A row that fits both forms is rejected.
 """
 
 import difflib
@@ -18,12 +18,15 @@ from longreward.data.formats import LONGBENCH_FIELDS, is_longbench, longbench_fi
 from longreward.errors import ConfigError
 from longreward.utils.jsonl import Row, RowError, missing_key
 
+COLUMN_FIELDS = ("idx", "query", "context", "answer", "document", "messages")
+LONGBENCH_MARKERS = {"input", "answers"}
+
 
 class ColumnsConfig(Config):
-    """Which column of the source holds what. A column that is named here must be there."""
+    """Which column of the source contains what. A column that is named here must exist."""
 
     idx: str | None = "idx"
-    """Each record's name, a text or whole number; null: records are numbered from 0 in the order of the source."""
+    """The record's id, a text or whole number; null: records are numbered from 0 in the order of the source."""
 
     query: str = "query"
     """The question, a text."""
@@ -33,100 +36,101 @@ class ColumnsConfig(Config):
     text}, which are joined by blank lines."""
 
     answer: str = "answer"
-    """The answer to train `sft` on, a text; may be missing unless it is named here."""
+    """The answer that `sft` trains on, a text. May be missing unless it is named here."""
 
     document: str = "document"
-    """The document's name, where several questions share one; without it, equal texts are one document."""
+    """The document's name, if several questions share one. Without it, equal texts are one document."""
 
     messages: str | None = None
-    """A chat instead of query, context and answer, a list of {role, content} or of {from, value} (ShareGPT): the
-    user's first message is split into context and query, the reply to it is the answer, later turns are left out."""
+    """A chat instead of query, context and answer, a list of {role, content} or of {from, value} (ShareGPT). The
+    user's first message is split into context and query, the reply to it is the answer, later turns are ignored."""
 
     question: QuestionPosition = "auto"
-    """Where the user's first message of a chat has its question: what follows its last blank line (last) or precedes
-    its first one (first). auto: the last paragraph where it reads as a question or instruction (English, Chinese, a
-    question mark) and the first does not; every other chat is rejected."""
+    """Position of the question in the first user message of a chat: after its last blank line (last) or before its
+    first one (first). auto: last, if the last paragraph reads as a question or instruction (English, Chinese, a
+    question mark) and the first does not; other chats are rejected."""
 
     format: Literal["auto", "columns", "longbench"] = "auto"
-    """What a row with `input` and `answers` is: a record of LongBench (longbench), or one like any other, whose
-    columns are those above (columns). auto: LongBench, unless query, context, answer or messages is set here; a row
-    that has `query` or `answer` of its own too is then rejected, since it could be either."""
+    """How a row with `input` and `answers` is read: as a record of LongBench (longbench), or by the columns above
+    (columns). auto: LongBench, unless query, context, answer or messages is set here. A row that also has `query` or
+    `answer` is then rejected, because both forms are possible."""
 
     @model_validator(mode="after")
-    def _one_place_for_the_question(self) -> "ColumnsConfig":
-        twice = self.named("query", "context", "answer")
-        if self.messages is not None and twice:
-            raise ValueError(f"messages holds {', '.join(twice)} as well: leave one of them out")
-        if self.format == "longbench" and (self.messages is not None or twice):
+    def _reject_conflicting_columns(self) -> "ColumnsConfig":
+        configured = self.configured("query", "context", "answer")
+        if self.messages is not None and configured:
+            raise ValueError(f"messages contains {', '.join(configured)} as well: remove one of them")
+        if self.format == "longbench" and (self.messages is not None or configured):
             raise ValueError(
-                f"format is longbench, whose columns are {', '.join(LONGBENCH_FIELDS)}: leave out "
-                f"{', '.join(twice) or 'messages'}, or set format to columns"
+                f"format is longbench, whose columns are {', '.join(LONGBENCH_FIELDS)}: remove "
+                f"{', '.join(configured) or 'messages'}, or set format to columns"
             )
         return self
 
     def is_default(self, name: str) -> bool:
-        """Whether a field is as it is where nobody names it; a form that sends every default changes nothing."""
+        """Return whether a field has its default value. A form that sends every default must change nothing."""
         return bool(getattr(self, name) == type(self).model_fields[name].default)
 
-    def named(self, *names: str) -> list[str]:
-        """Those of `names` that somebody set."""
+    def configured(self, *names: str) -> list[str]:
+        """Return those of `names` that differ from their defaults."""
         return [name for name in names if not self.is_default(name)]
 
+    @property
+    def allows_longbench(self) -> bool:
+        """Whether the form of a row decides if it is a record of LongBench."""
+        return self.format != "columns" and not self.configured("query", "context", "answer", "messages")
 
-COLUMNS = ("idx", "query", "context", "answer", "document", "messages")
 
-
-def check_columns(config: ColumnsConfig, there: list[str], *, source: str) -> None:
-    """Raises ConfigError for the first column that is needed or named and not `there`; nothing known: no check."""
-    if not there:
+def check_columns(config: ColumnsConfig, columns: list[str], *, source: str) -> None:
+    """Raise ConfigError for the first required or configured column that is not in `columns` (empty: unknown)."""
+    if not columns:
         return
-    taken = {"idx"} | ({"messages"} if config.messages is not None else {"query", "context"})
-    if _may_be_longbench(config) and (config.format == "longbench" or LONGBENCH.issubset(there)):
-        taken = {*LONGBENCH_FIELDS} if config.format == "longbench" else set()
-        if gone := [name for name in LONGBENCH_FIELDS if name in taken and name not in there]:
+    required = {"idx"} | ({"messages"} if config.messages is not None else {"query", "context"})
+    if config.format == "longbench":
+        required = set()
+        if missing := [name for name in LONGBENCH_FIELDS if name not in columns]:
             raise ConfigError(
-                f"prepare.columns.format is longbench, and {source} has no column {gone[0]!r}; it has "
-                f"{', '.join(there)}"
+                f"prepare.columns.format is longbench, and {source} has no column {missing[0]!r}; it has "
+                f"{', '.join(columns)}"
             )
-    for name in COLUMNS:
-        column = getattr(config, name)
-        named = not config.is_default(name)
-        if column is None or column in there or not (named or name in taken):
+    elif config.allows_longbench and LONGBENCH_MARKERS.issubset(columns):
+        required = set()
+    for field in COLUMN_FIELDS:
+        column, configured = getattr(config, field), not config.is_default(field)
+        if column is None or column in columns or not (configured or field in required):
             continue
-        near = difflib.get_close_matches(column, there, n=1, cutoff=0.5)
-        says = f"prepare.columns.{name} is {column!r}, and {source} has" if named else f"{source} has"
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{says} no column {column!r}; it has {', '.join(there)}{hint}{_advice(name, there)}")
+        prefix = f"prepare.columns.{field} is {column!r}, and " if configured else ""
+        similar = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+        hint = f"; did you mean {similar[0]!r}?" if similar else ""
+        raise ConfigError(
+            f"{prefix}{source} has no column {column!r}; it has {', '.join(columns)}{hint}\n{_advice(field, columns)}"
+        )
 
 
-def _advice(name: str, there: list[str]) -> str:
-    if name == "idx":
-        return "\nName the one that identifies a record, or set prepare.columns.idx to null: records are then numbered"
-    chat = "messages" in there and name in ("query", "context")
-    return f"\nSay which one it is with prepare.columns.{name}" + (
-        ", or read the chat with prepare.columns.messages: messages" if chat else ""
-    )
+def _advice(field: str, columns: list[str]) -> str:
+    if field == "idx":
+        return "Name the column with ids, or set prepare.columns.idx to null to number the records"
+    advice = f"Name the column in prepare.columns.{field}"
+    if "messages" in columns and field in ("query", "context"):
+        advice += ", or read the chat with prepare.columns.messages: messages"
+    return advice
 
 
 def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
-    """The row under the published names; RowError where it lacks a column, fits two forms or has a chat that cannot be
-    split."""
-    if _may_be_longbench(config) and _is_longbench(config, row):
-        named: Row = {} if config.is_default("idx") else {"idx": _idx(config, row, number)}
-        return {**longbench_fields(row), **named, **_document(config, row)}
-    found = {"idx": _idx(config, row, number), **_document(config, row)}
+    """Return the row under the published names; `number` is its id if idx is null.
+
+    Raises RowError if it lacks a column, fits two forms or contains a chat that cannot be split.
+    """
+    document = {"document": row[config.document]} if config.document in row else {}
+    if config.allows_longbench and _is_longbench(config, row):
+        idx = {} if config.is_default("idx") else {"idx": _idx(config, row, number)}
+        return {**longbench_fields(row), **idx, **document}
+    fields = {"idx": _idx(config, row, number), **document}
     if config.messages is not None:
-        return found | split_chat(_cell(row, config.messages), config.question)
-    found |= {
-        "query": _cell(row, config.query),
-        "context": join_paragraphs(_cell(row, config.context), config.context),
-    }
-    return found | ({"answer": row[config.answer]} if config.answer in row else {})
-
-
-def _may_be_longbench(config: ColumnsConfig) -> bool:
-    """Whether the settings leave it to the row: explicit columns win over what it looks like."""
-    return config.format != "columns" and not config.named("query", "context", "answer", "messages")
+        return fields | split_chat(_cell(row, config.messages), config.question)
+    fields["query"] = _cell(row, config.query)
+    fields["context"] = join_paragraphs(_cell(row, config.context), config.context)
+    return fields | ({"answer": row[config.answer]} if config.answer in row else {})
 
 
 def _is_longbench(config: ColumnsConfig, row: Row) -> bool:
@@ -142,14 +146,7 @@ def _idx(config: ColumnsConfig, row: Row, number: int) -> Any:
     return number if config.idx is None else _cell(row, config.idx)
 
 
-def _document(config: ColumnsConfig, row: Row) -> Row:
-    return {"document": row[config.document]} if config.document in row else {}
-
-
 def _cell(row: Row, column: str) -> Any:
     if column not in row:
         raise missing_key(column, row)
     return row[column]
-
-
-LONGBENCH = {"input", "answers"}  # how a row of LongBench is known

@@ -1,4 +1,4 @@
-"""The published files of the LongReward authors, in and out (their repository, `data/example`).
+"""The published file formats of the LongReward authors (their repository, `data/example`), read and written.
 
     sft.jsonl                {"idx": 11, "query": "…", "answer": "…", "context": "…"}
     sampled_responses.jsonl  {"idx": "11-3", "query": "…", "answer": "…"}
@@ -6,15 +6,16 @@
     scored_responses.jsonl   {"idx": "11-3", "query": "…", "answer": "…", "scores": {…, "total": 31.0}, "details": {…}}
     preference_pairs.jsonl   {"idx": 11, "context": "…", "query": "…", "win_response": "…", "lose_response": "…"}
 
-Our files hold the same fields and more of them, so either side's scripts read the other's.
+Our files contain the same fields and further ones, so scripts of either side read the files of the other.
 """
 
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from longreward.records import (
     DIMENSIONS,
@@ -33,28 +34,33 @@ from longreward.records import (
 )
 from longreward.utils.jsonl import Row, RowError, missing_key, read_records, shorten, write_rows
 
-NOTHING_RELEVANT = "No relevant information"
-SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash")
-"""Of a Response; in pairs with `win_` or `lose_` before the name. The published files have none of them."""
-
-
-# --- rows to records --------------------------------------------------------------------------------------------------
-
+T = TypeVar("T")
 
 LONGBENCH_FIELDS = ("input", "answers", "context")
+NO_INFORMATION = "No relevant information"
+SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash")
+"""Fields of a Response that the published files lack; in pairs with the prefix `win_` or `lose_`."""
+
+HASHED_CHARACTERS = 2**20  # at a time
+MAX_EXACT_FLOAT = 2**53  # up to here floats represent all whole numbers
+MAX_DIGITS = 1000
+WHITE_SPACE = re.compile(r"\s")
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
 
 
 def example_from_row(row: Row) -> Example:
-    """A row of `sft.jsonl`, of LongReward-10k (its `dpo_*` rows have two responses, no answer) or of LongBench."""
+    """Parse a row of `sft.jsonl`, of LongReward-10k (`dpo_*` rows have two responses and no answer) or of LongBench."""
     if is_longbench(row):
         row = longbench_fields(row)
-    name, context, query = _id(row), _text(row, "context"), _text(row, "query")
-    if is_blank(context) and not is_short(name):
+    example_id, context, query = parse_id(row.get("idx")), _text(row, "context"), _text(row, "query")
+    if is_blank(context) and not is_short(example_id):
         raise RowError("context is empty")
     if is_blank(query):
         raise RowError("query is empty")
     return Example(
-        id=name,
+        id=example_id,
         document_id=_document_name(row) or document_id(context),
         context=context,
         query=query,
@@ -62,246 +68,97 @@ def example_from_row(row: Row) -> Example:
     )
 
 
-def is_longbench(row: Row) -> bool:
-    """Whether the row is a record of LongBench, known by `input` and `answers`.
-
-    Raises RowError where it has `query` or `answer` too, or two different names: it could be either form.
-    """
-    if row.get("input") is None or row.get("answers") is None:
-        return False
-    other = [key for key in ("query", "answer") if row.get(key) is not None]
-    if row.get("_id") is not None and row.get("idx") is not None and str(row["_id"]) != str(row["idx"]):
-        other.append("idx")
-    if other:
-        raise RowError(
-            f"the row fits two forms: it has input and answers, as LongBench, and {', '.join(other)}, as sft.jsonl"
-        )
-    return True
-
-
-def longbench_fields(row: Row) -> Row:
-    """A record of LongBench under the published names; the first of its answers counts."""
-    answers = row.get("answers")
-    if not isinstance(answers, list):
-        raise RowError(f"answers is {shorten(answers)}, expected a list of texts")
-    if row.get("input") == "":
-        raise RowError("input is empty: put this set's task there; LongBench has it in dataset2prompt.json")
-    name = row.get("_id") if row.get("_id") is not None else row.get("idx")
-    return {
-        "idx": name,
-        "query": _text(row, "input"),
-        "answer": answers[0] if answers else None,
-        "context": row.get("context"),
-    }
-
-
-def response_from_row(row: Row) -> Response:
-    """A row of `sampled_responses.jsonl`; its idx is `<example>-<n>`."""
-    name = _id(row)
-    example, dash, number = name.rpartition("-")
-    if not dash or not example or not _is_number(number):
-        raise RowError(f'idx {shorten(name)} is not of the form "<example>-<n>"')
-    return Response(
-        id=name,
-        example_id=example,
-        query=_text(row, "query"),
-        text=_text(row, "answer"),
-        **{name: row[name] for name in SAMPLING_FIELDS if name in row},
-    )
-
-
-def scored_from_row(row: Row) -> ScoredResponse:
-    """A row of `scored_responses.jsonl`; the published ones know nothing of prompts, judges and calls."""
-    scores = row.get("scores")
-    if not isinstance(scores, dict):
-        raise RowError("scores is missing or no object")
-    details, reasons = row.get("details") or {}, row.get("unscored") or {}
-    missing = [d for d in DIMENSIONS if d not in scores]
-    if missing:
-        raise RowError(f"scores lacks {', '.join(missing)}")
-    return ScoredResponse(
-        response=response_from_row(row),
-        verdicts={d: _verdict(scores[d], details.get(d) or {"reason": reasons.get(d)}) for d in DIMENSIONS},
-    )
-
-
-def _verdict(score: float | None, details: Row) -> Verdict:
-    return Verdict(
-        score=score,
-        bounds=details.get("bounds"),
-        reason=details.get("reason"),
-        analysis=details.get("analysis"),
-        statements=tuple(_statement(fact) for fact in details.get("details") or ()),
-        truncated=bool(details.get("truncated")),
-        **_account(details),
-    )
-
-
-def _account(row: Row) -> Row:
-    return {name: row[name] for name in Judged.model_fields if name in row}
-
-
-def _statement(fact: Row) -> Statement:
-    evidence = [
-        Evidence(start=e.get("start", 0), end=e.get("end", 0), text=e["content"]) for e in fact.get("evidences") or ()
-    ]
-    return Statement(
-        text=_text(fact, "fact"),
-        support=fact.get("score"),
-        analysis=fact.get("analysis"),
-        reason=fact.get("reason"),
-        evidence=tuple(evidence),
-    )
-
-
-def extraction_from_row(row: Row) -> Extraction:
-    """A row of our `chunk_info.jsonl`; a published one has no character spans (they read as 0)."""
-    if "extracts" in row:
-        extracts = tuple(Extract.model_validate(extract) for extract in row["extracts"])
-    else:
-        extracts = tuple(_published_extract(*item) for item in (row.get("info_list") or {}).items())
-    return Extraction(example_id=_id(row), query=_text(row, "query"), extracts=extracts, **_account(row))
-
-
-def _published_extract(span: str, text: str) -> Extract:
-    first, _, last = span.partition("-")
-    try:
-        percents = int(first.strip(" %")), int(last.strip(" %"))
-    except ValueError:
-        raise RowError(f'info_list has the key {span!r}, expected "<a>% - <b>%"') from None
-    said = None if NOTHING_RELEVANT in text else text
-    return Extract(start=0, end=0, first_percent=percents[0], last_percent=percents[1], text=said)
-
-
-def pair_from_row(row: Row) -> PreferencePair:
-    """A row of `preference_pairs.jsonl`; the published ones have no rewards (read as 10 and 0) and no sample ids."""
-    name, query = _id(row), _text(row, "query")
-
-    def response(side: str, fallback: int) -> Response:
-        return Response(
-            id=str(row.get(f"{side}_idx", f"{name}-{fallback}")),
-            example_id=name,
-            query=query,
-            text=_text(row, f"{side}_response"),
-            **{field: row[f"{side}_{field}"] for field in SAMPLING_FIELDS if f"{side}_{field}" in row},
-        )
-
-    return PreferencePair(
-        id=name,
-        context=_text(row, "context"),
-        query=query,
-        chosen=response("win", 0),
-        rejected=response("lose", 1),
-        chosen_reward=row.get("win_reward", 10.0),
-        rejected_reward=row.get("lose_reward", 0.0),
-        method=row.get("method", "longreward"),
-    )
-
-
-def document_id(context: str) -> str:
-    """A name for a document that has none: a hash of its words, blind to white space."""
-    return hash_words(context).hexdigest()[:16]
-
-
-def hash_words(text: str) -> "hashlib._Hash":
-    """SHA-256 of " ".join(text.split()), a piece at a time: a list of all words takes ten times the text's memory."""
-    digest = hashlib.sha256()
-    start, separator = 0, ""
-    while start < len(text):
-        # A piece ends before white space, so that no word is cut.
-        space = WHITE_SPACE.search(text, start + HASHED)
-        end = space.start() if space else len(text)
-        if words := " ".join(text[start:end].split()):
-            digest.update(f"{separator}{words}".encode("utf-8", "surrogatepass"))
-            separator = " "
-        start = end
-    return digest
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing but white space; makes no copy of a long text, as strip() may."""
-    return not text or text.isspace()
-
-
-def _document_name(row: Row) -> str | None:
-    """The document's own name; a number is one too (pandas makes 3 of it 3.0 where others are missing)."""
-    name = row.get("document")
-    if name is None or name == "" or (isinstance(name, float) and math.isnan(name)):
-        return None
-    if isinstance(name, bool) or not isinstance(name, str | int | float):
-        raise RowError(f"document is {shorten(name)}, expected a name or a number")
-    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
-
-
-def _id(row: Row) -> str:
-    return parse_id(row.get("idx"))
-
-
-def parse_id(value: Any) -> str:
-    """A record's name: a text, or a number as pandas and JSON have it. Raises RowError for anything else."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
-        value = int(value)  # pandas turns a column of whole numbers with a gap into floats
-    if isinstance(value, float):
-        raise RowError(
-            f"idx is {value}, expected a whole number or a name; write names as text where pandas made floats of them"
-        )
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise RowError(f"idx is {shorten(value)}, expected a number or a name")
-    return str(value)
-
-
-def _text(row: Row, key: str) -> str:
-    if key not in row:
-        raise missing_key(key, row)
-    if not isinstance(row[key], str):
-        found = "null" if row[key] is None else type(row[key]).__name__
-        raise RowError(f"{key} is {found}, expected text")
-    return str(row[key])
-
-
-def _is_number(digits: str) -> bool:
-    """Whether the text is a whole number that Python can convert; int() refuses more than 4,300 digits."""
-    return digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
-
-
-HASHED = 2**20  # characters at a time
-LARGEST_EXACT = 2**53  # the largest float up to which all whole numbers are told apart
-MOST_DIGITS = 1000
-WHITE_SPACE = re.compile(r"\s")
-
-
-# --- records to rows --------------------------------------------------------------------------------------------------
-
-
-def published_id(name: str) -> int | str:
-    """The published files number their examples; other names stay names."""
-    return int(name) if _is_number(name) and str(int(name)) == name else name
-
-
-def example_to_row(example: Example, **more: Any) -> Row:
-    """A row of `sft.jsonl`, with the document's name."""
+def example_to_row(example: Example, **extra_fields: Any) -> Row:
+    """Return a row of `sft.jsonl`, with the document's name."""
     return {
         "idx": published_id(example.id),
         "query": example.query,
         "answer": example.answer,
         "context": example.context,
         "document": example.document_id,
-        **more,
+        **extra_fields,
     }
 
 
+def is_longbench(row: Row) -> bool:
+    """Return whether the row is a record of LongBench, recognized by `input` and `answers`.
+
+    Raises RowError if it also has `query`, `answer` or a second id, so that both forms are possible.
+    """
+    if row.get("input") is None or row.get("answers") is None:
+        return False
+    conflicts = [key for key in ("query", "answer") if row.get(key) is not None]
+    if row.get("_id") is not None and row.get("idx") is not None and str(row["_id"]) != str(row["idx"]):
+        conflicts.append("idx")
+    if conflicts:
+        raise RowError(
+            f"the row fits two forms: it has input and answers, as LongBench, and {', '.join(conflicts)}, as sft.jsonl"
+        )
+    return True
+
+
+def longbench_fields(row: Row) -> Row:
+    """Return a record of LongBench under the published names, with the first of its answers."""
+    answers = row.get("answers")
+    if not isinstance(answers, list):
+        raise RowError(f"answers is {shorten(answers)}, expected a list of texts")
+    if row.get("input") == "":
+        raise RowError("input is empty: set it to the task of this data set, as in LongBench's dataset2prompt.json")
+    return {
+        "idx": row.get("_id") if row.get("_id") is not None else row.get("idx"),
+        "query": _text(row, "input"),
+        "answer": answers[0] if answers else None,
+        "context": row.get("context"),
+    }
+
+
+# --- responses --------------------------------------------------------------------------------------------------------
+
+
+def response_from_row(row: Row) -> Response:
+    """Parse a row of `sampled_responses.jsonl`, whose idx is `<example>-<n>`."""
+    response_id = parse_id(row.get("idx"))
+    example_id, _, number = response_id.rpartition("-")
+    if not example_id or not _is_integer(number):
+        raise RowError(f'idx {shorten(response_id)} is not of the form "<example>-<n>"')
+    return Response(
+        id=response_id,
+        example_id=example_id,
+        query=_text(row, "query"),
+        text=_text(row, "answer"),
+        **_select(row, SAMPLING_FIELDS),
+    )
+
+
 def response_to_row(response: Response) -> Row:
-    """A row of `sampled_responses.jsonl`, with what is known of how it was sampled."""
-    return {"idx": response.id, "query": response.query, "answer": response.text, **_sampling(response)}
+    """Return a row of `sampled_responses.jsonl`, with the known sampling fields."""
+    return {"idx": response.id, "query": response.query, "answer": response.text, **_sampling_fields(response)}
 
 
-def _sampling(response: Response, prefix: str = "") -> Row:
-    known = {name: getattr(response, name) for name in SAMPLING_FIELDS}
-    return {f"{prefix}{name}": value for name, value in known.items() if value is not None}
+def _sampling_fields(response: Response, prefix: str = "") -> Row:
+    values = {name: getattr(response, name) for name in SAMPLING_FIELDS}
+    return {f"{prefix}{name}": value for name, value in values.items() if value is not None}
+
+
+# --- extracts of the completeness judge -------------------------------------------------------------------------------
+
+
+def extraction_from_row(row: Row) -> Extraction:
+    """Parse a row of `chunk_info.jsonl`; published rows have no character spans, which are read as 0."""
+    if "extracts" in row:
+        extracts = tuple(Extract.model_validate(extract) for extract in row["extracts"])
+    else:
+        extracts = tuple(_published_extract(*item) for item in (row.get("info_list") or {}).items())
+    return Extraction(
+        example_id=parse_id(row.get("idx")),
+        query=_text(row, "query"),
+        extracts=extracts,
+        **_select(row, Judged.model_fields),
+    )
 
 
 def extraction_to_row(extraction: Extraction) -> Row:
-    """A row of `chunk_info.jsonl`; `extracts` is our list with character spans, in document order."""
+    """Return a row of `chunk_info.jsonl`; `extracts` lists the extracts with character spans in document order."""
     return {
         "idx": published_id(extraction.example_id),
         "query": extraction.query,
@@ -313,23 +170,50 @@ def extraction_to_row(extraction: Extraction) -> Row:
     }
 
 
+def _published_extract(span: str, text: str) -> Extract:
+    first, _, last = span.partition("-")
+    try:
+        first_percent, last_percent = int(first.strip(" %")), int(last.strip(" %"))
+    except ValueError:
+        raise RowError(f'info_list has the key {span!r}, expected "<a>% - <b>%"') from None
+    information = None if NO_INFORMATION in text else text
+    return Extract(start=0, end=0, first_percent=first_percent, last_percent=last_percent, text=information)
+
+
 def _info_list(extraction: Extraction) -> dict[str, str]:
-    """Extracts keyed by rounded percents, as published; those whose percents collide share a key and lose nothing."""
+    # Published keys are rounded percentages, so two short chunks can share a key. Their extracts are joined.
     info: dict[str, str] = {}
     for extract in extraction.extracts:
         key = f"{extract.first_percent}% - {extract.last_percent}%"
-        said = extract.text or NOTHING_RELEVANT
-        info[key] = f"{info[key]}\n{said}" if key in info else said
+        text = extract.text or NO_INFORMATION
+        info[key] = f"{info[key]}\n{text}" if key in info else text
     return info
+
+
+# --- scored responses -------------------------------------------------------------------------------------------------
+
+
+def scored_from_row(row: Row) -> ScoredResponse:
+    """Parse a row of `scored_responses.jsonl`; published rows have no prompts, judges and calls."""
+    scores = row.get("scores")
+    if not isinstance(scores, dict):
+        raise RowError("scores is missing or no object")
+    if missing := [dimension for dimension in DIMENSIONS if dimension not in scores]:
+        raise RowError(f"scores lacks {', '.join(missing)}")
+    details, reasons = row.get("details") or {}, row.get("unscored") or {}
+    return ScoredResponse(
+        response=response_from_row(row),
+        verdicts={d: _verdict_from_row(scores[d], details.get(d) or {"reason": reasons.get(d)}) for d in DIMENSIONS},
+    )
 
 
 def scored_to_row(
     scored: ScoredResponse, extraction: Extraction | None = None, settings: Mapping[str, Any] | None = None
 ) -> Row:
-    """A row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward, and how it came about.
+    """Return a row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward and its origin.
 
-    A response without all four scores has no total: its scores are null where unknown, its reasons in `unscored`. Where
-    the judge was not asked because the pair did not depend on it, `bounds` and `reward_bounds` say what is known.
+    A response without all four scores has no total and no reward: missing scores are null, with reasons in `unscored`.
+    If the judge was not queried because the pair did not depend on the score, `bounds` and `reward_bounds` limit it.
     `settings` are those of the scorer: chunk sizes, tokenizer, prompts.
     """
     verdicts = scored.verdicts
@@ -337,47 +221,96 @@ def scored_to_row(
     scores["total"] = sum(scores.values()) if scored.complete else None
     row = response_to_row(scored.response) | {"scores": scores, "reward": scored.reward}
     if not scored.complete:
-        row["unscored"] = {d: _why_unscored(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
-        row |= _bounds(scored)
-    row["details"] = {d: _details(d, verdict) for d, verdict in verdicts.items()}
+        row["unscored"] = {d: _unscored_reason(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
+        if bounds := {d: verdict.bounds for d, verdict in verdicts.items() if verdict.bounds is not None}:
+            row |= {"bounds": bounds, "reward_bounds": scored.bounds()}
+    row["details"] = {d: _verdict_to_row(d, verdict) for d, verdict in verdicts.items()}
     if extraction is not None and "completeness" in row["details"]:
         row["details"]["completeness"]["info_list"] = _info_list(extraction)
     return row | ({"settings": dict(settings)} if settings else {})
 
 
-def _bounds(scored: ScoredResponse) -> Row:
-    bounds = {d: verdict.bounds for d, verdict in scored.verdicts.items() if verdict.bounds is not None}
-    return {"bounds": bounds, "reward_bounds": scored.bounds()} if bounds else {}
-
-
-def _why_unscored(verdict: Verdict | None) -> str:
+def _unscored_reason(verdict: Verdict | None) -> str:
     return "not asked" if verdict is None else verdict.reason or "no reason was recorded"
 
 
-def _details(dimension: Dimension, verdict: Verdict) -> Row:
-    details: Row = {"analysis": verdict.analysis, "score": verdict.score, "reason": verdict.reason}
+def _verdict_from_row(score: float | None, row: Row) -> Verdict:
+    return Verdict(
+        score=score,
+        statements=tuple(_statement_from_row(fact) for fact in row.get("details") or ()),
+        truncated=bool(row.get("truncated")),
+        **{name: row.get(name) for name in ("bounds", "reason", "analysis")},
+        **_select(row, Judged.model_fields),
+    )
+
+
+def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
+    row: Row = {"analysis": verdict.analysis, "score": verdict.score, "reason": verdict.reason}
     if verdict.bounds is not None:
-        details["bounds"] = verdict.bounds
+        row["bounds"] = verdict.bounds
     if verdict.truncated:
-        details["truncated"] = True
+        row["truncated"] = True
     if dimension == "faithfulness":
-        details["facts"] = {statement.text: statement.support for statement in verdict.statements}
-        details["details"] = [_fact(statement) for statement in verdict.statements]
-    return details | verdict.model_dump(include=set(Judged.model_fields))
+        row["facts"] = {statement.text: statement.support for statement in verdict.statements}
+        row["details"] = [_statement_to_row(statement) for statement in verdict.statements]
+    return row | verdict.model_dump(include=set(Judged.model_fields))
 
 
-def _fact(statement: Statement) -> Row:
+def _statement_from_row(row: Row) -> Statement:
+    evidence = [
+        Evidence(start=item.get("start", 0), end=item.get("end", 0), text=item["content"])
+        for item in row.get("evidences") or ()
+    ]
+    return Statement(
+        text=_text(row, "fact"),
+        support=row.get("score"),
+        analysis=row.get("analysis"),
+        reason=row.get("reason"),
+        evidence=tuple(evidence),
+    )
+
+
+def _statement_to_row(statement: Statement) -> Row:
     return {
         "fact": statement.text,
         "analysis": statement.analysis,
         "score": statement.support,
         "reason": statement.reason,
-        "evidences": [{"content": e.text, "start": e.start, "end": e.end} for e in statement.evidence],
+        "evidences": [{"content": item.text, "start": item.start, "end": item.end} for item in statement.evidence],
     }
 
 
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+
+def pair_from_row(row: Row) -> PreferencePair:
+    """Parse a row of `preference_pairs.jsonl`; published rows have no rewards (read as 10 and 0) and no sample ids."""
+    pair_id, query = parse_id(row.get("idx")), _text(row, "query")
+
+    def response(side: str, number: int) -> Response:
+        sampling_fields = {name: row[f"{side}_{name}"] for name in SAMPLING_FIELDS if f"{side}_{name}" in row}
+        return Response(
+            id=str(row.get(f"{side}_idx", f"{pair_id}-{number}")),
+            example_id=pair_id,
+            query=query,
+            text=_text(row, f"{side}_response"),
+            **sampling_fields,
+        )
+
+    return PreferencePair(
+        id=pair_id,
+        context=_text(row, "context"),
+        query=query,
+        chosen=response("win", 0),
+        rejected=response("lose", 1),
+        chosen_reward=row.get("win_reward", 10.0),
+        rejected_reward=row.get("lose_reward", 0.0),
+        method=row.get("method", "longreward"),
+    )
+
+
 def pair_to_row(pair: PreferencePair) -> Row:
-    """A row of `preference_pairs.jsonl`, with the method, both rewards, which samples they were and how sampled."""
+    """Return a row of `preference_pairs.jsonl`, with method, rewards, sample ids and sampling fields."""
     return {
         "idx": published_id(pair.id),
         "context": pair.context,
@@ -389,59 +322,102 @@ def pair_to_row(pair: PreferencePair) -> Row:
         "win_reward": pair.chosen_reward,
         "lose_reward": pair.rejected_reward,
         "method": pair.method,
-        **_sampling(pair.chosen, "win_"),
-        **_sampling(pair.rejected, "lose_"),
+        **_sampling_fields(pair.chosen, "win_"),
+        **_sampling_fields(pair.rejected, "lose_"),
     }
 
 
-# --- whole files ------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
-def read_examples(path: Path) -> Iterator[Example]:
-    """The examples of a file in the form of `sft.jsonl`."""
-    return read_records(path, example_from_row)
+def _writer(to_row: Callable[[T], Row]) -> Callable[[Path, Iterable[T]], int]:
+    def write(path: Path, records: Iterable[T]) -> int:
+        return write_rows(path, map(to_row, records))
+
+    return write
 
 
-def read_responses(path: Path) -> Iterator[Response]:
-    """The responses of a file in the form of `sampled_responses.jsonl`."""
-    return read_records(path, response_from_row)
+# Readers yield the records of a file and raise DataError, with the line, for a bad one. Writers return the row count.
+read_examples = partial(read_records, convert=example_from_row)
+read_responses = partial(read_records, convert=response_from_row)
+read_scored = partial(read_records, convert=scored_from_row)
+read_chunk_info = partial(read_records, convert=extraction_from_row)
+read_pairs = partial(read_records, convert=pair_from_row)
+write_examples: Callable[[Path, Iterable[Example]], int] = _writer(example_to_row)
+write_responses = _writer(response_to_row)
+write_scored: Callable[[Path, Iterable[ScoredResponse]], int] = _writer(scored_to_row)
+write_chunk_info = _writer(extraction_to_row)
+write_pairs = _writer(pair_to_row)
 
 
-def read_scored(path: Path) -> Iterator[ScoredResponse]:
-    """The scored responses of a file in the form of `scored_responses.jsonl`, or of its unscored neighbour."""
-    return read_records(path, scored_from_row)
+# --- ids and texts ----------------------------------------------------------------------------------------------------
 
 
-def read_chunk_info(path: Path) -> Iterator[Extraction]:
-    """The extracts of a file in the form of `chunk_info.jsonl`."""
-    return read_records(path, extraction_from_row)
+def parse_id(value: Any) -> str:
+    """Return a record's id from a text or a whole number; raises RowError for anything else."""
+    # pandas turns a column of whole numbers with missing values into floats.
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT_FLOAT:
+        value = int(value)
+    if isinstance(value, float):
+        raise RowError(
+            f"idx is {value}, expected a whole number or a name; write names as text if pandas converted them to floats"
+        )
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise RowError(f"idx is {shorten(value)}, expected a number or a name")
+    return str(value)
 
 
-def read_pairs(path: Path) -> Iterator[PreferencePair]:
-    """The pairs of a file in the form of `preference_pairs.jsonl`."""
-    return read_records(path, pair_from_row)
+def published_id(record_id: str) -> int | str:
+    """Return the id as the published files have it: a number if possible, otherwise text."""
+    return int(record_id) if _is_integer(record_id) and str(int(record_id)) == record_id else record_id
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Writes `sft.jsonl`; returns the number of rows."""
-    return write_rows(path, map(example_to_row, examples))
+def document_id(context: str) -> str:
+    """Return the id of a document without a name: a hash of its words, independent of white space."""
+    return hash_words(context).hexdigest()[:16]
 
 
-def write_responses(path: Path, responses: Iterable[Response]) -> int:
-    """Writes `sampled_responses.jsonl`; returns the number of rows."""
-    return write_rows(path, map(response_to_row, responses))
+def hash_words(text: str) -> "hashlib._Hash":
+    """Return the SHA-256 of " ".join(text.split()), piece by piece: a list of all words takes ten times the memory."""
+    digest = hashlib.sha256()
+    start, separator = 0, ""
+    while start < len(text):
+        # A piece ends before white space, so that no word is split.
+        space = WHITE_SPACE.search(text, start + HASHED_CHARACTERS)
+        end = space.start() if space else len(text)
+        if words := " ".join(text[start:end].split()):
+            digest.update(f"{separator}{words}".encode("utf-8", "surrogatepass"))
+            separator = " "
+        start = end
+    return digest
 
 
-def write_scored(path: Path, scored: Iterable[ScoredResponse]) -> int:
-    """Writes `scored_responses.jsonl`; returns the number of rows."""
-    return write_rows(path, map(scored_to_row, scored))
+def is_blank(text: str) -> bool:
+    """Return whether the text is empty or white space, without the copy that strip() may make."""
+    return not text or text.isspace()
 
 
-def write_chunk_info(path: Path, extractions: Iterable[Extraction]) -> int:
-    """Writes `chunk_info.jsonl`; returns the number of rows."""
-    return write_rows(path, map(extraction_to_row, extractions))
+def _document_name(row: Row) -> str | None:
+    name = row.get("document")
+    if name is None or name == "" or (isinstance(name, float) and math.isnan(name)):
+        return None
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        raise RowError(f"document is {shorten(name)}, expected a name or a number")
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
 
 
-def write_pairs(path: Path, pairs: Iterable[PreferencePair]) -> int:
-    """Writes `preference_pairs.jsonl`; returns the number of rows."""
-    return write_rows(path, map(pair_to_row, pairs))
+def _text(row: Row, key: str) -> str:
+    if key not in row:
+        raise missing_key(key, row)
+    if not isinstance(row[key], str):
+        raise RowError(f"{key} is {'null' if row[key] is None else type(row[key]).__name__}, expected text")
+    return str(row[key])
+
+
+def _select(row: Row, names: Iterable[str]) -> Row:
+    return {name: row[name] for name in names if name in row}
+
+
+def _is_integer(digits: str) -> bool:
+    # int() rejects more than 4,300 digits.
+    return digits.isascii() and digits.isdecimal() and len(digits) <= MAX_DIGITS

@@ -1,4 +1,4 @@
-"""A data set of the Hugging Face hub, or a downloaded copy of one, as a stream: it is never in memory as a whole."""
+"""A data set of the Hugging Face hub, or a downloaded copy of one, streamed row by row."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,71 +18,78 @@ SCHEME = "hub:"
 
 
 class HubConfig(Config):
-    """Which part of a hub data set is read, where `source` is `hub:<name>`; not looked at otherwise."""
+    """Which part of a hub data set is read if `source` is `hub:<name>`; ignored otherwise."""
 
     split: str = "train"
-    """The split, such as `sft` of THUDM/LongReward-10k; slices such as `train[:100]` are not for streams."""
+    """The split, such as `sft` of THUDM/LongReward-10k. Slices such as `train[:100]` cannot be streamed."""
 
     config: str | None = None
-    """The configuration (subset), where the data set has several."""
+    """The configuration (subset), if the data set has several."""
 
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
-    """The commit, all 40 digits; demanded, since a branch or tag may hold other data tomorrow under the same name."""
+    """The commit, all 40 digits. Required, because a branch or tag may contain other data tomorrow."""
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """One split of a data set, read through `datasets`."""
+    """One split of a data set, read with `datasets`."""
 
     name: str
     path: str
-    """A name on the hub, or an existing folder with such a data set's files."""
+    """A name on the hub, or a folder with the files of such a data set."""
     hub: HubConfig
+    key: str
+    """The setting that names the source, for error messages."""
 
     def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
-        """Each row, numbered from 0; DataError where the hub cannot be reached or has no such data set."""
-        rows = iter(self._opened())
+        """Yield each row; raises DataError if the hub cannot be reached or has no such data set."""
+        rows = iter(self._open())
         shown, number = f"{self.name}[{self.hub.split}]", 0
-        while (row := self._or_data_error(lambda: next(rows, None))) is not None:
+        while (row := self._convert_errors(lambda: next(rows, None))) is not None:
             yield SourceLocation(shown, "row", number), valid_row(row)
             number += 1
         if not number:
             raise DataError(f"{shown} is empty")
 
     def columns(self) -> list[str]:
-        """The data set's features where it says them, else the fields of its first rows."""
-        if named := self._opened().column_names:
-            return list(named)
-        return list(dict.fromkeys(name for _, row in islice(self.rows(), COLUMN_SAMPLE_ROWS) for name in row))  # type: ignore[union-attr]
+        """Return the data set's features, or the columns of its first rows."""
+        if names := self._open().column_names:
+            return list(names)
+        rows = (row for _, row in islice(self.rows(), COLUMN_SAMPLE_ROWS) if isinstance(row, dict))
+        return list(dict.fromkeys(name for row in rows for name in row))
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         from datasets import load_dataset
 
-        hub = self.hub
-        revision = None if Path(self.path).is_dir() else hub.revision
-        return self._or_data_error(
-            lambda: load_dataset(self.path, hub.config, split=hub.split, revision=revision, streaming=True)
+        revision = None if Path(self.path).is_dir() else self.hub.revision
+        return self._convert_errors(
+            lambda: load_dataset(self.path, self.hub.config, split=self.hub.split, revision=revision, streaming=True)
         )
 
-    def _or_data_error(self, call: Callable[[], T]) -> T:
+    def _convert_errors(self, call: Callable[[], T]) -> T:
         from datasets.exceptions import DatasetsError
 
         try:
             return call()
         except (OSError, ValueError, TypeError, RuntimeError, DatasetsError) as error:
-            where = (
-                "" if Path(self.path).is_dir() else WITHOUT_NETWORK.format(name=self.path, revision=self.hub.revision)
-            )
-            reason = " ".join(str(error).split())
+            hub, reason = self.hub, " ".join(str(error).split())
+            advice = "" if Path(self.path).is_dir() else self._download_advice()
             raise DataError(
-                f"{self.name} (split {self.hub.split}, config {self.hub.config or 'the default'}) cannot be read: "
-                f"{reason} ({type(error).__name__}){where}"
+                f"{self.name} (split {hub.split}, config {hub.config or 'the default'}) cannot be read: {reason} "
+                f"({type(error).__name__}){advice}"
             ) from error
 
+    def _download_advice(self) -> str:
+        hub_key = hub_section(self.key)
+        return (
+            f"\nCheck the name, {hub_key}.split, {hub_key}.config and {hub_key}.revision; a private or gated data set "
+            "needs HF_TOKEN in the environment. Without a network, copy it to this machine and name its folder:\n"
+            f"  hf download --repo-type dataset {self.path} --revision {self.hub.revision} "
+            f"--local-dir data/raw/{self.path}\n"
+            f"  {self.key}: hub:data/raw/{self.path}"
+        )
 
-WITHOUT_NETWORK = (
-    "\nCheck the name, prepare.hub.split, prepare.hub.config and prepare.hub.revision; a private or gated data set "
-    "needs HF_TOKEN in the environment. Where there is no network, bring a copy and name its folder:\n"
-    "  hf download --repo-type dataset {name} --revision {revision} --local-dir data/raw/{name}\n"
-    "  prepare.source: hub:data/raw/{name}"
-)
+
+def hub_section(key: str) -> str:
+    """Return the section of the hub settings next to the setting `key`: `prepare.hub` for `prepare.source`."""
+    return f"{key.rpartition('.')[0]}.hub"

@@ -1,138 +1,153 @@
-"""Preference data that others made, as pairs to train on: the formats of TRL and of the LongReward authors.
+"""Preference data of others as pairs to train on: the formats of TRL and of the LongReward authors.
 
-{"prompt": "…", "chosen": "…", "rejected": "…"}                                           texts
+{"prompt": "…", "chosen": "…", "rejected": "…"}                                            texts
 {"prompt": [{"role": "user", …}], "chosen": [{"role": "assistant", …}], "rejected": […]}   chats
 {"chosen": [{"role": "user", …}, {"role": "assistant", …}], "rejected": […]}               the prompt in both
 {"context": "…", "query": "…", "win_response": "…", "lose_response": "…"}                  preference_pairs.jsonl
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from longreward.config import Config
-from longreward.data.chats import join_paragraphs
-from longreward.data.formats import document_id, hash_words, is_blank, parse_id
+from longreward.data.chats import Message, join_paragraphs, parse_messages
+from longreward.data.formats import is_blank, parse_id
 from longreward.data.hub_source import HubConfig
-from longreward.data.short_instructions import parse_preference
-from longreward.data.source import Source, SourceLocation
-from longreward.data.validation import Refused
 from longreward.records import SHORT, PreferencePair, Response, is_short
-from longreward.utils.jsonl import Row, RowError, error_reason, missing_key
+from longreward.utils.jsonl import Row, RowError, missing_key
 
 
 class PairsConfig(Config):
-    """Preference pairs that came with the data, for `pair.method: given`."""
+    """Preference pairs that are part of the data, for `pair.method: given`."""
 
     source: str | None = None
-    """Pairs to train on in place of those that the pipeline would make: what `prepare.source` may be. `sample` and
-    `score` then make nothing and `pair` passes them on, which `pair.method: given` must say. null: none."""
+    """Pairs to train on instead of pairs that the pipeline creates, in any form that `prepare.source` accepts.
+    `sample` and `score` then create nothing and `pair` passes the pairs on; requires `pair.method: given`. null:
+    none."""
 
     checksum: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
-    """What the source must be; needed outside data/raw."""
+    """Expected checksum of the source. Required outside data/raw."""
 
     hub: HubConfig = HubConfig()
     """Which part of a hub data set."""
 
     idx: str | None = None
-    """The column with each pair's name; null: pairs are numbered from 0."""
+    """Column of the pair's id; null: pairs are numbered from 0."""
 
     prompt: str = "prompt"
-    """The column of the question, a text or a chat of one turn; may be missing where chosen and rejected are chats that
-    hold it."""
+    """Column of the question, a text or a chat of one turn. May be missing if chosen and rejected are chats that
+    contain it."""
 
     context: str = "context"
-    """The column of the document; may be missing: the prompt then holds all."""
+    """Column of the document. May be missing: the prompt then contains everything."""
 
     chosen: str = "chosen"
-    """The column of the better answer, a text or a chat that ends with it."""
+    """Column of the better response, a text or a chat that ends with it."""
 
     rejected: str = "rejected"
-    """The column of the worse answer, a text or a chat that ends with it."""
-
-
-class HeldOutIndex:
-    """The documents and prompts that `evaluate` uses: a pair about one of them would train on the test."""
-
-    def __init__(self) -> None:
-        self._documents: set[str] = set()
-        self._prompts: set[bytes] = set()
-
-    def add(self, context: str, query: str) -> None:
-        """An example of the held-out split."""
-        self._documents.add(document_id(context))
-        self._prompts.add(_prompt_hash(context, query))
-
-    def __contains__(self, pair: PreferencePair) -> bool:
-        has_document = not is_blank(pair.context) and document_id(pair.context) in self._documents
-        return has_document or _prompt_hash(pair.context, pair.query) in self._prompts
+    """Column of the worse response, a text or a chat that ends with it."""
 
 
 def preference_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
-    """The pair of a row; `number` counts the rows from 0. Raises RowError where it cannot be used."""
-    name = str(number) if config.idx is None else parse_id(_cell(row, config.idx))
-    if is_short(name):
-        raise RowError(f"idx {name!r} begins with {SHORT!r}, which names the instructions of train.short")
-    if _is_published(row, config):
-        texts = {key: row.get(key) for key in ("context", "query", "win_response", "lose_response")}
-        if bad := [
-            key for key, text in texts.items() if not isinstance(text, str) or (key != "context" and is_blank(text))
-        ]:
-            raise RowError(f"{bad[0]} is missing or no text")
-        context, query, better, worse = (str(text) for text in texts.values())
-        if better == worse:
-            raise RowError("both answers are the same")
+    """Return the pair of a row; `number` counts the rows from 0. Raises RowError if the row cannot be used."""
+    if config.idx is not None and config.idx not in row:
+        raise missing_key(config.idx, row)
+    pair_id = str(number) if config.idx is None else parse_id(row[config.idx])
+    if is_short(pair_id):
+        raise RowError(f"idx {pair_id!r} begins with {SHORT!r}, which is reserved for the instructions of train.short")
+    # The configured columns take precedence over the fields of preference_pairs.jsonl.
+    has_columns = config.chosen in row or config.rejected in row
+    if not has_columns and "win_response" in row and "lose_response" in row:
+        fields = {key: row.get(key) for key in ("context", "query", "win_response", "lose_response")}
+        for key, text in fields.items():
+            if not isinstance(text, str) or (key != "context" and is_blank(text)):
+                raise RowError(f"{key} is missing or no text")
+        context, query, chosen, rejected = (str(text) for text in fields.values())
+        if chosen == rejected:
+            raise RowError("both responses are the same")
     else:
         columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-        query, better, worse = parse_preference(row, columns)
+        query, chosen, rejected = parse_preference(row, columns)
         context = _context(row, config)
+    return given_pair(pair_id, context=context, query=query, chosen=chosen, rejected=rejected)
 
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{name}-{n}", example_id=name, query=query, text=text)
+
+def given_pair(pair_id: str, *, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
+    """Return a pair whose preference is part of the data, so that it has no rewards."""
+
+    def response(number: int, text: str) -> Response:
+        return Response(id=f"{pair_id}-{number}", example_id=pair_id, query=query, text=text)
 
     return PreferencePair(
-        id=name,
+        id=pair_id,
         context=context,
         query=query,
-        chosen=response(0, better),
-        rejected=response(1, worse),
+        chosen=response(0, chosen),
+        rejected=response(1, rejected),
         chosen_reward=None,
         rejected_reward=None,
         method="given",
     )
 
 
-def validate_pairs(
-    source: Source, config: PairsConfig, held_out: HeldOutIndex
-) -> Iterator[tuple[SourceLocation, PreferencePair | Refused]]:
-    """Each row as a pair, or why it is left out: bad form, a name or a whole pair that came before, a held-out text."""
-    place_of_id: dict[str, SourceLocation] = {}
-    place_of_pair: dict[bytes, SourceLocation] = {}
-    for number, (place, row) in enumerate(source.rows()):
-        try:
-            if isinstance(row, RowError):
-                raise row
-            pair = preference_from_row(row, config, number)
-        except (RowError, ValidationError) as error:
-            yield place, Refused(str(number) if config.idx is None else None, error_reason(error))
-            continue
-        content = _pair_hash(pair)
-        if pair in held_out:
-            reason = "its document or prompt is held out for `evaluate`"
-            yield place, Refused(pair.id, reason, held_out=True)
-        elif first := place_of_pair.get(content):
-            yield place, Refused(pair.id, f"the same pair as {first.within(place.file)}", duplicate=True)
-        elif first := place_of_id.get(pair.id):
-            yield place, Refused(pair.id, f"idx {pair.id} stands in {first.within(place.file)} already")
-        else:
-            place_of_id[pair.id] = place_of_pair[content] = place
-            yield place, pair
+def parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return question, better and worse response; `columns` names those of `prompt`, `chosen` and `rejected`.
+
+    Raises RowError if the row cannot be used.
+    """
+    if row.get("tools"):
+        raise RowError("the row has tools, which are not supported; remove such rows")
+    chosen_prompt, chosen = _prompt_and_response(row, columns["chosen"])
+    rejected_prompt, rejected = _prompt_and_response(row, columns["rejected"])
+    prompt = parse_prompt(row.get(columns["prompt"]), columns["prompt"])
+    if chosen_prompt is not None and rejected_prompt is not None and chosen_prompt != rejected_prompt:
+        raise RowError(f"{columns['chosen']} and {columns['rejected']} have different prompts")
+    query = chosen_prompt or rejected_prompt or prompt
+    if query is None:
+        raise missing_key(columns["prompt"], row)
+    check_not_blank({columns["prompt"]: query, columns["chosen"]: chosen, columns["rejected"]: rejected})
+    if chosen == rejected:
+        raise RowError("both responses are the same")
+    return query, chosen, rejected
 
 
-def _is_published(row: Row, config: PairsConfig) -> bool:
-    """Whether the row is of preference_pairs.jsonl: the columns that the settings name come first."""
-    named = config.chosen in row or config.rejected in row
-    return not named and "win_response" in row and "lose_response" in row
+def parse_prompt(value: Any, column: str) -> str | None:
+    """Return the question of a column that contains a text, a chat of one turn, or nothing."""
+    return value if value is None or isinstance(value, str) else single_question(parse_chat(value, column), column)
+
+
+def parse_chat(value: Any, column: str) -> list[Message]:
+    """Return the messages of a column that contains a chat; raises RowError for anything else."""
+    return parse_messages(value, name=column, expected="a text or a chat")
+
+
+def single_question(messages: list[Message], column: str) -> str:
+    """Return the only user message, after the system prompt if there is one; raises RowError for several turns."""
+    roles = [message.role for message in messages]
+    if roles not in (["user"], ["system", "user"]):
+        raise RowError(f"{column} is a chat of several turns ({', '.join(roles)}); only single questions are supported")
+    return "\n\n".join(message.text for message in messages if message.text.strip())
+
+
+def check_not_blank(texts: Mapping[str, str]) -> None:
+    """Raise RowError for the first column whose text is blank."""
+    for column, text in texts.items():
+        if not text.strip():
+            raise RowError(f"{column} is empty")
+
+
+def _prompt_and_response(row: Row, column: str) -> tuple[str | None, str]:
+    """Return the prompt, if the column contains it too, and the response."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return None, value
+    messages = parse_chat(value, column)
+    if not messages or messages[-1].role != "assistant":
+        raise RowError(f"{column} is a chat that does not end with the assistant's turn")
+    prompt = single_question(messages[:-1], column) if len(messages) > 1 else None
+    return prompt, messages[-1].text
 
 
 def _context(row: Row, config: PairsConfig) -> str:
@@ -144,19 +159,3 @@ def _context(row: Row, config: PairsConfig) -> str:
     if not isinstance(context, str):
         raise RowError(f"{config.context} is {type(context).__name__}, expected text")
     return context
-
-
-def _cell(row: Row, column: str) -> object:
-    if column not in row:
-        raise missing_key(column, row)
-    return row[column]
-
-
-def _prompt_hash(context: str, query: str) -> bytes:
-    """The same for a document and a question in two columns and for both in one text."""
-    return hash_words(f"{context} {query}").digest()
-
-
-def _pair_hash(pair: PreferencePair) -> bytes:
-    texts = (pair.context, pair.query, pair.chosen.text, pair.rejected.text)
-    return hash_words(" ".join(hash_words(text).hexdigest() for text in texts)).digest()

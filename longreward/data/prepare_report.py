@@ -1,4 +1,4 @@
-"""What `prepare` found: how much of it went where, what was kept out, and whether that will do."""
+"""The report of `prepare`: counts per split, rejected records, prompt lengths, and checks of these."""
 
 import statistics
 from array import array
@@ -7,117 +7,100 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from longreward.data.source import SourceLocation
+from longreward.data.source import RejectedRecord
 from longreward.errors import DataError, PolicyError
-from longreward.utils.jsonl import Row
 
 Split = Literal["sft", "preference", "heldout"]
 SPLITS: tuple[Split, ...] = ("sft", "preference", "heldout")
-SHOWN = 10  # records that an error names; rejected.jsonl has all
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A raw record that was kept out."""
-
-    place: SourceLocation
-    idx: str | None
-    reason: str
-
-    def row(self) -> Row:
-        """A line of rejected.jsonl: `line` counts from 1, `row` (json, parquet, hub) from 0."""
-        return {"file": self.place.file, self.place.unit: self.place.number, "idx": self.idx, "reason": self.reason}
+LISTED_RECORDS = 10  # in an error message; rejected.jsonl contains all
 
 
 @dataclass
 class PrepareReport:
-    """What went where; lengths are tokens of the policy's tokenizer, of the whole prompt."""
+    """Counts of records; lengths are tokens of the whole prompt with the policy's tokenizer."""
 
     records: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     documents: dict[str, set[str]] = field(default_factory=lambda: {split: set() for split in SPLITS})
     bad: int = 0
-    first_bad: list[Rejected] = field(default_factory=list)
+    first_bad: list[RejectedRecord] = field(default_factory=list)
     duplicates: int = 0
+    held_out: int = 0
     over_limit: int = 0
     over_window: int = 0
-    first_over_window: list[Rejected] = field(default_factory=list)
+    first_over_window: list[RejectedRecord] = field(default_factory=list)
     prompt_tokens: "array[int]" = field(default_factory=lambda: array("q"))
 
-    def count_refused(self, rejected: Rejected, *, duplicate: bool) -> None:
-        """A record that is bad, or that came before."""
-        self.duplicates += duplicate
-        self.bad += not duplicate
-        if not duplicate and len(self.first_bad) < SHOWN:
-            self.first_bad.append(rejected)
+    def count_rejected(self, rejected: RejectedRecord) -> None:
+        """Count a bad, duplicate or held-out record."""
+        self.duplicates += rejected.kind == "duplicate"
+        self.held_out += rejected.kind == "held_out"
+        if rejected.kind == "bad":
+            self.bad += 1
+            if len(self.first_bad) < LISTED_RECORDS:
+                self.first_bad.append(rejected)
 
-    def count_over_window(self, rejected: Rejected) -> None:
-        """A prompt that is too long, whether or not it is kept."""
+    def count_over_window(self, rejected: RejectedRecord) -> None:
+        """Count a prompt that exceeds the window, whether or not it is kept."""
         self.over_window += 1
-        if len(self.first_over_window) < SHOWN:
+        if len(self.first_over_window) < LISTED_RECORDS:
             self.first_over_window.append(rejected)
 
     def count_kept(self, split: Split, document: str, tokens: int) -> None:
-        """An example of a split."""
+        """Count an example of a split."""
         self.splits[split] += 1
         self.documents[split].add(document)
         self.prompt_tokens.append(tokens)
 
-    def figures(self) -> dict[str, float]:
-        """Counts and lengths, flat, as metrics."""
-        figures: dict[str, float] = {
-            "records": self.records,
-            "bad": self.bad,
-            "duplicates": self.duplicates,
-            "over_limit": self.over_limit,
-            "over_window": self.over_window,
+    def metrics(self) -> dict[str, float]:
+        """Return counts and lengths as metrics."""
+        metrics: dict[str, float] = {
+            name: getattr(self, name) for name in ("records", "bad", "duplicates", "over_limit", "over_window")
         }
         for split in SPLITS:
-            figures[f"{split}/examples"] = self.splits[split]
-            figures[f"{split}/documents"] = len(self.documents[split])
+            metrics[f"{split}/examples"] = self.splits[split]
+            metrics[f"{split}/documents"] = len(self.documents[split])
         if self.prompt_tokens:
-            figures |= {
+            metrics |= {
                 "prompt_tokens/min": min(self.prompt_tokens),
                 "prompt_tokens/median": statistics.median(self.prompt_tokens),
                 "prompt_tokens/max": max(self.prompt_tokens),
             }
-        return {name: float(value) for name, value in figures.items()}
+        return {name: float(value) for name, value in metrics.items()}
 
-    def refuse_bad(self, *, source: str, allowed: float) -> None:
-        """Raises DataError where a larger share than `allowed` was bad."""
+    def check_bad_share(self, *, source: str, allowed: float) -> None:
+        """Raise DataError if the share of bad records exceeds `allowed`."""
         share = self.bad / self.records
         if share > allowed:
             raise DataError(
                 f"{self.bad} of {self.records} records of {source} are bad ({share:.1%}; prepare.max_bad_share "
-                f"allows {allowed:.1%}). The first of them:\n{_listed(self.first_bad)}"
+                f"allows {allowed:.1%}). The first of them:\n{_list(self.first_bad)}"
             )
 
-    def refuse_over_window(self, *, source: str, room: int, window: int) -> None:
-        """Raises PolicyError where a prompt was longer than `room`."""
+    def check_prompt_lengths(self, *, source: str, room: int, window: int) -> None:
+        """Raise PolicyError if a prompt exceeds `room` tokens."""
         if self.over_window:
             raise PolicyError(
                 f"{self.over_window} of {self.records} prompts of {source} are longer than {room:,} tokens, the "
-                f"policy's window of {window:,} less prepare.answer_room: later stages would stop at them. Set "
+                f"policy's window of {window:,} minus prepare.answer_room, and later stages would reject them. Set "
                 "prepare.over_window to drop, or to keep_ends (with sft.over_window, sample.over_window and "
-                "train.over_window, which do the cutting), or raise policy.window if the model can. The first of "
-                f"them:\n{_listed(self.first_over_window)}"
+                "train.over_window, which truncate them), or raise policy.window if the model allows it. The first of "
+                f"them:\n{_list(self.first_over_window)}"
             )
 
-    def refuse_empty(
-        self, *, source: str, expected: Mapping[Split, bool], other_seed: Callable[[], int | None]
-    ) -> None:
-        """Raises DataError where a split that should hold something is empty; `other_seed()` fills all."""
+    def check_splits(self, *, source: str, expected: Mapping[Split, bool], find_seed: Callable[[], int | None]) -> None:
+        """Raise DataError if an expected split is empty; `find_seed` returns a seed that fills all, for the message."""
         for split in SPLITS:
             if expected[split] and not self.splits[split]:
-                seed = other_seed()
-                remedy = "add documents" if seed is None else f"set prepare.seed to {seed}, which gives each part some"
+                seed = find_seed()
+                remedy = "add documents" if seed is None else f"set prepare.seed to {seed}, which fills every split"
                 documents = len(set().union(*self.documents.values()))
                 raise DataError(
-                    f"no record of {source} fell to {split}: whole documents are divided, and {documents} are few for "
-                    f"these shares; {remedy}, or change prepare.preference_share and prepare.heldout_share"
+                    f"no record of {source} is in the split {split}: whole documents are divided, and {documents} are "
+                    f"few for these shares; {remedy}, or change prepare.preference_share and prepare.heldout_share"
                 )
 
 
-def _listed(rejected: list[Rejected]) -> str:
-    first = rejected[0].place.file
-    return "\n".join(f"  {one.place.within(first)}: {one.reason}" for one in rejected)
+def _list(rejected: list[RejectedRecord]) -> str:
+    file = rejected[0].location.file
+    return "\n".join(f"  {record.location.relative_to(file)}: {record.reason}" for record in rejected)

@@ -1,14 +1,24 @@
-"""Where a record stands, as an editor or a parquet viewer counts."""
+"""Types shared by all sources of raw records, and the values that no source accepts in a record."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from longreward.utils.jsonl import Row, RowError, find_surrogate
 
+RAW = Path("data/raw")
+SYNTHESIZED = Path("data/synthesized")
+
+COLUMN_SAMPLE_ROWS = 100
+"""Records from which a source without a schema takes its column names."""
+
+MAX_RECORD_MIB = 64.0
+"""Default of `prepare.max_record_mib`: about 16 million tokens of English, more than any model reads."""
+
 
 class SourceLocation(NamedTuple):
-    """Lines of a text file count from 1, rows of everything else from 0."""
+    """Where a record is: lines of text files count from 1, rows of all other sources from 0."""
 
     file: str
     unit: Literal["line", "row"]
@@ -17,45 +27,55 @@ class SourceLocation(NamedTuple):
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.number}"
 
-    def within(self, file: str) -> str:
-        """The words for it in a sentence about `file`: "line 4", or "line 4 of b.jsonl" from another one."""
-        here = f"{self.unit} {self.number}"
-        return here if self.file == file else f"{here} of {self.file}"
+    def relative_to(self, file: str) -> str:
+        """Return the location for a message about `file`: "line 4", or "line 4 of b.jsonl" from another file."""
+        location = f"{self.unit} {self.number}"
+        return location if self.file == file else f"{location} of {self.file}"
 
 
 class Source(Protocol):
-    """Records that can be read more than once, always in the same order."""
+    """Records that can be read repeatedly, always in the same order."""
 
     @property
     def name(self) -> str:
-        """As the settings have it."""
+        """The name in the settings."""
 
     def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
-        """Each record, or why it cannot be read as one; DataError where nothing more can be read at all."""
+        """Yield each record, or the reason why it cannot be read; raises DataError if reading cannot continue."""
 
     def columns(self) -> list[str]:
-        """The names of the fields: of the schema, or seen in the first `LOOKED_AT` records. Empty: unknown."""
+        """Return the column names of the schema, or of the first records; empty if unknown."""
 
 
-RAW = Path("data/raw")
-SYNTHESIZED = Path("data/synthesized")
-COLUMN_SAMPLE_ROWS = 100  # records whose fields are listed where no schema names them
+@dataclass(frozen=True)
+class RejectedRecord:
+    """A raw record that is left out, with the reason."""
+
+    location: SourceLocation
+    idx: str | None
+    reason: str
+    kind: Literal["bad", "duplicate", "held_out"] = "bad"
+
+    def to_row(self) -> Row:
+        """Return a line of rejected.jsonl."""
+        return {
+            "file": self.location.file,
+            self.location.unit: self.location.number,
+            "idx": self.idx,
+            "reason": self.reason,
+        }
 
 
-# What every source refuses in a record, whichever reader it comes from: values that no later stage could write.
-
-
-MAX_RECORD_MIB = 64.0
-"""Default of `prepare.max_record_mib`: some 16 million tokens of English, more than any model reads."""
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
 def refuse_constant(name: str) -> Any:
-    """Raise RowError for NaN, Infinity or -Infinity: Python's json module reads and writes them, JSON has none."""
-    raise RowError(f"{name} is not JSON; write null where there is no value")
+    """Raise RowError for NaN, Infinity or -Infinity, which Python's json module accepts and JSON does not have."""
+    raise RowError(f"{name} is not JSON; write null if there is no value")
 
 
 def valid_row(value: Any) -> Row | RowError:
-    """The record itself, or why it cannot be used: no object, a lone surrogate, a NUL character, or what a reader left.
+    """Return the record, or a RowError if it is no object or contains text that later stages cannot write.
 
     A reader may put a RowError in the place of a value that it could not read.
     """
@@ -63,35 +83,35 @@ def valid_row(value: Any) -> Row | RowError:
         return value
     if not isinstance(value, dict):
         return RowError(f"a JSON {type(value).__name__}, expected an object")
-    for key, found in _leaves(value):
-        if isinstance(found, RowError):
-            return RowError(f"{key!r}: {found}")
-        if (reason := _bad_text(found)) is not None:
-            return RowError(f"{key!r} {reason}")
+    for column, leaf in _leaves(value):
+        if isinstance(leaf, RowError):
+            return RowError(f"{column!r}: {leaf}")
+        if (reason := _text_error(leaf)) is not None:
+            return RowError(f"{column!r} {reason}")
     return value
 
 
-def _leaves(row: Row) -> Iterator[tuple[str, Any]]:
-    """Every text, key and RowError in the record, with the name of its column; not recursive: records may be deep."""
+def _leaves(row: Row) -> Iterator[tuple[str, str | RowError]]:
+    """Yield every key, text and RowError of the record with its column. Not recursive, since records may be deep."""
     for column, value in row.items():
         yield column, column
         stack = [value]
         while stack:
-            each = stack.pop()
-            if isinstance(each, dict):
-                stack += [*each.keys(), *each.values()]
-            elif isinstance(each, list | tuple):
-                stack += each
-            elif isinstance(each, str | RowError):
-                yield column, each
+            item = stack.pop()
+            if isinstance(item, dict):
+                stack += [*item.keys(), *item.values()]
+            elif isinstance(item, list | tuple):
+                stack += item
+            elif isinstance(item, str | RowError):
+                yield column, item
 
 
-def _bad_text(text: str) -> str | None:
-    if (at := find_surrogate(text)) is not None:
-        code = ord(text[at])
-        if 0xDC80 <= code <= 0xDCFF:  # how Python's "surrogateescape" keeps a byte that is not UTF-8
-            return f"is not UTF-8 (byte 0x{code - 0xDC00:02x} at character {at:,})"
-        return f"has half of a surrogate pair (U+{code:04X} at character {at:,}), which UTF-8 cannot hold; remove it"
-    if (at := text.find("\0")) >= 0:
-        return f"has a NUL character (at character {at:,}); remove it"
+def _text_error(text: str) -> str | None:
+    if (index := find_surrogate(text)) is not None:
+        code = ord(text[index])
+        if 0xDC80 <= code <= 0xDCFF:  # Python's "surrogateescape" of a byte that is not UTF-8
+            return f"is not UTF-8 (byte 0x{code - 0xDC00:02x} at character {index:,})"
+        return f"has half of a surrogate pair (U+{code:04X} at character {index:,}), which UTF-8 cannot hold; remove it"
+    if (index := text.find("\0")) >= 0:
+        return f"has a NUL character (at character {index:,}); remove it"
     return None

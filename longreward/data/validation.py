@@ -1,75 +1,127 @@
-"""Records as examples, each checked, with those left out that came before.
+"""Validation of raw records: bad ones, duplicates and held-out texts are left out, each with its reason.
 
-What is remembered of each record: its name, a hash of its question and text, and a name for its text.
+Per record only its id, a hash of its texts and the name of its document are kept in memory.
 """
 
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from longreward.data.columns import ColumnsConfig, map_columns
 from longreward.data.formats import document_id, example_from_row, hash_words, is_blank
-from longreward.data.source import Source, SourceLocation
-from longreward.records import Example
+from longreward.data.preferences import PairsConfig, preference_from_row
+from longreward.data.source import RejectedRecord, Source, SourceLocation
+from longreward.records import Example, PreferencePair
 from longreward.utils.jsonl import Row, RowError, error_reason
 
-
-class Refused(NamedTuple):
-    """A record that is kept out."""
-
-    idx: str | None
-    reason: str
-    duplicate: bool = False
-    held_out: bool = False
+MAX_IDX_CHARACTERS = 200
 
 
-def validate_examples(source: Source, columns: ColumnsConfig) -> Iterator[tuple[SourceLocation, Example | Refused]]:
-    """Each record, or why it is refused: bad form, an idx that was used before, or the same query on the same text.
+class HeldOutIndex:
+    """Documents and prompts of the held-out split: a pair about one of them would train on the test data."""
 
-    A bad record has its number too, so that mending it renames no other one.
+    def __init__(self) -> None:
+        self._documents: set[str] = set()
+        self._prompts: set[bytes] = set()
+
+    def add(self, context: str, query: str) -> None:
+        """Add an example of the held-out split."""
+        self._documents.add(document_id(context))
+        self._prompts.add(self._hash_prompt(context, query))
+
+    def __contains__(self, pair: PreferencePair) -> bool:
+        if not is_blank(pair.context) and document_id(pair.context) in self._documents:
+            return True
+        return self._hash_prompt(pair.context, pair.query) in self._prompts
+
+    @staticmethod
+    def _hash_prompt(context: str, query: str) -> bytes:
+        # Equal whether document and question are in two columns or in one text.
+        return hash_words(f"{context} {query}").digest()
+
+
+def validate_examples(
+    source: Source, columns: ColumnsConfig
+) -> Iterator[tuple[SourceLocation, Example | RejectedRecord]]:
+    """Yield each record as an example, or rejected: bad, a repeated idx, or the same query on the same text.
+
+    Rejected records are numbered too, so that correcting one does not rename others.
     """
-    place_of_id: dict[str, SourceLocation] = {}
-    place_of_content: dict[bytes, SourceLocation] = {}
+    seen = _SeenRecords("the same query on the same text")
     document_of_text: dict[str, str] = {}
-    for number, (place, row) in enumerate(source.rows()):
+    for number, (location, row) in enumerate(source.rows()):
         try:
-            example = _example(row, columns, number)
+            example = _parse_example(row, columns, number)
         except (RowError, ValidationError) as error:
-            yield place, Refused(_idx(row, columns, number), error_reason(error))
+            yield location, RejectedRecord(location, _shown_idx(row, columns, number), error_reason(error))
             continue
-        text = document_id(example.context)
-        content = hashlib.sha256(f"{text}\0{hash_words(example.query).hexdigest()}".encode()).digest()
-        if first := place_of_content.get(content):
-            reason = f"the same query on the same text as {first.within(place.file)}"
-            yield place, Refused(example.id, reason, duplicate=True)
-        elif first := place_of_id.get(example.id):
-            reason = f"idx {example.id} stands in {first.within(place.file)} already, with other content"
-            yield place, Refused(example.id, reason)
-        else:
-            place_of_id[example.id] = place_of_content[content] = place
-            # One text under two document names must not end up on two sides: the first name holds for both.
-            document = document_of_text.setdefault(text, example.document_id)
-            yield place, example.model_copy(update={"document_id": document})
+        text_id = document_id(example.context)
+        content = hashlib.sha256(f"{text_id}\0{hash_words(example.query).hexdigest()}".encode()).digest()
+        if (rejected := seen.check(location, example.id, content)) is not None:
+            yield location, rejected
+            continue
+        # A text under two document names must not end up in two splits, so it keeps its first name.
+        document = document_of_text.setdefault(text_id, example.document_id)
+        yield location, example.model_copy(update={"document_id": document})
 
 
-def _example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Example:
+def validate_pairs(
+    source: Source, config: PairsConfig, held_out: HeldOutIndex
+) -> Iterator[tuple[SourceLocation, PreferencePair | RejectedRecord]]:
+    """Yield each row as a pair, or rejected: bad, a repeated idx or pair, or a held-out document or prompt."""
+    seen = _SeenRecords("the same pair")
+    for number, (location, row) in enumerate(source.rows()):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            pair = preference_from_row(row, config, number)
+        except (RowError, ValidationError) as error:
+            idx = str(number) if config.idx is None else None
+            yield location, RejectedRecord(location, idx, error_reason(error))
+            continue
+        if pair in held_out:
+            reason = "its document or prompt is held out for `evaluate`"
+            yield location, RejectedRecord(location, pair.id, reason, "held_out")
+            continue
+        texts = (pair.context, pair.query, pair.chosen.text, pair.rejected.text)
+        content = hash_words(" ".join(hash_words(text).hexdigest() for text in texts)).digest()
+        yield location, seen.check(location, pair.id, content) or pair
+
+
+class _SeenRecords:
+    """Locations of accepted records by id and by content."""
+
+    def __init__(self, duplicate: str) -> None:
+        self._duplicate = duplicate
+        self._location_of_id: dict[str, SourceLocation] = {}
+        self._location_of_content: dict[bytes, SourceLocation] = {}
+
+    def check(self, location: SourceLocation, record_id: str, content: bytes) -> RejectedRecord | None:
+        """Return the record as rejected if its content or id is known, otherwise add it."""
+        if first := self._location_of_content.get(content):
+            reason = f"{self._duplicate} as {first.relative_to(location.file)}"
+            return RejectedRecord(location, record_id, reason, "duplicate")
+        if first := self._location_of_id.get(record_id):
+            reason = f"idx {record_id} is used in {first.relative_to(location.file)} already, with other content"
+            return RejectedRecord(location, record_id, reason)
+        self._location_of_id[record_id] = self._location_of_content[content] = location
+        return None
+
+
+def _parse_example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Example:
     if isinstance(row, RowError):
         raise row
     example = example_from_row(map_columns(columns, row, number=number))
     if is_blank(example.context):
         raise RowError("context is empty")
     if example.answer is not None and is_blank(example.answer):
-        raise RowError("answer is empty; leave it out where there is none")
+        raise RowError("answer is empty; omit it if there is none")
     return example
 
 
-def _idx(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
+def _shown_idx(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
     if columns.idx is None:
         return str(number)
-    name = row.get(columns.idx) if isinstance(row, dict) else None
-    return str(name)[:SHOWN_CHARACTERS] if isinstance(name, str | int | float) else None
-
-
-SHOWN_CHARACTERS = 200  # of a refused record's name
+    idx = row.get(columns.idx) if isinstance(row, dict) else None
+    return str(idx)[:MAX_IDX_CHARACTERS] if isinstance(idx, str | int | float) else None

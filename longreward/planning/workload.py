@@ -15,7 +15,7 @@ from longreward.chat_model import estimate_tokens
 from longreward.data.formats import read_examples, read_responses
 from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_source
 from longreward.data.prepare_report import Split
-from longreward.data.validation import Refused, validate_examples
+from longreward.data.validation import validate_examples
 from longreward.planning.estimate import ScoringItem
 from longreward.planning.reply_stats import ANSWER_SHARE, RESPONSE_SHARE, Range, stand_in
 from longreward.records import Example, Response
@@ -86,9 +86,8 @@ def _raw(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
     source = open_prompt_source(config, root)
     most = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
     records = (outcome for _, outcome in validate_examples(source, config.columns))
-    kept = (
-        each for each in records if not isinstance(each, Refused) and assign_split(config, each.document_id) == split
-    )
+    examples = (record for record in records if isinstance(record, Example))
+    kept = (example for example in examples if assign_split(config, example.document_id) == split)
     return islice(kept, most)
 
 

@@ -153,7 +153,7 @@ def _builtin_pairs(count: int) -> list[PreferencePair]:
     from longreward.builtin.short_instructions import short_items
 
     return [
-        short_pair(number, query=item.query, better=item.answer, worse=item.wrong)
+        short_pair(number, query=item.query, chosen=item.answer, rejected=item.wrong)
         for number, item in enumerate(short_items(count))
     ]
 

@@ -49,7 +49,7 @@ GIVEN = ("pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl")
 
 
 def test_given_pairs_need_their_file_and_no_judge_or_number_of_responses() -> None:
-    assert "prepare.pairs.source: data/raw/pairs.jsonl is not there" in problems_of(["prepare"], *GIVEN)
+    assert "prepare.pairs.source: data/raw/pairs.jsonl does not exist" in problems_of(["prepare"], *GIVEN)
     assert problems_of(["score", "pair"], *KEYLESS, *GIVEN, "sample.n=1") == ""
     hub = ("pair.method=given", "prepare.pairs.source=hub:org/name")
     assert "prepare.pairs.source is hub:org/name: set prepare.pairs.hub.revision" in problems_of(["prepare"], *hub)

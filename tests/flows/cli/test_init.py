@@ -202,7 +202,7 @@ def test_every_question_of_the_example_finds_its_text_and_every_split_has_docume
     config = read_params(tmp_path / "params.yaml").prepare
     figures = prepare(
         config, lambda context, query: len(context.split()), root=tmp_path, out=tmp_path / "out"
-    ).figures()
+    ).metrics()
     assert (figures["records"], figures["bad"], figures["duplicates"]) == (96, 0, 0)
     documents = [figures[f"{split}/documents"] for split in ("sft", "preference", "heldout")]
     assert sum(documents) == 24

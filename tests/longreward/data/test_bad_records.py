@@ -1,4 +1,4 @@
-"""Values that no later stage could write are one rejected record each, with file and line, in every reader."""
+"""Every reader rejects single records with unusable values, with file and line, and continues."""
 
 import gzip
 import json
@@ -24,9 +24,9 @@ def read(root: Path, name: str, **settings: Any) -> list[tuple[SourceLocation, A
     return list(find_files(root, name, **settings).rows())
 
 
-def outcomes(found: list[tuple[SourceLocation, Any]]) -> list[str | None]:
-    """Of each record the reason why it is refused, with its place; None where it is not."""
-    return [f"{place}: {row}" if isinstance(row, RowError) else None for place, row in found]
+def reasons(rows: list[tuple[SourceLocation, Any]]) -> list[str | None]:
+    """Return for each record its location and reason if it is rejected, otherwise None."""
+    return [f"{location}: {row}" if isinstance(row, RowError) else None for location, row in rows]
 
 
 BAD_VALUES = [
@@ -42,11 +42,11 @@ BAD_VALUES = [
 
 @pytest.mark.parametrize(("value", "reason"), BAD_VALUES)
 @pytest.mark.parametrize("kind", ["jsonl", "json"])
-def test_a_value_that_cannot_be_kept_is_one_bad_record(tmp_path: Path, kind: str, value: str, reason: str) -> None:
+def test_unusable_value_is_one_bad_record(tmp_path: Path, kind: str, value: str, reason: str) -> None:
     bad = GOOD.replace('"q"', value)
     text = f"{GOOD}\n{bad}\n{GOOD}\n" if kind == "jsonl" else f"[{GOOD}, {bad}, {GOOD}]"
     (tmp_path / f"x.{kind}").write_text(text)
-    first, second, third = outcomes(read(tmp_path, f"x.{kind}"))
+    first, second, third = reasons(read(tmp_path, f"x.{kind}"))
     assert (first, third) == (None, None)
     assert second is not None
     assert second.startswith("x.jsonl, line 2: " if kind == "jsonl" else "x.json, row 1: ")
@@ -63,38 +63,38 @@ def test_a_value_that_cannot_be_kept_is_one_bad_record(tmp_path: Path, kind: str
         (b'{"q": ' + b'{"q": ' * 100_000, "nested too deeply"),
     ],
 )
-def test_a_line_that_is_no_json_is_one_bad_record(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_line_that_is_no_json_is_one_bad_record(tmp_path: Path, line: bytes, reason: str) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"q": 0}\n' + line + b'\n{"q": 2}')
-    (_, first), (place, bad), (_, last) = read(tmp_path, "x.jsonl")
-    assert (first, last, place.number) == ({"q": 0}, {"q": 2}, 2)
+    (_, first), (location, bad), (_, last) = read(tmp_path, "x.jsonl")
+    assert (first, last, location.number) == ({"q": 0}, {"q": 2}, 2)
     assert reason in str(bad)
 
 
-def test_bytes_that_are_not_utf_8_are_one_bad_record_in_a_csv_a_json_and_a_parquet_file(tmp_path: Path) -> None:
+def test_invalid_utf_8_is_one_bad_record(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b'q,n\n"two\nlines",1\n"caf\xe9\nau lait",2\nlast,3\n')
     (tmp_path / "x.json").write_bytes(b'[{"q": "one"}, {"q": "caf\xe9"}, {"q": "last"}]')
     texts = pa.Array.from_buffers(
         pa.string(), 3, [None, pa.array([0, 3, 7, 11], pa.int32()).buffers()[1], pa.py_buffer(b"onecaf\xe9last")]
     )
     parquet.write_table(pa.table({"q": texts}), tmp_path / "x.parquet")
-    assert outcomes(read(tmp_path, "x.csv")) == [
+    assert reasons(read(tmp_path, "x.csv")) == [
         None,
         "x.csv, line 4: 'q' is not UTF-8 (byte 0xe9 at character 3)",
         None,
     ]
-    assert outcomes(read(tmp_path, "x.json")) == [
+    assert reasons(read(tmp_path, "x.json")) == [
         None,
         "x.json, row 1: 'q' is not UTF-8 (byte 0xe9 at character 3)",
         None,
     ]
-    assert outcomes(read(tmp_path, "x.parquet")) == [
+    assert reasons(read(tmp_path, "x.parquet")) == [
         None,
         "x.parquet, row 1: not UTF-8 (byte 0xe9 at 3 of a text)",
         None,
     ]
 
 
-def test_utf_16_is_named_as_what_it_is(tmp_path: Path) -> None:
+def test_utf_16_is_reported(tmp_path: Path) -> None:
     for name, text in {"x.jsonl": GOOD, "y.csv": "a,b\n1,2\n"}.items():
         (tmp_path / name).write_text(text, encoding="utf-16")
         with pytest.raises(DataError, match=f"{name} is UTF-16; save it as UTF-8"):
@@ -110,18 +110,16 @@ def test_utf_16_is_named_as_what_it_is(tmp_path: Path) -> None:
         ('q,n\n1,2\n"never closed,3\n4,5\n', [None, "line 3: not CSV (unexpected end of data)"]),
     ],
 )
-def test_a_record_of_another_shape_is_one_bad_record_of_a_csv(
-    tmp_path: Path, text: str, expected: list[str | None]
-) -> None:
+def test_csv_record_of_another_shape_is_one_bad_record(tmp_path: Path, text: str, expected: list[str | None]) -> None:
     (tmp_path / "x.csv").write_text(text)
-    found = outcomes(read(tmp_path, "x.csv"))
-    assert len(found) == len(expected)
-    for reason, wanted in zip(found, expected, strict=True):
-        assert reason is None if wanted is None else reason is not None and wanted in reason
+    actual = reasons(read(tmp_path, "x.csv"))
+    assert len(actual) == len(expected)
+    for reason, part in zip(actual, expected, strict=True):
+        assert reason is None if part is None else reason is not None and part in reason
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.csv"])
-def test_a_line_over_the_limit_is_a_bad_record_that_is_never_held_as_a_whole(tmp_path: Path, name: str) -> None:
+def test_line_over_the_limit_is_rejected_without_being_held_in_memory(tmp_path: Path, name: str) -> None:
     """20 MB in one line, a limit of 1 MiB: Python's memory stays below 5 MB, and the records around it are read."""
     line = b'{"q": "%s"}\n' if name != "x.csv" else b"%s\n"
     content = b"".join(line % text for text in (b"q", b"a", b"x" * 20_000_000, b"b"))
@@ -129,28 +127,28 @@ def test_a_line_over_the_limit_is_a_bad_record_that_is_never_held_as_a_whole(tmp
     del content
     tracemalloc.start()
     try:
-        *before, (place, bad), (_, last) = read(tmp_path, name, max_record_mib=1)
+        *before, (location, bad), (_, last) = read(tmp_path, name, max_record_mib=1)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert (before[-1][1], last, place.number) == ({"q": "a"}, {"q": "b"}, 3)
+    assert (before[-1][1], last, location.number) == ({"q": "a"}, {"q": "b"}, 3)
     assert str(bad) == "the line has 19.1 MiB, more than prepare.max_record_mib (1)"
     assert peak < 5e6
 
 
-def test_a_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+def test_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
     exact = json.dumps({"q": "x" * (2**20 - len('{"q": ""}'))})
     (tmp_path / "x.jsonl").write_text(f"{exact}\n{exact} \n{exact}")
     assert [isinstance(row, RowError) for _, row in read(tmp_path, "x.jsonl", max_record_mib=1)] == [False, True, False]
 
 
-def test_a_csv_record_that_never_ends_stops_with_the_line_on_which_it_began(tmp_path: Path) -> None:
+def test_csv_record_without_end_is_reported_with_its_first_line(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('q\nfine\n"' + "a line\n" * 200_000)
     with pytest.raises(DataError, match=r"x\.csv, line 3: .* MiB, more than .*; is one of its quotes never closed\?"):
         read(tmp_path, "x.csv", max_record_mib=1)
 
 
-def test_a_text_file_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
+def test_text_file_over_the_limit_is_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "data/raw"
     folder.mkdir(parents=True)
     (folder / "long.txt").write_text("x" * 2**20 + "x")
@@ -163,7 +161,7 @@ def test_a_text_file_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_with_thousands_of_columns_or_a_deep_value_gives_a_short_reason(tmp_path: Path) -> None:
+def test_row_with_thousands_of_columns_gives_a_short_reason(tmp_path: Path) -> None:
     from longreward.data.columns import ColumnsConfig, map_columns
 
     with pytest.raises(RowError) as caught:
@@ -172,7 +170,7 @@ def test_a_row_with_thousands_of_columns_or_a_deep_value_gives_a_short_reason(tm
     assert "and 4980 more" in str(caught.value)
 
 
-def test_files_that_pandas_writes_are_read(tmp_path: Path) -> None:
+def test_files_written_by_pandas_are_read(tmp_path: Path) -> None:
     texts = ['A bridge,\n"red".', "它在北边。", "é"]
     frame = pandas.DataFrame({"idx": [1, 2, None], "query": texts, "answer": ["x", None, "z"]})
     frame.to_csv(tmp_path / "a.csv", index=False)
@@ -184,4 +182,4 @@ def test_files_that_pandas_writes_are_read(tmp_path: Path) -> None:
         rows = [row for _, row in read(tmp_path, name)]
         assert [row["query"] for row in rows] == texts
         assert [row["answer"] for row in rows] == ["x", None, "z"]
-    assert [place.number for place, _ in read(tmp_path, "a.csv")] == [2, 4, 5]
+    assert [location.number for location, _ in read(tmp_path, "a.csv")] == [2, 4, 5]

@@ -1,4 +1,4 @@
-"""Chats of the layouts that public data sets have, and where their document ends."""
+"""Chats in the layouts of public data sets, and the split into document and question."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def test_a_chat_whose_last_paragraph_alone_is_a_question_is_split_there() -> None:
+def test_chat_is_split_before_a_final_question() -> None:
     turns = [
         user(f"{DOCUMENT}\n \r\n  Where does it stand? \n"),
         {"role": "assistant", "content": "In the north."},
@@ -32,11 +32,11 @@ def test_a_chat_whose_last_paragraph_alone_is_a_question_is_split_there() -> Non
 @pytest.mark.parametrize(
     "question", ["Summarise this document.", "When was the bridge opened?", "请总结全文。", "Answer:"]
 )
-def test_a_question_before_the_document_is_not_mistaken_for_its_last_paragraph(question: str) -> None:
+def test_question_before_the_document_needs_a_setting(question: str) -> None:
     with pytest.raises(RowError, match=r"first paragraph looks like the question .* prepare\.columns\.question to"):
         split_chat([user(f"{question}\n\n{PARAGRAPHS}")])
-    found = split_chat([user(f"{question}\n \n{PARAGRAPHS}")], "first")
-    assert found == {"context": PARAGRAPHS, "query": question}
+    result = split_chat([user(f"{question}\n \n{PARAGRAPHS}")], "first")
+    assert result == {"context": PARAGRAPHS, "query": question}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_question_before_the_document_is_not_mistaken_for_its_last_paragraph(q
         (f"Résume le texte.\n\n{PARAGRAPHS}", "neither its first nor its last"),
     ],
 )
-def test_a_chat_that_could_be_split_in_two_ways_is_refused_and_a_setting_decides(message: str, reason: str) -> None:
+def test_ambiguous_chat_is_rejected_unless_configured(message: str, reason: str) -> None:
     with pytest.raises(RowError, match=f"{reason}.*set prepare.columns.question to last or first"):
         split_chat([user(message)])
     opening, _, rest = message.partition("\n\n")
@@ -72,11 +72,11 @@ def test_a_chat_that_could_be_split_in_two_ways_is_refused_and_a_setting_decides
         ("How bridges are built " * 60, False),  # a paragraph of a document, by its length
     ],
 )
-def test_what_looks_like_a_question(paragraph: str, is_question: bool) -> None:
+def test_looks_like_question(paragraph: str, is_question: bool) -> None:
     assert looks_like_question(paragraph) is is_question
 
 
-def test_sharegpt_and_content_in_parts_are_read_as_the_same_chat() -> None:
+def test_sharegpt_and_content_parts_give_the_same_chat() -> None:
     text = f"{DOCUMENT}\n\nWhere does it stand?"
     expected = split_chat([user(text), {"role": "assistant", "content": "In the north."}])
     share_gpt = [{"from": "human", "value": text}, {"from": "gpt", "value": "In the north."}]
@@ -88,11 +88,11 @@ def test_sharegpt_and_content_in_parts_are_read_as_the_same_chat() -> None:
     assert expected["answer"] == "In the north."
 
 
-def test_a_system_message_goes_before_the_question_and_leaves_the_document_alone() -> None:
+def test_system_message_is_put_before_the_question() -> None:
     text = user(f"{DOCUMENT}\n\nWhere does it stand?")
     for system in ({"role": "system", "content": "Be brief."}, {"from": "system", "value": "Be brief. "}):
-        found = split_chat([system, text])
-        assert found == {"context": DOCUMENT.strip(), "query": "Be brief.\n\nWhere does it stand?"}
+        result = split_chat([system, text])
+        assert result == {"context": DOCUMENT.strip(), "query": "Be brief.\n\nWhere does it stand?"}
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_system_message_goes_before_the_question_and_leaves_the_document_alone
         ([user("The bridge.\n\nWhen was the bridge of the town opened?")], "is not shorter than the rest"),
     ],
 )
-def test_a_chat_that_cannot_be_used_is_refused_with_the_reason(chat: Any, reason: str) -> None:
+def test_unusable_chat_is_rejected_with_reason(chat: Any, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         split_chat(chat)
 
 
-def test_names_of_roles_are_those_of_public_sets() -> None:
+def test_role_names() -> None:
     turns = [{"from": name, "value": "x"} for name in ("system", "human", "gpt", "Human", "chatgpt")]
-    assert [one.role for one in parse_messages(turns)] == ["system", "user", "assistant", "user", "assistant"]
+    assert [message.role for message in parse_messages(turns)] == ["system", "user", "assistant", "user", "assistant"]

@@ -46,7 +46,7 @@ def scored(**scores: float | None) -> ScoredResponse:
     return ScoredResponse(response=RESPONSE, verdicts=verdicts)
 
 
-def test_published_examples_keep_their_numbers_and_names_and_gain_a_document(tmp_path: Path) -> None:
+def test_published_example_keeps_its_idx_and_gets_a_document_id(tmp_path: Path) -> None:
     path = tmp_path / "sft.jsonl"
     path.write_text('{"idx": 11, "query": "When?", "answer": "Then.", "context": "A  text."}\n')
     (example,) = formats.read_examples(path)
@@ -55,7 +55,7 @@ def test_published_examples_keep_their_numbers_and_names_and_gain_a_document(tmp
     assert formats.example_to_row(example)["idx"] == 11
 
 
-def test_a_dpo_split_reads_as_examples_without_an_answer_and_as_pairs(tmp_path: Path) -> None:
+def test_dpo_row_reads_as_example_and_as_pair(tmp_path: Path) -> None:
     path = tmp_path / "dpo.jsonl"
     path.write_text('{"idx": 7, "context": "c", "query": "q", "win_response": "w", "lose_response": "l"}\n')
     (example,) = formats.read_examples(path)
@@ -64,7 +64,7 @@ def test_a_dpo_split_reads_as_examples_without_an_answer_and_as_pairs(tmp_path: 
     assert (pair.chosen.text, pair.rejected.text) == ("w", "l")
 
 
-def test_a_longbench_row_reads_as_an_example() -> None:
+def test_longbench_row_reads_as_example() -> None:
     row = {"_id": "5f", "input": "谁？", "context": "文本", "answers": ["他", "她"], "length": 3, "dataset": "m"}
     example = formats.example_from_row(row)
     assert (example.id, example.query, example.answer) == ("5f", "谁？", "他")
@@ -81,12 +81,12 @@ def test_a_longbench_row_reads_as_an_example() -> None:
         (b'{"idx": 1, "query": 5, "context": "c"}', "query is int"),
         (b'{"idx": 1, "query": "q", "context": " "}', "context is empty"),
         (b'{"idx": 1, "query": "", "context": "c"}', "query is empty"),
-        (b'{"_id": "a", "input": "", "answers": ["s"], "context": "c"}', "put this set's task there"),
+        (b'{"_id": "a", "input": "", "answers": ["s"], "context": "c"}', "set it to the task of this data set"),
         (b'{"idx": 1, "query": "q', "not JSON (Invalid control character at column 23)"),
         (b'{"idx": 1, "question": "q", "context": "c"}', "query is missing; the row has 'idx', 'question', 'context'"),
     ],
 )
-def test_a_bad_line_is_named_with_its_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_bad_line_is_reported_with_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "sft.jsonl"
     path.write_bytes(b'{"idx": 0, "query": "q", "context": "c"}\n\n' + line + b"\n")
     with pytest.raises(DataError, match="line 3") as caught:
@@ -94,7 +94,7 @@ def test_a_bad_line_is_named_with_its_number_and_reason(tmp_path: Path, line: by
     assert reason in str(caught.value)
 
 
-def test_whole_floats_are_ids_and_other_floats_are_refused() -> None:
+def test_whole_floats_are_valid_ids() -> None:
     row = {"query": "q", "context": "c"}
     assert formats.example_from_row(row | {"idx": 3.0}).id == "3"
     assert formats.example_from_row(row | {"idx": 3, "document": 7.0}).document_id == "7"
@@ -104,13 +104,13 @@ def test_whole_floats_are_ids_and_other_floats_are_refused() -> None:
             formats.example_from_row(row | {"idx": idx})
 
 
-def test_a_name_of_more_digits_than_python_converts_stays_a_name() -> None:
+def test_published_id() -> None:
     assert formats.published_id("12") == 12
     assert formats.published_id("012") == "012"
     assert formats.published_id("9" * 5000) == "9" * 5000
 
 
-def test_a_row_that_is_both_longbench_and_published_is_refused_and_neither_is_guessed(tmp_path: Path) -> None:
+def test_row_that_fits_longbench_and_published_form_is_rejected(tmp_path: Path) -> None:
     row = {"_id": "5f", "input": "Who?", "answers": ["He."], "context": "c", "query": "When?"}
     with pytest.raises(formats.RowError, match="fits two forms: it has input and answers, as LongBench, and query"):
         formats.example_from_row(row)
@@ -118,14 +118,14 @@ def test_a_row_that_is_both_longbench_and_published_is_refused_and_neither_is_gu
 
 
 @given(st.text(alphabet=st.sampled_from("ab \n\t\u3000\x1c\u2009é字"), max_size=40), st.integers(1, 5))
-def test_the_name_of_a_document_is_that_of_its_words_whatever_the_pieces(text: str, piece: int) -> None:
-    words = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
+def test_hash_words_does_not_depend_on_the_piece_size(text: str, piece: int) -> None:
+    expected = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(formats, "HASHED", piece)
-        assert formats.hash_words(text).hexdigest() == words
+        patch.setattr(formats, "HASHED_CHARACTERS", piece)
+        assert formats.hash_words(text).hexdigest() == expected
 
 
-def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
+def test_missing_file_empty_file_and_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(DataError, match="is empty"):
         list(formats.read_examples(tmp_path / "empty.jsonl"))
@@ -136,16 +136,16 @@ def test_missing_empty_and_folder_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("idx", ["11", 11, "a-b", "-3", "a-²", "a-" + "9" * 5000])
-def test_a_response_whose_idx_names_no_sample_is_refused(idx: object) -> None:
+def test_response_without_sample_number_is_rejected(idx: object) -> None:
     with pytest.raises(formats.RowError, match="<example>-<n>"):
         formats.response_from_row({"idx": idx, "query": "q", "answer": "a"})
 
 
-def test_an_example_id_may_hold_dashes() -> None:
+def test_example_id_may_contain_dashes() -> None:
     assert formats.response_from_row({"idx": "doc-a-3", "query": "q", "answer": "a"}).example_id == "doc-a"
 
 
-def test_a_complete_score_row_has_the_published_fields_with_the_sum_as_total() -> None:
+def test_complete_score_row_has_published_fields() -> None:
     row = formats.scored_to_row(scored(faithfulness=5.0))
     assert row["scores"] == {
         "helpfulness": 8.0,
@@ -158,20 +158,20 @@ def test_a_complete_score_row_has_the_published_fields_with_the_sum_as_total() -
     assert (row["idx"], row["answer"]) == ("11-3", "In 1912.")
 
 
-def test_an_incomplete_score_has_no_total_and_says_why() -> None:
+def test_incomplete_score_row_has_no_total() -> None:
     row = formats.scored_to_row(scored(logicality=None))
     assert row["scores"]["total"] is None
     assert row["reward"] is None
     assert row["unscored"] == {"logicality": "unreadable"}
 
 
-def test_a_score_survives_its_file_with_statements_evidence_and_account() -> None:
+def test_scored_response_round_trip() -> None:
     verdicts = {**scored().verdicts, "faithfulness": FAITHFULNESS}
     before = ScoredResponse(response=RESPONSE, verdicts=verdicts)
     assert formats.scored_from_row(json.loads(json.dumps(formats.scored_to_row(before)))) == before
 
 
-def test_a_published_score_row_reads_without_our_fields() -> None:
+def test_published_score_row_is_read() -> None:
     row = {
         "idx": "11-0",
         "query": "q",
@@ -188,12 +188,12 @@ def test_a_published_score_row_reads_without_our_fields() -> None:
             },
         },
     }
-    read = formats.scored_from_row(row)
-    assert read.reward == 8.5
-    assert read.verdicts["faithfulness"].statements[0].evidence[0].text == "e"
+    parsed = formats.scored_from_row(row)
+    assert parsed.reward == 8.5
+    assert parsed.verdicts["faithfulness"].statements[0].evidence[0].text == "e"
 
 
-def test_extracts_whose_percents_collide_all_stay() -> None:
+def test_extracts_with_equal_percentages_are_joined() -> None:
     def extract(start: int, text: str | None) -> Extract:
         return Extract(start=start, end=start + 5, first_percent=1, last_percent=1, text=text)
 
@@ -203,13 +203,13 @@ def test_extracts_whose_percents_collide_all_stay() -> None:
     assert formats.extraction_from_row(row) == extraction
 
 
-def test_a_published_chunk_info_reads_in_order() -> None:
+def test_published_chunk_info_is_read_in_order() -> None:
     row = {"idx": 11, "query": "q", "info_list": {"0% - 30%": "1. x", "30% - 100%": "No relevant information"}}
     extracts = formats.extraction_from_row(row).extracts
     assert [(e.first_percent, e.last_percent, e.text) for e in extracts] == [(0, 30, "1. x"), (30, 100, None)]
 
 
-def test_a_pair_survives_its_file(tmp_path: Path) -> None:
+def test_pair_round_trip(tmp_path: Path) -> None:
     other = RESPONSE.model_copy(update={"id": "11-4", "text": "Never.", "tokens": None, "finish_reason": None})
     plain = RESPONSE.model_copy(update={"tokens": None, "finish_reason": None})
     pair = PreferencePair(
@@ -224,15 +224,15 @@ SAMPLED = RESPONSE.model_copy(
 )
 
 
-def test_what_is_known_of_the_sampling_travels_through_all_files(tmp_path: Path) -> None:
-    cut = SAMPLED.model_copy(update={"id": "11-4", "token_ids": (7, 8), "finish_reason": "length", "tokens": 2})
-    formats.write_responses(tmp_path / "sampled.jsonl", [SAMPLED, cut])
-    assert list(formats.read_responses(tmp_path / "sampled.jsonl")) == [SAMPLED, cut]
-    both = [scored().model_copy(update={"response": one}) for one in (SAMPLED, cut)]
+def test_sampling_fields_round_trip_through_all_files(tmp_path: Path) -> None:
+    truncated = SAMPLED.model_copy(update={"id": "11-4", "token_ids": (7, 8), "finish_reason": "length", "tokens": 2})
+    formats.write_responses(tmp_path / "sampled.jsonl", [SAMPLED, truncated])
+    assert list(formats.read_responses(tmp_path / "sampled.jsonl")) == [SAMPLED, truncated]
+    both = [scored().model_copy(update={"response": response}) for response in (SAMPLED, truncated)]
     formats.write_scored(tmp_path / "scored.jsonl", both)
-    assert [one.response for one in formats.read_scored(tmp_path / "scored.jsonl")] == [SAMPLED, cut]
+    assert [item.response for item in formats.read_scored(tmp_path / "scored.jsonl")] == [SAMPLED, truncated]
     pair = PreferencePair(
-        id="11", context="c", query="When?", chosen=SAMPLED, rejected=cut, chosen_reward=8.0, rejected_reward=2.5
+        id="11", context="c", query="When?", chosen=SAMPLED, rejected=truncated, chosen_reward=8.0, rejected_reward=2.5
     )
     formats.write_pairs(tmp_path / "pairs.jsonl", [pair])
     assert list(formats.read_pairs(tmp_path / "pairs.jsonl")) == [pair]
@@ -241,20 +241,20 @@ def test_what_is_known_of_the_sampling_travels_through_all_files(tmp_path: Path)
 
 
 @pytest.mark.parametrize("ids", [[1, -1], [1.5], ["a"], 7])
-def test_token_ids_that_are_none_are_named_with_their_line(tmp_path: Path, ids: object) -> None:
+def test_invalid_token_ids_are_reported_with_their_line(tmp_path: Path, ids: object) -> None:
     row = {"idx": "11-0", "query": "q", "answer": "a", "token_ids": ids}
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=r"x\.jsonl, line 1: token_ids"):
         list(formats.read_responses(tmp_path / "x.jsonl"))
 
 
-def test_text_that_utf8_cannot_hold_is_escaped_and_comes_back(tmp_path: Path) -> None:
+def test_surrogates_round_trip(tmp_path: Path) -> None:
     example = Example(id="1", document_id="d", context="broken \ud800 half", query="q")
     formats.write_examples(tmp_path / "x.jsonl", [example])
     assert list(formats.read_examples(tmp_path / "x.jsonl")) == [example]
 
 
-def test_a_write_that_fails_midway_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("old")
 
@@ -268,7 +268,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file_and_no_other(tmp_path: Pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / f".x.jsonl.{dead.pid}.part").write_text("half a row")
@@ -277,16 +277,16 @@ def test_what_a_killed_process_had_begun_is_removed_and_what_a_living_one_writes
     assert {path.name for path in tmp_path.iterdir()} == {"x.jsonl", f".x.jsonl.{os.getppid()}.part"}
 
 
-def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for taken in (tmp_path / "pipe", tmp_path):
+    for path in (tmp_path / "pipe", tmp_path):
         with pytest.raises(StateError, match="no regular file"):
-            formats.write_responses(taken, [RESPONSE])
+            formats.write_responses(path, [RESPONSE])
     assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
     assert not (tmp_path / "pipe").is_file()
 
 
-def test_a_file_where_a_folder_belongs_is_named(tmp_path: Path) -> None:
+def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(StateError, match=r"taken/x\.jsonl cannot be written"):
         formats.write_responses(tmp_path / "taken" / "x.jsonl", [RESPONSE])

@@ -1,4 +1,4 @@
-"""Preference data of others, in the layouts of TRL, UltraFeedback and the LongReward authors, as pairs to train on."""
+"""Preference data in the layouts of TRL, UltraFeedback and the LongReward authors."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ BETTER = {"role": "assistant", "content": "It is blue."}
 WORSE = {"role": "assistant", "content": "Green, as everybody knows."}
 
 
-def pair_of(row: dict[str, Any], **settings: Any) -> PreferencePair:
+def parse(row: dict[str, Any], **settings: Any) -> PreferencePair:
     return preference_from_row(row, PairsConfig.parse(settings, source="test"), 7)
 
 
@@ -45,51 +45,51 @@ def pair_of(row: dict[str, Any], **settings: Any) -> PreferencePair:
         {"context": "", "query": USER["content"], "win_response": "It is blue.", "lose_response": WORSE["content"]},
     ],
 )
-def test_every_layout_of_a_preference_is_the_same_pair(row: dict[str, Any]) -> None:
-    pair = pair_of(row)
+def test_all_layouts_give_the_same_pair(row: dict[str, Any]) -> None:
+    pair = parse(row)
     assert (pair.id, pair.context, pair.query) == ("7", "", "What colour is the sky?")
     assert (pair.chosen.text, pair.rejected.text) == ("It is blue.", "Green, as everybody knows.")
     assert (pair.chosen.id, pair.rejected.id) == ("7-0", "7-1")
     assert (pair.method, pair.margin) == ("given", None)
 
 
-def test_a_document_may_stand_in_its_own_column_and_columns_may_have_other_names() -> None:
+def test_configured_columns_and_document_column() -> None:
     row = {"id": 3.0, "q": "Who?", "win": "Ada.", "lose": "Bab.", "doc": ["One.", "Two."]}
-    pair = pair_of(row, idx="id", prompt="q", chosen="win", rejected="lose", context="doc")
+    pair = parse(row, idx="id", prompt="q", chosen="win", rejected="lose", context="doc")
     assert (pair.id, pair.context, pair.query) == ("3", "One.\n\nTwo.", "Who?")
     published = {"context": "One.", "query": "Who?", "win_response": "Ada.", "lose_response": "Bab.", "idx": 11}
-    assert pair_of(published, idx="idx").context == "One."
+    assert parse(published, idx="idx").context == "One."
     both = published | {"prompt": "Where?", "chosen": "Here.", "rejected": "There, or not."}
-    assert pair_of(both).query == "Where?"  # the columns that the settings name come first
+    assert parse(both).query == "Where?"  # the columns that the settings name come first
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
         ({"chosen": "\n\nHuman: Hi\n\nAssistant: a", "rejected": "\n\nHuman: Hi\n\nAssistant: b"}, "prompt is missing"),
-        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "both answers are the same"),
+        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "both responses are the same"),
         ({"prompt": "a", "chosen": "b", "rejected": " "}, "rejected is empty"),
         ({"prompt": "a", "chosen": [USER, BETTER], "rejected": [BETTER, USER, WORSE]}, "a chat of several turns"),
-        ({"chosen": [USER, BETTER], "rejected": [{**USER, "content": "Why?"}, WORSE]}, "answer different prompts"),
+        ({"chosen": [USER, BETTER], "rejected": [{**USER, "content": "Why?"}, WORSE]}, "have different prompts"),
         ({"chosen": [USER, {**BETTER, "tool_calls": [{"id": "1"}]}], "rejected": [USER, WORSE]}, "turn 1 .* tool call"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "tools": [{"name": "f"}]}, "the row has tools"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "context": 3}, "context is int, expected text"),
         ({"context": "c", "query": "", "win_response": "a", "lose_response": "b"}, "query is missing or no text"),
-        ({"context": "c", "query": "q", "win_response": "a", "lose_response": "a"}, "both answers are the same"),
+        ({"context": "c", "query": "q", "win_response": "a", "lose_response": "a"}, "both responses are the same"),
     ],
 )
-def test_a_row_that_is_no_pair_is_refused_with_the_reason(row: dict[str, Any], reason: str) -> None:
+def test_unusable_row_is_rejected_with_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError, match=reason):
-        pair_of(row)
+        parse(row)
 
 
-def test_a_name_that_short_instructions_have_is_refused() -> None:
+def test_reserved_idx_is_rejected() -> None:
     with pytest.raises(RowError, match=r"idx 'short/1' begins with 'short/'"):
-        pair_of({"id": "short/1", "prompt": "a", "chosen": "b", "rejected": "c"}, idx="id")
+        parse({"id": "short/1", "prompt": "a", "chosen": "b", "rejected": "c"}, idx="id")
 
 
-def prepared(root: Path, rows: list[Any], **settings: Any) -> dict[str, float]:
-    """Of these rows, beside 40 examples of which some are held out; the figures of the pairs."""
+def run_prepare_pairs(root: Path, rows: list[Any], **settings: Any) -> dict[str, float]:
+    """Prepare 40 examples, some of them held out, and these pairs; return the metrics of the pairs."""
     raw = root / "data/raw"
     raw.mkdir(parents=True, exist_ok=True)
     questions = [{"idx": n, "query": f"Who is {n}?", "context": f"Text {n}."} for n in range(40)]
@@ -101,30 +101,30 @@ def prepared(root: Path, rows: list[Any], **settings: Any) -> dict[str, float]:
     return prepare_pairs(config, root=root, out=root / "out")
 
 
-def given(number: int, **more: Any) -> dict[str, Any]:
-    return {"prompt": f"Where is {number}?", "chosen": f"In the north {number}.", "rejected": "Nowhere.", **more}
+def make_row(number: int, **fields: Any) -> dict[str, Any]:
+    return {"prompt": f"Where is {number}?", "chosen": f"In the north {number}.", "rejected": "Nowhere.", **fields}
 
 
-def test_pairs_are_checked_counted_and_kept_off_the_held_out_documents(tmp_path: Path) -> None:
-    prepared(tmp_path, [given(0)])
+def test_prepare_pairs_rejects_duplicates_and_held_out_texts(tmp_path: Path) -> None:
+    run_prepare_pairs(tmp_path, [make_row(0)])
     lines = (tmp_path / "out" / "heldout.jsonl").read_text().splitlines()
     held_out = json.loads(lines[0])
     trained = json.loads((tmp_path / "out" / "sft.jsonl").read_text().splitlines()[0])
     rows = [
-        *map(given, range(10)),
+        *map(make_row, range(10)),
         "nonsense",
-        given(3),
-        given(20, context=f" {held_out['context']}\n"),
-        given(21, context=trained["context"]),
-        given(22, prompt=f"{held_out['context']}\n\n{held_out['query']}"),  # document and question in one text
+        make_row(3),
+        make_row(20, context=f" {held_out['context']}\n"),
+        make_row(21, context=trained["context"]),
+        make_row(22, prompt=f"{held_out['context']}\n\n{held_out['query']}"),  # document and question in one text
     ]
-    figures = prepared(tmp_path, rows)
-    assert figures == {"pairs": 11, "pairs/records": 15, "pairs/bad": 1, "pairs/duplicates": 1, "pairs/held_out": 2}
+    metrics = run_prepare_pairs(tmp_path, rows)
+    assert metrics == {"pairs": 11, "pairs/records": 15, "pairs/bad": 1, "pairs/duplicates": 1, "pairs/held_out": 2}
     kept = list(read_pairs(tmp_path / "out" / "pairs.jsonl"))
     assert [pair.id for pair in kept] == [*map(str, range(10)), "13"]
     assert kept[-1].context == trained["context"]
-    left_out = [json.loads(line) for line in (tmp_path / "out" / "rejected_pairs.jsonl").read_text().splitlines()]
-    assert [(row["line"], row["idx"], row["reason"][:35]) for row in left_out] == [
+    rejected_rows = [json.loads(line) for line in (tmp_path / "out" / "rejected_pairs.jsonl").read_text().splitlines()]
+    assert [(row["line"], row["idx"], row["reason"][:35]) for row in rejected_rows] == [
         (11, "10", "not JSON (Expecting value at column"[:35]),
         (12, "11", "the same pair as line 4"),
         (13, "12", "its document or prompt is held out "),
@@ -132,20 +132,20 @@ def test_pairs_are_checked_counted_and_kept_off_the_held_out_documents(tmp_path:
     ]
 
 
-def test_a_source_of_which_too_much_is_bad_fails_and_names_the_lines(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"(?s)2 of 3 records of data/raw/pairs\.jsonl are bad.*line 2: both answers"):
-        prepared(tmp_path, [given(0), given(1, chosen="Nowhere."), given(2, rejected=None)])
+def test_too_many_bad_pairs_fail_with_their_lines(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)2 of 3 records of data/raw/pairs\.jsonl are bad.*line 2: both responses"):
+        run_prepare_pairs(tmp_path, [make_row(0), make_row(1, chosen="Nowhere."), make_row(2, rejected=None)])
     assert not (tmp_path / "out" / "pairs.jsonl").exists()
 
 
-def test_without_given_pairs_the_file_is_empty_and_a_source_elsewhere_needs_its_checksum(tmp_path: Path) -> None:
-    prepared(tmp_path, [given(0)])
+def test_pairs_source_is_optional_and_must_be_pinned(tmp_path: Path) -> None:
+    run_prepare_pairs(tmp_path, [make_row(0)])
     assert prepare_pairs(PrepareConfig(), root=tmp_path, out=tmp_path / "out") == {}
     assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == b""
-    (tmp_path / "elsewhere.jsonl").write_text(json.dumps(given(0)))
+    (tmp_path / "elsewhere.jsonl").write_text(json.dumps(make_row(0)))
     with pytest.raises(ConfigError, match=r"prepare\.pairs\.checksum: sha256:"):
-        prepared(tmp_path, [], source="elsewhere.jsonl")
+        run_prepare_pairs(tmp_path, [], source="elsewhere.jsonl")
     with pytest.raises(ConfigError, match=r"prepare\.pairs\.hub\.revision is not set"):
-        prepared(tmp_path, [], source="hub:HuggingFaceH4/ultrafeedback_binarized")
+        run_prepare_pairs(tmp_path, [], source="hub:HuggingFaceH4/ultrafeedback_binarized")
     with pytest.raises(ConfigError, match=r"responses and pairs\.source are both set"):
         PrepareConfig.parse({"responses": "data/raw/a.jsonl", "pairs": {"source": "data/raw/b.jsonl"}}, source="test")

@@ -139,14 +139,14 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) 
     mixed = mixed_in(pairs, [*bad, *rows(1)])
     assert short_ids(mixed) == ["short/6"]
     assert mixed.left_out == {
-        "both answers are the same": 1,
-        "chosen is a chat of several turns (user, assistant, user); one question is asked here": 1,
+        "both responses are the same": 1,
+        "chosen is a chat of several turns (user, assistant, user); only single questions are supported": 1,
         "prompt is missing; the row has 'chosen', 'rejected'": 1,
         "chosen is a chat that does not end with the assistant's turn": 1,
         "chosen is empty": 1,
         "chosen is int, expected a text or a chat": 1,
     }
-    with pytest.raises(DataError, match=r"holds nothing that can be used: both answers are the same \(1 times\)"):
+    with pytest.raises(DataError, match=r"holds nothing that can be used: both responses are the same \(1 times\)"):
         mixed_in(pairs, bad[:1])
 
 
@@ -213,7 +213,7 @@ def test_a_source_that_nothing_pins_is_refused_with_its_pin(pairs: Path, tmp_pat
     with pytest.raises(ConfigError, match=r"set train\.short\.hub\.revision"):
         mix_pairs(ShortPreferences(source="hub:org/name"), pairs, out=tmp_path / "mixed.jsonl")
     other = ShortPreferences(source=str(source), sha256="sha256:" + "0" * 64)
-    with pytest.raises(DataError, match=r"is not what train\.short\.sha256"):
+    with pytest.raises(DataError, match=r"differs from train\.short\.sha256"):
         mix_pairs(other, pairs, out=tmp_path / "mixed.jsonl")
 
 

@@ -8,6 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from longreward.data.file_source import find_files
+from longreward.data.open_source import open_source
 from longreward.data.source import SourceLocation
 from longreward.errors import DataError
 from longreward.utils.jsonl import RowError
@@ -26,7 +27,7 @@ def read(root: Path, name: str) -> list[tuple[SourceLocation, Any]]:
     return list(find_files(root, name).rows())
 
 
-def test_every_kind_of_file_gives_the_same_records_with_their_places(tmp_path: Path) -> None:
+def test_all_formats_give_the_same_records(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n" + LINES, encoding="utf-8")
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
     (tmp_path / "g.ndjson").write_text(LINES)
@@ -47,7 +48,7 @@ def test_every_kind_of_file_gives_the_same_records_with_their_places(tmp_path: P
         assert read(tmp_path, name) == [((name, "row", 0), ROWS[0]), ((name, "row", 1), ROWS[1])]
 
 
-def test_shards_of_a_folder_or_glob_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     (tmp_path / "x" / "deep").mkdir(parents=True)
     for name in ("x/2.jsonl", "x/1.jsonl", "x/deep/0.jsonl"):
         (tmp_path / name).write_text(json.dumps({"from": name}) + "\n")
@@ -56,23 +57,23 @@ def test_shards_of_a_folder_or_glob_come_in_the_order_of_their_names(tmp_path: P
     assert [row["from"] for _, row in read(tmp_path, "x/**/*.jsonl")] == ["x/1.jsonl", "x/2.jsonl", "x/deep/0.jsonl"]
 
 
-def test_a_name_that_looks_like_a_glob_is_a_file_where_there_is_one(tmp_path: Path) -> None:
+def test_existing_file_takes_precedence_over_a_glob(tmp_path: Path) -> None:
     (tmp_path / "x[1].jsonl").write_text(LINES)
     assert len(read(tmp_path, "x[1].jsonl")) == 2
 
 
-def test_columns_are_those_of_the_schema_or_of_the_first_records(tmp_path: Path) -> None:
+def test_columns_come_from_the_schema_or_the_first_records(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "f.parquet")
     (tmp_path / "a.jsonl").write_text('broken\n{"q": 1}\n{"q": 2, "late": 3}\n')
     assert find_files(tmp_path, "f.parquet").columns() == ["q", "n"]
     assert find_files(tmp_path, "a.jsonl").columns() == ["q", "late"]
 
 
-def test_what_is_no_object_in_a_list_is_one_bad_record(tmp_path: Path) -> None:
+def test_item_that_is_no_object_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('[{"q": 1}, "text"]')
-    (_, good), (place, bad) = read(tmp_path, "c.json")
+    (_, good), (location, bad) = read(tmp_path, "c.json")
     assert good == {"q": 1}
-    assert str(place) == "c.json, row 1"
+    assert str(location) == "c.json, row 1"
     assert isinstance(bad, RowError)
     assert str(bad) == "a JSON str, expected an object"
 
@@ -80,51 +81,49 @@ def test_what_is_no_object_in_a_list_is_one_bad_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.json", b'{"q": 1}\n{"q": 2}', "one object a line belongs into a file named .jsonl"),
-        ("x.json", b'{"a": [1], "b": [2]}', r"an object with 2 lists \(a, b\); leave one"),
-        ("x.json", b"3", "holds no list"),
+        ("x.json", b'{"q": 1}\n{"q": 2}', "name a file with one object per line .jsonl"),
+        ("x.json", b'{"a": [1], "b": [2]}', r"an object with 2 lists \(a, b\); keep one"),
+        ("x.json", b"3", "contains no list"),
         ("x.json", b"[]", "is empty"),
         ("x.parquet", b"PAR1 but not really", r"x\.parquet cannot be read as parquet"),
         ("x.jsonl.gz", b"not gzip", "Not a gzipped file"),
         ("x.jsonl.gz", gzip.compress(LINES.encode())[:-9], "end-of-stream"),
-        ("x.csv", b"a,b", r"x\.csv is empty; expected a line of column names and one record"),
+        ("x.csv", b"a,b", r"x\.csv is empty; expected a line of column names and at least one record"),
         ("x.csv", b"a;b\n1;2", "separated by semicolons; save it with commas"),
-        ("x.csv", b"a,b,a\n1,2,3", "column names 'a' come twice"),
+        ("x.csv", b"a,b,a\n1,2,3", "duplicate column names 'a'"),
         ("x.xlsx", b"PK", r"x\.xlsx is none of \.jsonl, \.ndjson, \.json, \.csv, each also with \.gz or \.zst, or"),
         ("x.jsonl.zst", b"not zstd", "ZSTD decompress failed"),
         ("x.jsonl.zst", zstd(LINES)[:-4], "Truncated compressed stream"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_named_with_what_is_wrong(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
+def test_damaged_or_unsupported_file_is_an_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, name)
     assert name in str(caught.value)
 
 
-def test_a_parquet_file_that_is_damaged_midway_says_from_which_row(tmp_path: Path) -> None:
+def test_damaged_parquet_page_is_reported_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     table = pa.Table.from_pylist([{"q": f"{n} " * 1000} for n in range(40)])
     parquet.write_table(table, path, row_group_size=20, compression="gzip", use_dictionary=False)
-    whole = path.read_bytes()
+    content = path.read_bytes()
     page = parquet.read_metadata(path).row_group(1).column(0).data_page_offset
-    path.write_bytes(whole[:page] + b"\xff" * 60 + whole[page + 60 :])
+    path.write_bytes(content[:page] + b"\xff" * 60 + content[page + 60 :])
     rows = find_files(tmp_path, "x.parquet").rows()
     assert next(rows)[1] == {"q": "0 " * 1000}
     with pytest.raises(DataError, match=r"x\.parquet, row \d+ or soon after it"):
         list(rows)
 
 
-def test_nothing_several_kinds_and_no_data_are_told_apart(tmp_path: Path) -> None:
+def test_missing_mixed_and_empty_folders(tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "a.jsonl").write_text(LINES)
     (tmp_path / "mixed" / "b.json").write_text("[]")
     (tmp_path / "none" / "deep").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"y\.jsonl is not there"):
+    with pytest.raises(DataError, match=r"y\.jsonl does not exist"):
         find_files(tmp_path, "y.jsonl")
-    with pytest.raises(DataError, match=r"several kinds \(a\.jsonl, b\.json\)"):
+    with pytest.raises(DataError, match=r"several formats \(a\.jsonl, b\.json\)"):
         find_files(tmp_path, "mixed")
     with pytest.raises(DataError, match=r"no file that can be read .* subfolders: none/\*\*/\*\.parquet"):
         find_files(tmp_path, "none")
@@ -132,8 +131,74 @@ def test_nothing_several_kinds_and_no_data_are_told_apart(tmp_path: Path) -> Non
         find_files(tmp_path, "mixed/*.parquet")
 
 
-def test_a_json_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
+def test_too_large_json_file_is_an_error(tmp_path: Path) -> None:
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate(600 * 2**20)  # sparse: it takes no room
     with pytest.raises(DataError, match=r"more than 512 MB.*jq -c '\.\[\]' x\.json > x\.jsonl"):
         read(tmp_path, "x.json")
+
+
+def read_questions(root: Path, rows: list[dict[str, Any]], *, name: str = "data/raw/questions.jsonl") -> list[Any]:
+    file = root / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = open_source(root, name, key="prepare.source", pin_key="prepare.checksum", pin=None)
+    return [row for _, row in source.rows()]
+
+
+@pytest.fixture
+def texts_root(tmp_path: Path) -> Path:
+    texts = tmp_path / "data/raw/texts"
+    texts.mkdir(parents=True)
+    (texts / "fox.txt").write_text("\ufeffThe fox is red.\n", encoding="utf-8")
+    (texts / "owl.txt").write_text("The owl is grey.\n", encoding="utf-8")
+    (texts / "latin.txt").write_bytes("Der Bär".encode("latin-1"))
+    return tmp_path
+
+
+def test_context_file_is_read_and_names_the_document(texts_root: Path) -> None:
+    rows = [
+        {"idx": n, "query": "?", "context_file": f"texts/{name}.txt"} for n, name in enumerate(("fox", "owl", "fox"))
+    ]
+    result = read_questions(texts_root, rows)
+    assert [row["context"] for row in result] == ["The fox is red.\n", "The owl is grey.\n", "The fox is red.\n"]
+    assert [row["document"] for row in result] == ["texts/fox.txt", "texts/owl.txt", "texts/fox.txt"]
+
+
+def test_context_and_document_of_the_row_take_precedence(texts_root: Path) -> None:
+    own = {"idx": 0, "query": "?", "context": "Here.", "context_file": "texts/fox.txt"}
+    named = {"idx": 1, "query": "?", "context_file": "texts/fox.txt", "document": "fox"}
+    first, second = read_questions(texts_root, [own, named])
+    assert (first["context"], "document" in first) == ("Here.", False)
+    assert (second["context"], second["document"]) == ("The fox is red.\n", "fox")
+
+
+def test_context_file_is_relative_to_the_file_that_names_it(texts_root: Path) -> None:
+    (row,) = read_questions(texts_root, [{"idx": 0, "context_file": "../texts/owl.txt"}], name="data/raw/sets/a.jsonl")
+    assert row["context"] == "The owl is grey.\n"
+
+
+def test_context_files_add_columns(texts_root: Path) -> None:
+    read_questions(texts_root, [{"idx": 0, "query": "?", "context_file": "texts/fox.txt"}])
+    source = open_source(
+        texts_root, "data/raw/questions.jsonl", key="prepare.source", pin_key="prepare.checksum", pin=None
+    )
+    assert source.columns() == ["idx", "query", "context_file", "context", "document"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("texts/hen.txt", "'texts/hen.txt' cannot be read: No such file"),
+        ("texts", "Is a directory"),
+        ("texts/latin.txt", "is not UTF-8 text (byte 0xe4 at 5)"),
+        ("../../secret.txt", "outside data/raw"),
+        ("/etc/hostname", "outside data/raw"),
+        (7, "context_file is 7, expected the name"),
+        ("", "expected the name"),
+    ],
+)
+def test_unreadable_context_file_is_a_bad_record(texts_root: Path, name: object, message: str) -> None:
+    (row,) = read_questions(texts_root, [{"idx": 0, "query": "?", "context_file": name}])
+    assert isinstance(row, RowError)
+    assert message in str(row)

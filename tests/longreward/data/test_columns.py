@@ -11,7 +11,7 @@ def columns(**settings: Any) -> ColumnsConfig:
     return ColumnsConfig.parse(settings, source="test")
 
 
-def test_named_columns_become_the_published_ones() -> None:
+def test_configured_columns_are_renamed() -> None:
     row = {"id": "a7", "question": "When?", "text": "In 1912.", "gold": "1912", "file": "b.txt", "more": 1}
     mapped = columns(idx="id", query="question", context="text", answer="gold", document="file")
     assert map_columns(mapped, row, number=5) == {
@@ -23,13 +23,13 @@ def test_named_columns_become_the_published_ones() -> None:
     }
 
 
-def test_records_are_numbered_where_idx_is_null() -> None:
+def test_records_are_numbered_if_idx_is_null() -> None:
     assert map_columns(columns(idx=None), {"query": "q", "context": "c"}, number=5)["idx"] == 5
     longbench = {"_id": "5f", "input": "q", "context": "c", "answers": ["a"]}
     assert map_columns(columns(idx=None), longbench, number=5)["idx"] == 5
 
 
-def test_without_settings_a_published_row_keeps_its_fields() -> None:
+def test_published_row_needs_no_settings() -> None:
     row = {"idx": 1, "query": "q", "context": "c", "win_response": "w"}
     assert map_columns(columns(), row, number=0) == {"idx": 1, "query": "q", "context": "c"}
 
@@ -47,7 +47,7 @@ PUBLISHED = {"idx": 7, "query": "When?", "context": "A text.", "answer": "Then."
         ({"idx": 7}, "idx"),
     ],
 )
-def test_a_row_that_fits_two_forms_is_refused_with_the_setting_that_decides(own: dict[str, Any], other: str) -> None:
+def test_row_that_fits_two_forms_is_rejected(own: dict[str, Any], other: str) -> None:
     with pytest.raises(RowError) as caught:
         map_columns(columns(), LONGBENCH | own, number=0)
     assert str(caught.value) == (
@@ -66,22 +66,22 @@ def test_a_row_that_fits_two_forms_is_refused_with_the_setting_that_decides(own:
         ({"context": "article"}, PUBLISHED | {"context": "An article."}),
     ],
 )
-def test_settings_win_over_what_a_row_looks_like(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_settings_take_precedence_over_the_form_of_a_row(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     both = LONGBENCH | PUBLISHED | {"answer_long": "Long.", "article": "An article."}
     assert map_columns(columns(**settings), both, number=0) == expected
 
 
-def test_a_longbench_row_keeps_what_the_settings_say_of_its_name_and_document() -> None:
+def test_longbench_row_with_configured_idx_and_document() -> None:
     row = LONGBENCH | {"key": "k3", "file": "a.txt"}
-    found = map_columns(columns(idx="key", document="file"), row, number=0)
-    assert (found["idx"], found["document"], found["query"]) == ("k3", "a.txt", "Who?")
+    mapped = map_columns(columns(idx="key", document="file"), row, number=0)
+    assert (mapped["idx"], mapped["document"], mapped["query"]) == ("k3", "a.txt", "Who?")
     assert map_columns(columns(), LONGBENCH | {"query": None}, number=0)["query"] == "Who?"  # a null is no column
     with pytest.raises(RowError, match=r"answers is 'He\.', expected a list"):
         map_columns(columns(), LONGBENCH | {"answers": "He."}, number=0)
 
 
-def test_one_form_excludes_the_settings_of_the_other() -> None:
-    with pytest.raises(ConfigError, match=r"format is longbench, .* leave out query, or set format to columns"):
+def test_longbench_format_excludes_columns() -> None:
+    with pytest.raises(ConfigError, match=r"format is longbench, .* remove query, or set format to columns"):
         columns(format="longbench", query="question")
     with pytest.raises(ConfigError, match="format is longbench, and x has no column 'answers'; it has input, context"):
         check_columns(columns(format="longbench"), ["input", "context"], source="x")
@@ -99,7 +99,7 @@ def test_one_form_excludes_the_settings_of_the_other() -> None:
         ([{"title": "Ada", "text": "She wrote."}, {"paragraph_text": "No title."}], "Ada\nShe wrote.\n\nNo title."),
     ],
 )
-def test_a_context_in_paragraphs_is_joined(context: Any, text: str) -> None:
+def test_paragraphs_of_a_context_are_joined(context: Any, text: str) -> None:
     assert map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)["context"] == text
 
 
@@ -112,18 +112,18 @@ def test_a_context_in_paragraphs_is_joined(context: Any, text: str) -> None:
         ({"title": ["Ada"], "sentences": []}, "context has 1 titles and 0 lists of sentences"),
     ],
 )
-def test_a_context_in_other_parts_is_refused(context: Any, reason: str) -> None:
+def test_unknown_paragraph_form_is_rejected(context: Any, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)
 
 
-def test_a_row_that_lacks_a_named_column_is_one_bad_record() -> None:
+def test_row_without_a_configured_column_is_rejected() -> None:
     with pytest.raises(RowError, match="question is missing; the row has 'idx', 'context'"):
         map_columns(columns(query="question"), {"idx": 1, "context": "c"}, number=0)
 
 
 @pytest.mark.parametrize(
-    ("settings", "there", "message"),
+    ("settings", "available", "message"),
     [
         (
             {"query": "question"},
@@ -132,21 +132,23 @@ def test_a_row_that_lacks_a_named_column_is_one_bad_record() -> None:
             r"context; did you mean 'Question'\?",
         ),
         ({"answer": "gold"}, ["idx", "query", "context"], r"prepare\.columns\.answer is 'gold'"),
-        ({}, ["idx", "question", "context"], r"x\.jsonl has no column 'query'.*\n.*with prepare\.columns\.query"),
+        (
+            {},
+            ["idx", "question", "context"],
+            r"x\.jsonl has no column 'query'.*\n.*prepare\.columns\.query",
+        ),
         ({}, ["query", "context"], r"no column 'idx'.*\n.*set prepare\.columns\.idx to null"),
         ({"idx": None}, ["messages", "length"], r"\n.*prepare\.columns\.messages: messages"),
         ({"messages": "chat"}, ["idx", "messages"], r"prepare\.columns\.messages is 'chat'"),
     ],
 )
-def test_a_column_that_is_not_there_is_one_error_that_names_those_that_are(
-    settings: dict[str, Any], there: list[str], message: str
-) -> None:
+def test_missing_column_is_an_error(settings: dict[str, Any], available: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_columns(columns(**settings), there, source="x.jsonl")
+        check_columns(columns(**settings), available, source="x.jsonl")
 
 
 @pytest.mark.parametrize(
-    ("settings", "there"),
+    ("settings", "available"),
     [
         ({}, ["idx", "query", "context"]),  # answer and document may be missing
         ({}, ["_id", "input", "answers", "context"]),
@@ -154,11 +156,11 @@ def test_a_column_that_is_not_there_is_one_error_that_names_those_that_are(
         ({"query": "question"}, []),  # nothing is known: the records will tell
     ],
 )
-def test_columns_that_suffice_pass(settings: dict[str, Any], there: list[str]) -> None:
-    check_columns(columns(**settings), there, source="x.jsonl")
+def test_sufficient_columns_pass(settings: dict[str, Any], available: list[str]) -> None:
+    check_columns(columns(**settings), available, source="x.jsonl")
 
 
-def test_a_chat_and_a_question_column_exclude_each_other_but_a_form_may_send_the_defaults() -> None:
-    with pytest.raises(ConfigError, match="messages holds query, answer as well"):
+def test_messages_excludes_other_columns_unless_they_have_defaults() -> None:
+    with pytest.raises(ConfigError, match="messages contains query, answer as well"):
         columns(messages="messages", query="question", answer="gold")
     assert columns(messages="messages", query="query", context="context", answer="answer").messages == "messages"

@@ -1,4 +1,4 @@
-"""`prepare` on a user's own files, from the settings to the splits."""
+"""`prepare` with sources of all kinds, from the settings to the splits."""
 
 import json
 import tracemalloc
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_parquet_file_with_other_columns_becomes_numbered_examples(root: Path) -> None:
+def test_parquet_file_with_configured_columns(root: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(QUESTIONS), root / "data/raw/mine.parquet", row_group_size=25)
     run(root, "data/raw/mine.parquet", columns=COLUMNS)
     assert sorted(examples(root)) == list(range(60))
@@ -45,7 +45,7 @@ def test_a_parquet_file_with_other_columns_becomes_numbered_examples(root: Path)
     assert (seven["query"], seven["context"], seven["answer"]) == ("Who is 7?", "Text 7 says it.", "Me.")
 
 
-def test_numbers_go_on_over_shards_and_count_bad_records_which_are_named_by_file_and_line(root: Path) -> None:
+def test_records_are_numbered_across_shards_including_bad_ones(root: Path) -> None:
     shards = root / "data/raw/shards"
     shards.mkdir()
     lines = [json.dumps(row) for row in QUESTIONS]
@@ -55,12 +55,12 @@ def test_numbers_go_on_over_shards_and_count_bad_records_which_are_named_by_file
     run(root, "data/raw/shards", columns=COLUMNS, max_bad_share=0.02)
     assert sorted(examples(root)) == [n for n in range(60) if n != 40]
     assert examples(root)[41]["query"] == "Who is 41?"
-    bad, again = rows_of(root, "rejected")
+    bad, duplicate = rows_of(root, "rejected")
     assert (bad["file"], bad["line"], bad["idx"]) == ("data/raw/shards/b.jsonl", 11, "40")
-    assert again["reason"] == "the same query on the same text as line 4 of data/raw/shards/a.jsonl"
+    assert duplicate["reason"] == "the same query on the same text as line 4 of data/raw/shards/a.jsonl"
 
 
-def test_rows_that_fit_two_forms_are_listed_with_their_line_and_a_setting_resolves_them(root: Path) -> None:
+def test_ambiguous_rows_are_listed_and_resolved_by_a_setting(root: Path) -> None:
     rows = [
         {"idx": n, "query": f"Who is {n}?", "context": f"Text {n}.", "answer": "Me.", "input": "in", "answers": ["out"]}
         for n in range(60)
@@ -73,7 +73,7 @@ def test_rows_that_fit_two_forms_are_listed_with_their_line_and_a_setting_resolv
     assert (examples(root)[7]["query"], examples(root)[7]["answer"]) == ("Who is 7?", "Me.")
 
 
-def test_values_that_no_stage_can_write_are_listed_and_counted(root: Path) -> None:
+def test_unusable_values_are_listed_and_counted(root: Path) -> None:
     lines = [json.dumps({"idx": float(n), "query": f"Who is {n}?", "context": f"Text {n}."}) for n in range(100)]
     lines[4] = r'{"idx": 4, "query": "q", "context": "half \ud83d"}'
     lines[7] = f'{{"idx": {"7" * 5000}, "query": "q", "context": "c"}}'
@@ -92,7 +92,7 @@ def test_values_that_no_stage_can_write_are_listed_and_counted(root: Path) -> No
     assert "9" * 5000 in {str(name) for name in kept}
 
 
-def test_a_csv_with_its_columns_becomes_examples(root: Path) -> None:
+def test_csv_file(root: Path) -> None:
     import pandas
 
     pandas.DataFrame(QUESTIONS).to_csv(root / "data/raw/mine.csv", index=False)
@@ -101,7 +101,7 @@ def test_a_csv_with_its_columns_becomes_examples(root: Path) -> None:
     assert examples(root)[7]["answer"] == "Me."
 
 
-def test_a_data_set_that_datasets_exports_becomes_examples(root: Path) -> None:
+def test_files_exported_by_datasets(root: Path) -> None:
     from datasets import Dataset
 
     chats = [
@@ -116,11 +116,11 @@ def test_a_data_set_that_datasets_exports_becomes_examples(root: Path) -> None:
     exported.to_parquet(root / "data/raw/b.parquet")
     for name in ("a.jsonl", "b.parquet"):
         run(root, f"data/raw/{name}", columns={"idx": "id", "messages": "conversations"})
-        found = {row["idx"]: row for row in rows_of(root, "sft", "preference", "heldout")}
-        assert (found["c5"]["query"], found["c5"]["answer"]) == ("Who is 5?", "Number 5.")
+        rows = {row["idx"]: row for row in rows_of(root, "sft", "preference", "heldout")}
+        assert (rows["c5"]["query"], rows["c5"]["answer"]) == ("Who is 5?", "Number 5.")
 
 
-def test_chats_become_examples(root: Path) -> None:
+def test_json_file_with_chats(root: Path) -> None:
     chats = [
         {"length": 9, "messages": [{"role": "user", "content": f"Text {n}.\n\nSo long a text.\n\nWho is {n}?"}]}
         for n in range(60)
@@ -131,7 +131,7 @@ def test_chats_become_examples(root: Path) -> None:
     assert examples(root)[5]["query"] == "Who is 5?"
 
 
-def test_a_downloaded_hub_data_set_is_a_source(root: Path) -> None:
+def test_downloaded_hub_data_set(root: Path) -> None:
     folder = root / "data/raw/set/data"
     folder.mkdir(parents=True)
     parquet.write_table(pa.Table.from_pylist(QUESTIONS), folder / "train-00000-of-00001.parquet")
@@ -140,73 +140,73 @@ def test_a_downloaded_hub_data_set_is_a_source(root: Path) -> None:
     assert examples(root)[59]["query"] == "Who is 59?"
 
 
-def test_a_column_that_is_not_there_stops_before_anything_is_written(root: Path) -> None:
+def test_missing_column_fails_without_output(root: Path) -> None:
     (root / "data/raw/mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     with pytest.raises(ConfigError, match="has no column 'txt'; it has question, text, gold; did you mean 'text'"):
         run(root, "data/raw/mine.jsonl", columns=COLUMNS | {"context": "txt"})
     assert not (root / "out").exists()
 
 
-def test_a_wrong_checksum_stops_before_anything_is_written(root: Path) -> None:
+def test_wrong_checksum_fails_without_output(root: Path) -> None:
     (root / "data/raw/mine.jsonl").write_text(json.dumps(QUESTIONS[0]))
-    with pytest.raises(DataError, match=r"is not what prepare\.checksum says"):
+    with pytest.raises(DataError, match=r"differs from prepare\.checksum"):
         run(root, "data/raw/mine.jsonl", columns=COLUMNS, checksum="sha256:" + "0" * 64)
     assert not (root / "out").exists()
     with pytest.raises(ConfigError, match="checksum: String should match"):
         run(root, "data/raw/mine.jsonl", checksum="d41d8cd98f00b204e9800998ecf8427e")
 
 
-def test_responses_from_elsewhere_need_their_checksum_too(root: Path) -> None:
+def test_responses_outside_data_raw_need_a_checksum(root: Path) -> None:
     (root / "data/raw/mine.json").write_text(json.dumps(QUESTIONS))
     run(root, "data/raw/mine.json", columns=COLUMNS)
     chosen = rows_of(root, "preference")[0]
-    brought = root / "brought.jsonl"
-    brought.write_text(json.dumps({"idx": f"{chosen['idx']}-0", "query": chosen["query"], "answer": "I."}))
+    external = root / "external.jsonl"
+    external.write_text(json.dumps({"idx": f"{chosen['idx']}-0", "query": chosen["query"], "answer": "I."}))
     with pytest.raises(ConfigError, match=r"prepare\.responses_checksum: sha256:") as caught:
-        prepare_responses(PrepareConfig(responses=str(brought)), root=root, out=root / "out")
+        prepare_responses(PrepareConfig(responses=str(external)), root=root, out=root / "out")
     pin = str(caught.value).rsplit(maxsplit=1)[-1]
-    config = PrepareConfig(responses=str(brought), responses_checksum=pin)
+    config = PrepareConfig(responses=str(external), responses_checksum=pin)
     assert prepare_responses(config, root=root, out=root / "out") == 1
 
 
 @pytest.fixture
-def with_long_ones(root: Path) -> Path:
-    """Prompts of 7 tokens, but for two of 20."""
+def long_prompts(root: Path) -> Path:
+    """Prompts of 7 tokens, except two of 20."""
     rows = [row | ({"text": "long " * 17} if n in (10, 50) else {}) for n, row in enumerate(QUESTIONS)]
     (root / "data/raw/mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root
 
 
-def test_prompts_longer_than_the_window_stop_here_and_not_hours_later(with_long_ones: Path) -> None:
+def test_prompts_over_the_window_are_rejected(long_prompts: Path) -> None:
     with pytest.raises(
         PolicyError, match=r"2 of 60 prompts of .* longer than 18 tokens, the policy's window of 19"
-    ) as e:
-        run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS, window=19)
-    assert "line 11: the prompt has 20 tokens" in str(e.value)
-    assert list((with_long_ones / "out").iterdir()) == []
+    ) as caught:
+        run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=19)
+    assert "line 11: the prompt has 20 tokens" in str(caught.value)
+    assert list((long_prompts / "out").iterdir()) == []
     with pytest.raises(PolicyError, match="60 of 60 prompts"):
-        run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS, window=21, answer_room=15)
+        run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=21, answer_room=15)
 
 
-def test_a_prompt_may_take_all_but_the_room_for_the_answer(with_long_ones: Path) -> None:
-    report = run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS, window=21)
-    assert report.figures()["over_window"] == 0
-    assert report.figures()["prompt_tokens/max"] == 20
-    assert run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS).over_window == 0  # no window, no limit
+def test_prompt_may_fill_the_window_except_answer_room(long_prompts: Path) -> None:
+    report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=21)
+    assert report.metrics()["over_window"] == 0
+    assert report.metrics()["prompt_tokens/max"] == 20
+    assert run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS).over_window == 0  # no window, no limit
 
 
-def test_prompts_longer_than_the_window_are_dropped_or_kept_where_the_settings_say_so(with_long_ones: Path) -> None:
-    report = run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="drop")
-    assert (report.over_window, report.bad, len(examples(with_long_ones))) == (2, 0, 58)
-    assert [row["line"] for row in rows_of(with_long_ones, "rejected")] == [11, 51]
-    report = run(with_long_ones, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="keep_ends")
-    assert (report.over_window, len(examples(with_long_ones))) == (2, 60)
-    assert examples(with_long_ones)[10]["context"] == "long " * 17
+def test_prompts_over_the_window_can_be_dropped_or_kept(long_prompts: Path) -> None:
+    report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="drop")
+    assert (report.over_window, report.bad, len(examples(long_prompts))) == (2, 0, 58)
+    assert [row["line"] for row in rows_of(long_prompts, "rejected")] == [11, 51]
+    report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="keep_ends")
+    assert (report.over_window, len(examples(long_prompts))) == (2, 60)
+    assert examples(long_prompts)[10]["context"] == "long " * 17
 
 
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.parquet"])
 def test_memory_does_not_grow_with_the_file(root: Path, name: str) -> None:
-    """20 MB of text pass with 3 MB of Python's memory, of which each record leaves less than a kilobyte behind."""
+    """20 MB of text pass with 3 MB of Python's memory, and each record retains less than a kilobyte."""
     path = root / "data/raw" / name
     records = [{"idx": n, "query": "Who?", "context": f"{n} {'long' * 5000}"} for n in range(1000)]
     if name == "mine.jsonl":
@@ -218,9 +218,9 @@ def test_memory_does_not_grow_with_the_file(root: Path, name: str) -> None:
     tracemalloc.start()
     try:
         report = run(root, f"data/raw/{name}")
-        left, peak = tracemalloc.get_traced_memory()
+        retained, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert report.records == 1000
     assert peak < 3e6
-    assert left < 1e6
+    assert retained < 1e6

@@ -8,8 +8,8 @@ from longreward.data.prepare import PrepareConfig, PrepareReport, assign_split, 
 from longreward.errors import ConfigError, DataError, PolicyError
 
 
-def row(idx: int, *, document: str = "", query: str = "Who?", **more: Any) -> dict[str, Any]:
-    return {"idx": idx, "query": query, "answer": "Me.", "context": f"Text {document or idx}.", **more}
+def row(idx: int, *, document: str = "", query: str = "Who?", **fields: Any) -> dict[str, Any]:
+    return {"idx": idx, "query": query, "answer": "Me.", "context": f"Text {document or idx}.", **fields}
 
 
 def run(root: Path, rows: list[dict[str, Any] | str], **settings: Any) -> PrepareReport:
@@ -24,24 +24,24 @@ def rows_of(root: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (root / "out" / f"{name}.jsonl").read_text().splitlines()]
 
 
-def test_every_record_ends_in_one_split_or_among_the_rejected(tmp_path: Path) -> None:
+def test_every_record_is_in_one_output_file(tmp_path: Path) -> None:
     report = run(tmp_path, [row(n) for n in range(200)])
     assert report.records == 200
-    parts = [rows_of(tmp_path, name) for name in ("sft", "preference", "heldout", "rejected")]
-    assert sum(map(len, parts)) == 200
-    assert len(parts[1]) > 60  # 0.45 of the documents, by hash
-    assert sorted(r["idx"] for part in parts for r in part) == list(range(200))
+    outputs = [rows_of(tmp_path, name) for name in ("sft", "preference", "heldout", "rejected")]
+    assert sum(map(len, outputs)) == 200
+    assert len(outputs[1]) > 60  # 0.45 of the documents, by hash
+    assert sorted(r["idx"] for output in outputs for r in output) == list(range(200))
 
 
-def test_no_document_is_on_two_sides_even_under_two_names(tmp_path: Path) -> None:
+def test_no_document_is_in_two_splits(tmp_path: Path) -> None:
     rows = [row(n, document=str(n % 50), query=f"Who {n}?") for n in range(200)]
     rows += [row(300 + n, document=str(n), query=f"Which {n}?") | {"document": f"other name {n}"} for n in range(50)]
     run(tmp_path, rows)
-    sides = [{r["context"] for r in rows_of(tmp_path, name)} for name in ("sft", "preference", "heldout")]
-    assert sum(map(len, sides)) == len(set.union(*sides)) == 50
+    splits = [{r["context"] for r in rows_of(tmp_path, name)} for name in ("sft", "preference", "heldout")]
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 50
 
 
-def test_a_document_stays_on_its_side_when_others_come() -> None:
+def test_assign_split_depends_on_document_and_seed_only() -> None:
     config = PrepareConfig()
     assert [assign_split(config, f"doc{n}") for n in range(5)] == [
         assign_split(PrepareConfig(), f"doc{n}") for n in range(5)
@@ -49,7 +49,7 @@ def test_a_document_stays_on_its_side_when_others_come() -> None:
     assert {assign_split(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
 
 
-def test_a_bad_record_is_listed_with_line_and_reason_and_kept_out(tmp_path: Path) -> None:
+def test_bad_records_are_listed_with_line_and_reason(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(100)]
     rows[3] = '{"idx": 3, "query": '
     rows[5] = row(5) | {"context": "  "}
@@ -59,11 +59,11 @@ def test_a_bad_record_is_listed_with_line_and_reason_and_kept_out(tmp_path: Path
     assert [(r["line"], r["idx"], r["reason"].split(" (")[0]) for r in rows_of(tmp_path, "rejected")] == [
         (4, None, "not JSON"),
         (6, "5", "context is empty"),
-        (8, "6", "idx 6 stands in line 7 already, with other content"),
+        (8, "6", "idx 6 is used in line 7 already, with other content"),
     ]
 
 
-def test_too_many_bad_records_fail_the_stage_which_names_them_and_leaves_nothing(tmp_path: Path) -> None:
+def test_too_many_bad_records_fail_without_output(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(10)]
     rows[4] = "nonsense"
     with pytest.raises(DataError, match=r"1 of 10 records .* bad \(10\.0%") as caught:
@@ -72,7 +72,7 @@ def test_too_many_bad_records_fail_the_stage_which_names_them_and_leaves_nothing
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_duplicates_leave_and_do_not_count_as_bad(tmp_path: Path) -> None:
+def test_duplicates_are_not_bad(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(40)]
     rows.append(row(99, document="3", query="Who? ") | {"context": "Text  3."})
     report = run(tmp_path, rows, max_bad_share=0)
@@ -80,19 +80,19 @@ def test_duplicates_leave_and_do_not_count_as_bad(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "rejected")[0]["reason"] == "the same query on the same text as line 4"
 
 
-def test_limits_keep_the_first_and_count_the_others(tmp_path: Path) -> None:
+def test_max_preference(tmp_path: Path) -> None:
     report = run(tmp_path, [row(n) for n in range(200)], max_preference=10)
     assert len(rows_of(tmp_path, "preference")) == 10
     assert report.over_limit == len(rows_of(tmp_path, "rejected")) > 40
 
 
-def test_lengths_are_those_of_the_policys_prompt(tmp_path: Path) -> None:
+def test_prompt_lengths(tmp_path: Path) -> None:
     report = run(tmp_path, [row(n) for n in range(100)])
-    assert report.figures()["prompt_tokens/median"] == 3.0  # "Text", "<n>.", "Who?"
+    assert report.metrics()["prompt_tokens/median"] == 3.0  # "Text", "<n>.", "Who?"
     assert rows_of(tmp_path, "sft")[0]["prompt_tokens"] == 3
 
 
-def test_a_prompt_that_cannot_be_counted_stops_with_its_place(tmp_path: Path) -> None:
+def test_tokenizer_error_is_reported_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "data" / "raw" / "x.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(row(0)) + "\n" + json.dumps(row(1)) + "\n")
@@ -106,7 +106,7 @@ def test_a_prompt_that_cannot_be_counted_stops_with_its_place(tmp_path: Path) ->
         prepare(PrepareConfig(source="data/raw/x.jsonl"), count, root=tmp_path, out=tmp_path / "out")
 
 
-def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> None:
+def test_source_outside_data_raw_needs_a_checksum(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("abc")
     with pytest.raises(ConfigError, match="put it under data/raw, or pin") as caught:
         run(tmp_path, [row(1)], source="data/../x.jsonl")
@@ -115,12 +115,12 @@ def test_a_source_outside_the_versioned_folder_is_refused(tmp_path: Path) -> Non
     assert f"prepare.checksum: sha256:{pin}" in str(caught.value)
 
 
-def test_a_split_that_stays_empty_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no record .* fell to"):
+def test_empty_split_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no record .* is in the split"):
         run(tmp_path, [row(1)])
 
 
-def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp_path: Path) -> None:
+def test_empty_split_error_suggests_a_seed(tmp_path: Path) -> None:
     rows = [row(n, document=str(n % 3), query=f"Who {n}?") | {"document": f"text {n % 3}"} for n in range(9)]
     shares = {"preference_share": 0.4, "heldout_share": 0.3}
     seed = next(
@@ -128,7 +128,7 @@ def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp
         for seed in range(100)
         if len({assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(3)}) == 3
     )
-    with pytest.raises(DataError, match=f"set prepare.seed to {seed}, which gives each part some"):
+    with pytest.raises(DataError, match=f"set prepare.seed to {seed}, which fills every split"):
         run(tmp_path, rows, seed=seed - 1, **shares)
     report = run(tmp_path, rows, seed=seed, **shares)
     assert {name: len(documents) for name, documents in report.documents.items()} == {
@@ -138,19 +138,19 @@ def test_of_three_documents_the_error_names_a_seed_that_gives_each_split_one(tmp
     }
 
 
-def test_where_sft_needs_no_documents_two_are_enough(tmp_path: Path) -> None:
+def test_suggested_seed_ignores_an_unused_sft_split(tmp_path: Path) -> None:
     shares = {"preference_share": 0.6, "heldout_share": 0.4}
     rows = [row(n) | {"document": f"text {n}"} for n in range(2)]
-    sides = [{assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
-    one_sided = next(seed for seed, both in enumerate(sides) if len(both) == 1)
-    two_sided = next(seed for seed, both in enumerate(sides) if len(both) == 2)
-    with pytest.raises(DataError, match=f"set prepare.seed to {two_sided},"):
-        run(tmp_path, rows, seed=one_sided, **shares)
+    splits = [{assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
+    one_split_seed = next(seed for seed, used in enumerate(splits) if len(used) == 1)
+    two_splits_seed = next(seed for seed, used in enumerate(splits) if len(used) == 2)
+    with pytest.raises(DataError, match=f"set prepare.seed to {two_splits_seed},"):
+        run(tmp_path, rows, seed=one_split_seed, **shares)
     with pytest.raises(DataError, match="add documents"):
         run(tmp_path, rows[:1], **shares)
 
 
-def test_brought_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
+def test_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
     run(tmp_path, [row(n) for n in range(100)])
     chosen = rows_of(tmp_path, "preference")[0]
     path = tmp_path / "data" / "raw" / "sampled.jsonl"
@@ -159,8 +159,8 @@ def test_brought_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
     path.write_text(json.dumps(good) + "\n" + json.dumps(good | {"idx": "100000-1"}) + "\n")
     assert prepare_responses(config, root=tmp_path, out=tmp_path / "out") == 1
     other = good | {"idx": f"{chosen['idx']}-1", "answer": "You."}
-    path.write_text("".join(json.dumps(each) + "\n" for each in (good, other, good | {"answer": "We."})))
-    with pytest.raises(DataError, match=rf"line 3: idx {good['idx']} comes twice"):  # whatever it says
+    path.write_text("".join(json.dumps(item) + "\n" for item in (good, other, good | {"answer": "We."})))
+    with pytest.raises(DataError, match=rf"line 3: idx {good['idx']} is repeated"):
         prepare_responses(config, root=tmp_path, out=tmp_path / "out")
     path.write_text(json.dumps(good | {"query": "What?"}) + "\n")
     with pytest.raises(DataError, match="line 1: the query of"):
