@@ -11,7 +11,7 @@ from longreward.training.sft import train_sft
 async def sft(run: StageRun) -> None:
     """The base model learns to answer; a model that can already is passed on."""
     mixed = mix_examples(run.params.sft.short, Path("data/prepared/sft.jsonl"), out=run.state / "mixed_examples.jsonl")
-    run.report(mixed.figures())
+    run.report(mixed.metrics())
     report = train_sft(
         run.params.sft,
         run.params.policy,
@@ -21,7 +21,7 @@ async def sft(run: StageRun) -> None:
         state=run.state,
         log=run.curve,
     )
-    run.report(report.figures())
+    run.report(report.metrics())
 
 
 if __name__ == "__main__":

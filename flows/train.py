@@ -12,7 +12,7 @@ async def train(run: StageRun) -> None:
     """The SFT model learns to prefer: DPO with a cross-entropy term on the chosen answer."""
     pairs = Path("data/pairs/preference_pairs.jsonl")
     mixed = mix_pairs(run.params.train.short, pairs, out=run.state / "mixed_pairs.jsonl")
-    run.report(mixed.figures())
+    run.report(mixed.metrics())
     report = train_dpo(
         run.params.train,
         run.params.policy,
@@ -22,7 +22,7 @@ async def train(run: StageRun) -> None:
         state=run.state,
         log=run.curve,
     )
-    run.report(report.figures())
+    run.report(report.metrics())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,9 @@
-"""`longreward preflight`: what a training will need, from settings, data and the model's config alone."""
+"""`longreward preflight`: lengths and memory of a training, from settings, data and the model's config."""
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from longreward.flows.cli.options import add_settings_arguments, load_settings
-
-if TYPE_CHECKING:
-    from longreward.training.dpo import TrainConfig
-    from longreward.training.estimate.training_estimate import Preference
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,57 +11,53 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = subparsers.add_parser(
         "preflight",
         help="lengths and memory of a training, before it loads a model",
-        description="Tells from the settings, the data and the model's config what a training will need: lengths, "
-        "memory at its peak with every term of the sum. Loads no weights, so that it cannot tell the time, which a "
-        "training measures when it starts. Exits with 1 where it cannot fit, and says what would.",
+        description="Estimates from the settings, the data and the model's config what a training needs: lengths, and "
+        "its peak memory as a sum of terms. Loads no weights; the training itself measures its time when it starts. "
+        "Exits with 1 where weights, gradients and optimizer do not fit, and lists what needs less.",
         epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
     )
     add_settings_arguments(command, params="settings (params.yaml)")
     command.add_argument("--stage", choices=("train", "sft"), default="train", help="which training (train)")
-    command.add_argument("--model", metavar="MODEL", help="a folder or hub id (what the stage starts from)")
-    command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (the stage's)")
+    command.add_argument("--model", metavar="MODEL", help="a folder or hub id (default: what the stage starts from)")
+    command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (default: those of the stage)")
     command.add_argument(
         "--device", metavar="DEVICE", help="another than this machine's: H100, A100:40GB, cuda:80GB, cpu:64GB"
     )
-    command.add_argument("--processes", type=int, metavar="N", help="so many devices (the settings', else 1)")
-    command.add_argument("--json", action="store_true", help="the figures as JSON: bytes, tokens, steps")
+    command.add_argument("--processes", type=int, metavar="N", help="number of devices (the settings', else 1)")
+    command.add_argument("--json", action="store_true", help="print JSON: bytes, tokens, steps")
     command.set_defaults(run=_preflight)
 
 
 def _preflight(options: argparse.Namespace) -> int:
     import json
 
-    from longreward.training.estimate.forecast import check_fits
-    from longreward.training.estimate.memory import parse_device
-    from longreward.training.estimate.training_estimate import look
+    from longreward.training.estimate.memory import check_fits, parse_device
+    from longreward.training.estimate.training_estimate import PairOptions, estimate_training
 
     params = load_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"
-    device = parse_device(options.device) if options.device else None
-    model, data = _start(train, params.policy.sft_model, params.policy.base_model)
-    outlook = look(
+    model, data = _stage_inputs(train, params.policy.sft_model, params.policy.base_model)
+    estimate = estimate_training(
         params.train if train else params.sft,
         params.policy,
         model=options.model or model,
         data=options.data or data,
-        preference=_preference(params.train) if train else None,
-        device=device,
+        pair_options=PairOptions(params.train.prefix_sharing, params.train.token_mismatch) if train else None,
+        device=parse_device(options.device) if options.device else None,
         processes=options.processes,
     )
-    print(json.dumps(outlook.found.figures(), indent=1) if options.json else "\n".join(outlook.lines()))
-    check_fits(outlook.plan, outlook.found)
+    if options.json:
+        print(json.dumps(estimate.metrics(), indent=1))
+    else:
+        print("\n".join([*estimate.data_lines(), *estimate.memory_lines()]))
+    check_fits(estimate.shape, estimate.memory, estimate.device)
     return 0
 
 
-def _preference(train: "TrainConfig") -> "Preference":
-    from longreward.training.estimate.training_estimate import Preference
-
-    return Preference(train.reference_batch, train.prefix_sharing, train.token_mismatch)
-
-
-def _start(train: bool, sft_model: str | None, base_model: str) -> tuple[str, Path]:
-    """What the stage starts from and trains on; before `sft` has run, `train` would start from a model of its shape."""
+def _stage_inputs(train: bool, sft_model: str | None, base_model: str) -> tuple[str, Path]:
+    """Return the model and the data of the stage; before `sft` has run, the base model stands in for its result."""
     if not train:
         return base_model, Path("data/prepared/sft.jsonl")
-    made = Path("models/sft")
-    return str(made) if made.is_dir() else sft_model or base_model, Path("data/pairs/preference_pairs.jsonl")
+    trained = Path("models/sft")
+    model = str(trained) if trained.is_dir() else sft_model or base_model
+    return model, Path("data/pairs/preference_pairs.jsonl")

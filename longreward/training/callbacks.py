@@ -1,9 +1,9 @@
-"""What goes on beside the updates: figures, marks on whole checkpoints, and a polite end when SIGTERM asks for one.
+"""Callbacks of a training: pass metrics on, mark complete checkpoints, show progress, stop on SIGTERM.
 
-SLURM, Kubernetes and spot machines send SIGTERM some time before they kill. The update under way is then finished, a
-checkpoint written, and the signal handed on to whoever handled it before; a second one is not waited for.
+SLURM, Kubernetes and spot machines send SIGTERM some time before they kill. The current update is then finished, a
+checkpoint written, and the signal passed to the previous handler. A second SIGTERM takes effect at once.
 
-Imports torch and transformers at its top, so import it only where a training starts.
+Imports torch and transformers at the top, so import it only where a training starts.
 """
 
 import logging
@@ -27,88 +27,88 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StopRequest:
-    """Whether this process was asked to end."""
+    """Whether this process was asked to stop."""
 
-    to_end: bool = False
+    requested: bool = False
 
 
 @contextmanager
 def handle_sigterm() -> Iterator[StopRequest]:
-    """Takes note of a first SIGTERM; a thread that is not the main one leaves signals as they are."""
-    asked = StopRequest()
-    before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield asked
+    """Record a first SIGTERM instead of ending the process; outside the main thread, signals stay as they are."""
+    stop = StopRequest()
+    previous = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or previous is None:
+        yield stop
         return
 
-    def note(number: int, frame: object) -> None:
-        asked.to_end = True
-        signal.signal(signal.SIGTERM, before)
+    def record(number: int, frame: object) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGTERM, previous)
 
-    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGTERM, record)
     try:
-        yield asked
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
 class MetricsCallback(TrainerCallback):  # type: ignore[misc]
-    """Passes figures on as they come, marks checkpoints that were written to their end, and ends when asked to."""
+    """Passes metrics to `log` as they come, marks complete checkpoints, and stops the training when requested."""
 
-    def __init__(self, trainer: Any, log: Log | None, *, asked: StopRequest, checkpoint: Path | None) -> None:
-        self.trainer, self.log, self.asked, self.checkpoint = trainer, log, asked, checkpoint
+    def __init__(self, trainer: Any, log: Log | None, *, stop: StopRequest, checkpoint: Path | None) -> None:
+        self.trainer, self.log, self.stop, self.checkpoint = trainer, log, stop, checkpoint
         self.last: dict[str, float] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """The curve of the part before, as the checkpoint has it."""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log the metrics of the steps before the checkpoint again, for a complete curve."""
         if self.checkpoint is None:
             return
-        self.trainer.take_up_figures(self.checkpoint)
-        for logged in state.log_history:
-            self._pass_on(int(logged["step"]), {k: v for k, v in logged.items() if k != "step"})
+        self.trainer.restore_pending_metrics(self.checkpoint)
+        for entry in state.log_history:
+            self._forward(int(entry["step"]), {k: v for k, v in entry.items() if k != "step"})
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any) -> None:
-        self._pass_on(state.global_step, logs or {})
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self._forward(state.global_step, logs or {})
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if self._any_asked(args):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._stop_requested_anywhere(args):
             control.should_save = control.should_training_stop = True
 
-    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.trainer.keep_figures(checkpoint)
+        self.trainer.save_pending_metrics(checkpoint)
         if args.world_size > 1:
             torch.distributed.barrier()
         if state.is_world_process_zero:
             mark_complete(checkpoint)
-        if self.asked.to_end:
-            log.warning("SIGTERM: %s is written, and the same training goes on from there", checkpoint)
+        if self.stop.requested:
+            log.warning("SIGTERM: %s is written, and the same training resumes from there", checkpoint)
 
-    def _pass_on(self, step: int, logs: dict[str, Any]) -> None:
-        figures = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
-        if "loss" not in figures:  # the trainer's own summary at its end
+    def _forward(self, step: int, logs: dict[str, Any]) -> None:
+        metrics = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        if "loss" not in metrics:  # the summary that the trainer logs at its end
             return
-        self.last = figures
+        self.last = metrics
         if self.log is not None:
-            self.log(step, figures)
+            self.log(step, metrics)
 
-    def _any_asked(self, args: Any) -> bool:
-        """Whether one of the processes was asked: they must stop at the same update."""
+    def _stop_requested_anywhere(self, args: Any) -> bool:
+        """Whether any process was asked to stop: all must stop at the same update."""
         if args.world_size > 1:
-            flag = torch.tensor(float(self.asked.to_end), device=args.device)
+            flag = torch.tensor(float(self.stop.requested), device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.asked.to_end = bool(flag)
-        return self.asked.to_end
+            self.stop.requested = bool(flag)
+        return self.stop.requested
 
 
 class StepProgress(TrainerCallback):  # type: ignore[misc]
-    """Reports the optimizer steps done so far and their total."""
+    """Reports the number of finished steps and their total."""
 
     def __init__(self, update: ProgressUpdate) -> None:
         self.update = update
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A resumed training begins with the steps of its checkpoint."""
+        """Report the steps of the checkpoint that the training resumes from."""
         self.on_step_end(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

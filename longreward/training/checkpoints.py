@@ -1,9 +1,9 @@
-"""Checkpoints from which a killed training goes on, and the one moment in which a model appears.
+"""Checkpoints from which a killed training resumes, and the atomic publication of the trained model.
 
-    <state>/<key>/checkpoint-40/complete.json   written last: without it the checkpoint is half-written and passed over
-    <out>                                       renamed into place from a hidden neighbour, whole or not at all
+    <state>/<key>/checkpoint-40/complete.json   written last: without it the checkpoint is partial and ignored
+    <out>                                       renamed into place from a hidden sibling: complete or absent
 
-The key is a hash of all that the training depends on, so that no training goes on from another one's checkpoint.
+The key is a hash of all that the training depends on, so that no training resumes from another one's checkpoint.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def training_key(settings: str, *, model: str, data: Path) -> str:
-    """Names a training by its settings, its data and the model that it starts from."""
+    """Hash the settings, the data and the model that a training starts from."""
     digest = hashlib.sha256(settings.encode())
     with data.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -35,46 +35,46 @@ def training_key(settings: str, *, model: str, data: Path) -> str:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Notes every file's size in a checkpoint that was just written."""
+    """Record the size of every file of a checkpoint that was just written."""
     unmark(checkpoint)
     sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in checkpoint.rglob("*") if f.is_file()}
-    part = checkpoint / f"{MARK}.part"
-    part.write_text(json.dumps(sizes), encoding="utf-8")
-    part.replace(checkpoint / MARK)
+    temporary = checkpoint / f"{MARK}.part"
+    temporary.write_text(json.dumps(sizes), encoding="utf-8")
+    temporary.replace(checkpoint / MARK)
 
 
 def unmark(checkpoint: Path) -> None:
-    """Before a checkpoint that was passed over is written once more: half of each, it must not count as whole."""
+    """Remove the mark before a rejected checkpoint is written again: a mixture of both must not count as complete."""
     (checkpoint / MARK).unlink(missing_ok=True)
 
 
 def latest_checkpoint(folder: Path, model: Any) -> Path | None:
-    """The checkpoint with the highest step that was written to its end and fits `model`; None where none was begun.
+    """Return the complete checkpoint with the highest step that fits `model`; None where there is no complete one.
 
-    The log names those that are passed over. StateError where there are whole ones and none can be read.
+    Skipped checkpoints are logged. StateError where there are complete ones and none can be read.
     """
-    unread = []
-    for checkpoint in _by_step(folder):
+    unreadable = []
+    for checkpoint in sorted(folder.glob("checkpoint-*[0-9]"), key=checkpoint_step, reverse=True):
         if not _is_complete(checkpoint):
-            log.warning("%s was not written to its end; it is passed over", checkpoint)
-        elif (reason := validate_checkpoint(checkpoint, model)) is None:
+            log.warning("%s was not written to its end; it is skipped", checkpoint)
+        elif (problem := find_problem(checkpoint, model)) is None:
             return checkpoint
         else:
-            log.warning("%s cannot be read (%s); it is passed over", checkpoint, reason)
-            unread.append(f"{checkpoint.name}: {reason}")
-    if unread:
+            log.warning("%s cannot be read (%s); it is skipped", checkpoint, problem)
+            unreadable.append(f"{checkpoint.name}: {problem}")
+    if unreadable:
         raise StateError(
-            f"{folder}: no checkpoint of this training can be read ({'; '.join(unread)}); restore one, or delete the "
-            "folder to start anew"
+            f"{folder}: no checkpoint of this training can be read ({'; '.join(unreadable)}); restore one, or delete "
+            "the folder to start from the beginning"
         )
-    if folder.is_dir() and any(folder.glob("checkpoint-*")):
-        log.warning("%s: no checkpoint was written to its end; the training starts anew", folder)
+    if any(folder.glob("checkpoint-*")):
+        log.warning("%s: no checkpoint was written to its end; the training starts from the beginning", folder)
     return None
 
 
-def _by_step(folder: Path) -> list[Path]:
-    numbered = [(p.name.removeprefix("checkpoint-"), p) for p in folder.glob("checkpoint-*")]
-    return [path for _, path in sorted(((int(step), path) for step, path in numbered if step.isdigit()), reverse=True)]
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the number of updates before a checkpoint."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def _is_complete(checkpoint: Path) -> bool:
@@ -85,61 +85,36 @@ def _is_complete(checkpoint: Path) -> bool:
         return False
 
 
-def checkpoint_step(checkpoint: Path) -> int:
-    """The number of updates behind a checkpoint."""
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+def find_problem(checkpoint: Path, model: Any) -> str | None:
+    """Return why a complete checkpoint cannot be resumed from, None where nothing is wrong.
 
-
-def publish_model(out: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a folder and puts it at `out`, replacing what was there; StateError if the disk refuses."""
-    from safetensors import SafetensorError
-
-    part = out.with_name(f".{out.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write(part)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(part, out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise StateError(
-            f"{out}: the model cannot be written ({error}); free or grant the space and run again"
-        ) from error
-
-
-# Whether the files of a checkpoint can be read and are of the model at hand, told from their headers alone.
-#
-# Sizes alone (checkpoints.py) do not tell a block that a disk lost, nor another model's weights under the same name.
-# Files of other kinds, as those of a model in parts, are left to whoever wrote them.
-
-
-def validate_checkpoint(checkpoint: Path, model: Any) -> str | None:
-    """Why a checkpoint cannot be gone on from, None where nothing speaks against it."""
+    File sizes reveal neither a block that the disk lost nor another model's weights. This reads the headers of the
+    files only. Other files, such as those of a sharded model, are not checked.
+    """
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
     except (OSError, ValueError, KeyError) as error:
         return f"trainer_state.json: {error}"
-    return _weights(checkpoint, model) or _optimizer(checkpoint, model)
+    return _weights_problem(checkpoint, model) or _optimizer_problem(checkpoint, model)
 
 
-def _weights(checkpoint: Path, model: Any) -> str | None:
+def _weights_problem(checkpoint: Path, model: Any) -> str | None:
     from safetensors import SafetensorError, safe_open
 
-    shapes = {_plain(name): list(weight.shape) for name, weight in model.named_parameters()}
+    shapes = {_saved_name(name): list(weight.shape) for name, weight in model.named_parameters()}
     for file in sorted(checkpoint.glob("*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as stored:
-                for name in stored.keys():  # noqa: SIM118 (it is no mapping)
-                    shape, own = list(stored.get_slice(name).get_shape()), shapes.get(_plain(name))
-                    if own is not None and shape != own:
-                        return f"{file.name}: {name} is {shape}, the model's own {own}"
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                    saved, expected = list(tensors.get_slice(name).get_shape()), shapes.get(_saved_name(name))
+                    if expected is not None and saved != expected:
+                        return f"{file.name}: {name} is {saved}, the model's own {expected}"
         except (OSError, SafetensorError) as error:
             return f"{file.name}: {error}"
     return None
 
 
-def _optimizer(checkpoint: Path, model: Any) -> str | None:
+def _optimizer_problem(checkpoint: Path, model: Any) -> str | None:
     import pickle
 
     import torch
@@ -149,17 +124,38 @@ def _optimizer(checkpoint: Path, model: Any) -> str | None:
         if not file.is_file():
             continue
         try:
-            stored = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+            state = torch.load(file, map_location="meta", mmap=True, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             return f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        if name == "optimizer.pt" and "param_groups" in stored:
-            held = sum(len(group["params"]) for group in stored["param_groups"])
+        if name == "optimizer.pt" and "param_groups" in state:
+            saved = sum(len(group["params"]) for group in state["param_groups"])
             trained = sum(weight.requires_grad for weight in model.parameters())
-            if held != trained:
-                return f"{name}: it holds {held} weights, and {trained} are trained"
+            if saved != trained:
+                return f"{name}: it holds {saved} weights, and {trained} are trained"
     return None
 
 
-def _plain(name: str) -> str:
-    """A weight's name as it is saved: PEFT leaves the adapter's own name out."""
+def _saved_name(name: str) -> str:
+    """Return a weight's name as it is saved: PEFT leaves out the name of the adapter."""
     return name.replace(".default.", ".").replace(".modules_to_save.", ".")
+
+
+def publish_model(out: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder, then rename it to `out`, replacing what was there.
+
+    StateError if the disk refuses; nothing partial is left then.
+    """
+    from safetensors import SafetensorError
+
+    temporary = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(temporary, out)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StateError(
+            f"{out}: the model cannot be written ({error}); free or grant the space and run again"
+        ) from error

@@ -1,9 +1,9 @@
-"""Short instructions among the long ones, in both trainings: neither side is hurt (paper, sections 4.1 and 4.3).
+"""Mix short instructions into the long training data of SFT and DPO (paper, sections 4.1 and 4.3).
 
-    mixed = mix_pairs(config.short, Path("data/pairs/preference_pairs.jsonl"), out=state / "pairs.jsonl")
-    mixed.data          # `out`, with the long pairs first; the file itself where nothing is mixed in
+    mixture = mix_pairs(config.short, Path("data/pairs/preference_pairs.jsonl"), out=state / "pairs.jsonl")
+    mixture.data          # `out`, with the long pairs first; the original file where nothing is mixed in
 
-The trainer draws its order from the seed and the lengths, so that both sides are spread over the training.
+The trainer orders rows by its seed and their lengths, so that both kinds are spread over the training.
 """
 
 import logging
@@ -35,22 +35,22 @@ class ShortSource(Config):
     """`builtin` (short instructions in the words of the built-in corpus), a file, folder or glob (jsonl, json, csv,
     parquet), or `hub:<name>` of a data set on the hub; null: none."""
     ratio: float = Field(default=1.0, gt=0, le=100)
-    """Short ones for each long one, drawn by seed; where the source has fewer, all of them."""
+    """Short records for each long one, sampled by seed; all of them where the source has fewer."""
     prompt: str = "prompt"
     """The column of the question, a text or a chat; may be missing where the answer is a chat that holds it."""
     sha256: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
-    """The checksum of a file, demanded, since DVC does not watch it: `sha256:` and what `sha256sum FILE` says."""
+    """The checksum of a file, required because DVC does not track it: `sha256:` and the output of `sha256sum FILE`."""
     hub: HubConfig = HubConfig()
     """Where the source is on the hub."""
     seed: int = 0
-    """Of the draw."""
+    """Of the sampling."""
 
 
 class ShortAnswers(ShortSource):
     """Answered instructions without a document, for supervised fine-tuning."""
 
     answer: str = "response"
-    """The column of the answer, a text or a chat, whose first question and answer are taken: `messages`, say."""
+    """The column of the answer, a text or a chat (as `messages`) of which the first question and answer are taken."""
 
 
 class ShortPreferences(ShortSource):
@@ -61,88 +61,88 @@ class ShortPreferences(ShortSource):
     rejected: str = "rejected"
     """The column of the worse answer, a text or a chat that ends with it."""
     alone: bool = False
-    """Whether the long pairs are left out, and say only how many short ones are taken: the paper's comparison."""
+    """Train on the short pairs only; the long ones then only determine how many are taken (a comparison of the
+    paper)."""
 
 
 @dataclass(frozen=True)
 class DataMixture:
-    """The file to train on, and what is in it."""
+    """The file to train on, and how many records of each kind it has."""
 
     data: Path
     long: int = 0
     short: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Records of the source that cannot be used, by reason."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Unusable records of the source, by reason."""
 
-    def figures(self) -> dict[str, float]:
-        """For metrics; none where nothing is mixed in."""
+    def metrics(self) -> dict[str, float]:
+        """Return the counts; empty where nothing is mixed in."""
         if not self.short:
             return {}
-        return {"long/records": self.long, "short/records": self.short, "short/left_out": sum(self.left_out.values())}
+        return {"long/records": self.long, "short/records": self.short, "short/skipped": sum(self.skipped.values())}
 
 
 R = TypeVar("R", Example, PreferencePair)
 
 
 @dataclass(frozen=True)
-class _Kind(Generic[R]):
-    """What a training learns from: pairs or examples."""
+class _RecordKind(Generic[R]):
+    """How pairs or examples are read, written and made of rows."""
 
-    key: str
+    section: str  # of params.yaml, for messages
     read: Callable[[Path], Iterator[R]]
     write: Callable[[Path, Iterable[R]], int]
     builtin: Callable[[int], list[R]]
-    made: Callable[[Row | RowError, int], R]
+    parse: Callable[[Row | RowError, int], R]
 
 
 def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = Path()) -> DataMixture:
-    """Writes `out`, pairs with short ones; files of the source are relative to `root`.
+    """Write `pairs` with short preferences to `out`; paths of the source are relative to `root`.
 
     ConfigError where the source is not pinned, DataError where it cannot be read or holds no preference.
     """
     columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-    kind = _Kind(
-        "train.short",
-        read_pairs,
-        write_pairs,
-        _builtin_pairs,
-        lambda row, number: short_pair_from_row(row, columns, number=number),
-    )
+
+    def parse(row: Row | RowError, number: int) -> PreferencePair:
+        return short_pair_from_row(row, columns, number=number)
+
+    kind = _RecordKind("train.short", read_pairs, write_pairs, _builtin_pairs, parse)
     return _mix(kind, config, pairs, out=out, root=root, alone=config.alone)
 
 
 def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path = Path()) -> DataMixture:
-    """Writes `out`, examples with short ones, as `mix_pairs`."""
+    """Write `examples` with short answered instructions to `out`, as `mix_pairs` does pairs."""
     columns = {"prompt": config.prompt, "answer": config.answer}
-    kind = _Kind(
-        "sft.short",
-        read_examples,
-        write_examples,
-        _builtin_examples,
-        lambda row, number: short_example_from_row(row, columns, number=number),
-    )
+
+    def parse(row: Row | RowError, number: int) -> Example:
+        return short_example_from_row(row, columns, number=number)
+
+    kind = _RecordKind("sft.short", read_examples, write_examples, _builtin_examples, parse)
     return _mix(kind, config, examples, out=out, root=root)
 
 
-def _mix(kind: _Kind[R], config: ShortSource, data: Path, *, out: Path, root: Path, alone: bool = False) -> DataMixture:
+def _mix(
+    kind: _RecordKind[R], config: ShortSource, data: Path, *, out: Path, root: Path, alone: bool = False
+) -> DataMixture:
     if config.source is None:
         return DataMixture(data)
-    long = sum(1 for _ in _long(kind, data))
-    left_out: dict[str, int] = {}
-    wanted = max(1, round(config.ratio * long))
+    long = sum(1 for _ in _long_records(kind, data))
+    skipped: dict[str, int] = {}
+    count = max(1, round(config.ratio * long))
     if config.source == BUILTIN:
-        short = kind.builtin(wanted)
+        short = kind.builtin(count)
     else:
-        short = _drawn(_usable(kind, config, root, left_out), wanted, seed=config.seed)
+        short = _reservoir_sample(_source_records(kind, config, root, skipped), count, seed=config.seed)
     if not short:
-        raise DataError(f"{kind.key}.source, {config.source}, holds nothing that can be used: {_first(left_out)}")
-    if left_out:
-        log.warning("%s leaves out %d records", kind.key, sum(left_out.values()))
-    kind.write(out, short if alone else chain(_long(kind, data), short))
-    return DataMixture(out, 0 if alone else long, len(short), left_out)
+        reason = next((f"{reason} ({number} times)" for reason, number in skipped.items()), "it is empty")
+        raise DataError(f"{kind.section}.source, {config.source}, holds nothing that can be used: {reason}")
+    if skipped:
+        log.warning("%s: skipped %d records", kind.section, sum(skipped.values()))
+    kind.write(out, short if alone else chain(_long_records(kind, data), short))
+    return DataMixture(out, 0 if alone else long, len(short), skipped)
 
 
-def _long(kind: _Kind[R], data: Path) -> Iterator[R]:
+def _long_records(kind: _RecordKind[R], data: Path) -> Iterator[R]:
     for record in kind.read(data):
         if is_short(record.id):
             raise DataError(f"{data}: idx {record.id} begins as short instructions do; name it otherwise")
@@ -166,47 +166,58 @@ def _builtin_examples(count: int) -> list[Example]:
     ]
 
 
-def _drawn(usable: Iterable[R], count: int, *, seed: int) -> list[R]:
-    """As many as there are up to `count`, each with the same chance, in the order of the source; one pass over it."""
+def _reservoir_sample(records: Iterable[R], count: int, *, seed: int) -> list[R]:
+    """Sample up to `count` records uniformly in one pass (reservoir sampling); they keep the order of the source."""
     rng = random.Random(f"longreward short {seed}")
-    held: list[R] = []
-    for before, record in enumerate(usable):
-        if len(held) < count:
-            held.append(record)
-        elif (place := rng.randrange(before + 1)) < count:
-            held[place] = record
-    return sorted(held, key=lambda record: int(record.id.removeprefix(SHORT)))
+    reservoir: list[R] = []
+    for seen, record in enumerate(records):
+        if len(reservoir) < count:
+            reservoir.append(record)
+        elif (index := rng.randrange(seen + 1)) < count:
+            reservoir[index] = record
+    return sorted(reservoir, key=lambda record: int(record.id.removeprefix(SHORT)))
 
 
-def _usable(kind: _Kind[R], config: ShortSource, root: Path, left_out: dict[str, int]) -> Iterator[R]:
-    from longreward.data.file_source import find_files
-    from longreward.data.open_source import open_source, source_checksum
+def _source_records(kind: _RecordKind[R], config: ShortSource, root: Path, skipped: dict[str, int]) -> Iterator[R]:
+    """Yield the usable records, and count the others in `skipped` by reason."""
+    from longreward.data.open_source import open_source
 
-    name, key = config.source or "", kind.key
-    local = not name.startswith(SCHEME)
-    if config.sha256 is None and (local or (root / name.removeprefix(SCHEME)).is_dir()):
-        found = source_checksum(find_files(root, name)) if local else "sha256:<of its files>"
-        raise ConfigError(f"{key}.source is {name}: pin what it holds now, with\n  {key}.sha256: {found}")
-    if config.sha256 is None and config.hub.revision is None:
-        raise ConfigError(f"{key}.source is {name}: set {key}.hub.revision, the commit of the data set (40 digits)")
+    name, section = config.source or "", kind.section
+    _check_pinned(config, name, section, root)
     try:
-        pin_key = f"{key}.sha256"
-        source = open_source(root, name, key=f"{key}.source", pin_key=pin_key, pin=config.sha256, hub=config.hub)
-        for number, (place, row) in enumerate(source.rows()):
+        source = open_source(
+            root, name, key=f"{section}.source", pin_key=f"{section}.sha256", pin=config.sha256, hub=config.hub
+        )
+        for number, (location, row) in enumerate(source.rows()):
             try:
-                record = kind.made(row, number)
+                record = kind.parse(row, number)
             except (RowError, ValidationError) as error:
                 reason = error_reason(error)
-                if not left_out:
-                    log.warning("%s: %s is left out, the first one: %s", key, place, reason)
-                left_out[reason] = left_out.get(reason, 0) + 1
+                if not skipped:
+                    log.warning("%s: skipped %s, the first such record: %s", section, location, reason)
+                skipped[reason] = skipped.get(reason, 0) + 1
                 continue
             yield record
-    except DataError as error:  # the reader of the hub knows of one section alone
-        raise DataError(
-            str(error).replace("prepare.hub", f"{key}.hub").replace("prepare.source", f"{key}.source")
-        ) from None
+    except DataError as error:  # the reader of the hub names the section `prepare` only
+        message = str(error).replace("prepare.hub", f"{section}.hub").replace("prepare.source", f"{section}.source")
+        raise DataError(message) from None
 
 
-def _first(left_out: dict[str, int]) -> str:
-    return next((f"{reason} ({count} times)" for reason, count in left_out.items()), "it is empty")
+def _check_pinned(config: ShortSource, name: str, section: str, root: Path) -> None:
+    """ConfigError unless a checksum, or a revision of the hub, fixes what the source holds."""
+    if config.sha256 is not None:
+        return
+    if not name.startswith(SCHEME):
+        from longreward.data.file_source import find_files
+        from longreward.data.open_source import source_checksum
+
+        current = source_checksum(find_files(root, name))
+    elif (root / name.removeprefix(SCHEME)).is_dir():
+        current = "sha256:<of its files>"
+    elif config.hub.revision is None:
+        raise ConfigError(
+            f"{section}.source is {name}: set {section}.hub.revision, the commit of the data set (40 digits)"
+        )
+    else:
+        return
+    raise ConfigError(f"{section}.source is {name}: pin what it holds now, with\n  {section}.sha256: {current}")

@@ -1,11 +1,11 @@
-"""What a trainer needs beyond TRL's, so that a training that was ended goes on as if it had not been.
+"""A mixin for TRL's trainers with which a resumed training continues exactly as if it had not been interrupted.
 
-    the order of the data     from the seed and the epoch alone (order.py), not from how often chance was asked before
-    figures since the last    kept with each checkpoint, so that the next logged means are over all their updates
-    the last update           is not followed by another where only the model was still to be written
-    NaN and infinity          stop it before the update, so that no weight and no checkpoint holds one
+    order of the data     depends on the seed and the epoch only (length_grouping.py), not on the state of a generator
+    unlogged metrics      are saved with each checkpoint, so that the next logged means cover all their updates
+    last update           is not followed by another one where only the model was still to be written
+    NaN and infinity      stop the training before the update, so that no weight and no checkpoint contains one
 
-Imports torch at its top, so import it only where a training starts.
+Imports torch at the top, so import it only where a training starts.
 """
 
 import json
@@ -15,147 +15,141 @@ from typing import Any
 import torch
 
 from longreward.training.checkpoints import unmark
-from longreward.training.error_advice import not_finite
+from longreward.training.error_advice import not_finite_error
 from longreward.training.estimate.micro_batch import log_time_estimate
-from longreward.training.length_grouping import LengthGroupedSampler, padding
+from longreward.training.length_grouping import LengthGroupedSampler, padding_share
 from longreward.training.prefix.sharing import PACKED_PAIRS
+from longreward.training.training_data import token_counts
 
-SHOWN = 8
-
-
-def padding_shares(trainer: Any) -> tuple[float, float]:
-    """The share of padding in the first epoch, and what it would be with rows in random order."""
-    texts, micro_batch = _texts(trainer), trainer.args.per_device_train_batch_size
-    ungrouped = LengthGroupedSampler(trainer.order.lengths, group=1, seed=trainer.args.seed)
-    return padding(texts, trainer.order.of(0), micro_batch), padding(texts, ungrouped.of(0), micro_batch)
+MAX_LISTED = 8  # rows named in an error
+COUNTERS = ("_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens")  # of transformers' Trainer
 
 
 class ExactResumeMixin:
-    """Comes before a trainer of transformers among the bases of a class."""
+    """Must precede the trainer of transformers among the base classes."""
 
     args: Any
     state: Any
     model: Any
     control: Any
     train_dataset: Any
-    order: LengthGroupedSampler
+    sampler: LengthGroupedSampler
     _time_estimated = False
-    _passed = 0  # micro batches of this epoch that passed the model, in this process
+    _micro_batches = 0  # that passed the model in this epoch, in this process
 
     def _get_train_sampler(self, dataset: Any = None) -> LengthGroupedSampler:
         grouped = self.args.train_sampling_strategy == "group_by_length"
         group = self.args.per_device_train_batch_size * self.args.world_size if grouped else 1
-        self.order = LengthGroupedSampler([max(row) for row in _texts(self)], group=group, seed=self.args.seed)
-        return self.order
+        lengths = [max(row) for row in text_lengths(self)]
+        self.sampler = LengthGroupedSampler(lengths, group=group, seed=self.args.seed)
+        return self.sampler
 
-    def _run_epoch(self, **named: Any) -> None:
+    def _run_epoch(self, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
-        epoch = self.order.epoch = named["epoch"]
-        goes_on = named["resume_from_checkpoint"] is not None and epoch == named["epochs_trained"]
-        self._passed = named["steps_trained_in_current_epoch"] if goes_on else 0
+        epoch = self.sampler.epoch = kwargs["epoch"]
+        resumes = kwargs["resume_from_checkpoint"] is not None and epoch == kwargs["epochs_trained"]
+        self._micro_batches = kwargs["steps_trained_in_current_epoch"] if resumes else 0
         if not self._time_estimated:
             self._time_estimated = True
-            log_time_estimate(self, named["model"], _texts(self))
-        super()._run_epoch(**named)  # type: ignore[misc]
+            log_time_estimate(self, kwargs["model"], text_lengths(self))
+        super()._run_epoch(**kwargs)  # type: ignore[misc]
 
     def pass_micro_batch(self, model: Any, inputs: Any) -> None:
-        """Forward and backward as in a step, and no more; gradients stay in `model`."""
+        """Run forward and backward as a training step does, without an update; the gradients stay in `model`."""
         self.current_gradient_accumulation_steps = 1
         super().training_step(model, inputs)  # type: ignore[misc]
 
-    def training_step(self, *args: Any, **named: Any) -> Any:
-        loss = super().training_step(*args, **named)  # type: ignore[misc]
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         if not torch.isfinite(loss).all():
-            ids = self._ids(self._passed, self._passed + 1)
-            raise not_finite(f"the loss of update {self.state.global_step + 1}", self, ids)
-        self._passed += 1
+            ids = self._row_ids(self._micro_batches, self._micro_batches + 1)
+            raise not_finite_error(f"the loss of update {self.state.global_step + 1}", self, ids)
+        self._micro_batches += 1
         return loss
 
-    def _get_grad_norm(self, *args: Any, **named: Any) -> Any:
-        norm = super()._get_grad_norm(*args, **named)  # type: ignore[misc]
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
         if norm is not None and not torch.isfinite(torch.as_tensor(norm)).all():
-            in_update = (self._passed - 1) % self.args.gradient_accumulation_steps + 1
-            ids = self._ids(self._passed - in_update, self._passed)
-            raise not_finite(f"the gradient of update {self.state.global_step + 1}", self, ids)
+            in_update = (self._micro_batches - 1) % self.args.gradient_accumulation_steps + 1
+            ids = self._row_ids(self._micro_batches - in_update, self._micro_batches)
+            raise not_finite_error(f"the gradient of update {self.state.global_step + 1}", self, ids)
         return norm
 
-    def _save_checkpoint(self, *args: Any, **named: Any) -> None:
+    def _row_ids(self, start: int, stop: int) -> list[str]:
+        """Return the ids of the rows in these micro batches of the epoch, in this process."""
+        if "id" not in self.train_dataset.column_names:
+            return []
+        size, order = self.args.per_device_train_batch_size, [*self.sampler]
+        offsets = [(number * self.args.world_size + self.args.process_index) * size for number in range(start, stop)]
+        rows = [row for offset in offsets for row in order[offset : offset + size]]
+        more = [f"{len(rows) - MAX_LISTED} more"] if len(rows) > MAX_LISTED else []
+        return [str(self.train_dataset[row]["id"]) for row in rows[:MAX_LISTED]] + more
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self.check_weights()
         if self.args.should_save:
             unmark(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
-        super()._save_checkpoint(*args, **named)  # type: ignore[misc]
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
     def check_weights(self) -> None:
-        """PolicyError where a trained weight is no finite number any more, as float16 makes it of a large update."""
+        """PolicyError where a trained weight is not finite any more, as a large update in float16 makes it."""
         for name, weight in self.model.named_parameters():
             if not weight.requires_grad:
                 continue
-            here = weight.to_local() if hasattr(weight, "to_local") else weight
-            if not torch.isfinite(here.detach()).all():
-                raise not_finite(f"the weight {name} after update {self.state.global_step}", self, [])
-
-    def _ids(self, first: int, end: int) -> list[str]:
-        """Of the rows in these micro batches of the epoch, in this process."""
-        size, order = self.args.per_device_train_batch_size, [*self.order]
-        starts = [(micro * self.args.world_size + self.args.process_index) * size for micro in range(first, end)]
-        rows = [row for start in starts for row in order[start : start + size]]
-        if "id" not in self.train_dataset.column_names:
-            return []
-        more = [f"{len(rows) - SHOWN} more"] if len(rows) > SHOWN else []
-        return [str(self.train_dataset[row]["id"]) for row in rows[:SHOWN]] + more
+            local = weight.to_local() if hasattr(weight, "to_local") else weight
+            if not torch.isfinite(local.detach()).all():
+                raise not_finite_error(f"the weight {name} after update {self.state.global_step}", self, [])
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Warns of weights that a checkpoint lacks, but not of tied ones, which it holds under their other name.
+        """Warn of weights that a checkpoint lacks, but not of tied ones, which it holds under their other name.
 
-        transformers 5.23 warns of each tied `lm_head.weight` on every resumed training; it leaves out only what a
+        transformers 5.23 warns of each tied `lm_head.weight` on every resumed training: it leaves out only what a
         model class lists in `_keys_to_ignore_on_save`, which Llama and others no longer do.
         """
         weights = dict(self.model.named_parameters(remove_duplicate=False))
         missing = set(load_result.missing_keys)
         loaded = {id(weight) for name, weight in weights.items() if name not in missing}
-        lacking = [name for name in load_result.missing_keys if name not in weights or id(weights[name]) not in loaded]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=lacking))  # type: ignore[misc]
+        missing_keys = [name for name in load_result.missing_keys if id(weights.get(name)) not in loaded]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing_keys))  # type: ignore[misc]
 
-    def keep_figures(self, checkpoint: Path) -> None:
-        """Writes what is summed up since figures were last logged, for each process its own."""
-        kept = {name: getattr(self, name) for name in COUNTS}
-        kept["_tr_loss"] = self._tr_loss.item()  # type: ignore[attr-defined]
-        kept["_metrics"] = dict(self._metrics["train"])  # type: ignore[attr-defined]
-        _figures(checkpoint, self.args).write_text(json.dumps(kept, default=float), encoding="utf-8")
+    def save_pending_metrics(self, checkpoint: Path) -> None:
+        """Write the sums since metrics were last logged; each process writes its own."""
+        pending = {name: getattr(self, name) for name in COUNTERS}
+        pending["_tr_loss"] = self._tr_loss.item()  # type: ignore[attr-defined]
+        pending["_metrics"] = dict(self._metrics["train"])  # type: ignore[attr-defined]
+        self._pending_metrics_file(checkpoint).write_text(json.dumps(pending, default=float), encoding="utf-8")
 
-    def take_up_figures(self, checkpoint: Path) -> None:
-        """Reads them back, where they are: older checkpoints have none."""
-        file = _figures(checkpoint, self.args)
-        if not file.is_file():
-            return
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        self._tr_loss.fill_(kept.pop("_tr_loss"))  # type: ignore[attr-defined]
-        self._metrics["train"].update(kept.pop("_metrics"))  # type: ignore[attr-defined]
-        for name, value in kept.items():
+    def restore_pending_metrics(self, checkpoint: Path) -> None:
+        """Read them back."""
+        pending = json.loads(self._pending_metrics_file(checkpoint).read_text(encoding="utf-8"))
+        self._tr_loss.fill_(pending.pop("_tr_loss"))  # type: ignore[attr-defined]
+        self._metrics["train"].update(pending.pop("_metrics"))  # type: ignore[attr-defined]
+        for name, value in pending.items():
             setattr(self, name, value)
 
-
-COUNTS = ("_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens")
-
-
-def _figures(checkpoint: Path, args: Any) -> Path:
-    return checkpoint / f"figures-{args.process_index}.json"
+    def _pending_metrics_file(self, checkpoint: Path) -> Path:
+        return checkpoint / f"pending-metrics-{self.args.process_index}.json"
 
 
-def _texts(trainer: Any) -> list[tuple[int, ...]]:
-    """The tokens of the texts that each row passes the model as."""
+def padding_shares(trainer: Any) -> tuple[float, float]:
+    """Return the share of padding in the first epoch, and what it would be with rows in random order."""
+    lengths, micro_batch = text_lengths(trainer), trainer.args.per_device_train_batch_size
+    ungrouped = LengthGroupedSampler(trainer.sampler.lengths, group=1, seed=trainer.args.seed)
+    grouped_share, ungrouped_share = (
+        padding_share(lengths, sampler.epoch_order(0), micro_batch) for sampler in (trainer.sampler, ungrouped)
+    )
+    return grouped_share, ungrouped_share
+
+
+def text_lengths(trainer: Any) -> list[tuple[int, ...]]:
+    """Return the tokens of the texts as which each row passes the model: one for a pair that shares its prompt."""
     rows = trainer.train_dataset
     if "input_ids" in rows.column_names:
-        return [(tokens,) for tokens in _counts(rows, "input_ids")]
-    pairs = zip(*(_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")), strict=True)
+        return [(tokens,) for tokens in token_counts(rows, "input_ids")]
+    columns = (token_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    pairs = list(zip(*columns, strict=True))
     if PACKED_PAIRS in trainer.data_collator([rows[0]]):
         return [(sum(pair),) for pair in pairs]
     return [(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in pairs]
-
-
-def _counts(rows: Any, column: str) -> list[int]:
-    import pyarrow.compute as pc
-
-    return [int(count) for count in pc.list_value_length(rows.data.column(column)).to_pylist()]

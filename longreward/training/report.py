@@ -1,4 +1,4 @@
-"""What a training says of itself: figures while it runs, a report at its end."""
+"""What a training reports: metrics while it runs, a TrainingReport at its end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,25 +6,29 @@ from dataclasses import dataclass, field
 from longreward.training.training_data import LengthStats
 
 Log = Callable[[int, dict[str, float]], None]
-"""Called with the update's number and its figures: `loss`; for DPO also `rewards/margins`, `rewards/accuracies`."""
+"""Called with a step and its metrics: `loss`; for DPO also `rewards/margins`, `rewards/accuracies`."""
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """How a training went; `last` holds the figures that were logged last."""
+    """The outcome of a training."""
 
     lengths: LengthStats | None
     steps: int
-    resumed_from: int  # the step of the checkpoint that it went on from, 0 where it started anew
+    resumed_from: int
+    """The step of the checkpoint that it resumed from; 0: it started from the beginning."""
     seconds: float
-    bf16: bool = False  # computed in bfloat16
-    padding: float = 0.0  # share of padding among all tokens that pass the model in a pass over the data
-    padding_ungrouped: float = 0.0  # what it would be in random order
+    bf16: bool = False
+    padding: float = 0.0
+    """Share of padding among all tokens that pass the model in one epoch."""
+    padding_ungrouped: float = 0.0
+    """The same share if rows were in random order."""
     last: dict[str, float] = field(default_factory=dict)
+    """The metrics that were logged last."""
 
-    def figures(self) -> dict[str, float]:
-        """For metrics."""
-        lengths = self.lengths.figures() if self.lengths else {}
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the stage."""
+        lengths = self.lengths.metrics() if self.lengths else {}
         own = {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
         if self.steps:
             own |= {"bf16": self.bf16, "padding": self.padding, "padding_ungrouped": self.padding_ungrouped}

@@ -1,112 +1,85 @@
-"""The trained model, whole, as any server loads it: put together from the parts of all processes, written by one."""
+"""Prepare a training, run its TRL trainer from the last checkpoint, and save the trained model.
+
+Imports torch and TRL at the top, so import it only where a training starts.
+"""
 
 import shutil
 import signal
-import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 from transformers import PrinterCallback
 
 from longreward.errors import PolicyError, StateError
+from longreward.models.config import PolicyConfig
 from longreward.models.policy import Policy, load_policy
 from longreward.training.callbacks import MetricsCallback, StepProgress, handle_sigterm
-from longreward.training.checkpoints import checkpoint_step, latest_checkpoint, publish_model
+from longreward.training.checkpoints import checkpoint_step, latest_checkpoint, publish_model, training_key
 from longreward.training.config import TrainingSettings
 from longreward.training.error_advice import actionable_error
+from longreward.training.estimate.training_estimate import PairOptions, load_training_data
 from longreward.training.exact_resume import padding_shares
+from longreward.training.lora import build_lora_config
+from longreward.training.precision import resolve_bf16
 from longreward.training.report import Log, TrainingReport
-from longreward.training.training_data import LengthStats, TrainingData
+from longreward.training.training_data import TrainingData
 from longreward.utils.progress import show_progress
 
 
-def save_model(trainer: Any, policy: Policy, out: Path) -> None:
-    """Writes model and tokenizer to `out`; all processes call it together, and the first one writes.
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a trainer is built from."""
 
-    Weights are in the type in which they were trained; an adapter is merged, and kept in `out`/adapter. StateError
-    where the disk refuses.
+    policy: Policy
+    data: TrainingData
+    lora: Any
+    """PEFT's config; None: all weights are trained."""
+    arguments: dict[str, Any]
+    """The arguments that SFTConfig and DPOConfig share."""
+    state: Path
+    """The folder of this training alone, for rows, checkpoints and choices that a resumed training keeps."""
+
+
+def prepare_training(
+    settings: TrainingSettings,
+    policy_config: PolicyConfig,
+    *,
+    model: str,
+    data: Path,
+    state: Path,
+    pair_options: PairOptions | None = None,
+) -> TrainingSetup:
+    """Tokenize the data, then load the model; with `pair_options` the data holds pairs.
+
+    PolicyError or DataError where the data, the model or this machine does not suit the training.
     """
-    process = trainer.accelerator
-    in_parts = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    weights = process.get_state_dict(trainer.model_wrapped) if in_parts else None
-    if process.is_main_process:
-        publish_model(out, lambda folder: _write(process.unwrap_model(trainer.model), weights, policy, folder))
-    process.wait_for_everyone()
-
-
-def remove_state(trainer: Any, state: Path) -> None:
-    """Removes the state of a training that is done; where that is cut short, no half of it is found again."""
-    if trainer.accelerator.is_main_process and state.is_dir():
-        done = state.with_name(f".{state.name}.done")
-        shutil.rmtree(done, ignore_errors=True)
-        state.replace(done)
-        shutil.rmtree(done, ignore_errors=True)
-
-
-def _write(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: Path) -> None:
-    if hasattr(model, "merge_and_unload"):
-        model.save_pretrained(folder / "adapter", state_dict=weights)
-        model = model.merge_and_unload() if weights is None else _merged_anew(policy, folder / "adapter")
-        weights = None
-    model.config.use_cache = True
-    model.save_pretrained(folder, state_dict=weights)
-    policy.tokenizer.save_pretrained(folder)
-
-
-def _merged_anew(policy: Policy, adapter: Path) -> Any:
-    """What lies in parts on many GPUs cannot be merged there, so the bare model is read again, on the CPU."""
-    from peft import PeftModel
-
-    bare = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
-    return PeftModel.from_pretrained(bare.model, adapter).merge_and_unload()
-
-
-# One run of a TRL trainer: from its last checkpoint where there is one, figures live, the model whole at its end.
-#
-# Imports torch and TRL at its top, so import it only where a training starts.
-
-
-def run_trainer(
-    trainer: Any, policy: Policy, lengths: LengthStats, *, title: str, out: Path, state: Path, log: Log | None
-) -> TrainingReport:
-    """Trains, writes the model with its tokenizer to `out`, and clears `state`, the folder of this one training.
-
-    Progress appears under `title`. SIGTERM ends it after a checkpoint, as the process would have ended without one.
-    """
-    started = time.monotonic()
-    checkpoint = latest_checkpoint(state, trainer.model)
-    progress = show_progress(f"{title}, steps", enabled=trainer.is_world_process_zero())
-    with handle_sigterm() as asked, actionable_error(state), progress as update:
-        watcher = MetricsCallback(trainer, log, asked=asked, checkpoint=checkpoint)
-        trainer.add_callback(watcher)
-        trainer.add_callback(StepProgress(update))
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        trainer.check_weights()
-    if asked.to_end:
-        signal.raise_signal(signal.SIGTERM)
-        raise StateError(f"{state}: ended by SIGTERM; run again, and the training goes on from its checkpoint")
-    padded, ungrouped = padding_shares(trainer)
-    save_model(trainer, policy, out)
-    remove_state(trainer, state)
-    return TrainingReport(
-        lengths=lengths,
-        steps=trainer.state.global_step,
-        resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
-        bf16=trainer.args.bf16,
-        seconds=time.monotonic() - started,
-        padding=padded,
-        padding_ungrouped=ungrouped,
-        last=watcher.last,
+    settings_json = settings.model_dump_json() + policy_config.model_dump_json()
+    state = state / training_key(settings_json, model=model, data=data)
+    training_data = load_training_data(
+        settings, policy_config, model=model, data=data, rows_dir=state / "rows", pair_options=pair_options
     )
+    policy = load_policy(policy_config, model, training=settings.lora is None)
+    lora = build_lora_config(settings.lora, policy.model)
+    check_trainable(policy)
+    bf16 = resolve_bf16(
+        settings.bf16,
+        policy,
+        state=state,
+        # A pair is two rows, or one of nearly their length where the responses share their prompt.
+        rows=settings.micro_batch * (2 if pair_options else 1),
+        tokens=training_data.stats.longest,
+        full=settings.lora is None,
+    )
+    arguments = trainer_arguments(settings, policy, state=state, max_length=training_data.stats.limit, bf16=bf16)
+    return TrainingSetup(policy, training_data, lora, arguments, state)
 
 
 def trainer_arguments(
     settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int, bf16: bool
 ) -> dict[str, Any]:
-    """The settings as TRL's trainers name them; what they would send or write anywhere is off."""
+    """Return the settings under TRL's names, with everything switched off that would report or upload."""
     return {
         "output_dir": str(state),
         "learning_rate": settings.learning_rate,
@@ -139,19 +112,88 @@ def trainer_arguments(
     }
 
 
-def open_dataset(data: TrainingData) -> datasets.Dataset:
-    """The rows, read where they lie; nothing of a user's documents goes to a cache folder."""
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    return datasets.Dataset.from_list(data.rows) if isinstance(data.rows, list) else data.rows
-
-
 def check_trainable(policy: Policy) -> None:
-    """PolicyError where a device map left weights on the CPU or the disk, from where they are only lent to a GPU."""
-    away = [name for name, weight in policy.model.named_parameters() if weight.is_meta]
-    if away:
+    """PolicyError where a device map offloaded weights to the CPU or disk, from where a GPU only borrows them."""
+    offloaded = [name for name, weight in policy.model.named_parameters() if weight.is_meta]
+    if offloaded:
         raise PolicyError(
-            f"policy.device_map found no room on the GPUs for {len(away)} weights, {away[0]} among them: such a model "
-            "can answer, but cannot be trained; use more or larger GPUs, policy.dtype: bfloat16 with lora, or a "
-            "smaller model"
+            f"policy.device_map found no room on the GPUs for {len(offloaded)} weights, {offloaded[0]} among them: "
+            "such a model can answer, but cannot be trained; use more or larger GPUs, policy.dtype: bfloat16 with "
+            "lora, or a smaller model"
         )
+
+
+def run_trainer(trainer: Any, setup: TrainingSetup, *, title: str, out: Path, log: Log | None) -> TrainingReport:
+    """Train, write the model with its tokenizer to `out`, and delete the state folder.
+
+    Progress appears under `title`. SIGTERM ends the training after a checkpoint, and then the process as it would have
+    ended without one.
+    """
+    started = time.monotonic()
+    checkpoint = latest_checkpoint(setup.state, trainer.model)
+    progress = show_progress(f"{title}, steps", enabled=trainer.is_world_process_zero())
+    with handle_sigterm() as stop, actionable_error(setup.state), progress as update:
+        metrics = MetricsCallback(trainer, log, stop=stop, checkpoint=checkpoint)
+        trainer.add_callback(metrics)
+        trainer.add_callback(StepProgress(update))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer.check_weights()
+    if stop.requested:
+        signal.raise_signal(signal.SIGTERM)
+        raise StateError(f"{setup.state}: ended by SIGTERM; run again, and the training resumes from its checkpoint")
+    padding, padding_ungrouped = padding_shares(trainer)
+    save_model(trainer, setup.policy, out)
+    remove_state(trainer, setup.state)
+    return TrainingReport(
+        lengths=setup.data.stats,
+        steps=trainer.state.global_step,
+        resumed_from=checkpoint_step(checkpoint) if checkpoint else 0,
+        bf16=trainer.args.bf16,
+        seconds=time.monotonic() - started,
+        padding=padding,
+        padding_ungrouped=padding_ungrouped,
+        last=metrics.last,
+    )
+
+
+def save_model(trainer: Any, policy: Policy, out: Path) -> None:
+    """Write model and tokenizer to `out`. All processes call it together; the main one writes.
+
+    Weights keep the dtype in which they were trained. An adapter is merged, and also saved in `out`/adapter.
+    StateError where the disk refuses.
+    """
+    accelerator = trainer.accelerator
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    weights = accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
+    if accelerator.is_main_process:
+        model = accelerator.unwrap_model(trainer.model)
+        publish_model(out, lambda folder: _write_model(model, weights, policy, folder))
+    accelerator.wait_for_everyone()
+
+
+def _write_model(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: Path) -> None:
+    if hasattr(model, "merge_and_unload"):
+        model.save_pretrained(folder / "adapter", state_dict=weights)
+        model = model.merge_and_unload() if weights is None else _merge_on_cpu(policy, folder / "adapter")
+        weights = None
+    model.config.use_cache = True
+    model.save_pretrained(folder, state_dict=weights)
+    policy.tokenizer.save_pretrained(folder)
+
+
+def _merge_on_cpu(policy: Policy, adapter: Path) -> Any:
+    """Merge an adapter whose base model is sharded: sharded weights cannot be merged, so the base is loaded again."""
+    from peft import PeftModel
+
+    base = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
+    return PeftModel.from_pretrained(base.model, adapter).merge_and_unload()
+
+
+def remove_state(trainer: Any, state: Path) -> None:
+    """Delete the state of a finished training; renamed first, so that no partial state is ever resumed from."""
+    if trainer.accelerator.is_main_process and state.is_dir():
+        finished = state.with_name(f".{state.name}.done")
+        shutil.rmtree(finished, ignore_errors=True)
+        state.replace(finished)
+        shutil.rmtree(finished, ignore_errors=True)

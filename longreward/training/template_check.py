@@ -1,10 +1,12 @@
-"""Whether a training on rendered answers sees the prompts that sampling saw, told from texts, before tokenization.
+"""Check on texts, before tokenization, that training shows the model the same prompts as sampling does.
 
-Rows hold a prompt's ids as sampling made them, with the answer's ids behind: no token reaches over the border. Answers
-with sampled token ids are trained on as they are, and not looked at here. For the others, two things can differ. A chat
-template may render the user's turn in another way once an answer follows; then the model would be trained on prompts
-that no conversation has: refused. And a tokenizer may make another token of the prompt's end and the answer's start
-where both are one text; then the rows are right and such text is not: counted.
+Training rows hold the prompt's ids as sampling makes them, followed by the answer's ids: no token spans the boundary.
+Answers with sampled token ids are trained on as they are and not checked. For rendered answers, two things can differ:
+
+- The chat template may render the user's turn differently once an answer follows. Then the model would be trained on
+  prompts that no conversation contains: refused.
+- The tokenizer may merge the prompt's last and the answer's first characters where both are one text. Then the rows
+  are right and such a text is not: counted only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,14 +17,14 @@ from longreward.errors import PolicyError
 from longreward.models.policy import PolicyTokenizer
 from longreward.records import Example, PreferencePair
 
-LOOKED_AT = 50  # prompts, from the start of the data
-EDGE = 48  # characters on each side of the border that tokens could reach over
-SHOWN = 30  # characters that an error shows
+CHECKED_RECORDS = 50  # from the start of the data
+BOUNDARY = 48  # characters on each side of the boundary; no token is longer
+EXCERPT = 30  # characters shown in an error, on each side of the difference
 
 
 @dataclass(frozen=True)
 class TemplateReport:
-    """Answers that were looked at, and those whose first token would merge with the prompt's last."""
+    """Answers checked, and those whose first token would merge with the prompt's last."""
 
     answers: int
     merged: int
@@ -34,48 +36,49 @@ class TemplateReport:
         )
 
 
-def check_template(text: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
-    """PolicyError where the chat template renders a prompt differently alone and before an answer."""
+def check_template(tokenizer: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
+    """Check the first records; PolicyError where a prompt is rendered differently before an answer."""
     answers = merged = 0
-    for record in islice(data, LOOKED_AT):
-        prompt = text.prompt_text(record.context, record.query)
-        for answer in _answers(record):
-            _check(text, record, prompt, answer)
+    for record in islice(data, CHECKED_RECORDS):
+        prompt = tokenizer.prompt_text(record.context, record.query)
+        for answer in _rendered_answers(record):
+            _check_prompt(tokenizer, record, prompt, answer)
             answers += 1
-            merged += _merges(text, prompt, answer)
+            merged += _merges(tokenizer, prompt, answer)
     return TemplateReport(answers, merged)
 
 
-def _answers(record: Example | PreferencePair) -> Sequence[str]:
+def _rendered_answers(record: Example | PreferencePair) -> Sequence[str]:
     if isinstance(record, PreferencePair):
         return [response.text for response in (record.chosen, record.rejected) if response.token_ids is None]
     return (record.answer,) if record.answer else ()
 
 
-def _check(text: PolicyTokenizer, record: Example | PreferencePair, prompt: str, answer: str) -> None:
-    """The generation prompt itself may differ, as where a template opens a thought that past turns do not show."""
-    user = {"role": "user", "content": text.message(record.context, record.query)}
-    whole = _rendered(text, [user, {"role": "assistant", "content": answer}])
-    if whole.startswith((prompt, _rendered(text, [user]))):
+def _check_prompt(tokenizer: PolicyTokenizer, record: Example | PreferencePair, prompt: str, answer: str) -> None:
+    user = {"role": "user", "content": tokenizer.message(record.context, record.query)}
+    conversation = _render(tokenizer, [user, {"role": "assistant", "content": answer}])
+    # The generation prompt may differ, as where a template opens a thought that it removes from past turns.
+    if conversation.startswith((prompt, _render(tokenizer, [user]))):
         return
-    at = next((n for n, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other), len(whole))
+    different = (i for i, (a, b) in enumerate(zip(prompt, conversation, strict=False)) if a != b)
+    index = next(different, len(conversation))
     raise PolicyError(
-        f"the chat template renders the prompt of {record.id} differently alone, {_shown(prompt, at)}, and before an "
-        f"answer, {_shown(whole, at)}: the model would learn from other prompts than it answered; set "
+        f"the chat template renders the prompt of {record.id} differently alone, {_excerpt(prompt, index)}, and before "
+        f"an answer, {_excerpt(conversation, index)}: the model would learn from other prompts than it answered; set "
         "policy.chat_template to one that renders a user's turn the same whatever follows"
     )
 
 
-def _rendered(text: PolicyTokenizer, messages: list[dict[str, str]]) -> str:
-    return str(text.tokenizer.apply_chat_template(messages, tokenize=False))
+def _render(tokenizer: PolicyTokenizer, messages: list[dict[str, str]]) -> str:
+    return str(tokenizer.tokenizer.apply_chat_template(messages, tokenize=False))
 
 
-def _shown(text: str, at: int) -> str:
-    return repr(f"…{text[max(at - SHOWN, 0) : at + SHOWN]}…")
+def _excerpt(text: str, index: int) -> str:
+    return repr(f"…{text[max(index - EXCERPT, 0) : index + EXCERPT]}…")
 
 
-def _merges(text: PolicyTokenizer, prompt: str, answer: str) -> bool:
-    """Looks at the border alone; both ways of tokenising cut the texts' outer ends at the same places."""
-    end, start = prompt[-EDGE:], answer[:EDGE]
-    encode = text.chat.encode_rendered
+def _merges(tokenizer: PolicyTokenizer, prompt: str, answer: str) -> bool:
+    """Compare token counts near the boundary; both tokenizations split the outer ends at the same positions."""
+    end, start = prompt[-BOUNDARY:], answer[:BOUNDARY]
+    encode = tokenizer.chat.encode_rendered
     return len(encode(end + start)) != len(encode(end)) + len(encode(start))

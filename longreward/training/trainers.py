@@ -1,8 +1,14 @@
-"""The SFT model's log-probabilities of both answers of each pair: computed once, kept with the training's checkpoints.
+"""TRL's trainers on rows that are token ids already, so that TRL neither renders nor truncates anything.
 
+DPO also needs:
+
+- the reference's log-probabilities, computed once and kept beside the checkpoints. TRL would keep them in the cache of
+  the datasets library, which for data in memory does not outlive the process.
     reference.json      {"ref_chosen_logps": [-12.5, …], "ref_rejected_logps": […]}, in the order of the rows
+- metrics by source where short pairs are mixed in; TRL logs means over all pairs only.
+    long/rewards/margins, short/rewards/margins, long/rewards/accuracies, short/rewards/accuracies
 
-TRL would keep them in a file of the datasets library, which for data in memory does not outlive the process.
+Imports torch and TRL at the top, so import it only where a training starts.
 """
 
 import json
@@ -29,74 +35,217 @@ from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.utils.progress import show_progress
 
-COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
+IS_SHORT = "is_short"
+"""The key of a batch that holds 1 for each pair of short instructions, 0 for a long pair."""
+
+
+def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
+    """Build a trainer on rows of `input_ids` and `labels`; the loss is the mean over an update's answer tokens."""
+    _drop_padding_mask(policy.model)
+    with _ignore_deprecated_name():
+        config = _single_gpu(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}))
+        return _SftTrainer(args=config, **_common_arguments(policy, rows, peft_config, config.seed))
+
+
+def dpo_trainer(
+    policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, reference_file: Path, share: bool
+) -> Any:
+    """Build a trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`.
+
+    The reference's log-probabilities are read from `reference_file` if it exists, else computed and written there.
+    With `share`, both responses of a pair share their prompt (prefix/sharing.py).
+    """
+    disable_dropout(policy.model)
+    collator = None
+    if share:
+        share_prefix(policy.model)
+        collator = PairCollator(pad_token_id=policy.text.end_ids[0])  # padding is never attended to: any id works
+    else:
+        _drop_padding_mask(policy.model)
+    with _ignore_deprecated_name():
+        config = _single_gpu(DPOConfig(**arguments))
+        common = _common_arguments(policy, rows, peft_config, config.seed)
+        trainer = _DpoTrainer(reference_file, args=config, data_collator=collator, **common)
+    if any(map(is_short, trainer.train_dataset["id"])):
+        trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
+    return trainer
+
+
+def _common_arguments(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
+    set_seed(seed)  # a new adapter is initialized before the trainer sets the seed
+    return {
+        "model": policy.model,
+        "train_dataset": rows,
+        "processing_class": policy.tokenizer,
+        "peft_config": peft_config,
+    }
+
+
+def _single_gpu(config: Any) -> Any:
+    """Keep transformers from replicating the model on every visible GPU, which would multiply the batch size."""
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
+
+
+def _drop_padding_mask(model: Any) -> None:
+    """Remove the attention mask: it only covers the padding behind each text, which causal attention never sees.
+
+    Without a mask attention takes its causal path: a third less work on a CPU, and on a GPU no length x length mask.
+    """
+
+    def drop(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, "attention_mask": None}
+
+    # On the base model, since PEFT and TRL call it without the causal-LM head in between.
+    model.base_model.register_forward_pre_hook(drop, with_kwargs=True)
+
+
+@contextmanager
+def _ignore_deprecated_name() -> Iterator[None]:
+    """TRL 1.16 itself uses the name gradient_checkpointing that transformers 5.23 deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
+class _SftTrainer(ExactResumeMixin, SFTTrainer):  # type: ignore[misc]
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no model card into checkpoints."""
+
+
+class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
+    """DPO with the reference's log-probabilities in a file.
+
+    A sharded model computes them itself before its first update. Under FSDP, TRL would load a second model for that,
+    without its revision, and hold it unsharded on every GPU.
+    """
+
+    def __init__(self, reference_file: Path, **kwargs: Any) -> None:
+        self._reference_file = reference_file
+        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and kwargs["peft_config"] is None:
+            kwargs["ref_model"] = _ReferencePlaceholder(kwargs["model"].config)
+        super().__init__(**kwargs)
+        self.ref_model = None
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no model card into checkpoints."""
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
+        return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        """Compute TRL's loss; where the batch says which pairs are short, also log metrics by source."""
+        short = inputs.pop(IS_SHORT, None)
+        if short is None:
+            return super()._compute_loss(model, inputs, return_outputs)
+        with capture_logps(self.accelerator.unwrap_model(model)) as logps:
+            loss = super()._compute_loss(model, inputs, return_outputs)
+        # With shared prefixes the model returns the responses' tokens only, else those of the full texts.
+        mask = inputs["completion_mask"][:, 1:]
+        chosen, rejected = (logps[0][:, -mask.shape[1] :] * mask).sum(dim=1).chunk(2)
+        margins = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
+        gathered = self.accelerator.gather(torch.stack([margins, short.to(margins)], dim=1)).tolist()
+        for name, values in metrics_by_source(*zip(*gathered, strict=True)).items():
+            self._metrics["train" if self.model.training else "eval"][name] += values
+        return loss
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != IS_SHORT})
+
+    @property
+    def _is_sharded(self) -> bool:
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        if self._is_sharded:
+            return dataset
+        return add_reference_logps(
+            self, self.model, dataset, file=self._reference_file, batch_size=batch_size, untrained=True
+        )
+
+    def _prepare_for_training(self, max_steps: int, loader: Any, checkpoint: Any) -> Any:
+        model, loader = super()._prepare_for_training(max_steps, loader, checkpoint)
+        if not self._is_sharded:
+            return model, loader
+        with _without_trl_autocast(self.accelerator):
+            self.train_dataset = add_reference_logps(
+                self,
+                model,
+                self.train_dataset,
+                file=self._reference_file,
+                batch_size=self.args.precompute_ref_batch_size or 1,
+                untrained=checkpoint is None,
+            )
+        return model, self.get_train_dataloader()
+
+
+class _ReferencePlaceholder(torch.nn.Module):
+    """Passed as the reference model that TRL would load under FSDP; never called."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+
+@contextmanager
+def _without_trl_autocast(accelerator: Any) -> Iterator[None]:
+    """Switch off TRL's autocast around the reference: FSDP2 casts to bfloat16 by itself and rounds differently."""
+    before, accelerator.autocast_handler = accelerator.autocast_handler, AutocastKwargs(enabled=False)
+    try:
+        yield
+    finally:
+        accelerator.autocast_handler = before
 
 
 def add_reference_logps(
-    trainer: Any, model: Any, rows: Dataset, *, kept: Path, batch_size: int, untrained: bool
+    trainer: Any, model: Any, rows: Dataset, *, file: Path, batch_size: int, untrained: bool
 ) -> Dataset:
-    """`rows` with COLUMNS, from the file `kept` where it is there, else from `model`, which is not yet trained.
+    """Add REFERENCE_COLUMNS to `rows`: from `file` if it exists, else from `model`, and write them to `file`.
 
-    All processes call it together: each passes its share of the rows through `model`. StateError where there is no
-    file and the model is that of a checkpoint (not `untrained`).
+    All processes call it together; each computes its share of the rows. StateError where there is no file and `model`
+    comes from a checkpoint (not `untrained`), since the reference is the untrained model.
     """
-    process = trainer.accelerator
-    read = json.loads(kept.read_text(encoding="utf-8")) if process.is_main_process and kept.is_file() else None
-    [found] = broadcast_object_list([read])
-    if found is None:
+    accelerator = trainer.accelerator
+    stored = json.loads(file.read_text(encoding="utf-8")) if accelerator.is_main_process and file.is_file() else None
+    [logps] = broadcast_object_list([stored])
+    if logps is None:
         if not untrained:
-            raise StateError(f"{kept} is missing beside its checkpoints; delete the folder {kept.parent} to start anew")
-        found = _computed(trainer, model, rows, batch_size)
-        if process.is_main_process:
-            _keep(kept, found)
-        process.wait_for_everyone()
-    for column in COLUMNS:
-        rows = rows.add_column(column, found[column])
+            raise StateError(
+                f"{file} is missing beside its checkpoints; delete the folder {file.parent} to start from the beginning"
+            )
+        logps = _compute_reference_logps(trainer, model, rows, batch_size)
+        if accelerator.is_main_process:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".part")
+            temporary.write_text(json.dumps(logps), encoding="utf-8")
+            temporary.replace(file)
+        accelerator.wait_for_everyone()
+    for column in REFERENCE_COLUMNS:
+        rows = rows.add_column(column, logps[column])
     return rows
 
 
-def _computed(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> dict[str, list[float]]:
-    process = trainer.accelerator
+def _compute_reference_logps(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> dict[str, list[float]]:
+    accelerator = trainer.accelerator
     by_length = sorted(range(len(rows)), key=rows["length"].__getitem__)
-    # A model in parts answers only when all processes ask, so that all must have as many batches.
-    evened = by_length + by_length[:1] * (-len(by_length) % process.num_processes)
-    own = evened[process.process_index :: process.num_processes]
+    # A sharded model computes only when all processes call it, so all need the same number of batches.
+    padded = by_length + by_length[:1] * (-len(by_length) % accelerator.num_processes)
+    own = padded[accelerator.process_index :: accelerator.num_processes]
     loader = DataLoader(rows.select(own), batch_size=batch_size, collate_fn=trainer.data_collator)
     batches = []
-    with show_progress("train, batches of the reference", enabled=process.is_main_process) as update:
+    with show_progress("train, batches of the reference", enabled=accelerator.is_main_process) as update:
         for batch in loader:
             batches.append(trainer.compute_ref_log_probs(model, trainer._prepare_inputs(batch)))
             update(len(batches), len(loader))
-    chosen, rejected = ([value for batch in batches for value in batch[side].tolist()] for side in (0, 1))
-    at = {row: values for row, *values in gather_object(list(zip(own, chosen, rejected, strict=True)))}
-    return {column: [at[row][side] for row in range(len(rows))] for side, column in enumerate(COLUMNS)}
-
-
-def _keep(path: Path, found: dict[str, list[float]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found), encoding="utf-8")
-    part.replace(path)
-
-
-# How well long and short pairs are told apart, each side for itself, where both are trained on.
-#
-#     rewards/margins             the trainer's own figures, over all pairs
-#     long/rewards/margins        over those with a document
-#     short/rewards/margins       over those without
-#
-# The trainer keeps means alone, so that the answers' log-probabilities are looked at as they leave the model. Without a
-# short pair nothing of this takes place.
-#
-# Imports torch at its top, so import it only where a training starts.
-
-
-IS_SHORT = "short_pairs"
+    chosen, rejected = ([value for batch in batches for value in batch[index].tolist()] for index in (0, 1))
+    by_row = {row: values for row, *values in gather_object(list(zip(own, chosen, rejected, strict=True)))}
+    return {column: [by_row[row][index] for row in range(len(rows))] for index, column in enumerate(REFERENCE_COLUMNS)}
 
 
 @dataclass(frozen=True)
 class SourceTaggingCollator:
-    """A collator whose batches say which pairs are short, [pairs] of 0 and 1, under SIDE."""
+    """Adds to each batch of `collator`, under IS_SHORT, which pairs are short: [pairs] of 0 and 1."""
 
     collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
@@ -106,184 +255,26 @@ class SourceTaggingCollator:
         return batch
 
 
-def log_by_source(trainer: Any) -> None:
-    """Makes a trainer of pairs keep the figures of each side, where there are short ones."""
-    if any(map(is_short, trainer.train_dataset["id"])):
-        trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
-
-
 @contextmanager
 def capture_logps(model: Any) -> Iterator[list[torch.Tensor]]:
-    """The log-probabilities of the tokens, [2 * pairs, tokens], of each batch that passes the model meanwhile."""
-    found: list[torch.Tensor] = []
-    hook = model.register_forward_hook(lambda module, positional, output: found.append(output.log_probs.detach()))
+    """Collect the tokens' log-probabilities, [2 * pairs, tokens], of each batch that passes `model` in the body."""
+    captured: list[torch.Tensor] = []
+    hook = model.register_forward_hook(lambda module, args, output: captured.append(output.log_probs.detach()))
     try:
-        yield found
+        yield captured
     finally:
         hook.remove()
 
 
 def metrics_by_source(margins: Sequence[float], short: Sequence[float]) -> dict[str, list[float]]:
-    """Each pair's figures under its side's names.
+    """Return each pair's metrics under the names of its source.
 
-    >>> figures_by_side([1.5, -0.5], [0.0, 1.0])["short/rewards/accuracies"]
+    >>> metrics_by_source([1.5, -0.5], [0.0, 1.0])["short/rewards/accuracies"]
     [0.0]
     """
-    found: dict[str, list[float]] = {}
-    for margin, without in zip(margins, short, strict=True):
-        side = "short" if without else "long"
-        found.setdefault(f"{side}/rewards/margins", []).append(margin)
-        found.setdefault(f"{side}/rewards/accuracies", []).append(float(margin > 0))
-    return found
-
-
-# TRL's trainers on rows that are token ids already, so that no other rendering or cutting takes place.
-#
-# Imports torch and TRL at its top, so import it only where a training starts.
-
-
-def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
-    """A trainer on rows of `input_ids` and `labels`; the loss is the mean over all answers' tokens of an update."""
-    _drop_padding_mask(policy.model)
-    with _quiet_about_names():
-        config = _in_one_piece(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}))
-        return _SftTrainer(args=config, **_common(policy, rows, peft_config, config.seed))
-
-
-def dpo_trainer(
-    policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, kept: Path, share: bool
-) -> Any:
-    """A trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`; `kept` holds the reference for a later call.
-
-    With `share`, the two answers of a pair share their prompt (prefix/sharing.py).
-    """
-    disable_dropout(policy.model)
-    collator = None
-    if share:
-        share_prefix(policy.model)
-        collator = PairCollator(policy.text.end_ids[0])  # padding is never looked at, so that any id does
-    else:
-        _drop_padding_mask(policy.model)
-    with _quiet_about_names():
-        config = _in_one_piece(DPOConfig(**arguments))
-        common = _common(policy, rows, peft_config, config.seed)
-        trainer = _DpoTrainer(kept, args=config, data_collator=collator, **common)
-        log_by_source(trainer)
-        return trainer
-
-
-def _common(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
-    set_seed(seed)  # a new adapter is drawn before the trainer seeds
-    return {
-        "model": policy.model,
-        "train_dataset": rows,
-        "processing_class": policy.tokenizer,
-        "peft_config": peft_config,
-    }
-
-
-def _in_one_piece(config: Any) -> Any:
-    """Keeps transformers from copying the model to every GPU that it sees, which would multiply the batch by them."""
-    config._n_gpu = min(config.n_gpu, 1)
-    return config
-
-
-def _drop_padding_mask(model: Any) -> None:
-    """Spares attention the mask of padding that stands behind each text, where no earlier token looks anyway.
-
-    Without it attention is plainly causal: a third less work on a CPU, and on a GPU no mask of length x length.
-    """
-
-    def drop(module: Any, positional: Any, named: dict[str, Any]) -> Any:
-        return positional, {**named, "attention_mask": None}
-
-    model.base_model.register_forward_pre_hook(drop, with_kwargs=True)  # an adapter passes by the head
-
-
-@contextmanager
-def _quiet_about_names() -> Iterator[None]:
-    """TRL itself still says gradient_checkpointing, so that its new name in transformers cannot be used yet."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
-        yield
-
-
-class _SftTrainer(ExactResumeMixin, SFTTrainer):  # type: ignore[misc]
-    def create_model_card(self, *args: Any, **more: Any) -> None:
-        """TRL writes a card into each checkpoint; nobody reads it there."""
-
-
-class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
-    """With the reference kept in a file; a model that is trained in parts gives it itself, before its first update.
-
-    TRL would read a second model under FSDP, of no revision, for this alone, and hold it whole on every GPU.
-    """
-
-    def __init__(self, kept: Path, **more: Any) -> None:
-        self._kept = kept
-        if os.environ.get("ACCELERATE_USE_FSDP") == "true" and more["peft_config"] is None:
-            more["ref_model"] = _StandIn(more["model"].config)
-        super().__init__(**more)
-        self.ref_model = None
-
-    def create_model_card(self, *args: Any, **more: Any) -> None:
-        """As above."""
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
-        return dataset
-
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        short = inputs.pop(IS_SHORT, None)
-        if short is None:
-            return super()._compute_loss(model, inputs, return_outputs)
-        with capture_logps(self.accelerator.unwrap_model(model)) as said:
-            loss = super()._compute_loss(model, inputs, return_outputs)
-        # the model is asked for the answers' tokens alone, or for whole texts of which the mask leaves the answers
-        answers = inputs["completion_mask"][:, 1:]
-        chosen, rejected = (said[0][:, -answers.shape[1] :] * answers).sum(dim=1).chunk(2)
-        margins = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
-        told = self.accelerator.gather(torch.stack([margins, short.to(margins)], dim=1)).tolist()
-        for name, values in metrics_by_source(*zip(*told, strict=True)).items():
-            self._metrics["train" if self.model.training else "eval"][name] += values
-        return loss
-
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
-        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != IS_SHORT})
-
-    @property
-    def _in_parts(self) -> bool:
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        if self._in_parts:
-            return dataset
-        return add_reference_logps(self, self.model, dataset, kept=self._kept, batch_size=batch_size, untrained=True)
-
-    def _prepare_for_training(self, max_steps: int, loader: Any, checkpoint: Any) -> Any:
-        model, loader = super()._prepare_for_training(max_steps, loader, checkpoint)
-        if not self._in_parts:
-            return model, loader
-        size, untrained = self.args.precompute_ref_batch_size or 1, checkpoint is None
-        with _as_it_is_trained(self.accelerator):
-            self.train_dataset = add_reference_logps(
-                self, model, self.train_dataset, kept=self._kept, batch_size=size, untrained=untrained
-            )
-        return model, self.get_train_dataloader()
-
-
-@contextmanager
-def _as_it_is_trained(process: Any) -> Iterator[None]:
-    """Without TRL's autocast around the reference: FSDP2 has types of its own for bfloat16, and rounds otherwise."""
-    before, process.autocast_handler = process.autocast_handler, AutocastKwargs(enabled=False)
-    try:
-        yield
-    finally:
-        process.autocast_handler = before
-
-
-class _StandIn(torch.nn.Module):
-    """Takes the place of the reference model that TRL would read under FSDP; nobody asks it anything."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
+    metrics: dict[str, list[float]] = {}
+    for margin, pair_is_short in zip(margins, short, strict=True):
+        source = "short" if pair_is_short else "long"
+        metrics.setdefault(f"{source}/rewards/margins", []).append(margin)
+        metrics.setdefault(f"{source}/rewards/accuracies", []).append(float(margin > 0))
+    return metrics

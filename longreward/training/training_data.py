@@ -1,19 +1,26 @@
-"""Tokenised rows on the disk: written once, one after another, and read in place.
+"""Tokenize training data, check that every row fits, and store the rows on disk.
 
-    <folder>/rows.arrow      lists of token ids as int32
-    <folder>/complete.json   written last, what was found of their lengths; without it the rows are half-written
+    Example         {"id": …, "input_ids": prompt + answer, "labels": -100 on the prompt, then the answer, "length": …}
+    PreferencePair  {"id": …, "prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
 
-They lie in the state of their training and go with it: nothing of a user's documents reaches a cache folder. As lists
-of Python's numbers, ten thousand pairs of 64k tokens would take more than 20 GB of memory.
+    <rows_dir>/rows.arrow      the rows, token ids as int32
+    <rows_dir>/complete.json   written last: the LengthStats and the size of rows.arrow; without it the rows are partial
+
+TRL silently truncates rows longer than `max_length` at their end, where the answer is, and drops rows that become
+empty. So all lengths are checked here: an answer is never truncated, and a prompt loses its middle only where
+`over_window: keep_ends` allows it.
+
+The rows belong to the state folder of their training and are deleted with it, so that nothing of a user's documents
+stays in a cache folder. As Python lists, ten thousand pairs of 64k tokens would take more than 20 GB of memory.
 """
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +30,7 @@ from longreward.errors import DataError, PolicyError, StateError
 from longreward.models.config import OverWindow
 from longreward.models.policy import PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
+from longreward.training.distributed import is_main_process
 from longreward.training.pair_encoding import AnswerCounts, PairEncoder, TokenMismatch
 from longreward.utils.progress import show_progress
 
@@ -32,112 +40,17 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 """Lists of token ids, counts, and an id."""
+RowLengths = tuple[int, int, int]
+"""Tokens of prompt, chosen and rejected response; of an example: prompt, answer, 0."""
 
-HELD_TOKENS = 1 << 18  # of rows that wait in memory to be written together
-
-
-def open_rows(folder: Path) -> "tuple[datasets.Dataset, dict[str, Any]] | None":
-    """The rows that were written to their end, and what was noted with them; None where there are none."""
-    try:
-        noted = json.loads((folder / "complete.json").read_text(encoding="utf-8"))
-        whole = (folder / "rows.arrow").stat().st_size == noted.pop("bytes")
-    except (OSError, ValueError, KeyError):
-        return None
-    if not whole:
-        return None
-    import datasets
-
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    return datasets.Dataset.from_file(str(folder / "rows.arrow")), noted
-
-
-@contextmanager
-def exclusive_writer(folder: Path) -> Iterator[None]:
-    """While another process of this training writes the rows, waits. Where it fails, no folder is left behind."""
-    made = [parent for parent in (folder.parent, folder.parent.parent) if not parent.exists()]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            yield
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # the folder could not even be made, or somebody else's file lies in it
-            folder.with_suffix(".lock").unlink()
-            for parent in made:
-                parent.rmdir()
-        if isinstance(error, OSError):
-            raise StateError(f"{folder}: rows cannot be written ({error}); free or grant the space") from error
-        raise
-
-
-def write_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Writes rows as they come; `complete` makes them count."""
-    import pyarrow as pa
-
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    writer: Any = None
-    try:
-        for batch in _batches(rows):
-            writer = writer or pa.ipc.new_stream(folder / "rows.arrow", batch.schema)
-            writer.write_batch(batch)
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def mark_rows_complete(folder: Path, noted: Mapping[str, Any]) -> None:
-    """Marks the rows as whole."""
-    note = {**noted, "bytes": (folder / "rows.arrow").stat().st_size}
-    part = folder / "complete.part"
-    part.write_text(json.dumps(note), encoding="utf-8")
-    part.replace(folder / "complete.json")
-
-
-def _batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
-    import numpy as np
-
-    held: list[dict[str, Any]] = []
-    tokens = 0
-    for row in rows:
-        held.append({k: np.asarray(v, dtype=np.int32) if isinstance(v, list) else v for k, v in row.items()})
-        tokens += sum(len(value) for value in row.values() if isinstance(value, list))
-        if tokens >= HELD_TOKENS:
-            yield _batch(held)
-            held, tokens = [], 0
-    if held:
-        yield _batch(held)
-
-
-def _batch(rows: list[dict[str, Any]]) -> "pa.RecordBatch":
-    import numpy as np
-    import pyarrow as pa
-
-    def kind(value: Any) -> "pa.DataType":
-        return pa.list_(pa.int32()) if isinstance(value, np.ndarray) else pa.int32() if isinstance(value, int) else None
-
-    columns = {name: pa.array([row[name] for row in rows], type=kind(value)) for name, value in rows[0].items()}
-    return pa.RecordBatch.from_pydict(columns)
-
-
-# What training data becomes, and what is refused before the first step.
-#
-#     Example         {"id": …, "input_ids": prompt + answer, "labels": -100 for the prompt, then the answer, "length…
-#     PreferencePair  {"id": …, "prompt_ids": …, "chosen_ids": …, "rejected_ids": …, "length": …}
-#
-# TRL cuts what is longer than `max_length` at its end, where the answer is, and drops what is left empty, both witho…
-# word. So all lengths are looked at here: nothing that is trained on is ever cut, but for a prompt's middle where
-# `over_window: keep_ends` allows it.
-
-
-SHOWN = 5
-IGNORED = -100  # torch's label of a token without loss
+IGNORE_INDEX = -100  # torch's label of a token without loss
+MAX_LISTED = 5  # rows named in an error
+BATCH_TOKENS = 1 << 18  # tokens of rows held in memory until they are written together
 
 
 @dataclass(frozen=True)
 class LengthStats:
-    """What was found; lengths count the tokens of a prompt with its (longer) answer."""
+    """Row lengths in tokens; a pair counts its prompt with the longer response."""
 
     count: int
     longest: int
@@ -146,9 +59,9 @@ class LengthStats:
     cut_prompts: int
     answers: AnswerCounts = field(default_factory=AnswerCounts)
 
-    def figures(self) -> dict[str, float]:
-        """For metrics."""
-        return self.answers.figures() | {
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of the stage."""
+        return self.answers.metrics() | {
             "examples": self.count,
             "longest": self.longest,
             "mean_length": self.mean,
@@ -158,50 +71,95 @@ class LengthStats:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows for a trainer, in the order of the data: in memory, or a `datasets.Dataset` on the disk."""
+    """Rows for a trainer in the order of the data: a list, or a `datasets.Dataset` on disk."""
 
     rows: Any
-    lengths: LengthStats
+    stats: LengthStats
+
+    def dataset(self) -> "datasets.Dataset":
+        """Return the rows as a data set; rows on disk are read in place, without a cache folder."""
+        import datasets
+
+        return datasets.Dataset.from_list(self.rows) if isinstance(self.rows, list) else self.rows
+
+    @cached_property
+    def row_lengths(self) -> list[RowLengths]:
+        """Return the lengths of each row's parts."""
+        dataset = self.dataset()
+        if "prompt_ids" in dataset.column_names:
+            columns = (token_counts(dataset, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+            return list(zip(*columns, strict=True))
+        answers = [sum(label != IGNORE_INDEX for label in labels) for labels in dataset["labels"]]
+        counts = token_counts(dataset, "input_ids")
+        return [(count - answer, answer, 0) for count, answer in zip(counts, answers, strict=True)]
+
+
+def token_counts(dataset: "datasets.Dataset", column: str) -> list[int]:
+    """Return the length of each list of a column, without reading the lists into Python."""
+    import pyarrow.compute as pc
+
+    return [int(count) for count in pc.list_value_length(dataset.data.column(column)).to_pylist()]
 
 
 def tokenize_examples(
-    text: PolicyTokenizer,
+    tokenizer: PolicyTokenizer,
     examples: Iterable[Example],
     *,
     max_length: int,
     over_window: OverWindow = "refuse",
-    keep: Path | None = None,
+    rows_dir: Path | None = None,
 ) -> TrainingData:
-    """Rows of prompt and answer. DataError without data or answers, PolicyError where something does not fit.
+    """Tokenize prompts with their answers, into `rows_dir` or (None) into memory.
 
-    They are written to the folder `keep`; where it holds them already, `examples` is not looked at.
+    Rows that `rows_dir` already holds are used instead of `examples`. DataError without data or without an answer,
+    PolicyError where a row does not fit.
     """
-    found = _Found("example", max_length, over_window)
-    return _checked(_example_rows(text, examples, found), found, keep)
+    lengths = _LengthChecker("example", max_length, over_window)
+    return _collect(_example_rows(tokenizer, examples, lengths), lengths, rows_dir)
 
 
 def tokenize_pairs(
-    text: PolicyTokenizer,
+    tokenizer: PolicyTokenizer,
     pairs: Iterable[PreferencePair],
     *,
     max_length: int,
     over_window: OverWindow = "refuse",
     token_mismatch: TokenMismatch = "refuse",
-    keep: Path | None = None,
+    rows_dir: Path | None = None,
 ) -> TrainingData:
-    """Rows of prompt, chosen and rejected. DataError without pairs, PolicyError where something does not fit.
+    """Tokenize pairs as `tokenize_examples` does examples.
 
-    PolicyError also where a response would be trained on other tokens than were sampled, unless `token_mismatch` is
-    `render`. They are written to the folder `keep`; where it holds them already, `pairs` is not looked at.
+    PolicyError also where a response would be trained on other tokens than were sampled and `token_mismatch` is
+    `refuse`.
     """
-    encoder = PairEncoder(text)
-    found = _Found("pair", max_length, over_window, encoder, token_mismatch)
-    return _checked(_pair_rows(encoder, pairs, found), found, keep)
+    encoder = PairEncoder(tokenizer)
+    lengths = _LengthChecker("pair", max_length, over_window, encoder, token_mismatch)
+    return _collect(_pair_rows(encoder, pairs, lengths), lengths, rows_dir)
+
+
+def _example_rows(tokenizer: PolicyTokenizer, examples: Iterable[Example], lengths: "_LengthChecker") -> Iterator[Row]:
+    for example in examples:
+        if not (example.answer or "").strip():
+            raise DataError(f"example {example.id} has no answer to train on; leave it out")
+        answer = tokenizer.completion_ids(example.answer or "")
+        prompt = tokenizer.prompt_ids(example.context, example.query)
+        prompt = lengths.fit_prompt(example.id, prompt, len(answer), "answer")
+        ids, labels = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
+        yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
+
+
+def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], lengths: "_LengthChecker") -> Iterator[Row]:
+    for pair in pairs:
+        ids = encoder.encode(pair)
+        longer = max(len(ids.chosen), len(ids.rejected))
+        prompt = lengths.fit_prompt(pair.id, ids.prompt, longer, "longer answer", was_cut=ids.cut)
+        answers = {"chosen_ids": ids.chosen, "rejected_ids": ids.rejected}
+        yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
 
 @dataclass
-class _Found:
-    """What is seen of lengths while rows go by."""
+class _LengthChecker:
+    """Fits prompts to the limit while rows are tokenized, and collects those that do not fit."""
 
     kind: str
     limit: int
@@ -209,90 +167,162 @@ class _Found:
     encoder: PairEncoder | None = None
     token_mismatch: TokenMismatch = "refuse"
     lengths: list[int] = field(default_factory=list)
-    cut: int = 0
-    refused: list[str] = field(default_factory=list)
-    hopeless: list[str] = field(default_factory=list)  # whatever became of the prompt
+    cut_prompts: int = 0
+    too_long: list[str] = field(default_factory=list)
+    answer_too_long: list[str] = field(default_factory=list)  # longer than the limit even without a prompt
 
-    def fitted(self, id_: str, prompt: list[int], answer: int, said: str, *, cut: bool = False) -> list[int]:
-        """The prompt, without its middle where it is too long for its answer and the rule allows it.
+    def fit_prompt(
+        self, id_: str, prompt: list[int], answer: int, answer_name: str, *, was_cut: bool = False
+    ) -> list[int]:
+        """Return the prompt, without its middle where it is too long for its answer and the rule allows that.
 
-        `cut`: whether it has lost its middle before.
+        `was_cut`: whether it lost its middle before it was sampled from.
         """
         room = self.limit - answer
-        fits = fit_window(prompt, room=room, rule=self.rule, name="") if self.rule != "refuse" and room >= 2 else prompt
-        self.cut += cut or len(fits) < len(prompt)
+        fitted = prompt
+        if self.rule != "refuse" and room >= 2:
+            fitted = fit_window(prompt, room=room, rule=self.rule, name="")
+        self.cut_prompts += was_cut or len(fitted) < len(prompt)
         if room < 2:
-            self.hopeless.append(f"  {self.kind} {id_}: {answer:,} of the {said}, {len(prompt):,} of the prompt")
-        elif len(fits) > room:
-            self.refused.append(f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {said}")
-        self.lengths.append(len(fits) + answer)
-        return fits
+            self.answer_too_long.append(
+                f"  {self.kind} {id_}: {answer:,} of the {answer_name}, {len(prompt):,} of the prompt"
+            )
+        elif len(fitted) > room:
+            self.too_long.append(
+                f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {answer_name}"
+            )
+        self.lengths.append(len(fitted) + answer)
+        return fitted
 
-    def checked(self) -> LengthStats:
-        """DataError where there was nothing, PolicyError where something did not fit."""
+    def stats(self) -> LengthStats:
+        """Return the statistics; DataError without rows, PolicyError where rows do not fit or have other tokens."""
         if not self.lengths:
             raise DataError(f"there are no {self.kind}s to train on")
         if self.encoder is not None and self.token_mismatch == "refuse":
             self.encoder.refuse_mismatches()
-        if self.hopeless:
+        count = len(self.lengths)
+        if self.answer_too_long:
             raise PolicyError(
-                f"{len(self.hopeless)} of {len(self.lengths)} {self.kind}s have an answer that leaves no room for any "
+                f"{len(self.answer_too_long)} of {count} {self.kind}s have an answer that leaves no room for any "
                 f"prompt in max_length, {self.limit:,} tokens: cutting the prompt cannot help; leave them out, or "
-                "raise max_length (and policy.window) if the model can:\n" + _listed(self.hopeless)
+                f"raise max_length (and policy.window) if the model can:\n{_first_lines(self.answer_too_long)}"
             )
-        if self.refused:
+        if self.too_long:
             raise PolicyError(
-                f"{len(self.refused)} of {len(self.lengths)} {self.kind}s are longer than max_length, {self.limit:,} "
-                "tokens: an answer would be cut; raise max_length if the model can, leave them out, or set over_window "
-                "to keep_ends:\n" + _listed(self.refused)
+                f"{len(self.too_long)} of {count} {self.kind}s are longer than max_length, {self.limit:,} tokens: an "
+                "answer would be cut; raise max_length if the model can, leave them out, or set over_window to "
+                f"keep_ends:\n{_first_lines(self.too_long)}"
             )
-        mean = sum(self.lengths) / len(self.lengths)
         answers = self.encoder.counts() if self.encoder is not None else AnswerCounts()
-        return LengthStats(len(self.lengths), max(self.lengths), mean, self.limit, self.cut, answers)
+        return LengthStats(count, max(self.lengths), sum(self.lengths) / count, self.limit, self.cut_prompts, answers)
 
 
-def _listed(lines: list[str]) -> str:
-    more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return "\n".join(lines[:SHOWN]) + more
+def _first_lines(lines: list[str]) -> str:
+    more = f"\n  and {len(lines) - MAX_LISTED} more" if len(lines) > MAX_LISTED else ""
+    return "\n".join(lines[:MAX_LISTED]) + more
 
 
-def _example_rows(text: PolicyTokenizer, examples: Iterable[Example], found: _Found) -> Iterator[Row]:
-    for example in examples:
-        if not (example.answer or "").strip():
-            raise DataError(f"example {example.id} has no answer to train on; leave it out")
-        answer = text.completion_ids(example.answer or "")
-        prompt = found.fitted(example.id, text.prompt_ids(example.context, example.query), len(answer), "answer")
-        ids, labels = prompt + answer, [IGNORED] * len(prompt) + answer
-        yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
+def _collect(rows: Iterable[Row], lengths: _LengthChecker, rows_dir: Path | None) -> TrainingData:
+    rows = _with_progress(rows, lengths.kind)
+    if rows_dir is None:
+        in_memory = list(rows)
+        return TrainingData(in_memory, lengths.stats())
+    with _exclusive(rows_dir):
+        if (stored := open_rows(rows_dir)) is None:
+            write_rows(rows_dir, rows)
+            mark_rows_complete(rows_dir, asdict(lengths.stats()))
+            stored = open_rows(rows_dir)
+            assert stored is not None
+    dataset, stats = stored
+    return TrainingData(dataset, LengthStats(**{**stats, "answers": AnswerCounts(**stats["answers"])}))
 
 
-def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], found: _Found) -> Iterator[Row]:
-    for pair in pairs:
-        ids = encoder.encode(pair)
-        longer = max(len(ids.chosen), len(ids.rejected))
-        prompt = found.fitted(pair.id, ids.prompt, longer, "longer answer", cut=ids.cut)
-        answers = {"chosen_ids": ids.chosen, "rejected_ids": ids.rejected}
-        yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
-
-
-def _with_progress(tokenized: Iterable[Row], kind: str) -> Iterator[Row]:
-    enabled = os.environ.get("RANK", "0") == "0"  # the other processes of a launched training wait for the first
-    with show_progress(f"tokenizing, {kind}s", enabled=enabled) as update:
-        for count, row in enumerate(tokenized, 1):
+def _with_progress(rows: Iterable[Row], kind: str) -> Iterator[Row]:
+    with show_progress(f"tokenizing, {kind}s", enabled=is_main_process()) as update:
+        for count, row in enumerate(rows, 1):
             yield row
             update(count, None)
 
 
-def _checked(tokenised: Iterable[Row], found: _Found, keep: Path | None) -> TrainingData:
-    tokenised = _with_progress(tokenised, found.kind)
-    if keep is None:
-        in_memory = list(tokenised)
-        return TrainingData(in_memory, found.checked())
-    with exclusive_writer(keep):
-        if (kept := open_rows(keep)) is None:
-            write_rows(keep, tokenised)
-            mark_rows_complete(keep, asdict(found.checked()))
-            kept = open_rows(keep)
-            assert kept is not None
-        noted = {**kept[1], "answers": AnswerCounts(**kept[1].get("answers", {}))}
-        return TrainingData(kept[0], LengthStats(**noted))
+@contextmanager
+def _exclusive(rows_dir: Path) -> Iterator[None]:
+    """Lock `rows_dir` among the processes of a training: the first one tokenizes. Leaves no folder after a failure."""
+    created = [parent for parent in (rows_dir.parent, rows_dir.parent.parent) if not parent.exists()]
+    try:
+        rows_dir.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(rows_dir.with_suffix(".lock")):
+            yield
+    except BaseException as error:
+        shutil.rmtree(rows_dir, ignore_errors=True)
+        with suppress(OSError):  # a parent may hold other files
+            rows_dir.with_suffix(".lock").unlink()
+            for parent in created:
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise StateError(f"{rows_dir}: rows cannot be written ({error}); free or grant the space") from error
+        raise
+
+
+def open_rows(rows_dir: Path) -> "tuple[datasets.Dataset, dict[str, Any]] | None":
+    """Open rows that were written completely, with the statistics saved beside them; None where there are none."""
+    try:
+        stats = json.loads((rows_dir / "complete.json").read_text(encoding="utf-8"))
+        complete = (rows_dir / "rows.arrow").stat().st_size == stats.pop("bytes")
+    except (OSError, ValueError, KeyError):
+        return None
+    if not complete:
+        return None
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    return datasets.Dataset.from_file(str(rows_dir / "rows.arrow")), stats
+
+
+def write_rows(rows_dir: Path, rows: Iterable[Row]) -> None:
+    """Write rows as they come; they count once `mark_rows_complete` was called."""
+    import pyarrow as pa
+
+    shutil.rmtree(rows_dir, ignore_errors=True)
+    rows_dir.mkdir(parents=True)
+    writer: Any = None
+    try:
+        for batch in _record_batches(rows):
+            writer = writer or pa.ipc.new_stream(rows_dir / "rows.arrow", batch.schema)
+            writer.write_batch(batch)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def mark_rows_complete(rows_dir: Path, stats: Mapping[str, Any]) -> None:
+    """Save the statistics; written to a temporary file and renamed, so that the mark is never half-written."""
+    text = json.dumps({**stats, "bytes": (rows_dir / "rows.arrow").stat().st_size})
+    temporary = rows_dir / "complete.part"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(rows_dir / "complete.json")
+
+
+def _record_batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
+    pending: list[Row] = []
+    tokens = 0
+    for row in rows:
+        pending.append(row)
+        tokens += sum(len(value) for value in row.values() if isinstance(value, list))
+        if tokens >= BATCH_TOKENS:
+            yield _record_batch(pending)
+            pending, tokens = [], 0
+    if pending:
+        yield _record_batch(pending)
+
+
+def _record_batch(rows: list[Row]) -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    def arrow_type(value: Any) -> "pa.DataType | None":
+        if isinstance(value, list):
+            return pa.list_(pa.int32())
+        return pa.int32() if isinstance(value, int) else None
+
+    columns = {name: pa.array([row[name] for row in rows], type=arrow_type(value)) for name, value in rows[0].items()}
+    return pa.RecordBatch.from_pydict(columns)

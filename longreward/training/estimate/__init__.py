@@ -1,1 +1,1 @@
-"""What a training will need, told before its weights are loaded: memory, tokens, and what would help."""
+"""What a training needs: a memory formula without a device, measured micro batches with one."""

@@ -1,214 +1,234 @@
-"""The device that a training is predicted for: this machine's, or one that is only named.
+"""Peak memory of a training step by a formula, from the model's config and the lengths of the data.
 
-here(policy)              this machine's first GPU, or its CPU with the memory that the container may use
-parse_device("H100")      a card of the table; "cuda:80GB", "cpu:64GB", "A100:40GB" say their memory
+    weights + gradients + AdamW's two moments + activations + LM head + libraries
+
+Weights, gradients and optimizer states are counted exactly, on a model without storage (torch's meta device).
+Activations and the LM head are approximations; see the constants. The formula is for planning without the device at
+hand (`longreward preflight`); a training on a GPU measures its peak (micro_batch.py).
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from longreward.errors import ConfigError
+from longreward.errors import ConfigError, PolicyError
+from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
-from longreward.training.estimate.meta_step import MemoryTrace
+from longreward.models.model_ref import pretrained_kwargs
+from longreward.training.config import LoraSettings
+from longreward.training.lora import build_lora_config
 
 GB = 1e9
+
+# Values that one transformer layer saves per token for its backward pass: 9 x hidden + 4 x intermediate. Fitted to
+# traces of Llama 8B, Qwen2 7B and a Llama of 21M parameters (within 5 % in float32); compare Korthikanti et al.
+# (2022), section 4.1, for GPT with another MLP.
+HIDDEN_VALUES, INTERMEDIATE_VALUES = 9, 4
+NORM_VALUES = 3  # x hidden, which norms keep in float32 although the layer computes in 16 bits
+BACKWARD_VALUES = 2  # x intermediate, float32 gradients inside the layer whose backward pass runs
+
+# TRL 1.16 computes log-probabilities in tiles of tokens x vocabulary entries. Without a Triton kernel, as on a CPU,
+# the backward pass makes about seven float32 copies of a tile.
+TILE_TOKENS, TILE_WORDS = 4096, 32_768
+CPU_TILE_COPIES = 7
+LIBRARIES = 0.8 * GB  # Python, torch, transformers, TRL; about as much again as a CUDA context with its kernels
+
+# Nominal memory in GB, from the makers' data sheets.
+GPU_MEMORY = {
+    "B200": 180,
+    "H200": 141,
+    "H100": 80,
+    "H800": 80,
+    "A100": 80,
+    "A800": 80,
+    "L40S": 48,
+    "A6000": 48,
+    "A10": 24,
+    "L4": 24,
+    "RTX 5090": 32,
+    "RTX 4090": 24,
+    "RTX 3090": 24,
+}
 
 
 @dataclass(frozen=True)
 class Device:
-    """Bytes of memory, in all and free now."""
+    """A device to train on; `memory` in bytes."""
 
     name: str
     cuda: bool
-    total: float
-    free: float
+    memory: float
 
 
 def local_device(policy: PolicyConfig) -> Device:
-    """What `policy.device` would take; with a device map, all GPUs together."""
+    """Return the device that `policy.device` selects; with a device map, all GPUs together."""
     import torch
 
     if policy.device == "cpu" or not torch.cuda.is_available():
-        total, free = _system_memory()
-        return Device("cpu", cuda=False, total=total, free=free)
+        return Device("cpu", cuda=False, memory=_system_memory())
     count = torch.cuda.device_count() if policy.device_map is not None else 1
-    sizes = [torch.cuda.mem_get_info(number) for number in range(count)]
+    memory = sum(torch.cuda.get_device_properties(index).total_memory for index in range(count))
     name = torch.cuda.get_device_name(0)
-    label = name if count == 1 else f"{count} x {name}"
-    return Device(label, True, float(sum(s[1] for s in sizes)), float(sum(s[0] for s in sizes)))
+    return Device(name if count == 1 else f"{count} x {name}", cuda=True, memory=float(memory))
 
 
 def parse_device(text: str) -> Device:
-    """ConfigError where it is no `NAME`, `NAME:80GB` of a kind that is known."""
-    found = re.fullmatch(r"([^:]+)(?::\s*+([0-9.]+)\s*+(GB|GiB)?)?", text.strip())
-    name = found[1].strip() if found else ""
-    card = next((row for row in CARDS if row[0].casefold() == name.casefold()), None)
-    if found is None or (card is None and name.casefold() not in ("cpu", "cuda")):
-        raise ConfigError(f"--device {text}: give cpu:SIZE, cuda:SIZE (as cuda:80GB) or one of {_known()}")
-    size = float(found[2]) * (2**30 if found[3] == "GiB" else GB) if found[2] else card[1] * GB if card else None
-    if not size:
-        raise ConfigError(f"--device {text}: how much memory has it? say {name}:80GB")
-    return Device(text, name.casefold() != "cpu", size, size)
+    """Parse `H100` (a GPU of GPU_MEMORY) or `NAME:SIZE`, as `cuda:80GB`; ConfigError otherwise."""
+    match = re.fullmatch(r"([^:]+)(?::\s*+([0-9.]+)\s*+(GB|GiB)?)?", text.strip())
+    name = match[1].strip() if match else ""
+    nominal = next((size for gpu, size in GPU_MEMORY.items() if gpu.casefold() == name.casefold()), None)
+    if match is None or (nominal is None and name.casefold() not in ("cpu", "cuda")):
+        raise ConfigError(f"--device {text}: give cpu:SIZE, cuda:SIZE (as cuda:80GB) or one of {', '.join(GPU_MEMORY)}")
+    if match[2]:
+        memory = float(match[2]) * (2**30 if match[3] == "GiB" else GB)
+    elif nominal:
+        memory = nominal * GB
+    else:
+        raise ConfigError(f"--device {text}: its memory is missing; give {name}:80GB")
+    return Device(text, cuda=name.casefold() != "cpu", memory=memory)
 
 
-def _system_memory() -> tuple[float, float]:
-    """(total, free) bytes, a container's limit included."""
+def _system_memory() -> float:
     import psutil
 
-    memory = psutil.virtual_memory()
-    total, free = float(memory.total), float(memory.available)
-    for limit, use in CGROUPS:
-        try:
-            most = int(limit.read_text())
-            used = sum(int(line.split()[1]) for line in use.read_text().splitlines() if line.split()[0] in OWN_PAGES)
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
-        if most < total:
-            total, free = float(most), min(free, float(most - used))
-    return total, free
-
-
-def _known() -> str:
-    return ", ".join(row[0] for row in CARDS)
-
-
-CARDS = (  # name, GB: the makers' data sheets
-    ("B200", 180),
-    ("H200", 141),
-    ("H100", 80),
-    ("H800", 80),
-    ("A100", 80),
-    ("A800", 80),
-    ("L40S", 48),
-    ("A6000", 48),
-    ("A10", 24),
-    ("L4", 24),
-    ("RTX 5090", 32),
-    ("RTX 4090", 24),
-    ("RTX 3090", 24),
-)
-CGROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.stat")),
-    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.stat")),
-)
-OWN_PAGES = ("anon", "total_rss")  # what cannot be given back: files that were read can
-
-
-# What a training step needs at its peak, as a sum of terms that a user can check.
-#
-#     weights + gradients + AdamW's two moments + what the forward pass keeps + the larger of
-#     (a layer's backward pass, the LM head's) + what the libraries take
-#
-# Weights, gradients and moments are counted from the model's config; what passes keep is rehearsed (rehearsing.py). The
-# LM head follows TRL 1.16, which scores tiles of TILE_TOKENS x TILE_WORDS.
-
-
-TILE_TOKENS, TILE_WORDS = 4096, 32_768
-FLOAT_TILES = 7  # copies in float32 that the backward pass makes of a tile where there is no Triton
-CPU_LIBRARIES = 0.8e9  # Python, torch, transformers, datasets and TRL: 0.6 to 0.8 GB seen
-CUDA_LIBRARIES = 0.8e9  # context, kernels, cuBLAS
-FRAGMENTS = 0.05  # of what torch's GPU allocator holds, assumed
+    total = float(psutil.virtual_memory().total)
+    try:  # a container's limit (cgroup v2); "max" where it has none
+        return min(total, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return total
 
 
 @dataclass(frozen=True)
-class Term:
-    """A summand; `certain` counts what is needed whatever torch does, at most `bytes`."""
+class ModelShape:
+    """The sizes of a model that determine its memory in training."""
 
-    name: str
-    formula: str
-    bytes: float
-    certain: float = 0.0
+    parameters: int
+    trainable: int
+    weight_bytes: int
+    trainable_bytes: int
+    layers: int
+    hidden: int
+    intermediate: int
+
+
+def build_meta_model(policy: PolicyConfig, path: str, *, lora: LoraSettings | None) -> Any:
+    """Build the model at `path` on the meta device, in the dtype that a training would load it in; reads no weights.
+
+    PolicyError where there is no such model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with load_errors("config", path, policy):
+        config = AutoConfig.from_pretrained(**pretrained_kwargs(policy, path))
+    # Trained weights are float32 unless the user says otherwise, frozen ones stay as saved (see policy.load_policy).
+    saved = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
+    dtype = policy.dtype if policy.dtype != "auto" else saved if lora is not None else "float32"
+    with torch.device("meta"), load_errors("model", path, policy):
+        return AutoModelForCausalLM.from_config(
+            config,
+            dtype=getattr(torch, dtype),
+            # flash-attn need not be installed where an estimate is made
+            attn_implementation="sdpa" if policy.attention == "flash_attention_2" else policy.attention,
+            trust_remote_code=policy.trust_remote_code,
+        )
+
+
+def measure_shape(model: Any, lora: LoraSettings | None) -> ModelShape:
+    """Count a meta model's weights, with its adapter; PolicyError where the adapter does not fit the model."""
+    config = model.config.get_text_config()
+    if (lora_config := build_lora_config(lora, model)) is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora_config)
+    weights = list(model.parameters())
+    trained = [weight for weight in weights if weight.requires_grad]
+    intermediate = getattr(config, "intermediate_size", None) or 4 * config.hidden_size  # GPT-2 has no such entry
+    return ModelShape(
+        parameters=sum(weight.numel() for weight in weights),
+        trainable=sum(weight.numel() for weight in trained),
+        weight_bytes=sum(weight.nbytes for weight in weights),
+        trainable_bytes=sum(weight.nbytes for weight in trained),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=intermediate * (getattr(config, "num_experts_per_tok", None) or 1),
+    )
 
 
 @dataclass(frozen=True)
-class Memory:
-    """A step's peak on each device."""
+class MemoryEstimate:
+    """Bytes on each device by term."""
 
-    terms: tuple[Term, ...]
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    lm_head: float
+    libraries: float = LIBRARIES
+
+    @property
+    def fixed(self) -> float:
+        """What is needed whatever the batch; exact, unlike the rest."""
+        return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> float:
-        """The prediction."""
-        return sum(term.bytes for term in self.terms)
+        """The estimated peak."""
+        return self.fixed + self.activations + self.lm_head + self.libraries
 
-    @property
-    def certain(self) -> float:
-        """Below it, no training."""
-        return sum(term.certain for term in self.terms)
-
-    @property
-    def offloaded(self) -> float:
-        """What stays on the device where weights, gradients and moments lie in the machine's memory."""
-        return self.total - sum(term.bytes for term in self.terms if term.name in HELD)
-
-
-def step_memory(step: MemoryTrace, *, scored: int, bf16: bool, cuda: bool, processes: int = 1) -> Memory:
-    """Of a training step whose LM head scores `scored` positions; `processes` share what FSDP shards."""
-    parts = step.parts
-    shared = f" / {processes} processes" if processes > 1 else ""
-    held = [
-        _held("weights", f"{parts.parameters:,} parameters{shared}", parts.weight_bytes / processes),
-        _held("gradients", f"{parts.trainable:,} trainable parameters{shared}", parts.trainable_bytes / processes),
-        _held("AdamW", f"2 moments of {parts.trainable:,} parameters{shared}", 2 * parts.trainable_bytes / processes),
-    ]
-    if processes > 1:
-        gathered = 2 * parts.weight_bytes / parts.layers
-        held.append(Term("gathered layers", "2 layers' weights, whole while they compute", gathered))
-    terms = [*held, *_passes(step, scored=scored, bf16=bf16, cuda=cuda)]
-    return Memory((*terms, _libraries(terms, cuda=cuda)))
+    def lines(self, shape: ModelShape) -> Iterator[str]:
+        """Format each term with what it is made of."""
+        yield f"{format_gb(self.weights):>10}  weights: {shape.parameters:,} parameters"
+        yield f"{format_gb(self.gradients):>10}  gradients: {shape.trainable:,} trainable parameters"
+        yield f"{format_gb(self.optimizer):>10}  optimizer: two moments of AdamW"
+        yield f"{format_gb(self.activations):>10}  activations: {shape.layers} layers (approximate)"
+        yield f"{format_gb(self.lm_head):>10}  LM head (approximate)"
+        yield f"{format_gb(self.libraries):>10}  libraries (approximate)"
 
 
-def reference_memory(reference: MemoryTrace, *, scored: int, bf16: bool, cuda: bool) -> Memory:
-    """Of the reference's pass, before the first step: no gradients, no optimiser."""
-    parts = reference.parts
-    frozen = parts.weight_bytes - parts.trainable_bytes if parts.trainable < parts.parameters else parts.weight_bytes
-    terms = [
-        _held("weights", f"{parts.parameters:,} parameters", frozen),
-        Term("reference pass", "the largest moment of a forward pass", float(reference.peak or 0)),
-        Term("LM head", f"{scored:,} positions", _head(reference, scored, bf16=bf16, cuda=cuda, backward=False)),
-    ]
-    return Memory((*terms, _libraries(terms, cuda=cuda)))
+def estimate_memory(
+    shape: ModelShape, *, tokens: int, scored: int, bf16: bool, cuda: bool, checkpointing: bool, shards: int = 1
+) -> MemoryEstimate:
+    """Estimate a step whose micro batch has `tokens` tokens, padding included, of which the LM head scores `scored`.
 
-
-def _held(name: str, formula: str, size: float) -> Term:
-    return Term(name, formula, size, certain=size)
-
-
-def _passes(step: MemoryTrace, *, scored: int, bf16: bool, cuda: bool) -> list[Term]:
-    head = _head(step, scored, bf16=bf16, cuda=cuda, backward=True)
-    of_head = Term("LM head", f"{scored:,} positions in tiles of {TILE_TOKENS:,} x {TILE_WORDS:,}", head)
-    if step.kept is None or step.peak is None:
-        return [Term("activations", f"not counted for this model ({step.why})", 0.0), of_head]
-    busiest = step.peak - step.kept
-    kept = Term(
-        "kept activations",
-        f"what {step.parts.layers} layers keep for the backward pass",
-        step.kept,
-        certain=step.kept / step.parts.layers,
+    `shards`: the number of processes among which FSDP divides weights, gradients and optimizer states.
+    """
+    weight_size = shape.weight_bytes / shape.parameters
+    size = 2 if bf16 else weight_size
+    layer = size * (HIDDEN_VALUES * shape.hidden + INTERMEDIATE_VALUES * shape.intermediate)
+    if size < 4:
+        layer += 4 * NORM_VALUES * shape.hidden
+    # With checkpointing each layer keeps its input only, and one layer at a time is computed again.
+    saved = shape.layers * weight_size * shape.hidden + layer if checkpointing else shape.layers * layer
+    backward = 4 * BACKWARD_VALUES * shape.intermediate
+    tile = min(scored, TILE_TOKENS) * TILE_WORDS * (size if cuda else size + 4 * CPU_TILE_COPIES)
+    # The backward pass of the LM head ends before that of the layers begins, so that only the larger one counts.
+    lm_head = max(0.0, tile - tokens * backward)
+    return MemoryEstimate(
+        weights=shape.weight_bytes / shards,
+        gradients=shape.trainable_bytes / shards,
+        optimizer=2 * shape.trainable_bytes / shards,
+        activations=tokens * (saved + backward),
+        lm_head=lm_head,
     )
-    if busiest >= head:
-        return [kept, Term("a layer's backward pass", "more than the LM head's, which comes before it", busiest)]
-    return [kept, of_head]
 
 
-def _head(step: MemoryTrace, scored: int, *, bf16: bool, cuda: bool, backward: bool) -> float:
-    """TRL's chunked log-probabilities: a tile of logits, float copies of it off CUDA, gradients in float32."""
-    parts = step.parts
-    rows = min(scored, TILE_TOKENS)
-    size = 2 if bf16 else 4
-    tile = rows * TILE_WORDS * size
-    copies = 0 if cuda else rows * min(parts.vocabulary, TILE_WORDS) * 4 * FLOAT_TILES
-    hidden = scored * parts.hidden * (size + 4 * backward)
-    trains_head = backward and parts.trainable == parts.parameters
-    return tile + copies + hidden + (4 * parts.head if trains_head else 0)
+def check_fits(shape: ModelShape, memory: MemoryEstimate, device: Device) -> None:
+    """PolicyError where weights, gradients and optimizer states alone are more than the device has."""
+    if memory.fixed <= device.memory:
+        return
+    whole = shape.weight_bytes + 3 * shape.trainable_bytes
+    advice = [f"launcher: accelerate with at least {int(whole // device.memory) + 1} such devices (fsdp2)"]
+    if shape.trainable == shape.parameters:
+        advice.append(f"lora: {{r: 16}} with policy.dtype: bfloat16, about {format_gb(2 * shape.parameters)}")
+    raise PolicyError(
+        f"this training cannot fit: weights, gradients and AdamW take {format_gb(memory.fixed)}, and {device.name} has "
+        f"{format_gb(device.memory)}. It needs less with\n  " + "\n  ".join(advice)
+    )
 
 
-def _libraries(terms: list[Term], *, cuda: bool) -> Term:
-    if not cuda:
-        return Term("libraries", "Python, torch, TRL", CPU_LIBRARIES)
-    fragments = FRAGMENTS * sum(term.bytes for term in terms)
-    return Term("libraries", f"CUDA, and {FRAGMENTS:.0%} lost between blocks", CUDA_LIBRARIES + fragments)
-
-
-HELD = ("weights", "gradients", "AdamW")
+def format_gb(size: float) -> str:
+    """Format bytes as GB."""
+    return f"{size / GB:,.1f} GB"

@@ -1,10 +1,10 @@
-"""How long a training will take, from micro batches of its own that are measured before its first step.
+"""Measure micro batches before the first step of a training: the time that it will take and, on a GPU, its memory.
 
-The longest micro batch and a middle one pass forward and backward on the device at hand; between and below them, time
-is taken to grow evenly with tokens. What is measured leaves no trace: gradients, random state and logged figures are as
-before. The longest one also shows before the first step whether its memory suffices.
+The longest micro batch and one of median length pass forward and backward on the device at hand; for the others, time
+is interpolated by tokens. Measuring leaves no trace: gradients, random state and logged metrics are as before. The
+longest micro batch also shows before the first step whether the memory suffices.
 
-Imports torch at its top, so import it only where a training starts.
+Imports torch at the top, so import it only where a training starts.
 """
 
 import copy
@@ -18,104 +18,112 @@ import torch
 
 from longreward.utils.progress import format_duration
 
-LEAST_MICRO_BATCHES = 30  # below, measuring would cost more than a tenth of the training
-BUDGET_S = 2.0  # a pass that takes longer is measured once: what is slow about the first is small beside it
-ROUNDS = 5  # of shorter ones, whose mean sees more than one moment of a machine that others use, too
+MIN_MICRO_BATCHES = 30  # below, measuring would cost more than a tenth of the training
+BUDGET_S = 2.0  # a pass that takes longer is measured once: the overhead of the first pass is small beside it
+MAX_ROUNDS = 5  # of shorter passes, which are averaged since other processes may use the machine, too
 
 log = logging.getLogger(__name__)
 
 
-def log_time_estimate(trainer: Any, model: Any, texts: Sequence[tuple[int, ...]]) -> float | None:
-    """Measures, logs and returns the seconds that the updates to come will take; None where it is not worth measuring.
+def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int, ...]]) -> float | None:
+    """Measure, log and return the seconds of the remaining updates; None where measuring is not worth it.
 
-    `texts` holds the tokens of the texts that each row passes the model as. All processes call it together. The
-    optimiser's own time and that of checkpoints are not included.
+    `text_lengths` holds the tokens of the texts as which each row passes the model. All processes call it together.
+    The optimizer's own time and that of checkpoints are not included.
     """
     steps = trainer.state.max_steps - trainer.state.global_step
     remaining: int = steps * trainer.args.gradient_accumulation_steps
-    if remaining < LEAST_MICRO_BATCHES or trainer.is_deepspeed_enabled:  # whose backward pass keeps gradients itself
+    # Under DeepSpeed the backward pass owns the gradients, which could not be discarded.
+    if remaining < MIN_MICRO_BATCHES or trainer.is_deepspeed_enabled:
         return None
     group = trainer.args.per_device_train_batch_size * trainer.args.world_size
-    order = trainer.order.of(0)
-    batches = [order[at : at + group] for at in range(0, len(order), group)]
-    tokens = [_padded_tokens(batch, texts) for batch in batches]
-    whole = [number for number, batch in enumerate(batches) if len(batch) == group]
-    if not whole:
+    order = trainer.sampler.epoch_order(0)
+    batches = [order[start : start + group] for start in range(0, len(order), group)]
+    tokens = [_padded_tokens(batch, text_lengths) for batch in batches]
+    by_tokens = sorted((i for i, batch in enumerate(batches) if len(batch) == group), key=tokens.__getitem__)
+    if not by_tokens:
         return None
-    by_tokens = sorted(whole, key=tokens.__getitem__)
-    longest, middle = by_tokens[-1], by_tokens[len(by_tokens) // 2]
+    longest, median = by_tokens[-1], by_tokens[len(by_tokens) // 2]
     with _without_trace(trainer, model):
         first_s = _micro_batch_seconds(trainer, model, batches[longest])
-        rounds = min(ROUNDS, remaining // LEAST_MICRO_BATCHES)
+        rounds = min(MAX_ROUNDS, remaining // MIN_MICRO_BATCHES)
         measured: list[tuple[float, float]] = []
         while len(measured) < rounds and (not measured or sum(map(sum, measured)) < BUDGET_S):
-            again = first_s < BUDGET_S
-            of_longest = _micro_batch_seconds(trainer, model, batches[longest]) if again else first_s
-            measured.append((of_longest, _micro_batch_seconds(trainer, model, batches[middle])))
-    longest_s, middle_s = (sum(passes) / len(measured) for passes in zip(*measured, strict=True))
-    each = mean_seconds(tokens, (tokens[longest], longest_s), (tokens[middle], middle_s))
-    seconds = remaining * each
-    if trainer.args.process_index > 0:
-        return seconds
-    log.info(
-        "%s steps of about %s: %s (measured: the longest micro batch %.2g s, a middle one %.2g s)",
-        f"{steps:,}",
-        format_duration(seconds / steps),
-        format_duration(seconds),
-        longest_s,
-        middle_s,
-    )
-    return seconds
+            # The first pass is a warm-up, unless it is too long to be repeated.
+            repeat = first_s < BUDGET_S
+            longest_s = _micro_batch_seconds(trainer, model, batches[longest]) if repeat else first_s
+            measured.append((longest_s, _micro_batch_seconds(trainer, model, batches[median])))
+        _log_peak_memory(trainer)
+    longest_s, median_s = (sum(seconds) / len(measured) for seconds in zip(*measured, strict=True))
+    total_s = remaining * mean_seconds(tokens, (tokens[longest], longest_s), (tokens[median], median_s))
+    if trainer.args.process_index == 0:
+        log.info(
+            "%s steps of about %s: %s (measured: the longest micro batch %.2g s, a median one %.2g s)",
+            f"{steps:,}",
+            format_duration(total_s / steps),
+            format_duration(total_s),
+            longest_s,
+            median_s,
+        )
+    return total_s
 
 
-def mean_seconds(tokens: Sequence[int], longest: tuple[int, float], middle: tuple[int, float]) -> float:
-    """Seconds of a micro batch on average; `longest` and `middle` are (tokens, seconds) of measured ones.
+def mean_seconds(tokens: Sequence[int], longest: tuple[int, float], median: tuple[int, float]) -> float:
+    """Return the mean seconds of micro batches of `tokens`; `longest` and `median` are (tokens, seconds) as measured.
 
-    >>> mean_seconds([100, 300, 500], longest=(500, 9.0), middle=(300, 5.0))  # 1, 5 and 9 s
+    >>> mean_seconds([100, 300, 500], longest=(500, 9.0), median=(300, 5.0))  # 1, 5 and 9 s
     5.0
     """
-    (most, longest_s), (some, middle_s) = longest, middle
-    if most > some and longest_s > middle_s:
-        slope = (longest_s - middle_s) / (most - some)
-        # attention grows with the square, so that a line through both may fall below zero for short ones
-        floor = middle_s / some
-        each = [max(middle_s + slope * (count - some), floor * count * 0.5) for count in tokens]
-    else:  # of one length, or on a device that a middle one does not fill
-        each = [longest_s] * len(tokens)
-    return sum(each) / len(each)
+    (longest_tokens, longest_s), (median_tokens, median_s) = longest, median
+    if longest_tokens == median_tokens or longest_s <= median_s:  # a short one does not fill the device
+        return longest_s
+    slope = (longest_s - median_s) / (longest_tokens - median_tokens)
+    # Attention grows with the square of the length, so that the line through both may be negative for short ones.
+    floor = 0.5 * median_s / median_tokens
+    seconds = [max(median_s + slope * (count - median_tokens), floor * count) for count in tokens]
+    return sum(seconds) / len(seconds)
 
 
-def _padded_tokens(batch: Sequence[int], texts: Sequence[tuple[int, ...]]) -> int:
-    lengths = [length for row in batch for length in texts[row]]
+def _padded_tokens(batch: Sequence[int], text_lengths: Sequence[tuple[int, ...]]) -> int:
+    lengths = [length for row in batch for length in text_lengths[row]]
     return max(lengths) * len(lengths)
 
 
 def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> float:
-    """Of the slowest process, so that all processes hear the same and measure equally often."""
+    """Return the time of the slowest process, so that all processes take the same decisions."""
     size = trainer.args.per_device_train_batch_size
     own = batch[trainer.args.process_index * size :][:size]
     inputs = trainer.data_collator([trainer.train_dataset[row] for row in own])
-    _wait_for_device(trainer.args.device)
+    _synchronize(trainer.args.device)
     started = time.perf_counter()
     trainer.pass_micro_batch(model, inputs)
-    _wait_for_device(trainer.args.device)
-    spent = torch.tensor([time.perf_counter() - started], device=trainer.args.device, dtype=torch.float32)
-    return float(trainer.accelerator.gather(spent).max())
+    _synchronize(trainer.args.device)
+    seconds = torch.tensor([time.perf_counter() - started], device=trainer.args.device, dtype=torch.float32)
+    return float(trainer.accelerator.gather(seconds).max())
 
 
-def _wait_for_device(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
+def _log_peak_memory(trainer: Any) -> None:
+    """Log what the longest micro batch needed on a GPU; AdamW's moments are allocated at the first update only."""
+    if trainer.args.device.type != "cuda" or trainer.args.process_index > 0:
+        return
+    peak = torch.cuda.max_memory_allocated(trainer.args.device)
+    moments = 2 * sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
+    log.info("peak memory: %.1f GB measured, and %.1f GB for the optimizer", peak / 1e9, moments / 1e9)
+
+
 @contextmanager
 def _without_trace(trainer: Any, model: Any) -> Iterator[None]:
-    metrics, counted = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
+    metrics, token_count = copy.deepcopy(trainer._metrics), trainer._total_train_tokens
     sync = trainer.accelerator.gradient_state.sync_gradients
     try:
         with torch.random.fork_rng():
             yield
     finally:
         model.zero_grad(set_to_none=True)
-        trainer._metrics, trainer._total_train_tokens = metrics, counted
+        trainer._metrics, trainer._total_train_tokens = metrics, token_count
         trainer.accelerator.gradient_state._set_sync_gradients(sync)

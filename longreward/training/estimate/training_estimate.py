@@ -1,13 +1,13 @@
-"""A training's first act: its data made rows and its needs told, while no weights are loaded yet.
+"""The first step of a training, before its weights are loaded: check and tokenize the data, check the memory.
 
-    data = look_ahead(config, policy_config, model="models/sft", data=pairs, keep=folder).data
-
-Raises what would fail hours later: pairs that do not fit, a chat template that shows other prompts in training than in
-sampling, a device that is too small. The figures go to the log.
+Raises here what would otherwise fail hours later: rows that do not fit `max_length`, a chat template that renders
+other prompts in training than in sampling, a model whose optimizer states are more than the device has.
 """
 
 import logging
-import os
+import math
+import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,46 +17,120 @@ from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer, policy_window
 from longreward.training.config import TrainingSettings
-from longreward.training.estimate.flops import tokens_of
-from longreward.training.estimate.forecast import Forecast, TrainingShape, check_fits, forecast, lines
-from longreward.training.estimate.memory import Device, local_device
-from longreward.training.estimate.meta_step import ModelSpec, read_blueprint, reason_against_sharing
+from longreward.training.distributed import is_main_process
+from longreward.training.estimate.memory import (
+    Device,
+    MemoryEstimate,
+    ModelShape,
+    build_meta_model,
+    check_fits,
+    estimate_memory,
+    format_gb,
+    local_device,
+    measure_shape,
+)
 from longreward.training.pair_encoding import TokenMismatch
-from longreward.training.precision import resolve_without_model
 from longreward.training.template_check import TemplateReport, check_template
-from longreward.training.training_data import TrainingData, tokenize_examples, tokenize_pairs
+from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
 
-Sharing = Literal["auto", "on", "off"]
+PrefixSharing = Literal["auto", "on", "off"]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Preference:
-    """What DPO adds to the settings that a forecast looks at."""
+class PairOptions:
+    """The settings of DPO that the data and the estimate depend on."""
 
-    reference_batch: int
-    sharing: Sharing
+    prefix_sharing: PrefixSharing = "auto"
     token_mismatch: TokenMismatch = "refuse"
 
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """The rows, and what their training will need."""
+    """The tokenized data of a training, and the memory that the training needs on `device`."""
 
+    settings: TrainingSettings
     data: TrainingData
-    borders: TemplateReport
-    plan: ModelSpec
-    found: Forecast
+    template: TemplateReport
+    pairs: bool
+    share: bool
+    """Whether both responses of a pair share their prompt."""
+    device: Device
+    shape: ModelShape
+    memory: MemoryEstimate
+    shards: int = 1
 
-    def lines(self) -> list[str]:
-        """As people read it."""
-        cut = self.data.lengths.cut_prompts
-        fits = f"{cut:,} prompts lose their middle (over_window: keep_ends)" if cut else "nothing is cut"
-        first, *rest = lines(self.found)
-        answers = self.data.lengths.answers
-        told = [str(answers)] if answers.figures() else []
-        borders = [str(self.borders)] if self.borders.answers else []
-        return [f"{first}, {fits} at max_length {self.data.lengths.limit:,}; tokens:", *rest, *told, *borders]
+    @property
+    def steps(self) -> int:
+        """The number of updates."""
+        per_epoch = math.ceil(self.data.stats.count / self.settings.batch_size)
+        return self.settings.max_steps or math.ceil(self.settings.epochs * per_epoch)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the estimate as numbers: bytes, tokens, steps."""
+        return {
+            "peak_bytes": self.memory.total,
+            "fixed_bytes": self.memory.fixed,
+            "tokens_per_row": self._mean_tokens(self.share),
+            "steps": self.steps,
+        }
+
+    def data_lines(self) -> Iterator[str]:
+        """Describe the data: counts, lengths, where its token ids come from."""
+        stats = self.data.stats
+        cut = f"{stats.cut_prompts:,} prompts lose their middle (over_window: keep_ends)"
+        yield (
+            f"{stats.count:,} {'pairs' if self.pairs else 'examples'}, "
+            f"{cut if stats.cut_prompts else 'nothing is cut'} at max_length {stats.limit:,}; tokens:"
+        )
+        lengths = self.data.row_lengths
+        for column, name in enumerate(("prompt", "chosen", "rejected") if self.pairs else ("prompt", "answer")):
+            values = sorted(row[column] for row in lengths)
+            p95 = values[math.ceil(0.95 * len(values)) - 1]
+            yield f"  {name:<9} median {statistics.median(values):,.0f}, p95 {p95:,}, longest {values[-1]:,}"
+        if stats.answers.metrics():
+            yield str(stats.answers)
+        if self.template.answers:
+            yield str(self.template)
+
+    def memory_lines(self) -> Iterator[str]:
+        """Describe the compute of a step and each term of the memory estimate."""
+        batch = self.settings.batch_size
+        yield f"a step: {batch} rows, {self._mean_tokens(self.share) * batch:,.0f} tokens to compute"
+        if self.pairs:
+            shared, separate = self._mean_tokens(True), self._mean_tokens(False)
+            state = "on" if self.share else "off"
+            yield f"  prefix sharing is {state}: {shared:,.0f} tokens a pair with it, {separate:,.0f} without"
+        sharded = f", divided among {self.shards} processes" if self.shards > 1 else ""
+        device = f"{self.device.name}, {format_gb(self.device.memory)}"
+        yield f"estimated peak memory: {format_gb(self.memory.total)} ({device}{sharded})"
+        yield from (f"  {line}" for line in self.memory.lines(self.shape))
+        yield f"{self.steps:,} steps; their time is measured when the training starts"
+
+    def _mean_tokens(self, share: bool) -> float:
+        costs = [_row_tokens(row, pairs=self.pairs, share=share) for row in self.data.row_lengths]
+        return sum(costs) / len(costs)
+
+
+def load_training_data(
+    settings: TrainingSettings,
+    policy: PolicyConfig,
+    *,
+    model: str,
+    data: Path,
+    rows_dir: Path,
+    pair_options: PairOptions | None = None,
+) -> TrainingData:
+    """Check and tokenize `data` into `rows_dir`, and log what it holds; with `pair_options` it holds pairs.
+
+    PolicyError or DataError where the data, or this machine's memory, does not suffice.
+    """
+    estimate = estimate_training(settings, policy, model=model, data=data, rows_dir=rows_dir, pair_options=pair_options)
+    if is_main_process():
+        for line in estimate.data_lines():
+            log.info("%s", line)
+    check_fits(estimate.shape, estimate.memory, estimate.device)
+    return estimate.data
 
 
 def estimate_training(
@@ -65,76 +139,78 @@ def estimate_training(
     *,
     model: str,
     data: Path,
-    keep: Path | None = None,
-    preference: Preference | None = None,
-) -> TrainingData:
-    """The rows of `data`, kept in the folder `keep`; PolicyError or DataError where they or the device will not do.
-
-    With `preference` they are pairs, else examples.
-    """
-    outlook = look(settings, policy, model=model, data=data, keep=keep, preference=preference)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
-        for line in outlook.lines():
-            log.info("%s", line)
-        if outlook.found.peak > outlook.found.device.free:
-            log.warning(
-                "the predicted peak, %.1f GB, is more than the %.1f GB that are free on %s: it may run out of memory; "
-                "see docs/training.md",
-                outlook.found.peak / 1e9,
-                outlook.found.device.free / 1e9,
-                outlook.found.device.name,
-            )
-    check_fits(outlook.plan, outlook.found)
-    return outlook.data
-
-
-def look(
-    settings: TrainingSettings,
-    policy: PolicyConfig,
-    *,
-    model: str,
-    data: Path,
-    keep: Path | None = None,
-    preference: Preference | None = None,
+    rows_dir: Path | None = None,
+    pair_options: PairOptions | None = None,
     device: Device | None = None,
     processes: int | None = None,
 ) -> TrainingEstimate:
-    """As `look_ahead`, on `device` (None: this machine's); whether it fits is left to be asked."""
-    if settings.bf16 == "auto":
-        # A CPU is measured when the model is there; until then float32, which needs more memory.
-        on_gpu = device.cuda if device is not None else resolve_without_model("auto", policy)
-        settings = settings.model_copy(update={"bf16": on_gpu})
-    text = load_tokenizer(policy, model)
+    """Check and tokenize `data`, and estimate the memory on `device` (None: this machine's).
+
+    Loads a tokenizer and a config, but no weights. The caller decides what to do where the estimate does not fit.
+    """
+    tokenizer = load_tokenizer(policy, model)
     limit = settings.max_length or policy_window(policy, model)
     if limit is None:
         raise PolicyError(f"{model}: its config does not say how long a text may be; set policy.window")
-    borders = check_template(text, read_pairs(data) if preference else read_examples(data))
-    fit: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "keep": keep}
-    if preference:
-        rows = tokenize_pairs(text, read_pairs(data), token_mismatch=preference.token_mismatch, **fit)
+    options: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "rows_dir": rows_dir}
+    if pair_options:
+        template = check_template(tokenizer, read_pairs(data))
+        rows = tokenize_pairs(tokenizer, read_pairs(data), token_mismatch=pair_options.token_mismatch, **options)
     else:
-        rows = tokenize_examples(text, read_examples(data), **fit)
-    plan = read_blueprint(policy, model, settings)
-    asked = TrainingShape(
-        settings=settings,
-        processes=processes or settings.processes or 1,
-        sharded=_is_sharded(settings),
-        share=_shares(preference, plan, rows.lengths.longest),
-        reference_batch=preference.reference_batch if preference else None,
+        template = check_template(tokenizer, read_examples(data))
+        rows = tokenize_examples(tokenizer, read_examples(data), **options)
+
+    meta_model = build_meta_model(policy, model, lora=settings.lora)
+    share = pair_options is not None and _can_share(pair_options, meta_model, rows.stats.longest)
+    shape = measure_shape(meta_model, settings.lora)
+    device = device or local_device(policy)
+    pairs = pair_options is not None
+    # The most expensive rows pass the model together where rows are grouped by length.
+    costs = sorted((_row_tokens(row, pairs=pairs, share=share) for row in rows.row_lengths), reverse=True)
+    answers = sorted((sum(row[1:]) for row in rows.row_lengths), reverse=True)
+    shards = (processes or settings.processes or 1) if _is_sharded(settings) else 1
+    # On a CPU the training measures the model; until then float32, which needs more memory.
+    bf16 = device.cuda if settings.bf16 == "auto" else settings.bf16
+    memory = estimate_memory(
+        shape,
+        tokens=sum(costs[: settings.micro_batch]),
+        scored=sum(answers[: settings.micro_batch]),
+        bf16=bf16,
+        cuda=device.cuda,
+        checkpointing=settings.gradient_checkpointing,
+        shards=shards,
     )
     return TrainingEstimate(
-        rows, borders, plan, forecast(plan, tokens_of(rows.rows), asked, device or local_device(policy))
+        settings=settings,
+        data=rows,
+        template=template,
+        pairs=pairs,
+        share=share,
+        device=device,
+        shape=shape,
+        memory=memory,
+        shards=shards,
     )
 
 
-def _shares(preference: Preference | None, plan: ModelSpec, longest: int) -> bool:
-    if preference is None or preference.sharing == "off":
+def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:
+    """Tokens that pass the model for one row: P + C + R where the prompt is shared, else 2 x (P + max(C, R))."""
+    prompt, chosen, rejected = row
+    if share or not pairs:
+        return prompt + chosen + rejected
+    return 2 * (prompt + max(chosen, rejected))
+
+
+def _can_share(options: PairOptions, meta_model: Any, longest: int) -> bool:
+    if options.prefix_sharing == "off":
         return False
-    return reason_against_sharing(plan, longest=longest) is None
+    from longreward.training.prefix.support import unsupported_config_reason
+
+    return unsupported_config_reason(meta_model, longest=longest) is None
 
 
 def _is_sharded(settings: TrainingSettings) -> bool:
-    """Whether processes hold a part of the model each: with all kinds but those that copy it."""
+    """Whether each process holds a part of the model: all launchers but DDP."""
     from longreward.training.launch.launcher import launcher_file
 
     return settings.launcher_config is None or not launcher_file(settings).kind.startswith("MULTI_")

@@ -1,1 +1,1 @@
-"""One training on several processes, started through `accelerate launch`."""
+"""A training on several processes, started through `accelerate launch`."""

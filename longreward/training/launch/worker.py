@@ -1,4 +1,4 @@
-"""What each process of a training on several runs: the same training, of which it is one part.
+"""The main module of each process of a launched training; runs the same training as its part.
 
 accelerate launch … -m longreward.training.launch.worker <folder of the job>
 """
@@ -21,21 +21,21 @@ from longreward.training.launch.job import Job, append_metrics, write_error, wri
 from longreward.training.report import Log, TrainingReport
 from longreward.training.sft import SftConfig, train_sft
 
-LOOK_EVERY_S = 0.5
-PATIENCE = timedelta(hours=6)  # while the first process writes a large model; one that dies is noticed at once
+POLL_INTERVAL_S = 0.5
+TIMEOUT = timedelta(hours=6)  # for the first process to write a large model; a process that dies is noticed at once
 
 
 def main(folder: Path) -> None:
-    """Ends the process with 1 after an error of ours, which is left in the folder; others show their traceback."""
+    """Run the job. An error of ours is written to the folder and ends the process with 1; others raise."""
     job = Job.read(folder)
-    _end_with(job.starter, os.getppid())
+    _exit_with(job.launcher_pid, os.getppid())
     import torch
     from accelerate import PartialState
 
-    # First of all, so that weights go to the GPU that is this process's own.
-    process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available(), timeout=PATIENCE)
+    # Before anything else, so that weights are loaded to this process's own GPU.
+    process = PartialState(cpu=job.policy.device == "cpu" or not torch.cuda.is_available(), timeout=TIMEOUT)
     log = partial(append_metrics, folder) if process.is_main_process else None
-    if process.is_main_process:  # no handler comes with the launcher, and its starter shows what this prints
+    if process.is_main_process:  # accelerate configures no handler, and the launcher forwards what is printed
         logging.basicConfig(format="%(message)s")
         logging.getLogger("longreward").setLevel(logging.INFO)
     try:
@@ -50,25 +50,25 @@ def main(folder: Path) -> None:
 
 
 def _train(job: Job, log: Log | None) -> TrainingReport:
-    here: dict[str, Any] = {"out": job.out, "state": job.state, "log": log}
-    alone = {"launcher": "none"}  # with the number of processes kept: this one does its part
+    paths: dict[str, Any] = {"out": job.out, "state": job.state, "log": log}
+    update = {"launcher": "none"}  # trains in this process; `processes` stays, as it determines the accumulation
     if job.stage == "sft":
-        sft = SftConfig.model_validate(job.settings).model_copy(update=alone)
-        return train_sft(sft, job.policy, base=job.model, data=job.data, **here)
-    dpo = TrainConfig.model_validate(job.settings).model_copy(update=alone)
-    return train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **here)
+        sft = SftConfig.model_validate(job.settings).model_copy(update=update)
+        return train_sft(sft, job.policy, base=job.model, data=job.data, **paths)
+    dpo = TrainConfig.model_validate(job.settings).model_copy(update=update)
+    return train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **paths)
 
 
-def _end_with(*others: int) -> None:
-    """Ends this process, however the starter or the launcher came to their end; both look after it while they can."""
-    alive = [psutil.Process(pid) for pid in others]
+def _exit_with(*pids: int) -> None:
+    """End this process when one of these ends, even if it was killed and could not terminate its children."""
+    processes = [psutil.Process(pid) for pid in pids]
 
-    def look() -> None:
-        while all(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in alive):
-            time.sleep(LOOK_EVERY_S)
+    def watch() -> None:
+        while all(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+            time.sleep(POLL_INTERVAL_S)
         os._exit(1)
 
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""DPO that reads each long prompt once: two answers on one row, exactly as if each stood alone."""
+"""DPO with shared prefixes: each long prompt is computed once for both responses of a pair, with exact results."""

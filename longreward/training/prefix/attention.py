@@ -1,15 +1,16 @@
-"""Attention of a packed pair: prompt and chosen answer as one causal text, the rejected answer behind the same prompt.
+"""Attention over packed pairs: the rejected response attends to the prompt, but not to the chosen response before it.
 
     queries of [prompt | chosen]   over [prompt | chosen]      causal
     queries of [rejected]          over [prompt | rejected]    causal, aligned at the lower right
 
-Two calls of plain causal attention, so that no mask of length x length is ever made. (The second call is as small as
-the rejected answer; where torch has no kernel for its alignment, as on a CPU, torch makes a mask of that size.)
+Both are plain causal attention, so that no mask of length x length is needed. (The second call is as small as the
+rejected response; where torch has no kernel for its alignment, as on a CPU, torch builds a mask of that size.)
 
-Imports torch and transformers at its top, so import it only where a training starts.
+Imports torch and transformers at the top, so import it only where a training starts.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,28 +38,41 @@ class PairLengthsMissingError(PolicyError):
 
 
 PairLengths = tuple[int, int, int]
-"""Tokens of a pair's prompt, chosen and rejected answer."""
+"""Tokens of a pair's prompt, chosen and rejected response."""
 
-Causal = Callable[..., Tensor]
-"""(module, query [1, heads, q, d], key and value [1, kv heads, k >= q, d], *, scaling, dropout, softcap, s_aux)
--> [1, q, heads, d]."""
 
+@dataclass(frozen=True)
+class AttentionOptions:
+    """What a layer passes to its attention besides the states."""
+
+    scaling: float | None = None
+    dropout: float = 0.0
+    softcap: float | None = None
+    """Gemma 2: scores become softcap * tanh(scores / softcap)."""
+    s_aux: Tensor | None = None
+    """gpt-oss: one learned logit per head that takes part in the softmax and has no value (a sink)."""
+
+
+Kernel = Callable[[Any, Tensor, Tensor, Tensor, AttentionOptions], Tensor]
+"""Causal attention aligned at the lower right: (module, query [1, heads, q, d], key and value [1, kv heads, k >= q, d],
+options) -> [1, q, heads, d]."""
+
+# Keyword arguments that models pass to their attention and that do not change its result. transformers 5.23 passes
+# others that do (softcap, s_aux, indices, position_bias, cu_seq_lens_q, …), and later versions will add more; so what
+# is neither listed here nor handled below is refused, never ignored.
 NEUTRAL_KWARGS = frozenset({"position_ids", "use_cache", "output_attentions", "output_hidden_states"})
-"""Keyword arguments that models pass to their attention and that do not change its result. transformers 5.23 passes
-further ones that do (softcap, s_aux, indices, position_bias, cu_seq_lens_q, ...), and later versions will add more; so
-what is not listed here or handled below is refused, never ignored."""
 
 
 def attention_name(base: str) -> str:
-    """What transformers calls this attention, made of the one that it calls `base`; registers it at its first use."""
+    """Return the name of the shared-prefix attention with kernel `base`; registers it in transformers at first use."""
     name = f"shared_prefix_{base.partition('_')[0]}"
     if name not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(name, partial(_attend, CAUSAL[base]))
+        AttentionInterface.register(name, partial(shared_prefix_attention, KERNELS[base]))
     return name
 
 
-def _attend(
-    causal: Causal,
+def shared_prefix_attention(
+    kernel: Kernel,
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -74,32 +88,37 @@ def _attend(
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """[pairs, heads, row, d] in, [pairs, row, heads, d] out; what pads a row stays zero.
+    """Attend within each packed pair: [pairs, heads, row, d] in, [pairs, row, heads, d] out; padding stays zero.
 
-    PolicyError for an argument whose effect on a packed row is not known. `longest_pair` replaces the longest text of
-    this batch where a self-check asks for the longest one of the data.
+    `longest_pair` replaces the longest text of this batch where a self-check asks for the longest one of the data.
+    PolicyError for an argument whose effect on a packed row is not known.
     """
     if pair_lengths is None:
         raise PairLengthsMissingError(
             "a model that is set up for shared prefixes was given texts one by one: a reference model that the trainer "
             "loaded by itself needs share_prefix() too, and every batch must come from PairCollator"
         )
-    unknown = [name for name, given in kwargs.items() if given is not None and name not in NEUTRAL_KWARGS]
+    layer = type(module).__name__
+    unknown = [name for name, argument in kwargs.items() if argument is not None and name not in NEUTRAL_KWARGS]
     if attention_mask is not None:
         unknown.append("attention_mask")
     if unknown:
         raise SharedPrefixError(
-            f"{type(module).__name__} passes {', '.join(sorted(unknown))} to its attention, and shared prefixes cannot "
-            "take that into account"
+            f"{layer} passes {', '.join(sorted(unknown))} to its attention, and shared prefixes cannot take that into "
+            "account"
         )
     if is_causal is False:
-        raise SharedPrefixError(f"{type(module).__name__} lets tokens see those behind them")
+        raise SharedPrefixError(f"{layer} lets tokens see those behind them")
     longest = longest_pair or max(prompt + max(chosen, rejected) for prompt, chosen, rejected in pair_lengths)
     if sliding_window and 0 < sliding_window < longest:  # 0 and -1 mean that there is no window
         raise SharedPrefixError(
             f"a layer of this model sees {sliding_window:,} tokens back, and the longest pair has {longest:,}"
         )
-    attend = partial(causal, module, scaling=scaling, dropout=dropout, softcap=softcap, s_aux=s_aux)
+    options = AttentionOptions(scaling, dropout, softcap, s_aux)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return kernel(module, query, key, value, options)
+
     rows = [
         _attend_pair(attend, query[row : row + 1], key[row : row + 1], value[row : row + 1], lengths)
         for row, lengths in enumerate(pair_lengths)
@@ -107,106 +126,93 @@ def _attend(
     return (rows[0] if len(rows) == 1 else torch.cat(rows)), None
 
 
-def _attend_pair(attend: Causal, query: Tensor, key: Tensor, value: Tensor, lengths: PairLengths) -> Tensor:
-    prompt, chosen, rejected = lengths
-    first, end = prompt + chosen, prompt + chosen + rejected
-
-    def of_rejected(states: Tensor) -> Tensor:
-        return torch.cat([states[:, :, :prompt], states[:, :, first:end]], dim=2)
-
-    parts = [
-        attend(query[:, :, :first], key[:, :, :first], value[:, :, :first]),
-        attend(query[:, :, first:end], of_rejected(key), of_rejected(value)),
-    ]
-    if (padding := query.shape[2] - end) > 0:
-        parts.append(parts[0].new_zeros(1, padding, *parts[0].shape[2:]))
-    return torch.cat(parts, dim=1)
-
-
-def _sdpa(
-    module: Any,
+def _attend_pair(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *,
-    scaling: float | None,
-    dropout: float,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
+    lengths: PairLengths,
 ) -> Tensor:
-    if softcap is not None or s_aux is not None:
-        # torch's kernel has no place for either between scores and softmax
-        name = "s_aux" if softcap is None else "softcap"
+    prompt, chosen, rejected = lengths
+    chosen_end, rejected_end = prompt + chosen, prompt + chosen + rejected
+
+    def prompt_and_rejected(states: Tensor) -> Tensor:
+        return torch.cat([states[:, :, :prompt], states[:, :, chosen_end:rejected_end]], dim=2)
+
+    outputs = [
+        attend(query[:, :, :chosen_end], key[:, :, :chosen_end], value[:, :, :chosen_end]),
+        attend(query[:, :, chosen_end:rejected_end], prompt_and_rejected(key), prompt_and_rejected(value)),
+    ]
+    if (padding := query.shape[2] - rejected_end) > 0:
+        outputs.append(outputs[0].new_zeros(1, padding, *outputs[0].shape[2:]))
+    return torch.cat(outputs, dim=1)
+
+
+def sdpa_kernel(module: Any, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions) -> Tensor:
+    """Attend with torch's scaled_dot_product_attention, which supports neither `softcap` nor `s_aux`."""
+    if options.softcap is not None or options.s_aux is not None:
+        name = "s_aux" if options.softcap is None else "softcap"
         raise SharedPrefixError(
             f"{type(module).__name__} caps its scores or adds sinks to them ({name}), which sdpa cannot; eager and "
             "flash_attention_2 can (policy.attention)"
         )
-    query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves rotated ones in float32
-    # Half precision on a GPU has a kernel for fewer key than query heads; elsewhere keys and values are repeated.
+    query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves rotary states in float32
+    # Half precision on a GPU has a kernel for grouped-query attention; elsewhere keys and values are repeated.
     grouped = query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
     if not grouped:
-        key, value = _for_each_head(module, key), _for_each_head(module, value)
+        key, value = _repeat_heads(module, key), _repeat_heads(module, value)
     out = functional.scaled_dot_product_attention(
         query,
         key,
         value,
-        attn_mask=causal_lower_right(query.shape[2], key.shape[2]),  # plainly causal where both are of one length
-        dropout_p=dropout,
-        scale=scaling,
+        attn_mask=causal_lower_right(query.shape[2], key.shape[2]),  # plainly causal where both have one length
+        dropout_p=options.dropout,
+        scale=options.scaling,
         enable_gqa=grouped and key.shape[1] != query.shape[1],
     )
     return out.transpose(1, 2)
 
 
-def _eager(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    scaling: float | None,
-    dropout: float,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-) -> Tensor:
-    key, value = _for_each_head(module, key), _for_each_head(module, value)
-    scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-    if softcap is not None:  # Gemma 2
-        scores = torch.tanh(scores / softcap) * softcap
+def eager_kernel(module: Any, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions) -> Tensor:
+    """Attend with explicit scores, as transformers' eager attention does."""
+    key, value = _repeat_heads(module, key), _repeat_heads(module, value)
+    scaling = options.scaling if options.scaling is not None else query.shape[-1] ** -0.5
+    scores = query @ key.transpose(2, 3) * scaling
+    if options.softcap is not None:
+        scores = torch.tanh(scores / options.softcap) * options.softcap
     visible = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril(key.shape[2] - query.shape[2])
     scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
-    if s_aux is not None:  # gpt-oss: one learned logit a head that takes part in the softmax and has no value
-        sinks = s_aux.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
+    if options.s_aux is not None:
+        sinks = options.s_aux.reshape(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
         scores = torch.cat([scores, sinks.to(scores.dtype)], dim=-1)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    if s_aux is not None:
+    if options.s_aux is not None:
         weights = weights[..., :-1]
-    weights = functional.dropout(weights, p=dropout, training=module.training)
+    weights = functional.dropout(weights, p=options.dropout, training=module.training)
     return (weights @ value).transpose(1, 2)
 
 
-def _flash(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *,
-    scaling: float | None,
-    dropout: float,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-) -> Tensor:
-    attend = ALL_ATTENTION_FUNCTIONS["flash_attention_2"]  # aligned at the lower right by itself
-    # The model's own kernel gets what the model gives it, so that it caps its scores and adds sinks as it does alone.
-    out: Tensor = attend(
-        module, query, key, value, None, dropout=dropout, scaling=scaling, softcap=softcap, s_aux=s_aux, is_causal=True
+def flash_kernel(module: Any, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions) -> Tensor:
+    """Attend with the model's own flash attention, which aligns at the lower right and handles caps and sinks."""
+    out: Tensor = ALL_ATTENTION_FUNCTIONS["flash_attention_2"](
+        module,
+        query,
+        key,
+        value,
+        None,
+        dropout=options.dropout,
+        scaling=options.scaling,
+        softcap=options.softcap,
+        s_aux=options.s_aux,
+        is_causal=True,
     )[0]
     return out
 
 
-def _for_each_head(module: Any, states: Tensor) -> Tensor:
+def _repeat_heads(module: Any, states: Tensor) -> Tensor:
+    """Repeat the heads of keys or values for each query head of their group."""
     repeated: Tensor = repeat_kv(states, getattr(module, "num_key_value_groups", 1))
     return repeated
 
 
-CAUSAL: dict[str, Causal] = {"sdpa": _sdpa, "eager": _eager, "flash_attention_2": _flash}
+KERNELS: dict[str, Kernel] = {"sdpa": sdpa_kernel, "eager": eager_kernel, "flash_attention_2": flash_kernel}

@@ -3,13 +3,13 @@ import json
 import pytest
 
 from longreward.data.formats import write_pairs
-from longreward.errors import ConfigError, PolicyError
+from longreward.errors import PolicyError
 from longreward.flows.cli.main import main
 from longreward.models.config import PolicyConfig
 from longreward.records import PreferencePair, Response
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.estimate import training_estimate
-from longreward.training.estimate.memory import Device, parse_device
+from longreward.training.estimate.memory import Device
 
 
 def pair(number: int) -> PreferencePair:
@@ -34,9 +34,9 @@ def files(tmp_path, tiny_policy):
     return tmp_path
 
 
-def preflight(files, *more: str) -> int:
-    given = ["--params", str(files / "params.yaml"), "--data", str(files / "pairs.jsonl"), "--device", "cpu:1GB"]
-    return main(["preflight", "--model", str(files / "model"), *given, *more])
+def preflight(files, *options: str) -> int:
+    arguments = ["--params", str(files / "params.yaml"), "--data", str(files / "pairs.jsonl"), "--device", "cpu:1GB"]
+    return main(["preflight", "--model", str(files / "model"), *arguments, *options])
 
 
 @pytest.fixture
@@ -49,29 +49,29 @@ def model(files, tiny_policy):
 
 
 @pytest.mark.usefixtures("model")
-def test_it_tells_lengths_and_memory_from_config_and_data_without_weights(files, capsys):
+def test_lengths_and_memory_are_estimated_without_weights(files, capsys):
     assert preflight(files, "-S", "train.batch_size=2", "-S", "train.max_steps=7") == 0
-    said = capsys.readouterr().out
+    out = capsys.readouterr().out
     # <s> <|user|> the town is north of the river . where is the town ? <|assistant|>; it is south of the town . </s>
-    assert "2 pairs, nothing is cut at max_length 256" in said
-    assert "prompt    median 16, p95 16, longest 16" in said
-    assert "chosen    median 5" in said
-    assert "rejected  median 8" in said
-    assert "prefix sharing is on: 29 tokens a pair with it, 48 without" in said
-    assert "weights: 20,960 parameters" in said  # 37 x 64 + 2 x (3,072 + 6,144 + 64) + 32
-    assert "7 steps" in said
+    assert "2 pairs, nothing is cut at max_length 256" in out
+    assert "prompt    median 16, p95 16, longest 16" in out
+    assert "chosen    median 5" in out
+    assert "rejected  median 8" in out
+    assert "prefix sharing is on: 29 tokens a pair with it, 48 without" in out
+    assert "weights: 20,960 parameters" in out  # 37 x 64 + 2 x (3,072 + 6,144 + 64) + 32
+    assert "7 steps" in out
 
 
 @pytest.mark.usefixtures("model")
-def test_its_figures_can_be_had_as_json(files, capsys):
+def test_json_output(files, capsys):
     assert preflight(files, "--json") == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert (figures["tokens_per_row"], figures["steps"]) == (29, 1)
-    assert figures["certain_bytes"] < figures["peak_bytes"]
+    metrics = json.loads(capsys.readouterr().out)
+    assert (metrics["tokens_per_row"], metrics["steps"]) == (29, 1)
+    assert metrics["fixed_bytes"] < metrics["peak_bytes"]
 
 
 @pytest.mark.usefixtures("model")
-def test_what_cannot_fit_ends_with_an_error_that_says_what_would(files, capsys):
+def test_a_training_that_cannot_fit_is_an_error_with_advice(files, capsys):
     assert preflight(files, "--device", "cpu:0.0001GB") == 1
     out, err = capsys.readouterr()
     assert "peak memory" in out
@@ -79,16 +79,8 @@ def test_what_cannot_fit_ends_with_an_error_that_says_what_would(files, capsys):
     assert "lora: {r: 16}" in err
 
 
-def test_devices_are_named_by_their_kind_or_their_size():
-    assert (parse_device("H100").total, parse_device("a100:40GB").total) == (80e9, 40e9)
-    assert (parse_device("cuda:2GiB").total, parse_device("cpu:16").cuda) == (2 * 2**30, False)
-    for text in ("cuda", "abacus:3GB", ""):
-        with pytest.raises(ConfigError, match="--device"):
-            parse_device(text)
-
-
-def test_a_training_is_refused_before_its_weights_are_looked_at(files, model, monkeypatch):
-    monkeypatch.setattr(training_estimate, "local_device", lambda policy: Device("cuda", True, 1e5, 1e5))
+def test_a_training_that_cannot_fit_fails_before_its_weights_are_loaded(files, model, monkeypatch):
+    monkeypatch.setattr(training_estimate, "local_device", lambda policy: Device("cuda", True, 1e5))
     with pytest.raises(PolicyError, match="cannot fit"):
         train_dpo(
             TrainConfig(),
@@ -100,7 +92,7 @@ def test_a_training_is_refused_before_its_weights_are_looked_at(files, model, mo
         )
 
 
-def test_pairs_share_their_prompts_under_autocast_too(files, tiny_policy):
+def test_pairs_share_their_prompts_under_autocast(files, tiny_policy):
     report = train_dpo(
         TrainConfig(bf16=True, prefix_sharing="on", batch_size=2, max_steps=1, log_steps=1),
         PolicyConfig(base_model="unused", device="cpu"),

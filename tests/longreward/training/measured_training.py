@@ -1,11 +1,12 @@
-"""Run by its test: two steps of DPO on a tiny Llama; prints what they took above the start, and what was predicted."""
+"""Run two steps of DPO on a small Llama and print their peak memory above the start, measured and estimated."""
 
 import os
 import sys
 
-if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # freed tensors go back at once, as they do at lengths that matter
+if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # glibc keeps freed blocks below it
     os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"})
 
+import copy
 import json
 import tempfile
 from pathlib import Path
@@ -18,10 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import Policy, PolicyTokenizer
 from longreward.training import run, trainers
-from longreward.training.dpo import TrainConfig
-from longreward.training.estimate.forecast import TrainingShape, forecast
-from longreward.training.estimate.memory import Device
-from longreward.training.estimate.meta_step import ModelSpec
+from longreward.training.dpo import TrainConfig, loss_arguments
+from longreward.training.estimate.memory import estimate_memory, measure_shape
 from longreward.training.lora import build_lora_config
 from longreward.training.training_data import LengthStats, TrainingData
 
@@ -48,27 +47,31 @@ policy = Policy(PolicyConfig(base_model=""), "", model, text, 4096, torch.device
 row = {"id": "1", "prompt_ids": [5] * PROMPT, "chosen_ids": [6] * CHOSEN, "rejected_ids": [7] * REJECTED}
 row["length"] = PROMPT + CHOSEN
 share = config.prefix_sharing != "off"
+shape = measure_shape(copy.deepcopy(model), config.lora)
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
-    given = {
-        **run.trainer_arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16),
-        "beta": config.beta,
-        "loss_type": ["sigmoid"],
-        "precompute_ref_log_probs": True,
-        "precompute_ref_batch_size": 1,
-    }
-    rows = run.open_dataset(TrainingData([row] * 2, LengthStats(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0)))
+    arguments = run.trainer_arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16)
+    data = TrainingData([row] * 2, LengthStats(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0))
     (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
     trainer = trainers.dpo_trainer(
-        policy, rows, build_lora_config(config.lora, model), given, kept=folder / "reference.json", share=share
+        policy,
+        data.dataset(),
+        build_lora_config(config.lora, model),
+        arguments | loss_arguments(config),
+        reference_file=folder / "reference.json",
+        share=share,
     )
     start = psutil.Process().memory_info().rss
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts again here
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident memory
     trainer.train()
 status = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
-plan = ModelSpec(LLAMA, "float32", "sdpa", False, config.bf16, config.gradient_checkpointing, config.lora)
-asked = TrainingShape(config, share=share, reference_batch=1)
-found = forecast(plan, ((PROMPT, CHOSEN, REJECTED),), asked, Device("cpu", False, 1e10, 1e10))
-before = sum(term.bytes for term in found.step.terms if term.name in ("weights", "libraries"))
-print(json.dumps({"measured": peak - start, "predicted": found.peak - before}))
+memory = estimate_memory(
+    shape,
+    tokens=PROMPT + CHOSEN + REJECTED if share else 2 * (PROMPT + CHOSEN),
+    scored=CHOSEN + REJECTED,
+    bf16=config.bf16,
+    cuda=False,
+    checkpointing=config.gradient_checkpointing,
+)
+print(json.dumps({"measured": peak - start, "estimated": memory.total - memory.weights - memory.libraries}))

@@ -1,7 +1,7 @@
 """SFT and DPO on ten texts with a tiny model, for tests of what happens around the updates.
 
 In micro batches of two, two of them an update (the third of an epoch has one): three updates an epoch, nine in all,
-with a checkpoint after the 4th and the 8th and figures after the 3rd, 6th and 9th. The n-th text has 13 + n tokens.
+with a checkpoint after the 4th and the 8th and metrics after the 3rd, 6th and 9th. The n-th text has 13 + n tokens.
 """
 
 from pathlib import Path
@@ -68,23 +68,23 @@ class Training:
         else:
             write_examples(self.data, map(example, range(10)))
 
-    def log(self, step, figures):
-        self.points.append((step, figures))
+    def log(self, step, metrics):
+        self.points.append((step, metrics))
 
     def run(self, log=None, **changes):
         config = TRAININGS[self.kind].model_copy(update=changes)
-        more = {"out": self.out, "state": self.state, "log": log or self.log}
+        arguments = {"out": self.out, "state": self.state, "log": log or self.log}
         policy = self.policy
         if self.kind.startswith("dpo"):
-            return train_dpo(config, policy, sft_model=str(self.base), pairs=self.data, **more)
-        return train_sft(config, policy, base=str(self.base), data=self.data, **more)
+            return train_dpo(config, policy, sft_model=str(self.base), pairs=self.data, **arguments)
+        return train_sft(config, policy, base=str(self.base), data=self.data, **arguments)
 
     def weights(self):
         return load_file(self.out / "model.safetensors")
 
     def checkpoint(self, step: int) -> Path:
-        [found] = self.state.glob(f"*/checkpoint-{step}")
-        return found
+        [checkpoint] = self.state.glob(f"*/checkpoint-{step}")
+        return checkpoint
 
 
 class Stopped(Exception):
@@ -92,8 +92,8 @@ class Stopped(Exception):
 
 
 def stop_at(step: int):
-    def log(now, figures):
-        if now == step:
+    def log(current, metrics):
+        if current == step:
             raise Stopped
 
     return log

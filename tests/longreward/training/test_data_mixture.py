@@ -74,7 +74,7 @@ def short_ids(mixed: DataMixture) -> list[str]:
 
 def test_by_default_nothing_is_mixed_in_and_the_file_is_trained_on_as_it_is(pairs: Path, tmp_path: Path) -> None:
     mixed = mix_pairs(ShortPreferences(), pairs, out=tmp_path / "mixed.jsonl")
-    assert (mixed.data, mixed.figures()) == (pairs, {})
+    assert (mixed.data, mixed.metrics()) == (pairs, {})
     assert not (tmp_path / "mixed.jsonl").exists()
 
 
@@ -84,7 +84,7 @@ def test_the_ratio_counts_short_pairs_for_each_long_one(pairs: Path, ratio: floa
     found = list(read_pairs(mixed.data))
     assert [one.id for one in found[:4]] == ["0", "1", "2", "3"]
     assert len(found) == 4 + count
-    assert mixed.figures() == {"long/records": 4, "short/records": count, "short/left_out": 0}
+    assert mixed.metrics() == {"long/records": 4, "short/records": count, "short/skipped": 0}
 
 
 def test_the_draw_is_by_seed_and_every_record_has_its_chance(pairs: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) 
     ]
     mixed = mixed_in(pairs, [*bad, *rows(1)])
     assert short_ids(mixed) == ["short/6"]
-    assert mixed.left_out == {
+    assert mixed.skipped == {
         "both responses are the same": 1,
         "chosen is a chat of several turns (user, assistant, user); only single questions are supported": 1,
         "prompt is missing; the row has 'chosen', 'rejected'": 1,
@@ -162,15 +162,15 @@ def test_records_in_the_layouts_of_public_sets_are_used_and_the_first_bad_one_is
     mixed = mixed_in(pairs, [share_gpt, half, tool])
     [found] = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
     assert (found.query, found.chosen.text, found.rejected.text) == ("Red?", "Yes.", "No.")
-    assert sum(mixed.left_out.values()) == 2
-    [first] = [record.message for record in caplog.records if "the first one" in record.message]
-    assert "short.jsonl, line 2 is left out, the first one: 'prompt' has half of a surrogate pair" in first
+    assert sum(mixed.skipped.values()) == 2
+    [first] = [record.message for record in caplog.records if "the first such record" in record.message]
+    assert "short.jsonl, line 2, the first such record: 'prompt' has half of a surrogate pair" in first
 
 
 def test_short_pairs_alone_are_as_many_as_the_long_ones_say(pairs: Path) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=1.5, alone=True)
     assert len(short_ids(mixed)) == len(list(read_pairs(mixed.data))) == 6
-    assert mixed.figures() == {"long/records": 0, "short/records": 6, "short/left_out": 0}
+    assert mixed.metrics() == {"long/records": 0, "short/records": 6, "short/skipped": 0}
 
 
 def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
     found = list(read_examples(mixed.data))
     assert [one.id for one in found] == ["0", "1", "short/0", "short/2"]
     assert [(one.query, one.answer) for one in found[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
-    assert mixed.left_out == {
+    assert mixed.skipped == {
         "messages is a chat without an assistant's turn": 1,
         "prompt is missing; the row has 'messages'": 1,
     }
@@ -225,7 +225,7 @@ def test_a_short_prompt_is_the_question_alone(tiny_policy: Path) -> None:
 
 def test_groups_hold_like_lengths_and_every_pair_comes_once_with_both_sides_spread() -> None:
     lengths = [40 + n for n in range(60)] + [8 + n % 4 for n in range(60)]  # long ones, then short ones
-    order = LengthGroupedSampler(lengths, group=4, seed=0).of(0)
+    order = LengthGroupedSampler(lengths, group=4, seed=0).epoch_order(0)
     assert sorted(order) == list(range(120))
     groups = [order[at : at + 4] for at in range(0, 120, 4)]
     assert sum(len({row < 60 for row in group}) > 1 for group in groups) <= 4  # at most one mixed group a part

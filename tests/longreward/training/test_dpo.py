@@ -12,7 +12,7 @@ from longreward.models.policy import load_policy
 from longreward.records import PreferencePair, Response
 from longreward.training import run, trainers
 from longreward.training.config import LoraSettings
-from longreward.training.dpo import TrainConfig, train_dpo
+from longreward.training.dpo import TrainConfig, loss_arguments, train_dpo
 from longreward.training.training_data import tokenize_pairs
 
 
@@ -51,11 +51,11 @@ FAST = TrainConfig(
 class Training:
     def __init__(self, folder: Path, base: Path):
         self.base, self.out, self.state, self.pairs = base, folder / "dpo", folder / "state", folder / "pairs.jsonl"
-        self.figures: list[dict[str, float]] = []
+        self.metrics: list[dict[str, float]] = []
         write_pairs(self.pairs, PAIRS)
 
-    def log(self, step: int, figures: dict[str, float]) -> None:
-        self.figures.append(figures)
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics.append(metrics)
 
     def run(self, log=None, **changes):
         return train_dpo(
@@ -88,16 +88,12 @@ def log_share(policy, item, response) -> tuple[float, int]:
     return sum(float(shares[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
 
 
-def trainer_of(policy, kept: Path, tmp_path: Path):
+def make_trainer(policy, reference_file: Path, tmp_path: Path):
     rows = tokenize_pairs(policy.text, PAIRS, max_length=64)
-    arguments = {
-        **run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False),
-        "beta": FAST.beta,
-        "loss_type": ["sigmoid", "sft"],
-        "loss_weights": [1.0, FAST.ce_weight],
-        "precompute_ref_log_probs": True,
-    }
-    return trainers.dpo_trainer(policy, run.open_dataset(rows), None, arguments, kept=kept, share=False)
+    arguments = run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False)
+    return trainers.dpo_trainer(
+        policy, rows.dataset(), None, arguments | loss_arguments(FAST), reference_file=reference_file, share=False
+    )
 
 
 def test_the_loss_is_the_papers(policy, tmp_path):
@@ -108,9 +104,9 @@ def test_the_loss_is_the_papers(policy, tmp_path):
         "ref_chosen_logps": [sums[k][0][0] + offsets[k][0] for k in range(2)],
         "ref_rejected_logps": [sums[k][1][0] + offsets[k][1] for k in range(2)],
     }
-    kept = tmp_path / "reference.json"
-    kept.write_text(json.dumps(reference))
-    trainer = trainer_of(policy, kept, tmp_path)
+    reference_file = tmp_path / "reference.json"
+    reference_file.write_text(json.dumps(reference))
+    trainer = make_trainer(policy, reference_file, tmp_path)
     margins = [2.0 - 1.0, -3.0 - 0.0]
     for index, margin in enumerate(margins):
         batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index]]))
@@ -121,9 +117,9 @@ def test_the_loss_is_the_papers(policy, tmp_path):
 
 def test_the_reference_is_the_sft_model(policy, tmp_path):
     expected = [(log_share(policy, p, p.chosen)[0], log_share(policy, p, p.rejected)[0]) for p in PAIRS]
-    kept = tmp_path / "reference.json"
-    trainer_of(policy, kept, tmp_path)
-    found = json.loads(kept.read_text())
+    reference_file = tmp_path / "reference.json"
+    make_trainer(policy, reference_file, tmp_path)
+    found = json.loads(reference_file.read_text())
     assert found["ref_chosen_logps"] == pytest.approx([chosen for chosen, _ in expected], rel=1e-4)
     assert found["ref_rejected_logps"] == pytest.approx([rejected for _, rejected in expected], rel=1e-4)
 
@@ -131,16 +127,16 @@ def test_the_reference_is_the_sft_model(policy, tmp_path):
 def test_the_first_loss_knows_no_preference_yet(training, policy):
     training.run(max_steps=1)
     nll = [-log_share(policy, p, p.chosen)[0] / log_share(policy, p, p.chosen)[1] for p in PAIRS]
-    assert training.figures[0]["loss"] == pytest.approx(math.log(2) + 0.1 * sum(nll) / 2, rel=1e-4)
-    assert training.figures[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert training.metrics[0]["loss"] == pytest.approx(math.log(2) + 0.1 * sum(nll) / 2, rel=1e-4)
+    assert training.metrics[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
 
 
 def test_training_prefers_the_chosen_answers_and_says_so_live(training, policy):
     report = training.run()
-    assert len(training.figures) == report.steps == 8
-    assert training.figures[-1]["loss"] < training.figures[0]["loss"]
-    assert training.figures[-1]["rewards/margins"] > 0.2
-    assert training.figures[-1]["rewards/accuracies"] == 1.0
+    assert len(training.metrics) == report.steps == 8
+    assert training.metrics[-1]["loss"] < training.metrics[0]["loss"]
+    assert training.metrics[-1]["rewards/margins"] > 0.2
+    assert training.metrics[-1]["rewards/accuracies"] == 1.0
     trained = load_policy(PolicyConfig(base_model="unused"), training.out)
     for p in PAIRS:
         before = log_share(policy, p, p.chosen)[0] - log_share(policy, p, p.rejected)[0]
@@ -149,16 +145,16 @@ def test_training_prefers_the_chosen_answers_and_says_so_live(training, policy):
 
 
 def test_a_stopped_training_goes_on_with_the_same_reference(training):
-    def stop(step: int, figures: dict[str, float]) -> None:
+    def stop(step: int, metrics: dict[str, float]) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         training.run(log=stop)
-    [kept] = training.state.glob("*/reference.json")
-    before = kept.read_text()
+    [reference_file] = training.state.glob("*/reference.json")
+    before = reference_file.read_text()
     seen = []
-    report = training.run(log=lambda step, figures: seen.append((step, kept.read_text() == before)))
+    report = training.run(log=lambda step, metrics: seen.append((step, reference_file.read_text() == before)))
     assert (report.resumed_from, report.steps) == (3, 8)
     assert seen == [(step, True) for step in range(1, 9)]  # the curve is whole
 
@@ -168,7 +164,7 @@ def test_an_adapter_is_merged_and_kept_beside(training, policy):
     assert (training.out / "adapter" / "adapter_model.safetensors").is_file()
     trained = load_policy(PolicyConfig(base_model="unused"), training.out)
     assert log_share(trained, PAIRS[0], PAIRS[0].chosen) != log_share(policy, PAIRS[0], PAIRS[0].chosen)
-    assert training.figures[-1]["rewards/margins"] > 0.2
+    assert training.metrics[-1]["rewards/margins"] > 0.2
 
 
 def test_a_pair_that_would_be_cut_stops_it_before_the_first_step(training):

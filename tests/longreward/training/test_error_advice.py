@@ -35,10 +35,10 @@ def test_nan_stops_at_once_says_where_and_leaves_the_last_good_checkpoint(tiny_p
         with pytest.raises(PolicyError) as caught:
             training.run(save_steps=1)
     found = str(caught.value)
-    order = LengthGroupedSampler(range(13, 23), group=2, seed=0).of(1)  # the n-th text has 13 + n tokens
+    order = LengthGroupedSampler(range(13, 23), group=2, seed=0).epoch_order(1)  # the n-th text has 13 + n tokens
     seen = order[6:8] if what == "loss" else order[4:8]
     assert f"the {what} of update 5 is not a finite number, with {', '.join(map(str, seen))} (learning rate" in found
-    for words in ("weights float32, bf16: false", "Lower learning_rate", "starts anew"):
+    for words in ("weights float32, bf16: false", "Lower learning_rate", "starts from the beginning"):
         assert words in found
     assert not training.out.exists()
     assert sorted(path.name for path in training.state.glob("*/checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]

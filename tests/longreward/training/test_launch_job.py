@@ -17,9 +17,9 @@ from longreward.training.launch.job import (
     write_report,
 )
 from longreward.training.launch.launcher import (
-    _why,
     builtin_launcher_files,
     check_launcher,
+    describe_failure,
     launch,
     launch_command,
     launcher_file,
@@ -87,13 +87,13 @@ def test_a_device_map_does_not_go_with_a_launcher():
 def test_deepspeed_is_not_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr("longreward.training.launch.launcher.find_spec", lambda name: None)
     own = write(tmp_path, "distributed_type: DEEPSPEED\n")
-    with pytest.raises(ConfigError, match="asks for DeepSpeed, which is not installed"):
+    with pytest.raises(ConfigError, match="uses DeepSpeed, which is not installed"):
         check_launcher(settings(launcher_config=own), POLICY)
 
 
 def test_parts_are_for_gpus():
     on_cpu = POLICY.model_copy(update={"device": "cpu"})
-    with pytest.raises(ConfigError, match=r"asks for FSDP, .* set it to ddp"):
+    with pytest.raises(ConfigError, match=r"uses FSDP, .* set it to ddp"):
         check_launcher(settings(), on_cpu)
     check_launcher(settings(launcher_config="ddp"), on_cpu)
 
@@ -104,7 +104,7 @@ def test_processes_that_do_not_divide_the_batch_are_refused():
 
 
 def test_the_launchers_settings_without_a_launcher_are_refused():
-    with pytest.raises(ConfigError, match=r"processes \(2\) is the launcher's: set launcher to accelerate"):
+    with pytest.raises(ConfigError, match=r"processes \(2\) needs a launcher: set launcher to accelerate"):
         TrainConfig.parse({"processes": 2}, source="params.yaml: train")
 
 
@@ -117,7 +117,7 @@ def test_a_number_from_the_file_must_divide_the_batch_too(tmp_path):
 
 def test_on_cpus_the_number_must_be_said(tmp_path):
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
-    with pytest.raises(ConfigError, match="say how many processes"):
+    with pytest.raises(ConfigError, match="set how many processes"):
         launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **where)
 
 
@@ -129,7 +129,7 @@ def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeyp
         return "done"
 
     monkeypatch.setattr(launcher, "resolve_without_model", lambda wanted, policy: bf16 if wanted == "auto" else None)
-    monkeypatch.setattr(launcher, "_follow", look_at)
+    monkeypatch.setattr(launcher, "_run_job", look_at)
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
 
@@ -152,7 +152,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
         data=Path("pairs.jsonl"),
         out=Path("models/dpo"),
         state=tmp_path,
-        starter=7,
+        launcher_pid=7,
     )
     job.write(tmp_path)
     assert Job.read(tmp_path) == job
@@ -161,16 +161,16 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
 def test_figures_arrive_once_and_whole(tmp_path):
     seen = []
     reader = MetricsReader(tmp_path, lambda step, figures: seen.append((step, figures)))
-    reader.look()
+    reader.poll()
     append_metrics(tmp_path, 1, {"loss": 0.5})
-    reader.look()
-    with (tmp_path / "figures.jsonl").open("a") as file:
+    reader.poll()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('[2, {"lo')
         file.flush()
-        reader.look()
+        reader.poll()
         file.write('ss": NaN}]\n')
-    reader.look()
-    reader.look()
+    reader.poll()
+    reader.poll()
     assert seen[0] == (1, {"loss": 0.5})
     assert [step for step, _ in seen] == [1, 2]
 
@@ -211,9 +211,9 @@ Root Cause (first observed failure):
 
 
 def test_what_ended_a_process_is_said():
-    broke = _why(1, TORCHRUN.format(code=1).splitlines(keepends=True))
-    assert broke.startswith("process 1 of the training broke down with ValueError: a mask of 3 for 4, and the others")
-    killed = _why(1, TORCHRUN.format(code=-9).splitlines(keepends=True))
+    broke = describe_failure(1, TORCHRUN.format(code=1).splitlines(keepends=True))
+    assert broke.startswith("process 1 of the training failed with ValueError: a mask of 3 for 4, and the others")
+    killed = describe_failure(1, TORCHRUN.format(code=-9).splitlines(keepends=True))
     assert killed.startswith("process 1 of the training was ended by SIGKILL, as a machine does whose memory is full")
-    assert "full" not in _why(1, TORCHRUN.format(code=-15).splitlines(keepends=True))
-    assert _why(2, ["usage: …\n", "error: no such option\n"]).endswith("they said is: error: no such option")
+    assert "full" not in describe_failure(1, TORCHRUN.format(code=-15).splitlines(keepends=True))
+    assert describe_failure(2, ["usage: …\n", "error: no such option\n"]).endswith("output is: error: no such option")

@@ -67,11 +67,11 @@ def test_the_output_embedding_is_refused_with_what_to_do(model):
 
 
 def test_a_part_to_train_whole_that_does_not_exist_is_named(model):
-    with pytest.raises(PolicyError, match=r"no part of this model is named 'wte'; there are .*embed_tokens"):
+    with pytest.raises(PolicyError, match=r"no module of this model is named 'wte'; there are .*embed_tokens"):
         build_lora_config(LoraSettings(modules_to_save=("wte",)), model)
 
 
-@pytest.mark.parametrize(("targets", "message"), [("q_proj(", "no regular expression"), ([], "names no layer")])
+@pytest.mark.parametrize(("targets", "message"), [("q_proj(", "not a regular expression"), ([], "is empty")])
 def test_targets_that_can_match_nothing_are_refused_with_the_settings(targets, message):
     with pytest.raises(ConfigError, match=message):
         LoraSettings.parse({"target_modules": targets}, source="train.lora")

@@ -21,8 +21,8 @@ def measured(monkeypatch):
         seen.append(tuple(batch))
         return measure(trainer, model, batch)
 
-    monkeypatch.setattr(micro_batch, "LEAST_MICRO_BATCHES", 1)
-    monkeypatch.setattr(micro_batch, "ROUNDS", 1)
+    monkeypatch.setattr(micro_batch, "MIN_MICRO_BATCHES", 1)
+    monkeypatch.setattr(micro_batch, "MAX_ROUNDS", 1)
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", look)
     return seen
 
@@ -36,7 +36,7 @@ def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, 
     assert len(measured) == 6
     assert "9 steps of about" in caplog.text
     assert "1 steps of about" in caplog.text
-    monkeypatch.setattr(micro_batch, "LEAST_MICRO_BATCHES", 1_000)
+    monkeypatch.setattr(micro_batch, "MIN_MICRO_BATCHES", 1_000)
     plain = Training(kind, tmp_path / "plain", tiny_policy)
     plain.run()
     assert len(measured) == 6
@@ -71,8 +71,9 @@ def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
             per_device_train_batch_size=micro,
             world_size=processes,
             process_index=0,
+            device=torch.device("cpu"),
         ),
-        order=LengthGroupedSampler(LENGTHS, group=micro * processes, seed=3),
+        sampler=LengthGroupedSampler(LENGTHS, group=micro * processes, seed=3),
         is_deepspeed_enabled=False,
         _metrics={"train": {}},
         _total_train_tokens=0,
@@ -93,7 +94,7 @@ def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps,
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", seconds)
     with caplog.at_level(logging.INFO):
         found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS])
-    order = trainer.order.of(0)
+    order = trainer.sampler.epoch_order(0)
     widths = [max(LENGTHS[row] for row in order[at : at + 2]) for at in range(0, 8, 2)]
     assert found == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
     assert [seen[0], *seen[1::2]] == [100] * (1 + len(seen) // 2)  # the first one warms up
@@ -138,8 +139,8 @@ def test_pairs_that_do_not_share_their_prompt_count_both_texts(monkeypatch):
 
 
 def test_time_grows_evenly_between_and_below_the_measured_ones():
-    assert mean_seconds([100, 300, 500], longest=(500, 9.0), middle=(300, 5.0)) == pytest.approx((1 + 5 + 9) / 3)
+    assert mean_seconds([100, 300, 500], longest=(500, 9.0), median=(300, 5.0)) == pytest.approx((1 + 5 + 9) / 3)
     # a line through 500: 100 s and 300: 10 s would be negative at 100, where half of 300's share is taken
-    assert mean_seconds([100, 300], longest=(500, 100.0), middle=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)
-    assert mean_seconds([400, 400], longest=(400, 3.0), middle=(400, 3.5)) == 3.0
-    assert mean_seconds([10, 400], longest=(400, 3.0), middle=(300, 3.5)) == 3.0
+    assert mean_seconds([100, 300], longest=(500, 100.0), median=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)
+    assert mean_seconds([400, 400], longest=(400, 3.0), median=(400, 3.5)) == 3.0
+    assert mean_seconds([10, 400], longest=(400, 3.0), median=(300, 3.5)) == 3.0

@@ -92,7 +92,7 @@ def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
             assert row["prompt_ids"] == policy.prompt_ids(example.context, example.query)
-        assert data.lengths.answers == AnswerCounts(sampled=2 * SAMPLING.n)
+        assert data.stats.answers == AnswerCounts(sampled=2 * SAMPLING.n)
         endings |= {one[-1] in policy.text.end_ids for one in ids}
     assert endings == {True, False}  # with the end token that came, and without one where none did
 
@@ -110,7 +110,7 @@ def test_a_response_without_ids_that_the_template_renders_differently_is_refused
         tokenize_pairs(policy.text, [pair], max_length=512)
     assert "train.token_mismatch to render" in str(e.value)
     data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
-    assert data.lengths.answers == AnswerCounts(rendered=2, mismatched=2)
+    assert data.stats.answers == AnswerCounts(rendered=2, mismatched=2)
     start = {"empty thought": "<think>\n\n</think>\n\nAnn", "space before the answer": " Ann"}[family]
     assert policy.tokenizer.decode(data.rows[0]["chosen_ids"]).startswith(start)
 
@@ -129,7 +129,7 @@ def test_a_response_without_ids_passes_where_the_template_leaves_it_as_it_is(kin
             tokenize_pairs(policy.text, [pair], max_length=512)
         return
     data = tokenize_pairs(policy.text, [pair], max_length=512)
-    assert data.lengths.answers == AnswerCounts(rendered=2)
+    assert data.stats.answers == AnswerCounts(rendered=2)
     [row] = data.rows
     assert row["chosen_ids"][-1] in policy.text.end_ids
     assert not {*row["rejected_ids"]} & {*policy.text.end_ids}  # it was truncated
@@ -141,10 +141,10 @@ def test_preferences_that_came_with_the_data_and_its_own_answers_are_rendered_wi
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
     worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
     given = pair_of_responses(example, better, worse, method="given")
-    assert tokenize_pairs(policy.text, [given], max_length=512).lengths.answers == AnswerCounts(rendered=2)
+    assert tokenize_pairs(policy.text, [given], max_length=512).stats.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
     own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
-    assert tokenize_pairs(policy.text, [own], max_length=512).lengths.answers == AnswerCounts(sampled=1, rendered=1)
+    assert tokenize_pairs(policy.text, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
 
 
 def test_ids_of_another_tokenizer_are_not_trained_on():
@@ -156,7 +156,7 @@ def test_ids_of_another_tokenizer_are_not_trained_on():
         tokenize_pairs(policy.text, [pair], max_length=512)
     data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
     assert data.rows[0]["chosen_ids"] == policy.text.completion_ids(one.text, ended=not one.truncated)
-    assert (data.lengths.answers.sampled, data.lengths.answers.rendered) == (1, 1)
+    assert (data.stats.answers.sampled, data.stats.answers.rendered) == (1, 1)
 
 
 def test_responses_to_another_prompt_are_refused():
@@ -175,7 +175,7 @@ def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
     assert len(whole) > 60
     data = tokenize_pairs(policy.text, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
-    assert data.lengths.cut_prompts == 1
+    assert data.stats.cut_prompts == 1
     # A published answer was put to nothing: the prompt is that of the sampled one.
     own = without_ids(one, id="2-answer", text="In 1905.")
     data = tokenize_pairs(policy.text, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
@@ -187,9 +187,9 @@ def test_the_counts_are_kept_with_the_rows(tmp_path):
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))
     for _ in range(2):
-        data = tokenize_pairs(policy.text, [pair], max_length=512, keep=tmp_path / "rows")
-        assert data.lengths.answers == AnswerCounts(sampled=1, rendered=1)
-    assert data.lengths.figures()["answers/sampled"] == 1.0
-    assert str(data.lengths.answers) == (
+        data = tokenize_pairs(policy.text, [pair], max_length=512, rows_dir=tmp_path / "rows")
+        assert data.stats.answers == AnswerCounts(sampled=1, rendered=1)
+    assert data.stats.metrics()["answers/sampled"] == 1.0
+    assert str(data.stats.answers) == (
         "1 responses are trained on their sampled token ids, 1 as the chat template renders their text"
     )

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from longreward.errors import StateError
 from longreward.models.config import PolicyConfig
 from longreward.training import precision
-from longreward.training.precision import bfloat16_gain, resolve_bf16, resolve_without_model
+from longreward.training.precision import bfloat16_speedup, resolve_bf16, resolve_without_model
 
 CPU = SimpleNamespace(device=torch.device("cpu"), config=PolicyConfig(base_model=""), model=None)
 CUDA = SimpleNamespace(device=torch.device("cuda"), config=PolicyConfig(base_model=""), model=None)
@@ -24,7 +24,7 @@ def measures(monkeypatch, gain):
         measured.append(shape)
         return gain
 
-    monkeypatch.setattr(precision, "bfloat16_gain", measure)
+    monkeypatch.setattr(precision, "bfloat16_speedup", measure)
     return measured
 
 
@@ -42,7 +42,7 @@ def test_a_cpu_takes_bfloat16_where_it_is_clearly_faster(gain, choice, tmp_path,
     measured = measures(monkeypatch, gain)
     with caplog.at_level(logging.INFO):
         assert resolve("auto", CPU, tmp_path / "state") is choice
-    assert measured == [{"rows": 4, "tokens": 300, "whole": True}]
+    assert measured == [{"rows": 4, "tokens": 300, "full": True}]
     assert f"bf16: auto is {str(choice).lower()}: on this CPU the model is" in caplog.text
     assert json.loads((tmp_path / "state/precision.json").read_text()) == {"bf16": choice}
 
@@ -79,7 +79,7 @@ def test_a_training_begun_in_bfloat16_stops_on_a_gpu_without_it(tmp_path, monkey
     assert resolve("auto", CPU, tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    with pytest.raises(StateError, match="begun in bfloat16, which this GPU does not have"):
+    with pytest.raises(StateError, match="started in bfloat16, which this GPU does not have"):
         resolve("auto", CUDA, tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_the_gain_is_the_quotient_of_a_step_in_both(whole, seconds, gain, monkey
 
     monkeypatch.setattr(precision, "_step_seconds", step)
     monkeypatch.setattr(precision, "_forward_seconds", lambda model, ids, bf16: 1e-3)
-    assert bfloat16_gain(model, rows=3, tokens=40, whole=whole) == gain
+    assert bfloat16_speedup(model, rows=3, tokens=40, full=whole) == gain
     assert batches == {((3, 40), sum(w.dim() == 1 or whole for w in model.parameters()))}
 
 
@@ -117,14 +117,14 @@ def test_a_slow_model_is_measured_on_less_and_a_hopeless_one_on_a_forward_pass(m
         return ids.numel() * (0.04 if bf16 else 0.005)
 
     monkeypatch.setattr(precision, "_forward_seconds", forward)
-    assert bfloat16_gain(model, rows=8, tokens=30) == pytest.approx(0.125)  # 0.15 s a row, of 0.5 s
+    assert bfloat16_speedup(model, rows=8, tokens=30) == pytest.approx(0.125)  # 0.15 s a row, of 0.5 s
     assert shapes[2:] == [(3, 30)] * 3
 
 
 def test_measuring_leaves_no_gradient_and_no_random_state_behind():
     model = tiny_llama()
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    assert bfloat16_gain(model, rows=2, tokens=16) > 0
+    assert bfloat16_speedup(model, rows=2, tokens=16) > 0
     assert all(weight.grad is None for weight in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
@@ -139,7 +139,7 @@ def test_a_stopped_training_ends_in_bfloat16_as_it_began(tiny_policy, tmp_path, 
     undisturbed.run()
     measures(monkeypatch, 0.1)
     report = training.run()
-    assert (report.resumed_from, report.bf16, report.figures()["bf16"]) == (8, True, True)
+    assert (report.resumed_from, report.bf16, report.metrics()["bf16"]) == (8, True, True)
     found, expected = training.weights(), undisturbed.weights()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     other = Training(kind, tmp_path / "float32", tiny_policy)

@@ -238,7 +238,7 @@ def test_three_steps_of_training_end_in_the_same_weights(tokenizer, tmp_path):
 
 def test_positions_that_do_not_start_again_are_found_out(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        prefix_sharing, "_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
+        prefix_sharing, "row_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
     )
     packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True)
     with pytest.raises(AssertionError):
@@ -255,8 +255,12 @@ def test_a_rejected_answer_that_sees_the_chosen_one_is_found_out(tokenizer, tmp_
 
 
 def test_answers_that_are_scored_one_place_early_are_found_out(tokenizer, tmp_path, monkeypatch):
-    answers = prefix_sharing._answers
-    monkeypatch.setattr(prefix_sharing, "_answers", lambda lengths, device: (answers(lengths, device) - 1).clamp(min=0))
+    original = prefix_sharing.response_indices
+
+    def one_early(lengths, device):
+        return (original(lengths, device) - 1).clamp(min=0)
+
+    monkeypatch.setattr(prefix_sharing, "response_indices", one_early)
     packed, stock = both(tokenizer, tmp_path, count=1, precompute_ref_log_probs=True)
     with pytest.raises(AssertionError):
         assert_equal(packed, stock)
@@ -275,8 +279,13 @@ def test_the_collator_packs_by_hand():
     assert batch["attention_mask"].sum().item() == 5 + 2 + 4 + 4
     assert batch["ref_chosen_logps"].tolist() == [-1.0, -2.0]
     lengths, device = batch["packed_pairs"]["lengths"], torch.device("cpu")
-    assert prefix_sharing._positions(lengths, 6, device).tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 1, 2, 3, 0]]
-    assert prefix_sharing._answers(lengths, device).tolist() == [[2, 3, 4, 0], [0, 1, 0, 0], [2, 5, 0, 0], [0, 2, 3, 4]]
+    assert prefix_sharing.row_positions(lengths, 6, device).tolist() == [[0, 1, 2, 3, 4, 3], [0, 1, 1, 2, 3, 0]]
+    assert prefix_sharing.response_indices(lengths, device).tolist() == [
+        [2, 3, 4, 0],
+        [0, 1, 0, 0],
+        [2, 5, 0, 0],
+        [0, 2, 3, 4],
+    ]
 
 
 def test_a_reference_that_the_trainer_loads_by_itself_is_refused(tokenizer, tmp_path):

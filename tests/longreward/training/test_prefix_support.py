@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -35,7 +36,14 @@ from longreward.training import trainers
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.prefix import attention as prefix_attention
 from longreward.training.prefix import support as prefix_support
-from longreward.training.prefix.attention import SharedPrefixError, _attend, _eager, _flash, _sdpa
+from longreward.training.prefix.attention import (
+    AttentionOptions,
+    SharedPrefixError,
+    eager_kernel,
+    flash_kernel,
+    sdpa_kernel,
+    shared_prefix_attention,
+)
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.prefix.support import hidden_state_difference, unsupported_reason
 
@@ -65,7 +73,7 @@ def test_a_plain_model_can(attention, dtype):
 
 
 def test_learned_positions_can_too():
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, n_positions=64)).eval()
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, nrow_positions=64)).eval()
     assert unsupported_reason(model, longest=64) is None
 
 
@@ -152,8 +160,8 @@ def test_a_model_that_comes_out_otherwise_is_found_by_trial(dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeypatch):
-    def forgets(module, query, key, value, *, softcap, **kwargs):
-        return _eager(module, query, key, value, softcap=None, **kwargs)
+    def forgets_softcap(module, query, key, value, options):
+        return eager_kernel(module, query, key, value, replace(options, softcap=None))
 
     torch.manual_seed(0)
     config = Gemma2Config(**SIZES, head_dim=8, pad_token_id=0, attn_logit_softcapping=5.0)
@@ -161,7 +169,9 @@ def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeyp
     model.set_attn_implementation("eager")
     assert unsupported_reason(model, longest=20) is None
     attention_functions = prefix_attention.ALL_ATTENTION_FUNCTIONS
-    monkeypatch.setitem(attention_functions._global_mapping, "shared_prefix_eager", partial(_attend, forgets))
+    monkeypatch.setitem(
+        attention_functions._global_mapping, "shared_prefix_eager", partial(shared_prefix_attention, forgets_softcap)
+    )
     assert "its hidden states differ" in unsupported_reason(model, longest=20)
 
 
@@ -240,7 +250,9 @@ def test_an_unknown_argument_of_the_attention_is_refused_and_an_empty_one_is_not
 def test_a_mask_of_the_model_s_own_is_refused():
     query, key, value = states(5)
     with pytest.raises(SharedPrefixError, match="Linear passes attention_mask to its attention"):
-        _attend(_eager, torch.nn.Linear(1, 1), query, key, value, torch.zeros(1), pair_lengths=((3, 1, 1),))
+        shared_prefix_attention(
+            eager_kernel, torch.nn.Linear(1, 1), query, key, value, torch.zeros(1), pair_lengths=((3, 1, 1),)
+        )
 
 
 @pytest.mark.parametrize(
@@ -259,12 +271,12 @@ def test_each_batch_is_held_against_what_a_layer_says(lengths, more, reason):
     module.num_key_value_groups = 2
     query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
     if reason is None:
-        found, _ = _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)
+        found, _ = shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **more)
         assert found.shape[1] == 12
         assert [found[row, sum(pair) :].abs().sum().item() for row, pair in enumerate(lengths)] == [0] * len(lengths)
         return
     with pytest.raises(SharedPrefixError, match=reason):
-        _attend(_eager, module, query, key, value, None, pair_lengths=lengths, **more)
+        shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **more)
 
 
 HEADS, WIDTH = 4, 8
@@ -289,19 +301,21 @@ def by_hand(query, key, value, *, softcap=None, sinks=None):
     return out
 
 
-@pytest.mark.parametrize("causal", [_eager, _flash], ids=["eager", "flash"])
+@pytest.mark.parametrize("causal", [eager_kernel, flash_kernel], ids=["eager", "flash"])
 @pytest.mark.parametrize("name", ["softcap", "s_aux"])
 def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeypatch):
-    def flash(module, query, key, value, mask, *, softcap=None, s_aux=None, is_causal, **kwargs):
-        assert (mask, is_causal, kwargs) == (None, True, SHARED)
-        return _eager(module, query, key, value, softcap=softcap, s_aux=s_aux, **SHARED), None
+    def flash(module, query, key, value, mask, *, softcap, s_aux, is_causal, scaling, dropout):
+        assert (mask, is_causal) == (None, True)
+        return eager_kernel(module, query, key, value, AttentionOptions(scaling, dropout, softcap, s_aux)), None
 
     monkeypatch.setitem(prefix_attention.ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash)
     module = torch.nn.Module()
     module.num_key_value_groups = 2
     more = {"softcap": {"softcap": 2.0}, "s_aux": {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}}[name]
     query, key, value = states(6 + 3 + 5)  # prompt, chosen, rejected
-    found, _ = _attend(causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more)
+    found, _ = shared_prefix_attention(
+        causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more
+    )
     rejected = [*range(6), *range(9, 14)]
     of_chosen = by_hand(
         *(one[:, :, :9] for one in (query, key, value)), softcap=more.get("softcap"), sinks=more.get("s_aux")
@@ -311,7 +325,9 @@ def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeyp
     )
     torch.testing.assert_close(found, torch.cat([of_chosen, of_rejected[:, 6:]], dim=1), rtol=1e-4, atol=1e-5)
     with pytest.raises(SharedPrefixError, match=f"{name}.*sdpa cannot"):
-        _attend(_sdpa, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more)
+        shared_prefix_attention(
+            sdpa_kernel, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more
+        )
 
 
 def a_training(tmp_path, base, **changes):

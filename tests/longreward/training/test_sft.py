@@ -86,7 +86,7 @@ def test_training_moves_the_weights_and_lowers_the_loss_live(training):
     before, after = training.weights(training.base), training.weights()
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert (report.steps, report.resumed_from, report.lengths.count) == (12, 0, 4)
-    assert report.figures()["loss"] == training.losses[-1][1]
+    assert report.metrics()["loss"] == training.losses[-1][1]
 
 
 def test_the_first_loss_is_the_mean_over_the_tokens_of_all_answers(training):

@@ -72,7 +72,7 @@ def test_a_prompt_may_lose_its_middle_where_asked_but_an_answer_never(policy):
     data = tokenize_pairs(policy.text, [pair_of("it is north .", "south")], max_length=16, over_window="keep_ends")
     assert data.rows[0]["prompt_ids"] == [2, 4, 6, 16, 9, 35, 13, 9, 31, 34, 5]  # "north" is the one that went
     assert data.rows[0]["chosen_ids"] == [31, 9, 19, 35, 3]
-    assert data.lengths.cut_prompts == 1
+    assert data.stats.cut_prompts == 1
 
 
 def test_an_answer_that_leaves_no_room_for_a_prompt_says_that_cutting_cannot_help(policy):
@@ -98,7 +98,7 @@ def test_an_example_without_an_answer_is_refused(policy):
 
 def test_lengths_are_reported(policy):
     longer = TOWN.model_copy(update={"answer": "it is north of the river ."})
-    assert tokenize_examples(policy.text, [TOWN, longer], max_length=64).lengths.figures() == {
+    assert tokenize_examples(policy.text, [TOWN, longer], max_length=64).stats.metrics() == {
         "examples": 2,
         "longest": 20,
         "mean_length": 18.5,
