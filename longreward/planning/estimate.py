@@ -212,7 +212,7 @@ class _FirstChunks:
     def settings(self) -> dict[str, str | int]:
         return {}
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         return {}
 
     async def close(self) -> None:

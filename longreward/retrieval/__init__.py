@@ -1,4 +1,13 @@
-"""Finding the chunks of a document that come nearest to a statement: by shared words, or by embeddings."""
+"""Retrieval: split a document into chunks, and find the chunks that are most relevant to a statement.
+
+chunking.py             split a text by tokens
+retriever.py            the protocol, and the functions that open and probe a retriever
+bm25.py, terms.py       ranking by shared words (the default)
+embedding_retriever.py  ranking by the similarity of embeddings
+embedding_cache.py      embeddings that are stored in the ledger
+embedders.py            embedding models over HTTP and in this process
+config.py               the settings
+"""
 
 from longreward.retrieval.bm25 import Bm25Retriever
 from longreward.retrieval.config import RetrieverConfig, check_key

@@ -1,7 +1,7 @@
-"""Ranks chunks by the words that they share with a statement.
+"""BM25: rank chunks by the words that they share with a statement.
 
-The paper ranks by the similarity of embeddings. BM25 comes first here: a statement keeps the answer's wording, and a
-faithful answer the document's.
+The paper ranks by the similarity of embeddings. BM25 is the default here because it needs no model: a statement mostly
+repeats the wording of the response, and a faithful response the wording of the document.
 """
 
 import asyncio
@@ -14,77 +14,68 @@ from longreward.retrieval.terms import extract_terms, untested_scripts
 if TYPE_CHECKING:
     from bm25s import BM25
 
+log = logging.getLogger(__name__)
+
+_warned_scripts: set[str] = set()
+
 
 class Bm25Retriever:
-    """BM25 over words and, for scripts without spaces, pairs of neighbouring characters (see `terms`)."""
+    """A Retriever over words and, for scripts without spaces, pairs of adjacent characters (see `terms`)."""
 
     def index(self, chunks: Sequence[str]) -> "Bm25Index":
-        """See Retriever."""
         return Bm25Index(chunks)
 
     def settings(self) -> dict[str, str | int]:
-        """See Retriever."""
         return {"retriever": "bm25"}
 
-    def figures(self) -> dict[str, float]:
-        """See Retriever."""
+    def metrics(self) -> dict[str, float]:
         return {}
 
     async def close(self) -> None:
-        """See Retriever."""
+        pass
 
 
 class Bm25Index:
-    """Equal scores go by position, so that results do not vary from run to run; so do statements of unknown words."""
+    """The BM25 index of one document. Chunks with equal scores are ranked by position, so results are reproducible."""
 
     def __init__(self, chunks: Sequence[str]) -> None:
-        _warn_of_untested_scripts(chunks)
+        _warn_about_untested_scripts(chunks)
         self._size = len(chunks)
         self._vocabulary: dict[str, int] = {}
-        numbers = [
+        token_ids = [
             [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in extract_terms(chunk)]
             for chunk in chunks
         ]
-        self._ranking = _quiet_bm25() if self._vocabulary else None
-        if self._ranking is not None:
-            self._ranking.index((numbers, self._vocabulary), create_empty_token=False, show_progress=False)
+        self._bm25 = _create_bm25() if self._vocabulary else None
+        if self._bm25 is not None:
+            self._bm25.index((token_ids, self._vocabulary), create_empty_token=False, show_progress=False)
 
     async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """See Index."""
-        return await asyncio.to_thread(self._search, queries, k)
+        """Return, for each query, the numbers of the best `k` chunks in document order."""
+        return await asyncio.to_thread(lambda: [self._search(query, k) for query in queries])
 
-    def _search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        return [self._best(query, k) for query in queries]
-
-    def _best(self, query: str, k: int) -> list[int]:
-        if self._ranking is None or k >= self._size:
+    def _search(self, query: str, k: int) -> list[int]:
+        query_ids = [self._vocabulary[term] for term in extract_terms(query) if term in self._vocabulary]
+        if self._bm25 is None or not query_ids or k >= self._size:
             return list(range(min(k, self._size)))
-        known = [self._vocabulary[term] for term in extract_terms(query) if term in self._vocabulary]
-        if not known:
-            return list(range(min(k, self._size)))
-        order = (-self._ranking.get_scores_from_ids(known)).argsort(kind="stable")
-        return sorted(int(position) for position in order[:k])
+        ranking = (-self._bm25.get_scores_from_ids(query_ids)).argsort(kind="stable")
+        return sorted(int(index) for index in ranking[:k])
 
 
-def _warn_of_untested_scripts(chunks: Sequence[str]) -> None:
-    """Once for each script and process."""
+def _warn_about_untested_scripts(chunks: Sequence[str]) -> None:
+    """Log a warning once per script and process."""
     for script in untested_scripts(chunks):
-        if script not in _WARNED_OF:
-            _WARNED_OF.add(script)
-            _LOG.warning(
+        if script not in _warned_scripts:
+            _warned_scripts.add(script)
+            log.warning(
                 "BM25 was not tested on texts in the script %s: it may miss evidence, and statements are then scored "
-                "as not supported. score.retriever with kind http or local and a multilingual embedding model finds "
-                "evidence in any script that the model knows.",
+                "as not supported. Set score.retriever.kind to http or local with a multilingual embedding model.",
                 script,
             )
 
 
-def _quiet_bm25() -> "BM25":
+def _create_bm25() -> "BM25":
     from bm25s import BM25
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # the library sets it to DEBUG when it is imported
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing bm25s 0.3 sets it to DEBUG
     return BM25()
-
-
-_LOG = logging.getLogger(__name__)
-_WARNED_OF: set[str] = set()

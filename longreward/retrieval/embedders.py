@@ -1,4 +1,8 @@
-"""What an embedding model is: something that turns texts into vectors, on a server or in this process."""
+"""Embedding models: over HTTP (any server with the OpenAI endpoint `/v1/embeddings`) and in this process.
+
+POST {"model": "bge-m3", "input": ["passage: Keld was …", …], "encoding_format": "float"}
+-> {"data": [{"index": 0, "embedding": [0.013, …]}, …]}
+"""
 
 import asyncio
 import json
@@ -15,64 +19,53 @@ from longreward.errors import ConfigError, JudgeError, JudgeProtocolError, Judge
 from longreward.retrieval.config import RetrieverConfig, check_key
 from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper
 
-Vectors = NDArray[np.float32]  # a row a text
+Vectors = NDArray[np.float32]  # (texts, dimensions)
 
 
 class Embedder(Protocol):
-    """A model that is asked in batches; its callers keep to the batch sizes of the settings."""
+    """An embedding model; callers respect the batch sizes of the settings."""
 
     @property
-    def where(self) -> str:
-        """What and where it is, for messages; holds no key."""
+    def description(self) -> str:
+        """The model and its location, for messages; contains no key."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """A row of numbers for each text, in their order.
+        """Return one vector per text, in the same order.
 
-        Raises AnswerRefused where it declines one of the texts (too long, a content filter), JudgeUnavailable where
-        asking later may help, else JudgeRefused or JudgeProtocolError.
+        Raises RequestRefused if the model declines one of the texts (too long, content filter), JudgeUnavailable if a
+        later call may succeed, else JudgeRefused or JudgeProtocolError.
         """
 
     async def close(self) -> None:
-        """Lets go of connections and threads."""
+        """Release connections and threads."""
 
 
 def open_embedder(config: RetrieverConfig) -> Embedder:
-    """The model that `config` describes; raises ConfigError where its key, package or folder is missing."""
-    if config.kind == "http":
-        return HttpEmbedder(config)
-
-    return LocalEmbedder(config)
-
-
-# Embeddings from any server that speaks the OpenAI protocol's `/v1/embeddings`, asked through the `openai` library.
-#
-#     POST {"model": "bge-m3", "input": ["passage: Keld was …", …], "encoding_format": "float"}
-#     -> {"data": [{"index": 0, "embedding": [0.013, …]}, …]}
-#
-# The library retries what may pass; what stays is told apart in `longreward.utils.http_errors`.
+    """Open the configured model; raise ConfigError if its key, package or folder is missing."""
+    return HttpEmbedder(config) if config.kind == "http" else LocalEmbedder(config)
 
 
 class HttpEmbedder:
-    """An Embedder over HTTP. The key comes from the environment and appears in no error, answer or repr."""
+    """An Embedder over HTTP; the `openai` library retries transient failures. The API key appears in no error."""
 
     def __init__(self, config: RetrieverConfig) -> None:
         from openai import AsyncOpenAI, Timeout
 
-        assert config.model is not None, "RetrieverConfig holds kind http to a model"
+        assert config.model is not None  # validated by RetrieverConfig
         key = check_key(config)
         connect_s = min(config.timeout_s, CONNECT_TIMEOUT_S)
         self._client = AsyncOpenAI(
             base_url=config.base_url,
-            api_key=key or "none",  # the library insists on one; servers without keys ignore it
+            api_key=key or "none",  # the library requires one; servers without keys ignore it
             timeout=Timeout(config.timeout_s, connect=connect_s),
             max_retries=config.max_retries,
         )
-        self._fields: dict[str, Any] = {"model": config.model, "encoding_format": "float"}
+        fields: dict[str, Any] = {"model": config.model, "encoding_format": "float"}
         if config.dimensions is not None:
-            self._fields["dimensions"] = config.dimensions
-        self._extra = config.extra_body
+            fields["dimensions"] = config.dimensions
+        self._fields = {name: value for name, value in (fields | config.extra_body).items() if value is not None}
         self._batch_size = config.batch_size
-        self._places = asyncio.Semaphore(config.max_concurrency)
+        self._semaphore = asyncio.Semaphore(config.max_concurrency)
         self._errors = ErrorMapper(
             server=f"embeddings of {config.model!r} at {self._client.base_url}",
             section="score.retriever",
@@ -85,43 +78,45 @@ class HttpEmbedder:
         )
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         return self._errors.server
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         from openai import APIError
 
-        sent = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # no half surrogate pairs
-        fields = {name: value for name, value in (self._fields | self._extra).items() if value is not None}
-        fault: JudgeError
+        valid_texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # no lone surrogates
+        error: JudgeError
         try:
-            async with self._places:  # by path: the library's own method insists on an encoding
-                reply = await self._client.post("/embeddings", body=fields | {"input": sent}, cast_to=str)
-            return self._read(reply, len(texts))
-        except APIError as error:
-            fault = self._errors.from_exception(error)
-            if isinstance(fault, JudgeRefused) and "batch" in str(fault):
-                fault = JudgeRefused(f"{fault}, or lower score.retriever.batch_size (is {self._batch_size})")
-        raise fault  # outside the except: the library's error holds the request with its headers
+            async with self._semaphore:
+                # Not `client.embeddings.create`, which always sends an encoding format (openai 3): some servers
+                # reject it.
+                body = await self._client.post("/embeddings", body=self._fields | {"input": valid_texts}, cast_to=str)
+            return self._parse_vectors(body, len(texts))
+        except APIError as api_error:
+            error = self._errors.from_exception(api_error)
+            if isinstance(error, JudgeRefused) and "batch" in str(error):
+                error = JudgeRefused(f"{error}, or lower score.retriever.batch_size (is {self._batch_size})")
+        raise error  # outside of the except block: the library's error holds the request with the API key
 
     async def close(self) -> None:
         await self._client.close()
 
-    def _read(self, body: str, count: int) -> Vectors:
+    def _parse_vectors(self, body: str, count: int) -> Vectors:
         try:
             data = json.loads(body)["data"]
             rows = [row["embedding"] for row in sorted(data, key=lambda row: row.get("index") or 0)]
         except (ValueError, LookupError, TypeError, AttributeError):
             raise self._errors.protocol_error(body) from None
         if len(rows) != count:
-            raise JudgeProtocolError(f"the {self.where} answered with {len(rows)} vectors for {count} texts")
+            raise JudgeProtocolError(f"the {self.description} returned {len(rows)} vectors for {count} texts")
         try:
+            # null becomes NaN, and numbers that are too large become infinite: CachedEmbedder rejects both.
             with np.errstate(over="ignore"):
-                vectors = np.array(rows, dtype=np.float32)  # null becomes NaN, what is too large infinite
+                vectors = np.array(rows, dtype=np.float32)
         except (ValueError, TypeError):
             lengths = sorted({len(row) for row in rows if isinstance(row, list)})
             raise JudgeProtocolError(
-                f"the {self.where} answered with what are not vectors of one length "
+                f"the {self.description} returned something other than vectors of one length "
                 f"(lengths: {', '.join(map(str, lengths)) or 'none'})"
             ) from None
         if vectors.ndim != 2 or not vectors.shape[1]:
@@ -129,66 +124,65 @@ class HttpEmbedder:
         return vectors
 
 
-# Embeddings by `sentence-transformers` in this process: in a thread of their own, so that the event loop goes on.
-
-
 class LocalEmbedder:
-    """An Embedder in this process; the model is loaded at the first text."""
+    """An Embedder by `sentence-transformers` in a thread of this process; loads the model for the first text."""
 
     def __init__(self, config: RetrieverConfig) -> None:
-        assert config.model is not None, "RetrieverConfig holds kind local to a model"
+        assert config.model is not None  # validated by RetrieverConfig
         check_key(config)
         self._config = config
-        self._name = config.model
-        self._commit = None if Path(config.model).is_dir() else config.revision or None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embeddings")
+        self._model = config.model
+        self._revision = None if Path(config.model).is_dir() else config.revision or None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="embeddings")
 
     @property
-    def where(self) -> str:
-        return f"embeddings of {self._config.model!r} in this process"
+    def description(self) -> str:
+        return f"embeddings of {self._model!r} in this process"
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, list(texts))
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._embed, list(texts))
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _embed(self, texts: list[str]) -> Vectors:
         config = self._config
-        model = _load(self._name, self._commit, config.device, config.dimensions, config.trust_remote_code)
-        self._refuse_too_long(model, texts)
+        model = _load_model(self._model, self._revision, config.device, config.dimensions, config.trust_remote_code)
+        self._check_lengths(model, texts)
         try:
             vectors = model.encode(texts, batch_size=len(texts), prompt="", show_progress_bar=False)
-        except RuntimeError as error:  # torch's, as when memory is out
-            said = " ".join(str(error).split())[:300]
+        except RuntimeError as error:  # from torch, such as out of memory
+            reason = " ".join(str(error).split())[:300]
             raise JudgeRefused(
-                f"the {self.where} failed on {len(texts)} texts: {said}; "
-                "score.retriever.batch_size and score.retriever.device can be changed"
+                f"the {self.description} failed on {len(texts)} texts: {reason}; "
+                "change score.retriever.batch_size or score.retriever.device"
             ) from error
         return np.asarray(vectors, dtype=np.float32)
 
-    def _refuse_too_long(self, model: Any, texts: list[str]) -> None:
-        """The library cuts them without a word."""
+    def _check_lengths(self, model: Any, texts: list[str]) -> None:
+        """Raise RequestRefused for a text that exceeds the model's limit; the library would truncate it silently."""
         limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
         if limit is None or not callable(tokenizer):
             return
         longest = max(len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"])
         if longest > limit:
-            raise RequestRefused(f"the text is too long for the {self.where}: {longest} tokens, it reads {limit}")
+            raise RequestRefused(f"the text is too long for the {self.description}: {longest} tokens, limit {limit}")
 
 
-@lru_cache(maxsize=1)  # from one opening of a retriever to the next
-def _load(name: str, revision: str | None, device: str | None, dimensions: int | None, trust_remote_code: bool) -> Any:
+@lru_cache(maxsize=1)  # keep the model when the retriever is opened again
+def _load_model(
+    model: str, revision: str | None, device: str | None, dimensions: int | None, trust_remote_code: bool
+) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
         return SentenceTransformer(
-            name,
+            model,
             revision=revision,
             device=device,
             truncate_dim=dimensions,
             trust_remote_code=trust_remote_code,
         )
-    except Exception as error:  # of many libraries; whatever it is, the settings name what cannot be loaded
-        said = " ".join(str(error).split())[:300]
-        raise ConfigError(f"score.retriever.model: {name} cannot be loaded: {said}") from error
+    except Exception as error:  # of several libraries: hub, safetensors, tokenizers, torch
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"score.retriever.model: {model} cannot be loaded: {reason}") from error

@@ -1,4 +1,8 @@
-"""Each text is embedded once: its vector comes from the ledger where it is there, and equal texts share one call."""
+"""Embed each text once: vectors are stored in the ledger, and concurrent requests for one text share a call.
+
+The table `vectors` of the ledger has one row per text. Its key is the SHA-256 of (kind, model, revision, dimensions,
+extra fields, text with its prefix); its vector has length 1 and is stored in little-endian float16.
+"""
 
 import asyncio
 import hashlib
@@ -15,93 +19,96 @@ from longreward.errors import JudgeProtocolError, RequestRefused
 from longreward.judge.ledger.schema import VECTORS
 from longreward.judge.ledger.store import Store
 from longreward.retrieval.config import RetrieverConfig
-from longreward.retrieval.embedders import Embedder
+from longreward.retrieval.embedders import Embedder, Vectors
 
-Vector = NDArray[np.float32]
+Vector = NDArray[np.float32]  # (dimensions,)
+
+KEYS_PER_QUERY = 500  # SQLite before 3.32 accepts 999 parameters in a statement
 
 
 class VectorLedger(Store):
-    """The vectors at `path`, in the file that keeps a judge's answers too; None keeps them in memory."""
+    """The vectors in the ledger at `path`; None keeps them in memory."""
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
         super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
-        """Those that are there; damaged ones are put aside and not among them."""
-        asked, found = list(keys), {}
-        for start in range(0, len(asked), _AT_ONCE):
-            some = asked[start : start + _AT_ONCE]
-            for key, vector, *_ in self._select(VECTORS, some):
-                found[key] = unpack_vector(vector)
-        return found
+        """Return the stored vectors of these keys; damaged ones are quarantined and left out."""
+        all_keys, vectors = list(keys), {}
+        for start in range(0, len(all_keys), KEYS_PER_QUERY):
+            for key, vector, *_ in self._select(VECTORS, all_keys[start : start + KEYS_PER_QUERY]):
+                vectors[key] = unpack_vector(vector)
+        return vectors
 
     def put(self, vectors: Mapping[bytes, bytes], *, model: str, revision: str) -> None:
-        """Keeps all of them before it returns."""
+        """Commit packed vectors by key in one transaction."""
         now = time.time()
         self._insert(VECTORS, [(key, vector, model, revision, now) for key, vector in vectors.items()])
 
     def count(self) -> int:
-        """How many there are, of all models."""
+        """Return the number of vectors of all models."""
         return int(self._query("SELECT count(*) FROM vectors")[0][0])
 
 
 def pack_vector(vector: Vector) -> bytes:
-    """A vector of length 1 as it is kept."""
+    """Return the stored form of a vector of length 1."""
     return vector.astype("<f2").tobytes()
 
 
 def unpack_vector(vector: bytes) -> Vector:
-    """The same whether it was kept long ago or just now, so that a resumed run ranks alike."""
+    """Return a stored vector.
+
+    New vectors are packed and unpacked too, so that a resumed run, which reads them from the ledger, ranks alike.
+    """
     return np.frombuffer(vector, dtype="<f2").astype(np.float32)
 
 
-_AT_ONCE = 500  # SQLite takes 999 values a statement in old builds
-
-
 class CachedEmbedder:
-    """The vectors of texts, from the ledger or the model; close it to end calls under way."""
+    """Embeds texts with a cache in the ledger; closes the embedder and the ledger."""
 
     def __init__(self, embedder: Embedder, config: RetrieverConfig, ledger: VectorLedger) -> None:
         self._embedder = embedder
         self._config = config
         self._ledger = ledger
-        self._settings = json.dumps(
+        self._key_prefix = json.dumps(
             [config.kind, config.model, config.revision, config.dimensions, config.extra_body], sort_keys=True
         )
         self._running: dict[bytes, asyncio.Task[dict[bytes, Vector]]] = {}
         self._refused: dict[bytes, RequestRefused] = {}
-        self._length = config.dimensions
-        self.figures = dict.fromkeys(("calls", "texts", "ledger_hits", "shared"), 0)
+        self._dimensions = config.dimensions
+        self.counts = dict.fromkeys(("calls", "texts", "ledger_hits", "shared"), 0)
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """The model and its location, for messages."""
-        return self._embedder.where
+        return self._embedder.description
 
-    async def of(self, texts: Sequence[str]) -> list[Vector | None]:
-        """For each text its vector of length 1 (of zeros where the model gives zeros); None for a blank text.
+    async def embed(self, texts: Sequence[str]) -> list[Vector | None]:
+        """Return a vector of length 1 for each text (zeros if the model returns zeros), and None for a blank text.
 
-        Raises AnswerRefused where the model declines one of them, after all others are embedded and kept; else what
-        the embedder raises, and JudgeProtocolError where vectors are no vectors of one length.
+        Raises:
+            RequestRefused: the model declines one of the texts; the others are embedded and stored.
+            JudgeProtocolError: the model returns no valid vectors, or vectors of different lengths.
+            JudgeError: any other error of the embedder.
         """
         keys = [self._key(text) if text.strip() else None for text in texts]
-        wanted = {key: text for key, text in zip(keys, texts, strict=True) if key is not None}
-        found = self._ledger.find(wanted)
-        self.figures["ledger_hits"] += len(found)
-        self._check_lengths(found.values(), "the ledger holds")
-        missing = [key for key in wanted if key not in found and key not in self._refused]
-        self.figures["shared"] += sum(key in self._running for key in missing)
-        self._start({key: wanted[key] for key in missing if key not in self._running})
+        text_by_key = {key: text for key, text in zip(keys, texts, strict=True) if key is not None}
+        vectors = self._ledger.find(text_by_key)
+        self.counts["ledger_hits"] += len(vectors)
+        self._check_dimensions(vectors.values(), "the ledger contains")
+        missing = [key for key in text_by_key if key not in vectors and key not in self._refused]
+        self.counts["shared"] += sum(key in self._running for key in missing)
+        self._start({key: text_by_key[key] for key in missing if key not in self._running})
         tasks = {self._running[key] for key in missing}
         for embedded in await asyncio.gather(*(asyncio.shield(task) for task in tasks)):
-            found |= embedded
-        for key in wanted:
+            vectors |= embedded
+        for key in text_by_key:
             if key in self._refused:
                 raise RequestRefused(str(self._refused[key]))
-        return [None if key is None else found[key] for key in keys]
+        return [None if key is None else vectors[key] for key in keys]
 
     async def close(self) -> None:
-        """Ends calls under way and lets go of the model and the ledger."""
+        """Cancel running calls, and close the embedder and the ledger."""
         tasks = set(self._running.values())
         for task in tasks:
             task.cancel()
@@ -110,27 +117,27 @@ class CachedEmbedder:
         self._ledger.close()
 
     def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self._settings}\n{text}".encode("utf-8", "surrogatepass")).digest()
+        return hashlib.sha256(f"{self._key_prefix}\n{text}".encode("utf-8", "surrogatepass")).digest()
 
     def _start(self, texts: Mapping[bytes, str]) -> None:
-        """A task a batch, which goes on when who waits for it is cancelled: its vectors are wanted anyway."""
+        """Start one task per batch. It continues when its caller is cancelled, because others may wait for it."""
         for batch in self._batches(texts):
-            task = asyncio.create_task(self._embed(batch))
+            task = asyncio.create_task(self._embed_batch(batch))
             self._running |= dict.fromkeys(batch, task)
-            task.add_done_callback(partial(self._forget, tuple(batch)))
+            task.add_done_callback(partial(self._remove_task, tuple(batch)))
 
-    def _forget(self, keys: tuple[bytes, ...], task: "asyncio.Task[dict[bytes, Vector]]") -> None:
+    def _remove_task(self, keys: tuple[bytes, ...], task: "asyncio.Task[dict[bytes, Vector]]") -> None:
         for key in keys:
             del self._running[key]
         if not task.cancelled():
-            task.exception()  # one that nobody waited for any more is no news
+            task.exception()  # mark as retrieved: a cancelled caller does not await it any more
 
     def _batches(self, texts: Mapping[bytes, str]) -> Iterator[dict[bytes, str]]:
         batch: dict[bytes, str] = {}
         characters = 0
         for key, text in texts.items():
-            full = len(batch) == self._config.batch_size or characters + len(text) > self._config.batch_characters
-            if batch and full:
+            is_full = len(batch) == self._config.batch_size or characters + len(text) > self._config.batch_characters
+            if batch and is_full:
                 yield batch
                 batch, characters = {}, 0
             batch[key] = text
@@ -138,42 +145,44 @@ class CachedEmbedder:
         if batch:
             yield batch
 
-    async def _embed(self, batch: dict[bytes, str]) -> dict[bytes, Vector]:
-        """Asked, checked and kept without a pause in between. A batch that is declined is halved to find the text."""
-        self.figures["calls"] += 1
+    async def _embed_batch(self, batch: dict[bytes, str]) -> dict[bytes, Vector]:
+        """Embed, check and store a batch; split a refused batch in halves until the refused text is found."""
+        self.counts["calls"] += 1
         try:
             rows = await self._embedder.embed(list(batch.values()))
-        except RequestRefused as refusal:
+        except RequestRefused as error:
             items = list(batch.items())
             if len(items) == 1:
                 [(key, text)] = items
-                self._refused[key] = RequestRefused(f"{refusal} (the text: {text[:60]!r}, {len(text)} characters)")
+                self._refused[key] = RequestRefused(f"{error} (the text: {text[:60]!r}, {len(text)} characters)")
                 return {}
             half = len(items) // 2
-            return await self._embed(dict(items[:half])) | await self._embed(dict(items[half:]))
-        self.figures["texts"] += len(batch)
-        self._check_lengths(rows, f"the {self._embedder.where} answered with")
-        kept = dict(zip(batch, map(pack_vector, self._of_length_one(rows)), strict=True))
-        self._ledger.put(kept, model=self._config.model or "", revision=self._config.revision)
-        return {key: unpack_vector(vector) for key, vector in kept.items()}
+            return await self._embed_batch(dict(items[:half])) | await self._embed_batch(dict(items[half:]))
+        # No await from here on: a cancellation must not lose vectors that are paid for.
+        self.counts["texts"] += len(batch)
+        self._check_dimensions(rows, f"the {self.description} returned")
+        packed = dict(zip(batch, map(pack_vector, self._normalize(rows)), strict=True))
+        self._ledger.put(packed, model=self._config.model or "", revision=self._config.revision)
+        return {key: unpack_vector(vector) for key, vector in packed.items()}
 
-    def _of_length_one(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _normalize(self, rows: Vectors) -> Vectors:
+        """Scale each row to length 1."""
         wide = rows.astype(np.float64)
         if not np.isfinite(wide).all():
             raise JudgeProtocolError(
-                f"the {self._embedder.where} answered with numbers that are none (NaN, null or infinite); "
-                "half precision does that to some models: serve it in float32 or bfloat16"
+                f"the {self.description} returned NaN, null or infinite numbers; some models do that in half "
+                "precision: serve the model in float32 or bfloat16"
             )
-        sizes = np.linalg.norm(wide, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = (wide / np.where(sizes == 0, 1, sizes)).astype(np.float32)
+        norms = np.linalg.norm(wide, axis=1, keepdims=True)
+        unit: Vectors = (wide / np.where(norms == 0, 1, norms)).astype(np.float32)
         return unit
 
-    def _check_lengths(self, vectors: Iterable[Vector], whose: str) -> None:
+    def _check_dimensions(self, vectors: Iterable[Vector], subject: str) -> None:
         for vector in vectors:
-            self._length = self._length or len(vector)
-            if len(vector) != self._length:
+            self._dimensions = self._dimensions or len(vector)
+            if len(vector) != self._dimensions:
                 raise JudgeProtocolError(
-                    f"{whose} vectors of {len(vector)} numbers, where those before or score.retriever.dimensions have "
-                    f"{self._length}; is another model behind the name {self._config.model!r}? Then change "
+                    f"{subject} vectors of {len(vector)} dimensions, but earlier vectors or score.retriever.dimensions "
+                    f"have {self._dimensions}. If the model behind the name {self._config.model!r} has changed, change "
                     "score.retriever.revision"
                 )

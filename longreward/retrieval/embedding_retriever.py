@@ -1,30 +1,29 @@
-"""Ranks chunks by the cosine of their embedding's angle to a statement's, as the paper does (section 3.1)."""
+"""Rank chunks by the cosine similarity of their embeddings to a statement's, as the paper does (section 3.1)."""
 
 import asyncio
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longreward.retrieval.config import RetrieverConfig
+from longreward.retrieval.embedders import Vectors
 from longreward.retrieval.embedding_cache import CachedEmbedder, Vector
 
 
 class EmbeddingRetriever:
-    """A Retriever over `texts`, which it closes."""
+    """A Retriever that ranks by embeddings; closes the embedder."""
 
-    def __init__(self, config: RetrieverConfig, texts: CachedEmbedder) -> None:
+    def __init__(self, config: RetrieverConfig, embedder: CachedEmbedder) -> None:
         self._config = config
-        self._texts = texts
+        self._embedder = embedder
 
     def index(self, chunks: Sequence[str]) -> "EmbeddingIndex":
-        """See Retriever; the chunks are embedded at the first search."""
-        return EmbeddingIndex(self._config, self._texts, chunks)
+        """Index one document; its chunks are embedded at the first search."""
+        return EmbeddingIndex(self._config, self._embedder, chunks)
 
     def settings(self) -> dict[str, str | int]:
-        """See Retriever."""
         config = self._config
-        named = {
+        settings = {
             "retriever": config.kind,
             "retriever_model": config.model,
             "retriever_revision": config.revision,
@@ -33,54 +32,52 @@ class EmbeddingRetriever:
             "passage_prefix": config.passage_prefix,
             "retriever_max_characters": config.max_characters,
         }
-        return {name: value for name, value in named.items() if value not in (None, "")}
+        return {name: value for name, value in settings.items() if value not in (None, "")}
 
-    def figures(self) -> dict[str, float]:
-        """See Retriever."""
-        return {f"embeddings/{name}": float(count) for name, count in self._texts.figures.items()}
+    def metrics(self) -> dict[str, float]:
+        return {f"embeddings/{name}": float(count) for name, count in self._embedder.counts.items()}
 
     async def close(self) -> None:
-        """See Retriever."""
-        await self._texts.close()
+        await self._embedder.close()
 
 
 class EmbeddingIndex:
-    """Equal similarities go by position, so that results do not vary from run to run; a blank chunk's is 0."""
+    """The index of one document. Equal similarities are ranked by position; a blank chunk has similarity 0."""
 
-    def __init__(self, config: RetrieverConfig, texts: CachedEmbedder, chunks: Sequence[str]) -> None:
+    def __init__(self, config: RetrieverConfig, embedder: CachedEmbedder, chunks: Sequence[str]) -> None:
         self._config = config
-        self._texts = texts
-        self._chunks = [self._text(config.passage_prefix, chunk) for chunk in chunks]
-        self._passages: NDArray[np.float32] | None = None  # a row a chunk
+        self._embedder = embedder
+        self._chunks = [self._prepare(config.passage_prefix, chunk) for chunk in chunks]
+        self._chunk_vectors: Vectors | None = None  # (chunks, dimensions)
 
     async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """See Index."""
+        """Return, for each query, the numbers of the best `k` chunks in document order."""
         if k >= len(self._chunks):
             return [list(range(len(self._chunks))) for _ in queries]
-        asked = [self._text(self._config.query_prefix, query) for query in queries]
-        chunks = self._chunks if self._passages is None else []
-        found = await self._texts.of([*chunks, *asked])
-        return await asyncio.to_thread(self._rank, found[: len(chunks)], found[len(chunks) :], k)
+        query_texts = [self._prepare(self._config.query_prefix, query) for query in queries]
+        chunks = self._chunks if self._chunk_vectors is None else []
+        vectors = await self._embedder.embed([*chunks, *query_texts])
+        return await asyncio.to_thread(self._rank, vectors[: len(chunks)], vectors[len(chunks) :], k)
 
     def _rank(self, chunks: Sequence[Vector | None], queries: Sequence[Vector | None], k: int) -> list[list[int]]:
-        if self._passages is None:
-            self._passages = _matrix(chunks)
-        return [self._best(query, k) for query in queries]
+        if self._chunk_vectors is None:
+            self._chunk_vectors = _stack(chunks)
+        return [_nearest(self._chunk_vectors, query, k) for query in queries]
 
-    def _best(self, query: Vector | None, k: int) -> list[int]:
-        assert self._passages is not None, "search makes it first"
-        if query is None or not self._passages.shape[1]:
-            return list(range(k))
-        # A sum may differ in its last digits from row to row of equal ones: rounded, these are equal again.
-        order = (-np.round(self._passages @ query, 6)).argsort(kind="stable")
-        return sorted(int(place) for place in order[:k])
-
-    def _text(self, prefix: str, text: str) -> str:
-        cut = text[: self._config.max_characters]
-        return prefix + cut if cut.strip() else ""
+    def _prepare(self, prefix: str, text: str) -> str:
+        truncated = text[: self._config.max_characters]
+        return prefix + truncated if truncated.strip() else ""
 
 
-def _matrix(vectors: Sequence[Vector | None]) -> NDArray[np.float32]:
-    """Zeros stand for the vectors that are None."""
-    width = max((len(vector) for vector in vectors if vector is not None), default=0)
-    return np.stack([np.zeros(width, np.float32) if vector is None else vector for vector in vectors])
+def _nearest(chunks: Vectors, query: Vector | None, k: int) -> list[int]:
+    if query is None or not chunks.shape[1]:
+        return list(range(k))
+    # Matrix products of equal rows may differ in the last digits; rounding makes them equal again.
+    ranking = (-np.round(chunks @ query, 6)).argsort(kind="stable")
+    return sorted(int(index) for index in ranking[:k])
+
+
+def _stack(vectors: Sequence[Vector | None]) -> Vectors:
+    """Stack the vectors to a matrix, with zeros for None."""
+    dimensions = max((len(vector) for vector in vectors if vector is not None), default=0)
+    return np.stack([np.zeros(dimensions, np.float32) if vector is None else vector for vector in vectors])

@@ -33,8 +33,8 @@ class Retriever(Protocol):
     def settings(self) -> dict[str, str | int]:
         """Return the settings that determine the ranking; they are stored with the scores."""
 
-    def figures(self) -> dict[str, float]:
-        """Return counts since the retriever was opened, as metrics; may be empty."""
+    def metrics(self) -> dict[str, float]:
+        """Return counts since the retriever was opened; may be empty."""
 
     async def close(self) -> None:
         """Release connections and files."""
@@ -90,11 +90,13 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Retrieve
     try:
         embedder = CachedEmbedder(open_embedder(limited), limited, VectorLedger(None))
         try:
-            (vector,) = await embedder.of([f"{config.query_prefix}Which river flows through Keld?"])
+            (vector,) = await embedder.embed([f"{config.query_prefix}Which river flows through Keld?"])
         finally:
             await embedder.close()
     except (ConfigError, JudgeError) as error:
         return RetrieverProbe(False, str(error), seconds=time.monotonic() - started)
     seconds = time.monotonic() - started
     dimensions = 0 if vector is None else len(vector)
-    return RetrieverProbe(True, f"{embedder.where}: {dimensions} dimensions in {seconds:.1f} s", dimensions, seconds)
+    return RetrieverProbe(
+        True, f"{embedder.description}: {dimensions} dimensions in {seconds:.1f} s", dimensions, seconds
+    )

@@ -110,7 +110,7 @@ class Scorer:
 
     def figures(self) -> dict[str, float]:
         """Counts of the retriever since the scorer was made, as metrics; BM25 has none."""
-        return self._retriever.figures()
+        return self._retriever.metrics()
 
     async def close(self) -> None:
         """Lets go of the retriever's connections."""

@@ -13,36 +13,36 @@ CHUNKS = [
 ]
 
 
-async def test_the_nearest_chunks_come_in_document_order() -> None:
+async def test_best_chunks_are_returned_in_document_order() -> None:
     index = Bm25Retriever().index(CHUNKS)
     assert await index.search(["The paraffin lamp of 1902 was lit on Varn Point."], 2) == [[0, 2]]
     assert await index.search(["Anders Holt was a keeper of bees."], 1) == [[1]]
 
 
-async def test_chunks_come_in_document_order_where_their_ranks_are_the_other_way_round() -> None:
+async def test_document_order_is_independent_of_rank() -> None:
     query = "Winter of 1929: the harbour froze, and its keeper told of a lamp."
     index = Bm25Retriever().index([*CHUNKS, "Nothing else is told."])
     assert [await index.search([query], k) for k in (1, 2, 3)] == [[[3]], [[2, 3]], [[1, 2, 3]]]
 
 
-async def test_plurals_genitives_and_capitals_do_not_part_words() -> None:
+async def test_plurals_and_capitals_match() -> None:
     assert await Bm25Retriever().index(CHUNKS).search(["HARBOURS"], 1) == [[3]]
 
 
-async def test_chinese_is_compared_by_pairs_of_characters() -> None:
+async def test_chinese_matches_by_pairs_of_characters() -> None:
     chunks = ["林桥于1988年修好。", "洪水使工程延误。", "市长出席了典礼。"]
     assert await Bm25Retriever().index(chunks).search(["工程因为洪水而延误"], 1) == [[1]]
 
 
-async def test_fewer_chunks_than_asked_for_are_all_given() -> None:
+async def test_all_chunks_are_returned_if_there_are_fewer_than_k() -> None:
     assert await Bm25Retriever().index(CHUNKS).search(["bees"], 5) == [[0, 1, 2, 3]]
 
 
-async def test_no_chunk_gives_none() -> None:
+async def test_empty_document_has_no_results() -> None:
     assert await Bm25Retriever().index([]).search(["bees"], 5) == [[]]
 
 
-async def test_a_statement_of_unknown_words_gets_the_first_chunks() -> None:
+async def test_statement_of_unknown_words_gets_the_first_chunks() -> None:
     assert await Bm25Retriever().index(CHUNKS).search(["zzz qqq", "", "?!"], 2) == [[0, 1], [0, 1], [0, 1]]
 
 
@@ -50,7 +50,7 @@ async def test_chunks_without_a_word_can_be_searched() -> None:
     assert await Bm25Retriever().index(["...", "!!!", "???"]).search(["bees"], 2) == [[0, 1]]
 
 
-async def test_equal_scores_go_by_position() -> None:
+async def test_equal_scores_are_ranked_by_position() -> None:
     assert await Bm25Retriever().index(["bees here", "bees here", "bees here", "none"]).search(["bees"], 2) == [[0, 1]]
 
 
@@ -64,23 +64,23 @@ async def test_nothing_is_printed_or_logged(
     assert capfd.readouterr() == ("", "")
 
 
-async def test_many_statements_are_looked_up_in_a_long_document() -> None:
-    """How long that takes is in tests/test_linear_time.py."""
+async def test_many_statements_in_a_long_document() -> None:
+    """Its duration is measured in tests/test_linear_time.py."""
     words = [f"word{number}" for number in range(5000)]
     rng = random.Random(0)
     chunks = [" ".join(rng.choices(words, k=128)) for _ in range(300)]
     queries = [" ".join(rng.sample(chunk.split(), k=20)) for chunk in rng.sample(chunks, k=40)]
-    found = await Bm25Retriever().index(chunks).search(queries, 5)
-    assert [len(places) for places in found] == [5] * 40
+    results = await Bm25Retriever().index(chunks).search(queries, 5)
+    assert [len(indices) for indices in results] == [5] * 40
     assert all(
-        any(set(query.split()) <= set(chunks[n].split()) for n in places)
-        for query, places in zip(queries, found, strict=True)
+        any(set(query.split()) <= set(chunks[n].split()) for n in indices)
+        for query, indices in zip(queries, results, strict=True)
     )
 
 
-# What hides a word from a comparison of letters. Without normalization each statement has no term in common with the
-# chunk that bears it out, or fewer than with another one.
-HIDDEN = [
+# Spellings that differ only in form. Without normalization each statement shares no term with the chunk that supports
+# it, or fewer than with another chunk.
+SPELLINGS = [
     ("The obser-\nvatory stands on a hill.", "An observatory"),
     ("The obser-  \r\n  vatory stands on a hill.", "An observatory"),
     ("The obser\u2010\nvatory stands on a hill.", "An observatory"),
@@ -105,14 +105,14 @@ HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize(("chunk", "statement"), HIDDEN)
+@pytest.mark.parametrize(("chunk", "statement"), SPELLINGS)
 async def test_spelling_does_not_hide_a_word(chunk: str, statement: str) -> None:
     others = ["A lamp was lit.", "Bees were kept in a garden.", "Nobody came by boat."]
     index = Bm25Retriever().index([*others, chunk])
     assert await index.search([statement], 1) == [[3]]
 
 
-# Ten facts, and statements that tell them in another order of words. Thai: no vowel signs in the first six.
+# Facts, and statements of them in another word order. The first six Thai facts contain no vowel signs.
 THAI = [
     ("นายสมชายขายอาหารทะเลในตลาด", "ตลาดขายอาหารทะเลของนายสมชาย"),
     ("โรงงานกระดาษยะลาขยายสาขา", "สาขาของโรงงานกระดาษ"),
@@ -154,15 +154,15 @@ LAO = [
 
 
 @pytest.mark.parametrize("facts", [THAI, KANA, KOREAN, LAO], ids=["Thai", "kana", "Korean", "Lao"])
-async def test_scripts_without_spaces_are_found_in_another_order_of_words(facts: list[tuple[str, str]]) -> None:
-    found = await Bm25Retriever().index([fact for fact, _ in facts]).search([statement for _, statement in facts], 1)
-    assert found == [[n] for n in range(len(facts))]
+async def test_scripts_without_spaces_match_in_another_word_order(facts: list[tuple[str, str]]) -> None:
+    results = await Bm25Retriever().index([fact for fact, _ in facts]).search([statement for _, statement in facts], 1)
+    assert results == [[n] for n in range(len(facts))]
 
 
-def test_a_script_that_was_never_tested_is_warned_of_once(
+def test_untested_script_is_warned_about_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bm25, "_WARNED_OF", set())
+    monkeypatch.setattr(bm25, "_warned_scripts", set())
     cherokee = "ᎣᏏᏲ ᎣᏂ ᎦᏙ ᏓᎳᎨ " * 20
     Bm25Retriever().index(
         [*(["In English, then."] * 9), "Ελληνικά, русский, 中文, 日本語, ไทย, हिन्दी, עברית, العربية."]

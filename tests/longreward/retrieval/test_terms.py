@@ -29,19 +29,19 @@ def test_terms(text: str, expected: list[str]) -> None:
     assert sorted(extract_terms(text)) == sorted(expected)
 
 
-def test_the_examples_in_the_documentation_hold() -> None:
+def test_doctests() -> None:
     assert doctest.testmod(terms).attempted > 0
     assert doctest.testmod(terms).failed == 0
 
 
-def test_composed_and_decomposed_texts_are_the_same() -> None:
+def test_composed_and_decomposed_forms_are_equal() -> None:
     assert normalize("e\u0301") == normalize("\u00e9")
     assert extract_terms("e\u0323\u0302") == extract_terms("\u1ec7")
     assert extract_terms("\uff76\uff9e") == extract_terms("\u30ac")  # half-width kana and its sound mark
     assert extract_terms("\u1112\u1161\u11ab\u1100\u1173\u11af") == extract_terms("한글")
 
 
-def test_only_scripts_with_a_tenth_of_the_letters_count_as_untested() -> None:
+def test_only_scripts_with_a_tenth_of_the_letters_are_reported() -> None:
     assert untested_scripts(["a" * 95 + "ᎣᏏᏲᎣᏂ"]) == []
     assert untested_scripts(["a" * 50, "ᎣᏏᏲᎣᏂ" * 10 + "ⵣⵣ" * 25]) == ["CHEROKEE", "TIFINAGH"]
     assert untested_scripts([]) == []

@@ -17,7 +17,7 @@ CHUNKS = ["The lamp was lit.", "A keeper kept bees and bees.", "The harbour froz
 
 
 @asynccontextmanager
-async def opened(server: Any, *, ledger: Path | None = None, **fields: Any) -> AsyncIterator[Retriever]:
+async def open_for_test(server: Any, *, ledger: Path | None = None, **fields: Any) -> AsyncIterator[Retriever]:
     config = RetrieverConfig(**{"kind": "http", "base_url": server.url, "model": "words", "max_retries": 0} | fields)
     retriever = open_retriever(config, ledger=ledger)
     try:
@@ -27,43 +27,43 @@ async def opened(server: Any, *, ledger: Path | None = None, **fields: Any) -> A
 
 
 async def search(server: Any, *queries: str, k: int = 1, chunks: list[str] = CHUNKS, **fields: Any) -> list[list[int]]:
-    async with opened(server, **fields) as retriever:
+    async with open_for_test(server, **fields) as retriever:
         return await retriever.index(chunks).search(queries, k)
 
 
-async def test_the_nearest_chunks_by_angle_come_in_document_order(embedding_server: Any) -> None:
+async def test_most_similar_chunks_are_returned_in_document_order(embedding_server: Any) -> None:
     # "mill lamp": cosine 1 with chunk 3 (mill, lamp), 0.71 with chunk 0 (lamp), 0 with the others
     # "keeper bees": 3 / (√2 × √5) = 0.95 with chunk 1 (keeper, bees, bees)
     assert await search(embedding_server, "mill lamp", "keeper bees", k=2) == [[0, 3], [0, 1]]
     assert await search(embedding_server, "winter", k=1) == [[2]]
 
 
-async def test_equal_similarities_and_statements_of_unknown_words_go_by_position(embedding_server: Any) -> None:
+async def test_equal_similarities_are_ranked_by_position(embedding_server: Any) -> None:
     chunks = ["bees a", "bees b", "lamp", "bees c", "bees d"]
     assert await search(embedding_server, "bees", "nothing known", "", k=2, chunks=chunks) == [[0, 1], [0, 1], [0, 1]]
 
 
-async def test_blank_chunks_are_never_sent_and_come_last(embedding_server: Any) -> None:
+async def test_blank_chunks_are_not_sent_and_rank_last(embedding_server: Any) -> None:
     assert await search(embedding_server, "bees", k=1, chunks=["\n\n", "bees"]) == [[1]]
     assert await search(embedding_server, "bees", k=1, chunks=["", " "]) == [[0]]
     assert embedding_server.texts == ["bees", "bees"]  # chunk and query alike are one text; a ledger for each search
 
 
-async def test_fewer_chunks_than_asked_for_need_no_model(embedding_server: Any) -> None:
+async def test_no_call_is_made_for_fewer_than_k_chunks(embedding_server: Any) -> None:
     assert await search(embedding_server, "bees", k=4) == [[0, 1, 2, 3]]
     assert await search(embedding_server, "bees", k=5, chunks=[]) == [[]]
     assert embedding_server.requests == []
 
 
-async def test_each_text_is_embedded_once_however_often_it_is_looked_up(embedding_server: Any) -> None:
+async def test_each_text_is_embedded_once(embedding_server: Any) -> None:
     embedding_server.latency_s = 0.1
-    async with opened(embedding_server) as retriever:
+    async with open_for_test(embedding_server) as retriever:
         index = retriever.index(CHUNKS)
         searches = [index.search(["the mill", "the mill", "the bees"], 1) for _ in range(5)]
         assert await asyncio.gather(*searches) == [[[3], [3], [1]]] * 5
         await index.search(["the mill", "a school"], 1)
         await retriever.index([*CHUNKS[::-1], "One chunk more."]).search(["the mill"], 1)
-        assert retriever.figures() == {
+        assert retriever.metrics() == {
             "embeddings/calls": 3,
             "embeddings/texts": 8,
             "embeddings/ledger_hits": 6,  # the mill; then the mill and four chunks
@@ -72,13 +72,11 @@ async def test_each_text_is_embedded_once_however_often_it_is_looked_up(embeddin
     assert sorted(embedding_server.texts) == sorted([*CHUNKS, "the mill", "the bees", "a school", "One chunk more."])
 
 
-async def test_a_later_run_finds_them_in_the_ledger_beside_the_judge_s_answers(
-    embedding_server: Any, tmp_path: Path
-) -> None:
+async def test_later_run_reads_embeddings_from_the_ledger(embedding_server: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    Ledger(path).close()  # as a judge has made it, without a table for vectors
+    Ledger(path).close()  # as a judge creates it
     first = await search(embedding_server, "mill lamp", k=2, ledger=path)
-    embedding_server.say = lambda request: (500, "down")
+    embedding_server.respond = lambda request: (500, "down")
     assert await search(embedding_server, "mill lamp", k=2, ledger=path) == first
     assert len(embedding_server.requests) == 1
     with VectorLedger(path) as vectors, Ledger(path) as ledger:
@@ -97,14 +95,16 @@ async def test_a_later_run_finds_them_in_the_ledger_beside_the_judge_s_answers(
     ],
     ids=str,
 )
-async def test_what_changes_a_vector_asks_anew(embedding_server: Any, tmp_path: Path, change: dict[str, Any]) -> None:
+async def test_settings_that_affect_vectors_are_part_of_the_key(
+    embedding_server: Any, tmp_path: Path, change: dict[str, Any]
+) -> None:
     path = tmp_path / "ledger.sqlite"
     await search(embedding_server, "mill", ledger=path)
     await search(embedding_server, "mill", ledger=path, **change)
     assert embedding_server.texts[5:] == (["query: mill"] if "query_prefix" in change else [*CHUNKS, "mill"])
 
 
-async def test_prefixes_dimensions_extra_fields_and_cut_texts_are_sent(embedding_server: Any) -> None:
+async def test_request_contains_prefixes_dimensions_and_extra_fields(embedding_server: Any) -> None:
     fields = {"query_prefix": "query: ", "passage_prefix": "passage: ", "max_characters": 8, "dimensions": 7}
     await search(embedding_server, "The bees were kept.", k=1, extra_body={"encoding_format": None, "n": 1}, **fields)
     assert embedding_server.requests == [
@@ -123,7 +123,7 @@ async def test_prefixes_dimensions_extra_fields_and_cut_texts_are_sent(embedding
     ]
 
 
-async def test_calls_keep_to_the_batch_sizes_and_run_at_once_up_to_the_limit(embedding_server: Any) -> None:
+async def test_batch_sizes_and_concurrency_are_limited(embedding_server: Any) -> None:
     embedding_server.latency_s = 0.05
     chunks = [f"chunk {n:02}" for n in range(20)]  # of 8 characters
     await search(embedding_server, "bees", chunks=chunks, batch_size=4, max_concurrency=3)
@@ -134,16 +134,16 @@ async def test_calls_keep_to_the_batch_sizes_and_run_at_once_up_to_the_limit(emb
     assert sorted(len(request["input"]) for request in embedding_server.requests) == [1, 1] + [2] * 10
 
 
-async def test_a_text_that_is_too_long_is_found_named_and_asked_no_more_and_the_others_are_kept(
+async def test_refused_text_is_isolated_and_the_others_are_embedded(
     embedding_server: Any,
 ) -> None:
-    def say(request: dict[str, Any]) -> tuple[int, Any] | None:
+    def respond(request: dict[str, Any]) -> tuple[int, Any] | None:
         long = any("school" in text for text in request["input"])
         return (400, {"error": {"message": "maximum context length is 8 tokens"}}) if long else None
 
-    embedding_server.say = say
+    embedding_server.respond = respond
     chunks = [*CHUNKS, "A school, much too long.", "And bees.", "And a mill."]
-    async with opened(embedding_server) as retriever:
+    async with open_for_test(embedding_server) as retriever:
         for _ in range(2):
             with pytest.raises(RequestRefused) as caught:
                 await retriever.index(chunks).search(["bees"], 1)
@@ -154,20 +154,20 @@ async def test_a_text_that_is_too_long_is_found_named_and_asked_no_more_and_the_
         assert len(embedding_server.requests) == 7
 
 
-async def test_who_stops_waiting_costs_neither_others_nor_the_vectors(embedding_server: Any) -> None:
+async def test_cancelled_search_does_not_affect_others(embedding_server: Any) -> None:
     embedding_server.latency_s = 0.2
-    async with opened(embedding_server) as retriever:
+    async with open_for_test(embedding_server) as retriever:
         index = retriever.index(CHUNKS)
-        hasty, patient = (asyncio.create_task(index.search(["bees"], 1)) for _ in range(2))
+        cancelled, waiting = (asyncio.create_task(index.search(["bees"], 1)) for _ in range(2))
         await asyncio.sleep(0.05)
-        hasty.cancel()
-        assert await patient == [[1]]
+        cancelled.cancel()
+        assert await waiting == [[1]]
     assert len(embedding_server.requests) == 1
 
 
-async def test_closing_ends_calls_under_way(embedding_server: Any) -> None:
+async def test_close_cancels_running_calls(embedding_server: Any) -> None:
     embedding_server.latency_s = 1
-    async with opened(embedding_server) as retriever:
+    async with open_for_test(embedding_server) as retriever:
         search = asyncio.create_task(retriever.index(CHUNKS).search(["bees"], 1))
         await asyncio.sleep(0.05)
     with pytest.raises(asyncio.CancelledError):
@@ -180,11 +180,11 @@ def rows(*vectors: Any) -> Callable[[dict[str, Any]], tuple[int, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("say", "expected"),
+    ("respond", "expected"),
     [
         (rows([1.0], [2.0]), "2 vectors for 3 texts"),
-        (rows([1.0, 2.0], [1.0], [1.0]), "not vectors of one length"),
-        (rows([1.0], ["a"], [1.0]), "not vectors of one length"),
+        (rows([1.0, 2.0], [1.0], [1.0]), "other than vectors of one length"),
+        (rows([1.0], ["a"], [1.0]), "other than vectors of one length"),
         (rows([], [], []), "embeddings protocol"),
         (rows([1.0], [float("nan")], [1.0]), "NaN"),
         (rows([1.0], [None], [1.0]), "NaN"),
@@ -194,26 +194,26 @@ def rows(*vectors: Any) -> Callable[[dict[str, Any]], tuple[int, Any]]:
         (lambda request: (200, {"data": [[1.0], [1.0], [1.0]]}), "embeddings protocol"),
     ],
 )
-async def test_what_are_no_vectors_is_told_so(embedding_server: Any, say: Any, expected: str) -> None:
-    embedding_server.say = say
+async def test_invalid_responses_are_protocol_errors(embedding_server: Any, respond: Any, expected: str) -> None:
+    embedding_server.respond = respond
     with pytest.raises(JudgeProtocolError, match="embeddings of 'words' at http") as caught:
         await search(embedding_server, "bees", chunks=["a", "b"])
     assert expected in str(caught.value)
 
 
-async def test_vectors_of_another_length_are_an_error_and_not_compared(embedding_server: Any, tmp_path: Path) -> None:
+async def test_vectors_of_different_lengths_are_an_error(embedding_server: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    embedding_server.say = lambda request: rows(*[[1.0, 2.0]] * len(request["input"]))(request)
-    with pytest.raises(JudgeProtocolError, match=r"vectors of 2 numbers.*have 9"):
+    embedding_server.respond = lambda request: rows(*[[1.0, 2.0]] * len(request["input"]))(request)
+    with pytest.raises(JudgeProtocolError, match=r"vectors of 2 dimensions.*have 9"):
         await search(embedding_server, "bees", dimensions=9)
     await search(embedding_server, "bees", ledger=path)
-    embedding_server.say = lambda request: None
-    with pytest.raises(JudgeProtocolError, match=r"vectors of 9 numbers.*have 2.*score\.retriever\.revision"):
+    embedding_server.respond = lambda request: None
+    with pytest.raises(JudgeProtocolError, match=r"vectors of 9 dimensions.*have 2.*score\.retriever\.revision"):
         await search(embedding_server, "lamp", ledger=path)
 
 
-async def test_the_settings_that_decide_about_the_ranking_are_told(embedding_server: Any) -> None:
-    async with opened(embedding_server, revision="3", query_prefix="query: ", batch_size=5) as retriever:
+async def test_settings_for_the_score_records(embedding_server: Any) -> None:
+    async with open_for_test(embedding_server, revision="3", query_prefix="query: ", batch_size=5) as retriever:
         assert retriever.settings() == {
             "retriever": "http",
             "retriever_model": "words",

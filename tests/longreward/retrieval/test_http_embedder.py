@@ -1,4 +1,4 @@
-"""An embedding server that is down, refuses or is misnamed, and the key that only it may see."""
+"""Errors of an embedding server, its probe, and the secrecy of the API key."""
 
 import logging
 import traceback
@@ -17,7 +17,7 @@ def config(url: str | None, **fields: Any) -> RetrieverConfig:
     return RetrieverConfig(**{"kind": "http", "base_url": url, "model": "words", "max_retries": 0} | fields)
 
 
-async def fault(settings: RetrieverConfig, kind: type[JudgeError], ledger: Path | None = None) -> JudgeError:
+async def search_error(settings: RetrieverConfig, kind: type[JudgeError], ledger: Path | None = None) -> JudgeError:
     retriever = open_retriever(settings, ledger=ledger)
     try:
         with pytest.raises(kind) as caught:
@@ -28,26 +28,26 @@ async def fault(settings: RetrieverConfig, kind: type[JudgeError], ledger: Path 
         await retriever.close()
 
 
-async def test_a_server_that_is_not_there_or_overloaded_is_unavailable_so_that_the_stage_tries_again(
+async def test_absent_or_overloaded_server_is_unavailable(
     embedding_server: Any,
 ) -> None:
-    absent = await fault(config("http://127.0.0.1:9/v1"), JudgeUnavailable)
+    absent = await search_error(config("http://127.0.0.1:9/v1"), JudgeUnavailable)
     assert "embeddings of 'words' at http://127.0.0.1:9/v1/" in str(absent)
     assert "is the server running?" in str(absent)
-    embedding_server.say = lambda request: (503, {"error": {"message": "loading"}})
-    assert "503 to every retry: loading" in str(await fault(config(embedding_server.url), JudgeUnavailable))
+    embedding_server.respond = lambda request: (503, {"error": {"message": "loading"}})
+    assert "503 to every retry: loading" in str(await search_error(config(embedding_server.url), JudgeUnavailable))
 
 
-async def test_a_failed_call_is_tried_again(embedding_server: Any) -> None:
-    embedding_server.say = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
+async def test_failed_call_is_retried(embedding_server: Any) -> None:
+    embedding_server.respond = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
     retriever = open_retriever(config(embedding_server.url, max_retries=1), ledger=None)
     assert await retriever.index(["bees", "lamp"]).search(["lamp"], 1) == [[1]]
     assert len(embedding_server.requests) == 2
     await retriever.close()
 
 
-async def test_after_a_failure_the_same_texts_are_asked_again(embedding_server: Any) -> None:
-    embedding_server.say = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
+async def test_texts_of_a_failed_call_are_embedded_by_the_next_search(embedding_server: Any) -> None:
+    embedding_server.respond = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
     retriever = open_retriever(config(embedding_server.url), ledger=None)
     index = retriever.index(["bees", "lamp"])
     with pytest.raises(JudgeUnavailable):
@@ -56,9 +56,9 @@ async def test_after_a_failure_the_same_texts_are_asked_again(embedding_server: 
     await retriever.close()
 
 
-async def test_a_server_that_is_too_slow_is_unavailable_and_names_the_settings(embedding_server: Any) -> None:
+async def test_timeout_is_reported_with_settings(embedding_server: Any) -> None:
     embedding_server.latency_s = 1
-    slow = await fault(config(embedding_server.url, timeout_s=0.2), JudgeUnavailable)
+    slow = await search_error(config(embedding_server.url, timeout_s=0.2), JudgeUnavailable)
     assert "score.retriever.timeout_s and score.retriever.max_concurrency" in str(slow)
 
 
@@ -71,34 +71,34 @@ async def test_a_server_that_is_too_slow_is_unavailable_and_names_the_settings(e
         (400, {"error": {"message": "batch of 32 is too much"}}, "or lower score.retriever.batch_size (is 32)"),
     ],
 )
-async def test_a_refusal_says_what_to_check(embedding_server: Any, status: int, body: Any, expected: str) -> None:
-    embedding_server.say = lambda request: (status, body)
-    assert expected in str(await fault(config(embedding_server.url), JudgeRefused))
+async def test_refusal_is_reported_with_advice(embedding_server: Any, status: int, body: Any, expected: str) -> None:
+    embedding_server.respond = lambda request: (status, body)
+    assert expected in str(await search_error(config(embedding_server.url), JudgeRefused))
 
 
-async def test_the_key_reaches_the_server_and_nothing_else(
+async def test_key_is_sent_and_never_logged(
     embedding_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("VECTORS_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     settings = config(embedding_server.url, api_key_env="VECTORS_KEY")
-    shown = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).message)]
+    outputs = [repr(open_retriever(settings, ledger=None)), str((await probe(settings)).message)]
     for status, kind in ((401, JudgeRefused), (413, RequestRefused), (500, JudgeUnavailable)):
-        embedding_server.say = lambda request, status=status: (status, {"error": {"message": f"Bearer {KEY}"}})
-        error = await fault(settings, kind, ledger=tmp_path / "ledger.sqlite")
-        shown += [*traceback.format_exception(error), repr(error), repr(error.__context__)]
-        shown.append((await probe(settings)).message)
+        embedding_server.respond = lambda request, status=status: (status, {"error": {"message": f"Bearer {KEY}"}})
+        error = await search_error(settings, kind, ledger=tmp_path / "ledger.sqlite")
+        outputs += [*traceback.format_exception(error), repr(error), repr(error.__context__)]
+        outputs.append((await probe(settings)).message)
     assert set(embedding_server.keys) == {f"Bearer {KEY}"}
-    assert sum("Bearer ***" in text for text in shown) >= 6
-    assert KEY not in "".join(shown)
+    assert sum("Bearer ***" in text for text in outputs) >= 6
+    assert KEY not in "".join(outputs)
     assert KEY not in caplog.text
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
-def test_a_key_that_is_needed_and_missing_is_asked_for_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_is_an_error_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     check_key(RetrieverConfig())
-    check_key(config("http://127.0.0.1:9/v1"))  # a server of one's own may need none
+    check_key(config("http://127.0.0.1:9/v1"))  # a local server may need none
     for missing in (config(None), config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY")):
         with pytest.raises(ConfigError, match=f"{missing.api_key_env} holds no key for embeddings of 'words'"):
             check_key(missing)
@@ -110,16 +110,16 @@ def test_a_key_that_is_needed_and_missing_is_asked_for_without_a_call(monkeypatc
     assert "two words" not in str(caught.value)
 
 
-async def test_a_probe_tells_the_dimensions_or_the_error(embedding_server: Any) -> None:
-    found = await probe(config(embedding_server.url, query_prefix="query: "))
-    assert (found.ok, found.dimensions) == (True, 9)
-    assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in found.message
+async def test_probe_reports_dimensions_or_error(embedding_server: Any) -> None:
+    result = await probe(config(embedding_server.url, query_prefix="query: "))
+    assert (result.ok, result.dimensions) == (True, 9)
+    assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in result.message
     assert embedding_server.texts[0].startswith("query: ")
     absent = await probe(config("http://127.0.0.1:9/v1"))
     assert (absent.ok, absent.dimensions) == (False, None)
     assert "is the server running?" in absent.message
-    embedding_server.say = lambda request: (200, {"data": [{"embedding": [None]}]})
-    assert "numbers that are none" in (await probe(config(embedding_server.url))).message
+    embedding_server.respond = lambda request: (200, {"data": [{"embedding": [None]}]})
+    assert "NaN, null or infinite" in (await probe(config(embedding_server.url))).message
     assert "VECTORS_KEY" in (await probe(config(None, api_key_env="VECTORS_KEY"))).message
     assert (await probe(RetrieverConfig())).ok
 
@@ -137,7 +137,7 @@ async def test_a_probe_tells_the_dimensions_or_the_error(embedding_server: Any) 
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_a_wrong_setting_is_named_and_no_secret_shown(values: dict[str, Any], expected: str) -> None:
+def test_invalid_settings_are_reported_without_secrets(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RetrieverConfig.parse(values, source="params.yaml: score.retriever")
     assert expected in str(caught.value)

@@ -1,4 +1,4 @@
-"""Vectors lie in the ledger's file, in a table of their own."""
+"""Vectors are stored in a table of the ledger."""
 
 import sqlite3
 import subprocess
@@ -17,7 +17,7 @@ def half(*numbers: float) -> bytes:
     return np.array(numbers, dtype="<f2").tobytes()
 
 
-def test_what_was_put_comes_back_and_the_first_vector_of_a_key_stays(tmp_path: Path) -> None:
+def test_vectors_are_returned_as_stored_and_the_first_of_a_key_stays(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "ledger.sqlite"
     with VectorLedger(path) as vectors:
         vectors.put({b"a": half(1, 0), b"b": half(0.5, -0.25)}, model="m", revision="")
@@ -28,7 +28,7 @@ def test_what_was_put_comes_back_and_the_first_vector_of_a_key_stays(tmp_path: P
         assert vectors.count() == 2
 
 
-def test_more_keys_are_looked_up_than_a_statement_holds() -> None:
+def test_more_keys_than_one_query_accepts() -> None:
     vectors = VectorLedger(None)
     keys = [str(n).encode() for n in range(1234)]
     vectors.put({key: half(1) for key in keys}, model="m", revision="")
@@ -36,7 +36,7 @@ def test_more_keys_are_looked_up_than_a_statement_holds() -> None:
 
 
 @pytest.mark.parametrize("first", [Ledger, VectorLedger])
-def test_whichever_kind_of_content_comes_first_the_other_finds_its_table(tmp_path: Path, first: type) -> None:
+def test_ledger_and_vectors_share_a_file(tmp_path: Path, first: type) -> None:
     path = tmp_path / "ledger.sqlite"
     first(path).close()
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
@@ -46,7 +46,7 @@ def test_whichever_kind_of_content_comes_first_the_other_finds_its_table(tmp_pat
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
-def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_put_commits_all_or_nothing(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with VectorLedger(path) as vectors:
         with pytest.raises(StateError, match="NOT NULL"):
@@ -54,16 +54,6 @@ def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
         assert vectors.count() == 0
         vectors.put({b"a": half(1)}, model="m", revision="")
         assert vectors.count() == 1
-
-
-def test_another_process_s_lock_is_waited_for_and_then_named(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    with VectorLedger(path, busy_timeout_s=0.1) as vectors, sqlite3.connect(path, isolation_level=None) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StateError, match="Another process has kept it locked"):
-            vectors.put({b"a": half(1)}, model="m", revision="")
-        other.execute("ROLLBACK")
-        vectors.put({b"a": half(1)}, model="m", revision="")
 
 
 WRITER = """
@@ -76,7 +66,7 @@ for n in range(200):
 """
 
 
-def test_two_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
+def test_two_processes_write_at_the_same_time(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger.sqlite")
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("a", "b")]
     assert [writer.wait(60) for writer in writers] == [0, 0]

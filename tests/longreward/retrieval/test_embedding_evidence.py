@@ -30,7 +30,7 @@ def responses(*texts: str) -> list[Response]:
     return [Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text) for n, text in enumerate(texts)]
 
 
-async def test_each_statement_is_held_against_the_chunk_nearest_by_embedding(embedding_server: Any) -> None:
+async def test_evidence_is_the_most_similar_chunk(embedding_server: Any) -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
         scored = await scorer.score(judge, EXAMPLE, responses(*TEXTS))
         assert scorer.settings["retriever_model"] == "words"
@@ -42,7 +42,7 @@ async def test_each_statement_is_held_against_the_chunk_nearest_by_embedding(emb
     assert len(embedding_server.texts) == len(set(embedding_server.texts))
 
 
-async def test_a_run_that_is_done_again_with_its_ledger_embeds_nothing(embedding_server: Any, tmp_path: Path) -> None:
+async def test_repeated_run_embeds_nothing(embedding_server: Any, tmp_path: Path) -> None:
     data, sampled = tmp_path / "sft.jsonl", tmp_path / "sampled.jsonl"
     data.write_text(json.dumps({"idx": "1", "query": EXAMPLE.query, "context": CONTEXT, "answer": ""}) + "\n")
     rows = [{"idx": f"1-{n}", "query": EXAMPLE.query, "answer": text} for n, text in enumerate(TEXTS)]
@@ -55,19 +55,19 @@ async def test_a_run_that_is_done_again_with_its_ledger_embeds_nothing(embedding
             settings = config(embedding_server.url)
             await score_files(judge, settings, data=data, responses=sampled, out=out, ledger=ledger)
         outputs.append(out.read_text())
-        embedding_server.say = lambda request: (500, "asked again")
+        embedding_server.respond = lambda request: (500, "asked again")
     assert outputs[0] == outputs[1]
     assert '"retriever": "http"' in outputs[0]
 
 
-async def test_a_text_that_the_model_declines_leaves_faithfulness_unscored_with_that_reason(
+async def test_refused_text_leaves_faithfulness_unscored_with_a_reason(
     embedding_server: Any,
 ) -> None:
-    def say(request: dict[str, Any]) -> tuple[int, Any] | None:
+    def respond(request: dict[str, Any]) -> tuple[int, Any] | None:
         refused = any("school" in text for text in request["input"])
         return (400, {"error": {"code": "content_filter", "message": "no schools"}}) if refused else None
 
-    embedding_server.say = say
+    embedding_server.respond = respond
     async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
         good, bad = (await scorer.score(judge, EXAMPLE, responses(TEXTS[0], "There was a school."))).responses
     assert good.complete
@@ -76,8 +76,8 @@ async def test_a_text_that_the_model_declines_leaves_faithfulness_unscored_with_
     assert bad.verdicts["helpfulness"].score is not None
 
 
-async def test_a_server_that_is_down_stops_scoring_with_an_error_that_is_tried_again(embedding_server: Any) -> None:
-    embedding_server.say = lambda request: (503, "")
+async def test_unavailable_server_stops_scoring_with_a_retryable_error(embedding_server: Any) -> None:
+    embedding_server.respond = lambda request: (503, "")
     settings = config(embedding_server.url)
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         with pytest.raises(JudgeUnavailable, match="embeddings of 'words'"):
@@ -85,7 +85,7 @@ async def test_a_server_that_is_down_stops_scoring_with_an_error_that_is_tried_a
                 pass
 
 
-def test_long_reward_works_from_call_to_call_each_in_a_loop_of_its_own(embedding_server: Any, tmp_path: Path) -> None:
+def test_long_reward_works_in_several_event_loops(embedding_server: Any, tmp_path: Path) -> None:
     rewarding = LongReward(config=config(embedding_server.url), ledger=tmp_path / "ledger.sqlite")
     cards = [rewarding.score(context=CONTEXT, query=EXAMPLE.query, response=TEXTS[0]) for _ in range(2)]
     assert cards[0] == cards[1]
@@ -93,13 +93,13 @@ def test_long_reward_works_from_call_to_call_each_in_a_loop_of_its_own(embedding
     assert len(embedding_server.texts) == len(set(embedding_server.texts))
 
 
-def test_long_reward_asks_for_a_missing_key_before_any_question() -> None:
+def test_long_reward_reports_a_missing_key_before_any_request() -> None:
     with pytest.raises(ConfigError, match="VECTORS_KEY"):
         LongReward(config=config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY"))
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-async def test_ten_responses_of_the_published_example_embed_each_text_once(embedding_server: Any) -> None:
+async def test_published_example_embeds_each_text_once(embedding_server: Any) -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward"
     row = json.loads((folder / "sft.jsonl").read_text(encoding="utf-8"))
     rows = [json.loads(line) for line in (folder / "sampled_responses.jsonl").read_text(encoding="utf-8").splitlines()]

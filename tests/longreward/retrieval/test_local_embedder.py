@@ -15,7 +15,7 @@ CHUNKS = ["the lamp was lit", "a keeper kept bees", "the harbour froze in winter
 WORDS = sorted({word for chunk in CHUNKS for word in chunk.split()})
 
 
-def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"pip install 'longreward\[embeddings\]'"):
         check_key(RetrieverConfig(kind="local", model="some/model"))
@@ -49,18 +49,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return whole
 
 
-def opened(model: object, **fields: Any) -> Retriever:
+def open_local(model: object, **fields: Any) -> Retriever:
     return open_retriever(RetrieverConfig(kind="local", model=str(model), device="cpu", **fields), ledger=None)
 
 
-async def test_a_statement_in_a_chunk_s_words_finds_it(model: Path) -> None:
-    retriever = opened(model, batch_size=2, revision="of mine")
+async def test_statement_with_the_words_of_a_chunk_finds_it(model: Path) -> None:
+    retriever = open_local(model, batch_size=2, revision="of mine")
     assert await retriever.index(CHUNKS).search(CHUNKS, 1) == [[0], [1], [2], [3]]
-    assert retriever.figures()["embeddings/texts"] == 4
+    assert retriever.metrics()["embeddings/texts"] == 4
     await retriever.close()
 
 
-async def test_vectors_are_those_of_the_library_shortened_where_asked(model: Path) -> None:
+async def test_vectors_equal_those_of_the_library(model: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     from longreward.retrieval.embedders import LocalEmbedder
@@ -73,19 +73,19 @@ async def test_vectors_are_those_of_the_library_shortened_where_asked(model: Pat
     await embedder.close()
 
 
-async def test_the_event_loop_goes_on_meanwhile(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_loop_is_not_blocked(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from longreward.retrieval import embedders
 
     loop, entered, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
-    load = embedders._load
+    load = embedders._load_model
 
     def slow_load(*arguments: Any) -> Any:
         loop.call_soon_threadsafe(entered.set)
         assert go_on.wait(20), "the event loop stood still"
         return load(*arguments)
 
-    monkeypatch.setattr(embedders, "_load", slow_load)
-    retriever = opened(model)
+    monkeypatch.setattr(embedders, "_load_model", slow_load)
+    retriever = open_local(model)
     search = asyncio.create_task(retriever.index(CHUNKS).search(["a lamp"], 1))
     await entered.wait()
     go_on.set()
@@ -93,14 +93,16 @@ async def test_the_event_loop_goes_on_meanwhile(model: Path, monkeypatch: pytest
     await retriever.close()
 
 
-async def test_a_text_that_the_model_would_cut_without_a_word_is_refused_or_cut_as_set(model: Path) -> None:
+async def test_too_long_text_is_refused_or_truncated(model: Path) -> None:
     long = "a mill and a lamp and a mill"  # eight words and two marks around them
-    with pytest.raises(RequestRefused, match="10 tokens, it reads 8"):
-        await opened(model).index([*CHUNKS, long]).search(["a lamp"], 1)
-    assert await opened(model, max_characters=17).index([*CHUNKS[:3], long]).search(["a mill and a lamp"], 1) == [[3]]
+    with pytest.raises(RequestRefused, match="10 tokens, limit 8"):
+        await open_local(model).index([*CHUNKS, long]).search(["a lamp"], 1)
+    assert await open_local(model, max_characters=17).index([*CHUNKS[:3], long]).search(["a mill and a lamp"], 1) == [
+        [3]
+    ]
 
 
-async def test_a_device_without_room_names_the_settings_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_out_of_memory_is_reported_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentence_transformers", reason="pip install 'longreward[embeddings]'")
 
     class Full:
@@ -109,18 +111,18 @@ async def test_a_device_without_room_names_the_settings_to_change(monkeypatch: p
         def encode(self, texts: list[str], **_: Any) -> None:
             raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
 
-    monkeypatch.setattr("longreward.retrieval.embedders._load", lambda *_: Full())
+    monkeypatch.setattr("longreward.retrieval.embedders._load_model", lambda *_: Full())
     with pytest.raises(JudgeRefused, match=r"5 texts: CUDA out of memory. Tried .* score\.retriever\.batch_size"):
-        await opened("some/model").index(CHUNKS).search(["a lamp"], 1)
+        await open_local("some/model").index(CHUNKS).search(["a lamp"], 1)
 
 
-async def test_a_model_that_cannot_be_loaded_is_named(model: Path, tmp_path: Path) -> None:
+async def test_model_that_cannot_be_load_modeled_is_reported(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*absent is neither a folder"):
-        opened(tmp_path / "absent")
+        open_local(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*empty cannot be loaded"):
-        await opened(tmp_path / "empty").index(CHUNKS).search(["a lamp"], 1)
-    found = await probe(RetrieverConfig(kind="local", model=str(tmp_path / "empty")))
-    assert not found.ok
-    assert "cannot be loaded" in found.message
+        await open_local(tmp_path / "empty").index(CHUNKS).search(["a lamp"], 1)
+    result = await probe(RetrieverConfig(kind="local", model=str(tmp_path / "empty")))
+    assert not result.ok
+    assert "cannot be loaded" in result.message
     assert (await probe(RetrieverConfig(kind="local", model=str(model), device="cpu"))).dimensions == 16
