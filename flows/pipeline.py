@@ -1,12 +1,12 @@
-"""The flow that users trigger: every stage through DVC, under one MLflow run, with a table at its end.
+"""The pipeline: a flow that runs the stages through DVC under one MLflow run and ends with a table of results.
 
     longreward run                                     all stages that are not up to date
-    longreward run --stages score pair                 these only
-    longreward run --force --stages train              again, though nothing changed
+    longreward run --stages score pair                 only these
+    longreward run --force --stages train              even if nothing has changed
     longreward run -S train.beta=0.3 --name beta-0.3   an experiment: the checkout stays as it is
 
-Each stage is `dvc repro --single-item` in a process of its own, so what this ran is up to date for `dvc repro`, and the
-other way round. Settings of a run's own apply in a private copy, which becomes a DVC experiment.
+Each stage runs as `dvc repro --single-item` in its own process, so that its results are up to date for `dvc repro`
+too. A run with its own settings works in a private copy of the checkout, which becomes a DVC experiment.
 """
 
 import time
@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed
 
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
-from longreward.tasks import tracking, trigger_form
+from longreward.tasks import tracking
 from longreward.tasks.dvc_command import check_inputs, repair_locks, stage_entries
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_runner import configure_logging, final_state
@@ -37,46 +37,48 @@ from longreward.tasks.pipeline_tasks import (
     stage_task_runs,
 )
 from longreward.tasks.run_summary import show
+from longreward.tasks.trigger_form import check_trigger, form_signature, parse_trigger
 
 
-def trigger(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
-    """The pipeline, or one stage of it, with the form that the Prefect UI shows.
+def create_flow(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
+    """Create the flow of the pipeline, or of one stage alone, with the form that the Prefect UI shows.
 
-    `from_shell` takes every setting; without it, none that only files may set (`tasks.trigger_form.check_trigger`).
-    Only flows without it are deployed, so that nobody gets past the check by a request to the API.
+    With `from_shell`, a run may change every setting; otherwise `check_trigger` rejects some of them. Only flows
+    without it are deployed, so that a request to the API cannot circumvent the check.
     """
 
-    async def run(**given: Any) -> State[Any]:
-        return await bring_up_to_date(stage, given, from_shell=from_shell)
+    async def run(**parameters: Any) -> State[Any]:
+        return await run_pipeline(stage, parameters, from_shell=from_shell)
 
     run.__name__ = run.__qualname__ = stage or "pipeline"
     run.__module__ = module
-    run.__signature__ = trigger_form.form_signature(stage)  # type: ignore[attr-defined]
-    what = f"The stage {stage} alone" if stage else "From raw data to a trained, evaluated, registered model"
+    run.__signature__ = form_signature(stage)  # type: ignore[attr-defined]
+    summary = f"Runs the stage {stage}" if stage else "From raw data to a trained, evaluated, registered model"
     run.__doc__ = (
-        f"{what}. Settings given here hold for this run alone: it takes place in a private copy of the checkout, and "
-        "becomes a DVC experiment of the run's name."
+        f"{summary}. Settings entered here apply to this run only: it works in a private copy of the checkout, and "
+        "becomes a DVC experiment with the name of the run."
     )
-    return flow(name="pipeline", persist_result=False)(run)
+    return flow(name="pipeline", flow_run_name=_run_name, persist_result=False)(run)
 
 
-pipeline = trigger()
-shell_pipeline = trigger(from_shell=True)
+def _run_name() -> str:
+    """Return the name that was entered; without one, the run keeps its generated name."""
+    return flow_run.parameters.get("name") or flow_run.name or "pipeline"
 
 
-async def bring_up_to_date(stage: str | None, given: dict[str, Any], *, from_shell: bool) -> State[Any]:
-    """What a trigger asks for, in the order of the graph; an error of ours ends it with its own message."""
+async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_shell: bool) -> State[Any]:
+    """Run the requested stages in the order of the graph; a LongRewardError becomes the state's message."""
     configure_logging()
     try:
-        chosen = trigger_form.parse_trigger(stage, given)
-        stages = _known(chosen.stages)
+        trigger = parse_trigger(stage, parameters)
+        stages = _select_stages(trigger.stages)
         if not from_shell:
-            trigger_form.check_trigger(chosen.settings)
-        chosen.settings.check()
-        if chosen.settings:
+            check_trigger(trigger.settings)
+        trigger.settings.check()
+        if trigger.settings:
             check_name(flow_run.name)
         with register_flow_run(str(flow_run.id)):
-            outcomes = await _run(stages, force=chosen.force, settings=chosen.settings)
+            outcomes = await _run(stages, force=trigger.force, settings=trigger.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
         return await final_state.note(Failed(name=type(error).__name__, message=str(error)))
@@ -102,9 +104,14 @@ async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[St
     return outcomes
 
 
-def _known(stages: Sequence[str] | None) -> list[str]:
-    known = list(stage_entries())
-    unknown = [name for name in stages or () if name not in known]
+def _select_stages(requested: Sequence[str] | None) -> list[str]:
+    """Return the requested stages, or all, in the order of the graph."""
+    stages = list(stage_entries())
+    unknown = [name for name in requested or () if name not in stages]
     if unknown:
-        raise ConfigError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(known)}")
-    return [name for name in known if not stages or name in stages]
+        raise ConfigError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(stages)}")
+    return [name for name in stages if not requested or name in requested]
+
+
+pipeline = create_flow()
+shell_pipeline = create_flow(from_shell=True)

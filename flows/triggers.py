@@ -1,13 +1,13 @@
-"""One deployment a stage: the pipeline with that stage alone, and a form of its settings alone."""
+"""One flow for each stage, which the deployments name: the pipeline with that stage alone."""
 
-from longreward.flows.pipeline import trigger
+from longreward.flows.pipeline import create_flow
 
-synthesize = trigger("synthesize", module=__name__)
-prepare = trigger("prepare", module=__name__)
-sft = trigger("sft", module=__name__)
-sample = trigger("sample", module=__name__)
-score = trigger("score", module=__name__)
-pair = trigger("pair", module=__name__)
-train = trigger("train", module=__name__)
-evaluate = trigger("evaluate", module=__name__)
-benchmark = trigger("benchmark", module=__name__)
+synthesize = create_flow("synthesize", module=__name__)
+prepare = create_flow("prepare", module=__name__)
+sft = create_flow("sft", module=__name__)
+sample = create_flow("sample", module=__name__)
+score = create_flow("score", module=__name__)
+pair = create_flow("pair", module=__name__)
+train = create_flow("train", module=__name__)
+evaluate = create_flow("evaluate", module=__name__)
+benchmark = create_flow("benchmark", module=__name__)

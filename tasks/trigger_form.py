@@ -1,29 +1,43 @@
-"""What a trigger asks for, and the form in which the Prefect UI asks for it, made from the config classes themselves.
+"""The parameters of a triggered run: the form of the Prefect UI, and what the API may set.
 
-Every setting is optional and has no default: what is left empty is as params.yaml says when the run comes. Meanings,
-bounds and choices are those of the classes, and the server holds a trigger to them before anything runs.
-
-Settings that start programs, run a model's own code, name a server or reach outside the project are not in the forms,
-and are refused in a trigger (`check_trigger`): whoever can call the API must gain no more than the pipeline's own runs.
+A form has the stages, the run's name, about a dozen headline settings, and a text field for other overrides. Whoever
+can call Prefect's API must not be able to do more than the pipeline itself does: `check_trigger` rejects settings that
+start programs, run code of a model, name a server or leave the project.
 """
 
 import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
 from longreward.errors import ConfigError
-from longreward.params import Params, parse_override, preset_names, preset_path, stage_names
+from longreward.params import Params, parse_override, preset_names, preset_path, read_params, stage_names
 from longreward.tasks.experiments import Settings
 
-Schema = dict[str, Any]
-AS_IS = "params.yaml"
-FILES_ONLY = {  # by the last part of a key, since the settings of a judge nest in other sections
+NO_PRESET = "params.yaml"
+HEADLINE_SETTINGS = (
+    "policy.base_model",
+    "policy.sft_model",
+    "judge.model",
+    "sft.learning_rate",
+    "sample.n",
+    "sample.temperature",
+    "sample.max_new_tokens",
+    "score.strategy",
+    "pair.method",
+    "pair.min_scored",
+    "pair.min_margin",
+    "train.beta",
+    "train.learning_rate",
+    "train.epochs",
+    "evaluate.samples",
+)
+FILES_ONLY = {  # by the last part of a key, since a judge's settings are nested in other sections
     "command": "starts a program",
     "arguments": "changes how a program is started",
     "launcher_config": "changes how a program is started",
@@ -35,58 +49,76 @@ FILES_ONLY = {  # by the last part of a key, since the settings of a judge nest 
     "api_key_env": "says which key is sent",
 }
 MODEL_NAMES = frozenset({"base_model", "sft_model", "model", "revision"})
-PLAIN_TEXT = frozenset({"prompt_template", "system", "query_prefix", "passage_prefix", "extra_body"})  # never a path
-YES_OR_NO = {"yes": True, "no": False}  # a switch of the UI knows no third position: "as params.yaml says"
+NOT_PATHS = frozenset({"prompt_template", "system", "query_prefix", "passage_prefix", "extra_body"})
 
 
 @dataclass(frozen=True)
 class TriggerParams:
-    """What a trigger asks for."""
+    """The parameters of a triggered run."""
 
-    stages: tuple[str, ...] | None  # all where None
+    stages: tuple[str, ...] | None
+    """None: all stages."""
     force: bool
     settings: Settings
 
 
 def form_signature(stage: str | None) -> inspect.Signature:
-    """The form's fields as a function's parameters: every section of params.yaml, or that of one stage.
+    """Return the form's fields as a function signature: for the whole pipeline, or for one stage.
 
-    No field of a form may be null by default: the UI sends that, and the server refuses it.
+    An empty setting keeps the value of params.yaml. The current values are shown in the descriptions and not as
+    defaults: Prefect stores defaults when a deployment is created, and would send them after params.yaml has changed.
     """
-    sections = [stage] if stage else list(Params.model_fields)
-    form = ({} if stage else _STAGES) | _OWN | {name: _section(name) for name in sections}
+    fields: dict[str, tuple[Any, Any]] = {}
+    if stage is None:
+        about_stages = Field(description="The stages to run if they are not up to date; all if none is selected.")
+        fields["stages"] = (Annotated[list[Literal[*stage_names()]], about_stages], [])  # type: ignore[valid-type]
+    fields["force"] = (Annotated[bool, Field(description="Run the stages even if they are up to date.")], False)
+    about_name = Field(description="The name of the run and, with settings of its own, of its DVC experiment.")
+    fields["name"] = (Annotated[str, about_name], "")
+    about_preset = Field(description="A file of configs/ whose settings replace params.yaml for this run.")
+    fields["preset"] = (Annotated[Literal[NO_PRESET, *preset_names()], about_preset], NO_PRESET)  # type: ignore[valid-type]
+    try:
+        current = read_params()
+    except ConfigError:  # outside a project, or params.yaml has an error, which the run reports
+        current = Params()
+    for key in HEADLINE_SETTINGS:
+        if stage in (None, key.partition(".")[0]):
+            fields[_field_name(key)] = (_setting_annotation(key, current), None)
+    about_overrides = Field(
+        description="Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. "
+        "Settings that start programs, name servers or leave the project can only be set in params.yaml."
+    )
+    fields["overrides"] = (Annotated[str, about_overrides], "")
     return inspect.Signature(
         [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=schema.get("default", {}),
-                annotation=Annotated[Any, WithJsonSchema(schema)],
-            )
-            for name, schema in form.items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in fields.items()
         ]
     )
 
 
-def parse_trigger(stage: str | None, given: Mapping[str, Any]) -> TriggerParams:
-    """What was filled in; ConfigError where it names no preset. Settings themselves are not checked here."""
-    settings = {name: value for name, value in given.items() if name in Params.model_fields}
-    written = tuple(f"{key}={json.dumps(value)}" for key, value in (given.get("overrides") or {}).items())
-    preset = given.get("preset") or AS_IS
+def parse_trigger(stage: str | None, values: Mapping[str, Any]) -> TriggerParams:
+    """Parse the values of a form; raises ConfigError for an unknown preset. Settings are not validated here."""
+    overrides = [
+        f"{key}={json.dumps(value)}"
+        for key in HEADLINE_SETTINGS
+        if (value := values.get(_field_name(key))) not in (None, "")
+    ]
+    overrides += [line.strip() for line in values.get("overrides", "").splitlines() if line.strip()]
+    preset = values.get("preset") or NO_PRESET
     return TriggerParams(
-        stages=(stage,) if stage else tuple(given.get("stages") or ()) or None,
-        force=bool(given.get("force")),
-        settings=Settings(None if preset == AS_IS else preset_path(preset), (*_filled_in(settings), *written)),
+        stages=(stage,) if stage else tuple(values.get("stages") or ()) or None,
+        force=bool(values.get("force")),
+        settings=Settings(None if preset == NO_PRESET else preset_path(preset), tuple(overrides)),
     )
 
 
 def check_trigger(settings: Settings) -> None:
-    """Raise ConfigError where a setting of a run that was triggered through the API may come from files alone."""
+    """Raise ConfigError for a setting that a run triggered through the API must not change."""
     for override in settings.overrides:
-        # The key as it will be applied: a name in the request can itself hold "=" and YAML.
         key, value = parse_override(override)
-        for path, text in _leaves(tuple(key.split(".")), value):
-            if reason := _reason_against(path, text):
+        for path, leaf in _leaves(tuple(key.split(".")), value):
+            if reason := _rejection(path, leaf):
                 raise ConfigError(
                     f"{'.'.join(path)} {reason}, so a trigger cannot set it: set it in params.yaml, or start the run "
                     "in a shell with `longreward run -S`"
@@ -94,127 +126,52 @@ def check_trigger(settings: Settings) -> None:
     params = settings.check()
     for override in settings.overrides:
         *sections, name = parse_override(override)[0].split(".")
-        if name in MODEL_NAMES and _trusts_remote_code(params, sections):
+        config: Any = params
+        for section in sections:
+            config = getattr(config, section, None)
+        if name in MODEL_NAMES and getattr(config, "trust_remote_code", False):
+            section = ".".join(sections)
             raise ConfigError(
-                f"{'.'.join(sections)}.trust_remote_code is true, so a trigger cannot set {'.'.join(sections)}.{name}: "
-                "the code of that model would run here. Set it in params.yaml, or start the run in a shell with "
-                "`longreward run -S`"
+                f"{section}.trust_remote_code is true, so a trigger cannot set {section}.{name}: the code of that "
+                "model would run here. Set it in params.yaml, or start the run in a shell with `longreward run -S`"
             )
 
 
+def _field_name(key: str) -> str:
+    return key.replace(".", "_")
+
+
+def _setting_annotation(key: str, current: Params) -> Any:
+    """Return the type of a setting, with the constraints of its config class, or None."""
+    section, name = key.split(".")
+    config: BaseModel = getattr(current, section)
+    field: FieldInfo = type(config).model_fields[name]
+    summary = " ".join((field.description or "").split())
+    description = f"params.yaml: {json.dumps(getattr(config, name))}. {summary}"
+    constrained = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return Annotated[constrained | None, Field(title=key, description=description)]
+
+
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key below `path`, with its value where that is not a mapping."""
-    if isinstance(value, Mapping):
+    """Yield the value of every key below `path`, and every item of a list."""
+    if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _leaves((*path, str(name)), inner)
-        if not value:
-            yield path, None
-    elif isinstance(value, list):
+    elif isinstance(value, list) and value:
         for inner in value:
             yield from _leaves(path, inner)
-        if not value:
-            yield path, None
     else:
         yield path, value
 
 
-def _reason_against(path: tuple[str, ...], value: Any) -> str | None:
+def _rejection(path: tuple[str, ...], value: Any) -> str | None:
+    """Return why a trigger must not set this value; None if it may."""
     for name in path[1:]:
         if name in FILES_ONLY:
             return FILES_ONLY[name]
-    if isinstance(value, str) and not PLAIN_TEXT & set(path) and _leaves_project(value.removeprefix("hub:")):
-        return f"({value!r}) is outside the project"
+    if isinstance(value, str) and not NOT_PATHS & set(path):
+        text = value.removeprefix("hub:")
+        location = PurePath(text)
+        if location.is_absolute() or ".." in location.parts or text.startswith("~") or "://" in text:
+            return f"({value!r}) is outside the project"
     return None
-
-
-def _leaves_project(text: str) -> bool:
-    path = PurePath(text)
-    return path.is_absolute() or ".." in path.parts or text.startswith("~") or "://" in text
-
-
-def _trusts_remote_code(params: Params, sections: list[str]) -> bool:
-    config: Any = params
-    for section in sections:
-        config = getattr(config, section, None)
-    return bool(getattr(config, "trust_remote_code", False))
-
-
-def _filled_in(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _filled_in(value, f"{prefix}{name}.")
-        elif value not in (None, {}):
-            yield f"{prefix}{name}={json.dumps(YES_OR_NO.get(value, value) if isinstance(value, str) else value)}"
-
-
-@cache
-def _schema() -> Schema:
-    return Params.model_json_schema()
-
-
-def _section(name: str) -> Schema:
-    schema = _schema()
-    return _plain(schema["properties"][name], schema["$defs"])
-
-
-def _plain(schema: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """Without references, defaults and null as a choice, which a form has no use for."""
-    if "$ref" in schema:
-        own = {key: value for key, value in schema.items() if key != "$ref"}
-        return _plain({**definitions[schema["$ref"].rpartition("/")[2]], **own}, definitions)
-    plain = {key: value for key, value in schema.items() if key not in ("default", "required", "additionalProperties")}
-    choices = [choice for choice in plain.pop("anyOf", ()) if choice != {"type": "null"}]
-    if len(choices) == 1:
-        return _plain({**choices[0], **plain}, definitions)
-    if choices:
-        plain["anyOf"] = [_plain(choice, definitions) for choice in choices]
-    if "description" in plain:
-        plain["description"] = " ".join(plain["description"].split())
-    if isinstance(plain.get("items"), dict):
-        plain["items"] = _plain(plain["items"], definitions)
-    if "properties" in plain:
-        open_ = {name: field for name, field in plain["properties"].items() if name not in FILES_ONLY}
-        inner = {name: _plain(field, definitions) for name, field in open_.items()}
-        plain["properties"] = {name: field for name, field in inner.items() if not _is_free(field)}
-    if plain.get("type") == "boolean":
-        plain |= {"type": "string", "enum": list(YES_OR_NO)}
-    return plain
-
-
-def _is_free(schema: Schema) -> bool:
-    """An object of any keys, which the UI sends half empty where it was not touched; `overrides` takes it."""
-    return schema.get("type") == "object" and not schema.get("properties")
-
-
-_STAGES: dict[str, Schema] = {
-    "stages": {
-        "type": "array",
-        "title": "Stages",
-        "description": "Which stages to bring up to date; all where none is named.",
-        "items": {"type": "string", "enum": list(stage_names())},
-        "uniqueItems": True,
-        "default": [],
-    }
-}
-_OWN: dict[str, Schema] = {
-    "force": {
-        "type": "boolean",
-        "title": "Force",
-        "description": "Run even where nothing changed.",
-        "default": False,
-    },
-    "preset": {
-        "type": "string",
-        "title": "Preset",
-        "description": "The settings that hold: params.yaml, or for this run alone a file of configs/.",
-        "enum": [AS_IS, *preset_names()],
-        "default": AS_IS,
-    },
-    "overrides": {
-        "type": "object",
-        "title": "Overrides",
-        "description": 'Any setting, for this run alone: {"train.beta": 0.3, "train.lora": null}. Those that start '
-        "programs, name servers or reach outside the project are taken from params.yaml alone.",
-        "default": {},
-    },
-}

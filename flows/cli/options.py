@@ -1,6 +1,8 @@
-"""The options by which a subcommand takes settings: `-S section.key=value`, and `--params FILE` or `--preset NAME`."""
+"""Command-line options that several subcommands share: settings, the ledger, bounded integers."""
 
 import argparse
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,19 +10,54 @@ if TYPE_CHECKING:
     from longreward.params import Params
 
 
-def add_settings_arguments(command: argparse.ArgumentParser, *, params: str) -> None:
-    """Adds them; `params` says in the help what `--params` is."""
+def add_override_argument(command: argparse.ArgumentParser) -> None:
+    """Add `-S section.key=value`."""
     command.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="a setting"
+        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="override a setting"
     )
-    settings = command.add_mutually_exclusive_group()
-    settings.add_argument("--params", type=Path, metavar="FILE", help=params)
-    settings.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
+
+
+def add_settings_arguments(command: argparse.ArgumentParser, *, default: str) -> None:
+    """Add `-S`, `--params` and `--preset`; `default` says in the help where settings come from without the last two."""
+    add_override_argument(command)
+    source = command.add_mutually_exclusive_group()
+    source.add_argument("--params", type=Path, metavar="FILE", help=f"a file of settings (default: {default})")
+    source.add_argument("--preset", metavar="NAME", help="settings from a file of configs/")
 
 
 def load_settings(options: argparse.Namespace, *, default: Path | None) -> "Params":
-    """The settings of the file that was named, else of `default` (None: the paper's), under the overrides."""
+    """Read the settings of the file that was named, or of `default` (None: the paper's), with the overrides applied."""
     from longreward.params import preset_path, read_params
 
     path = preset_path(options.preset) if options.preset is not None else options.params
     return read_params(path or default, options.overrides)
+
+
+def add_ledger_argument(command: argparse.ArgumentParser) -> None:
+    """Add `--ledger`."""
+    command.add_argument(
+        "--ledger",
+        type=Path,
+        default=default_ledger(),
+        metavar="FILE",
+        help="the ledger of the judge's replies (default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
+    )
+
+
+def default_ledger() -> Path:
+    """Return the ledger of the runs in this folder."""
+    return Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
+
+
+def integer_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return an argument type for integers of this range."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < minimum or (maximum is not None and number > maximum):
+            bounds = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+            raise argparse.ArgumentTypeError(f"{number} is not {bounds}")
+        return number
+
+    parse.__name__ = "integer"  # argparse names the type in its error for text that is not a number
+    return parse
