@@ -11,7 +11,7 @@ from typing import Any
 
 from longreward import LongReward, OnlineReward
 from longreward.data.formats import read_examples
-from longreward.flows.cli.ledger import default_ledger
+from longreward.flows.cli.options import default_ledger
 from longreward.judge.budget import Budget
 from longreward.models.policy import load_policy
 from longreward.params import Params, read_params

@@ -37,7 +37,7 @@ from longreward.tasks.pipeline_tasks import (
     stage_task_runs,
 )
 from longreward.tasks.run_summary import show
-from longreward.tasks.trigger_form import check_trigger, form_signature, parse_trigger
+from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
 
 
 def create_flow(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
@@ -52,13 +52,13 @@ def create_flow(stage: str | None = None, *, module: str = __name__, from_shell:
 
     run.__name__ = run.__qualname__ = stage or "pipeline"
     run.__module__ = module
-    run.__signature__ = form_signature(stage)  # type: ignore[attr-defined]
+    add_form(run, stage)
     summary = f"Runs the stage {stage}" if stage else "From raw data to a trained, evaluated, registered model"
-    run.__doc__ = (
+    description = (
         f"{summary}. Settings entered here apply to this run only: it works in a private copy of the checkout, and "
         "becomes a DVC experiment with the name of the run."
     )
-    return flow(name="pipeline", flow_run_name=_run_name, persist_result=False)(run)
+    return flow(name="pipeline", description=description, flow_run_name=_run_name, persist_result=False)(run)
 
 
 def _run_name() -> str:

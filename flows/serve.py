@@ -1,7 +1,7 @@
-"""`longreward serve`: the Prefect UI, MLflow, the pipeline and its stages waiting to be triggered, until Ctrl-C.
+"""`longreward serve`: the Prefect UI, MLflow, and deployments of the pipeline and its stages, until Ctrl-C.
 
-All on the stores of this checkout, so that what `make run` and `dvc repro` did is there to be looked at, and a run
-that is started in the UI reads and writes what they do.
+Both servers use the stores of this checkout: they show the runs of `longreward run` and `dvc repro`, and a run that is
+triggered in the UI reads and writes the same files.
 """
 
 import asyncio
@@ -41,62 +41,64 @@ PREFECT_PORT, MLFLOW_PORT = 4200, 5000
 MLFLOW = (sys.executable, "-m", "mlflow", "server", "--workers", "1")
 
 
-def main(
-    host: str = LOCALHOST, port: int | None = None, mlflow_port: int | None = None, allow: tuple[str, ...] = ()
+def serve(
+    host: str = LOCALHOST, port: int | None = None, mlflow_port: int | None = None, allow_hosts: tuple[str, ...] = ()
 ) -> None:
     """Serve until Ctrl-C, SIGTERM or the end of the terminal.
 
-    `host`, `port` and `allow` are for Prefect, which asks for a login. MLflow has none here, so it listens on this
-    machine alone. Ports that are not given are the usual ones, or free ones where those are taken.
+    `host`, `port` and `allow_hosts` are for Prefect, which requires a login. MLflow has no login, so it listens on this
+    machine only. A port of None is the usual one, or a free one if that is in use.
     """
     for number in _end_signals():
         signal.signal(number, _raise_interrupt)
     try:
         with ExitStack() as stack:
-            stage_entries()  # tells where this is no project, before anything is made
-            server = _prefect(host, port, allow)
+            stage_entries()  # fails outside a project, before anything is created
+            server = _start_prefect(host, port, allow_hosts)
             stack.enter_context(temporary_settings(server.settings))
             asyncio.run(check_server(server))
             asyncio.run(close_killed_flows())
-            os.environ.update(server.environment)  # for the processes of the runs that the UI starts
+            os.environ.update(server.environment)  # for the processes of triggered runs
             close_killed_runs()
-            experiment = experiment_id()  # made here where it is new: its server and the first run would both make it
-            runs = _mlflow(stack, mlflow_port)
+            experiment = experiment_id()  # create it now: MLflow's server and the first run would both try to
+            mlflow_url = _start_mlflow(stack, mlflow_port)
             login = login_file(server)
             print(f"\n  Prefect  {server.url.removesuffix('/api')}")
             if login:
                 print(f"           log in with the line in {login}")
-            print(f"  MLflow   {runs}/#/experiments/{experiment}?workflowType=machine_learning\n")
-            print("Ctrl-C ends both.\n", flush=True)
-            asyncio.run(_wait_for_triggers(deployments()))
+            print(f"  MLflow   {mlflow_url}/#/experiments/{experiment}?workflowType=machine_learning\n")
+            print("Ctrl-C stops both.\n", flush=True)
+            asyncio.run(_run_triggered(create_deployments()))
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
 
 
-async def _wait_for_triggers(served: list[RunnerDeployment]) -> None:
-    """Start runs that are triggered, until a signal comes."""
+async def _run_triggered(deployments: list[RunnerDeployment]) -> None:
+    """Start the triggered runs, until a signal arrives."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     for number in _end_signals():
-        # Through the event loop: an exception from a signal handler is lost where it interrupts a finalizer.
+        # Through the event loop: an exception from a signal handler is lost if it interrupts a finalizer.
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await aserve(*served, print_starting_message=False)
+    await aserve(*deployments, print_starting_message=False)
 
 
-def _prefect(host: str, port: int | None, allow: tuple[str, ...]) -> PrefectServer:
-    chosen = host != LOCALHOST or port is not None or bool(allow)
+def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:
+    has_options = host != LOCALHOST or port is not None or bool(allow_hosts)
     running = running_server()
-    if chosen and running is not None:
+    if has_options and running is not None:
         raise ConfigError(
-            f"a Prefect server of this project runs at {running.url.removesuffix('/api')} already: end what uses it "
-            "(another `longreward serve`, or a run), or leave --host, --port and --allow-host out to use it"
+            f"a Prefect server of this project is running at {running.url.removesuffix('/api')}: stop what uses it "
+            "(another `longreward serve`, or a run), or use it by leaving out --host, --port and --allow-host"
         )
     if port is not None:
         check_port(port, host)
-    server = prefect_server(host=host, port=port if port is not None else free_port(PREFECT_PORT, host), allow=allow)
-    if chosen and login_file(server) is None:
+    server = prefect_server(
+        host=host, port=port if port is not None else free_port(PREFECT_PORT, host), allow=allow_hosts
+    )
+    if has_options and login_file(server) is None:
         raise ConfigError(
             f"PREFECT_API_URL names the server at {redact(server.url)}: unset it to start one with --host, --port or "
             "--allow-host"
@@ -104,8 +106,8 @@ def _prefect(host: str, port: int | None, allow: tuple[str, ...]) -> PrefectServ
     return server
 
 
-def _mlflow(stack: ExitStack, port: int | None) -> str:
-    """The address of MLflow's UI: a tracking server of the user's, else one that is started here and ends with us."""
+def _start_mlflow(stack: ExitStack, port: int | None) -> str:
+    """Return the address of MLflow's UI: the user's tracking server, or one that is started here."""
     store = store_uri()
     if is_server(store):
         return redact(store).rstrip("/")
@@ -129,11 +131,11 @@ def _mlflow(stack: ExitStack, port: int | None) -> str:
         ],
         env={
             **os.environ,
-            # The address of the store may hold a password, and all users of a machine can read arguments.
+            # In the environment: the store's address may contain a password, and all users can read arguments.
             "MLFLOW_BACKEND_STORE_URI": store,
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{name}:*" for name in names),
             "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here uses its seven job processes
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven job processes are not used
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -144,8 +146,8 @@ def _mlflow(stack: ExitStack, port: int | None) -> str:
     return f"http://{LOCALHOST}:{port}"
 
 
-def deployments() -> list[RunnerDeployment]:
-    """The whole pipeline, "pipeline/all", and each stage alone, "pipeline/<stage>"."""
+def create_deployments() -> list[RunnerDeployment]:
+    """Create the deployments of the pipeline, "pipeline/all", and of each stage, "pipeline/<stage>"."""
     flows = {"all": pipeline} | {name: getattr(triggers, name) for name in stage_names()}
     return [
         flow.to_deployment(name, tags=["longreward"], entrypoint_type=EntrypointType.MODULE_PATH)
@@ -154,7 +156,7 @@ def deployments() -> list[RunnerDeployment]:
 
 
 def _end_signals() -> list[signal.Signals]:
-    """The signals that end the command; `nohup` ignores SIGHUP, and that is to stay."""
+    """Return the signals that stop the command, without those that are ignored, such as SIGHUP under `nohup`."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -164,4 +166,4 @@ def _raise_interrupt(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -7,13 +7,12 @@ start programs, run code of a model, name a server or leave the project.
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from longreward.errors import ConfigError
 from longreward.params import Params, parse_override, preset_names, preset_path, read_params, stage_names
@@ -62,39 +61,72 @@ class TriggerParams:
     settings: Settings
 
 
-def form_signature(stage: str | None) -> inspect.Signature:
-    """Return the form's fields as a function signature: for the whole pipeline, or for one stage.
+def add_form(function: Callable[..., Any], stage: str | None) -> None:
+    """Give a flow's function the form's fields as parameters, and their descriptions as its docstring.
 
-    An empty setting keeps the value of params.yaml. The current values are shown in the descriptions and not as
-    defaults: Prefect stores defaults when a deployment is created, and would send them after params.yaml has changed.
+    Prefect generates the form from both. The form is for the whole pipeline, or for one stage.
     """
-    fields: dict[str, tuple[Any, Any]] = {}
-    if stage is None:
-        about_stages = Field(description="The stages to run if they are not up to date; all if none is selected.")
-        fields["stages"] = (Annotated[list[Literal[*stage_names()]], about_stages], [])  # type: ignore[valid-type]
-    fields["force"] = (Annotated[bool, Field(description="Run the stages even if they are up to date.")], False)
-    about_name = Field(description="The name of the run and, with settings of its own, of its DVC experiment.")
-    fields["name"] = (Annotated[str, about_name], "")
-    about_preset = Field(description="A file of configs/ whose settings replace params.yaml for this run.")
-    fields["preset"] = (Annotated[Literal[NO_PRESET, *preset_names()], about_preset], NO_PRESET)  # type: ignore[valid-type]
-    try:
-        current = read_params()
-    except ConfigError:  # outside a project, or params.yaml has an error, which the run reports
-        current = Params()
-    for key in HEADLINE_SETTINGS:
-        if stage in (None, key.partition(".")[0]):
-            fields[_field_name(key)] = (_setting_annotation(key, current), None)
-    about_overrides = Field(
-        description="Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. "
-        "Settings that start programs, name servers or leave the project can only be set in params.yaml."
-    )
-    fields["overrides"] = (Annotated[str, about_overrides], "")
-    return inspect.Signature(
+    fields = _form_fields(stage, _current_params())
+    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in fields.items()
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for field in fields
         ]
     )
+    function.__doc__ = "\n".join(
+        ["The form of a run.", "", "Args:", *(f"    {field.name}: {field.description}" for field in fields)]
+    )
+
+
+@dataclass(frozen=True)
+class _FormField:
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+
+def _form_fields(stage: str | None, current: Params) -> list[_FormField]:
+    """Return the fields of the form.
+
+    An empty setting keeps the value of params.yaml. The current values are in the descriptions instead of the defaults:
+    Prefect stores the defaults of a deployment, and would send them after params.yaml has changed.
+    """
+    fields = [
+        _FormField("force", bool, False, "Run the stages even if they are up to date."),
+        _FormField("name", str, "", "The name of the run and, if it has its own settings, of its DVC experiment."),
+        _FormField(
+            "preset",
+            _choice((NO_PRESET, *preset_names())),
+            NO_PRESET,
+            "A file of configs/ whose settings replace params.yaml for this run.",
+        ),
+    ]
+    if stage is None:
+        stages: Any = list[_choice(stage_names())]  # type: ignore[misc]
+        about_stages = "The stages to run if they are not up to date; all if none is selected."
+        fields.insert(0, _FormField("stages", stages, [], about_stages))
+    for key in HEADLINE_SETTINGS:
+        section, name = key.split(".")
+        if stage in (None, section):
+            config: BaseModel = getattr(current, section)
+            setting = type(config).model_fields[name]
+            constrained: Any = Annotated[setting.annotation, key, *setting.metadata]
+            summary = " ".join((setting.description or "").split())
+            description = f"{key}, now {json.dumps(getattr(config, name))} in params.yaml. {summary}"
+            fields.append(_FormField(_field_name(key), constrained | None, None, description))
+    about_overrides = (
+        "Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. Settings that "
+        "start programs, name servers or leave the project can only be set in params.yaml."
+    )
+    return [*fields, _FormField("overrides", str, "", about_overrides)]
+
+
+def _current_params() -> Params:
+    try:
+        return read_params()
+    except ConfigError:  # outside a project, or params.yaml has an error, which the run reports
+        return Params()
 
 
 def parse_trigger(stage: str | None, values: Mapping[str, Any]) -> TriggerParams:
@@ -137,19 +169,12 @@ def check_trigger(settings: Settings) -> None:
             )
 
 
+def _choice(values: tuple[str, ...]) -> Any:
+    return Literal[values]
+
+
 def _field_name(key: str) -> str:
     return key.replace(".", "_")
-
-
-def _setting_annotation(key: str, current: Params) -> Any:
-    """Return the type of a setting, with the constraints of its config class, or None."""
-    section, name = key.split(".")
-    config: BaseModel = getattr(current, section)
-    field: FieldInfo = type(config).model_fields[name]
-    summary = " ".join((field.description or "").split())
-    description = f"params.yaml: {json.dumps(getattr(config, name))}. {summary}"
-    constrained = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    return Annotated[constrained | None, Field(title=key, description=description)]
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -1,7 +1,8 @@
-"""`longreward doctor`: check versions, servers, keys, GPU, disk and DVC, and say what to do."""
+"""`longreward doctor`: check everything that a run needs."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,52 +15,53 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the subcommand to the parser."""
     command = subparsers.add_parser(
         "doctor",
-        help="check versions, servers, keys, GPU, disk and DVC, and say what to do",
-        description="Looks at everything that a run needs and says what to do where something is missing (✗). It asks "
-        "the servers of params.yaml one tiny question each, and the judge its real prompts on one tiny example: about "
-        "eight questions and 10,000 tokens, which a provider charges for.",
+        help="check versions, servers, keys, GPU, disk and DVC, with advice",
+        description="Checks everything that a run needs, and says what to do about each problem (✗). It sends one "
+        "small request to each server of params.yaml, and the real prompts with a tiny example to the judge: about "
+        "eight requests and 10,000 tokens, which a provider charges for.",
     )
-    command.add_argument("--params", type=Path, metavar="FILE", help="settings to look at (params.yaml)")
-    command.add_argument("--offline", action="store_true", help="ask no server: no call is made or charged")
+    command.add_argument("--params", type=Path, metavar="FILE", help="the settings to check (params.yaml)")
+    command.add_argument("--offline", action="store_true", help="send no requests")
     command.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    """1 where a run would fail."""
-    from longreward.tasks.doctor import Mark
+    """Return 1 if a run would fail."""
+    from longreward.tasks.doctor import Level
 
-    counts = dict.fromkeys(Mark, 0)
-    for finding in _findings(options):
-        _show(finding)
-        counts[finding.mark] += 1
-    bad, notes = counts[Mark.BAD], counts[Mark.NOTE]
-    print(f"{bad or 'nothing'} to mend (✗)" + (f", {notes} to know (!)" if notes else ""))
-    return 1 if bad else 0
+    counts = dict.fromkeys(Level, 0)
+    for finding in _run_checks(options):
+        print(f"{finding.level} {finding.subject:<14}{' '.join(finding.message.split())}")
+        if finding.advice:
+            print(f"{'':<16}→ {finding.advice}")
+        counts[finding.level] += 1
+    notes = f", notes (!): {counts[Level.NOTE]}" if counts[Level.NOTE] else ""
+    print(f"problems (✗): {counts[Level.FAILURE] or 'none'}{notes}")
+    return 1 if counts[Level.FAILURE] else 0
 
 
-def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
-    from longreward.tasks.doctor.environment import check_installed, check_machine
-    from longreward.tasks.doctor.finding import good, note
-    from longreward.tasks.doctor.project import check_project, is_project, kept_in
+def _run_checks(options: argparse.Namespace) -> "Iterator[Finding]":
+    from longreward.tasks.doctor.environment import check_installation, check_machine
+    from longreward.tasks.doctor.finding import note, ok
+    from longreward.tasks.doctor.project import check_project, is_project, storage_folders
     from longreward.tasks.doctor.state import check_state
 
-    yield from check_installed()
-    yield from check_machine(kept_in())
+    yield from check_installation()
+    yield from check_machine(storage_folders())
     if is_project():
         yield from check_project()
         yield from check_state()
     else:
-        todo = "`longreward init` makes one here, `longreward init FOLDER` elsewhere"
-        yield note("project", f"{Path.cwd()} is none, so only the machine was looked at", todo)
-    params, findings = _read(options.params, needed=is_project())
-    yield from findings
+        advice = "`longreward init` creates one here, `longreward init FOLDER` elsewhere"
+        yield note("project", f"{Path.cwd()} is not a project, so only the machine was checked", advice)
+        if options.params is None:
+            return
+    params = yield from _check_settings(options.params or Path("params.yaml"))
     if params is None:
         return
     if options.offline:
-        yield good("servers", "not asked (--offline)")
+        yield ok("servers", "not checked (--offline)")
         return
-    import asyncio
-
     from longreward.tasks.doctor.servers import check_remote, check_servers
 
     yield from asyncio.run(check_servers(params))
@@ -67,24 +69,19 @@ def _findings(options: argparse.Namespace) -> Iterator["Finding"]:
         yield from asyncio.run(check_remote())
 
 
-def _read(path: Path | None, *, needed: bool) -> tuple["Params | None", Sequence["Finding"]]:
-    """The settings, and what is to be said of them; neither where no file is named outside a project."""
+def _check_settings(path: Path) -> "Generator[Finding, None, Params | None]":
+    """Yield the findings about the settings, and return them if they are valid."""
     from longreward.errors import ConfigError
     from longreward.params import read_params
-    from longreward.tasks.doctor.finding import bad
+    from longreward.tasks.doctor.finding import failure
     from longreward.tasks.doctor.project import check_settings
 
-    if path is None and not needed:
-        return None, ()
     try:
-        params = read_params(path or Path("params.yaml"))
+        params = read_params(path)
     except ConfigError as error:
         first, *keys = str(error).splitlines()
-        return None, [bad("settings", line.strip(), "`longreward params` prints every key") for line in keys or [first]]
-    return params, list(check_settings(params))
-
-
-def _show(finding: "Finding") -> None:
-    print(f"{finding.mark} {finding.subject:<14}{' '.join(finding.said.split())}")
-    if finding.todo:
-        print(f"{'':<16}→ {finding.todo}")
+        for line in keys or [first]:
+            yield failure("settings", line.strip(), "`longreward params` prints every key")
+        return None
+    yield from check_settings(params)
+    return params

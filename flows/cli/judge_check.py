@@ -1,4 +1,4 @@
-"""`longreward judge-check`: does the judge repeat itself, rank known answers, and resist attacks?"""
+"""`longreward judge-check`: measure the judge's consistency, ranking of known answers and resistance to attacks."""
 
 import argparse
 from pathlib import Path
@@ -10,21 +10,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the subcommand to the parser."""
     command = subparsers.add_parser(
         "judge-check",
-        help="does the judge repeat itself, rank known answers, resist orders hidden in what it reads?",
-        description="Checks the judge of params.yaml on built-in questions: the same asked again, right answers "
-        "against damaged ones, and attacks. Answers come from the ledger where it was checked before. Ends with 1 "
-        "where something falls short of judge.check.*; judge.check.gate makes this a gate before the score stage.",
+        help="check the judge's consistency, ranking of known answers and resistance to prompt injection",
+        description="Checks the judge of params.yaml on built-in questions: repeated requests, right answers against "
+        "damaged ones, and prompt injections. A judge that was checked before is answered from the ledger. Exits with "
+        "1 if a result is below a threshold of judge.check.*; judge.check.gate runs this check before the score stage.",
         epilog="example: longreward judge-check -S judge.kind=openai -S judge.model=gpt-4o-2024-05-13 --quick",
     )
-    add_settings_arguments(command, params="settings (default: params.yaml, where it is)")
-    command.add_argument("--quick", action="store_true", help="about 60 calls in place of about 400")
-    command.add_argument("--again", action="store_true", help="ask everything anew, whatever was answered before")
+    add_settings_arguments(command, default="params.yaml, if it exists")
+    command.add_argument("--quick", action="store_true", help="about 60 requests instead of about 400")
+    command.add_argument("--again", action="store_true", help="repeat all requests, without the replies in the ledger")
     command.add_argument("--json", action="store_true", help="the report as JSON")
     command.set_defaults(run=_judge_check)
 
 
 def _judge_check(options: argparse.Namespace) -> int:
-    """1 where the judge falls short."""
+    """Return 1 if the judge fails the check."""
     import asyncio
     import json
     import time

@@ -1,11 +1,12 @@
 """`longreward ledger stats|merge|export|verify`: inspect, merge and check ledgers."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from longreward.flows.cli.options import default_ledger
 
 if TYPE_CHECKING:
     from longreward.judge.ledger.merge import MergeResult
@@ -25,11 +26,6 @@ NUMBER_COLUMNS = (
 EXCHANGE_COLUMNS = ("judge", "template", *NUMBER_COLUMNS[:7], "first (UTC)", "last (UTC)")
 VECTOR_COLUMNS = ("embedding model", "vectors", "MB", "first (UTC)", "last (UTC)")
 MAX_GAPS = 20  # printed by `merge --salvage`
-
-
-def default_ledger() -> Path:
-    """Return the ledger of runs in the current folder: LONGREWARD_STATE or .longreward, ledger.sqlite."""
-    return Path(os.environ.get("LONGREWARD_STATE") or ".longreward") / "ledger.sqlite"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

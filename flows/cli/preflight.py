@@ -16,7 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "Exits with 1 where weights, gradients and optimizer do not fit, and lists what needs less.",
         epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
     )
-    add_settings_arguments(command, params="settings (params.yaml)")
+    add_settings_arguments(command, default="params.yaml")
     command.add_argument("--stage", choices=("train", "sft"), default="train", help="which training (train)")
     command.add_argument("--model", metavar="MODEL", help="a folder or hub id (default: what the stage starts from)")
     command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (default: those of the stage)")

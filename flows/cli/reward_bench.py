@@ -1,28 +1,30 @@
-"""`longreward reward-bench`: how often the reward, and what it is compared with, says what labels say."""
+"""`longreward reward-bench`: agreement of the reward and its baselines with labelled preferences."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from longreward.errors import DataError
-from longreward.flows.cli.ledger import default_ledger
-from longreward.flows.cli.options import add_settings_arguments, load_settings
+from longreward.flows.cli.options import (
+    add_ledger_argument,
+    add_settings_arguments,
+    default_ledger,
+    load_settings,
+)
 
 if TYPE_CHECKING:
     from longreward.reward_bench.items import Item
-
-OF_SETTINGS = ""  # --srm without a name
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand to the parser."""
     command = subparsers.add_parser(
         "reward-bench",
-        help="how good is the reward? agreement with labelled preferences, each dimension left out in turn",
-        description="Holds rewards against labelled preferences about long documents: LongReward, it without each "
-        "dimension, direct pairwise judging in both orders, and with --srm a reward model. Without files, against the "
-        "built-in pairs and lists. The judge is the built-in offline stand-in unless -S or --params says otherwise. "
-        "Answers are kept in the ledger, so that a second run asks nothing.",
+        help="measure the reward's agreement with labelled preferences, with ablations of each dimension",
+        description="Compares rewards with labelled preferences about long documents: LongReward, LongReward without "
+        "each dimension, direct pairwise judging in both orders, and with --srm a reward model. Without files, it uses "
+        "the built-in pairs and lists. The judge is the built-in offline judge unless -S or --params names another. "
+        "Replies are stored in the ledger, so that a second run sends no requests.",
         epilog="example: longreward reward-bench --items labelled.jsonl -S judge.kind=vllm -S judge.model=my-judge",
     )
     files = command.add_mutually_exclusive_group()
@@ -38,20 +40,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--srm",
         nargs="?",
-        const=OF_SETTINGS,
+        const="",
         metavar="MODEL",
-        help="a reward model too: a folder or hub id; without one, that of pair.srm, else a tiny one of the words of "
+        help="also test a reward model: a folder or hub id; without a value the model of pair.srm, or a tiny one for "
         "the built-in corpus",
     )
-    command.add_argument("--no-pairwise", action="store_true", help="leave out direct pairwise judging")
-    add_settings_arguments(command, params="settings from a params.yaml")
-    command.add_argument(
-        "--ledger",
-        type=Path,
-        metavar="FILE",
-        help="where the judge's answers are kept (default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
-    )
-    command.add_argument("--json", action="store_true", help="every figure with its interval, as JSON")
+    command.add_argument("--no-pairwise", action="store_true", help="skip direct pairwise judging")
+    add_settings_arguments(command, default="the paper's settings")
+    add_ledger_argument(command)
+    command.add_argument("--json", action="store_true", help="all figures with their intervals, as JSON")
     command.set_defaults(run=_reward_bench)
 
 
@@ -65,8 +62,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = load_settings(options, default=None)
-    ledger = options.ledger or default_ledger()
-    items = _items(options)
+    items = _load_items(options)
     model = None
     if options.srm is not None:
         model = open_reward_model(params.pair.srm, options.srm, state=default_ledger().parent)
@@ -74,23 +70,26 @@ def _reward_bench(options: argparse.Namespace) -> int:
     srm = None
     if model is not None:
         with show_progress("reward model, responses") as update:
-            # Outside of asyncio, in which Ctrl-C would have to wait for its end.
+            # Outside of asyncio, where Ctrl-C would wait for the end of this blocking call.
             srm = score_with_reward_model(model, items, progress=update)
     with show_progress("judge, items") as update:
-        measured = run_bench(
+        benchmark = run_bench(
             params,
             items,
-            ledger=ledger,
+            ledger=options.ledger,
             pairwise=not options.no_pairwise,
             srm=srm,
             progress=update,
         )
-        found = asyncio.run(measured)
-    print(json.dumps(as_json(found), indent=1, ensure_ascii=False) if options.json else render_markdown(found), end="")
+        result = asyncio.run(benchmark)
+    if options.json:
+        print(json.dumps(as_json(result), indent=1, ensure_ascii=False), end="")
+    else:
+        print(render_markdown(result), end="")
     return 0
 
 
-def _items(options: argparse.Namespace) -> "list[Item]":
+def _load_items(options: argparse.Namespace) -> "list[Item]":
     from longreward.reward_bench.builtin_items import builtin_items
     from longreward.reward_bench.items import read_items, read_long_rewardbench
 
@@ -101,5 +100,5 @@ def _items(options: argparse.Namespace) -> "list[Item]":
     else:
         items = list(builtin_items())
     if not items:
-        raise DataError(f"{options.items or options.long_rewardbench[0]}: there is no labelled item in it")
+        raise DataError(f"{options.items or options.long_rewardbench[0]}: no labelled items")
     return items

@@ -26,20 +26,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(options: argparse.Namespace) -> NoReturn:
+    from longreward.flows.pipeline import shell_pipeline
     from longreward.params import preset_path
     from longreward.tasks.experiments import Settings
-    from longreward.tasks.flow_runner import final_state, run_program
+    from longreward.tasks.flow_runner import final_state, run_as_program
 
     Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     parameters = flow_parameters(options.overrides, preset=options.preset)
     parameters |= {"stages": options.stages, "force": options.force, "name": options.name}
 
     async def run() -> Any:
-        from longreward.flows.pipeline import shell_pipeline
+        state: Any = shell_pipeline(**parameters, return_state=True)
+        return await state
 
-        return await shell_pipeline(**parameters, return_state=True)
-
-    run_program(lambda: final_state.of(run))
+    run_as_program(lambda: final_state.of(run))
 
 
 def flow_parameters(overrides: list[str], *, preset: str | None) -> dict[str, Any]:

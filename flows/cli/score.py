@@ -1,6 +1,7 @@
 """`longreward score`: score responses from files, or one response from the command line."""
 
 import argparse
+import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
@@ -8,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longreward.errors import ConfigError
-from longreward.flows.cli.ledger import default_ledger
-from longreward.flows.cli.options import add_settings_arguments, load_settings
+from longreward.flows.cli.options import add_ledger_argument, add_settings_arguments, load_settings
 
 if TYPE_CHECKING:
     from longreward.judge import Judge
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
     score = subparsers.add_parser(
         "score",
-        help="score responses, from files in the published formats or one from the command line",
-        description="Scores files (--data, --responses, --out) or prints the reward card of one response (--context, "
-        "--query, --response). Settings are the paper's unless -S or --params says otherwise; "
-        "the judge is the built-in offline stand-in unless judge.kind=http.",
+        help="score responses from files in the published formats, or one from the command line",
+        description="Scores files (--data, --responses, --out), or prints the scores of one response (--context, "
+        "--query, --response). Settings are the paper's unless -S or --params changes them; the judge is the built-in "
+        "offline judge unless judge.kind names another.",
         epilog="example: longreward score --data sft.jsonl --responses sampled_responses.jsonl "
         "--out scored_responses.jsonl -S judge.kind=http -S judge.base_url=http://localhost:8000/v1 "
         "-S judge.model=my-judge",
@@ -32,43 +33,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     files = score.add_argument_group("files")
     files.add_argument("--data", type=Path, metavar="FILE", help="examples: idx, query, context")
     files.add_argument("--responses", type=Path, metavar="FILE", help='responses: idx "<example>-<n>", query, answer')
-    files.add_argument("--out", type=Path, metavar="FILE", help="where the scored responses go")
-    one = score.add_argument_group("one response")
-    one.add_argument("--context", type=Path, metavar="FILE", help="a text file")
-    one.add_argument("--query", metavar="TEXT")
-    one.add_argument("--response", metavar="TEXT")
-    add_settings_arguments(score, params="settings from a params.yaml")
-    score.add_argument(
-        "--ledger",
-        type=Path,
-        metavar="FILE",
-        help="where the judge's answers are kept, so that nothing is asked twice "
-        "(default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
-    )
+    files.add_argument("--out", type=Path, metavar="FILE", help="the file of scored responses to write")
+    single = score.add_argument_group("one response")
+    single.add_argument("--context", type=Path, metavar="FILE", help="a text file")
+    single.add_argument("--query", metavar="TEXT")
+    single.add_argument("--response", metavar="TEXT")
+    add_settings_arguments(score, default="the paper's settings")
+    add_ledger_argument(score)
     score.set_defaults(run=_score)
 
 
 def _score(options: argparse.Namespace) -> int:
     files = {name: getattr(options, name) for name in ("data", "responses", "out")}
-    one = {name: getattr(options, name) for name in ("context", "query", "response")}
-    given = [name for name, value in {**files, **one}.items() if value is not None]
-    if set(given) not in (set(files), set(one)):
-        said = ", ".join(f"--{name}" for name in given) or "nothing"
+    single = {name: getattr(options, name) for name in ("context", "query", "response")}
+    used = [name for name, value in {**files, **single}.items() if value is not None]
+    if set(used) not in (set(files), set(single)):
+        names = ", ".join(f"--{name}" for name in used) or "neither"
         raise ConfigError(
-            f"score needs --data, --responses and --out, or --context, --query and --response; got {said}"
+            f"score needs --data, --responses and --out, or --context, --query and --response; got {names}"
         )
-    import asyncio
-
     params = load_settings(options, default=None)
-    ledger = options.ledger or default_ledger()
-    scoring = _score_files(params, ledger, **files) if options.data else _score_one(params, ledger, **one)
-    return asyncio.run(_until_terminated(scoring))
+    score = _score_files if options.data else _score_response
+    arguments = files if options.data else single
+    return asyncio.run(_interrupt_on_sigterm(score(params, options.ledger, **arguments)))
 
 
-async def _until_terminated(scoring: Coroutine[Any, Any, int]) -> int:
-    """SIGTERM ends it as Ctrl-C does: calls under way are cancelled and no half-written file stays behind."""
-    import asyncio
-
+async def _interrupt_on_sigterm(scoring: Coroutine[Any, Any, int]) -> int:
+    """Handle SIGTERM like Ctrl-C: requests are cancelled and no incomplete file is left."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -93,21 +84,23 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
             report = await score_files(
                 judge, params.score, data=data, responses=responses, out=out, ledger=ledger, progress=update
             )
-    answered = report.complete + report.incomplete + report.savings.responses
-    print(f"{out}: {report.complete} of {answered} responses have all four scores (queries: {report.prompts})")
+    total = report.complete + report.incomplete + report.savings.responses
+    print(f"{out}: {report.complete} of {total} responses have all four scores (queries: {report.prompts})")
     _print_summary(report, judge)
     if (spent := budget.metrics().get("money")) and params.prices.models:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
-        print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, each with its reasons")
-    if spared := report.savings.figures():
-        print(f"{sibling_path(out, 'unscored')}: {spared['not_needed']:.0f} that the pairs do not need, with bounds")
+        print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, with the reasons")
+    if savings := report.savings.figures():
         print(
-            f"saved: {spared['saved/questions']:.0f} questions, about {spared['saved/questions_estimated']:.0f} with "
-            f"those on statements never listed (about {spared['saved/tokens_estimated']:.0f} tokens)"
+            f"{sibling_path(out, 'unscored')}: {savings['not_needed']:.0f} not needed for pairs, with bounds of scores"
+        )
+        print(
+            f"saved: {savings['saved/questions']:.0f} requests, about {savings['saved/questions_estimated']:.0f} with "
+            f"those for statements that were never extracted (about {savings['saved/tokens_estimated']:.0f} tokens)"
         )
         for money in report.savings.money(params.price_of).values():
-            print(f"  which is about {money:,.4f} {params.prices.currency}")
+            print(f"  worth about {money:,.4f} {params.prices.currency}")
     report.require_scores(judge.name)
     return 0
 
@@ -129,7 +122,7 @@ def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
     )
 
 
-async def _score_one(params: "Params", ledger: Path, *, context: Path, query: str, response: str) -> int:
+async def _score_response(params: "Params", ledger: Path, *, context: Path, query: str, response: str) -> int:
     from longreward.errors import DataError
     from longreward.judge import open_judge
     from longreward.judge.budget import Budget
@@ -148,42 +141,42 @@ async def _score_one(params: "Params", ledger: Path, *, context: Path, query: st
         raise DataError(f"{context} is empty")
     example = Example(id="0", document_id=context.name, context=text, query=query)
     answer = Response(id="0-0", example_id="0", query=query, text=response)
-    with Budget(params.score.budget, params.prices) as budget:  # of this one response
+    with Budget(params.score.budget, params.prices) as budget:
         async with (
             open_judge(params.judge, ledger=ledger, budget=budget) as judge,
             Scorer(params.score, ledger=ledger) as scorer,
         ):
             scored = await scorer.score(judge, example, [answer])
-    card = scored.responses[0]
-    _print_card(card, judge.name)
-    return 0 if any(verdict.score is not None for verdict in card.verdicts.values()) else 1
+    result = scored.responses[0]
+    _print_scores(result, judge.name)
+    return 0 if any(verdict.score is not None for verdict in result.verdicts.values()) else 1
 
 
-def _print_card(card: "ScoredResponse", judge: str) -> None:
+def _print_scores(scored: "ScoredResponse", judge: str) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    reward = "none: not all four are scored" if card.reward is None else f"{card.reward:.2f} of 10"
+    reward = "none: not all four are scored" if scored.reward is None else f"{scored.reward:.2f} of 10"
     table = Table(title=f"reward {reward}", caption=f"judge: {judge}", title_justify="left", caption_justify="left")
     table.add_column("dimension")
     table.add_column("score", justify="right")
-    table.add_column("why", overflow="fold")
-    for dimension, verdict in card.verdicts.items():
+    table.add_column("reason", overflow="fold")
+    for dimension, verdict in scored.verdicts.items():
         score = "–" if verdict.score is None else f"{verdict.score:.2f}"
-        why = verdict.reason or without_verdict(verdict.analysis or "")
+        reason = verdict.reason or without_verdict(verdict.analysis or "")
         if verdict.statements:
-            marks = {1.0: "supported", 0.5: "partly", 0.0: "unsupported", None: "unreadable"}
-            why = "\n".join(f"{marks[s.support]}: {s.text}" for s in verdict.statements)
-        table.add_row(dimension, score, escape(why))
+            labels = {1.0: "supported", 0.5: "partly", 0.0: "unsupported", None: "unreadable"}
+            reason = "\n".join(f"{labels[s.support]}: {s.text}" for s in verdict.statements)
+        table.add_row(dimension, score, escape(reason))
     console = Console()
-    with console.capture() as drawn:  # printed by print, which leaves a reader that went away to main
+    with console.capture() as capture:  # `print` raises BrokenPipeError, which `main` handles; rich hides it
         console.print(table)
-    print(drawn.get(), end="")
+    print(capture.get(), end="")
 
 
 def without_verdict(analysis: str) -> str:
-    """An analysis without the bracket that closes it: the score stands beside it in the table.
+    """Return an analysis without its final bracket, since the table has the score in its own column.
 
     >>> without_verdict("Short, but clear.\\n[[7]]\\n"), without_verdict("[[7]] is fair.")
     ('Short, but clear.', '[[7]] is fair.')

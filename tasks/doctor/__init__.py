@@ -1,13 +1,9 @@
-"""What `longreward doctor` looks at, each thing a Finding; none of it raises for what it looks at.
+"""The checks of `longreward doctor`. Each yields Findings and raises no error for what it examines.
 
-finding.py    ✓, ! or ✗, what was found, what to do
-installed.py  Python, packages against the tested ranges, git
-machine.py    GPU, memory, disk
-project.py    the folder: files, settings, data, DVC, state
-servers.py    what answers over a network: judge, embeddings, policy server, Prefect, MLflow
-    remote.py     DVC's remote
+`environment.py` checks Python, packages, GPU, memory and disk; `project.py` the folder with its settings, data, git and
+DVC; `state.py` the state folder and the store of runs; `servers.py` everything that answers over a network.
 """
 
-from longreward.tasks.doctor.finding import Finding, Mark
+from longreward.tasks.doctor.finding import Finding, Level
 
-__all__ = ["Finding", "Mark"]
+__all__ = ["Finding", "Level"]

@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""The result of one check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,39 +6,41 @@ from enum import StrEnum
 from longreward.utils.redaction import redact
 
 
-class Mark(StrEnum):
-    """How it is."""
+class Level(StrEnum):
+    """How serious a finding is."""
 
-    GOOD = "✓"
+    OK = "✓"
     NOTE = "!"
-    BAD = "✗"
+    FAILURE = "✗"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`said` is one line; `todo` says what to do where something can be done. Neither holds a secret."""
+    """What a check found. Neither text contains a secret."""
 
-    mark: Mark
+    level: Level
     subject: str
-    said: str
-    todo: str = ""
+    message: str
+    """One line."""
+    advice: str = ""
+    """What to do, if anything."""
 
 
-def good(subject: str, said: str) -> Finding:
+def ok(subject: str, message: str) -> Finding:
     """Nothing to do."""
-    return Finding(Mark.GOOD, subject, said)
+    return Finding(Level.OK, subject, message)
 
 
-def note(subject: str, said: str, todo: str = "") -> Finding:
-    """Runs go on, but somebody may want to know."""
-    return Finding(Mark.NOTE, subject, said, todo)
+def note(subject: str, message: str, advice: str = "") -> Finding:
+    """Runs work, but the user may want to know."""
+    return Finding(Level.NOTE, subject, message, advice)
 
 
-def bad(subject: str, said: str, todo: str) -> Finding:
-    """Something that a run needs will not do."""
-    return Finding(Mark.BAD, subject, said, todo)
+def failure(subject: str, message: str, advice: str) -> Finding:
+    """A run would fail."""
+    return Finding(Level.FAILURE, subject, message, advice)
 
 
-def shown(url: str) -> str:
-    """An address without the login and the query that it may hold, which can be secret."""
+def public_url(url: str) -> str:
+    """Return an address without its login and query, which may be secret."""
     return redact(url).partition("?")[0]

@@ -1,4 +1,4 @@
-"""What answers over a network: judge, embeddings, policy server, Prefect, MLflow."""
+"""Checks of everything that answers over a network: judge, embeddings, policy server, Prefect, MLflow, DVC's remote."""
 
 import asyncio
 import sqlite3
@@ -11,16 +11,16 @@ from urllib.request import Request, urlopen
 
 from longreward.errors import LongRewardError
 from longreward.params import Params
-from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
-from longreward.tasks.doctor.project import default_remote, is_project
-from longreward.tasks.dvc_command import RAW, dvc
+from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
+from longreward.tasks.doctor.project import RAW_DVC_FILE, default_remote, is_project
+from longreward.tasks.dvc_command import dvc
 from longreward.tasks.flow_runs import killed_runs
 
-LIMIT_S = 20.0
-PROMPTS_LIMIT_S = 120.0  # a server on a CPU reads long prompts for that long
+TIMEOUT_S = 20.0
+PROMPTS_TIMEOUT_S = 120.0  # a server on a CPU takes that long for long prompts
 
 
-class _Probed(Protocol):
+class _Probe(Protocol):
     @property
     def ok(self) -> bool: ...
     @property
@@ -28,76 +28,70 @@ class _Probed(Protocol):
 
 
 async def check_servers(params: Params) -> list[Finding]:
-    """Asks them all at once and waits for the slowest: one tiny question each, and the judge its real prompts too."""
-    asked = (_judge(params), _embeddings(params), _policy(params), _prefect(), _mlflow())
-    return [finding for group in await asyncio.gather(*asked) for finding in group]
+    """Check all servers at once, each with one small request; the judge also with its real prompts."""
+    checks = (check_judge(params), _check_embeddings(params), _check_policy(params), _check_prefect(), _check_mlflow())
+    return [finding for findings in await asyncio.gather(*checks) for finding in findings]
 
 
-async def _judge(params: Params) -> list[Finding]:
+async def check_judge(params: Params) -> list[Finding]:
     from longreward.judge.server_probe import probe
 
-    found = await probe(params.judge, timeout_s=LIMIT_S)
-    advice = [note("judge", sentence) for one in found for sentence in one.advice]
-    findings = _findings("judge", found, "mend `judge` in params.yaml, or start the server") + advice
-    if all(one.ok for one in found):
-        findings += await _judge_prompts(params)
+    probes = await probe(params.judge, timeout_s=TIMEOUT_S)
+    findings = _probe_findings("judge", probes, "correct `judge` in params.yaml, or start the server")
+    findings += [note("judge", sentence) for result in probes for sentence in result.advice]
+    if all(result.ok for result in probes):
+        findings += await _check_judge_prompts(params)
     return findings
 
 
-async def _judge_prompts(params: Params) -> list[Finding]:
-    """Whether the judge answers the real prompts in a form that can be read: a server that answers may not."""
+async def _check_judge_prompts(params: Params) -> list[Finding]:
+    """Check that replies to the real prompts can be parsed: a server that answers may run an unsuitable model."""
     from longreward.judge.prompts import load_prompts
     from longreward.judge_validation.format_check import check_formats
 
     if any(judge.kind == "offline" or judge.mode == "batch_files" for judge, _ in params.judge.judges()):
-        return []  # the one always keeps to the formats, the other has no server to ask
+        return []  # the offline judge always follows the formats; batch files have no server
     try:
         prompts = load_prompts(params.score.prompts_dir, params.score.prompts_manifest)
-        report = await check_formats(params.judge, prompts, limit_s=PROMPTS_LIMIT_S)
+        report = await check_formats(params.judge, prompts, limit_s=PROMPTS_TIMEOUT_S)
     except LongRewardError:
-        return []  # said where settings are looked at
+        return []  # reported with the settings
     readable = ", ".join(check.dimension for check in report.checks if check.problem is None)
-    cost = f"{report.calls} questions, {report.tokens:,} tokens"
-    findings = [good("judge prompts", f"readable: {readable} ({cost})")] if readable else []
+    cost = f"{report.calls} requests, {report.tokens:,} tokens"
+    findings = [ok("judge prompts", f"readable: {readable} ({cost})")] if readable else []
     for check in report.unreadable:
-        said = f"{check.dimension}, {check.judge}: {check.problem}"
+        message = f"{check.dimension}, {check.judge}: {check.problem}"
         if check.timed_out:
-            todo = "raise judge.timeout_s, lower judge.max_concurrency, or take a faster server"
-            findings.append(note("judge prompts", said, todo))
-            continue
-        todo = (
-            f"expected: {check.expected}. Name a model in judge.model that follows the prompts, or change the prompts"
-        )
-        findings.append(bad("judge prompts", f"{said} ({cost})", todo))
+            advice = "raise judge.timeout_s, lower judge.max_concurrency, or use a faster server"
+            findings.append(note("judge prompts", message, advice))
+        else:
+            advice = f"expected: {check.expected}. Use a model in judge.model that follows the prompts, or change them"
+            findings.append(failure("judge prompts", f"{message} ({cost})", advice))
     return findings
 
 
-async def _embeddings(params: Params) -> list[Finding]:
+async def _check_embeddings(params: Params) -> list[Finding]:
     from longreward.retrieval.retriever import probe
 
     if params.score.retriever.kind == "bm25":
         return []
-    found = [await probe(params.score.retriever, timeout_s=LIMIT_S)]
-    return _findings("embeddings", found, "mend `score.retriever` in params.yaml, or start the server")
+    result = await probe(params.score.retriever, timeout_s=TIMEOUT_S)
+    return _probe_findings("embeddings", [result], "correct `score.retriever` in params.yaml, or start the server")
 
 
-async def _policy(params: Params) -> list[Finding]:
+async def _check_policy(params: Params) -> list[Finding]:
     from longreward.models.servers import probe_servers
 
-    advice = "fix `server` in params.yaml, or start the server"
-    probes = await probe_servers(params.server, timeout_s=LIMIT_S)
-    return [
-        good("policy server", probe.message) if probe.ok else bad("policy server", probe.message, advice)
-        for probe in probes
-    ]
+    probes = await probe_servers(params.server, timeout_s=TIMEOUT_S)
+    return _probe_findings("policy server", probes, "correct `server` in params.yaml, or start the server")
 
 
-def _findings(subject: str, found: Sequence[_Probed], todo: str) -> list[Finding]:
-    return [good(subject, one.message) if one.ok else bad(subject, one.message, todo) for one in found]
+def _probe_findings(subject: str, probes: Sequence[_Probe], advice: str) -> list[Finding]:
+    return [ok(subject, result.message) if result.ok else failure(subject, result.message, advice) for result in probes]
 
 
-async def _prefect() -> list[Finding]:
-    """The server that Prefect's own settings name (the environment or a profile), asked for what needs a login."""
+async def _check_prefect() -> list[Finding]:
+    """Check the server of Prefect's own settings (environment or profile), and close runs of killed processes."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     from longreward.tasks.prefect_server import PrefectServer, PrefectUnavailable, check_server, prefect_server
@@ -108,11 +102,11 @@ async def _prefect() -> list[Finding]:
         try:
             await check_server(server)
         except PrefectUnavailable as error:
-            told, _, todo = str(error).partition("; ")
-            return [bad("prefect", told, todo)]
-        findings.append(good("prefect", f"{shown(server.url)} answers"))
+            message, _, advice = str(error).partition("; ")
+            return [failure("prefect", message, advice)]
+        findings.append(ok("prefect", f"{public_url(server.url)} answers"))
     else:
-        findings.append(good("prefect", "a server of this project's own, started when a run needs it"))
+        findings.append(ok("prefect", "the project's own server, which is started when a run needs it"))
     if is_project() and killed_runs():
         from longreward.tasks.pipeline_tasks import close_killed_flows
 
@@ -120,18 +114,18 @@ async def _prefect() -> list[Finding]:
             server = await asyncio.to_thread(prefect_server)
             with temporary_settings(server.settings):
                 closed = await close_killed_flows()
-            findings.append(good("prefect", f"runs of killed processes are closed now: {closed}"))
+            findings.append(ok("prefect", f"runs of killed processes are closed now: {closed}"))
         except LongRewardError as error:
-            findings.append(bad("prefect", str(error), "the log that it names has more"))
+            findings.append(failure("prefect", str(error), "see the log file that it names"))
     return findings
 
 
-async def _mlflow() -> list[Finding]:
-    """The store of runs, where that is a server or a database beyond this project's folder; closes killed runs."""
-    return await asyncio.to_thread(_check_mlflow)
+async def _check_mlflow() -> list[Finding]:
+    """Check the store of runs if it is a server or database, and close runs of killed processes."""
+    return await asyncio.to_thread(_check_mlflow_store)
 
 
-def _check_mlflow() -> list[Finding]:
+def _check_mlflow_store() -> list[Finding]:
     from longreward.tasks.tracking.store import TrackingUnavailable, is_server, probe_store, store_uri
 
     findings = []
@@ -139,66 +133,59 @@ def _check_mlflow() -> list[Finding]:
         uri = store_uri()
         probe_store(uri)
         if is_server(uri):
-            findings.append(good("mlflow", f"{shown(uri)} answers"))
+            findings.append(ok("mlflow", f"{public_url(uri)} answers"))
         if is_project() and _may_have_open_runs(uri):
             from longreward.tasks.tracking import close_killed_runs
             from longreward.tasks.tracking.store import has_experiment
 
-            closed = close_killed_runs() if has_experiment() else []
-            if closed:
-                findings.append(good("mlflow", f"runs of killed processes are closed now: {', '.join(closed)}"))
+            if closed := close_killed_runs() if has_experiment() else []:
+                findings.append(ok("mlflow", f"runs of killed processes are closed now: {', '.join(closed)}"))
     except TrackingUnavailable as error:
-        told, _, todo = str(error).rpartition("; ")
-        return [bad("mlflow", told or todo, todo)]
+        message, _, advice = str(error).rpartition("; ")
+        return [failure("mlflow", message or advice, advice)]
     except LongRewardError:
-        return []  # told with the state folder
+        return []  # reported with the state folder
     return findings
 
 
 def _may_have_open_runs(uri: str) -> bool:
-    """Looks into a SQLite file by itself, as MLflow takes seconds to import."""
+    """Query a SQLite store directly, since importing MLflow takes seconds; True for any other store."""
     if not uri.startswith("sqlite:///"):
         return True
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as opened:
-            (running,) = opened.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+            (running,) = connection.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     except (sqlite3.Error, ValueError):
-        return False  # none yet, or told with the state folder
+        return False  # there is no store yet, or it is reported with the state folder
     return bool(running)
 
 
-def answers(subject: str, url: str, named: str, todo: str) -> Finding:
-    """Whether anything answers to a GET of `url`; `named` is how it is spoken of."""
+async def check_remote() -> list[Finding]:
+    """Check whether DVC's default remote, if there is one, can be reached; it need not have any data."""
+    name, url = default_remote()
+    if name is None or url is None or not RAW_DVC_FILE.exists():
+        return []
+    if url.startswith("http"):  # `dvc status` reports "new" for these even if nothing answers
+        return [_check_http_remote(url)]
+    result = await dvc("status", "--cloud", "--json", "--remote", name, str(RAW_DVC_FILE))
+    if result.code == 0:
+        return [ok("dvc", f"the remote {name} answers")]
+    errors = [line.removeprefix("ERROR: ") for line in result.words.splitlines() if line.startswith("ERROR")]
+    message = public_url(errors[0]) if errors else "no answer"
+    advice = "install what it names, or check the address and the login: `dvc remote list`"
+    return [failure("dvc", f"the remote {name} cannot be used: {message}", advice)]
+
+
+def _check_http_remote(url: str) -> Finding:
+    advice = "check its address: `dvc remote list`"
     try:
-        with urlopen(Request(url), timeout=LIMIT_S):
-            return good(subject, f"{shown(named)} answers")
+        with urlopen(Request(url), timeout=TIMEOUT_S):
+            return ok("dvc", f"{public_url(url)} answers")
     except HTTPError as error:
         if error.code in (401, 403):
-            return note(
-                subject, f"{shown(named)} answers and asks for a login ({error.code})", "set its key or password"
-            )
-        return bad(subject, f"{shown(named)} answers with {error.code} to {shown(url)}", todo)
+            return note("dvc", f"{public_url(url)} requires a login ({error.code})", "set its key or password")
+        return failure("dvc", f"{public_url(url)} answers with status {error.code}", advice)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        return bad(subject, f"{shown(named)} cannot be reached: {reason}", todo)
-
-
-# Whether DVC's default remote can be reached.
-
-
-async def check_remote() -> list[Finding]:
-    """Asks the remote for the raw data, of which it need not have any; nothing where there is no remote."""
-    name, url = default_remote()
-    note = RAW.with_name(RAW.name + ".dvc")
-    if name is None or url is None or not note.exists():
-        return []
-    if url.startswith("http"):  # of these DVC also says "new" where nobody answers
-        return [answers("dvc", url, url, "check its address: `dvc remote list`")]
-    ended = await dvc("status", "--cloud", "--json", "--remote", name, str(note))
-    if ended.code == 0:
-        return [good("dvc", f"the remote {name} answers")]
-    errors = [line.removeprefix("ERROR: ") for line in ended.words.splitlines() if line.startswith("ERROR")]
-    said = shown(errors[0]) if errors else "no answer"
-    todo = "install what it names, or check the address and the login: `dvc remote list`"
-    return [bad("dvc", f"the remote {name} cannot be used: {said}", todo)]
+        return failure("dvc", f"{public_url(url)} cannot be reached: {reason}", advice)

@@ -1,14 +1,15 @@
-"""What earlier runs left and whether another one is under way: the state folder, and MLflow's store in it."""
+"""Checks of the state folder: what earlier runs left, whether a pipeline is running, and MLflow's store."""
 
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
-from longreward.tasks.doctor.finding import Finding, bad, good, note, shown
+from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
 from longreward.tasks.flow_runs import killed_runs
 from longreward.tasks.pipeline_lock import queue
 from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
@@ -16,21 +17,25 @@ from longreward.tasks.tracking.store import TRACKING_URI, store_uri
 
 
 def check_state() -> Iterator[Finding]:
-    """Whether the state folder can be written, who is at work in it, and the store of runs."""
+    """Check that the state folder is writable, which pipelines use it, and the store of runs."""
     try:
         folder = state_folder()
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (LongRewardError, OSError) as error:
-        yield bad("state", str(error), f"make it writable, or set {STATE_VARIABLE} to another folder")
+        yield failure("state", str(error), f"make it writable, or set {STATE_VARIABLE} to another folder")
         return
-    yield _running(folder)
-    yield from _left_over()
-    yield from _killed()
-    yield from _runs()
+    yield _check_lock(folder)
+    if copies := [copy for copy in experiment_copies().glob("*") if copy.is_dir()]:
+        message = f"private copies for runs with -S in {experiment_copies()}: {len(copies)}"
+        yield note("state", message, "the next such run removes them, unless one is in use now")
+    if killed := killed_runs():
+        message = f"runs of killed processes that Prefect shows as running: {len(killed)}"
+        yield note("state", message, "`longreward doctor` without --offline, `serve` or the next pipeline closes them")
+    yield from _check_store()
 
 
-def _running(folder: Path) -> Finding:
+def _check_lock(folder: Path) -> Finding:
     lock = folder / "locks/pipeline.lock"
     try:
         if lock.exists():
@@ -39,45 +44,29 @@ def _running(folder: Path) -> Finding:
     except Timeout:
         runs = [f"{run.name} (process {run.process})" for run in queue()] or ["one of another container or machine"]
         waiting = f"; waiting: {', '.join(runs[1:])}" if runs[1:] else ""
-        return note("state", f"a pipeline runs here now: {runs[0]}{waiting}", "a later one waits for it")
-    return good("state", f"{folder} can be written; no pipeline runs")
+        return note("state", f"a pipeline is running: {runs[0]}{waiting}", "a later one waits for it")
+    return ok("state", f"{folder} is writable; no pipeline is running")
 
 
-def _left_over() -> Iterator[Finding]:
-    copies = [copy for copy in experiment_copies().glob("*") if copy.is_dir()]
-    if copies:
-        said = f"private copies for runs with -S in {experiment_copies()}: {len(copies)}"
-        yield note("state", said, "the next such run removes them, unless one is at work now")
-
-
-def _killed() -> Iterator[Finding]:
-    """They are closed with the other servers, unless those are not to be asked."""
-    if killed := killed_runs():
-        said = f"runs of killed processes that still seem to run in Prefect: {len(killed)}"
-        yield note("state", said, "`longreward doctor` without --offline, `serve` or the next pipeline closes them")
-
-
-def _runs() -> Iterator[Finding]:
+def _check_store() -> Iterator[Finding]:
+    """Check MLflow's store without MLflow, which takes seconds to import."""
     try:
         uri = store_uri()
     except LongRewardError as error:
-        yield bad("mlflow", str(error), f"mend {TRACKING_URI}")
+        yield failure("mlflow", str(error), f"correct {TRACKING_URI}")
         return
     if not uri.startswith("sqlite:///"):
         if not uri.startswith("http"):
-            yield good("mlflow", f"runs are kept at {shown(uri)}")
+            yield ok("mlflow", f"runs are stored at {public_url(uri)}")
         return
     path = Path(uri.removeprefix("sqlite:///"))
     if not path.exists():
-        yield good("mlflow", f"{path} is made by the first run")
+        yield ok("mlflow", f"{path} will be created by the first run")
         return
     try:
-        opened = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
-        try:
-            (runs,) = opened.execute("select count(*) from runs").fetchone()
-        finally:
-            opened.close()
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+            (runs,) = connection.execute("select count(*) from runs").fetchone()
     except sqlite3.Error as error:
-        yield bad("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it aside; a new one is made")
+        yield failure("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it; a new one is created")
         return
-    yield good("mlflow", f"{runs} runs in {path}")
+    yield ok("mlflow", f"{runs} runs in {path}")

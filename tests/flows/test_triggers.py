@@ -48,9 +48,9 @@ async def until(holds: Callable[[], Any], limit_s: float = 120) -> Any:
     raise AssertionError("it did not come about in time")
 
 
-async def trigger(client: PrefectClient, deployment: str, name: str, **parameters: Any) -> FlowRun:
+async def trigger(client: PrefectClient, deployment: str, run_name: str, /, **parameters: Any) -> FlowRun:
     found = await client.read_deployment_by_name(f"pipeline/{deployment}")
-    return await client.create_flow_run_from_deployment(found.id, name=name, parameters=parameters)
+    return await client.create_flow_run_from_deployment(found.id, name=run_name, parameters=parameters)
 
 
 async def state_of(client: PrefectClient, run: FlowRun) -> str:
@@ -78,10 +78,12 @@ async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_n
     before = served.checkout()
     async with get_client() as client:
         with pytest.raises(PrefectHTTPStatusError, match=r"pair\.min_scored"):
-            await trigger(client, "all", "out-of-bounds", pair={"min_scored": 1})
-        run = await trigger(client, "all", "from-the-form", pair={"min_scored": 4}, overrides={"pair.min_margin": 0.5})
+            await trigger(client, "all", "out-of-bounds", pair_min_scored=1)
+        run = await trigger(
+            client, "all", "run", name="from-the-form", pair_min_scored=4, overrides="pair.min_margin=0.5"
+        )
         assert await ended(client, run) == "Completed"
-        wrong = await trigger(client, "all", "misspelt", overrides={"pair.min_scord": 4})
+        wrong = await trigger(client, "all", "misspelt", overrides="pair.min_scord=4")
         assert await ended(client, wrong) == "ConfigError"
         message = (await client.read_flow_run(wrong.id)).state.message  # type: ignore[union-attr]
         assert "did you mean pair.min_scored?" in str(message)
@@ -98,11 +100,9 @@ async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_n
 async def test_a_trigger_cannot_start_a_program_or_run_a_models_code(served: ToyProject) -> None:
     mark = served.folder / "pwned"
     attempts: list[dict[str, Any]] = [
-        {"server": {"kind": "vllm", "command": ["touch", str(mark)]}},
-        {"overrides": {"server.command": ["touch", str(mark)]}},
-        {"overrides": {"policy.trust_remote_code": True}},
-        {"policy": {"trust_remote_code": "yes"}},
-        {"overrides": {"prepare.source": "/etc/hostname"}},
+        {"overrides": f"server.command=[touch, {mark}]"},
+        {"overrides": "policy.trust_remote_code=true"},
+        {"policy_base_model": "/etc/hostname"},
     ]
     async with get_client() as client:
         runs = [await trigger(client, "all", f"attempt-{n}", **given) for n, given in enumerate(attempts)]

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ def files(tmp_path: Path) -> Path:
 FILES = ("score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "out/scored.jsonl")
 
 
-def test_files_are_scored_into_the_published_format_and_the_unscored_go_beside(files: Path) -> None:
-    done = run(files, *FILES)
+def test_files_are_scored_into_the_published_format(cli: Any, files: Path) -> None:
+    done = cli(files, *FILES)
     assert done.returncode == 0, done.stderr
     scored = [json.loads(line) for line in (files / "out" / "scored.jsonl").read_text().splitlines()]
     assert [row["idx"] for row in scored] == ["1-0", "1-1"]
@@ -52,19 +53,19 @@ def test_files_are_scored_into_the_published_format_and_the_unscored_go_beside(f
     assert list(info["info_list"]) == ["0% - 100%"]
 
 
-def test_scoring_again_asks_nothing_and_gives_the_same_file(files: Path) -> None:
-    first = run(files, *FILES)
+def test_scoring_again_asks_nothing_and_gives_the_same_file(cli: Any, files: Path) -> None:
+    first = cli(files, *FILES)
     before = (files / "out" / "scored.jsonl").read_bytes()
-    again = run(files, *FILES)
+    again = cli(files, *FILES)
     assert ": 0 calls" not in first.stdout
     assert ": 0 calls" in again.stdout
     assert (files / "out" / "scored.jsonl").read_bytes() == before
 
 
-def test_a_card_shows_the_four_dimensions(files: Path) -> None:
+def test_a_card_shows_the_four_dimensions(cli: Any, files: Path) -> None:
     (files / "doc.txt").write_text(CONTEXT)
     one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
-    done = run(files, *one)
+    done = cli(files, *one)
     assert done.returncode == 0, done.stderr
     assert "supported: Ann Lee founded Keld" in done.stdout
     for dimension in ("reward", "helpfulness", "logicality", "faithfulness", "completeness"):
@@ -88,7 +89,7 @@ def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, sho
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("score",), "got nothing"),
+        (("score",), "got neither"),
         (("score", "--data", "sft.jsonl"), "got --data"),
         ((*FILES[:-1], "sft.jsonl"), "would replace an input"),
         ((*FILES[:-1], "."), "--out . is a folder"),
@@ -105,9 +106,9 @@ def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, sho
     ],
 )
 def test_a_mistake_ends_with_one_clear_line_and_no_output(
-    files: Path, arguments: tuple[str, ...], message: str
+    cli: Any, files: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = run(files, *arguments)
+    done = cli(files, *arguments)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -142,7 +143,7 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
         ("longreward.flows.cli.main", *FILES),
         ("longreward.flows.cli.main", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
         ("longreward.flows.cli.main", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
-        ("longreward.builtin", "--out", "out/corpus"),
+        ("longreward.builtin.corpus", "--out", "out/corpus"),
         ("longreward.builtin.pretrain", "--out", "out/model"),
     ],
     ids=["score", "ledger export", "ledger merge", "corpus", "pretrain"],
@@ -161,27 +162,27 @@ def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, com
     assert done.stderr.count("\n") == 1
 
 
-def test_no_input_is_replaced_by_a_file_beside_the_output(files: Path) -> None:
+def test_no_input_is_replaced_by_a_file_beside_the_output(cli: Any, files: Path) -> None:
     (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
     before = (files / "scored.unscored.jsonl").read_bytes()
-    done = run(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
+    done = cli(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
     assert (done.returncode, "would replace an input" in done.stderr) == (1, True)
     assert (files / "scored.unscored.jsonl").read_bytes() == before
 
 
-def test_an_example_that_comes_twice_is_refused(files: Path) -> None:
+def test_an_example_that_comes_twice_is_refused(cli: Any, files: Path) -> None:
     row = json.loads((files / "sft.jsonl").read_text())
     with (files / "sft.jsonl").open("a") as data:
         data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
-    done = run(files, *FILES)
+    done = cli(files, *FILES)
     assert (done.returncode, "idx 1 comes twice" in done.stderr) == (1, True)
 
 
-def test_the_summary_says_how_many_are_scored_and_why_others_are_not(files: Path) -> None:
-    lines = run(files, *FILES).stdout.splitlines()
+def test_the_summary_says_how_many_are_scored_and_why_others_are_not(cli: Any, files: Path) -> None:
+    lines = cli(files, *FILES).stdout.splitlines()
     assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
     assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
-    assert lines[-1] == "out/scored.unscored.jsonl: the other 1, each with its reasons"
+    assert lines[-1] == "out/scored.unscored.jsonl: the other 1, with the reasons"
 
 
 CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--response")
@@ -239,7 +240,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
     finally:
         server.kill()
         server.communicate()
-    assert said == "longreward: stopped; the same command goes on from the judge's answers so far\n"
+    assert said == "longreward: stopped; run the same command again to continue from the judge's replies\n"
     assert (run.returncode, list((files / "out").iterdir())) == (130, [])
 
 
@@ -253,10 +254,10 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
     ],
 )
 def test_responses_that_do_not_fit_their_examples_are_refused(
-    files: Path, rows: list[dict[str, str]], message: str
+    cli: Any, files: Path, rows: list[dict[str, str]], message: str
 ) -> None:
     (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = run(files, *FILES)
+    done = cli(files, *FILES)
     assert done.returncode == 1
     assert message in done.stderr
     assert list((files / "out").glob("*") if (files / "out").exists() else []) == []
@@ -303,7 +304,7 @@ class Chatty(BaseHTTPRequestHandler):
     [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
 )
 def test_a_judge_that_is_never_readable_ends_with_an_error_and_is_asked_again(
-    files: Path, stops: str, said: str
+    cli: Any, files: Path, stops: str, said: str
 ) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -312,9 +313,9 @@ def test_a_judge_that_is_never_readable_ends_with_an_error_and_is_asked_again(
         address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
         settings = ("judge.kind=http", address, "judge.model=m", f"judge.stop_after_unreadable={stops}")
         options = [word for setting in (*settings, "judge.max_attempts=2") for word in ("-S", setting)]
-        done = [run(files, *FILES, *options) for _ in range(2)]
+        done = [cli(files, *FILES, *options) for _ in range(2)]
         (files / "doc.txt").write_text(CONTEXT)
-        card = run(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
+        card = cli(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
     finally:
         server.shutdown()
         thread.join()

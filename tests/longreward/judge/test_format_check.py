@@ -10,8 +10,8 @@ from longreward.judge.prompts import load_prompts
 from longreward.judge_validation.format_check import check_formats
 from longreward.offline_judge_server import reply_text
 from longreward.params import Params
-from longreward.tasks.doctor.finding import Finding, Mark
-from longreward.tasks.doctor.servers import _judge
+from longreward.tasks.doctor.finding import Finding, Level
+from longreward.tasks.doctor.servers import check_judge
 
 PROMPTS = load_prompts()
 
@@ -57,10 +57,10 @@ async def test_each_dimension_that_cannot_be_read_is_shown_with_its_reply_and_as
     assert len(set(texts)) == len(texts)
 
 
-def by_mark(findings: list[Finding]) -> dict[Mark, list[str]]:
-    found: dict[Mark, list[str]] = {}
+def by_level(findings: list[Finding]) -> dict[Level, list[str]]:
+    found: dict[Level, list[str]] = {}
     for finding in findings:
-        found.setdefault(finding.mark, []).append(f"{finding.subject}: {finding.said} {finding.todo or ''}")
+        found.setdefault(finding.level, []).append(f"{finding.subject}: {finding.message} {finding.advice}")
     return found
 
 
@@ -68,29 +68,31 @@ async def test_the_doctor_tells_a_judge_that_answers_from_one_that_follows_the_p
     """Its tiny question is answered well, the real prompts are not."""
     chatty = answering(lambda prompt, reply: "[[3]]" if "Which number is larger" in prompt else "What a good answer!")
     with serve_chat(chatty) as server:
-        found = by_mark(await _judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
-    bad = "\n".join(found[Mark.BAD])
+        found = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
+    bad = "\n".join(found[Level.FAILURE])
     for dimension in ("helpfulness", "logicality", "faithfulness", "completeness"):
         assert f"judge prompts: {dimension}, m: " in bad
     assert "What a good answer!" in bad
     assert "<statement>one fact</statement>" in bad
-    assert any(said.startswith("judge: judge 'm' at") for said in found[Mark.GOOD])
+    assert any(said.startswith("judge: judge 'm' at") for said in found[Level.OK])
 
 
 async def test_a_judge_too_slow_for_the_prompts_is_a_note_and_not_a_fault(
     serve_chat: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longreward.tasks.doctor.servers.PROMPTS_LIMIT_S", 0.0)
+    monkeypatch.setattr("longreward.tasks.doctor.servers.PROMPTS_TIMEOUT_S", 0.0)
     with serve_chat(answering(lambda prompt, reply: reply)) as server:
-        found = by_mark(await _judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
-    assert Mark.BAD not in found
-    assert len([said for said in found[Mark.NOTE] if "no reply to its prompts within 0 s" in said]) == 4
+        found = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
+    assert Level.FAILURE not in found
+    assert len([said for said in found[Level.NOTE] if "no reply to its prompts within 0 s" in said]) == 4
 
 
 async def test_a_server_that_is_down_is_asked_no_prompts() -> None:
-    found = by_mark(await _judge(Params(judge={"kind": "http", "base_url": "http://127.0.0.1:9/v1", "model": "m"})))
-    assert len(found[Mark.BAD]) == 1
+    found = by_level(
+        await check_judge(Params(judge={"kind": "http", "base_url": "http://127.0.0.1:9/v1", "model": "m"}))
+    )
+    assert len(found[Level.FAILURE]) == 1
 
 
 async def test_the_offline_judge_is_not_asked() -> None:
-    assert [finding.subject for finding in await _judge(Params())] == ["judge"]
+    assert [finding.subject for finding in await check_judge(Params())] == ["judge"]
