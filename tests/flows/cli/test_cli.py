@@ -156,7 +156,6 @@ def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, com
         pass
     done = read_only(files / "out", sys.executable, "-m", *command)
     assert done.returncode == 1
-    assert "cannot be written" in done.stderr
     assert "out/" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
