@@ -1,13 +1,9 @@
-"""How good is a reward? Labelled preferences with long contexts, and how often a reward says the same.
+"""Compare rewards with labelled preferences about long documents.
 
-items.py               the format: a query about a document, its responses, how good each is
-long_rewardbench.py    rows of Long-RewardBench (LCM-Lab) as such items
-labelled.py            items with known labels from the built-in corpus's generator
-hard.py                such that shared words do not settle, in longer contexts
-builtin.py             what of these is there without files
-scoring.py             LongReward's rewards for them, with each dimension left out, from one scoring
-comparing.py           direct pairwise judging in both orders, as rewards
-ranking.py             a reward model's rewards
-agreement.py           accuracy, best of n, pairwise accuracy and rank correlation, with intervals
-bench.py               all of these at once; showing.py tells what was found
+items.py           the item format, its files and those of Long-RewardBench
+builtin_items.py   items with known labels from the built-in corpus's generator
+rewards.py         the rewards of LongReward and its ablations, of pairwise judging, of a reward model
+agreement.py       accuracy, best of n, pairwise accuracy and rank correlation, with intervals
+bench.py           the whole benchmark
+render.py          its result as Markdown and JSON
 """

@@ -1,13 +1,13 @@
-"""How often a reward says what the labels say.
+"""How often a reward agrees with the labels.
 
     labels 3, 1, 2    rewards 8.0, 6.0, 6.0
-    accuracy   1.0    of two: the highest reward is the best response's; a tie at the top counts its share of best ones
-    best_of_n  1.0    the same of three and more
-    pairwise   5/6    of all pairs with different labels: in order 1, tied ½
-    spearman   0.87   correlation of ranks, equal ones in the middle; lists of three and more; 0 where all rewards tie
+    accuracy   1.0    of pairs: the highest reward is the best response's; a tie counts its share of best responses
+    best_of_n  1.0    the same for lists of three or more
+    pairwise   5/6    over all pairs with different labels: in order 1, tied 0.5
+    spearman   0.87   rank correlation of lists of three or more; 0 where all rewards tie
 
-An item with a response that has no reward takes no part in accuracy and correlation, and its pairs with it none in
-pairwise accuracy: each such item is counted.
+An item with an unscored response is left out of accuracy and correlation, and its pairs with that response are left
+out of pairwise accuracy. Such items are counted as unscored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,102 +21,106 @@ from longreward.reward_bench.items import Item
 
 Rewards = Sequence[float | None]
 """Of one item's responses, in their order; None: unscored."""
-ALL = "all"
-SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
-FIGURES = ("accuracy", "best_of_n", "pairwise", "spearman")
+ALL_GROUPS = "all"
+SHARE_BOUNDS, CORRELATION_BOUNDS = (0.0, 1.0), (-1.0, 1.0)
+METRICS = ("accuracy", "best_of_n", "pairwise", "spearman")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """One reward's figures on one group of items; an Estimate is None where nothing could be compared."""
+    """One reward's metrics on one group of items; None where no item allows the metric."""
 
     reward: str
     group: str
     items: int
-    unscored: int  # items with a response that has no reward
+    unscored: int
+    """Items with a response that has no reward."""
     accuracy: Estimate | None
     best_of_n: Estimate | None
     pairwise: Estimate | None
     spearman: Estimate | None
 
     @property
-    def figures(self) -> dict[str, Estimate | None]:
-        """By name, as in FIGURES."""
-        return {name: getattr(self, name) for name in FIGURES}
+    def estimates(self) -> dict[str, Estimate | None]:
+        """The metrics by name, in the order of METRICS."""
+        return {name: getattr(self, name) for name in METRICS}
 
     def metrics(self) -> dict[str, float]:
-        """The figures that are there, and `unscored`."""
-        known = {name: figure.value for name, figure in self.figures.items() if figure is not None}
-        return known | {"unscored": float(self.unscored)}
+        """Return the values of the metrics that are not None, and `unscored`."""
+        values = {name: estimate.value for name, estimate in self.estimates.items() if estimate is not None}
+        return values | {"unscored": float(self.unscored)}
 
 
 def compute_agreements(
     items: Sequence[Item], rewards: Mapping[str, Sequence[Rewards]], intervals: IntervalOptions
 ) -> list[Agreement]:
-    """For each reward the figures over all items, then by group, in the order in which they come."""
-    groups = [ALL, *dict.fromkeys(item.group for item in items if item.group)]
+    """Return each reward's agreement over all items, then by group if there are several."""
+    groups = [ALL_GROUPS, *dict.fromkeys(item.group for item in items if item.group)]
+    if len(groups) == 2:
+        groups = groups[:1]
     return [
-        _agreement(
-            name, group, [pair for pair in zip(items, given, strict=True) if group in (ALL, pair[0].group)], intervals
+        _compute_agreement(
+            name,
+            group,
+            [
+                (item, item_rewards)
+                for item, item_rewards in zip(items, rewards_by_item, strict=True)
+                if group in (ALL_GROUPS, item.group)
+            ],
+            intervals,
         )
-        for name, given in rewards.items()
-        for group in (groups if len(groups) > 2 else groups[:1])
+        for name, rewards_by_item in rewards.items()
+        for group in groups
     ]
 
 
-def _agreement(
+def _compute_agreement(
     reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: IntervalOptions
 ) -> Agreement:
-    whole = [(item, known) for item, rewards in judged if len(known := _known(rewards)) == len(rewards)]
-    lists = [(item, known) for item, known in whole if len(known) > 2]
-    pairs = [(item.document, right) for item, rewards in judged for right in correctly_ordered(item.labels, rewards)]
-    tops: dict[bool, list[Observation]] = {
-        of_two: [(item.document, top_share(item, known)) for item, known in whole if (len(known) == 2) == of_two]
-        for of_two in (True, False)
-    }
-    ranks: list[Observation] = [(item.document, spearman(item.labels, known)) for item, known in lists]
+    scored: list[tuple[Item, list[float]]] = []
+    for item, rewards in judged:
+        known = [value for value in rewards if value is not None]
+        if len(known) == len(rewards):
+            scored.append((item, known))
+    pairs = [(item, rewards) for item, rewards in scored if len(rewards) == 2]
+    lists = [(item, rewards) for item, rewards in scored if len(rewards) > 2]
+
+    def top_shares(group: list[tuple[Item, list[float]]]) -> list[Observation]:
+        return [(item.document, top_share(item, rewards)) for item, rewards in group]
+
+    in_order = [(item.document, value) for item, rewards in judged for value in correctly_ordered(item.labels, rewards)]
+    correlations = [(item.document, spearman(item.labels, rewards)) for item, rewards in lists]
     return Agreement(
         reward,
         group,
         items=len(judged),
-        unscored=len(judged) - len(whole),
-        accuracy=mean_estimate(tops[True], intervals, bounds=SHARE),
-        best_of_n=mean_estimate(tops[False], intervals, bounds=SHARE),
-        pairwise=mean_estimate(pairs, intervals, bounds=SHARE),
-        spearman=mean_estimate(ranks, intervals, bounds=CORRELATION),
+        unscored=len(judged) - len(scored),
+        accuracy=mean_estimate(top_shares(pairs), intervals, bounds=SHARE_BOUNDS),
+        best_of_n=mean_estimate(top_shares(lists), intervals, bounds=SHARE_BOUNDS),
+        pairwise=mean_estimate(in_order, intervals, bounds=SHARE_BOUNDS),
+        spearman=mean_estimate(correlations, intervals, bounds=CORRELATION_BOUNDS),
     )
 
 
-def _known(rewards: Rewards) -> list[float]:
-    return [reward for reward in rewards if reward is not None]
-
-
 def top_share(item: Item, rewards: Sequence[float]) -> float:
-    """The share of best responses among those with the highest reward."""
-    top = [place for place, reward in enumerate(rewards) if reward == max(rewards)]
-    return sum(place in item.best for place in top) / len(top)
+    """Return the share of best responses among those with the highest reward."""
+    top = [index for index, reward in enumerate(rewards) if reward == max(rewards)]
+    return sum(index in item.best for index in top) / len(top)
 
 
 def correctly_ordered(labels: Sequence[float], rewards: Rewards) -> list[float]:
-    """1, ½ or 0 for each pair of different labels whose rewards are there."""
+    """Return 1, 0.5 or 0 for each pair of responses with different labels and known rewards."""
     return [
-        0.5 if a == b else float((a > b) == (one > other))
-        for (one, a), (other, b) in combinations(zip(labels, rewards, strict=True), 2)
-        if one != other and a is not None and b is not None
+        0.5 if a == b else float((a > b) == (label_a > label_b))
+        for (label_a, a), (label_b, b) in combinations(zip(labels, rewards, strict=True), 2)
+        if label_a != label_b and a is not None and b is not None
     ]
 
 
 def spearman(labels: Sequence[float], rewards: Sequence[float]) -> float:
-    """The correlation of the ranks; 0 where the rewards tell nothing apart."""
-    ours, theirs = _ranks(rewards), _ranks(labels)
-    middle = (len(ours) - 1) / 2  # the mean of any ranks
-    ours, theirs = [rank - middle for rank in ours], [rank - middle for rank in theirs]
-    lengths = sum(rank**2 for rank in ours) * sum(rank**2 for rank in theirs)
-    return sum(a * b for a, b in zip(ours, theirs, strict=True)) / float(lengths**0.5) if lengths else 0.0
+    """Return the rank correlation; 0 where all rewards are equal, where scipy has NaN."""
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """From 0; equal values share the mean of theirs."""
-    return [
-        sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2 for value in values
-    ]
+    if len(set(rewards)) == 1:
+        return 0.0
+    return float(spearmanr(labels, rewards).statistic)

@@ -1,7 +1,7 @@
-"""All rewards that were asked for, held against the labels: LongReward with and without each dimension, SRM, pairwise.
+"""Run the benchmark: compute all requested rewards and compare them with the labels.
 
-found = await measure(params, items, ledger=ledger, pairwise=True, srm=None)
-found.agreements[0].accuracy     # LongReward's over all pairs
+result = await run_bench(params, items, ledger=ledger, pairwise=True, srm=None)
+result.agreements[0].accuracy     # LongReward's over all pairs
 """
 
 from collections.abc import Callable, Sequence
@@ -28,17 +28,17 @@ SRM = "srm"
 
 @dataclass(frozen=True)
 class BenchResult:
-    """The figures with all that they rest on."""
+    """The agreement of each reward, and how it was obtained."""
 
     items: int
     judge: str
     srm: str | None
-    """The reward model's name; None: none was asked for."""
+    """The name of the reward model; None: there was none."""
     agreements: tuple[Agreement, ...]
     comparisons: int
     undecided: int
     """Comparisons of two responses whose orders disagree, or that find neither better."""
-    asked: dict[str, float]
+    judge_metrics: dict[str, float]
     """The judge's counts: calls, ledger hits, tokens, …"""
 
 
@@ -52,40 +52,36 @@ async def run_bench(
     intervals: IntervalOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchResult:
-    """Asks the judge for what the ledger lacks; `score.strategy` counts as full.
+    """Judge the items, with cached replies from the ledger; `score.strategy` is taken as full.
 
-    `progress(done, total)` counts items, once for the comparisons and once for the scores.
-
-    The JudgeError family where the judge fails, BudgetReached at `score.budget`; what was answered stays in the ledger.
+    `progress(done, total)` counts items, once for the comparisons and once for the scores. Raises the errors of the
+    judge, and BudgetExceeded at `score.budget`; replies received until then stay in the ledger.
     """
-    total, met = len(items), list[PairwiseMatch]()
-    compared = total if pairwise else 0
+    comparisons = len(items) if pairwise else 0
+    total = comparisons + len(items)
     score = params.score.model_copy(update={"strategy": "full"})
+    matches: list[PairwiseMatch] = []
     with Budget(score.budget, params.prices) as budget:
         async with open_judge(params.judge, ledger=ledger, budget=budget) as judge:
             if pairwise:
-                met = await compare_items(
-                    judge, params.pair.pairwise, items, progress=lambda done: progress(done, total + compared)
+                matches = await compare_items(
+                    judge, params.pair.pairwise, items, progress=lambda done: progress(done, total)
                 )
             scored = await score_items(
-                judge,
-                score,
-                items,
-                ledger=ledger,
-                progress=lambda done: progress(compared + done, total + compared),
+                judge, score, items, ledger=ledger, progress=lambda done: progress(comparisons + done, total)
             )
-            name, asked = judge.name, judge.metrics()
+            judge_name, judge_metrics = judge.name, judge.metrics()
     rewards: dict[str, list[Rewards]] = rewards_by_variant(scored)
     if srm:
         rewards[SRM] = srm.rewards
     if pairwise:
-        rewards[PAIRWISE] = [each.rewards for each in met]
+        rewards[PAIRWISE] = [match.rewards for match in matches]
     return BenchResult(
-        items=total,
-        judge=name,
+        items=len(items),
+        judge=judge_name,
         srm=srm.model if srm else None,
         agreements=tuple(compute_agreements(items, rewards, intervals or IntervalOptions())),
-        comparisons=sum(each.comparisons for each in met),
-        undecided=sum(each.undecided for each in met),
-        asked=asked,
+        comparisons=sum(match.comparisons for match in matches),
+        undecided=sum(match.undecided for match in matches),
+        judge_metrics=judge_metrics,
     )

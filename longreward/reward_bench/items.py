@@ -1,11 +1,22 @@
-"""Labelled preferences: a query about a document, responses to it, and how good each is.
+"""Labelled items: a query about a document, responses to it, and how good each response is.
 
     {"id": "7", "context": "…", "query": "…", "responses": ["…", "…", "…"], "labels": [3, 1, 2], "group": "LongQA"}
     {"id": "8", "context": "…", "query": "…", "chosen": "…", "rejected": "…"}
 
 Labels are numbers of any scale on which higher is better; the second form is a pair, `[1, 0]`. `group` and `document`
-may be left out: results are also told by group, and intervals draw documents, so that what was asked about one text
-stays together.
+are optional: results are also reported by group, and intervals resample documents, so that items about one text stay
+together.
+
+Files of Long-RewardBench (LCM-Lab) are read as well. Each holds one task (`LongQA.jsonl`, `Summ.jsonl`, …) with pairs
+and lists:
+
+    {"prompt_template": [{"role": "user", "content": "…"}], "question": "…", "tasktype": "PairWise",
+     "chosen": "…", "rejected": "…", …}
+    {"prompt_template": […], "tasktype": "BestOfN", "candidates": ["…", "…"], "candidates_score": [0.9, 0.4]}
+
+Their prompt holds document and question in one text. If the row names the question and the text contains it, the
+context is the rest; else the query is what follows the last blank line, as LongReward splits LongBench's prompts. Their
+evaluation code takes candidates as sorted from best to worst, so that order is the label where there are no scores.
 """
 
 import math
@@ -34,37 +45,37 @@ class Item:
 
     @property
     def best(self) -> frozenset[int]:
-        """The places of the responses with the highest label."""
-        return frozenset(place for place, label in enumerate(self.labels) if label == max(self.labels))
+        """The indices of the responses with the highest label."""
+        return frozenset(index for index, label in enumerate(self.labels) if label == max(self.labels))
 
 
 def read_items(path: Path) -> Iterator[Item]:
-    """The items of a file; DataError, naming file and line, at the first row that is none or comes twice."""
+    """Read a file; DataError with file and line at the first row that is not an item or repeats an id."""
     seen: set[str] = set()
 
-    def once(row: Row) -> Item:
+    def parse_unique(row: Row) -> Item:
         item = parse_item(row)
         if item.id in seen:
-            raise RowError(f"id {item.id!r} comes twice")
+            raise RowError(f"id {item.id!r} occurs twice")
         seen.add(item.id)
         return item
 
-    return read_records(path, once)
+    return read_records(path, parse_unique)
 
 
 def write_items(path: Path, items: Iterable[Item]) -> int:
-    """Writes them in the first form; how many."""
+    """Write items in the first form; return their number."""
     return write_rows(path, ({**vars(item)} for item in items))
 
 
 def parse_item(row: Row) -> Item:
-    """A row of either form; RowError says what is wrong with it."""
+    """Parse a row of either form; RowError names what is wrong with it."""
     if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
-        raise RowError("id is missing, or no text or whole number")
+        raise RowError("id is missing, or not a text or whole number")
     context, query = _text(row, "context"), _text(row, "query")
-    responses, labels = _pair(row) if "chosen" in row or "rejected" in row else _listed(row)
+    responses, labels = _parse_pair(row) if "chosen" in row or "rejected" in row else _parse_list(row)
     if len(set(labels)) < 2:
-        raise RowError("all labels are the same, so that nothing can be told apart; leave this row out")
+        raise RowError("all labels are the same, so that there is nothing to compare; leave this row out")
     return Item(
         id=str(row["id"]),
         context=context,
@@ -77,7 +88,7 @@ def parse_item(row: Row) -> Item:
 
 
 def to_records(item: Item) -> tuple[Example, list[Response]]:
-    """The item as a prompt with its responses, which is what rewards are given to."""
+    """Return the item as a prompt with its responses, which is what rewards are computed for."""
     example = Example(id=item.id, document_id=item.document, context=item.context, query=item.query)
     return example, [
         Response(id=f"{item.id}-{number}", example_id=item.id, query=item.query, text=text)
@@ -85,13 +96,13 @@ def to_records(item: Item) -> tuple[Example, list[Response]]:
     ]
 
 
-def _pair(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def _parse_pair(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
     if "responses" in row or "labels" in row:
-        raise RowError("has chosen or rejected and responses or labels; give one form")
-    return (_text(row, "chosen", empty=True), _text(row, "rejected", empty=True)), (1.0, 0.0)
+        raise RowError("mixes chosen/rejected with responses/labels; use one form")
+    return (_text(row, "chosen", allow_empty=True), _text(row, "rejected", allow_empty=True)), (1.0, 0.0)
 
 
-def _listed(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
+def _parse_list(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
     responses, labels = _list(row, "responses"), _list(row, "labels")
     if not all(isinstance(response, str) for response in responses):
         raise RowError("responses must be a list of texts")
@@ -103,68 +114,58 @@ def _listed(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
 
 
 def _list(row: Row, name: str) -> list[Any]:
-    found = row.get(name)
-    if not isinstance(found, list):
-        raise RowError(f"{name} is missing or no list (a pair has chosen and rejected in their place)")
-    return found
+    value = row.get(name)
+    if not isinstance(value, list):
+        raise RowError(f"{name} is missing or not a list (a pair has chosen and rejected instead)")
+    return value
 
 
-def _text(row: Row, name: str, *, empty: bool = False) -> str:
-    found = row.get(name)
-    if not isinstance(found, str):
-        raise RowError(f"{name} is missing or no text")
-    if not empty and not found.strip():
+def _text(row: Row, name: str, *, allow_empty: bool = False) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise RowError(f"{name} is missing or not a text")
+    if not allow_empty and not value.strip():
         raise RowError(f"{name} is empty")
-    return found
+    return value
 
 
 def _is_number(label: Any) -> bool:
     return isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label)
 
 
-# Long-RewardBench (LCM-Lab) as items: a file a task (`LongQA.jsonl`, `Summ.jsonl`, …), pairs and lists in one.
-#
-#     {"prompt_template": [{"role": "user", "content": "…"}], "question": "…", "tasktype": "PairWise",
-#      "chosen": "…", "rejected": "…", …}
-#     {"prompt_template": […], "tasktype": "BestOfN", "candidates": ["…", "…", "…"], "candidates_score": [0.9, 0.4, 0…
-#
-# Their prompt holds document and question in one text. Where the row names the question and the text holds it, the
-# context is the rest; else the query is what follows the last blank line, as LongReward cuts LongBench's prompts. Their
-# own evaluation takes candidates as given best first, which is what they count as where no scores are given.
-
-
 def read_long_rewardbench(path: Path) -> Iterator[Item]:
-    """The items of one task's file, in its group; DataError, naming file and line, at the first row that is none."""
+    """Read one task's file of Long-RewardBench, with the file's name as group; DataError as `read_items`."""
     numbers = count()
-    return read_records(path, lambda row: _item(row, f"{path.stem}-{next(numbers)}", path.stem))
+    return read_records(path, lambda row: _parse_long_rewardbench(row, f"{path.stem}-{next(numbers)}", path.stem))
 
 
-def _item(row: Row, name: str, group: str) -> Item:
-    context, query = _parted(_prompt(row), row.get("question"))
-    known: Row = {"id": name, "context": context, "query": query, "group": group}
+def _parse_long_rewardbench(row: Row, id_: str, group: str) -> Item:
+    context, query = _split_prompt(_join_messages(row), row.get("question"))
+    item: Row = {"id": id_, "context": context, "query": query, "group": group}
     if row.get("tasktype") == "BestOfN":
         candidates = row.get("candidates")
         if not isinstance(candidates, list):
-            raise RowError("candidates is missing or no list, and tasktype is BestOfN")
+            raise RowError("candidates is missing or not a list, and tasktype is BestOfN")
         scores = row.get("candidates_score") or list(range(len(candidates), 0, -1))
-        return parse_item({**known, "responses": candidates, "labels": scores})
-    return parse_item({**known, "chosen": row.get("chosen"), "rejected": row.get("rejected")})
+        return parse_item({**item, "responses": candidates, "labels": scores})
+    return parse_item({**item, "chosen": row.get("chosen"), "rejected": row.get("rejected")})
 
 
-def _prompt(row: Row) -> str:
+def _join_messages(row: Row) -> str:
     messages: Any = row.get("prompt_template")
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and isinstance(message.get("content"), str) for message in messages
     ):
-        raise RowError("prompt_template is missing or no list of messages with a content each")
+        raise RowError("prompt_template is missing or not a list of messages with a content each")
     return "\n\n".join(message["content"] for message in messages)
 
 
-def _parted(prompt: str, question: Any) -> tuple[str, str]:
+def _split_prompt(prompt: str, question: Any) -> tuple[str, str]:
+    """Return context and query."""
     if isinstance(question, str) and question.strip() and question in prompt:
-        before, _, behind = prompt.rpartition(question)
-        return f"{before.rstrip()}\n\n{behind.lstrip()}".strip(), question.strip()
-    context, blank, query = prompt.rstrip().rpartition("\n\n")
-    if not blank:
+        before, _, after = prompt.rpartition(question)
+        return f"{before.rstrip()}\n\n{after.lstrip()}".strip(), question.strip()
+    context, blank_line, query = prompt.rstrip().rpartition("\n\n")
+    if not blank_line:
         raise RowError("its prompt has neither the question that it names nor a blank line before one")
     return context, query

@@ -1,4 +1,9 @@
-"""LongReward's rewards for labelled items, whole and with each dimension left out, all from one scoring."""
+"""The rewards that the benchmark compares, each computed for all responses of labelled items.
+
+LongReward          with all four dimensions and without each of them, from one scoring
+pairwise judging    each response against each other in both orders; the reward is the share of comparisons won
+reward model        its score, on its own scale
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -12,18 +17,23 @@ from longreward.judge import Judge
 from longreward.pairs.config import PairwiseConfig
 from longreward.pairs.pairwise import Comparison, pairwise_pair
 from longreward.pairs.selection import PairConfig
-from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
+from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Response, ScoredResponse
 from longreward.reward.config import ScoreConfig
 from longreward.reward.scorer import Scorer, score_examples
 from longreward.reward_bench.agreement import Rewards
 from longreward.reward_bench.items import Item, to_records
 from longreward.utils.concurrency import gather, with_progress
 
-ALL_DIMENSIONS = "longreward"
-VARIANTS: Mapping[str, Mapping[Dimension, float]] = {ALL_DIMENSIONS: EQUAL_WEIGHTS} | {
-    f"without {left_out}": {**EQUAL_WEIGHTS, left_out: 0.0} for left_out in DIMENSIONS
+if TYPE_CHECKING:
+    from longreward.pairs.config import SrmConfig
+    from longreward.pairs.srm import RewardModel
+
+PAIRWISE = "pairwise judging"
+VARIANTS: Mapping[str, Mapping[Dimension, float]] = {"longreward": EQUAL_WEIGHTS} | {
+    f"without {dimension}": {**EQUAL_WEIGHTS, dimension: 0.0} for dimension in DIMENSIONS
 }
-"""What each dimension counts for; one that is left out need have no score."""
+"""The weights of LongReward and of its ablations. A dimension with weight 0 may be unscored."""
+MAX_ITEMS_IN_FLIGHT = 64  # keeps any judge busy, and their prompts fit into memory
 
 
 async def score_items(
@@ -34,49 +44,41 @@ async def score_items(
     ledger: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[tuple[ScoredResponse, ...]]:
-    """The four verdicts on every response, in the order of the items; equal questions are asked once (the ledger).
+    """Return the four verdicts on every response, in the order of the items.
 
-    `progress` is told how many items are complete; embeddings are kept at `ledger` (None: in memory). The JudgeError
-    family where the judge fails.
+    `progress` receives the number of finished items; embeddings are cached beside `ledger` (None: in memory). Raises
+    ConfigError for a strategy that leaves responses unscored, and the errors of the judge.
     """
     if config.strategy != "full":
         raise ConfigError("labelled items need every response's reward: set score.strategy to full")
     async with Scorer(config, ledger=ledger) as scorer:
         scored = score_examples(judge, config, map(to_records, items), scorer=scorer, progress=progress)
-        return [each.responses async for each in scored]
+        return [example.responses async for example in scored]
 
 
 def rewards_by_variant(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
-    """The rewards by variant; None where a dimension that counts in it is unscored."""
+    """Return the rewards of each variant; None where a dimension with a weight is unscored."""
     return {
-        name: [[_reward(response, weights) for response in responses] for responses in scored]
+        name: [[_weighted_reward(response, weights) for response in responses] for responses in scored]
         for name, weights in VARIANTS.items()
     }
 
 
-def _reward(response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
-    known = response.bounds(weights)
-    return None if known is None else known[0]
-
-
-# Direct pairwise judging as a reward: each response against each other, in both orders, and what it wins counts.
-#
-# A comparison is won where both orders say so, else it is half won by each; one that cannot be read leaves the item's
-# rewards out, since the responses would not have met the same others.
-
-
-PAIRWISE = "pairwise judging"
+def _weighted_reward(response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
+    bounds = response.bounds(weights)
+    return None if bounds is None else bounds[0]
 
 
 @dataclass(frozen=True)
 class PairwiseMatch:
-    """What the comparisons of one item's responses say."""
+    """The comparisons of one item's responses."""
 
     rewards: Rewards
-    """The share of its comparisons that each won, 0 to 1; all None where one could not be read."""
+    """The share of its comparisons that each response won; all None where a comparison was unreadable, since the
+    responses would not have been compared with the same others."""
     comparisons: int
     undecided: int
-    """Comparisons whose orders disagree, or that find neither better."""
+    """Comparisons whose orders disagree, or that find neither better: half a win for each."""
     unreadable: int
 
 
@@ -87,83 +89,69 @@ async def compare_items(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[PairwiseMatch]:
-    """In the order of the items; `progress` is told how many are complete.
+    """Compare all responses of each item, in the order of the items; equal texts tie without a request.
 
-    Equal texts tie without a question. The JudgeError family where the judge fails.
+    `progress` receives the number of finished items. Raises the errors of the judge.
     """
-    two = PairConfig(method="pairwise", min_scored=2, pairwise=config)
-    turns = asyncio.Semaphore(max(AT_ONCE, judge.prompts_in_flight or 0))
+    pair_config = PairConfig(method="pairwise", min_scored=2, pairwise=config)
+    semaphore = asyncio.Semaphore(max(MAX_ITEMS_IN_FLIGHT, judge.prompts_in_flight or 0))
 
-    async def meet(item: Item) -> PairwiseMatch:
-        async with turns:
-            return await _all_against_all(judge, two, item)
+    async def compare(item: Item) -> PairwiseMatch:
+        async with semaphore:
+            return await _compare_all(judge, pair_config, item)
 
-    return await gather(map(with_progress(meet, progress), items))
+    return await gather(map(with_progress(compare, progress), items))
 
 
-async def _all_against_all(judge: Judge, two: PairConfig, item: Item) -> PairwiseMatch:
+async def _compare_all(judge: Judge, config: PairConfig, item: Item) -> PairwiseMatch:
     example, responses = to_records(item)
-    couples = list(combinations(responses, 2))
-    made = await gather(_compared(judge, two, example, couple) for couple in couples)
-    won = dict.fromkeys((response.id for response in responses), 0.0)
-    for couple, comparison in zip(couples, made, strict=True):
-        for response in couple:
-            better = comparison.better if comparison else None
-            won[response.id] += 0.5 if better is None else float(better == response.id)
-    unreadable = sum(comparison is not None and comparison.reason is not None for comparison in made)
-    others = len(responses) - 1
+
+    async def compare(pair: tuple[Response, Response]) -> Comparison | None:
+        result = await pairwise_pair(judge, config, example, pair)
+        return result.comparisons[0] if result.comparisons else None  # None: equal texts
+
+    pairs = list(combinations(responses, 2))
+    comparisons = await gather(map(compare, pairs))
+    wins = dict.fromkeys((response.id for response in responses), 0.0)
+    for pair, comparison in zip(pairs, comparisons, strict=True):
+        better = comparison.better if comparison else None
+        for response in pair:
+            wins[response.id] += 0.5 if better is None else float(better == response.id)
+    requested = [comparison for comparison in comparisons if comparison is not None]
+    unreadable = sum(comparison.reason is not None for comparison in requested)
     return PairwiseMatch(
-        rewards=[None if unreadable else won[response.id] / others for response in responses],
-        comparisons=sum(comparison is not None for comparison in made),
-        undecided=sum(one is not None and one.better is None and one.reason is None for one in made),
+        rewards=[None if unreadable else wins[response.id] / (len(responses) - 1) for response in responses],
+        comparisons=len(requested),
+        undecided=sum(comparison.better is None and comparison.reason is None for comparison in requested),
         unreadable=unreadable,
     )
 
 
-async def _compared(
-    judge: Judge, two: PairConfig, example: Example, couple: tuple[Response, Response]
-) -> Comparison | None:
-    """None for equal texts."""
-    found = await pairwise_pair(judge, two, example, couple)
-    return found.comparisons[0] if found.comparisons else None
-
-
-AT_ONCE = 64  # items: they keep any judge busy, and what their prompts hold fits into memory
-
-
-# A reward model's figures for labelled items, on its own scale.
-
-
-if TYPE_CHECKING:
-    from longreward.pairs.config import SrmConfig
-    from longreward.pairs.srm import RewardModel
-
-
 @dataclass(frozen=True)
 class RewardModelScores:
-    """Which model, and what it gave each item's responses; None where query and response do not fit its window."""
+    """The scores of a reward model; None where query and response do not fit its window."""
 
     model: str
     rewards: list[Rewards]
 
 
-def score_with_reward_model(
-    model: "RewardModel", items: Sequence[Item], *, progress: Callable[[int, int], None] = lambda done, total: None
-) -> RewardModelScores:
-    """In the order of the items; `progress(done, all)` counts responses."""
-    ranked = model.rank(map(to_records, items), progress=progress)
-    return RewardModelScores(model.name, [[one.reward for one in each.rewards] for each in ranked])
-
-
 def open_reward_model(config: "SrmConfig", name: str, *, state: Path) -> "RewardModel":
-    """The model of that name, else of `config`, else the tiny one, made in the state folder where it is not there.
+    """Load the model `name`, else that of `config`, else the tiny built-in one, which is trained in `state` if missing.
 
-    PolicyError where it cannot be loaded or is no reward model.
+    PolicyError where it cannot be loaded or is not a reward model.
     """
     from longreward.pairs.srm import load_reward_model
     from longreward.pairs.tiny_reward_model import tiny_reward_model
 
     if name:
         config = config.model_copy(update={"model": name})
-    made = None if config.model else tiny_reward_model(config.tiny, state / "reward-models")
-    return load_reward_model(config, made)
+    path = None if config.model else tiny_reward_model(config.tiny, state / "reward-models")
+    return load_reward_model(config, path)
+
+
+def score_with_reward_model(
+    model: "RewardModel", items: Sequence[Item], *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> RewardModelScores:
+    """Score all responses, in the order of the items; `progress(done, total)` counts responses."""
+    ranked = model.rank(map(to_records, items), progress=progress)
+    return RewardModelScores(model.name, [[reward.reward for reward in item.rewards] for item in ranked])

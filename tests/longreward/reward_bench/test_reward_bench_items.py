@@ -9,7 +9,7 @@ PAIR = {"id": 8, "context": "The town.", "query": "Where?", "chosen": "North.", 
 LIST = {"id": "7", "context": "The river.", "query": "What?", "responses": ["a", "b", "c"], "labels": [3, 1, 3.5]}
 
 
-def test_both_forms_are_read(tmp_path, write_lines):
+def test_pairs_and_lists_are_read(tmp_path, write_lines):
     rows = [PAIR, {**LIST, "group": "LongQA", "document": "d1"}]
     pair, listed = read_items(write_lines(tmp_path / "items.jsonl", rows))
     assert (pair.id, pair.responses, pair.labels, pair.group) == ("8", ("North.", ""), (1.0, 0.0), "")
@@ -17,13 +17,13 @@ def test_both_forms_are_read(tmp_path, write_lines):
     assert listed.best == {2}
 
 
-def test_items_about_one_text_are_of_one_document(tmp_path, write_lines):
+def test_items_with_the_same_context_share_a_document(tmp_path, write_lines):
     rows = [PAIR, {**PAIR, "id": 9}, LIST]
     first, second, third = read_items(write_lines(tmp_path / "items.jsonl", rows))
     assert first.document == second.document != third.document
 
 
-def test_what_is_written_is_read_again(tmp_path, write_lines):
+def test_written_items_are_read_back(tmp_path, write_lines):
     items = list(read_items(write_lines(tmp_path / "items.jsonl", [PAIR, LIST])))
     assert write_items(tmp_path / "again.jsonl", items) == 2
     assert list(read_items(tmp_path / "again.jsonl")) == items
@@ -32,27 +32,27 @@ def test_what_is_written_is_read_again(tmp_path, write_lines):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({**PAIR, "id": True}, "id is missing, or no text or whole number"),
+        ({**PAIR, "id": True}, "id is missing, or not a text or whole number"),
         ({**PAIR, "context": " "}, "context is empty"),
-        ({**PAIR, "rejected": None}, "rejected is missing or no text"),
-        ({**PAIR, "labels": [1, 0]}, "give one form"),
-        ({**LIST, "responses": "a"}, "responses is missing or no list"),
+        ({**PAIR, "rejected": None}, "rejected is missing or not a text"),
+        ({**PAIR, "labels": [1, 0]}, "use one form"),
+        ({**LIST, "responses": "a"}, "responses is missing or not a list"),
         ({**LIST, "responses": ["a", "b", 3]}, "responses must be a list of texts"),
         ({**LIST, "labels": [1, 2]}, "3 responses and 2 labels; each response needs one"),
         ({**LIST, "labels": [1, "2", 3]}, "labels must be a list of numbers, higher for better"),
         ({**LIST, "labels": [1, float("nan"), 3]}, "labels must be a list of numbers"),
         ({**LIST, "labels": [2, 2, 2]}, "all labels are the same"),
-        (LIST, "id '7' comes twice"),
+        (LIST, "id '7' occurs twice"),
     ],
 )
-def test_a_row_that_is_no_item_is_named_with_its_line_and_reason(tmp_path, write_lines, row, reason):
+def test_an_invalid_row_is_an_error_with_line_and_reason(tmp_path, write_lines, row, reason):
     path = write_lines(tmp_path / "items.jsonl", [LIST, row])
-    with pytest.raises(DataError, match="line 2: ") as found:
+    with pytest.raises(DataError, match="line 2: ") as error:
         list(read_items(path))
-    assert reason in str(found.value)
+    assert reason in str(error.value)
 
 
-def test_rows_of_long_rewardbench_are_items_in_the_group_of_their_file(tmp_path, write_lines):
+def test_long_rewardbench_rows_become_items_grouped_by_file(tmp_path, write_lines):
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Read: the town.\n\nWhere?"}]
     rows = [
         {"prompt_template": prompt, "question": None, "tasktype": "PairWise", "chosen": "a", "rejected": "b"},
@@ -71,12 +71,12 @@ def test_rows_of_long_rewardbench_are_items_in_the_group_of_their_file(tmp_path,
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"prompt_template": "Where?"}, "prompt_template is missing or no list of messages"),
+        ({"prompt_template": "Where?"}, "prompt_template is missing or not a list of messages"),
         ({"prompt_template": [{"content": "Where?"}], "chosen": "a", "rejected": "b"}, "nor a blank line before one"),
         ({"prompt_template": [{"content": "The town.\n\nWhere?"}], "tasktype": "BestOfN"}, "candidates is missing"),
     ],
 )
-def test_a_row_of_long_rewardbench_without_its_parts_is_refused(tmp_path, write_lines, row, reason):
-    with pytest.raises(DataError, match=r"Summ\.jsonl, line 1: ") as found:
+def test_an_incomplete_long_rewardbench_row_is_an_error(tmp_path, write_lines, row, reason):
+    with pytest.raises(DataError, match=r"Summ\.jsonl, line 1: ") as error:
         list(read_long_rewardbench(write_lines(tmp_path / "Summ.jsonl", [row])))
-    assert reason in str(found.value)
+    assert reason in str(error.value)
