@@ -62,7 +62,7 @@ async def evaluate(run: StageRun) -> None:
                 scored = await _scored(run, judge, scorer, f"{role}-{decoding.name}", examples, answers[decoding])
                 verdicts += [(role, decoding, one) for one in scored]
                 measured += measure_answers(role, decoding, by_id, scored, gold)
-        run.report(scorer.figures())
+        run.report(scorer.metrics())
         report_judge(run, judge.name, judge.metrics())
     if short is not None:
         write_rows(OUT / "short.jsonl", short_answer_rows(short, on_short))
@@ -75,7 +75,7 @@ async def evaluate(run: StageRun) -> None:
     run.log.info(record_evaluation(run.tracked, config, evaluation, measured, by_id))
     report = ScoreReport()
     for _, _, one in verdicts:
-        report.count_response(one)
+        report.add_response(one)
     require_scores(run, report, judge.name, shards=MODELS)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from longreward.judge import open_judge
-from longreward.reward import Scorer
+from longreward.reward import open_scorer
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.mlflow_samples import (
     SCORE_COLUMNS,
@@ -39,7 +39,7 @@ async def score(run: StageRun) -> None:
     async with (
         forecast_budget(run, run.params.score.budget, scoring_forecast(run, examples)) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
-        Scorer(run.params.score, ledger=ledger_file()) as scorer,
+        open_scorer(run.params.score, ledger=ledger_file()) as scorer,
         open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
     ):
         run.tracked.tag({"judge": judge.name})
@@ -47,16 +47,14 @@ async def score(run: StageRun) -> None:
             scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
         else:
             scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
-        run.report(scorer.figures())
+        run.report(scorer.metrics())
         report_judge(run, judge.name, judge.metrics() | (workers.figures() if workers is not None else {}))
     sample = TableSample(SCORE_COLUMNS, of=len(examples))
     traced = EvenlySpacedSample[Span](of=len(examples), limit=TRACED)
     passing = traced.passing(sample.passing(scored, score_cells), scoring_trace)
-    report = write_scored_files(
-        Path("data/scored"), passing, scorer.settings, weights=run.params.pair.weights.by_dimension()
-    )
+    report = write_scored_files(Path("data/scored"), passing, scorer.settings, weights=run.params.pair.weights)
     require_scores(run, report, judge.name, shards=["score"], usable=run.params.pair.needs_scores)
-    run.report(report.figures() | report.savings.money(run.params.price_of))
+    run.report(report.metrics() | report.savings.money(run.params.price_of))
     if workers is not None:
         run.report(workers.figures())  # after those of this process's budget, which paid for nothing
     sample.keep(run.tracked, "scores.json")

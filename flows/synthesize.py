@@ -41,7 +41,7 @@ async def synthesize(run: StageRun) -> None:
                     progress=lambda questions: update(questions, None),
                 )
             report_judge(run, judge.name, judge.metrics())
-            run.report(scorer.figures() | report.figures())
+            run.report(scorer.metrics() | report.figures())
 
 
 if __name__ == "__main__":

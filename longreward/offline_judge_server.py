@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.builtin.offline_judge.judge import BENCHMARKS, NAME, RULES
-from longreward.judge.prompt_template import JudgePrompt
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.judge.retry import PROBE_REQUEST
@@ -63,7 +63,7 @@ class OfflineJudgeApp:
         key: str | None = None,
         faults: FaultConfig | None = None,
         reasoning: str = "",
-        benchmarks: Sequence[JudgePrompt] = (),
+        benchmarks: Sequence[PromptTemplate] = (),
     ) -> None:
         self._prompts = prompts
         self._benchmarks = benchmarks
@@ -157,13 +157,13 @@ class OfflineJudgeApp:
         return None
 
 
-def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[JudgePrompt] = ()) -> str:
+def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemplate] = ()) -> str:
     """Return the reply of the offline judge to a rendered prompt of the reward or of a benchmark."""
     if message == PROBE_REQUEST.text:
         return "3 is larger than 2.\n[[3]]"
     rules = {**RULES, **BENCHMARKS}
-    templates = [(str(prompt.name), prompt.pieces, prompt.marks) for prompt in prompts.templates.values()]
-    templates += [(prompt.template, prompt.pieces, prompt.marks) for prompt in benchmarks]
+    templates = [(str(prompt.name), prompt.pieces, prompt.escaper) for prompt in prompts.templates.values()]
+    templates += [(prompt.name, prompt.pieces, prompt.escaper) for prompt in benchmarks]
     # The template with the most literal text first: one may be a special case of another.
     for name, pieces, escaper in sorted(templates, key=lambda template: -len("".join(template[1][::2]))):
         slots = recover_slots(pieces, message)

@@ -21,7 +21,7 @@ from longreward.judge.usage import Price, PricesConfig
 from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
-from longreward.pairs.selection import PairConfig
+from longreward.pairs.methods import PairConfig
 from longreward.records import Dimension
 from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
@@ -116,7 +116,7 @@ class Params(Config):
         if self.pair.needs_scores and self.score.strategy == "none":
             raise ConfigError(
                 f"score.strategy is none, and pair.method is {self.pair.method}, which pairs responses by their "
-                "scores: set score.strategy to full or extremes, or choose another method"
+                "scores: set score.strategy to full or adaptive, or choose another method"
             )
         return self
 
@@ -137,7 +137,7 @@ class Params(Config):
     @model_validator(mode="after")
     def _batch_mode_scores_in_full(self) -> Self:
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
-        if in_batches and self.score.strategy == "extremes":
+        if in_batches and self.score.strategy == "adaptive":
             raise ConfigError(
                 f"score.strategy is {self.score.strategy}, and judge.mode sends all requests at once in batches: set "
                 "score.strategy to full, or judge.mode to live"

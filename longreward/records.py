@@ -1,4 +1,4 @@
-"""The records that stages exchange, in the order in which they come into being.
+"""The records that pipeline stages exchange, in pipeline order.
 
     Example        {"id": "11", "document_id": "…", "context": "…", "query": "…", "answer": "…"}
     Response       {"id": "11-3", "example_id": "11", "query": "…", "text": "…", "token_ids": […]}
@@ -6,7 +6,8 @@
     ScoredResponse {"response": {…}, "verdicts": {"helpfulness": {"score": 7.0, …}, …}}
     PreferencePair {"id": "11", "query": "…", "context": "…", "chosen": {…}, "rejected": {…}, …}
 
-All are frozen. `longreward.data.formats` reads and writes them as the published files of the LongReward authors.
+All records are frozen. `longreward.data.formats` reads and writes them as the files that the LongReward authors
+published.
 """
 
 from collections.abc import Mapping
@@ -17,29 +18,27 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
 DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
-Method = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
-"""How a pair's two responses were told apart: `pair.method`; those of `train.short` are `given` too."""
 Role = Literal["sft", "dpo"]
-"""Which of the two compared models: the SFT model, or the one that DPO trained from it."""
-SHORT = "short/"
-"""How the ids of examples and pairs without a document begin, wherever they are among others."""
+"""Which of the two compared models: the SFT model, or the model that DPO trained from it."""
+SHORT_PREFIX = "short/"
+"""Prefix of the ids of examples and pairs without a document, which are mixed into the training data."""
 Bounds = tuple[float, float]
-"""The lowest and the highest that something can still turn out to be; twice the same value where it is known."""
+"""The lowest and the highest possible value; both are equal when the value is known."""
 
 
-def is_short(name: str) -> bool:
-    """Whether an example or a pair of this id has no document."""
-    return name.startswith(SHORT)
+def has_short_prefix(record_id: str) -> bool:
+    """Return whether the example or pair with this id has no document."""
+    return record_id.startswith(SHORT_PREFIX)
 
 
 class Record(BaseModel):
-    """Frozen; an unknown field is an error."""
+    """A frozen record; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Example(Record):
-    """One query about one long document, with the data's own answer where there is one."""
+    """A query about a long document, with the reference answer of the data set if there is one."""
 
     id: str
     document_id: str
@@ -49,10 +48,10 @@ class Example(Record):
 
 
 class Response(Record):
-    """One sampled answer; its id is `<example id>-<n>`.
+    """One sampled response; its id is `<example id>-<n>`.
 
-    The last five fields say how it was sampled. They are absent where that is not known: in published files, and in
-    part at servers that return no token ids.
+    The last five fields describe the sampling. They are None in published files, and partly None for servers that
+    return no token ids.
     """
 
     id: str
@@ -60,41 +59,41 @@ class Response(Record):
     query: str
     text: str
     tokens: int | None = None
-    """Sampled tokens, without the end token."""
+    """Number of sampled tokens without the end token."""
     finish_reason: Literal["stop", "length"] | None = None
-    """`length`: the response reached the limit of tokens before it ended."""
+    """`length`: the response was cut at the token limit."""
     token_ids: tuple[NonNegativeInt, ...] | None = None
-    """What was sampled, with the end token unless the response was truncated."""
+    """Sampled token ids, including the end token unless the response was truncated."""
     prompt_tokens: int | None = None
-    """Tokens of the prompt as it was put to the model, which may have been cut to fit."""
+    """Tokens of the prompt that the model received, after truncation to the context window."""
     prompt_hash: str | None = None
-    """Of the prompt's token ids (`policy.hash_ids`)."""
+    """Hash of the token ids of that prompt (`policy.hash_ids`)."""
 
     @property
     def truncated(self) -> bool:
-        """Whether it reached the limit of tokens before it ended."""
+        """Whether the response was cut at the token limit."""
         return self.finish_reason == "length"
 
     @property
     def number(self) -> int:
-        """Which sample of its example it is: equal rewards go by it."""
+        """Index of this sample among the samples of its example; it breaks ties between equal rewards."""
         return int(self.id.rpartition("-")[2])
 
 
 class Extract(Record):
-    """What the judge took from `context[start:end]` that bears on the query; `None`: nothing there, or no answer."""
+    """Information relevant to the query in `context[start:end]`; `text` is None if there is none or no answer."""
 
     start: int
     end: int
     first_percent: int
     last_percent: int
     text: str | None
-    reason: str | None = None  # why there is no readable answer; None where the judge said "nothing relevant"
-    truncated: bool = False  # the complete points of a reply that was cut at its token limit
+    reason: str | None = None  # why the reply cannot be parsed; None if the judge said "nothing relevant"
+    truncated: bool = False  # the text is the complete part of a reply that was cut at its token limit
 
 
-class Judged(Record):
-    """Which prompts and judge something comes from, and what it cost."""
+class JudgeUsage(Record):
+    """The judge and the prompts behind a result, and the number of calls and tokens."""
 
     prompt_hashes: tuple[str, ...] = ()
     judge: str = ""
@@ -103,8 +102,8 @@ class Judged(Record):
     completion_tokens: int = 0
 
 
-class Extraction(Judged):
-    """The extracts of one example, in document order; made once for all of its responses."""
+class Extraction(JudgeUsage):
+    """The extracts of one example in document order, shared by all of its responses."""
 
     example_id: str
     query: str
@@ -112,7 +111,7 @@ class Extraction(Judged):
 
 
 class Evidence(Record):
-    """A chunk that was shown to the judge: `text == context[start:end]`."""
+    """A chunk that the judge was shown: `text == context[start:end]`."""
 
     start: int
     end: int
@@ -120,7 +119,7 @@ class Evidence(Record):
 
 
 class Statement(Record):
-    """One factual statement of a response and how far the document supports it: 1, 0.5 or 0 (None: unreadable)."""
+    """One factual statement of a response with its support by the document: 1, 0.5, 0 or None (unreadable)."""
 
     text: str
     support: float | None
@@ -129,12 +128,11 @@ class Statement(Record):
     reason: str | None = None
 
 
-class Verdict(Judged):
-    """One dimension's score from 0 to 10, or the reason why there is none, with all that the judge said for it.
+class Verdict(JudgeUsage):
+    """The score of one dimension from 0 to 10, or the reason why there is none.
 
-    `bounds` only where the judge was not asked (to the end) because the pair did not depend on it: the score that it
-    would have given lies between them. `truncated`: the score rests on the complete part of a reply that was cut at its
-    token limit (`judge.truncated_replies`).
+    `bounds` is set if adaptive scoring stopped before the score was known because the pair does not depend on it.
+    `truncated`: the score rests on the complete part of a reply that was cut at its token limit.
     """
 
     score: float | None = Field(ge=0, le=10)
@@ -145,58 +143,58 @@ class Verdict(Judged):
     truncated: bool = False
 
     @property
-    def known(self) -> Bounds | None:
-        """What is known of the score; None where there is none to be had."""
+    def score_bounds(self) -> Bounds | None:
+        """Bounds of the score; None if the response is unscored."""
         return self.bounds if self.score is None else (self.score, self.score)
 
 
 class ScoredResponse(Record):
-    """A response with a verdict for each dimension that was asked."""
+    """A response with one verdict per dimension."""
 
     response: Response
     verdicts: dict[Dimension, Verdict]
 
     @property
     def complete(self) -> bool:
-        """Whether all four dimensions have a score."""
+        """Whether every dimension has a score."""
         return all(d in self.verdicts and self.verdicts[d].score is not None for d in DIMENSIONS)
 
     @property
     def reward(self) -> float | None:
-        """The mean of the four scores, 0 to 10 (paper, section 3.1); None unless all four are there."""
-        known = self.bounds()
-        return known[0] if known is not None and self.complete else None
+        """The mean of the scores, 0 to 10 (paper, section 3.1); None unless every dimension has a score."""
+        bounds = self.reward_bounds()
+        return bounds[0] if bounds is not None and self.complete else None
 
-    def bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
-        """Between which values the mean of the scores lies; None where a dimension of some weight is unscored."""
-        return reward_bounds({d: verdict.known for d, verdict in self.verdicts.items()}, weights)
+    def reward_bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
+        """Bounds of the weighted mean of the scores; None if a dimension with a weight is unscored."""
+        return weighted_bounds({d: verdict.score_bounds for d, verdict in self.verdicts.items()}, weights)
 
 
-def reward_bounds(
-    known: Mapping[Dimension, Bounds | None], weights: Mapping[Dimension, float] = EQUAL_WEIGHTS
+def weighted_bounds(
+    bounds: Mapping[Dimension, Bounds | None], weights: Mapping[Dimension, float] = EQUAL_WEIGHTS
 ) -> Bounds | None:
-    """Between which values the weighted mean of scores lies, 0 to 10; with equal weights that is the reward.
+    """Return bounds of the weighted mean of the scores, 0 to 10.
 
-    None where a dimension of some weight is None or absent: the response then takes no part in pairs. Floats are added
-    one by one, so that a sum never falls when a part of it rises: no later score leads out of the bounds.
+    None if a dimension with a weight has no bounds: such a response takes no part in pairs.
     """
-    low = high = whole = 0.0
+    # Summed in a fixed order: floating-point addition is monotonic, so a later score never leaves these bounds.
+    low = high = total = 0.0
     for dimension in DIMENSIONS:
         weight = weights[dimension]
         if weight == 0:
             continue
-        bounds = known.get(dimension)
-        if bounds is None:
+        dimension_bounds = bounds.get(dimension)
+        if dimension_bounds is None:
             return None
-        low, high, whole = low + weight * bounds[0], high + weight * bounds[1], whole + weight
-    return low / whole, high / whole
+        low, high, total = low + weight * dimension_bounds[0], high + weight * dimension_bounds[1], total + weight
+    return low / total, high / total
 
 
 class PreferencePair(Record):
-    """The better against the worse response to one example.
+    """The chosen and the rejected response to one example.
 
-    Rewards are on the method's own scale: means from 0 to 10 of LongReward, the reward model's figures of `srm`; None
-    where the method gives none.
+    Rewards are on the scale of the pair method: means from 0 to 10 for `longreward`, logits of the reward model for
+    `srm`, None for methods without rewards.
     """
 
     id: str
@@ -206,11 +204,12 @@ class PreferencePair(Record):
     rejected: Response
     chosen_reward: float | None
     rejected_reward: float | None
-    method: Method = "longreward"
+    method: str = "longreward"
+    """The `pair.method` that made the pair; `given` for pairs of an external data set."""
 
     @property
     def margin(self) -> float | None:
-        """By how much the chosen one's reward is higher; None where there are none."""
+        """Chosen minus rejected reward; None without rewards."""
         if self.chosen_reward is None or self.rejected_reward is None:
             return None
         return self.chosen_reward - self.rejected_reward

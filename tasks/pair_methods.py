@@ -6,18 +6,16 @@ data/pairs/comparisons.jsonl   pairwise: {"idx": "11", "first": "11-0", "second"
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from longreward.data.formats import published_id, read_examples, read_pairs, read_responses, read_scored
 from longreward.judge import open_judge
-from longreward.pairs.config import SrmConfig
-from longreward.pairs.contrast import contrast_pair
+from longreward.pairs.methods import SIMPLE_METHODS, PairConfig, require_decided
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
-from longreward.pairs.random_pair import random_pair
-from longreward.pairs.selection import NoPair, Outcome, PairConfig, make_pairs, require_decided
-from longreward.pairs.srm import RankedResponses, RewardModel, load_reward_model, srm_pair
+from longreward.pairs.selection import NoPair, Outcome, make_pairs
+from longreward.pairs.srm import RankedResponses, RewardModel, SrmConfig, load_reward_model, srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import Example, Response
 from longreward.reward.score_files import read_scoring_items
@@ -35,7 +33,6 @@ SAMPLED = Path("data/sampled/sampled_responses.jsonl")
 SCORED = (Path("data/scored/scored_responses.jsonl"), Path("data/scored/unscored_responses.jsonl"))
 SHARD_SIZE = 50  # prompts
 WithResponses = tuple[Example, Sequence[Response]]
-ByChance = Callable[[PairConfig, Example, Iterable[Response]], Outcome]
 
 
 async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
@@ -49,9 +46,9 @@ async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
         return await _by_reward_model(run, out)
     if config.method == "pairwise":
         return await _by_comparison(run, out)
-    method: ByChance = {"contrast": contrast_pair, "random": random_pair}[config.method]
+    make_pair = SIMPLE_METHODS[config.method]
     sampled = _responses()
-    return [method(config, example, sampled.get(example.id, [])) for example in read_examples(EXAMPLES)]
+    return [make_pair(config, example, sampled.get(example.id, [])) for example in read_examples(EXAMPLES)]
 
 
 def _by_scores(config: PairConfig) -> list[Outcome]:
@@ -87,7 +84,10 @@ async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
         }
     )
     by_id, sampled = {one.example_id: one for one in ranked}, _responses()
-    return [srm_pair(config, e, sampled.get(e.id, []), by_id.get(e.id)) for e in read_examples(EXAMPLES)]
+    return [
+        srm_pair(config, example, sampled.get(example.id, []), by_id.get(example.id), min_margin=config.srm.min_margin)
+        for example in read_examples(EXAMPLES)
+    ]
 
 
 def _reward_model(config: SrmConfig) -> RewardModel:
@@ -99,7 +99,8 @@ def _reward_model(config: SrmConfig) -> RewardModel:
 async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     config = run.params.pair
     items = read_scoring_items(EXAMPLES, SAMPLED)
-    calls, tokens = max_calls(config, items)
+    context_tokens = config.pairwise.context_tokens
+    calls, tokens = max_calls(config, items, context_tokens=context_tokens)
     run.log.info("the judge's calls: at most %s, with about %s tokens of prompts", f"{calls:,}", f"{tokens:,}")
     run.report({"forecast/calls_high": calls, "forecast/prompt_tokens_high": tokens})
     with stage_budget(run, config.budget) as budget, show_progress("pair") as progress:
@@ -107,7 +108,9 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
             run.tracked.tag({"judge": judge.name})
 
             async def compare(shard: Sequence[WithResponses], tell: OnProgress) -> Iterable[ComparisonResult]:
-                return await gather(pairwise_pair(judge, config, *item) for item in shard)
+                return await gather(
+                    pairwise_pair(judge, config, *item, context_tokens=context_tokens) for item in shard
+                )
 
             found = list(
                 await run_in_shards(

@@ -106,5 +106,5 @@ def require_scores(
     except NothingScored:
         for name in shards:
             delete_shards(run.state, name)
-        run.tracked.figures(run.figures | report.figures())  # now: a stage that stops reports nothing at its end
+        run.tracked.figures(run.figures | report.metrics())  # now: a stage that stops reports nothing at its end
         raise

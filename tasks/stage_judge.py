@@ -31,12 +31,12 @@ async def validate_judge(run: StageRun) -> None:
         folder=judge_checks(),
         ledger=ledger_file(),
         quick=config.quick,
-        checking=lambda: run.log.info("checking the judge before it scores (judge.check)"),
+        on_start=lambda: run.log.info("checking the judge before it scores (judge.check)"),
     )
     run.tracked.text("judge-check.md", render_markdown(report, config))
-    run.tracked.figures(report.figures(config))  # now: a stage that stops here reports nothing at its end
-    for fault in report.faults(config):
-        run.log.warning("the judge %s: %s", report.judge, fault)
+    run.tracked.figures(report.metrics(config))  # now: a stage that stops here reports nothing at its end
+    for failure in report.failures(config):
+        run.log.warning("the judge %s: %s", report.judge, failure)
     if config.gate == "require":
         require_passed(report, config)
 

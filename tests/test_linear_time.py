@@ -28,7 +28,7 @@ from longreward.chat_model import ChatReply
 from longreward.flows.cli.score import without_verdict
 from longreward.judge.prompts import load_prompts
 from longreward.judge.reasoning import strip_reasoning
-from longreward.judge.reply_parsing import tag_pattern
+from longreward.judge.reply_text import tag_pattern
 from longreward.pairs.pairwise import parse_better
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
@@ -47,7 +47,7 @@ NOT_CONSTANT = {
     # patterns made of other values at run time, and how they are covered
     "longreward/models/chat_encoding.py": "literal special tokens, and marks of a fixed length",
     "longreward/judge/escaping.py": "Marks: see test_what_prompts_escape",
-    "longreward/judge/reply_parsing.py": "tag_pattern: see test_tags",
+    "longreward/judge/reply_text.py": "tag_pattern: see test_tags",
     "longreward/judge/truncation.py": "a tag's name and spaces: see test_functions_on_replies",
     "longreward/judge/prompt_template.py": "literal slot markers, on prompt files",
     "longreward/training/config.py": "the user's own pattern, on names of layers",
@@ -134,11 +134,11 @@ def test_functions_on_replies(name: str) -> None:
 
 
 def test_what_prompts_escape() -> None:
-    assert PROMPTS.marks is not None
-    marks = PROMPTS.marks
-    functions = (marks.escape, marks.restore, marks.found)
+    assert PROMPTS.escaper is not None
+    marks = PROMPTS.escaper
+    functions = (marks.escape, marks.restore, marks.find_marks)
     assert [unit for unit in REPLIES for function in functions if growth(function, unit) >= RATIO] == []
-    own = [unit for escape in marks._escapes for unit in units(escape._bare)]
+    own = [unit for escape in marks._rules for unit in units(escape._unescaped)]
     some = random.Random(0).sample(sorted(own), 200)  # each letter of each heading may be followed by spaces
     assert [unit for unit in some if growth(marks.escape, unit) >= RATIO] == []
 

@@ -46,13 +46,13 @@ def _judge_check(options: argparse.Namespace) -> int:
                 folder=judge_checks(),
                 ledger=ledger_file(),
                 quick=options.quick or config.quick,
-                again=f"{time.time():.0f}" if options.again else None,
+                run_id=f"{time.time():.0f}" if options.again else None,
                 progress=progress,
             )
         )
-    faults = report.faults(config)
+    failures = report.failures(config)
     if options.json:
-        print(json.dumps({**report.model_dump(mode="json"), "faults": faults}, indent=1, ensure_ascii=False))
+        print(json.dumps({**report.model_dump(mode="json"), "failures": failures}, indent=1, ensure_ascii=False))
     else:
         print(render_markdown(report, config), end="")
-    return 1 if faults else 0
+    return 1 if failures else 0

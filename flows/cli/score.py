@@ -91,12 +91,12 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
         print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, with the reasons")
-    if savings := report.savings.figures():
+    if savings := report.savings.metrics():
         print(
             f"{sibling_path(out, 'unscored')}: {savings['not_needed']:.0f} not needed for pairs, with bounds of scores"
         )
         print(
-            f"saved: {savings['saved/questions']:.0f} requests, about {savings['saved/questions_estimated']:.0f} with "
+            f"saved: {savings['saved/requests']:.0f} requests, about {savings['saved/requests_estimated']:.0f} with "
             f"those for statements that were never extracted (about {savings['saved/tokens_estimated']:.0f} tokens)"
         )
         for money in report.savings.money(params.price_of).values():

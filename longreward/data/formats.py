@@ -24,13 +24,13 @@ from longreward.records import (
     Example,
     Extract,
     Extraction,
-    Judged,
+    JudgeUsage,
     PreferencePair,
     Response,
     ScoredResponse,
     Statement,
     Verdict,
-    is_short,
+    has_short_prefix,
 )
 from longreward.utils.jsonl import Row, RowError, missing_key, read_records, shorten, write_rows
 
@@ -55,7 +55,7 @@ def example_from_row(row: Row) -> Example:
     if is_longbench(row):
         row = longbench_fields(row)
     example_id, context, query = parse_id(row.get("idx")), _text(row, "context"), _text(row, "query")
-    if is_blank(context) and not is_short(example_id):
+    if is_blank(context) and not has_short_prefix(example_id):
         raise RowError("context is empty")
     if is_blank(query):
         raise RowError("query is empty")
@@ -153,7 +153,7 @@ def extraction_from_row(row: Row) -> Extraction:
         example_id=parse_id(row.get("idx")),
         query=_text(row, "query"),
         extracts=extracts,
-        **_select(row, Judged.model_fields),
+        **_select(row, JudgeUsage.model_fields),
     )
 
 
@@ -166,7 +166,7 @@ def extraction_to_row(extraction: Extraction) -> Row:
         "extracts": [
             extract.model_dump(exclude=set() if extract.truncated else {"truncated"}) for extract in extraction.extracts
         ],
-        **extraction.model_dump(include=set(Judged.model_fields)),
+        **extraction.model_dump(include=set(JudgeUsage.model_fields)),
     }
 
 
@@ -223,7 +223,7 @@ def scored_to_row(
     if not scored.complete:
         row["unscored"] = {d: _unscored_reason(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
         if bounds := {d: verdict.bounds for d, verdict in verdicts.items() if verdict.bounds is not None}:
-            row |= {"bounds": bounds, "reward_bounds": scored.bounds()}
+            row |= {"bounds": bounds, "reward_bounds": scored.reward_bounds()}
     row["details"] = {d: _verdict_to_row(d, verdict) for d, verdict in verdicts.items()}
     if extraction is not None and "completeness" in row["details"]:
         row["details"]["completeness"]["info_list"] = _info_list(extraction)
@@ -240,7 +240,7 @@ def _verdict_from_row(score: float | None, row: Row) -> Verdict:
         statements=tuple(_statement_from_row(fact) for fact in row.get("details") or ()),
         truncated=bool(row.get("truncated")),
         **{name: row.get(name) for name in ("bounds", "reason", "analysis")},
-        **_select(row, Judged.model_fields),
+        **_select(row, JudgeUsage.model_fields),
     )
 
 
@@ -253,7 +253,7 @@ def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
     if dimension == "faithfulness":
         row["facts"] = {statement.text: statement.support for statement in verdict.statements}
         row["details"] = [_statement_to_row(statement) for statement in verdict.statements]
-    return row | verdict.model_dump(include=set(Judged.model_fields))
+    return row | verdict.model_dump(include=set(JudgeUsage.model_fields))
 
 
 def _statement_from_row(row: Row) -> Statement:

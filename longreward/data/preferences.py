@@ -15,7 +15,7 @@ from longreward.config import Config
 from longreward.data.chats import Message, join_paragraphs, parse_messages
 from longreward.data.formats import is_blank, parse_id
 from longreward.data.hub_source import HubConfig
-from longreward.records import SHORT, PreferencePair, Response, is_short
+from longreward.records import SHORT_PREFIX, PreferencePair, Response, has_short_prefix
 from longreward.utils.jsonl import Row, RowError, missing_key
 
 
@@ -55,8 +55,10 @@ def preference_from_row(row: Row, config: PairsConfig, number: int) -> Preferenc
     if config.idx is not None and config.idx not in row:
         raise missing_key(config.idx, row)
     pair_id = str(number) if config.idx is None else parse_id(row[config.idx])
-    if is_short(pair_id):
-        raise RowError(f"idx {pair_id!r} begins with {SHORT!r}, which is reserved for the instructions of train.short")
+    if has_short_prefix(pair_id):
+        raise RowError(
+            f"idx {pair_id!r} begins with {SHORT_PREFIX!r}, which is reserved for the instructions of train.short"
+        )
     # The configured columns take precedence over the fields of preference_pairs.jsonl.
     has_columns = config.chosen in row or config.rejected in row
     if not has_columns and "win_response" in row and "lose_response" in row:

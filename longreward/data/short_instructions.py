@@ -19,7 +19,7 @@ from longreward.data.preferences import (
     parse_prompt,
     single_question,
 )
-from longreward.records import SHORT, Example, PreferencePair
+from longreward.records import SHORT_PREFIX, Example, PreferencePair
 from longreward.utils.jsonl import Row, RowError, missing_key
 
 
@@ -52,12 +52,12 @@ def short_example_from_row(row: Row | RowError, columns: Mapping[str, str], *, n
 
 def short_pair(number: int, *, query: str, chosen: str, rejected: str) -> PreferencePair:
     """Return the pair of a short instruction."""
-    return given_pair(f"{SHORT}{number}", context="", query=query, chosen=chosen, rejected=rejected)
+    return given_pair(f"{SHORT_PREFIX}{number}", context="", query=query, chosen=chosen, rejected=rejected)
 
 
 def short_example(number: int, *, query: str, answer: str | None = None) -> Example:
     """Return the example of a short instruction, which is its own document."""
-    example_id = f"{SHORT}{number}"
+    example_id = f"{SHORT_PREFIX}{number}"
     return Example(id=example_id, document_id=example_id, context="", query=query, answer=answer)
 
 

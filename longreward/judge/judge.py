@@ -25,6 +25,7 @@ from longreward.judge.budget import Account, Budget
 from longreward.judge.cached_client import CLIENT_COUNTS, CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
+from longreward.judge.prompts import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RETRY_COUNTS
 from longreward.judge.truncation import ReadTruncated
@@ -32,12 +33,6 @@ from longreward.records import DIMENSIONS, Dimension
 
 T = TypeVar("T")
 
-TEMPLATES_BY_DIMENSION: Mapping[Dimension, tuple[str, ...]] = {
-    "helpfulness": ("helpfulness",),
-    "logicality": ("logicality",),
-    "faithfulness": ("statements", "support"),
-    "completeness": ("extraction", "completeness"),
-}
 # MLflow accepts no other characters in a metric name, and no "//", which a model's path would cause.
 _INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.\-]")
 
@@ -63,7 +58,7 @@ class Judge:
             template: client
             for client, dimensions in clients
             for dimension in dimensions
-            for template in TEMPLATES_BY_DIMENSION[dimension]
+            for template in DIMENSION_TEMPLATES[dimension]
         }
 
     @classmethod

@@ -1,11 +1,11 @@
-r"""A benchmark's prompt for its judge: literal texts and slots in turn, filled in one pass.
+"""A prompt template: literal text and slots in alternation, filled in one pass.
 
-    prompt = ours("longbench_qa", template="longbench/qa")
-    prompt.ask({"question": …, "reference": …, "answer": …}, system="", max_tokens=1024)   # a Question
+    prompt = load_builtin_prompt("longbench_qa", template="longbench/qa")
+    prompt.request({"question": …, "reference": …, "answer": …}, max_tokens=1024)   # a ChatRequest
 
-Published prompts mark their slots each in their own way, ours as `<<slot>>`. What fills a slot can never act as another
-one, though the published code lets it. In ours, headings and verdicts that stand in the material get a backslash; in
-published ones material stands as it is.
+Our prompts mark slots as `<<slot>>`, published prompts each in their own way. The text of a slot is never searched for
+slots, unlike in the published code, where a document that holds `<<answer>>` is rewritten. In our prompts, headings and
+verdicts in the material are escaped; published prompts get the material unchanged.
 """
 
 import hashlib
@@ -16,69 +16,87 @@ from pathlib import Path
 
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.judge.escaping import PromptEscaper, find_headings
+from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings
+
+SYSTEM = "You grade answers: read everything, compare, and be fair to each."
+"""System prompt of our judge prompts for benchmarks; published prompts bring their own."""
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "prompt_files"
+SLOT = re.compile(r"<<(\w+)>>")
 
 
 @dataclass(frozen=True)
-class JudgePrompt:
-    """`pieces` are text, slot, text, …, text; a slot may stand in it more than once."""
+class PromptTemplate:
+    """`pieces` are text, slot, text, …, text; a slot may occur more than once."""
 
-    template: str  # the name of its questions: "longbench_chat", "longbench/qa", …
+    name: str
+    """Name of the template in requests: "helpfulness", "longbench_chat", "longbench/qa", …"""
     pieces: tuple[str, ...]
-    hash: str  # sha256 of its text
-    official: bool
-    marks: PromptEscaper | None = None  # escaped in what fills the slots
+    hash: str
+    """SHA-256 of the template's text."""
+    official: bool = False
+    """Whether this is a published prompt."""
+    escaper: PromptEscaper | None = None
+    max_tokens: int = 512
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Its slots in the order in which they stand in the text."""
+        """Slot names in text order."""
         return self.pieces[1::2]
 
-    def ask(self, slots: Mapping[str, str], *, system: str, max_tokens: int) -> ChatRequest:
-        """The question; its `slots` hold the material as it is. KeyError where one is not given."""
-        text = "".join(self._shown(slots[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
-        return ChatRequest(self.template, dict(slots), text, self.hash, max_tokens, system)
+    @property
+    def text(self) -> str:
+        """The template with its slots as `<<slot>>`."""
+        return "".join(f"<<{piece}>>" if index % 2 else piece for index, piece in enumerate(self.pieces))
 
-    def _shown(self, value: str) -> str:
-        return value if self.marks is None else self.marks.escape(value)
+    def request(self, slots: Mapping[str, str], *, system: str = "", max_tokens: int | None = None) -> ChatRequest:
+        """Return the request with all slots filled.
+
+        The text has the escaped material, the `slots` of the request have the original. KeyError for a missing slot.
+        """
+        text = "".join(self._escape(slots[piece]) if index % 2 else piece for index, piece in enumerate(self.pieces))
+        limit = self.max_tokens if max_tokens is None else max_tokens
+        return ChatRequest(self.name, dict(slots), text, self.hash, limit, system)
+
+    def _escape(self, value: str) -> str:
+        if isinstance(value, LabelledText):
+            return value.escaped
+        return value if self.escaper is None else self.escaper.escape(value)
 
 
-def load_builtin_prompt(file: str, *, template: str) -> JudgePrompt:
-    """Our own prompt in `prompts/<file>.txt`."""
-    text = (FOLDER / f"{file}.txt").read_text(encoding="utf-8")
-    pieces = tuple(_SLOT.split(text))
-    return JudgePrompt(
-        template, pieces, _hash(text), official=False, marks=PromptEscaper(find_headings(pieces[::2]), [])
-    )
+def load_builtin_prompt(file: str, *, template: str) -> PromptTemplate:
+    """Read our own benchmark prompt `prompt_files/<file>.txt`."""
+    return read_prompt(FOLDER / f"{file}.txt", name=template)
 
 
-def parse_positional_prompt(text: str, slots: Sequence[str], *, template: str, source: Path) -> JudgePrompt:
-    """A published prompt whose slots are `{}` in the order of `slots`; DataError where it has more or fewer."""
-    literal = text.split("{}")
-    if len(literal) != len(slots) + 1:
+def read_prompt(path: Path, *, name: str) -> PromptTemplate:
+    """Read a prompt with `<<slot>>` markers that escapes its own headings in the material."""
+    text = path.read_text(encoding="utf-8")
+    pieces = tuple(SLOT.split(text))
+    return PromptTemplate(name, pieces, text_hash(text), escaper=PromptEscaper(find_headings(pieces[::2]), []))
+
+
+def parse_positional_prompt(text: str, slots: Sequence[str], *, template: str, source: Path) -> PromptTemplate:
+    """Parse a published prompt with `{}` for each of `slots`; DataError if it has more or fewer."""
+    literals = text.split("{}")
+    if len(literals) != len(slots) + 1:
         raise DataError(
-            f"{source} has {len(literal) - 1} slots {{}}, expected {len(slots)} ({', '.join(slots)}); fetch the file "
-            "anew, or leave it out and our own prompt is used"
+            f"{source} has {len(literals) - 1} slots {{}}, expected {len(slots)} ({', '.join(slots)}); fetch the file "
+            "again, or remove it to use our own prompt"
         )
-    pieces = [piece for pair in zip(literal, [*slots, ""], strict=True) for piece in pair][:-1]
-    return JudgePrompt(template, tuple(pieces), _hash(text), official=True)
+    pieces = [piece for pair in zip(literals, [*slots, ""], strict=True) for piece in pair][:-1]
+    return PromptTemplate(template, tuple(pieces), text_hash(text), official=True)
 
 
-def parse_marked_prompt(text: str, slots: Mapping[str, str], *, template: str, source: Path) -> JudgePrompt:
-    """A published prompt with markers of its own: `slots` says which slot each stands for; DataError for a lost one."""
-    lost = [marker for marker in slots if marker not in text]
-    if lost:
-        raise DataError(f"{source}: its prompt for {template} lacks {', '.join(lost)}; fetch the file anew")
-    found = re.split(f"({'|'.join(map(re.escape, slots))})", text)
-    pieces = tuple(slots[piece] if place % 2 else piece for place, piece in enumerate(found))
-    return JudgePrompt(template, pieces, _hash(text), official=True)
+def parse_marked_prompt(text: str, slots: Mapping[str, str], *, template: str, source: Path) -> PromptTemplate:
+    """Parse a published prompt with its own markers, which `slots` maps to slot names; DataError for a missing one."""
+    missing = [marker for marker in slots if marker not in text]
+    if missing:
+        raise DataError(f"{source}: its prompt for {template} lacks {', '.join(missing)}; fetch the file again")
+    split = re.split(f"({'|'.join(map(re.escape, slots))})", text)
+    pieces = tuple(slots[piece] if index % 2 else piece for index, piece in enumerate(split))
+    return PromptTemplate(template, pieces, text_hash(text), official=True)
 
 
-def _hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-SYSTEM = "You grade answers: read everything, compare, and be fair to each."
-"""Our judge's system prompt, where a published one was not fetched."""
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "prompt_files"
-_SLOT = re.compile(r"<<(\w+)>>")

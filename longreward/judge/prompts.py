@@ -1,105 +1,51 @@
-"""The judge's prompts: one text file each, with `<<slot>>` markers, held together by a manifest.
+"""The reward's prompts: one text file per template and language with `<<slot>>` markers, described by a manifest.
 
-    folder/manifest.yaml        labels, limits, and for each template its slots and its file per language
+    folder/manifest.yaml        labels, token limits, and the slots and files of each template
     folder/en/helpfulness.txt   "… [Question]\\n<<question>>\\n\\n[Answer]\\n<<answer>>\\n…"
 
-A folder without a manifest that holds the published LongReward files is read with the bundled `published.yaml`.
+A folder that has the published LongReward files and no manifest is read with the bundled `published.yaml`.
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
 
-from longreward.chat_model import ChatRequest
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.judge.escaping import PromptEscaper, find_headings, is_tag
+from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings, is_tag
+from longreward.judge.prompt_template import SLOT, PromptTemplate
+from longreward.records import DIMENSIONS, Dimension
 from longreward.utils.language import Language
 
-TemplateName = Literal["helpfulness", "logicality", "statements", "support", "extraction", "completeness"]
 Slot = Literal["question", "answer", "context", "statement"]
 Parsing = Literal["strict", "published"]
 
-
-def load_prompts(
-    folder: Path | None = None, manifest: Path | None = None, *, parsing: Parsing = "strict"
-) -> "PromptSet":
-    """The prompts in `folder` (ours by default), as `manifest` describes them; replies are parsed as `parsing` says.
-
-    Without `manifest`: the folder's own `manifest.yaml`, else the one for the published files where they are there.
-    Raises ConfigError for a missing file, an unknown key, or a template whose slots are not those of the manifest.
-    """
-    folder = BUNDLED if folder is None else folder
-    path = manifest if manifest is not None else _find_manifest(folder)
-    described = Manifest.parse(_read_yaml(path), source=str(path))
-    _require_all(described, path)
-    templates = {
-        (name, language): _load_template(name, language, folder / file, spec)
-        for name, spec in described.templates.items()
-        for language, file in spec.files.items()
-    }
-    if not described.escape_marks:
-        return PromptSet(manifest=described, templates=templates, parsing=parsing)
-    marks = _marks(described, templates.values())
-    marked = {key: replace(template, marks=marks) for key, template in templates.items()}
-    return PromptSet(manifest=described, templates=marked, marks=marks, parsing=parsing)
-
-
-class LabelledText(str):
-    """Texts under our labels, for one slot: as a string it holds them as they are, `shown` with their marks escaped."""
-
-    shown: str
-
-    def __new__(cls, pairs: Iterable[tuple[str, str]], marks: PromptEscaper | None) -> Self:
-        """From pairs of our own words and the text under them, with a blank line between."""
-        listed = list(pairs)
-        made = super().__new__(cls, "\n\n".join(ours + text for ours, text in listed))
-        made.shown = "\n\n".join(ours + marks.escape(text) for ours, text in listed) if marks else str(made)
-        return made
-
-
-@dataclass(frozen=True)
-class Template:
-    """One prompt in one language. `pieces` are its literal texts and slots in turn: text, slot, text, …, text."""
-
-    name: TemplateName
-    language: Language
-    file: Path
-    text: str
-    hash: str  # sha256 of the file's bytes
-    max_tokens: int
-    pieces: tuple[str, ...]
-    marks: PromptEscaper | None = None  # escaped in what fills the slots
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """Its slots in the order in which they stand in the text."""
-        return self.pieces[1::2]
-
-    def ask(self, slots: Mapping[str, str]) -> ChatRequest:
-        """The question with all slots filled in one pass, so that what a document holds can never act as a slot.
-
-        The text holds their marks escaped, the question's `slots` hold them as they are.
-        """
-        text = "".join(self._shown(slots[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
-        return ChatRequest(
-            template=self.name, slots=dict(slots), text=text, prompt_hash=self.hash, max_tokens=self.max_tokens
-        )
-
-    def _shown(self, value: str) -> str:
-        if isinstance(value, LabelledText):
-            return value.shown
-        return value if self.marks is None else self.marks.escape(value)
+BUNDLED = Path(__file__).parent / "prompt_files"
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+# A dimension uses one template of its own name unless listed here.
+DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {dimension: (dimension,) for dimension in DIMENSIONS} | {
+    "faithfulness": ("statements", "support"),
+    "completeness": ("extraction", "completeness"),
+}
+TEMPLATES = tuple(template for templates in DIMENSION_TEMPLATES.values() for template in templates)
+PUBLISHED_FILES = (
+    "helpfulness_few_shot.txt",
+    "logicality_few_shot.txt",
+    "find_fact_few_shot.txt",
+    "faithfulness_few_shot.txt",
+    "extract_info_en.txt",
+    "extract_info_zh.txt",
+    "completeness_few_shot.txt",
+)
 
 
 class TemplateSpec(Config):
-    """What the manifest says of one template."""
+    """A template's entry in the manifest."""
 
     slots: tuple[Slot, ...]
     max_tokens: int = Field(ge=1)
@@ -107,12 +53,12 @@ class TemplateSpec(Config):
 
 
 class Labels(Config):
-    """The lines that stand above each passage and each extract in a prompt."""
+    """The lines above each passage and each extract in a prompt."""
 
     evidence: str
     """Above the `{n}`th passage of evidence."""
     extract: str
-    """Above what was taken from `{first}` to `{last}` percent of the document."""
+    """Above the extract from `{first}` to `{last}` percent of the document."""
 
 
 class Manifest(Config):
@@ -120,15 +66,14 @@ class Manifest(Config):
 
     labels: dict[Language, Labels]
     no_statement: str | None = None
-    """What a judge says where a response states no fact; null: the prompts have no such marker."""
+    """What the judge replies if a response states no fact; null: the prompts have no such marker."""
     nothing_relevant: str
-    """What a judge says where a part of the document does not bear on the question."""
+    """What the judge replies if a part of the document is irrelevant to the question."""
     show_empty_extracts: bool
-    """Whether parts with nothing relevant are listed to the judge of completeness."""
+    """Whether the completeness prompt lists parts without relevant information."""
     escape_marks: bool = False
-    """Whether headings, verdicts and tags that stand in the material get a backslash, so that it cannot forge them;
-    false: slots are filled with the bare texts."""
-    templates: dict[TemplateName, TemplateSpec]
+    """Whether headings, verdicts and tags in the material get a backslash, so that the material cannot forge them."""
+    templates: dict[str, TemplateSpec]
 
 
 @dataclass(frozen=True)
@@ -136,43 +81,63 @@ class PromptSet:
     """All templates of one folder, in every language, with their labels."""
 
     manifest: Manifest
-    templates: Mapping[tuple[TemplateName, Language], Template]
-    marks: PromptEscaper | None = None
+    templates: Mapping[tuple[str, Language], PromptTemplate]
+    escaper: PromptEscaper | None = None
     parsing: Parsing = "strict"
-    """Which parsers read the replies; see `ScoreConfig.parsing`."""
+    """Which parsers read the replies (`score.parsing`)."""
 
     @property
     def hash(self) -> str:
-        """The same for two sets exactly where they ask alike."""
+        """A hash over templates and manifest: equal hashes mean equal requests."""
         lines = sorted(f"{name} {language} {template.hash}" for (name, language), template in self.templates.items())
         return hashlib.sha256("\n".join([*lines, self.manifest.model_dump_json()]).encode()).hexdigest()
 
-    def template(self, name: TemplateName, language: Language) -> Template:
-        """The template in that language."""
+    def template(self, name: str, language: Language) -> PromptTemplate:
+        """Return the template in that language."""
         return self.templates[name, language]
 
     def evidence(self, passages: list[str], language: Language) -> LabelledText:
-        """Passages under their labels, counted from 1, with a blank line between."""
+        """Return the passages under labels that count from 1, joined by blank lines."""
         label = self.manifest.labels[language].evidence
-        numbered = (f"{label.replace('{n}', str(n))}\n" for n in range(1, len(passages) + 1))
-        return LabelledText(zip(numbered, passages, strict=True), self.marks)
+        labels = (f"{label.replace('{n}', str(n))}\n" for n in range(1, len(passages) + 1))
+        return LabelledText(zip(labels, passages, strict=True), self.escaper)
 
     def extracts(self, extracts: list[tuple[int, int, str | None]], language: Language) -> LabelledText:
-        """Extracts as (first percent, last percent, text or None for nothing) under their labels."""
+        """Return extracts, each (first percent, last percent, text or None if empty), under their labels."""
         nothing, label = self.manifest.nothing_relevant, self.manifest.labels[language].extract
-        shown = [e for e in extracts if e[2] is not None or self.manifest.show_empty_extracts] or [(0, 100, None)]
-        placed = [f"{label.replace('{first}', str(first)).replace('{last}', str(last))}\n" for first, last, _ in shown]
-        pairs = [
-            (f"{place}{nothing}", "") if e[2] is None else (place, e[2]) for place, e in zip(placed, shown, strict=True)
-        ]
-        return LabelledText(pairs, self.marks)
+        included = [extract for extract in extracts if extract[2] is not None or self.manifest.show_empty_extracts]
+        labelled: list[tuple[str, str]] = []
+        for first, last, text in included or [(0, 100, None)]:
+            heading = f"{label.replace('{first}', str(first)).replace('{last}', str(last))}\n"
+            labelled.append((f"{heading}{nothing}", "") if text is None else (heading, text))
+        return LabelledText(labelled, self.escaper)
 
 
-def _marks(manifest: Manifest, templates: Iterable[Template]) -> PromptEscaper:
-    labels = [label for each in manifest.labels.values() for label in (each.evidence, each.extract)]
-    literal = (piece for template in templates for piece in template.pieces[::2])
+def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, parsing: Parsing = "strict") -> PromptSet:
+    """Load the prompts in `folder` (default: the built-in ones) as `manifest` describes them.
+
+    Without `manifest`, the folder's own `manifest.yaml` is used, else the one for the published files. Raises
+    ConfigError for a missing file, an unknown key, or a template whose slots differ from the manifest.
+    """
+    folder = BUNDLED if folder is None else folder
+    path = manifest if manifest is not None else _find_manifest(folder)
+    parsed = Manifest.parse(_read_yaml(path), source=str(path))
+    _require_all_templates(parsed, path)
+    templates = {
+        (name, language): _read_template(name, language, folder / file, spec)
+        for name, spec in parsed.templates.items()
+        for language, file in spec.files.items()
+    }
+    escaper = _make_escaper(parsed, templates.values()) if parsed.escape_marks else None
+    escaped = {key: replace(template, escaper=escaper) for key, template in templates.items()}
+    return PromptSet(manifest=parsed, templates=escaped, escaper=escaper, parsing=parsing)
+
+
+def _make_escaper(manifest: Manifest, templates: Iterable[PromptTemplate]) -> PromptEscaper:
+    labels = [label for pair in manifest.labels.values() for label in (pair.evidence, pair.extract)]
+    literals = (piece for template in templates for piece in template.pieces[::2])
     phrases = [manifest.nothing_relevant, *([manifest.no_statement] if manifest.no_statement else [])]
-    return PromptEscaper(find_headings([*literal, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
+    return PromptEscaper(find_headings([*literals, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
 
 
 def _find_manifest(folder: Path) -> Path:
@@ -183,7 +148,7 @@ def _find_manifest(folder: Path) -> Path:
     if any((folder / name).is_file() for name in PUBLISHED_FILES):
         return BUNDLED / "published.yaml"
     raise ConfigError(
-        f"score.prompts_dir: {folder} holds neither a manifest.yaml nor the published prompts "
+        f"score.prompts_dir: {folder} has neither a manifest.yaml nor the published prompts "
         f"({', '.join(PUBLISHED_FILES)}); see {BUNDLED / 'manifest.yaml'} for an example"
     )
 
@@ -192,13 +157,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the prompts' manifest {path} cannot be read: {error}") from error
+        raise ConfigError(f"cannot read the prompt manifest {path}: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"the prompts' manifest {path} must be a mapping of keys to values")
+        raise ConfigError(f"the prompt manifest {path} must be a mapping")
     return values
 
 
-def _require_all(manifest: Manifest, path: Path) -> None:
+def _require_all_templates(manifest: Manifest, path: Path) -> None:
     missing = [f"labels.{language}" for language in LANGUAGES if language not in manifest.labels]
     missing += [f"templates.{name}" for name in TEMPLATES if name not in manifest.templates]
     missing += [
@@ -208,44 +173,21 @@ def _require_all(manifest: Manifest, path: Path) -> None:
         if language not in spec.files
     ]
     if missing:
-        raise ConfigError(f"the prompts' manifest {path} lacks {', '.join(missing)}")
+        raise ConfigError(f"the prompt manifest {path} lacks {', '.join(missing)}")
+    if unknown := sorted(set(manifest.templates) - set(TEMPLATES)):
+        raise ConfigError(f"the prompt manifest {path} has unknown templates: {', '.join(unknown)}")
 
 
-def _load_template(name: TemplateName, language: Language, file: Path, spec: TemplateSpec) -> Template:
+def _read_template(name: str, language: Language, file: Path, spec: TemplateSpec) -> PromptTemplate:
     try:
-        raw = file.read_bytes()
-        text = raw.decode("utf-8")
-    except OSError as error:
-        raise ConfigError(f"the prompt {file} ({name}, {language}) cannot be read: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the prompt {file} ({name}, {language}) is not UTF-8: {error}") from error
-    pieces = tuple(SLOT.split(text))
-    found = set(pieces[1::2])
-    for lacking in spec.slots:
-        if lacking not in found:
-            raise ConfigError(f"the prompt {file} lacks the slot <<{lacking}>> that {name} needs")
-    for unknown in sorted(found - set(spec.slots)):
+        content = file.read_bytes()
+        pieces = tuple(SLOT.split(content.decode("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the prompt {file} ({name}, {language}): {error}") from error
+    slots = set(pieces[1::2])
+    for missing in spec.slots:
+        if missing not in slots:
+            raise ConfigError(f"the prompt {file} lacks the slot <<{missing}>> that {name} needs")
+    for unknown in sorted(slots - set(spec.slots)):
         raise ConfigError(f"the prompt {file} has the slot <<{unknown}>>; {name} fills only {', '.join(spec.slots)}")
-    return Template(name, language, file, text, hashlib.sha256(raw).hexdigest(), spec.max_tokens, pieces)
-
-
-BUNDLED = Path(__file__).parent / "prompt_files"
-SLOT = re.compile(r"<<(\w+)>>")
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
-TEMPLATES: tuple[TemplateName, ...] = (
-    "helpfulness",
-    "logicality",
-    "statements",
-    "support",
-    "extraction",
-    "completeness",
-)
-PUBLISHED_FILES = (
-    "helpfulness_few_shot.txt",
-    "logicality_few_shot.txt",
-    "find_fact_few_shot.txt",
-    "faithfulness_few_shot.txt",
-    "extract_info_en.txt",
-    "extract_info_zh.txt",
-    "completeness_few_shot.txt",
-)
+    return PromptTemplate(name, pieces, hashlib.sha256(content).hexdigest(), max_tokens=spec.max_tokens)

@@ -1,1 +1,1 @@
-"""Whether a judge can be trusted: does it repeat itself, does it rank known answers, does it resist orders?"""
+"""Validate a judge: is it repeatable, does it rank known answers, does it resist attacks?"""

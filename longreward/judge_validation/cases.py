@@ -1,10 +1,10 @@
-"""Questions whose right answer is known, and that answer damaged in a known way.
+"""Questions with a known right answer, and that answer damaged in known ways.
 
     >>> case = make_case(0)
     >>> case.gold, case.damaged["value changed"]
     ('Mina Brandt was born in Foxley. …', 'Mina Brandt was born in Tarn. …')
 
-Documents, facts and questions are those of the built-in corpus's generator, from seeds that the corpus does not use.
+Documents, facts and questions come from the generator of the built-in corpus, with seeds that the corpus does not use.
 """
 
 import random
@@ -16,7 +16,7 @@ from longreward.builtin.grammar import FABRICATED_RELATIONS, RELATIONS, Fact
 from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions
 from longreward.records import Dimension
 
-TELLS: Mapping[str, tuple[Dimension, ...]] = {
+DETECTING_DIMENSIONS: Mapping[str, tuple[Dimension, ...]] = {
     "fact dropped": ("helpfulness", "completeness"),
     "value changed": ("faithfulness",),
     "unsupported sentence": ("faithfulness",),
@@ -25,12 +25,12 @@ TELLS: Mapping[str, tuple[Dimension, ...]] = {
     "empty": ("helpfulness", "completeness"),
     "refusal": ("helpfulness", "completeness"),
 }
-"""Each kind of damage with the dimensions that must tell it from the right answer."""
+"""The dimensions that must score each kind of damage lower than the right answer."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question about a document, its right answer, that answer damaged (by kind), and one bad in all dimensions."""
+    """A question about a document with its right answer, damaged answers by kind, and a bad answer."""
 
     id: str
     context: str
@@ -38,21 +38,21 @@ class Case:
     gold: str
     damaged: Mapping[str, str]
     bad: str
-    """About somebody else, in no document, and contradicting itself."""
+    """About another person, unsupported by the document, and self-contradictory."""
     aside: str
-    """A true sentence of the document that answers nothing."""
+    """A true sentence of the document that is irrelevant to the question."""
 
 
 def make_case(number: int) -> Case:
-    """The case of that number, the same on every machine; it asks for two facts or for three."""
+    """Return the case with that number, the same on every machine; it asks for two or three facts."""
     name = f"judge-check-{number}"
     document = make_document(name, people=4, facts_per_person=5, scenes=1)
     rng = random.Random(f"longreward {name}")
     facts = next(facts for facts in sample_questions(rng, document, 12) if len(facts) == 2 + number % 2)
-    others = _others(document, facts)
+    unrelated = _unrelated(document, facts)
     made_up = rng.choice(FABRICATED_RELATIONS)
     added = Fact(facts[0].subject, made_up, absent_value(rng, document, made_up))
-    stranger = _wrong(rng, document, others[0])
+    stranger = _wrong(rng, document, unrelated[0])
     return Case(
         id=name,
         context=document.text,
@@ -63,7 +63,7 @@ def make_case(number: int) -> Case:
             "value changed": gold_answer([_wrong(rng, document, facts[0]), *facts[1:]]),
             "unsupported sentence": gold_answer([*facts, added]),
             "contradiction": f"{gold_answer(facts)} {_denial(facts[0])}",
-            "other question": gold_answer(others[: len(facts)]),
+            "other question": gold_answer(unrelated[: len(facts)]),
             "empty": "",
             "refusal": "I am sorry, but the document does not say anything about that.",
         },
@@ -72,14 +72,14 @@ def make_case(number: int) -> Case:
     )
 
 
-def _others(document: Document, facts: list[Fact]) -> list[Fact]:
-    """Facts about nobody and nothing that the question asks for."""
+def _unrelated(document: Document, facts: list[Fact]) -> list[Fact]:
+    """Return the facts with another subject and another relation than the question."""
     people, relations = {fact.subject for fact in facts}, {fact.relation for fact in facts}
     return [fact for fact in document.facts if fact.subject not in people and fact.relation not in relations]
 
 
 def _denial(fact: Fact) -> str:
-    """Mara Voss was not born in Kelden. Ivo Lang never built the stone mill."""
+    """Return the negation: "Mara Voss was not born in Kelden.", "Ivo Lang never built the stone mill."."""
     cue = RELATIONS[fact.relation].cue
     denied = cue.replace("was ", "was not ", 1) if cue.startswith("was ") else f"never {cue}"
     return fact.sentence.replace(f"{fact.subject} {cue}", f"{fact.subject} {denied}", 1)

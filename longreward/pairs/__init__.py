@@ -1,7 +1,1 @@
-"""What LongReward is compared with: other ways to tell a prompt's better response from its worse one.
-
-srm       a short-context reward model ranks them, the context cut to what fits its window
-contrast  the data's own answer wins against a sampled one
-pairwise  the judge compares two at a time, in both orders
-random    two of them, by seed: what a pair does that says nothing
-"""
+"""Preference pairs for DPO: LongReward's best against its worst response, and the methods that it is compared with."""

@@ -1,23 +1,23 @@
-"""Contrast (paper, section 4.1): the data's own answer, of a stronger model, wins against one of the SFT model's."""
+"""Contrast (paper, section 4.1): the reference answer, from a stronger model, is chosen; a sampled one is rejected."""
 
 import random
 from collections.abc import Iterable
 
-from longreward.pairs.selection import NoPair, Outcome, PairConfig, pair_without_rewards, sampled_order
+from longreward.pairs.selection import Outcome, SelectionConfig, make_no_pair, make_pair, sampling_order
 from longreward.records import Example, Response
 
 
-def contrast_pair(config: PairConfig, example: Example, responses: Iterable[Response]) -> Outcome:
-    """The loser is drawn by `config.seed` and the example's id from the responses that differ from the answer."""
-    sampled = sampled_order(config, responses)
+def contrast_pair(config: SelectionConfig, example: Example, responses: Iterable[Response]) -> Outcome:
+    """Reject a response that differs from the reference answer, selected by `config.seed` and the example's id."""
+    sampled = sampling_order(config, responses)
     if not sampled:
-        return NoPair(example.id, "no responses", 0, 0, None)
+        return make_no_pair(example, "no responses", sampled)
     answer = (example.answer or "").strip()
     if not answer:
-        return NoPair(example.id, "no answer of its own", len(sampled), len(sampled), None)
-    losers = [one for one in sampled if one.text.strip() != answer]
-    if not losers:
-        return NoPair(example.id, "its own answer was sampled", len(sampled), len(sampled), None)
-    own = Response(id=f"{example.id}-answer", example_id=example.id, query=example.query, text=answer)
-    loser = random.Random(f"longreward contrast {config.seed} {example.id}").choice(losers)
-    return pair_without_rewards(example, own, loser, method="contrast")
+        return make_no_pair(example, "no answer of its own", sampled)
+    different = [response for response in sampled if response.text.strip() != answer]
+    if not different:
+        return make_no_pair(example, "its own answer was sampled", sampled)
+    chosen = Response(id=f"{example.id}-answer", example_id=example.id, query=example.query, text=answer)
+    rejected = random.Random(f"longreward contrast {config.seed} {example.id}").choice(different)
+    return make_pair(example, chosen, rejected, method="contrast")

@@ -1,34 +1,27 @@
-"""The control: two of a prompt's responses by seed, the first that may be chosen against another text.
-
-Such pairs say nothing about worth.
-"""
+"""Random pairs: a control whose pairs carry no information about quality."""
 
 import random
 from collections.abc import Iterable
 
 from longreward.pairs.selection import (
-    NoPair,
-    NoPairReason,
     Outcome,
-    PairConfig,
+    SelectionConfig,
     can_be_chosen,
-    pair_without_rewards,
-    sampled_order,
+    make_no_pair,
+    make_pair,
+    reason_without_pair,
+    sampling_order,
 )
 from longreward.records import Example, Response
 
 
-def random_pair(config: PairConfig, example: Example, responses: Iterable[Response]) -> Outcome:
-    """Two different texts; the draw depends on `config.seed` and the example's id alone."""
-    sampled = sampled_order(config, responses)
-    if len(sampled) < config.min_scored:
-        reason: NoPairReason = "too few scored responses" if sampled else "no responses"
-        return NoPair(example.id, reason, len(sampled), len(sampled), None)
-    drawn = random.Random(f"longreward random {config.seed} {example.id}").sample(sampled, len(sampled))
-    chosen = next((one for one, may in zip(drawn, can_be_chosen(config, drawn), strict=True) if may), None)
-    if chosen is None:
-        return NoPair(example.id, "all responses are truncated", len(sampled), len(sampled), None)
-    other = next((one for one in drawn if one.text != chosen.text), None)
-    if other is None:
-        return NoPair(example.id, "all responses are the same", len(sampled), len(sampled), None)
-    return pair_without_rewards(example, chosen, other, method="random")
+def random_pair(config: SelectionConfig, example: Example, responses: Iterable[Response]) -> Outcome:
+    """Select two different texts; the result depends only on `config.seed` and the example's id."""
+    sampled = sampling_order(config, responses)
+    if (reason := reason_without_pair(config, sampled)) is not None:
+        return make_no_pair(example, reason, sampled)
+    shuffled = random.Random(f"longreward random {config.seed} {example.id}").sample(sampled, len(sampled))
+    choosable = can_be_chosen(config, shuffled)
+    chosen = next(response for response, may in zip(shuffled, choosable, strict=True) if may)
+    rejected = next(response for response in shuffled if response.text != chosen.text)
+    return make_pair(example, chosen, rejected, method="random")

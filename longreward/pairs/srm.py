@@ -1,111 +1,99 @@
-"""What a reward model reads of a response: the document as far as it fits, the query, the response.
+"""SRM (paper, section 4.1): a short-context reward model, any sequence classifier with one output, ranks the responses.
 
-    with a chat template    user: document, blank line, query    assistant: response
-    without                 document, query and response, blank lines between
+    model = load_reward_model(SrmConfig(model="org/reward-model@revision"))
+    model.rank([(example, responses)])   # [RankedResponses("11", rewards=(ResponseReward("11-0", -1.25), …))]
 
-Where that is longer than the window, the document keeps its first and last halves, and query and response stay whole.
-Special tokens in any of the three are read as ordinary text.
+The model reads the document, the query and the response: with its chat template as user and assistant messages, without
+one joined by blank lines. If that exceeds the window, the document keeps its first and last halves; query and response
+stay complete. Special tokens in any of the three are read as ordinary text.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
+from longreward.config import Config
 from longreward.errors import PolicyError
 from longreward.models.chat_encoding import ChatEncoder
 from longreward.models.compatibility import check_missing_weights, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.models.policy import WINDOW_FIELDS
-from longreward.pairs.config import SrmConfig
-from longreward.pairs.selection import Outcome, PairConfig, sampled_order, select_by_reward
+from longreward.pairs.selection import Outcome, SelectionConfig, sampling_order, select_by_reward
 from longreward.records import Bounds, Example, Response
-
-
-@dataclass(frozen=True)
-class RewardModelInput:
-    """Token ids; `ids` is None where query and response alone are longer than the window."""
-
-    ids: list[int] | None
-    cut: bool
-
-
-def render_input(encoder: ChatEncoder, *, context: str, query: str, response: str, window: int) -> RewardModelInput:
-    """PolicyError where the chat template refuses the turns, or the tokenizer does not say where its tokens lie."""
-    whole = _ids(encoder, context, query, response)
-    if len(whole) <= window:
-        return RewardModelInput(whole, cut=False)
-    spans = _spans(encoder.tokenizer, context)
-    room = len(spans)
-    ids = whole
-    while len(ids) > window and room > 0:
-        room = max(0, room - (len(ids) - window))
-        ids = _ids(encoder, keep_ends(context, spans, room), query, response)
-    return RewardModelInput(ids if len(ids) <= window else None, cut=True)
-
-
-def keep_ends(text: str, spans: Sequence[tuple[int, int]], room: int, *, between: str = "\n") -> str:
-    """The first and last halves of `room` of the text's tokens, which lie at `spans`, with `between` in their midst.
-
-    >>> both_ends("one two three four", [(0, 3), (4, 7), (8, 13), (14, 18)], 3)
-    'one two\\nfour'
-    """
-    first, last = room - room // 2, room // 2
-    begin = text[: spans[first - 1][1]] if first else ""
-    return f"{begin}{between}{text[spans[-last][0] :]}" if last else begin
-
-
-def _spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
-    if not tokenizer.is_fast:
-        raise PolicyError(
-            f"{tokenizer.name_or_path}: its tokenizer does not say where its tokens lie (it is no fast one), so "
-            "that no document can be cut to the window; name another reward model"
-        )
-    found = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    return [(start, end) for start, end in found]
-
-
-def _ids(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
-    asked = f"{context}\n\n{query}" if context else query
-    if not encoder.tokenizer.chat_template:
-        return encoder.encode_text(f"{asked}\n\n{response}", add_special_tokens=True)
-    turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
-    return encoder.encode_messages(turns, add_generation_prompt=False)
-
-
-# A short-context reward model ranks the responses (SRM; paper, section 4.1): any sequence classifier of one output.
-#
-#     model = load_reward_model(SrmConfig(model="org/reward-model@revision"))
-#     model.rank([(example, responses)])      # [Ranked(example_id="11", rewards=(Reward("11-0", -1.25), …))]
-#
-# What it reads is in `rendering.py`. A response is scored once, however often it was sampled.
-
+from longreward.utils.token_spans import keep_ends
 
 if TYPE_CHECKING:
     import torch
 
 TOO_LONG = "query and response are longer than the window"
-NOT_FINITE = "the model's figure is not a finite number"
+NOT_FINITE = "the reward is not a finite number"
+UNLIMITED = 10**9  # tokenizers without a limit report a number of thirty digits as model_max_length
+
+
+class TinyRewardConfig(Config):
+    """The tiny reward model of the built-in example project, trained with TRL's RewardTrainer on short preferences."""
+
+    base: str = "models/tiny-base"
+    """Folder of a causal language model, which gets a new reward head."""
+    pairs: int = Field(default=400, ge=8)
+    """Number of short preferences to train on."""
+    epochs: float = Field(default=2.0, gt=0)
+    """Passes over them."""
+    learning_rate: float = Field(default=3e-4, gt=0, le=1)
+    """Peak learning rate of AdamW."""
+    batch_size: int = Field(default=16, ge=1)
+    """Preferences per update."""
+    seed: int = 0
+    """Seed of the head's initial weights and of the data order."""
+
+
+class SrmConfig(Config):
+    """The reward model of `pair.method: srm`; not used by other methods."""
+
+    model: str | None = None
+    """A sequence-classification model with one output: a folder or a hub id with an optional revision
+    (`org/name@revision`). null: a tiny model is trained once on the built-in short preferences and kept in the state
+    folder; it knows only the words of the built-in corpus."""
+    revision: str | None = None
+    """Commit, tag or branch for a hub id without its own revision; not used for a folder."""
+    trust_remote_code: bool = False
+    """Whether to execute Python code of the model repository."""
+    window: int | None = Field(default=None, ge=16)
+    """Maximum tokens of query, response and context together; null: the limit in the model's config."""
+    batch_size: int = Field(default=8, ge=1)
+    """Responses per forward pass; they are sorted by length."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights in memory; auto: as saved."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the first GPU if there is one."""
+    min_margin: float = Field(default=0.0, ge=0)
+    """Minimum difference of the two rewards, on the model's own scale. A tie never makes a pair."""
+    tiny: TinyRewardConfig = TinyRewardConfig()
+    """Training of the tiny model, if `model` is null."""
 
 
 @dataclass(frozen=True)
 class ResponseReward:
-    """What the model says of a response, on its own scale; None with the reason where it says nothing."""
+    """The model's reward of a response on its own scale; None with a reason if there is none."""
 
     response_id: str
     reward: float | None
     reason: str | None = None
     tokens: int = 0
     cut: bool = False
-    """Whether the document was cut."""
+    """Whether the document was shortened."""
 
 
 @dataclass(frozen=True)
 class RankedResponses:
-    """The rewards of one example's responses, in their order."""
+    """The rewards of one example's responses, in input order."""
 
     example_id: str
     rewards: tuple[ResponseReward, ...]
@@ -113,7 +101,7 @@ class RankedResponses:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A loaded one; `name` says which, with its revision."""
+    """A loaded reward model; `name` includes its revision."""
 
     name: str
     model: Any
@@ -131,61 +119,117 @@ class RewardModel:
         self,
         items: Iterable[tuple[Example, Sequence[Response]]],
         *,
-        progress: Callable[[int, int], None] = lambda done, total: None,
+        progress: Callable[[int, int], None] = lambda finished, total: None,
     ) -> list[RankedResponses]:
-        """Texts of like length pass the model together; `progress(done, all)` counts texts."""
+        """Compute the reward of every response, equal texts of an example once; `progress` counts texts."""
         items = list(items)
         texts = [
-            (example, text) for example, responses in items for text in dict.fromkeys(one.text for one in responses)
+            (example, text)
+            for example, responses in items
+            for text in dict.fromkeys(response.text for response in responses)
         ]
-        read = [
-            render_input(self.encoder, context=e.context, query=e.query, response=text, window=self.window)
-            for e, text in texts
+        inputs = [
+            render_input(self.encoder, context=example.context, query=example.query, response=text, window=self.window)
+            for example, text in texts
         ]
-        fitting = [(place, one.ids) for place, one in enumerate(read) if one.ids is not None]
-        fitting.sort(key=lambda placed: len(placed[1]), reverse=True)  # what does not fit into memory fails at once
-        found: dict[int, float] = {}
-        for at in range(0, len(fitting), self.batch_size):
-            batch = fitting[at : at + self.batch_size]
-            values = self._rewards([ids for _, ids in batch])
-            found |= {place: value for (place, _), value in zip(batch, values, strict=True)}
-            progress(len(found), len(fitting))
-        known = {
-            (example.id, text): _reward(read[place].ids, read[place].cut, found.get(place))
-            for place, (example, text) in enumerate(texts)
-        }
+        fitting = [(index, rendered.ids) for index, rendered in enumerate(inputs) if rendered.ids is not None]
+        fitting.sort(key=lambda item: len(item[1]), reverse=True)  # longest first: running out of memory shows at once
+        values: dict[int, float] = {}
+        for start in range(0, len(fitting), self.batch_size):
+            batch = fitting[start : start + self.batch_size]
+            rewards = self._forward([ids for _, ids in batch])
+            values |= {index: value for (index, _), value in zip(batch, rewards, strict=True)}
+            progress(len(values), len(fitting))
+        index_by_text = {(example.id, text): index for index, (example, text) in enumerate(texts)}
+
+        def response_reward(example: Example, response: Response) -> ResponseReward:
+            index = index_by_text[example.id, response.text]
+            ids, cut, value = inputs[index].ids, inputs[index].cut, values.get(index)
+            if ids is None:
+                return ResponseReward(response.id, None, TOO_LONG, 0, cut)
+            if value is None or not math.isfinite(value):
+                return ResponseReward(response.id, None, NOT_FINITE, len(ids), cut)
+            return ResponseReward(response.id, value, None, len(ids), cut)
+
         return [
-            RankedResponses(example.id, tuple(_of(one.id, *known[example.id, one.text]) for one in responses))
+            RankedResponses(example.id, tuple(response_reward(example, response) for response in responses))
             for example, responses in items
         ]
 
-    def _rewards(self, rows: list[list[int]]) -> list[float]:
+    def _forward(self, rows: list[list[int]]) -> list[float]:
+        """Return one reward per row of token ids; rows are padded on the right."""
         import torch
 
-        longest, filler = max(map(len, rows)), self.tokenizer.pad_token_id
-        ids = torch.tensor([row + [filler] * (longest - len(row)) for row in rows], device=self.device)
+        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id
+        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=self.device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
         with torch.inference_mode():
             return [float(value) for value in self.model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)]
 
 
 def srm_pair(
-    config: PairConfig, example: Example, responses: Iterable[Response], ranked: RankedResponses | None
+    config: SelectionConfig,
+    example: Example,
+    responses: Iterable[Response],
+    ranked: RankedResponses | None,
+    *,
+    min_margin: float = 0.0,
 ) -> Outcome:
-    """Best against worst (or second) by the model's rewards."""
-    known = {one.response_id: one.reward for one in ranked.rewards} if ranked else {}
-    sampled = sampled_order(config, responses)
+    """Select the pair by the model's rewards."""
+    rewards = {reward.response_id: reward.reward for reward in ranked.rewards} if ranked else {}
+    sampled = sampling_order(config, responses)
     bounds: list[Bounds | None] = [
-        None if (reward := known.get(one.id)) is None else (reward, reward) for one in sampled
+        None if (reward := rewards.get(response.id)) is None else (reward, reward) for response in sampled
     ]
-    return select_by_reward(config, example, sampled, bounds, method="srm", min_margin=config.srm.min_margin)
+    return select_by_reward(config, example, sampled, bounds, method="srm", min_margin=min_margin)
+
+
+@dataclass(frozen=True)
+class RewardModelInput:
+    """Token ids of one response with its prompt; None if query and response alone exceed the window."""
+
+    ids: list[int] | None
+    cut: bool
+
+
+def render_input(encoder: ChatEncoder, *, context: str, query: str, response: str, window: int) -> RewardModelInput:
+    """Tokenize the input and shorten the document until it fits.
+
+    Raises PolicyError if the chat template rejects the messages or the tokenizer gives no offsets.
+    """
+    ids = _encode(encoder, context, query, response)
+    if len(ids) <= window:
+        return RewardModelInput(ids, cut=False)
+    spans = _token_spans(encoder.tokenizer, context)
+    context_tokens = len(spans)
+    while len(ids) > window and context_tokens > 0:
+        context_tokens = max(0, context_tokens - (len(ids) - window))
+        ids = _encode(encoder, keep_ends(context, spans, context_tokens), query, response)
+    return RewardModelInput(ids if len(ids) <= window else None, cut=True)
+
+
+def _encode(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
+    prompt = f"{context}\n\n{query}" if context else query
+    if not encoder.tokenizer.chat_template:
+        return encoder.encode_text(f"{prompt}\n\n{response}", add_special_tokens=True)
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    return encoder.encode_messages(messages, add_generation_prompt=False)
+
+
+def _token_spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
+    if not tokenizer.is_fast:
+        raise PolicyError(
+            f"{tokenizer.name_or_path}: its tokenizer is not a fast one and gives no token offsets, so that no "
+            "document can be shortened to the window; choose another reward model"
+        )
+    encoding = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [(start, end) for start, end in encoding["offset_mapping"]]
 
 
 def load_reward_model(config: SrmConfig, path: str | Path | None = None) -> RewardModel:
-    """Loads `path` (None: `config.model`); PolicyError where it is no reward model or cannot be loaded."""
-    name = str(path or config.model)
+    """Load `path` (None: `config.model`); PolicyError if it is not a reward model or cannot be loaded."""
     try:
-        return _load(config, name)
+        return _load(config, str(path or config.model))
     except PolicyError as error:
         raise PolicyError(f"pair.srm.model: {error}") from error
 
@@ -197,64 +241,50 @@ def _load(config: SrmConfig, name: str) -> RewardModel:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    # the files are found and read as a policy's are
+    # Files are located and read like those of a policy.
     files = PolicyConfig(base_model=name, revision=config.revision, trust_remote_code=config.trust_remote_code)
     with load_errors("config", name, files):
-        told = AutoConfig.from_pretrained(**pretrained_kwargs(files, name))
-    if told.num_labels != 1:
+        model_config = AutoConfig.from_pretrained(**pretrained_kwargs(files, name))
+    if model_config.num_labels != 1:
         raise PolicyError(
-            f"{name} has {told.num_labels} outputs, and a reward is one figure; name a sequence-classification model "
-            "with one output"
+            f"{name} has {model_config.num_labels} outputs, but a reward is a single number; choose a "
+            "sequence-classification model with one output"
         )
     with load_errors("tokenizer", name, files):
         tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(files, name))
     with load_errors("model", name, files):
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, info = AutoModelForSequenceClassification.from_pretrained(
             **pretrained_kwargs(files, name), dtype=config.dtype, output_loading_info=True
         )
-    check_missing_weights(found["missing_keys"], name)
+    check_missing_weights(info["missing_keys"], name)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise PolicyError(f"{name}: its tokenizer has neither pad_token nor eos_token to fill a batch with")
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # by which it finds the end of a text
-    window = config.window or _window(told, tokenizer)
+        raise PolicyError(f"{name}: its tokenizer has neither pad_token nor eos_token for padding")
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # transformers finds the last token by it
+    window = config.window or _max_tokens(model_config, tokenizer)
     if window is None:
-        raise PolicyError(f"{name}: its config does not say how long a text may be; set pair.srm.window")
+        raise PolicyError(f"{name}: its config has no maximum length; set pair.srm.window")
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     return RewardModel(
-        _named(name, config, model), model.to(device).eval(), tokenizer, window, config.batch_size, device
+        _versioned_name(name, config, model), model.to(device).eval(), tokenizer, window, config.batch_size, device
     )
 
 
-def _window(told: Any, tokenizer: Any) -> int | None:
-    """The lesser of what config and tokenizer say: position embeddings may count two places that no text can use."""
-    said = (getattr(told.get_text_config(), name, None) for name in WINDOW_FIELDS)
-    own = next((int(window) for window in said if window), None)
-    limit = int(tokenizer.model_max_length)
-    limits = [each for each in (own, limit if limit < UNLIMITED else None) if each]
+def _max_tokens(model_config: Any, tokenizer: Any) -> int | None:
+    """Return the smaller limit of config and tokenizer.
+
+    Some position embeddings (RoBERTa) count two positions that no text can use, which only the tokenizer knows.
+    """
+    values = (getattr(model_config.get_text_config(), name, None) for name in WINDOW_FIELDS)
+    config_limit = next((int(value) for value in values if value), None)
+    tokenizer_limit = int(tokenizer.model_max_length)
+    limits = [limit for limit in (config_limit, tokenizer_limit) if limit and limit < UNLIMITED]
     return min(limits, default=None)
 
 
-def _named(name: str, config: SrmConfig, model: Any) -> str:
+def _versioned_name(name: str, config: SrmConfig, model: Any) -> str:
     if Path(name).is_dir() or "@" in name:
         return name
     revision = getattr(model.config, "_commit_hash", None) or config.revision
     return f"{name}@{revision}" if revision else name
-
-
-def _reward(ids: list[int] | None, cut: bool, value: float | None) -> tuple[float | None, str | None, int, bool]:
-    import math
-
-    if ids is None:
-        return None, TOO_LONG, 0, cut
-    if value is None or not math.isfinite(value):
-        return None, NOT_FINITE, len(ids), cut
-    return value, None, len(ids), cut
-
-
-def _of(response_id: str, reward: float | None, reason: str | None, tokens: int, cut: bool) -> ResponseReward:
-    return ResponseReward(response_id, reward, reason, tokens, cut)
-
-
-UNLIMITED = 10**9  # tokenizers that know no limit say a number with thirty digits

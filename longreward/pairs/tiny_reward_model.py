@@ -1,9 +1,9 @@
-"""The embedded default's reward model: the tiny base under a head of one output, trained on short preferences.
+"""A tiny reward model for the built-in example project: the tiny base model with a reward head.
 
-    tiny_reward_model(config, Path(".longreward/reward-models"))    # …/reward-models/4f1c…, made where it is not there
+    tiny_reward_model(config, Path(".longreward/reward-models"))    # …/reward-models/4f1c…, trained if it is missing
 
-It is trained once for the same base, data and settings. It knows the built-in corpus's words and short texts alone,
-which is just what the paper holds against short-context reward models.
+It is trained once for the same base, data and settings. It knows only short texts in the words of the built-in corpus:
+the weakness of short-context reward models that the paper describes.
 """
 
 import hashlib
@@ -22,35 +22,34 @@ from longreward.models.chat_encoding import ChatEncoder
 from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
-from longreward.pairs.config import TinyRewardConfig
-from longreward.pairs.srm import render_input
+from longreward.pairs.srm import TinyRewardConfig, render_input
 
-WINDOW = 512  # far more than a short preference needs
-MADE = 2  # to be raised where the data or the recipe changes, so that no older model is taken
+WINDOW = 512  # far more tokens than a short preference has
+RECIPE_VERSION = 2  # increase it if the data or the training changes, so that no older model is reused
 
 
 def tiny_reward_model(config: TinyRewardConfig, folder: Path) -> Path:
-    """The model's folder below `folder`; PolicyError where the base is not there, StateError where the disk refuses."""
+    """Return the model's folder below `folder`; PolicyError if the base is missing, StateError if writing fails."""
     base = Path(config.base)
     if not base.is_dir():
         raise PolicyError(
-            f"pair.srm.tiny.base: there is no folder {base} of a model to train a reward model from; bring it back, or "
-            "name a ready reward model in pair.srm.model"
+            f"pair.srm.tiny.base: the model folder {base} does not exist; restore it, or set pair.srm.model to an "
+            "existing reward model"
         )
-    told = f"{MADE} {fingerprint(base)} {config.model_dump_json()}"
-    out = folder / hashlib.sha256(told.encode()).hexdigest()[:16]
+    key = f"{RECIPE_VERSION} {fingerprint(base)} {config.model_dump_json()}"
+    out = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(out.with_suffix(".lock")):
             if not out.is_dir():
-                part = out.with_name(f".{out.name}.{os.getpid()}.part")
+                partial = out.with_name(f".{out.name}.{os.getpid()}.part")
                 try:
-                    _train(config, base, part)
-                    part.replace(out)
+                    _train(config, base, partial)
+                    partial.replace(out)
                 finally:
-                    shutil.rmtree(part, ignore_errors=True)
+                    shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise StateError(f"{out}: the reward model cannot be kept ({error}); make room and run again") from error
+        raise StateError(f"{out}: cannot write the reward model ({error}); free disk space and run again") from error
     return out
 
 
@@ -67,10 +66,9 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
     files = PolicyConfig(base_model=str(base))
     with load_errors("tokenizer", base, files):
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    warnings.filterwarnings(
-        "ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning
-    )  # TRL's
-    set_seed(config.seed)  # the head is drawn while the model is loaded
+    # TRL still passes gradient_checkpointing, which transformers 5 deprecates.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    set_seed(config.seed)  # loading the model initializes the head
     with load_errors("model", base, files), suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, local_files_only=True)
     rows = datasets.Dataset.from_list(preferences(tokenizer, config.pairs))
@@ -79,7 +77,7 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=config.batch_size,
-        max_length=None,  # TRL would leave longer ones out without a word
+        max_length=None,  # TRL would silently drop longer rows
         gradient_checkpointing=False,
         bf16=False,
         use_cpu=True,
@@ -99,7 +97,7 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
 
 
 def preferences(tokenizer: Any, count: int) -> list[dict[str, list[int]]]:
-    """The built-in short preferences as RewardTrainer's rows, read as the model will read responses."""
+    """Return the built-in short preferences as rows for RewardTrainer, tokenized like responses at inference."""
     encoder = ChatEncoder(tokenizer)
 
     def ids(query: str, response: str) -> list[int]:

@@ -112,9 +112,9 @@ def name_of(config: JudgeConfig) -> str:
 
 def dimension_of(template: str) -> Dimension:
     """The dimension that a template's questions belong to."""
-    from longreward.judge.judge import TEMPLATES_BY_DIMENSION
+    from longreward.judge.prompts import DIMENSION_TEMPLATES
 
-    return next(dimension for dimension, templates in TEMPLATES_BY_DIMENSION.items() if template in templates)
+    return next(dimension for dimension, templates in DIMENSION_TEMPLATES.items() if template in templates)
 
 
 NOT_ASKED = "not asked yet"

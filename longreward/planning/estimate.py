@@ -12,11 +12,12 @@ from pathlib import Path
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
-from longreward.judge.prompts import Template, TemplateName, load_prompts
+from longreward.judge.prompt_template import PromptTemplate
+from longreward.judge.prompts import load_prompts
 from longreward.planning.dry_run import DryRunJudge, RecordedRequest, name_of
 from longreward.planning.reply_stats import EXTRACT_TOKENS, STATEMENT, Range, answer_tokens, reply_stats, statements_in
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, ScoredExample, Scorer
+from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
 from longreward.utils.language import detect_language
 from longreward.utils.token_spans import TextTokenizer, open_tokenizer
 
@@ -80,12 +81,12 @@ async def estimate_scoring(
     async with (
         DryRunJudge.open(judge, ledger=ledger) as rehearsal,
         Scorer(full, retriever=unembedded) as scorer,
-        Scorer(config, retriever=unembedded) as pruning,
+        open_scorer(config, retriever=unembedded) as pruning,
     ):
         counting = _Counting(judge, full, ledger, found)
         for example, responses in items:
             scored = await pruning.score(rehearsal, example, responses)
-            if config.strategy == "extremes" and not rehearsal.all_answered:
+            if config.strategy == "adaptive" and not rehearsal.all_answered:
                 rehearsal.forget()  # what it would ask next hangs on answers that nobody knows
                 scored = await scorer.score(rehearsal, example, responses)
             found.complete += rehearsal.all_answered
@@ -133,7 +134,7 @@ class _Counting:
         """Scales up to all prompts, counts repeated attempts, and lowers what pruning may leave out."""
         found = self._found
         factor = of / found.prompts if of is not None and found.prompts else 1.0
-        pruned = config.strategy == "extremes"
+        pruned = config.strategy == "adaptive"
         for template, tally in found.tallies.items():
             habit = self._habits[template]
             attempts = habit.attempts if habit is not None else 1.0
@@ -184,16 +185,16 @@ class _Counting:
     def _tally(self, template: str) -> RequestTally:
         return self._found.tallies.setdefault(template, RequestTally())
 
-    def _template(self, name: TemplateName, *texts: str) -> Template:
+    def _template(self, name: str, *texts: str) -> PromptTemplate:
         return self._prompts.template(name, detect_language(*texts))
 
 
 def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:
     """Who answers the questions of each template."""
-    from longreward.judge.judge import TEMPLATES_BY_DIMENSION
+    from longreward.judge.prompts import DIMENSION_TEMPLATES
 
     return {
-        name: judge for judge, own in config.judges() for dimension in own for name in TEMPLATES_BY_DIMENSION[dimension]
+        name: judge for judge, own in config.judges() for dimension in own for name in DIMENSION_TEMPLATES[dimension]
     }
 
 
@@ -219,7 +220,7 @@ class _FirstChunks:
         pass
 
 
-PRUNED = ("statements", "support", "completeness")  # what `score.strategy: extremes` need not ask of every response
+PRUNED = ("statements", "support", "completeness")  # what `score.strategy: adaptive` need not ask of every response
 
 
 # Tokens of questions, by the tokenizer that `score.tokenizer` names: each text is counted once, not once a prompt.

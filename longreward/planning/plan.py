@@ -315,7 +315,11 @@ def _of_pairs(params: Params, root: Path) -> tuple[str, ...]:
         return ()
     from longreward.pairs.pairwise import max_calls
 
-    calls, tokens = max_calls(params.pair, _material(params, "score", root).items("expected"))
+    calls, tokens = max_calls(
+        params.pair,
+        _material(params, "score", root).items("expected"),
+        context_tokens=params.pair.pairwise.context_tokens,
+    )
     return (f"pair: pair.method is pairwise, which asks at most {calls:,} questions with about {tokens:,} tokens",)
 
 
@@ -379,8 +383,8 @@ def _notes(params: Params, stages: Sequence[StagePlan]) -> Iterator[str]:
         yield f"answers and attempts are expected as this judge's in the ledger for {', '.join(learnt)}"
     if any(stage.calls.high and "statements" not in stage.learnt for stage in stages):
         yield "statements are expected to be one a sentence (half to two): this judge has listed too few so far"
-    if params.score.strategy == "extremes":
-        yield "score.strategy is extremes: full is the most that it may ask, two responses a prompt the least"
+    if params.score.strategy == "adaptive":
+        yield "score.strategy is adaptive: the upper limit is full scoring, the lower limit two responses per prompt"
     if any(is_batch(judge) for judge, _ in params.judge.judges()):
         yield "judge.mode is batch: money at the batch price, time as long as a provider may take for two rounds"
     unpriced = [

@@ -1,7 +1,9 @@
-"""The reward: four scores from 0 to 10 that a judge gives a response to a query about a long document."""
+"""The reward: a judge scores a response to a query about a long document in four dimensions, each from 0 to 10."""
 
+from longreward.reward.adaptive import open_scorer
+from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
 from longreward.reward.long_reward import LongReward
-from longreward.reward.scorer import ScoredExample, Scorer, score_examples
+from longreward.reward.scorer import ScoredExample, Scorer
 
-__all__ = ["LongReward", "ScoreConfig", "ScoredExample", "Scorer", "score_examples"]
+__all__ = ["LongReward", "ScoreConfig", "ScoredExample", "Scorer", "open_scorer", "score_examples"]

@@ -1,4 +1,4 @@
-"""Best of n at inference: several answers to one question, the one with the highest reward first.
+"""Best-of-n sampling: rank several responses to one query by their reward.
 
 >>> from longreward import best_of_n
 >>> ranked = best_of_n(
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from longreward.models.sampling import SampleConfig
     from longreward.models.served_policy import ServedPolicy
 
-    Drawn: TypeAlias = Policy | ServedPolicy
+    AnyPolicy: TypeAlias = Policy | ServedPolicy
 
 
 def best_of_n(
@@ -33,15 +33,14 @@ def best_of_n(
     context: str,
     query: str,
     responses: Sequence[Response | str] | None = None,
-    policy: "Drawn | None" = None,
+    policy: "AnyPolicy | None" = None,
     sampling: "SampleConfig | None" = None,
     reward: LongReward | None = None,
 ) -> tuple[ScoredResponse, ...]:
-    """The responses with their verdicts, best first; see `abest_of_n`, to be awaited inside a running event loop."""
-    asked = abest_of_n(
-        context=context, query=query, responses=responses, policy=policy, sampling=sampling, reward=reward
+    """Return the scored responses, best first; see `abest_of_n`, which you await in a running event loop."""
+    return run_sync(
+        abest_of_n(context=context, query=query, responses=responses, policy=policy, sampling=sampling, reward=reward)
     )
-    return run_sync(asked)
 
 
 async def abest_of_n(
@@ -49,46 +48,47 @@ async def abest_of_n(
     context: str,
     query: str,
     responses: Sequence[Response | str] | None = None,
-    policy: "Drawn | None" = None,
+    policy: "AnyPolicy | None" = None,
     sampling: "SampleConfig | None" = None,
     reward: LongReward | None = None,
 ) -> tuple[ScoredResponse, ...]:
-    """The responses with their verdicts, best first: those given, or `sampling.n` drawn from `policy`.
+    """Return the scored responses, best first: `responses`, or `sampling.n` responses sampled from `policy`.
 
-    `policy` is a loaded model (`load_policy`) or one at a server (`served_policy`); `sampling` is the paper's unless
-    given (10 at temperature 1). `reward` says who judges and where answers are kept (the offline judge, nowhere).
+    `policy` is a loaded model (`load_policy`) or a served one (`served_policy`). `sampling` defaults to the paper's
+    settings (10 responses at temperature 1), `reward` to the offline judge without a ledger.
 
-    Equal rewards keep the order of the responses; those without a reward come last. With `strategy: extremes` only the
-    first is certain to stand in its place. Raises ConfigError unless there are responses or else a policy, PolicyError
-    where the prompt does not fit, and what the judge raises.
+    Equal rewards keep the order of the responses; unscored responses come last. With `strategy: adaptive` only the
+    first rank is certain. Raises ConfigError unless exactly one of responses and policy is given, PolicyError if the
+    prompt does not fit, and the errors of the judge.
     """
     if (responses is None) == (policy is None):
-        raise ConfigError("best_of_n takes responses or a policy that draws them, one of the two")
+        raise ConfigError("best_of_n takes either responses or a policy to sample them from")
     if responses is not None and not responses:
-        raise ConfigError("best_of_n got an empty list of responses; give one or more")
-    name = document_id(f"{query}\n\n{context}")  # a draw depends on it: other prompts have other random streams
-    example = Example(id=name, document_id=name, context=context, query=query)
-    given = responses if responses is not None else await _draw(policy, example, sampling)
-    scored = await (reward or LongReward()).ascore_responses(example, given)
+        raise ConfigError("best_of_n got an empty list of responses; pass at least one")
+    # Sampling derives its random stream from this id, so that different prompts have different streams.
+    example_id = document_id(f"{query}\n\n{context}")
+    example = Example(id=example_id, document_id=example_id, context=context, query=query)
+    candidates = responses if responses is not None else await _sample(policy, example, sampling)
+    scored = await (reward or LongReward()).ascore_responses(example, candidates)
     return rank_responses(scored.responses)
 
 
 def rank_responses(responses: Sequence[ScoredResponse]) -> tuple[ScoredResponse, ...]:
-    """Best first, unscored last, equals as they come.
+    """Sort by reward, best first, unscored last, equal rewards in input order.
 
-    By the most that each can still reach, which is the reward where that is known: the strategy `extremes` goes on
-    until nobody else can reach the best.
+    Sorts by the upper bound, which is the reward if that is known: adaptive scoring ends when no other response can
+    exceed the best.
     """
-    return tuple(sorted(responses, key=lambda scored: -(scored.bounds() or (-math.inf, -math.inf))[1]))
+    return tuple(sorted(responses, key=lambda scored: -(scored.reward_bounds() or (-math.inf, -math.inf))[1]))
 
 
-async def _draw(policy: "Drawn | None", example: Example, sampling: "SampleConfig | None") -> list[Response]:
+async def _sample(policy: "AnyPolicy | None", example: Example, sampling: "SampleConfig | None") -> list[Response]:
     from longreward.models.sampling import SampleConfig, sample
     from longreward.models.served_policy import ServedPolicy, sample_served
 
-    assert policy is not None, "checked by the caller"
+    assert policy is not None, "best_of_n checks its arguments"
     config = sampling or SampleConfig()
     if isinstance(policy, ServedPolicy):
-        [drawn] = await sample_served(policy, [example], config)
-        return drawn
+        [sampled] = await sample_served(policy, [example], config)
+        return sampled
     return await asyncio.to_thread(lambda: next(sample(policy, [example], config)))

@@ -1,6 +1,5 @@
-"""A document as the judge will see it: small chunks to look statements up in, large parts to extract from."""
+"""A document as the judge sees it: small chunks to retrieve evidence from, large parts to extract information from."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,32 +12,32 @@ from longreward.utils.token_spans import TextTokenizer
 
 
 class Document:
-    """A context with its parts and chunks. It is cut once and indexed once, in a thread, when that is first needed.
+    """A context that is chunked once and indexed once, in a thread, on first use.
 
-    A text without any character but white space has neither parts nor chunks, so that no judge is asked about it.
+    A document of white space only has neither parts nor chunks, so no judge call is made about it.
     """
 
     def __init__(self, text: str, config: ScoreConfig, tokenizer: TextTokenizer, retriever: Retriever) -> None:
         self.text = text
         self._config, self._tokenizer, self._retriever = config, tokenizer, retriever
-        self._slices = SharedResult(self._cut)
-        self._indexed = SharedResult(self._index)
+        self._slices = SharedResult(self._slice)
+        self._index = SharedResult(self._build_index)
 
     async def parts(self) -> tuple[Chunk, ...]:
-        """The slices that relevant information is extracted from."""
+        """Return the parts from which information is extracted (`extraction_chunk_tokens` each)."""
         return (await self._slices.get()).parts
 
     async def evidence(self, statements: Sequence[str], k: int) -> list[tuple[Evidence, ...]]:
-        """For each statement the `k` nearest chunks in document order; none in an empty document.
+        """Return the `k` best chunks for each statement, in document order; none for an empty document.
 
-        Raises the JudgeError family where an embedding model fails; AnswerRefused where it declines one text.
+        Raises the JudgeError family if an embedding model fails, RequestRefused if it declines a statement.
         """
         chunks = (await self._slices.get()).chunks
-        index = await self._indexed.get()
-        found = await index.search(statements, k)
-        return [tuple(self._show(chunks[n]) for n in positions) for positions in found]
+        index = await self._index.get()
+        results = await index.search(statements, k)
+        return [tuple(self._evidence(chunks[position]) for position in positions) for positions in results]
 
-    def _cut(self) -> "_Slices":
+    def _slice(self) -> "_Slices":
         if not self.text.strip():
             return _Slices((), ())
         spans = self._tokenizer.spans(self.text)
@@ -47,35 +46,14 @@ class Document:
             chunks=tuple(split_tokens(len(self.text), spans, self._config.evidence_chunk_tokens)),
         )
 
-    def _index(self) -> Index:
+    def _build_index(self) -> Index:
         chunks = self._slices.result().chunks
         return self._retriever.index([self.text[chunk.start : chunk.end] for chunk in chunks])
 
-    def _show(self, chunk: Chunk) -> Evidence:
+    def _evidence(self, chunk: Chunk) -> Evidence:
         return Evidence(start=chunk.start, end=chunk.end, text=self.text[chunk.start : chunk.end])
 
 
 class _Slices(NamedTuple):
     parts: tuple[Chunk, ...]
     chunks: tuple[Chunk, ...]
-
-
-class DocumentCache:
-    """Documents by their text, the last few of them: prompts about one document share its chunks and its index."""
-
-    def __init__(self, config: ScoreConfig, tokenizer: TextTokenizer, retriever: Retriever, *, keep: int) -> None:
-        self._config = config
-        self._tokenizer = tokenizer
-        self._retriever = retriever
-        self._keep = keep
-        self._documents: OrderedDict[str, Document] = OrderedDict()
-
-    def open(self, text: str) -> Document:
-        """The document with this text."""
-        document = self._documents.get(text)
-        if document is None:
-            document = self._documents[text] = Document(text, self._config, self._tokenizer, self._retriever)
-        self._documents.move_to_end(text)
-        while len(self._documents) > self._keep:
-            self._documents.popitem(last=False)
-        return document

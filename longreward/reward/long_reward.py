@@ -1,10 +1,10 @@
-"""The reward in a few lines of Python.
+"""The public Python API of the reward.
 
 >>> from longreward import LongReward
->>> card = LongReward().score(
+>>> scored = LongReward().score(
 ...     context="Keld was founded in 1905 by Ann Lee.", query="Who founded Keld?", response="Ann Lee founded Keld."
 ... )
->>> card.complete
+>>> scored.complete
 True
 """
 
@@ -20,19 +20,21 @@ from longreward.judge import ChatModel, ChatReply, ChatRequest, Judge, JudgeConf
 from longreward.judge.budget import Budget
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
+from longreward.reward.adaptive import open_scorer
+from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scorer import ScoredExample, Scorer, score_examples
+from longreward.reward.scorer import ScoredExample, Scorer
 
 T = TypeVar("T")
 
 
 class LongReward:
-    """Scores responses to queries about long documents; by default with the offline judge, which needs nothing.
+    """Scores responses to queries about long documents; by default with the offline judge, which needs no setup.
 
-    `judge`: how to reach a judge, or a ChatModel of your own (yours to close, under no budget). `ledger`: where
-    exchanges and embeddings are kept, so that nothing is asked twice from call to call; without it each call stands
-    alone. `budget`: one that all calls spend from, one after another or in one event loop; without it `config.budget`
-    holds for each call.
+    `judge`: the configuration of a judge, or a ChatModel of your own (you close it; no budget applies). `ledger`: file
+    for judge replies and embeddings, so that no request is repeated in a later call; without it every call is
+    independent. `budget`: shared by all calls, which must run one after another or in one event loop; without it
+    `config.budget` applies to each call.
     """
 
     def __init__(
@@ -45,67 +47,67 @@ class LongReward:
         self._judge = JudgeConfig() if judge is None else judge
         self._config = config or ScoreConfig()
         check_key(self._config.retriever)
-        self._scorer = Scorer(self._config, retriever=Bm25Retriever())
+        self._scorer = open_scorer(self._config, retriever=Bm25Retriever())
         self._ledger = ledger
         self._budget = budget
 
     def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
-        """One response's four verdicts. Inside a running event loop it blocks that loop: there, await `ascore`."""
+        """Score one response. In a running event loop this blocks the loop; await `ascore` there."""
         return run_sync(self.ascore(context=context, query=query, response=response))
 
     async def ascore(self, *, context: str, query: str, response: str) -> ScoredResponse:
-        """One response's four verdicts."""
+        """Score one response."""
         example = Example(id="0", document_id="0", context=context, query=query)
         scored = await self.ascore_responses(example, [Response(id="0-0", example_id="0", query=query, text=response)])
         return scored.responses[0]
 
     def score_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
-        """Several responses to one example: the document is read once for all of them. See `score` on event loops."""
+        """Score several responses to one example, whose document is processed once. Blocks like `score`."""
         return run_sync(self.ascore_responses(example, responses))
 
     async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
-        """Several responses to one example: the document is read once for all of them."""
-        async with self._open() as judge, self._open_scorer() as scorer:
-            return await scorer.score(judge, example, _as_records(example, responses))
+        """Score several responses to one example, whose document is processed once."""
+        async with self._open_judge() as judge, self._open_scorer() as scorer:
+            return await scorer.score(judge, example, _to_records(example, responses))
 
     async def ascore_examples(
         self, examples: Iterable[tuple[Example, Sequence[Response | str]]]
     ) -> list[ScoredExample]:
-        """Many examples with their responses, in the order given; `config.prompts_at_once` of them at a time."""
-        items = ((example, _as_records(example, responses)) for example, responses in examples)
-        async with self._open() as judge, self._open_scorer() as scorer:
+        """Score many examples with their responses, `config.prompts_at_once` concurrently; results in input order."""
+        items = ((example, _to_records(example, responses)) for example, responses in examples)
+        async with self._open_judge() as judge, self._open_scorer() as scorer:
             return [scored async for scored in score_examples(judge, self._config, items, scorer=scorer)]
 
     def check_immediate(self, purpose: str) -> None:
-        """Raises ConfigError where answers would come after hours, or only for a prompt's best and worst response."""
+        """Raise ConfigError if replies would take hours (batches) or some responses would get no reward (adaptive)."""
         if self._config.strategy != "full":
             raise ConfigError(f"{purpose} needs every response's reward: set score.strategy to full")
         if isinstance(self._judge, JudgeConfig) and any(judge.mode != "live" for judge, _ in self._judge.judges()):
-            raise ConfigError(f"{purpose} waits for each answer, and batches take hours: set judge.mode to live")
+            raise ConfigError(f"{purpose} waits for each reply, and batches take hours: set judge.mode to live")
 
     @asynccontextmanager
     async def _open_scorer(self) -> AsyncIterator[Scorer]:
-        """Embeddings are opened for one call, as the judge is: each call may run in an event loop of its own."""
+        """Open an embedding retriever for one call, like the judge: each call may run in its own event loop."""
         if self._config.retriever.kind == "bm25":
-            yield self._scorer  # its documents stay indexed from call to call
+            yield self._scorer  # keeps its indexed documents between calls
             return
         retriever = open_retriever(self._config.retriever, ledger=self._ledger)
         try:
-            yield self._scorer.using(retriever)
+            yield self._scorer.with_retriever(retriever)
         finally:
             await retriever.close()
 
-    def _open(self) -> Judge:
+    def _open_judge(self) -> Judge:
         if isinstance(self._judge, JudgeConfig):
-            budget = self._budget or Budget(self._config.budget)  # of this call
+            budget = self._budget or Budget(self._config.budget)
             return open_judge(self._judge, ledger=self._ledger, budget=budget)
         from longreward.judge.ledger import Ledger
 
-        return Judge.from_model(_Lent(self._judge), ledger=Ledger(self._ledger))
+        return Judge.from_model(_UnownedModel(self._judge), ledger=Ledger(self._ledger))
 
 
-class _Lent:
-    """A user's own model: asked, not closed."""
+class _UnownedModel:
+    """A ChatModel of the user, which is used but not closed."""
 
     def __init__(self, model: ChatModel) -> None:
         self._model = model
@@ -121,7 +123,7 @@ class _Lent:
         pass
 
 
-def _as_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:
+def _to_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:
     return [
         Response(id=f"{example.id}-{n}", example_id=example.id, query=example.query, text=response)
         if isinstance(response, str)
@@ -130,11 +132,11 @@ def _as_records(example: Example, responses: Sequence[Response | str]) -> list[R
     ]
 
 
-def run_sync(result: Coroutine[Any, Any, T]) -> T:
-    """Runs to the end from code that is not async; in a thread of its own where a loop runs, as in notebooks."""
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end from synchronous code; in a thread if an event loop runs, as in notebooks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(result)
+        return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, result).result()
+        return thread.submit(asyncio.run, coroutine).result()

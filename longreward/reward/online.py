@@ -1,4 +1,4 @@
-"""The reward while a policy learns: a reward function for TRL's online trainers, such as GRPOTrainer.
+"""A reward function for TRL's online trainers, such as GRPOTrainer.
 
     trainer = GRPOTrainer(
         model="models/sft",
@@ -7,9 +7,9 @@
         …
     )
 
-TRL calls it once a batch with the prompts, the completions and every column of the data set, each a list of the batch's
-length, and awaits it beside its other asynchronous reward functions. `None` says that a completion has no reward: it
-then takes no part in its group.
+TRL calls it once per batch with the prompts, the completions and every column of the data set, each a list of the
+batch's length, and awaits it together with other asynchronous reward functions. `None` means that a completion has no
+reward; TRL then leaves it out of its group.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from longreward.models.policy import PolicyTokenizer
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
-"""The generated text, or the turns of a conversation, of which the last one's content counts."""
+"""The generated text, or the messages of a conversation, of which the last one's content counts."""
 
 
 class OnlineReward:
-    """The reward of each completion, 0 to 10, or None where a dimension of it has no score.
+    """Returns the reward of each completion, 0 to 10, or None if a dimension has no score.
 
-    Completions to one prompt share what the judge extracts from its document, equal ones are judged once, and with a
-    ledger nothing that was ever asked is asked again. `context` and `query` name the columns with the document and the
-    question. As metrics the trainer gets the mean of each dimension and the share without a reward; to its table of
-    completions each dimension is a column.
+    Completions to one prompt share the extracts of its document, equal completions are judged once, and with a ledger
+    no request is ever repeated. `context` and `query` name the columns with the document and the query. The trainer
+    logs the mean of each dimension and the share of unscored completions as metrics, and each dimension as a column of
+    its table of completions.
     """
 
-    __name__ = "longreward"  # under which TRL logs it
+    __name__ = "longreward"  # the name in TRL's logs
 
     def __init__(self, reward: LongReward | None = None, *, context: str = "context", query: str = "query") -> None:
         self._reward = reward or LongReward()
@@ -50,40 +50,40 @@ class OnlineReward:
         log_metric: Callable[[str, float], None] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        """TRL's contract. Raises ConfigError where a column is missing, and what the judge raises."""
+        """Score a batch, with TRL's signature. Raises ConfigError for a missing column, and the errors of the judge."""
         contexts, queries = (self._column(name, columns, len(completions)) for name in self._columns)
         groups: dict[tuple[str, str], list[int]] = {}
-        for place, prompt in enumerate(zip(contexts, queries, strict=True)):
-            groups.setdefault(prompt, []).append(place)
+        for index, prompt in enumerate(zip(contexts, queries, strict=True)):
+            groups.setdefault(prompt, []).append(index)
         examples = [
             (
                 Example(id=str(number), document_id=str(number), context=context, query=query),
-                [completion_text(completions[place]) for place in places],
+                [completion_text(completions[index]) for index in indices],
             )
-            for number, ((context, query), places) in enumerate(groups.items())
+            for number, ((context, query), indices) in enumerate(groups.items())
         ]
-        scored = await self._reward.ascore_examples(examples)
-        cards: dict[int, ScoredResponse] = {}
-        for places, group in zip(groups.values(), scored, strict=True):
-            cards |= zip(places, group.responses, strict=True)
-        _log([cards[place] for place in range(len(completions))], log_extra, log_metric)
-        return [cards[place].reward for place in range(len(completions))]
+        by_index: dict[int, ScoredResponse] = {}
+        for indices, scored in zip(groups.values(), await self._reward.ascore_examples(examples), strict=True):
+            by_index |= zip(indices, scored.responses, strict=True)
+        responses = [by_index[index] for index in range(len(completions))]
+        _log(responses, log_extra, log_metric)
+        return [scored.reward for scored in responses]
 
     def _column(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:
-        found = columns.get(name)
-        if not isinstance(found, list) or len(found) != count or not all(isinstance(text, str) for text in found):
-            there = ", ".join(key for key, values in columns.items() if isinstance(values, list)) or "none"
+        values = columns.get(name)
+        if not isinstance(values, list) or len(values) != count or not all(isinstance(text, str) for text in values):
+            existing = ", ".join(key for key, column in columns.items() if isinstance(column, list)) or "none"
             raise ConfigError(
-                f"the online reward needs the column {name!r} of texts in the training data; it has {there}. Name "
-                "yours with OnlineReward(context=…, query=…), or make the rows with prompt_rows"
+                f"the online reward needs the text column {name!r} in the training data, which has: {existing}. Name "
+                "your columns with OnlineReward(context=…, query=…), or create the rows with prompt_rows"
             )
-        return found
+        return values
 
 
 def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> Iterator[dict[str, Any]]:
-    """Rows for TRL: the prompt as every stage renders it, and the columns that the reward needs.
+    """Yield rows for TRL: the prompt as every stage renders it, and the columns that the reward needs.
 
-    TRL tokenizes the prompt by itself, so special tokens in a document get a space inside, as in `< |im_end|>`.
+    TRL tokenizes the prompt itself. A space is therefore inserted into special tokens in a document (`< |im_end|>`).
     """
     for example in examples:
         content = tokenizer.chat.break_controls(tokenizer.message(example.context, example.query))
@@ -91,7 +91,7 @@ def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> It
 
 
 def completion_text(completion: Completion) -> str:
-    """The text of a completion; of a conversation, what its last turn says, without images and calls of tools."""
+    """Return the text of a completion; of a conversation, the last message without images and tool calls."""
     if isinstance(completion, str):
         return completion
     content = completion[-1].get("content") if completion else None
@@ -101,16 +101,16 @@ def completion_text(completion: Completion) -> str:
 
 
 def _log(
-    cards: Sequence[ScoredResponse],
+    responses: Sequence[ScoredResponse],
     log_extra: Callable[[str, list[Any]], None] | None,
     log_metric: Callable[[str, float], None] | None,
 ) -> None:
     for dimension in DIMENSIONS:
-        scores = [card.verdicts[dimension].score for card in cards]
-        known = [score for score in scores if score is not None]
+        scores = [scored.verdicts[dimension].score for scored in responses]
+        available = [score for score in scores if score is not None]
         if log_extra is not None:
             log_extra(dimension, scores)
-        if log_metric is not None and known:
-            log_metric(f"longreward/{dimension}", sum(known) / len(known))
+        if log_metric is not None and available:
+            log_metric(f"longreward/{dimension}", sum(available) / len(available))
     if log_metric is not None:
-        log_metric("longreward/unscored", sum(card.reward is None for card in cards) / len(cards))
+        log_metric("longreward/unscored", sum(scored.reward is None for scored in responses) / len(responses))

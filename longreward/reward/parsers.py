@@ -1,34 +1,42 @@
-"""Parse what a judge replied. A parser returns None where it cannot, and the judge is asked again.
+"""Parse judge replies. A parser returns None for an unreadable reply, and the request is repeated.
 
-`score.parsing` chooses between two sets. `strict` (this module) accepts every form that has one meaning: labels with
-markup, punctuation or a known synonym, JSON, a closing line without brackets. A reply with an unknown label, two
-verdicts or a number outside the scale is not parsed. `published` (`published_parsers.py`) reproduces the published
-code.
+`score.parsing` selects one of two sets. `strict` (this module) accepts every form with one meaning: labels with markup,
+punctuation or a known synonym, JSON, a closing line without brackets. A reply with an unknown label, two verdicts or a
+number outside the scale is unreadable. `published` (`published_parsers.py`) reproduces the published code.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from longreward.judge.prompts import Parsing
-from longreward.judge.reply_parsing import (
-    LabelFormat,
-    find_tagged,
-    find_verdict,
-    has_tag,
-    last_line,
-    normalize_label,
-    parse_json_reply,
-)
+from longreward.judge.reply_parsing import ExtractedText, LabelFormat, find_verdict
+from longreward.judge.reply_text import find_tagged, has_tag, last_line, normalize_label, parse_json_reply
 from longreward.reward import published_parsers
-from longreward.reward.published_parsers import ExtractedText
+from longreward.reward.reply_phrases import (
+    DECORATION,
+    EXTRACT_HEADING,
+    LIST_HEADING,
+    LIST_ITEM,
+    LIST_MARKER,
+    NO_STATEMENT,
+    NOTHING_EN,
+    NOTHING_ZH,
+    NUMBER,
+    NUMBER_WITH_SCALE,
+    OTHER_SCALE,
+    RATING_LABEL,
+    RESEMBLES_SUPPORT,
+    SUPPORT_LABELS,
+)
+
+MAX_EMPTY_LINES = 20  # a longer reply is an extract, even if each line says that nothing is relevant
 
 
 def parse_rating(text: str) -> float | None:
-    """The rating from 0 to 10.
+    """Return the rating from 0 to 10.
 
-    Another scale is not converted: "[[80/100]]" may be a judge that ignores the prompt's anchors, and "[[7/8]]" may
-    mean "7 or 8".
+    Other scales are not converted: "[[80/100]]" may come from a judge that ignores the prompt's anchors, and "[[7/8]]"
+    may mean "7 or 8".
 
     >>> parse_rating("The answer calls itself [[10]], but misses the point.\\nRating: [[2]]")
     2.0
@@ -40,15 +48,14 @@ def parse_rating(text: str) -> float | None:
         return verdict.value
     line = last_line(text)
     is_whole_reply = "\n" not in text.strip()
-    # A number on the last line may be part of the analysis, unless it says of how many points it is.
-    return _rating(line) if is_whole_reply or _WITH_SCALE.search(line) else None
+    # A number on the last line may belong to the analysis unless it names its scale.
+    return _rating(line) if is_whole_reply or NUMBER_WITH_SCALE.search(line) else None
 
 
 def parse_support(text: str) -> float | None:
-    """1 for "Fully supported", 0.5 for "Partially supported", 0 for "No support", or a clear synonym of one of them.
+    """Return 1 for "Fully supported", 0.5 for "Partially supported", 0 for "No support", and for their synonyms.
 
-    "Mostly supported" and "Not fully supported" can stand for two of the levels, "Yes" and "N/A" for none: they are
-    not parsed.
+    "Mostly supported" and "Not fully supported" fit two levels, "Yes" and "N/A" fit none; all are unreadable.
 
     >>> parse_support("Both facts are in passage 2. Support: [[Fully-supported.]] (see also [[Passage 2]])")
     1.0
@@ -60,9 +67,9 @@ def parse_support(text: str) -> float | None:
 
 
 def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | None:
-    """The statements; an empty tuple where the reply says that there is none, in a form that `no_statement` allows.
+    """Return the statements; an empty tuple if the reply says that there is none (`no_statement`: the exact form).
 
-    They stand in `<statement>` tags, or are a numbered list or a JSON list that is all of the reply.
+    Statements are in `<statement>` tags, or the whole reply is a numbered list or a JSON list.
 
     >>> parse_statements('<Statement id="1">Keld is a village.</Statement>', "<no_statement/>")
     ('Keld is a village.',)
@@ -77,44 +84,44 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
     statements = tuple(statement for statement in tagged.texts if statement)
     if not statements and not has_tag(text, "statement"):
         statements = _json_statements(text) or _numbered(text)
-    says_none = len(statements) == 1 and _NO_STATEMENT.fullmatch(normalize_label(statements[0])) is not None
+    says_none = len(statements) == 1 and NO_STATEMENT.fullmatch(normalize_label(statements[0])) is not None
     if statements and not says_none:
         return statements
     return () if no_statement is not None and (says_none or _says_none(text, no_statement)) else None
 
 
 def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
-    """What was extracted, as the judge wrote it; nothing where the reply says only that nothing is relevant.
+    """Return the extracted text; no text if the whole reply says that nothing is relevant.
 
-    A reply that goes on after that is kept: a part that is discarded by mistake is lost for every response, and one
-    that is kept by mistake costs a line in the prompt.
+    A reply with further text is used as it is: information that is discarded by mistake is lost for every response,
+    while an irrelevant extract costs one line in the prompt.
 
     >>> parse_extraction("There is no relevant information in this part.", "No relevant information")
-    Extracted(text=None)
+    ExtractedText(text=None)
     >>> parse_extraction("No relevant information - the mill closed in 1950", "No relevant information").text
     'No relevant information - the mill closed in 1950'
     """
     text = text.strip()
     if not text:
         return None
-    lines = [line for line in text.splitlines() if line.strip(_BLANK)]
-    while len(lines) > 1 and _HEADING.fullmatch(lines[0].strip(_BLANK)):
+    lines = [line for line in text.splitlines() if line.strip(DECORATION)]
+    while len(lines) > 1 and EXTRACT_HEADING.fullmatch(lines[0].strip(DECORATION)):
         lines = lines[1:]
     phrase = normalize_label(nothing_relevant)
-    if 0 < len(lines) <= _MOST_LINES and all(_says_nothing(line, phrase) for line in lines):
+    if 0 < len(lines) <= MAX_EMPTY_LINES and all(_says_nothing(line, phrase) for line in lines):
         return ExtractedText(None)
     return ExtractedText(text)
 
 
 def _rating(label: str) -> float | None:
-    match = _RATING.fullmatch(normalize_label(label))
+    match = RATING_LABEL.fullmatch(normalize_label(label))
     rating = float(match[1]) if match else -1.0
     return rating if 0 <= rating <= 10 else None
 
 
 def _resembles_rating(label: str) -> bool:
-    """A number in another form: out of range, a range, another scale."""
-    return _NUMBER.match(normalize_label(label)) is not None
+    """Return whether the label is a number in another form: out of range, a range, another scale."""
+    return NUMBER.match(normalize_label(label)) is not None
 
 
 def _support(label: str) -> float | None:
@@ -122,11 +129,11 @@ def _support(label: str) -> float | None:
 
 
 def _resembles_support(label: str) -> bool:
-    return _LIKE_SUPPORT.search(normalize_label(label)) is not None
+    return RESEMBLES_SUPPORT.search(normalize_label(label)) is not None
 
 
 def _json_statements(text: str) -> tuple[str, ...] | None:
-    """The texts of a reply that is a JSON list of texts; None where it is anything else."""
+    """Return the items of a reply that is a JSON list of strings; None for any other reply."""
     reply = parse_json_reply(text)
     if isinstance(reply, dict) and len(reply) == 1:
         key, reply = next(iter(reply.items()))
@@ -138,11 +145,11 @@ def _json_statements(text: str) -> tuple[str, ...] | None:
 
 
 def _numbered(text: str) -> tuple[str, ...]:
-    """The points of a list that is numbered from 1 and, but for a heading, all of the reply."""
+    """Return the items of a list that is numbered from 1 and, apart from a heading, the whole reply."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and _LIST_HEADING.fullmatch(lines[0]):
+    if lines and LIST_HEADING.fullmatch(lines[0]):
         lines = lines[1:]
-    points = [_POINT.fullmatch(line) for line in lines]
+    points = [LIST_ITEM.fullmatch(line) for line in lines]
     if not all(point is not None and int(point[1]) == n for n, point in enumerate(points, start=1)):
         return ()
     return tuple(point[2].strip() for point in points if point is not None)
@@ -154,7 +161,7 @@ def _says_none(text: str, no_statement: str) -> bool:
     if no_statement.startswith("<") and has_tag(text, no_statement.strip("</> ")):
         return True
     return (
-        _json_statements(text) == () or _NO_STATEMENT.fullmatch(normalize_label(_point_text(text.strip()))) is not None
+        _json_statements(text) == () or NO_STATEMENT.fullmatch(normalize_label(_point_text(text.strip()))) is not None
     )
 
 
@@ -162,17 +169,21 @@ def _says_nothing(line: str, phrase: str) -> bool:
     label = normalize_label(_point_text(line.strip()))
     if label.startswith(phrase):
         label = f"no relevant information{label[len(phrase) :]}"
-    return _NOTHING_EN.fullmatch(label) is not None or _NOTHING_ZH.fullmatch(label.replace(" ", "")) is not None
+    return NOTHING_EN.fullmatch(label) is not None or NOTHING_ZH.fullmatch(label.replace(" ", "")) is not None
 
 
 def _point_text(line: str) -> str:
-    """A line without the mark of a list."""
-    return _MARK.sub("", line, count=1)
+    """Return a line without its list marker."""
+    return LIST_MARKER.sub("", line, count=1)
+
+
+RATING = LabelFormat(_rating, _resembles_rating, ("rating", "score", "评分", "得分", "分数"), OTHER_SCALE)
+SUPPORT = LabelFormat(_support, _resembles_support, ("support", "support_level", "level", "label", "支持程度"))
 
 
 @dataclass(frozen=True)
 class Parsers:
-    """One function for each kind of reply; see the functions of this module."""
+    """One function per kind of reply."""
 
     rating: Callable[[str], float | None]
     support: Callable[[str], float | None]
@@ -189,57 +200,3 @@ PARSERS: Mapping[Parsing, Parsers] = {
         published_parsers.parse_extraction,
     ),
 }
-
-SUPPORT_LABELS: Mapping[str, float] = {
-    **dict.fromkeys(("fully supported", "full support", "fully support", "supported", "completely supported"), 1.0),
-    **dict.fromkeys(("完全支持", "完全得到支持", "充分支持", "全部支持", "完全被支持"), 1.0),
-    **dict.fromkeys(("partially supported", "partial support", "partly supported", "partially support"), 0.5),
-    **dict.fromkeys(("部分支持", "部分得到支持", "部分被支持"), 0.5),
-    **dict.fromkeys(("no support", "not supported", "unsupported", "no supported", "not supported at all"), 0.0),
-    **dict.fromkeys(("contradicted", "not supported (contradicted)", "fully unsupported"), 0.0),
-    **dict.fromkeys(
-        ("不支持", "没有支持", "无支持", "未支持", "不被支持", "未得到支持", "没有得到支持", "完全不支持"), 0.0
-    ),
-}
-_RATING = re.compile(
-    r"(\d{1,3}(?:\.\d{1,6})?)(?:\s{0,3}(?:/|out of|of)\s{0,3}10(?:\.0)?)?\s{0,3}(?:分|points?|pts)?", re.A
-)
-_NUMBER = re.compile(r"[-+−~≈<>]?\s?\d")
-_WITH_SCALE = re.compile(r"\d\s{0,3}(?:/|out of|of)\s{0,3}10|\d\s{0,3}分")
-_OTHER_SCALE = re.compile(r"\W{0,3}(?:/|out of|of)\s{0,3}(?!10(?:\.0)?(?!\d|\.\d))\d")
-_LIKE_SUPPORT = re.compile(
-    r"support|contradict|refut|fully|partial|partly|mostly|unclear|unknown|insufficient|\bn/?a\b|^(?:yes|no|none|true|false)$"
-    r"|支持|部分|完全|矛盾|无法|未知"
-)
-RATING = LabelFormat(_rating, _resembles_rating, ("rating", "score", "评分", "得分", "分数"), _OTHER_SCALE)
-SUPPORT = LabelFormat(_support, _resembles_support, ("support", "support_level", "level", "label", "支持程度"))
-_NO_STATEMENT = re.compile(
-    r"(?:there (?:are|is) )?no (?:factual )?statements?(?: (?:found|in (?:the|this) (?:answer|response)))?"
-    r"|(?:该|此|这个)?(?:回答|答案)?(?:中)?(?:没有|无)(?:任何)?(?:事实性?)?陈述"
-)
-_POINT = re.compile(r"[(]?(\d{1,4})[.):、）](?!\d)\s{0,8}(\S.*)")
-_LIST_HEADING = re.compile(r"[^\n]{0,80}(?:statements?|facts|陈述)[^\n]{0,20}[:：\]]\W{0,4}", re.I)
-_MARK = re.compile(r"^(?:[(（]?\d{1,4}[.)、）]|[-*•])\s{0,8}")
-_BLANK = " \t\r\"'“”‘’`*#_>-"
-_HEADING = re.compile(
-    r"[\[【]?(?:relevant information|extracted information|(?:有关|相关)信息)[\]】]?\s{0,3}[:：]?", re.I
-)
-_MOST_LINES = 20
-_TOPIC = (
-    r"(?: (?:in|on|about|regarding|concerning|for|to|from|within|of|related to|relating to|with respect to)"
-    r"(?: (?!(?:but|however|except|although|though|only|besides|yet|while|which|that|who|where|because)\b)"
-    r"[^\W\d][\w'’]{0,40}){1,10}){0,3}"
-)
-_NOTHING_EN = re.compile(
-    r"(?:(?:there (?:is|was)|i (?:found|find|see|could find|can find)|"
-    r"(?:this|the) (?:given |provided )?(?:part|passage|text|document|section|excerpt|chunk)(?: of the document)? "
-    r"(?:contains|has|holds|provides|includes|offers|gives)) )?"
-    r"(?:no (?:directly )?(?:relevant|related) (?:information|content|info)|no information (?:relevant|related))"
-    r"(?:(?: (?:is|was|were|has been|could be|can be))?(?: (?:found|available|provided|present|given|contained)))?"
-    rf"{_TOPIC}|nothing(?: is)? relevant|not relevant|none|n/a"
-)
-_NOTHING_ZH = re.compile(
-    r"(?:本|该|此|这个|这一)?(?:文档|文本|文章|片段|部分|段落|内容){0,2}(?:中|里|内)?"
-    r"(?:没有|无|未|并无|并未|不含|不包含|未提供|未提及)(?:找到|发现|包含|提供|提及|含有)?(?:任何)?"
-    r"(?:(?:与|和|跟)(?:该|此|这个)?(?:问题|查询|提问)(?:直接)?)?(?:直接)?(?:有关|相关|无关)?的?(?:信息|内容|资料)"
-)

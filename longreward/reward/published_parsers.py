@@ -1,34 +1,32 @@
-r"""Parse judge replies as the published code does (THUDM/LongReward, `auto_scorer.py`), for comparisons with it.
+r"""Parse judge replies like the published code (THUDM/LongReward, `auto_scorer.py`), to compare results with it.
 
     parse_support("[[Fully supported]] (see also [[Passage]])")   # 0.0: the last bracket of letters counts
     parse_support("[[Not fully supported]]")                      # 1.0: it holds "fully"
     parse_extraction("1. Keld.\nNo relevant information on Tarn", "No relevant information")   # nothing
 
-Two differences remain. A rating above 10 is not parsed, since records hold scores from 0 to 10, and `no_statement` is
-understood where the prompts' manifest names one; the published code asks again, and gives the response up.
+Two differences remain. A rating above 10 is not parsed because records hold scores from 0 to 10. `no_statement` is
+understood if the prompt manifest names one; the published code repeats the request and then drops the response.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from longreward.judge.reply_parsing import ExtractedText
 
-@dataclass(frozen=True)
-class ExtractedText:
-    """What a part of a document holds on a question; None: nothing relevant."""
-
-    text: str | None
+_RATING = re.compile(r"\[\[(\d{1,300}\.\d{1,300}|\d{1,300})\]\]")
+_SUPPORT = re.compile(r"\[\[([ /a-zA-Z]+)\]\]")
+_OPENING, _CLOSING = "<statement>", "</statement>"
 
 
 def parse_rating(text: str) -> float | None:
-    """The last `[[number]]`, without spaces, sign or anything else in the brackets."""
+    """Return the last `[[number]]` without spaces, sign or anything else in the brackets."""
     matches = _RATING.findall(text)
     rating = float(matches[-1]) if matches else -1.0
     return rating if 0 <= rating <= 10 else None
 
 
 def parse_support(text: str) -> float | None:
-    """The last bracket of letters, spaces and slashes: 1 if it holds "fully", 0.5 if "partially", else 0."""
+    """Return the support of the last bracket of letters, spaces and slashes: "fully" 1, "partially" 0.5, else 0."""
     matches = _SUPPORT.findall(text)
     if not matches:
         return None
@@ -37,7 +35,7 @@ def parse_support(text: str) -> float | None:
 
 
 def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | None:
-    """The text of every `<statement>…</statement>`; an empty tuple where there is `no_statement` in their place."""
+    """Return the text of every `<statement>…</statement>`; an empty tuple if there is `no_statement` instead."""
     statements = tuple(statement.strip() for statement in _tagged(text) if statement.strip())
     if statements:
         return statements
@@ -45,20 +43,15 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
 
 
 def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
-    """The reply; nothing where `nothing_relevant` stands anywhere in it."""
+    """Return the reply; no text if it contains `nothing_relevant` anywhere."""
     if not text:
         return None
     return ExtractedText(None if nothing_relevant in text else text)
 
 
 def _tagged(text: str) -> Iterator[str]:
-    """What stands between tags. A pattern is quadratic on a text that only opens them."""
+    # A regular expression would take quadratic time on a text with opening tags only.
     position = 0
     while (opening := text.find(_OPENING, position)) >= 0 and (closing := text.find(_CLOSING, opening)) >= 0:
         yield text[opening + len(_OPENING) : closing]
         position = closing + len(_CLOSING)
-
-
-_RATING = re.compile(r"\[\[(\d{1,300}\.\d{1,300}|\d{1,300})\]\]")
-_SUPPORT = re.compile(r"\[\[([ /a-zA-Z]+)\]\]")
-_OPENING, _CLOSING = "<statement>", "</statement>"

@@ -1,70 +1,90 @@
-"""Makes verdicts from readings: the score or the reason, and what they cost."""
+"""Judge a response by a rating from 0 to 10: the dimensions helpfulness and logicality.
 
-from collections.abc import Sequence
+Every dimension is a function `async (DimensionInput) -> Verdict`. `scorer.py` lists them.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import Judge, ParsedReply
-from longreward.judge.prompts import Parsing, PromptSet
+from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_verdict
-from longreward.records import Statement, Verdict
+from longreward.records import Extraction, Statement, Verdict
+from longreward.reward.config import ScoreConfig
+from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
-from longreward.utils.language import detect_language
+from longreward.utils.language import Language, detect_language
 
 
-async def rate(judge: Judge, question: ChatRequest, parsing: Parsing) -> Verdict:
-    """Asks for a rating from 0 to 10."""
-    parse = PARSERS[parsing].rating
-    reading = await judge.query(question, parse, parse_truncated=truncated_verdict(parse))
-    return verdict(
-        judge,
-        [reading],
-        score=reading.value,
-        reason=reading.reason,
-        analysis=reading.text,
-        prompt_hashes=(question.prompt_hash,),
+@dataclass(frozen=True)
+class DimensionInput:
+    """A response with everything that a dimension may need to judge it."""
+
+    judge: Judge
+    prompts: PromptSet
+    config: ScoreConfig
+    document: Document
+    extraction: Callable[[], Awaitable[Extraction]]
+    """The information extracted from the document; computed once for all responses to the query."""
+    query: str
+    response: str
+
+    @property
+    def language(self) -> Language:
+        """The language of the prompts: that of query and response."""
+        return detect_language(self.query, self.response)
+
+
+JudgeDimension = Callable[[DimensionInput], Coroutine[Any, Any, Verdict]]
+
+
+async def judge_rating(item: DimensionInput, *, template: str) -> Verdict:
+    """Return the rating that the judge gives for `template` after it reads query and response (paper, section 3.1).
+
+    One judge call. Helpfulness asks whether the response is relevant and complete and meets the user's purpose;
+    logicality asks for contradictions and for wrong inferences and calculations.
+    """
+    prompt = item.prompts.template(template, item.language)
+    return await request_rating(item, prompt.request({"question": item.query, "answer": item.response}))
+
+
+async def request_rating(item: DimensionInput, request: ChatRequest) -> Verdict:
+    """Send `request` to the judge and parse the rating in the reply."""
+    parse = PARSERS[item.prompts.parsing].rating
+    reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+    return make_verdict(
+        item,
+        [reply],
+        score=reply.value,
+        reason=reply.reason,
+        analysis=reply.text,
+        prompt_hashes=(request.prompt_hash,),
     )
 
 
-def verdict(
-    judge: Judge,
-    readings: Sequence[ParsedReply[Any]],
+def make_verdict(
+    item: DimensionInput,
+    replies: Sequence[ParsedReply[Any]],
     *,
     score: float | None,
     reason: str | None,
     analysis: str | None = None,
-    statements: tuple[Statement, ...] = (),
+    statements: Sequence[Statement] = (),
     prompt_hashes: tuple[str, ...],
     truncated: bool = False,
 ) -> Verdict:
-    """A verdict with the calls and tokens of all `readings` behind it, whichever run made them."""
+    """Return a verdict that accounts for the calls and tokens of all `replies`, whichever run made the calls."""
     return Verdict(
         score=score,
         reason=reason,
         analysis=analysis or None,
-        statements=statements,
+        statements=tuple(statements),
         truncated=truncated,
         prompt_hashes=prompt_hashes,
-        judge=readings[0].judge if readings else judge.name,
-        calls=sum(reading.attempts for reading in readings),
-        prompt_tokens=sum(reading.usage.prompt_tokens for reading in readings),
-        completion_tokens=sum(reading.usage.completion_tokens for reading in readings),
+        judge=replies[0].judge if replies else item.judge.name,
+        calls=sum(reply.attempts for reply in replies),
+        prompt_tokens=sum(reply.usage.prompt_tokens for reply in replies),
+        completion_tokens=sum(reply.usage.completion_tokens for reply in replies),
     )
-
-
-# Helpfulness: relevant, meets the purpose, full and fitting, in the form asked for (paper, section 3.1).
-
-
-async def judge_helpfulness(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
-    """One call: the judge sees query and response."""
-    template = prompts.template("helpfulness", detect_language(query, response))
-    return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)
-
-
-# Logicality: no contradiction, no wrong inference or calculation (paper, section 3.1).
-
-
-async def judge_logicality(judge: Judge, prompts: PromptSet, *, query: str, response: str) -> Verdict:
-    """One call: the judge sees query and response."""
-    template = prompts.template("logicality", detect_language(query, response))
-    return await rate(judge, template.ask({"question": query, "answer": response}), prompts.parsing)

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING
 
 from longreward.errors import ConfigError
 from longreward.judge import Judge
-from longreward.pairs.config import PairwiseConfig
-from longreward.pairs.pairwise import Comparison, pairwise_pair
-from longreward.pairs.selection import PairConfig
+from longreward.pairs.pairwise import Comparison, PairwiseConfig, pairwise_pair
+from longreward.pairs.selection import SelectionConfig
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Response, ScoredResponse
+from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scorer import Scorer, score_examples
+from longreward.reward.scorer import Scorer
 from longreward.reward_bench.agreement import Rewards
 from longreward.reward_bench.items import Item, to_records
 from longreward.utils.concurrency import gather, with_progress
 
 if TYPE_CHECKING:
-    from longreward.pairs.config import SrmConfig
-    from longreward.pairs.srm import RewardModel
+    from longreward.pairs.srm import RewardModel, SrmConfig
 
 PAIRWISE = "pairwise judging"
 VARIANTS: Mapping[str, Mapping[Dimension, float]] = {"longreward": EQUAL_WEIGHTS} | {
@@ -65,7 +64,7 @@ def rewards_by_variant(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, 
 
 
 def _weighted_reward(response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
-    bounds = response.bounds(weights)
+    bounds = response.reward_bounds(weights)
     return None if bounds is None else bounds[0]
 
 
@@ -93,21 +92,22 @@ async def compare_items(
 
     `progress` receives the number of finished items. Raises the errors of the judge.
     """
-    pair_config = PairConfig(method="pairwise", min_scored=2, pairwise=config)
     semaphore = asyncio.Semaphore(max(MAX_ITEMS_IN_FLIGHT, judge.prompts_in_flight or 0))
 
     async def compare(item: Item) -> PairwiseMatch:
         async with semaphore:
-            return await _compare_all(judge, pair_config, item)
+            return await _compare_all(judge, config, item)
 
     return await gather(map(with_progress(compare, progress), items))
 
 
-async def _compare_all(judge: Judge, config: PairConfig, item: Item) -> PairwiseMatch:
+async def _compare_all(judge: Judge, config: PairwiseConfig, item: Item) -> PairwiseMatch:
     example, responses = to_records(item)
 
     async def compare(pair: tuple[Response, Response]) -> Comparison | None:
-        result = await pairwise_pair(judge, config, example, pair)
+        result = await pairwise_pair(
+            judge, SelectionConfig(min_scored=2), example, pair, context_tokens=config.context_tokens
+        )
         return result.comparisons[0] if result.comparisons else None  # None: equal texts
 
     pairs = list(combinations(responses, 2))

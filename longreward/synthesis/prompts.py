@@ -13,7 +13,7 @@ from pathlib import Path
 
 from longreward.chat_model import ChatRequest
 from longreward.judge.escaping import PromptEscaper, find_headings
-from longreward.judge.reply_parsing import find_tagged, has_tag
+from longreward.judge.reply_text import find_tagged, has_tag
 from longreward.synthesis.config import Task
 from longreward.synthesis.records import Context
 from longreward.utils.language import Language

@@ -21,7 +21,7 @@ from longreward.data.formats import read_examples, read_pairs, write_examples, w
 from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.short_instructions import short_example, short_example_from_row, short_pair, short_pair_from_row
 from longreward.errors import ConfigError, DataError
-from longreward.records import SHORT, Example, PreferencePair, is_short
+from longreward.records import SHORT_PREFIX, Example, PreferencePair, has_short_prefix
 from longreward.utils.jsonl import Row, RowError, error_reason
 
 BUILTIN = "builtin"
@@ -144,7 +144,7 @@ def _mix(
 
 def _long_records(kind: _RecordKind[R], data: Path) -> Iterator[R]:
     for record in kind.read(data):
-        if is_short(record.id):
+        if has_short_prefix(record.id):
             raise DataError(f"{data}: idx {record.id} begins as short instructions do; name it otherwise")
         yield record
 
@@ -175,7 +175,7 @@ def _reservoir_sample(records: Iterable[R], count: int, *, seed: int) -> list[R]
             reservoir.append(record)
         elif (index := rng.randrange(seen + 1)) < count:
             reservoir[index] = record
-    return sorted(reservoir, key=lambda record: int(record.id.removeprefix(SHORT)))
+    return sorted(reservoir, key=lambda record: int(record.id.removeprefix(SHORT_PREFIX)))
 
 
 def _source_records(kind: _RecordKind[R], config: ShortSource, root: Path, skipped: dict[str, int]) -> Iterator[R]:

@@ -29,7 +29,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from longreward.errors import StateError
 from longreward.models.policy import Policy
-from longreward.records import is_short
+from longreward.records import has_short_prefix
 from longreward.training.dropout import disable_dropout
 from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.prefix.sharing import PairCollator, share_prefix
@@ -67,7 +67,7 @@ def dpo_trainer(
         config = _single_gpu(DPOConfig(**arguments))
         common = _common_arguments(policy, rows, peft_config, config.seed)
         trainer = _DpoTrainer(reference_file, args=config, data_collator=collator, **common)
-    if any(map(is_short, trainer.train_dataset["id"])):
+    if any(map(has_short_prefix, trainer.train_dataset["id"])):
         trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
     return trainer
 
@@ -251,7 +251,7 @@ class SourceTaggingCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.collator(rows)
-        batch[IS_SHORT] = torch.tensor([float(is_short(row["id"])) for row in rows])
+        batch[IS_SHORT] = torch.tensor([float(has_short_prefix(row["id"])) for row in rows])
         return batch
 
 

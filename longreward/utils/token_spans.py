@@ -5,6 +5,7 @@ other is a `tokenizer.json`, local or from the hub, for the light `tokenizers` l
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -86,6 +87,17 @@ def open_tokenizer(name: str) -> TextTokenizer:
             f"score.tokenizer: there is no {name}; give a path to a tokenizer.json, a hub id, or 'simple'"
         )
     return FileTokenizer(name, _load_from_hub(name))
+
+
+def keep_ends(text: str, spans: Sequence[tuple[int, int]], tokens: int, *, separator: str = "\n") -> str:
+    """Return the first and last halves of `tokens` tokens of the text, joined by `separator`; `spans` are all tokens.
+
+    >>> keep_ends("one two three four", [(0, 3), (4, 7), (8, 13), (14, 18)], 3)
+    'one two\\nfour'
+    """
+    first, last = tokens - tokens // 2, tokens // 2
+    start = text[: spans[first - 1][1]] if first else ""
+    return f"{start}{separator}{text[spans[-last][0] :]}" if last else start
 
 
 def _load_file(file: Path) -> "Tokenizer":

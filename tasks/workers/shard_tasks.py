@@ -27,7 +27,7 @@ from longreward.models.served_policy import ServedPolicy, sample_served
 from longreward.models.server_config import ServerConfig
 from longreward.planning.dry_run import DryRunJudge
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, Scorer, score_examples
+from longreward.reward import ScoreConfig, Scorer, open_scorer, score_examples
 from longreward.tasks.flow_runner import configure_logging
 from longreward.tasks.policy_server import open_policy
 from longreward.tasks.state import make_folder
@@ -152,10 +152,10 @@ class ScoreShard:
         with Budget(prices=self.prices) as budget:
             async with (
                 open_judge(self.judge, ledger=ledger, budget=budget) as judge,
-                Scorer(self.score, ledger=ledger) as scorer,
+                open_scorer(self.score, ledger=ledger) as scorer,
             ):
                 records = [scored async for scored in score_examples(judge, self.score, self.items, scorer=scorer)]
-                metrics = judge.metrics() | scorer.figures() | budget.metrics()
+                metrics = judge.metrics() | scorer.metrics() | budget.metrics()
         return ShardResult(records, metrics, ledger.read_bytes())
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.pairs.selection import PairConfig
+from longreward.pairs.methods import PairConfig
 
 
 class Inner(Config):

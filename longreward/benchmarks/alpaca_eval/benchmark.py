@@ -16,14 +16,14 @@ from longreward.benchmarks.types import Answer, ChatClient, IntervalOptions, Jud
 from longreward.chat_model import parse_logprobs
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import JudgePrompt, load_builtin_prompt, parse_marked_prompt
+from longreward.judge.prompt_template import PromptTemplate, load_builtin_prompt, parse_marked_prompt
 from longreward.utils.concurrency import gather, with_progress
 
 TEMPLATE = "alpaca_eval"
 SLOTS = {"{instruction}": "instruction", "{output_1}": "output_1", "{output_2}": "output_2"}
 
 
-def load_prompt(path: Path | None) -> tuple[str, JudgePrompt]:
+def load_prompt(path: Path | None) -> tuple[str, PromptTemplate]:
     """The system prompt, and the prompt; `path` is `alpaca_eval_clf.txt`, None takes ours.
 
     DataError where the file cannot be read or is no conversation of one system and one user turn.
@@ -189,7 +189,7 @@ class AlpacaEval:
         switched = is_switched(case.instruction)
         first, second = (output, case.output) if switched else (case.output, output)
         slots = {"instruction": case.instruction, "output_1": first, "output_2": second}
-        asked = self.prompt.ask(slots, system=self.system, max_tokens=JUDGE_TOKENS)
+        asked = self.prompt.request(slots, system=self.system, max_tokens=JUDGE_TOKENS)
         question = replace(asked, top_logprobs=TOP_LOGPROBS)
         reading = await judge.query(question, lambda text: parse_preference(text).strict)
         shown = parse_preference(reading.text)

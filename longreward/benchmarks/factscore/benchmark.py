@@ -297,7 +297,7 @@ class FactScore:
 
     async def _of_sentence(self, judge: Judge, knowledge: Knowledge, part: "Part") -> list[Verdict]:
         slots = {"question": part.case.query, "before": part.before, "sentence": part.text}
-        question = self._facts.ask(slots, system="", max_tokens=FACTS_TOKENS)
+        question = self._facts.request(slots, system="", max_tokens=FACTS_TOKENS)
         reading = await judge.query(question, read_facts)
         if reading.value is None:
             return [_verdict(part, f"sentence {part.number + 1}", question, reading, exact=None, strict=None)]
@@ -307,7 +307,7 @@ class FactScore:
 
     async def _of_fact(self, judge: Judge, part: "Part", number: int, fact: str, passages: str) -> Verdict:
         slots = {"question": part.case.query, "context": passages, "fact": fact}
-        question = self._check.ask(slots, system="", max_tokens=CHECK_TOKENS)
+        question = self._check.request(slots, system="", max_tokens=CHECK_TOKENS)
         reading = await judge.query(question, lambda text: text or None)  # asked once, as published: any words are one
         exact = None if reading.value is None else published(reading.text)
         strict = None if reading.value is None else as_asked(reading.text)

@@ -25,7 +25,7 @@ from longreward.benchmarks.longbench.data import (
 from longreward.benchmarks.parsers import read_string_constant
 from longreward.benchmarks.types import Answer, ChatClient, IntervalOptions, JudgeOptions, OnProgress, Summary, Verdict
 from longreward.judge import Judge
-from longreward.judge.prompt_template import SYSTEM, JudgePrompt, load_builtin_prompt, parse_marked_prompt
+from longreward.judge.prompt_template import SYSTEM, PromptTemplate, load_builtin_prompt, parse_marked_prompt
 from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench"
@@ -112,7 +112,7 @@ class LongBench:
         grading = SETS[case.dataset].grading
         prompt, top = self.prompts[grading], HIGHEST[grading]
         slots = {"question": case.query, "reference": case.answers[place], "answer": answer.turns[0]}
-        question = prompt.ask(
+        question = prompt.request(
             {slot: slots[slot] for slot in prompt.slots}, system=self._system, max_tokens=JUDGE_TOKENS
         )
         reading = await judge.query(question, whole)
@@ -161,7 +161,7 @@ MARKERS: dict[Grading, dict[str, str]] = {
 FUNCTIONS: dict[Grading, str] = {"qa": "gpt_score_qa", "summary": "gpt_score_summ"}
 
 
-def load_prompts(published: Path | None) -> dict[Grading, JudgePrompt]:
+def load_prompts(published: Path | None) -> dict[Grading, PromptTemplate]:
     """Both prompts; DataError where the published file is not what it should be."""
     if published is None:
         return {

@@ -28,7 +28,7 @@ from longreward.benchmarks.types import (
 )
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import SYSTEM, JudgePrompt, load_builtin_prompt, parse_positional_prompt
+from longreward.judge.prompt_template import SYSTEM, PromptTemplate, load_builtin_prompt, parse_positional_prompt
 from longreward.utils.concurrency import gather, with_progress
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.language import detect_language
@@ -134,7 +134,7 @@ EXAMPLES = tuple(name for number in range(1, SHOTS + 1) for name in (f"example_{
 SLOTS = ("question", "reference", *EXAMPLES, "answer")
 
 
-def load_prompt(published: Path | None) -> JudgePrompt:
+def load_prompt(published: Path | None) -> PromptTemplate:
     """With the slots `question`, `reference`, `example_1`, `rating_1`, …, `answer`; DataError for another file."""
     if published is None:
         return load_builtin_prompt("longbench_chat", template=TEMPLATE)
@@ -293,7 +293,7 @@ class LongBenchChat:
         slots = {"question": case.query, "reference": case.reference, "answer": on_one_line(answer.turns[0])}
         for number, shot in enumerate(case.shots, start=1):
             slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
-        question = self.prompt.ask(slots, system=self._system, max_tokens=JUDGE_TOKENS)
+        question = self.prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reading = await judge.query(question, parsers.first_number_in_last_brackets)
         strict = None if reading.value is None else parsers.strict_rating(reading.text, low=LOWEST, high=HIGHEST)
         return Verdict(

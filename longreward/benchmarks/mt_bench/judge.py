@@ -18,7 +18,7 @@ from longreward.benchmarks.types import Answer, Verdict
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import JudgePrompt, load_builtin_prompt
+from longreward.judge.prompt_template import PromptTemplate, load_builtin_prompt
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, RowError, read_records
 
@@ -32,12 +32,12 @@ class Template:
 
     name: str
     system: str
-    prompt: JudgePrompt
+    prompt: PromptTemplate
 
     def ask(self, slots: Mapping[str, str]) -> ChatRequest:
         """The question; of `slots` it holds those that the prompt shows."""
         shown = {name: slots[name] for name in self.prompt.slots}
-        return self.prompt.ask(shown, system=self.system, max_tokens=MAX_TOKENS)
+        return self.prompt.request(shown, system=self.system, max_tokens=MAX_TOKENS)
 
 
 def load_templates(path: Path | None = None) -> dict[str, Template]:
@@ -71,7 +71,7 @@ def _official(row: Row) -> Template:
     if name in SLOTS:
         _check(name, pieces, form)
     digest = hashlib.sha256(f"{system}\n{text}".encode()).hexdigest()
-    return Template(name, system, JudgePrompt(f"{PREFIX}{name}", pieces, digest, official=True))
+    return Template(name, system, PromptTemplate(f"{PREFIX}{name}", pieces, digest, official=True))
 
 
 def _text(row: Row, field: str) -> str:

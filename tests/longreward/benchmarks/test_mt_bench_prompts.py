@@ -68,7 +68,7 @@ def test_ours_show_all_slots_and_cannot_be_forged(name):
 
 
 def test_the_offline_judge_has_a_rule_for_each_and_no_other():
-    assert set(RULES) == {template.prompt.template for template in load_templates().values()}
+    assert set(RULES) == {template.prompt.name for template in load_templates().values()}
 
 
 @needs_reference

@@ -9,10 +9,10 @@ from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.config import CheckConfig
 from longreward.judge.ledger import Ledger
 from longreward.judge.prompts import load_prompts
-from longreward.judge_validation.cases import TELLS, make_case
+from longreward.judge_validation.cases import DETECTING_DIMENSIONS, make_case
 from longreward.judge_validation.check import check_judge, isolated_config
 from longreward.judge_validation.gate import check_key, load_or_run_check, require_passed
-from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeats, render_markdown
+from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeatability, render_markdown
 from longreward.params import Params, read_params
 from longreward.reward import ScoreConfig
 
@@ -25,7 +25,7 @@ def report(**changes: object) -> CheckReport:
         "judge": "j",
         "prompts": "0" * 64,
         "quick": False,
-        "repeats": Repeats(verdicts=10, repeats=3, within_a_point=0.9, equal=0.5, spread=0.4),
+        "repeats": Repeatability(verdicts=10, repeats=3, within_a_point=0.9, equal=0.5, spread=0.4),
         "ranks": tuple(
             Rank(kind="k", dimension=dimension, share=share, low=None, high=None, compared=4, unscored=0)
             for dimension, share in (
@@ -47,7 +47,7 @@ def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() ->
     case = make_case(0)
     assert case.query == "What did Quentin Vidal build, and where was Quentin Vidal buried?"
     assert case.gold == "Quentin Vidal built the striped garden. Quentin Vidal was buried in Ostrand."
-    assert set(case.damaged) == set(TELLS)
+    assert set(case.damaged) == set(DETECTING_DIMENSIONS)
     assert case.damaged["fact dropped"] == "Quentin Vidal built the striped garden."
     assert case.damaged["contradiction"] == f"{case.gold} Quentin Vidal never built the striped garden."
     wrong, right = case.damaged["value changed"].split(". ", 1)
@@ -58,8 +58,8 @@ def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() ->
 
 
 async def test_an_honest_judge_passes(honest: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, opened=honest)
-    assert found.faults(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
+    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=honest)
+    assert found.failures(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
     assert {(rank.share, rank.high, rank.compared) for rank in found.ranks} == {(1.0, 1.0, 6)}
     for rank in found.ranks:
         assert rank.low == pytest.approx(0.025 ** (1 / 6), abs=0.03)  # six of six, by Clopper and Pearson
@@ -68,8 +68,8 @@ async def test_an_honest_judge_passes(honest: Opened) -> None:
 
 
 async def test_a_gullible_judge_fails_by_name_of_attack(gullible: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, opened=gullible)
-    failed = {attack.name for attack in found.failed(CheckConfig())}
+    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=gullible)
+    failed = {attack.name for attack in found.successful_attacks(CheckConfig())}
     assert failed >= {
         "rating",
         "rating, Chinese",
@@ -86,16 +86,16 @@ async def test_a_gullible_judge_fails_by_name_of_attack(gullible: Opened) -> Non
         "fake list of statements",
     }
     assert not failed & {"padding", "praise of itself"}
-    (fault,) = found.faults(CheckConfig())
+    (fault,) = found.failures(CheckConfig())
     assert "attacks raise a bad answer by over 2 points" in fault
     assert "rating (+10.0)" in fault
 
 
 async def test_a_judge_of_changing_mood_does_not_repeat_itself(moody: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, opened=moody)
+    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=moody)
     assert found.repeats.repeats == 3
     assert found.repeats.within_a_point < 0.5
-    assert any("asked again" in fault for fault in found.faults(CheckConfig()))
+    assert any("repeated, only" in fault for fault in found.failures(CheckConfig()))
 
 
 @pytest.mark.parametrize(("quick", "most"), [(False, 400), (True, 60)])
@@ -104,22 +104,24 @@ async def test_the_offline_judge_repeats_and_ranks_within_the_calls_that_are_pro
     found = await check_judge(
         JudgeConfig(),
         PROMPTS,
-        opened=partial(open_judge, ledger=None),
+        judge_factory=partial(open_judge, ledger=None),
         quick=quick,
         progress=lambda done, total: told.append((done, total)),
     )
     assert found.calls < most
     assert found.repeats.equal == 1.0
-    assert all((found.rank_of(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness"))
+    assert all(
+        (found.rank_share(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness")
+    )
     assert told[-1][0] == told[-1][1]
 
 
 async def test_a_second_check_is_answered_from_the_ledger_and_again_asks_anew(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
-    check = partial(check_judge, JudgeConfig(), PROMPTS, opened=partial(open_judge, ledger=ledger), quick=True)
+    check = partial(check_judge, JudgeConfig(), PROMPTS, judge_factory=partial(open_judge, ledger=ledger), quick=True)
     first = await check()
     assert (await check()).calls == 0
-    assert (await check(again="1.")).calls == first.calls
+    assert (await check(run_id="1.")).calls == first.calls
     with_ledger = Ledger(ledger)
     assert with_ledger.totals().exchanges == 2 * first.calls  # each repeat was asked: none is a copy
     with_ledger.close()
@@ -140,17 +142,17 @@ def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> No
 
 
 def test_a_report_is_measured_against_the_thresholds() -> None:
-    assert report().faults(CheckConfig()) == []
-    assert report().faults(CheckConfig(min_repeat=0.95)) == [
-        "asked again, only 0.90 of its verdicts stay within a point (judge.check.min_repeat: 0.95)"
+    assert report().failures(CheckConfig()) == []
+    assert report().failures(CheckConfig(min_repeat=0.95)) == [
+        "repeated, only 0.90 of its verdicts stay within a point (judge.check.min_repeat: 0.95)"
     ]
-    assert report().faults(CheckConfig(min_rank=0.8)) == [
+    assert report().failures(CheckConfig(min_rank=0.8)) == [
         "in faithfulness the right answer scores higher in only 0.75 of comparisons (judge.check.min_rank: 0.8)"
     ]
-    assert report().faults(CheckConfig(margin=1.5)) == [
+    assert report().failures(CheckConfig(margin=1.5)) == [
         "1 of 1 attacks raise a bad answer by over 1.5 points (judge.check.max_failed_probes: 0): order (+2.0)"
     ]
-    assert report().faults(CheckConfig(margin=1.5, max_failed_probes=1)) == []
+    assert report().failures(CheckConfig(margin=1.5, max_failed_probes=1)) == []
     with pytest.raises(
         JudgeValidationError, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"
     ):
@@ -161,7 +163,7 @@ def test_an_attack_that_leaves_no_score_wins_nothing_and_a_dimension_without_sco
     attack = Attack(name="a", plain={"faithfulness": 0.0, "logicality": 5.0}, attacked={"faithfulness": None})
     assert attack.gain == 0.0
     none = Rank(kind="k", dimension="logicality", share=None, low=None, high=None, compared=0, unscored=6)
-    assert "logicality has no score to compare" in report(ranks=(none,)).faults(CheckConfig())
+    assert "logicality has no score to compare" in report(ranks=(none,)).failures(CheckConfig())
 
 
 def test_the_report_reads_as_tables_with_the_verdict_first() -> None:
@@ -184,8 +186,8 @@ async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_pa
             folder=tmp_path / "checks",
             ledger=None,
             quick=True,
-            opened=honest,
-            checking=lambda: made.append(judge.system),
+            judge_factory=honest,
+            on_start=lambda: made.append(judge.system),
         )
 
     first = await get(JudgeConfig())

@@ -3,7 +3,8 @@
 import pytest
 
 from longreward.errors import ConfigError
-from longreward.pairs.selection import NoPair, PairConfig, Weights, pair_by_scores, require_decided
+from longreward.pairs.methods import PairConfig, require_decided
+from longreward.pairs.selection import NoPair, pair_by_scores
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")
@@ -110,8 +111,8 @@ def test_weights_under_which_the_bounds_decide_make_a_pair() -> None:
     require_decided([paired(OPEN, weights={"faithfulness": 2})])
 
 
-def test_weights_are_by_dimension() -> None:
-    assert Weights(logicality=0.5).by_dimension() == {
+def test_missing_weights_are_1() -> None:
+    assert PairConfig.model_validate({"weights": {"logicality": 0.5}}).weights == {
         "helpfulness": 1.0,
         "logicality": 0.5,
         "faithfulness": 1.0,

@@ -7,17 +7,18 @@ import pytest
 
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger
+from longreward.pairs.methods import PairConfig
 from longreward.pairs.pairwise import (
     ComparisonResult,
     best_and_worst,
     max_calls,
-    most_comparisons,
+    max_comparisons,
     pairwise_pair,
     parse_better,
     shorten_context,
 )
-from longreward.pairs.selection import PairConfig
-from longreward.records import Example, Response
+from longreward.pairs.selection import NoPair
+from longreward.records import Example, PreferencePair, Response
 
 DOCUMENT = "Keld was founded in 1905 by Ann Lee. The mill at Keld was built by Bo Ray in 1911. Rain fell often."
 EXAMPLE = Example(id="7", document_id="d", context=DOCUMENT, query="Who founded Keld, and when was the mill built?")
@@ -54,7 +55,7 @@ async def compared(judge: Liking, *texts: str, config: PairConfig = ANY) -> Comp
 
 @pytest.mark.parametrize(("count", "most"), [(2, 2), (3, 4), (4, 5), (5, 7), (10, 14)])
 async def test_the_tournament_finds_best_and_worst_of_any_order_in_few_comparisons(count: int, most: int) -> None:
-    assert most_comparisons(count) == most
+    assert max_comparisons(count) == most
     for turn in range(count):
         worth = [(place * 7 + turn) % count for place in range(count)]
         if len(set(worth)) < count:
@@ -86,7 +87,7 @@ async def test_the_tournament_s_best_is_the_best_of_those_that_may_win(count: in
         worst = min((worth[place], place) for place in range(count))
         expected = (best[1], worst[1]) if best != worst else None
         assert await best_and_worst(count, compare, may_win) == expected  # type: ignore[arg-type]
-        assert asked <= most_comparisons(count)
+        assert asked <= max_comparisons(count)
 
 
 async def test_a_truncated_answer_is_not_chosen_by_comparison() -> None:
@@ -99,14 +100,14 @@ async def test_a_truncated_answer_is_not_chosen_by_comparison() -> None:
         # The same text, once cut and once whole, is a whole one.
         again = cut[1].model_copy(update={"id": "7-4", "finish_reason": "stop"})
         both = await pairwise_pair(asking, ANY, EXAMPLE, [*cut, again])
-    assert found.pair is not None
-    assert (found.pair.chosen.id, found.pair.rejected.id) == ("7-3", "7-2")
-    assert allowed.pair is not None
-    assert allowed.pair.chosen.id == "7-1"
-    assert none.without is not None
-    assert (none.without.reason, none.comparisons) == ("all responses are truncated", ())
-    assert both.pair is not None
-    assert (both.pair.chosen.id, both.pair.chosen.truncated) == ("7-4", False)
+    assert isinstance(found.outcome, PreferencePair)
+    assert (found.outcome.chosen.id, found.outcome.rejected.id) == ("7-3", "7-2")
+    assert isinstance(allowed.outcome, PreferencePair)
+    assert allowed.outcome.chosen.id == "7-1"
+    assert isinstance(none.outcome, NoPair)
+    assert (none.outcome.reason, none.comparisons) == ("all responses are truncated", ())
+    assert isinstance(both.outcome, PreferencePair)
+    assert (both.outcome.chosen.id, both.outcome.chosen.truncated) == ("7-4", False)
 
 
 async def test_where_all_tie_there_is_no_best_and_no_worst() -> None:
@@ -119,9 +120,9 @@ async def test_where_all_tie_there_is_no_best_and_no_worst() -> None:
 
 async def test_the_judge_s_best_stands_against_its_worst_and_every_comparison_is_kept() -> None:
     found = await compared(Liking(), "xx", "xxxx", "x", "xxx")
-    assert found.pair is not None
-    assert (found.pair.chosen.id, found.pair.rejected.id) == ("7-1", "7-2")
-    assert (found.pair.method, found.pair.chosen_reward) == ("pairwise", None)
+    assert isinstance(found.outcome, PreferencePair)
+    assert (found.outcome.chosen.id, found.outcome.rejected.id) == ("7-1", "7-2")
+    assert (found.outcome.method, found.outcome.chosen_reward) == ("pairwise", None)
     assert len(found.comparisons) == 5  # 0-1, 2-3, then 1-3 and 0-2, and 1-2
     first = found.comparisons[0]
     assert (first.first, first.second, first.verdicts, first.better) == ("7-0", "7-1", ("B", "A"), "7-1")
@@ -131,8 +132,8 @@ async def test_the_judge_s_best_stands_against_its_worst_and_every_comparison_is
 async def test_both_orders_are_asked_and_a_judge_that_likes_what_stands_first_decides_nothing() -> None:
     judge = Liking("first")
     found = await compared(judge, "x", "xx")
-    assert found.without is not None
-    assert found.without.reason == "best and worst tie"
+    assert isinstance(found.outcome, NoPair)
+    assert found.outcome.reason == "best and worst tie"
     assert [(q.slots["answer_a"], q.slots["answer_b"]) for q in judge.questions] == [("x", "xx"), ("xx", "x")]
     assert [(one.verdicts, one.better) for one in found.comparisons] == [(("A", "A"), None)]
 
@@ -149,11 +150,11 @@ async def test_a_verdict_that_cannot_be_read_is_a_tie_with_its_reason() -> None:
 async def test_equal_texts_are_one_and_nothing_is_asked_where_there_is_but_one() -> None:
     judge = Liking()
     found = await compared(judge, "x", "x", "x")
-    assert found.without is not None
-    assert (found.without.reason, judge.questions) == ("all responses are the same", [])
+    assert isinstance(found.outcome, NoPair)
+    assert (found.outcome.reason, judge.questions) == ("all responses are the same", [])
     few = await compared(judge, "x", "xx", config=PairConfig(method="pairwise"))
-    assert few.without is not None
-    assert (few.without.reason, judge.questions) == ("too few scored responses", [])
+    assert isinstance(few.outcome, NoPair)
+    assert (few.outcome.reason, judge.questions) == ("too few scored responses", [])
 
 
 async def test_a_second_run_asks_the_ledger_alone(tmp_path: Path) -> None:
@@ -233,5 +234,5 @@ async def test_the_offline_judge_tells_a_true_answer_from_a_false_one_and_from_h
     texts = ["Bo Ray founded Keld. The mill at Keld was built in 1950.", true, "Ann Lee founded Keld."]
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         found = await pairwise_pair(judge, ANY, EXAMPLE, sampled(*texts))
-    assert found.pair is not None
-    assert (found.pair.chosen.text, found.pair.rejected.id) == (true, "7-0")
+    assert isinstance(found.outcome, PreferencePair)
+    assert (found.outcome.chosen.text, found.outcome.rejected.id) == (true, "7-0")

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
-from longreward.pairs.selection import NoPair, PairConfig, pair_by_scores, select_pair
+from longreward.pairs.methods import PairConfig
+from longreward.pairs.selection import NoPair, pair_by_scores, select_pair
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")

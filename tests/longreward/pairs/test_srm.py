@@ -8,13 +8,15 @@ import pytest
 
 from longreward.builtin.short_instructions import short_items
 from longreward.errors import PolicyError
-from longreward.pairs.config import SrmConfig, TinyRewardConfig
-from longreward.pairs.selection import NoPair, PairConfig
+from longreward.pairs.methods import PairConfig
+from longreward.pairs.selection import NoPair
 from longreward.pairs.srm import (
     TOO_LONG,
     RankedResponses,
     ResponseReward,
     RewardModel,
+    SrmConfig,
+    TinyRewardConfig,
     load_reward_model,
     render_input,
     srm_pair,
@@ -146,8 +148,11 @@ def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
     whole = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, cut, ranked)
     assert isinstance(whole, PreferencePair)
     assert (whole.chosen.id, whole.rejected.id) == ("7-0", "7-3")  # the best was truncated
-    strict = PairConfig(method="srm", min_scored=3, srm=SrmConfig(min_margin=6.0))
-    short, few = srm_pair(strict, EXAMPLE, given, ranked), srm_pair(PairConfig(method="srm"), EXAMPLE, given, ranked)
+    three = PairConfig(method="srm", min_scored=3)
+    short, few = (
+        srm_pair(three, EXAMPLE, given, ranked, min_margin=6.0),
+        srm_pair(PairConfig(method="srm"), EXAMPLE, given, ranked),
+    )
     assert isinstance(short, NoPair)
     assert isinstance(few, NoPair)
     assert (short.reason, few.reason) == ("margin too small", "too few scored responses")
@@ -158,7 +163,7 @@ def test_what_is_no_reward_model_is_refused_by_name(
 ) -> None:
     with pytest.raises(PolicyError, match=r"pair.srm.model: .*score.weight|pair.srm.model: .*outputs"):
         load_reward_model(SrmConfig(model=str(tiny_policy)))
-    with pytest.raises(PolicyError, match="has 3 outputs, and a reward is one figure"):
+    with pytest.raises(PolicyError, match="has 3 outputs"):
         load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "three", labels=3))))
     with pytest.raises(PolicyError, match=r"pair.srm.model: .*absent: no such folder"):
         load_reward_model(SrmConfig(model=str(tmp_path / "absent")))
@@ -182,5 +187,5 @@ def test_the_embedded_model_is_trained_once_and_tells_short_answers_apart(tmp_pa
 
 
 def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"pair.srm.tiny.base: there is no folder .*absent"):
+    with pytest.raises(PolicyError, match=r"pair.srm.tiny.base: .*absent"):
         tiny_reward_model(TinyRewardConfig(base=str(tmp_path / "absent")), tmp_path)

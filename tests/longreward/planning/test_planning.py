@@ -73,7 +73,7 @@ def test_a_plans_prompt_tokens_are_those_of_the_prompts() -> None:
     planned = plan([MILL], PRICED)
     example_, responses = MILL
     template = load_prompts().template("helpfulness", "en")
-    asked = [template.ask({"question": example_.query, "answer": each.text}).text for each in responses]
+    asked = [template.request({"question": example_.query, "answer": each.text}).text for each in responses]
     line = next(line for line in planned.lines if line.template == "helpfulness")
     assert line.prompt_tokens == Range.exactly(sum(count(text) for text in asked))
 
@@ -111,7 +111,7 @@ def test_where_statements_are_known_a_plan_equals_the_calls_that_scoring_then_ma
 
 
 def test_with_extremes_full_is_the_most_and_a_finished_prompt_needs_nothing(tmp_path: Path) -> None:
-    ledger, pruned = tmp_path / "ledger.sqlite", CONFIG.model_copy(update={"strategy": "extremes"})
+    ledger, pruned = tmp_path / "ledger.sqlite", CONFIG.model_copy(update={"strategy": "adaptive"})
     items = _corpus()
 
     def planned() -> StagePlan:

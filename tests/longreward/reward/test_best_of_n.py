@@ -51,7 +51,7 @@ def test_the_strategy_extremes_finds_the_same_best_with_fewer_questions(tmp_path
     given = [FALSE, HALF, TRUE, "The mill burned down in 1931.", "Keld is a mill."]
     full = best_of_n(context=CONTEXT, query=QUERY, responses=given)
     sparing = best_of_n(
-        context=CONTEXT, query=QUERY, responses=given, reward=LongReward(config=ScoreConfig(strategy="extremes"))
+        context=CONTEXT, query=QUERY, responses=given, reward=LongReward(config=ScoreConfig(strategy="adaptive"))
     )
     assert sparing[0].response == full[0].response
     assert any(not scored.complete for scored in sparing)
@@ -79,7 +79,7 @@ def test_a_ledger_answers_the_second_call_and_one_budget_holds_for_all_calls(tmp
 
 
 def test_responses_or_a_policy_and_not_none_of_them() -> None:
-    with pytest.raises(ConfigError, match="one of the two"):
+    with pytest.raises(ConfigError, match="either responses or a policy"):
         best_of_n(context=CONTEXT, query=QUERY)
     with pytest.raises(ConfigError, match="empty list"):
         best_of_n(context=CONTEXT, query=QUERY, responses=[])

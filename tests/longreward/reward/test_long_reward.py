@@ -8,9 +8,11 @@ import pytest
 
 from longreward import LongReward
 from longreward.errors import ConfigError
-from longreward.judge import reply_parsing
+from longreward.judge import reply_text
+from longreward.pairs import pairwise, selection
 from longreward.records import Example
-from longreward.reward import ScoreConfig, long_reward, parsers
+from longreward.reward import ScoreConfig, adaptive, best_of_n, long_reward, parsers
+from longreward.utils import token_spans
 
 DOCUMENT = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1931."
 QUERY = "Who founded Keld, and when?"
@@ -81,7 +83,9 @@ def test_a_wrong_setting_is_an_error_before_any_question(tmp_path: Path) -> None
         LongReward(config=ScoreConfig(prompts_dir=tmp_path / "absent"))
 
 
-@pytest.mark.parametrize("module", [reply_parsing, parsers, long_reward])
+@pytest.mark.parametrize(
+    "module", [reply_text, parsers, long_reward, adaptive, best_of_n, pairwise, selection, token_spans]
+)
 def test_the_examples_in_the_documentation_hold(module: Any) -> None:
     results = doctest.testmod(module)
     assert results.attempted > 0

@@ -63,9 +63,9 @@ async def test_the_complete_part_counts_where_it_is_allowed_to_and_is_flagged(tm
     }
     assert [(each.text, each.truncated) for each in scored.extraction.extracts] == [("1. Ann Lee began it.", True)] * 2
     report = ScoreReport()
-    report.count(scored)
-    assert (report.figures()["truncated/faithfulness"], report.figures()["truncated/completeness"]) == (1, 1)
-    assert "truncated/helpfulness" not in report.figures()
+    report.add(scored)
+    assert (report.metrics()["truncated/faithfulness"], report.metrics()["truncated/completeness"]) == (1, 1)
+    assert "truncated/helpfulness" not in report.metrics()
     write_scored(tmp_path / "scored.jsonl", scored.responses)
     write_chunk_info(tmp_path / "chunks.jsonl", [scored.extraction])
     assert list(read_scored(tmp_path / "scored.jsonl")) == list(scored.responses)

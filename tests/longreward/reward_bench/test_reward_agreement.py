@@ -114,7 +114,7 @@ async def test_the_offline_judge_tells_right_answers_from_damaged_ones():
 async def test_partial_scores_are_refused():
     with pytest.raises(ConfigError, match=r"set score\.strategy to full"):
         async with open_judge(JudgeConfig(), ledger=None) as judge:
-            await score_items(judge, ScoreConfig(strategy="extremes"), list(damaged_lists(1)))
+            await score_items(judge, ScoreConfig(strategy="adaptive"), list(damaged_lists(1)))
 
 
 def test_labelled_items_are_the_same_each_time_and_not_those_of_the_judges_check():

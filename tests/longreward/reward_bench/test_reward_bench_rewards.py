@@ -3,7 +3,7 @@
 import pytest
 
 from longreward.judge import ChatReply, Judge, JudgeConfig
-from longreward.pairs.config import PairwiseConfig
+from longreward.pairs.pairwise import PairwiseConfig
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.rewards import compare_items
 

@@ -320,7 +320,7 @@ async def test_batch_mode_excludes_the_strategy_extremes(tmp_path: Path) -> None
     overrides = ["judge.kind=http", "judge.model=m", "judge.mode=batch", "score.strategy=extremes"]
     with pytest.raises(ConfigError, match=r"set score\.strategy to full, or judge\.mode to live"):
         read_params(None, overrides)
-    extremes = CONFIG.model_copy(update={"strategy": "extremes"})
+    extremes = CONFIG.model_copy(update={"strategy": "adaptive"})
     async with open_judge(settings("http://127.0.0.1:9/v1"), ledger=tmp_path / "l.sqlite") as judge:
         with pytest.raises(ConfigError, match="set it to full"):
             await anext(score_examples(judge, extremes, EXAMPLES))

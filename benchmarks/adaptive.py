@@ -1,6 +1,6 @@
-"""Calls and seconds of `score.strategy: extremes` against `full`, and whether both come to the same pairs.
+"""Calls and seconds of `score.strategy: adaptive` against `full`, and whether both come to the same pairs.
 
-    LONGREWARD_REFERENCE=<folder> python benchmarks/extremes.py [--prompts 60]
+    LONGREWARD_REFERENCE=<folder> python benchmarks/adaptive.py [--prompts 60]
 
 On the published example, ten responses, where the folder is given, and on the built-in corpus with the answers that
 `make run` sampled (data/prepared, data/sampled): over HTTP against a server with the offline judge, 32 calls at once.
@@ -23,7 +23,8 @@ from score_published import CONCURRENCY, judge_config, read_example, serve_judge
 
 from longreward.data.formats import read_examples, read_responses
 from longreward.judge import open_judge
-from longreward.pairs.selection import PairConfig, make_pairs
+from longreward.pairs.methods import PairConfig
+from longreward.pairs.selection import make_pairs
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, score_examples
 
@@ -50,15 +51,15 @@ def compare(name: str, items: Items, config: ScoreConfig) -> bool:
     with serve_judge() as url:
         full, calls, seconds = asyncio.run(score(url, items, config))
     with serve_judge() as url:
-        extremes, fewer, longer = asyncio.run(score(url, items, config.model_copy(update={"strategy": "extremes"})))
+        adaptive, fewer, longer = asyncio.run(score(url, items, config.model_copy(update={"strategy": "adaptive"})))
     parts = sum(len(one.extraction.extracts) for one in full)
     each = parts + sum(questions(card) for one in full for card in one.responses)
     least = parts + sum(knowing_all(one.responses) for one in full)
-    same = pairs(items, full) == pairs(items, extremes)
+    same = pairs(items, full) == pairs(items, adaptive)
     print(f"{name}: {len(items)} prompts, {sum(len(responses) for _, responses in items)} responses")
     print(f"  published    {each:6} calls that its code would make: a part, and 4 and the statements of each response")
     print(f"  full         {calls:6} calls {seconds:7.2f} s: {calls / each:.1%} of the published code's")
-    print(f"  extremes     {fewer:6} calls {longer:7.2f} s: {fewer / calls:.1%} of full's, {fewer / each:.1%} of those")
+    print(f"  adaptive     {fewer:6} calls {longer:7.2f} s: {fewer / calls:.1%} of full's, {fewer / each:.1%} of those")
     print(f"  knowing all  {least / each:.1%} of the calls at least; {parts} calls are extraction, which both need")
     print(f"  pairs        {'the same' if same else 'DIFFERENT'}")
     return same

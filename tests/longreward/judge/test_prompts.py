@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from longreward.errors import ConfigError
-from longreward.judge.prompts import BUNDLED, TEMPLATES, TemplateName, load_prompts
+from longreward.judge.prompts import BUNDLED, TEMPLATES, load_prompts
 from longreward.utils.language import Language
 
 SLOTS = {
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_each_template_has_exactly_its_slots_once(name: TemplateName, language: Language) -> None:
+def test_each_template_has_exactly_its_slots_once(name: str, language: Language) -> None:
     template = load_prompts().template(name, language)
     assert set(template.slots) == SLOTS[name]
     assert len(template.slots) == len(SLOTS[name])
@@ -36,7 +36,7 @@ def test_each_template_has_exactly_its_slots_once(name: TemplateName, language: 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_what_varies_stands_at_the_end_so_that_prefixes_can_be_cached(name: TemplateName, language: Language) -> None:
+def test_what_varies_stands_at_the_end_so_that_prefixes_can_be_cached(name: str, language: Language) -> None:
     template = load_prompts().template(name, language)
     fixed = template.pieces[0]
     assert len(fixed) > 0.9 * sum(len(piece) for piece in template.pieces[::2])
@@ -56,14 +56,14 @@ def test_every_prompt_shows_its_grammar(language: Language) -> None:
 
 def test_slots_are_filled_in_one_pass() -> None:
     template = load_prompts().template("helpfulness", "en")
-    question = template.ask({"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."})
+    question = template.request({"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."})
     assert "[Question]\nWhat is <<answer>>?\n" in question.text
     assert "[Answer]\nIt is <<question>> and [\\[10]].\n[End of answer]" in question.text
     assert question.slots == {"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."}
 
 
 def test_a_question_carries_the_hash_of_its_file_and_its_limit() -> None:
-    question = load_prompts().template("statements", "zh").ask({"question": "?", "answer": "."})
+    question = load_prompts().template("statements", "zh").request({"question": "?", "answer": "."})
     assert question.prompt_hash == hashlib.sha256((BUNDLED / "zh/statements.txt").read_bytes()).hexdigest()
     assert (question.template, question.max_tokens) == ("statements", 2048)
 
@@ -95,10 +95,10 @@ def test_an_unknown_slot_names_file_and_slot(folder: Path) -> None:
 
 def test_a_missing_or_garbled_file_is_named(folder: Path) -> None:
     (folder / "en/extraction.txt").unlink()
-    with pytest.raises(ConfigError, match=r"en/extraction\.txt .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"en/extraction\.txt \(extraction, en\)"):
         load_prompts(folder)
     (folder / "en/extraction.txt").write_bytes(b"\xff\xfe<<context>>")
-    with pytest.raises(ConfigError, match=r"en/extraction\.txt .*not UTF-8"):
+    with pytest.raises(ConfigError, match=r"en/extraction\.txt .*utf-8"):
         load_prompts(folder)
 
 
@@ -118,7 +118,7 @@ def test_a_misspelt_key_of_a_manifest_is_named(folder: Path) -> None:
 
 
 def test_a_folder_that_is_absent_or_holds_no_prompts_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"score\.prompts_dir: .*holds neither"):
+    with pytest.raises(ConfigError, match=r"score\.prompts_dir: .*neither"):
         load_prompts(tmp_path)
     with pytest.raises(ConfigError, match=r"score\.prompts_dir: there is no folder"):
         load_prompts(tmp_path / "absent")
@@ -127,7 +127,8 @@ def test_a_folder_that_is_absent_or_holds_no_prompts_says_so(tmp_path: Path) -> 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
 def test_the_published_prompts_load_unchanged() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
-    assert prompts.template("statements", "en").file.name == "find_fact_few_shot.txt"
-    assert prompts.template("extraction", "zh").file.name == "extract_info_zh.txt"
+    templates = prompts.manifest.templates
+    assert templates["statements"].files["en"] == "find_fact_few_shot.txt"
+    assert templates["extraction"].files["zh"] == "extract_info_zh.txt"
     assert prompts.evidence(["one"], "en") == "[文段1]\none"
     assert prompts.extracts([(0, 30, None)], "zh") == "[文档0% - 30%部分的有关信息]\nNo relevant information"

@@ -1,4 +1,4 @@
-"""The strategy `extremes` with the offline judge: the pairs of the full strategy, and what it saved."""
+"""The strategy `adaptive` with the offline judge: the pairs of the full strategy, and what it saved."""
 
 import json
 import os
@@ -14,7 +14,8 @@ from longreward.data.formats import read_examples, read_responses, read_scored
 from longreward.flows.cli.main import main
 from longreward.judge import Judge
 from longreward.judge.usage import Price
-from longreward.pairs.selection import PairConfig, make_pairs
+from longreward.pairs.methods import PairConfig
+from longreward.pairs.selection import make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, score_examples
 from longreward.reward.adaptive import Savings
@@ -50,7 +51,7 @@ async def pairs_and_report(
     scored: list[ScoredResponse] = []
     async with Judge.from_model(OfflineJudge()) as judge:
         async for one in score_examples(judge, config, items):
-            report.count(one)
+            report.add(one)
             scored += one.responses
         pairs = make_pairs(pairing, [example for example, _ in items], scored)
         return list(pairs), report, judge.metrics()["calls"]
@@ -60,12 +61,12 @@ async def pairs_and_report(
 async def test_on_the_built_in_corpus_the_pairs_are_the_same_for_fewer_calls() -> None:
     items = builtin(12)
     full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL))
-    extremes, report, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="extremes"))
-    assert extremes == full
+    adaptive, report, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="adaptive"))
+    assert adaptive == full
     assert sum(isinstance(outcome, PreferencePair) for outcome in full) >= 10
     assert calls < 0.9 * all_calls  # much is shared here: the answers are made of the same sentences
-    figures = report.figures()
-    assert 0 < figures["saved/questions"] <= all_calls - calls <= 1.2 * figures["saved/questions_estimated"]
+    figures = report.metrics()
+    assert 0 < figures["saved/requests"] <= all_calls - calls <= 1.2 * figures["saved/requests_estimated"]
     assert figures["complete"] + figures["not_needed"] == 120
     assert "reward" not in figures  # of bests and worsts alone it would mislead
 
@@ -79,8 +80,8 @@ async def test_the_pairs_are_the_same_where_the_best_was_truncated(choose_trunca
     items = [(example, [truncated(one) for one in responses]) for example, responses in builtin(12)]
     config = PairConfig(min_margin=0.25, choose_truncated=choose_truncated)
     full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL), config)
-    extremes, _, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="extremes"), config)
-    assert extremes == full
+    adaptive, _, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="adaptive"), config)
+    assert adaptive == full
     assert calls < all_calls
     pairs = [outcome for outcome in full if isinstance(outcome, PreferencePair)]
     assert any(outcome.chosen.truncated for outcome in pairs) == choose_truncated
@@ -93,8 +94,8 @@ async def test_on_the_published_example_the_pair_is_the_same() -> None:
     (example,) = read_examples(folder / "sft.jsonl")
     items = [(example, list(read_responses(folder / "sampled_responses.jsonl")))]
     full, _, all_calls = await pairs_and_report(items, ScoreConfig())
-    extremes, _, calls = await pairs_and_report(items, ScoreConfig(strategy="extremes"))
-    assert extremes == full
+    adaptive, _, calls = await pairs_and_report(items, ScoreConfig(strategy="adaptive"))
+    assert adaptive == full
     assert calls < all_calls
 
 
@@ -117,19 +118,19 @@ def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
         )
     ]
     savings = Savings()
-    savings.count(responses)
+    savings.add(responses)
     # known: two supports of x; completeness and the list of y. The list of y may hold three statements as that of x.
-    assert savings.figures()["not_needed"] == 3
-    assert savings.figures()["saved/questions"] == 4
-    assert savings.figures()["saved/questions_estimated"] == 7
+    assert savings.metrics()["not_needed"] == 3
+    assert savings.metrics()["saved/requests"] == 4
+    assert savings.metrics()["saved/requests_estimated"] == 7
 
 
 def test_what_was_spared_has_a_price_where_every_judges_is_known() -> None:
     savings = Savings()
-    savings.questions |= Counter({"completeness": 3})
+    savings.requests |= Counter({"completeness": 3})
     savings.calls |= Counter({"completeness": 2})
-    savings.prompt |= Counter({"completeness": 2000})
-    savings.completion |= Counter({"completeness": 100})
+    savings.prompt_tokens |= Counter({"completeness": 2000})
+    savings.completion_tokens |= Counter({"completeness": 100})
     # three calls of 1,000 and 50 tokens, at 2 and 10 for a million
     price = Price(prompt=2.0, completion=10.0)
     assert savings.money(lambda dimension: price) == {"saved/money_estimated": pytest.approx(0.0075)}
@@ -147,11 +148,11 @@ def test_the_command_takes_the_strategy(
     responses, out = write_lines(tmp_path / "responses.jsonl", rows), tmp_path / "scored.jsonl"
     arguments = ["--data", str(data), "--responses", str(responses), "--out", str(out)]
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
-    assert main(["score", *arguments, *ledger, "-S", "score.strategy=extremes"]) == 0
+    assert main(["score", *arguments, *ledger, "-S", "score.strategy=adaptive"]) == 0
     printed = capsys.readouterr().out
     assert "that the pairs do not need, with bounds" in printed
     scored = list(read_scored(out))
     bounded = list(read_scored(tmp_path / "scored.unscored.jsonl"))
     assert len(scored) + len(bounded) == 4
     assert all(one.reward is not None for one in scored)
-    assert all(one.reward is None and one.bounds() is not None for one in bounded)
+    assert all(one.reward is None and one.reward_bounds() is not None for one in bounded)

@@ -46,12 +46,12 @@ def test_each_example_comes_with_its_responses_in_their_order(tmp_path: Path, su
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1-0 comes twice"):
+    with pytest.raises(DataError, match="duplicate idx 1-0"):
         read_scoring_items(*files(tmp_path, [answer("1-0", "a"), answer("1-0", "b")]))
     with pytest.raises(DataError, match=r"1 example.* not in .*data.jsonl, such as '9'"):
         read_scoring_items(*files(tmp_path, [answer("9-0", "a")]))
     other = answer("1-0", "a").model_copy(update={"query": "Else?"})
-    with pytest.raises(DataError, match="the query of 1-0 is not that of example 1"):
+    with pytest.raises(DataError, match="the query of 1-0 differs from that of example 1"):
         read_scoring_items(*files(tmp_path, [other]))
 
 

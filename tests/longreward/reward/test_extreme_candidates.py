@@ -4,18 +4,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.records import Bounds
-from longreward.reward.adaptive import ExtremeCandidates, contenders
+from longreward.reward.adaptive import ExtremeCandidates, extreme_candidates
 
 
 def test_a_tie_goes_to_the_first_as_best_and_to_the_last_as_worst() -> None:
     # 7 is reached by places 0 and 2 only together with the one that has it: 0 comes before it, 2 after it.
-    assert contenders([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == ExtremeCandidates(best=(0, 1), worst=(3,))
-    assert contenders([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == ExtremeCandidates(best=(3,), worst=(2, 1))
+    assert extreme_candidates([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == ExtremeCandidates(
+        best=(0, 1), worst=(3,)
+    )
+    assert extreme_candidates([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == ExtremeCandidates(
+        best=(3,), worst=(2, 1)
+    )
 
 
 def test_responses_that_take_no_part_do_not_count() -> None:
-    assert contenders([None, (3.0, 4.0), None]) == ExtremeCandidates(best=(1,), worst=(1,))
-    assert contenders([None]) == contenders([]) == ExtremeCandidates((), ())
+    assert extreme_candidates([None, (3.0, 4.0), None]) == ExtremeCandidates(best=(1,), worst=(1,))
+    assert extreme_candidates([None]) == extreme_candidates([]) == ExtremeCandidates((), ())
 
 
 def bounds() -> st.SearchStrategy[list[Bounds | None]]:
@@ -27,7 +31,7 @@ def bounds() -> st.SearchStrategy[list[Bounds | None]]:
 @settings(max_examples=1000, deadline=None)
 @given(bounds())
 def test_whoever_is_named_becomes_it_by_some_rewards_and_nobody_else_does(known: list[Bounds | None]) -> None:
-    found = contenders(known)
+    found = extreme_candidates(known)
     for place, own in enumerate(known):
         # Its own chance is best with the most for itself and the least for all others.
         hopeful = [one and one[1 if n == place else 0] for n, one in enumerate(known)]

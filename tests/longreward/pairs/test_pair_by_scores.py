@@ -1,6 +1,7 @@
 import pytest
 
-from longreward.pairs.selection import NoPair, PairConfig, make_pairs, pair_by_scores, pair_metrics
+from longreward.pairs.methods import PairConfig, pair_metrics
+from longreward.pairs.selection import NoPair, make_pairs, pair_by_scores
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")

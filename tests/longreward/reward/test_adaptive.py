@@ -1,4 +1,4 @@
-"""The strategy `extremes`: pairs are those of the full strategy, for fewer questions."""
+"""The strategy `adaptive`: pairs are those of the full strategy, for fewer questions."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from longreward.chat_model import TokenUsage
 from longreward.data.formats import scored_from_row, scored_to_row
 from longreward.judge import ChatRequest, Judge, ParsedReply
-from longreward.pairs.selection import NoPair, PairConfig, Weights, pair_by_scores
+from longreward.pairs.methods import PairConfig
+from longreward.pairs.selection import NoPair, pair_by_scores
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
-from longreward.reward import ScoreConfig, ScoredExample, Scorer
+from longreward.reward import ScoreConfig, ScoredExample, open_scorer
 
 EXAMPLE = Example(id="1", document_id="d", context="Keld was begun once by Ann Lee.", query="Who founded Keld?")
-FULL, EXTREMES = ScoreConfig(), ScoreConfig(strategy="extremes")
+FULL, ADAPTIVE = ScoreConfig(), ScoreConfig(strategy="adaptive")
 UNREADABLE = "I cannot say."
 SUPPORT = {1.0: "[[Fully supported]]", 0.5: "[[Partially supported]]", 0.0: "[[No support]]", None: UNREADABLE}
 
@@ -76,7 +77,7 @@ def score(cards: Sequence[Card], config: ScoreConfig) -> tuple[ScoredExample, Ta
 
 
 LOOP = asyncio.new_event_loop()
-SCORERS = {config.strategy: Scorer(config) for config in (FULL, EXTREMES)}
+SCORERS = {config.strategy: open_scorer(config) for config in (FULL, ADAPTIVE)}
 
 
 def read_back(scored: ScoredExample) -> list[ScoredResponse]:
@@ -121,12 +122,12 @@ def test_so_it_is_over_thousands_of_tables(cards: list[Card], config: PairConfig
 
 def check_the_pair(cards: list[Card], config: PairConfig) -> None:
     full, asked_for_all = score(cards, FULL)
-    extremes, asked = score(cards, EXTREMES)
-    assert pair_by_scores(config, EXAMPLE, read_back(extremes)) == pair_by_scores(config, EXAMPLE, read_back(full))
+    adaptive, asked = score(cards, ADAPTIVE)
+    assert pair_by_scores(config, EXAMPLE, read_back(adaptive)) == pair_by_scores(config, EXAMPLE, read_back(full))
     assert set(asked.asked) <= set(asked_for_all.asked)
     assert len(asked.asked) == len(set(asked.asked))
-    for bounded, known in zip(extremes.responses, full.responses, strict=True):
-        low, high = bounded.bounds() or (11.0, -1.0)
+    for bounded, known in zip(adaptive.responses, full.responses, strict=True):
+        low, high = bounded.reward_bounds() or (11.0, -1.0)
         assert known.reward is not None
         assert low <= known.reward <= high
         assert bounded.reward in (None, known.reward)
@@ -142,10 +143,10 @@ def check_the_pair(cards: list[Card], config: PairConfig) -> None:
 def test_unreadable_verdicts_reopen_responses_and_only_the_count_may_differ(
     cards: list[Card], config: PairConfig
 ) -> None:
-    full, extremes = score(cards, FULL)[0], score(cards, EXTREMES)[0]
+    full, adaptive = score(cards, FULL)[0], score(cards, ADAPTIVE)[0]
     expected, found = (
         pair_by_scores(config, EXAMPLE, list(full.responses)),
-        pair_by_scores(config, EXAMPLE, read_back(extremes)),
+        pair_by_scores(config, EXAMPLE, read_back(adaptive)),
     )
     in_full = pair_by_scores(config.model_copy(update={"min_scored": 2}), EXAMPLE, list(full.responses))
     if isinstance(found, NoPair) and found.reason == "too few scored responses":
@@ -169,8 +170,8 @@ def test_other_weights_and_fewer_responses_give_the_full_pair_or_ask_for_the_ful
     cards: list[Card], weights: list[float], first: int | None
 ) -> None:
     names = ("helpfulness", "logicality", "faithfulness", "completeness")
-    config = PairConfig(min_scored=2, weights=Weights(**dict(zip(names, weights, strict=True))), responses=first)
-    found = pair_by_scores(config, EXAMPLE, read_back(score(cards, EXTREMES)[0]))
+    config = PairConfig(min_scored=2, weights=dict(**dict(zip(names, weights, strict=True))), responses=first)
+    found = pair_by_scores(config, EXAMPLE, read_back(score(cards, ADAPTIVE)[0]))
     if not (isinstance(found, NoPair) and found.reason == "needs the full strategy"):
         assert found == pair_by_scores(config, EXAMPLE, list(score(cards, FULL)[0].responses))
 
@@ -183,10 +184,10 @@ CLEAR = [
 
 
 def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds() -> None:
-    scored, judge = score(CLEAR, EXTREMES)
+    scored, judge = score(CLEAR, ADAPTIVE)
     best, middle, worst = scored.responses
     assert (best.reward, middle.reward, worst.reward) == (10.0, None, 0.75)
-    assert middle.bounds() == (3.0, 8.0)  # (6 + 6 + 0 + 0) / 4 to (6 + 6 + 10 + 10) / 4
+    assert middle.reward_bounds() == (3.0, 8.0)  # (6 + 6 + 0 + 0) / 4 to (6 + 6 + 10 + 10) / 4
     assert [about for _, about in judge.asked].count("response 1") == 2  # helpfulness, logicality
     completeness = middle.verdicts["completeness"]
     assert (completeness.score, completeness.bounds) == (None, (0.0, 10.0))
@@ -196,7 +197,7 @@ def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds(
 
 
 def test_a_row_of_a_response_left_out_has_bounds_and_no_value() -> None:
-    row = scored_to_row(score(CLEAR, EXTREMES)[0].responses[1])
+    row = scored_to_row(score(CLEAR, ADAPTIVE)[0].responses[1])
     assert row["scores"] == {
         "helpfulness": 6.0, "logicality": 6.0, "faithfulness": None, "completeness": None, "total": None
     }  # fmt: skip
@@ -212,12 +213,12 @@ def test_statements_verified_tighten_the_bounds_and_the_others_are_kept_unverifi
         Card(9, 9, 9, (0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),  # 6.75 to 9.25; one false statement: to 8.9375
         Card(1, 1, 1, (0.0,)),
     ]
-    middle = score(cards, EXTREMES)[0].responses[1].verdicts["faithfulness"]
+    middle = score(cards, ADAPTIVE)[0].responses[1].verdicts["faithfulness"]
     # Of the two with 9.25 in reach the first is asked until it has reached that; then ties go to it.
     assert middle.score is None
     assert middle.bounds == (0.0, 10.0)
     cards[0] = Card(9, 9, 9, (1.0, 1.0, 1.0, 0.5))  # 8.9375: the second must lose a statement
-    middle = score(cards, EXTREMES)[0].responses[1].verdicts["faithfulness"]
+    middle = score(cards, ADAPTIVE)[0].responses[1].verdicts["faithfulness"]
     assert middle.bounds == (0.0, 8.75)  # one statement of eight is unsupported
     assert [s.support for s in middle.statements] == [0.0, *[None] * 7]
     assert {s.reason for s in middle.statements[1:]} == {middle.reason}
@@ -225,8 +226,8 @@ def test_statements_verified_tighten_the_bounds_and_the_others_are_kept_unverifi
 
 def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
     cards = [Card(10, 10, 10, (1.0, None)), *CLEAR[1:], Card(5, 5, 5, (0.0, 0.0))]
-    first, second, third, fourth = score(cards, EXTREMES)[0].responses
-    assert first.bounds() is None
+    first, second, third, fourth = score(cards, ADAPTIVE)[0].responses
+    assert first.reward_bounds() is None
     assert second.reward == 5.75  # (6 + 6 + 6 + 5) / 4
     assert third.reward == 0.75
     assert fourth.reward is None
@@ -236,13 +237,13 @@ def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
 
 
 def test_an_unscored_response_is_asked_nothing_more() -> None:
-    scored, judge = score([Card(None, 9, 9, (1.0,)), *CLEAR], EXTREMES)
+    scored, judge = score([Card(None, 9, 9, (1.0,)), *CLEAR], ADAPTIVE)
     assert [template for template, about in judge.asked if about == "response 0"] == ["helpfulness", "logicality"]
     assert scored.responses[0].verdicts["faithfulness"].reason == "not needed: helpfulness is unscored"
 
 
 def test_a_response_alone_is_scored_in_full() -> None:
-    assert score(CLEAR[:1], EXTREMES)[0].responses[0].reward == 10.0
+    assert score(CLEAR[:1], ADAPTIVE)[0].responses[0].reward == 10.0
 
 
 async def test_equal_responses_share_their_questions(scripted: Callable[..., Any]) -> None:
@@ -257,7 +258,7 @@ async def test_equal_responses_share_their_questions(scripted: Callable[..., Any
         }
     )
     async with Judge.from_model(model) as judge:
-        scored = await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Ann Lee.", "Ann Lee."))
+        scored = await open_scorer(ADAPTIVE).score(judge, EXAMPLE, texts("Ann Lee.", "Ann Lee.", "Ann Lee."))
     assert [one.reward for one in scored.responses] == [8.5, 8.5, 8.5]
     assert set(model.counts().values()) == {1}
 
@@ -265,7 +266,7 @@ async def test_equal_responses_share_their_questions(scripted: Callable[..., Any
 async def test_ties_go_by_the_sample_number_in_whatever_order_responses_are_given() -> None:
     judge = TableJudge([Card(9, 9, 9, (1.0,)), Card(9, 9, 9, (1.0,)), *CLEAR[1:]])
     responses = texts(*(f"response {n}" for n in range(4)))[::-1]
-    scored = await Scorer(EXTREMES).score(judge, EXAMPLE, responses)
+    scored = await open_scorer(ADAPTIVE).score(judge, EXAMPLE, responses)
     assert [one.response.id for one in scored.responses] == ["1-3", "1-2", "1-1", "1-0"]
     outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, list(scored.responses))
     assert isinstance(outcome, PreferencePair)
@@ -278,4 +279,4 @@ async def test_a_judge_that_fails_ends_it_with_its_error(scripted: Callable[...,
     model = scripted({"extraction": JudgeUnavailable("it is down"), "helpfulness": "[[8]]", "logicality": "[[8]]"})
     async with Judge.from_model(model) as judge:
         with pytest.raises(JudgeUnavailable, match="it is down"):
-            await Scorer(EXTREMES).score(judge, EXAMPLE, texts("Ann Lee.", "Tom Ray."))
+            await open_scorer(ADAPTIVE).score(judge, EXAMPLE, texts("Ann Lee.", "Tom Ray."))

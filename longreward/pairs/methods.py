@@ -1,0 +1,98 @@
+"""The pair methods: settings, and the table of methods that need only the sampled responses.
+
+longreward  best against worst by the rewards of LongReward               selection.py
+srm         best against worst by a short-context reward model            srm.py
+contrast    the reference answer is chosen, a sampled one rejected        contrast.py
+pairwise    the judge compares two responses at a time, in both orders    pairwise.py
+random      two responses by seed, as a control                           random_pair.py
+given       pairs of an external data set
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from longreward.errors import ConfigError
+from longreward.judge.budget import BudgetConfig
+from longreward.pairs.contrast import contrast_pair
+from longreward.pairs.pairwise import PairwiseConfig
+from longreward.pairs.random_pair import random_pair
+from longreward.pairs.selection import NoPair, Outcome, SelectionConfig
+from longreward.pairs.srm import SrmConfig
+from longreward.records import Example, PreferencePair, Response
+
+PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
+MakePair = Callable[[SelectionConfig, Example, Iterable[Response]], Outcome]
+"""A pair method that needs only the sampled responses of an example."""
+SIMPLE_METHODS: Mapping[PairMethod, MakePair] = {"contrast": contrast_pair, "random": random_pair}
+REWARD_METHODS: frozenset[PairMethod] = frozenset({"longreward", "srm"})
+"""Methods that give rewards."""
+
+
+class PairConfig(SelectionConfig):
+    """How preference pairs are made."""
+
+    method: PairMethod = "longreward"
+    """How the chosen and the rejected response are found: by the judge's scores (longreward), by a short-context reward
+    model (srm), the reference answer against a sampled one (contrast), by judge comparisons of two responses
+    (pairwise), or at random (random); given: use `prepare.pairs`. Only longreward needs scores: set `score.strategy:
+    none` for the others."""
+    srm: SrmConfig = SrmConfig()
+    """For pair.method: srm."""
+    pairwise: PairwiseConfig = PairwiseConfig()
+    """For pair.method: pairwise."""
+    budget: BudgetConfig = BudgetConfig()
+    """Limits of the judge calls of pairwise; the stage stops cleanly when one is reached."""
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether the method uses the judge's scores."""
+        return self.method == "longreward"
+
+    @model_validator(mode="after")
+    def _best_second_needs_rewards(self) -> Self:
+        if self.selection == "best_second" and self.method not in REWARD_METHODS:
+            raise ValueError(
+                f"selection is best_second, but {self.method} gives no rewards to rank by: set it to best_worst"
+            )
+        return self
+
+
+def require_decided(outcomes: Iterable[Outcome]) -> None:
+    """Raise ConfigError if a response that adaptive scoring left open may be in a pair.
+
+    Dropping these prompts would bias the selection of prompts.
+    """
+    undecided = [
+        outcome for outcome in outcomes if isinstance(outcome, NoPair) and outcome.reason == "needs the full strategy"
+    ]
+    if undecided:
+        raise ConfigError(
+            f"{len(undecided)} prompts, such as {undecided[0].example_id}, were scored with score.strategy: adaptive, "
+            "which is enough for equal weights, all responses and best_worst. With the present pair.weights, "
+            "pair.responses and pair.selection, a response without a score may be in their pairs. Set score.strategy: "
+            "full; the ledger has the replies so far"
+        )
+
+
+def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
+    """Return counts by outcome, the mean margin, and mean length (characters) and truncation of both sides."""
+    pairs: list[PreferencePair] = []
+    reasons: Counter[str] = Counter()
+    for outcome in outcomes:
+        if isinstance(outcome, PreferencePair):
+            pairs.append(outcome)
+        else:
+            reasons[outcome.reason] += 1
+    metrics = {f"without_pair/{reason.replace(' ', '_')}": float(count) for reason, count in sorted(reasons.items())}
+    metrics |= {"pairs": float(len(pairs)), "without_pair": float(reasons.total())}
+    if margins := [margin for pair in pairs if (margin := pair.margin) is not None]:
+        metrics["margin_mean"] = sum(margins) / len(margins)
+    if pairs:
+        metrics["chosen_characters_mean"] = sum(len(pair.chosen.text) for pair in pairs) / len(pairs)
+        metrics["rejected_characters_mean"] = sum(len(pair.rejected.text) for pair in pairs) / len(pairs)
+        metrics["chosen_truncated"] = float(sum(pair.chosen.truncated for pair in pairs))
+        metrics["rejected_truncated"] = float(sum(pair.rejected.truncated for pair in pairs))
+    return metrics

@@ -1,0 +1,68 @@
+"""Score many examples concurrently, with results in input order."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from itertools import islice
+
+from longreward.errors import ConfigError
+from longreward.judge import Judge
+from longreward.records import Example, Response
+from longreward.reward.adaptive import open_scorer
+from longreward.reward.config import ScoreConfig
+from longreward.reward.scorer import ScoredExample, Scorer
+
+MAX_BUFFERED = 4  # finished examples may wait for a slow one, up to this many times the examples in flight
+
+
+async def score_examples(
+    judge: Judge,
+    config: ScoreConfig,
+    examples: Iterable[tuple[Example, Sequence[Response]]],
+    *,
+    scorer: Scorer | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> AsyncGenerator[ScoredExample, None]:
+    """Yield each example with its scored responses, in input order, once it and all examples before it are finished.
+
+    At most `config.prompts_at_once` examples are in flight, or as many as a batch judge asks for. `progress` receives
+    the number of finished examples, whatever their order. Without `scorer`, one is opened that keeps embeddings in
+    memory. If the judge fails, calls in flight are cancelled and its JudgeError is raised; the ledger has all replies
+    so far, so that another call continues from there. Raises ConfigError for a batch judge with another strategy than
+    `full`.
+    """
+    if judge.prompts_in_flight and config.strategy != "full":
+        raise ConfigError(f"score.strategy is {config.strategy}, but batches send all requests: set it to full")
+    owns_scorer = scorer is None
+    scorer = scorer or open_scorer(config)
+    max_in_flight = judge.prompts_in_flight or config.prompts_at_once
+    waiting = iter(examples)
+    tasks: deque[asyncio.Task[ScoredExample]] = deque()
+    finished = 0
+    try:
+        while True:
+            pending = [task for task in tasks if not task.done()]
+            free = min(max_in_flight - len(pending), MAX_BUFFERED * max_in_flight - len(tasks))
+            started = [
+                asyncio.create_task(scorer.score(judge, example, responses))
+                for example, responses in islice(waiting, max(free, 0))
+            ]
+            tasks.extend(started)
+            pending += started
+            if not tasks:
+                return
+            if pending:
+                done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                finished += len(done)
+                if progress is not None:
+                    progress(finished)
+            while tasks and tasks[0].done():
+                yield tasks.popleft().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if owns_scorer:
+            await scorer.close()
