@@ -1,4 +1,4 @@
-"""A judge's server as a process of its own, which says first where it listens."""
+"""Run a server as a child process that prints its base URL."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def child_server(*command: str) -> Iterator[str]:
-    """The address that `python <command>` prints; the process ends with the block."""
+    """Run `python <command>` and yield the base URL that it prints; terminates the process at the end."""
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -21,7 +21,7 @@ def child_server(*command: str) -> Iterator[str]:
 
 
 def stats(url: str) -> dict[str, Any]:
-    """What the faulty server has counted."""
+    """Return the counts of the faulty server."""
     with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        found: dict[str, Any] = json.load(reply)
-    return found
+        counts: dict[str, Any] = json.load(reply)
+    return counts

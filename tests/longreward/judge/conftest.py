@@ -1,4 +1,4 @@
-"""A real chat server on a loopback port that answers as a test says."""
+"""A real chat server on a loopback port whose replies a test defines."""
 
 import json
 import threading
@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-Answering = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
+# Maps the body of a request to (status, reply); the reply is serialized to JSON unless it is a str.
+Handler = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 class ChatServer:
-    """What it was sent: each chat request's body, and the authorization header beside it."""
+    """The requests that the server received: bodies and authorization headers."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -22,46 +23,52 @@ class ChatServer:
 
 
 @contextmanager
-def chat_server(answer: Answering | str, *, pages: Mapping[str, Any] | None = None) -> Iterator[ChatServer]:
-    """`answer`: the content of every answer, or what makes (status, reply) of a request; `pages`: of GET, by path."""
+def chat_server(
+    reply: Handler | str, *, pages: Mapping[str, Any] | None = None, content_type: str = "application/json"
+) -> Iterator[ChatServer]:
+    """Serve `reply`: the content of every completion, or a handler. `pages` are the replies to GET, by path.
 
-    class Handler(BaseHTTPRequestHandler):
+    "{auth}" in a reply is replaced by the authorization header of the request.
+    """
+
+    class RequestHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            served.bodies.append(body)
-            served.keys.append(self.headers.get("authorization"))
-            self.send(*((200, says(answer)) if isinstance(answer, str) else answer(body)))
+            log.bodies.append(body)
+            log.keys.append(self.headers.get("authorization"))
+            self.send(*((200, completion_body(reply)) if isinstance(reply, str) else reply(body)))
 
         def do_GET(self) -> None:
-            found = (pages or {}).get(self.path)
-            self.send(404 if found is None else 200, found or {"error": {"message": "nothing here"}})
+            page = (pages or {}).get(self.path)
+            self.send(404 if page is None else 200, page or {"error": {"message": "nothing here"}})
 
         def send(self, status: int, reply: Any) -> None:
-            said = json.dumps(reply).encode()
+            text = reply if isinstance(reply, str) else json.dumps(reply)
+            data = text.replace("{auth}", self.headers.get("authorization") or "").encode()
             self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(said)))
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(data)))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket.listen(128)  # many connections at once; its own 5 would refuse some
-    served = ChatServer(f"http://127.0.0.1:{server.server_port}/v1")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RequestHandler)
+    server.socket.listen(128)  # many connections at once; the default backlog of 5 would refuse some
+    log = ChatServer(f"http://127.0.0.1:{server.server_port}/v1")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield served
+        yield log
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def says(content: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
-    """A chat completion of 100 and 10 tokens."""
+def completion_body(content: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
+    """Make a chat completion of 100 prompt and 10 completion tokens."""
     choice = {"index": 0, "message": {"role": "assistant", "content": content} | message, "finish_reason": finish}
     return {"model": "m-1", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 
@@ -73,7 +80,7 @@ def serve_chat() -> Callable[..., AbstractContextManager[ChatServer]]:
 
 @pytest.fixture
 def completion() -> Callable[..., dict[str, Any]]:
-    return says
+    return completion_body
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""The offline judge as a server process that does what servers do on bad days, at a given share of its calls.
+"""The offline judge as a server process that injects faults into a given share of its requests.
 
     python faulty_server.py --rate 0.3 --latency 0.01      # prints its base URL
 
-`GET /stats` tells how many requests came and about how many questions, how many met a fault of each kind, and how many
-asked what had been answered well a while before. A fault is chosen by the question and how often it came, so that a run
-can be repeated.
+`GET /stats` returns the number of requests, of distinct requests, of faults of each kind, and of requests that were
+repeated although a good reply had been sent long before. The fault is a function of the request and of how often it was
+sent, so that runs are reproducible.
 """
 
 import argparse
@@ -20,108 +20,105 @@ from longreward.judge.prompts import load_prompts
 from longreward.offline_judge_server import reply_text
 
 NOTICE = "The response was filtered due to the prompt triggering our content management policy."
-# Who has an answer for so long, and for so many requests of whomever, has kept it. Time alone would blame a process
-# that a busy machine did not let run.
-LATE_S, LATE_REQUESTS = 1.0, 20
+# After so much time, and so many requests, a client must have recorded a reply. Time alone would blame a process that a
+# busy machine did not schedule.
+REPEATED_S, REPEATED_REQUESTS = 1.0, 20
 KINDS = (
     *("429", "429-after", "500", "502-html", "503", "dropped", "dropped-in-body", "slow", "dripping"),
     *("empty", "null", "no-choices", "error-in-200", "truncated", "garbage", "notice-finish", "notice-text"),
     *("notice-400", "not-json"),
 )
-# Who is told this at first takes the address for another one's and stops, so it comes once a client has had answers.
-UNLIKE_THE_PROTOCOL = ("no-choices", "not-json")
-FIRST = 32  # twice what a client here has in flight
+# As the first reply, these would make a client stop, because the address seems to be wrong.
+PROTOCOL_ERRORS = ("no-choices", "not-json")
+FIRST_REQUESTS = 32  # twice the concurrency of the clients
 
 
-class Server:
-    """One request a connection, or many."""
-
+class FaultyServer:
     def __init__(self, rate: float, latency: float, kinds: tuple[str, ...]) -> None:
         self._rate, self._latency, self._kinds = rate, latency, kinds
         self._prompts = load_prompts()
-        self._came: Counter[str] = Counter()
-        self._met: Counter[str] = Counter()
-        self._answered: dict[str, tuple[float, int]] = {}  # when, and after how many requests
-        self._late = 0
-        self._begun = 0  # requests of this client
+        self._requests: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._good_replies: dict[str, tuple[float, int]] = {}  # time and number of requests at the first one
+        self._repeated = 0
+        self._client_requests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers until the other side goes away."""
+        """Reply to the requests of one connection until the client closes it."""
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                length = next(
-                    (line.split(b":")[1] for line in head.lower().split(b"\r\n") if b"content-length" in line), 0
-                )
-                body = await reader.readexactly(int(length))
+                lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if b"content-length" in line]
+                body = await reader.readexactly(int(lengths[0]) if lengths else 0)
                 if head.startswith(b"GET /stats"):
-                    said: dict[str, Any] = {
-                        "came": sum(self._came.values()),
-                        "met": self._met,
-                        "distinct": len(self._came),
+                    content = {
+                        "requests": self._requests.total(),
+                        "distinct": len(self._requests),
+                        "faults": self._faults,
+                        "repeated": self._repeated,
                     }
-                    said["late"] = self._late
-                    self._begun = 0  # the next run is another client
-                    await self._send(writer, 200, json.dumps(said).encode())
-                elif not await self._chat(writer, json.loads(body)):
+                    self._client_requests = 0  # the next run is another client
+                    await self._send(writer, 200, json.dumps(content).encode())
+                elif not await self._complete(writer, json.loads(body)):
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _chat(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> bool:
-        text = str(request["messages"][-1]["content"])
-        name = hashlib.sha256(f"{text}{request.get('temperature')}".encode()).hexdigest()
-        self._came[name] += 1
-        came = sum(self._came.values())
-        at, after = self._answered.get(name, (time.monotonic(), came))
-        self._late += time.monotonic() - at > LATE_S and came - after > LATE_REQUESTS
-        chance = random.Random(f"{name} {self._came[name]}")
-        kind = chance.choice(self._kinds) if chance.random() < self._rate else "well"
-        self._begun += 1
-        if kind in UNLIKE_THE_PROTOCOL and self._begun <= FIRST:
-            kind = "well"
+    async def _complete(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> bool:
+        prompt = str(request["messages"][-1]["content"])
+        key = hashlib.sha256(f"{prompt}{request.get('temperature')}".encode()).hexdigest()
+        self._requests[key] += 1
+        total = self._requests.total()
+        replied_at, total_then = self._good_replies.get(key, (time.monotonic(), total))
+        if time.monotonic() - replied_at > REPEATED_S and total - total_then > REPEATED_REQUESTS:
+            self._repeated += 1
+        chance = random.Random(f"{key} {self._requests[key]}")
+        kind = chance.choice(self._kinds) if chance.random() < self._rate else "none"
+        self._client_requests += 1
+        if kind in PROTOCOL_ERRORS and self._client_requests <= FIRST_REQUESTS:
+            kind = "none"
         await asyncio.sleep(self._latency)
-        self._met[kind] += 1
-        said = reply_text(self._prompts, text)
-        if kind == "well":
-            self._answered.setdefault(name, (time.monotonic(), sum(self._came.values())))
-            return await self._send(writer, 200, reply(said))
-        return await self._fault(writer, kind, said)
+        text = reply_text(self._prompts, prompt)
+        if kind == "none":
+            self._good_replies.setdefault(key, (time.monotonic(), self._requests.total()))
+            return await self._send(writer, 200, completion(text))
+        self._faults[kind] += 1
+        return await self._fault(writer, kind, text)
 
-    async def _fault(self, writer: asyncio.StreamWriter, kind: str, said: str) -> bool:
-        broken = {
+    async def _fault(self, writer: asyncio.StreamWriter, kind: str, text: str) -> bool:
+        replies = {
             "429": (429, b'{"error": {"message": "slow down"}}'),
             "500": (500, b'{"error": {"message": "oops"}}'),
             "502-html": (502, b"<html><h1>Bad Gateway</h1></html>"),
             "503": (503, b'{"error": "overloaded"}'),
-            "empty": (200, reply("")),
-            "null": (200, reply(None)),
+            "empty": (200, completion("")),
+            "null": (200, completion(None)),
             "no-choices": (200, b'{"choices": []}'),
             "error-in-200": (200, b'{"error": {"message": "upstream", "code": 502}}'),
-            "truncated": (200, reply(said[: len(said) // 2], "length")),
-            "garbage": (200, reply("\x00\ufffd]] [[ 鹭 <statement [[eleven")),
-            "notice-finish": (200, reply(NOTICE, "content_filter")),
-            "notice-text": (200, reply(NOTICE)),
+            "truncated": (200, completion(text[: len(text) // 2], "length")),
+            "garbage": (200, completion("\x00\ufffd]] [[ 鹭 <statement [[eleven")),
+            "notice-finish": (200, completion(NOTICE, "content_filter")),
+            "notice-text": (200, completion(NOTICE)),
             "notice-400": (400, b'{"error": {"message": "filtered", "code": "content_filter"}}'),
             "not-json": (200, b'{"choices": [{"mess'),
         }
-        if kind in broken:
-            return await self._send(writer, *broken[kind])
+        if kind in replies:
+            return await self._send(writer, *replies[kind])
         if kind == "429-after":
             return await self._send(writer, 429, b'{"error": {"message": "later"}}', "retry-after: 0.05\r\n")
-        whole = reply(said)
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(whole)}\r\n\r\n".encode()
+        body = completion(text)
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
         if kind == "dropped-in-body":
-            writer.write(head + whole[: len(whole) // 2])
+            writer.write(head + body[: len(body) // 2])
             await writer.drain()
         if kind.startswith("dropped"):
             return False
-        step, pause = (len(whole), 3.0) if kind == "slow" else (len(whole) // 5 + 1, 0.02)
+        step, pause = (len(body), 3.0) if kind == "slow" else (len(body) // 5 + 1, 0.02)
         writer.write(head)
-        for place in range(0, len(whole), step):
+        for start in range(0, len(body), step):
             await asyncio.sleep(pause)
-            writer.write(whole[place : place + step])
+            writer.write(body[start : start + step])
             await writer.drain()
         return True
 
@@ -132,8 +129,8 @@ class Server:
         return True
 
 
-def reply(content: str | None, finish: str = "stop") -> bytes:
-    """A chat completion."""
+def completion(content: str | None, finish: str = "stop") -> bytes:
+    """Make a chat completion."""
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": finish}
     usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
     return json.dumps(
@@ -147,8 +144,8 @@ async def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     options = parser.parse_args()
-    judge = Server(options.rate, options.latency, tuple(options.kinds))
-    server = await asyncio.start_server(judge.serve, "127.0.0.1", 0, limit=2**24, backlog=1024)
+    faulty = FaultyServer(options.rate, options.latency, tuple(options.kinds))
+    server = await asyncio.start_server(faulty.serve, "127.0.0.1", 0, limit=2**24, backlog=1024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
 

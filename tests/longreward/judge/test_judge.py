@@ -1,276 +1,143 @@
-"""Asking through the ledger: re-asking, sharing, going on after a kill, and what is counted."""
+"""Routing of requests to the judges of their dimensions: names, metrics, shared limits, one ledger."""
 
 import asyncio
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from collections import Counter
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from virtual_time import in_virtual_time
 
-from longreward.errors import ConfigError, JudgeRefused, JudgeUnavailable, RequestRefused
-from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUsage, open_judge
-from longreward.judge.ledger import Ledger
+from longreward import LongReward
+from longreward.builtin.offline_judge.judge import NAME
+from longreward.errors import JudgeRefused
+from longreward.judge import ChatRequest, JudgeConfig, is_overloaded, open_judge, request_summary
+from longreward.judge.ledger import Ledger, request_id
 
-
-def question(text: str) -> ChatRequest:
-    return ChatRequest("helpfulness", {}, text, "hash", 512)
-
-
-def read(text: str) -> float | None:
-    found = re.findall(r"\[\[(\d+)\]\]", text)
-    return float(found[-1]) if found else None
+pytestmark = pytest.mark.usefixtures("no_keys")
 
 
-class Scripted:
-    """A ChatModel that answers from a table: for each text, what it says at each call in turn, the last for ever."""
-
-    def __init__(self, table: dict[str, list[str | Exception]], pause: float = 0.0) -> None:
-        self.table = table
-        self.pause = pause
-        self.asked: list[tuple[str, float]] = []
-
-    @property
-    def name(self) -> str:
-        return "scripted"
-
-    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        turn = Counter(text for text, _ in self.asked)[request.text]
-        self.asked.append((request.text, temperature))
-        await asyncio.sleep(self.pause)
-        lines = self.table[request.text]
-        said = lines[min(turn, len(lines) - 1)]
-        if isinstance(said, Exception):
-            raise said
-        return ChatReply(said, "stop", TokenUsage(100, 10, 5))
-
-    async def close(self) -> None:
-        pass
+def make_config(**settings: Any) -> JudgeConfig:
+    return JudgeConfig.parse(settings, source="params.yaml")
 
 
-async def test_a_readable_answer_is_asked_for_once_and_then_served(tmp_path: Path) -> None:
-    model = Scripted({"q": ["good: [[7]]"]})
-    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
-        first = await judge.query(question("q"), read)
-        again = await judge.query(question("q"), read)
-    assert (first.value, first.reason, first.attempts, first.calls) == (7.0, None, 1, 1)
-    assert (again.value, again.calls, again.usage) == (7.0, 0, TokenUsage(100, 10, 5))
-    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
-        assert (await judge.query(question("q"), read)).value == 7.0
-        assert judge.metrics()["ledger_hits"] == 1
-    assert model.asked == [("q", 0.01)]
+def make_request(template: str, text: str = "q") -> ChatRequest:
+    return ChatRequest(template, {}, text, "h", 64)
 
 
-async def test_an_unreadable_answer_is_asked_again_at_the_retry_temperature() -> None:
-    model = Scripted({"q": ["hm", "well", "[[3]]"]})
-    async with Judge.from_model(model) as judge:
-        reading = await judge.query(question("q"), read)
-        assert (reading.value, reading.attempts, reading.calls) == (3.0, 3, 3)
-        assert reading.usage == TokenUsage(300, 30, 15)
-        assert judge.metrics() == {
-            "calls": 3,
-            "ledger_hits": 0,
-            "shared": 0,
-            "prompt_tokens": 300,
-            "completion_tokens": 30,
-            "cached_tokens": 15,
-            "unreadable": 2,
-            "refused": 0,
-            "truncated": 0,
-            "failed": 0,
-            "requests": 3,
-            "retries": 0,
-            "throttled": 0,
-            "timeouts": 0,
-            "disconnects": 0,
-            "concurrency": 1,
-        }
-    assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95]
+async def test_each_request_goes_to_the_judge_of_its_dimension(serve_chat: Any, tmp_path: Path) -> None:
+    with serve_chat("from a") as a, serve_chat("from b") as b:
+        config = make_config(
+            kind="vllm",
+            model="a",
+            base_url=a.url,
+            dimensions={"faithfulness": {"model": "b", "base_url": b.url, "system": "Be strict."}},
+        )
+        for run in range(2):
+            async with open_judge(config, ledger=tmp_path / "l.sqlite") as judge:
+                replies = {
+                    template: await judge.query(make_request(template), lambda text: text)
+                    for template in ("helpfulness", "statements", "support", "extraction", "other")
+                }
+                assert judge.name == "a (helpfulness, logicality, completeness), b (faithfulness)"
+                assert judge.name_for("support") == "b"
+                metrics = judge.metrics()
+            assert {template: (reply.text, reply.judge) for template, reply in replies.items()} == {
+                "helpfulness": ("from a", "a"),
+                "statements": ("from b", "b"),
+                "support": ("from b", "b"),
+                "extraction": ("from a", "a"),
+                "other": ("from a", "a"),
+            }
+            if run == 0:  # equal texts to one judge are one request, whatever their template
+                assert (metrics["calls"], metrics["judges/a/calls"], metrics["judges/b/calls"]) == (2, 1, 1)
+                assert (metrics["prompt_tokens"], metrics["judges/b/prompt_tokens"]) == (200, 100)
+            else:
+                assert (metrics["calls"], metrics["ledger_hits"], metrics["judges/a/ledger_hits"]) == (0, 5, 3)
+    assert (len(a.bodies), len(b.bodies)) == (1, 1)
+    assert [message["role"] for message in b.bodies[0]["messages"]] == ["system", "user"]
 
 
-async def test_an_unreadable_question_is_asked_again_by_a_new_run_and_not_within_one(tmp_path: Path) -> None:
-    model = Scripted({"q": ["no verdict at all", "none", "nor here", "nothing", "[[7]]"]})
-    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
-        for calls in (2, 0):  # a shard that is tried again finds the question as this run left it
-            reading = await judge.query(question("q"), read)
-            assert (reading.value, reading.calls, reading.attempts) == (None, calls, 2)
-            assert "no readable answer in 2 attempts" in (reading.reason or "")
-            assert len(model.asked) == 2
-    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
-        assert (await judge.query(question("q"), read)).attempts == 4
-    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
-        reading = await judge.query(question("q"), read)  # the judge was mended meanwhile
-        assert (reading.value, reading.calls, reading.attempts) == (7.0, 1, 5)
-    assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.01, 0.95, 0.01]
-    async with Judge.from_model(model, JudgeConfig(max_attempts=2), Ledger(tmp_path / "l.sqlite")) as judge:
-        assert (await judge.query(question("q"), read)).calls == 0
+async def test_metric_names_contain_only_characters_that_mlflow_accepts(serve_chat: Any) -> None:
+    with serve_chat("yes") as server:
+        dimensions = {"logicality": {"kind": "vllm", "model": "/models/q@1", "base_url": server.url}}
+        async with open_judge(make_config(dimensions=dimensions), ledger=None) as judge:
+            await judge.query(make_request("logicality"), lambda text: text)
+            assert judge.metrics()["judges/_models_q_1/calls"] == 1
+
+
+async def test_dimensions_of_one_model_on_one_server_share_the_lowest_limit(serve_chat: Any, completion: Any) -> None:
+    running, peak, lock = 0, 0, threading.Lock()
+    barrier = threading.Barrier(3)  # fewer than 3 concurrent requests would never get a reply
+
+    def reply(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        barrier.wait(60)
+        with lock:
+            running -= 1
+        return 200, completion("yes")
+
+    with serve_chat(reply) as server:
+        config = make_config(
+            kind="vllm",
+            model="a",
+            base_url=server.url,
+            max_concurrency=8,
+            dimensions={"logicality": {"system": "Be strict.", "max_concurrency": 3}},
+        )
+        async with open_judge(config, ledger=None) as judge:
+            templates = ("helpfulness", "logicality") * 9
+            queries = [judge.query(make_request(name, str(n)), lambda text: text) for n, name in enumerate(templates)]
+            await asyncio.gather(*queries)
+            assert judge.name == "a"
+            assert not [name for name in judge.metrics() if "/" in name]
+    assert peak == 3
+
+
+def test_every_score_records_the_judge_of_its_dimension(serve_chat: Any) -> None:
+    with serve_chat("All is well. [[8]]") as server:
+        config = make_config(dimensions={"helpfulness": {"kind": "vllm", "model": "big", "base_url": server.url}})
+        score = LongReward(config).score(
+            context="Keld was founded in 1905 by Ann Lee.", query="Who founded Keld?", response="Ann Lee founded Keld."
+        )
+    assert {dimension: verdict.judge for dimension, verdict in score.verdicts.items()} == {
+        "helpfulness": "big",
+        "logicality": NAME,
+        "faithfulness": NAME,
+        "completeness": NAME,
+    }
+    assert score.verdicts["helpfulness"].score == 8
+    assert score.complete
+
+
+async def test_ledger_keys_of_a_judge_without_system_prompt_are_stable(serve_chat: Any, tmp_path: Path) -> None:
+    with serve_chat("yes") as server:
+        config = make_config(kind="http", model="m", base_url=server.url, extra_body={"top_p": 0.5})
+        async with open_judge(config, ledger=tmp_path / "l.sqlite") as judge:
+            await judge.query(make_request("helpfulness"), lambda text: text)
+    key = request_id(make_request("helpfulness"), judge="m", revision="", extra={"top_p": 0.5})
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        totals = ledger.totals()
-    assert (totals.exchanges, totals.unreadable) == (5, 4)
+        assert [exchange.reply.text for exchange in ledger.find(key)] == ["yes"]
 
 
-async def test_a_run_that_was_interrupted_between_attempts_goes_on_with_the_next_one(tmp_path: Path) -> None:
-    model = Scripted({"q": ["hm", "well", JudgeUnavailable("down"), "so", "no", "again"]})
-    config = JudgeConfig(max_attempts=4)
-    async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
-        with pytest.raises(JudgeUnavailable):
-            await judge.query(question("q"), read)
-    async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
-        reading = await judge.query(question("q"), read)
-    assert (reading.value, reading.calls, reading.attempts) == (None, 2, 4)
-    assert [temperature for _, temperature in model.asked] == [0.01, 0.95, 0.95, 0.95, 0.95]
-
-
-async def test_another_retry_temperature_asks_only_what_stayed_unreadable(tmp_path: Path) -> None:
-    model = Scripted({"good": ["[[1]]"], "bad": ["hm"]})
-    for retry in (0.9, 0.5):
-        config = JudgeConfig(max_attempts=2, retry_temperature=retry)
-        async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
-            await judge.query(question("good"), read)
-            await judge.query(question("bad"), read)
-    assert model.asked == [("good", 0.01), ("bad", 0.01), ("bad", 0.9), ("bad", 0.5)]
-
-
-async def test_a_refused_question_ends_with_the_reason_and_is_never_asked_again(tmp_path: Path) -> None:
-    model = Scripted({"q": [RequestRefused("content filter")]})
-    for _ in range(2):
-        async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
-            reading = await judge.query(question("q"), read)
-            assert (reading.value, reading.reason) == (None, "content filter")
-    assert len(model.asked) == 1
-
-
-async def test_a_judge_that_is_down_raises_and_what_was_answered_stays(tmp_path: Path) -> None:
-    model = Scripted({"a": ["[[1]]"], "b": [JudgeUnavailable("down"), "[[2]]"]})
-    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
-        await judge.query(question("a"), read)
-        with pytest.raises(JudgeUnavailable, match="down"):
-            await judge.query(question("b"), read)
-        assert (await judge.query(question("b"), read)).value == 2.0
-    async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
-        assert (await judge.query(question("a"), read)).calls == 0
-
-
-@in_virtual_time
-async def test_equal_questions_in_flight_are_asked_once() -> None:
-    model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge.from_model(model) as judge:
-        readings = await asyncio.gather(*(judge.query(question("q"), read) for _ in range(10)))
-        assert [reading.value for reading in readings] == [4.0] * 10
-        assert sum(reading.calls for reading in readings) == 1
-        assert judge.metrics()["shared"] == 9
-    assert len(model.asked) == 1
-
-
-@in_virtual_time
-async def test_cancelling_one_who_waits_leaves_the_others_their_answer() -> None:
-    model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge.from_model(model) as judge:
-        first = asyncio.create_task(judge.query(question("q"), read))
-        await asyncio.sleep(0.005)
-        second = asyncio.create_task(judge.query(question("q"), read))
-        await asyncio.sleep(0.005)
-        first.cancel()
-        assert (await second).value == 4.0
-        assert first.cancelled()
-    assert len(model.asked) == 1
-
-
-@in_virtual_time
-async def test_a_question_that_nobody_waits_for_any_more_is_dropped_and_can_be_asked_anew() -> None:
-    model = Scripted({"q": ["[[4]]"]}, pause=0.02)
-    async with Judge.from_model(model) as judge:
-        first = asyncio.create_task(judge.query(question("q"), read))
-        await asyncio.sleep(0.005)
-        first.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await first
-        assert (await judge.query(question("q"), read)).value == 4.0
-
-
-@in_virtual_time
-async def test_calls_in_flight_stay_within_the_configured_concurrency() -> None:
-    class Counting(Scripted):
-        running = peak = 0
-
-        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-            self.running += 1
-            self.peak = max(self.peak, self.running)
-            try:
-                return await super().complete(request, temperature=temperature)
-            finally:
-                self.running -= 1
-
-    model = Counting({str(n): ["[[4]]"] for n in range(30)}, pause=0.002)
-    async with Judge.from_model(model, JudgeConfig(max_concurrency=4)) as judge:
-        await asyncio.gather(*(judge.query(question(str(n)), read) for n in range(30)))
-    assert model.peak == 4
-
-
-async def test_the_offline_judge_refuses_a_template_that_it_has_no_rule_for() -> None:
+async def test_offline_judge_refuses_an_unknown_template() -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         assert judge.name == "offline-lexical-2"
         with pytest.raises(JudgeRefused, match="'poetry'"):
-            await judge.query(ChatRequest("poetry", {}, "", "", 10), read)
+            await judge.query(ChatRequest("poetry", {}, "", "", 10), lambda text: text)
 
 
-ASKER = """
-import asyncio, sys, time
-from pathlib import Path
-from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
-from longreward.judge.ledger import Ledger
-
-class Slow:
-    name = "slow"
-    async def complete(self, request, *, temperature):
-        await asyncio.sleep(0.02)
-        with open(sys.argv[2], "a") as log:
-            log.write(request.text + "\\n")
-        return ChatReply("[[1]]")
-    async def close(self): pass
-
-async def main():
-    async with Judge.from_model(Slow(), JudgeConfig(max_concurrency=1), Ledger(Path(sys.argv[1]))) as judge:
-        for n in range(40):
-            await judge.query(ChatRequest("t", {}, str(n), "h", 8), lambda text: text)
-asyncio.run(main())
-"""
-
-
-def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
-    ledger, log = tmp_path / "l.sqlite", tmp_path / "log"
-    run = [sys.executable, "-c", ASKER, str(ledger), str(log)]
-    process = subprocess.Popen(run)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and (not log.exists() or log.read_text().count("\n") < 10):
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before = log.read_text().split()
-    assert 10 <= len(before) < 40
-    subprocess.run(run, check=True, timeout=60)
-    asked = Counter(log.read_text().split())
-    assert set(asked) == {str(n) for n in range(40)}
-    # The kill may fall between the log's line and the ledger's row: that one answer was never ours.
-    assert [n for n, times in asked.items() if times > 1] in ([], [before[-1]])
-
-
-def test_a_secret_put_where_its_variable_s_name_belongs_is_not_shown() -> None:
-    with pytest.raises(ConfigError) as caught:
-        JudgeConfig.parse({"api_key_env": "sk-very-secret"}, source="params.yaml")
-    assert "sk-very-secret" not in str(caught.value)
-    with pytest.raises(ConfigError) as caught:
-        JudgeConfig.parse({"base_url": "https://me:very-secret@host/v1"}, source="params.yaml")
-    assert "very-secret" not in str(caught.value)
-
-
-def test_an_http_judge_needs_a_model_s_name_and_a_plain_url() -> None:
-    with pytest.raises(ConfigError, match=r"model: .*must name the model"):
-        JudgeConfig.parse({"kind": "http"}, source="params.yaml")
-    with pytest.raises(ConfigError, match="http://localhost:8000/v1"):
-        JudgeConfig.parse({"base_url": "localhost:8000"}, source="params.yaml")
+def test_request_summary() -> None:
+    metrics = {"calls": 1200.0, "failed": 2.0, "ledger_hits": 30.0, "requests": 1300.0, "retries": 100.0}
+    metrics |= {"unreadable": 7.0, "truncated": 5.0, "timeouts": 0.0, "disconnects": 0.0, "throttled": 9.0}
+    metrics["concurrency"] = 31.6
+    assert request_summary("m", metrics) == (
+        "judge m: 1,198 replies, 30 from the ledger, 1,300 requests, 100 retries (9 were turned away); 7 unreadable "
+        "and 5 truncated replies"
+    )
+    assert request_summary("m", {"calls": 3.0}) == "judge m: 3 replies, 0 from the ledger"
+    overloaded = metrics | {"timeouts": 57.0}
+    assert (is_overloaded(metrics), is_overloaded(overloaded)) == (False, True)
+    assert "lower judge.max_concurrency (32 were in flight on average)" in request_summary("m", overloaded)

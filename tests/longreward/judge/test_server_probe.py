@@ -1,4 +1,4 @@
-"""What is looked at before hours are spent: keys without a call, and one tiny question to each judge."""
+"""Probes of judge servers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from longreward.judge.server_probe import check_keys, probe
 pytestmark = pytest.mark.usefixtures("no_keys")
 
 
-def test_a_missing_key_of_any_judge_is_told_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_of_any_judge_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     check_keys(JudgeConfig())
     check_keys(JudgeConfig(kind="ollama", model="m"))
     two = JudgeConfig(kind="vllm", model="a", dimensions={"faithfulness": {"kind": "zhipu", "model": "b"}})
@@ -22,34 +22,34 @@ def test_a_missing_key_of_any_judge_is_told_without_a_call(monkeypatch: pytest.M
     check_keys(two)
 
 
-def test_a_main_judge_that_judges_nothing_needs_no_key() -> None:
+def test_main_judge_without_dimensions_needs_no_key() -> None:
     offline = {"kind": "offline"}
     names = ("helpfulness", "logicality", "faithfulness", "completeness")
     check_keys(JudgeConfig(kind="openai", model="m", dimensions=dict.fromkeys(names, offline)))
 
 
-async def test_each_distinct_judge_is_asked_one_tiny_question(serve_chat: Any) -> None:
+async def test_each_distinct_judge_gets_one_request(serve_chat: Any) -> None:
     with serve_chat("[[3]]") as a, serve_chat("I cannot say.") as b:
-        found = await probe(
+        result = await probe(
             JudgeConfig(
                 kind="vllm", model="a", base_url=a.url, dimensions={"faithfulness": {"model": "b", "base_url": b.url}}
             )
         )
-    assert [(each.judge, each.ok, each.tokens, each.dimensions) for each in found] == [
+    assert [(probed.judge, probed.ok, probed.tokens, probed.dimensions) for probed in result] == [
         ("a", True, 10, ("helpfulness", "logicality", "completeness")),
         ("b", False, 10, ("faithfulness",)),
     ]
-    assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in found[0].message
-    assert "without the verdict that was asked for" in found[1].message
+    assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in result[0].message
+    assert "without the verdict that was asked for" in result[1].message
     assert (len(a.bodies), len(b.bodies)) == (1, 1)
 
 
-async def test_the_offline_judge_is_always_there() -> None:
-    (found,) = await probe(JudgeConfig())
-    assert (found.ok, found.judge) == (True, "offline")
+async def test_offline_judge_is_always_ok() -> None:
+    (result,) = await probe(JudgeConfig())
+    assert (result.ok, result.judge) == (True, "offline")
 
 
-async def test_a_server_that_is_not_there_and_a_key_that_is_missing_are_found_not_raised() -> None:
+async def test_unreachable_server_and_missing_key_are_results() -> None:
     (down,) = await probe(JudgeConfig(kind="vllm", model="m", base_url="http://127.0.0.1:9/v1"))
     assert not down.ok
     assert "is the server running?" in down.message
@@ -58,18 +58,18 @@ async def test_a_server_that_is_not_there_and_a_key_that_is_missing_are_found_no
     assert "ZHIPUAI_API_KEY" in keyless.message
 
 
-async def test_a_model_that_the_server_does_not_know_is_shown_those_that_it_does(serve_chat: Any) -> None:
+async def test_unknown_model_lists_the_models_of_the_server(serve_chat: Any) -> None:
     def unknown(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         return 404, {"error": {"message": "The model `qwen` does not exist."}}
 
     listed = {"object": "list", "data": [{"id": "Qwen/Qwen3-8B", "object": "model", "created": 0, "owned_by": "x"}]}
     with serve_chat(unknown, pages={"/v1/models": listed}) as server:
-        (found,) = await probe(JudgeConfig(kind="vllm", model="qwen", base_url=server.url))
-    assert not found.ok
-    assert found.message.endswith("; the server knows Qwen/Qwen3-8B")
+        (result,) = await probe(JudgeConfig(kind="vllm", model="qwen", base_url=server.url))
+    assert not result.ok
+    assert result.message.endswith("; the server knows Qwen/Qwen3-8B")
 
 
-async def test_a_model_that_thinks_is_told_how_to_get_room(serve_chat: Any, completion: Any) -> None:
+async def test_thinking_model_without_thinking_tokens_gets_advice(serve_chat: Any, completion: Any) -> None:
     with serve_chat(lambda _: (200, completion("<think>3?</think>[[3]]"))) as server:
         (thinks,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url))
         (has_room,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url, thinking_tokens=99))
@@ -89,13 +89,13 @@ def loaded(window: int) -> dict[str, Any]:
     }
 
 
-async def test_a_window_of_ollama_that_is_too_small_is_told(serve_chat: Callable[..., Any]) -> None:
+async def test_small_ollama_context_window_gets_advice(serve_chat: Callable[..., Any]) -> None:
     advice = []
     for pages in (loaded(4096), loaded(32768), {}):
         with serve_chat("[[3]]", pages=pages) as server:
-            (found,) = await probe(JudgeConfig(kind="ollama", model="m", base_url=server.url))
-        assert found.ok
-        advice.append(" ".join(found.advice))
+            (result,) = await probe(JudgeConfig(kind="ollama", model="m", base_url=server.url))
+        assert result.ok
+        advice.append(" ".join(result.advice))
     assert "its context window is 4,096 tokens" in advice[0]
     assert "OLLAMA_CONTEXT_LENGTH=8192" in advice[0]
     assert advice[1] == ""
@@ -111,29 +111,31 @@ async def test_a_window_of_ollama_that_is_too_small_is_told(serve_chat: Callable
         (None, 32, False),
     ],
 )
-async def test_a_server_of_few_slots_gets_a_concurrency_that_fits(
+async def test_max_concurrency_above_the_servers_slots_gets_advice(
     serve_chat: Any, props: dict[str, Any] | None, concurrency: int, advised: bool
 ) -> None:
-    """`/props` is llama.cpp's; its key `total_slots` was seen in its server of 2026."""
+    """`/props` with `total_slots` is part of the server of llama.cpp."""
     with serve_chat("[[3]]", pages={"/props": props} if props else {}) as server:
         config = JudgeConfig(kind="http", model="m", base_url=server.url, max_concurrency=concurrency)
-        (found,) = await probe(config)
-    assert found.ok
-    assert (found.advice != ()) == advised
+        (result,) = await probe(config)
+    assert result.ok
+    assert (result.advice != ()) == advised
     if advised:
-        assert "works on 4 requests at once, and judge.max_concurrency is 32" in found.advice[0]
-        assert "Set judge.max_concurrency to 4" in found.advice[0]
+        assert "works on 4 requests at once, and judge.max_concurrency is 32" in result.advice[0]
+        assert "Set judge.max_concurrency to 4" in result.advice[0]
 
 
-async def test_a_prompt_that_ollama_would_cut_is_never_judged(serve_chat: Callable[..., Any]) -> None:
+async def test_prompt_above_the_ollama_context_window_is_refused(serve_chat: Callable[..., Any]) -> None:
     long = ChatRequest("extraction", {}, "word " * 4000, "h", 1024)
     short = ChatRequest("extraction", {}, "word " * 40, "h", 1024)
     config = JudgeConfig(kind="ollama", model="m", max_attempts=1)
     with serve_chat("[[3]]", pages=loaded(4096)) as server:
         async with open_judge(config.model_copy(update={"base_url": server.url}), ledger=None) as judge:
             with pytest.raises(JudgeRefused, match=r"reads 4,096 tokens .*about 5,714: .*OLLAMA_CONTEXT_LENGTH=8192"):
-                await judge.query(long, lambda text: text)  # only its answer made Ollama load the model
+                await judge.query(
+                    long, lambda text: text
+                )  # Ollama shows the window once the model is loaded, after this reply
             assert (await judge.query(short, lambda text: text)).value == "[[3]]"
             with pytest.raises(JudgeRefused):
                 await judge.query(long, lambda text: text)
-        assert len(server.bodies) == 2  # the second long one was not even sent
+        assert len(server.bodies) == 2  # the second long request was not sent

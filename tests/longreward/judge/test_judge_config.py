@@ -1,0 +1,150 @@
+"""The section `judge` of params.yaml: presets, keys, judges of single dimensions."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from longreward.errors import ConfigError
+from longreward.judge import JudgeConfig
+from longreward.judge.http_client import read_api_key
+
+PAGE = Path(__file__).parents[3] / "docs" / "reward.md"
+DOCUMENTED = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(judge:.*?)```", PAGE.read_text(), re.S)]
+
+pytestmark = pytest.mark.usefixtures("no_keys")
+
+
+def config(**settings: Any) -> JudgeConfig:
+    return JudgeConfig.parse(settings, source="params.yaml")
+
+
+@pytest.mark.parametrize("settings", DOCUMENTED, ids=lambda settings: settings["judge"]["kind"])
+def test_documented_config_is_valid(settings: dict[str, Any]) -> None:
+    assert list(settings) == ["judge"]
+    assert JudgeConfig.parse(settings["judge"], source="docs/reward.md").judges()
+
+
+def test_every_kind_is_documented() -> None:
+    kinds = {settings["judge"]["kind"] for settings in DOCUMENTED}
+    assert kinds == {"http", "openai", "zhipu", "anthropic", "vllm", "sglang", "ollama"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "variable"),
+    [
+        ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("zhipu", "https://open.bigmodel.cn/api/paas/v4", "ZHIPUAI_API_KEY"),
+        ("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    ],
+)
+def test_key_of_a_provider_is_required_and_sent_only_to_its_own_address(
+    kind: str, address: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = JudgeConfig.parse({"kind": kind, "model": "m"}, source="p")
+    assert config.address == address
+    with pytest.raises(ConfigError, match=f"{variable} holds no key for judge 'm'"):
+        read_api_key(config)
+    monkeypatch.setenv(variable, "k-1")
+    assert read_api_key(config) == "k-1"
+    assert read_api_key(JudgeConfig.parse({"kind": kind, "model": "m", "base_url": address}, source="p")) == "k-1"
+    for other in ("http://localhost:8000/v1", "https://" + address.split("/")[2] + ".evil.example/v1"):
+        with pytest.raises(ConfigError, match=f"{variable} is sent to .* only"):
+            JudgeConfig.parse({"kind": kind, "model": "m", "base_url": other}, source="p")
+        named = JudgeConfig.parse({"kind": kind, "model": "m", "base_url": other, "api_key_env": "MINE"}, source="p")
+        with pytest.raises(ConfigError, match="MINE holds no key"):
+            read_api_key(named)
+
+
+def test_temperature_above_the_providers_maximum_is_rejected() -> None:
+    for kind in ("zhipu", "anthropic"):
+        with pytest.raises(ConfigError, match=rf"retry_temperature: .*{kind} takes temperatures up to 1 \(is 1.2\)"):
+            JudgeConfig.parse({"kind": kind, "model": "m", "retry_temperature": 1.2}, source="p")
+
+
+def test_judge_of_a_dimension_inherits_settings() -> None:
+    judge = config(kind="zhipu", model="glm-4-plus", system="Be strict.", extra_body={"top_p": 0.7}, max_concurrency=8)
+    judge = judge.model_copy(update={"dimensions": {"completeness": {"model": "glm-4-long"}}})
+    own = judge.judge_for("completeness")
+    assert (own.kind, own.model, own.system, own.max_concurrency) == ("zhipu", "glm-4-long", "Be strict.", 8)
+    assert own.extra_body == {"top_p": 0.7}
+    assert judge.judge_for("logicality").model == "glm-4-plus"
+
+
+def test_judge_on_another_server_inherits_no_server_settings() -> None:
+    judge = config(
+        kind="http",
+        base_url="https://a.example/v1",
+        model="a",
+        api_key_env="A_KEY",
+        revision="2",
+        requests_per_minute=10,
+        tokens_per_minute=1000,
+        extra_body={"top_p": 0.7},
+        length_field="max_completion_tokens",
+        system="Be strict.",
+        max_attempts=3,
+        dimensions={
+            "faithfulness": {"kind": "vllm", "model": "b"},
+            "logicality": {"base_url": "https://c.example/v1", "model": "c"},
+        },
+    )
+    for dimension, kind, address in (
+        ("faithfulness", "vllm", "http://localhost:8000/v1"),
+        ("logicality", "http", "https://c.example/v1"),
+    ):
+        own = judge.judge_for(dimension)  # type: ignore[arg-type]
+        assert (own.kind, own.address, own.api_key_env, own.revision) == (kind, address, None, "")
+        assert (own.requests_per_minute, own.tokens_per_minute, own.length_field) == (None, None, None)
+        assert own.extra_body == {}
+        assert (own.system, own.max_attempts) == ("Be strict.", 3)
+
+
+def test_equal_judges_are_merged() -> None:
+    judge = config(
+        kind="vllm",
+        model="a",
+        dimensions={"faithfulness": {"model": "b"}, "completeness": {"model": "b"}, "logicality": {"model": "a"}},
+    )
+    assert [(config.model, dimensions) for config, dimensions in judge.judges()] == [
+        ("a", ("helpfulness", "logicality")),
+        ("b", ("faithfulness", "completeness")),
+    ]
+    assert len(config().judges()) == 1
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [
+        ({"faithfulnes": {}}, "dimensions.faithfulnes"),
+        (
+            {"faithfulness": {"modle": "b"}},
+            r"judge\.dimensions\.faithfulness: not valid\n  modle: .*did you mean model",
+        ),
+        ({"faithfulness": {"kind": "openai"}}, "must name the model"),
+        ({"faithfulness": {"kind": "openai", "model": "b", "base_url": "http://x/v1"}}, "OPENAI_API_KEY is sent to"),
+        ({"faithfulness": {"max_attempts": 0}}, "max_attempts"),
+        ({"faithfulness": {"dimensions": {}}}, "no dimensions of its own"),
+        ({"faithfulness": {"model": "b"}}, "its kind is offline"),
+    ],
+)
+def test_error_in_a_dimension_names_it(dimensions: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(dimensions=dimensions)
+
+
+def test_secrets_in_the_wrong_place_are_not_shown() -> None:
+    for settings in ({"api_key_env": "sk-very-secret"}, {"base_url": "https://me:sk-very-secret@host/v1"}):
+        for values in (settings, {"kind": "vllm", "model": "m", "dimensions": {"logicality": settings}}):
+            with pytest.raises(ConfigError) as error:
+                config(**values)
+            assert "very-secret" not in str(error.value)
+
+
+def test_http_judge_needs_a_model_and_a_url() -> None:
+    with pytest.raises(ConfigError, match=r"model: .*must name the model"):
+        config(kind="http")
+    with pytest.raises(ConfigError, match="http://localhost:8000/v1"):
+        config(base_url="localhost:8000")
