@@ -4,7 +4,7 @@ from pathlib import Path
 
 from longreward.judge import open_judge
 from longreward.reward import Scorer
-from longreward.synthesis.synthesize import synthesize_files, write_nothing
+from longreward.synthesis.synthesize import synthesize_files, write_empty_files
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import report_judge, stage_budget
 from longreward.tasks.state import ledger_file
@@ -19,13 +19,13 @@ async def synthesize(run: StageRun) -> None:
     """Questions with grounded answers from documents of the user's own, where there are any."""
     params, config = run.params, run.params.synthesize
     if config.documents is None:
-        write_nothing(OUT)
+        write_empty_files(OUT)
         return
     tokenizer = open_tokenizer(params.score.tokenizer)
     with stage_budget(run, config.budget) as budget:
         async with (
             open_judge(
-                params.judge, ledger=ledger_file(), budget=budget, writer=config.writer_of(params.judge)
+                params.judge, ledger=ledger_file(), budget=budget, writer=config.writer_config(params.judge)
             ) as judge,
             Scorer(params.score, ledger=ledger_file()) as scorer,
         ):
@@ -41,7 +41,7 @@ async def synthesize(run: StageRun) -> None:
                     progress=lambda questions: update(questions, None),
                 )
             report_judge(run, judge.name, judge.metrics())
-            run.report(scorer.metrics() | report.figures())
+            run.report(scorer.metrics() | report.metrics())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from longreward.errors import PolicyError
+from longreward.errors import ConfigError, PolicyError
 from longreward.models.config import PolicyConfig
 
 OTHER_MODALITIES = {"vision_config": "images", "audio_config": "sound"}
@@ -48,6 +48,19 @@ def check_attention(config: PolicyConfig) -> None:
             "policy.attention is flash_attention_2, and the package flash-attn is not installed; run `pip install "
             "flash-attn --no-build-isolation` (needs an NVIDIA GPU and a CUDA compiler), or set policy.attention to "
             "sdpa, which needs as little memory here because no text is masked by padding"
+        )
+
+
+def check_device_settings(config: PolicyConfig) -> None:
+    """Raise ConfigError for contradictory settings of device, data type and attention."""
+    if config.device_map is not None and config.device != "auto":
+        raise ConfigError(
+            f"policy.device ({config.device}) and policy.device_map both place the model: leave device at auto"
+        )
+    if config.attention == "flash_attention_2" and (config.dtype == "float32" or config.device == "cpu"):
+        raise ConfigError(
+            "policy.attention: flash_attention_2 needs a GPU and 16-bit numbers; set policy.dtype to bfloat16 and "
+            "policy.device to cuda, or attention to sdpa"
         )
 
 

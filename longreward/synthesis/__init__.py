@@ -1,9 +1,10 @@
-"""Questions and answers made from documents of a user's own, in place of data that somebody else would have to label.
+"""Questions and answers created from a user's own documents, as a replacement for labelled data.
 
     data/raw/documents/*.pdf
-    --documents, readers-->  text  --contexts-->  contexts of a length and a language
-    --writing-->  questions of four kinds, then an answer to each  --filtering-->  data/synthesized/questions.jsonl
+    --documents.py, file_readers.py-->  contexts of a length and a language
+    --writer.py, prompts.py-->          questions of four kinds, then an answer to each
+    --synthesize.py-->                  grounded answers in data/synthesized/questions.jsonl
 
-What is left out on the way (a scan, a duplicate, an answer that its document does not bear out) is kept with the
-reason, in rejected.jsonl.
+Whatever is dropped on the way (a scan, a duplicate, an answer that its document does not support) is written to
+rejected.jsonl with the reason.
 """

@@ -1,4 +1,4 @@
-"""A user's files, found and read one at a time, each named by its path below data/raw."""
+"""A user's documents: find the files, read one at a time, and split long texts into contexts."""
 
 import asyncio
 import os
@@ -20,43 +20,45 @@ from longreward.utils.token_spans import TextTokenizer
 
 @dataclass(frozen=True)
 class Document:
-    """A file's text."""
+    """The text of a file; `name` is its path below data/raw."""
 
     name: str
     text: str
 
 
 def find_documents(root: Path, name: str) -> list[Path]:
-    """The file, the folder's files with those of its subfolders, or the glob's, in the order of their names.
+    """Return the file, the files of a folder and its subfolders, or the matches of a glob, sorted by name.
 
-    Hidden files and other kinds in a folder are passed over. Raises ConfigError where they lie outside data/raw, where
-    nothing keeps their versions, where there is none, or where a library that reads them is missing.
+    Hidden files, and files of other types in a folder, are ignored. Raises ConfigError if the path is outside data/raw,
+    where DVC tracks files, if there is no file, or if a library that reads them is not installed.
     """
     root = Path(os.path.normpath(root.absolute()))
     path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(root / RAW):
-        raise ConfigError(
-            f"synthesize.documents is {name!r}, outside {RAW}, where nothing keeps versions; put it there"
-        )
+        raise ConfigError(f"synthesize.documents is {name!r}, outside {RAW}, where it is not versioned; move it there")
     if path.is_dir():
-        found = [file for file in path.rglob("*") if file.suffix.lower() in READERS]
+        candidates = [file for file in path.rglob("*") if file.suffix.lower() in READERS]
     elif has_magic(name) and not path.exists():
-        found = [Path(file) for file in glob(str(path), recursive=True)]
+        candidates = [Path(file) for file in glob(str(path), recursive=True)]
     else:
-        found = [path]
-    files = sorted(file for file in found if file.is_file() and not _is_hidden(file, root))
+        candidates = [path]
+    files = sorted(
+        file
+        for file in candidates
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(root).parts)
+    )
     if not files:
-        raise ConfigError(f"synthesize.documents: {name} holds no file of the kinds {', '.join(READERS)}")
-    if other := [file for file in files if file.suffix.lower() not in READERS]:
-        raise ConfigError(f"synthesize.documents: {other[0].name} is none of {', '.join(READERS)}")
+        raise ConfigError(f"synthesize.documents: {name} contains no file of the types {', '.join(READERS)}")
+    if unsupported := [file for file in files if file.suffix.lower() not in READERS]:
+        raise ConfigError(f"synthesize.documents: {unsupported[0].name} is none of {', '.join(READERS)}")
     check_readers([file.suffix.lower() for file in files])
     return files
 
 
 async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Document | Dropped, None]:
-    """Each file's text in order, or why it is left out: nothing to read, or the words of an earlier one.
+    """Yield the text of each file in order, or the reason why it is dropped: unreadable, empty, or a duplicate.
 
-    Files are read in a thread, so that calls under way go on.
+    Files are read in a thread, so that running requests are not blocked.
     """
     base = Path(os.path.normpath(root.absolute())) / RAW
     name_of_text: dict[str, str] = {}
@@ -68,14 +70,32 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
             yield Dropped(name, "unreadable_document", str(error))
             continue
         if not text:
-            why = "no text in it; is it a scan?" if file.suffix.lower() == ".pdf" else "no text in it"
-            yield Dropped(name, "empty_document", why)
+            reason = "no text in it; is it a scan?" if file.suffix.lower() == ".pdf" else "no text in it"
+            yield Dropped(name, "empty_document", reason)
             continue
         first = name_of_text.setdefault(document_id(text), name)
         if first != name:
             yield Dropped(name, "duplicate_document", f"the same words as {first}")
             continue
         yield Document(name, text)
+
+
+def split_document(
+    document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer
+) -> Iterator[Context | Dropped]:
+    """Yield the document, or parts of at most `max_tokens` that end at a paragraph or line if possible.
+
+    A document or part of fewer than `min_tokens` is dropped. All parts have the language of the document.
+    """
+    language = detect_language(document.text)
+    for part, (start, end) in enumerate(_part_bounds(document.text, config.max_tokens, tokenizer)):
+        text = document.text[start:end].strip()
+        tokens = len(tokenizer.spans(text))
+        if tokens < config.min_tokens:
+            reason = f"{tokens:,} tokens; synthesize.min_tokens is {config.min_tokens:,}"
+            yield Dropped(document.name, "short", reason, part=part)
+        else:
+            yield Context(document.name, part, text, language)
 
 
 def _read(file: Path) -> str:
@@ -85,53 +105,26 @@ def _read(file: Path) -> str:
         raise UnreadableFileError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _is_hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
-
-
-# Documents as contexts of a length: the short ones are left out, the long ones cut.
-
-
-def split_document(
-    document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer
-) -> Iterator[Context | Dropped]:
-    """The document, or its parts of up to `max_tokens`, each cut at the end of a paragraph or line where one is near.
-
-    What is left of fewer than `min_tokens` is dropped. The parts of a document have its language.
-    """
-    text = document.text
-    language = detect_language(text)
-    for part, (start, end) in enumerate(_bounds(text, config.max_tokens, tokenizer)):
-        piece = text[start:end].strip()
-        tokens = len(tokenizer.spans(piece))
-        if tokens < config.min_tokens:
-            reason = f"{tokens:,} tokens; synthesize.min_tokens is {config.min_tokens:,}"
-            yield Dropped(document.name, "short", reason, part=part)
-        else:
-            yield Context(document.name, part, piece, language)
-
-
-def _bounds(text: str, size: int, tokenizer: TextTokenizer) -> Iterator[tuple[int, int]]:
-    start = 0
+def _part_bounds(text: str, max_tokens: int, tokenizer: TextTokenizer) -> Iterator[tuple[int, int]]:
     spans = tokenizer.spans(text)
-    if len(spans) <= size:
+    if len(spans) <= max_tokens:
         yield 0, len(text)
         return
+    start = 0
     while start < len(text):
-        rest = [(a - start, b - start) for a, b in spans if a >= start]
-        first = split_tokens(len(text) - start, rest, size)[0]
-        end = start + first.end
+        remaining = [(first - start, last - start) for first, last in spans if first >= start]
+        end = start + split_tokens(len(text) - start, remaining, max_tokens)[0].end
         if end < len(text):
-            end = _softened(text, start, end)
+            end = _move_to_break(text, start, end)
         yield start, end
         start = end
 
 
-def _softened(text: str, start: int, end: int) -> int:
-    """The last end of a paragraph in the second half, else of a line, else the place itself."""
+def _move_to_break(text: str, start: int, end: int) -> int:
+    """Return the last end of a paragraph in the second half of a part, else of a line, else `end`."""
     middle = (start + end) // 2
-    for mark in ("\n\n", "\n"):
-        place = text.rfind(mark, middle, end)
-        if place >= 0:
-            return place + len(mark)
+    for separator in ("\n\n", "\n"):
+        index = text.rfind(separator, middle, end)
+        if index >= 0:
+            return index + len(separator)
     return end

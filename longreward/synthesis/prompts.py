@@ -1,7 +1,11 @@
-"""The writer's prompts, one text file each: the document first, so that a server's prefix cache serves all questions.
+"""Prompts of the writer and parsers of its replies.
 
-prompts/en/questions.txt       <<document>>, <<count>>, <<task>>: the text of prompts/en/task_<kind>.txt
-prompts/en/answer.txt          <<document>>, <<question>>, <<length>>
+Each prompt is a text file. The document comes first, so that a server's prefix cache serves all questions on it:
+
+    prompt_files/en/questions.txt   <<document>>, <<count>>, <<task>> (the text of prompt_files/en/task_<kind>.txt)
+    prompt_files/en/answer.txt      <<document>>, <<question>>, <<length>>
+
+A parser returns None for an unreadable reply; the writer is then queried again.
 """
 
 import hashlib
@@ -18,62 +22,60 @@ from longreward.synthesis.config import Task
 from longreward.synthesis.records import Context
 from longreward.utils.language import Language
 
-QUESTIONS, ANSWER = "synthesis/questions", "synthesis/answer"
-"""The names of their templates."""
+QUESTIONS_TEMPLATE, ANSWER_TEMPLATE = "synthesis/questions", "synthesis/answer"
+PROMPT_DIR = Path(__file__).parent / "prompt_files"
+QUESTIONS_MAX_TOKENS = 2048
+# The limit for answers is generous, because a truncated reply cannot be used.
+ANSWER_BASE_TOKENS, ANSWER_TOKENS_PER_WORD = 256, 4
+SLOT = re.compile(r"<<(\w+)>>")
 
 
 def questions_request(context: Context, task: Task, count: int) -> ChatRequest:
-    """So many questions of one kind on one context."""
-    kind = _read(context.language, f"task_{task}")
-    slots = {"document": context.text, "count": str(count), "task": kind.strip()}
-    return _ask(QUESTIONS, "questions", context.language, slots, more={"kind": task}, hashed=kind)
+    """Return the request for `count` questions of one kind on a context."""
+    task_text = _read(context.language, f"task_{task}")
+    slots = {"document": context.text, "count": str(count), "task": task_text.strip()}
+    text, template = _fill("questions", context.language, slots)
+    return ChatRequest(
+        QUESTIONS_TEMPLATE, {**slots, "kind": task}, text, _hash(template + task_text), QUESTIONS_MAX_TOKENS
+    )
 
 
 def answer_request(context: Context, query: str, words: int) -> ChatRequest:
-    """The answer to one question, of about so many words (in Chinese, characters)."""
+    """Return the request for an answer of about `words` words (in Chinese, characters)."""
     slots = {"document": context.text, "question": query, "length": str(words)}
-    return _ask(ANSWER, "answer", context.language, slots, max_tokens=ROOM + TOKENS_A_WORD * words)
+    text, template = _fill("answer", context.language, slots)
+    max_tokens = ANSWER_BASE_TOKENS + ANSWER_TOKENS_PER_WORD * words
+    return ChatRequest(ANSWER_TEMPLATE, slots, text, _hash(template), max_tokens)
 
 
-def _ask(
-    template: str,
-    file: str,
-    language: Language,
-    slots: Mapping[str, str],
-    *,
-    more: Mapping[str, str] | None = None,
-    hashed: str = "",
-    max_tokens: int = 2048,
-) -> ChatRequest:
-    """Slots are filled in one pass, so that none can act as another, and headings that stand in them are escaped."""
-    text = _read(language, file)
-    marks = _marks(language)
-    pieces = _SLOT.split(text)
-    filled = "".join(marks.escape(slots[piece]) if place % 2 else piece for place, piece in enumerate(pieces))
-    prompt_hash = hashlib.sha256((text + hashed).encode()).hexdigest()
-    return ChatRequest(template, {**slots, **(more or {})}, filled, prompt_hash, max_tokens)
+def _fill(file: str, language: Language, slots: Mapping[str, str]) -> tuple[str, str]:
+    """Return the filled prompt and its template.
+
+    All slots are filled in one pass, so that a value cannot contain a slot. Headings inside values are escaped.
+    """
+    template = _read(language, file)
+    escaper = _escaper(language)
+    # The split alternates between literal text and slot names.
+    pieces = SLOT.split(template)
+    return "".join(escaper.escape(slots[piece]) if i % 2 else piece for i, piece in enumerate(pieces)), template
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @cache
-def _marks(language: Language) -> PromptEscaper:
+def _escaper(language: Language) -> PromptEscaper:
     return PromptEscaper(find_headings([_read(language, "questions"), _read(language, "answer")]), [])
 
 
 @cache
 def _read(language: Language, file: str) -> str:
-    return (PROMPTS / language / f"{file}.txt").read_text(encoding="utf-8")
-
-
-PROMPTS = Path(__file__).parent / "prompt_files"
-ROOM, TOKENS_A_WORD = 256, 4  # a writer cut off has written nothing: the limit is generous
-_SLOT = re.compile(r"<<(\w+)>>")
-
-
-# Parse what the writer wrote. A parser returns None where it cannot, and the writer is asked again.
+    return (PROMPT_DIR / language / f"{file}.txt").read_text(encoding="utf-8")
 
 
 def parse_questions(text: str) -> tuple[str, ...] | None:
-    """What stands between tags, on one line each; an empty tuple where there is `<no_question/>` in its place.
+    """Return the questions between tags, each on one line; an empty tuple for `<no_question/>`.
 
     >>> parse_questions("<question>Who signed?</question> <question>When\\nwas that?</question>")
     ('Who signed?', 'When was that?')
@@ -87,13 +89,13 @@ def parse_questions(text: str) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class ParsedAnswer:
-    """An answer; None: the document does not hold it."""
+    """An answer; `text` is None if the document does not contain it."""
 
     text: str | None
 
 
 def parse_answer(text: str) -> ParsedAnswer | None:
-    """What stands between the tags; one that was cut off has no closing tag and is none.
+    """Return the answer between tags. A truncated reply lacks the closing tag and is unreadable.
 
     >>> parse_answer("<answer>Ann Lee signed it.</answer>")
     ParsedAnswer(text='Ann Lee signed it.')

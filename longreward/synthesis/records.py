@@ -1,12 +1,12 @@
-"""What comes into being on the way from a file to a question with its answer.
+"""Records of the synthesis, from a document to a question with its answer.
 
 Context  {"document": "lease.pdf", "part": 0, "text": "…", "language": "en"}
-Draft    a question on it of some kind, with its answer and how faithful that is
-Dropped  a document, context, question or answer that is left out, and why
+Draft    a question on a context with its answer and the faithfulness of that answer
+Dropped  a document, context, question or answer that is left out, and the reason
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from longreward.data.formats import document_id
@@ -15,7 +15,7 @@ from longreward.synthesis.config import TASKS, Task
 from longreward.utils.jsonl import Row
 from longreward.utils.language import Language
 
-DropReason = Literal[
+DropKind = Literal[
     "unreadable_document",
     "empty_document",
     "duplicate_document",
@@ -29,21 +29,45 @@ DropReason = Literal[
     "ungrounded",
     "unscored",
 ]
+LISTED_DROPS = 10  # in an error message; rejected.jsonl contains all
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A document, context, question or answer that is left out."""
+
+    document: str
+    kind: DropKind
+    reason: str
+    part: int | None = None
+    task: Task | None = None
+    query: str | None = None
+    answer: str | None = None
+
+    def to_row(self) -> Row:
+        """Return a line of rejected.jsonl."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Context:
-    """A document, or a part of one that is too long: `part` counts from 0."""
+    """A document, or a part of a long one; `part` counts from 0."""
 
     document: str
     part: int
     text: str
     language: Language
 
+    def drop(
+        self, kind: DropKind, reason: str, *, task: Task, query: str | None = None, answer: str | None = None
+    ) -> Dropped:
+        """Return a dropped question or answer on this context."""
+        return Dropped(self.document, kind, reason, part=self.part, task=task, query=query, answer=answer)
+
 
 @dataclass(frozen=True)
 class Draft:
-    """A question with its answer; `faithfulness` is None until it was judged."""
+    """A question with its answer; `faithfulness` is None until the answer is scored."""
 
     context: Context
     task: Task
@@ -53,8 +77,8 @@ class Draft:
     prompt_hashes: tuple[str, str]
     faithfulness: float | None = None
 
-    def row(self) -> Row:
-        """A line of questions.jsonl: an example in the published format, and where it comes from."""
+    def to_row(self) -> Row:
+        """Return a line of questions.jsonl: an example in the published format, and its origin."""
         return {
             "idx": document_id(f"{self.context.document} {self.context.part} {self.query}"),
             "query": self.query,
@@ -70,66 +94,42 @@ class Draft:
         }
 
 
-@dataclass(frozen=True)
-class Dropped:
-    """Something that is left out."""
-
-    document: str
-    why: DropReason
-    reason: str
-    part: int | None = None
-    task: Task | None = None
-    query: str | None = None
-    answer: str | None = None
-
-    def because(self, why: DropReason, reason: str, answer: str | None = None) -> "Dropped":
-        """The same, left out for another reason."""
-        return replace(self, why=why, reason=reason, answer=answer)
-
-    def row(self) -> Row:
-        """A line of rejected.jsonl."""
-        return {name: value for name, value in vars(self).items() if value is not None}
-
-
 Outcome: TypeAlias = Draft | Dropped
 
 
 @dataclass
 class SynthesisReport:
-    """How much of what was made, and what was left out for which reason."""
+    """Counts of kept questions and of drops by kind."""
 
     documents: set[str] = field(default_factory=set)
     contexts: set[tuple[str, int]] = field(default_factory=set)
     kept: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    first: list[Dropped] = field(default_factory=list)
+    first_dropped: list[Dropped] = field(default_factory=list)
 
     def count(self, outcome: Outcome) -> None:
-        """Takes in one."""
+        """Add an outcome."""
         if isinstance(outcome, Dropped):
-            self.dropped[outcome.why] += 1
-            if len(self.first) < SHOWN:
-                self.first.append(outcome)
+            self.dropped[outcome.kind] += 1
+            if len(self.first_dropped) < LISTED_DROPS:
+                self.first_dropped.append(outcome)
             return
         self.documents.add(outcome.context.document)
         self.contexts.add((outcome.context.document, outcome.context.part))
         self.kept[outcome.task] += 1
 
-    def figures(self) -> dict[str, float]:
-        """Flat, as metrics."""
-        figures = {"questions": self.kept.total(), "documents": len(self.documents), "contexts": len(self.contexts)}
-        figures |= {f"questions/{task}": self.kept[task] for task in TASKS if self.kept[task]}
-        figures |= {"dropped": self.dropped.total()}
-        figures |= {f"dropped/{why}": count for why, count in sorted(self.dropped.items())}
-        return {name: float(value) for name, value in figures.items()}
+    def metrics(self) -> dict[str, float]:
+        """Return the counts as metrics."""
+        metrics = {"questions": self.kept.total(), "documents": len(self.documents), "contexts": len(self.contexts)}
+        metrics |= {f"questions/{task}": self.kept[task] for task in TASKS if self.kept[task]}
+        metrics |= {"dropped": self.dropped.total()}
+        metrics |= {f"dropped/{kind}": count for kind, count in sorted(self.dropped.items())}
+        return {name: float(value) for name, value in metrics.items()}
 
-    def refuse_nothing(self, *, source: str) -> None:
-        """Raises DataError where there is no question at all."""
+    def check_not_empty(self, *, source: str) -> None:
+        """Raise DataError if no question was kept."""
         if not self.kept:
-            listed = "\n".join(f"  {each.document}: {each.reason}" for each in self.first)
+            listed = "\n".join(f"  {dropped.document}: {dropped.reason}" for dropped in self.first_dropped)
             raise DataError(
                 f"synthesize.documents: {source} gave no question; {self.dropped.total()} drops, the first:\n{listed}"
             )
-
-
-SHOWN = 10  # drops that an error names; rejected.jsonl has all

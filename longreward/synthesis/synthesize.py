@@ -1,4 +1,4 @@
-"""From files to questions with grounded answers: contexts overlap, and outcomes come in the order of the documents."""
+"""From files to questions with grounded answers, with several contexts in flight and outcomes in document order."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -17,7 +17,7 @@ from longreward.utils.concurrency import bounded_map, gather
 from longreward.utils.jsonl import open_atomic, to_line
 from longreward.utils.token_spans import TextTokenizer
 
-QUESTIONS, REJECTED = "questions.jsonl", "rejected.jsonl"
+QUESTIONS_FILE, REJECTED_FILE = "questions.jsonl", "rejected.jsonl"
 
 
 async def synthesize_files(
@@ -30,104 +30,91 @@ async def synthesize_files(
     tokenizer: TextTokenizer,
     progress: Callable[[int], None] = lambda questions: None,
 ) -> SynthesisReport:
-    """Reads `config.documents` below `root`; writes questions.jsonl and rejected.jsonl into `out`, whole.
+    """Read `config.documents` below `root` and write questions.jsonl and rejected.jsonl to `out`, atomically.
 
-    `tokenizer` counts the lengths of documents; `progress` gets the questions kept so far. Raises ConfigError where no
-    document can be found or read at all, DataError where nothing came of them, and what the judge raises: what was
-    answered is in its ledger then.
+    Args:
+        tokenizer: Measures the lengths of documents.
+        progress: Receives the number of questions kept so far.
+
+    Raises ConfigError if no document is found or a reader is missing, DataError if no question was kept, and the errors
+    of the judge, whose ledger then contains all replies.
     """
     report = SynthesisReport()
     source = config.documents or ""
     files = find_documents(root, source)
-    with open_atomic(out / QUESTIONS) as questions, open_atomic(out / REJECTED) as rejected:
-        contexts = _contexts(config, root, files, tokenizer)
+    with open_atomic(out / QUESTIONS_FILE) as questions, open_atomic(out / REJECTED_FILE) as rejected:
+        contexts = _read_contexts(config, root, files, tokenizer)
         async with aclosing(synthesize(judge, scorer, config, contexts)) as outcomes:
             async for outcome in outcomes:
-                (questions if isinstance(outcome, Draft) else rejected).write(to_line(outcome.row()))
+                (questions if isinstance(outcome, Draft) else rejected).write(to_line(outcome.to_row()))
                 report.count(outcome)
                 progress(report.kept.total())
-        report.refuse_nothing(source=source)
+        report.check_not_empty(source=source)
     return report
 
 
-def write_nothing(out: Path) -> None:
-    """Empty files, for a project whose questions come from elsewhere."""
-    for name in (QUESTIONS, REJECTED):
+def write_empty_files(out: Path) -> None:
+    """Write empty output files, for a project that does not synthesize questions."""
+    for name in (QUESTIONS_FILE, REJECTED_FILE):
         with open_atomic(out / name):
             pass
 
 
 async def synthesize(
-    judge: Judge,
-    scorer: Scorer,
-    config: SynthesizeConfig,
-    contexts: AsyncIterator[Context | Dropped],
+    judge: Judge, scorer: Scorer, config: SynthesizeConfig, contexts: AsyncIterator[Context | Dropped]
 ) -> AsyncGenerator[Outcome, None]:
-    """Each context's questions with their answers, and all that is dropped, in the order of `contexts`.
+    """Yield the questions of each context with their answers, and everything dropped, in the order of `contexts`.
 
-    `judge` is opened with a writer of its own, or writes too. As many contexts are under way as `documents_in_flight`
-    says, or as a judge that is asked in batches wants.
+    `judge` also serves as the writer unless it was opened with another one. The number of contexts in flight is
+    `documents_in_flight`, or what a judge with batches prefers.
     """
-    at_once = judge.prompts_in_flight or config.documents_in_flight
-    async with aclosing(bounded_map(_work(judge, scorer, config, contexts), at_once)) as done:
-        async for outcomes in done:
+
+    async def calls() -> AsyncGenerator[Coroutine[Any, Any, list[Outcome]], None]:
+        async for context in contexts:
+            yield _synthesize_context(judge, scorer, config, context)
+
+    limit = judge.prompts_in_flight or config.documents_in_flight
+    async with aclosing(bounded_map(calls(), limit)) as results:
+        async for outcomes in results:
             for outcome in outcomes:
                 yield outcome
 
 
-async def _work(
-    judge: Judge,
-    scorer: Scorer,
-    config: SynthesizeConfig,
-    contexts: AsyncIterator[Context | Dropped],
-) -> AsyncGenerator[Coroutine[Any, Any, list[Outcome]], None]:
-    async for context in contexts:
-        yield _outcomes(judge, scorer, config, context)
-
-
-async def _outcomes(
+async def _synthesize_context(
     judge: Judge, scorer: Scorer, config: SynthesizeConfig, context: Context | Dropped
 ) -> list[Outcome]:
     if isinstance(context, Dropped):
         return [context]
     drafts = await write_drafts(judge, context, config)
-    return await gather(_grounded(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
+    return await gather(_check_grounding(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
 
 
-async def _grounded(judge: Judge, scorer: Scorer, draft: Outcome, least: float) -> Outcome:
-    """The draft with its faithfulness, or why it is dropped."""
-    if isinstance(draft, Dropped) or least == 0:
+async def _check_grounding(judge: Judge, scorer: Scorer, draft: Outcome, min_faithfulness: float) -> Outcome:
+    """Return the draft with its faithfulness, or drop it if that is too low or unknown."""
+    if isinstance(draft, Dropped) or min_faithfulness == 0:
         return draft
     context = draft.context
     verdict = await scorer.faithfulness(judge, context=context.text, query=draft.query, response=draft.answer)
-    dropped = Dropped(
-        context.document,
-        "unscored",
-        verdict.reason or "",
-        part=context.part,
-        task=draft.task,
-        query=draft.query,
-        answer=draft.answer,
-    )
     if verdict.score is None:
-        return dropped
-    if verdict.score < least:
-        stray = [statement.text for statement in verdict.statements if statement.support != 1.0]
-        listed = f"; not fully borne out: {stray[0]}" if stray else ""
-        return dropped.because("ungrounded", f"faithfulness {verdict.score:.1f} of 10{listed}", draft.answer)
+        return context.drop("unscored", verdict.reason or "", task=draft.task, query=draft.query, answer=draft.answer)
+    if verdict.score < min_faithfulness:
+        unsupported = [statement.text for statement in verdict.statements if statement.support != 1.0]
+        example = f"; not fully supported: {unsupported[0]}" if unsupported else ""
+        reason = f"faithfulness {verdict.score:.1f} of 10{example}"
+        return context.drop("ungrounded", reason, task=draft.task, query=draft.query, answer=draft.answer)
     return replace(draft, faithfulness=verdict.score)
 
 
-async def _contexts(
+async def _read_contexts(
     config: SynthesizeConfig, root: Path, files: list[Path], tokenizer: TextTokenizer
 ) -> AsyncGenerator[Context | Dropped, None]:
+    def split(document: Document) -> list[Context | Dropped]:
+        return list(split_document(document, config, tokenizer))
+
     async for document in read_documents(root, files):
         if isinstance(document, Dropped):
             yield document
             continue
-        for context in await asyncio.to_thread(_contexts_of, document, config, tokenizer):
+        # Tokenizing a long document takes seconds; a thread keeps the event loop responsive.
+        for context in await asyncio.to_thread(split, document):
             yield context
-
-
-def _contexts_of(document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer) -> list[Context | Dropped]:
-    return list(split_document(document, config, tokenizer))

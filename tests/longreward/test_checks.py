@@ -22,8 +22,8 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def problems_of(*overrides: str, stages: tuple[str, ...] = stage_names()) -> list[str]:
-    """The lines of the error; none where the project is ready."""
+def find_problems(*overrides: str, stages: tuple[str, ...] = stage_names()) -> list[str]:
+    """Return the lines of the error; empty if the project is ready."""
     params = read_params(None, ["policy.base_model=models/base", "prepare.source=data/raw/mine.jsonl", *overrides])
     try:
         check_ready(params, stages)
@@ -32,20 +32,20 @@ def problems_of(*overrides: str, stages: tuple[str, ...] = stage_names()) -> lis
     return []
 
 
-def test_a_project_with_its_data_and_model_is_ready() -> None:
-    assert problems_of() == []
+def test_complete_project_is_ready() -> None:
+    assert find_problems() == []
 
 
-def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
+def test_all_problems_are_listed() -> None:
     with pytest.raises(ConfigError) as caught:
         check_ready(read_params(None, ["prepare.source=data/raw/x.jsonl", "evaluate.gold=gold.jsonl"]), stage_names())
-    told, *lines = str(caught.value).splitlines()
-    assert told == "not ready to run synthesize, prepare, sft, sample, score, pair, train, evaluate, benchmark:"
+    first_line, *lines = str(caught.value).splitlines()
+    assert first_line == "not ready to run synthesize, prepare, sft, sample, score, pair, train, evaluate, benchmark:"
     assert [line.split(":")[0].strip() for line in lines] == ["prepare.source", "policy.base_model", "evaluate.gold"]
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["prepare.source=hub:org/name"], "set prepare.hub.revision"),
         (["policy.base_model=models/absent"], "policy.base_model: models/absent: no such folder"),
@@ -59,7 +59,7 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
             "train.max_length (5,000) is more than policy.window (4,096)",
         ),
         (["policy.window=1024"], "sample.max_new_tokens (1,024) leaves no room"),
-        (["policy.dtype=float16", "sft.lora={}"], "updates as small as train.learning_rate vanish"),
+        (["policy.dtype=float16", "sft.lora={}"], "train.learning_rate vanish"),
         (["train.launcher=accelerate", "train.launcher_config=own.yaml"], "train: launcher_config: own.yaml cannot"),
         (["sft.launcher=accelerate", "policy.device_map=auto"], "sft: policy.device_map (auto) puts one model"),
         (["score.prompts_dir=prompts"], "prompts"),
@@ -74,10 +74,10 @@ def test_everything_that_is_missing_is_told_at_once_a_line_each() -> None:
         (["benchmark.judge={kind: openai, model: m}"], "OPENAI_API_KEY"),
     ],
 )
-def test_what_would_fail_hours_later_is_told_first(overrides: list[str], told: str) -> None:
-    line, *more = problems_of(*overrides)
-    assert told in line
-    assert all(each.startswith("   ") for each in more)  # of the same problem
+def test_each_check_names_its_setting(overrides: list[str], message: str) -> None:
+    line, *more = find_problems(*overrides)
+    assert message in line
+    assert all(continuation.startswith("   ") for continuation in more)  # of the same problem
 
 
 ZHIPU = ("judge.kind=zhipu", "judge.model=glm-4-0520")
@@ -93,34 +93,34 @@ SERVED = (
 
 
 @pytest.mark.parametrize(
-    ("overrides", "key", "needed_by"),
+    ("overrides", "key", "stages"),
     [
         (ZHIPU, "ZHIPUAI_API_KEY", {"score", "evaluate", "benchmark"}),
         (EMBEDDINGS, "EMBEDDING_KEY", {"score", "evaluate"}),
         (SERVED, "POLICY_KEY", {"sample", "evaluate", "benchmark"}),
     ],
 )
-def test_a_key_is_missed_by_the_stages_that_need_it_alone(overrides, key, needed_by, monkeypatch) -> None:
-    missed = {stage: problems_of(*overrides, stages=(stage,)) for stage in stage_names()}
-    assert {stage for stage, lines in missed.items() if lines} == needed_by
-    assert all(key in line for lines in missed.values() for line in lines)
+def test_keys_are_required_by_their_stages_only(overrides, key, stages, monkeypatch) -> None:
+    problems = {stage: find_problems(*overrides, stages=(stage,)) for stage in stage_names()}
+    assert {stage for stage, lines in problems.items() if lines} == stages
+    assert all(key in line for lines in problems.values() for line in lines)
     monkeypatch.setenv(key, "sk-secret")
-    assert problems_of(*overrides) == []
+    assert find_problems(*overrides) == []
 
 
-def test_a_model_that_changed_behind_its_pointer_is_told_unless_sft_runs_again(project) -> None:
+def test_stale_model_pointer_is_a_problem_unless_sft_runs(project) -> None:
     model = project / "mine"
     model.mkdir()
     (project / "models" / "sft").mkdir()
     target = {"model": str(model), "revision": None, "fingerprint": "of other files"}
     (project / "models" / "sft" / "model.json").write_text(json.dumps(target))
-    [line] = problems_of(stages=("train", "evaluate"))
+    [line] = find_problems(stages=("train", "evaluate"))
     assert "has changed since; run `dvc repro --force sft`" in line
-    assert problems_of() == []
-    assert problems_of(stages=("score",)) == []
+    assert find_problems() == []
+    assert find_problems(stages=("score",)) == []
 
 
-def test_a_fine_tuned_model_needs_no_base_and_no_settings_of_sft(project) -> None:
+def test_fine_tuned_model_needs_no_sft_settings(project) -> None:
     (project / "models" / "mine").mkdir()
     overrides = ["policy.base_model=absent/absent/absent", "policy.sft_model=models/mine", "policy.window=4096"]
-    assert problems_of(*overrides, "sft.max_length=9000", "prepare.preference_share=0.9") == []
+    assert find_problems(*overrides, "sft.max_length=9000", "prepare.preference_share=0.9") == []

@@ -1,17 +1,19 @@
-"""Documents of each kind, found and read; files/python_docx.docx was written by python-docx 1.2."""
+"""Finding, reading and splitting documents; files/python_docx.docx was written by python-docx 1.2."""
 
 import io
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from pdfs import pdf
+from make_pdf import make_pdf
 
 from longreward.errors import ConfigError
 from longreward.synthesis import file_readers
-from longreward.synthesis.documents import Document, find_documents, read_documents
+from longreward.synthesis.config import SynthesizeConfig
+from longreward.synthesis.documents import Document, find_documents, read_documents, split_document
 from longreward.synthesis.file_readers import UnreadableFileError, read_text
-from longreward.synthesis.records import Dropped
+from longreward.synthesis.records import Context, Dropped
+from longreward.utils.token_spans import SimpleTokenizer
 
 PAGE = b"""<!doctype html><html><head><meta charset="gb2312"><title>A page</title><style>p {}</style></head>
 <body><nav><a href="/">Home</a></nav><!-- a remark --><h1>The  mill</h1>
@@ -22,7 +24,7 @@ in 1931,<br>and was <i>rebuilt</i>.</p><script>var x = "<p>no</p>";</script>
   b</pre><p>&lt;tag&gt; &amp; \xc4\xa5\xb7\xbb</p></body></html>"""
 
 
-def test_a_web_page_is_what_its_reader_sees_a_line_a_block() -> None:
+def test_html_page_is_its_visible_text() -> None:
     lines = [line for line in read_text(PAGE, ".html").split("\n") if line]
     assert lines == [
         "A page",  # its title, which the heading does not have
@@ -42,7 +44,7 @@ FORM = b"""<html><head><title>%s</title></head><body><form method="post"><input 
 <p>It burned down in 1931.</p><textarea>no</textarea></form></body></html>"""
 
 
-def test_a_page_whose_body_is_a_form_keeps_its_text_and_loses_the_controls() -> None:
+def test_form_controls_are_removed() -> None:
     assert read_text(FORM % b"", ".html") == "The mill\n\nIt burned down in 1931."
 
 
@@ -55,13 +57,13 @@ def test_a_page_whose_body_is_a_form_keeps_its_text_and_loses_the_controls() -> 
         (b"A &amp; B", "A & B\n\nThe mill\n"),
     ],
 )
-def test_a_page_s_title_is_its_first_line_unless_a_heading_has_it(title: bytes, first: str) -> None:
+def test_page_title_is_added_unless_a_heading_contains_it(title: bytes, first: str) -> None:
     text = read_text(FORM % title, ".html")
     assert text.startswith(first)
     assert text.count("mill") == 1
 
 
-def test_a_page_without_text_is_empty_whatever_its_title() -> None:
+def test_page_without_text_is_empty() -> None:
     page = b"<head><title>App</title></head><body><svg><title>Icon</title></svg><script>run()</script></body>"
     assert read_text(page, ".html") == ""
     assert read_text(b"<svg><title>Icon</title></svg><p>Text.</p>", ".html") == "Text."
@@ -75,7 +77,7 @@ def zipped(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_word_document_of_another_program_is_read_with_its_tables() -> None:
+def test_docx_of_python_docx_is_read_with_tables() -> None:
     pytest.importorskip("mammoth", reason="pip install 'longreward[documents]'")
     text = read_text((Path(__file__).parent / "files" / "python_docx.docx").read_bytes(), ".docx")
     assert [line for line in text.split("\n") if line] == [
@@ -104,7 +106,7 @@ def word(body: str) -> bytes:
     )
 
 
-def test_content_controls_and_tracked_changes_of_a_word_document_are_read_as_they_look() -> None:
+def test_docx_content_controls_and_tracked_changes() -> None:
     pytest.importorskip("mammoth", reason="pip install 'longreward[documents]'")
     run = "<w:r><w:t>{}</w:t></w:r>".format
     body = (
@@ -115,7 +117,7 @@ def test_content_controls_and_tracked_changes_of_a_word_document_are_read_as_the
     assert read_text(word(body), ".docx") == "In a control.\n\nKept, inserted"
 
 
-def test_a_damaged_locked_or_bloated_word_document_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_locked_or_too_large_docx(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mammoth", reason="pip install 'longreward[documents]'")
     with pytest.raises(UnreadableFileError, match=r"the \.docx file cannot be read \(BadZipFile"):
         read_text(b"PK nothing more", ".docx")
@@ -123,7 +125,7 @@ def test_a_damaged_locked_or_bloated_word_document_says_what_is_wrong(monkeypatc
         read_text(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ".docx")
     with pytest.raises(UnreadableFileError, match=r"the \.docx file cannot be read \("):
         read_text(zipped({"other.txt": "x"}), ".docx")
-    monkeypatch.setattr(file_readers, "LARGEST_UNPACKED", 1000)
+    monkeypatch.setattr(file_readers, "MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(UnreadableFileError, match="unpacked, more than"):
         read_text(word("<w:p/>" * 500), ".docx")
 
@@ -146,7 +148,7 @@ BOOK = {
 }
 
 
-def test_a_book_is_its_title_and_its_pages_in_reading_order() -> None:
+def test_epub_is_its_title_and_pages_in_reading_order() -> None:
     assert read_text(zipped(BOOK), ".epub") == (
         "Two mills\n\nFirst\n\nIt burned & fell.\n\nLater\n\nTom Ray rebuilt it.\n\nThe end."
     )
@@ -154,7 +156,7 @@ def test_a_book_is_its_title_and_its_pages_in_reading_order() -> None:
     assert read_text(zipped(images), ".epub") == ""
 
 
-def test_a_book_with_copy_protection_or_without_pages_says_so_and_encrypted_fonts_do_not_matter() -> None:
+def test_encrypted_and_empty_epubs() -> None:
     def encrypted(name: str) -> str:
         reference = f'<CipherReference URI="{name}"/>'
         return f'<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container">{reference}</encryption>'
@@ -163,30 +165,30 @@ def test_a_book_with_copy_protection_or_without_pages_says_so_and_encrypted_font
         read_text(zipped(BOOK | {"META-INF/encryption.xml": encrypted("OEBPS/m.xhtml")}), ".epub")
     fonts = zipped(BOOK | {"META-INF/encryption.xml": encrypted("OEBPS/font.otf")})
     assert read_text(fonts, ".epub") == read_text(zipped(BOOK), ".epub")
-    without = {name: text for name, text in BOOK.items() if not name.endswith(".xhtml")}
+    no_pages = {name: text for name, text in BOOK.items() if not name.endswith(".xhtml")}
     with pytest.raises(UnreadableFileError, match="lists no page that is in it"):
-        read_text(zipped(without), ".epub")
+        read_text(zipped(no_pages), ".epub")
     with pytest.raises(UnreadableFileError, match=r"the \.epub file cannot be read \(KeyError"):
         read_text(zipped({"a.txt": ""}), ".epub")
 
 
-def test_halves_of_surrogate_pairs_are_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surrogate_halves_are_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """As pypdf gives them: where a font's table names the halves, and where it names one of them alone."""
     monkeypatch.setattr(file_readers, "READERS", {".pdf": lambda data: "a\ud835\udc00b \ud835 c\udc00d"})
     assert read_text(b"", ".pdf") == "a\U0001d400b \ufffd c\ufffdd"
 
 
-def test_a_pdf_is_its_pages_with_a_blank_line_between() -> None:
-    made = pdf(["The mill burned down", "in 1931."], ["Tom Ray rebuilt it."])
-    assert read_text(made, ".pdf") == "The mill burned down\nin 1931.\n\nTom Ray rebuilt it."
+def test_pdf_pages_are_separated_by_blank_lines() -> None:
+    data = make_pdf(["The mill burned down", "in 1931."], ["Tom Ray rebuilt it."])
+    assert read_text(data, ".pdf") == "The mill burned down\nin 1931.\n\nTom Ray rebuilt it."
 
 
-def test_a_damaged_and_a_locked_pdf_say_what_is_wrong() -> None:
+def test_damaged_and_locked_pdfs() -> None:
     from pypdf import PdfReader, PdfWriter
 
     with pytest.raises(UnreadableFileError, match="cannot be read"):
         read_text(b"%PDF-1.4\nnothing more", ".pdf")
-    locked, file = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf(["secret"])))), io.BytesIO()
+    locked, file = PdfWriter(clone_from=PdfReader(io.BytesIO(make_pdf(["secret"])))), io.BytesIO()
     locked.encrypt("word", algorithm="RC4-128")
     locked.write(file)
     with pytest.raises(UnreadableFileError, match="locked with a password"):
@@ -201,27 +203,27 @@ def test_a_damaged_and_a_locked_pdf_say_what_is_wrong() -> None:
         (b"# Title\n\n- *a*\n- b\n", "# Title\n\n- *a*\n- b"),
     ],
 )
-def test_plain_text_and_markdown_stay_as_they_are_but_for_spaces_at_ends(data: bytes, text: str) -> None:
+def test_plain_text_and_markdown_are_kept(data: bytes, text: str) -> None:
     assert read_text(data, ".md") == text
 
 
-def test_text_in_another_encoding_is_unreadable_and_the_place_is_named() -> None:
+def test_text_in_another_encoding_is_unreadable() -> None:
     with pytest.raises(UnreadableFileError, match=r"not UTF-8 text \(at byte 5\)"):
         read_text(b"caf\xc3\xa9\xff", ".txt")
 
 
-async def test_files_come_in_order_and_what_holds_nothing_new_is_dropped_with_its_reason(tmp_path: Path) -> None:
+async def test_read_documents_in_order_and_drop_with_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "raw" / "docs"
     (folder / "old").mkdir(parents=True)
     (folder / "b.txt").write_text("The mill burned down.")
     (folder / "c.md").write_text("The  mill\nburned down.")
-    (folder / "old" / "A.PDF").write_bytes(pdf([]))
+    (folder / "old" / "A.PDF").write_bytes(make_pdf([]))
     (folder / "old" / "z.html").write_text("<p>Tom Ray rebuilt it.</p>")
     (folder / "d.txt").write_bytes(b"\xff")
     (folder / ".hidden.txt").write_text("hidden")
     (folder / "picture.png").write_bytes(b"\x89PNG")
-    found = [one async for one in read_documents(tmp_path, find_documents(tmp_path, "data/raw/docs"))]
-    assert found == [
+    outcomes = [outcome async for outcome in read_documents(tmp_path, find_documents(tmp_path, "data/raw/docs"))]
+    assert outcomes == [
         Document("docs/b.txt", "The mill burned down."),
         Dropped("docs/c.md", "duplicate_document", "the same words as docs/b.txt"),
         Dropped("docs/d.txt", "unreadable_document", "not UTF-8 text (at byte 0); save it as UTF-8"),
@@ -230,7 +232,7 @@ async def test_files_come_in_order_and_what_holds_nothing_new_is_dropped_with_it
     ]
 
 
-def test_a_glob_and_a_single_file_are_found_and_other_places_are_refused(tmp_path: Path) -> None:
+def test_find_documents(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "raw"
     folder.mkdir(parents=True)
     for name in ("a.txt", "b.txt", "c.csv"):
@@ -240,19 +242,63 @@ def test_a_glob_and_a_single_file_are_found_and_other_places_are_refused(tmp_pat
     for name, message in {
         "data/other": r"outside data/raw",
         "data/raw/../x": r"outside data/raw",
-        "data/raw/absent": "holds no file of the kinds .txt, .md",
+        "data/raw/absent": "contains no file of the types .txt, .md",
         "data/raw/*.csv": "c.csv is none of .txt",
     }.items():
         with pytest.raises(ConfigError, match=message):
             find_documents(tmp_path, name)
 
 
-def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data" / "raw").mkdir(parents=True)
-    (tmp_path / "data" / "raw" / "a.pdf").write_bytes(pdf(["x"]))
+    (tmp_path / "data" / "raw" / "a.pdf").write_bytes(make_pdf(["x"]))
     monkeypatch.setattr(file_readers, "find_spec", lambda name: None if name in ("pypdf", "mammoth") else object())
     with pytest.raises(ConfigError, match=r"pypdf is not installed: pip install 'longreward\[documents\]'"):
         find_documents(tmp_path, "data/raw")
     (tmp_path / "data" / "raw" / "a.pdf").rename(tmp_path / "data" / "raw" / "a.docx")
     with pytest.raises(ConfigError, match=r"holds \.docx files, and mammoth is not installed"):
         find_documents(tmp_path, "data/raw")
+
+
+def split(text: str, **settings: int) -> list[Context | Dropped]:
+    return list(split_document(Document("a.txt", text), SynthesizeConfig(**settings), SimpleTokenizer()))
+
+
+def test_document_of_fitting_length_is_one_context() -> None:
+    assert split("one two three", min_tokens=3, max_tokens=3) == [Context("a.txt", 0, "one two three", "en")]
+    [dropped] = split("one two", min_tokens=3, max_tokens=3)
+    assert isinstance(dropped, Dropped)
+    assert (dropped.kind, dropped.reason) == ("short", "2 tokens; synthesize.min_tokens is 3")
+
+
+def test_long_document_is_split_at_paragraphs_and_lines() -> None:
+    text = "one two three.\n\nfour five sixteen\nseven ten two nine"
+    parts = split(text, min_tokens=1, max_tokens=6)  # the stop is a token too
+    assert [part.text for part in parts if isinstance(part, Context)] == [
+        "one two three.",
+        "four five sixteen",  # five tokens, since words have up to six letters; two more fit, but not the whole line
+        "seven ten two nine",
+    ]
+    assert [part.part for part in parts] == [0, 1, 2]
+
+
+def test_parts_have_the_language_of_the_document() -> None:
+    text = "克尔德村由李安建立。" * 6 + "\n\n" + "one two three four five six"
+    parts = split(text, min_tokens=1, max_tokens=60)
+    assert {part.language for part in parts if isinstance(part, Context)} == {"zh"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"questions": {}}, "must request 1 to 50"),
+        ({"questions": {"general": 0}}, "must request 1 to 50"),
+        ({"questions": {"general": 51}}, "must request 1 to 50"),
+        ({"questions": {"summary": 1}, "answer_words": {"general": 9}}, "length of answers of summary"),
+        ({"min_tokens": 9, "max_tokens": 8}, r"min_tokens \(9\) is more than max_tokens \(8\)"),
+        ({"questions": {"riddle": 1}}, "riddle"),
+    ],
+)
+def test_invalid_settings_are_rejected(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SynthesizeConfig.parse(settings, source="test")

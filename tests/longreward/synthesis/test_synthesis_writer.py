@@ -1,4 +1,4 @@
-"""The writer's prompts and what is read from its answers."""
+"""The writer's prompts, parsers of its replies and the filter of duplicate questions."""
 
 import doctest
 
@@ -8,9 +8,9 @@ from longreward.builtin.offline_judge.writer import RULES
 from longreward.synthesis import prompts
 from longreward.synthesis.config import TASKS
 from longreward.synthesis.prompts import (
-    ANSWER,
-    PROMPTS,
-    QUESTIONS,
+    ANSWER_TEMPLATE,
+    PROMPT_DIR,
+    QUESTIONS_TEMPLATE,
     ParsedAnswer,
     answer_request,
     parse_answer,
@@ -23,32 +23,32 @@ from longreward.utils.language import Language, detect_language
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_every_prompt_fills_all_of_its_slots_and_names_its_language_kind_and_length(language: Language) -> None:
+def test_prompts_fill_all_slots(language: Language) -> None:
     context = Context("a.txt", 0, "THE TEXT", language)
     for task in TASKS:
-        question = questions_request(context, task, 7)
-        assert question.template == QUESTIONS
-        assert "<<" not in question.text
-        assert "THE TEXT" in question.text
-        assert "7" in question.text
-        assert (PROMPTS / language / f"task_{task}.txt").read_text(encoding="utf-8").strip() in question.text
+        request = questions_request(context, task, 7)
+        assert request.template == QUESTIONS_TEMPLATE
+        assert "<<" not in request.text
+        assert "THE TEXT" in request.text
+        assert "7" in request.text
+        assert (PROMPT_DIR / language / f"task_{task}.txt").read_text(encoding="utf-8").strip() in request.text
     answer = answer_request(context, "THE QUESTION?", 123)
-    assert answer.template == ANSWER
+    assert answer.template == ANSWER_TEMPLATE
     assert "<<" not in answer.text
     assert "THE QUESTION?" in answer.text
     assert "123" in answer.text
     assert answer.max_tokens > 2 * 123
-    assert detect_language(question.text) == detect_language(answer.text) == language
-    assert set(RULES) == {QUESTIONS, ANSWER}
+    assert detect_language(request.text) == detect_language(answer.text) == language
+    assert set(RULES) == {QUESTIONS_TEMPLATE, ANSWER_TEMPLATE}
 
 
-def test_prompts_of_two_kinds_have_two_hashes() -> None:
+def test_each_kind_has_its_own_prompt_hash() -> None:
     context = Context("a.txt", 0, "x", "en")
     assert len({questions_request(context, task, 1).prompt_hash for task in TASKS}) == len(TASKS)
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("1. <question> Who? </question><question></question>", ("Who?",)),
         ('<Question n="1">Who?</Question> <question >When?</question>', ("Who?", "When?")),
@@ -60,12 +60,12 @@ def test_prompts_of_two_kinds_have_two_hashes() -> None:
         ("", None),
     ],
 )
-def test_questions_stand_between_tags(text: str, found: tuple[str, ...] | None) -> None:
-    assert parse_questions(text) == found
+def test_parse_questions(text: str, expected: tuple[str, ...] | None) -> None:
+    assert parse_questions(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", ParsedAnswer("Ann.\n\nLee.")),
         ("<Answer>Ann.</ANSWER>", ParsedAnswer("Ann.")),
@@ -75,24 +75,27 @@ def test_questions_stand_between_tags(text: str, found: tuple[str, ...] | None) 
         ("<answer> </answer>", None),
     ],
 )
-def test_an_answer_stands_between_tags_and_one_that_was_cut_off_is_none(text: str, found: ParsedAnswer | None) -> None:
-    assert parse_answer(text) == found
+def test_parse_answer(text: str, expected: ParsedAnswer | None) -> None:
+    assert parse_answer(text) == expected
 
 
-def test_questions_are_alike_by_their_words_without_little_ones_and_endings() -> None:
-    asked = DuplicateFilter(0.7)
-    asked.add("When did the mill at Keld burn down?")
-    assert asked.like("When was it that the mills at Keld burned down?") == "When did the mill at Keld burn down?"
-    assert asked.like("When was the mill at Keld rebuilt?") is None  # two words of four: mill, Keld
-    asked.add("磨坊是哪一年烧毁的？")
-    assert asked.like("磨坊是哪一年烧毁的") == "磨坊是哪一年烧毁的？"
+def test_duplicates_are_found_by_word_stems() -> None:
+    duplicates = DuplicateFilter(0.7)
+    duplicates.add("When did the mill at Keld burn down?")
+    assert (
+        duplicates.find_duplicate("When was it that the mills at Keld burned down?")
+        == "When did the mill at Keld burn down?"
+    )
+    assert duplicates.find_duplicate("When was the mill at Keld rebuilt?") is None  # two words of four: mill, Keld
+    duplicates.add("磨坊是哪一年烧毁的？")
+    assert duplicates.find_duplicate("磨坊是哪一年烧毁的") == "磨坊是哪一年烧毁的？"
 
 
-def test_lengths_are_words_and_in_chinese_characters() -> None:
+def test_count_words() -> None:
     assert count_words("Ann Lee's mill, of 1905.") == 6
     assert count_words("磨坊建于1905年。") == 6
 
 
-def test_the_examples_in_the_documentation_hold() -> None:
+def test_docstring_examples() -> None:
     results = doctest.testmod(prompts)
     assert (results.attempted, results.failed) == (2, 0)

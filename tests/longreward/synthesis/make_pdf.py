@@ -1,8 +1,8 @@
 """Small PDFs, written by hand: a catalogue, a font, and a page with a stream of text for each list of lines."""
 
 
-def pdf(*pages: list[str]) -> bytes:
-    """A PDF of these pages; a page without lines is an empty one, as of a scan."""
+def make_pdf(*pages: list[str]) -> bytes:
+    """Return a PDF with these pages; a page without lines is empty, like a scan."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(count))
     objects = [
@@ -18,11 +18,11 @@ def pdf(*pages: list[str]) -> bytes:
             "/Resources << /Font << /F1 3 0 R >> >> >>",
             f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
         ]
-    body, places = b"%PDF-1.4\n", []
+    body, offsets = b"%PDF-1.4\n", []
     for number, content in enumerate(objects, start=1):
-        places.append(len(body))
+        offsets.append(len(body))
         body += f"{number} 0 obj\n{content}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
     end = (
         f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
         f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{len(body)}\n%%EOF\n"

@@ -1,4 +1,4 @@
-"""A server on a free port that writes as it is told: questions by kind, answers by question."""
+"""An HTTP server that replies with prepared questions and answers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,15 +8,15 @@ from threading import Thread
 from typing import Any
 
 
-class Scribe:
-    """`questions` by a word of the task's text, `answers` by the question; `asked` has every prompt."""
+class WriterServer:
+    """Replies by a phrase of the task's text (`questions`) and by question (`answers`); `requests` records bodies."""
 
     def __init__(self, questions: Mapping[str, str], answers: Mapping[str, str]) -> None:
         self.questions, self.answers = questions, answers
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
 
     def reply(self, body: dict[str, Any]) -> str:
-        self.asked.append(body)
+        self.requests.append(body)
         prompt = body["messages"][-1]["content"]
         if "<question>" in prompt:
             return next((text for word, text in self.questions.items() if word in prompt), "<no_question/>")
@@ -25,15 +25,18 @@ class Scribe:
 
     @contextmanager
     def serving(self) -> Iterator[dict[str, Any]]:
-        """Gives the settings of a writer that asks it."""
-        scribe = self
+        """Yield the settings of a writer that uses this server."""
+        writer_server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                message = {"role": "assistant", "content": scribe.reply(body)}
-                answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "model": "scribe"}
-                data = json.dumps(answer).encode()
+                message = {"role": "assistant", "content": writer_server.reply(body)}
+                completion = {
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    "model": "test-writer",
+                }
+                data = json.dumps(completion).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
@@ -47,7 +50,7 @@ class Scribe:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
             url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-            yield {"kind": "http", "base_url": url, "model": "scribe", "max_attempts": 2}
+            yield {"kind": "http", "base_url": url, "model": "test-writer", "max_attempts": 2}
         finally:
             server.shutdown()
             server.server_close()

@@ -1,4 +1,4 @@
-"""What is looked at before the first document is read."""
+"""Checks of the settings of `synthesize` before a run."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from longreward.checks import check_ready
 from longreward.errors import ConfigError
 from longreward.params import read_params
 
-MADE = "prepare.source=data/synthesized/questions.jsonl"
+FROM_SYNTHESIS = "prepare.source=data/synthesized/questions.jsonl"
 ON = "synthesize.documents=data/raw/docs"
 BOTH = ("synthesize", "prepare")
 
@@ -27,30 +27,30 @@ def check(*overrides: str, stages: tuple[str, ...] = BOTH) -> None:
     check_ready(read_params(None, overrides), stages)
 
 
-def test_off_needs_nothing_and_on_needs_its_files_and_that_prepare_reads_what_is_made() -> None:
+def test_documents_and_prepare_source_must_agree() -> None:
     check("prepare.source=data/raw/x.jsonl")
-    check(ON, MADE)
-    with pytest.raises(ConfigError, match=r"so that nothing would read what is made: set prepare\.source to data"):
+    check(ON, FROM_SYNTHESIS)
+    with pytest.raises(ConfigError, match=r"set prepare\.source to data"):
         check(ON, "prepare.source=data/raw/x.jsonl")
-    with pytest.raises(ConfigError, match=r"which `synthesize` makes: set synthesize\.documents to your files"):
-        check(MADE)
-    with pytest.raises(ConfigError, match="data/raw/absent holds no file"):
-        check("synthesize.documents=data/raw/absent", MADE)
+    with pytest.raises(ConfigError, match=r"set synthesize\.documents to your files"):
+        check(FROM_SYNTHESIS)
+    with pytest.raises(ConfigError, match="data/raw/absent contains no file"):
+        check("synthesize.documents=data/raw/absent", FROM_SYNTHESIS)
 
 
-def test_prepare_alone_needs_what_was_made_before() -> None:
-    with pytest.raises(ConfigError, match=r"data/synthesized/questions\.jsonl is not there"):
-        check(ON, MADE, stages=("prepare",))
+def test_prepare_alone_needs_existing_questions() -> None:
+    with pytest.raises(ConfigError, match=r"data/synthesized/questions\.jsonl does not exist"):
+        check(ON, FROM_SYNTHESIS, stages=("prepare",))
     Path("data/synthesized").mkdir()
     Path("data/synthesized/questions.jsonl").write_text("{}")
-    check(ON, MADE, stages=("prepare",))
+    check(ON, FROM_SYNTHESIS, stages=("prepare",))
 
 
-def test_the_writers_key_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writer_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     writer = 'synthesize.writer={"kind": "zhipu", "model": "glm-4-plus"}'
     with pytest.raises(ConfigError, match="ZHIPUAI_API_KEY"):
-        check(ON, MADE, writer)
-    check("prepare.source=data/raw/x.jsonl", writer)  # off: nobody is asked
+        check(ON, FROM_SYNTHESIS, writer)
+    check("prepare.source=data/raw/x.jsonl", writer)  # without documents no key is needed
     monkeypatch.setenv("ZHIPUAI_API_KEY", "for-the-test")
-    check(ON, MADE, writer)
+    check(ON, FROM_SYNTHESIS, writer)
