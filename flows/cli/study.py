@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
             state = "missing " if cell in pending else "finished"
             print(f"  {state} {cell.run_name(study)}: {', '.join(cell.settings)}")
         raise SystemExit(0)
-    stages = [name for name in stage_names() if name not in plan.left_out]
+    stages = [name for name in stage_names() if name not in plan.skipped_stages]
     run_as_program(lambda: _run_study(options, study, cells, pending, stages))
 
 

@@ -1,1 +1,1 @@
-"""The study: LongReward against its baselines and ablations, each arm over several seeds, and what the runs show."""
+"""Compare LongReward with its baselines and ablations over several seeds: `longreward study`."""

@@ -1,13 +1,12 @@
-"""What the study compares: arms, each a few settings on top of common ones, over seeds.
+"""What a study compares: arms, each with a few settings, times seeds.
 
-Every arm of a seed has the same documents, SFT model, responses and scores: what
-differs begins with the pairs. All stages before them are computed once a seed.
+All arms of a seed share documents, SFT model, responses and scores. They differ from the pairs on, so the stages before
+are computed once for each seed.
 
-With the tiny base a study has settings of its own, for two cores. With another model it takes the project's or the
-preset's, measures with the benchmarks too, and mixes in UltraFeedback where these name no short preferences.
+With the tiny base model a study has its own settings, for two cores. With another model it uses those of the project or
+preset, also runs the benchmarks, and mixes in UltraFeedback unless these settings name other short preferences.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longreward.builtin import TINY_BASE
@@ -15,10 +14,10 @@ from longreward.errors import ConfigError
 from longreward.params import Params
 from longreward.records import DIMENSIONS
 
-SEEDED = ("prepare", "sft", "sample", "pair", "train", "evaluate")
+SEEDED_SECTIONS = ("prepare", "sft", "sample", "pair", "train", "evaluate")
 SFT, LONGREWARD, CONTROL = "sft", "longreward", "random"
 MIXED, SHORT_ONLY = "mixed", "short-only"
-REGISTERED = "evaluate.registered_model=longreward-study"  # no arm becomes the project's champion
+REGISTERED_MODEL = "evaluate.registered_model=longreward-study"  # so that no arm becomes the project's champion
 ULTRAFEEDBACK = (
     "train.short.source=hub:HuggingFaceH4/ultrafeedback_binarized",
     "train.short.hub.split=train_prefs",
@@ -28,43 +27,42 @@ ULTRAFEEDBACK = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to make pairs; `settings` are those of a run, "pair.method=srm"."""
+    """One way to make pairs; `settings` are overrides of params.yaml, as "pair.method=srm"."""
 
     name: str
-    what: str
+    description: str
     settings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the study."""
+    """One run of a study: an arm with a seed, and all its settings."""
 
     arm: Arm
     seed: int
     settings: tuple[str, ...]
 
     def run_name(self, study: str) -> str:
-        """What the run is called in Prefect, DVC and MLflow."""
+        """Return the name of the run in Prefect, DVC and MLflow."""
         return f"{study}-{self.arm.name}-s{self.seed}"
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """How large a study is; `settings` hold for all its runs, `short` says where short preferences come from."""
+    """The arms and seeds of a study, and the settings that its runs share."""
 
     seeds: tuple[int, ...]
     arms: tuple[str, ...]
     settings: tuple[str, ...] = ()
     short: tuple[str, ...] = ("train.short.source=builtin",)
-    left_out: tuple[str, ...] = ("benchmark",)
-    """Stages that its runs do without."""
+    """Where the arms with short preferences take them from."""
+    skipped_stages: tuple[str, ...] = ("benchmark",)
     fixed: tuple[str, ...] = ()
-    """Settings that come after the user's, and only arms change."""
+    """Settings that override the user's; only arms override them."""
 
 
 def list_arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
-    """All of them: the paper's method, its baselines, the control, another choice, short preferences beside and in
-    place of the long ones, and each dimension left out."""
+    """Return all arms: the paper's method, its baselines, the control, other selections, and the ablations."""
     methods = [
         Arm(LONGREWARD, "the judge's four scores, best against worst", ()),
         Arm("srm", "a reward model that sees query, response and what fits of the context", ("pair.method=srm",)),
@@ -75,62 +73,69 @@ def list_arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
         Arm(MIXED, "as longreward, and as many short preferences beside them", short),
         Arm(SHORT_ONLY, "short preferences alone, as many", (*short, "train.short.alone=true")),
     ]
-    left_out = [Arm(f"no-{d}", f"as longreward, without {d}", (f"pair.weights.{d}=0",)) for d in DIMENSIONS]
-    return (*methods, *left_out)
-
-
-def check_arm(arm: Arm, params: Params) -> None:
-    """ConfigError where the arm would show nothing: the tiny reward model knows the built-in corpus alone."""
-    if not is_embedded(params) and params.pair.method == "srm" and params.pair.srm.model is None:
-        raise ConfigError(
-            f"the arm {arm.name} needs a reward model: name one with -S pair.srm.model=<folder or hub id>, or leave "
-            "it out with --arms"
-        )
-
-
-def plan_cells(size: StudyPlan) -> list[Cell]:
-    """The runs of a study, seed by seed, so that what arms share is computed once and then found."""
-    known = {arm.name: arm for arm in list_arms(size.short)}
-    return [
-        Cell(known[name], seed, (*_seeded(seed), REGISTERED, *size.settings, *size.fixed, *known[name].settings))
-        for seed in size.seeds
-        for name in size.arms
+    ablations = [
+        Arm(f"no-{dimension}", f"as longreward, without {dimension}", (f"pair.weights.{dimension}=0",))
+        for dimension in DIMENSIONS
     ]
-
-
-def _seeded(seed: int) -> Sequence[str]:
-    return [f"{section}.seed={seed}" for section in SEEDED]
+    return (*methods, *ablations)
 
 
 ARM_NAMES = tuple(arm.name for arm in list_arms())
-FAST = "train.micro_batch=8"
+MICRO_BATCH = "train.micro_batch=8"  # a tiny model is faster with it
 FULL = StudyPlan(
     seeds=(0, 1, 2),
     arms=ARM_NAMES,
-    settings=(FAST, "evaluate.temperatures=[1.0, 0.0]", "evaluate.samples=2"),
+    settings=(MICRO_BATCH, "evaluate.temperatures=[1.0, 0.0]", "evaluate.samples=2"),
 )
 QUICK = StudyPlan(
     seeds=(0,),
     arms=(LONGREWARD, "contrast", CONTROL, MIXED),
-    settings=(FAST, "train.epochs=1", "sample.n=6", "evaluate.temperatures=[0.0]"),
+    settings=(MICRO_BATCH, "train.epochs=1", "sample.n=6", "evaluate.temperatures=[0.0]"),
 )
-"""Shows that everything works; one seed shows nothing else."""
+"""Shows that everything works; a single seed supports no conclusion."""
 
 
 def plan_study(params: Params, *, quick: bool) -> StudyPlan:
-    """How large a study of these parameters is; ConfigError where a quick one is asked for with another model."""
-    if is_embedded(params):
+    """Return the default plan for these parameters; ConfigError for a quick study with another model."""
+    if uses_tiny_base(params):
         return QUICK if quick else FULL
     if quick:
         raise ConfigError(
             f"--quick is for the tiny base, and policy.base_model is {params.policy.base_model}: choose --arms and "
             "--seeds instead"
         )
-    own = params.train.short.source
-    short = ULTRAFEEDBACK if own is None else (f"train.short.source={own}",)
-    return StudyPlan(seeds=(0, 1, 2), arms=ARM_NAMES, fixed=("train.short.source=null",), short=short, left_out=())
+    source = params.train.short.source
+    return StudyPlan(
+        seeds=(0, 1, 2),
+        arms=ARM_NAMES,
+        fixed=("train.short.source=null",),
+        short=ULTRAFEEDBACK if source is None else (f"train.short.source={source}",),
+        skipped_stages=(),
+    )
 
 
-def is_embedded(params: Params) -> bool:
-    """Whether the model is the embedded default's."""
+def plan_cells(plan: StudyPlan) -> list[Cell]:
+    """Return the runs of a study, seed by seed, so that what arms share is computed by the first and then cached."""
+    by_name = {arm.name: arm for arm in list_arms(plan.short)}
+    cells = []
+    for seed in plan.seeds:
+        seeds = [f"{section}.seed={seed}" for section in SEEDED_SECTIONS]
+        for name in plan.arms:
+            arm = by_name[name]
+            settings = (*seeds, REGISTERED_MODEL, *plan.settings, *plan.fixed, *arm.settings)
+            cells.append(Cell(arm, seed, settings))
+    return cells
+
+
+def check_arm(arm: Arm, params: Params) -> None:
+    """ConfigError where the arm is pointless: the tiny reward model only knows the built-in corpus."""
+    if not uses_tiny_base(params) and params.pair.method == "srm" and params.pair.srm.model is None:
+        raise ConfigError(
+            f"the arm {arm.name} needs a reward model: name one with -S pair.srm.model=<folder or hub id>, or leave "
+            "it out with --arms"
+        )
+
+
+def uses_tiny_base(params: Params) -> bool:
+    """Whether the model is the one that comes with the project."""
     return params.policy.base_model == TINY_BASE and params.policy.sft_model is None

@@ -1,9 +1,10 @@
-"""The paper's own figures on its two models, for studies with its presets (arXiv 2410.21252, its main results).
+"""Render the results of a study: a Markdown page and plots.
 
-LongBench-Chat, LongBench's single- and multi-document QA and summaries, each of 100, and their mean.
+Studies with a preset of the paper also show the paper's own figures (arXiv 2410.21252, main results): LongBench-Chat,
+LongBench's single- and multi-document QA and summarization, each out of 100, and their mean.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from longreward.evaluation import charts
@@ -16,7 +17,7 @@ from longreward.study.results import CONFIDENCE, JUDGED, Effect, StudyResults, d
 
 @dataclass(frozen=True)
 class Column:
-    """A benchmark's figure: its title, and the name of its metric with a model's run."""
+    """A benchmark of the table, and the name of its metric in a benchmark run."""
 
     title: str
     metric: str
@@ -48,15 +49,15 @@ PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 # The study's outcome as a Markdown page, and in pictures.
 
 
-OTHERS = (SFT, CONTROL, "srm", "contrast", "pairwise")
+COMPARED_ARMS = (SFT, CONTROL, "srm", "contrast", "pairwise")
 
 
-def render_page(outcome: StudyResults, *, preset: str | None = None) -> str:
-    """Tables of means and of differences, each with its interval, which say what is shown and what not."""
-    parts = [_intro(outcome)]
-    parts += [_means(outcome, decoding) for decoding in _decodings(outcome)]
-    parts += [_claims(outcome), _mixing(outcome), _ablations(outcome), _benchmarks(outcome, preset)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+def render_page(results: StudyResults, *, preset: str | None = None) -> str:
+    """Render tables of means and of differences with their intervals, and which differences are significant."""
+    sections = [_intro(results)]
+    sections += [_means_table(results, decoding) for decoding in _decodings(results)]
+    sections += [_claims(results), _mixing(results), _ablations(results), _benchmarks(results, preset)]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def render_plots(outcome: StudyResults) -> dict[str, str]:
@@ -76,28 +77,32 @@ def render_plots(outcome: StudyResults) -> dict[str, str]:
     return drawn
 
 
-def _intro(outcome: StudyResults) -> str:
-    seeds = ", ".join(map(str, outcome.seeds))
-    lines = ["| arm | its pairs |", "|---|---|", "| sft | the model that all others start from |"]
-    measured = {arm for arm, _ in outcome.means}
-    lines += [f"| {arm.name} | {arm.what} |" for arm in list_arms() if arm.name in measured]
+def _intro(results: StudyResults) -> str:
+    seeds = ", ".join(map(str, results.seeds))
+    measured = {arm for arm, _ in results.means}
+    rows = [f"| {arm.name} | {arm.description} |" for arm in list_arms() if arm.name in measured]
     method = (
         f"Intervals ({CONFIDENCE:.0%}) are over documents. p is that of a paired permutation test, corrected for all "
-        f"{outcome.tests} comparisons of the study (Holm). A difference is better or worse where p is at most "
+        f"{results.tests} comparisons of the study (Holm). A difference is better or worse where p is at most "
         f"{1 - CONFIDENCE:.2g}; else it is not shown."
     )
-    return "\n".join([f"Seeds: {seeds}.", "", *lines, "", method])
+    header = ["| arm | its pairs |", "|---|---|", "| sft | the model that all others start from |"]
+    return "\n".join([f"Seeds: {seeds}.", "", *header, *rows, "", method])
 
 
-def _means(outcome: StudyResults, decoding: str) -> str:
-    rows = {arm: means for (arm, at), means in outcome.means.items() if at == decoding}
-    wanted: tuple[Measure, ...] = (*decisive_measures(outcome.effects), "reward", "tokens")
-    shown = [measure for measure in dict.fromkeys(wanted) if any(measure in means for means in rows.values())]
-    lines = [f"### {decoding}", "", "| arm | " + " | ".join(shown) + " |", "|" + "---|" * (len(shown) + 1)]
+def _means_table(results: StudyResults, decoding: str) -> str:
+    rows = {arm: means for (arm, arm_decoding), means in results.means.items() if arm_decoding == decoding}
+    candidates: tuple[Measure, ...] = (*decisive_measures(results.effects), "reward", "tokens")
+    columns = [name for name in dict.fromkeys(candidates) if any(name in means for means in rows.values())]
+    lines = [f"### {decoding}", "", _table_header("arm", columns)]
     for arm, means in rows.items():
-        cells = [_with_interval(means[measure], measure) if measure in means else "" for measure in shown]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        cells = [_with_interval(means[name], name) if name in means else "" for name in columns]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _table_header(first: str, columns: Sequence[str]) -> str:
+    return f"| {first} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}"
 
 
 def _with_interval(mean: Estimate, measure: Measure) -> str:
@@ -105,58 +110,56 @@ def _with_interval(mean: Estimate, measure: Measure) -> str:
     return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
-def _claims(outcome: StudyResults) -> str:
-    """LongReward against SFT, chance and the baselines: each difference with its interval and the seeds' own."""
-    rows = [effect for other in OTHERS for effect in _between(outcome, LONGREWARD, other)]
-    return _effects("LongReward against the others", rows)
+def _claims(results: StudyResults) -> str:
+    rows = [effect for other in COMPARED_ARMS for effect in _effects_between(results, LONGREWARD, other)]
+    return _effects_table("LongReward against the others", rows)
 
 
-def _mixing(outcome: StudyResults) -> str:
-    """What short preferences do to long answers, and long ones to short answers."""
+def _mixing(results: StudyResults) -> str:
     pairs = ((MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT))
-    return _effects("Long and short preferences", [row for pair in pairs for row in _between(outcome, *pair)])
+    rows = [effect for pair in pairs for effect in _effects_between(results, *pair)]
+    return _effects_table("Long and short preferences", rows)
 
 
-def _ablations(outcome: StudyResults) -> str:
-    left = [arm.name for arm in list_arms() if arm.name.startswith("no-") or arm.name == "best-second"]
-    rows = [effect for arm in left for effect in _between(outcome, arm, LONGREWARD)]
-    return _effects("What each part does: the arm minus LongReward", rows)
+def _ablations(results: StudyResults) -> str:
+    arms = [arm.name for arm in list_arms() if arm.name.startswith("no-") or arm.name == "best-second"]
+    rows = [effect for arm in arms for effect in _effects_between(results, arm, LONGREWARD)]
+    return _effects_table("What each part does: the arm minus LongReward", rows)
 
 
-def _between(outcome: StudyResults, arm: str, other: str) -> list[Effect]:
-    """One minus the other, which may have been taken the other way round, at every decoding."""
-    found = []
-    for decoding in _decodings(outcome):
-        for measure in decisive_measures(outcome.effects):
-            direct = outcome.effect(arm, other, decoding, measure)
-            turned = outcome.effect(other, arm, decoding, measure)
-            if direct is not None:
-                found.append(direct)
-            elif turned is not None:
-                found.append(turned.turned())
-    return found
+def _effects_between(results: StudyResults, arm: str, against: str) -> Iterator[Effect]:
+    """Yield the differences at every decoding in every decisive measure."""
+    for decoding in _decodings(results):
+        for measure in decisive_measures(results.effects):
+            effect = results.effect(arm, against, decoding, measure)
+            reverse = results.effect(against, arm, decoding, measure)
+            if effect is not None:
+                yield effect
+            elif reverse is not None:
+                yield reverse.reversed()
 
 
-def _effects(title: str, rows: Sequence[Effect]) -> str:
-    if not rows:
+def _effects_table(title: str, effects: Sequence[Effect]) -> str:
+    if not effects:
         return ""
     header = "| | at | measure | difference | interval | p | seed by seed | |"
     lines = [f"### {title}", "", header, "|---|---|---|---|---|---|---|---|"]
-    for row in rows:
-        said = {1: "better", -1: "worse", 0: "not shown"}[row.gain]
-        seeds = ", ".join(f"{value:+.3f}" for value in row.by_seed.values())
-        change = row.difference
+    for effect in effects:
+        conclusion = {1: "better", -1: "worse", 0: "not shown"}[effect.gain]
+        seeds = ", ".join(f"{value:+.3f}" for value in effect.by_seed.values())
+        difference = effect.difference
         lines.append(
-            f"| {row.arm} − {row.against} | {row.decoding} | {row.measure} | {change.value:+.3f} | "
-            f"[{change.low:+.3f}, {change.high:+.3f}] | {format_p(change.p_corrected)} | {seeds} | {said} |"
+            f"| {effect.arm} − {effect.against} | {effect.decoding} | {effect.measure} | {difference.value:+.3f} | "
+            f"[{difference.low:+.3f}, {difference.high:+.3f}] | {format_p(difference.p_corrected)} | {seeds} | "
+            f"{conclusion} |"
         )
     return "\n".join(lines)
 
 
-def _benchmarks(outcome: StudyResults, preset: str | None) -> str:
-    """Public benchmarks, each figure beside the paper's own where the preset is one of its models."""
+def _benchmarks(results: StudyResults, preset: str | None) -> str:
+    """Render the public benchmarks, beside the paper's figures where the preset is one of its models."""
     paper = PAPER.get(preset or "", {})
-    if not outcome.benchmarks and not paper:
+    if not results.benchmarks and not paper:
         return ""
     titles = [*(column.title for column in COLUMNS), "mean"]
     lines = [
@@ -165,23 +168,24 @@ def _benchmarks(outcome: StudyResults, preset: str | None) -> str:
         "Whether cases, prompts and judge are the published ones is in each run's report.",
         "",
     ]
-    lines += ["In brackets: the paper's own figure.", ""] if paper else []
-    lines += ["| arm | " + " | ".join(titles) + " |", "|" + "---|" * (len(titles) + 1)]
-    for arm in {**outcome.benchmarks, **paper}:
-        own = outcome.benchmarks.get(arm, {})
-        values = [own.get(column.metric) for column in COLUMNS]
+    if paper:
+        lines += ["In brackets: the paper's own figure.", ""]
+    lines.append(_table_header("arm", titles))
+    for arm in {**results.benchmarks, **paper}:
+        metrics = results.benchmarks.get(arm, {})
+        values = [metrics.get(column.metric) for column in COLUMNS]
         known = [value for value in values if value is not None]
         values.append(sum(known) / len(known) if len(known) == len(COLUMNS) else None)
-        theirs = paper.get(arm, (None,) * len(titles))
-        cells = [_beside(value, of_paper) for value, of_paper in zip(values, theirs, strict=True)]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+        paper_values = paper.get(arm, (None,) * len(titles))
+        cells = [_with_paper(value, paper_value) for value, paper_value in zip(values, paper_values, strict=True)]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _beside(value: float | None, of_paper: float | None) -> str:
-    shown = [] if value is None else [f"{value:.1f}"]
-    return " ".join(shown + ([] if of_paper is None else [f"({of_paper:.1f})"]))
+def _with_paper(value: float | None, paper_value: float | None) -> str:
+    cells = [] if value is None else [f"{value:.1f}"]
+    return " ".join(cells + ([] if paper_value is None else [f"({paper_value:.1f})"]))
 
 
-def _decodings(outcome: StudyResults) -> list[str]:
-    return list(dict.fromkeys(decoding for _, decoding in outcome.means))
+def _decodings(results: StudyResults) -> list[str]:
+    return list(dict.fromkeys(decoding for _, decoding in results.means))

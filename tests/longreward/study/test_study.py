@@ -16,15 +16,15 @@ DOCUMENTS = 8
 
 def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> RunResult:
     """Eight held-out documents, each with one greedy answer of each model."""
-    taken = [
+    examples = [
         ExampleMetrics(model, "greedy", f"{n}-0", f"d{n}", f"p{n}", {"exact": value, "tokens": 16.0})
         for model, value in (("sft", sft), ("dpo", exact))
         for n in range(DOCUMENTS)
     ]
-    return RunResult(arm, seed, taken)
+    return RunResult(arm, seed, examples)
 
 
-def test_every_setting_of_every_arm_is_one_that_params_know():
+def test_the_settings_of_every_arm_are_valid():
     for cell in [*plan_cells(FULL), *plan_cells(QUICK)]:
         params = read_params(None, cell.settings)
         assert params.evaluate.registered_model == "longreward-study"
@@ -40,13 +40,13 @@ def test_every_setting_of_every_arm_is_one_that_params_know():
     assert len(by_name) == len(ARM_NAMES) == 12
 
 
-def test_the_arms_of_a_seed_follow_each_other_so_that_they_share_stages():
+def test_the_arms_of_a_seed_run_one_after_the_other():
     order = [(cell.seed, cell.arm.name) for cell in plan_cells(FULL)]
-    assert order == sorted(order, key=lambda place: place[0])
+    assert order == sorted(order, key=lambda cell: cell[0])
     assert plan_cells(FULL)[0].run_name("study") == "study-longreward-s0"
 
 
-def test_differences_are_taken_seed_by_seed_on_the_same_prompts():
+def test_differences_are_paired_within_each_seed():
     found = summarize_runs(
         [
             run("longreward", 0, 0.75),
@@ -65,15 +65,15 @@ def test_differences_are_taken_seed_by_seed_on_the_same_prompts():
     against_chance = found.effect("longreward", "random", "greedy", "exact")
     assert against_chance.by_seed == {0: 0.5, 1: 0.0}
     assert against_chance.difference.value == 0.25
-    assert found.effect("random", "longreward", "greedy", "exact").turned().difference.value == 0.25
+    assert found.effect("random", "longreward", "greedy", "exact").reversed().difference.value == 0.25
 
 
-def test_a_seed_that_one_arm_lacks_is_left_out_of_their_difference():
+def test_a_seed_missing_in_one_arm_is_left_out_of_the_difference():
     found = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
     assert found.effect("longreward", "random", "greedy", "exact").by_seed == {0: 0.5}
 
 
-def test_the_page_says_what_is_shown_and_what_not():
+def test_the_page_marks_significant_differences():
     page = render_page(
         summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.75), run("no-faithfulness", 0, 0.25)])
     )
@@ -88,7 +88,7 @@ def test_the_page_says_what_is_shown_and_what_not():
     assert re.search(r"\| longreward \| 0\.750 \[0\.\d+, [01]\.\d+\] \| 16\.0 \[", page)
 
 
-def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for_more_documents() -> None:
+def test_a_comparison_listed_in_both_directions_is_one_test() -> None:
     two = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)])
     assert two.tests == 3  # either against SFT, and one against the other
     forward, back = (
@@ -98,7 +98,7 @@ def test_a_comparison_that_is_listed_both_ways_is_one_test_and_more_arms_ask_for
     assert forward is not None
     assert back is not None
     assert forward.difference.p_corrected == back.difference.p_corrected == pytest.approx(3 * 2 / 2**8)
-    turned = forward.turned().difference
+    turned = forward.reversed().difference
     assert (turned.value, turned.low) == pytest.approx((back.difference.value, back.difference.low))
     many = summarize_runs(
         [run(arm, 0, 0.75) for arm in ("longreward", "srm", "contrast", "pairwise", "mixed")] + [run("random", 0, 0.25)]
@@ -116,7 +116,7 @@ def test_the_pictures_show_every_arm():
     assert text.count("<circle") == 2
 
 
-def test_mixing_is_held_against_either_side_alone():
+def test_mixing_is_compared_with_long_and_short_pairs_alone():
     found = summarize_runs([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
     page = render_page(found)
     assert re.search(r"\| mixed − longreward \| greedy \| exact \| -0\.250 \| .* \| -0\.250 \| worse \|", page)
@@ -124,9 +124,11 @@ def test_mixing_is_held_against_either_side_alone():
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
 
 
-def test_without_gold_facts_the_judge_s_scores_are_compared():
+def test_without_gold_facts_judge_scores_are_compared():
     def judged(arm: str, reward: float) -> RunResult:
-        taken = [replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).taken]
+        taken = [
+            replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).examples
+        ]
         return RunResult(arm, 0, taken)
 
     found = summarize_runs([judged("longreward", 8.0), judged("random", 5.0)])
@@ -145,7 +147,7 @@ def figures(chat: float, single: float) -> dict[str, dict[str, float]]:
     return {"sft": {"longbench_chat/score/exact": 60.0}, "dpo": of_dpo}
 
 
-def test_benchmarks_stand_beside_the_paper_s_figures():
+def test_benchmarks_are_shown_beside_the_paper():
     runs = [replace(run("longreward", seed, 0.5), benchmarks=figures(70.0 + seed, 66.0)) for seed in (0, 1)]
     page = render_page(summarize_runs(runs), preset="paper-llama3.1-8b")
     assert "| sft | 60.0 (69.8) | (66.1) | (44.5) | (39.6) | (55.0) |" in page
@@ -155,23 +157,23 @@ def test_benchmarks_stand_beside_the_paper_s_figures():
     assert "Benchmarks" not in render_page(summarize_runs([run("longreward", 0, 0.5)]))
 
 
-def test_the_mean_of_the_paper_s_figures_is_its_own():
+def test_the_paper_s_means_match_its_columns():
     for arms_of in PAPER.values():
         for *figures_of, mean in arms_of.values():
             assert sum(figures_of) / len(COLUMNS) == pytest.approx(mean, abs=0.051)
 
 
 @pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
-def test_another_model_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset):
+def test_another_model_keeps_its_settings_and_mixes_in_ultrafeedback(preset):
     plain = read_params(preset_path(preset))
-    size = plan_study(plain, quick=False)
-    of_seed = plan_cells(replace(size, seeds=(0,)))
-    params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in of_seed}
-    assert size.left_out == ()
+    plan = plan_study(plain, quick=False)
+    cells = plan_cells(replace(plan, seeds=(0,)))
+    params = {cell.arm.name: read_params(preset_path(preset), cell.settings) for cell in cells}
+    assert plan.skipped_stages == ()
     assert params["longreward"].train == plain.train
     assert params["mixed"].train.short.source == "hub:HuggingFaceH4/ultrafeedback_binarized"
     assert params["short-only"].train.short.alone
-    srm = next(cell for cell in of_seed if cell.arm.name == "srm")
+    srm = next(cell for cell in cells if cell.arm.name == "srm")
     with pytest.raises(ConfigError, match=r"the arm srm needs a reward model: .*pair\.srm\.model"):
         check_arm(srm.arm, params["srm"])
     check_arm(srm.arm, read_params(preset_path(preset), [*srm.settings, "pair.srm.model=org/reward"]))
@@ -179,20 +181,22 @@ def test_another_model_keeps_its_own_settings_and_mixes_in_ultrafeedback(preset)
         plan_study(plain, quick=True)
 
 
-def test_short_preferences_of_one_s_own_are_what_the_mixed_arms_mix_in():
+def test_the_user_s_short_preferences_are_mixed_in():
     own = ("policy.base_model=org/model", "train.short.source=data/raw/prefs.jsonl")
-    size = replace(plan_study(read_params(None, own), quick=False), settings=own)
-    params = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(size)}
+    plan = replace(plan_study(read_params(None, own), quick=False), settings=own)
+    params = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(plan)}
     assert params["longreward"].train.short.source is None
     assert params["mixed"].train.short.source == params["short-only"].train.short.source == "data/raw/prefs.jsonl"
 
 
-def test_fewer_than_six_documents_show_nothing():
-    few = [RunResult("longreward", 0, run("longreward", 0, 1.0, sft=0.0).taken[:4] + run("x", 0, 1.0).taken[8:12])]
+def test_fewer_than_six_documents_are_never_significant():
+    few = [
+        RunResult("longreward", 0, run("longreward", 0, 1.0, sft=0.0).examples[:4] + run("x", 0, 1.0).examples[8:12])
+    ]
     assert summarize_runs(few).effect("longreward", "sft", "greedy", "exact").gain == 0
 
 
-@pytest.mark.parametrize("size", [FULL, QUICK])
-def test_no_two_runs_have_one_name(size):
-    names = [cell.run_name("study") for cell in plan_cells(size)]
+@pytest.mark.parametrize("plan", [FULL, QUICK])
+def test_run_names_are_unique(plan):
+    names = [cell.run_name("study") for cell in plan_cells(plan)]
     assert len({*names}) == len(names)
