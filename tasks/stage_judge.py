@@ -58,7 +58,7 @@ async def forecast_budget(
     """
     with stage_budget(run, limits) as budget:
         expected = await forecast()
-        run.report(expected.figures())
+        run.report(expected.metrics())
         currency = run.params.prices.currency
         needed = f"at the start, all that was left was expected to need about {format_needs(expected, currency)}"
         run.log.info("the judge's calls: about %s", format_needs(expected, currency))
@@ -100,8 +100,8 @@ def scoring_forecast(run: StageRun, items: Sequence[WithResponses]) -> Forecast:
             params.prices,
             (items[place] for place in places),
             ledger=ledger_file(),
-            of=len(items),
-            limit_s=LIMIT_S,
+            total_prompts=len(items),
+            time_limit_s=LIMIT_S,
         )
 
     return forecast

@@ -43,7 +43,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     if (options.data is None) != (options.responses is None):
         raise ConfigError("plan needs both --data and --responses, or neither to plan this project's stages")
-    # For files, the defaults apply, as for `longreward score`.
+    # For files, the default settings apply, as for `longreward score`.
     params = load_settings(options, default=Path("params.yaml") if options.data is None else None)
     if options.data is not None:
         planning = plan_files(

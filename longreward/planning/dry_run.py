@@ -1,6 +1,6 @@
-"""A judge that asks nobody: what the ledger knows it answers, and what it would have to ask it notes down.
+"""A judge that makes no calls: it replies from the ledger and records the requests that are not there.
 
-Scoring itself runs with it, so that a plan counts exactly the questions that scoring will ask.
+A plan runs scoring itself with this judge, so that it counts exactly the requests that scoring will make.
 """
 
 from collections.abc import Callable
@@ -12,48 +12,50 @@ from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
 from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
+from longreward.judge.prompts import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.truncation import ReadTruncated
 from longreward.records import Dimension
 
 T = TypeVar("T")
 
+NOT_CACHED = "not requested yet"
+NO_LIMIT = 1000  # concurrent requests; none of them is sent
+
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A question that came up, and whether the ledger has its answer."""
+    """A request that scoring made, and whether the ledger has the reply."""
 
-    question: ChatRequest
-    answered: bool
+    request: ChatRequest
+    is_cached: bool
 
 
 class DryRunJudge(Judge):
-    """Opened as `open_judge` opens a judge, but without keys and calls."""
+    """A Judge without API keys and calls; open it with `DryRunJudge.open`."""
 
-    all_answered: bool
-    """Whether the ledger knows all that came up since the last `take`."""
-    _noted: list[RecordedRequest]
+    all_cached: bool
+    """Whether the ledger had the replies to all requests since the last `take_requests`."""
+    _requests: list[RecordedRequest]
     _seen: set[int]
 
     @classmethod
     def open(cls, config: JudgeConfig, *, ledger: Path | Ledger | None) -> Self:
-        """With the answers kept at `ledger`, where there is such a file, or in an open one, which it closes."""
-        if not isinstance(ledger, Ledger):
-            ledger = Ledger(ledger if ledger is not None and ledger.is_file() else None)
-        store = ledger
-        rehearsal = cls([(_asker(each, store), dimensions) for each, dimensions in config.judges()], store)
-        rehearsal._noted, rehearsal._seen, rehearsal.all_answered = [], set(), True
-        return rehearsal
+        """Open the judge with a ledger: a file, which may be missing, or an open ledger, which the judge closes."""
+        store = ledger if isinstance(ledger, Ledger) else Ledger(ledger if ledger and ledger.is_file() else None)
+        judge = cls([(_client(one, store), dimensions) for one, dimensions in config.judges()], store)
+        judge._requests, judge._seen, judge.all_cached = [], set(), True
+        return judge
 
-    def take(self) -> list[RecordedRequest]:
-        """The questions that came up since the last time; equal ones come once in all."""
-        taken, self._noted = self._noted, []
-        self.all_answered = True
-        return taken
+    def take_requests(self) -> list[RecordedRequest]:
+        """Return the requests since the last call; each distinct request is returned once."""
+        requests, self._requests = self._requests, []
+        self.all_cached = True
+        return requests
 
-    def forget(self) -> None:
-        """As if what came up since the last `take` had not."""
-        self._seen -= {_key(each.question) for each in self.take()}
+    def discard_requests(self) -> None:
+        """Forget the requests since the last `take_requests`, as if they had not been made."""
+        self._seen -= {_request_hash(recorded.request) for recorded in self.take_requests()}
 
     async def query(
         self,
@@ -62,59 +64,55 @@ class DryRunJudge(Judge):
         *,
         parse_truncated: ReadTruncated[T] | None = None,
     ) -> ParsedReply[T]:
-        """What the ledger knows, else no value with NOT_ASKED for a reason; the request is noted."""
+        """Record the request; return the reply from the ledger, else a reply without value, with reason NOT_CACHED."""
         try:
-            reading = await super().query(request, parse, parse_truncated=parse_truncated)
-        except _NotAsked:
-            reading = ParsedReply(None, NOT_ASKED, "", 0, 0, TokenUsage(), self.name_for(request.template))
-            self.all_answered = False
-        key = _key(request)
+            reply = await super().query(request, parse, parse_truncated=parse_truncated)
+        except _CallAttempted:
+            reply = ParsedReply(None, NOT_CACHED, "", 0, 0, TokenUsage(), self.name_for(request.template))
+            self.all_cached = False
+        key = _request_hash(request)
         if key not in self._seen:
             self._seen.add(key)
-            self._noted.append(RecordedRequest(request, reading.reason != NOT_ASKED))
-        return reading
+            self._requests.append(RecordedRequest(request, reply.reason != NOT_CACHED))
+        return reply
 
 
 class NullModel:
-    """A ChatModel of some name that answers nothing."""
+    """A ChatModel that never replies."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        raise _NotAsked
+        raise _CallAttempted
 
     async def close(self) -> None:
         pass
 
 
-class _NotAsked(LongRewardError):
+class _CallAttempted(LongRewardError):
     pass
 
 
-def _key(question: ChatRequest) -> int:
-    return hash((question.template, question.text))  # eight bytes of it are enough to count by
-
-
-def _asker(config: JudgeConfig, ledger: Ledger) -> CachedJudgeClient:
-    return CachedJudgeClient(NullModel(name_of(config)), config, ledger, RateLimiter(max_concurrency=1000))
-
-
-def name_of(config: JudgeConfig) -> str:
-    """The judge's name in the ledger; needs no key."""
+def judge_name(config: JudgeConfig) -> str:
+    """Return the judge's name in the ledger, without reading an API key."""
     if config.kind == "offline":
         from longreward.builtin.offline_judge.judge import OfflineJudge
 
         return OfflineJudge().name
-    assert config.model is not None, "JudgeConfig holds every kind but offline to a model"
+    assert config.model is not None  # validated by JudgeConfig
     return config.model
 
 
-def dimension_of(template: str) -> Dimension:
-    """The dimension that a template's questions belong to."""
-    from longreward.judge.prompts import DIMENSION_TEMPLATES
-
+def dimension_for(template: str) -> Dimension:
+    """Return the dimension whose requests use a template."""
     return next(dimension for dimension, templates in DIMENSION_TEMPLATES.items() if template in templates)
 
 
-NOT_ASKED = "not asked yet"
+def _client(config: JudgeConfig, ledger: Ledger) -> CachedJudgeClient:
+    return CachedJudgeClient(NullModel(judge_name(config)), config, ledger, RateLimiter(max_concurrency=NO_LIMIT))
+
+
+def _request_hash(request: ChatRequest) -> int:
+    """Return a hash to count distinct requests by; storing their texts would take gigabytes."""
+    return hash((request.template, request.text))

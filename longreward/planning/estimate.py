@@ -1,7 +1,7 @@
-"""What a scoring will ask: scoring itself is rehearsed on each prompt, and what hangs on unknown answers is estimated.
+"""Count the requests of scoring: run scoring with a dry-run judge, and estimate what depends on unknown replies.
 
-known exactly    ratings, extraction and statements of each response; of what was asked before, the rest too
-estimated        support calls of statements that nobody has listed yet; tokens of answers
+exact      ratings, extraction and statements of each response; the requests that follow from replies in the ledger
+estimated  support requests for statements that are not listed yet; tokens of replies
 """
 
 import time
@@ -13,52 +13,61 @@ from pathlib import Path
 from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompt_template import PromptTemplate
-from longreward.judge.prompts import load_prompts
-from longreward.planning.dry_run import DryRunJudge, RecordedRequest, name_of
-from longreward.planning.reply_stats import EXTRACT_TOKENS, STATEMENT, Range, answer_tokens, reply_stats, statements_in
+from longreward.judge.prompts import DIMENSION_TEMPLATES, load_prompts
+from longreward.planning.dry_run import DryRunJudge, RecordedRequest, judge_name
+from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
 from longreward.utils.language import detect_language
 from longreward.utils.token_spans import TextTokenizer, open_tokenizer
 
 ScoringItem = tuple[Example, Sequence[Response]]
-NONE = Range()
+
+ZERO = Range()
+STATEMENT_TOKENS = 25  # assumed, of one statement in a support request
+EXTRACT_TOKENS = 60  # assumed, of one extract in a completeness request
+MAX_CHARACTERS_PER_TOKEN = 8  # a longer text has more tokens, in any language
+CACHED_TEXTS = 512  # all requests about one document come together
+# With score.strategy `adaptive`, these templates are needed for at least two responses only.
+ADAPTIVE_TEMPLATES = ("statements", "support", "completeness")
 
 
 @dataclass
 class RequestTally:
-    """What the questions of one template come to."""
+    """The requests of one template."""
 
-    calls: Range = NONE
-    prompt_tokens: Range = NONE
-    completion_tokens: Range = NONE
-    answered: float = 0.0
-    """Questions whose answer is in the ledger."""
+    calls: Range = ZERO
+    prompt_tokens: Range = ZERO
+    completion_tokens: Range = ZERO
+    cached: float = 0.0
+    """Requests whose reply is in the ledger."""
 
     def add(self, calls: Range, prompt_tokens: float, completion_tokens: Range) -> None:
-        """Calls of so many tokens each."""
+        """Add calls with these tokens each."""
         self.calls += calls
         self.prompt_tokens += calls * prompt_tokens
         self.completion_tokens += calls * completion_tokens
 
-    def times(self, factor: "float | Range") -> "RequestTally":
-        """For more prompts than were looked at, or for calls that are made again."""
-        answered = self.answered * factor if isinstance(factor, float) else self.answered
-        return RequestTally(self.calls * factor, self.prompt_tokens * factor, self.completion_tokens * factor, answered)
+    def scaled(self, factor: Range) -> "RequestTally":
+        """Return the tally with more or fewer calls."""
+        return RequestTally(
+            self.calls * factor, self.prompt_tokens * factor, self.completion_tokens * factor, self.cached
+        )
 
 
 @dataclass
 class ScoringEstimate:
-    """What came up; `tallies` by template."""
+    """The requests of scoring some prompts, by template."""
 
     tallies: dict[str, RequestTally] = field(default_factory=dict)
     prompts: int = 0
     responses: int = 0
     complete: float = 0.0
-    """Prompts of which nothing is left to ask."""
-    looked_at: int = 0
-    learnt: dict[str, int] = field(default_factory=dict)
-    """By template: answers in the ledger that estimates were learnt from."""
+    """Prompts for which all replies are in the ledger."""
+    counted_prompts: int = 0
+    """Prompts on which the estimate is based."""
+    observed_replies: dict[str, int] = field(default_factory=dict)
+    """Replies in the ledger that the expected replies are based on, by template."""
 
 
 async def estimate_scoring(
@@ -67,139 +76,176 @@ async def estimate_scoring(
     items: Iterable[ScoringItem],
     *,
     ledger: Path | None,
-    of: int | None = None,
-    limit_s: float | None = None,
+    total_prompts: int | None = None,
+    time_limit_s: float | None = None,
 ) -> ScoringEstimate:
-    """Counts over `items`, which stand for `of` prompts (None: for themselves); ends after `limit_s` seconds.
+    """Count the requests of scoring `items` without calls, embeddings and writes.
 
-    Asks nobody, embeds nothing and writes nothing. Raises ConfigError where prompts or tokenizer are missing.
+    Args:
+        judge: the section `judge`.
+        config: the section `score`.
+        items: prompts with their responses.
+        ledger: the replies so far.
+        total_prompts: number of prompts that `items` are a sample of; None: all.
+        time_limit_s: stop after this many seconds, and scale up from the prompts counted so far.
+
+    Raises:
+        ConfigError: prompts or tokenizer are missing.
     """
-    until = time.monotonic() + limit_s if limit_s is not None else None
-    found = ScoringEstimate()
-    full = config.model_copy(update={"strategy": "full"})
-    unembedded = None if config.retriever.kind == "bm25" else _FirstChunks()
+    deadline = time.monotonic() + time_limit_s if time_limit_s is not None else None
+    estimate = ScoringEstimate()
+    full_config = config.model_copy(update={"strategy": "full"})
+    retriever = None if config.retriever.kind == "bm25" else _FirstChunks()
     async with (
-        DryRunJudge.open(judge, ledger=ledger) as rehearsal,
-        Scorer(full, retriever=unembedded) as scorer,
-        open_scorer(config, retriever=unembedded) as pruning,
+        DryRunJudge.open(judge, ledger=ledger) as dry_run,
+        Scorer(full_config, retriever=retriever) as full_scorer,
+        open_scorer(config, retriever=retriever) as scorer,
     ):
-        counting = _Counting(judge, full, ledger, found)
+        counter = _RequestCounter(judge, full_config, ledger, estimate)
         for example, responses in items:
-            scored = await pruning.score(rehearsal, example, responses)
-            if config.strategy == "adaptive" and not rehearsal.all_answered:
-                rehearsal.forget()  # what it would ask next hangs on answers that nobody knows
-                scored = await scorer.score(rehearsal, example, responses)
-            found.complete += rehearsal.all_answered
-            counting.add(example, responses, scored, rehearsal.take())
-            if until is not None and time.monotonic() > until:
+            scored = await scorer.score(dry_run, example, responses)
+            if config.strategy == "adaptive" and not dry_run.all_cached:
+                # What this strategy requests next depends on unknown replies, so count the most that it may request.
+                dry_run.discard_requests()
+                scored = await full_scorer.score(dry_run, example, responses)
+            estimate.complete += dry_run.all_cached
+            counter.add(example, responses, scored, dry_run.take_requests())
+            if deadline is not None and time.monotonic() > deadline:
                 break
-    counting.finish(of, n=max((found.responses // found.prompts) if found.prompts else 0, 1), config=config)
-    return found
+    counter.finish(total_prompts, is_adaptive=config.strategy == "adaptive")
+    return estimate
 
 
-class _Counting:
-    """Adds up the questions of one prompt after another."""
+class _RequestCounter:
+    """Adds up the requests of one prompt after another."""
 
-    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, found: ScoringEstimate) -> None:
+    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, estimate: ScoringEstimate) -> None:
         self._config = config
-        self._found = found
+        self._estimate = estimate
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
-        self._tokenizer = open_tokenizer(config.tokenizer)
-        self._counter = TokenCounter(self._tokenizer)
+        self._tokens = TokenCounter(open_tokenizer(config.tokenizer))
         self._judges = judges_by_template(judge)
-        learnt = reply_stats(ledger, self._prompts)
-        self._habits = {template: learnt.get((name_of(each), template)) for template, each in self._judges.items()}
-        self._system = {t: self._counter.of_text(each.system) for t, each in self._judges.items()}
-        found.learnt = {template: habit.answers for template, habit in self._habits.items() if habit is not None}
+        stats = read_reply_stats(ledger, self._prompts)
+        self._stats = {template: stats.get((judge_name(one), template)) for template, one in self._judges.items()}
+        self._system_tokens = {name: self._tokens.count_text(one.system) for name, one in self._judges.items()}
+        estimate.observed_replies = {name: one.replies for name, one in self._stats.items() if one is not None}
 
     def add(
-        self, example: Example, responses: Sequence[Response], scored: ScoredExample, noted: Sequence[RecordedRequest]
+        self,
+        example: Example,
+        responses: Sequence[Response],
+        scored: ScoredExample,
+        requests: Sequence[RecordedRequest],
     ) -> None:
-        found = self._found
-        found.prompts += 1
-        found.looked_at += 1
-        found.responses += len(responses)
-        for each in noted:
-            if each.answered:
-                self._tally(each.question.template).answered += 1
-            else:
-                self._add_question(each)
-        if any(not each.answered and each.question.template == "extraction" for each in noted):
+        """Add the recorded requests of one prompt, and estimate those that would follow."""
+        self._estimate.prompts += 1
+        self._estimate.counted_prompts += 1
+        self._estimate.responses += len(responses)
+        missing = [recorded.request for recorded in requests if not recorded.is_cached]
+        for recorded in requests:
+            if recorded.is_cached:
+                self._tally(recorded.request.template).cached += 1
+        for request in missing:
+            self._add_request(request)
+        if any(request.template == "extraction" for request in missing):
             self._add_completeness(example, responses, scored)
-        unlisted = [each for each in noted if not each.answered and each.question.template == "statements"]
-        if unlisted:
-            self._add_support(example, [each.question.slots["answer"] for each in unlisted])
+        self._add_support(example, [request for request in missing if request.template == "statements"])
 
-    def finish(self, of: int | None, *, n: int, config: ScoreConfig) -> None:
-        """Scales up to all prompts, counts repeated attempts, and lowers what pruning may leave out."""
-        found = self._found
-        factor = of / found.prompts if of is not None and found.prompts else 1.0
-        pruned = config.strategy == "adaptive"
-        for template, tally in found.tallies.items():
-            habit = self._habits[template]
-            attempts = habit.attempts if habit is not None else 1.0
-            least = min(2 / n, 1.0) if pruned and template in PRUNED else 1.0
-            found.tallies[template] = tally.times(factor).times(Range(least, attempts, attempts))
-        found.prompts, found.responses = round(found.prompts * factor), round(found.responses * factor)
-        found.complete *= factor
+    def finish(self, total_prompts: int | None, *, is_adaptive: bool) -> None:
+        """Scale up to all prompts, add repeated attempts, and lower the minimum of adaptive scoring."""
+        estimate = self._estimate
+        scale = total_prompts / estimate.prompts if total_prompts is not None and estimate.prompts else 1.0
+        responses = max(estimate.responses // estimate.prompts, 1) if estimate.prompts else 1  # per prompt
+        for template, tally in estimate.tallies.items():
+            stats = self._stats[template]
+            attempts = stats.attempts if stats is not None else 1.0
+            minimum = min(2 / responses, 1.0) if is_adaptive and template in ADAPTIVE_TEMPLATES else 1.0
+            scaled = tally.scaled(Range.exactly(scale)).scaled(Range(minimum, attempts, attempts))
+            scaled.cached = tally.cached * scale
+            estimate.tallies[template] = scaled
+        estimate.prompts, estimate.responses = round(estimate.prompts * scale), round(estimate.responses * scale)
+        estimate.complete *= scale
 
-    def _add_question(self, noted: RecordedRequest) -> None:
-        question = noted.question
-        statements = NONE
-        if question.template == "statements":
-            statements = statements_in(question.slots["answer"], self._habits["statements"])
-        tokens = self._counter.of(question) + self._system[question.template]
-        self._add(question.template, Range.exactly(1), tokens, question.max_tokens, statements)
+    def _add_request(self, request: ChatRequest) -> None:
+        statements = ZERO
+        if request.template == "statements":
+            statements = expected_statements(request.slots["answer"], self._stats["statements"])
+        tokens = self._tokens.count_request(request) + self._system_tokens[request.template]
+        self._add(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
 
     def _add_completeness(self, example: Example, responses: Sequence[Response], scored: ScoredExample) -> None:
-        """One call for each distinct response; what the document holds on the query is partly or wholly unknown."""
+        """Add one request per distinct response; some or all extracts, which they contain, are unknown."""
         extracts = scored.extraction.extracts
-        known = sum(self._counter.of_text(each.text) for each in extracts if each.text is not None)
-        unknown = sum(each.reason is not None for each in extracts)
+        known = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
+        unknown = sum(extract.reason is not None for extract in extracts)
         for text in dict.fromkeys(response.text for response in responses):
             template = self._template("completeness", example.query, text)
-            own = sum(self._counter.of_text(each) for each in (template.text, example.query, text))
-            extracted = known + EXTRACT_TOKENS.expected * unknown
-            self._add("completeness", Range.exactly(1), own + extracted, template.max_tokens)
+            own = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
+            self._add("completeness", Range.exactly(1), own + known + EXTRACT_TOKENS * unknown, template.max_tokens)
 
-    def _add_support(self, example: Example, responses: Sequence[str]) -> None:
-        """A call for each statement that somebody is yet to list."""
-        habit = self._habits["statements"]
-        for text in responses:
-            template = self._template("support", example.query, text)
-            tokens = self._counter.of_text(template.text) + self._evidence(example) + STATEMENT
-            calls = statements_in(text, habit)
+    def _add_support(self, example: Example, requests: Sequence[ChatRequest]) -> None:
+        """Add one request per statement that the replies to these requests will list."""
+        for request in requests:
+            response = request.slots["answer"]
+            template = self._template("support", example.query, response)
+            tokens = self._tokens.count_text(template.text) + self._evidence_tokens(example) + STATEMENT_TOKENS
+            calls = expected_statements(response, self._stats["statements"])
             self._add("support", calls, tokens, template.max_tokens)
 
-    def _evidence(self, example: Example) -> int:
-        shown = self._config.evidence_chunks * self._config.evidence_chunk_tokens
-        longest = 8 * shown  # characters: a text of more has more tokens than are shown, in any language
-        return shown if len(example.context) > longest else min(shown, self._counter.of_text(example.context))
+    def _evidence_tokens(self, example: Example) -> int:
+        limit = self._config.evidence_chunks * self._config.evidence_chunk_tokens
+        if len(example.context) > MAX_CHARACTERS_PER_TOKEN * limit:
+            return limit
+        return min(limit, self._tokens.count_text(example.context))
 
-    def _add(self, template: str, calls: Range, tokens: float, limit: int, statements: Range = NONE) -> None:
-        thinking = self._judges[template].thinking_tokens
-        habit = self._habits[template]
-        answer = answer_tokens(template, statements=statements, limit=limit, thinking=thinking, habit=habit)
-        self._tally(template).add(calls, tokens, answer)
+    def _add(self, template: str, calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO) -> None:
+        completion_tokens = expected_reply_tokens(
+            template,
+            statements=statements,
+            limit=limit,
+            reasoning_limit=self._judges[template].thinking_tokens,
+            stats=self._stats[template],
+        )
+        self._tally(template).add(calls, prompt_tokens, completion_tokens)
 
     def _tally(self, template: str) -> RequestTally:
-        return self._found.tallies.setdefault(template, RequestTally())
+        return self._estimate.tallies.setdefault(template, RequestTally())
 
     def _template(self, name: str, *texts: str) -> PromptTemplate:
         return self._prompts.template(name, detect_language(*texts))
 
 
-def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:
-    """Who answers the questions of each template."""
-    from longreward.judge.prompts import DIMENSION_TEMPLATES
+class TokenCounter:
+    """Counts the tokens of requests by their parts, so that each text is tokenized once and not once per request."""
 
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._template_tokens: dict[str, int] = {}  # by the template's hash
+        self.count_text = lru_cache(maxsize=CACHED_TEXTS)(self._count)
+
+    def count_request(self, request: ChatRequest) -> int:
+        """Return the tokens of a request, without those that a server's chat template adds."""
+        slots = sum(self.count_text(text) for text in request.slots.values())
+        if request.prompt_hash not in self._template_tokens:
+            self._template_tokens[request.prompt_hash] = self._count(request.text) - slots
+        return max(self._template_tokens[request.prompt_hash] + slots, 0)
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.spans(text))
+
+
+def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:
+    """Return the judge that receives the requests of each template."""
     return {
-        name: judge for judge, own in config.judges() for dimension in own for name in DIMENSION_TEMPLATES[dimension]
+        template: judge
+        for judge, dimensions in config.judges()
+        for dimension in dimensions
+        for template in DIMENSION_TEMPLATES[dimension]
     }
 
 
 class _FirstChunks:
-    """A Retriever in place of one that embeds, which may cost something: what it finds is of the right length."""
+    """A Retriever that returns the first chunks: embeddings may cost money, and only the length of evidence counts."""
 
     def __init__(self, chunks: int = 0) -> None:
         self._chunks = chunks
@@ -218,31 +264,3 @@ class _FirstChunks:
 
     async def close(self) -> None:
         pass
-
-
-PRUNED = ("statements", "support", "completeness")  # what `score.strategy: adaptive` need not ask of every response
-
-
-# Tokens of questions, by the tokenizer that `score.tokenizer` names: each text is counted once, not once a prompt.
-
-
-class TokenCounter:
-    """Counts by parts: a template's own words once, and each text that fills it while it is of late."""
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._own: dict[str, int] = {}  # by the template's hash
-        self.of_text = lru_cache(maxsize=KEPT)(self._count)
-
-    def of(self, question: ChatRequest) -> int:
-        """The whole question, without the frame that a server puts around it."""
-        filled = sum(self.of_text(text) for text in question.slots.values())
-        if question.prompt_hash not in self._own:
-            self._own[question.prompt_hash] = self._count(question.text) - filled
-        return max(self._own[question.prompt_hash] + filled, 0)
-
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.spans(text))
-
-
-KEPT = 512  # texts; of long documents a few are enough, since all questions about one come together

@@ -1,104 +1,108 @@
-"""A plan as people read it."""
+"""Plans as text."""
 
 from longreward.planning.plan import ProjectPlan, StagePlan, TemplatePlan
 from longreward.planning.reply_stats import Range
 
+MIN_WIDTH = 104  # columns; rich would truncate numbers in a narrower terminal
+TIME_UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+
 
 def print_plan(plan: ProjectPlan) -> None:
-    """A table a stage on the screen, and below them what must be known to read them."""
+    """Print a table for each stage, and the notes."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    console.width = max(console.width, WIDTH)
-    tables = []
-    for stage in plan.stages:
-        table = Table(title=title(stage), title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("questions", no_wrap=True)
-        for name in ("calls", "answered", "prompt tokens", "answer tokens", plan.currency):
-            table.add_column(name, justify="right", no_wrap=True)
-        for line in stage.lines:
-            table.add_row(_name(line), *_cells(line, f"{line.answered:,}"))
-        table.add_section()
-        answered = sum(line.answered for line in stage.lines)
-        table.add_row("all", *_cells(stage, f"{answered:,}"), style="bold")
-        tables.append(table)
-    with console.capture() as drawn:  # printed by print, which leaves a reader that went away to the command
-        for table in tables:
+    console.width = max(console.width, MIN_WIDTH)
+    # Captured and printed with print(), so that a closed pipe raises BrokenPipeError as in the other commands.
+    with console.capture() as output:
+        for stage in plan.stages:
+            table = Table(title=format_title(stage), title_justify="left", box=box.SIMPLE_HEAD)
+            table.add_column("requests", no_wrap=True)
+            for name in ("calls", "cached", "prompt tokens", "reply tokens", plan.currency):
+                table.add_column(name, justify="right", no_wrap=True)
+            for template in stage.templates:
+                table.add_row(_template_name(template), *_cells(template))
+            table.add_section()
+            table.add_row("all", *_cells(stage), style="bold")
             console.print(table)
-    print(drawn.get(), end="")
+    print(output.get(), end="")
     for note in plan.notes:
         print(f"- {note}")
 
 
-def title(stage: StagePlan) -> str:
-    """One line on what is to be done and how long it takes."""
-    scaled = f", counted on {stage.looked_at:,} of them" if stage.looked_at < stage.prompts else ""
-    done = f", {stage.complete:,} complete already" if stage.complete else ""
-    prompts = f"{stage.prompts:,} prompts{scaled}{done}"
-    return f"{stage.stage}: {prompts}, {stage.responses:,} responses, about {span(stage.seconds)}"
+def format_title(stage: StagePlan) -> str:
+    """Return one line with the size and the duration of a stage."""
+    counted = f", counted on {stage.counted_prompts:,} of them" if stage.counted_prompts < stage.prompts else ""
+    complete = f", {stage.complete_prompts:,} complete already" if stage.complete_prompts else ""
+    return (
+        f"{stage.stage}: {stage.prompts:,} prompts{counted}{complete}, {stage.responses:,} responses, about "
+        f"{format_seconds(stage.seconds)}"
+    )
 
 
 def format_remaining(stage: StagePlan, currency: str) -> str:
-    """One sentence on what is complete and what the others need."""
+    """Return a sentence on the number of complete prompts and the cost of the others."""
     if stage.calls.high == 0:
         return f"all {stage.prompts:,} prompts are complete"
-    about = "about " if stage.looked_at < stage.prompts else ""
-    done = f"{about}{stage.complete:,} of {stage.prompts:,} prompts are complete"
-    return f"{done}; the rest needs about {format_needs(stage, currency)}"
+    about = "about " if stage.counted_prompts < stage.prompts else ""
+    complete = f"{about}{stage.complete_prompts:,} of {stage.prompts:,} prompts are complete"
+    return f"{complete}; the rest needs about {format_needs(stage, currency)}"
 
 
 def format_needs(stage: StagePlan, currency: str) -> str:
-    """What is still to be asked, on one line."""
-    cost = f", {_one_line(money(stage.money))} {currency}" if stage.money is not None else ""
+    """Return the remaining calls, tokens and money of a stage on one line."""
+    cost = f", {_on_one_line(format_money(stage.money))} {currency}" if stage.money is not None else ""
     tokens = stage.prompt_tokens + stage.completion_tokens
-    return f"{_one_line(number(stage.calls))} calls, {_one_line(number(tokens))} tokens{cost}"
+    return f"{_on_one_line(format_count(stage.calls))} calls, {_on_one_line(format_count(tokens))} tokens{cost}"
 
 
-def number(value: Range) -> str:
-    """`1,200`, or below it `600–2,400` where it is not known."""
-    if value.known:
-        return short(value.expected)
-    return f"{short(value.expected)}\n{short(value.low)}–{short(value.high)}"
+def format_count(value: Range) -> str:
+    """Return `1,200`, with `600–2,400` on a second line if the number is uncertain."""
+    if value.is_exact:
+        return _abbreviate(value.expected)
+    return f"{_abbreviate(value.expected)}\n{_abbreviate(value.low)}–{_abbreviate(value.high)}"
 
 
-def short(value: float) -> str:
-    """Whole up to a hundred thousand, then with a letter and three or more digits."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e5, "k")):
-        if value >= size:
-            unit = 1e3 if letter == "k" else size
-            return f"{value / unit:,.0f}{letter}" if value / unit >= 100 else f"{value / unit:,.1f}{letter}"
-    return f"{value:,.0f}"
-
-
-def money(value: Range | None) -> str:
-    """With cents; `?` where a price is not known."""
+def format_money(value: Range | None) -> str:
+    """Return an amount with two decimals, or `?` if the price is unknown."""
     if value is None:
         return "?"
-    if value.known:
+    if value.is_exact:
         return f"{value.expected:,.2f}"
     return f"{value.expected:,.2f}\n{value.low:,.2f}–{value.high:,.2f}"
 
 
-def _one_line(cell: str) -> str:
-    expected, *between = cell.split("\n")
-    return f"{expected} ({between[0]})" if between else expected
+def format_seconds(seconds: Range) -> str:
+    """Return a duration with its range in the largest suitable unit."""
+    size, unit = next(((size, unit) for size, unit in TIME_UNITS if seconds.expected >= size), TIME_UNITS[-1])
+    return f"{seconds.expected / size:,.1f} {unit} ({seconds.low / size:,.1f} to {seconds.high / size:,.1f})"
 
 
-def span(seconds: Range) -> str:
-    """A time in its unit."""
-    unit, name = next(((unit, name) for unit, name in UNITS if seconds.expected >= unit), UNITS[-1])
-    return f"{seconds.expected / unit:,.1f} {name} ({seconds.low / unit:,.1f} to {seconds.high / unit:,.1f})"
+def _abbreviate(value: float) -> str:
+    """Return integers up to a hundred thousand, then k, M or G with at least three digits."""
+    for threshold, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+        if value >= threshold:
+            scaled = value / unit
+            return f"{scaled:,.0f}{suffix}" if scaled >= 100 else f"{scaled:,.1f}{suffix}"
+    return f"{value:,.0f}"
 
 
-def _name(line: TemplatePlan) -> str:
-    return line.template if line.template == line.dimension else f"{line.dimension}: {line.template}"
+def _on_one_line(cell: str) -> str:
+    expected, *limits = cell.split("\n")
+    return f"{expected} ({limits[0]})" if limits else expected
 
 
-def _cells(of: TemplatePlan | StagePlan, answered: str) -> tuple[str, ...]:
-    return (number(of.calls), answered, number(of.prompt_tokens), number(of.completion_tokens), money(of.money))
+def _template_name(plan: TemplatePlan) -> str:
+    return plan.template if plan.template == plan.dimension else f"{plan.dimension}: {plan.template}"
 
 
-WIDTH = 104  # columns, without which numbers would be cut
-UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+def _cells(plan: TemplatePlan | StagePlan) -> tuple[str, ...]:
+    return (
+        format_count(plan.calls),
+        f"{plan.cached:,}",
+        format_count(plan.prompt_tokens),
+        format_count(plan.completion_tokens),
+        format_money(plan.money),
+    )

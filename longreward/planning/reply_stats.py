@@ -1,22 +1,32 @@
-"""A number that is not known yet: what it is expected to be, and between which two it should lie."""
+"""Expected replies: their length, their number of statements and the attempts, measured in the ledger or assumed.
+
+docs/costs.md lists all assumptions.
+"""
 
 import re
 import sqlite3
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from longreward.judge.prompts import PromptSet
 from longreward.reward.parsers import PARSERS
-from longreward.utils.language import Language, detect_language
+
+MAX_ROWS = 20_000  # the newest rows of the ledger: enough for statistics, and fast for ledgers of any size
+MIN_REPLIES = 20  # of a judge to a template; with fewer, assumptions are used
+SELECT_NEWEST = """
+SELECT judge, template, prompt_hash, question, completion_tokens, CASE template WHEN 'statements' THEN text END
+FROM exchanges ORDER BY rowid DESC LIMIT ?
+"""
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
 
 
 @dataclass(frozen=True)
 class Range:
-    """`low <= expected <= high`; all three are equal where the number is known."""
+    """An uncertain number: `low <= expected <= high`; all three are equal if it is known."""
 
     low: float = 0.0
     expected: float = 0.0
@@ -24,148 +34,126 @@ class Range:
 
     @classmethod
     def exactly(cls, value: float) -> Self:
-        """A number that is known."""
+        """Return a known number."""
         return cls(value, value, value)
+
+    @classmethod
+    def combine(cls, function: Callable[..., float], *ranges: "Range") -> Self:
+        """Apply a function that increases in all arguments to the low, expected and high values of `ranges`."""
+        return cls(
+            function(*(each.low for each in ranges)),
+            function(*(each.expected for each in ranges)),
+            function(*(each.high for each in ranges)),
+        )
+
+    @classmethod
+    def around_mean(cls, values: Sequence[int]) -> Self:
+        """Return the mean of at least two values, between their quartiles."""
+        mean = statistics.fmean(values)
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(min(low, mean), mean, max(high, mean))
 
     def __add__(self, other: "Range") -> "Range":
         return Range(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
     def __mul__(self, other: "Range | float") -> "Range":
-        """Of two that are not negative."""
-        by = other if isinstance(other, Range) else Range.exactly(other)
-        return Range(self.low * by.low, self.expected * by.expected, self.high * by.high)
+        """Multiply by a range or number that is not negative."""
+        factor = other if isinstance(other, Range) else Range.exactly(other)
+        return Range(self.low * factor.low, self.expected * factor.expected, self.high * factor.high)
 
     @property
-    def known(self) -> bool:
-        """Whether it is one number."""
+    def is_exact(self) -> bool:
         return self.low == self.high
 
     def as_json(self) -> dict[str, float]:
-        """Its three numbers by name."""
-        return {"low": self.low, "expected": self.expected, "high": self.high}
+        return asdict(self)
 
 
-# What answers took so far, by judge and template, from the newest rows of the ledger.
-
-
-@dataclass(frozen=True)
-class ReplyStats:
-    """How one judge answers the questions of one template."""
-
-    completion_tokens: Range
-    """Of one answer: quartiles around the mean."""
-    attempts: float = 1.0
-    """Calls until an answer could be read."""
-    statements: Range | None = None
-    """That it finds in one response; only of the template `statements`."""
-    answers: int = 0
-    """That this was learnt from; 0: assumed."""
-
-
-def reply_stats(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[str, str], ReplyStats]:
-    """By judge and template, where there are enough answers to the same prompts; empty where there is no ledger."""
-    if ledger is None or not ledger.is_file():
-        return {}
-    hashes = {template.hash for template in prompts.templates.values()}
-    try:
-        with sqlite3.connect(f"file:{ledger.resolve()}?mode=ro", uri=True, timeout=5) as connection:
-            rows = connection.execute(_NEWEST, (NEWEST,)).fetchall()
-        connection.close()
-    except sqlite3.Error:  # nothing to learn from; opening it as a ledger says what is wrong
-        return {}
-    found: dict[tuple[str, str], list[tuple[str, int, str | None]]] = defaultdict(list)
-    questions: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for judge, template, prompt_hash, question, tokens, text in rows:
-        if prompt_hash in hashes:
-            found[judge, template].append((question, tokens, text))
-            questions[judge, template].add(question)
-    return {
-        key: _habit(key[1], answers, len(questions[key]), prompts)
-        for key, answers in found.items()
-        if len(answers) >= ENOUGH
-    }
-
-
-def _habit(template: str, answers: list[tuple[str, int, str | None]], questions: int, prompts: PromptSet) -> ReplyStats:
-    counts = None
-    if template == "statements":
-        marker = prompts.manifest.no_statement
-        parse = PARSERS[prompts.parsing].statements
-        parsed = [parse(text, marker) for _, _, text in answers if text is not None]
-        known = [len(statements) for statements in parsed if statements is not None]
-        counts = _spread(known) if len(known) >= ENOUGH else None
-    tokens = [tokens for _, tokens, _ in answers]
-    return ReplyStats(_spread(tokens), len(answers) / questions, counts, len(answers))
-
-
-def _spread(values: list[int]) -> Range:
-    mean = statistics.fmean(values)
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Range(min(low, mean), mean, max(high, mean))
-
-
-NEWEST = 20_000  # rows that are looked at: enough to learn from, and quick however large the ledger is
-ENOUGH = 20  # answers of a judge to one template
-_NEWEST = """
-SELECT judge, template, prompt_hash, question, completion_tokens, CASE template WHEN 'statements' THEN text END
-FROM exchanges ORDER BY rowid DESC LIMIT ?
-"""
-
-
-# What is assumed where nothing was measured yet. Every number is said in docs/costs.md.
-
-
-# Tokens of one answer: (low, expected, high). The prompts ask for a short analysis and a verdict.
-ANSWERS: Mapping[str, Range] = {
+# Tokens of one reply. The prompts ask for a short analysis and a verdict.
+ASSUMED_REPLY_TOKENS: Mapping[str, Range] = {
     "helpfulness": Range(60, 150, 400),
     "logicality": Range(60, 150, 400),
     "completeness": Range(60, 150, 400),
     "support": Range(30, 80, 250),
     "extraction": Range(20, 150, 600),
 }
-STATEMENT_TOKENS = Range(20, 30, 45)  # of one statement in the answer that lists them
-STATEMENTS_A_SENTENCE = Range(0.5, 1.0, 2.0)
-STATEMENT = 25  # tokens of one statement in the question about its support
-THOUGHT_SHARE = Range(0.1, 0.4, 1.0)  # of judge.thinking_tokens
-RESPONSE_SHARE = Range(0.1, 0.5, 1.0)  # of sample.max_new_tokens, where neither responses nor answers are there
-ANSWER_SHARE = Range(0.5, 1.0, 2.0)  # of the data's own answers, where responses are not there
-EXTRACT_TOKENS = Range(0.0, 60, 300)  # of what one part of a document holds, in the question about completeness
-FIRST_TOKEN_S, TOKENS_A_SECOND = 1.0, 50.0  # of one call; the offline judge takes OFFLINE_S
-OFFLINE_S = 0.002
-BATCH_HOURS = 24.0  # that a provider may take for one round
+LISTED_STATEMENT_TOKENS = Range(20, 30, 45)  # per statement in the reply that lists them
+STATEMENTS_PER_SENTENCE = Range(0.5, 1.0, 2.0)
+REASONING_SHARE = Range(0.1, 0.4, 1.0)  # of judge.thinking_tokens
 
 
-def answer_tokens(template: str, *, statements: Range, limit: int, thinking: int, habit: ReplyStats | None) -> Range:
-    """Of one answer, thoughts among them; `limit` is the prompt's own."""
-    if habit is not None and habit.completion_tokens.high > 0:
-        return habit.completion_tokens
-    spoken = STATEMENT_TOKENS * statements if template == "statements" else ANSWERS[template]
-    capped = Range(min(spoken.low, limit), min(spoken.expected, limit), min(spoken.high, limit))
-    return capped + THOUGHT_SHARE * float(thinking)
+@dataclass(frozen=True)
+class ReplyStats:
+    """Statistics of one judge's replies to one template."""
+
+    completion_tokens: Range
+    """Per reply."""
+    attempts: float = 1.0
+    """Mean number of calls until a reply is readable."""
+    statements: Range | None = None
+    """Statements per response; only for the template `statements`."""
+    replies: int = 0
+    """Number of replies in the sample."""
 
 
-def statements_in(response: str, habit: ReplyStats | None) -> Range:
-    """How many statements a judge will find in it: as many as it found in others, else about one a sentence."""
-    if habit is not None and habit.statements is not None:
-        return habit.statements
-    return STATEMENTS_A_SENTENCE * float(sentences(response))
+def read_reply_stats(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[str, str], ReplyStats]:
+    """Return statistics by judge and template from the newest replies to these prompts.
+
+    Pairs with fewer than MIN_REPLIES replies are left out. A ledger that is missing or unreadable has no statistics.
+    """
+    if ledger is None or not ledger.is_file():
+        return {}
+    hashes = {template.hash for template in prompts.templates.values()}
+    try:
+        with sqlite3.connect(f"file:{ledger.resolve()}?mode=ro", uri=True, timeout=5) as connection:
+            rows = connection.execute(SELECT_NEWEST, (MAX_ROWS,)).fetchall()
+        connection.close()
+    except sqlite3.Error:  # opening the file as a ledger reports the reason
+        return {}
+    replies: dict[tuple[str, str], list[tuple[str, int, str | None]]] = defaultdict(list)
+    for judge, template, prompt_hash, request_id, tokens, text in rows:
+        if prompt_hash in hashes:
+            replies[judge, template].append((request_id, tokens, text))
+    return {key: _summarize(*key, rows, prompts) for key, rows in replies.items() if len(rows) >= MIN_REPLIES}
 
 
-def sentences(text: str) -> int:
-    """Of prose, lists and Chinese alike; 0 only in an empty text."""
-    return len([piece for piece in SENTENCE_END.split(text) if piece.strip()])
+def _summarize(judge: str, template: str, replies: list[tuple[str, int, str | None]], prompts: PromptSet) -> ReplyStats:
+    statement_counts = None
+    if template == "statements":
+        parse = PARSERS[prompts.parsing].statements
+        parsed = [parse(text, prompts.manifest.no_statement) for _, _, text in replies if text is not None]
+        counts = [len(statements) for statements in parsed if statements is not None]
+        statement_counts = Range.around_mean(counts) if len(counts) >= MIN_REPLIES else None
+    requests = len({request_id for request_id, _, _ in replies})
+    tokens = Range.around_mean([tokens for _, tokens, _ in replies])
+    return ReplyStats(tokens, len(replies) / requests, statement_counts, len(replies))
 
 
-def stand_in(number: int, tokens: float, query: str) -> str:
-    """A response of about so many tokens that is not there yet; each number gives another text."""
-    language = detect_language(query)
-    count = max(round(tokens / SENTENCE_TOKENS), 1)
-    return f"{number}: " + SENTENCES[language] * count
+def expected_reply_tokens(
+    template: str, *, statements: Range, limit: int, reasoning_limit: int, stats: ReplyStats | None
+) -> Range:
+    """Return the tokens of one reply, including reasoning.
+
+    Args:
+        template: the prompt template.
+        statements: expected number of statements in a reply to the template `statements`.
+        limit: token limit of the template.
+        reasoning_limit: `judge.thinking_tokens`.
+        stats: statistics of earlier replies, if there are enough.
+    """
+    if stats is not None and stats.completion_tokens.high > 0:
+        return stats.completion_tokens
+    tokens = LISTED_STATEMENT_TOKENS * statements if template == "statements" else ASSUMED_REPLY_TOKENS[template]
+    return Range.combine(lambda value: min(value, limit), tokens) + REASONING_SHARE * float(reasoning_limit)
 
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|[。！？；]|\n+")
-SENTENCES: Mapping[Language, str] = {
-    "en": "The document says in its second part that the bridge over the river was opened to the public then. ",
-    "zh": "文件的第二部分指出，这座桥当时向公众开放了。",
-}
-SENTENCE_TOKENS = 22
+def expected_statements(response: str, stats: ReplyStats | None) -> Range:
+    """Return the number of statements that a judge finds in a response: as in earlier ones, else one per sentence."""
+    if stats is not None and stats.statements is not None:
+        return stats.statements
+    return STATEMENTS_PER_SENTENCE * float(count_sentences(response))
+
+
+def count_sentences(text: str) -> int:
+    """Count the sentences of English or Chinese prose or of a list; 0 for an empty text."""
+    return len([part for part in SENTENCE_END.split(text) if part.strip()])

@@ -1,11 +1,10 @@
-"""What will be scored: the prepared prompts and sampled responses where they are there, else what they will be like.
+"""The prompts and responses that will be scored, or placeholders of assumed length if they do not exist yet.
 
-prompts     data/prepared/<split>.jsonl, else the raw records through `prepare`'s own reader
-responses   data/sampled/sampled_responses.jsonl, or those that came with the data, else stand-ins of likely length
+prompts     data/prepared/<split>.jsonl, else the raw records, read and split as `prepare` does
+responses   data/sampled/sampled_responses.jsonl, or those that came with the data, else placeholders
 """
 
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,118 +16,142 @@ from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_sou
 from longreward.data.prepare_report import Split
 from longreward.data.validation import validate_examples
 from longreward.planning.estimate import ScoringItem
-from longreward.planning.reply_stats import ANSWER_SHARE, RESPONSE_SHARE, Range, stand_in
+from longreward.planning.reply_stats import Range
 from longreward.records import Example, Response
+from longreward.utils.language import Language, detect_language
 
 Length = Literal["low", "expected", "high"]
 LENGTHS: tuple[Length, ...] = ("low", "expected", "high")
 
+SHARE_OF_TOKEN_LIMIT = Range(0.1, 0.5, 1.0)  # assumed length of a response, of sample.max_new_tokens
+SHARE_OF_ANSWER = Range(0.5, 1.0, 2.0)  # assumed length of a response, of the reference answer
+ASSUMPTION = "assumed as long as the reference answers, else half of sample.max_new_tokens"
+MEASURED_RESPONSES = 2000
+# About 22 tokens each.
+PLACEHOLDER_SENTENCES: Mapping[Language, str] = {
+    "en": "The document says in its second part that the bridge over the river was opened to the public then. ",
+    "zh": "文件的第二部分指出，这座桥当时向公众开放了。",
+}
+PLACEHOLDER_TOKENS = 22
+
 
 @dataclass(frozen=True)
 class Workload:
-    """Prompts with their responses; `items(length)` gives them anew each time, one document in memory at a time."""
+    """The prompts and responses that will be scored."""
 
     items: Callable[[Length], Iterator[ScoringItem]]
-    assumed: bool
-    """Whether the responses are stand-ins, whose length is a guess."""
-    told: str
-    """Where it all comes from, for people."""
+    """Iterates over them from the beginning, with one document in memory at a time."""
+    is_assumed: bool
+    """Whether the responses are placeholders of assumed length."""
+    source: str
+    """The origin of prompts and responses, for people."""
 
 
 def workload_for_split(
-    config: PrepareConfig, split: Split, *, root: Path, responses: Path | None, n: int, room: int
+    config: PrepareConfig, split: Split, *, root: Path, responses: Path | None, n: int, max_new_tokens: int
 ) -> Workload:
-    """The prompts of a split, with the responses of that file; None or not there: `n` stand-ins of up to `room` tokens.
+    """Return the prompts of a split with the responses in a file, or with placeholders if there is none.
 
-    Raises ConfigError or DataError where neither prepared nor raw data can be read.
+    Args:
+        config: the section `prepare`.
+        split: the split of the data.
+        root: the project folder.
+        responses: a file that may be missing.
+        n: number of placeholders per prompt.
+        max_new_tokens: longest placeholder.
+
+    Raises:
+        ConfigError, DataError: neither the prepared nor the raw data can be read.
     """
-    prompts, source = _prompts(config, split, root)
+    prompts, source = _prompts_of_split(config, split, root)
     if responses is not None and responses.is_file():
         return _with_responses(prompts, responses, f"{source} with {responses}")
-    return _with_stand_ins(
-        prompts, n, lambda example: _likely(example, room), f"{source}; {n} responses each, {ASSUMED}"
+    return _with_placeholders(
+        prompts,
+        n,
+        lambda example: _assumed_tokens(example, max_new_tokens),
+        f"{source}; {n} responses each, {ASSUMPTION}",
     )
 
 
-def sampled_lengths(path: Path) -> Range | None:
-    """How long the responses of a file are, in tokens: quartiles around the mean; None where there is no such file."""
-    if not path.is_file() or not path.stat().st_size:  # `sample` leaves an empty file where the pairs are given
-        return None
-    lengths = [estimate_tokens(each.text) for each in islice(read_responses(path), 2000)]
-    if len(lengths) < 2:
-        return None
-    low, _, high = statistics.quantiles(lengths, n=4, method="inclusive")
-    mean = statistics.fmean(lengths)
-    return Range(min(low, mean), mean, max(high, mean))
-
-
 def workload_of_length(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
-    """The prompts of a split with `n` stand-ins of that length each."""
-    prompts, source = _prompts(config, split, root)
-    return _with_stand_ins(
+    """Return the prompts of a split with `n` placeholders of this length each."""
+    prompts, source = _prompts_of_split(config, split, root)
+    return _with_placeholders(
         prompts, n, lambda _: tokens, f"{source}; {n} responses each, as long as those sampled so far"
     )
 
 
 def workload_from_files(data: Path, responses: Path) -> Workload:
-    """Files as `longreward score` takes them."""
+    """Return the prompts and responses of the files of one `longreward score`."""
     return _with_responses(lambda: read_examples(data), responses, f"{data} with {responses}")
 
 
-def _prompts(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[[], Iterator[Example]], str]:
+def sampled_lengths(path: Path) -> Range | None:
+    """Return the length of the responses in a file, in tokens; None if there are too few."""
+    if not path.is_file() or not path.stat().st_size:  # `sample` writes an empty file if the pairs are given
+        return None
+    lengths = [estimate_tokens(response.text) for response in islice(read_responses(path), MEASURED_RESPONSES)]
+    return Range.around_mean(lengths) if len(lengths) >= 2 else None
+
+
+def placeholder_text(number: int, tokens: float, query: str) -> str:
+    """Return a text of about `tokens` tokens in the language of the query; each number gives another text."""
+    sentences = max(round(tokens / PLACEHOLDER_TOKENS), 1)
+    return f"{number}: " + PLACEHOLDER_SENTENCES[detect_language(query)] * sentences
+
+
+def _prompts_of_split(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[[], Iterator[Example]], str]:
     prepared = root / "data/prepared" / f"{split}.jsonl"
     if prepared.is_file():
         return lambda: read_examples(prepared), str(prepared)
-    return lambda: _raw(config, split, root), f"{config.source}, divided as `prepare` would"
+    return lambda: _raw_prompts(config, split, root), f"{config.source}, split as `prepare` would"
 
 
-def _raw(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
+def _raw_prompts(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
     source = open_prompt_source(config, root)
-    most = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
+    limit = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
     records = (outcome for _, outcome in validate_examples(source, config.columns))
     examples = (record for record in records if isinstance(record, Example))
-    kept = (example for example in examples if assign_split(config, example.document_id) == split)
-    return islice(kept, most)
+    return islice((example for example in examples if assign_split(config, example.document_id) == split), limit)
 
 
-def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, told: str) -> Workload:
-    groups: dict[str, list[Response]] = {}
+def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, source: str) -> Workload:
+    responses_by_prompt: dict[str, list[Response]] = {}
     for response in read_responses(path):
-        groups.setdefault(response.example_id, []).append(response)
+        responses_by_prompt.setdefault(response.example_id, []).append(response)
 
     def items(length: Length) -> Iterator[ScoringItem]:
-        return ((example, groups[example.id]) for example in prompts() if example.id in groups)
+        return (
+            (example, responses_by_prompt[example.id]) for example in prompts() if example.id in responses_by_prompt
+        )
 
-    return Workload(items, assumed=False, told=told)
+    return Workload(items, is_assumed=False, source=source)
 
 
-def _with_stand_ins(
-    prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], told: str
+def _with_placeholders(
+    prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], source: str
 ) -> Workload:
     def items(length: Length) -> Iterator[ScoringItem]:
-        return ((example, _stand_ins(example, n, getattr(tokens(example), length))) for example in prompts())
+        return ((example, _placeholders(example, n, getattr(tokens(example), length))) for example in prompts())
 
-    return Workload(items, assumed=True, told=told)
+    return Workload(items, is_assumed=True, source=source)
 
 
-def _stand_ins(example: Example, n: int, tokens: float) -> Sequence[Response]:
+def _placeholders(example: Example, n: int, tokens: float) -> Sequence[Response]:
     return [
         Response(
             id=f"{example.id}-{number}",
             example_id=example.id,
             query=example.query,
-            text=stand_in(number, tokens, example.query),
+            text=placeholder_text(number, tokens, example.query),
         )
         for number in range(n)
     ]
 
 
-def _likely(example: Example, room: int) -> Range:
-    """Tokens of a response: about as many as the data's own answer has, else some of those that it may have."""
+def _assumed_tokens(example: Example, max_new_tokens: int) -> Range:
     if example.answer is None:
-        return RESPONSE_SHARE * float(room)
-    likely = ANSWER_SHARE * float(estimate_tokens(example.answer))
-    return Range(min(likely.low, room), min(likely.expected, room), min(likely.high, room))
-
-
-ASSUMED = "assumed as long as the data's own answers, or else half of sample.max_new_tokens"
+        return SHARE_OF_TOKEN_LIMIT * float(max_new_tokens)
+    tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
+    return Range.combine(lambda value: min(value, max_new_tokens), tokens)

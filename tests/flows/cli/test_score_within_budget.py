@@ -1,4 +1,4 @@
-"""`longreward score` within a budget: it stops, says what is left, and goes on."""
+"""`longreward score` stops at its budget, reports the remaining cost, and continues with a higher budget."""
 
 import json
 import threading
@@ -12,23 +12,24 @@ import pytest
 
 from longreward.flows.cli.main import main
 
-ANSWER = "<statement>It was founded in 1905.</statement> So says part 1. [[Fully supported]] [[7]]"  # readable to all
+# Contains a verdict for every template.
+REPLY = "<statement>It was founded in 1905.</statement> So says part 1. [[Fully supported]] [[7]]"
 
 
 class Server:
-    """Answers everything, and counts how often each question came."""
+    """A judge with one reply to everything, which counts how often each prompt arrives."""
 
     def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        asked, lock = self.asked, threading.Lock()
+        self.prompts: Counter[str] = Counter()
+        prompts, lock = self.prompts, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 with lock:
-                    asked[body["messages"][0]["content"]] += 1
+                    prompts[body["messages"][0]["content"]] += 1
                 usage = {"prompt_tokens": 200, "completion_tokens": 20}
-                choice = {"message": {"content": ANSWER}, "finish_reason": "stop"}
+                choice = {"message": {"content": REPLY}, "finish_reason": "stop"}
                 reply = json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(reply)))
@@ -51,19 +52,19 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    served = Server()
-    yield served
-    served.stop()
+    running = Server()
+    yield running
+    running.stop()
 
 
-def test_scoring_stops_at_its_budget_says_what_is_left_and_goes_on_without_asking_twice(
+def test_scoring_stops_at_its_budget_and_continues_without_repeated_calls(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     queries = [f"When was town {n} founded?" for n in range(6)]
     _write("data.jsonl", [{"idx": str(n), "query": q, "context": f"Town {n}: 1905."} for n, q in enumerate(queries)])
     _write("sampled.jsonl", [{"idx": f"{n}-0", "query": q, "answer": f"In 1905, {n}."} for n, q in enumerate(queries)])
-    # Six questions a prompt: two ratings, statements and one support, extraction and completeness.
+    # Six requests per prompt: two ratings, statements and one support, extraction and completeness.
     command = ["score", "--data", "data.jsonl", "--responses", "sampled.jsonl", "--out", "out.jsonl"]
     command += ["--ledger", "kept/ledger.sqlite", "-S", "score.prompts_in_flight=1"]
     judge = {"kind": "http", "base_url": f"http://127.0.0.1:{server.http.server_port}/v1", "model": "m"}
@@ -71,31 +72,31 @@ def test_scoring_stops_at_its_budget_says_what_is_left_and_goes_on_without_askin
     command += ["-S", "prices.models={m: {prompt: 10, completion: 100}}"]
 
     assert main([*command, "-S", "score.budget.calls=20"]) == 1
-    said = capsys.readouterr().err
-    assert "score.budget.calls of 20 calls is reached: 20 calls, 4,400 tokens, 0.08 USD are spent" in said
-    assert "3 of 6 prompts are complete; the rest needs about 16" in said
-    assert sum(server.asked.values()) == 20
+    stderr = capsys.readouterr().err
+    assert "score.budget.calls of 20 calls is reached: 20 calls, 4,400 tokens, 0.08 USD are spent" in stderr
+    assert "3 of 6 prompts are complete; the rest needs about 16" in stderr
+    assert sum(server.prompts.values()) == 20
     assert not Path("out.jsonl").exists()
 
     assert main([*command, "-S", "score.budget.calls=20"]) == 1
-    assert sum(server.asked.values()) == 20  # over all tries
+    assert sum(server.prompts.values()) == 20  # counted over all runs
 
     assert main([*command, "-S", "score.budget.calls=40", "-S", "judge.max_concurrency=3"]) == 0
     assert len(Path("out.jsonl").read_text().splitlines()) == 6
-    assert set(server.asked.values()) == {1}
-    assert len(server.asked) == 36
-    assert "cost: 0.0640 USD" in capsys.readouterr().out  # of this try: 16 calls of 0.004
-    assert list(Path("kept/budgets").iterdir()) == []  # another scoring begins with all of its budget
+    assert set(server.prompts.values()) == {1}
+    assert len(server.prompts) == 36
+    assert "cost: 0.0640 USD" in capsys.readouterr().out  # of this run: 16 calls of 0.004
+    assert list(Path("kept/budgets").iterdir()) == []  # the next scoring starts with its full budget
 
-    assert main([*command, "-S", "score.budget.calls=1"]) == 0  # answers in the ledger are free
-    assert len(server.asked) == 36
+    assert main([*command, "-S", "score.budget.calls=1"]) == 0  # replies in the ledger are free
+    assert len(server.prompts) == 36
 
 
 def _write(name: str, rows: list[dict[str, str]]) -> None:
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_budget_in_money_without_a_price_is_refused_before_anything_is_asked(
+def test_budget_in_money_without_a_price_is_an_error_before_any_call(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "doc.txt").write_text("Town 1: 1905.")
@@ -104,5 +105,5 @@ def test_a_budget_in_money_without_a_price_is_refused_before_anything_is_asked(
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
     command = ["score", *one, *judge, *ledger, "-S", "judge.model=m", "-S", "score.budget.money=1"]
     assert main(command) == 1
-    assert "what m costs is not known: add it to prices.models" in capsys.readouterr().err
-    assert not server.asked
+    assert "the price of m is unknown: add it to prices.models" in capsys.readouterr().err
+    assert not server.prompts

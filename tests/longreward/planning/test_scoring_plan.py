@@ -1,4 +1,4 @@
-"""What a plan says before the first call, against what scoring then does."""
+"""Plans before the first call, compared with the calls that scoring makes."""
 
 import asyncio
 import json
@@ -12,8 +12,9 @@ from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import Price, PricesConfig
 from longreward.planning import Range, StagePlan, plan_scoring
-from longreward.planning.render import money, number, span
-from longreward.planning.reply_stats import sentences, stand_in
+from longreward.planning.render import format_count, format_money, format_seconds
+from longreward.planning.reply_stats import count_sentences
+from longreward.planning.workload import placeholder_text
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
 from longreward.utils.token_spans import SimpleTokenizer
@@ -42,44 +43,44 @@ MILL = example("mill", "The mill burnt in 1931.", "When did it burn?", "In 1931.
 
 
 def plan(
-    items: Sequence[tuple[Example, Sequence[Response]]], judge: JudgeConfig, ledger: Path | None = None, **how: Any
+    items: Sequence[tuple[Example, Sequence[Response]]], judge: JudgeConfig, ledger: Path | None = None, **options: Any
 ) -> StagePlan:
-    return asyncio.run(plan_scoring("score", judge, CONFIG, PRICES, items, ledger=ledger, **how))
+    return asyncio.run(plan_scoring("score", judge, CONFIG, PRICES, items, ledger=ledger, **options))
 
 
 def calls(planned: StagePlan) -> dict[str, Range]:
-    return {line.template: line.calls for line in planned.lines}
+    return {line.template: line.calls for line in planned.templates}
 
 
 def count(text: str) -> int:
     return len(TOKENS.spans(text))
 
 
-def test_a_plan_of_two_tiny_documents_is_as_worked_out_by_hand() -> None:
+def test_plan_of_two_tiny_documents() -> None:
     planned = plan([KELD, MILL], PRICED)
-    exactly_four = Range(4, 4, 4)  # distinct responses: two and two
+    four = Range(4, 4, 4)  # distinct responses: two and two
     assert calls(planned) == {
-        "helpfulness": exactly_four,
-        "logicality": exactly_four,
-        "statements": exactly_four,
+        "helpfulness": four,
+        "logicality": four,
+        "statements": four,
         "support": Range(3.5, 7, 14),  # sentences: 2 + 1 + 1 + 3; half to two statements in each
         "extraction": Range(3, 3, 3),  # parts: two and one
-        "completeness": exactly_four,
+        "completeness": four,
     }
-    assert (planned.prompts, planned.responses, planned.complete) == (2, 5, 0)
+    assert (planned.prompts, planned.responses, planned.complete_prompts) == (2, 5, 0)
 
 
-def test_a_plans_prompt_tokens_are_those_of_the_prompts() -> None:
+def test_prompt_tokens_are_those_of_the_filled_prompts() -> None:
     planned = plan([MILL], PRICED)
     example_, responses = MILL
     template = load_prompts().template("helpfulness", "en")
     asked = [template.request({"question": example_.query, "answer": each.text}).text for each in responses]
-    line = next(line for line in planned.lines if line.template == "helpfulness")
+    line = next(line for line in planned.templates if line.template == "helpfulness")
     assert line.prompt_tokens == Range.exactly(sum(count(text) for text in asked))
 
 
-def test_a_plans_money_is_tokens_times_price_and_unknown_without_a_price() -> None:
-    line = plan([MILL], PRICED).lines[0]
+def test_money_is_tokens_times_price() -> None:
+    line = plan([MILL], PRICED).templates[0]
     assert line.template == "helpfulness"
     # Two calls with answers of 60, 150 or 400 tokens; 2 and 10 a million.
     prompt = line.prompt_tokens.expected * 2 / 1e6
@@ -89,28 +90,28 @@ def test_a_plans_money_is_tokens_times_price_and_unknown_without_a_price() -> No
     )
     unpriced = plan([MILL], JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="other"))
     assert unpriced.money is None
-    assert "forecast/money" not in unpriced.figures()
-    assert money(unpriced.money) == "?"
+    assert "forecast/money" not in unpriced.metrics()
+    assert format_money(unpriced.money) == "?"
 
 
-def test_where_statements_are_known_a_plan_equals_the_calls_that_scoring_then_makes(tmp_path: Path) -> None:
-    ledger, only = tmp_path / "ledger.sqlite", tmp_path / "statements.sqlite"
+def test_plan_equals_the_calls_of_scoring_if_statements_are_cached(tmp_path: Path) -> None:
+    ledger, copy = tmp_path / "ledger.sqlite", tmp_path / "statements.sqlite"
     items = _corpus()
-    made = asyncio.run(_score(items, ledger))
-    _keep_statements_and_extracts(ledger, only)
-    planned = plan(items, JudgeConfig(), only)
-    assert planned.calls.known
-    left = made - sum(line.answered for line in planned.lines)
-    assert planned.calls.expected == left
-    assert asyncio.run(_score(items, only)) == left
+    calls_made = asyncio.run(_score(items, ledger))
+    _copy_with_statements_and_extracts(ledger, copy)
+    planned = plan(items, JudgeConfig(), copy)
+    assert planned.calls.is_exact
+    remaining = calls_made - sum(line.cached for line in planned.templates)
+    assert planned.calls.expected == remaining
+    assert asyncio.run(_score(items, copy)) == remaining
 
-    done = plan(items, JudgeConfig(), only)
+    done = plan(items, JudgeConfig(), copy)
     assert done.calls == Range.exactly(0)
-    assert done.complete == len(items)
-    assert sum(line.answered for line in done.lines) == made
+    assert done.complete_prompts == len(items)
+    assert sum(line.cached for line in done.templates) == calls_made
 
 
-def test_with_extremes_full_is_the_most_and_a_finished_prompt_needs_nothing(tmp_path: Path) -> None:
+def test_adaptive_scoring_has_a_range_and_complete_prompts_need_no_calls(tmp_path: Path) -> None:
     ledger, pruned = tmp_path / "ledger.sqlite", CONFIG.model_copy(update={"strategy": "adaptive"})
     items = _corpus()
 
@@ -119,26 +120,26 @@ def test_with_extremes_full_is_the_most_and_a_finished_prompt_needs_nothing(tmp_
 
     before = calls(planned())["statements"]
     assert before == Range(24 * 2 / 4, 24, 24)  # three distinct responses of four, and at the least two of four
-    made = asyncio.run(_score(items, ledger, pruned))
+    calls_made = asyncio.run(_score(items, ledger, pruned))
     after = planned()
-    assert (after.complete, after.calls) == (8, Range.exactly(0))
-    assert sum(line.answered for line in after.lines) == made
+    assert (after.complete_prompts, after.calls) == (8, Range.exactly(0))
+    assert sum(line.cached for line in after.templates) == calls_made
 
 
-def test_a_plan_writes_no_ledger_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_writes_nothing_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     planned = plan([MILL], JudgeConfig(kind="zhipu", model="glm-4-0520"), tmp_path / "ledger.sqlite")
     assert planned.calls.expected > 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sample_of_the_prompts_is_scaled_up() -> None:
-    planned = plan([MILL], PRICED, of=50)
-    assert (planned.prompts, planned.responses, planned.looked_at) == (50, 100, 1)
+def test_sample_of_prompts_is_scaled_up() -> None:
+    planned = plan([MILL], PRICED, total_prompts=50)
+    assert (planned.prompts, planned.responses, planned.counted_prompts) == (50, 100, 1)
     assert calls(planned)["statements"] == Range.exactly(100)
 
 
-def test_time_is_the_longest_of_concurrency_and_limits() -> None:
+def test_duration_is_the_longest_of_concurrency_and_rate_limits() -> None:
     items = [MILL]
     n = plan(items, PRICED).calls.expected
     limited = PRICED.model_copy(update={"requests_per_minute": 1})
@@ -147,17 +148,17 @@ def test_time_is_the_longest_of_concurrency_and_limits() -> None:
     assert alone == pytest.approx(2 * both)
 
 
-def test_estimates_are_learnt_from_what_the_judge_did_before(tmp_path: Path) -> None:
+def test_estimates_use_earlier_replies_of_the_judge(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     asyncio.run(_score(_corpus(), ledger))  # the offline judge lists at least twenty responses' statements
     planned = plan([KELD], JudgeConfig(), ledger)
-    assert planned.learnt["statements"] >= 20
+    assert planned.observed_replies["statements"] >= 20
     support = calls(planned)["support"]
     assert support != Range(1.5, 3, 6)  # a statement a sentence, half to two
     assert support.low <= support.expected <= support.high
 
 
-def test_embeddings_are_not_asked_for(tmp_path: Path) -> None:
+def test_plan_makes_no_embedding_calls(tmp_path: Path) -> None:
     config = CONFIG.model_validate(
         CONFIG.model_dump()
         | {"retriever": {"kind": "http", "model": "e", "base_url": "http://127.0.0.1:9/v1", "max_retries": 0}}
@@ -165,27 +166,27 @@ def test_embeddings_are_not_asked_for(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     asyncio.run(_score([KELD], ledger))
     planned = asyncio.run(plan_scoring("score", JudgeConfig(), config, PRICES, [KELD], ledger=ledger))
-    assert planned.lines
+    assert planned.templates
 
 
 @pytest.mark.parametrize(
-    ("text", "how_many"), [("One. Two! Three?", 3), ("桥建于1912年。它很长。", 2), ("- a\n- b", 2), ("", 0)]
+    ("text", "expected"), [("One. Two! Three?", 3), ("桥建于1912年。它很长。", 2), ("- a\n- b", 2), ("", 0)]
 )
-def test_sentences_are_counted_in_prose_lists_and_chinese(text: str, how_many: int) -> None:
-    assert sentences(text) == how_many
+def test_count_sentences(text: str, expected: int) -> None:
+    assert count_sentences(text) == expected
 
 
-def test_stand_ins_are_of_the_asked_length_and_differ() -> None:
-    assert 190 < count(stand_in(3, 200, "Who?")) < 210
-    assert 190 < count(stand_in(3, 200, "这座桥是什么时候建的？")) < 210
-    assert stand_in(1, 200, "Who?") != stand_in(2, 200, "Who?")
+def test_placeholders_have_the_requested_length_and_differ() -> None:
+    assert 190 < count(placeholder_text(3, 200, "Who?")) < 210
+    assert 190 < count(placeholder_text(3, 200, "这座桥是什么时候建的？")) < 210
+    assert placeholder_text(1, 200, "Who?") != placeholder_text(2, 200, "Who?")
 
 
-def test_numbers_are_shown_with_their_range() -> None:
-    assert number(Range.exactly(1200)) == "1,200"
-    assert number(Range(600, 1200, 2_400_000)) == "1,200\n600–2.4M"
-    assert money(Range(0.5, 1, 2)) == "1.00\n0.50–2.00"
-    assert span(Range(1800, 3600, 7200)) == "1.0 hours (0.5 to 2.0)"
+def test_numbers_are_formatted_with_their_range() -> None:
+    assert format_count(Range.exactly(1200)) == "1,200"
+    assert format_count(Range(600, 1200, 2_400_000)) == "1,200\n600–2.4M"
+    assert format_money(Range(0.5, 1, 2)) == "1.00\n0.50–2.00"
+    assert format_seconds(Range(1800, 3600, 7200)) == "1.0 hours (0.5 to 2.0)"
 
 
 def _corpus() -> list[tuple[Example, list[Response]]]:
@@ -204,28 +205,28 @@ def _corpus() -> list[tuple[Example, list[Response]]]:
 async def _score(
     items: Sequence[tuple[Example, Sequence[Response]]], ledger: Path, config: ScoreConfig = CONFIG
 ) -> float:
-    """Calls made."""
+    """Score the items; return the number of calls."""
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
         async for _ in score_examples(judge, config, items):
             pass
         return judge.metrics()["calls"]
 
 
-def _keep_statements_and_extracts(ledger: Path, only: Path) -> None:
-    """A ledger that was stopped before the second step."""
+def _copy_with_statements_and_extracts(ledger: Path, copy: Path) -> None:
+    """Copy the ledger of a run that was stopped before the second step."""
     import shutil
     import sqlite3
 
     with sqlite3.connect(ledger) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    shutil.copy(ledger, only)
-    with sqlite3.connect(only) as connection:
+    shutil.copy(ledger, copy)
+    with sqlite3.connect(copy) as connection:
         connection.execute("DELETE FROM exchanges WHERE template NOT IN ('statements', 'extraction')")
     connection.close()
 
 
-def test_the_command_plans_a_project_and_files_as_json(
+def test_command_plans_a_project_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from longreward.flows.cli.main import main
@@ -249,8 +250,8 @@ def test_the_command_plans_a_project_and_files_as_json(
     score, evaluate = planned["score"], planned["evaluate"]
     assert score["responses"] == 4 * score["prompts"] > 0
     assert evaluate["responses"] == 6 * evaluate["prompts"] > 0  # two models, 2 + 1 answers each
-    statements = next(line for line in score["lines"] if line["template"] == "statements")
-    support = next(line for line in score["lines"] if line["template"] == "support")
+    statements = next(line for line in score["templates"] if line["template"] == "statements")
+    support = next(line for line in score["templates"] if line["template"] == "support")
     assert statements["calls"]["expected"] == score["responses"]
     # Half of 88 tokens: two sentences; 9 to 88: one to four.
     assert support["calls"] == {
@@ -263,6 +264,6 @@ def test_the_command_plans_a_project_and_files_as_json(
         json.dumps({"idx": "3-0", "query": rows[3]["query"], "answer": "1903."}) + "\n"
     )
     assert main(["plan", "--data", "data/raw/questions.jsonl", "--responses", "sampled.jsonl"]) == 0
-    shown = capsys.readouterr().out
-    assert "score: 1 prompts, 1 responses" in shown
-    assert "faithfulness: statements" in shown
+    output = capsys.readouterr().out
+    assert "score: 1 prompts, 1 responses" in output
+    assert "faithfulness: statements" in output

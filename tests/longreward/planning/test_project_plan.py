@@ -1,4 +1,4 @@
-"""What the method of the pairs asks of the judge is in the plan, before the first call."""
+"""The plan includes the requests of the pair method."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from longreward.records import Example, Response
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """One prompt with ten different responses."""
+    """A project with one prompt and ten different responses."""
     example = Example(id="1", document_id="1", context="Rain fell in Keld.", query="Where did rain fell?")
     write_examples(tmp_path / "data/prepared/preference.jsonl", [example])
-    drawn = [Response(id=f"1-{n}", example_id="1", query=example.query, text=f"Keld {n}.") for n in range(10)]
-    write_responses(tmp_path / "data/sampled/sampled_responses.jsonl", drawn)
+    responses = [Response(id=f"1-{n}", example_id="1", query=example.query, text=f"Keld {n}.") for n in range(10)]
+    write_responses(tmp_path / "data/sampled/sampled_responses.jsonl", responses)
     return tmp_path
 
 
@@ -25,20 +25,20 @@ def params(method: str) -> Params:
     return read_params(None, [f"pair.method={method}"])
 
 
-async def test_comparisons_are_counted_before_they_are_made(project: Path) -> None:
+async def test_pairwise_comparisons_are_counted(project: Path) -> None:
     plan = await plan_project(params("pairwise"), ledger=None, root=project, stages=("score",))
-    [told] = [note for note in plan.notes if note.startswith("pair:")]
-    assert "asks at most 28 questions" in told  # 14 comparisons of ten responses, in both orders
+    [note] = [note for note in plan.notes if note.startswith("pair:")]
+    assert "makes at most 28 requests" in note  # 14 comparisons of ten responses, in both orders
     other = await plan_project(params("srm"), ledger=None, root=project, stages=("score",))
     assert not [note for note in other.notes if note.startswith("pair:")]
 
 
-def test_a_selection_that_the_method_does_not_know_stops_at_once() -> None:
+def test_unknown_selection_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="best_second"):
         read_params(None, ["pair.method=random", "pair.selection=best_second"])
 
 
-async def test_given_pairs_cost_no_call_and_the_empty_file_of_responses_is_no_obstacle(project: Path) -> None:
+async def test_given_pairs_need_no_scoring(project: Path) -> None:
     write_responses(project / "data/sampled/sampled_responses.jsonl", [])
     write_examples(
         project / "data/prepared/heldout.jsonl",
