@@ -1,7 +1,7 @@
 """An event loop whose clock jumps to the next timer as soon as nothing else is left to do.
 
-A test that runs in it waits for nothing and finds the same times on a busy machine. Sockets and subprocesses do not
-belong in it: the clock would run ahead of them.
+A test in this loop does not wait, and measures the same times on a busy machine. It must not use sockets or
+subprocesses: the clock would run ahead of them.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
-THREADS_S = 60.0  # of real time: how long a thread may work before the loop counts as stuck
+THREAD_TIMEOUT_S = 60.0  # of real time, after which a thread counts as stuck
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
-    """Moves the clock instead of waiting, except for threads: what they do takes no time on it."""
+class _VirtualClockSelector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
+    """Advances the clock instead of waiting. Only threads are waited for; their work takes no time on the clock."""
 
     now = 0.0
     threads = 0
@@ -25,16 +25,16 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type, misc]
         if timeout is not None and (timeout <= 0 or not self.threads):
             self.now += max(timeout, 0.0)
             return super().select(0)
-        if not (events := super().select(THREADS_S)):
-            raise AssertionError("everything waits, and no timer is set or a thread is stuck: a deadlock")
+        if not (events := super().select(THREAD_TIMEOUT_S)):
+            raise AssertionError("deadlock: every task waits, and no timer is set, or a thread is stuck")
         return events
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """`time()` starts at 0."""
+    """An event loop whose `time()` starts at 0."""
 
     def __init__(self) -> None:
-        self._clock = _Selector()
+        self._clock = _VirtualClockSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:
@@ -43,24 +43,24 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         self._clock.threads += 1
         future = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(self._thread_done)
+        future.add_done_callback(self._on_thread_done)
         return future
 
-    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+    def _on_thread_done(self, future: asyncio.Future[Any]) -> None:
         self._clock.threads -= 1
 
 
 def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs an async test in such a loop."""
+    """Run an async test in a VirtualTimeLoop."""
 
     @functools.wraps(test)
-    def run(*arguments: P.args, **fixtures: P.kwargs) -> None:
-        run_in_virtual_time(test(*arguments, **fixtures))
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_in_virtual_time(test(*args, **kwargs))
 
     return run
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
-    """The result of `main`; raises AssertionError where it can never end."""
+    """Return the result of `main`; raises AssertionError for a deadlock."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)

@@ -1,11 +1,11 @@
 from longreward.utils.language import detect_language
 
 
-def test_letters_without_a_han_character_are_english() -> None:
+def test_no_han_character_is_english() -> None:
     assert detect_language("Who built the bridge?") == "en"
 
 
-def test_nothing_and_figures_alone_count_as_english() -> None:
+def test_empty_text_and_digits_are_english() -> None:
     assert detect_language("") == "en"
     assert detect_language("1984: 37%") == "en"
 
@@ -15,6 +15,6 @@ def test_english_needs_more_than_four_letters_for_each_han_character() -> None:
     assert detect_language("abcde桥") == "en"
 
 
-def test_texts_are_counted_together() -> None:
+def test_letters_of_all_texts_are_added() -> None:
     assert detect_language("桥是谁修的？", "It was built by Lin.") == "zh"
     assert detect_language("桥？", "It was built by Lin.") == "en"

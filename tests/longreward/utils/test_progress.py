@@ -1,4 +1,4 @@
-"""Progress of long work: log lines where there is no terminal."""
+"""Progress of long work, without a terminal."""
 
 import logging
 import threading
@@ -17,32 +17,32 @@ class FakeClock:
         return self.now
 
 
-class Lines(logging.Handler):
-    """Collects log lines, and lets a test wait for their count instead of for time to pass."""
+class LineCollector(logging.Handler):
+    """Collects log lines; a test waits for their number, not for time to pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
         self.runs: list[str] = []
-        self.arrived = threading.Condition()
+        self.condition = threading.Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
-        with self.arrived:
+        with self.condition:
             self.lines.append(record.getMessage())
             self.runs.append(RUN.get())
-            self.arrived.notify_all()
+            self.condition.notify_all()
 
     def wait_for(self, count: int) -> None:
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.lines) >= count, timeout=60)
+        with self.condition:
+            assert self.condition.wait_for(lambda: len(self.lines) >= count, timeout=60)
 
 
 RUN: ContextVar[str] = ContextVar("RUN", default="none")
 
 
 @pytest.fixture
-def lines() -> "Lines":
-    handler, logger = Lines(), logging.getLogger("longreward.utils.progress")
+def lines() -> "LineCollector":
+    handler, logger = LineCollector(), logging.getLogger("longreward.utils.progress")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -51,7 +51,7 @@ def lines() -> "Lines":
     logger.setLevel(level)
 
 
-def test_a_line_has_done_total_elapsed_and_remaining_time() -> None:
+def test_line_with_done_total_elapsed_and_remaining_time() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("score", clock=clock)
     estimate.update(0, 2000)
@@ -60,7 +60,7 @@ def test_a_line_has_done_total_elapsed_and_remaining_time() -> None:
     assert str(estimate) == "score: 120 of 2,000 (6%) after 3 min 0 s, about 47 min 0 s left"
 
 
-def test_what_an_earlier_process_did_says_nothing_about_the_speed() -> None:
+def test_items_of_an_earlier_process_do_not_count_towards_the_speed() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("train, steps", clock=clock)
     clock.now += 50  # loading the model
@@ -71,7 +71,7 @@ def test_what_an_earlier_process_did_says_nothing_about_the_speed() -> None:
     assert str(estimate) == "train, steps: 152 of 189 (80%) after 1 min 10 s, about 6 min 10 s left"
 
 
-def test_the_remaining_time_grows_while_nothing_finishes() -> None:
+def test_remaining_time_grows_while_nothing_finishes() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("score", clock=clock)
     estimate.update(0, 10)
@@ -82,7 +82,7 @@ def test_the_remaining_time_grows_while_nothing_finishes() -> None:
     assert estimate.remaining_s == 40
 
 
-def test_without_a_total_or_before_the_first_item_no_remaining_time_is_claimed() -> None:
+def test_no_remaining_time_without_a_total_or_a_first_item() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("prepare, records", clock=clock)
     assert str(estimate) == "prepare, records: 0 after 0 s"
@@ -106,11 +106,11 @@ def test_without_a_total_or_before_the_first_item_no_remaining_time_is_claimed()
         (90_000, "25 h 0 min"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_lines_appear_regularly_though_nothing_finishes_and_end_with_the_work(lines: Lines) -> None:
+def test_lines_are_logged_regularly_until_the_end(lines: LineCollector) -> None:
     with show_progress("score", log_interval_s=0.001) as update:
         update(3, 40)
         lines.wait_for(len(lines.lines) + 2)  # the next one may have been formatted before the update
@@ -118,8 +118,8 @@ def test_lines_appear_regularly_though_nothing_finishes_and_end_with_the_work(li
     assert not [thread for thread in threading.enumerate() if thread.name == "progress of score"]
 
 
-def test_the_lines_belong_to_the_run_that_works(lines: Lines) -> None:
-    """Prefect finds a log line's run in context variables."""
+def test_lines_are_logged_in_the_context_of_the_caller(lines: LineCollector) -> None:
+    """Prefect finds the run of a log line in context variables."""
     token = RUN.set("stage run")
     try:
         with show_progress("score", log_interval_s=0.001):
@@ -129,7 +129,7 @@ def test_the_lines_belong_to_the_run_that_works(lines: Lines) -> None:
     assert lines.runs[0] == "stage run"
 
 
-def test_other_processes_of_a_training_show_nothing(lines: Lines) -> None:
+def test_disabled_progress_logs_nothing(lines: LineCollector) -> None:
     before = threading.active_count()
     with show_progress("train, steps", enabled=False, log_interval_s=0.001) as update:
         update(1, 2)

@@ -1,6 +1,4 @@
-"""Secrets that must not be shown, in the places where they turn up."""
-
-import time
+"""Redaction of secrets in text."""
 
 import pytest
 
@@ -23,31 +21,15 @@ from longreward.utils.redaction import redact
         ("max_new_tokens=64, n=10, mail me@example.org", "max_new_tokens=64, n=10, mail me@example.org"),
     ],
 )
-def test_logins_and_secret_values_are_masked_and_nothing_else(
-    text: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logins_and_secret_values_are_masked(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     assert redact(text) == expected
 
 
-def test_a_password_of_the_environment_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_from_the_environment_are_masked_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hun%40ter2@db/runs")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret-word")
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "abc")  # too short to be told from other words
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "abc")  # shorter than MIN_SECRET_LENGTH
     text = "FATAL: wrong password hun@ter2 (sent hun%40ter2), Basic s3cret-word abc"
     assert redact(text) == "FATAL: wrong password *** (sent ***), Basic *** abc"
-
-
-@pytest.mark.parametrize("piece", ["/", "://", "@", "a:b@", "password=", "?", "=", "&token="])
-def test_time_grows_linearly(piece: str) -> None:
-    def seconds(count: int) -> float:
-        text = piece * count
-        taken = []
-        for _ in range(5):
-            started = time.process_time()
-            redact(text)
-            taken.append(time.process_time() - started)
-        return min(taken)
-
-    assert seconds(40_000) < 3 * max(seconds(20_000), 0.002)
