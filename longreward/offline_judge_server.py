@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from longreward.builtin.offline_judge.judge import BENCHMARKS, NAME, RULES
+from longreward.builtin.offline_judge.benchmark_rules import BENCHMARK_RULES
+from longreward.builtin.offline_judge.judge import NAME, REWARD_RULES
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge.reasoning import prepend_reasoning
@@ -161,7 +162,7 @@ def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemp
     """Return the reply of the offline judge to a rendered prompt of the reward or of a benchmark."""
     if message == PROBE_REQUEST.text:
         return "3 is larger than 2.\n[[3]]"
-    rules = {**RULES, **BENCHMARKS}
+    rules = REWARD_RULES | BENCHMARK_RULES
     templates = [(str(prompt.name), prompt.pieces, prompt.escaper) for prompt in prompts.templates.values()]
     templates += [(prompt.name, prompt.pieces, prompt.escaper) for prompt in benchmarks]
     # The template with the most literal text first: one may be a special case of another.

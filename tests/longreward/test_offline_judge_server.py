@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from longreward.builtin.offline_judge.judge import RULES
+from longreward.builtin.offline_judge.judge import REWARD_RULES
 from longreward.judge.prompts import load_prompts
 from longreward.offline_judge_server import UNKNOWN_PROMPT, OfflineJudgeApp, reply_text, serve
 
@@ -31,7 +31,7 @@ def test_every_prompt_gets_the_reply_of_the_offline_judge() -> None:
     prompts = load_prompts()
     for (name, _), template in prompts.templates.items():
         slots = {slot: SLOTS[slot] for slot in template.slots}
-        assert reply_text(prompts, template.ask(slots).text) == RULES[name](slots)
+        assert reply_text(prompts, template.ask(slots).text) == REWARD_RULES[name](slots)
     assert reply_text(prompts, "Hello?") == UNKNOWN_PROMPT
 
 
@@ -40,7 +40,7 @@ def test_published_prompts_are_recognised() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     for (name, _), template in prompts.templates.items():
         slots = dict.fromkeys(template.slots, "Mara Voss was born in Kelden in 1861.")
-        assert reply_text(prompts, template.ask(slots).text) == RULES[name](slots)
+        assert reply_text(prompts, template.ask(slots).text) == REWARD_RULES[name](slots)
 
 
 def test_process_with_a_key_and_faults() -> None:

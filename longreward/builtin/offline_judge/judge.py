@@ -1,19 +1,22 @@
 """A stand-in for a judge that needs no network, key or model: it compares words, numbers and names.
 
-It answers the questions of the reward in the grammar that the prompts ask for, from a question's slots alone. It is
-deterministic and knows no meaning: a paraphrase without a shared word is lost on it. Its scores rank answers that
-differ in facts; they are no substitute for a language model's, and carry the name `offline-lexical-2` wherever they
-go. Whoever changes a verdict here raises that number, since the ledger serves what a name has said before.
+It replies to the prompts of the reward in the format that they ask for, from a request's slots alone. It is
+deterministic and knows no meaning: a paraphrase without a common word counts as different. Its scores rank responses
+that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-2`. A change of
+any verdict needs a new number in this name, since the ledger serves earlier verdicts by name.
 """
 
 import re
 from collections.abc import Callable, Mapping
 
-from longreward.builtin.offline_judge.alpaca_eval import RULES as ALPACA_EVAL
-from longreward.builtin.offline_judge.factscore import RULES as FACTSCORE
-from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, repetition_rate, split_sentences
-from longreward.builtin.offline_judge.longbench import RULES as LONGBENCH
-from longreward.builtin.offline_judge.mt_bench import RULES as MT_BENCH
+from longreward.builtin.offline_judge.benchmark_rules import BENCHMARK_RULES, SYNTHESIS_RULES
+from longreward.builtin.offline_judge.lexical import (
+    Sentence,
+    neutralize,
+    parse_sentence,
+    repetition_rate,
+    split_sentences,
+)
 from longreward.builtin.offline_judge.overlap import (
     QuestionPart,
     clauses,
@@ -25,124 +28,127 @@ from longreward.builtin.offline_judge.overlap import (
     relevance,
     support_level,
 )
-from longreward.builtin.offline_judge.pairwise import RULES as PAIRWISE
-from longreward.builtin.offline_judge.writer import RULES as SYNTHESIS
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
+Slots = Mapping[str, str]
 NAME = "offline-lexical-2"
 NO_STATEMENT = "<no_statement/>"
 NOTHING_RELEVANT = "No relevant information"
+MAX_SENTENCES = 300  # of a response; one without end is cut
+MAX_EXTRACTS = 8  # sentences from one chunk
+MAX_BARE_TERMS = 2  # in an answer that is only a value, such as "In 1861."
 
 
 class OfflineJudge:
-    """A ChatModel that answers at once; raises JudgeRefused for a template that it has no rule for."""
+    """A ChatModel that replies at once."""
 
     @property
     def name(self) -> str:
         return NAME
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        rule = (RULES | BENCHMARKS | SYNTHESIS).get(request.template)
+        """Reply by the rule of the request's template; raises JudgeRefused if there is none."""
+        rule = (REWARD_RULES | BENCHMARK_RULES | SYNTHESIS_RULES).get(request.template)
         if rule is None:
             raise JudgeRefused(
-                f"the offline judge knows no template {request.template!r}, only {', '.join([*RULES, *BENCHMARKS])}; "
-                "set judge.kind to http for others"
+                f"the offline judge knows no template {request.template!r}, only "
+                f"{', '.join([*REWARD_RULES, *BENCHMARK_RULES])}; set judge.kind to http for others"
             )
         return ChatReply(rule(request.slots), model=NAME)
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is no connection."""
 
 
-def helpfulness(slots: Mapping[str, str]) -> str:
-    """Does each part of the question get an answer of the kind it asks for, to the point and in clean sentences?"""
-    asked, given = question_parts(slots["question"]), _given(slots)
-    if not given:
+def helpfulness(slots: Slots) -> str:
+    """Rate whether each part of the question gets a value of the kind it asks for, relevant and in clean sentences."""
+    parts, sentences = question_parts(slots["question"]), _response_sentences(slots)
+    if not sentences:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
         return _rating("The answer declines to say what was asked.", 1)
-    met = [max(_meets(part, s) for s in given) * _treated(part, given) for part in asked]
-    words = frozenset().union(*(_words(part) for part in asked))
-    stray = sum(not s.terms & words for s in given) / len(given) if words and len(given) > 1 else 0
+    answered = [max(_answer_share(part, s) for s in sentences) * _topic_share(part, sentences) for part in parts]
+    mean = sum(answered) / len(answered)
+    words = frozenset().union(*(_topic_words(part) for part in parts))
+    stray = sum(not s.terms & words for s in sentences) / len(sentences) if words and len(sentences) > 1 else 0
     points = {
-        f"{len(asked)} part(s) asked, met to {_share(met):.2f}": 10 * _share(met),
-        f"{stray:.2f} of the sentences are off the question": 0 if any(map(_is_open, asked)) else -2 * stray,
-        "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in given]),
-        "it breaks off": 0 if given[-1].finished else -1,
-        "it is very long for what was asked": -1 if len(given) > 12 + 4 * len(asked) else 0,
+        f"{len(parts)} part(s) asked, met to {mean:.2f}": 10 * mean,
+        f"{stray:.2f} of the sentences are off the question": 0 if any(map(_is_open, parts)) else -2 * stray,
+        "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in sentences]),
+        "it breaks off": 0 if sentences[-1].finished else -1,
+        "it is very long for what was asked": -1 if len(sentences) > 12 + 4 * len(parts) else 0,
     }
     return _sum_up(points)
 
 
-def logicality(slots: Mapping[str, str]) -> str:
-    """Do sentences contradict or repeat each other, is a sum wrong, does the text break off?"""
-    given = _given(slots)
-    if not given:
+def logicality(slots: Slots) -> str:
+    """Rate contradictions, repetitions, wrong calculations and unfinished text."""
+    sentences = _response_sentences(slots)
+    if not sentences:
         return _rating("The answer is empty.", 0)
-    clashes = [(a, b) for i, b in enumerate(given) for a in given[:i] if is_contradiction(a, b)]
-    wrong_sums = [m.group() for m in _SUM.finditer(slots["answer"]) if not _sum_holds(m)]
-    found = f': "{quote(clashes[0][0].text)}" against "{quote(clashes[0][1].text)}"' if clashes else ""
+    clashes = [(a, b) for i, b in enumerate(sentences) for a in sentences[:i] if is_contradiction(a, b)]
+    wrong_sums = [m.group() for m in _SUM.finditer(slots["answer"]) if not _is_correct_sum(m)]
+    example = f': "{neutralize(clashes[0][0].text)}" against "{neutralize(clashes[0][1].text)}"' if clashes else ""
+    balanced = all(slots["answer"].count(a) == slots["answer"].count(b) for a, b in ("[]", "“”", "「」", "《》"))
     points = {
-        f"{len(clashes)} contradiction(s){found}": -4 * min(2, len(clashes)),
+        f"{len(clashes)} contradiction(s){example}": -4 * min(2, len(clashes)),
         f"{len(wrong_sums)} wrong calculation(s)": -3 * min(2, len(wrong_sums)),
-        "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in given]),
+        "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in sentences]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
-        "it breaks off": 0 if given[-1].finished else -1.5,
-        "brackets or quotes stay open": 0 if _balanced(slots["answer"]) else -1,
+        "it breaks off": 0 if sentences[-1].finished else -1.5,
+        "brackets or quotes stay open": 0 if balanced else -1,
     }
     return _sum_up(points, start=10, otherwise="No fault was found.")
 
 
-def statements(slots: Mapping[str, str]) -> str:
-    """The answer's sentences that state a fact, a leading he or she replaced by the name that it stands for."""
-    found: list[str] = []
+def statements(slots: Slots) -> str:
+    """List the response's sentences that state a fact, with a leading he or she replaced by the name."""
+    stated: list[str] = []
     seen: set[str] = set()
     subject = _first_name(slots["question"])
-    given = _given(slots)
-    for s in given:
-        if states_something(s, seen):
-            bare = len(given) == 1 and len(s.order) <= _BARE  # "In 1861." says something only with its question
-            found.append(f"{slots['question'].strip(' ?？')}: {s.text}" if bare else _with_name(s.text, subject))
+    sentences = _response_sentences(slots)
+    for s in sentences:
+        if _states_fact(s, seen):
+            is_bare = len(sentences) == 1 and len(s.order) <= MAX_BARE_TERMS  # "In 1861." needs its question
+            stated.append(f"{slots['question'].strip(' ?？')}: {s.text}" if is_bare else _with_name(s.text, subject))
         seen |= s.terms
         subject = _first_name(s.text) or subject
-    lines = [f"<statement>{quote(text)}</statement>" for text in found] or [NO_STATEMENT]
-    return f"The answer holds {len(found)} sentence(s) that state a fact.\n" + "\n".join(lines)
+    lines = [f"<statement>{neutralize(text)}</statement>" for text in stated] or [NO_STATEMENT]
+    return f"The answer holds {len(stated)} sentence(s) that state a fact.\n" + "\n".join(lines)
 
 
-def support(slots: Mapping[str, str]) -> str:
-    """Is the statement, or each of its clauses, borne out by one sentence of the evidence?"""
-    level, best = support_level(
-        parse_sentence(slots["statement"].strip()), evidence_clauses(slots["context"], joined=True)
-    )
+def support(slots: Slots) -> str:
+    """Return whether one sentence of the evidence supports the statement, or each of its clauses."""
+    evidence = evidence_clauses(slots["context"], joined=True)
+    level, closest = support_level(parse_sentence(slots["statement"].strip()), evidence)
     verdict = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}[level]
-    return f'The closest passage is: "{quote(best.text if best else "none")}".\n[[{verdict}]]'
+    return f'The closest passage is: "{neutralize(closest.text if closest else "none")}".\n[[{verdict}]]'
 
 
-def extraction(slots: Mapping[str, str]) -> str:
-    """The sentences of the chunk that share what the question is about; names weigh more than words."""
+def extraction(slots: Slots) -> str:
+    """List the chunk's sentences that are most relevant to the question; names weigh more than words."""
     question = parse_sentence(slots["question"])
-    scored = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_sentences(slots["context"]))]
-    best = sorted((item for item in scored if item[0] > 0), key=lambda item: (-item[0], item[1]))[:_EXTRACTS]
-    lines = [f"{n}. {quote(text)}" for n, (_, _, text) in enumerate(sorted(best, key=lambda item: item[1]), 1)]
+    rated = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_sentences(slots["context"]))]
+    best = sorted((item for item in rated if item[0] > 0), key=lambda item: (-item[0], item[1]))[:MAX_EXTRACTS]
+    lines = [f"{n}. {neutralize(text)}" for n, (_, _, text) in enumerate(sorted(best, key=lambda item: item[1]), 1)]
     return "\n".join(lines) if lines else NOTHING_RELEVANT
 
 
-def completeness(slots: Mapping[str, str]) -> str:
-    """Which share of the relevant points does the answer cover, each by its bearing on the question?"""
+def completeness(slots: Slots) -> str:
+    """Rate the share of the relevant points that the response covers, weighted by their relevance."""
     question = parse_sentence(slots["question"])
-    weighted = {s.text: (s, relevance(question, s)) for s in evidence_clauses(slots["context"])}
-    points = [(s, weight) for s, weight in weighted.values() if weight > 0]
-    given = [g for s in _given(slots) for g in {s, *clauses(s)}]
-    refuses = is_refusal(slots["answer"])
-    if not given or not points:
-        return _rating("Nothing to compare.", 0 if not given else 8 if refuses else 5)
+    weights = {s.text: (s, relevance(question, s)) for s in evidence_clauses(slots["context"])}
+    points = [(s, weight) for s, weight in weights.values() if weight > 0]
+    parts = [part for s in _response_sentences(slots) for part in {s, *clauses(s)}]
+    if not parts or not points:
+        return _rating("Nothing to compare.", 0 if not parts else 8 if is_refusal(slots["answer"]) else 5)
     total = sum(weight for _, weight in points)
-    covered = sum(weight * coverage(given, s, question) for s, weight in points) / total
+    covered = sum(weight * coverage(parts, s, question) for s, weight in points) / total
     return _rating(f"Of {len(points)} relevant point(s), {covered:.2f} by weight are in the answer.", 10 * covered)
 
 
-RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
+REWARD_RULES: dict[str, Callable[[Slots], str]] = {
     "helpfulness": helpfulness,
     "logicality": logicality,
     "statements": statements,
@@ -150,77 +156,61 @@ RULES: dict[str, Callable[[Mapping[str, str]], str]] = {
     "extraction": extraction,
     "completeness": completeness,
 }
-BENCHMARKS: dict[str, Callable[[Mapping[str, str]], str]] = {
-    **LONGBENCH,
-    **MT_BENCH,
-    **ALPACA_EVAL,
-    **FACTSCORE,
-    **PAIRWISE,
-}
-"""The rules for benchmarks' questions and `pair.method: pairwise`, by template, as those of the reward above."""
-_EXTRACTS = 8  # sentences taken from one chunk at most
-_BARE = 2  # terms up to which an answer is a bare value
-
-
-def _given(slots: Mapping[str, str]) -> tuple[Sentence, ...]:
-    """The sentences of the answer that count: all, but for an answer without end."""
-    return split_sentences(slots["answer"])[:300]
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text of a sentence or two says that the question cannot be answered."""
-    given = split_sentences(text)
-    return 0 < len(given) <= 2 and bool(_REFUSAL.search(given[0].text))
+    """Return whether a text of one or two sentences says that the question cannot be answered."""
+    sentences = split_sentences(text)
+    return 0 < len(sentences) <= 2 and bool(_REFUSAL.search(sentences[0].text))
 
 
-def states_something(s: Sentence, seen: set[str]) -> bool:
-    """Whether a sentence states a fact: no greeting, question, heading or refusal, and no mere "therefore"."""
+def _response_sentences(slots: Slots) -> tuple[Sentence, ...]:
+    return split_sentences(slots["answer"])[:MAX_SENTENCES]
+
+
+def _states_fact(s: Sentence, seen: set[str]) -> bool:
+    """Return whether a sentence is no greeting, question, heading or refusal, and no inference from terms `seen`."""
     if s.text.endswith((":", "：", "?", "？")) or not s.terms - _FILLER or _REFUSAL.search(s.text):
         return False
     return not (_INFERENCE.match(s.text) and (s.numbers | s.name_terms) <= seen)
 
 
-def quote(text: str) -> str:
-    """The text on one line, without the signs of which verdicts and tags are made."""
-    return " ".join(text.split()).translate(_NEUTRAL)
-
-
-def _meets(part: QuestionPart, s: Sentence) -> float:
-    """How far a sentence gives what the part asks for, 0 to 1."""
+def _answer_share(part: QuestionPart, s: Sentence) -> float:
+    """Return from 0 to 1 how far a sentence answers a part of the question."""
     about = part.about
-    if not about.terms:  # "Summarise the document": whatever says something
-        return 1.0 if len(s.terms) > _BARE else 0.2
+    if not about.terms:  # "Summarise the document": any statement does
+        return 1.0 if len(s.terms) > MAX_BARE_TERMS else 0.2
     new = s.terms - about.terms
     people = [name for name in s.names if not name & about.terms]
     values = {"number": s.numbers - about.terms, "person": people, "place": people, "anything": new}
-    # Chinese names cannot be told from words, and a name that opens a bare answer looks like any word.
-    has_value = bool(values[part.asks] or (part.asks in ("person", "place") and new and not s.names))
-    words = _words(part)
-    fits = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
+    # Chinese names look like words, and a name that begins a bare answer looks like any capitalized word.
+    has_value = bool(values[part.kind] or (part.kind in ("person", "place") and new and not s.names))
+    words = _topic_words(part)
+    on_topic = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
     if has_value:
-        return 1.0 if fits else 0.7 if len(s.order) <= _BARE else 0.2
-    return 0.3 if fits else 0.0
+        return 1.0 if on_topic else 0.7 if len(s.order) <= MAX_BARE_TERMS else 0.2
+    return 0.3 if on_topic else 0.0
 
 
-def _treated(part: QuestionPart, given: tuple[Sentence, ...]) -> float:
-    """From 0.5 to 1: how much of what an open question is about the whole answer takes up."""
+def _topic_share(part: QuestionPart, sentences: tuple[Sentence, ...]) -> float:
+    """Return from 0.5 to 1 the share of an open question's words that the response takes up."""
     if not _is_open(part):
         return 1.0
-    words = _words(part)
-    return 0.5 + 0.5 * len(words & frozenset().union(*(s.terms for s in given))) / len(words)
+    words = _topic_words(part)
+    return 0.5 + 0.5 * len(words & frozenset().union(*(s.terms for s in sentences))) / len(words)
 
 
 def _is_open(part: QuestionPart) -> bool:
-    """Whether the part asks for more than a value: a how or why in many words."""
-    return part.asks == "anything" and len(_words(part)) > 4
+    """Return whether the part asks for more than a value: a how or why in many words."""
+    return part.kind == "anything" and len(_topic_words(part)) > 4
 
 
-def _words(part: QuestionPart) -> frozenset[str]:
+def _topic_words(part: QuestionPart) -> frozenset[str]:
     return part.about.terms - part.about.name_terms
 
 
 def _first_name(text: str) -> str:
-    """The first name of several words in a text, as it is written there."""
+    """Return the first name of several words in a text; "" if there is none."""
     match = _FULL_NAME.search(text)
     return match.group() if match else ""
 
@@ -228,26 +218,18 @@ def _first_name(text: str) -> str:
 def _with_name(text: str, name: str) -> str:
     if not name:
         return text
-    return _LEADING_OWNER.sub(f"{name}'s", _LEADING_PRONOUN.sub(name, text))
+    return _LEADING_POSSESSIVE.sub(f"{name}'s", _LEADING_PRONOUN.sub(name, text))
 
 
-def _sum_holds(match: re.Match[str]) -> bool:
+def _is_correct_sum(match: re.Match[str]) -> bool:
     a, sign, b, result = match.groups()
     x, y, z = (float(number.replace(",", "")) for number in (a, b, result))
-    found = {"+": x + y, "-": x - y, "−": x - y, "*": x * y, "×": x * y}[sign]
-    return abs(found - z) < 1e-6 * max(1.0, abs(z))
-
-
-def _balanced(text: str) -> bool:
-    return all(text.count(opening) == text.count(closing) for opening, closing in ("[]", "“”", "「」", "《》"))
-
-
-def _share(parts: list[float]) -> float:
-    return sum(parts) / len(parts)
+    value = {"+": x + y, "-": x - y, "−": x - y, "*": x * y, "×": x * y}[sign]
+    return abs(value - z) < 1e-6 * max(1.0, abs(z))
 
 
 def _sum_up(points: Mapping[str, float], *, start: float = 0, otherwise: str = "Nothing speaks for it.") -> str:
-    """A rating from points given and taken, with each that counted as its analysis."""
+    """Return the rating of a sum of points, with those that counted as its analysis."""
     counted = "; ".join(f"{reason} ({points[reason]:+.1f})" for reason in points if points[reason])
     return _rating(counted or otherwise, start + sum(points.values()))
 
@@ -256,7 +238,6 @@ def _rating(analysis: str, rating: float) -> str:
     return f"{analysis}\n[[{min(10.0, max(0.0, rating)):.1f}]]"
 
 
-_NEUTRAL = str.maketrans("[]<>", "()‹›")
 _REFUSAL = re.compile(
     r"\b(?:document|text|passage|context|article|paper|information)s?\b.{0,200}\b(?:not|no|n't)\b.{0,200}"
     r"\b(?:mention|contain|say|specif|provid|state|give|answer|includ|describ)"
@@ -287,4 +268,4 @@ _FULL_NAME = re.compile(
     r"(?<![.!?] )\b(?!(?:The|A|An|In|On|At|By|As|He|She|It|When|Where|Who|Which|What|How)\b)[A-Z]\w+(?: [A-Z]\w+)+"
 )
 _LEADING_PRONOUN = re.compile(r"^(?:He|She)\b")
-_LEADING_OWNER = re.compile(r"^(?:His|Her)\b")
+_LEADING_POSSESSIVE = re.compile(r"^(?:His|Her)\b")

@@ -1,7 +1,7 @@
-"""What can be told from the words of a text alone: its sentences, and the content words, numbers and names in them.
+"""Split a text into sentences, and a sentence into content words, numbers and names.
 
-English words are stemmed lightly, Han characters count as bigrams, numbers are compared as numbers. Nothing here knows
-what a sentence means; the offline judge compares sentences by what they share.
+English words are stemmed lightly, Chinese characters count as bigrams, numbers are normalized. The offline judge
+compares sentences by the terms that they have in common.
 """
 
 import re
@@ -13,10 +13,10 @@ from functools import cached_property, lru_cache
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence with what it is about. All terms are lower-case stems; a name is the stems of its words."""
+    """A sentence and its terms, which are lower-case stems; a name is the set of its words' stems."""
 
     text: str
-    terms: frozenset[str]  # every content word, number, name part and Han bigram
+    terms: frozenset[str]  # content words, numbers, parts of names, Chinese bigrams
     numbers: frozenset[str]
     names: tuple[frozenset[str], ...]
     order: tuple[str, ...]  # the terms in the order of the text
@@ -30,36 +30,36 @@ class Sentence:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The content words that are neither number nor part of a name."""
+        """Return the content words that are neither a number nor part of a name."""
         return self.terms - self.numbers - self.name_terms
 
 
 @lru_cache(maxsize=1024)
 def split_sentences(text: str) -> tuple[Sentence, ...]:
-    """The sentences of a text in order.
+    """Return the sentences of a text in order.
 
-    A list item and the end of a line end one; abbreviations, decimals and the wrapped lines of a paragraph do not.
+    List items and lines end a sentence; abbreviations, decimals and the wrapped lines of a paragraph do not.
     """
-    found = []
+    result = []
     for line in _WRAP.sub(" ", text).splitlines():
         line = _BULLET.sub("", line).strip()
-        found += [parse_sentence(part.strip()) for part in _split(line) if part.strip()]
-    return tuple(found)
+        result += [parse_sentence(part.strip()) for part in _split(line) if part.strip()]
+    return tuple(result)
 
 
 @lru_cache(maxsize=16384)
 def parse_sentence(text: str) -> Sentence:
-    """One sentence, taken apart."""
+    """Parse one sentence."""
     plain = unicodedata.normalize("NFKC", text)
     order: list[str] = []
     numbers: set[str] = set()
     names: list[frozenset[str]] = []
-    run: list[str] = []  # capitalised words that stand side by side
+    run: list[str] = []  # adjacent capitalized words
     run_start = end = 0
     for match in _TOKEN.finditer(plain):
         token = match.group()
         if run and (not token[0].isupper() or plain[end : match.start()] not in (" ", "-", "")):
-            _close(run, _opens(plain, run_start), names)
+            _end_name(run, _is_capital_required(plain, run_start), names)
         if token[0].isdigit():
             term = _number(token)
             numbers.add(term)
@@ -77,7 +77,7 @@ def parse_sentence(text: str) -> Sentence:
                     run_start = run_start if run else match.start()
                     run.append(term)
         end = match.end()
-    _close(run, _opens(plain, run_start), names)
+    _end_name(run, _is_capital_required(plain, run_start), names)
     return Sentence(
         text=text,
         terms=frozenset(order),
@@ -92,11 +92,11 @@ def parse_sentence(text: str) -> Sentence:
 
 @lru_cache(maxsize=16384)
 def stem(word: str) -> str:
-    """A light stem, which makes forms of one word equal: "retires", "retired" and "retiring" are one."""
+    """Return a light stem: "retires", "retired" and "retiring" have the same."""
     word = word.lower().removesuffix("'s").removesuffix("’s").strip("'’")
     word = _IRREGULAR.get(word, word)
-    for ending, least in (("ies", 5), ("ied", 5), ("ing", 6), ("ed", 5), ("es", 5), ("s", 4), ("ly", 6)):
-        if len(word) >= least and word.endswith(ending) and not word.endswith("ss"):
+    for ending, min_length in (("ies", 5), ("ied", 5), ("ing", 6), ("ed", 5), ("es", 5), ("s", 4), ("ly", 6)):
+        if len(word) >= min_length and word.endswith(ending) and not word.endswith("ss"):
             word = word.removesuffix(ending) + ("y" if ending in ("ies", "ied") else "")
             break
     if len(word) > 4 and word[-1] == word[-2] and word[-1] not in "aeiouls":
@@ -107,19 +107,24 @@ def stem(word: str) -> str:
 
 
 def repetition_rate(items: Sequence[Hashable]) -> float:
-    """The share of items that stood before already, 0 to 1."""
+    """Return the share of items that occurred before, 0 to 1."""
     return 1 - len(set(items)) / len(items) if items else 0.0
 
 
-def _close(run: list[str], opens: bool, names: list[frozenset[str]]) -> None:
-    """Keeps a run of capitalised words as a name; one that opens the sentence alone may be any word."""
-    if run and (not opens or len(run) > 1):
+def neutralize(text: str) -> str:
+    """Return the text on one line, without the characters of verdicts and tags."""
+    return " ".join(text.split()).translate(_NEUTRAL)
+
+
+def _end_name(run: list[str], capital_required: bool, names: list[frozenset[str]]) -> None:
+    """Record capitalized words as a name; a single one at the start of a sentence may be any word."""
+    if run and (not capital_required or len(run) > 1):
         names.append(frozenset(run))
     run.clear()
 
 
-def _opens(text: str, start: int) -> bool:
-    """Whether a capital is due at this place whatever the word: at the beginning, after a dash, colon or quote."""
+def _is_capital_required(text: str, start: int) -> bool:
+    """Return whether any word is capitalized at this position: at the beginning, after a dash, colon or quote."""
     before = text[:start].rstrip()
     return not before or before[-1] in '-–—:;*("“”‘.!?'
 
@@ -153,6 +158,7 @@ _HAN_LITTLE = re.compile(r"[的了是在和与也就都而及着或被把很吗�
 _TOKEN = re.compile(
     r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_\u3400-\uffff]+(?:['’][a-z]+)?|[\u3400-\u9fff\uf900-\ufaff]+"
 )
+_NEUTRAL = str.maketrans("[]<>", "()‹›")
 _BULLET = re.compile(r"^\s*(?:[-*•·#>]+\s+|\(?\d{1,3}[.)、]\s*(?!\d)|[（(][一二三四五六七八九十]+[）)])")
 _WRAP = re.compile(r"(?<=[^\n]{40}[A-Za-z0-9,;)\-])\n(?!\(?\d{1,3}[.)、])(?=[A-Za-z0-9(\"'“])")
 # The lookbehinds start a match at the head of a run only: trying each of its characters takes quadratic time.

@@ -1,4 +1,4 @@
-"""How sentences bear on each other: support, relevance, coverage and contradiction by shared terms."""
+"""Relations between sentences by their common terms: support, relevance, coverage and contradiction."""
 
 import re
 from dataclasses import dataclass, replace
@@ -13,14 +13,15 @@ AnswerKind = Literal["number", "person", "place", "anything"]
 
 @dataclass(frozen=True)
 class QuestionPart:
-    """One thing that a question asks for: the kind of value and the words that say of what."""
+    """One thing that a question asks for."""
 
-    asks: AnswerKind
+    kind: AnswerKind
     about: Sentence
+    """The words that say of what."""
 
 
 def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, Sentence | None]:
-    """How far one sentence of the evidence bears out the claim, or one each its clauses; and the closest sentence."""
+    """Return how far one sentence of the evidence supports the claim, or one each of its clauses; and the closest."""
     ranked = [(sentence_support(claim, e), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
     if not ranked:
         return 0.0, None
@@ -33,28 +34,29 @@ def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Leve
 
 
 def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
-    """1 where the sentence says all that the claim does, 0.5 where a lesser part is missing, 0 otherwise.
+    """Return 1 if the evidence says all that the claim does, 0.5 if a minor part is missing, otherwise 0.
 
-    A number or a name of the claim that this very sentence lacks leaves nothing, wherever else it stands; so does a
-    denial of what else would be said.
+    It is 0 if the sentence lacks a number or name of the claim, even if another sentence has it, or negates the claim.
     """
     if not claim.terms or claim.numbers - evidence.terms:
         return 0.0
     subject = claim.names[:1]
-    if not all(_named(name, evidence) or (name in subject and _named_shortly(name, evidence)) for name in claim.names):
+    if not all(
+        _has_name(name, evidence) or (name in subject and _has_short_name(name, evidence)) for name in claim.names
+    ):
         return 0.0
-    if _turned_round(claim, evidence):
+    if _is_reversed(claim, evidence):
         return 0.0
     words = claim.words
     missing = len(words - evidence.terms)
     if missing <= len(words) // 10:
         return 1.0 if claim.negated == evidence.negated else 0.0
-    values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject: no value
-    return 0.5 if missing < _lesser_part(words) * (len(words) + values) else 0.0
+    values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject, not a value
+    return 0.5 if missing < _minor_share(words) * (len(words) + values) else 0.0
 
 
-def _named(name: frozenset[str], s: Sentence) -> bool:
-    """Whether the sentence has the whole name, as a name or as words side by side."""
+def _has_name(name: frozenset[str], s: Sentence) -> bool:
+    """Return whether the sentence has the whole name, as a name or as adjacent words."""
     if not name <= s.terms:
         return False
     if len(name) == 1 or any(name <= other for other in s.names):
@@ -62,37 +64,37 @@ def _named(name: frozenset[str], s: Sentence) -> bool:
     return any(set(s.order[i : i + len(name)]) == name for i in range(len(s.order)))
 
 
-def _named_shortly(name: frozenset[str], s: Sentence) -> bool:
-    """Whether the sentence has a shorter form of the name: "Voss" for "Mara Voss"."""
+def _has_short_name(name: frozenset[str], s: Sentence) -> bool:
+    """Return whether the sentence has a shorter form of the name: "Voss" for "Mara Voss"."""
     return any(other <= name for other in s.names)
 
 
-def _turned_round(claim: Sentence, evidence: Sentence) -> bool:
-    """Whether a short claim about two names has them in each other's place: who succeeded whom?"""
+def _is_reversed(claim: Sentence, evidence: Sentence) -> bool:
+    """Return whether a short claim about two people swaps them: who succeeded whom?"""
     if len(claim.names) != 2 or len(evidence.names) != 2 or len(claim.words) > 2 or claim.words & _MUTUAL:
         return False
-    places = [next((i for i, other in enumerate(evidence.names) if name <= other), -1) for name in claim.names]
-    if -1 in places or places[0] == places[1]:
+    positions = [next((i for i, other in enumerate(evidence.names) if name <= other), -1) for name in claim.names]
+    if -1 in positions or positions[0] == positions[1]:
         return False
-    return (places[0] < places[1]) != (claim.passive == evidence.passive)
+    return (positions[0] < positions[1]) != (claim.passive == evidence.passive)
 
 
 _MUTUAL = frozenset(map(stem, ("married", "met", "befriended", "divorced")))
 
 
-def _lesser_part(words: frozenset[str]) -> float:
-    """Below which share of its words a claim may miss some and still be borne out in part.
+def _minor_share(words: frozenset[str]) -> float:
+    """Return the share of its words that a claim may miss and still be partially supported.
 
-    In a short claim any word may be the value; a long one is rarely repeated in its own words.
+    In a short claim any word may be the value; a long one is rarely repeated literally.
     """
-    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: about two a word, and one wrong word breaks two
+    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: one wrong word changes two
     if len(words) - han / 2 >= 6:
         return 0.5
     return 0.25 if han else 0.3
 
 
 def clauses(s: Sentence) -> tuple[Sentence, ...]:
-    """The clauses of a sentence, each with the subject's name; the sentence itself where it has one."""
+    """Return the clauses of a sentence, each with the subject's name; the sentence itself if it has only one."""
     texts = [text for text in _CLAUSE.split(s.text) if text.strip()]
     if len(texts) < 2:
         return (s,)
@@ -100,130 +102,127 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
     if any(len(part.terms) < 2 for part in parts):
         return (s,)
     subject = parts[0].names[:1]
-    return tuple(part if _opens_with_name(part) else _about(part, subject) for part in parts)
+    return tuple(part if _opens_with_name(part) else _with_names(part, subject) for part in parts)
 
 
 def relevance(question: Sentence, s: Sentence) -> float:
-    """0 where the sentence does not bear on the question; else the share of one of its parts that it holds."""
-    return max(_bearing(part.about, s) for part in question_parts(question.text))
+    """Return the highest share of a part of the question that the sentence has; 0 if it is not relevant."""
+    return max(_part_relevance(part.about, s) for part in question_parts(question.text))
 
 
-def coverage(given: list[Sentence], point: Sentence, question: Sentence) -> float:
-    """How much of what the point adds to the question stands in one sentence of the answer, 0 to 1.
+def coverage(sentences: list[Sentence], point: Sentence, question: Sentence) -> float:
+    """Return from 0 to 1 how much of what the point adds to the question is in one sentence of the answer.
 
     A point of many words may be spread over the whole answer.
     """
     new = point.terms - question.terms
     weights = {term: 3 if term in point.numbers | point.name_terms else 1 for term in new}
     total = sum(weights.values())
-    places = [s.terms for s in given]
-    if len(new) >= _MANY:
-        places.append(frozenset().union(*places))
-    shares = [0.8 * sum(weights[term] for term in terms & new) / total for terms in places if terms & new]
-    levels = [sentence_support(s, point) for s in given if s.terms & new]
+    candidates = [s.terms for s in sentences]
+    if len(new) >= 8:
+        candidates.append(frozenset().union(*candidates))
+    shares = [0.8 * sum(weights[term] for term in terms & new) / total for terms in candidates if terms & new]
+    levels = [sentence_support(s, point) for s in sentences if s.terms & new]
     return max([0.0, *shares, *levels])
 
 
-_MANY = 8
-
-
 def is_contradiction(a: Sentence, b: Sentence) -> bool:
-    """Whether two sentences say the same of one subject, but with another number or name, or one denies it."""
+    """Return whether two sentences differ in a number or name on one subject, or one negates the other."""
     if not a.words or not b.words or (a.order, a.negated) == (b.order, b.negated):
         return False
     if a.names[:1] != b.names[:1] or len(a.words & b.words) < 0.6 * len(a.words | b.words):
         return False
     if a.negated != b.negated:
         return a.numbers == b.numbers and a.names == b.names
-    return _differ(a.numbers, b.numbers) or (
-        a.numbers == b.numbers and _differ(frozenset(a.names[1:]), frozenset(b.names[1:]))
+    return _disjoint(a.numbers, b.numbers) or (
+        a.numbers == b.numbers and _disjoint(frozenset(a.names[1:]), frozenset(b.names[1:]))
     )
 
 
 @lru_cache(maxsize=512)
 def evidence_sentences(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
-    """The sentences of labelled passages, without the labels; he and she carry the names of the sentence before.
+    """Return the sentences of labelled passages, without the labels; he and she get the name of the sentence before.
 
-    Passages are cut anywhere: with `joined` a broken end and the beginning of the next passage are tried as one too.
+    Passages may be cut within a sentence: with `joined`, the end of one and the start of the next are also joined.
     """
-    found: list[Sentence] = []
+    evidence: list[Sentence] = []
     for passage in _LABEL.split(context):
-        own = split_sentences(passage)
-        if joined and own and found and not found[-1].finished:
-            end = found[-1].text
-            found += [parse_sentence(f"{end} {own[0].text}"), parse_sentence(end + own[0].text)]
-        found += _with_subjects(own)
-    return tuple(s for s in found if s.terms and not _NOTHING.search(s.text))
+        sentences = split_sentences(passage)
+        if joined and sentences and evidence and not evidence[-1].finished:
+            end, start = evidence[-1].text, sentences[0].text
+            evidence += [parse_sentence(f"{end} {start}"), parse_sentence(end + start)]
+        evidence += _with_subjects(sentences)
+    return tuple(s for s in evidence if s.terms and not _NOTHING.search(s.text))
 
 
 @lru_cache(maxsize=512)
 def evidence_clauses(context: str, *, joined: bool = False) -> tuple[Sentence, ...]:
-    """The evidence, with a sentence about several names cut into clauses: what is said of one is not of the other."""
-    return tuple(saying for s in evidence_sentences(context, joined=joined) for saying in _sayings(s))
+    """Return the evidence with sentences about several people cut into clauses, so that facts are not mixed up."""
+    return tuple(clause for s in evidence_sentences(context, joined=joined) for clause in _clauses_by_person(s))
 
 
 @lru_cache(maxsize=4096)
 def question_parts(question: str) -> tuple[QuestionPart, ...]:
-    """The parts of a question; one that names nobody asks about the names of the part before it."""
+    """Return the parts of a question; one without a name is about the names of the part before it."""
     parts: list[QuestionPart] = []
     for text in _PART.split(question):
         about = parse_sentence(text.strip(" ,;，；?？"))
-        generic = _GENERIC | _OF_SUMMARIES if _SUMMARY.search(text) else _GENERIC
+        generic = _GENERIC | _SUMMARY_WORDS if _SUMMARY.search(text) else _GENERIC
         about = replace(about, terms=about.terms - generic)
         if not about.terms:
             continue
         if not about.names and parts:
-            about = _about(about, parts[-1].about.names)
-        parts.append(QuestionPart(_asked_for(text), about))
+            about = _with_names(about, parts[-1].about.names)
+        parts.append(QuestionPart(_answer_kind(text), about))
     return tuple(parts) or (QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),)
 
 
-def _asked_for(text: str) -> AnswerKind:
-    """What the first question word of the text asks for."""
+def _answer_kind(text: str) -> AnswerKind:
+    """Return what the first question word of the text asks for."""
     first = _QUESTION_WORD.search(text)
     kinds: tuple[AnswerKind, ...] = ("number", "person", "place")
     return next((kind for kind in kinds if first and first.group(kind)), "anything")
 
 
-def _bearing(about: Sentence, s: Sentence) -> float:
-    if not about.terms:  # "Summarise the document": whatever says something
+def _part_relevance(about: Sentence, s: Sentence) -> float:
+    if not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > 3 else 0.0
     words = about.terms - about.name_terms
     shared = len(words & s.terms)
-    named = sum(_named(name, s) or _named_shortly(name, s) for name in about.names)
-    whole = len(about.names) + len(words)
-    if named:
-        return (named + shared) / whole if shared or not words else 0.0
+    names = sum(_has_name(name, s) or _has_short_name(name, s) for name in about.names)
+    total = len(about.names) + len(words)
+    if names:
+        return (names + shared) / total if shared or not words else 0.0
     if about.names and s.names and shared < 3:  # about somebody else
         return 0.0
     needed = 0.6 * len(words) if about.names else min(3, 0.3 * len(words))
-    return shared / whole if shared and shared >= needed else 0.0
+    return shared / total if shared and shared >= needed else 0.0
 
 
-def _with_subjects(own: tuple[Sentence, ...]) -> list[Sentence]:
-    found: list[Sentence] = []
+def _with_subjects(sentences: tuple[Sentence, ...]) -> list[Sentence]:
+    resolved: list[Sentence] = []
     subject: tuple[frozenset[str], ...] = ()
-    for s in own:
+    for s in sentences:
         if subject and _PRONOUN.match(s.text):
-            found.append(_about(s, subject))
+            resolved.append(_with_names(s, subject))
         else:
-            found.append(s)
+            resolved.append(s)
             subject = s.names[:1] or _han_subject(s)
-    return found
+    return resolved
 
 
 def _han_subject(s: Sentence) -> tuple[frozenset[str], ...]:
-    """The first two characters of a Chinese sentence: most often those of who it is about."""
+    """Return the first two characters of a Chinese sentence, which are usually its subject."""
     return (frozenset(s.order[:1]),) if s.order and s.order[0] >= "\u3400" else ()
 
 
-def _about(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
-    """The sentence with names that it leaves to be understood."""
+def _with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
+    """Return the sentence with names that it implies."""
     return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
 
 
 @lru_cache(maxsize=16384)
-def _sayings(s: Sentence) -> tuple[Sentence, ...]:
+def _clauses_by_person(s: Sentence) -> tuple[Sentence, ...]:
     if len(s.names) < 2:
         return (s,)
     parts = clauses(s)
@@ -235,7 +234,7 @@ def _opens_with_name(s: Sentence) -> bool:
     return bool(s.order) and s.order[0] in s.name_terms
 
 
-def _differ(a: frozenset[Any], b: frozenset[Any]) -> bool:
+def _disjoint(a: frozenset[Any], b: frozenset[Any]) -> bool:
     return bool(a) and bool(b) and not a & b
 
 
@@ -270,7 +269,7 @@ _GENERIC = frozenset().union(
     )
 )
 _SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
-_OF_SUMMARIES = frozenset().union(  # "Now, write a one-page summary of all the news."
+_SUMMARY_WORDS = frozenset().union(  # "Now, write a one-page summary of all the news."
     *(
         parse_sentence(text).terms
         for text in (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from longreward.benchmarks.mt_bench.judge import SLOTS, load_templates, template_name
-from longreward.builtin.offline_judge.mt_bench import RULES
+from longreward.builtin.offline_judge.benchmark_rules import BENCHMARK_RULES
 from longreward.errors import DataError
 from longreward.offline_judge_server import recover_slots
 
@@ -68,7 +68,8 @@ def test_ours_show_all_slots_and_cannot_be_forged(name):
 
 
 def test_the_offline_judge_has_a_rule_for_each_and_no_other():
-    assert set(RULES) == {template.prompt.name for template in load_templates().values()}
+    rules = {name for name in BENCHMARK_RULES if name.startswith("mt_bench/")}
+    assert rules == {template.prompt.name for template in load_templates().values()}
 
 
 @needs_reference

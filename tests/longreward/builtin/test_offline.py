@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from longreward.builtin.offline_judge.judge import RULES, OfflineJudge
+from longreward.builtin.offline_judge.judge import REWARD_RULES, OfflineJudge
 from longreward.chat_model import ChatRequest
 
 QUESTION = "Where was Mara Voss born, and when did she retire?"
@@ -183,7 +183,7 @@ def test_a_summary_is_about_the_document_and_not_about_the_words_that_ask_for_it
 ) -> None:
     assert rating("helpfulness", summary, query, context) == 10
     assert rating("completeness", summary, query, context) > 0
-    assert "relevant point" in RULES["completeness"]({"question": query, "context": context, "answer": summary})
+    assert "relevant point" in REWARD_RULES["completeness"]({"question": query, "context": context, "answer": summary})
 
 
 def test_helpfulness_wants_each_part_answered_with_a_value_of_its_kind() -> None:
@@ -216,7 +216,7 @@ def test_logicality_finds_contradictions_repetition_wrong_sums_and_broken_ends()
     assert rating("logicality", "王芳在1921年开始教书。王芳在1950年开始教书。") == 6
 
 
-@pytest.mark.parametrize("template", sorted(RULES))
+@pytest.mark.parametrize("template", sorted(REWARD_RULES))
 @pytest.mark.parametrize(
     "text", ["", " ", "?", "[[10]]", "<<answer>>", "<statement>", "。", "🙂", "a" * 10_000, "[" * 5000]
 )
@@ -239,7 +239,7 @@ def test_the_judge_s_name_stands_for_what_it_says() -> None:
     answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
     slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
     assert OfflineJudge().name == "offline-lexical-2"
-    assert {template: rule(slots) for template, rule in RULES.items()} == {
+    assert {template: rule(slots) for template, rule in REWARD_RULES.items()} == {
         "helpfulness": (
             "2 part(s) asked, met to 1.00 (+10.0); 0.33 of the sentences are off the question (-0.7)\n[[9.3]]"
         ),

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from longreward.builtin.offline_judge.writer import RULES
+from longreward.builtin.offline_judge.benchmark_rules import SYNTHESIS_RULES
 from longreward.synthesis import prompts
 from longreward.synthesis.config import TASKS
 from longreward.synthesis.prompts import (
@@ -39,7 +39,7 @@ def test_prompts_fill_all_slots(language: Language) -> None:
     assert "123" in answer.text
     assert answer.max_tokens > 2 * 123
     assert detect_language(request.text) == detect_language(answer.text) == language
-    assert set(RULES) == {QUESTIONS_TEMPLATE, ANSWER_TEMPLATE}
+    assert set(SYNTHESIS_RULES) == {QUESTIONS_TEMPLATE, ANSWER_TEMPLATE}
 
 
 def test_each_kind_has_its_own_prompt_hash() -> None:
