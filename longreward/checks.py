@@ -3,20 +3,31 @@
     check_ready(params, ["prepare", "sft", …])    # raises a ConfigError that lists every problem
 
 Only settings, files and the environment are read; no model is loaded and no request is sent. `longreward doctor` tests
-servers. Imports of single checks are local, because every stage imports this module.
+servers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
+from longreward.benchmarks.config import judge_config
+from longreward.benchmarks.registry import open_benchmarks
+from longreward.data.file_source import find_files
 from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.source import SYNTHESIZED
 from longreward.errors import ConfigError, LongRewardError
 from longreward.evaluation.config import GOLD_MEASURES
+from longreward.judge.prompts import load_prompts
+from longreward.judge.server_probe import check_keys
+from longreward.models.compatibility import check_device_settings
 from longreward.models.config import PolicyConfig, read_chat_template
+from longreward.models.model_ref import check_pointer, pretrained_kwargs
+from longreward.models.servers import check_server
 from longreward.params import Params, check_workers_installed
+from longreward.retrieval.config import check_key
+from longreward.synthesis.documents import find_documents
+from longreward.training.launch.launcher import check_launcher
+from longreward.utils.token_spans import HUB_ID, open_tokenizer
 
 # Stages by what they use: the policy's weights (loaded or at a server), a policy server, workers, the model of `sft`.
 MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})
@@ -24,7 +35,7 @@ SERVED_STAGES = frozenset({"sample", "evaluate", "benchmark"})
 SHARDED_STAGES = frozenset({"sample", "score"})
 AFTER_SFT_STAGES = MODEL_STAGES - {"sft"}
 
-Check = Callable[[Params], None]
+Check = Callable[[], object]
 
 
 def check_ready(params: Params, stages: Sequence[str]) -> None:
@@ -35,7 +46,7 @@ def check_ready(params: Params, stages: Sequence[str]) -> None:
     problems = []
     for check in _select_checks(params, frozenset(stages)):
         try:
-            check(params)
+            check()
         except LongRewardError as error:
             problems.append(str(error).replace("\n", "\n    "))
     if problems:
@@ -43,42 +54,43 @@ def check_ready(params: Params, stages: Sequence[str]) -> None:
         raise ConfigError(f"not ready to run {', '.join(stages)}:\n{listed}")
 
 
-def _select_checks(params: Params, stages: frozenset[str]) -> Iterator[Check]:
+def _select_checks(params: Params, stages: frozenset[str]) -> list[Check]:
+    policy, prepare, score = params.policy, params.prepare, params.score
     synthesizes = "synthesize" in stages and params.synthesize.documents is not None
+    trains_sft = "sft" in stages and policy.sft_model is None
     judge_stages = {"evaluate"}
-    if params.score.strategy != "none" and params.pair.method != "given":
+    if score.strategy != "none" and params.pair.method != "given":
         judge_stages.add("score")
     if params.pair.method == "pairwise":
         judge_stages.add("pair")
-    judges = synthesizes or not stages.isdisjoint(judge_stages)
-    trains_sft = "sft" in stages and params.policy.sft_model is None
+    judges = synthesizes or stages & judge_stages
+    has_own_prompts = score.prompts_dir is not None or score.prompts_manifest is not None
     checks: list[tuple[object, Check]] = [
-        (synthesizes, _check_documents),
-        ("prepare" in stages, partial(_check_prompt_source, synthesizing="synthesize" in stages)),
-        ("prepare" in stages, _check_pairs_source),
-        (stages & {"prepare", "sft"}, _check_model),
-        ("sft" in stages, _check_sft_split),
-        ("sft" not in stages and stages & AFTER_SFT_STAGES, _check_pointer),
-        (stages & (MODEL_STAGES | {"prepare"}), _check_chat_template),
-        (stages & MODEL_STAGES, _check_device),
-        (trains_sft, partial(_check_training, stage="sft")),
-        (trains_sft, partial(_check_launcher, stage="sft")),
-        ("train" in stages, partial(_check_training, stage="train")),
-        ("train" in stages, partial(_check_launcher, stage="train")),
-        (stages & SERVED_STAGES, _check_server),
-        (stages & SERVED_STAGES, _check_response_length),
-        (judges, _check_judge),
-        (judges, _check_retriever),
-        (judges, _check_prompts),
-        (judges, _check_tokenizer),
-        (stages & SHARDED_STAGES, _check_workers),
-        ("pair" in stages, _check_responses_per_prompt),
-        ("pair" in stages, _check_reward_model),
-        ("evaluate" in stages, _check_champion),
-        ("evaluate" in stages, _check_gold),
-        ("benchmark" in stages, _check_benchmarks),
+        (synthesizes, lambda: find_documents(Path(), params.synthesize.documents or "")),
+        (synthesizes, lambda: check_keys(params.synthesize.writer_config(params.judge))),
+        ("prepare" in stages, lambda: _check_prompt_source(params, synthesizing="synthesize" in stages)),
+        ("prepare" in stages, lambda: _check_source("prepare.pairs", prepare.pairs.source, prepare.pairs.hub)),
+        (stages & {"prepare", "sft"}, lambda: _check_model(policy)),
+        (trains_sft, lambda: _check_sft_split(params)),
+        ("sft" not in stages and stages & AFTER_SFT_STAGES, lambda: check_pointer(Path("models/sft"))),
+        (stages & (MODEL_STAGES | {"prepare"}), lambda: read_chat_template(policy)),
+        (stages & MODEL_STAGES, lambda: check_device_settings(policy)),
+        (trains_sft, lambda: _check_training(params, "sft")),
+        ("train" in stages, lambda: _check_training(params, "train")),
+        (stages & SERVED_STAGES, lambda: check_server(params.server)),
+        (stages & SERVED_STAGES, lambda: _check_response_length(params)),
+        (judges, lambda: check_keys(params.judge)),
+        (judges, lambda: check_key(score.retriever)),
+        (judges and has_own_prompts, lambda: load_prompts(score.prompts_dir, score.prompts_manifest)),
+        (judges, lambda: _check_tokenizer(score.tokenizer)),
+        (stages & SHARDED_STAGES, lambda: check_workers_installed(params.workers)),
+        ("pair" in stages, lambda: _check_responses_per_prompt(params)),
+        ("pair" in stages and params.pair.method == "srm", lambda: _check_reward_model(params)),
+        ("evaluate" in stages, lambda: _check_champion(params)),
+        ("evaluate" in stages, lambda: _check_gold(params)),
+        ("benchmark" in stages, lambda: _check_benchmarks(params)),
     ]
-    return (check for condition, check in checks if condition)
+    return [check for condition, check in checks if condition]
 
 
 @contextmanager
@@ -90,17 +102,6 @@ def _error_prefix(key: str) -> Iterator[None]:
         raise ConfigError(f"{key}: {error}") from error
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-def _check_documents(params: Params) -> None:
-    from longreward.judge.server_probe import check_keys
-    from longreward.synthesis.documents import find_documents
-
-    find_documents(Path(), params.synthesize.documents or "")
-    check_keys(params.synthesize.writer_config(params.judge))
-
-
 def _check_prompt_source(params: Params, *, synthesizing: bool) -> None:
     source, documents = params.prepare.source, params.synthesize.documents
     if Path(source).is_relative_to(SYNTHESIZED):
@@ -110,7 +111,7 @@ def _check_prompt_source(params: Params, *, synthesizing: bool) -> None:
                 "as data/raw/documents"
             )
         if synthesizing:
-            return
+            return  # the file does not exist yet
     elif documents is not None and synthesizing:
         raise ConfigError(
             f"synthesize.documents is {documents}, and prepare.source is {source}, so the created questions would not "
@@ -119,15 +120,9 @@ def _check_prompt_source(params: Params, *, synthesizing: bool) -> None:
     _check_source("prepare", source, params.prepare.hub)
 
 
-def _check_pairs_source(params: Params) -> None:
-    pairs = params.prepare.pairs
-    if pairs.source is not None:
-        _check_source("prepare.pairs", pairs.source, pairs.hub)
-
-
-def _check_source(section: str, source: str, hub: HubConfig) -> None:
-    from longreward.data.file_source import find_files
-
+def _check_source(section: str, source: str | None, hub: HubConfig) -> None:
+    if source is None:
+        return
     if not source.startswith(SCHEME):
         with _error_prefix(f"{section}.source"):
             find_files(Path(), source)
@@ -135,43 +130,20 @@ def _check_source(section: str, source: str, hub: HubConfig) -> None:
         raise ConfigError(f"{section}.source is {source}: set {section}.hub.revision, the commit of the data set")
 
 
-# --- policy and training ----------------------------------------------------------------------------------------------
-
-
-def _check_model(params: Params) -> None:
-    from longreward.models.model_ref import pretrained_kwargs
-
-    policy = params.policy
+def _check_model(policy: PolicyConfig) -> None:
     with _error_prefix("policy.sft_model" if policy.sft_model else "policy.base_model"):
         pretrained_kwargs(policy, policy.sft_model or policy.base_model)
 
 
 def _check_sft_split(params: Params) -> None:
-    if params.policy.sft_model is None and not params.prepare.expected_splits["sft"]:
+    if not params.prepare.expected_splits["sft"]:
         raise ConfigError(
             "prepare.preference_share and prepare.heldout_share leave no document to sft: lower them, or name a "
             "fine-tuned model in policy.sft_model"
         )
 
 
-def _check_pointer(params: Params) -> None:
-    from longreward.models.model_ref import check_pointer
-
-    check_pointer(Path("models/sft"))
-
-
-def _check_chat_template(params: Params) -> None:
-    read_chat_template(params.policy)
-
-
-def _check_device(params: Params) -> None:
-    from longreward.models.compatibility import check_attention, check_device_settings
-
-    check_device_settings(params.policy)
-    check_attention(params.policy)
-
-
-def _check_training(params: Params, *, stage: str) -> None:
+def _check_training(params: Params, stage: str) -> None:
     training, policy = params.sft if stage == "sft" else params.train, params.policy
     if policy.window and training.max_length and training.max_length > policy.window:
         raise ConfigError(
@@ -182,23 +154,8 @@ def _check_training(params: Params, *, stage: str) -> None:
             "policy.dtype: full training in float16 is impossible, because updates as small as "
             f"{stage}.learning_rate vanish; set it to auto (float32), or set {stage}.lora"
         )
-
-
-def _check_launcher(params: Params, *, stage: str) -> None:
-    from longreward.training.launch.launcher import check_launcher
-
     with _error_prefix(stage):
-        check_launcher(params.sft if stage == "sft" else params.train, params.policy)
-
-
-def _check_workers(params: Params) -> None:
-    check_workers_installed(params.workers)
-
-
-def _check_server(params: Params) -> None:
-    from longreward.models.servers import check_server
-
-    check_server(params.server)
+        check_launcher(training, policy)
 
 
 def _check_response_length(params: Params) -> None:
@@ -209,42 +166,14 @@ def _check_response_length(params: Params) -> None:
         )
 
 
-# --- judge ------------------------------------------------------------------------------------------------------------
-
-
-def _check_judge(params: Params) -> None:
-    from longreward.judge.server_probe import check_keys
-
-    check_keys(params.judge)
-
-
-def _check_retriever(params: Params) -> None:
-    from longreward.retrieval.config import check_key
-
-    check_key(params.score.retriever)
-
-
-def _check_prompts(params: Params) -> None:
-    from longreward.judge.prompts import load_prompts
-
-    score = params.score
-    if score.prompts_dir is not None or score.prompts_manifest is not None:
-        load_prompts(score.prompts_dir, score.prompts_manifest)
-
-
-def _check_tokenizer(params: Params) -> None:
-    from longreward.utils.token_spans import HUB_ID, open_tokenizer
-
-    name = params.score.tokenizer
+def _check_tokenizer(name: str) -> None:
+    # A hub id is not checked, because that would need the network.
     if name != "simple" and (Path(name).exists() or not HUB_ID.fullmatch(name)):
         open_tokenizer(name)
 
 
-# --- pairs and evaluation ---------------------------------------------------------------------------------------------
-
-
 def _check_responses_per_prompt(params: Params) -> None:
-    # contrast needs one response, given pairs none; the number of brought responses is unknown here.
+    # `contrast` needs one response and given pairs none. The number of imported responses is unknown before `prepare`.
     if params.pair.method in ("contrast", "given") or params.prepare.responses is not None:
         return
     if params.sample.n < params.pair.min_scored:
@@ -255,11 +184,7 @@ def _check_responses_per_prompt(params: Params) -> None:
 
 
 def _check_reward_model(params: Params) -> None:
-    from longreward.models.model_ref import pretrained_kwargs
-
     srm = params.pair.srm
-    if params.pair.method != "srm":
-        return
     key, name = ("pair.srm.tiny.base", srm.tiny.base) if srm.model is None else ("pair.srm.model", srm.model)
     with _error_prefix(key):
         pretrained_kwargs(PolicyConfig(base_model=name), name)
@@ -292,9 +217,5 @@ def _check_gold(params: Params) -> None:
 
 
 def _check_benchmarks(params: Params) -> None:
-    from longreward.benchmarks.config import judge_config
-    from longreward.benchmarks.registry import open_benchmarks
-    from longreward.judge.server_probe import check_keys
-
     for benchmark in open_benchmarks(params.benchmark):
         check_keys(judge_config(params.benchmark, params.judge, benchmark.judging))

@@ -52,7 +52,7 @@ def check_attention(config: PolicyConfig) -> None:
 
 
 def check_device_settings(config: PolicyConfig) -> None:
-    """Raise ConfigError for contradictory settings of device, data type and attention."""
+    """Raise ConfigError for contradictory settings, PolicyError if flash attention is not installed."""
     if config.device_map is not None and config.device != "auto":
         raise ConfigError(
             f"policy.device ({config.device}) and policy.device_map both place the model: leave device at auto"
@@ -62,6 +62,7 @@ def check_device_settings(config: PolicyConfig) -> None:
             "policy.attention: flash_attention_2 needs a GPU and 16-bit numbers; set policy.dtype to bfloat16 and "
             "policy.device to cuda, or attention to sdpa"
         )
+    check_attention(config)
 
 
 def check_device_map(config: PolicyConfig) -> None:
