@@ -60,7 +60,7 @@ async def open_policy(
             await client.close()
     else:
         own = StagePolicyServer(config, server, path, logs / f"server-{role}.log")
-        client = PolicyClient(server, base_url=own.base_url, model=served_name(config, path), own=True)
+        client = PolicyClient(server, base_url=own.base_url, model=served_name(config, path), local=True)
         try:
             yield served_policy(config, path, client, own)
         finally:

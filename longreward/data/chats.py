@@ -113,6 +113,7 @@ def split_chat(messages: Any, question: QuestionPosition = "auto") -> Row:
     split.
     """
     turns = parse_messages(messages)
+    # A system message alone is not a chat, so it needs a second turn.
     system = ""
     if len(turns) > 1 and turns[0].role == "system":
         system, turns = turns[0].text.strip(), turns[1:]
@@ -125,7 +126,7 @@ def split_chat(messages: Any, question: QuestionPosition = "auto") -> Row:
     return {"context": context, "query": query} | ({"answer": turns[1].text} if len(turns) > 1 else {})
 
 
-def looks_like_question(paragraph: str) -> bool:
+def is_question(paragraph: str) -> bool:
     """Return whether a paragraph reads as a question or an instruction: English, Chinese, or with a question mark.
 
     In doubt the result is False, so that the chat is rejected rather than split wrongly.
@@ -143,7 +144,7 @@ def _split_prompt(prompt: str, question: QuestionPosition) -> tuple[str, str]:
         raise RowError("the user's message has no blank line, which would separate document and question")
     first_paragraph, last_paragraph = prompt[: first_break.start()].rstrip(), prompt[last_break.end() :].lstrip()
     if question == "auto":
-        first_matches, last_matches = looks_like_question(first_paragraph), looks_like_question(last_paragraph)
+        first_matches, last_matches = is_question(first_paragraph), is_question(last_paragraph)
         if first_matches or not last_matches:
             reason = {
                 (True, True): "its first and its last paragraph both look like the question",
@@ -175,6 +176,7 @@ def _parse_message(description: str, message: Any) -> Message:
         raise RowError(
             f"{description} is {type(message).__name__}{keys}, expected {{role, content}} or {{from, value}} (ShareGPT)"
         )
+    # Unknown roles keep their name, which the caller reports.
     name = role.strip().lower()
     if name in TOOL_ROLES or fields.get("tool_calls") or fields.get("function_call"):
         raise RowError(f"{description} is a tool call or its result, which is not supported; remove such chats")
@@ -192,7 +194,7 @@ def _parse_content(description: str, content: Any) -> str:
         if part_type not in TEXT_PART_TYPES or not isinstance(part.get("text"), str):
             raise RowError(f"{description} has a part of type {shorten(part_type)}; only text is supported")
         texts.append(part["text"])
-    return "\n\n".join(texts)
+    return "\n\n".join(texts)  # parts are paragraphs
 
 
 def _describe_type(value: Any) -> str:

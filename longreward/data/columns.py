@@ -85,6 +85,7 @@ def check_columns(config: ColumnsConfig, columns: list[str], *, source: str) -> 
     """Raise ConfigError for the first required or configured column that is not in `columns` (empty: unknown)."""
     if not columns:
         return
+    # A missing optional column is an error only if the settings name it.
     required = {"idx"} | ({"messages"} if config.messages is not None else {"query", "context"})
     if config.format == "longbench":
         required = set()
@@ -123,6 +124,7 @@ def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
     """
     document = {"document": row[config.document]} if config.document in row else {}
     if config.allows_longbench and _is_longbench(config, row):
+        # LongBench has its own id field, so the default idx does not apply.
         idx = {} if config.is_default("idx") else {"idx": _idx(config, row, number)}
         return {**longbench_fields(row), **idx, **document}
     fields = {"idx": _idx(config, row, number), **document}

@@ -41,6 +41,7 @@ def _read_records(path: Path, file: IO[bytes], max_bytes: int) -> Iterator[tuple
         if isinstance(cells, RowError):
             yield line, cells
         elif len(cells) == len(header):
+            # CSV cannot distinguish an empty text from a missing value.
             yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
         else:
             yield line, RowError(f"{len(cells)} cells, and the header has {len(header)}; is a quote or comma missing?")
@@ -51,6 +52,7 @@ def _read_records(path: Path, file: IO[bytes], max_bytes: int) -> Iterator[tuple
 def _parse(lines: "_LineReader") -> Iterator[tuple[int, list[str] | RowError]]:
     reader = csv.reader(lines, strict=True)
     while True:
+        # csv.reader fetches lines by itself, so the start of a record is only known before it is read.
         first_line = lines.start_record()
         try:
             yield first_line, next(reader)

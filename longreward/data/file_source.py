@@ -55,8 +55,8 @@ class FileSource:
     def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Yield each record with its line or row; raises DataError if a file is missing, empty or damaged."""
         for path in self.files:
-            shown = os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
-            yield from _read_file(path, shown, int(self.max_record_mib * 2**20))
+            display_name = os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
+            yield from _read_file(path, display_name, int(self.max_record_mib * 2**20))
 
     def columns(self) -> list[str]:
         """Return the columns of the schema, or of the first records."""
@@ -71,13 +71,14 @@ def find_files(root: Path, name: str, *, max_record_mib: float = MAX_RECORD_MIB)
 
     Raises DataError if there is none or if they have several formats.
     """
+    # normpath instead of resolve(): DVC may replace a file by a link into its cache, and the name is what counts.
     root = Path(os.path.normpath(root.absolute()))
     path = Path(os.path.normpath(root / name))
     hint = ""
     if path.is_dir():
         base, files = path, sorted(file for file in path.iterdir() if _format(file) and file.is_file())
         hint = f"; for those in its subfolders: {name.rstrip('/')}/**/*.parquet"
-    elif has_magic(name) and not path.exists():
+    elif has_magic(name) and not path.exists():  # a file may be called x[1].jsonl
         base = next(folder for folder in path.parents if not has_magic(str(folder)))
         files = sorted(Path(file) for file in glob(str(path), recursive=True) if os.path.isfile(file))
     elif path.exists():
@@ -169,13 +170,13 @@ def _format(path: Path) -> str | None:
     return next((suffix for suffix in FORMATS if name.endswith(suffix) and not name.startswith(".")), None)
 
 
-def _read_file(path: Path, shown: str, max_bytes: int) -> Iterator[tuple[SourceLocation, Row | RowError]]:
+def _read_file(path: Path, display_name: str, max_bytes: int) -> Iterator[tuple[SourceLocation, Row | RowError]]:
     kind = (_format(path) or "").removesuffix(".gz").removesuffix(".zst")
     if kind in (".json", ".parquet"):
         empty = True
         for number, row in enumerate(_read_parquet(path) if kind == ".parquet" else _read_json(path)):
             empty = False
-            yield SourceLocation(shown, "row", number), valid_row(row)
+            yield SourceLocation(display_name, "row", number), valid_row(row)
         if empty:
             raise DataError(f"{path} is empty; expected at least one record")
         return
@@ -184,7 +185,7 @@ def _read_file(path: Path, shown: str, max_bytes: int) -> Iterator[tuple[SourceL
     else:
         lines = read_rows(path, max_line_bytes=max_bytes, parse_constant=refuse_constant)
     for number, row in lines:
-        yield SourceLocation(shown, "line", number), valid_row(row)
+        yield SourceLocation(display_name, "line", number), valid_row(row)
         del row  # a long record is not kept while the next one is read
 
 

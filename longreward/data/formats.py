@@ -107,6 +107,7 @@ def longbench_fields(row: Row) -> Row:
     return {
         "idx": row.get("_id") if row.get("_id") is not None else row.get("idx"),
         "query": _text(row, "input"),
+        # The list has alternative wordings of one answer.
         "answer": answers[0] if answers else None,
         "context": row.get("context"),
     }
@@ -118,6 +119,7 @@ def longbench_fields(row: Row) -> Row:
 def response_from_row(row: Row) -> Response:
     """Parse a row of `sampled_responses.jsonl`, whose idx is `<example>-<n>`."""
     response_id = parse_id(row.get("idx"))
+    # Example ids may contain dashes; the number follows the last one.
     example_id, _, number = response_id.rpartition("-")
     if not example_id or not _is_integer(number):
         raise RowError(f'idx {shorten(response_id)} is not of the form "<example>-<n>"')
@@ -176,6 +178,7 @@ def _published_extract(span: str, text: str) -> Extract:
         first_percent, last_percent = int(first.strip(" %")), int(last.strip(" %"))
     except ValueError:
         raise RowError(f'info_list has the key {span!r}, expected "<a>% - <b>%"') from None
+    # The judge writes this sentence, sometimes with further words, if a chunk contains nothing about the question.
     information = None if NO_INFORMATION in text else text
     return Extract(start=0, end=0, first_percent=first_percent, last_percent=last_percent, text=information)
 
@@ -200,6 +203,7 @@ def scored_from_row(row: Row) -> ScoredResponse:
         raise RowError("scores is missing or no object")
     if missing := [dimension for dimension in DIMENSIONS if dimension not in scores]:
         raise RowError(f"scores lacks {', '.join(missing)}")
+    # Our unscored dimensions may have only a reason, in `unscored`.
     details, reasons = row.get("details") or {}, row.get("unscored") or {}
     return ScoredResponse(
         response=response_from_row(row),
@@ -216,6 +220,7 @@ def scored_to_row(
     If the judge was not queried because the pair did not depend on the score, `bounds` and `reward_bounds` limit it.
     `settings` are those of the scorer: chunk sizes, tokenizer, prompts.
     """
+    # The order of keys is that of the published files.
     verdicts = scored.verdicts
     scores: Row = {d: verdicts[d].score if d in verdicts else None for d in DIMENSIONS}
     scores["total"] = sum(scores.values()) if scored.complete else None
@@ -301,8 +306,10 @@ def pair_from_row(row: Row) -> PreferencePair:
         id=pair_id,
         context=_text(row, "context"),
         query=query,
+        # The published pairs have sample ids in no field; numbers 0 and 1 keep the ids unique.
         chosen=response("win", 0),
         rejected=response("lose", 1),
+        # Any two values in the right order would do: DPO uses the order only.
         chosen_reward=row.get("win_reward", 10.0),
         rejected_reward=row.get("lose_reward", 0.0),
         method=row.get("method", "longreward"),
@@ -399,6 +406,7 @@ def is_blank(text: str) -> bool:
 
 def _document_name(row: Row) -> str | None:
     name = row.get("document")
+    # pandas writes NaN, or 3.0 for 3, into a column with missing values.
     if name is None or name == "" or (isinstance(name, float) and math.isnan(name)):
         return None
     if isinstance(name, bool) or not isinstance(name, str | int | float):

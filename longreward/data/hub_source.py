@@ -43,13 +43,14 @@ class HubSource:
 
     def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         """Yield each row; raises DataError if the hub cannot be reached or has no such data set."""
+        # `datasets` downloads while it iterates, so each step may raise.
         rows = iter(self._open())
-        shown, number = f"{self.name}[{self.hub.split}]", 0
+        display_name, number = f"{self.name}[{self.hub.split}]", 0
         while (row := self._convert_errors(lambda: next(rows, None))) is not None:
-            yield SourceLocation(shown, "row", number), valid_row(row)
+            yield SourceLocation(display_name, "row", number), valid_row(row)
             number += 1
         if not number:
-            raise DataError(f"{shown} is empty")
+            raise DataError(f"{display_name} is empty")
 
     def columns(self) -> list[str]:
         """Return the data set's features, or the columns of its first rows."""
@@ -61,6 +62,7 @@ class HubSource:
     def _open(self) -> Any:
         from datasets import load_dataset
 
+        # A local folder has no revision; `datasets` rejects one.
         revision = None if Path(self.path).is_dir() else self.hub.revision
         return self._convert_errors(
             lambda: load_dataset(self.path, self.hub.config, split=self.hub.split, revision=revision, streaming=True)
@@ -72,6 +74,7 @@ class HubSource:
         try:
             return call()
         except (OSError, ValueError, TypeError, RuntimeError, DatasetsError) as error:
+            # Messages of `datasets` span many lines.
             hub, reason = self.hub, " ".join(str(error).split())
             advice = "" if Path(self.path).is_dir() else self._download_advice()
             raise DataError(

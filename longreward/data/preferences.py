@@ -106,6 +106,7 @@ def parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, st
     prompt = parse_prompt(row.get(columns["prompt"]), columns["prompt"])
     if chosen_prompt is not None and rejected_prompt is not None and chosen_prompt != rejected_prompt:
         raise RowError(f"{columns['chosen']} and {columns['rejected']} have different prompts")
+    # The chats take precedence: the prompt column may lack the system prompt.
     query = chosen_prompt or rejected_prompt or prompt
     if query is None:
         raise missing_key(columns["prompt"], row)
@@ -156,7 +157,7 @@ def _context(row: Row, config: PairsConfig) -> str:
     if config.context not in row and config.context != PairsConfig.model_fields["context"].default:
         raise missing_key(config.context, row)
     context = join_paragraphs(row.get(config.context), config.context)
-    if context is None:
+    if context is None:  # a row without a document
         return ""
     if not isinstance(context, str):
         raise RowError(f"{config.context} is {type(context).__name__}, expected text")

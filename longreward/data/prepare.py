@@ -129,6 +129,7 @@ def prepare(
     source = open_prompt_source(config, root)
     report = PrepareReport()
     with ExitStack() as stack:
+        # The files appear together at the end; an error in one of the checks below leaves none of them.
         files = {name: stack.enter_context(open_atomic(out / f"{name}.jsonl")) for name in (*SPLITS, "rejected")}
         for name, row in _assign_rows(config, report, source, count_prompt_tokens, window):
             files[name].write(to_line(row))
@@ -136,7 +137,7 @@ def prepare(
                 progress(report.records)
         report.check_bad_share(source=config.source, allowed=config.max_bad_share)
         if window is not None and config.over_window == "refuse":
-            report.check_prompt_lengths(source=config.source, room=window - config.answer_room, window=window)
+            report.check_prompt_lengths(source=config.source, limit=window - config.answer_room, window=window)
         report.check_splits(
             source=config.source, expected=config.expected_splits, find_seed=lambda: _find_seed(config, report)
         )
@@ -170,6 +171,7 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
                 response = response_from_row(row)
                 if response.id in ids:
                     raise RowError(f"idx {response.id} is repeated")
+                # Responses to prompts of other splits are expected, since whole sets are sampled.
                 query = queries.get(response.example_id)
                 if query is None:
                     continue
@@ -199,6 +201,7 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
         write_rows(out / "pairs.jsonl", ())
         return {}
     held_out = HeldOutIndex()
+    # The file is empty if heldout_share is 0; read_examples would reject it.
     if (out / "heldout.jsonl").stat().st_size:
         for example in read_examples(out / "heldout.jsonl"):
             held_out.add(example.context, example.query)
@@ -269,6 +272,7 @@ def _assign_rows(
             yield "rejected", outcome.to_row()
             continue
         split = assign_split(config, outcome.document_id)
+        # Checked before tokens are counted, which takes most of the time.
         limit = limits.get(split)
         if limit is not None and report.splits[split] >= limit:
             report.over_limit += 1

@@ -29,6 +29,7 @@ class PrepareReport:
     over_limit: int = 0
     over_window: int = 0
     first_over_window: list[RejectedRecord] = field(default_factory=list)
+    # An array takes 8 bytes per record, a list of ints up to 36.
     prompt_tokens: "array[int]" = field(default_factory=lambda: array("q"))
 
     def count_rejected(self, rejected: RejectedRecord) -> None:
@@ -54,6 +55,7 @@ class PrepareReport:
 
     def metrics(self) -> dict[str, float]:
         """Return counts and lengths as metrics."""
+        # Names of metrics in MLflow and metrics/prepare.json.
         metrics: dict[str, float] = {
             name: getattr(self, name) for name in ("records", "bad", "duplicates", "over_limit", "over_window")
         }
@@ -77,11 +79,11 @@ class PrepareReport:
                 f"allows {allowed:.1%}). The first of them:\n{_list(self.first_bad)}"
             )
 
-    def check_prompt_lengths(self, *, source: str, room: int, window: int) -> None:
-        """Raise PolicyError if a prompt exceeds `room` tokens."""
+    def check_prompt_lengths(self, *, source: str, limit: int, window: int) -> None:
+        """Raise PolicyError if a prompt exceeds `limit` tokens."""
         if self.over_window:
             raise PolicyError(
-                f"{self.over_window} of {self.records} prompts of {source} are longer than {room:,} tokens, the "
+                f"{self.over_window} of {self.records} prompts of {source} are longer than {limit:,} tokens, the "
                 f"policy's window of {window:,} minus prepare.answer_room, and later stages would reject them. Set "
                 "prepare.over_window to drop, or to keep_ends (with sft.over_window, sample.over_window and "
                 "train.over_window, which truncate them), or raise policy.window if the model allows it. The first of "

@@ -48,17 +48,18 @@ def validate_examples(
 
     Rejected records are numbered too, so that correcting one does not rename others.
     """
-    seen = _SeenRecords("the same query on the same text")
+    index = _RecordIndex("the same query on the same text")
     document_of_text: dict[str, str] = {}
     for number, (location, row) in enumerate(source.rows()):
         try:
             example = _parse_example(row, columns, number)
         except (RowError, ValidationError) as error:
-            yield location, RejectedRecord(location, _shown_idx(row, columns, number), error_reason(error))
+            yield location, RejectedRecord(location, _idx_for_report(row, columns, number), error_reason(error))
             continue
         text_id = document_id(example.context)
+        # 32 bytes per record instead of the texts.
         content = hashlib.sha256(f"{text_id}\0{hash_words(example.query).hexdigest()}".encode()).digest()
-        if (rejected := seen.check(location, example.id, content)) is not None:
+        if (rejected := index.check(location, example.id, content)) is not None:
             yield location, rejected
             continue
         # A text under two document names must not end up in two splits, so it keeps its first name.
@@ -70,7 +71,7 @@ def validate_pairs(
     source: Source, config: PairsConfig, held_out: HeldOutIndex
 ) -> Iterator[tuple[SourceLocation, PreferencePair | RejectedRecord]]:
     """Yield each row as a pair, or rejected: bad, a repeated idx or pair, or a held-out document or prompt."""
-    seen = _SeenRecords("the same pair")
+    index = _RecordIndex("the same pair")
     for number, (location, row) in enumerate(source.rows()):
         try:
             if isinstance(row, RowError):
@@ -84,12 +85,13 @@ def validate_pairs(
             reason = "its document or prompt is held out for `evaluate`"
             yield location, RejectedRecord(location, pair.id, reason, "held_out")
             continue
+        # Checked after the held-out texts, so that a held-out duplicate counts as held out.
         texts = (pair.context, pair.query, pair.chosen.text, pair.rejected.text)
         content = hash_words(" ".join(hash_words(text).hexdigest() for text in texts)).digest()
-        yield location, seen.check(location, pair.id, content) or pair
+        yield location, index.check(location, pair.id, content) or pair
 
 
-class _SeenRecords:
+class _RecordIndex:
     """Locations of accepted records by id and by content."""
 
     def __init__(self, duplicate: str) -> None:
@@ -120,7 +122,7 @@ def _parse_example(row: Row | RowError, columns: ColumnsConfig, number: int) -> 
     return example
 
 
-def _shown_idx(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
+def _idx_for_report(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
     if columns.idx is None:
         return str(number)
     idx = row.get(columns.idx) if isinstance(row, dict) else None

@@ -70,7 +70,7 @@ class ChatEncoder:
             probe_ids = self.encode_rendered(self.render(probes, add_generation_prompt=add_generation_prompt))
             self._conversation_controls[key] = self._count_controls(probe_ids)
         if self._count_controls(ids) == self._conversation_controls[key]:
-            return ids
+            return ids  # the usual case: one rendering, one tokenization
         marked = [{**message, "content": self._mark(message["content"], message["role"])} for message in messages]
         return self._encode_marked(self.render(marked, add_generation_prompt=add_generation_prompt))
 
@@ -156,6 +156,7 @@ class ChatEncoder:
     def _special(self) -> dict[int, str]:
         """Special tokens by id, without the unknown token, which stands for ordinary words."""
         added = self.tokenizer.added_tokens_decoder
+        # all_special_tokens lacks tokens that are special only in tokenizer.json, and the other way round.
         special = {number: token.content for number, token in added.items() if token.special}
         special |= dict(zip(self.tokenizer.all_special_ids, self.tokenizer.all_special_tokens, strict=True))
         roles = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.end_ids)

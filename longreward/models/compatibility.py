@@ -81,9 +81,9 @@ def check_missing_weights(missing: Iterable[str], path: str | Path) -> None:
     """Raise PolicyError if weights are missing in the files: transformers would initialize them at random."""
     names = sorted(missing)
     if names:
-        more = f" and {len(names) - LISTED_WEIGHTS} more" if len(names) > LISTED_WEIGHTS else ""
+        suffix = f" and {len(names) - LISTED_WEIGHTS} more" if len(names) > LISTED_WEIGHTS else ""
         raise PolicyError(
-            f"{path}: its files have no weights for {', '.join(names[:LISTED_WEIGHTS])}{more}, which would be "
+            f"{path}: its files have no weights for {', '.join(names[:LISTED_WEIGHTS])}{suffix}, which would be "
             "initialized at random; a file is missing, or this is a model with another head, such as a reward model"
         )
 

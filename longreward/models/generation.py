@@ -80,6 +80,7 @@ def rng_stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor"
     """Return `length` random numbers in [0, 1) for response `number` to the prompt called `name`."""
     import torch
 
+    # Hashed, so that neighbouring seeds and numbers give independent streams.
     digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return torch.rand(length, generator=generator, dtype=torch.float64)
@@ -100,6 +101,7 @@ def sample_token(logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: 
         mass_before = ordered.cumsum(dim=-1) - ordered
         nucleus = ordered.masked_fill(mass_before >= top_p, 0)
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, nucleus)
+    # In float32 a cumulative sum over 100,000 tokens would lose the small probabilities.
     cumulative = probabilities.double().cumsum(dim=-1)
     # right=True: the interval of a token without probability is empty and never matches.
     tokens = torch.searchsorted(cumulative, (draws * cumulative[:, -1])[:, None], right=True).squeeze(-1)
@@ -123,6 +125,7 @@ def _generate_batch(
     cache = cache_class(policy.model, state, params.n)
     end_ids = torch.tensor(policy.text.end_ids, device=policy.device)
     limit_of_row = torch.tensor(limits, device=policy.device).repeat_interleave(params.n)
+    # -1 marks positions after the end of a response.
     generated = torch.full(draws.shape, -1, device=policy.device)
     logits = state.logits.repeat_interleave(params.n, dim=0)
     rows = torch.arange(len(draws), device=policy.device)  # responses that are still in the batch
@@ -212,6 +215,7 @@ def _generate_with_transformers(
     responses = []
     for index, prompt in enumerate(prompts):
         input_ids = torch.tensor([[*prompt]] * params.n, device=policy.device)
+        # Greedy search with forced tokens, because generate's own sampling has one random stream for all responses.
         force_tokens = _ForcedSampling(draws[index * params.n : (index + 1) * params.n], len(prompt), params)
         with _default_generation_config(policy.model):
             output = policy.model.generate(

@@ -152,13 +152,13 @@ class SharedPrefixCache:
         # Boolean attention mask [prompts, 1, n, cached tokens]: the prompt is visible to all responses, and each step
         # adds an identity matrix, which makes a new token visible to its own response only.
         self.visible = state.present[:, None, None, :].expand(-1, 1, n, -1)
-        self.own_token = torch.eye(n, dtype=torch.bool, device=state.present.device)
-        self.own_token = self.own_token.expand(len(self.visible), 1, -1, -1)
+        self.self_mask = torch.eye(n, dtype=torch.bool, device=state.present.device)
+        self.self_mask = self.self_mask.expand(len(self.visible), 1, -1, -1)
         self.positions = state.present.sum(dim=1, keepdim=True).expand(-1, n)
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
         """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary]."""
-        self.visible = torch.cat([self.visible, self.own_token], dim=-1)
+        self.visible = torch.cat([self.visible, self.self_mask], dim=-1)
         dtype = self.model.dtype
         mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
         output = self.model(

@@ -18,7 +18,7 @@ from longreward.models.config import PolicyConfig
 POINTER_NAME = "model.json"
 # Files up to this size (configs, tokenizers, small models) are hashed whole. Of larger ones only both ends and evenly
 # spaced samples are hashed: 16 GB in four files take less than a second.
-HASHED_WHOLE_BYTES = 32 << 20
+FULL_HASH_BYTES = 32 << 20
 EDGE_BYTES, SAMPLE_BYTES, SAMPLE_COUNT = 1 << 20, 1 << 16, 64
 RERUN_ADVICE = "run `dvc repro --force sft` (or `longreward run --force --stages sft`) to use the model as it is now"
 
@@ -28,7 +28,7 @@ def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]
 
     Raises PolicyError if `model` looks like a path and does not exist, or if a pointer is stale.
     """
-    if (Path(model) / POINTER_NAME).is_file():
+    if (Path(model) / POINTER_NAME).is_file():  # written by `sft`
         check_pointer(Path(model))
         target = _read_pointer(Path(model) / POINTER_NAME)
         return pretrained_kwargs(config.model_copy(update={"revision": target["revision"]}), target["model"])
@@ -36,9 +36,9 @@ def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]
     if Path(model).is_dir():
         return {"pretrained_model_name_or_path": str(model), **common, "local_files_only": True}
     # Without this check transformers would search the hub for a mistyped path and report a confusing error.
-    looks_local = isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1
-    looks_local |= Path(model).parent != Path() and Path(model).parent.is_dir()  # models/x next to models/y
-    if looks_local or Path(model).exists():
+    is_path = isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1
+    is_path |= Path(model).parent != Path() and Path(model).parent.is_dir()  # models/x next to models/y
+    if is_path or Path(model).exists():
         raise PolicyError(f"{model}: no such folder of a model")
     name, _, revision = str(model).partition("@")
     return {"pretrained_model_name_or_path": name, **common, "revision": revision or config.revision}
@@ -46,6 +46,7 @@ def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]
 
 def write_pointer(config: PolicyConfig, model: str, out: Path) -> None:
     """Write a pointer to `model` into the folder `out`; a hub id is pinned to the commit in the local cache."""
+    # A branch may move, so the commit that was loaded is recorded.
     if Path(model).is_dir():
         target = {"model": str(Path(model).resolve()), "revision": None, "fingerprint": fingerprint(Path(model))}
     else:
@@ -91,7 +92,7 @@ def fingerprint(folder: Path) -> str:
 
 def _hashed_ranges(size: int) -> list[tuple[int, int]]:
     """Return (start, length) of each part of a file of `size` bytes that enters its fingerprint."""
-    if size <= HASHED_WHOLE_BYTES:
+    if size <= FULL_HASH_BYTES:
         return [(0, size)]
     stride = (size - 2 * EDGE_BYTES) // SAMPLE_COUNT
     samples = [(EDGE_BYTES + stride * number, SAMPLE_BYTES) for number in range(SAMPLE_COUNT)]

@@ -39,7 +39,7 @@ WINDOW_FIELDS = ("max_position_embeddings", "max_seq_len", "seq_length")  # the 
 PROBE_EXAMPLE = (PROBE_USER, PROBE_RESPONSE)
 """A context and a query that show whether a tokenizer drops every word."""
 
-COUNTED_WHOLE_CHARACTERS = 2**20
+MAX_TOKENIZED_CHARACTERS = 2**20
 WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")
 WHITE_SPACE = re.compile(r"\s")
 
@@ -92,7 +92,7 @@ class PolicyTokenizer:
         Tokenizing takes over a hundred times a text's size in memory (122 bytes per byte with tokenizers 0.23, word
         level). Pieces end before white space if possible; each boundary may change the count by one token.
         """
-        first, *others = _split_text(context, COUNTED_WHOLE_CHARACTERS)
+        first, *others = _split_text(context, MAX_TOKENIZED_CHARACTERS)
         return len(self.prompt_ids(first, query)) + sum(map(self.count_tokens, others))
 
     def completion_ids(self, response: str, *, ended: bool = True) -> list[int]:
@@ -163,10 +163,12 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    # Progress bars fill log files with thousands of lines.
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     check_attention(config)
     check_device_map(config)
+    # Unsuitable models and tokenizers are rejected before weights are read.
     _load_model_config(config, path)
     text = load_tokenizer(config, path)
     device = torch.device(_select_device(config.device))
@@ -205,6 +207,7 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"{path}: the tokenizer has no eos_token, so responses could not end; set one")
     text = PolicyTokenizer(tokenizer, config.prompt_template, _end_token_ids(config, tokenizer, path))
+    # Fails for a tokenizer that drops words, for example one that was loaded as the wrong class.
     text.prompt_ids(*PROBE_EXAMPLE)
     check_round_trip(tokenizer, path)
     if text.completion_ids(PROBE_USER)[-1] not in text.end_ids:
@@ -228,21 +231,22 @@ def link_pretrained(config: PolicyConfig, model: str, out: Path) -> None:
     write_pointer(config, model, out)
 
 
-def fit_window(ids: list[int], *, room: int, rule: OverWindow, name: str) -> list[int]:
-    """Return `ids` if they fit into `room` tokens, otherwise their first and last halves, as LongBench truncates.
+def fit_window(ids: list[int], *, limit: int, rule: OverWindow, name: str) -> list[int]:
+    """Return `ids` if they fit into `limit` tokens, otherwise their first and last halves, as LongBench truncates.
 
     Raises PolicyError that names the example `name` if `rule` is "refuse".
     """
-    if len(ids) <= room:
+    if len(ids) <= limit:
         return ids
-    if room < 2 or rule == "refuse":
+    if limit < 2 or rule == "refuse":
         raise PolicyError(
-            f"example {name}: its prompt has {len(ids):,} tokens, and {max(room, 0):,} fit next to the response; drop "
+            f"example {name}: its prompt has {len(ids):,} tokens, and {max(limit, 0):,} fit next to the response; drop "
             "the example, lower max_new_tokens, raise policy.window if the model allows it, or set over_window to "
             "keep_ends"
         )
-    first = room // 2
-    return ids[:first] + ids[len(ids) - (room - first) :]
+    # Both ends are kept because instructions and questions usually are there.
+    first = limit // 2
+    return ids[:first] + ids[len(ids) - (limit - first) :]
 
 
 def hash_ids(ids: Sequence[int]) -> str:
@@ -260,6 +264,7 @@ def _load_model_config(config: PolicyConfig, path: str | Path) -> Any:
 
 
 def _context_window(config: PolicyConfig, model_config: Any, path: str | Path) -> int | None:
+    # Nested in the configs of some model families.
     text_config = model_config.get_text_config()
     values = (getattr(text_config, name, None) for name in WINDOW_FIELDS)
     limit = next((int(value) for value in values if value), None)

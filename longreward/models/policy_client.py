@@ -65,14 +65,14 @@ class Choice:
 class PolicyClient:
     """Client of one model at one address with at most `config.max_concurrency` concurrent requests.
 
-    Raises ServerUnavailable if a later attempt may succeed, otherwise ServerRefused. `own` marks a server of this
+    Raises ServerUnavailable if a later attempt may succeed, otherwise ServerRefused. `local` marks a server of this
     machine that the stage started: no key is sent and no proxy is used.
     """
 
-    def __init__(self, config: ServerConfig, *, base_url: str, model: str | None, own: bool = False) -> None:
+    def __init__(self, config: ServerConfig, *, base_url: str, model: str | None, local: bool = False) -> None:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-        key = None if own else server_key(config)
+        key = None if local else server_key(config)
         connect_s = min(config.timeout_s, CONNECT_TIMEOUT_S)
         timeout = Timeout(config.timeout_s, connect=connect_s)
         self.model = model
@@ -93,7 +93,7 @@ class PolicyClient:
             api_key=key or "none",  # the library requires one; servers without keys ignore it
             timeout=timeout,
             max_retries=config.max_retries,
-            http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=False) if own else None,
+            http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=False) if local else None,
         )
         self.location = f"policy server at {self._client.base_url}"
         self._errors = ErrorMapper(

@@ -151,8 +151,8 @@ def encode_prompt(policy: PromptEncoder, example: Example, config: SampleConfig)
     Raises PolicyError that names the example if it does not fit and `over_window` is "refuse".
     """
     ids = policy.prompt_ids(example.context, example.query)
-    room = policy.window - config.max_new_tokens
-    fitted = fit_window(ids, room=room, rule=config.over_window, name=example.id)
+    limit = policy.window - config.max_new_tokens
+    fitted = fit_window(ids, limit=limit, rule=config.over_window, name=example.id)
     return fitted, len(fitted) < len(ids)
 
 

@@ -54,6 +54,7 @@ def served_policy(
     config: PolicyConfig, path: str | Path, client: PolicyClient, server: ServerHandle | None = None
 ) -> ServedPolicy:
     """Return the model of a folder or hub id at `client`'s server; reads its tokenizer and config, but no weights."""
+    # A server may be started with a smaller window than the model supports.
     windows = [window for window in (policy_window(config, path), client.window) if window]
     if not windows:
         raise PolicyError(f"{path}: neither its config nor its server states a maximum length; set policy.window")

@@ -61,6 +61,7 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
         program = find_program(config)
         message = f"the policy's server: {program}, started by the stages that need it"
         return [ServerProbe(program, True, message)]
+    # The configured timeout and retries suit long generations; a probe should answer or fail within a minute.
     server = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": 1})
     probes = []
     for base_url, model in server_addresses(server).values():
@@ -96,6 +97,7 @@ async def connect_external(config: ServerConfig, *, base_url: str, model: str | 
     """
     client = PolicyClient(config, base_url=base_url, model=model)
     try:
+        # Servers that host one model often accept any name, so the list is compared too.
         models = await client.list_models()
         names = [str(entry["id"]) for entry in models]
         if client.model is None and len(names) == 1:

@@ -61,6 +61,7 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
     Files are read in a thread, so that running requests are not blocked.
     """
     base = Path(os.path.normpath(root.absolute())) / RAW
+    # Equal words are duplicates even if formats or line breaks differ.
     name_of_text: dict[str, str] = {}
     for file in files:
         name = file.relative_to(base).as_posix()
@@ -111,6 +112,7 @@ def _part_bounds(text: str, max_tokens: int, tokenizer: TextTokenizer) -> Iterat
         yield 0, len(text)
         return
     start = 0
+    # Each part starts where the previous one ended after it was moved to a break.
     while start < len(text):
         remaining = [(first - start, last - start) for first, last in spans if first >= start]
         end = start + split_tokens(len(text) - start, remaining, max_tokens)[0].end
@@ -123,6 +125,7 @@ def _part_bounds(text: str, max_tokens: int, tokenizer: TextTokenizer) -> Iterat
 def _move_to_break(text: str, start: int, end: int) -> int:
     """Return the last end of a paragraph in the second half of a part, else of a line, else `end`."""
     middle = (start + end) // 2
+    # Not before the middle, so that parts stay at least half as long as allowed.
     for separator in ("\n\n", "\n"):
         index = text.rfind(separator, middle, end)
         if index >= 0:

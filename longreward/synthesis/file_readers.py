@@ -68,6 +68,7 @@ def check_readers(suffixes: list[str]) -> None:
 
 
 def _read_plain(data: bytes) -> str:
+    # Byte order marks of UTF-16, as Windows editors write them.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)
@@ -85,6 +86,7 @@ def _read_html(data: bytes) -> str:
     title = next((_inline_text(tag) for tag in page.find_all("title") if not tag.find_parent("svg")), "")
     headings = [_inline_text(tag) for tag in page.find_all("h1")]
     text = _page_text(page)
+    # Titles often repeat the heading with the name of the site.
     has_title = any(heading and (heading in title or title in heading) for heading in headings)
     if not title or has_title or not text.strip() or text.strip().startswith(title):
         return text
@@ -130,6 +132,7 @@ def _read_pdf(data: bytes) -> str:
     from pypdf import PdfReader
 
     file = PdfReader(io.BytesIO(data))
+    # Many PDFs are encrypted with an empty password to forbid printing only.
     if file.is_encrypted and not file.decrypt(""):
         raise UnreadableFileError("the PDF is locked with a password; save it without one")
     return "\n\n".join(page.extract_text() for page in file.pages)

@@ -32,6 +32,7 @@ SLOT = re.compile(r"<<(\w+)>>")
 
 def questions_request(context: Context, task: Task, count: int) -> ChatRequest:
     """Return the request for `count` questions of one kind on a context."""
+    # The hash covers the task text too, because it is part of the template.
     task_text = _read(context.language, f"task_{task}")
     slots = {"document": context.text, "count": str(count), "task": task_text.strip()}
     text, template = _fill("questions", context.language, slots)

@@ -80,6 +80,7 @@ class Draft:
     def to_row(self) -> Row:
         """Return a line of questions.jsonl: an example in the published format, and its origin."""
         return {
+            # Derived from the content, so that another run gives the same question the same id.
             "idx": document_id(f"{self.context.document} {self.context.part} {self.query}"),
             "query": self.query,
             "answer": self.answer,

@@ -42,6 +42,7 @@ async def synthesize_files(
     report = SynthesisReport()
     source = config.documents or ""
     files = find_documents(root, source)
+    # Atomic: a stopped stage leaves the previous files, and the ledger keeps the replies.
     with open_atomic(out / QUESTIONS_FILE) as questions, open_atomic(out / REJECTED_FILE) as rejected:
         contexts = _read_contexts(config, root, files, tokenizer)
         async with aclosing(synthesize(judge, scorer, config, contexts)) as outcomes:
@@ -85,6 +86,7 @@ async def _synthesize_context(
 ) -> list[Outcome]:
     if isinstance(context, Dropped):
         return [context]
+    # The answers of a context are checked together, after all of them are written.
     drafts = await write_drafts(judge, context, config)
     return await gather(_check_grounding(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
 

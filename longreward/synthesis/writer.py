@@ -34,6 +34,7 @@ class DuplicateFilter:
         """Return the first accepted question that `question` repeats."""
         stems = _content_stems(question)
         for accepted, accepted_stems in self._stems.items():
+            # Jaccard similarity; equal sets are duplicates even at a limit of 1.
             shared, union = len(stems & accepted_stems), len(stems | accepted_stems)
             if stems == accepted_stems or shared > self._max_similarity * union:
                 return accepted
@@ -90,7 +91,7 @@ async def _write_answer(
     task, query, target_words = question.task, question.text, config.answer_words[question.task]
     request = answer_request(context, query, target_words)
     reply = await writer.query(request, parse_answer, parse_truncated=truncated_tags(parse_answer))
-    if reply.value is None:
+    if reply.value is None:  # unreadable after all attempts
         return context.drop("no_answer", reply.reason or "", task=task, query=query)
     answer = reply.value.text
     if answer is None:

@@ -70,7 +70,7 @@ class PairEncoder:
         full = self.tokenizer.prompt_ids(pair.context, pair.query)
         sampled_length = pair.chosen.prompt_tokens or pair.rejected.prompt_tokens or len(full)
         cut = 2 <= sampled_length < len(full)
-        prompt = fit_window(full, room=sampled_length, rule="keep_ends", name=pair.id) if cut else full
+        prompt = fit_window(full, limit=sampled_length, rule="keep_ends", name=pair.id) if cut else full
         prompt_hash = hash_ids(prompt)
         chosen, rejected = (
             self._encode_response(pair, response, prompt_hash) for response in (pair.chosen, pair.rejected)

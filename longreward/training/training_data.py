@@ -181,7 +181,7 @@ class _LengthChecker:
         room = self.limit - answer
         fitted = prompt
         if self.rule != "refuse" and room >= 2:
-            fitted = fit_window(prompt, room=room, rule=self.rule, name="")
+            fitted = fit_window(prompt, limit=room, rule=self.rule, name="")
         self.cut_prompts += was_cut or len(fitted) < len(prompt)
         if room < 2:
             self.answer_too_long.append(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from longreward.data.chats import looks_like_question, parse_messages, split_chat
+from longreward.data.chats import is_question, parse_messages, split_chat
 from longreward.utils.jsonl import RowError
 
 DOCUMENT = "The bridge was opened in 1912.\n\nIt stands in the north.\n"
@@ -58,7 +58,7 @@ def test_ambiguous_chat_is_rejected_unless_configured(message: str, reason: str)
 
 
 @pytest.mark.parametrize(
-    ("paragraph", "is_question"),
+    ("paragraph", "expected"),
     [
         ("Where does it stand", True),
         ("Please summarize the report in two sentences.", True),
@@ -72,8 +72,8 @@ def test_ambiguous_chat_is_rejected_unless_configured(message: str, reason: str)
         ("How bridges are built " * 60, False),  # a paragraph of a document, by its length
     ],
 )
-def test_looks_like_question(paragraph: str, is_question: bool) -> None:
-    assert looks_like_question(paragraph) is is_question
+def test_is_question(paragraph: str, expected: bool) -> None:
+    assert is_question(paragraph) is expected
 
 
 def test_sharegpt_and_content_parts_give_the_same_chat() -> None:

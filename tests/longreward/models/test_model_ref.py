@@ -8,7 +8,7 @@ import pytest
 
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
-from longreward.models.model_ref import HASHED_WHOLE_BYTES, fingerprint, pretrained_kwargs
+from longreward.models.model_ref import FULL_HASH_BYTES, fingerprint, pretrained_kwargs
 from longreward.models.policy import link_pretrained, load_policy, load_tokenizer
 
 
@@ -81,11 +81,11 @@ def test_damaged_pointer_is_rejected(tmp_path, text) -> None:
         load_tokenizer(config_of("x"), tmp_path)
 
 
-@pytest.mark.parametrize("position", [0, 100, HASHED_WHOLE_BYTES // 2, 2 * HASHED_WHOLE_BYTES - 1])
+@pytest.mark.parametrize("position", [0, 100, FULL_HASH_BYTES // 2, 2 * FULL_HASH_BYTES - 1])
 def test_fingerprint_of_a_large_file_detects_changes_at_any_position(tmp_path, position) -> None:
     weights = tmp_path / "model.safetensors"
     with weights.open("wb") as file:
-        file.truncate(2 * HASHED_WHOLE_BYTES)
+        file.truncate(2 * FULL_HASH_BYTES)
     before = fingerprint(tmp_path)
     with weights.open("r+b") as file:  # 1 MiB, as training changes every part of the file
         file.seek(position // (1 << 20) * (1 << 20))

@@ -60,7 +60,7 @@ def test_count_tokens_adds_no_special_tokens(policy):
 @pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
 def test_long_document_is_counted_piece_by_piece(policy, monkeypatch, separator):
     """Words are whole tokens here, so that a border at white space costs none."""
-    monkeypatch.setattr("longreward.models.policy.COUNTED_WHOLE_CHARACTERS", 20)
+    monkeypatch.setattr("longreward.models.policy.MAX_TOKENIZED_CHARACTERS", 20)
     encode, lengths = PolicyTokenizer.encode, []
     monkeypatch.setattr(PolicyTokenizer, "encode", lambda self, text: lengths.append(len(text)) or encode(self, text))
     for context in ("", "anna", separator.join(["anna is the mayor ."] * 30), "the bridge stands in the north ."):
@@ -237,13 +237,13 @@ def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
 
 
 def test_fit_window_keeps_a_prompt_that_fits():
-    assert fit_window([1, 2, 3], room=3, rule="refuse", name="7") == [1, 2, 3]
+    assert fit_window([1, 2, 3], limit=3, rule="refuse", name="7") == [1, 2, 3]
 
 
 def test_fit_window_keeps_both_ends():
-    assert fit_window([1, 2, 3, 4, 5, 6, 7], room=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
+    assert fit_window([1, 2, 3, 4, 5, 6, 7], limit=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
 
 
 def test_fit_window_names_the_rejected_example():
     with pytest.raises(PolicyError, match="example 7: its prompt has 4 tokens, and 3 fit"):
-        fit_window([1, 2, 3, 4], room=3, rule="refuse", name="7")
+        fit_window([1, 2, 3, 4], limit=3, rule="refuse", name="7")
