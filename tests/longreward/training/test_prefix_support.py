@@ -330,6 +330,15 @@ def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeyp
         )
 
 
+@pytest.mark.parametrize("kernel", [sdpa_kernel, eager_kernel])
+def test_kernels_apply_dropout(kernel):
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2
+    out = kernel(module, *states(5), AttentionOptions(dropout=1.0))
+    assert out.abs().max() == 0
+    assert kernel(module, *states(5), AttentionOptions()).abs().min() > 0
+
+
 def a_training(tmp_path, base, **changes):
     def response(number: int, text: str) -> Response:
         return Response(id=f"1-{number}", example_id="1", query="who is mayor ?", text=text)
