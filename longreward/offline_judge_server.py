@@ -4,7 +4,7 @@
 
 Prints its base URL when it is ready and serves until it is interrupted. HTTP requests contain only the rendered text,
 so the server recovers the slots by matching the text against the prompts; a text that matches none gets an unreadable
-reply. Options inject faults. `GET /stats` returns request counts.
+reply. `GET /stats` returns request counts.
 """
 
 import argparse
@@ -12,10 +12,9 @@ import asyncio
 import hashlib
 import json
 import os
-import random
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +33,9 @@ UNKNOWN_PROMPT = (
 
 
 @dataclass(frozen=True)
-class FaultConfig:
-    """Faults to inject into the first `count` chat requests (None: all)."""
-
-    status: int | None = None
-    retry_after: float | None = None
-    html: bool = False
-    empty: bool = False
-    fail_rate: float = 0.0
-    refused_word: str | None = None
-    count: int | None = None
-
-
-@dataclass(frozen=True)
 class HttpReply:
     status: int
     body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class OfflineJudgeApp:
@@ -62,7 +47,7 @@ class OfflineJudgeApp:
         *,
         latency_s: float = 0.0,
         key: str | None = None,
-        faults: FaultConfig | None = None,
+        refused_word: str | None = None,
         reasoning: str = "",
         benchmarks: Sequence[PromptTemplate] = (),
     ) -> None:
@@ -70,9 +55,8 @@ class OfflineJudgeApp:
         self._benchmarks = benchmarks
         self._latency_s = latency_s
         self._key = key
-        self._faults = faults or FaultConfig()
+        self._refused_word = refused_word
         self._reasoning = reasoning
-        self._random = random.Random(0)
         self._distinct: set[bytes] = set()
         self._requests = self._in_flight = self._peak = 0
 
@@ -91,9 +75,8 @@ class OfflineJudgeApp:
             more = event.get("more_body", False)
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
         reply = await self._route(scope["method"], scope["path"].rstrip("/"), headers, body)
-        reply_headers = {"content-type": "application/json"} | reply.headers
-        pairs = [(name.encode(), value.encode()) for name, value in reply_headers.items()]
-        await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
+        content_type = (b"content-type", b"application/json")
+        await send({"type": "http.response.start", "status": reply.status, "headers": [content_type]})
         await send({"type": "http.response.body", "body": reply.body})
 
     async def _route(self, method: str, path: str, headers: dict[str, str], body: bytes) -> HttpReply:
@@ -121,9 +104,8 @@ class OfflineJudgeApp:
             prompt = str(request["messages"][-1]["content"])
         except (ValueError, LookupError, TypeError):
             return _error(400, "the request needs messages, the last one with content", "invalid_request_error")
-        fault = self._fault(prompt)
-        if fault is not None:
-            return fault
+        if self._refused_word is not None and self._refused_word in prompt:
+            return _error(400, "the content filter was triggered", "content_filter")
         self._distinct.add(hashlib.sha256(body).digest())
         text = prepend_reasoning(self._reasoning, reply_text(self._prompts, prompt, self._benchmarks))
         # Four characters a token; the counts only have to be plausible.
@@ -139,23 +121,6 @@ class OfflineJudgeApp:
                 "usage": usage | {"total_tokens": sum(usage.values())},
             },
         )
-
-    def _fault(self, prompt: str) -> HttpReply | None:
-        faults = self._faults
-        if faults.refused_word is not None and faults.refused_word in prompt:
-            return _error(400, "the content filter was triggered", "content_filter")
-        if faults.count is not None and self._requests > faults.count:
-            return None
-        if faults.status is not None:
-            headers = {} if faults.retry_after is None else {"retry-after": f"{faults.retry_after:g}"}
-            return HttpReply(faults.status, _error(faults.status, "requested by --status", "injected").body, headers)
-        if faults.html:
-            return HttpReply(200, b"<html><body><h1>Welcome</h1></body></html>", {"content-type": "text/html"})
-        if faults.empty:
-            return HttpReply(200, b"")
-        if self._random.random() < faults.fail_rate:
-            return _error(500, "requested by --fail-rate", "injected")
-        return None
 
 
 def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemplate] = ()) -> str:
@@ -217,22 +182,13 @@ def main(arguments: Iterable[str] | None = None) -> None:
     key = None if options.require_key_env is None else os.environ.get(options.require_key_env)
     if options.require_key_env is not None and not key:
         parser.error(f"--require-key-env: the environment variable {options.require_key_env} is not set")
-    faults = FaultConfig(
-        status=options.status,
-        retry_after=options.retry_after,
-        html=options.html,
-        empty=options.empty,
-        fail_rate=options.fail_rate,
-        refused_word=options.refuse,
-        count=options.faults,
-    )
     benchmarks = [template.prompt for template in load_templates(options.mt_bench_prompts).values()]
     benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]
     app = OfflineJudgeApp(
         load_prompts(options.prompts_dir),
         latency_s=options.latency,
         key=key,
-        faults=faults,
+        refused_word=options.refuse,
         reasoning=options.think,
         benchmarks=benchmarks,
     )
@@ -250,14 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--longbench-chat-prompt", type=Path, metavar="FILE", help="recognise this prompt_fs.txt")
     parser.add_argument("--longbench-code", type=Path, metavar="FILE", help="recognise the prompts in this 3_eval.py")
     parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
-    parser.add_argument("--status", type=int, help="reply with this status")
-    parser.add_argument("--retry-after", type=float, metavar="SECONDS", help="with --status: send this header")
-    parser.add_argument("--html", action="store_true", help="reply with a web page")
-    parser.add_argument("--empty", action="store_true", help="reply with an empty body")
-    parser.add_argument("--fail-rate", type=float, default=0.0, help="reply to this share of requests with 500")
     parser.add_argument("--refuse", metavar="WORD", help="refuse requests with this word as a content filter does")
     parser.add_argument("--think", default="", metavar="TEXT", help="write this reasoning before each reply")
-    parser.add_argument("--faults", type=int, metavar="N", help="only the first N requests meet these faults")
     return parser
 
 

@@ -8,10 +8,9 @@ back, no call starts before.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 MINUTE = 60.0
 LATENCY_SMOOTHING = 0.1  # weight of the newest reply in the moving average of the latency
@@ -31,18 +30,6 @@ class AdmittedCall:
     """Replies to all calls before this one started."""
 
 
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _call_later(seconds: float, callback: Callable[[], None]) -> Timer:
-    return asyncio.get_running_loop().call_later(seconds, callback)
-
-
 class RateLimiter:
     """Admit calls in the order in which they arrive; a limit of None does not limit.
 
@@ -57,20 +44,16 @@ class RateLimiter:
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         adaptive: bool = True,
-        clock: Callable[[], float] = _loop_time,
-        call_later: Callable[[float, Callable[[], None]], Timer] = _call_later,
     ) -> None:
         self._max_concurrency = max_concurrency
         self._requests_per_minute = requests_per_minute
         self._tokens_per_minute = tokens_per_minute
         self._adaptive = adaptive
-        self._clock = clock
-        self._call_later = call_later
         self._limit = float(max_concurrency)
         self._last_decrease = -1.0
         self._paused_until = 0.0
         self._queue: deque[tuple[asyncio.Future[AdmittedCall], int]] = deque()
-        self._timer: Timer | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._recent: deque[AdmittedCall] = deque()  # of the last minute
         self._recent_tokens = 0
         self._in_flight = 0
@@ -110,7 +93,7 @@ class RateLimiter:
         """Raise the concurrency limit a little."""
         self._replies += 1
         if call is not None:
-            latency = self._clock() - call.started
+            latency = _now() - call.started
             previous = latency if self._latency_s is None else self._latency_s
             self._latency_s = previous + LATENCY_SMOOTHING * (latency - previous)
         step = max(1.0, self._max_concurrency / RECOVERY_ROUNDS)
@@ -121,7 +104,7 @@ class RateLimiter:
 
         Must be called while `call` still holds its slot, so that it counts as one of the calls that were too many.
         """
-        now = self._clock()
+        now = _now()
         if retry_after_s is not None:
             self._paused_until = max(self._paused_until, now + retry_after_s)
         # Failures of calls that started before the last decrease carry no new information.
@@ -152,7 +135,7 @@ class RateLimiter:
             admission, tokens = self._queue[0]
             if not admission.done() and (wait := self._seconds_until_free(tokens)) > 0:
                 if self._timer is None:
-                    self._timer = self._call_later(min(wait, MAX_TIMER_S), self._reschedule)
+                    self._timer = asyncio.get_running_loop().call_later(min(wait, MAX_TIMER_S), self._reschedule)
                 return
             self._queue.popleft()
             if not admission.done():  # done: cancelled while it waited
@@ -167,7 +150,7 @@ class RateLimiter:
 
     def _start(self, admission: "asyncio.Future[AdmittedCall]", tokens: int) -> None:
         self._change_in_flight(1)
-        call = AdmittedCall(self._clock(), tokens, replies_before=self._replies)
+        call = AdmittedCall(_now(), tokens, replies_before=self._replies)
         if self._requests_per_minute is not None or self._tokens_per_minute is not None:
             call.counted_tokens = tokens
             self._recent.append(call)
@@ -175,7 +158,7 @@ class RateLimiter:
         admission.set_result(call)
 
     def _change_in_flight(self, change: int) -> None:
-        now = self._clock()
+        now = _now()
         if self._in_flight:
             self._busy_s += self._in_flight * (now - self._last_change)
             self._active_s += now - self._last_change
@@ -184,7 +167,7 @@ class RateLimiter:
 
     def _seconds_until_free(self, tokens: int) -> float:
         """Return the seconds until the pause or the oldest call of the minute ends; 0 if `tokens` fit in now."""
-        now = self._clock()
+        now = _now()
         if now < self._paused_until:
             return self._paused_until - now
         while self._recent and self._recent[0].started <= now - MINUTE:
@@ -197,3 +180,7 @@ class RateLimiter:
         if too_many or (self._tokens_per_minute is not None and self._recent_tokens + tokens > self._tokens_per_minute):
             return self._recent[0].started + MINUTE - now
         return 0.0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

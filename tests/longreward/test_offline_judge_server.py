@@ -1,4 +1,4 @@
-"""The server of the offline judge: matching of prompts, injected faults, connections."""
+"""The server of the offline judge: matching of prompts, options, connections."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ def test_every_prompt_gets_the_reply_of_the_offline_judge() -> None:
     prompts = load_prompts()
     for (name, _), template in prompts.templates.items():
         slots = {slot: SLOTS[slot] for slot in template.slots}
-        assert reply_text(prompts, template.ask(slots).text) == REWARD_RULES[name](slots)
+        assert reply_text(prompts, template.render(slots).text) == REWARD_RULES[name](slots)
     assert reply_text(prompts, "Hello?") == UNKNOWN_PROMPT
 
 
@@ -40,32 +40,31 @@ def test_published_prompts_are_recognised() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     for (name, _), template in prompts.templates.items():
         slots = dict.fromkeys(template.slots, "Mara Voss was born in Kelden in 1861.")
-        assert reply_text(prompts, template.ask(slots).text) == REWARD_RULES[name](slots)
+        assert reply_text(prompts, template.render(slots).text) == REWARD_RULES[name](slots)
 
 
-def test_process_with_a_key_and_faults() -> None:
+def test_process_with_a_key_a_refused_word_and_reasoning() -> None:
     command = [sys.executable, "-m", "longreward.offline_judge_server", "--require-key-env", "SERVER_KEY"]
-    command += ["--status", "429", "--retry-after", "0.2", "--faults", "1", "--think", "Hm."]
+    command += ["--refuse", "poison", "--think", "Hm."]
     environment = os.environ | {"SERVER_KEY": "secret"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
 
-            def post(key: str) -> tuple[int, Any, Any]:
-                body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello?"}]}).encode()
+            def post(key: str, content: str = "Hello?") -> tuple[int, Any]:
+                body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
                 headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
                 request = urllib.request.Request(f"{url}/chat/completions", body, headers)
                 try:
                     with urllib.request.urlopen(request) as reply:
-                        return reply.status, reply.headers, json.load(reply)
+                        return reply.status, json.load(reply)
                 except urllib.error.HTTPError as error:
-                    return error.code, error.headers, json.load(error)
+                    return error.code, json.load(error)
 
             assert post("wrong")[0] == 401
-            status, headers, _ = post("secret")
-            assert (status, headers["retry-after"]) == (429, "0.2")
-            status, _, completion = post("secret")
+            assert post("secret", "poison")[1]["error"]["code"] == "content_filter"
+            status, completion = post("secret")
             assert status == 200
             assert completion["choices"][0]["message"]["content"] == f"<think>Hm.</think>{UNKNOWN_PROMPT}"
             with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:

@@ -1,8 +1,7 @@
-"""The rate limiter, with a clock that only waiting advances."""
+"""The rate limiter, in virtual time."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 import pytest
 from virtual_time import in_virtual_time
@@ -10,30 +9,17 @@ from virtual_time import in_virtual_time
 from longreward.judge.rate_limiter import RateLimiter
 
 
-class FakeClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> asyncio.Handle:
-        def advance() -> None:
-            self.now += seconds
-            callback()
-
-        return asyncio.get_running_loop().call_soon(advance)
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-async def admission_times(
-    limiter: RateLimiter, clock: FakeClock, estimates: list[int], real: list[int] | None = None
-) -> list[int]:
+async def admission_times(limiter: RateLimiter, estimates: list[int], real: list[int] | None = None) -> list[int]:
     """Return the seconds between the first admission and each admission."""
     starts: list[float] = []
 
     async def one(n: int) -> None:
         async with limiter.call(estimates[n]) as call:
-            starts.append(clock.now)
+            starts.append(now())
             if real:
                 call.tokens = real[n]
 
@@ -58,28 +44,28 @@ async def test_concurrency_limit() -> None:
     assert peak == 3
 
 
+@in_virtual_time
 async def test_requests_per_minute_hold_in_any_60_seconds() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, requests_per_minute=2, clock=clock.time, call_later=clock.call_later)
-    assert await admission_times(limiter, clock, [1, 1, 1, 1, 1]) == [0, 0, 60, 60, 120]
+    limiter = RateLimiter(max_concurrency=9, requests_per_minute=2)
+    assert await admission_times(limiter, [1, 1, 1, 1, 1]) == [0, 0, 60, 60, 120]
 
 
+@in_virtual_time
 async def test_tokens_per_minute() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
-    assert await admission_times(limiter, clock, [60, 40, 10]) == [0, 0, 60]
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
+    assert await admission_times(limiter, [60, 40, 10]) == [0, 0, 60]
 
 
+@in_virtual_time
 async def test_fewer_tokens_than_estimated_admit_the_next_call_earlier() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
-    assert max(await admission_times(limiter, clock, [90, 90, 90], real=[5, 5, 5])) < 5
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
+    assert max(await admission_times(limiter, [90, 90, 90], real=[5, 5, 5])) < 5
 
 
+@in_virtual_time
 async def test_call_above_the_minute_limit_runs_alone() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
-    assert await admission_times(limiter, clock, [50, 500, 50]) == [0, 60, 120]
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
+    assert await admission_times(limiter, [50, 500, 50]) == [0, 60, 120]
 
 
 @in_virtual_time
@@ -97,19 +83,19 @@ async def test_cancelled_call_releases_its_slot() -> None:
         pass
 
 
+@in_virtual_time
 async def test_overload_halves_the_limit_once_per_round_and_successes_restore_it() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=64, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=64)
 
     async def overloaded_call() -> None:
         async with limiter.call(1) as call:
             await asyncio.sleep(0)
             limiter.record_overload(call, None)
 
-    clock.now += 1
+    await asyncio.sleep(1)
     await asyncio.gather(*(overloaded_call() for _ in range(64)))
     assert limiter.concurrency_limit == 32
-    clock.now += 1
+    await asyncio.sleep(1)
     await asyncio.gather(*(overloaded_call() for _ in range(32)))
     assert limiter.concurrency_limit == 16
     for _ in range(16):  # one round raises the limit by 64 / 32 = 2 at most
@@ -120,41 +106,41 @@ async def test_overload_halves_the_limit_once_per_round_and_successes_restore_it
     assert limiter.concurrency_limit == 64
 
 
+@in_virtual_time
 async def test_limit_stays_at_least_1_and_is_fixed_without_adaptive() -> None:
-    clock = FakeClock()
     for adaptive, limit in ((True, 1), (False, 2)):
-        limiter = RateLimiter(max_concurrency=2, adaptive=adaptive, clock=clock.time, call_later=clock.call_later)
+        limiter = RateLimiter(max_concurrency=2, adaptive=adaptive)
         for _ in range(5):
-            clock.now += 1
+            await asyncio.sleep(1)
             async with limiter.call(1) as call:
                 limiter.record_overload(call, None)
         assert limiter.concurrency_limit == limit
 
 
+@in_virtual_time
 async def test_retry_after_pauses_all_calls() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=4, adaptive=False, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=4, adaptive=False)
     async with limiter.call(1) as call:
         limiter.record_overload(call, 7.0)
-        waiting = asyncio.create_task(admission_times(limiter, clock, [1, 1]))
+        waiting = asyncio.create_task(admission_times(limiter, [1, 1]))
         assert await waiting == [0, 0]
-        assert clock.now == 1007.0
+        assert now() == 7.0
 
 
+@in_virtual_time
 async def test_mean_concurrency_ignores_idle_time() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=4, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=4)
     async with limiter.call(1):
-        clock.now += 3
+        await asyncio.sleep(3)
         async with limiter.call(1):
-            clock.now += 1
-    clock.now += 100  # idle
+            await asyncio.sleep(1)
+    await asyncio.sleep(100)  # idle
     assert limiter.mean_concurrency == 1.25  # (3 × 1 + 1 × 2) / 4
 
 
+@in_virtual_time
 async def test_timeout_lowers_the_limit_to_the_throughput_of_that_time() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=32, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=32)
     for _ in range(9):
         limiter.record_success()  # before the call that will time out
     async with limiter.call(1) as late, contextlib.AsyncExitStack() as stack:
@@ -162,23 +148,23 @@ async def test_timeout_lowers_the_limit_to_the_throughput_of_that_time() -> None
             await stack.enter_async_context(limiter.call(1))
         for _ in range(7):
             limiter.record_success()
-        clock.now += 60
+        await asyncio.sleep(60)
         limiter.record_overload(late, None, timed_out=True)
     assert limiter.concurrency_limit == 7  # and not half of the 30 in flight
-    clock.now += 1
+    await asyncio.sleep(1)
     async with limiter.call(1) as second:
-        clock.now += 60
+        await asyncio.sleep(60)
         limiter.record_overload(second, None, timed_out=True)
     assert limiter.concurrency_limit == 1  # no reply meanwhile: one call shows whether the server is back
 
 
+@in_virtual_time
 async def test_latency_is_a_moving_average() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=4, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=4)
     assert limiter.latency_s is None
     for seconds in (10, 30):
         async with limiter.call(1) as call:
-            clock.now += seconds
+            await asyncio.sleep(seconds)
             limiter.record_success(call)
     assert limiter.latency_s == pytest.approx(10 + 0.1 * 20)
 
@@ -235,66 +221,66 @@ async def test_cancelled_call_in_the_queue_lets_the_next_one_run() -> None:
 
 
 @pytest.mark.parametrize("waits", [(7.0, 3.0), (3.0, 7.0), (7.0, None)])
+@in_virtual_time
 async def test_latest_retry_after_counts(waits: tuple[float | None, ...]) -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=4, adaptive=False, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=4, adaptive=False)
     async with limiter.call(1) as one, limiter.call(1) as other:
         for call, wait in zip((one, other), waits, strict=True):
             limiter.record_overload(call, wait)
-        await admission_times(limiter, clock, [1])
-    assert clock.now == 1007.0
+        await admission_times(limiter, [1])
+    assert now() == 7.0
 
 
+@in_virtual_time
 async def test_call_longer_than_a_minute_counts_only_in_its_first_minute() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     async with limiter.call(40) as second:
         async with limiter.call(50) as long:
-            clock.now += 65
+            await asyncio.sleep(65)
             async with limiter.call(30):  # both are older than a minute by now
                 pass
             long.tokens = 500  # reported more than a minute after it started
         second.tokens = 90
-        clock.now += 1
-        assert await admission_times(limiter, clock, [70]) == [0]
-        assert clock.now == 1066.0  # 30 + 70 of 100: it did not wait
+        await asyncio.sleep(1)
+        assert await admission_times(limiter, [70]) == [0]
+        assert now() == 66.0  # 30 + 70 of 100: it did not wait
 
 
+@in_virtual_time
 async def test_real_tokens_count_from_the_end_of_the_call() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     async with limiter.call(10) as call:
-        clock.now += 20
+        await asyncio.sleep(20)
         call.tokens = 95
-    await admission_times(limiter, clock, [10])
-    assert clock.now == 1060.0  # 95 + 10 exceed 100 until the first call expires
+    await admission_times(limiter, [10])
+    assert now() == 60.0  # 95 + 10 exceed 100 until the first call expires
 
 
+@in_virtual_time
 async def test_waiting_call_is_not_overtaken() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100, clock=clock.time, call_later=clock.call_later)
-    assert await admission_times(limiter, clock, [60, 50, 5]) == [0, 60, 60]
+    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
+    assert await admission_times(limiter, [60, 50, 5]) == [0, 60, 60]
 
 
+@in_virtual_time
 async def test_call_expires_after_exactly_60_seconds() -> None:
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=9, requests_per_minute=1, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=9, requests_per_minute=1)
     async with limiter.call(1):
         pass
-    clock.now += 60
-    await admission_times(limiter, clock, [1])
-    assert clock.now == 1060.0
-    clock.now += 59.5
-    await admission_times(limiter, clock, [1])
-    assert clock.now == 1120.0
+    await asyncio.sleep(60)
+    await admission_times(limiter, [1])
+    assert now() == 60.0
+    await asyncio.sleep(59.5)
+    await admission_times(limiter, [1])
+    assert now() == 120.0
 
 
+@in_virtual_time
 async def test_recovery_speed_is_proportional_to_max_concurrency() -> None:
     """From 1 back to all within RECOVERY_ROUNDS rounds, for any `max_concurrency`: 96 / 32 = 3 a round."""
-    clock = FakeClock()
-    limiter = RateLimiter(max_concurrency=96, clock=clock.time, call_later=clock.call_later)
+    limiter = RateLimiter(max_concurrency=96)
     async with limiter.call(1) as call:
-        clock.now += 1
+        await asyncio.sleep(1)
         limiter.record_overload(call, None)
     assert limiter.concurrency_limit == 1
     limiter.record_success()

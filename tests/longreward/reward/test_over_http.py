@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from longreward import LongReward
-from longreward.errors import JudgeProtocolError, JudgeUnavailable
+from longreward.errors import JudgeRefused, JudgeUnavailable
 from longreward.judge import JudgeConfig
 from longreward.records import Example, ScoredResponse
 from longreward.reward import ScoreConfig
@@ -73,9 +73,11 @@ def test_a_refused_question_leaves_one_verdict_unscored_and_the_others_as_they_a
     assert "content filter" in (second.verdicts["helpfulness"].reason or "")
 
 
-def test_a_page_in_place_of_an_answer_is_an_error_that_says_so(serve: Serve) -> None:
-    with serve("--html") as judge, pytest.raises(JudgeProtocolError, match="/v1"):
-        LongReward(judge, CONFIG).score_responses(EXAMPLE, RESPONSES)
+def test_an_address_without_v1_is_an_error_that_says_so(serve: Serve) -> None:
+    with serve() as judge:
+        wrong = judge.model_copy(update={"base_url": str(judge.base_url).removesuffix("/v1")})
+        with pytest.raises(JudgeRefused, match="/v1"):
+            LongReward(wrong, CONFIG).score_responses(EXAMPLE, RESPONSES)
 
 
 def test_a_judge_that_is_down_is_an_error_that_says_so() -> None:
