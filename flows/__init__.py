@@ -1,3 +1,3 @@
-"""The order of things: one flow a stage, and `longreward.flows.pipeline`, which users trigger."""
+"""One Prefect flow for each stage, and `longreward.flows.pipeline`, which users trigger."""
 
-import longreward.tasks as _tasks  # noqa: F401  # settles the surroundings before Prefect reads them
+import longreward.tasks as _tasks  # noqa: F401  # sets the environment before Prefect reads it

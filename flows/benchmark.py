@@ -1,4 +1,4 @@
-"""The SFT model and the trained one on public benchmarks."""
+"""Run the SFT model and the trained one on public benchmarks."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markd
 from longreward.benchmarks.types import Answer, Benchmark, Case, Summary
 from longreward.judge import open_judge, request_summary
 from longreward.judge.budget import Budget
-from longreward.tasks.benchmark_shards import answers_in_shards, verdicts_in_shards, write_results
-from longreward.tasks.evaluation_records import MODELS, record_benchmarks
+from longreward.tasks.benchmark_shards import answer_in_shards, judge_in_shards, write_results
+from longreward.tasks.evaluation_records import MODELS, log_benchmarks
 from longreward.tasks.policy_server import comparison_server, open_policy
 from longreward.tasks.stage import StageRun, main, stage, write_points
 from longreward.tasks.stage_judge import stage_budget
@@ -22,60 +22,62 @@ from longreward.utils.jsonl import open_atomic
 OUT = Path("data/benchmarked")
 PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}
 
-
-@stage
-async def benchmark(run: StageRun) -> None:
-    """The SFT model and the trained one on public benchmarks."""
-    config = run.params.benchmark
-    benchmarks = open_benchmarks(config)
-    answers = await _answers(run, benchmarks)
-    with stage_budget(run, config.budget) as budget:
-        found = [await _judged(run, one, answers, budget) for one in benchmarks]
-    report = BenchmarkReport(found, config.intervals)
-    _write(run, report)
-    run.report(report.headline())
-    record_benchmarks(run.tracked, report)
-
-
 Answers = dict[tuple[str, str], list[Answer]]
 """By benchmark and model."""
 
 
-async def _answers(run: StageRun, benchmarks: list[Benchmark[Case]]) -> Answers:
-    """Each model's answers to each benchmark; a model is loaded, or served, once for all of them."""
+@stage
+async def benchmark(run: StageRun) -> None:
+    """Run the SFT model and the trained one on public benchmarks."""
     config = run.params.benchmark
-    found: Answers = {}
+    benchmarks = open_benchmarks(config)
+    answers = await _answer(run, benchmarks)
+    with stage_budget(run, config.budget) as budget:
+        results = [await _judge(run, benchmark, answers, budget) for benchmark in benchmarks]
+    report = BenchmarkReport(results, config.intervals)
+    _write_files(run, report)
+    run.log_metrics(report.headline())
+    log_benchmarks(run.mlflow, report)
+
+
+async def _answer(run: StageRun, benchmarks: list[Benchmark[Case]]) -> Answers:
+    """Return each model's answers; a model is loaded, or served, once for all benchmarks."""
+    config = run.params.benchmark
+    answers: Answers = {}
     server = await comparison_server(run.params.server)
     for role in config.models:
         async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
-            for one in benchmarks:
-                found[one.name, role] = await answers_in_shards(
-                    one, open_chat_client(policy, role), role=role, folder=run.state, size=config.shard_size
+            client = open_chat_client(policy, role)
+            for benchmark in benchmarks:
+                answers[benchmark.name, role] = await answer_in_shards(
+                    benchmark, client, role=role, folder=run.state, size=config.shard_size
                 )
-    return found
+    return answers
 
 
-async def _judged(run: StageRun, one: Benchmark[Case], answers: Answers, budget: Budget) -> BenchmarkResult:
-    """All models on one benchmark, asked as its protocol says."""
+async def _judge(run: StageRun, benchmark: Benchmark[Case], answers: Answers, budget: Budget) -> BenchmarkResult:
+    """Judge the answers of all models to one benchmark by its protocol."""
     config = run.params.benchmark
+    own_judge = judge_config(config, run.params.judge, benchmark.judging)
     summaries: dict[str, Summary] = {}
-    own = judge_config(config, run.params.judge, one.judging)
-    async with open_judge(own, ledger=ledger_file(), budget=budget) as judge:
+    async with open_judge(own_judge, ledger=ledger_file(), budget=budget) as judge:
         for role in config.models:
-            if role == "dpo" and one.name == "mt_bench" and config.pairwise:
-                one = open_pairwise_mt_bench(config, OUT / "mt_bench/model_answer/sft.jsonl")
-            said = answers[one.name, role]
-            verdicts = await verdicts_in_shards(one, judge, said, role=role, folder=run.state, size=config.shard_size)
-            write_results(OUT, one, said, verdicts, role=role)
-            summaries[role] = one.summarise(said, verdicts, config.intervals)
-        figures = judge.metrics()
-        run.report({f"{one.name}/{figure}": value for figure, value in figures.items()})
-        run.log.info("%s: %s", one.name, request_summary(judge.name, figures))
-        official = one.official and own.kind != "offline"
-        return BenchmarkResult(one.name, summaries, top=one.top, official=official, judge=judge.name)
+            if role == "dpo" and benchmark.name == "mt_bench" and config.pairwise:
+                benchmark = open_pairwise_mt_bench(config, OUT / "mt_bench/model_answer/sft.jsonl")
+            of_role = answers[benchmark.name, role]
+            verdicts = await judge_in_shards(
+                benchmark, judge, of_role, role=role, folder=run.state, size=config.shard_size
+            )
+            write_results(OUT, benchmark, of_role, verdicts, role=role)
+            summaries[role] = benchmark.summarise(of_role, verdicts, config.intervals)
+        metrics = judge.metrics()
+        run.log_metrics({f"{benchmark.name}/{name}": value for name, value in metrics.items()})
+        run.log.info("%s: %s", benchmark.name, request_summary(judge.name, metrics))
+        official = benchmark.official and own_judge.kind != "offline"
+        return BenchmarkResult(benchmark.name, summaries, top=benchmark.top, official=official, judge=judge.name)
 
 
-def _write(run: StageRun, report: BenchmarkReport) -> None:
+def _write_files(run: StageRun, report: BenchmarkReport) -> None:
     with open_atomic(OUT / "report.md") as file:
         file.write(markdown(report))
     with open_atomic(OUT / "figures.json") as file:

@@ -22,21 +22,22 @@ from prefect.states import Completed, Failed
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from longreward.tasks import tracking
-from longreward.tasks.dvc_command import check_inputs, repair_locks, stage_entries
+from longreward.tasks.dvc_command import repair_locks
+from longreward.tasks.dvc_files import check_inputs, stage_entries
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_runner import configure_logging, final_state
-from longreward.tasks.flow_runs import register_flow_run
+from longreward.tasks.flow_runs import close_killed_flows, register_flow_run
 from longreward.tasks.pipeline_lock import pipeline_lock
 from longreward.tasks.pipeline_tasks import (
     StageResult,
     add_raw_data,
-    close_killed_flows,
     push_data,
     reproduce_stage,
     show_waiting,
     stage_task_runs,
 )
-from longreward.tasks.run_summary import show
+from longreward.tasks.run_report import print_summary
+from longreward.tasks.stage import describe_parent
 from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
 
 
@@ -58,7 +59,13 @@ def create_flow(stage: str | None = None, *, module: str = __name__, from_shell:
         f"{summary}. Settings entered here apply to this run only: it works in a private copy of the checkout, and "
         "becomes a DVC experiment with the name of the run."
     )
-    return flow(name="pipeline", description=description, flow_run_name=_run_name, persist_result=False)(run)
+    return flow(
+        name="pipeline",
+        description=description,
+        flow_run_name=_run_name,
+        validate_parameters=not from_shell,  # `run_pipeline` reports wrong ones in one line, Prefect with a traceback
+        persist_result=False,
+    )(run)
 
 
 def _run_name() -> str:
@@ -78,30 +85,33 @@ async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_sh
         if trigger.settings:
             check_name(flow_run.name)
         with register_flow_run(str(flow_run.id)):
-            outcomes = await _run(stages, force=trigger.force, settings=trigger.settings)
+            results = await _run_stages(stages, force=trigger.force, settings=trigger.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error)
-        return await final_state.note(Failed(name=type(error).__name__, message=str(error)))
-    ran = [outcome.stage for outcome in outcomes if outcome.ran]
-    return await final_state.note(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
+        return await final_state.record(Failed(name=type(error).__name__, message=str(error)))
+    ran = [result.stage for result in results if result.ran]
+    return await final_state.record(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
 
 
-async def _run(stages: list[str], *, force: bool, settings: Settings) -> list[StageResult]:
+async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> list[StageResult]:
     started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
-    async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_task_runs(stages) as rows:
+    async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_task_runs(stages) as task_runs:
         await close_killed_flows()
         repair_locks()
         async with private_copy(name, settings) if settings else nullcontext():
             await add_raw_data()
             check_inputs(stages)
             params = read_params().model_dump(mode="json")
-            with tracking.parent_run(name, params, flow_run=run_id, overrides=settings.as_text) as parent:
-                outcomes = [
-                    await reproduce_stage(row, asked_for=stages, force=force, parent=parent) for row in rows.values()
+            with tracking.parent_run(
+                name, params, flow_run=run_id, overrides=settings.as_text, describe=describe_parent
+            ) as parent:
+                results = [
+                    await reproduce_stage(task_run, requested=stages, force=force, parent=parent)
+                    for task_run in task_runs.values()
                 ]
             await push_data()
-            show(outcomes, seconds=time.monotonic() - started)
-    return outcomes
+            print_summary(results, seconds=time.monotonic() - started)
+    return results
 
 
 def _select_stages(requested: Sequence[str] | None) -> list[str]:

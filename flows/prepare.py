@@ -1,4 +1,4 @@
-"""Raw data becomes validated, deduplicated splits, with no document on two sides."""
+"""Validate and deduplicate raw data, and split it so that no document is in two splits."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ OUT = Path("data/prepared")
 
 @stage
 async def prepare(run: StageRun) -> None:
-    """Raw data becomes validated, deduplicated splits, with no document on two sides."""
+    """Validate and deduplicate raw data, and split it so that no document is in two splits."""
     policy, config = run.params.policy, run.params.prepare
     model = policy.sft_model or policy.base_model
     text, window = load_tokenizer(policy, model), policy_window(policy, model)
@@ -26,10 +26,10 @@ async def prepare(run: StageRun) -> None:
             window=window,
             progress=lambda records: update(records, None),
         )
-    run.report(report.metrics())
-    run.report(prepare_pairs(config, root=Path(), out=OUT))
+    run.log_metrics(report.metrics())
+    run.log_metrics(prepare_pairs(config, root=Path(), out=OUT))
     if config.responses:
-        run.report({"responses": prepare_responses(config, root=Path(), out=OUT)})
+        run.log_metrics({"responses": prepare_responses(config, root=Path(), out=OUT)})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The SFT model answers every preference prompt n times."""
+"""Sample n responses of the SFT model to every preference prompt."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ OUT = Path("data/sampled/sampled_responses.jsonl")
 
 @stage
 async def sample(run: StageRun) -> None:
-    """The SFT model answers every preference prompt n times; responses that came with the data are passed on.
+    """Sample n responses to every preference prompt, or copy those that came with the data.
 
-    Where pairs came with the data (`prepare.pairs`), nothing is sampled: the file is left empty.
+    If pairs came with the data (`prepare.pairs`), nothing is sampled and the file stays empty.
     """
     if run.params.prepare.pairs.source is not None:
-        run.report({"responses": write_responses(OUT, ())})
+        run.log_metrics({"responses": write_responses(OUT, ())})
         return
     if run.params.prepare.responses:
-        run.report({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
+        run.log_metrics({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return
     examples = list(read_examples(PREPARED / "preference.jsonl"))
     async with (
@@ -32,7 +32,7 @@ async def sample(run: StageRun) -> None:
     ):
         sampled = await sample_in_shards("sample", policy, examples, run.params.sample, folder=run.state)
     write_responses(OUT, sampled.responses)
-    run.report(sampled.report.metrics())
+    run.log_metrics(sampled.report.metrics())
     if missing := sampled.report.without_token_ids:
         run.log.warning(
             "the policy's server gives no token ids for %d of %d responses (vLLM from 0.10.2 on and SGLang do): "

@@ -1,4 +1,4 @@
-"""The judge gives every response its four scores."""
+"""Score every response in four dimensions with the judge."""
 
 from pathlib import Path
 
@@ -7,58 +7,61 @@ from longreward.reward import open_scorer
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.mlflow_samples import (
     SCORE_COLUMNS,
-    TRACED,
+    TRACES,
     EvenlySpacedSample,
     TableSample,
-    score_cells,
+    score_row,
     scoring_trace,
 )
 from longreward.tasks.score_shards import require_scores, score_in_shards, score_with_workers, write_scored_files
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.stage_judge import forecast_budget, report_judge, scoring_forecast, validate_judge
+from longreward.tasks.stage_judge import forecast_budget, log_judge_metrics, scoring_forecast, validate_judge
 from longreward.tasks.state import ledger_file
-from longreward.tasks.tracking.run import Span
+from longreward.tasks.tracking import Span
 from longreward.tasks.workers import open_workers
+
+PROMPTS, RESPONSES = Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl")
+OUT = Path("data/scored")
 
 
 @stage
 async def score(run: StageRun) -> None:
-    """The judge gives every response its four scores."""
-    # Not a parameter of this stage for DVC; but where pairs are given, data/sampled is empty, and that is a dependency.
-    given = run.params.pair.method == "given"
-    if given or run.params.score.strategy == "none":
-        write_scored_files(Path("data/scored"), (), {})
+    """Score every response in four dimensions with the judge."""
+    params = run.params
+    # `pair` is no parameter of this stage in dvc.yaml; but with given pairs data/sampled, a dependency, is empty.
+    if params.pair.method == "given" or params.score.strategy == "none":
+        write_scored_files(OUT, (), {})
         return
-    if not run.params.pair.needs_scores:
+    if not params.pair.needs_scores:
         run.log.warning(
-            "pair.method %s looks at no scores: with score.strategy none, the judge is asked for none here",
-            run.params.pair.method,
+            "pair.method %s uses no scores: with score.strategy none, this stage makes no judge calls",
+            params.pair.method,
         )
     await validate_judge(run)
-    examples = read_scoring_items(Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl"))
+    items = read_scoring_items(PROMPTS, RESPONSES)
     async with (
-        forecast_budget(run, run.params.score.budget, scoring_forecast(run, examples)) as budget,
-        open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
-        open_scorer(run.params.score, ledger=ledger_file()) as scorer,
-        open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
+        forecast_budget(run, params.score.budget, scoring_forecast(run, items)) as budget,
+        open_judge(params.judge, ledger=ledger_file(), budget=budget) as judge,
+        open_scorer(params.score, ledger=ledger_file()) as scorer,
+        open_workers(params, state=run.state, ledger=ledger_file()) as workers,
     ):
-        run.tracked.tag({"judge": judge.name})
+        run.mlflow.set_tags({"judge": judge.name})
         if workers is None:
-            scored = await score_in_shards("score", judge, examples, run.params.score, scorer=scorer, folder=run.state)
+            scored = await score_in_shards("score", judge, items, params.score, scorer=scorer, folder=run.state)
         else:
-            scored = await score_with_workers("score", workers, examples, run.params, folder=run.state)
-        run.report(scorer.metrics())
-        report_judge(run, judge.name, judge.metrics() | (workers.figures() if workers is not None else {}))
-    sample = TableSample(SCORE_COLUMNS, of=len(examples))
-    traced = EvenlySpacedSample[Span](of=len(examples), limit=TRACED)
-    passing = traced.passing(sample.passing(scored, score_cells), scoring_trace)
-    report = write_scored_files(Path("data/scored"), passing, scorer.settings, weights=run.params.pair.weights)
-    require_scores(run, report, judge.name, shards=["score"], usable=run.params.pair.needs_scores)
-    run.report(report.metrics() | report.savings.money(run.params.price_of))
-    if workers is not None:
-        run.report(workers.figures())  # after those of this process's budget, which paid for nothing
-    sample.keep(run.tracked, "scores.json")
-    run.tracked.traces(traced.rows)
+            scored = await score_with_workers("score", workers, items, params, folder=run.state)
+        worker_metrics = workers.figures() if workers is not None else {}
+        run.log_metrics(scorer.metrics())
+        log_judge_metrics(run, judge.name, judge.metrics() | worker_metrics)
+    table = TableSample(SCORE_COLUMNS, total=len(items))
+    traces = EvenlySpacedSample[Span](total=len(items), limit=TRACES)
+    records = traces.collect(table.collect(scored, score_row), scoring_trace)
+    report = write_scored_files(OUT, records, scorer.settings, weights=params.pair.weights)
+    require_scores(run, report, judge.name, shards=["score"], usable=params.pair.needs_scores)
+    # The workers' metrics replace those of the budget of this process, which paid for nothing then.
+    run.log_metrics(report.metrics() | report.savings.money(params.price_of) | worker_metrics)
+    table.log(run.mlflow, "scores.json")
+    run.mlflow.log_traces(traces.rows)
 
 
 if __name__ == "__main__":

@@ -20,18 +20,10 @@ from longreward.errors import ConfigError, LongRewardError
 from longreward.flows import triggers
 from longreward.flows.pipeline import pipeline
 from longreward.params import stage_names
-from longreward.tasks.dvc_command import stage_entries
-from longreward.tasks.pipeline_tasks import close_killed_flows
-from longreward.tasks.prefect_server import (
-    PrefectServer,
-    check_port,
-    check_server,
-    free_port,
-    login_file,
-    prefect_server,
-    running_server,
-)
-from longreward.tasks.processes import terminate_group, this_process
+from longreward.tasks.dvc_files import stage_entries
+from longreward.tasks.flow_runs import close_killed_flows
+from longreward.tasks.prefect_server import PrefectServer, check_port, check_server, free_port, prefect_server
+from longreward.tasks.processes import start_supervised, terminate_group
 from longreward.tasks.server_access import LOCALHOST, allowed_hosts
 from longreward.tasks.tracking import close_killed_runs
 from longreward.tasks.tracking.store import experiment_id, is_server, store_uri
@@ -62,10 +54,9 @@ def serve(
             close_killed_runs()
             experiment = experiment_id()  # create it now: MLflow's server and the first run would both try to
             mlflow_url = _start_mlflow(stack, mlflow_port)
-            login = login_file(server)
             print(f"\n  Prefect  {server.url.removesuffix('/api')}")
-            if login:
-                print(f"           log in with the line in {login}")
+            if server.auth_file:
+                print(f"           log in with the line in {server.auth_file}")
             print(f"  MLflow   {mlflow_url}/#/experiments/{experiment}?workflowType=machine_learning\n")
             print("Ctrl-C stops both.\n", flush=True)
             asyncio.run(_run_triggered(create_deployments()))
@@ -87,18 +78,12 @@ async def _run_triggered(deployments: list[RunnerDeployment]) -> None:
 
 def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:
     has_options = host != LOCALHOST or port is not None or bool(allow_hosts)
-    running = running_server()
-    if has_options and running is not None:
-        raise ConfigError(
-            f"a Prefect server of this project is running at {running.url.removesuffix('/api')}: stop what uses it "
-            "(another `longreward serve`, or a run), or use it by leaving out --host, --port and --allow-host"
-        )
     if port is not None:
         check_port(port, host)
     server = prefect_server(
         host=host, port=port if port is not None else free_port(PREFECT_PORT, host), allow=allow_hosts
     )
-    if has_options and login_file(server) is None:
+    if has_options and server.auth_file is None:
         raise ConfigError(
             f"PREFECT_API_URL names the server at {redact(server.url)}: unset it to start one with --host, --port or "
             "--allow-host"
@@ -116,31 +101,17 @@ def _start_mlflow(stack: ExitStack, port: int | None) -> str:
     else:
         port = free_port(MLFLOW_PORT)
     names = sorted(name for name in allowed_hosts(LOCALHOST) if ":" not in name)
-    origins = ",".join(f"http://{name}:{port}" for name in names)
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "longreward.tasks.supervise",
-            str(this_process()),
-            *MLFLOW,
-            "--host",
-            LOCALHOST,
-            "--port",
-            str(port),
-        ],
-        env={
+    process = start_supervised(
+        [*MLFLOW, "--host", LOCALHOST, "--port", str(port)],
+        output=subprocess.DEVNULL,
+        environment={
             **os.environ,
             # In the environment: the store's address may contain a password, and all users can read arguments.
             "MLFLOW_BACKEND_STORE_URI": store,
             "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(f"{name}:*" for name in names),
-            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": origins,
+            "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in names),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its seven job processes are not used
         },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     stack.callback(terminate_group, process.pid)
     return f"http://{LOCALHOST}:{port}"

@@ -1,4 +1,4 @@
-"""The base model learns to answer; a model that can already is passed on."""
+"""Fine-tune the base model on answers; a model that is fine-tuned already is linked."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from longreward.training.sft import train_sft
 
 @stage
 async def sft(run: StageRun) -> None:
-    """The base model learns to answer; a model that can already is passed on."""
+    """Fine-tune the base model on answers; a model that is fine-tuned already is linked."""
     mixed = mix_examples(run.params.sft.short, Path("data/prepared/sft.jsonl"), out=run.state / "mixed_examples.jsonl")
-    run.report(mixed.metrics())
+    run.log_metrics(mixed.metrics())
     report = train_sft(
         run.params.sft,
         run.params.policy,
@@ -19,9 +19,9 @@ async def sft(run: StageRun) -> None:
         data=mixed.data,
         out=Path("models/sft"),
         state=run.state,
-        log=run.curve,
+        log=run.log_step,
     )
-    run.report(report.metrics())
+    run.log_metrics(report.metrics())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Questions with grounded answers from documents of the user's own, where there are any."""
+"""Write questions with grounded answers from the user's own documents, if there are any."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from longreward.judge import open_judge
 from longreward.reward import Scorer
 from longreward.synthesis.synthesize import synthesize_files, write_empty_files
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.stage_judge import report_judge, stage_budget
+from longreward.tasks.stage_judge import log_judge_metrics, stage_budget
 from longreward.tasks.state import ledger_file
 from longreward.utils.progress import show_progress
 from longreward.utils.token_spans import open_tokenizer
@@ -16,7 +16,7 @@ OUT = Path("data/synthesized")
 
 @stage
 async def synthesize(run: StageRun) -> None:
-    """Questions with grounded answers from documents of the user's own, where there are any."""
+    """Write questions with grounded answers from the user's own documents, if there are any."""
     params, config = run.params, run.params.synthesize
     if config.documents is None:
         write_empty_files(OUT)
@@ -29,7 +29,7 @@ async def synthesize(run: StageRun) -> None:
             ) as judge,
             Scorer(params.score, ledger=ledger_file()) as scorer,
         ):
-            run.tracked.tag({"judge": judge.name})
+            run.mlflow.set_tags({"judge": judge.name})
             with show_progress("synthesize, questions") as update:
                 report = await synthesize_files(
                     judge,
@@ -40,8 +40,8 @@ async def synthesize(run: StageRun) -> None:
                     tokenizer=tokenizer,
                     progress=lambda questions: update(questions, None),
                 )
-            report_judge(run, judge.name, judge.metrics())
-            run.report(scorer.metrics() | report.metrics())
+            log_judge_metrics(run, judge.name, judge.metrics())
+            run.log_metrics(scorer.metrics() | report.metrics())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The SFT model learns to prefer: DPO with a cross-entropy term."""
+"""Train the SFT model on preference pairs: DPO with a cross-entropy term."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from longreward.training.dpo import train_dpo
 
 @stage
 async def train(run: StageRun) -> None:
-    """The SFT model learns to prefer: DPO with a cross-entropy term on the chosen answer."""
+    """Train the SFT model on preference pairs: DPO with a cross-entropy term on the chosen answer."""
     pairs = Path("data/pairs/preference_pairs.jsonl")
     mixed = mix_pairs(run.params.train.short, pairs, out=run.state / "mixed_pairs.jsonl")
-    run.report(mixed.metrics())
+    run.log_metrics(mixed.metrics())
     report = train_dpo(
         run.params.train,
         run.params.policy,
@@ -20,9 +20,9 @@ async def train(run: StageRun) -> None:
         pairs=mixed.data,
         out=Path("models/dpo"),
         state=run.state,
-        log=run.curve,
+        log=run.log_step,
     )
-    run.report(report.metrics())
+    run.log_metrics(report.metrics())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,9 @@
-"""One flow for each stage, which the deployments name: the pipeline with that stage alone."""
+"""One deployment for each stage: `triggers.<stage>` is the pipeline with that stage alone, and a form of its settings.
+
+Prefect loads a deployed flow by the name of its module and attribute.
+"""
 
 from longreward.flows.pipeline import create_flow
+from longreward.params import stage_names
 
-synthesize = create_flow("synthesize", module=__name__)
-prepare = create_flow("prepare", module=__name__)
-sft = create_flow("sft", module=__name__)
-sample = create_flow("sample", module=__name__)
-score = create_flow("score", module=__name__)
-pair = create_flow("pair", module=__name__)
-train = create_flow("train", module=__name__)
-evaluate = create_flow("evaluate", module=__name__)
-benchmark = create_flow("benchmark", module=__name__)
+globals().update({name: create_flow(name, module=__name__) for name in stage_names()})

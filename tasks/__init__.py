@@ -1,24 +1,24 @@
-"""Library calls made durable: Prefect tasks with retries, time limits and shards; MLflow runs; DVC's command.
+"""Durable library calls: Prefect tasks with retries and shards, MLflow runs, and the `dvc` command.
 
-The first import settles the surroundings, before Prefect and MLflow read their settings: nothing phones home, no
-Prefect server starts by itself in a stage (`tasks.prefect_server` keeps one for all), and the library's log lines
-reach the Prefect UI. What the user has set stays.
+Importing this package sets defaults in the environment before Prefect and MLflow read their settings: no telemetry,
+no ephemeral Prefect server in each stage, and log lines of the library in the Prefect UI. Variables that the user has
+set stay.
 """
 
 import os
 
-_SURROUNDINGS = {
+_ENVIRONMENT = {
     "DASK_LOGGING__DISTRIBUTED": "warning",
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads of torch leave the cores to others: faster where cores are few
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "longreward,tasks",
+    "OMP_WAIT_POLICY": "PASSIVE",  # torch's idle threads would spin: slower where cores are few
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "longreward",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
 }
 
-for _name, _value in _SURROUNDINGS.items():
+for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

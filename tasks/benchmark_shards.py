@@ -1,70 +1,60 @@
-"""Benchmarks in shards: first a model's answers, then the verdicts on them, each kept as soon as it is there."""
+"""Run benchmarks in shards: first a model's answers, then the verdicts on them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from longreward.benchmarks.types import Answer, Benchmark, Case, ChatClient, Verdict
 from longreward.judge import Judge
 from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.utils.jsonl import write_rows
-from longreward.utils.progress import show_progress
 
 
 @dataclass(frozen=True)
-class _OfOneCase:
-    """What a shard's file holds in a line."""
+class _CaseVerdicts:
+    """A line of a shard's file: the verdicts on one case."""
 
     verdicts: tuple[Verdict, ...]
 
 
-async def answers_in_shards(
-    benchmark: Benchmark[Case], speaker: ChatClient, *, role: str, folder: Path, size: int
+async def answer_in_shards(
+    benchmark: Benchmark[Case], client: ChatClient, *, role: str, folder: Path, size: int
 ) -> list[Answer]:
-    """The model's answers to all cases, in their order; finished shards lie in `folder`."""
+    """Return the model's answers to all cases, in their order; files of finished shards are in `folder`."""
 
-    async def answer(shard: Sequence[Case], tell: OnProgress) -> Iterable[Answer]:
-        return await benchmark.answer(speaker, shard, tell=tell)
+    async def answer(shard: Sequence[Case], on_progress: OnProgress) -> Iterable[Answer]:
+        return await benchmark.answer(client, shard, tell=on_progress)
 
     name = f"{benchmark.name}-{role}-answers"
-    with show_progress(name) as progress:
-        cases = benchmark.cases
-        return list(
-            await run_in_shards(name, cases, answer, record=Answer, folder=folder, size=size, progress=progress)
-        )
+    return list(await run_in_shards(name, benchmark.cases, answer, record=Answer, folder=folder, size=size))
 
 
-async def verdicts_in_shards(
+async def judge_in_shards(
     benchmark: Benchmark[Case], judge: Judge, answers: Sequence[Answer], *, role: str, folder: Path, size: int
 ) -> list[Verdict]:
-    """The verdicts on all answers; finished shards lie in `folder`, single answers of the judge in its ledger.
+    """Return the verdicts on all answers; files of finished shards are in `folder`, replies in the judge's ledger."""
 
-    Two shards at once, so that the judge is still busy while the last calls of one come in.
-    """
+    async def judge_shard(shard: Sequence[tuple[Case, Answer]], on_progress: OnProgress) -> Iterable[_CaseVerdicts]:
+        return [_CaseVerdicts(verdicts) for verdicts in await benchmark.judge(judge, shard, tell=on_progress)]
 
-    async def ask(shard: Sequence[tuple[Case, Answer]], tell: OnProgress) -> Iterable[_OfOneCase]:
-        return [_OfOneCase(verdicts) for verdicts in await benchmark.judge(judge, shard, tell=tell)]
-
-    name = f"{benchmark.name}-{role}-verdicts"
-    items = list(zip(benchmark.cases, answers, strict=True))
-    with show_progress(name) as progress:
-        found = await run_in_shards(
-            name, items, ask, record=_OfOneCase, folder=folder, size=size, at_once=2, progress=progress
-        )
-        return list(chain.from_iterable(one.verdicts for one in found))
+    records = await run_in_shards(
+        f"{benchmark.name}-{role}-verdicts",
+        list(zip(benchmark.cases, answers, strict=True)),
+        judge_shard,
+        record=_CaseVerdicts,
+        folder=folder,
+        size=size,
+        concurrency=2,  # the judge is busy while the last replies of one shard come in
+    )
+    return list(chain.from_iterable(record.verdicts for record in records))
 
 
 def write_results(
     out: Path, benchmark: Benchmark[Case], answers: Sequence[Answer], verdicts: Sequence[Verdict], *, role: str
 ) -> None:
-    """<out>/<benchmark>/<role>/answers.jsonl and verdicts.jsonl, and what the benchmark itself writes below `out`."""
+    """Write <out>/<benchmark>/<role>/answers.jsonl and verdicts.jsonl, and the benchmark's own files."""
     folder = out / benchmark.name / role
-    write_rows(folder / "answers.jsonl", map(_row, answers))
-    write_rows(folder / "verdicts.jsonl", map(_row, verdicts))
+    write_rows(folder / "answers.jsonl", (dict(vars(answer)) for answer in answers))
+    write_rows(folder / "verdicts.jsonl", (dict(vars(verdict)) for verdict in verdicts))
     benchmark.write(out, answers, verdicts, model=role)
-
-
-def _row(record: Answer | Verdict) -> dict[str, Any]:
-    return dict(vars(record))

@@ -1,4 +1,4 @@
-"""Evaluations and benchmarks in MLflow: tables and figures, one run a model, the trained model in the registry."""
+"""Log evaluations and benchmarks to MLflow: tables, figures, one run per model; register the trained model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from longreward.benchmarks.plots import figures as benchmark_figures
 from longreward.benchmarks.report import BenchmarkReport
-from longreward.benchmarks.report import markdown as report_of_benchmarks
+from longreward.benchmarks.report import markdown as benchmark_markdown
 from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.example_metrics import answers_table, measures_table
 from longreward.evaluation.measures import AnswerMeasures
@@ -14,35 +14,35 @@ from longreward.evaluation.plots import figures
 from longreward.evaluation.report import Evaluation, markdown
 from longreward.records import Example, Role
 from longreward.tasks import tracking
-from longreward.tasks.dvc_command import data_hashes
+from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
-from longreward.tasks.tracking import history
-from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE
+from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE, run_tags
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 
 
-def record_evaluation(
+def log_evaluation(
     run: tracking.Run,
     config: EvaluateConfig,
     evaluation: Evaluation,
-    measured: Sequence[AnswerMeasures],
+    answers: Sequence[AnswerMeasures],
     examples: Mapping[str, Example],
 ) -> str:
-    """Says under which version the trained model is registered, and whether it is the champion now.
+    """Log an evaluation and register the trained model; return a message about the registered version.
 
-    It is where it meets the champion rule against its SFT model, and is shown to be better than the champion before.
+    The model becomes the champion if it meets the champion rule against its SFT model and is shown to be better than
+    the present champion.
     """
-    run.report("report.md", markdown(evaluation))
-    run.json(TABLE, evaluation.as_json())
-    taken = measures_table(measured, examples)
-    run.json(MEASURES, taken)
-    run.table(ANSWERS, answers_table(measured, examples))
-    for name, drawn in figures(evaluation, measured).items():
-        run.text(f"figures/{name}", drawn)
-    runs = _model_runs(run, {role: evaluation.figures(role) for role in MODELS})
+    run.log_report("report.md", markdown(evaluation))
+    run.log_json(TABLE, evaluation.as_json())
+    measures = measures_table(answers, examples)
+    run.log_json(MEASURES, measures)
+    run.log_table(ANSWERS, answers_table(answers, examples))
+    for name, svg in figures(evaluation, answers).items():
+        run.log_text(f"figures/{name}", svg)
+    model_runs = _log_model_runs(run, {role: evaluation.figures(role) for role in MODELS})
     try:
-        return _register(run, config, evaluation, taken, model_run=runs["dpo"])
+        return _register(run, config, evaluation, measures, model_run=model_runs["dpo"])
     except tracking.TrackingUnavailable as error:
         return (
             f"the model is not registered: {error}; once the store answers again, "
@@ -50,50 +50,51 @@ def record_evaluation(
         )
 
 
-def record_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
-    """The report and its pictures with the run, and a run for each model under the same metric names."""
-    run.report("report.md", report_of_benchmarks(report))
-    for name, drawn in benchmark_figures(report).items():
-        run.text(f"figures/{name}", drawn)
-    _model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})
+def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
+    """Log the report and its figures, and a run for each model with the same metric names."""
+    run.log_report("report.md", benchmark_markdown(report))
+    for name, svg in benchmark_figures(report).items():
+        run.log_text(f"figures/{name}", svg)
+    _log_model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})
 
 
 def _register(
-    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, taken: dict[str, Any], *, model_run: str
+    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, measures: dict[str, Any], *, model_run: str
 ) -> str:
-    """Enters the trained model into the registry and says so. Raises TrackingUnavailable."""
+    """Register the trained model and return a message. Raises TrackingUnavailable."""
     if model_run == tracking.UNKNOWN:
         raise tracking.TrackingUnavailable("MLflow has no run of this evaluation")
     before = tracking.champion(config.registered_model)
-    champion, compared = evaluation.champion, ""
+    champion, comparison = evaluation.champion, ""
     if before and champion:
-        judge = history.run_tags(run.id).get("judge")
-        champion, compared = beats_champion(before, taken, config, judge=judge)
-    run.tag({tracking.CHAMPION_BEFORE: before or "none", "longreward.champion": str(champion).lower()})
+        champion, comparison = beats_champion(before, measures, config, judge=run_tags(run.id).get("judge"))
+    run.set_tags({tracking.CHAMPION_BEFORE: before or "none", tracking.CHAMPION_NOW: str(champion).lower()})
     version = tracking.register(
         config.registered_model,
         model_run,
-        source_hash=data_hashes((MODELS["dpo"],)).get(MODELS["dpo"].as_posix(), "unknown"),
+        source_hash=_dvc_hash("dpo"),
         path=MODELS["dpo"],
         champion=champion,
     )
-    if not compared:
+    if not comparison:
         return f"registered as version {version}{', the champion' if champion else ''}"
     if champion:
-        return f"registered as version {version}, the champion: {compared}"
+        return f"registered as version {version}, the champion: {comparison}"
     return (
-        f"registered as version {version}; the champion stays, since this model is not shown to be better: {compared}. "
-        f"Move the alias in MLflow's registry ({config.registered_model}) if it is to be replaced all the same"
+        f"registered as version {version}; the champion stays, since this model is not shown to be better: "
+        f"{comparison}. Move the alias in MLflow's registry ({config.registered_model}) to replace it nevertheless"
     )
 
 
-def _model_runs(run: tracking.Run, figures: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:
-    """One MLflow run a model, under the stage's."""
-    known = data_hashes(tuple(MODELS[role] for role in figures))
-    paths = {role: MODELS[role].as_posix() for role in figures}
+def _log_model_runs(run: tracking.Run, metrics: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:
+    """Log one MLflow run per model under the stage's, and return their ids."""
     return {
-        role: tracking.model_run(
-            run, role, of, tags={"dvc.path": paths[role], "dvc.md5": known.get(paths[role], "unknown")}
+        role: tracking.log_model_run(
+            run, role, values, tags={"dvc.path": MODELS[role].as_posix(), "dvc.md5": _dvc_hash(role)}
         )
-        for role, of in figures.items()
+        for role, values in metrics.items()
     }
+
+
+def _dvc_hash(role: Role) -> str:
+    return data_hashes([MODELS[role]]).get(MODELS[role].as_posix(), "unknown")

@@ -1,11 +1,14 @@
-"""A run with settings of its own, in a private copy of the checkout, which itself stays as it is.
+"""A run with its own settings, in a private copy of the checkout, which itself stays as it is.
 
-    checkout at HEAD --git clone--> copy   with what is not committed yet, and the run's settings in its params.yaml
-    copy             shares DVC's cache: what has been computed from equal inputs is not computed again
-    copy --dvc exp save, git fetch--> an experiment of the checkout, which `dvc exp show` lists by the run's name
+The copy is a git worktree in the state folder:
 
-The copy lies in the state folder and goes when the run ends, however it ends: what was finished is in DVC's cache,
-where a later try finds it.
+    git worktree add      the last commit, with uncommitted changes and new files on top, and the settings in its
+                          params.yaml
+    .dvc/config.local     shares DVC's cache: results of equal inputs are not computed again
+    dvc exp save          makes the copy an experiment of the checkout, which `dvc exp show` lists under the run's name
+
+The copy is removed at the end, also after an error: DVC's cache keeps the finished stages for the next try. For why
+this is not `dvc exp run --temp` see docs/decisions/2026-11-23-runs-with-their-own-settings.md.
 """
 
 import logging
@@ -23,6 +26,7 @@ from typing import Any
 from longreward.errors import ConfigError, StateError
 from longreward.params import Params, read_params, set_override
 from longreward.tasks import dvc_command
+from longreward.tasks.dvc_files import RAW
 from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
 from longreward.tasks.tracking.store import pin_locations
 
@@ -43,16 +47,16 @@ class Settings:
 
     @property
     def as_text(self) -> str:
-        """For the record, one setting a line."""
+        """One setting a line."""
         return "\n".join([*([f"preset={self.preset.stem}"] if self.preset else []), *self.overrides])
 
     def check(self) -> Params:
-        """All parameters of the run; ConfigError, with the nearest known key, where they would not be valid."""
+        """Return all parameters of the run; raises ConfigError, with the nearest key, if they are not valid."""
         return read_params(self.preset or PARAMS, self.overrides)
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError where `name` cannot name an experiment, or one has it already."""
+    """Raise ConfigError if `name` is no valid name of an experiment, or if one has it already."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", name) or name.endswith(".lock"):
         raise ConfigError(f"{name!r} cannot name an experiment: use letters, digits, -, _ and dots between them")
     if _git("for-each-ref", f"refs/exps/*/*/{name}").strip():
@@ -62,70 +66,73 @@ def check_name(name: str) -> None:
 
 
 def experiment_names() -> frozenset[str]:
-    """The names of all DVC experiments of this checkout."""
+    """Return the names of all DVC experiments of this checkout."""
     refs = _git("for-each-ref", "--format=%(refname)", "refs/exps/").split()
     return frozenset(ref.rpartition("/")[2] for ref in refs)
 
 
 @asynccontextmanager
 async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
-    """Works in a copy with these settings; where the block ends without an error, the copy becomes experiment `name`.
+    """Work in a copy with these settings, and save it as experiment `name` if the block ends without an error.
 
-    Its caller has the checkout's turn. Raises ConfigError where there is no commit to stand on or `name` does not do.
+    The caller holds the pipeline lock. Raises ConfigError if there is no commit or `name` is not valid.
     """
-    root, top = Path.cwd(), _top()
+    root, top = Path.cwd(), _repository()
     check_name(name)
     home = state_folder()
-    os.environ[STATE_VARIABLE] = str(home)
+    os.environ[STATE_VARIABLE] = str(home)  # absolute, before the working folder changes
     pin_locations()
-    shutil.rmtree(experiment_copies(), ignore_errors=True)  # what a killed run left
-    clone = experiment_copies() / name
-    copy = clone / root.relative_to(top)
+    worktree = experiment_copies() / name
+    copy = worktree / root.relative_to(top)
     preset = settings.preset.resolve() if settings.preset else None
+    _remove_copies(top)  # of runs that were killed
     try:
-        _clone(top, clone, without=(home, root / dvc_command.RAW))
+        _add_worktree(top, worktree, exclude=(home, root / RAW))
         await dvc_command.share_cache(root, copy)
         with chdir(copy):
             _write_params(preset, settings.overrides)
-            await dvc_command.bring_data(root)
-            _link_what_settings_name(root)
+            await dvc_command.checkout_data(root)
+            _link_ignored_paths(root)
             yield
-            _lend_identity()
-            await dvc_command.save_experiment(name)
-        ref = _git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}", cwd=clone).strip()
-        _git("fetch", "--quiet", str(clone), f"{ref}:{ref}", cwd=top)
+            await dvc_command.save_experiment(name, environment=_git_identity())
         log.info("kept as DVC experiment %s: `dvc exp show` lists it, `dvc exp apply %s` brings it here", name, name)
     finally:
-        shutil.rmtree(clone, ignore_errors=True)
+        _remove_copies(top)
 
 
-def _top() -> Path:
+def _repository() -> Path:
+    """Return the root of the git repository; raises ConfigError without a commit."""
     try:
         top = _git("rev-parse", "--show-toplevel").strip()
         _git("rev-parse", "--verify", "--quiet", "HEAD")
     except StateError:
         raise ConfigError(
-            "a run with settings of its own becomes a DVC experiment, which stands on a git commit, and there is none "
+            "a run with settings of its own becomes a DVC experiment, which needs a git commit, and there is none "
             "here: `git init`, `git add -A` and `git commit` the project first"
         ) from None
     return Path(top).resolve()
 
 
-def _clone(top: Path, clone: Path, *, without: Sequence[Path]) -> None:
-    """The last commit with all that has changed since or is new, but neither what git ignores nor these folders."""
-    _git("clone", "--quiet", "--shared", "--no-tags", str(top), str(clone))
-    changes = _git("diff", "--binary", "HEAD", cwd=top)
-    if changes:
-        _git("apply", "--binary", "--whitespace=nowarn", "-", cwd=clone, words=changes)
+def _add_worktree(top: Path, worktree: Path, *, exclude: Sequence[Path]) -> None:
+    """Copy the last commit, what has changed since, and new files, except ignored ones and the `exclude` folders."""
+    # The path of no folder: hooks that `dvc install` or a user adds are for the user's own checkouts.
+    _git("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(worktree), "HEAD", cwd=top)
+    if changes := _git("stash", "create", cwd=top).strip():  # a commit of the changes, without touching the checkout
+        _git("restore", "--source", changes, "--worktree", ":/", cwd=worktree)
     for name in _git("ls-files", "--others", "--exclude-standard", "-z", cwd=top).split("\0"):
         source = top / name
-        if name and not any(source.is_relative_to(folder) for folder in without):
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, clone / name, follow_symlinks=False)
+        if name and not any(source.is_relative_to(folder) for folder in exclude):
+            (worktree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, worktree / name, follow_symlinks=False)
+
+
+def _remove_copies(top: Path) -> None:
+    shutil.rmtree(experiment_copies(), ignore_errors=True)
+    _git("worktree", "prune", cwd=top)
 
 
 def _write_params(preset: Path | None, overrides: tuple[str, ...]) -> None:
-    """Changes the values alone: comments and order stay, as `dvc exp apply` may bring the file back to the checkout."""
+    """Change the values alone; comments and order stay, as `dvc exp apply` may bring the file to the checkout."""
     from ruamel.yaml import YAML
 
     if preset:
@@ -141,9 +148,9 @@ def _write_params(preset: Path | None, overrides: tuple[str, ...]) -> None:
     PARAMS.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _link_what_settings_name(root: Path) -> None:
-    """A file or folder that a setting names and git ignores, such as a model, is in the checkout alone."""
-    for value in _texts(read_params(PARAMS).model_dump(mode="json")):
+def _link_ignored_paths(root: Path) -> None:
+    """Link files and folders that settings name and git ignores, such as a model: the copy does not have them."""
+    for value in _strings(read_params(PARAMS).model_dump(mode="json")):
         path = Path(value)
         if path.is_absolute() or ".." in path.parts or not value or path.exists() or not (root / path).exists():
             continue
@@ -151,37 +158,33 @@ def _link_what_settings_name(root: Path) -> None:
         path.symlink_to(root / path)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+            yield from _strings(inner)
 
 
-def _lend_identity() -> None:
-    """Git makes no commit in nobody's name, and a machine that only runs things often knows none."""
-    for key, value in (("user.name", "longreward"), ("user.email", "longreward@localhost")):
-        try:
-            _git("config", key)
-        except StateError:
-            _git("config", key, value)
-
-
-def _git(*arguments: str, cwd: Path | None = None, words: str | None = None) -> str:
-    """What the command prints; StateError with its complaint where it fails."""
+def _git_identity() -> dict[str, str]:
+    """Return variables that name an author of commits, if git knows none: on many servers it does not."""
     try:
-        ended = subprocess.run(
-            ["git", *arguments],
-            cwd=cwd,
-            input=words,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            check=True,
-        )
+        _git("config", "user.name")
+        _git("config", "user.email")
+    except StateError:
+        roles = ("AUTHOR", "COMMITTER")
+        names = {f"GIT_{role}_NAME": "longreward" for role in roles}
+        return names | {f"GIT_{role}_EMAIL": "longreward@localhost" for role in roles}
+    return {}
+
+
+def _git(*arguments: str, cwd: Path | None = None) -> str:
+    """Return what the command prints; raises StateError with its error message."""
+    command = ["git", *arguments]
+    try:
+        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, errors="surrogateescape", check=True)
     except FileNotFoundError:
         raise StateError("git is not installed, and experiments are kept in it") from None
     except subprocess.CalledProcessError as error:
         raise StateError(f"`git {' '.join(arguments[:2])}` failed: {error.stderr.strip()}") from None
-    return ended.stdout
+    return result.stdout

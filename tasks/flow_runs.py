@@ -1,15 +1,24 @@
-"""Which flow runs are under way in processes of this machine, so that those of killed processes can be closed.
+"""Register the flow runs of this machine, and close in Prefect those whose process was killed.
 
-A process that is killed outright cannot tell Prefect, where its runs go on "Running" for ever. Each run therefore
-leaves a file named after itself and its process.
+A killed process cannot tell Prefect that its runs have ended: they would be "Running" for ever. Each flow run
+therefore has a file named after the run and its process as long as it lasts.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentTaskRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
 
 from longreward.tasks.processes import ProcessRef, this_process
 from longreward.tasks.state import make_folder, state_folder
+
+KILLED = "its process was killed"
 
 
 @contextmanager
@@ -24,13 +33,43 @@ def register_flow_run(flow_run_id: str) -> Iterator[None]:
 
 
 def killed_runs() -> dict[str, Path]:
-    """The ids of flow runs whose process is gone, each with the file that is to be removed once the run is closed."""
-    found = {}
+    """Return the ids of flow runs whose process has ended, with the file to remove once the run is closed."""
+    killed = {}
     for file in _folder().iterdir():
         flow_run_id, _, process = file.name.partition(".")
-        if not ProcessRef.read(process).alive:
-            found[flow_run_id] = file
-    return found
+        if not ProcessRef.parse(process).alive:
+            killed[flow_run_id] = file
+    return killed
+
+
+async def close_killed_flows() -> int:
+    """Close the runs of killed processes of this state folder, and what ran under them; return how many."""
+    killed = killed_runs()
+    for flow_run_id, file in killed.items():
+        async with get_client() as client:
+            of_flow = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
+            task_runs = await client.read_task_runs(flow_run_filter=of_flow)
+            flow_runs = await client.read_flow_runs(flow_run_filter=of_flow)
+            flow_runs += await flow_runs_below(client, [task_run.id for task_run in task_runs])
+            await close_flow_runs(client, flow_runs)
+            for task_run in task_runs:
+                if task_run.state is not None and not task_run.state.is_final():
+                    await client.set_task_run_state(task_run.id, Crashed(message=KILLED), force=True)
+        file.unlink(missing_ok=True)
+    return len(killed)
+
+
+async def flow_runs_below(client: PrefectClient, task_runs: list[UUID]) -> list[FlowRun]:
+    """Return the flow runs under these task runs."""
+    below = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=task_runs))
+    return list(await client.read_flow_runs(flow_run_filter=below))
+
+
+async def close_flow_runs(client: PrefectClient, flow_runs: list[FlowRun]) -> None:
+    """Set the flow runs that seem to be running to Crashed."""
+    for run in flow_runs:
+        if run.state is not None and not run.state.is_final():
+            await client.set_flow_run_state(run.id, Crashed(message=KILLED), force=True)
 
 
 def _folder() -> Path:

@@ -1,68 +1,67 @@
-"""What a stage made, as a table for reading in MLflow: some rows, evenly spaced, long texts cut, no documents.
+"""Samples of a stage's records for reading in MLflow: table rows and traces, evenly spaced, long texts truncated.
 
-sample = Sample(PAIR_COLUMNS, of=len(outcomes))
-for pair in sample.passing(pairs, pair_cells):
-    …                                             # each pair goes through, some leave a row
-sample.keep(run.tracked, "pairs.json")
+sample = TableSample(PAIR_COLUMNS, total=len(outcomes))
+for pair in sample.collect(pairs, pair_row):
+    …                                          # every pair passes, some are converted to rows
+sample.log(run.mlflow, "pairs.json")
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from longreward.evaluation.example_metrics import MAX_TEXT_CHARS, truncate
-from longreward.records import DIMENSIONS, Dimension, PreferencePair, ScoredResponse, Statement, Verdict
+from longreward.records import DIMENSIONS, Dimension, PreferencePair, Statement, Verdict
 from longreward.reward import ScoredExample
-from longreward.tasks.tracking import Run
-from longreward.tasks.tracking.run import Span
+from longreward.tasks.tracking import Run, Span
 
 T = TypeVar("T")
-Left = TypeVar("Left")
-Cells = list[Any]
-ROWS = 200
+Row = TypeVar("Row")
+TABLE_ROWS = 200
+TRACES = 20  # per stage; MLflow takes 40 ms for each
 PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected reward", "margin")
 SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
 
 
-class EvenlySpacedSample(Generic[Left]):
-    """What at most `limit` of some items leave behind, of which `of` will pass."""
+class EvenlySpacedSample(Generic[Row]):
+    """Convert at most `limit` of `total` items to rows."""
 
-    def __init__(self, *, of: int, limit: int = ROWS) -> None:
-        self.of, self.limit = of, limit
-        self.rows: list[Left] = []
-        self.passed = 0
+    def __init__(self, *, total: int, limit: int) -> None:
+        self.total, self.limit = total, limit
+        self.rows: list[Row] = []
+        self.seen = 0
 
-    def passing(self, items: Iterable[T], leave: Callable[[T], Left]) -> Iterator[T]:
-        """The items unchanged; the first, and then evenly spaced ones, leave a row."""
-        share = min(self.limit / max(self.of, 1), 1.0)
+    def collect(self, items: Iterable[T], to_row: Callable[[T], Row]) -> Iterator[T]:
+        """Yield the items unchanged; the first one, and then evenly spaced ones, are converted to rows."""
+        share = min(self.limit / max(self.total, 1), 1.0)
         for item in items:
-            if len(self.rows) < min(int(self.passed * share) + 1, self.limit):
-                self.rows.append(leave(item))
-            self.passed += 1
+            if len(self.rows) < min(int(self.seen * share) + 1, self.limit):
+                self.rows.append(to_row(item))
+            self.seen += 1
             yield item
 
 
-class TableSample(EvenlySpacedSample[Cells]):
-    """A table of such rows."""
+class TableSample(EvenlySpacedSample[list[Any]]):
+    """A sample that is logged as a table."""
 
-    def __init__(self, columns: Sequence[str], *, of: int, limit: int = ROWS) -> None:
-        super().__init__(of=of, limit=limit)
+    def __init__(self, columns: Sequence[str], *, total: int, limit: int = TABLE_ROWS) -> None:
+        super().__init__(total=total, limit=limit)
         self.columns = columns
 
-    def keep(self, run: Run, name: str) -> None:
-        """Logs the table, and says on the run's page how many of how many it shows."""
-        run.table(name, {"columns": list(self.columns), "data": self.rows})
-        shown = f"`{name}` shows {len(self.rows)} of {self.passed}, evenly spaced"
-        run.note(f"{shown}; a text is cut at {MAX_TEXT_CHARS} characters.")
+    def log(self, run: Run, name: str) -> None:
+        """Log the table, and how much of all records it shows as the note of the run."""
+        run.log_table(name, {"columns": list(self.columns), "data": self.rows})
+        shown = f"`{name}` shows {len(self.rows)} of {self.seen}, evenly spaced"
+        run.set_note(f"{shown}; a text is cut at {MAX_TEXT_CHARS} characters.")
 
 
-def pair_cells(pair: PreferencePair) -> Cells:
-    """A row of PAIR_COLUMNS."""
+def pair_row(pair: PreferencePair) -> list[Any]:
+    """Return the row of PAIR_COLUMNS."""
     texts = [truncate(text) for text in (pair.query, pair.chosen.text, pair.rejected.text)]
     return [pair.id, *texts, pair.chosen_reward, pair.rejected_reward, pair.margin]
 
 
-def score_cells(example: ScoredExample) -> Cells:
-    """A row of SCORE_COLUMNS: the first response to an example."""
+def score_row(example: ScoredExample) -> list[Any]:
+    """Return the row of SCORE_COLUMNS for the first response to an example."""
     first = example.responses[0]
     reasons = [f"{name}: {verdict.reason}" for name, verdict in first.verdicts.items() if verdict.score is None]
     scores = [verdict.score if (verdict := first.verdicts.get(name)) else None for name in DIMENSIONS]
@@ -70,39 +69,34 @@ def score_cells(example: ScoredExample) -> Cells:
     return [first.response.id, *texts, first.reward, *scores, "; ".join(reasons) or None]
 
 
-# How a response got its reward, as a trace to read in MLflow: each dimension, and each statement with its evidence.
-
-
-TRACED = 20
-"""Responses, evenly spaced, of a stage."""
-
-
 def scoring_trace(example: ScoredExample) -> Span:
-    """Of the first response to an example. Long texts are cut; of the document there is what the judge was shown as
-    evidence."""
-    first: ScoredResponse = example.responses[0]
-    extracts = [one.text for one in example.extraction.extracts if one.text]
-    return Span(
-        "reward",
-        {"id": first.response.id, "query": truncate(first.response.query), "response": truncate(first.response.text)},
-        {"reward": first.reward},
-        tuple(
-            _dimension(name, verdict, extracts)
-            for name in DIMENSIONS
-            if (verdict := first.verdicts.get(name)) is not None
-        ),
-    )
+    """Return how the first response to an example got its reward: each dimension, each statement with its evidence.
+
+    Of the document it has only what the judge saw as evidence.
+    """
+    first = example.responses[0]
+    extracts = [extract.text for extract in example.extraction.extracts if extract.text]
+    inputs = {
+        "id": first.response.id,
+        "query": truncate(first.response.query),
+        "response": truncate(first.response.text),
+    }
+    dimensions = [(name, verdict) for name in DIMENSIONS if (verdict := first.verdicts.get(name)) is not None]
+    children = tuple(_dimension_span(name, verdict, extracts) for name, verdict in dimensions)
+    return Span("reward", inputs, {"reward": first.reward}, children)
 
 
-def _dimension(name: Dimension, verdict: Verdict, extracts: list[str]) -> Span:
-    known = {"score": verdict.score, "analysis": verdict.analysis, "why unscored": verdict.reason}
-    seen = {"extracts": [truncate(text) for text in extracts]} if name == "completeness" else {}
-    outputs = {label: value for label, value in known.items() if value is not None}
-    return Span(name, seen, outputs, tuple(map(_statement, verdict.statements)))
+def _dimension_span(name: Dimension, verdict: Verdict, extracts: list[str]) -> Span:
+    inputs = {"extracts": [truncate(text) for text in extracts]} if name == "completeness" else {}
+    outputs = {"score": verdict.score, "analysis": verdict.analysis, "why unscored": verdict.reason}
+    return Span(name, inputs, _without_none(outputs), tuple(map(_statement_span, verdict.statements)))
 
 
-def _statement(statement: Statement) -> Span:
+def _statement_span(statement: Statement) -> Span:
     evidence = [truncate(chunk.text) for chunk in statement.evidence]
-    known = {"support": statement.support, "analysis": statement.analysis, "why unreadable": statement.reason}
-    outputs = {label: value for label, value in known.items() if value is not None}
-    return Span("statement", {"statement": truncate(statement.text), "evidence": evidence}, outputs)
+    outputs = {"support": statement.support, "analysis": statement.analysis, "why unreadable": statement.reason}
+    return Span("statement", {"statement": truncate(statement.text), "evidence": evidence}, _without_none(outputs))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

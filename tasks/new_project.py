@@ -34,7 +34,8 @@ from longreward.builtin.questions import faulty_answer, format_question, sample_
 from longreward.builtin.word_lists import SOCIETIES, SOCIETY_KINDS
 from longreward.errors import ConfigError, StateError
 from longreward.params import Params, preset_path
-from longreward.tasks.dvc_command import DVC, RAW
+from longreward.tasks.dvc_command import DVC
+from longreward.tasks.dvc_files import RAW
 
 TEMPLATES = Path(__file__).parent / "project_template"
 PLOT_TEMPLATE = "plots/bars_from_zero.json"

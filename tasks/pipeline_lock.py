@@ -1,8 +1,8 @@
-"""One pipeline at a time in a checkout: DVC's own lock would fail the second one at once, this lets it wait.
+"""One pipeline at a time in a checkout: later ones wait in the order in which they came.
 
-Runs take their turn in the order in which they came. Each has a ticket, a numbered file, from its arrival to its end.
-The file lock decides who may run and the tickets only who may ask for it, because the tickets of processes in another
-container look dead from here.
+DVC's own lock would let the second pipeline fail at once. Each run has a ticket, a numbered file, from its arrival to
+its end. The file lock decides which run may work, and the tickets decide which may try to acquire it: the tickets of
+processes in another container look dead from here, so they alone would not exclude each other.
 """
 
 import asyncio
@@ -19,61 +19,66 @@ from longreward.errors import ConfigError
 from longreward.tasks.processes import ProcessRef, this_process
 from longreward.tasks.state import make_folder, state_folder, state_lock
 
-LOOK_AGAIN_S = 1.0
-SAY_AGAIN_S = 60.0
+POLL_INTERVAL_S = 1.0
+LOG_INTERVAL_S = 60.0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A run that waits for its turn, or has it; `experiment`: it will become the DVC experiment of its name."""
+    """A run that waits for the lock or holds it; with `experiment` it becomes the DVC experiment of its name."""
 
     file: Path
     name: str
     process: int
     experiment: bool
 
+    @property
+    def number(self) -> int:
+        """The position of its arrival among all runs."""
+        return int(self.file.name.partition(".")[0])
 
-async def _unseen(holder: str | None) -> None:
+
+async def _ignore(holder: str | None) -> None:
     pass
 
 
 @asynccontextmanager
 async def pipeline_lock(
-    name: str, show_waiting: Callable[[str | None], Awaitable[None]] = _unseen, *, experiment: bool = False
+    name: str, on_wait: Callable[[str | None], Awaitable[None]] = _ignore, *, experiment: bool = False
 ) -> AsyncIterator[None]:
-    """Waits, and says so, until no other pipeline runs on this state folder and none waits that came before.
+    """Hold the lock of the checkout; wait, and log it, while an earlier run of this state folder runs or waits.
 
-    `show_waiting` is told the name of the run that is waited for, and None when the wait is over. Raises ConfigError
-    at once where `experiment` is set and a run that runs or waits will become the experiment of that name.
+    `on_wait` is called with the name of the run that this one waits for, and with None when the wait is over. Raises
+    ConfigError if this run and another one of the queue would both become the experiment `name`.
     """
     lock = state_lock("pipeline")
-    ticket = _draw_ticket(name, experiment=experiment)
-    shown: str | None = None
+    ticket = _take_ticket(name, experiment=experiment)
+    holder: str | None = None
     waited = 0.0
     try:
         while True:
-            before = [other for other in queue() if other.file < ticket.file]
-            if not before:
+            earlier = [other for other in queue() if other.file < ticket.file]
+            if not earlier:
                 try:
                     lock.acquire(blocking=False)
                     break
                 except Timeout:
-                    pass  # a process whose ticket cannot be seen from here
-            running = before[0].name if before else "unknown"
-            if running != shown or waited >= SAY_AGAIN_S:
-                process = before[0].process if before else "unknown"
-                log.info("%s runs (process %s); this run waits for its turn", running, process)
+                    pass  # held by a process whose ticket looks dead from here
+            current = earlier[0].name if earlier else "unknown"
+            if current != holder or waited >= LOG_INTERVAL_S:
+                process = earlier[0].process if earlier else "unknown"
+                log.info("%s runs (process %s); this run waits for it to end", current, process)
                 waited = 0.0
-            if running != shown:
-                await show_waiting(running)
-                shown = running
-            await asyncio.sleep(LOOK_AGAIN_S)
-            waited += LOOK_AGAIN_S
+            if current != holder:
+                await on_wait(current)
+                holder = current
+            await asyncio.sleep(POLL_INTERVAL_S)
+            waited += POLL_INTERVAL_S
         try:
-            if shown is not None:
-                await show_waiting(None)
+            if holder is not None:
+                await on_wait(None)
             yield
         finally:
             lock.release()
@@ -82,29 +87,27 @@ async def pipeline_lock(
 
 
 def queue() -> list[Ticket]:
-    """The runs of living processes in their order: the first has its turn, or is about to; the others wait."""
-    found = []
+    """Return the runs of living processes in order: the first holds the lock, or is about to; the others wait."""
+    tickets = []
     for file in sorted(_folder().glob("[0-9]*")):
+        process = ProcessRef.parse(file.name.partition(".")[2])
+        if not process.alive:
+            file.unlink(missing_ok=True)
+            continue
         try:
-            if not ProcessRef.read(file.name.partition(".")[2]).alive:
-                file.unlink(missing_ok=True)
-                continue
             content = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:  # its run has just ended
             continue
-        found.append(
-            Ticket(file, content["name"], ProcessRef.read(file.name.partition(".")[2]).pid, content["experiment"])
-        )
-    return found
+        tickets.append(Ticket(file, content["name"], process.pid, content["experiment"]))
+    return tickets
 
 
-def _draw_ticket(name: str, *, experiment: bool) -> Ticket:
-    """Takes the next number; the lock makes sure that no two runs take the same one, or the same name."""
-    with state_lock("pipeline-queue"):
+def _take_ticket(name: str, *, experiment: bool) -> Ticket:
+    with state_lock("pipeline-queue"):  # no two runs take the same number, or the name of the same experiment
         others = queue()
         if experiment and any(other.experiment and other.name == name for other in others):
             raise ConfigError(f"a run {name!r} runs or waits here already: choose another name, or cancel that one")
-        number = max((int(other.file.name.partition(".")[0]) for other in others), default=0) + 1
+        number = max((other.number for other in others), default=0) + 1
         file = _folder() / f"{number:09d}.{this_process()}"
         part = file.with_name(f"part.{file.name}")
         part.write_text(json.dumps({"name": name, "experiment": experiment}), encoding="utf-8")

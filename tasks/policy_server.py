@@ -1,14 +1,12 @@
-"""The policy of a stage, wherever its answers come from: loaded here, at a server of the user's, or at one that the
-stage starts on its checkpoint and ends.
+"""The policy of a stage: loaded in this process, at a server of the user's, or at a server that the stage starts.
 
-    async with open_policy(params.policy, params.server, "models/sft", logs=run.state) as policy:
-        await sample_in_shards("sample", policy, …)
+async with open_policy(params.policy, params.server, "models/sft", logs=run.state) as policy:
+    await sample_in_shards("sample", policy, …)
 """
 
 import asyncio
 import logging
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator
@@ -30,11 +28,11 @@ from longreward.models.servers import (
 )
 from longreward.records import Role
 from longreward.tasks.prefect_server import free_port
-from longreward.tasks.processes import terminate_group, this_process
+from longreward.tasks.processes import start_supervised, terminate_group
 
 AnyPolicy = Policy | ServedPolicy
-LOOK_EVERY_S = 0.2
-KEPT_BYTES = 2000
+HEALTH_INTERVAL_S = 0.2
+LOG_TAIL_BYTES = 2000
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +41,12 @@ log = logging.getLogger(__name__)
 async def open_policy(
     config: PolicyConfig, server: ServerConfig, path: str | Path, *, logs: Path, role: Role = "sft"
 ) -> AsyncIterator[AnyPolicy]:
-    """The policy of folder or hub id `path`, as `server.kind` says; a server of the user's has given a token.
+    """Open the policy of a folder or hub id as `server.kind` says.
 
-    A server of the stage's own starts with the first shard that needs it and ends with this block, or else with this
-    process; what it prints goes to a file in `logs`.
-    Raises PolicyError, among them ServerUnavailable and ServerRefused; ConfigError where a key or program is missing.
+    A user's server is tested by a request for one token. A server of the stage's own starts with the first shard that
+    needs it and ends with this block, or with this process; it logs to a file in `logs`.
+
+    Raises PolicyError, among them ServerUnavailable and ServerRefused; ConfigError if a key or program is missing.
     """
     if server.kind == "in_process":
         yield load_policy(config, path)
@@ -59,108 +58,105 @@ async def open_policy(
         finally:
             await client.close()
     else:
-        own = StagePolicyServer(config, server, path, logs / f"server-{role}.log")
-        client = PolicyClient(server, base_url=own.base_url, model=served_name(config, path), local=True)
+        process = PolicyServerProcess(config, server, path, logs / f"server-{role}.log")
+        client = PolicyClient(server, base_url=process.base_url, model=served_name(config, path), local=True)
         try:
-            yield served_policy(config, path, client, own)
+            yield served_policy(config, path, client, process)
         finally:
-            own.end()
+            process.stop()
             await client.close()
 
 
 async def comparison_server(config: ServerConfig) -> ServerConfig:
-    """How both models of `evaluate` answer: alike, so that what differs is the models.
+    """Return how both models of `evaluate` answer: in the same way, so that differences come from the models.
 
-    External servers are asked for a token each, before hours go by; where only the SFT model has one, both models
-    answer in process.
+    User's servers are tested by a request for one token each, before the stage works for hours. If only the SFT model
+    has a server, both models answer in this process.
     """
     if config.kind != "external":
         return config
-    places = server_addresses(config)
-    if "dpo" not in places:
+    addresses = server_addresses(config)
+    if "dpo" not in addresses:
         log.info("server names no trained model, so both models answer in this process")
         return config.model_copy(update={"kind": "in_process"})
-    for base_url, model in places.values():
+    for base_url, model in addresses.values():
         await (await connect_external(config, base_url=base_url, model=model)).close()
     return config
 
 
-class StagePolicyServer:
-    """A server on a checkpoint, started when it is first needed and again where it has ended."""
+class PolicyServerProcess:
+    """A server of a checkpoint, started when it is first needed and again if it has exited."""
 
-    def __init__(self, config: PolicyConfig, server: ServerConfig, path: str | Path, output: Path) -> None:
+    def __init__(self, config: PolicyConfig, server: ServerConfig, path: str | Path, log_file: Path) -> None:
         self._port = free_port(server.port or 0)
         window = policy_window(config, path) or 0
         self._command = launch_command(config, server, path, port=self._port, window=window)
         self._limit_s = server.start_limit_s
-        self._output = output
+        self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
         self._has_served = False
         self._starting = asyncio.Lock()
 
     @property
     def base_url(self) -> str:
-        """Where its protocol begins."""
+        """The address of its OpenAI-compatible API."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     async def ready(self) -> None:
-        """Returns once the server is healthy; an error with its last words where it does not get there: ServerRefused
-        at the first time, ServerUnavailable where it has served before."""
+        """Return once the server is healthy.
+
+        Raises ServerRefused if it does not start, ServerUnavailable if it does not start again.
+        """
         async with self._starting:
             if self._process is not None and self._process.poll() is None:
                 return
-            if words := self.log_tail():
-                log.warning("%s; it is started again", words)
+            if tail := self.log_tail():
+                log.warning("%s; it is started again", tail)
             await self._start()
 
     def log_tail(self) -> str:
-        """What a server that has ended printed last; nothing where it runs or was never started."""
+        """Return the last output of a server that has exited; empty while it runs and before its start."""
         if self._process is None or self._process.poll() is None:
             return ""
         return f"the server that this stage started ended with code {self._process.returncode}: {self._tail()}"
 
-    def end(self) -> None:
-        """Ends the server and all that it started; blocks for at most a quarter of a minute or two."""
+    def stop(self) -> None:
+        """End the server and all that it started; blocks until then."""
         if self._process is not None:
             terminate_group(self._process.pid)
             self._process.wait()
 
     async def _start(self) -> None:
-        self.end()  # what a server that ended left behind
+        self.stop()  # processes that an exited server left
         started = time.monotonic()
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: ASYNC220  # takes a millisecond; asyncio's own ends with its loop
-                [sys.executable, "-m", "longreward.tasks.supervise", str(this_process()), *self._command],
-                env=launch_environment(self._command),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        with self._log_file.open("wb") as output:
+            self._process = start_supervised(
+                self._command, output=output, environment=launch_environment(self._command)
             )
-        log.info("started %s; it prints to %s", " ".join(self._command), self._output)
-        while not await asyncio.to_thread(_healthy, self._port):
+        log.info("started %s; it logs to %s", " ".join(self._command), self._log_file)
+        while not await asyncio.to_thread(_is_healthy, self._port):
             if self._process.poll() is not None:
-                raise self._failure(f"the policy's server did not start: {self.log_tail()}")
+                raise self._error(f"the policy's server did not start: {self.log_tail()}")
             if time.monotonic() - started > self._limit_s:
-                self.end()
-                raise self._failure(
+                self.stop()
+                raise self._error(
                     f"the policy's server was not healthy after {self._limit_s:g} s (server.start_limit_s); "
-                    f"it said: {self._tail()}"
+                    f"its last output: {self._tail()}"
                 )
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(HEALTH_INTERVAL_S)
         self._has_served = True
         log.info("the policy's server is healthy after %.0f s", time.monotonic() - started)
 
-    def _failure(self, message: str) -> PolicyError:
+    def _error(self, message: str) -> PolicyError:
         return ServerUnavailable(message) if self._has_served else ServerRefused(message)
 
     def _tail(self) -> str:
-        words = self._output.read_bytes()[-KEPT_BYTES:].decode(errors="replace").strip()
-        return f"{words or 'nothing'}\n(all of it: {self._output})"
+        tail = self._log_file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return f"{tail or 'nothing'}\n(all of it: {self._log_file})"
 
 
-def _healthy(port: int) -> bool:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _is_healthy(port: int) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy
     try:
         with direct.open(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
             return bool(reply.status == 200)

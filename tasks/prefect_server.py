@@ -1,17 +1,11 @@
-"""One Prefect server a state folder: found or started, shared by all who need it, ended when the last of them is gone.
+"""The Prefect server that this process uses: the configured one, or a child process that ends with this one.
 
-A keeper process holds the server; whoever needs it leaves a lease (a file named after a process) and the keeper ends
-a few seconds after the last leaseholder does, however that one ended. So a `dvc repro` of seven stages starts
-one server and not seven (2.7 s each on two cores, 8.5 s on a new home, and three at once on a new home fail), a
-pipeline and a `dvc repro` beside it share one, and a killed run leaves none behind.
-
-Whoever can call the API can start runs, so the server asks for a login and refuses requests of other web pages
-(server_access.py).
+The database of the child lies in the state folder, so runs of earlier and concurrent processes show in every UI. A
+pipeline, `longreward serve` and a stage under a bare `dvc repro` each start a server; the stages of a pipeline use
+that of the pipeline. The server asks for a login and refuses requests of other web pages (`tasks.server_access`).
 """
 
-import argparse
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -23,23 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, LongRewardError, StateError
-from longreward.tasks.processes import ProcessRef, parent_process
-from longreward.tasks.server_access import (
-    LOCALHOST,
-    RequestGuard,
-    allowed_hosts,
-    auth_file,
-    read_auth_string,
-    write_private,
-)
-from longreward.tasks.state import STATE_VARIABLE, make_folder, state_folder, state_lock
+from longreward.tasks.processes import start_supervised, terminate_group
+from longreward.tasks.server_access import LOCALHOST, RequestGuard, allowed_hosts, auth_file, read_auth_string
+from longreward.tasks.state import make_folder, state_folder, state_lock
 from longreward.utils.redaction import redact
 
 START_LIMIT = "LONGREWARD_PREFECT_START_LIMIT_S"
 DEFAULT_START_LIMIT_S = 120.0
-LOG_EVERY_S = 10.0
+LOG_INTERVAL_S = 10.0
 LOG_TAIL_BYTES = 2000
-GRACE_S = 3.0  # for the server to take in the last events of a client that has just ended
+DRAIN_S = 3.0  # Prefect clients send their last events, among them the end of tasks, when their process exits
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +37,11 @@ class PrefectUnavailable(LongRewardError):
 
 @dataclass(frozen=True)
 class PrefectServer:
-    """The address of a Prefect API and the login that it asks for ("user:password"), if any."""
+    """The address of a Prefect API, its login ("user:password", if any), and the file of the login if it is ours."""
 
     url: str
     auth_string: str | None = field(default=None, repr=False)
+    auth_file: Path | None = None
 
     @property
     def settings(self) -> dict[Any, Any]:
@@ -64,42 +52,86 @@ class PrefectServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For child processes. The login must not be in their arguments, which all users of a machine can read."""
+        """For child processes. The login must not be an argument: all users of a machine can read those."""
         login = {"PREFECT_API_AUTH_STRING": self.auth_string} if self.auth_string else {}
         return {"PREFECT_API_URL": self.url, **login}
 
 
-def prefect_server(
-    *, needed_by: ProcessRef | None = None, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()
-) -> PrefectServer:
-    """Return the configured Prefect server, or that of this state folder, which is started if it does not run.
+_children: list["subprocess.Popen[bytes]"] = []  # a server ends when its Popen object is collected
 
-    The server stays while `needed_by` lives (by default: the `dvc` command above this process, else this process).
-    `host`, `port` and `allow` (more host names that clients may use) count only where the server is started here;
-    port 0 takes a free one. Raises StateError where the server does not start, ConfigError for a wrong setting.
+
+def prefect_server(*, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ...] = ()) -> PrefectServer:
+    """Return the configured Prefect server, or start one that ends with this process.
+
+    Args:
+        host, port: where a server that is started here listens; port 0 takes a free one.
+        allow: more host names that its clients may use.
+
+    Raises StateError if the server does not start, ConfigError for a wrong setting.
     """
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     if configured := PREFECT_API_URL.value():
         return PrefectServer(str(configured), PREFECT_API_AUTH_STRING.value() or None)
+    limit_s = _start_limit_s()
     home = make_folder(state_folder() / "prefect")
-    with state_lock("prefect"):
-        (make_folder(home / "leases") / str(needed_by or parent_process())).touch()
-        return _running(home) or _start(home, host, port, allow)
+    with state_lock("prefect"), _socket(host) as listener:  # two servers must not create the database at once
+        listener.bind((host, port))
+        listener.listen()  # before the child starts: the port cannot be lost, and requests wait until it is ready
+        port = listener.getsockname()[1]
+        # Clients on this machine cannot connect to the wildcard address.
+        local = {"0.0.0.0": LOCALHOST, "::": "::1"}.get(host, host)
+        address = f"http://{f'[{local}]' if ':' in local else local}:{port}"
+        server = PrefectServer(f"{address}/api", read_auth_string(home), auth_file(home))
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": server.url,
+            "PREFECT_UI_API_URL": "/api",  # relative, so that the UI works under every name and through a tunnel
+            "PREFECT_SERVER_API_HOST": host,
+            "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_API_AUTH_STRING": str(server.auth_string),
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
+        }
+        command = [sys.executable, "-m", "longreward.tasks.prefect_server", str(listener.fileno())]
+        log_file = home / "server.log"
+        with log_file.open("ab") as output:  # concurrent servers share it
+            start = output.tell()
+            process = start_supervised(
+                [*command, *sorted(allowed_hosts(host, allow))],
+                output=output,
+                environment=environment,
+                pass_fds=[listener.fileno()],
+            )
+        listener.close()
+        if problem := _wait_until_ready(process, server.url, limit_s):
+            tail = log_file.read_bytes()[start:][-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+            raise StateError(f"the Prefect server {problem}. Its last output ({log_file}): {tail or 'none'}")
+    _children.append(process)
+    return server
 
 
-def running_server() -> PrefectServer | None:
-    """The server of this state folder, where one runs. None is started and no lease is left."""
-    return _running(state_folder() / "prefect")
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, limit_s: float) -> str | None:
+    """Return None once the server answers, else what went wrong."""
+    import httpx
 
-
-def login_file(server: PrefectServer) -> Path | None:
-    """The file that holds the login of this state folder's server; None for any other server."""
-    return auth_file(state_folder() / "prefect") if server == running_server() else None
+    started = time.monotonic()
+    with httpx.Client(trust_env=False) as client:  # no proxy
+        while (elapsed := time.monotonic() - started) < limit_s:
+            try:
+                client.get(f"{url}/health", timeout=min(LOG_INTERVAL_S, limit_s - elapsed))
+            except httpx.TimeoutException:
+                log.warning("the Prefect server is starting (at most %g s)", limit_s)
+            except httpx.TransportError:  # the server has ended and closed its port
+                return f"ended with code {process.wait()} while it started"
+            else:
+                return None
+    terminate_group(process.pid)
+    return f"was not ready after {limit_s:g} s; set {START_LIMIT} to allow more"
 
 
 async def check_server(server: PrefectServer) -> None:
-    """Raise PrefectUnavailable, with what to do, where the server is away or refuses the login.
+    """Raise PrefectUnavailable, with advice, if the server cannot be reached or refuses the login.
 
     The health check of Prefect's API needs no login, so this reads a flow.
     """
@@ -108,9 +140,9 @@ async def check_server(server: PrefectServer) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import PREFECT_API_KEY, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    shown = redact(server.url)
+    url = redact(server.url)
     try:
-        # The client retries for half a minute and logs each try; the first answer says it all.
+        # By default the client retries for half a minute and logs each attempt.
         with temporary_settings({**server.settings, PREFECT_CLIENT_MAX_RETRIES: 0}):
             async with get_client() as client:
                 await client.read_flows(limit=1)
@@ -118,28 +150,28 @@ async def check_server(server: PrefectServer) -> None:
         code = error.response.status_code
         if code not in (401, 403):
             raise PrefectUnavailable(
-                f"the Prefect server at {shown} answers with HTTP {code}; check PREFECT_API_URL"
+                f"the Prefect server at {url} answers with HTTP {code}; check PREFECT_API_URL"
             ) from None
         if server.auth_string:
-            name = "refuses the login in PREFECT_API_AUTH_STRING"
+            problem = "refuses the login in PREFECT_API_AUTH_STRING"
         elif PREFECT_API_KEY.value():
-            name = "refuses the key in PREFECT_API_KEY"
+            problem = "refuses the key in PREFECT_API_KEY"
         else:
-            name = "asks for a login, and PREFECT_API_AUTH_STRING is not set"
+            problem = "asks for a login, and PREFECT_API_AUTH_STRING is not set"
         raise PrefectUnavailable(
-            f"the Prefect server at {shown} {name} (HTTP {code}); set PREFECT_API_AUTH_STRING to the user:password "
+            f"the Prefect server at {url} {problem} (HTTP {code}); set PREFECT_API_AUTH_STRING to the user:password "
             "that the server was started with"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RuntimeError) as error:
         reason = redact(" ".join(str(error).split())) or type(error).__name__
         raise PrefectUnavailable(
-            f"the Prefect server at {shown} cannot be used: {reason}; start it, correct PREFECT_API_URL, or unset "
+            f"the Prefect server at {url} cannot be used: {reason}; start it, correct PREFECT_API_URL, or unset "
             "that to use a server of this project's own"
         ) from None
 
 
 def free_port(wanted: int, host: str = LOCALHOST) -> int:
-    """The port where nobody listens on it, else any free one."""
+    """Return `wanted` if nothing listens on it, else any free port."""
     for port in (wanted, 0):
         with _socket(host) as probe:
             try:
@@ -151,7 +183,7 @@ def free_port(wanted: int, host: str = LOCALHOST) -> int:
 
 
 def check_port(port: int, host: str) -> None:
-    """Raise ConfigError where nothing can listen there."""
+    """Raise ConfigError if this process cannot listen on the port."""
     with _socket(host) as probe:
         try:
             probe.bind((host, port))
@@ -165,46 +197,6 @@ def _socket(host: str) -> socket.socket:
     return listener
 
 
-def _running(home: Path) -> PrefectServer | None:
-    try:
-        server = json.loads((home / "server.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return PrefectServer(server["url"], server.get("auth_string")) if ProcessRef.read(server["keeper"]).alive else None
-
-
-def _start(home: Path, host: str, port: int, allow: tuple[str, ...]) -> PrefectServer:
-    limit_s = _start_limit_s()
-    output_file = home / "server.log"
-    (home / "server.json").unlink(missing_ok=True)
-    with output_file.open("wb") as output:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "longreward.tasks.prefect_server", "--host", host, "--port", str(port)]
-            + [word for name in allow for word in ("--allow-host", name)],
-            env={**os.environ, STATE_VARIABLE: str(state_folder())},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is for the run; its last events still have to be taken in
-        )
-    started = logged = time.monotonic()
-    while (now := time.monotonic()) - started < limit_s and keeper.poll() is None:
-        if server := _running(home):
-            return server
-        if now - logged >= LOG_EVERY_S:
-            log.warning("the Prefect server is starting (%.0f of at most %g s)", now - started, limit_s)
-            logged = now
-        time.sleep(0.05)
-    if keeper.poll() is None:
-        reason = f"was not ready after {limit_s:g} s; set {START_LIMIT} to allow more"
-    else:
-        reason = f"ended with code {keeper.returncode} while it started"
-    keeper.kill()
-    keeper.wait()
-    tail = output_file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-    raise StateError(f"the Prefect server {reason}. Its last output ({output_file}): {tail or 'none'}")
-
-
 def _start_limit_s() -> float:
     text = os.environ.get(START_LIMIT, "")
     try:
@@ -216,89 +208,19 @@ def _start_limit_s() -> float:
     return limit_s
 
 
-def keep(host: str, port: int, allow: tuple[str, ...] = ()) -> None:
-    """Serve Prefect's API and UI until nobody holds a lease."""
-    home = make_folder(state_folder() / "prefect")
-    auth_string = read_auth_string(home)
-    with _socket(host) as listener:
-        listener.bind((host, port))
-        port = listener.getsockname()[1]
-        # Clients on this machine cannot connect to the wildcard address.
-        local = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host
-        address = f"http://{f'[{local}]' if ':' in local else local}:{port}"
-        os.environ |= {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": f"{address}/api",
-            # Relative, so that the UI works under every name of the server and through a tunnel.
-            "PREFECT_UI_API_URL": "/api",
-            "PREFECT_SERVER_API_HOST": host,
-            "PREFECT_SERVER_API_PORT": str(port),
-            "PREFECT_SERVER_API_AUTH_STRING": auth_string,
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": address,
-        }
-        asyncio.run(_serve(home, listener, PrefectServer(f"{address}/api", auth_string), allowed_hosts(host, allow)))
-
-
-async def _serve(home: Path, listener: socket.socket, access: PrefectServer, hosts: frozenset[str]) -> None:
+def serve(listener: socket.socket, hosts: frozenset[str]) -> None:
+    """Serve Prefect's API and UI until SIGTERM, and for DRAIN_S after it."""
     import uvicorn
     from prefect.server.api.server import create_app
 
-    from longreward.tasks.processes import this_process
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.sleep(DRAIN_S)
+            await super().shutdown(sockets)
 
     app = RequestGuard(create_app(final=True), hosts)
-    settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-    server = uvicorn.Server(settings)
-    serving = asyncio.create_task(_run(server, listener))
-    while not server.started and not serving.done():  # noqa: ASYNC110  # uvicorn gives no event
-        await asyncio.sleep(0.02)
-    if serving.done():
-        sys.exit(serving.result() or 1)
-    note = {"url": access.url, "keeper": str(this_process()), "auth_string": access.auth_string}
-    write_private(home / "server.json", json.dumps(note))
-    needed = time.monotonic()
-    while not serving.done():
-        if _leases(home):
-            needed = time.monotonic()
-        elif time.monotonic() - needed > GRACE_S and _let_go(home):
-            break
-        await asyncio.sleep(0.5)
-    server.should_exit = True
-    await serving
-
-
-async def _run(server: Any, listener: socket.socket) -> int:
-    """The exit code. uvicorn ends the process where it cannot start, past everything that awaits it."""
-    try:
-        await server.serve(sockets=[listener])
-    except SystemExit as error:
-        return int(error.code or 0)
-    return 0
-
-
-def _let_go(home: Path) -> bool:
-    """Takes the note away, so that the next client starts a server anew; not where one has just come."""
-    with state_lock("prefect"):
-        if _leases(home):
-            return False
-        (home / "server.json").unlink(missing_ok=True)
-        return True
-
-
-def _leases(home: Path) -> list[Path]:
-    """The leases of processes that live; the others are removed."""
-    held = []
-    for lease in (home / "leases").iterdir():
-        if ProcessRef.read(lease.name).alive:
-            held.append(lease)
-        else:
-            lease.unlink(missing_ok=True)
-    return held
+    Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=keep.__doc__)
-    parser.add_argument("--host", default=LOCALHOST)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--allow-host", action="append", default=[])
-    options = parser.parse_args()
-    keep(options.host, options.port, tuple(options.allow_host))
+    serve(socket.socket(fileno=int(sys.argv[1])), frozenset(sys.argv[2:]))

@@ -1,6 +1,7 @@
-"""On whose behalf a process works: the `dvc` command that started it, or nobody but itself.
+"""Process identity, commands in process groups, and children that end with their parent.
 
-Seven stages of one `dvc repro` share a Prefect server and an MLflow parent; what they have in common is that process.
+A SIGTERM to `dvc` alone leaves the training that it started running, so each command gets a process group of its own,
+which is terminated as a whole.
 """
 
 import asyncio
@@ -15,13 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import psutil
+
+TERMINATE_TIMEOUT_S = 15.0  # between SIGTERM and SIGKILL: a training may be writing its checkpoint
+POLL_INTERVAL_S = 0.5
+TAIL_LINES = 40
 
 
 @dataclass(frozen=True)
 class ProcessRef:
-    """A process for all time: its number alone comes back in another one's hands."""
+    """Identify a process by pid and start time, since the system reuses pids."""
 
     pid: int
     started: float
@@ -30,8 +36,13 @@ class ProcessRef:
         return f"{self.pid}-{self.started:.2f}"
 
     @classmethod
-    def read(cls, text: str) -> "ProcessRef":
-        """The inverse of str; raises ValueError."""
+    def of(cls, process: psutil.Process) -> "ProcessRef":
+        """Return the reference to a running process."""
+        return cls(process.pid, round(process.create_time(), 2))
+
+    @classmethod
+    def parse(cls, text: str) -> "ProcessRef":
+        """Return the reference that `str` wrote; raises ValueError."""
         pid, _, started = text.partition("-")
         return cls(int(pid), float(started))
 
@@ -47,50 +58,41 @@ class ProcessRef:
 
     @property
     def command(self) -> list[str]:
-        """The words that started it; none where it is gone or another user's."""
+        """The command line; empty if the process has ended or belongs to another user."""
         try:
             return psutil.Process(self.pid).cmdline()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return []
 
 
-def parent_process() -> ProcessRef:
-    """The nearest `dvc` command above this process, else this process."""
-    here = psutil.Process()
-    above = next((process for process in here.parents() if _is_dvc(process)), here)
-    return ProcessRef(above.pid, round(above.create_time(), 2))
-
-
 def this_process() -> ProcessRef:
-    """This process, whoever started it."""
-    here = psutil.Process()
-    return ProcessRef(here.pid, round(here.create_time(), 2))
+    """Return the reference to this process."""
+    return ProcessRef.of(psutil.Process())
+
+
+def owner_process() -> ProcessRef:
+    """Return the nearest `dvc` command above this process, else this process.
+
+    The stages of one `dvc repro` have this process in common and share a parent run in MLflow through it.
+    """
+    process = psutil.Process()
+    return ProcessRef.of(next((parent for parent in process.parents() if _is_dvc(parent)), process))
 
 
 def _is_dvc(process: psutil.Process) -> bool:
-    """`dvc repro`, `python …/dvc repro` or `python -m dvc repro`."""
+    """Match `dvc repro`, `python …/dvc repro` and `python -m dvc repro`."""
     try:
         return any(Path(word).stem == "dvc" for word in process.cmdline()[:3])
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
 
 
-# Commands in a process group of their own, which ends as one: a SIGTERM to `dvc` alone leaves its training alive.
-#
-# A command whose starter is killed outright is nobody's to end; it looks for itself (`end_with`).
-
-
-END_LIMIT_S = 15.0  # between the polite signal and the last one: a training may be writing its checkpoint
-LOOK_EVERY_S = 0.5
-KEPT_LINES = 40
-
-
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended; `words` are the last lines that it printed, where they did not go to a terminal."""
+    """The exit code of a command and the last lines that it printed, except those that went to a terminal."""
 
     code: int
-    words: str
+    output: str
 
 
 async def run_in_group(
@@ -98,12 +100,15 @@ async def run_in_group(
     *,
     environment: Mapping[str, str],
     quiet: bool = False,
-    worth_showing: Callable[[str], bool] = lambda line: True,
+    show_line: Callable[[str], bool] = lambda line: True,
 ) -> CommandResult:
-    """Runs `command` to its end and, unless `quiet`, shows the lines that it prints and that are `worth_showing`.
+    """Run `command` to its end in a process group of its own; terminate the group on cancellation or error.
 
-    On a terminal its stderr goes there directly, so that its progress bars move. On cancellation, or any error here,
-    its whole group ends."""
+    Args:
+        environment: variables on top of those of this process.
+        quiet: print nothing. Otherwise the lines for which `show_line` is true are printed, and on a terminal stderr
+            goes there directly, so that progress bars work.
+    """
     direct = sys.stderr.isatty() and not quiet
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -114,49 +119,73 @@ async def run_in_group(
         limit=1 << 20,
         start_new_session=True,
     )
-    words: deque[str] = deque(maxlen=KEPT_LINES)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
     try:
         assert process.stdout is not None
         async for raw in process.stdout:
             line = raw.decode(errors="replace").rstrip()
-            words.append(line)
-            if not quiet and worth_showing(line):
+            tail.append(line)
+            if not quiet and show_line(line):
                 print(line, flush=True)
-        return CommandResult(await process.wait(), "\n".join(words))
+        return CommandResult(await process.wait(), "\n".join(tail))
     finally:
         terminate_group(process.pid)
 
 
 def terminate_group(leader: int) -> None:
-    """Ends every process of the group. It blocks, for at most a quarter of a minute: an event loop that is being torn
-    down cannot be relied on to come back to it."""
+    """Send SIGTERM to a process group, then SIGKILL after TERMINATE_TIMEOUT_S.
+
+    This blocks on purpose: an event loop that is being closed may not come back to a coroutine.
+    """
     number = signal.SIGTERM
-    while _alive(leader):
+    while _group_alive(leader):
         with suppress(ProcessLookupError):
             os.killpg(leader, number)
-        wait_until = time.monotonic() + END_LIMIT_S
-        while _alive(leader) and time.monotonic() < wait_until:
+        deadline = time.monotonic() + TERMINATE_TIMEOUT_S
+        while _group_alive(leader) and time.monotonic() < deadline:
             time.sleep(0.05)
         number = signal.SIGKILL
 
 
-def exit_with(*others: ProcessRef) -> None:
-    """Ends this process as a SIGTERM does, from here on, soon after one of the `others` is gone."""
-    threading.Thread(target=_look_after, args=(others,), daemon=True).start()
-
-
-def _look_after(others: Sequence[ProcessRef]) -> None:
-    while all(other.alive for other in others):
-        time.sleep(LOOK_EVERY_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(END_LIMIT_S)
-    os._exit(128 + signal.SIGTERM)
-
-
-def _alive(group: int) -> bool:
-    """Whether a process of the group still runs; one that ended and awaits its parent does not count."""
+def _group_alive(group: int) -> bool:
+    """Whether a process of the group runs; zombies do not count, which `os.killpg(group, 0)` would report."""
     for process in psutil.process_iter(["status"]):
         with suppress(ProcessLookupError):
             if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
                 return True
     return False
+
+
+def start_supervised(
+    command: Sequence[str], *, output: IO[bytes] | int, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start a command that ends with this process, even if this process is killed (see `tasks.supervise`).
+
+    The command is alive as long as the returned object: its standard input is the pipe by which the supervisor
+    notices the end of this process. `environment` replaces that of this process.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "longreward.tasks.supervise", *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        pass_fds=pass_fds,
+        start_new_session=True,  # Ctrl-C is for this process, which still needs the command while it ends
+    )
+
+
+def exit_with(*others: ProcessRef) -> None:
+    """Let this process end as after a SIGTERM, soon after one of the `others` has ended.
+
+    A stage cannot use `start_supervised`: DVC, which starts it, passes no file descriptors on.
+    """
+    threading.Thread(target=_exit_with, args=(others,), daemon=True).start()
+
+
+def _exit_with(others: Sequence[ProcessRef]) -> Any:
+    while all(other.alive for other in others):
+        time.sleep(POLL_INTERVAL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(TERMINATE_TIMEOUT_S)
+    os._exit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Sampling in shards."""
+"""Sample responses in shards."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,6 @@ from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy
 from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.workers.cluster import RemotePolicy
-from longreward.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +24,8 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class _OfOnePrompt:
-    """What a shard's file holds in a line."""
+class _PromptResponses:
+    """A line of a shard's file: the responses to one prompt."""
 
     responses: list[Response]
 
@@ -34,61 +33,51 @@ class _OfOnePrompt:
 async def sample_in_shards(
     name: str, policy: AnyPolicy | RemotePolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
 ) -> Sampled:
-    """Draws `config.n` responses to each example; finished shards lie in `folder`.
+    """Sample `config.n` responses to each example; files of finished shards are in `folder`.
 
-    Raises PolicyError, before anything is drawn, where a prompt does not fit and is not to be cut. At a server two
-    shards are drawn at once, so that it is still busy while the last answers of one come in; with workers, one each.
+    Raises PolicyError, before anything is sampled, if a prompt does not fit and must not be truncated.
     """
-    cut = truncated_prompts(policy, examples, config)
-    distant = isinstance(policy, RemotePolicy)
+    truncated = truncated_prompts(policy, examples, config)
+    # Two shards at a server, so that it is busy while the last responses of one come in.
+    concurrency = policy.capacity if isinstance(policy, RemotePolicy) else 2 if isinstance(policy, ServedPolicy) else 1
     if isinstance(policy, RemotePolicy):
-        policy.check_truncated(cut)
+        policy.check_truncated(truncated)
     elif isinstance(policy, ServedPolicy):
-        check_truncated_chats(policy, cut)
+        check_truncated_chats(policy, truncated)
 
-    async def draw(shard: Sequence[Example], tell: OnProgress) -> Iterable[_OfOnePrompt]:
-        drawn: Iterable[list[Response]]
+    async def sample_shard(shard: Sequence[Example], on_progress: OnProgress) -> Iterable[_PromptResponses]:
+        groups: Iterable[list[Response]]
         if isinstance(policy, RemotePolicy):
-            drawn = await policy.sample(name, shard, config)
+            groups = await policy.sample(name, shard, config)
         elif isinstance(policy, ServedPolicy):
-            drawn = await sample_served(policy, shard, config, progress=tell)
+            groups = await sample_served(policy, shard, config, progress=on_progress)
         else:
-            drawn = sample(policy, shard, config, progress=tell)
-        return [_OfOnePrompt(responses) for responses in drawn]
+            groups = sample(policy, shard, config, progress=on_progress)
+        return [_PromptResponses(responses) for responses in groups]
 
-    with show_progress(name) as progress:
-        groups = [
-            group.responses
-            for group in await run_in_shards(
-                name,
-                examples,
-                draw,
-                record=_OfOnePrompt,
-                folder=folder,
-                size=config.shard_size,
-                at_once=_at_once(policy),
-                elsewhere=distant,
-                progress=progress,
-            )
-        ]
-    _warn_of_copies(groups, config)
+    records = await run_in_shards(
+        name,
+        examples,
+        sample_shard,
+        record=_PromptResponses,
+        folder=folder,
+        size=config.shard_size,
+        concurrency=concurrency,
+        remote=isinstance(policy, RemotePolicy),
+    )
+    groups = [record.responses for record in records]
+    _warn_if_identical(groups, config)
     responses = [response for group in groups for response in group]
-    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(cut)))
+    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(truncated)))
 
 
-def _warn_of_copies(groups: Sequence[Sequence[Response]], config: SampleConfig) -> None:
-    """Servers that do not heed a temperature give one answer n times, from which no pair can be made."""
-    alike = all(len({response.text for response in group}) == 1 for group in groups)
-    if alike and len(groups) > 2 and config.n > 1 and config.temperature > 0:
+def _warn_if_identical(groups: Sequence[Sequence[Response]], config: SampleConfig) -> None:
+    """Warn about servers that ignore the temperature: no pair can be made from n identical responses."""
+    identical = all(len({response.text for response in group}) == 1 for group in groups)
+    if identical and len(groups) > 2 and config.n > 1 and config.temperature > 0:
         log.warning(
             "all %d answers to each prompt are alike at temperature %g: the server seems to ignore it (a model for "
             "`transformers serve` needs do_sample: true in its generation_config.json)",
             config.n,
             config.temperature,
         )
-
-
-def _at_once(policy: AnyPolicy | RemotePolicy) -> int:
-    if isinstance(policy, RemotePolicy):
-        return policy.capacity
-    return 2 if isinstance(policy, ServedPolicy) else 1

@@ -1,7 +1,8 @@
-"""Who may use the Prefect server of a state folder: the login, and the host names and web pages that it answers to.
+"""Access control of the Prefect server: its login, and the host names and web pages that it answers.
 
-Prefect's own server answers every web page by default. A page that a user visits could then start runs, and read
-documents: from its own origin, or as a name that resolves to 127.0.0.1 (DNS rebinding).
+Prefect's own server answers every web page by default. A page that a user visits could start runs and read
+documents: from its own origin, or through a name that resolves to 127.0.0.1 (DNS rebinding). See
+docs/decisions/2026-11-26-prefect-login.md.
 """
 
 import ipaddress
@@ -22,31 +23,25 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def auth_file(home: Path) -> Path:
-    """The file that holds the login of the server, "user:password"."""
+    """Return the file that holds the login of the server, "user:password"."""
     return home / "auth-string"
 
 
 def read_auth_string(home: Path) -> str:
-    """The login of the server: PREFECT_SERVER_API_AUTH_STRING, else one that is made once for each state folder.
-
-    Imports nothing of Prefect's: that would read its settings before the server's are in the environment.
-    """
+    """Return PREFECT_SERVER_API_AUTH_STRING, else the login of this state folder, which is created once."""
     file = auth_file(home)
     if configured := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        write_private(file, configured)
+        _write_private(file, configured)
         return configured
-    try:
-        if kept := file.read_text(encoding="utf-8").strip():
-            return kept
-    except FileNotFoundError:
-        pass
-    made = f"{USER}:{secrets.token_urlsafe(24)}"
-    write_private(file, made)
-    return made
+    existing = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    if existing:
+        return existing
+    created = f"{USER}:{secrets.token_urlsafe(24)}"
+    _write_private(file, created)
+    return created
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace the file by one that only this user can read."""
+def _write_private(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
     # The mode is set when the file is created: a later chmod leaves a moment in which others can open it.
@@ -63,26 +58,28 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def allowed_hosts(host: str, more: tuple[str, ...] = ()) -> frozenset[str]:
-    """The names and addresses under which clients may call a server that listens on `host`.
+def allowed_hosts(host: str, allow: tuple[str, ...] = ()) -> frozenset[str]:
+    """Return the names and addresses under which clients may call a server that listens on `host`.
 
-    Beyond this machine these are its own names and addresses, and `more`: those of a proxy, for instance.
+    Beyond the loopback interface these include the machine's own names and addresses. `allow` adds others, such as
+    the name of a proxy.
     """
-    names = {"localhost", "127.0.0.1", "::1", host, *more}
+    names = {"localhost", "127.0.0.1", "::1", host, *allow}
     if not is_loopback(host):
         import psutil
 
         names |= {socket.gethostname(), socket.getfqdn()}
         for addresses in psutil.net_if_addrs().values():
-            names |= {one.address.partition("%")[0] for one in addresses if one.family in _INTERNET}
+            internet = (one for one in addresses if one.family in (socket.AF_INET, socket.AF_INET6))
+            names |= {one.address.partition("%")[0] for one in internet}
     return frozenset(name.lower() for name in names if name)
 
 
 class RequestGuard:
-    """ASGI middleware that refuses requests under a foreign host name, and those that another web page sends.
+    """ASGI middleware that refuses requests for a foreign host name, and requests of other web pages.
 
-    CORS headers alone do not do this: they keep a page from reading a reply, while the request has been carried out.
-    Of WebSockets they say nothing at all.
+    CORS headers do not replace it: they keep a page from reading a reply after the request was carried out, and they
+    do not apply to WebSockets.
     """
 
     def __init__(self, app: App, hosts: frozenset[str]) -> None:
@@ -102,14 +99,14 @@ class RequestGuard:
         if len(hosts) != 1 or _host_name(hosts[0]) not in self._hosts:
             return f"this server does not answer to the host name {', '.join(hosts) or '(none)'}"
         for name, origin in headers:
-            # The UI and the API are one origin, so a page of another one, and "null", has no business here.
+            # UI and API have one origin, so a page of any other one, or of "null", is foreign.
             if name == b"origin" and origin.partition("://")[2] != hosts[0]:
                 return f"this server does not answer to web pages of {origin}"
         return None
 
 
 def _host_name(header: str) -> str:
-    """The name in a Host header, without the port and the brackets of IPv6."""
+    """Return the name in a Host header, without the port and the brackets of IPv6."""
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]
@@ -119,10 +116,6 @@ async def _refuse(scope: Message, send: Send, reason: str) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": reason[:100]})
         return
-    await send(
-        {"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
-    )
+    content_type = (b"content-type", b"text/plain; charset=utf-8")
+    await send({"type": "http.response.start", "status": 403, "headers": [content_type]})
     await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
-
-
-_INTERNET = (socket.AF_INET, socket.AF_INET6)

@@ -1,7 +1,7 @@
-"""Long lists of work in shards of hundreds: each shard is one Prefect task, and a file that appears when it is done.
+"""Long lists of work in shards: each shard is one Prefect task, and a file that appears when it is done.
 
-A stage that was killed finds the finished shards in its state folder and goes on with the others. The server records
-20 to 35 tasks a second, whatever the client does: hence a task for a shard and never for an item.
+A stage that was killed finds the finished shards in its state folder and continues with the others. Prefect's server
+records 20 to 35 tasks per second, whatever the client does: hence one task per shard, not per item.
 """
 
 import asyncio
@@ -18,11 +18,13 @@ from pydantic import TypeAdapter
 
 from longreward.errors import JudgeUnavailable, ServerUnavailable
 from longreward.utils.jsonl import open_atomic
+from longreward.utils.progress import show_progress
 
 T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 OnProgress = Callable[[int], None]
+"""Called with the number of items of a shard that are done."""
 
 log = logging.getLogger(__name__)
 
@@ -35,61 +37,68 @@ async def run_in_shards(
     record: type[R],
     folder: Path,
     size: int,
-    at_once: int = 1,
+    concurrency: int = 1,
     limit_s: float | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
     retry_after_s: float = 10,
-    elsewhere: bool = False,
+    remote: bool = False,
 ) -> Iterator[R]:
-    """What `work` makes of `items`, in order, read back from the shards' files one record at a time.
+    """Return the records that `work` makes of `items`, in order, read from the shards' files one at a time.
 
-    `work` gets at most `size` items and returns records of type `record` (a pydantic model or a dataclass); meanwhile
-    it may tell how many of its items are done, for the progress. A shard is tried again, twice with growing pauses,
-    where the judge or the policy's server was not available or the shard took longer than `limit_s`, which holds for
-    work that awaits; any other error stops all shards. With `elsewhere`, `work` has each shard done by a `durable` task
-    of its own, on another machine.
+    A shard is retried twice, with growing pauses, if the judge or the policy's server was not available or the shard
+    took too long; any other error stops all shards and is raised.
+
+    Args:
+        name: of the files, the tasks and the progress.
+        work: gets at most `size` items and a callback for its progress, and returns records.
+        record: the type of the records, a pydantic model or a dataclass.
+        folder: where the files of finished shards are.
+        concurrency: how many shards run at once.
+        limit_s: the time limit of a shard; it interrupts only work that awaits.
+        remote: whether `work` runs each shard as a `shard_task` on another machine.
     """
     adapter = TypeAdapter(record)
     shards = [items[start : start + size] for start in range(0, len(items), size)]
-    files = [folder / f"{name}-{size}-{number:05d}.jsonl" for number in range(len(shards))]
-    todo = [number for number, file in enumerate(files) if not file.exists()]
-    if len(todo) < len(files):
-        log.info("%s: %d of %d shards are there already", name, len(files) - len(todo), len(files))
-    done = sum(len(shard) for shard in shards) - sum(len(shards[number]) for number in todo)
-    progress(done, len(items))
+    files = [folder / f"{name}-{size}-{index:05d}.jsonl" for index in range(len(shards))]
+    pending = [index for index, file in enumerate(files) if not file.exists()]
+    if len(pending) < len(files):
+        log.info("%s: %d of %d shards are there already", name, len(files) - len(pending), len(files))
+    done = len(items) - sum(len(shards[index]) for index in pending)
+    in_progress: dict[int, int] = {}  # items done of each shard under way
 
-    async def run_shard(number: int) -> None:
-        def tell(count: int) -> None:
-            under_way[number] = count
-            progress(done + sum(under_way.values()), len(items))
+    with show_progress(name) as update:
+        update(done, len(items))
 
-        records = await work(shards[number], tell)
-        with open_atomic(files[number]) as file:
-            file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
+        async def run_shard(index: int) -> None:
+            def on_progress(count: int) -> None:
+                in_progress[index] = count
+                update(done + sum(in_progress.values()), len(items))
 
-    run = run_shard if elsewhere else shard_task(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
-    waiting = iter(todo)
-    under_way: dict[int, int] = {}
+            records = await work(shards[index], on_progress)
+            with open_atomic(files[index]) as file:
+                file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
-    async def run_in_turn() -> None:
-        nonlocal done
-        for number in waiting:
-            await run(number)
-            done += len(shards[number])
-            under_way.pop(number, None)
-            progress(done + sum(under_way.values()), len(items))
+        run = run_shard if remote else shard_task(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
+        indices = iter(pending)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(run_in_turn())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        async def run_next_shards() -> None:
+            nonlocal done
+            for index in indices:  # shared by all
+                await run(index)
+                done += len(shards[index])
+                in_progress.pop(index, None)
+                update(done + sum(in_progress.values()), len(items))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(run_next_shards())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
     return (adapter.validate_json(line) for file in files for line in _lines(file))
 
 
 def delete_shards(folder: Path, name: str) -> None:
-    """Removes the finished shards of this name, so that the next try of the stage does their work again."""
+    """Delete the finished shards of this name, so that the next try of the stage does their work again."""
     for file in folder.glob(f"{name}-*.jsonl"):
         file.unlink(missing_ok=True)
 
@@ -97,7 +106,7 @@ def delete_shards(folder: Path, name: str) -> None:
 def shard_task(
     name: str, *, limit_s: float | None = None, retry_after_s: float = 10
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Makes an async function the Prefect task of a shard, which is tried again as `in_shards` says."""
+    """Make an async function the Prefect task of a shard, with the retries of `run_in_shards`."""
     return task(
         name=f"{name} shard",
         retries=2,
@@ -116,5 +125,5 @@ def _lines(file: Path) -> Iterator[str]:
 
 
 async def _is_transient(task: object, run: object, state: State[object]) -> bool:
-    """Whether another try may help: not where a setting is wrong or a key is refused."""
+    """Whether another try may succeed; not after a wrong setting or a refused key."""
     return isinstance(await state.aresult(raise_on_failure=False), JudgeUnavailable | ServerUnavailable | TimeoutError)

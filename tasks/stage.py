@@ -1,7 +1,16 @@
-"""How a stage's process ended, written to a file for the pipeline that started it.
+"""What all stages have in common, so that a stage's flow contains only its own work.
 
-The pipeline could ask the Prefect server, but a stage that has written its model counts whether or not that server is
-still there to be told.
+    @stage
+    async def pair(run: StageRun) -> None:
+        '''The better against the worse response to each prompt.'''
+        report = make_pairs(run.params.pair, …)
+        run.log_metrics(report.figures())
+
+    if __name__ == "__main__":
+        main(pair)
+
+The decorator makes the Prefect flow. It reads params.yaml, opens the MLflow run and the state folder, and at the end
+writes metrics/<stage>.json and a table for the Prefect UI. A LongRewardError ends the flow without a traceback.
 """
 
 import csv
@@ -12,7 +21,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,10 +38,10 @@ from longreward.checks import check_ready
 from longreward.errors import LongRewardError
 from longreward.params import Params, read_params, without_runtime_settings
 from longreward.tasks import tracking
-from longreward.tasks.dvc_command import committed_hashes, data_hashes, stage_entries
+from longreward.tasks.dvc_files import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
 from longreward.tasks.flow_runs import register_flow_run
-from longreward.tasks.processes import ProcessRef, exit_with, parent_process
+from longreward.tasks.processes import ProcessRef, exit_with, owner_process
 from longreward.tasks.state import (
     delete_committed,
     file_digests,
@@ -45,117 +54,49 @@ from longreward.tasks.state import (
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.redaction import redact
 
-STAGE_EXIT = "LONGREWARD_OUTCOME"
-RUNNING, COMPLETED = "Running", "Completed"
-
-
-@dataclass(frozen=True)
-class StageExit:
-    """`state` is Running (also of a process that was killed), Completed, or the name of an error with its message."""
-
-    state: str
-    message: str = ""
-
-    @property
-    def is_final(self) -> bool:
-        return self.state != RUNNING
-
-
-def stage_exit_file(task_run: UUID) -> Path:
-    """Where the stage of a task run leaves its outcome; nothing is there yet."""
-    file = make_folder(state_folder() / "outcomes") / f"{task_run}.json"
-    file.unlink(missing_ok=True)
-    return file
-
-
-def write_stage_exit(outcome: StageExit) -> None:
-    """Writes it where `LONGREWARD_OUTCOME` says; nothing where no pipeline started this process."""
-    if name := os.environ.get(STAGE_EXIT):
-        file = Path(name)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps({"state": outcome.state, "message": outcome.message}), encoding="utf-8")
-        part.replace(file)
-
-
-def pop_stage_exit(file: Path) -> StageExit | None:
-    """Reads and removes it; None where the stage's flow did not start, as DVC found the stage up to date."""
-    try:
-        found = StageExit(**json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    file.unlink()
-    return found
-
-
-# Points of DVC's plots, as CSV files.
-
-
-def write_points(path: Path, points: Iterable[Mapping[str, str | float]], columns: Sequence[str]) -> None:
-    """One row a point; the header alone where there are none, since DVC misses a file that is not there."""
-    with open_atomic(path) as file:
-        table = csv.DictWriter(file, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(points)
-
-
-# What every stage has in common, so that its flow holds only what it alone does.
-#
-#     @stage
-#     async def pair(run: StageRun) -> None:
-#         '''The best against the worst response to each prompt.'''
-#         report = make_pairs(run.params.pair, …)
-#         run.report(report.figures())
-#
-#     if __name__ == "__main__":
-#         main(pair)
-#
-# The decorator makes the Prefect flow: it reads params.yaml, opens the MLflow run and the state folder, and at the end
-# writes metrics/<stage>.json and a table for the Prefect UI. An error of ours ends the flow with its own message alone.
-
-
-PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the pipeline's task run under which the stage's flow run appears
-PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process, without which the stage must not go on
-ASKED_FOR = "LONGREWARD_STAGES"  # the stages that the pipeline was asked for
+# Variables that the pipeline sets for the process of a stage.
+PARENT_TASK = "LONGREWARD_PARENT_TASK_RUN"  # the task run under which the stage's flow run appears
+PIPELINE = "LONGREWARD_PIPELINE_PROCESS"  # the pipeline's process; the stage ends with it
+REQUESTED_STAGES = "LONGREWARD_STAGES"  # all stages of the pipeline run, separated by commas
+STAGE_EXIT = "LONGREWARD_STAGE_EXIT"  # the file in which the stage reports how it ended
 
 
 @dataclass
 class StageRun:
-    """What a stage's flow works with."""
+    """What the flow of a stage works with."""
 
     name: str
     params: Params
     state: Path
-    """The stage's own folder for shards and checkpoints: the same one for the same inputs, gone once DVC has recorded
-    the stage's outputs."""
-    tracked: tracking.Run
-    """The MLflow run: `tracked.log(step, figures)` draws curves."""
+    """The folder for the stage's shards and checkpoints: the same one for the same inputs and settings, deleted once
+    DVC has recorded the stage's outputs."""
+    mlflow: tracking.Run
     log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
     inputs: Mapping[Path, bytes] = field(default_factory=dict)
-    """What the stage depends on, with digests."""
-    figures: dict[str, float] = field(default_factory=dict)
-    points: list[dict[str, float]] = field(default_factory=list)
+    """The files and folders that the stage depends on, with their digests."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    curves: list[dict[str, float]] = field(default_factory=list)
 
-    def report(self, figures: Mapping[str, float]) -> None:
-        """Adds to the figures of metrics/<stage>.json, of the MLflow run and of its parent."""
-        self.figures |= {name: float(value) for name, value in figures.items()}
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Add to metrics/<stage>.json, which MLflow shows on the stage's run and its parent."""
+        self.metrics |= {name: float(value) for name, value in metrics.items()}
 
-    def shared(self, name: str, *, sections: Iterable[str], without: Iterable[Path]) -> Path:
-        """A state folder for what does not depend on the inputs `without`, nor on other sections than these: runs that
-        differ in nothing else find there what one of them made. It stays."""
+    def log_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a point to each training curve: at once in MLflow, and at the end in plots/<stage>.csv."""
+        self.mlflow.log_step(step, metrics)
+        self.curves.append({"step": float(step), **metrics})
+
+    def shared_state(self, name: str, *, sections: Iterable[str], without: Iterable[Path]) -> Path:
+        """Return a state folder for results that depend on neither the inputs `without` nor other sections.
+
+        Runs that differ in nothing else find there what an earlier one computed. The folder is not deleted.
+        """
         inputs = {path: digest for path, digest in self.inputs.items() if path not in set(without)}
-        return stage_folder(name, settings=_as_key(self.params, sections), inputs=inputs)
-
-    def curve(self, step: int, figures: Mapping[str, float]) -> None:
-        """A point on each of the training's curves: live in MLflow, and in plots/<stage>.csv at the end."""
-        self.tracked.log(step, figures)
-        self.points.append({"step": float(step), **figures})
+        return stage_folder(name, settings=_settings_key(self.params, sections), inputs=inputs)
 
 
-Body = Callable[[StageRun], Awaitable[None]]
-
-
-def stage(body: Body) -> Flow[[], Any]:
-    """The Prefect flow of the stage that is named as `body` is."""
+def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
+    """Make `body` the Prefect flow of the stage of its name."""
     name = body.__name__
 
     @flow(name=name, description=body.__doc__, validate_parameters=False, persist_result=False)
@@ -163,12 +104,12 @@ def stage(body: Body) -> Flow[[], Any]:
         configure_logging()
         started = time.monotonic()
         try:
-            with _opened(name) as opened:
-                await body(opened)
-                opened.report({"seconds": time.monotonic() - started})
-                proof = _write_figures(opened)
-                await _show_figures(opened)
-            mark_complete(opened.state, proof)
+            with register_flow_run(str(flow_run.id)), _open_stage(name) as stage_run:
+                await body(stage_run)
+                stage_run.log_metrics({"seconds": time.monotonic() - started})
+                metrics_hash = _write_metrics(stage_run)
+                await _show_metrics(stage_run)
+            mark_complete(stage_run.state, metrics_hash)
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error)
             return await _conclude(Failed(name=type(error).__name__, message=str(error)))
@@ -178,14 +119,14 @@ def stage(body: Body) -> Flow[[], Any]:
 
 
 def main(stage_flow: Flow[[], Any]) -> None:
-    """Runs a stage as `python -m longreward.flows.<stage>` does; the process ends with 0, or 1 where the stage failed.
+    """Run a stage as `python -m longreward.flows.<stage>`; exit with 0, or 1 if the stage failed.
 
-    It ends too where the `dvc` command or the pipeline that started it is killed outright: left alone, it would write
-    beside the next try.
+    The process also ends if the `dvc` command or the pipeline that started it is killed: it would otherwise write
+    next to the next try.
     """
     pipeline = os.environ.get(PIPELINE)
-    exit_with(parent_process(), *([ProcessRef.read(pipeline)] if pipeline else []))
-    run_as_program(lambda: final_state.of(lambda: _run_under_parent(stage_flow)))
+    exit_with(owner_process(), *([ProcessRef.parse(pipeline)] if pipeline else []))
+    run_as_program(lambda: final_state.wait_for(lambda: _run_under_parent(stage_flow)))
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
@@ -194,93 +135,150 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
         run = await client.create_flow_run(
             stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
         )
-    write_stage_exit(StageExit(RUNNING))
+    write_stage_exit(StageExit())
     state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]
-    if final_state.state is None:  # an error that is none of ours
+    if final_state.state is None:  # an unexpected error, which `run` does not catch
         write_stage_exit(StageExit(str(state.name), state.message or ""))
     return state
 
 
 async def _conclude(state: State[Any]) -> State[Any]:
-    """Tells the pipeline how the stage ended, before Prefect's server is told."""
-    write_stage_exit(StageExit(COMPLETED if state.is_completed() else str(state.name), state.message or ""))
-    return await final_state.note(state)
-
-
-async def _show_figures(run: StageRun) -> None:
-    """A table in the Prefect UI, where that can be reached: the figures are in metrics/<stage>.json too."""
-    if not await server_answers():
-        run.log.warning("Prefect's server does not answer: the stage goes on, its table of figures is left out")
-        return
-    try:
-        await acreate_table_artifact(
-            key=run.name,
-            table=[{"figure": figure, "value": value} for figure, value in run.figures.items()],
-            description=f"Figures of the stage {run.name}; MLflow run {run.tracked.id}",
-        )
-    except httpx.HTTPError as error:
-        run.log.warning("the table of figures is not in Prefect: %s", redact(str(error)))
+    """Report to the pipeline how the stage ended, before Prefect's server is told."""
+    write_stage_exit(StageExit("Completed" if state.is_completed() else str(state.name), state.message or ""))
+    return await final_state.record(state)
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[StageRun]:
-    with register_flow_run(str(flow_run.id)), _tracked(name) as run:
-        yield run
-
-
-@contextmanager
-def _tracked(name: str) -> Iterator[StageRun]:
+def _open_stage(name: str) -> Iterator[StageRun]:
     params = read_params()
-    check_ready(params, _ahead(name))
+    check_ready(params, _upcoming_stages(name))
     entry = stage_entries()[name]
-    settings = params.model_dump(mode="json", include=set(entry.sections))
-    everything = params.model_dump(mode="json")
     inputs = file_digests(entry.inputs)
     delete_committed(committed_hashes())
-    folder = stage_folder(name, settings=_as_key(params, entry.sections), inputs=inputs)
+    folder = stage_folder(name, settings=_settings_key(params, entry.sections), inputs=inputs)
     mark_incomplete(folder)
-    hashes = {f"dvc.{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
-    tags = {**hashes, "judge.kind": params.judge.kind}
-    with tracking.stage_run(name, settings=settings, all_settings=everything, tags=tags) as tracked:
-        yield StageRun(name, params, folder, tracked, get_run_logger(), inputs)
+    hashes = {f"{tracking.DVC_TAG}{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
+    with tracking.stage_run(
+        name,
+        params=params.model_dump(mode="json", include=set(entry.sections)),
+        all_params=params.model_dump(mode="json"),
+        tags={**hashes, "judge.kind": params.judge.kind},
+        describe=describe_parent,
+    ) as mlflow_run:
+        yield StageRun(name, params, folder, mlflow_run, get_run_logger(), inputs)
 
 
-def _as_key(params: Params, sections: Iterable[str]) -> str:
-    """What of these sections decides a stage's result."""
-    return json.dumps(without_runtime_settings(params.model_dump(mode="json", include=set(sections))), sort_keys=True)
+def describe_parent(run_id: str) -> str:
+    """Return the note of a pipeline's MLflow run, see `tasks.run_report`."""
+    # Imported late: it brings in evaluation, which takes seconds and which a stage needs at its end at most.
+    from longreward.tasks.run_report import describe_run
+
+    return describe_run(run_id)
 
 
-def _ahead(name: str) -> list[str]:
-    """This stage and those that will run after it, as far as whoever started it was asked for them."""
+def _settings_key(params: Params, sections: Iterable[str]) -> str:
+    """Return the settings in these sections that decide the result of a stage."""
+    settings = params.model_dump(mode="json", include=set(sections))
+    return json.dumps(without_runtime_settings(settings), sort_keys=True)
+
+
+def _upcoming_stages(name: str) -> list[str]:
+    """Return this stage and the later ones that the pipeline or `dvc repro` is going to run."""
     entries = list(stage_entries())
-    if ASKED_FOR in os.environ:
-        asked_for = os.environ[ASKED_FOR].split(",")
+    if REQUESTED_STAGES in os.environ:
+        requested = os.environ[REQUESTED_STAGES].split(",")
     else:
-        named = set(parent_process().command) & {*entries}
-        asked_for = [name] if named or "repro" not in parent_process().command else entries
-    return [name, *(other for other in entries[entries.index(name) + 1 :] if other in asked_for)]
+        command = owner_process().command
+        whole_graph = "repro" in command and not set(command) & set(entries)
+        requested = entries if whole_graph else [name]
+    return [name, *(other for other in entries[entries.index(name) + 1 :] if other in requested)]
 
 
-def _write_figures(run: StageRun) -> str:
-    """Write metrics/<stage>.json and return its MD5, by which DVC's lock file shows that DVC has recorded this run.
+def _write_metrics(run: StageRun) -> str:
+    """Write metrics/<stage>.json and return its MD5, by which `dvc.lock` shows that DVC has recorded this run.
 
-    The run ids in it let a later experiment, for which DVC skips this stage, point to this run.
+    It contains the ids of the MLflow runs, so that no other run writes the same file, and so that a later pipeline
+    run for which DVC skips the stage can link to them.
     """
-    drawn = {name for point in run.points for name in point}  # a last value of its own would bend the curve
-    run.tracked.figures({name: value for name, value in run.figures.items() if name not in drawn})
-    found = {**run.figures, "mlflow_run": run.tracked.id, "mlflow_parent": run.tracked.parent}
-    text = json.dumps(found, indent=1) + "\n"
+    in_curves = {name for point in run.curves for name in point}  # another value would bend the curve in MLflow
+    run.mlflow.log_metrics({name: value for name, value in run.metrics.items() if name not in in_curves})
+    metrics = {**run.metrics, "mlflow_run": run.mlflow.id, "mlflow_parent": run.mlflow.parent}
+    text = json.dumps(metrics, indent=1) + "\n"
     with open_atomic(Path("metrics") / f"{run.name}.json") as file:
         file.write(text)
     curves = Path("plots") / f"{run.name}.csv"
     if curves in stage_entries()[run.name].outputs:
-        _write_curves(curves, run.points)
-    if run.tracked.parent:
-        tracking.link_stage(run.tracked.parent, run.name, found)
+        columns = list(dict.fromkeys(column for point in run.curves for column in point)) or ["step", "loss"]
+        write_points(curves, run.curves, columns)
+    if run.mlflow.parent:
+        tracking.link_stage(run.mlflow.parent, run.name, metrics)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _write_curves(path: Path, points: Sequence[Mapping[str, float]]) -> None:
-    """One column a figure."""
-    columns = list(dict.fromkeys(column for point in points for column in point)) or ["step", "loss"]
-    write_points(path, points, columns)
+async def _show_metrics(run: StageRun) -> None:
+    """Show a table in the Prefect UI if the server can be reached; metrics/<stage>.json has the same values."""
+    if not await server_answers():
+        run.log.warning("Prefect's server does not answer: the stage goes on without its table of metrics in the UI")
+        return
+    try:
+        await acreate_table_artifact(
+            key=run.name,
+            table=[{"metric": name, "value": value} for name, value in run.metrics.items()],
+            description=f"Metrics of the stage {run.name}; MLflow run {run.mlflow.id}",
+        )
+    except httpx.HTTPError as error:
+        run.log.warning("the table of metrics is not in Prefect: %s", redact(str(error)))
+
+
+def write_points(path: Path, points: Iterable[Mapping[str, str | float]], columns: Sequence[str]) -> None:
+    """Write the points of a DVC plot as CSV; without points the header alone, since DVC misses absent files."""
+    with open_atomic(path) as file:
+        table = csv.DictWriter(file, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(points)
+
+
+@dataclass(frozen=True)
+class StageExit:
+    """How the process of a stage ended, in a file for the pipeline that started it.
+
+    The pipeline does not ask Prefect's server: a stage that has written its outputs counts even if the server is gone.
+    `state` is "Running" (also after the process was killed), "Completed", or the name of an error.
+    """
+
+    state: str = "Running"
+    message: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether the flow has not ended, or its process was killed."""
+        return self.state == "Running"
+
+    @property
+    def completed(self) -> bool:
+        """Whether the flow ended without an error."""
+        return self.state == "Completed"
+
+
+def stage_exit_file(task_run_id: UUID) -> Path:
+    """Return the file for the stage of a task run, which does not exist yet."""
+    file = make_folder(state_folder() / "stage-exits") / f"{task_run_id}.json"
+    file.unlink(missing_ok=True)
+    return file
+
+
+def write_stage_exit(stage_exit: StageExit) -> None:
+    """Write the file that the pipeline names; nothing under a bare `dvc repro`."""
+    if name := os.environ.get(STAGE_EXIT):
+        part = Path(name).with_suffix(".part")
+        part.write_text(json.dumps(asdict(stage_exit)), encoding="utf-8")
+        part.replace(name)
+
+
+def pop_stage_exit(file: Path) -> StageExit | None:
+    """Read and remove the file; None if the stage's flow did not start, as DVC found the stage up to date."""
+    if not file.exists():
+        return None
+    stage_exit = StageExit(**json.loads(file.read_text(encoding="utf-8")))
+    file.unlink()
+    return stage_exit

@@ -1,4 +1,4 @@
-"""The study's runs: which are there already, what they measured, and one MLflow run above them all."""
+"""The runs of a study: which exist already, what they measured, and one MLflow run above them."""
 
 import json
 import os
@@ -13,19 +13,19 @@ from longreward.study.page import render_page, render_plots
 from longreward.study.results import RunResult, StudyResults
 from longreward.tasks import tracking
 from longreward.tasks.experiments import experiment_names
-from longreward.tasks.tracking import history
+from longreward.tasks.tracking.history import MEASURES, find_run, model_metrics, read_artifact
 from longreward.utils.jsonl import open_atomic
 
 
 def pending_cells(cells: Sequence[Cell], study: str) -> list[Cell]:
-    """Those of which there is no DVC experiment yet."""
-    known = experiment_names()
-    return [cell for cell in cells if cell.run_name(study) not in known]
+    """Return the cells without a DVC experiment."""
+    names = experiment_names()
+    return [cell for cell in cells if cell.run_name(study) not in names]
 
 
 @contextmanager
 def study_parent_run(study: str) -> Iterator[tracking.Run]:
-    """The study's own MLflow run, the same one at each try; runs that begin within lie below it."""
+    """Open the study's MLflow run, the same one at each try; pipeline runs that begin in the block are under it."""
     with tracking.study_run(study) as run:
         os.environ[tracking.STUDY] = run.id
         try:
@@ -35,31 +35,30 @@ def study_parent_run(study: str) -> Iterator[tracking.Run]:
 
 
 def read_cells(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[RunResult]:
-    """What each run measured, from MLflow. Raises ConfigError where a run has no evaluation."""
-    found = []
+    """Return what each run measured, from MLflow. Raises ConfigError if a run has no evaluation."""
+    results = []
     for cell in cells:
         name = cell.run_name(study)
-        run = history.find_run(name, registered_model=registered_model)
+        run = find_run(name, registered_model=registered_model)
         if run.evaluation is None:
             raise ConfigError(f"the run {name} has no evaluation: `dvc exp remove {name}`, and the study runs it again")
-        table = history.read_artifact(run.evaluation, history.MEASURES)
-        benchmarks = history.model_metrics(run.benchmarks) if run.benchmarks else {}
-        taken = read_measures(table, source=f"the measures of {name}")
-        found.append(RunResult(cell.arm.name, cell.seed, taken, benchmarks))
-    return found
+        measures = read_measures(read_artifact(run.evaluation, MEASURES), source=f"the measures of {name}")
+        benchmarks = model_metrics(run.benchmarks) if run.benchmarks else {}
+        results.append(RunResult(cell.arm.name, cell.seed, measures, benchmarks))
+    return results
 
 
-def write_study(run: tracking.Run, outcome: StudyResults, folder: Path, *, preset: str | None) -> None:
-    """The page, the pictures and the figures, in MLflow and in `folder`."""
-    page = render_page(outcome, preset=preset)
-    run.report("study.md", page)
+def write_study(run: tracking.Run, results: StudyResults, folder: Path, *, preset: str | None) -> None:
+    """Write the report, the figures and the metrics to MLflow and to `folder`."""
+    page = render_page(results, preset=preset)
+    run.log_report("study.md", page)
     with open_atomic(folder / "study.md") as file:
         file.write(page)
     with open_atomic(folder / "study.json") as file:
-        json.dump(outcome.as_json(), file, indent=1)
-    for name, drawn in render_plots(outcome).items():
-        run.text(f"figures/{name}", drawn)
+        json.dump(results.as_json(), file, indent=1)
+    for name, svg in render_plots(results).items():
+        run.log_text(f"figures/{name}", svg)
         with open_atomic(folder / name) as file:
-            file.write(drawn)
-    for (arm, decoding), means in outcome.means.items():
-        run.figures({f"{arm}/{measure}/{decoding}": each.value for measure, each in means.items()})
+            file.write(svg)
+    for (arm, decoding), means in results.means.items():
+        run.log_metrics({f"{arm}/{measure}/{decoding}": estimate.value for measure, estimate in means.items()})

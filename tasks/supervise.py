@@ -1,42 +1,48 @@
-"""A command that ends with the process that it works for, however that one ends.
+"""Run a command that ends with the process that started it, however that process ends.
 
-    python -m longreward.tasks.supervise <owner> <command> …
+    python -m longreward.tasks.supervise <command> …
 
-A stage that is killed outright can end nothing, so this process stands between: leader of a group of its own, it
-starts the command there, looks whether the owner lives, and ends the group where it does not. A SIGTERM to the group is
-for the command; this process goes after it, with its exit code.
+The parent holds the write end of this process's standard input and writes nothing. When the parent ends, even by
+SIGKILL, the kernel closes the pipe, and this process, the leader of a process group, terminates the group. This works
+on Linux and macOS; PR_SET_PDEATHSIG exists on Linux alone, and fires when the parent's *thread* ends.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from longreward.tasks.processes import ProcessRef
+TERMINATE_TIMEOUT_S = 15.0  # between SIGTERM and SIGKILL
+GROUP_EXIT_S = 0.5  # for the command's own children to follow it
 
-LOOK_EVERY_S = 0.5
-END_LIMIT_S = 15.0  # between the polite signal and the last one
+_orphaned = threading.Event()
 
 
-def watch(owner: ProcessRef, command: Sequence[str]) -> int:
-    """The command's exit code; does not return where the owner ended."""
+def supervise(command: Sequence[str]) -> int:
+    """Return the command's exit code; does not return if the parent has ended."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # a handler, which the command does not inherit
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    while owner.alive:
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(LOOK_EVERY_S)
+        signal.signal(number, lambda *_: None)  # signals to the group are for the command; this process follows it
+    # close_fds=False hands on the file descriptors that the parent has passed, and no others.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+    code = process.wait()
+    if _orphaned.is_set():
+        time.sleep(GROUP_EXIT_S)
+        os.killpg(0, signal.SIGKILL)
+    return code
+
+
+def _wait_for_parent() -> None:
+    os.read(sys.stdin.fileno(), 1)  # not sys.stdin.read(), whose lock would crash the interpreter at exit
+    _orphaned.set()
     os.killpg(0, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(END_LIMIT_S)
-    time.sleep(LOOK_EVERY_S)  # for the command's own children to follow it
-    os.killpg(0, signal.SIGKILL)  # whoever is left, and this process
-    return 128 + signal.SIGKILL
+    time.sleep(TERMINATE_TIMEOUT_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    code = watch(ProcessRef.read(sys.argv[1]), sys.argv[2:])
-    sys.exit(code if code >= 0 else 128 - code)
+    exit_code = supervise(sys.argv[1:])
+    sys.exit(exit_code if exit_code >= 0 else 128 - exit_code)

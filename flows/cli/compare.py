@@ -35,21 +35,20 @@ def _compare(options: argparse.Namespace) -> int:
     import json
     import os
 
-    os.environ.setdefault(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
-    )  # before MLflow is imported; by default it retries for minutes
-    from longreward.tasks.mlflow_comparison import as_json, compare, markdown, show
+    # Before MLflow is imported; by default it retries for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    from longreward.tasks.mlflow_comparison import compare, print_comparison, to_json, to_markdown
     from longreward.tasks.tracking.history import find_run
 
     model = _registered_model()
     first, second = (find_run(name, registered_model=model) for name in (options.first, options.second))
     comparison = compare(first, second, measure=options.measure, top=options.top)
     if options.json:
-        print(json.dumps(as_json(comparison), indent=1, ensure_ascii=False))
+        print(json.dumps(to_json(comparison), indent=1, ensure_ascii=False))
     elif options.markdown:
-        print(markdown(comparison), end="")
+        print(to_markdown(comparison), end="")
     else:
-        show(comparison)
+        print_comparison(comparison)
     return 0
 
 

@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
         state: Any = shell_pipeline(**parameters, return_state=True)
         return await state
 
-    run_as_program(lambda: final_state.of(run))
+    run_as_program(lambda: final_state.wait_for(run))
 
 
 def flow_parameters(overrides: list[str], *, preset: str | None) -> dict[str, Any]:

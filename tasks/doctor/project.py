@@ -11,7 +11,8 @@ from pathlib import Path
 from longreward.errors import LongRewardError
 from longreward.params import Params, stage_names
 from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
-from longreward.tasks.dvc_command import RAW, lock_problem, stage_entries
+from longreward.tasks.dvc_command import lock_problem
+from longreward.tasks.dvc_files import RAW, stage_entries
 from longreward.tasks.new_project import shadowing_modules
 from longreward.tasks.state import STATE_VARIABLE
 

@@ -108,7 +108,7 @@ async def _check_prefect() -> list[Finding]:
     else:
         findings.append(ok("prefect", "the project's own server, which is started when a run needs it"))
     if is_project() and killed_runs():
-        from longreward.tasks.pipeline_tasks import close_killed_flows
+        from longreward.tasks.flow_runs import close_killed_flows
 
         try:
             server = await asyncio.to_thread(prefect_server)
@@ -171,7 +171,7 @@ async def check_remote() -> list[Finding]:
     result = await dvc("status", "--cloud", "--json", "--remote", name, str(RAW_DVC_FILE))
     if result.code == 0:
         return [ok("dvc", f"the remote {name} answers")]
-    errors = [line.removeprefix("ERROR: ") for line in result.words.splitlines() if line.startswith("ERROR")]
+    errors = [line.removeprefix("ERROR: ") for line in result.output.splitlines() if line.startswith("ERROR")]
     message = public_url(errors[0]) if errors else "no answer"
     advice = "install what it names, or check the address and the login: `dvc remote list`"
     return [failure("dvc", f"the remote {name} cannot be used: {message}", advice)]

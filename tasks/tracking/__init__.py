@@ -1,7 +1,7 @@
-"""MLflow: one parent run an experiment, one child run a stage, the trained model in the registry.
+"""MLflow: one parent run for each pipeline, one run for each stage, the trained model in the registry.
 
-    parent "brave-otter"        every parameter, the headline figures of every stage
-    ├── prepare, sft, … train   the stage's parameters, figures, input hashes, live training curves
+    parent "brave-otter"        every parameter, the headline metrics of every stage
+    ├── prepare, sft, … train   the stage's parameters, metrics, input hashes, live training curves
     └── evaluate
         ├── sft                 the same metric names for each model, tagged with its role
         └── dpo
@@ -9,16 +9,15 @@
 The only package that imports mlflow. The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
 """
 
-from longreward.tasks.tracking.registry import CHAMPION_BEFORE, champion, register
-from longreward.tasks.tracking.run import UNKNOWN, Run
+from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW, champion, register
+from longreward.tasks.tracking.run import DVC_TAG, UNKNOWN, Run, Span
 from longreward.tasks.tracking.run_hierarchy import (
     PARENT,
     STUDY,
     close_killed_runs,
-    code_tags,
+    find_or_create_parent,
     link_stage,
-    model_run,
-    parent_of_this_process,
+    log_model_run,
     parent_run,
     stage_run,
     study_run,
@@ -27,17 +26,19 @@ from longreward.tasks.tracking.store import TrackingUnavailable, store_uri
 
 __all__ = [
     "CHAMPION_BEFORE",
+    "CHAMPION_NOW",
+    "DVC_TAG",
     "PARENT",
     "STUDY",
     "UNKNOWN",
     "Run",
+    "Span",
     "TrackingUnavailable",
     "champion",
     "close_killed_runs",
-    "code_tags",
+    "find_or_create_parent",
     "link_stage",
-    "model_run",
-    "parent_of_this_process",
+    "log_model_run",
     "parent_run",
     "register",
     "stage_run",

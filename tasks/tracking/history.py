@@ -1,4 +1,4 @@
-"""Runs of the past: found by name, id, `champion`, `last` or `last~1`, with what their evaluation left."""
+"""Past runs: find them by name, id, `champion`, `last` or `last~1`, and read what their evaluation logged."""
 
 import json
 import re
@@ -11,18 +11,19 @@ from typing import Any
 from longreward.errors import ConfigError, DataError
 from longreward.tasks.tracking.outbox import store_errors
 from longreward.tasks.tracking.registry import champion
-from longreward.tasks.tracking.run_hierarchy import HOST_TAG, ROLE_TAG
+from longreward.tasks.tracking.run import UNKNOWN
+from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_TAG
 from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 from longreward.utils.redaction import redact
 
-PARENT_TAG, STAGE_TAG = "mlflow.parentRunId", "longreward.stage"
-NAMED = 8  # runs that an error message lists
+LISTED_RUNS = 8  # in an error message
+# Files of an evaluate run.
 MEASURES, ANSWERS, TABLE = "evaluation/measures.json", "evaluation/answers.json", "evaluation/table.json"
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A whole pipeline's run; `evaluation` is the run of the evaluate stage that it made or, up to date, linked."""
+    """The run of a pipeline. `evaluation` is the run of its evaluate stage, or the one that it linked as up to date."""
 
     id: str
     experiment: str
@@ -36,67 +37,76 @@ class PastRun:
     @property
     def benchmarks(self) -> str | None:
         """The run of the benchmark stage."""
-        return _linked(self.tags, "benchmark")
+        return _linked_run(self.tags, "benchmark")
 
 
 @dataclass(frozen=True)
 class PastStage:
-    """A stage's run; `run` is its id, `of` the id of the pipeline's run that it was made in, `error` why it failed."""
+    """The run of a stage, and the run of the pipeline that it was created in."""
 
     stage: str
-    run: str
-    of: str
+    run_id: str
+    parent: str
     status: str
+    started: float
     seconds: float
-    error: str
     tags: Mapping[str, str]
 
 
 def find_run(name: str, *, registered_model: str) -> PastRun:
-    """Raises ConfigError, with the newest runs' names, where there is no such run."""
+    """Return the newest run of that name, or by id, `champion`, `last` or `last~N`.
+
+    Raises ConfigError, with the newest runs' names, if there is none.
+    """
     if name == "champion":
-        return _champion(registered_model)
+        evaluation = champion(registered_model)
+        if evaluation is None:
+            raise ConfigError(
+                f"no version of the registered model {registered_model!r} is the champion yet; {_newest_names()}"
+            )
+        return read_run(evaluation)
     if last := re.fullmatch(r"last(?:~(\d+))?", name):
         number = int(last.group(1) or 0)
-        found = _parents(number + 1)[number:]
-    elif re.fullmatch(r"[0-9a-f]{32}", name) and (known := _by_id(name)):
-        return known
+        runs = _pipeline_runs(number + 1)[number:]
+    elif re.fullmatch(r"[0-9a-f]{32}", name) and (run := _run_by_id(name)):
+        return run
     else:
-        found = _parents(1, f"attributes.run_name = '{name}'") if "'" not in name else []
-    if not found:
+        runs = _pipeline_runs(1, f"attributes.run_name = '{name}'") if "'" not in name else []
+    if not runs:
         raise ConfigError(
-            f"there is no run {name!r} in experiment {EXPERIMENT!r} of {redact(store_uri())}; {_newest()}"
+            f"there is no run {name!r} in experiment {EXPERIMENT!r} of {redact(store_uri())}; {_newest_names()}"
         )
-    return _past(found[0])
+    return _past_run(runs[0])
 
 
 def read_run(run_id: str) -> PastRun:
-    """The run of that id; for a stage's or a model's, the pipeline's above it, with that stage's evaluation."""
+    """Return the run of that id; for a stage's or a model's run, the pipeline's above it with that evaluation."""
     run = client().get_run(run_id)
     evaluation = None
     while HOST_TAG not in run.data.tags and (above := run.data.tags.get(PARENT_TAG)):
         if run.data.tags.get(STAGE_TAG) == "evaluate":
             evaluation = run.info.run_id
         run = client().get_run(above)
-    return _past(run, evaluation)
+    return _past_run(run, evaluation)
 
 
 def stage_runs(parent: PastRun) -> list[PastStage]:
-    """The stages' runs that were made under the parent, and those from before that it found up to date, in order."""
-    under = _under(parent.id)
-    here = {run.info.run_id for run in under}
+    """Return the stages' runs under the parent, and the earlier ones that it linked as up to date, by start."""
+    runs = _runs_below(parent.id)
+    ids = {run.info.run_id for run in runs}
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
-    under += [client().get_run(run_id) for run_id in linked if run_id not in here and run_id != "unknown"]
-    return sorted((_part(run) for run in under), key=lambda part: float(part.tags["started"]))
+    runs += [client().get_run(run_id) for run_id in linked if run_id not in ids and run_id != UNKNOWN]
+    return sorted((_past_stage(run) for run in runs), key=lambda stage: stage.started)
 
 
 def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
-    """The metrics of each model's run under a stage's, by role."""
-    return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in _under(run_id) if ROLE_TAG in run.data.tags}
+    """Return the metrics of each model's run under a stage's, by role."""
+    runs = _runs_below(run_id)
+    return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in runs if ROLE_TAG in run.data.tags}
 
 
 def read_artifact(run_id: str, file: str) -> Any:
-    """A JSON file that a run keeps; raises DataError where it does not, or its place cannot be reached from here."""
+    """Return the content of a run's JSON file; raises DataError if it is missing or cannot be reached from here."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -105,21 +115,20 @@ def read_artifact(run_id: str, file: str) -> Any:
             with open(path, encoding="utf-8") as content:
                 return json.load(content)
     except (MlflowException, OSError, ValueError) as error:
-        words = " ".join(redact(str(error)).split())[:300]
+        message = " ".join(redact(str(error)).split())[:300]
         raise DataError(
-            f"{file} of run {run_id} cannot be read: {words}; an evaluation of an earlier version does not have it: "
-            "run it again (`longreward run --force --stages evaluate`)"
+            f"{file} of run {run_id} cannot be read: {message}; evaluate again, "
+            "`longreward run --force --stages evaluate`, if its artifacts are lost"
         ) from error
 
 
-def _champion(registered_model: str) -> PastRun:
-    measured = champion(registered_model)
-    if measured is None:
-        raise ConfigError(f"no version of the registered model {registered_model!r} is the champion yet; {_newest()}")
-    return read_run(measured)
+def run_tags(run_id: str) -> Mapping[str, str]:
+    """Return a run's tags; raises TrackingUnavailable."""
+    with store_errors():
+        return dict(client().get_run(run_id).data.tags)
 
 
-def _by_id(run_id: str) -> PastRun | None:
+def _run_by_id(run_id: str) -> PastRun | None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -128,19 +137,29 @@ def _by_id(run_id: str) -> PastRun | None:
         return None
 
 
-def _parents(count: int, where: str = "") -> list[Any]:
-    """The newest runs of whole pipelines, which alone have their machine's name."""
-    known = " and ".join([f"tags.`{HOST_TAG}` LIKE '%'", *([where] if where else [])])
+def _pipeline_runs(count: int, where: str = "") -> list[Any]:
+    """Return the newest runs of pipelines, which alone have the tag of their machine."""
+    query = " and ".join([f"tags.`{HOST_TAG}` LIKE '%'", *([where] if where else [])])
     order = ["attributes.start_time DESC"]
-    return list(client().search_runs([experiment_id()], known, max_results=count, order_by=order))
+    return list(client().search_runs([experiment_id()], query, max_results=count, order_by=order))
 
 
-def _newest() -> str:
-    names = [run.info.run_name for run in _parents(NAMED)]
+def _newest_names() -> str:
+    names = [run.info.run_name for run in _pipeline_runs(LISTED_RUNS)]
     return f"the newest are {', '.join(names)}" if names else "it has no runs yet"
 
 
-def _past(run: Any, evaluation: str | None = None) -> PastRun:
+def _runs_below(run_id: str) -> list[Any]:
+    return list(client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'"))
+
+
+def _linked_run(tags: Mapping[str, str], stage: str) -> str | None:
+    """Return the stage's run that a pipeline's run created or linked as up to date."""
+    run_id = tags.get(f"{STAGE_TAG}.{stage}")
+    return run_id if run_id != UNKNOWN else None
+
+
+def _past_run(run: Any, evaluation: str | None = None) -> PastRun:
     tags = dict(run.data.tags)
     return PastRun(
         id=run.info.run_id,
@@ -150,38 +169,22 @@ def _past(run: Any, evaluation: str | None = None) -> PastRun:
         seconds=_seconds(run),
         params=dict(run.data.params),
         tags=tags,
-        evaluation=evaluation or _linked(tags, "evaluate"),
+        evaluation=evaluation or _linked_run(tags, "evaluate"),
     )
 
 
-def _under(run_id: str) -> list[Any]:
-    return list(client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'"))
-
-
-def _linked(tags: Mapping[str, str], stage: str) -> str | None:
-    """The stage's run that a pipeline's run made or, up to date, points to; None where it is not known."""
-    found = tags.get(f"{STAGE_TAG}.{stage}")
-    return found if found != "unknown" else None
-
-
-def _part(run: Any) -> PastStage:
+def _past_stage(run: Any) -> PastStage:
     tags = dict(run.data.tags)
     return PastStage(
         stage=tags.get(STAGE_TAG, run.info.run_name),
-        run=run.info.run_id,
-        of=tags.get(PARENT_TAG, ""),
+        run_id=run.info.run_id,
+        parent=tags.get(PARENT_TAG, ""),
         status=run.info.status,
+        started=float(run.info.start_time),
         seconds=_seconds(run),
-        error=tags.get("longreward.error", ""),
-        tags={**tags, "started": str(run.info.start_time)},
+        tags=tags,
     )
 
 
 def _seconds(run: Any) -> float:
     return float((run.info.end_time or time.time() * 1000) - run.info.start_time) / 1000
-
-
-def run_tags(run_id: str) -> Mapping[str, str]:
-    """A run's tags. Raises TrackingUnavailable."""
-    with store_errors():
-        return dict(client().get_run(run_id).data.tags)

@@ -1,11 +1,11 @@
-"""What this process sends to MLflow: in order, and never a reason for a run to stop.
+"""The queue of calls that write to MLflow: in order, and never a reason for a run to fail.
 
-    the store answers         each call is made at once
-    it does not               calls are kept; one is tried again when RETRY_AFTER_S are over and the store answers
-    it answers, but refuses   that call alone is dropped, with a warning
-    the run ends              one last attempt; what is left is dropped, with a warning
+    the store answers           each call is made at once
+    it does not                 calls are queued, and tried again every RETRY_AFTER_S
+    it answers with an error    that call alone is dropped, with a warning
+    the run ends                one last attempt; the rest is dropped, with a warning
 
-Results do not depend on MLflow: figures and curves are in metrics/ and plots/, models and data with DVC.
+Results do not depend on MLflow: metrics and curves are in metrics/ and plots/, models and data in DVC.
 """
 
 from __future__ import annotations
@@ -27,77 +27,77 @@ log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """Calls that write to MLflow's store. `now` is a clock in seconds."""
+    """Calls that write to MLflow's store; `clock` returns seconds."""
 
-    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._calls: deque[tuple[str, Callable[[], object]]] = deque()
-        self._away = False
+        self._unavailable = False
         self._retry_at = 0.0
         self._flushing = False
         self._lock = threading.RLock()
 
     @property
     def paused(self) -> bool:
-        """Whether calls are only kept at the moment, as the store did not answer."""
-        return self._away and self._now() < self._retry_at
+        """Whether calls are only queued at the moment, as the store did not answer."""
+        return self._unavailable and self._clock() < self._retry_at
 
-    def send(self, what: str, call: Callable[[], object]) -> None:
-        """Make the call now, or later; `what` names it in a warning. Raises nothing that the store causes."""
+    def send(self, label: str, call: Callable[[], object]) -> None:
+        """Make the call now or later; `label` names it in warnings. Errors of the store are not raised."""
         with self._lock:
-            self._calls.append((what, call))
+            self._calls.append((label, call))
         self.flush()
 
     def flush(self, *, last: bool = False) -> None:
-        """Make the calls that wait. `last` does not wait for the pause to end, and drops what cannot be sent."""
+        """Make the queued calls. `last` does not wait for the next retry, and drops what cannot be sent."""
         with self._lock:
-            if not self._flushing:  # a call that sends more adds to the queue, which is being worked through
+            if not self._flushing:  # a call may send others: the loop below makes them
                 self._flushing = True
                 try:
-                    if self._calls and (last or not self.paused) and self._answers_again():
-                        self._work_through()
+                    if self._calls and (last or not self.paused) and self._check_available():
+                        self._make_calls()
                 finally:
                     self._flushing = False
                 if last:
                     self._drop_rest()
 
-    def _answers_again(self) -> bool:
-        if not self._away:
+    def _check_available(self) -> bool:
+        if not self._unavailable:
             return True
         try:
-            # First a quick look: with a server that hangs, the call itself would take minutes.
+            # With a server that hangs, the call itself would take minutes.
             probe_store(store_uri())
         except TrackingUnavailable:
-            self._retry_at = self._now() + RETRY_AFTER_S
+            self._retry_at = self._clock() + RETRY_AFTER_S
             return False
         return True
 
-    def _work_through(self) -> None:
+    def _make_calls(self) -> None:
         while self._calls:
-            what, call = self._calls[0]
+            label, call = self._calls[0]
             try:
                 call()
             except Exception as error:  # stores are plugins: SQL drivers, boto3, requests, each with its own errors
-                if is_away(error):
+                if is_unavailable(error):
                     self._pause(error)
                     return
-                log.warning("MLflow did not take %s: %s", what, _one_line(error))
+                log.warning("MLflow did not take %s: %s", label, _one_line(error))
             else:
                 self._resume()
             self._calls.popleft()
 
     def _pause(self, error: Exception) -> None:
-        if not self._away:
+        if not self._unavailable:
             words = _one_line(error)
             if not isinstance(error, TrackingUnavailable):
                 words = f"MLflow's store at {redact(store_uri())} does not answer: {words}"
             log.warning("%s; the run goes on, and what it logs is sent when the store answers again", words)
-        self._away, self._retry_at = True, self._now() + RETRY_AFTER_S
+        self._unavailable, self._retry_at = True, self._clock() + RETRY_AFTER_S
 
     def _resume(self) -> None:
-        if self._away:
+        if self._unavailable:
             log.info("MLflow's store answers again")
-        self._away = False
+        self._unavailable = False
 
     def _drop_rest(self) -> None:
         if self._calls:
@@ -109,15 +109,15 @@ class Outbox:
                 self._calls[0][0],
             )
             self._calls.clear()
-        self._away = False
+        self._unavailable = False
 
 
 outbox = Outbox()
-"""That of this process."""
+"""The queue of this process."""
 
 
-def is_away(error: Exception) -> bool:
-    """Whether the store as a whole does not answer, so that the same call may succeed later."""
+def is_unavailable(error: Exception) -> bool:
+    """Whether the store does not answer at all, so that the same call may succeed later."""
     if isinstance(error, TrackingUnavailable) or getattr(error, "error_code", "") in BUSY:
         return True
     try:
@@ -129,7 +129,7 @@ def is_away(error: Exception) -> bool:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn the errors of a call whose result is needed into TrackingUnavailable, in one line."""
+    """Turn the errors of calls whose results are needed into TrackingUnavailable."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,4 +1,4 @@
-"""How runs begin and end: the parent of an experiment, a stage's below it, a measured model's below that."""
+"""How runs begin and end: the parent run of a pipeline, a stage's run under it, a model's run under that."""
 
 from __future__ import annotations
 
@@ -7,135 +7,152 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, Literal
 
-from longreward.tasks.processes import ProcessRef, parent_process
+from longreward.tasks.processes import ProcessRef, owner_process
 from longreward.tasks.state import state_folder, state_lock
 from longreward.tasks.tracking.outbox import outbox, store_errors
-from longreward.tasks.tracking.run import UNKNOWN, Run, create_run, flat_settings
+from longreward.tasks.tracking.run import DVC_TAG, UNKNOWN, Run, create_run, flatten_params
 from longreward.tasks.tracking.store import client, experiment_id, store_uri
 from longreward.tasks.tracking.system_metrics import log_system_metrics
 from longreward.utils.redaction import redact
 
-PARENT = "LONGREWARD_PARENT_RUN"  # our own: where MLFLOW_RUN_ID is set, MLflow ignores a parent
-STAGE_TAG, ROLE_TAG = "longreward.stage", "longreward.role"
+# Variables that hand a parent down. Not MLFLOW_RUN_ID: with it, MLflow ignores a parent.
+PARENT = "LONGREWARD_PARENT_RUN"
+STUDY = "LONGREWARD_STUDY_RUN"
+PARENT_TAG = "mlflow.parentRunId"
+STAGE_TAG, ROLE_TAG, STUDY_TAG = "longreward.stage", "longreward.role", "longreward.study"
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
-STUDY = "LONGREWARD_STUDY_RUN"  # the study below whose run whole pipelines lie
-STUDY_TAG, STUDY_HOST_TAG = "longreward.study", "longreward.study_host"
-HOST_TAG, OWNER_TAG = "longreward.host", "longreward.owner"  # of whole pipelines' runs alone
-ERROR_TAG, MOST_WORDS = "longreward.error", 4000
+HOST_TAG, STUDY_HOST_TAG = "longreward.host", "longreward.study_host"  # on parent runs, and on runs of studies
+OWNER_TAG = "longreward.owner"
+ERROR_TAG, MAX_ERROR = "longreward.error", 4000
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+Describe = Callable[[str], str]
+"""Returns the note of the parent run with this id, once it has ended."""
 
 
 @contextmanager
-def parent_run(name: str, settings: Mapping[str, Any], *, flow_run: str = "", overrides: str = "") -> Iterator[str]:
-    """The run of a whole experiment; gives its id, to be handed down in `LONGREWARD_PARENT_RUN`.
+def parent_run(
+    name: str, params: Mapping[str, Any], *, flow_run: str = "", overrides: str = "", describe: Describe | None = None
+) -> Iterator[str]:
+    """Open the run of a whole pipeline and yield its id, to be handed down in `LONGREWARD_PARENT_RUN`.
 
-    A retried flow run, whose id in Prefect is `flow_run`, goes on in the run that it had, unless its settings have
-    changed since. Raises TrackingUnavailable where the store does not answer now; once the run has begun, nothing that
-    happens to the store raises.
+    A flow run that is retried, whose id in Prefect is `flow_run`, continues its earlier run, unless the parameters
+    have changed. Raises TrackingUnavailable if the store does not answer now; errors of the store later do not raise.
     """
-    tags = {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
     with store_errors():
-        parent = _earlier_try(flow_run, settings) or _start_parent(name, settings, tags)
-    with _described(Run(parent)):
+        parent = _earlier_try(flow_run, params) or _create_parent(
+            name, params, {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
+        )
+    with _end_with_note(Run(parent), describe):
         try:
             yield parent
         finally:
-            _close_left_open(parent)
+            _close_killed_children(parent)
 
 
-def _start_parent(name: str, settings: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
+def _create_parent(name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
     close_killed_runs()
-    known = {name: value for name, value in (tags or {}).items() if value}
-    tags = {**code_tags(), HOST_TAG: platform.node(), OWNER_TAG: str(parent_process()), **known}
+    tags = {**code_tags(), **_owner_tags(), **{name: value for name, value in tags.items() if value}}
     run_id = create_run(name, parent=os.environ.get(STUDY), tags=tags)
-    Run(run_id).settings(settings)
+    Run(run_id).log_params(params)
     return run_id
 
 
-def _earlier_try(flow_run: str, settings: Mapping[str, Any]) -> str | None:
-    """The parent that this flow run made before it was retried, which runs again from here on."""
-    found = client().search_runs([experiment_id()], f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
-    if not found or found[0].data.params != dict(flat_settings(settings)):
+def _owner_tags(host_tag: str = HOST_TAG) -> dict[str, str]:
+    return {host_tag: platform.node(), OWNER_TAG: str(owner_process())}
+
+
+def _earlier_try(flow_run: str, params: Mapping[str, Any]) -> str | None:
+    """Return the parent that this flow run created before it was retried, and set it to running again."""
+    runs = _search(f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
+    if not runs or runs[0].data.params != dict(flatten_params(params)):
         return None
-    run = Run(str(found[0].info.run_id))
-    run.status("RUNNING")
-    run.tag({OWNER_TAG: str(parent_process()), HOST_TAG: platform.node()})
+    run = Run(str(runs[0].info.run_id))
+    run.set_status("RUNNING")
+    run.set_tags(_owner_tags())
     return run.id
 
 
 @contextmanager
-def _ended(run: Run) -> Iterator[None]:
-    """Closes a run as FINISHED, FAILED (an error) or KILLED (a signal)."""
-    status: Status = "KILLED"
+def _end_run(run: Run) -> Iterator[None]:
+    """End a run as FINISHED, FAILED (an error) or KILLED (a signal)."""
+    status: Literal["FINISHED", "FAILED", "KILLED"] = "KILLED"
     try:
         yield
         status = "FINISHED"
     except Exception as error:
         status = "FAILED"
-        run.tag({ERROR_TAG: redact(f"{type(error).__name__}: {error}")[:MOST_WORDS]})
+        run.set_tags({ERROR_TAG: redact(f"{type(error).__name__}: {error}")[:MAX_ERROR]})
         raise
     finally:
         run.flush(last=True)
-        run.status(status)
+        run.set_status(status)
 
 
 @contextmanager
-def _described(parent: Run) -> Iterator[None]:
-    """Closes a parent as `_ended` does, and leaves a note on it: what it is, how it did, what went wrong."""
+def _end_with_note(parent: Run, describe: Describe | None) -> Iterator[None]:
+    """End a parent run, and show at the top of its page what it was, how it went and what went wrong."""
     try:
-        with _ended(parent):
+        with _end_run(parent):
             yield
     finally:
-        from longreward.tasks.run_description import run_description
-        from longreward.tasks.tracking.history import read_run
-
-        outbox.send("the note of the run", lambda: parent.note(run_description(read_run(parent.id))))
+        if describe is not None:
+            outbox.send("the note of the run", lambda: parent.set_note(describe(parent.id)))
         outbox.flush(last=True)
 
 
-def parent_of_this_process(settings: Mapping[str, Any]) -> str:
-    """The parent that was handed down; under a bare `dvc repro`, the one of its first stage, which makes it."""
-    if handed_down := os.environ.get(PARENT):
-        return handed_down
+def find_or_create_parent(params: Mapping[str, Any]) -> str:
+    """Return the parent that was handed down; under a bare `dvc repro`, that of its first stage, which creates it."""
+    if parent := os.environ.get(PARENT):
+        return parent
     with state_lock("parent-run"):
-        note = state_folder() / "parent-run.json"
-        known = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-        store = redact(store_uri())
-        if known.get("owner") == str(parent_process()) and known.get("store") == store:
-            return str(known["run"])
+        file = state_folder() / "parent-run.json"
+        recorded = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        key = {"owner": str(owner_process()), "store": redact(store_uri())}
+        if key.items() <= recorded.items():
+            return str(recorded["run"])
         with store_errors():
-            run_id = _start_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", settings)
-        note.write_text(json.dumps({"owner": str(parent_process()), "store": store, "run": run_id}), encoding="utf-8")
+            run_id = _create_parent(f"dvc-{time.strftime('%Y%m%d-%H%M%S')}", params, {})
+        file.write_text(json.dumps({**key, "run": run_id}), encoding="utf-8")
         return run_id
 
 
 @contextmanager
 def stage_run(
-    stage: str, *, settings: Mapping[str, Any], all_settings: Mapping[str, Any], tags: Mapping[str, str]
+    stage: str,
+    *,
+    params: Mapping[str, Any],
+    all_params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    describe: Describe | None = None,
 ) -> Iterator[Run]:
-    """The run of one stage under its parent; it ends as FINISHED, FAILED (an error) or KILLED (a signal).
+    """Open the run of a stage under its parent.
 
-    Raises TrackingUnavailable where there is no parent yet and the store does not answer. With a parent, the stage
+    Args:
+        params: the sections that the stage uses.
+        all_params: those of the parent, which this creates under a bare `dvc repro`.
+        tags: among them DVC's hashes of the inputs, with the prefix DVC_TAG.
+        describe: writes the note of the parent under a bare `dvc repro`.
+
+    Raises TrackingUnavailable if there is no parent yet and the store does not answer. With a parent, the stage
     belongs to a run that has begun, and goes on without the store.
     """
-    parent = parent_of_this_process(all_settings)
-    _close_left_open(parent, stage)
+    parent = find_or_create_parent(all_params)
+    _close_killed_children(parent, stage)
     run = Run.begin(stage, parent=parent, tags={STAGE_TAG: stage, **code_tags(), **tags})
-    run.settings(settings)
-    run.inputs(stage, {tag.removeprefix("dvc."): hash_ for tag, hash_ in tags.items() if tag.startswith("dvc.")})
+    run.log_params(params)
+    run.log_inputs(stage, {tag.removeprefix(DVC_TAG): value for tag, value in tags.items() if tag.startswith(DVC_TAG)})
     try:
         with ExitStack() as stack:
-            if not os.environ.get(PARENT):  # nobody knows which stage of a bare `dvc repro` is its last: each may be
-                above = Run(parent)
-                above.status("RUNNING")
-                stack.enter_context(_described(above))
-            stack.enter_context(_ended(run))
+            if not os.environ.get(PARENT):  # any stage of a bare `dvc repro` may be the last: each ends the parent
+                parent_of_repro = Run(parent)
+                parent_of_repro.set_status("RUNNING")
+                stack.enter_context(_end_with_note(parent_of_repro, describe))
+            stack.enter_context(_end_run(run))
             stack.enter_context(log_system_metrics(run))
             yield run
     finally:
@@ -144,41 +161,40 @@ def stage_run(
 
 @contextmanager
 def study_run(name: str) -> Iterator[Run]:
-    """The run of the study of that name, made at its first try; it ends as FINISHED, FAILED or KILLED."""
-    owned = {OWNER_TAG: str(parent_process()), STUDY_HOST_TAG: platform.node()}
+    """Open the run of the study of that name, which its first try creates."""
     with store_errors():
-        found = client().search_runs([experiment_id()], f"tags.`{STUDY_TAG}` = '{name}'")
+        runs = _search(f"tags.`{STUDY_TAG}` = '{name}'")
         tags = {STUDY_TAG: name, **code_tags()}
-        run = Run(str(found[0].info.run_id) if found else create_run(name, parent=None, tags=tags))
-    run.status("RUNNING")
-    run.tag(owned)
+        run = Run(str(runs[0].info.run_id) if runs else create_run(name, parent=None, tags=tags))
+    run.set_status("RUNNING")
+    run.set_tags(_owner_tags(STUDY_HOST_TAG))
     try:
-        with _ended(run):
+        with _end_run(run):
             yield run
     finally:
         outbox.flush(last=True)
 
 
-def link_stage(parent: str, stage: str, figures: Mapping[str, Any]) -> None:
-    """Shows a stage's figures (metrics/<stage>.json) on a parent, as "stage/figure", and which run they are from."""
+def link_stage(parent: str, stage: str, metrics: Mapping[str, Any]) -> None:
+    """Show a stage's metrics (metrics/<stage>.json) on a parent, as "stage/metric", and link to the run they are of."""
     run = Run(parent)
-    run.figures({f"{stage}/{name}": value for name, value in figures.items() if isinstance(value, int | float)})
+    run.log_metrics({f"{stage}/{name}": value for name, value in metrics.items() if isinstance(value, int | float)})
     run.flush(last=True)
-    run.tag({f"{STAGE_TAG}.{stage}": str(figures.get("mlflow_run", UNKNOWN))})
+    run.set_tags({f"{STAGE_TAG}.{stage}": str(metrics.get("mlflow_run", UNKNOWN))})
 
 
-def model_run(stage: Run, role: str, figures: Mapping[str, float], *, tags: Mapping[str, str]) -> str:
-    """A run under the stage's for one measured model; returns its id. Every role has the same metric names."""
+def log_model_run(stage: Run, role: str, metrics: Mapping[str, float], *, tags: Mapping[str, str]) -> str:
+    """Log a run under the stage's for one evaluated model; return its id. Every role has the same metric names."""
     run = Run.begin(role, parent=stage, tags={ROLE_TAG: role, **tags})
-    run.figures(figures)
+    run.log_metrics(metrics)
     run.flush(last=True)
-    run.status("FINISHED")
+    run.set_status("FINISHED")
     return run.id
 
 
 @cache
 def code_tags() -> dict[str, str]:
-    """Which code ran: the commit, and whether the checkout had changes."""
+    """Return the git commit, and whether the checkout had changes; nothing outside git."""
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
@@ -192,37 +208,38 @@ def _git(*arguments: str) -> str:
 
 
 def close_killed_runs() -> list[str]:
-    """Close the runs of this machine that seem to run though their process was killed outright; return their names.
-
-    A killed process cannot close them itself. Raises TrackingUnavailable.
-    """
+    """Close the runs of this machine whose process was killed; return their names. Raises TrackingUnavailable."""
     closed: list[str] = []
     with store_errors():
         for tag in (HOST_TAG, STUDY_HOST_TAG):
-            for run in _running(f"tags.`{tag}` = '{platform.node()}'"):
-                if not ProcessRef.read(run.data.tags[OWNER_TAG]).alive:
+            for run in _search(f"tags.`{tag}` = '{platform.node()}'", running=True):
+                if not ProcessRef.parse(run.data.tags[OWNER_TAG]).alive:
                     closed += _close_below(run.info.run_id)
-                    client().set_terminated(run.info.run_id, "KILLED")
-                    closed.append(str(run.info.run_name))
+                    closed.append(_close(run))
     return closed
 
 
-def _close_left_open(parent: str, stage: str | None = None) -> None:
-    """A try of this stage, or of any, that was killed outright could not close its run."""
+def _close_killed_children(parent: str, stage: str | None = None) -> None:
+    """Close the runs that earlier tries of this stage, or of all stages, left open when they were killed."""
     of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
     outbox.send("the end of runs that were killed", lambda: _close_below(parent, of_stage))
 
 
 def _close_below(parent: str, where: str = "") -> list[str]:
-    """Close what runs under a run, and under that, but no whole pipelines, which a study's run has below it."""
+    """Close the running runs under a run, but not those of pipelines, which a study's run has below it."""
     closed = []
-    for run in _running(f"tags.mlflow.parentRunId = '{parent}'{where}"):
+    for run in _search(f"tags.{PARENT_TAG} = '{parent}'{where}", running=True):
         if HOST_TAG not in run.data.tags:
             closed += _close_below(run.info.run_id)
-            client().set_terminated(run.info.run_id, "KILLED")
-            closed.append(str(run.info.run_name))
+            closed.append(_close(run))
     return closed
 
 
-def _running(where: str) -> list[Any]:
-    return list(client().search_runs([experiment_id()], f"{where} and attributes.status = 'RUNNING'"))
+def _close(run: Any) -> str:
+    client().set_terminated(run.info.run_id, "KILLED")
+    return str(run.info.run_name)
+
+
+def _search(where: str, *, running: bool = False) -> list[Any]:
+    status = " and attributes.status = 'RUNNING'" if running else ""
+    return list(client().search_runs([experiment_id()], where + status))

@@ -1,6 +1,7 @@
-"""Where MLflow keeps runs and artifacts, as addresses that hold in every folder.
+"""MLflow's store: its address, a quick check whether it answers, and the client.
 
-Stages work in private copies of the checkout, which are deleted after the run. A relative address would lead into the
+The store is SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one. Addresses are absolute, since stages
+also run in private copies of the checkout, which are deleted after the run: a relative address would lead into the
 copy, and so would MLflow's default for artifacts, `./mlruns`.
 """
 
@@ -18,13 +19,32 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from longreward.errors import ConfigError, StateError
-from longreward.tasks.state import experiment_copies, make_folder, state_folder, state_lock
+from longreward.tasks.state import make_folder, state_folder, state_lock
 from longreward.utils.redaction import redact
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # the variable of `mlflow server` for the same purpose
+ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # the variable that `mlflow server` uses for the same purpose
+EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-NO_SCHEME = ("databricks", "databricks-uc", "uc")  # of MLflow's addresses without one, these alone are no paths
+NO_SCHEME = ("databricks", "databricks-uc", "uc")  # MLflow's addresses without a scheme that are not paths
+PROBE_TIMEOUT_S = 5.0
+PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433}
+# Module of a database driver -> what to install.
+DRIVERS = {
+    "psycopg": "'longreward[postgres]'",  # the driver of postgresql:// in SQLAlchemy 2.1
+    "psycopg2": "'longreward[postgres]'",  # and in 2.0
+    "pymysql": "'longreward[mysql]'",
+    "MySQLdb": "mysqlclient (or use mysql+pymysql://)",
+}
+# With MLflow's defaults a training waits five minutes for a server that is gone. `outbox` keeps what is not sent.
+HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+
+
+class TrackingUnavailable(StateError):
+    """MLflow's store does not answer, or refuses the login. The message contains no password."""
 
 
 def store_uri() -> str:
@@ -34,12 +54,12 @@ def store_uri() -> str:
 
 
 def artifact_location(experiment: str) -> str | None:
-    """Return where a new experiment keeps its artifacts; None where the store itself decides (a tracking server).
+    """Return where a new experiment keeps its artifacts; None if the store itself decides (a tracking server).
 
     For databases it is `MLFLOW_DEFAULT_ARTIFACT_ROOT`, else the state folder of this checkout.
     """
     if not is_database(store_uri()):
-        return None  # a file store takes a folder beside its runs, a server what it was started with
+        return None  # a file store uses a folder beside its runs, a server the root that it was started with
     root = os.environ.get(ARTIFACT_ROOT)
     if not root:
         return make_folder(state_folder() / "mlartifacts").as_uri()
@@ -54,7 +74,7 @@ def pin_locations() -> None:
 
 
 def absolute_uri(uri: str, base: Path) -> str:
-    """Resolve an address that names a local file or folder relative to `base`; others are returned as they are.
+    """Resolve the address of a local file or folder against `base`; return other addresses unchanged.
 
     Raises ConfigError for a database in memory, which the processes of a run cannot share.
     """
@@ -95,33 +115,16 @@ def _absolute(base: Path, path: str) -> Path:
 
 
 def _project() -> Path:
-    """The folder that relative addresses start from; DVC names it in `DVC_ROOT` where it runs a stage in a copy."""
+    """Return the base of relative addresses; DVC names it in `DVC_ROOT` when it runs a stage in a copy."""
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
-# A quick look at MLflow's store before it is used.
-#
-# MLflow itself repeats a failed request for five minutes, and a failed connection to a database for two; a store that
-# is not there, or refuses the login, is told from a busy one here within seconds.
+def probe_store(uri: str, *, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Raise TrackingUnavailable, with advice, unless the store answers and accepts the login.
 
-
-TIMEOUT_S = 5.0
-PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433}
-# Module of a database driver -> what to install.
-DRIVERS = {
-    "psycopg": "'longreward[postgres]'",  # what postgresql:// means to SQLAlchemy 2.1
-    "psycopg2": "'longreward[postgres]'",  # and to 2.0
-    "pymysql": "'longreward[mysql]'",
-    "MySQLdb": "mysqlclient (or use mysql+pymysql://)",
-}
-
-
-class TrackingUnavailable(StateError):
-    """MLflow's store does not answer, or does not let this project in. The message holds no password."""
-
-
-def probe_store(uri: str, *, timeout_s: float = TIMEOUT_S) -> None:
-    """Raise TrackingUnavailable, in one line that says what to do, unless the store answers and accepts the login."""
+    MLflow itself repeats a failed request for five minutes and a failed connection to a database for two. This tells
+    within seconds whether a store is gone, refuses the login, or is only busy.
+    """
     if is_server(uri):
         _probe_server(uri, timeout_s)
     elif is_database(uri) and not uri.startswith("sqlite"):
@@ -130,8 +133,9 @@ def probe_store(uri: str, *, timeout_s: float = TIMEOUT_S) -> None:
 
 def unavailable(uri: str, reason: object, todo: str = "") -> TrackingUnavailable:
     """Build the error for a store that cannot be used."""
-    words = " ".join(redact(str(reason)).split())
-    return TrackingUnavailable(f"MLflow's store at {redact(uri)} cannot be used: {words}{f'; {todo}' if todo else ''}")
+    message = " ".join(redact(str(reason)).split())
+    advice = f"; {todo}" if todo else ""
+    return TrackingUnavailable(f"MLflow's store at {redact(uri)} cannot be used: {message}{advice}")
 
 
 def missing_driver(uri: str, error: ImportError) -> TrackingUnavailable:
@@ -150,9 +154,9 @@ def _probe_server(uri: str, timeout_s: float) -> None:
 
     start = "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project"
     try:
-        # MLflow's own client, as it knows about credential files, certificates and authentication plugins. `/health`
-        # would not do: it needs no login.
-        answer: Any = http_request(
+        # MLflow's own client knows about credential files, certificates and authentication plugins. `/health` needs no
+        # login.
+        reply: Any = http_request(
             get_default_host_creds(uri),
             "/api/2.0/mlflow/experiments/search",
             "GET",
@@ -162,23 +166,23 @@ def _probe_server(uri: str, timeout_s: float) -> None:
             raise_on_status=False,
         )
     except MlflowException as error:
-        raise unavailable(uri, f"no answer ({_cause(error)})", start) from None
-    if answer.status_code in (401, 403):
+        raise unavailable(uri, f"no answer ({_root_cause(error)})", start) from None
+    if reply.status_code in (401, 403):
         raise unavailable(
             uri,
-            f"it refuses the login ({answer.status_code})",
+            f"it refuses the login ({reply.status_code})",
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
         )
-    if answer.status_code != 200:
-        raise unavailable(uri, f"it answers with {answer.status_code} to experiments/search", start)
+    if reply.status_code != 200:
+        raise unavailable(uri, f"it answers with {reply.status_code} to experiments/search", start)
     try:
-        answer.json()
+        reply.json()
     except ValueError:
         raise unavailable(uri, "what answers there is no MLflow server", "check MLFLOW_TRACKING_URI") from None
 
 
-def _cause(error: BaseException) -> str:
-    """The last, most telling part of a nested connection error."""
+def _root_cause(error: BaseException) -> str:
+    """Return the message of the innermost error, which tells most about a connection."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return redact(str(error))[:200]
@@ -190,11 +194,11 @@ def _probe_database(uri: str, timeout_s: float) -> None:
 
     try:
         url = sqlalchemy.make_url(uri)
-        limited = url.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
-        limit = {"connect_timeout": max(1, int(timeout_s))} if limited else {}
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=limit)
+        has_timeout = url.get_driver_name() in ("psycopg", "psycopg2", "pymysql", "mysqldb")
+        connect_args = {"connect_timeout": max(1, int(timeout_s))} if has_timeout else {}
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=connect_args)
         if port := url.host and (url.port or PORTS.get(url.get_backend_name())):
-            # First the port alone: not every driver has a time limit.
+            # Try the port first, since not every driver has a timeout.
             socket.create_connection((url.host, port), timeout=timeout_s).close()
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text("select 1"))
@@ -206,23 +210,11 @@ def _probe_database(uri: str, timeout_s: float) -> None:
         raise unavailable(uri, getattr(error, "orig", None) or error, "check MLFLOW_TRACKING_URI") from None
 
 
-# MLflow's store: SQLite in the state folder unless `MLFLOW_TRACKING_URI` names one.
-
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
-
-# MLflow's defaults hold a training up for five minutes where its server is away. What is not sent is kept (`outbox`).
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-
-
 @cache
 def client() -> MlflowClient:
-    """Open the store; raises TrackingUnavailable, in one line, where that cannot be done.
+    """Open the store, and create the experiment in it; raises TrackingUnavailable.
 
-    Under a lock: when several processes first use a new SQLite store at once, its tables are made twice.
+    Under a lock: when several processes first use a new SQLite store at once, its tables are created twice.
     """
     from mlflow import MlflowClient
 
@@ -235,17 +227,17 @@ def client() -> MlflowClient:
 
 @contextmanager
 def opening(uri: str) -> Iterator[None]:
-    """Look whether the store answers, and turn what goes wrong in the block into TrackingUnavailable."""
+    """Check that the store answers, and turn its errors in the block into TrackingUnavailable."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # else a traceback for a database that ended
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs tracebacks of lost connections
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # a warning for each retry
-    for name, value in PATIENCE.items():
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # logs a warning for each retry
+    for name, value in HTTP_LIMITS.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for every small file
-    # MLflow prints the address of each run that ends on a tracking server, with the login that it may hold.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for every small file
+    # MLflow prints the address of each run that ends on a tracking server, with the login that it may contain.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     try:
         probe_store(uri)
@@ -258,14 +250,14 @@ def opening(uri: str) -> Iterator[None]:
 
 @cache
 def experiment_id() -> str:
-    """The experiment that all runs of this project belong to."""
+    """Return the id of the experiment of all runs of this project."""
     return str(client().get_experiment_by_name(EXPERIMENT).experiment_id)
 
 
 def has_experiment() -> bool:
-    """Whether there are runs of this project, found out without making a store or an experiment for them.
+    """Whether the experiment exists; creates neither a store nor an experiment.
 
-    Raises TrackingUnavailable, also where the experiment is not to be used.
+    Raises TrackingUnavailable, also if the experiment is deleted.
     """
     from mlflow import MlflowClient
 
@@ -273,34 +265,27 @@ def has_experiment() -> bool:
     if uri.startswith("sqlite") and not Path(uri.partition(":///")[2].partition("?")[0]).exists():
         return False
     with opening(uri):
-        found = MlflowClient(uri, uri).get_experiment_by_name(EXPERIMENT)
-    if found is not None:
-        _check_experiment(found)
-    return found is not None
+        experiment = MlflowClient(uri, uri).get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        _check_not_deleted(experiment)
+    return experiment is not None
 
 
 def _ensure_experiment(opened: MlflowClient) -> None:
     from mlflow.exceptions import MlflowException
 
-    found = opened.get_experiment_by_name(EXPERIMENT)
-    if found is None:
-        try:
-            opened.create_experiment(EXPERIMENT, artifact_location=artifact_location(EXPERIMENT))
-        except MlflowException as error:  # another machine may have been quicker, on a server that they share
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-    else:
-        _check_experiment(found)
+    if (experiment := opened.get_experiment_by_name(EXPERIMENT)) is not None:
+        _check_not_deleted(experiment)
+        return
+    try:
+        opened.create_experiment(EXPERIMENT, artifact_location=artifact_location(EXPERIMENT))
+    except MlflowException as error:  # on a shared server another machine may have created it meanwhile
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
-def _check_experiment(found: Any) -> None:
-    """Refuse an experiment that would lose what it is given. Nothing in MLflow can change where it keeps artifacts."""
-    another = "set MLFLOW_EXPERIMENT_NAME to a new name"
-    if found.lifecycle_stage == "deleted":
-        raise TrackingUnavailable(f"MLflow's experiment {EXPERIMENT!r} is deleted: restore it, or {another}")
-    place = urlsplit(found.artifact_location or "")
-    if place.scheme in ("", "file") and Path(url2pathname(place.path)).is_relative_to(experiment_copies()):
+def _check_not_deleted(experiment: Any) -> None:
+    if experiment.lifecycle_stage == "deleted":
         raise TrackingUnavailable(
-            f"MLflow's experiment {EXPERIMENT!r} keeps its artifacts in {found.artifact_location}, where an earlier "
-            f"version put it and which every run with -S deletes: {another}"
+            f"MLflow's experiment {EXPERIMENT!r} is deleted: restore it, or set MLFLOW_EXPERIMENT_NAME to a new name"
         )

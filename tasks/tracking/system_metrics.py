@@ -1,6 +1,6 @@
-"""What a stage asks of the machine: CPU, memory, disk, network and GPU as MLflow's system metrics, every ten seconds.
+"""CPU, memory, disk, network and GPU use of a stage as MLflow's system metrics, every ten seconds.
 
-`MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false` turns it off; MLflow's own variables set the interval.
+`MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false` turns them off; MLflow's own variables set the interval.
 """
 
 import logging
@@ -12,24 +12,23 @@ from contextlib import contextmanager
 from longreward.tasks.tracking.run import UNKNOWN, Run
 from longreward.tasks.tracking.store import store_uri
 
-VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
-FIRST_AFTER_S = 10.0
+ENABLED = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+DELAY_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def log_system_metrics(run: Run) -> Iterator[None]:
-    """Measures while the block runs, from a thread of its own that ends with it.
+    """Measure while the block runs, in a thread that ends with it.
 
-    MLflow's monitor opens its store a second time, so it is made only for a stage that is still there after
-    FIRST_AFTER_S: a short one pays nothing.
+    MLflow's monitor opens its store a second time, so it starts after DELAY_S: a short stage pays nothing.
     """
-    if (os.environ.get(VARIABLE) or "true").lower() in ("false", "0"):
+    if (os.environ.get(ENABLED) or "true").lower() in ("false", "0"):
         yield
         return
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=(run, ended), name="system metrics", daemon=True)
+    thread = threading.Thread(target=_monitor, args=(run, ended), name="system metrics", daemon=True)
     thread.start()
     try:
         yield
@@ -38,8 +37,8 @@ def log_system_metrics(run: Run) -> Iterator[None]:
         thread.join(timeout=10)
 
 
-def _watch(run: Run, ended: threading.Event) -> None:
-    if ended.wait(FIRST_AFTER_S) or run.id == UNKNOWN:
+def _monitor(run: Run, ended: threading.Event) -> None:
+    if ended.wait(DELAY_S) or run.id == UNKNOWN:
         return
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -49,5 +48,5 @@ def _watch(run: Run, ended: threading.Event) -> None:
         monitor.start()
         ended.wait()
         monitor.finish()
-    except Exception:  # whatever the store or a GPU's driver does, a stage does not need these figures
+    except Exception:  # errors of the store or of a GPU's driver must not end a stage
         log.debug("system metrics ended", exc_info=True)

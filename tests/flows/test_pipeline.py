@@ -120,7 +120,7 @@ def test_a_stage_whose_input_nobody_made_is_told_which_stages_to_ask_for(project
     project.write("ab")
     code, words = project.pipeline("--stages", "pair")
     assert code == 1
-    assert "stage pair needs data/prepared, which prepare makes and which is not here" in words
+    assert "stage pair needs data/prepared, an output of prepare, which is missing" in words
     assert "--stages prepare pair" in words
 
 

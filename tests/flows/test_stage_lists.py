@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from longreward.params import SHARED_SECTIONS, Params, stage_names
-from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.dvc_files import stage_entries
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_STAGES = {"__init__", "pipeline", "serve", "triggers"}

@@ -45,8 +45,8 @@ async def prepare(run: StageRun) -> None:
         return  # without its output, so that DVC records nothing
     Path("data/prepared").mkdir(parents=True)
     Path("data/prepared/text").write_text("".join(record.text for record in made).upper())
-    run.curve(1, {"loss": 0.5})
-    run.report({"letters": len(text)})
+    run.log_step(1, {"loss": 0.5})
+    run.log_metrics({"letters": len(text)})
 
 
 @stage
@@ -55,8 +55,8 @@ async def pair(run: StageRun) -> None:
     log.info("the library speaks")
     Path("data/pairs").mkdir(parents=True)
     Path("data/pairs/text").write_text(Path("data/prepared/text").read_text() * 2)
-    run.tracked.text("pair.txt", "twice")
-    run.report({"letters": 2})
+    run.mlflow.log_text("pair.txt", "twice")
+    run.log_metrics({"letters": 2})
 
 
 if __name__ == "__main__":

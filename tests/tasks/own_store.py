@@ -1,18 +1,38 @@
-"""An MLflow store of a test file's own: making its tables takes seconds."""
+"""An MLflow store of a test's own. Creating its tables takes seconds, so each is a copy of an empty one."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from longreward.tasks import tracking
 from longreward.tasks.tracking.store import client, experiment_id
 
 
+@cache
+def _empty_store() -> Path:
+    """Create a store with tables and no experiment of ours."""
+    folder = tempfile.TemporaryDirectory()
+    file = Path(folder.name) / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    _folders.append(folder)
+    return file
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # deleted at exit
+
+
 @contextmanager
 def own_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Works in `folder`, whose store is new; gives what undoes its settings at the end."""
+    """Work in `folder` with a store of its own; yield what undoes its settings at the end."""
+    if not (database := folder / "state/mlflow.db").exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_empty_store(), database)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("LONGREWARD_STATE", str(folder / "state"))

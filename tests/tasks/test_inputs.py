@@ -35,7 +35,7 @@ def test_data_sets_are_inputs_with_hash_rows_and_columns_and_models_are_none(
     }
     with parent_run("inputs", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
-        with stage_run("train", settings={}, all_settings={}, tags=tags) as run:
+        with stage_run("train", params={}, all_params={}, tags=tags) as run:
             pass
     inputs = {one.dataset.name: one for one in store.get_run(run.id).inputs.dataset_inputs}
     assert set(inputs) == {"data/pairs/pairs.jsonl", "data/pairs"}
@@ -56,7 +56,7 @@ def test_a_missing_or_broken_input_is_left_for_the_stage_to_complain_about(
     tags = {"dvc.data/broken.jsonl": "aa", "dvc.data/gone": "bb.dir"}
     with parent_run("broken", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
-        with stage_run("pair", settings={}, all_settings={}, tags=tags) as run:
+        with stage_run("pair", params={}, all_params={}, tags=tags) as run:
             pass
     profiles = {one.dataset.name: one.dataset.profile for one in store.get_run(run.id).inputs.dataset_inputs}
     assert json.loads(profiles["data/broken.jsonl"]) == {"bytes": 9, "files": 1, "rows": 1}
@@ -67,12 +67,12 @@ def test_a_missing_or_broken_input_is_left_for_the_stage_to_complain_about(
 def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_off(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch, switch: str, measured: bool
 ) -> None:
-    monkeypatch.setattr(system_metrics, "FIRST_AFTER_S", 0.01)
-    monkeypatch.setenv(system_metrics.VARIABLE, switch)
+    monkeypatch.setattr(system_metrics, "DELAY_S", 0.01)
+    monkeypatch.setenv(system_metrics.ENABLED, switch)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with parent_run("machine", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
-        with stage_run("train", settings={}, all_settings={}, tags={}) as run:
+        with stage_run("train", params={}, all_params={}, tags={}) as run:
             until = time.monotonic() + (10 if measured else 0.5)
             while time.monotonic() < until and not store.get_run(run.id).data.metrics:
                 time.sleep(0.05)
@@ -84,20 +84,20 @@ def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_o
 @pytest.mark.parametrize(("count", "rows"), [(3, [0, 1, 2]), (8, [0, 2, 4, 6]), (0, [])])
 def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[int]) -> None:
     sample = TableSample(("number",), of=count, limit=4)
-    assert list(sample.passing(range(count), lambda number: [number])) == list(range(count))
+    assert list(sample.collect(range(count), lambda number: [number])) == list(range(count))
     assert sample.rows == [[number] for number in rows]
-    assert sample.passed == count
+    assert sample.seen == count
 
 
 def test_a_table_is_shown_by_mlflow_and_the_page_says_how_much_of_it(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = TableSample(("id", "query"), of=2, limit=1)
-    list(sample.passing(["a", "b"], lambda name: [name, "why?"]))
+    list(sample.collect(["a", "b"], lambda name: [name, "why?"]))
     with parent_run("tables", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
-        with stage_run("pair", settings={}, all_settings={}, tags={}) as run:
-            sample.keep(run, "pairs.json")
+        with stage_run("pair", params={}, all_params={}, tags={}) as run:
+            sample.log(run, "pairs.json")
     tags = store.get_run(run.id).data.tags
     assert read_artifact(run.id, "pairs.json") == {"columns": ["id", "query"], "data": [["a", "why?"]]}
     assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "pairs.json", "type": "table"}]

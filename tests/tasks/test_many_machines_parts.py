@@ -17,7 +17,7 @@ from longreward.judge.ledger import Exchange, Ledger
 from longreward.params import Params, WorkersConfig, check_workers_installed, read_params, without_runtime_settings
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
-from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.dvc_files import stage_entries
 from longreward.tasks.state import state_folder
 from longreward.tasks.workers import worker_ledger
 from longreward.tasks.workers.cluster import WorkerInfo, validate_workers

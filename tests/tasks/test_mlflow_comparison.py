@@ -16,8 +16,9 @@ from longreward.evaluation.report import summarize
 from longreward.flows.cli.main import main
 from longreward.records import Example, Response
 from longreward.tasks import tracking
-from longreward.tasks.evaluation_records import record_evaluation
-from longreward.tasks.mlflow_comparison import as_json, compare, markdown
+from longreward.tasks.evaluation_records import log_evaluation
+from longreward.tasks.mlflow_comparison import compare, to_json, to_markdown
+from longreward.tasks.stage import describe_parent
 from longreward.tasks.tracking.history import PastRun, find_run, read_artifact, read_run
 from longreward.tasks.tracking.store import client
 
@@ -34,7 +35,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
         with pytest.raises(ValueError):
             failing_pipeline(patch)
-        with tracking.parent_run("unevaluated", settings("0.5"), overrides="train.beta=0.5\npair.min_scored=4"):
+        with tracking.parent_run(
+            "unevaluated",
+            settings("0.5"),
+            overrides="train.beta=0.5\npair.min_scored=4",
+            describe=describe_parent,
+        ):
             pass
         yield client()
 
@@ -64,12 +70,12 @@ def pipeline(
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
     ]
-    with tracking.parent_run(name, settings(beta)) as parent:
+    with tracking.parent_run(name, settings(beta), describe=describe_parent) as parent:
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
-        with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
-            run.tag({"judge": judge})
-            told = record_evaluation(run, config, summarize(config, measured), measured, examples)
+        with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
+            run.set_tags({"judge": judge})
+            told = log_evaluation(run, config, summarize(config, measured), measured, examples)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return told
 
@@ -90,23 +96,23 @@ def evaluated(
     with tracking.parent_run(name, settings("0.1") | {"evaluate": evaluate}) as parent:
         patch.setenv(tracking.PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
-        with tracking.stage_run("evaluate", settings={}, all_settings={}, tags=tags) as run:
-            record_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
+        with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
+            log_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return found(name)
 
 
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.parent_run("failed", settings("0.5")) as parent:
+    with tracking.parent_run("failed", settings("0.5"), describe=describe_parent) as parent:
         patch.setenv(tracking.PARENT, parent)
-        with tracking.stage_run("train", settings={}, all_settings={}, tags={}):
+        with tracking.stage_run("train", params={}, all_params={}, tags={}):
             raise ValueError("no pair in data/pairs")
 
 
 def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.parent_run("stopped", settings("0.5")) as parent:
+    with tracking.parent_run("stopped", settings("0.5"), describe=describe_parent) as parent:
         patch.setenv(tracking.PARENT, parent)
-        with tracking.stage_run("sample", settings={}, all_settings={}, tags={}):
+        with tracking.stage_run("sample", params={}, all_params={}, tags={}):
             raise KeyboardInterrupt
 
 
@@ -197,15 +203,15 @@ def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_
     (recall,) = comparison.changes  # the SFT models are one and the same
     assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5125, pytest.approx(0.9))
     assert recall.difference.value == pytest.approx(0.3875)
-    assert comparison.shared.both == 8
+    assert comparison.overlap.both == 8
     assert (comparison.higher, comparison.lower) == (8, 0)
-    (moved,) = comparison.moved
+    (moved,) = comparison.prompts
     assert (moved.id, moved.query, moved.before, moved.after) == ("1", "question 1?", 0.4, 0.9)
     assert (moved.first_answer, moved.second_answer) == ("dpo of otter", "dpo of heron")
-    page = markdown(comparison)
+    page = to_markdown(comparison)
     assert "| train.beta | 0.1 | 0.3 |" in page
     assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in page
-    assert json.loads(json.dumps(as_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.3875)
+    assert json.loads(json.dumps(to_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.3875)
 
 
 def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(store: MlflowClient) -> None:
@@ -216,7 +222,7 @@ def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(sto
 
 
 def test_a_file_that_a_run_does_not_keep_is_told_with_what_to_do(store: MlflowClient) -> None:
-    with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*run it again"):
+    with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*--stages evaluate"):
         read_artifact(found("failed").id, "evaluation/measures.json")
 
 
@@ -227,8 +233,8 @@ def test_the_command_prints_both_runs_and_an_error_of_one_line(
     words = capsys.readouterr().out
     lines = [line.split() for line in words.splitlines()]
     assert ["train.beta", "0.1", "0.3"] in lines
-    assert ["1", "0.400", "→", "0.900", "question", "1?"] in lines
-    assert ["heron:", "dpo", "of", "heron"] in lines
+    assert ["1", "of", "d1,", "0.400", "→", "0.900:", "question", "1?"] in lines
+    assert ["heron:", "dpo", "of", "heron"] in [line[1:] for line in lines]
     assert main(["compare", "otter", "hern"]) == 1
     assert "longreward: there is no run 'hern'" in capsys.readouterr().err
 
@@ -246,7 +252,7 @@ def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft
 def test_a_later_note_compares_with_the_champion_that_its_model_met(store: MlflowClient) -> None:
     text = note(found("heron"))
     link = f"#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning"
-    assert f"It met [otter]({link}) and became the champion." in text
+    assert f"It was compared with [otter]({link}) and became the champion." in text
     assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in text
     assert "| train.beta | 0.1 | 0.3 |" in text
 
@@ -264,7 +270,7 @@ def test_the_note_of_a_stopped_run_says_where_it_was(store: MlflowClient, monkey
     with pytest.raises(KeyboardInterrupt):
         stopped_pipeline(monkeypatch)
     text = note(found("stopped"))
-    assert text.startswith("**It was stopped** in sample; a next run goes on from there.")
+    assert text.startswith("**It was stopped** in sample; the next run continues from there.")
     assert "| killed |" in text
 
 
@@ -275,15 +281,15 @@ def test_judges_that_differ_are_told_where_the_judge_was_asked(
     comparison = compare(found("heron"), found("strict"))
     assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
     assert comparison.warnings == ()  # recall is measured without a judge
-    assert comparison.moved == ()
-    assert "No shared prompt moved, by recall at greedy" in markdown(comparison)
+    assert comparison.prompts == ()
+    assert "No shared prompt changed, by recall at greedy" in to_markdown(comparison)
     for name, judge, reward in (("rewarded", "lexical", 6.5), ("strictly", "other", 7.5), ("again", "other", 8.0)):
         pipeline(name, monkeypatch, beta="0.3", judge=judge, recalls=HERON, reward=reward)
     comparison = compare(found("rewarded"), found("strictly"))
     (warning,) = comparison.warnings
     assert "The judges differ (lexical and other): the reward and its dimensions are not on one scale" in warning
-    assert warning in markdown(comparison)
-    assert as_json(comparison)["warnings"] == [warning]
+    assert warning in to_markdown(comparison)
+    assert to_json(comparison)["warnings"] == [warning]
     assert compare(found("strictly"), found("again")).warnings == ()  # one judge, so that rewards compare
 
 
@@ -308,10 +314,10 @@ def test_runs_at_mixed_temperatures_are_compared_at_those_that_both_have(
     ]
     # Neither has greedy answers of both, so that prompts are ranked at the highest temperature: 4 of 8 differ there.
     assert (comparison.decoding, comparison.higher, comparison.lower) == ("t1", 3, 1)
-    (moved,) = comparison.moved
+    (moved,) = comparison.prompts
     assert (moved.id, moved.before, moved.after) == ("1", 0.4, 0.6)
     assert (moved.first_answer, moved.second_answer) == ("dpo t1 of three", "dpo t1 of two")
-    assert "Prompts that moved most, by recall at t1 (higher for 3, lower for 1)" in markdown(comparison)
+    assert "Prompts that changed most, by recall at t1 (higher for 3, lower for 1)" in to_markdown(comparison)
     third = evaluated("other", monkeypatch, {"dpo t0.2": warm, "sft t1": warm})
     with pytest.raises(ConfigError, match=r"no measure at a decoding in common: .*dpo t0\.5.* against .*dpo t0\.2"):
         compare(first, third)
@@ -323,12 +329,12 @@ def test_more_prompts_fell_than_rose_and_most_of_them_are_not_shown(
     first = evaluated("before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))})
     second = evaluated("after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))})
     comparison = compare(first, second, top=2)
-    assert (comparison.higher, comparison.lower, len(comparison.moved)) == (2, 4, 2)
-    assert [(one.id, one.after) for one in comparison.moved] == [("7", 0.9), ("4", 0.2)]
-    assert "(higher for 2, lower for 4)" in markdown(comparison)
+    assert (comparison.higher, comparison.lower, len(comparison.prompts)) == (2, 4, 2)
+    assert [(one.id, one.after) for one in comparison.prompts] == [("7", 0.9), ("4", 0.2)]
+    assert "(higher for 2, lower for 4)" in to_markdown(comparison)
     assert (
         "**7** of d7, 0.500 → 0.900: question 7?\n\n- before: dpo greedy of before\n- after: dpo greedy of after"
-        in (markdown(comparison))
+        in (to_markdown(comparison))
     )
 
 
@@ -345,7 +351,7 @@ def test_sft_models_are_compared_where_they_are_not_the_same(
     ]
     # Both models' measures are claims of one report.
     assert changes[1].difference.p_corrected == 2 * changes[1].difference.p == 2 * 2 / 2**8
-    page = markdown(compare(first, second))
+    page = to_markdown(compare(first, second))
     assert page.index("## DPO model") < page.index("## SFT model")
     assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in page
     assert "| 0.016 | better |" in page
@@ -358,7 +364,7 @@ def test_the_report_marks_what_is_better_and_worse_after_the_correction(
         values = {"recall": recall, "unsupported": unsupported, "exact": exact, "tokens": tokens}
         return evaluated(name, monkeypatch, {"dpo greedy": dict.fromkeys(EXAMPLES, values)})
 
-    page = markdown(compare(run("plain", 0.5, 0.2, 0.6, 20), run("mixed", 0.75, 0.5, 0.6, 25.25)))
+    page = to_markdown(compare(run("plain", 0.5, 0.2, 0.6, 20), run("mixed", 0.75, 0.5, 0.6, 25.25)))
     rows = {line.split(" | ")[1]: line.split(" | ")[4:] for line in page.splitlines() if line.startswith("| greedy |")}
     assert (rows["recall"][0], rows["recall"][2:]) == ("+0.250", ["0.023", "better |"])  # three claims, 2 / 2 ** 8 each
     assert (rows["unsupported"][0], rows["unsupported"][2:]) == ("+0.300", ["0.023", "worse |"])
@@ -390,6 +396,6 @@ def test_prompts_are_ranked_by_the_measure_that_is_asked_for_and_else_by_the_cha
 
     first = run("by-recall", "recall", (5, 6, 7), (0.1, 0.2, 0.3))
     second = run("by-exact", "exact", (9, 6, 8), (0.1, 0.9, 0.2))
-    assert [(one.id, one.after) for one in compare(first, second, measure="reward").moved] == [("1", 9), ("3", 8)]
+    assert [(one.id, one.after) for one in compare(first, second, measure="reward").prompts] == [("1", 9), ("3", 8)]
     assert compare(first, second).measure == "exact"
-    assert [(one.id, one.after) for one in compare(second, first).moved] == [("2", 0.2), ("3", 0.3)]
+    assert [(one.id, one.after) for one in compare(second, first).prompts] == [("2", 0.2), ("3", 0.3)]

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from own_store import own_store
 
 from longreward.tasks import tracking
-from longreward.tasks.tracking import Run, TrackingUnavailable, model_run, parent_run, run, stage_run
+from longreward.tasks.tracking import Run, TrackingUnavailable, log_model_run, parent_run, run, stage_run
 from longreward.tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
 from longreward.tasks.tracking.store import client
 
@@ -52,7 +52,7 @@ def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.tracking.outbox")
-    box = Outbox(now=lambda: store.time)
+    box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1))
     store.away = True
     box.send("two", store.call(2))
@@ -72,7 +72,7 @@ def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all
 
 
 def test_a_call_that_the_store_refuses_is_dropped_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    box = Outbox(now=lambda: store.time)
+    box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1, ValueError("too long")))
     box.send("two", store.call(2))
     assert store.taken == [2]
@@ -80,7 +80,7 @@ def test_a_call_that_the_store_refuses_is_dropped_alone(store: Store, caplog: py
 
 
 def test_a_busy_store_is_asked_again_later(store: Store) -> None:
-    box = Outbox(now=lambda: store.time)
+    box = Outbox(clock=lambda: store.time)
     busy = [MlflowException("locked", error_code=2)]  # TEMPORARILY_UNAVAILABLE
     assert busy[0].error_code == "TEMPORARILY_UNAVAILABLE"
 
@@ -97,7 +97,7 @@ def test_a_busy_store_is_asked_again_later(store: Store) -> None:
 
 
 def test_the_end_does_not_wait_and_says_what_is_lost(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    box = Outbox(now=lambda: store.time)
+    box = Outbox(clock=lambda: store.time)
     store.away = True
     box.send("one", store.call(1))
     store.away = False
@@ -114,7 +114,7 @@ def test_the_end_does_not_wait_and_says_what_is_lost(store: Store, caplog: pytes
 
 
 def test_a_call_may_send_more(store: Store) -> None:
-    box = Outbox(now=lambda: store.time)
+    box = Outbox(clock=lambda: store.time)
 
     def call() -> None:
         box.send("two", store.call(2))
@@ -145,7 +145,7 @@ def test_without_its_tracking_server_a_run_does_not_start_and_says_so_in_one_lin
     assert "hunter2" not in said
     with (
         pytest.raises(TrackingUnavailable),  # the first stage of a bare `dvc repro`
-        stage_run("sft", settings={}, all_settings={}, tags={}),
+        stage_run("sft", params={}, all_params={}, tags={}),
     ):
         raise AssertionError
 
@@ -154,11 +154,11 @@ def test_a_stage_of_a_run_that_has_begun_goes_on_without_the_server(
     nobody: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(tracking.PARENT, "ab" * 16)
-    with stage_run("train", settings={"train": {"n": 2}}, all_settings={}, tags={"dvc.data": "aa.dir"}) as run:
-        run.log(1, {"loss": 0.5})
-        run.note("much")
-        run.table("pairs.json", {"columns": [], "data": []})
-        assert model_run(run, "dpo", {"recall": 1.0}, tags={}) == tracking.UNKNOWN
+    with stage_run("train", params={"train": {"n": 2}}, all_params={}, tags={"dvc.data": "aa.dir"}) as run:
+        run.log_step(1, {"loss": 0.5})
+        run.set_note("much")
+        run.log_table("pairs.json", {"columns": [], "data": []})
+        assert log_model_run(run, "dpo", {"recall": 1.0}, tags={}) == tracking.UNKNOWN
         tracking.link_stage(run.parent or "", "train", {"loss": 0.5})
     assert run.id == tracking.UNKNOWN
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -180,15 +180,15 @@ def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
             return real()
 
         patch.setattr(run, "client", broken)
-        patch.setattr(outbox, "_now", lambda: time[0])
-        with stage_run("train", settings={"train": {"n": 2}}, all_settings={}, tags={}) as stage:
+        patch.setattr(outbox, "_clock", lambda: time[0])
+        with stage_run("train", params={"train": {"n": 2}}, all_params={}, tags={}) as stage:
             for step in range(1200):
-                stage.log(step, {"loss": 1 / (step + 1)})
-            stage.text("report.md", "kept")
+                stage.log_step(step, {"loss": 1 / (step + 1)})
+            stage.log_text("report.md", "kept")
             assert stage.id == tracking.UNKNOWN
             down.clear()
             time[0] += RETRY_AFTER_S
-            stage.tag({"judge": "offline"})
+            stage.set_tags({"judge": "offline"})
             assert stage.id != tracking.UNKNOWN
         found = real().get_run(stage.id)
         assert (found.data.params, found.data.tags["judge"]) == ({"train.n": "2"}, "offline")
@@ -217,11 +217,11 @@ def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) ->
 def test_an_error_of_the_store_at_the_end_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with own_store(tmp_path) as patch:
         with parent_run("otter", {}) as parent:
-            Run(parent).settings({"n": 1})
+            Run(parent).log_params({"n": 1})
 
             def broken() -> MlflowClient:
                 raise MlflowException("the store fell over")
 
             patch.setattr(run, "client", broken)
-            Run(parent).settings({"n": 2})
-        assert "MLflow did not take settings: MlflowException('the store fell over')" in caplog.messages
+            Run(parent).log_params({"n": 2})
+        assert "MLflow did not take parameters: MlflowException('the store fell over')" in caplog.messages

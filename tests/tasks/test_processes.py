@@ -1,6 +1,7 @@
-"""Commands in a group of their own."""
+"""Process identity, process groups, and children that end with their parent."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import psutil
 import pytest
 
 from longreward.tasks import processes
-from longreward.tasks.processes import ProcessRef, run_in_group
+from longreward.tasks.processes import ProcessRef, owner_process, run_in_group, this_process
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
 FAMILY = """
@@ -42,69 +45,69 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-async def test_cancelling_ends_the_command_and_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_terminates_the_command_and_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     started = await cancelled_when_running("pass")
     assert not any(alive(pid) for pid in started)
 
 
-async def test_a_process_that_ignores_the_polite_signal_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(processes, "END_LIMIT_S", 0.5)
+    monkeypatch.setattr(processes, "TERMINATE_TIMEOUT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     while any(alive(pid) for pid in started):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
         await asyncio.sleep(0.02)
 
 
-async def test_a_command_ends_with_its_code_and_its_last_words() -> None:
+async def test_result_has_exit_code_and_last_lines() -> None:
     said = "import sys; [print(i) for i in range(100)]; print('no', file=sys.stderr); sys.exit(3)"
     ended = await run_in_group([sys.executable, "-u", "-c", said], environment={}, quiet=True)
     assert ended.code == 3
-    assert ended.words.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
+    assert ended.output.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
 
 
-async def test_the_environment_is_added_to_that_of_this_process() -> None:
+async def test_environment_is_added_to_that_of_this_process() -> None:
     show = "import os; print(os.environ['A_WORD'], bool(os.environ['PATH']))"
     ended = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
-    assert ended.words == "heron True"
+    assert ended.output == "heron True"
 
 
-async def test_lines_that_are_not_worth_showing_are_kept_for_errors_alone(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_hidden_lines_stay_in_the_output(capfd: pytest.CaptureFixture[str]) -> None:
     said = "print('Running stage'); print('Use `dvc push`')"
     ended = await run_in_group(
-        [sys.executable, "-c", said], environment={}, worth_showing=lambda line: not line.startswith("Use")
+        [sys.executable, "-c", said], environment={}, show_line=lambda line: not line.startswith("Use")
     )
     assert capfd.readouterr().out == "Running stage\n"
-    assert ended.words == "Running stage\nUse `dvc push`"
+    assert ended.output == "Running stage\nUse `dvc push`"
 
 
 ORPHAN = """
 import sys, time
 from longreward.tasks import processes
-from longreward.tasks.owner import Owner
+from longreward.tasks.processes import ProcessRef
 
-class Seen(Owner):
+class Observed(ProcessRef):
     @property
     def alive(self):
-        print("looked", flush=True)
+        print("polled", flush=True)
         return super().alive
 
-processes.LOOK_EVERY_S = 0.01
-processes.end_with(Seen.read(sys.argv[1]))
+processes.POLL_INTERVAL_S = 0.01
+processes.exit_with(Observed.parse(sys.argv[1]))
 time.sleep(600)
 """
 
 
-def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None:
+def test_exit_with_ends_the_process_after_the_other_one_is_killed() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    owner = ProcessRef(other.pid, round(psutil.Process(other.pid).create_time(), 2))
+    owner = ProcessRef.of(psutil.Process(other.pid))
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
     try:
         assert orphan.stdout is not None
-        for _ in range(3):  # it looks again and again, and goes on while the other one lives
-            assert orphan.stdout.readline() == "looked\n"
+        for _ in range(3):
+            assert orphan.stdout.readline() == "polled\n"
         assert orphan.poll() is None
         other.kill()
         other.wait()
@@ -113,3 +116,56 @@ def test_a_process_ends_soon_after_the_one_that_it_works_for_is_killed() -> None
     finally:
         orphan.kill()
         other.kill()
+
+
+PARENT = """
+import os, sys
+from longreward.tasks.processes import start_supervised
+child = [sys.executable, "-c", "import os, time; print(os.getpid(), os.getppid(), flush=True); time.sleep(600)"]
+process = start_supervised(child, output=1, environment=os.environ)
+sys.stdin.readline()
+os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, 0])
+def test_a_supervised_command_ends_with_its_parent(number: int) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(int(number))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    command, supervisor = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
+    assert command.is_running()
+    parent.communicate("\n")
+    psutil.wait_procs([command, supervisor])
+
+
+def test_process_ref_round_trips_through_text() -> None:
+    here = this_process()
+    assert ProcessRef.parse(str(here)) == here
+    assert here.pid == os.getpid()
+    assert here.alive
+
+
+def test_process_ref_of_an_ended_or_other_process_is_not_alive() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert not ProcessRef(ended.pid, this_process().started).alive
+    assert not ProcessRef(os.getpid(), this_process().started - 1000).alive
+
+
+def test_owner_is_the_dvc_command_above_else_this_process(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(
+        "from longreward.tasks.processes import owner_process; print(owner_process().pid)"
+    )
+    (tmp_path / "dvc").write_text(
+        "import os, subprocess, sys\n"
+        "print(os.getpid(), flush=True)\n"
+        "subprocess.run(['sh', '-c', f'{sys.executable} child.py; true'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "dvc"]
+    printed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+    dvc, owner = printed.split()
+    assert owner == dvc
+    assert owner_process() == this_process()

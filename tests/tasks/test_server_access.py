@@ -98,18 +98,13 @@ async def test_a_web_socket_of_another_page_is_refused_and_one_without_the_login
                 assert json.loads(await socket.recv())["type"] == "auth_success"
 
 
-def test_the_login_is_for_this_user_alone_and_in_no_process_list(prefect_server: str) -> None:
-    (keeper,) = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "longreward.tasks.prefect_server" in (process.info["cmdline"] or []) and _serves(process, prefect_server)
-    ]
-    home = Path(keeper.environ()["LONGREWARD_STATE"]) / "prefect"
+def test_the_login_is_readable_by_this_user_alone_and_in_no_process_list(prefect_server: str) -> None:
+    (server,) = [process for process in psutil.Process().children(recursive=True) if _serves(process, prefect_server)]
+    home = Path(server.environ()["PREFECT_HOME"])
     secret = auth_file(home).read_text()
     assert secret == PREFECT_API_AUTH_STRING.value()
     assert len(secret) > len("longreward:") + 20
-    for file in (auth_file(home), home / "server.json"):
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(auth_file(home).stat().st_mode) == 0o600
     for process in psutil.process_iter(["cmdline"]):
         assert secret not in " ".join(process.info["cmdline"] or [])
     assert secret not in (home / "server.log").read_text()
@@ -117,10 +112,9 @@ def test_the_login_is_for_this_user_alone_and_in_no_process_list(prefect_server:
 
 
 def _serves(process: psutil.Process, url: str) -> bool:
-    try:
-        return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+    if "longreward.tasks.prefect_server" not in process.cmdline() or "longreward.tasks.supervise" in process.cmdline():
         return False
+    return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
 
 
 def test_a_login_is_kept_and_a_users_own_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Work in shards, on a real Prefect server."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ class Worker:
         return [Evidence(start=number, end=number + 1, text=f"line\n{number} 鹭") for number in shard]
 
 
-async def run(worker: Worker, folder: Path, *, at_once: int = 1, limit_s: float | None = None) -> list[int]:
+async def run(worker: Worker, folder: Path, *, concurrency: int = 1, limit_s: float | None = None) -> list[int]:
     """Numbers 0 to 6 in shards of 3, through a flow; gives what came back."""
 
     @flow
@@ -40,7 +41,7 @@ async def run(worker: Worker, folder: Path, *, at_once: int = 1, limit_s: float 
             record=Evidence,
             folder=folder,
             size=3,
-            at_once=at_once,
+            concurrency=concurrency,
             limit_s=limit_s,
             retry_after_s=0.01,
         )
@@ -51,7 +52,7 @@ async def run(worker: Worker, folder: Path, *, at_once: int = 1, limit_s: float 
 
 async def test_all_records_come_back_in_order_whatever_runs_at_once(tmp_path: Path) -> None:
     worker = Worker()
-    assert await run(worker, tmp_path, at_once=3) == [0, 1, 2, 3, 4, 5, 6]
+    assert await run(worker, tmp_path, concurrency=3) == [0, 1, 2, 3, 4, 5, 6]
     assert sorted(worker.calls) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
@@ -99,21 +100,27 @@ async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: py
     assert worker.calls == [[], [0, 1, 2], [3, 4, 5], [6]]
 
 
-async def test_progress_counts_finished_shards_and_what_is_under_way(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+async def test_progress_counts_finished_shards_and_those_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates: list[tuple[int, int]] = []
 
-    async def work(shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
-        tell(1)
+    @contextmanager
+    def record_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda *update: updates.append(update)
+
+    async def work(shard: Sequence[int], on_progress: OnProgress) -> list[Evidence]:
+        on_progress(1)
         return []
+
+    monkeypatch.setattr("longreward.tasks.shards.show_progress", record_progress)
 
     @flow
     async def counting() -> None:
-        await run_in_shards(
-            "count", range(5), work, record=Evidence, folder=tmp_path, size=2, progress=lambda *all_: told.append(all_)
-        )
+        await run_in_shards("count", range(5), work, record=Evidence, folder=tmp_path, size=2)
 
     await counting()
-    assert told == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (5, 5)]
+    assert updates == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (5, 5)]
 
 
 async def test_nothing_to_do_makes_nothing(tmp_path: Path) -> None:

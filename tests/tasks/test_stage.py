@@ -91,11 +91,11 @@ def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]
     @stage
     async def pair(run: StageRun) -> None:
         (run.state / "shard").write_text("done")
-        run.tracked.note("pairs")
+        run.mlflow.set_note("pairs")
         cable.cut()
         if error:
             raise error
-        run.report({"pairs": 3})
+        run.log_metrics({"pairs": 3})
 
     return pair
 
@@ -105,7 +105,7 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
 ) -> None:
     with caplog.at_level(logging.INFO):
         flow = pair_stage(cable)
-        state = await final_state.of(lambda: _run_under_parent(flow))
+        state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_completed()
     figures = json.loads((project / "metrics/pair.json").read_text())
     assert (figures["pairs"], figures["mlflow_run"]) == (3.0, "unknown")
@@ -120,7 +120,7 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
 
 async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project: Path, cable: Cable) -> None:
     flow = pair_stage(cable, ConfigError("no such key; use another one"))
-    state = await final_state.of(lambda: _run_under_parent(flow))
+    state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_failed()
     assert pop_stage_exit(project / "outcome.json") == StageExit("ConfigError", "no such key; use another one")
     assert pop_stage_exit(project / "outcome.json") is None
@@ -132,7 +132,7 @@ async def test_an_error_that_is_not_ours_is_the_outcome_too(
 ) -> None:
     monkeypatch.setattr(cable, "cut", lambda: None)
     flow = pair_stage(cable, ValueError("a bug"))
-    state = await final_state.of(lambda: _run_under_parent(flow))
+    state = await final_state.wait_for(lambda: _run_under_parent(flow))
     outcome = pop_stage_exit(project / "outcome.json")
     assert state.is_failed()
     assert outcome is not None

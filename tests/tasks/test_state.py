@@ -65,7 +65,7 @@ def test_runs_that_differ_in_other_inputs_alone_share_a_folder(tmp_path: Path) -
         run = StageRun(
             "evaluate", params, tmp_path, tracked, logging.getLogger(), {Path(k): v for k, v in inputs.items()}
         )
-        return run.shared("answers", sections=("policy", "evaluate"), without=(Path("dpo"),))
+        return run.shared_state("answers", sections=("policy", "evaluate"), without=(Path("dpo"),))
 
     first = shared(0, sft=b"1", dpo=b"2")
     assert shared(0, sft=b"1", dpo=b"3") == first

@@ -20,11 +20,11 @@ class Tracked:
     texts: dict[str, str] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
 
-    def text(self, name: str, text: str) -> None:
+    def log_text(self, name: str, text: str) -> None:
         self.texts[name] = text
 
-    def figures(self, figures: dict[str, float]) -> None:
-        self.measured |= figures
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        self.measured |= metrics
 
 
 def stage_run(params: Params, state: Path) -> tuple[StageRun, Tracked]:

@@ -12,7 +12,7 @@ import yaml
 
 from longreward.data.prepare import PrepareConfig, prepare
 from longreward.params import preset_names, preset_path, read_params
-from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.dvc_files import stage_entries
 from longreward.tasks.new_project import project_files, without_code
 from longreward.utils.jsonl import Row
 

@@ -14,7 +14,7 @@ from longreward.params import Params, without_runtime_settings
 from longreward.records import Example, Response
 from longreward.reward import score_examples
 from longreward.tasks.stage import StageRun
-from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, report_judge, scoring_forecast
+from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, log_judge_metrics, scoring_forecast
 from longreward.tasks.state import ledger_file
 
 
@@ -24,8 +24,8 @@ class Tracked:
     def __init__(self) -> None:
         self.logged: dict[str, float] = {}
 
-    def figures(self, figures: dict[str, float]) -> None:
-        self.logged |= figures
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        self.logged |= metrics
 
 
 @pytest.fixture
@@ -65,15 +65,15 @@ def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_th
     first = stage_run("score", folder, score={"budget": {"calls": 12}, "prompts_in_flight": 1})
     with pytest.raises(BudgetExceeded, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
         asyncio.run(score(first))
-    tracked: Any = first.tracked
+    tracked: Any = first.mlflow
     assert tracked.logged["forecast/calls"] == 30
     assert tracked.logged["budget/calls"] == 12
 
     second = stage_run("score", folder, score={"budget": {"calls": 30}})
     assert asyncio.run(score(second)) == 18
-    assert second.figures["forecast/calls"] == 18
-    assert second.figures["budget/calls"] == 30
-    assert second.figures["money"] == 0  # the offline judge is free
+    assert second.metrics["forecast/calls"] == 18
+    assert second.metrics["budget/calls"] == 30
+    assert second.metrics["money"] == 0  # the offline judge is free
 
 
 def test_an_evaluation_is_forecast_from_answers_that_are_not_there_yet(folder: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(
     figures |= {"disconnects": 14.0, "throttled": 0.0, "unreadable": 3.0, "truncated": 2.0, "concurrency": 6.3}
     run = stage_run("score", folder)
     with caplog.at_level(logging.INFO):
-        report_judge(run, "qwen", figures)
+        log_judge_metrics(run, "qwen", figures)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
@@ -115,8 +115,8 @@ def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(
         "3 unreadable and 2 truncated replies. The server cannot do as much at once: lower judge.max_concurrency "
         "(6 were in flight on average), or raise judge.timeout_s"
     )
-    assert run.figures["timeouts"] == 78
+    assert run.metrics["timeouts"] == 78
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        report_judge(run, "qwen", figures | {"retries": 2.0, "timeouts": 2.0, "disconnects": 0.0})
+        log_judge_metrics(run, "qwen", figures | {"retries": 2.0, "timeouts": 2.0, "disconnects": 0.0})
     assert (caplog.records[0].levelno, "max_concurrency" in caplog.text) == (logging.INFO, False)

@@ -37,10 +37,10 @@ class Tracked:
     def __init__(self) -> None:
         self.tags: dict[str, str] = {}
 
-    def tag(self, tags: dict[str, str]) -> None:
+    def set_tags(self, tags: dict[str, str]) -> None:
         self.tags |= tags
 
-    def figures(self, figures: dict[str, float]) -> None:
+    def log_metrics(self, metrics: dict[str, float]) -> None:
         pass
 
 
@@ -121,14 +121,14 @@ async def test_pairwise_asks_the_judge_and_keeps_every_comparison_with_its_cost_
     kept = lines(Path("data/pairs/comparisons.jsonl"))
     assert {row["idx"] for row in kept} == {1, 2}
     assert {row["judge"] for row in kept} == {"offline-lexical-2"}
-    assert run.figures["calls"] == 2 * len(kept)
-    assert run.figures["forecast/calls_high"] >= run.figures["calls"]
-    assert run.figures["pairwise/comparisons"] == sum(
-        run.figures[f"pairwise/{o}"] for o in ("agreed", "tied", "unreadable")
+    assert run.metrics["calls"] == 2 * len(kept)
+    assert run.metrics["forecast/calls_high"] >= run.metrics["calls"]
+    assert run.metrics["pairwise/comparisons"] == sum(
+        run.metrics[f"pairwise/{o}"] for o in ("agreed", "tied", "unreadable")
     )
     again, second = await made(settings("pairwise"), project / "elsewhere")
     assert ids(again) == ids(found)
-    assert second.figures["calls"] == 0  # all from the ledger
+    assert second.metrics["calls"] == 0  # all from the ledger
 
 
 async def test_srm_keeps_the_rewards_of_every_response_beside_the_pairs(project: Path) -> None:
@@ -141,8 +141,8 @@ async def test_srm_keeps_the_rewards_of_every_response_beside_the_pairs(project:
         rewards = [row["reward"] for name, row in kept.items() if name.startswith(f"{outcome.id}-")]
         assert (outcome.chosen_reward, outcome.rejected_reward) == (max(rewards), min(rewards))
         assert kept[outcome.chosen.id]["reward"] == max(rewards)
-    assert run.figures["srm/responses"] == 6
-    assert run.figures["srm/without_reward"] == 0
+    assert run.metrics["srm/responses"] == 6
+    assert run.metrics["srm/without_reward"] == 0
 
 
 @pytest.mark.parametrize("method", ["srm", "contrast", "pairwise", "random"])

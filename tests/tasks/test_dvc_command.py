@@ -2,6 +2,9 @@
 
 import asyncio
 import fcntl
+import json
+import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,8 @@ import pytest
 
 from longreward.errors import ConfigError, DataError
 from longreward.tasks import dvc_command
-from longreward.tasks.dvc_command import add_raw, data_hashes, dvc, push, reproduce, stage_entries
+from longreward.tasks.dvc_command import LOCKS, add_raw, dvc, lock_problem, push, repair_locks, reproduce, wait_for_dvc
+from longreward.tasks.dvc_files import data_hashes, stage_entries
 
 GRAPH = """
 stages:
@@ -93,16 +97,16 @@ async def test_a_stage_that_was_reproduced_is_up_to_date_for_dvc_and_its_hash_is
     assert Path("data/loud/a.txt").read_text() == "HERON\n"
     assert data_hashes((Path("data/loud"),))["data/loud"].endswith(".dir")
     again = await reproduce("shout", force=False, environment={})
-    assert "didn't change, skipping" in again.words
+    assert "didn't change, skipping" in again.output
     forced = await reproduce("shout", force=True, environment={})
-    assert "Running stage 'shout'" in forced.words
+    assert "Running stage 'shout'" in forced.output
 
 
 async def test_a_stage_waits_for_another_dvc_command_instead_of_failing(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add_raw()
-    monkeypatch.setattr(dvc_command, "LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr(dvc_command, "POLL_INTERVAL_S", 0.0)
     with Path(".dvc/tmp/lock").open("a") as lock:  # noqa: ASYNC230  # as `dvc push` holds it
         fcntl.flock(lock, fcntl.LOCK_EX)
         reproducing = asyncio.create_task(reproduce("shout", force=False, environment={}))
@@ -116,8 +120,8 @@ async def test_a_stage_that_fails_says_so_in_dvcs_words(repository: Path) -> Non
     Path("shout.py").write_text("import sys; sys.exit('no voice')")
     ended = await reproduce("shout", force=False, environment={})
     assert ended.code != 0
-    assert "no voice" in ended.words
-    assert "ERROR: failed to reproduce 'shout'" in ended.words
+    assert "no voice" in ended.output
+    assert "ERROR: failed to reproduce 'shout'" in ended.output
 
 
 async def test_data_goes_to_the_default_remote_where_there_is_one(repository: Path, tmp_path: Path) -> None:
@@ -127,3 +131,90 @@ async def test_data_goes_to_the_default_remote_where_there_is_one(repository: Pa
     await dvc("remote", "add", "-d", "here", str(remote))
     assert await push() is True
     assert len([file for file in remote.rglob("*") if file.is_file()]) == 2  # a.txt and the list of the folder
+
+
+COPY_GRAPH = """
+stages:
+  copy: {cmd: cp a b, deps: [a], outs: [b]}
+"""
+
+
+@pytest.fixture
+def lock_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([*dvc_command.DVC, "init", "-q", "--no-scm"], check=True)
+    (tmp_path / "dvc.yaml").write_text(COPY_GRAPH)
+    (tmp_path / "a").write_text("a")
+    LOCKS.parent.mkdir(parents=True, exist_ok=True)
+    return tmp_path
+
+
+def repro() -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*dvc_command.DVC, "repro"], capture_output=True, text=True, check=False)
+
+
+def locks(process: int, command: str = "/bin/dvc repro") -> str:
+    holder = {"pid": process, "cmd": command}
+    return json.dumps({"write": {str(Path("b").resolve()): holder}, "read": {str(Path("a").resolve()): [holder]}})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [("", "is empty"), ('{"write": {"/x', "is damaged"), ("[]", "is damaged")]
+)
+def test_a_file_that_an_interrupted_run_left_half_written_is_repaired(
+    lock_repository: Path, content: str, problem: str
+) -> None:
+    LOCKS.write_text(content)
+    assert problem in str(lock_problem())
+    assert problem in str(repair_locks())
+    assert lock_problem() is None
+    assert not LOCKS.exists()
+
+
+def test_dvc_itself_fails_on_an_empty_file_and_goes_on_after_the_repair(lock_repository: Path) -> None:
+    LOCKS.write_text("")
+    assert "JSON structure is corrupted" in repro().stderr
+    repair_locks()
+    done = repro()
+    assert done.returncode == 0, done.stderr
+    assert lock_problem() is None
+
+
+def test_a_lock_whose_process_number_went_to_another_program_is_removed_and_dvc_goes_on(lock_repository: Path) -> None:
+    LOCKS.write_text(locks(os.getpid()))  # this process is no DVC
+    assert "is busy" in repro().stderr
+    assert f"/bin/dvc repro (process {os.getpid()})" in str(repair_locks())
+    assert json.loads(LOCKS.read_text()) == {"write": {}, "read": {}}
+    assert repro().returncode == 0
+
+
+def test_the_locks_of_a_living_command_stay(lock_repository: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as living:
+        LOCKS.write_text(locks(living.pid, "sleep 60"))
+        before = LOCKS.read_text()
+        assert repair_locks() is None
+        assert LOCKS.read_text() == before
+        living.kill()
+    assert "processes that are gone: sleep 60" in str(lock_problem())
+
+
+def test_nothing_is_made_where_nothing_is_wrong(tmp_path: Path) -> None:
+    assert repair_locks(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_another_dvc_command_is_waited_for_and_named(
+    lock_repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dvc_command, "POLL_INTERVAL_S", 0.001)
+    caplog.set_level(logging.INFO, "longreward.tasks.dvc_command")
+    other = await asyncio.create_subprocess_exec("sleep", "60")
+    LOCKS.write_text(locks(other.pid, "sleep 60"))
+    waiting = asyncio.create_task(wait_for_dvc())
+    while not caplog.messages:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert caplog.messages[0] == f"waits for another DVC command to end: sleep 60 (process {other.pid})"
+    assert not waiting.done()
+    other.kill()
+    await other.wait()
+    await waiting

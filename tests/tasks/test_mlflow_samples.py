@@ -50,8 +50,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_statement(store: None) -> None:
     settings = {"score": {"strategy": "full"}}
-    with stage_run("score", settings=settings, all_settings=settings, tags={}) as run:
-        run.traces([scoring_trace(SCORED)])
+    with stage_run("score", params=settings, all_params=settings, tags={}) as run:
+        run.log_traces([scoring_trace(SCORED)])
     [trace] = mlflow.search_traces(locations=[experiment_id()], return_type="list")
     assert trace.info.trace_metadata["mlflow.sourceRun"] == run.id
     whole, *parts = trace.data.spans
@@ -72,6 +72,6 @@ def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_sta
 
 
 def test_few_of_many_leave_a_trace() -> None:
-    spaced = EvenlySpacedSample[Span](of=90, limit=3)
+    spaced = EvenlySpacedSample[Span](total=90, limit=3)
     assert len(list(spaced.passing([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3

@@ -26,7 +26,7 @@ from longreward.models.sampling import SampleConfig, sample
 from longreward.models.served_policy import ServedPolicy, sample_served
 from longreward.models.server_config import ServerConfig
 from longreward.records import Example, Response
-from longreward.tasks.policy_server import StagePolicyServer, comparison_server, open_policy
+from longreward.tasks.policy_server import PolicyServerProcess, comparison_server, open_policy
 from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.shards import run_in_shards
 
@@ -50,14 +50,14 @@ def config(**settings: Any) -> ServerConfig:
 @asynccontextmanager
 async def served(
     settings: ServerConfig, logs: Path, model: Path = MODEL
-) -> AsyncIterator[tuple[ServedPolicy, StagePolicyServer]]:
+) -> AsyncIterator[tuple[ServedPolicy, PolicyServerProcess]]:
     async with open_policy(POLICY, settings, model, logs=logs) as policy:
         assert isinstance(policy, ServedPolicy)
-        assert isinstance(policy.server, StagePolicyServer)
+        assert isinstance(policy.server, PolicyServerProcess)
         yield policy, policy.server
 
 
-def group_of(server: StagePolicyServer) -> list[psutil.Process]:
+def group_of(server: PolicyServerProcess) -> list[psutil.Process]:
     """The server and the process that watches over it."""
     assert server._process is not None
     watcher = psutil.Process(server._process.pid)
@@ -106,7 +106,7 @@ async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_
     written: dict[str, int] = {}
     died: list[int] = []
 
-    async def kill_after_the_first_shard(server: StagePolicyServer) -> None:
+    async def kill_after_the_first_shard(server: PolicyServerProcess) -> None:
         while not (files := list(tmp_path.glob("midway-1-*.jsonl"))):  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         written.update({file.name: file.stat().st_mtime_ns for file in files})
@@ -133,7 +133,7 @@ async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_
 async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         await sample_served(policy, EXAMPLES[:1], GREEDY)
-        server.end()
+        server.stop()
         unwatched = ServedPolicy(policy.text, policy.window, policy.client, Ended(server))
         with pytest.raises(
             ServerUnavailable, match=r"is the server running\?; the server that .*ended with code"
@@ -145,7 +145,7 @@ async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
 class Ended:
     """A server that is not started again."""
 
-    def __init__(self, server: StagePolicyServer) -> None:
+    def __init__(self, server: PolicyServerProcess) -> None:
         self.log_tail = server.log_tail
 
     async def ready(self) -> None:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from longreward.tasks.tracking import Run, parent_run
-from longreward.tasks.tracking.run import MAX_NOTE, MAX_SETTING, shorten_note
+from longreward.tasks.tracking.run import MAX_NOTE, MAX_PARAM, shorten_note
 from longreward.tasks.tracking.store import client
 
 
@@ -31,11 +31,11 @@ def test_the_limits_are_those_of_this_mlflow(store: MlflowClient) -> None:
     with parent_run("limits", {}) as run:
         for length in (MAX_NOTE, MAX_NOTE + 1):
             store.set_tag(run, str(length), "x" * length)
-        for length in (MAX_SETTING, MAX_SETTING + 1):
+        for length in (MAX_PARAM, MAX_PARAM + 1):
             store.log_param(run, str(length), "x" * length)
     data = store.get_run(run).data
     assert [len(data.tags[str(length)]) for length in (MAX_NOTE, MAX_NOTE + 1)] == [MAX_NOTE] * 2
-    assert [len(data.params[str(length)]) for length in (MAX_SETTING, MAX_SETTING + 1)] == [MAX_SETTING] * 2
+    assert [len(data.params[str(length)]) for length in (MAX_PARAM, MAX_PARAM + 1)] == [MAX_PARAM] * 2
 
 
 def test_a_long_report_is_cut_at_a_section_and_kept_whole(store: MlflowClient) -> None:
@@ -43,16 +43,16 @@ def test_a_long_report_is_cut_at_a_section_and_kept_whole(store: MlflowClient) -
     whole = "\n".join(sections)
     with parent_run("report", {}) as parent:
         run = Run(parent)
-        run.report("report.md", whole)
+        run.log_report("report.md", whole)
         assert file_of(store, parent, "report.md") == whole
         shown, _, rest = note_of(store, parent).partition("\n\n… ")
         assert rest == "The note is too long for MLflow: `report.md`, among the run's artifacts, has all of it."
         assert shown == "\n".join(sections[:4]).rstrip()  # 1,812 characters each
 
-        run.note("short")
+        run.set_note("short")
         assert note_of(store, parent) == "short"
         assert [file.path for file in store.list_artifacts(parent)] == ["report.md"]
-        run.note(whole)
+        run.set_note(whole)
         assert file_of(store, parent, "note.md") == whole
         assert "`note.md`" in note_of(store, parent)
 

@@ -18,7 +18,7 @@ from longreward.tasks.tracking import (
     Run,
     close_killed_runs,
     link_stage,
-    model_run,
+    log_model_run,
     parent_run,
     register,
     stage_run,
@@ -38,9 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
 
 
 def opened(stage: str, **tags: str) -> Any:
-    return stage_run(
-        stage, settings={stage: {"n": 2}}, all_settings={stage: {"n": 2}, "judge": {"kind": "x"}}, tags=tags
-    )
+    return stage_run(stage, params={stage: {"n": 2}}, all_params={stage: {"n": 2}, "judge": {"kind": "x"}}, tags=tags)
 
 
 def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
@@ -49,8 +47,8 @@ def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
     with parent_run("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
-            run.figures({"reward": 7.5})
-            run.tag({"judge": "offline"})
+            run.log_metrics({"reward": 7.5})
+            run.set_tags({"judge": "offline"})
             link_stage(parent, "score", {"reward": 7.5, "mlflow_run": run.id})
 
     found, above = store.get_run(run.id), store.get_run(parent)
@@ -72,7 +70,7 @@ def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("train") as run:
             for step in range(1200):
-                run.log(step, {"loss": 1 / (step + 1)})
+                run.log_step(step, {"loss": 1 / (step + 1)})
     history = store.get_metric_history(run.id, "loss")
     assert [(point.step, point.value) for point in history] == [(step, 1 / (step + 1)) for step in range(1200)]
 
@@ -125,6 +123,7 @@ def test_runs_of_killed_processes_are_closed_with_all_below_them_and_live_ones_s
 
 def test_looking_for_runs_makes_no_store(tmp_path: Path) -> None:
     with own_store(tmp_path):
+        Path("state/mlflow.db").unlink()
         assert has_experiment() is False
         assert list(tmp_path.glob("**/*.db")) == []
         with parent_run("otter", {}):
@@ -137,7 +136,9 @@ def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
     with parent_run("models", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("evaluate") as run:
-            ids = [model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))]
+            ids = [
+                log_model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))
+            ]
     runs = [store.get_run(id_) for id_ in ids]
     assert [one.data.tags["longreward.role"] for one in runs] == ["sft", "dpo"]
     assert [one.data.metrics for one in runs] == [{"recall/t1": 0.4}, {"recall/t1": 0.9}]
@@ -157,8 +158,8 @@ def test_a_model_is_registered_by_its_dvc_hash_and_the_alias_moves_to_champions_
 
 RACE = """
 import os, sys
-from longreward.tasks.tracking import parent_of_this_process
-print(parent_of_this_process({"sft": {"n": 1}}))
+from longreward.tasks.tracking import find_or_create_parent
+print(find_or_create_parent({"sft": {"n": 1}}))
 """
 
 

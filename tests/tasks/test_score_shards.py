@@ -36,8 +36,8 @@ class Tracked:
     def __init__(self) -> None:
         self.logged: dict[str, float] = {}
 
-    def figures(self, figures: dict[str, float]) -> None:
-        self.logged |= figures
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        self.logged |= metrics
 
 
 def stage_run(folder: Path) -> StageRun:
@@ -68,7 +68,7 @@ async def test_the_error_counts_the_reasons_and_finished_shards_are_done_again(t
     assert "What a good answer!" in message
     assert not any(file.exists() for file in shards)
     assert other.exists()  # what the policy answered is not sampled again
-    tracked: Any = run.tracked
+    tracked: Any = run.mlflow
     assert tracked.logged["unscored/logicality"] == 3
     assert len((tmp_path / "scored" / "unscored_responses.jsonl").read_text().splitlines()) == 3
 
@@ -85,7 +85,7 @@ def test_what_counts_as_no_score_depends_on_what_the_pairs_need(
     tmp_path: Path, weights: dict[Dimension, float], usable: bool, fails: bool
 ) -> None:
     report = ScoreReport({**dict.fromkeys(DIMENSIONS, 1.0), **weights})
-    report.count_response(card({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
+    report.add_response(card({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
     if not fails:
         require_scores(stage_run(tmp_path), report, "m", shards=["score"], usable=usable)
         return

@@ -15,7 +15,7 @@ from longreward.tasks.pipeline_lock import pipeline_lock, queue
 
 @pytest.fixture(autouse=True)
 def _look_often(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.001)
 
 
 class Run:
@@ -102,11 +102,11 @@ async def test_a_turn_ends_with_an_error_too() -> None:
 
 KILLED = """
 import asyncio, os
-from longreward.tasks.open_runs import registered
-from longreward.tasks.turn import turn
+from longreward.tasks.flow_runs import register_flow_run
+from longreward.tasks.pipeline_lock import pipeline_lock
 async def take():
-    with registered("11111111-2222-3333-4444-555555555555"):
-        async with turn("brave-otter"):
+    with register_flow_run("11111111-2222-3333-4444-555555555555"):
+        async with pipeline_lock("brave-otter"):
             os._exit(9)
 asyncio.run(take())
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longreward.tasks.pipeline_tasks import StageResult
-from longreward.tasks.run_summary import show
+from longreward.tasks.run_report import print_summary
 
 
 def row(comparison: str, measure: str, sft: float, dpo: float) -> dict[str, object]:
@@ -26,10 +26,10 @@ def comparison(own_folders: Path) -> Path:
 def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
     comparison: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(
+    print_summary(
         [StageResult("train", ran=True, seconds=27.04), StageResult("evaluate", ran=False, seconds=0.4)],
         seconds=30.0,
-        comparison=comparison,
+        table=comparison,
         width=80,
     )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -47,5 +47,5 @@ def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
 def test_an_earlier_comparison_is_not_shown_after_a_run_without_evaluate(
     comparison: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show([StageResult("score", ran=True, seconds=1.0)], seconds=1.0, comparison=comparison)
+    print_summary([StageResult("score", ran=True, seconds=1.0)], seconds=1.0, table=comparison)
     assert "recall" not in capsys.readouterr().out

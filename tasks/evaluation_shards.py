@@ -1,0 +1,60 @@
+"""The answers of the evaluated models and their scores, in shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from longreward.evaluation.comparison import decodings
+from longreward.evaluation.measures import Decoding
+from longreward.judge import Judge
+from longreward.models.server_config import ServerConfig
+from longreward.records import Example, Response, Role, ScoredResponse
+from longreward.reward import Scorer
+from longreward.tasks.evaluation_records import MODELS
+from longreward.tasks.policy_server import open_policy
+from longreward.tasks.sample_shards import sample_in_shards
+from longreward.tasks.score_shards import score_in_shards, with_responses
+from longreward.tasks.stage import StageRun
+
+
+@dataclass(frozen=True)
+class ModelAnswers:
+    """One model's answers to the held-out prompts at each decoding, and to the short instructions."""
+
+    heldout: dict[Decoding, list[Response]]
+    short: list[Response]
+
+
+async def answer_as_model(
+    run: StageRun, server: ServerConfig, role: Role, heldout: Sequence[Example], short: Sequence[Example]
+) -> ModelAnswers:
+    """Let a model answer the held-out prompts at each decoding, and the short instructions greedily."""
+    folder = run.state
+    if role == "sft":  # its answers are the same for every model that is trained from it
+        sections = ("policy", "server", "sample", "evaluate")
+        folder = run.shared_state("answers", sections=sections, without=(MODELS["dpo"], Path("data/raw")))
+    async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
+
+        async def sample(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[Response]:
+            update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
+            config = run.params.sample.model_copy(update=update)
+            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, config, folder=folder)
+            # No model is trained on these answers, and their token ids would double the files.
+            return [response.model_copy(update={"token_ids": None}) for response in sampled.responses]
+
+        return ModelAnswers(
+            {
+                decoding: await sample(decoding.name, heldout, n=decoding.samples, temperature=decoding.temperature)
+                for decoding in decodings(run.params.evaluate)
+            },
+            await sample("short", short, n=1, temperature=0.0) if short else [],
+        )
+
+
+async def score_answers(
+    run: StageRun, judge: Judge, scorer: Scorer, name: str, examples: Sequence[Example], answers: Sequence[Response]
+) -> list[ScoredResponse]:
+    """Score answers to held-out prompts with the judge."""
+    items = with_responses(examples, answers)
+    scored = await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)
+    return [response for example in scored for response in example.responses]

@@ -1,0 +1,222 @@
+"""Reports of a pipeline run: the note at the top of its page in MLflow, and the summary that a terminal shows."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longreward.errors import LongRewardError
+from longreward.evaluation.config import GOLD_MEASURES
+from longreward.tasks.mlflow_comparison import (
+    CHANGE_HEADER,
+    COMMIT_TAG,
+    Cells,
+    change_cells,
+    compare,
+    difference_cells,
+    markdown_table,
+    value_cells,
+)
+from longreward.tasks.tracking import CHAMPION_BEFORE, CHAMPION_NOW, DVC_TAG
+from longreward.tasks.tracking.history import TABLE, PastRun, PastStage, read_artifact, read_run, run_tags, stage_runs
+from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG
+from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
+from longreward.utils.redaction import redact
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from longreward.tasks.pipeline_tasks import StageResult
+
+NOTE_MEASURES = ("recall", "unsupported", "exact", "reward", "tokens")
+SUMMARY_MEASURES = (*GOLD_MEASURES, "reward", "tokens", "short")
+MODEL_PARAMS = ("policy.sft_model", "policy.base_model")
+MAX_ERROR = 1500  # characters
+MAX_SETTINGS = 25
+EVALUATION_TABLE = Path("data/evaluation/table.json")
+
+
+def describe_run(run_id: str) -> str:
+    """Return the note, in Markdown, of a pipeline run that has ended, with or without an evaluation."""
+    run = read_run(run_id)
+    stages = stage_runs(run)
+    lines = [*_failure(run, stages), *_header(run, stages)]
+    if run.evaluation:
+        lines += [*_against_sft(run.evaluation), *_against_champion(run)]
+    elif run.status == "FINISHED":
+        lines += ["", "No model of this run has been evaluated."]
+    lines += _stage_table(run, stages)
+    return "\n".join(lines)
+
+
+def _failure(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+    if run.status == "FAILED":
+        error = run.tags.get(ERROR_TAG, "no error was recorded")
+        yield from ("**It failed:**", "", "```", error[:MAX_ERROR].replace("```", "'''"), "```", "")
+    if run.status == "KILLED":
+        killed = [stage.stage for stage in stages if stage.parent == run.id and stage.status == "KILLED"]
+        yield f"**It was stopped**{f' in {killed[-1]}' if killed else ''}; the next run continues from there."
+        yield ""
+
+
+def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+    model = next((run.params[name] for name in MODEL_PARAMS if run.params.get(name) not in (None, "", "None")), "")
+    judges = [stage.tags["judge"] for stage in stages if stage.tags.get("judge")]
+    judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
+    code = run.tags.get(COMMIT_TAG, "")[:10] or "unknown"
+    changed = " with uncommitted changes" if run.tags.get("longreward.uncommitted") == "true" else ""
+    yield f"**{run.name}** {run.status.lower()} after {_duration(run.seconds)}"
+    yield ""
+    yield f"- model `{model or 'unknown'}`, judge `{judge}`, code `{code}`{changed}"
+    if overrides := run.tags.get(OVERRIDES_TAG):
+        yield f"- settings of this run alone: `{', '.join(overrides.splitlines())}`"
+    if hashes := _data_hashes(stages):
+        yield "- DVC: " + ", ".join(f"{path} `{hash_[:10]}`" for path, hash_ in hashes.items())
+
+
+def _data_hashes(stages: Sequence[PastStage]) -> Mapping[str, str]:
+    """Return the newest hash of each folder; a file inside a folder that DVC tracks has the folder's hash."""
+    hashes: dict[str, str] = {}
+    for stage in stages:
+        for tag, value in stage.tags.items():
+            if tag.startswith(DVC_TAG):
+                path = Path(tag.removeprefix(DVC_TAG))
+                hashes[(path.parent if path.suffix and value.endswith(".dir") else path).as_posix()] = value
+    return dict(sorted(hashes.items()))
+
+
+def _against_sft(evaluation: str) -> Iterator[str]:
+    yield from ("", "### Against its SFT model", "")
+    try:
+        table = read_artifact(evaluation, TABLE)
+    except LongRewardError as error:
+        yield f"The evaluation cannot be shown: {error}"
+        return
+    rows = [
+        _evaluation_cells(row)
+        for row in table["rows"]
+        if row["measure"] in NOTE_MEASURES and " against " not in row["comparison"]
+    ]
+    yield from (str(table["sentence"]), "")
+    yield from markdown_table(("decoding", "measure", "SFT", "DPO", *CHANGE_HEADER), rows)
+
+
+def _evaluation_cells(row: Mapping[str, Any]) -> Cells:
+    values = value_cells(row["measure"], row["sft"]["value"], row["dpo"]["value"], row["difference"])
+    return (row["comparison"], row["measure"], *values)
+
+
+def _against_champion(run: PastRun) -> Iterator[str]:
+    """Compare with the champion at the time of the evaluation, which this run's model may have replaced."""
+    assert run.evaluation is not None, "checked by the caller"
+    tags = run_tags(run.evaluation)
+    before = tags.get(CHAMPION_BEFORE, "none")
+    result = "became the champion" if tags.get(CHAMPION_NOW) == "true" else "did not become the champion"
+    yield from ("", "### Against the champion", "")
+    if before == "none":
+        yield f"There was none yet; this model {result}."
+        return
+    champion = read_run(before)
+    summary = f"It was compared with {_link(run, champion.id, champion.name)} and {result}."
+    try:
+        comparison = compare(champion, run, top=0)
+    except LongRewardError as error:
+        yield f"{summary} The two cannot be compared: {error}"
+        return
+    yield f"{summary} {comparison.overlap.sentence}"
+    yield from ("", *comparison.warnings) if comparison.warnings else ()
+    changes = [change for change in comparison.changes if change.model == "dpo" and change.measure in NOTE_MEASURES]
+    header = ("decoding", "measure", "champion", "this", *CHANGE_HEADER, "")
+    yield from ("", *markdown_table(header, map(change_cells, changes)), "")
+    if not comparison.params:
+        yield "Its settings are the champion's."
+        return
+    settings = comparison.params[:MAX_SETTINGS]
+    yield from ("Settings that differ from the champion's:", "")
+    yield from markdown_table(("setting", "champion", "this"), map(difference_cells, settings))
+    if more := len(comparison.params) - len(settings):
+        yield from ("", f"and {more} more.")
+
+
+def _stage_table(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+    rows = []
+    for stage in stages:
+        status = stage.status.lower() if stage.parent == run.id else "up to date, from an earlier run"
+        rows.append((_link(run, stage.run_id, stage.stage), _duration(stage.seconds), status))
+    if rows:
+        yield from ("", "### Stages", "", *markdown_table(("stage", "time", ""), rows))
+
+
+def _link(run: PastRun, run_id: str, name: str) -> str:
+    """Link to the page of a run in MLflow's view for training, with curves, rather than for agents."""
+    return f"[{name}](#/experiments/{run.experiment}/runs/{run_id}?workflowType=machine_learning)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def print_summary(
+    results: "Sequence[StageResult]", *, seconds: float, table: Path = EVALUATION_TABLE, width: int | None = None
+) -> None:
+    """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer."""
+    from rich.console import Console
+
+    console = Console(width=width or (None if sys.stdout.isatty() else 110), highlight=False)
+    if table.exists() and any(result.stage == "evaluate" for result in results):
+        evaluation = json.loads(table.read_text(encoding="utf-8"))
+        console.print(_comparison_table([row for row in evaluation["rows"] if row["measure"] in SUMMARY_MEASURES]))
+        console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]")
+        console.print(evaluation["sentence"], "\n")
+    console.print(_time_table(results, seconds))
+    console.print(
+        "[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:"
+    )
+    console.print(f"  {_mlflow_command(Path(sys.executable).parent, store_uri())}", soft_wrap=True)
+    console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
+
+
+def _mlflow_command(bin_folder: Path, uri: str) -> str:
+    """Return how to look at the runs; a login is neither shown nor put where `ps` shows it."""
+    if is_server(uri):
+        return f"MLflow: {redact(uri)}"
+    if redact(uri) == uri:
+        return f"{bin_folder / 'mlflow'} ui --backend-store-uri {uri}"
+    return f'MLFLOW_BACKEND_STORE_URI="${TRACKING_URI}" {bin_folder / "mlflow"} ui'
+
+
+def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
+    table = _table("SFT against DPO on held-out documents")
+    for column in ("comparison", "measure"):
+        table.add_column(column, no_wrap=True)
+    for column in ("SFT", "DPO", *CHANGE_HEADER):
+        table.add_column(column, justify="right", no_wrap=True)
+    previous = None
+    for comparison, *cells in map(_evaluation_cells, rows):
+        if previous not in (None, comparison):
+            table.add_section()
+        table.add_row("" if comparison == previous else comparison, *cells)
+        previous = comparison
+    return table
+
+
+def _time_table(results: "Sequence[StageResult]", seconds: float) -> "Table":
+    table = _table("Time")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    table.add_column("")
+    for result in results:
+        table.add_row(result.stage, f"{result.seconds:.1f}", "" if result.ran else "was up to date")
+    table.add_section()
+    table.add_row("all", f"{seconds:.1f}", "")
+    return table
+
+
+def _table(title: str) -> "Table":
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
