@@ -31,7 +31,7 @@ def test_every_prompt_gets_the_reply_of_the_offline_judge() -> None:
     prompts = load_prompts()
     for (name, _), template in prompts.templates.items():
         slots = {slot: SLOTS[slot] for slot in template.slots}
-        assert reply_text(prompts, template.render(slots).text) == REWARD_RULES[name](slots)
+        assert reply_text(prompts, template.request(slots).text) == REWARD_RULES[name](slots)
     assert reply_text(prompts, "Hello?") == UNKNOWN_PROMPT
 
 
@@ -40,7 +40,7 @@ def test_published_prompts_are_recognised() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     for (name, _), template in prompts.templates.items():
         slots = dict.fromkeys(template.slots, "Mara Voss was born in Kelden in 1861.")
-        assert reply_text(prompts, template.render(slots).text) == REWARD_RULES[name](slots)
+        assert reply_text(prompts, template.request(slots).text) == REWARD_RULES[name](slots)
 
 
 def test_process_with_a_key_a_refused_word_and_reasoning() -> None:
