@@ -20,7 +20,7 @@ from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
-from longreward.judge.truncation import ReadTruncated
+from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class ReplyParser(Generic[T]):
 
     config: JudgeConfig
     parse: Callable[[str], T | None]
-    parse_truncated: ReadTruncated[T] | None
+    parse_truncated: TruncatedParser[T] | None
 
     def complete_value(self, reply: ChatReply) -> T | None:
         """Parse a reply that contains everything that was requested."""

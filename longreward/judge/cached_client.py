@@ -14,7 +14,7 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RetryingClient
-from longreward.judge.truncation import ReadTruncated
+from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class CachedJudgeClient:
         self,
         request: ChatRequest,
         parse: Callable[[str], T | None],
-        parse_truncated: ReadTruncated[T] | None = None,
+        parse_truncated: TruncatedParser[T] | None = None,
     ) -> ParsedReply[T]:
         """Return the parsed reply to `request`; see `Judge.query`."""
         key = self._key_for(request)

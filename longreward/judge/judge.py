@@ -28,7 +28,7 @@ from longreward.judge.ledger import Ledger
 from longreward.judge.prompts import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RETRY_COUNTS
-from longreward.judge.truncation import ReadTruncated
+from longreward.judge.truncation import TruncatedParser
 from longreward.records import DIMENSIONS, Dimension
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Judge:
         request: ChatRequest,
         parse: Callable[[str], T | None],
         *,
-        parse_truncated: ReadTruncated[T] | None = None,
+        parse_truncated: TruncatedParser[T] | None = None,
     ) -> ParsedReply[T]:
         """Return the parsed reply to `request`, from the ledger or from the model.
 

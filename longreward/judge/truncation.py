@@ -1,6 +1,6 @@
 """Decide which part of a reply is usable that was cut at its token limit (`finish_reason: length`).
 
-A `ReadTruncated` function gets the truncated text and returns the value in it and whether this value is all that was
+A `TruncatedParser` function gets the truncated text and returns the value in it and whether this value is all that was
 requested. It returns None if nothing is usable; the request is then repeated with a larger limit.
 """
 
@@ -21,10 +21,10 @@ class TruncatedReply(Generic[T]):
     is_complete: bool
 
 
-ReadTruncated = Callable[[str], TruncatedReply[T] | None]
+TruncatedParser = Callable[[str], TruncatedReply[T] | None]
 
 
-def truncated_verdict(parse: Callable[[str], T | None]) -> ReadTruncated[T]:
+def truncated_verdict(parse: Callable[[str], T | None]) -> TruncatedParser[T]:
     """Accept a verdict that has a line of its own, or ends a line, unless another verdict contradicts it.
 
     A truncated analysis may quote a rating before its own verdict ("it calls itself [[10]], but"), so a bracket within
@@ -44,7 +44,7 @@ def truncated_verdict(parse: Callable[[str], T | None]) -> ReadTruncated[T]:
     return parse_truncated
 
 
-def truncated_list(parse: Callable[[str], T | None], *, end_tag: str | None = None) -> ReadTruncated[T]:
+def truncated_list(parse: Callable[[str], T | None], *, end_tag: str | None = None) -> TruncatedParser[T]:
     """Accept the items before the cut: up to the last `</end_tag>` if there is one, else all lines but the last."""
     closing = re.compile(rf"</{re.escape(end_tag)}\s*>", re.IGNORECASE) if end_tag else None
 
@@ -58,7 +58,7 @@ def truncated_list(parse: Callable[[str], T | None], *, end_tag: str | None = No
     return parse_truncated
 
 
-def truncated_tags(parse: Callable[[str], T | None]) -> ReadTruncated[T]:
+def truncated_tags(parse: Callable[[str], T | None]) -> TruncatedParser[T]:
     """Accept the result of a parser that reads only text between an opening and a closing tag."""
 
     def parse_truncated(text: str) -> TruncatedReply[T] | None:

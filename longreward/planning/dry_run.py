@@ -14,7 +14,7 @@ from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
 from longreward.judge.prompts import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
-from longreward.judge.truncation import ReadTruncated
+from longreward.judge.truncation import TruncatedParser
 from longreward.records import Dimension
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class DryRunJudge(Judge):
         request: ChatRequest,
         parse: Callable[[str], T | None],
         *,
-        parse_truncated: ReadTruncated[T] | None = None,
+        parse_truncated: TruncatedParser[T] | None = None,
     ) -> ParsedReply[T]:
         """Record the request; return the reply from the ledger, else a reply without value, with reason NOT_CACHED."""
         try:
