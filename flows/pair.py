@@ -5,7 +5,7 @@ from pathlib import Path
 
 from longreward.data.formats import write_pairs
 from longreward.pairs.methods import pair_metrics
-from longreward.pairs.selection import NoPair
+from longreward.pairs.outcomes import NoPair
 from longreward.records import PreferencePair
 from longreward.tasks.mlflow_samples import PAIR_COLUMNS, TableSample, pair_row
 from longreward.tasks.pair_methods import make_pairs_by_method

@@ -13,8 +13,9 @@ from pathlib import Path
 from longreward.data.formats import published_id, read_examples, read_pairs, read_responses, read_scored
 from longreward.judge import open_judge
 from longreward.pairs.methods import SIMPLE_METHODS, PairConfig, require_decided
+from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
-from longreward.pairs.selection import NoPair, Outcome, make_pairs
+from longreward.pairs.selection import make_pairs
 from longreward.pairs.srm import RankedResponses, RewardModel, SrmConfig, load_reward_model, srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import Response

@@ -25,7 +25,7 @@ from longreward.judge.budget import Account, Budget
 from longreward.judge.cached_client import CLIENT_COUNTS, CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
-from longreward.judge.prompts import DIMENSION_TEMPLATES
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RETRY_COUNTS
 from longreward.judge.truncation import TruncatedParser

@@ -1,6 +1,6 @@
 """A prompt template: literal text and slots in alternation, filled in one pass.
 
-    prompt = load_builtin_prompt("longbench_qa", template="longbench/qa")
+    prompt = read_prompt(Path("prompts/longbench_qa.txt"), name="longbench/qa")
     prompt.request({"question": …, "reference": …, "answer": …}, max_tokens=1024)   # a ChatRequest
 
 Our prompts mark slots as `<<slot>>`, published prompts each in their own way. The text of a slot is never searched for
@@ -10,17 +10,13 @@ verdicts in the material are escaped; published prompts get the material unchang
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.chat_model import ChatRequest
-from longreward.errors import DataError
 from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings
 
-SYSTEM = "You grade answers: read everything, compare, and be fair to each."
-"""System prompt of our judge prompts for benchmarks; published prompts bring their own."""
-FOLDER = Path(__file__).parents[1] / "benchmarks" / "prompt_files"
 SLOT = re.compile(r"<<(\w+)>>")
 
 
@@ -63,38 +59,11 @@ class PromptTemplate:
         return value if self.escaper is None else self.escaper.escape(value)
 
 
-def load_builtin_prompt(file: str, *, template: str) -> PromptTemplate:
-    """Read our own benchmark prompt `prompt_files/<file>.txt`."""
-    return read_prompt(FOLDER / f"{file}.txt", name=template)
-
-
 def read_prompt(path: Path, *, name: str) -> PromptTemplate:
     """Read a prompt with `<<slot>>` markers that escapes its own headings in the material."""
     text = path.read_text(encoding="utf-8")
     pieces = tuple(SLOT.split(text))
     return PromptTemplate(name, pieces, text_hash(text), escaper=PromptEscaper(find_headings(pieces[::2]), []))
-
-
-def parse_positional_prompt(text: str, slots: Sequence[str], *, template: str, source: Path) -> PromptTemplate:
-    """Parse a published prompt with `{}` for each of `slots`; DataError if it has more or fewer."""
-    literals = text.split("{}")
-    if len(literals) != len(slots) + 1:
-        raise DataError(
-            f"{source} has {len(literals) - 1} slots {{}}, expected {len(slots)} ({', '.join(slots)}); fetch the file "
-            "again, or remove it to use our own prompt"
-        )
-    pieces = [piece for pair in zip(literals, [*slots, ""], strict=True) for piece in pair][:-1]
-    return PromptTemplate(template, tuple(pieces), text_hash(text), official=True)
-
-
-def parse_marked_prompt(text: str, slots: Mapping[str, str], *, template: str, source: Path) -> PromptTemplate:
-    """Parse a published prompt with its own markers, which `slots` maps to slot names; DataError for a missing one."""
-    missing = [marker for marker in slots if marker not in text]
-    if missing:
-        raise DataError(f"{source}: its prompt for {template} lacks {', '.join(missing)}; fetch the file again")
-    split = re.split(f"({'|'.join(map(re.escape, slots))})", text)
-    pieces = tuple(slots[piece] if index % 2 else piece for index, piece in enumerate(split))
-    return PromptTemplate(template, pieces, text_hash(text), official=True)
 
 
 def text_hash(text: str) -> str:

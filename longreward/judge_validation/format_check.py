@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from longreward.errors import JudgeError
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
-from longreward.judge.prompts import DIMENSION_TEMPLATES, PromptSet
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
+from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.check import RewardQuery, judge_query, open_document
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward.faithfulness import NO_STATEMENT

@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterable
 
-from longreward.pairs.selection import Outcome, SelectionConfig, make_no_pair, make_pair, sampling_order
+from longreward.pairs.config import SelectionConfig
+from longreward.pairs.outcomes import Outcome, make_no_pair, make_pair, sampling_order
 from longreward.records import Example, Response
 
 

@@ -16,10 +16,11 @@ from pydantic import model_validator
 
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
+from longreward.pairs.config import SelectionConfig
 from longreward.pairs.contrast import contrast_pair
+from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import PairwiseConfig
 from longreward.pairs.random_pair import random_pair
-from longreward.pairs.selection import NoPair, Outcome, SelectionConfig
 from longreward.pairs.srm import SrmConfig
 from longreward.records import Example, PreferencePair, Response
 

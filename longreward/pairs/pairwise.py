@@ -21,9 +21,9 @@ from longreward.judge.prompt_template import PromptTemplate, read_prompt
 from longreward.judge.reply_parsing import LabelFormat, find_verdict
 from longreward.judge.reply_text import normalize_label
 from longreward.judge.truncation import truncated_verdict
-from longreward.pairs.selection import (
+from longreward.pairs.config import SelectionConfig
+from longreward.pairs.outcomes import (
     Outcome,
-    SelectionConfig,
     can_be_chosen,
     make_no_pair,
     make_pair,

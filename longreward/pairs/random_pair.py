@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterable
 
-from longreward.pairs.selection import (
+from longreward.pairs.config import SelectionConfig
+from longreward.pairs.outcomes import (
     Outcome,
-    SelectionConfig,
     can_be_chosen,
     make_no_pair,
     make_pair,

@@ -12,81 +12,10 @@ assumed, an open response may be in the pair; such a prompt has to be scored in 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-
-from longreward.config import Config
-from longreward.records import (
-    EQUAL_WEIGHTS,
-    Bounds,
-    Dimension,
-    Example,
-    PreferencePair,
-    Response,
-    ScoredResponse,
-)
-
-Weight = Annotated[float, Field(ge=0, le=1000)]
-Selection = Literal["best_worst", "best_second"]
-NoPairReason = Literal[
-    "no responses",
-    "too few scored responses",
-    "best and worst tie",
-    "margin too small",
-    "needs the full strategy",
-    "all responses are truncated",
-    "only truncated responses are better",
-    "all responses are the same",
-    "no answer of its own",
-    "its own answer was sampled",
-]
-
-
-class SelectionConfig(Config):
-    """Which prompts give a pair, and which two responses are in it."""
-
-    selection: Selection = "best_worst"
-    """For longreward and srm: best against worst (the paper), or best against the next lower reward."""
-    seed: int = 0
-    """Seed of the methods random and contrast."""
-    min_scored: int = Field(default=5, ge=2)
-    """Responses of a prompt that must be scored in all dimensions with a weight (the published code: 5). Responses that
-    `score.strategy: adaptive` left open count too. pairwise and random count all responses; contrast needs one."""
-    min_margin: float = Field(default=0.0, ge=0.0, le=10.0)
-    """Minimum difference of the two rewards of longreward, on the scale of 0 to 10. A tie never makes a pair."""
-    choose_truncated: bool = False
-    """Whether a response that was truncated at `sample.max_new_tokens` may be the chosen one. It may always be
-    the rejected one."""
-    weights: dict[Dimension, Weight] = Field(default=dict(EQUAL_WEIGHTS))
-    """Weight of each dimension in the reward (paper, section 3.1: equal). 0 leaves a dimension out; missing dimensions
-    have weight 1. After `score.strategy: full`, other weights need no judge call."""
-    responses: int | None = Field(default=None, ge=2)
-    """Use only the first n responses of each prompt; null: all."""
-
-    @field_validator("weights")
-    @classmethod
-    def _complete_weights(cls, weights: dict[Dimension, Any]) -> dict[Dimension, Any]:
-        complete = {**EQUAL_WEIGHTS, **weights}
-        if not any(complete.values()):
-            raise ValueError("all weights are 0; give at least one dimension a weight")
-        return complete
-
-
-@dataclass(frozen=True)
-class NoPair:
-    """A prompt without a pair, and the reason."""
-
-    example_id: str
-    reason: NoPairReason
-    responses: int
-    scored: int
-    """Responses that take part: scored in all dimensions with a weight, or left open by adaptive scoring."""
-    margin: float | None
-
-
-Outcome = PreferencePair | NoPair
+from longreward.pairs.config import Selection, SelectionConfig
+from longreward.pairs.outcomes import NoPair, NoPairReason, Outcome, can_be_chosen, make_pair
+from longreward.records import Bounds, Example, Response, ScoredResponse
 
 
 def make_pairs(
@@ -180,50 +109,3 @@ def _best(scored: dict[int, Bounds]) -> int | None:
 
 def _is_known(reward: Bounds) -> bool:
     return reward[0] == reward[1]
-
-
-def sampling_order(config: SelectionConfig, responses: Iterable[Response]) -> list[Response]:
-    """Return the responses that take part, in sampling order."""
-    return sorted(responses, key=lambda response: response.number)[: config.responses]
-
-
-def can_be_chosen(config: SelectionConfig, responses: Iterable[Response]) -> list[bool]:
-    """Return which responses may be the chosen one."""
-    return [config.choose_truncated or not response.truncated for response in responses]
-
-
-def reason_without_pair(config: SelectionConfig, responses: Sequence[Response]) -> NoPairReason | None:
-    """Return why these responses cannot give a pair, whatever their quality; for methods without rewards."""
-    if len(responses) < config.min_scored:
-        return "too few scored responses" if responses else "no responses"
-    if not any(can_be_chosen(config, responses)):
-        return "all responses are truncated"
-    if len({response.text for response in responses}) < 2:
-        return "all responses are the same"
-    return None
-
-
-def make_no_pair(example: Example, reason: NoPairReason, responses: Sequence[Response]) -> NoPair:
-    """Return the outcome of a method that counts all responses as scored."""
-    return NoPair(example.id, reason, len(responses), len(responses), None)
-
-
-def make_pair(
-    example: Example,
-    chosen: Response,
-    rejected: Response,
-    *,
-    method: str,
-    rewards: tuple[float | None, float | None] = (None, None),
-) -> PreferencePair:
-    """Return the pair; `rewards` are those of the chosen and the rejected response, if the method has any."""
-    return PreferencePair(
-        id=example.id,
-        context=example.context,
-        query=example.query,
-        chosen=chosen,
-        rejected=rejected,
-        chosen_reward=rewards[0],
-        rejected_reward=rewards[1],
-        method=method,
-    )

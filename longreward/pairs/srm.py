@@ -25,7 +25,9 @@ from longreward.models.compatibility import check_missing_weights, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.models.policy import WINDOW_FIELDS
-from longreward.pairs.selection import Outcome, SelectionConfig, sampling_order, select_by_reward
+from longreward.pairs.config import SelectionConfig
+from longreward.pairs.outcomes import Outcome, sampling_order
+from longreward.pairs.selection import select_by_reward
 from longreward.records import Bounds, Example, Response
 from longreward.utils.token_spans import keep_ends
 

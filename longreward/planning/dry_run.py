@@ -12,7 +12,7 @@ from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
 from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
-from longreward.judge.prompts import DIMENSION_TEMPLATES
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.truncation import TruncatedParser
 from longreward.records import Dimension

@@ -12,22 +12,7 @@ from longreward.judge.prompts import Parsing
 from longreward.judge.reply_parsing import ExtractedText, LabelFormat, find_verdict
 from longreward.judge.reply_text import find_tagged, has_tag, last_line, normalize_label, parse_json_reply
 from longreward.reward import published_parsers
-from longreward.reward.reply_phrases import (
-    DECORATION,
-    EXTRACT_HEADING,
-    LIST_HEADING,
-    LIST_ITEM,
-    LIST_MARKER,
-    NO_STATEMENT,
-    NOTHING_EN,
-    NOTHING_ZH,
-    NUMBER,
-    NUMBER_WITH_SCALE,
-    OTHER_SCALE,
-    RATING_LABEL,
-    RESEMBLES_SUPPORT,
-    SUPPORT_LABELS,
-)
+from longreward.reward import reply_phrases as phrases
 
 MAX_EMPTY_LINES = 20  # a longer reply is an extract, even if each line says that nothing is relevant
 
@@ -49,7 +34,7 @@ def parse_rating(text: str) -> float | None:
     line = last_line(text)
     is_whole_reply = "\n" not in text.strip()
     # A number on the last line may belong to the analysis unless it names its scale.
-    return _rating(line) if is_whole_reply or NUMBER_WITH_SCALE.search(line) else None
+    return _rating(line) if is_whole_reply or phrases.NUMBER_WITH_SCALE.search(line) else None
 
 
 def parse_support(text: str) -> float | None:
@@ -83,8 +68,8 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
         return None
     statements = tuple(statement for statement in tagged.texts if statement)
     if not statements and not has_tag(text, "statement"):
-        statements = _json_statements(text) or _numbered(text)
-    says_none = len(statements) == 1 and NO_STATEMENT.fullmatch(normalize_label(statements[0])) is not None
+        statements = _json_statements(text) or _numbered_statements(text)
+    says_none = len(statements) == 1 and phrases.NO_STATEMENT.fullmatch(normalize_label(statements[0])) is not None
     if statements and not says_none:
         return statements
     return () if no_statement is not None and (says_none or _says_none(text, no_statement)) else None
@@ -104,8 +89,8 @@ def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
     text = text.strip()
     if not text:
         return None
-    lines = [line for line in text.splitlines() if line.strip(DECORATION)]
-    while len(lines) > 1 and EXTRACT_HEADING.fullmatch(lines[0].strip(DECORATION)):
+    lines = [line for line in text.splitlines() if line.strip(phrases.DECORATION)]
+    while len(lines) > 1 and phrases.EXTRACT_HEADING.fullmatch(lines[0].strip(phrases.DECORATION)):
         lines = lines[1:]
     phrase = normalize_label(nothing_relevant)
     if 0 < len(lines) <= MAX_EMPTY_LINES and all(_says_nothing(line, phrase) for line in lines):
@@ -114,22 +99,22 @@ def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
 
 
 def _rating(label: str) -> float | None:
-    match = RATING_LABEL.fullmatch(normalize_label(label))
+    match = phrases.RATING_LABEL.fullmatch(normalize_label(label))
     rating = float(match[1]) if match else -1.0
     return rating if 0 <= rating <= 10 else None
 
 
 def _resembles_rating(label: str) -> bool:
     """Return whether the label is a number in another form: out of range, a range, another scale."""
-    return NUMBER.match(normalize_label(label)) is not None
+    return phrases.NUMBER.match(normalize_label(label)) is not None
 
 
 def _support(label: str) -> float | None:
-    return SUPPORT_LABELS.get(normalize_label(label))
+    return phrases.SUPPORT_LABELS.get(normalize_label(label))
 
 
 def _resembles_support(label: str) -> bool:
-    return RESEMBLES_SUPPORT.search(normalize_label(label)) is not None
+    return phrases.RESEMBLES_SUPPORT.search(normalize_label(label)) is not None
 
 
 def _json_statements(text: str) -> tuple[str, ...] | None:
@@ -144,15 +129,15 @@ def _json_statements(text: str) -> tuple[str, ...] | None:
     return tuple(statement.strip() for statement in reply if statement.strip())
 
 
-def _numbered(text: str) -> tuple[str, ...]:
+def _numbered_statements(text: str) -> tuple[str, ...]:
     """Return the items of a list that is numbered from 1 and, apart from a heading, the whole reply."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and LIST_HEADING.fullmatch(lines[0]):
+    if lines and phrases.LIST_HEADING.fullmatch(lines[0]):
         lines = lines[1:]
-    points = [LIST_ITEM.fullmatch(line) for line in lines]
-    if not all(point is not None and int(point[1]) == n for n, point in enumerate(points, start=1)):
+    items = [phrases.LIST_ITEM.fullmatch(line) for line in lines]
+    if not all(item is not None and int(item[1]) == number for number, item in enumerate(items, start=1)):
         return ()
-    return tuple(point[2].strip() for point in points if point is not None)
+    return tuple(item[2].strip() for item in items if item is not None)
 
 
 def _says_none(text: str, no_statement: str) -> bool:
@@ -160,24 +145,22 @@ def _says_none(text: str, no_statement: str) -> bool:
         return True
     if no_statement.startswith("<") and has_tag(text, no_statement.strip("</> ")):
         return True
-    return (
-        _json_statements(text) == () or NO_STATEMENT.fullmatch(normalize_label(_point_text(text.strip()))) is not None
-    )
+    label = normalize_label(_without_list_marker(text.strip()))
+    return _json_statements(text) == () or phrases.NO_STATEMENT.fullmatch(label) is not None
 
 
 def _says_nothing(line: str, phrase: str) -> bool:
-    label = normalize_label(_point_text(line.strip()))
+    label = normalize_label(_without_list_marker(line.strip()))
     if label.startswith(phrase):
         label = f"no relevant information{label[len(phrase) :]}"
-    return NOTHING_EN.fullmatch(label) is not None or NOTHING_ZH.fullmatch(label.replace(" ", "")) is not None
+    return bool(phrases.NOTHING_EN.fullmatch(label) or phrases.NOTHING_ZH.fullmatch(label.replace(" ", "")))
 
 
-def _point_text(line: str) -> str:
-    """Return a line without its list marker."""
-    return LIST_MARKER.sub("", line, count=1)
+def _without_list_marker(line: str) -> str:
+    return phrases.LIST_MARKER.sub("", line, count=1)
 
 
-RATING = LabelFormat(_rating, _resembles_rating, ("rating", "score", "评分", "得分", "分数"), OTHER_SCALE)
+RATING = LabelFormat(_rating, _resembles_rating, ("rating", "score", "评分", "得分", "分数"), phrases.OTHER_SCALE)
 SUPPORT = LabelFormat(_support, _resembles_support, ("support", "support_level", "level", "label", "支持程度"))
 
 

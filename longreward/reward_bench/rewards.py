@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from longreward.errors import ConfigError
 from longreward.judge import Judge
+from longreward.pairs.config import SelectionConfig
 from longreward.pairs.pairwise import Comparison, PairwiseConfig, pairwise_pair
-from longreward.pairs.selection import SelectionConfig
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Response, ScoredResponse
 from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig

@@ -12,11 +12,12 @@ from longreward.benchmarks import single_turn
 from longreward.benchmarks.alpaca_eval import summary
 from longreward.benchmarks.alpaca_eval.data import AlpacaCase, read_cases
 from longreward.benchmarks.alpaca_eval.length_control import read_gamed
+from longreward.benchmarks.judge_prompts import load_builtin_prompt, parse_marked_prompt
 from longreward.benchmarks.types import Answer, ChatClient, IntervalOptions, JudgeOptions, OnProgress, Summary, Verdict
 from longreward.chat_model import parse_logprobs
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import PromptTemplate, load_builtin_prompt, parse_marked_prompt
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather, with_progress
 
 TEMPLATE = "alpaca_eval"

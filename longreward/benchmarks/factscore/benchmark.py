@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks import single_turn
+from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.metrics import mean_estimate
 from longreward.benchmarks.types import (
     Answer,
@@ -30,7 +31,6 @@ from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge import Judge, ParsedReply
-from longreward.judge.prompt_template import load_builtin_prompt
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
 from longreward.retrieval.retriever import Index

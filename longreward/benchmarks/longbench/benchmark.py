@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from longreward.benchmarks import parsers, single_turn
+from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_marked_prompt
 from longreward.benchmarks.longbench import summary
 from longreward.benchmarks.longbench.data import (
     HIGHEST,
@@ -25,7 +26,7 @@ from longreward.benchmarks.longbench.data import (
 from longreward.benchmarks.parsers import read_string_constant
 from longreward.benchmarks.types import Answer, ChatClient, IntervalOptions, JudgeOptions, OnProgress, Summary, Verdict
 from longreward.judge import Judge
-from longreward.judge.prompt_template import SYSTEM, PromptTemplate, load_builtin_prompt, parse_marked_prompt
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather, with_progress
 
 BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "longbench"

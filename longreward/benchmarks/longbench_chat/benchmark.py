@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks import metrics, parsers, single_turn
+from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_positional_prompt
 from longreward.benchmarks.parsers import read_string_constant
 from longreward.benchmarks.types import (
     Answer,
@@ -28,7 +29,7 @@ from longreward.benchmarks.types import (
 )
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import SYSTEM, PromptTemplate, load_builtin_prompt, parse_positional_prompt
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather, with_progress
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.language import detect_language

@@ -13,12 +13,13 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
+from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.mt_bench.data import MtCase
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge import Judge
-from longreward.judge.prompt_template import PromptTemplate, load_builtin_prompt
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, RowError, read_records
 

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longreward.judge.escaping import LabelledText, PromptEscaper
+from longreward.judge.prompt_manifest import BUNDLED, TEMPLATES
 from longreward.judge.prompt_template import PromptTemplate
-from longreward.judge.prompts import BUNDLED, TEMPLATES, load_prompts
+from longreward.judge.prompts import load_prompts
 from longreward.reward.parsers import parse_rating, parse_statements, parse_support
 from longreward.utils.language import Language
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from longreward.errors import ConfigError
-from longreward.judge.prompts import BUNDLED, TEMPLATES, load_prompts
+from longreward.judge.prompt_manifest import BUNDLED, TEMPLATES
+from longreward.judge.prompts import load_prompts
 from longreward.utils.language import Language
 
 SLOTS = {

@@ -3,8 +3,8 @@
 from longreward.data.formats import pair_from_row, pair_to_row
 from longreward.pairs.contrast import contrast_pair
 from longreward.pairs.methods import PairConfig, pair_metrics
+from longreward.pairs.outcomes import NoPair
 from longreward.pairs.random_pair import random_pair
-from longreward.pairs.selection import NoPair
 from longreward.records import Example, PreferencePair, Response
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q", answer="It was Ann Lee.")

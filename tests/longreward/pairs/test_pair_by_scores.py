@@ -1,7 +1,8 @@
 import pytest
 
 from longreward.pairs.methods import PairConfig, pair_metrics
-from longreward.pairs.selection import NoPair, make_pairs, pair_by_scores
+from longreward.pairs.outcomes import NoPair
+from longreward.pairs.selection import make_pairs, pair_by_scores
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")

@@ -4,7 +4,8 @@ import pytest
 
 from longreward.errors import ConfigError
 from longreward.pairs.methods import PairConfig, require_decided
-from longreward.pairs.selection import NoPair, pair_by_scores
+from longreward.pairs.outcomes import NoPair
+from longreward.pairs.selection import pair_by_scores
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")

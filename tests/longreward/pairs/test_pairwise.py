@@ -8,6 +8,7 @@ import pytest
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.judge.ledger import Ledger
 from longreward.pairs.methods import PairConfig
+from longreward.pairs.outcomes import NoPair
 from longreward.pairs.pairwise import (
     ComparisonResult,
     best_and_worst,
@@ -17,7 +18,6 @@ from longreward.pairs.pairwise import (
     parse_better,
     shorten_context,
 )
-from longreward.pairs.selection import NoPair
 from longreward.records import Example, PreferencePair, Response
 
 DOCUMENT = "Keld was founded in 1905 by Ann Lee. The mill at Keld was built by Bo Ray in 1911. Rain fell often."

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
 from longreward.pairs.methods import PairConfig
-from longreward.pairs.selection import NoPair, pair_by_scores, select_pair
+from longreward.pairs.outcomes import NoPair
+from longreward.pairs.selection import pair_by_scores, select_pair
 from longreward.records import DIMENSIONS, Bounds, Example, PreferencePair, Response, ScoredResponse, Verdict
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q")

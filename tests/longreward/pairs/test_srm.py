@@ -9,7 +9,7 @@ import pytest
 from longreward.builtin.short_instructions import short_items
 from longreward.errors import PolicyError
 from longreward.pairs.methods import PairConfig
-from longreward.pairs.selection import NoPair
+from longreward.pairs.outcomes import NoPair
 from longreward.pairs.srm import (
     TOO_LONG,
     RankedResponses,

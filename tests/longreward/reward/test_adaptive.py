@@ -13,7 +13,8 @@ from longreward.chat_model import TokenUsage
 from longreward.data.formats import scored_from_row, scored_to_row
 from longreward.judge import ChatRequest, Judge, ParsedReply
 from longreward.pairs.methods import PairConfig
-from longreward.pairs.selection import NoPair, pair_by_scores
+from longreward.pairs.outcomes import NoPair
+from longreward.pairs.selection import pair_by_scores
 from longreward.records import Example, PreferencePair, Response, ScoredResponse
 from longreward.reward import ScoreConfig, ScoredExample, open_scorer
 

@@ -1,0 +1,111 @@
+"""The manifest of a folder of prompts: labels, and the slots, token limits and files of each template."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from longreward.config import Config
+from longreward.errors import ConfigError
+from longreward.records import DIMENSIONS, Dimension
+from longreward.utils.language import Language
+
+Slot = Literal["question", "answer", "context", "statement"]
+
+BUNDLED = Path(__file__).parent / "prompt_files"
+LANGUAGES: tuple[Language, ...] = ("en", "zh")
+# A dimension uses one template of its own name unless listed here.
+DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {dimension: (dimension,) for dimension in DIMENSIONS} | {
+    "faithfulness": ("statements", "support"),
+    "completeness": ("extraction", "completeness"),
+}
+TEMPLATES = tuple(template for templates in DIMENSION_TEMPLATES.values() for template in templates)
+PUBLISHED_FILES = (
+    "helpfulness_few_shot.txt",
+    "logicality_few_shot.txt",
+    "find_fact_few_shot.txt",
+    "faithfulness_few_shot.txt",
+    "extract_info_en.txt",
+    "extract_info_zh.txt",
+    "completeness_few_shot.txt",
+)
+
+
+class TemplateSpec(Config):
+    """A template's entry in the manifest."""
+
+    slots: tuple[Slot, ...]
+    max_tokens: int = Field(ge=1)
+    files: dict[Language, str]
+
+
+class Labels(Config):
+    """The lines above each passage and each extract in a prompt."""
+
+    evidence: str
+    """Above the `{n}`th passage of evidence."""
+    extract: str
+    """Above the extract from `{first}` to `{last}` percent of the document."""
+
+
+class Manifest(Config):
+    """`manifest.yaml`."""
+
+    labels: dict[Language, Labels]
+    no_statement: str | None = None
+    """What the judge replies if a response states no fact; null: the prompts have no such marker."""
+    nothing_relevant: str
+    """What the judge replies if a part of the document is irrelevant to the question."""
+    show_empty_extracts: bool
+    """Whether the completeness prompt lists parts without relevant information."""
+    escape_marks: bool = False
+    """Whether headings, verdicts and tags in the material get a backslash, so that the material cannot forge them."""
+    templates: dict[str, TemplateSpec]
+
+
+def read_manifest(folder: Path, path: Path | None) -> Manifest:
+    """Read the manifest at `path` (None: the folder's own, or the bundled one for the published files)."""
+    path = path if path is not None else _find_manifest(folder)
+    manifest = Manifest.parse(_read_yaml(path), source=str(path))
+    _require_all_templates(manifest, path)
+    return manifest
+
+
+def _find_manifest(folder: Path) -> Path:
+    if (folder / "manifest.yaml").is_file():
+        return folder / "manifest.yaml"
+    if not folder.is_dir():
+        raise ConfigError(f"score.prompts_dir: there is no folder {folder}")
+    if any((folder / name).is_file() for name in PUBLISHED_FILES):
+        return BUNDLED / "published.yaml"
+    raise ConfigError(
+        f"score.prompts_dir: {folder} has neither a manifest.yaml nor the published prompts "
+        f"({', '.join(PUBLISHED_FILES)}); see {BUNDLED / 'manifest.yaml'} for an example"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the prompt manifest {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the prompt manifest {path} must be a mapping")
+    return values
+
+
+def _require_all_templates(manifest: Manifest, path: Path) -> None:
+    missing = [f"labels.{language}" for language in LANGUAGES if language not in manifest.labels]
+    missing += [f"templates.{name}" for name in TEMPLATES if name not in manifest.templates]
+    missing += [
+        f"templates.{name}.files.{language}"
+        for name, spec in manifest.templates.items()
+        for language in LANGUAGES
+        if language not in spec.files
+    ]
+    if missing:
+        raise ConfigError(f"the prompt manifest {path} lacks {', '.join(missing)}")
+    if unknown := sorted(set(manifest.templates) - set(TEMPLATES)):
+        raise ConfigError(f"the prompt manifest {path} has unknown templates: {', '.join(unknown)}")
