@@ -12,8 +12,8 @@ from pathlib import Path
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
-from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompts import load_prompts
 from longreward.planning.dry_run import DryRunJudge, RecordedRequest, judge_name
 from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
