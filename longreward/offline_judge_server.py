@@ -144,6 +144,7 @@ def recover_slots(pieces: tuple[str, ...], message: str) -> dict[str, str] | Non
     if len(message) < len(first) + len(last) or not message.startswith(first) or not message.endswith(last):
         return None
     slots: dict[str, str] = {}
+    # Each slot ends at the first occurrence of the next literal text, which escaping keeps out of the values.
     start, message_end = len(first), len(message) - len(last)
     for index in range(1, len(pieces), 2):
         slot, literal = pieces[index : index + 2]

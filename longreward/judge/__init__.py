@@ -1,4 +1,7 @@
-"""Asking a judge: questions, answers, the models that answer, and the ledger that keeps every exchange."""
+"""Query judges: clients, prompts, parsers and the ledger that records every exchange.
+
+Start reading at `judge.py`, which lists the modules that one query passes through.
+"""
 
 from longreward.chat_model import ChatModel, ChatReply, ChatRequest, TokenUsage
 from longreward.judge.attempts import ParsedReply

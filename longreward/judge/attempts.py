@@ -130,6 +130,7 @@ class Attempts(Generic[T]):
         self._key_for = key_for
         self._max_limit = max(max_tokens_limit, request.max_tokens)
         self._limits = [request.max_tokens]
+        # Recorded exchanges with a raised limit have other keys: follow the sequence of limits as far as it was made.
         while True:
             for exchange in find_exchanges(self._key_for(self._current)):
                 if self._has_configured_temperature(exchange):

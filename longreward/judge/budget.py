@@ -4,7 +4,7 @@
     account = budget.account(JudgeConfig())
     async with account.call(request) as call:     # waits, or raises BudgetExceeded
         reply = await model.complete(request, …)
-        call.settle(reply.usage, reply.text)
+        call.report_usage(reply.usage, reply.text)
 
 Each call first reserves the maximum that it could use, and releases the difference once the provider has reported the
 real usage. So all calls in flight together stay within the limit. A call that does not fit waits for calls in flight;
@@ -133,6 +133,7 @@ class Budget:
         if self.limits.is_limited:
             self._bind_to_running_loop()
             async with self._reservation_lock:
+                # Once a limit is exceeded it stays so, or small calls would continue while large ones fail.
                 while self._exceeded is None and (exceeded := self._exceeded_limit(maximum)) is not None:
                     if self._in_flight == 0:
                         self._exceeded = exceeded
@@ -142,6 +143,7 @@ class Budget:
                 if self._exceeded is not None:
                     raise BudgetExceeded(self._exceeded)
         self._in_flight += 1
+        # The file is written before the call is sent: a killed process must not lose what it may have spent.
         self._update(maximum, at_risk)
 
     def release(self, maximum: Usage, at_risk: Usage, used: Usage) -> None:
@@ -274,6 +276,6 @@ class BudgetedCall:
     used: Usage | None = None
     """Overrides what a failed or cancelled call counts as."""
 
-    def settle(self, usage: TokenUsage, text: str = "") -> None:
+    def report_usage(self, usage: TokenUsage, text: str = "") -> None:
         """Set what the provider reported. Zeros mean that it reports nothing: the text of the reply is estimated."""
         self.usage, self.text = usage, text

@@ -87,6 +87,7 @@ class CachedJudgeClient:
         cached = attempts.result()
         if cached is not None and cached.value is not None:
             self.breaker.record_readable(request.template)
+        # A shard that is scored again within this run must not start a new round of attempts.
         if cached is None and key in self._exhausted:
             cached = attempts.unreadable_result()
         if cached is not None:

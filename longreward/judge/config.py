@@ -266,6 +266,7 @@ class JudgeConfig(Config):
         values = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
         if not overrides:
             return JudgeConfig.model_validate(values)
+        # An API key or a model name of one server must never be sent to another one.
         if any(name in overrides and overrides[name] != values[name] for name in ("kind", "base_url")):
             values = {name: value for name, value in values.items() if name not in SERVER_SETTINGS}
         judge = JudgeConfig.parse(values | dict(overrides), source=section)

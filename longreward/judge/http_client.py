@@ -25,8 +25,8 @@ TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in 
 POOL_SIZE, MAX_POOLS = 16, 8
 MIN_WINDOW_TOKENS = 8192  # for a part of 4,096 tokens with its prompt and reply, or the extracts of a document
 WINDOW_ADVICE = (
-    "start it with OLLAMA_CONTEXT_LENGTH={wanted} or more (then check `ollama ps`), or give the model "
-    "`PARAMETER num_ctx {wanted}` in a Modelfile"
+    "start it with OLLAMA_CONTEXT_LENGTH={tokens} or more (then check `ollama ps`), or give the model "
+    "`PARAMETER num_ctx {tokens}` in a Modelfile"
 )
 _FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
 
@@ -97,7 +97,7 @@ class HttpJudge:
         else:
             self._has_replied = True
             if self.window is not None:
-                await self.window.look_up()
+                await self.window.fetch()
                 self._check_window(request)
             return reply
         if request.top_logprobs and self._supports_logprobs and _is_about_logprobs(failure):
@@ -189,7 +189,7 @@ class HttpJudge:
         prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
         total = prompt_tokens + request.max_tokens + self._config.thinking_tokens
         if window is not None and prompt_tokens > window:
-            advice = WINDOW_ADVICE.format(wanted=2 ** total.bit_length())
+            advice = WINDOW_ADVICE.format(tokens=2 ** total.bit_length())
             raise JudgeRefused(
                 f"the {self.server} reads {window:,} tokens of a prompt and cuts the rest off without a word; this one "
                 f"({request.template}) has about {prompt_tokens:,}: {advice}"
@@ -197,7 +197,7 @@ class HttpJudge:
 
 
 class OllamaContextWindow:
-    """The context window of one model on an Ollama server, looked up once, after the model was first used.
+    """The context window of one model on an Ollama server, fetched once, after the model was first used.
 
     Ollama silently truncates longer prompts, to 4,096 tokens by default on small machines, and no field of the OpenAI
     protocol sets the window. Its list of loaded models shows it.
@@ -207,17 +207,17 @@ class OllamaContextWindow:
         self._client = client
         self._names = {model, f"{model}:latest"}
         self._lock = asyncio.Lock()
-        self._is_known = False
+        self._is_fetched = False
         self.tokens: int | None = None
-        """None: not looked up yet, or an older server, which does not show it."""
+        """None: not fetched yet, or an older server, which does not show it."""
 
-    async def look_up(self) -> None:
+    async def fetch(self) -> None:
         """Set `tokens`; only the first call sends a request."""
         async with self._lock:
-            if self._is_known:
+            if self._is_fetched:
                 return
             loaded = await _get_json(self._client, "/api/ps")
-            self._is_known = True
+            self._is_fetched = True
             try:
                 sizes = [
                     int(model["context_length"])

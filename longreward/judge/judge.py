@@ -164,6 +164,7 @@ def open_judge(
     accounts = [budget.account(model_config) for model_config in configs]
     store = Ledger(ledger)
     clients = _open_clients(configs, store, accounts, ledger)
+    # Fewer prompts in flight would leave the largest batches incomplete.
     batch_sizes = [model_config.batch.prompts for model_config in configs if model_config.mode != "live"]
     return Judge(
         [(client, dimensions) for client, (_, dimensions) in zip(clients, models, strict=True)],

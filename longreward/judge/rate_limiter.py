@@ -176,8 +176,8 @@ class RateLimiter:
             expired.counted_tokens = 0
         if not self._recent:
             return 0.0
-        too_many = self._requests_per_minute is not None and len(self._recent) >= self._requests_per_minute
-        if too_many or (self._tokens_per_minute is not None and self._recent_tokens + tokens > self._tokens_per_minute):
+        is_full = self._requests_per_minute is not None and len(self._recent) >= self._requests_per_minute
+        if is_full or (self._tokens_per_minute is not None and self._recent_tokens + tokens > self._tokens_per_minute):
             return self._recent[0].started + MINUTE - now
         return 0.0
 

@@ -65,6 +65,7 @@ class RetryingClient:
                 failure, transient = error, error.transient
             replies_to_others = self._replies - previous_replies  # since the previous try
             previous_replies = self._replies
+            # Overload of a server that replies to others is expected with many requests in flight, so it counts less.
             if transient.throttled and replies_to_others:
                 overloads += 1  # the server is busy, not down
             else:
@@ -86,7 +87,7 @@ class RetryingClient:
                 async with self._account.call(request) as budgeted:
                     self.counts["requests"] += 1
                     reply = await self._model.complete(request, temperature=temperature)
-                    budgeted.settle(reply.usage, reply.text)
+                    budgeted.report_usage(reply.usage, reply.text)
             except JudgeError as error:
                 if error.transient is not None:
                     await self._record_failure(call, error.transient)

@@ -19,7 +19,7 @@ from longreward.judge.retry import MAX_BACKOFF_S, PROBE_REQUEST, backoff_s
 from longreward.records import DIMENSIONS, Dimension
 
 VERDICT = re.compile(r"\[\[\s*\d+\s*\]\]")
-MAX_MODELS_SHOWN = 10
+MAX_MODELS = 10
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         message = str(error)
         models = await judge.list_models() if isinstance(error, JudgeRefused) else ()
         if models and name not in models:
-            more = ", …" if len(models) > MAX_MODELS_SHOWN else ""
-            message += f"; the server knows {', '.join(models[:MAX_MODELS_SHOWN])}{more}"
+            ellipsis = ", …" if len(models) > MAX_MODELS else ""
+            message += f"; the server knows {', '.join(models[:MAX_MODELS])}{ellipsis}"
         return ProbeResult(name, False, message, seconds=time.monotonic() - started)
     finally:
         await judge.close()
@@ -97,6 +97,7 @@ async def _complete_with_retry(judge: HttpJudge, config: JudgeConfig) -> ChatRep
         if error.transient is None or config.max_retries == 0:
             raise
         retry_after_s = min(error.transient.retry_after_s or 0.0, MAX_BACKOFF_S)
+    # At most a few seconds, whatever the server asks for: somebody waits for the result.
     await asyncio.sleep(backoff_s(1, TransientFailure(retry_after_s=retry_after_s)))
     return await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
 
@@ -111,13 +112,13 @@ def _reply_advice(config: JudgeConfig, judge: HttpJudge, reply: ChatReply) -> li
             "judge.extra_body"
         )
     if judge.window is not None:
-        wanted = MIN_WINDOW_TOKENS + config.thinking_tokens
+        recommended = MIN_WINDOW_TOKENS + config.thinking_tokens
         if judge.window.tokens is None:
-            advice.append(f"this Ollama does not tell its context window: {WINDOW_ADVICE.format(wanted=wanted)}")
-        elif judge.window.tokens < wanted:
+            advice.append(f"this Ollama does not tell its context window: {WINDOW_ADVICE.format(tokens=recommended)}")
+        elif judge.window.tokens < recommended:
             advice.append(
                 f"its context window is {judge.window.tokens:,} tokens, and it cuts longer prompts without a word: "
-                f"{WINDOW_ADVICE.format(wanted=wanted)}"
+                f"{WINDOW_ADVICE.format(tokens=recommended)}"
             )
     return advice
 

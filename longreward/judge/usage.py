@@ -101,6 +101,7 @@ class UsageStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.previous = _parse(os.pread(self._file, FILE_SIZE, 0))
         except BlockingIOError:

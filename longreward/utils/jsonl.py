@@ -24,7 +24,7 @@ T = TypeVar("T")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MIB = 2**20
 BLOCK_SIZE = MIB  # bytes or characters at a time, so that no second copy of a huge line is held
-MAX_KEYS_SHOWN = 20
+MAX_KEYS = 20
 SUFFIXES = (".gz", ".zst")
 # What reading a damaged file raises: gzip and zlib have errors of their own, pyarrow's zstd raises OSError.
 DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
@@ -125,9 +125,9 @@ def size_error(subject: str, size: int, limit: int) -> RowError:
 
 def missing_key(key: str, row: Mapping[str, Any]) -> RowError:
     """Make the error for a row that lacks a key; it names the keys of the row."""
-    keys = ", ".join(map(shorten, list(row)[:MAX_KEYS_SHOWN])) or "no keys"
-    more = f" and {len(row) - MAX_KEYS_SHOWN} more" if len(row) > MAX_KEYS_SHOWN else ""
-    return RowError(f"{key} is missing; the row has {keys}{more}")
+    keys = ", ".join(map(shorten, list(row)[:MAX_KEYS])) or "no keys"
+    suffix = f" and {len(row) - MAX_KEYS} more" if len(row) > MAX_KEYS else ""
+    return RowError(f"{key} is missing; the row has {keys}{suffix}")
 
 
 def error_reason(error: RowError | ValidationError) -> str:
@@ -151,6 +151,7 @@ def open_atomic(path: Path) -> Iterator[IO[str]]:
     """
     if path.exists() and not path.is_file():
         raise StateError(f"{path} cannot be written: it exists and is no regular file; choose another path")
+    # In the same folder, as a rename is atomic only within one file system.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

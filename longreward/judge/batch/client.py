@@ -82,7 +82,7 @@ class BatchJudgeClient(CachedJudgeClient):
             except asyncio.CancelledError:
                 charge.used = Usage()  # the run that collects the reply is charged for it
                 raise
-            charge.settle(reply.usage, reply.text)
+            charge.report_usage(reply.usage, reply.text)
             return reply
 
     async def _reply(self, attempt: Attempt) -> ChatReply:

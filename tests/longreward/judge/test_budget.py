@@ -227,7 +227,7 @@ def test_budget_file_format(tmp_path: Path) -> None:
         async def spend() -> None:
             async with account.call(request_number(0)) as call:
                 assert json.loads((tmp_path / "b.json").read_text())["reserved"]["calls"] == 1
-                call.settle(TokenUsage(100, 10))
+                call.report_usage(TokenUsage(100, 10))
 
         asyncio.run(spend())
     content = json.loads((tmp_path / "b.json").read_text())
@@ -243,7 +243,7 @@ def maximum_usage(config: JudgeConfig, budget: Budget, request: ChatRequest) -> 
 
     async def reserve() -> Usage:
         async with budget.account(config).call(request) as call:
-            call.settle(TokenUsage(1, 1))
+            call.report_usage(TokenUsage(1, 1))
             return call.maximum
 
     return asyncio.run(reserve())
@@ -287,7 +287,7 @@ def test_batches_in_flight_of_a_killed_process_do_not_count(tmp_path: Path) -> N
             async def reserve(account: Any = account, mode: str = mode) -> int:
                 async with account.call(request_number(0)) as call:
                     content = json.loads((tmp_path / mode).read_text())
-                    call.settle(TokenUsage(1, 1))
+                    call.report_usage(TokenUsage(1, 1))
                     return int(content["reserved"]["calls"])
 
             assert asyncio.run(reserve()) == calls, mode
@@ -364,7 +364,7 @@ def test_metrics_of_this_process_and_of_all_runs(tmp_path: Path) -> None:
             async def spend(account: Any = account, count: int = count) -> None:
                 for _ in range(count):
                     async with account.call(request_number(0)) as call:
-                        call.settle(TokenUsage(100, 10, 40))
+                        call.report_usage(TokenUsage(100, 10, 40))
 
             asyncio.run(spend())
     assert budget.metrics() == {
@@ -381,7 +381,7 @@ def test_usage_above_the_maximum_is_logged_and_counted(caplog: pytest.LogCapture
 
     async def spend() -> None:
         async with account.call(request_number(0)) as call:
-            call.settle(TokenUsage(500, 3000))
+            call.report_usage(TokenUsage(500, 3000))
 
     asyncio.run(spend())
     assert "counted 3500 tokens for a call of at most" in caplog.text
@@ -414,7 +414,7 @@ def test_estimated_usage_includes_thinking_tokens(text: str, completion: int) ->
 
     async def spend() -> None:
         async with account.call(request_number(0)) as call:
-            call.settle(TokenUsage(), text)
+            call.report_usage(TokenUsage(), text)
 
     asyncio.run(spend())
     assert budget.spent.completion_tokens == completion
