@@ -35,27 +35,27 @@ class DryRunJudge(Judge):
     """A Judge without API keys and calls; open it with `DryRunJudge.open`."""
 
     all_cached: bool
-    """Whether the ledger had the replies to all requests since the last `take_requests`."""
+    """Whether the ledger had the replies to all requests since the last `pop_requests`."""
     _requests: list[RecordedRequest]
-    _seen: set[int]
+    _request_hashes: set[int]
 
     @classmethod
     def open(cls, config: JudgeConfig, *, ledger: Path | Ledger | None) -> Self:
         """Open the judge with a ledger: a file, which may be missing, or an open ledger, which the judge closes."""
         store = ledger if isinstance(ledger, Ledger) else Ledger(ledger if ledger and ledger.is_file() else None)
         judge = cls([(_client(one, store), dimensions) for one, dimensions in config.judges()], store)
-        judge._requests, judge._seen, judge.all_cached = [], set(), True
+        judge._requests, judge._request_hashes, judge.all_cached = [], set(), True
         return judge
 
-    def take_requests(self) -> list[RecordedRequest]:
+    def pop_requests(self) -> list[RecordedRequest]:
         """Return the requests since the last call; each distinct request is returned once."""
         requests, self._requests = self._requests, []
         self.all_cached = True
         return requests
 
     def discard_requests(self) -> None:
-        """Forget the requests since the last `take_requests`, as if they had not been made."""
-        self._seen -= {_request_hash(recorded.request) for recorded in self.take_requests()}
+        """Forget the requests since the last `pop_requests`, as if they had not been made."""
+        self._request_hashes -= {_request_hash(recorded.request) for recorded in self.pop_requests()}
 
     async def query(
         self,
@@ -71,8 +71,8 @@ class DryRunJudge(Judge):
             reply = ParsedReply(None, NOT_CACHED, "", 0, 0, TokenUsage(), self.name_for(request.template))
             self.all_cached = False
         key = _request_hash(request)
-        if key not in self._seen:
-            self._seen.add(key)
+        if key not in self._request_hashes:
+            self._request_hashes.add(key)
             self._requests.append(RecordedRequest(request, reply.reason != NOT_CACHED))
         return reply
 

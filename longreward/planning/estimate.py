@@ -110,7 +110,7 @@ async def estimate_scoring(
                 dry_run.discard_requests()
                 scored = await full_scorer.score(dry_run, example, responses)
             estimate.complete += dry_run.all_cached
-            counter.add(example, responses, scored, dry_run.take_requests())
+            counter.add(example, responses, scored, dry_run.pop_requests())
             if deadline is not None and time.monotonic() > deadline:
                 break
     counter.finish(total_prompts, is_adaptive=config.strategy == "adaptive")
@@ -177,12 +177,12 @@ class _RequestCounter:
     def _add_completeness(self, example: Example, responses: Sequence[Response], scored: ScoredExample) -> None:
         """Add one request per distinct response; some or all extracts, which they contain, are unknown."""
         extracts = scored.extraction.extracts
-        known = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
-        unknown = sum(extract.reason is not None for extract in extracts)
+        cached = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
+        missing = sum(extract.reason is not None for extract in extracts)
         for text in dict.fromkeys(response.text for response in responses):
             template = self._template("completeness", example.query, text)
-            own = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
-            self._add("completeness", Range.exactly(1), own + known + EXTRACT_TOKENS * unknown, template.max_tokens)
+            fixed = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
+            self._add("completeness", Range.exactly(1), fixed + cached + EXTRACT_TOKENS * missing, template.max_tokens)
 
     def _add_support(self, example: Example, requests: Sequence[ChatRequest]) -> None:
         """Add one request per statement that the replies to these requests will list."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,18 +104,13 @@ class StagePlan:
         return metrics if self.money is None else metrics | {"forecast/money": self.money.expected}
 
     def as_json(self) -> dict[str, Any]:
+        """Return all fields and the totals over all templates."""
+        totals = {"calls": self.calls, "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
         return {
-            "prompts": self.prompts,
-            "responses": self.responses,
-            "complete_prompts": self.complete_prompts,
-            "counted_prompts": self.counted_prompts,
-            **_amounts(self),
-            "seconds": self.seconds.as_json(),
-            "observed_replies": dict(self.observed_replies),
-            "templates": [
-                {"dimension": plan.dimension, "template": plan.template, "judge": plan.judge, **_amounts(plan)}
-                for plan in self.templates
-            ],
+            **asdict(self),
+            **{name: asdict(total) for name, total in totals.items()},
+            "cached": self.cached,
+            "money": asdict(self.money) if self.money is not None else None,
         }
 
 
@@ -377,16 +372,6 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
 
 def _is_batch(judge: JudgeConfig) -> bool:
     return judge.mode != "live"
-
-
-def _amounts(plan: TemplatePlan | StagePlan) -> dict[str, Any]:
-    return {
-        "calls": plan.calls.as_json(),
-        "cached": plan.cached,
-        "prompt_tokens": plan.prompt_tokens.as_json(),
-        "completion_tokens": plan.completion_tokens.as_json(),
-        "money": plan.money.as_json() if plan.money is not None else None,
-    }
 
 
 def _sum(ranges: Iterable[Range]) -> Range:

@@ -8,7 +8,7 @@ import sqlite3
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -41,9 +41,9 @@ class Range:
     def combine(cls, function: Callable[..., float], *ranges: "Range") -> Self:
         """Apply a function that increases in all arguments to the low, expected and high values of `ranges`."""
         return cls(
-            function(*(each.low for each in ranges)),
-            function(*(each.expected for each in ranges)),
-            function(*(each.high for each in ranges)),
+            function(*(value.low for value in ranges)),
+            function(*(value.expected for value in ranges)),
+            function(*(value.high for value in ranges)),
         )
 
     @classmethod
@@ -64,9 +64,6 @@ class Range:
     @property
     def is_exact(self) -> bool:
         return self.low == self.high
-
-    def as_json(self) -> dict[str, float]:
-        return asdict(self)
 
 
 # Tokens of one reply. The prompts ask for a short analysis and a verdict.

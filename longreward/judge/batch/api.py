@@ -51,7 +51,7 @@ class BatchServer:
         self._endpoint = endpoint
 
     @property
-    def where(self) -> str:
+    def description(self) -> str:
         """The model and the address, for messages."""
         return self._errors.server
 
@@ -75,7 +75,9 @@ class BatchServer:
         """
         batch_id = record.state.batch_id
         assert batch_id is not None
-        batch = await self._call(lambda: self._client.batches.retrieve(batch_id), not_found=self._lost_error(record))
+        batch = await self._call(
+            lambda: self._client.batches.retrieve(batch_id), missing_error=self._lost_error(record)
+        )
         status = str(batch.status).lower()  # some providers write it in capitals
         if status == "failed":
             raise self._failure(batch)
@@ -138,8 +140,8 @@ class BatchServer:
         except JudgeRefused:  # the server cannot list batches
             return None
 
-    async def _call(self, call: Callable[[], Awaitable[T]], *, not_found: JudgeError | None = None) -> T:
-        """Run a call of the library and translate its errors; `not_found` is raised for 404."""
+    async def _call(self, call: Callable[[], Awaitable[T]], *, missing_error: JudgeError | None = None) -> T:
+        """Run a call of the library and translate its errors; `missing_error` is raised for 404."""
         from openai import APIError, APIStatusError
 
         error: JudgeError
@@ -147,8 +149,8 @@ class BatchServer:
             return await call()
         except APIStatusError as status_error:
             if status_error.status_code in (404, 405):
-                error = not_found or JudgeRefused(
-                    f"the {self.where} has no batches ({status_error.status_code} at "
+                error = missing_error or JudgeRefused(
+                    f"the {self.description} has no batches ({status_error.status_code} at "
                     f"{status_error.request.url.path}); set judge.mode to live, or to batch_files if another program "
                     "processes the files"
                 )
@@ -160,8 +162,8 @@ class BatchServer:
 
     def _lost_error(self, record: BatchRecord) -> JudgeError:
         return JudgeRefused(
-            f"the {self.where} does not know the batch {record.state.batch_id} (was it created with another key?); "
-            f"remove {record.folder} to make its {record.state.requests:,} requests again"
+            f"the {self.description} does not know the batch {record.state.batch_id} (was it created with another "
+            f"key?); remove {record.folder} to make its {record.state.requests:,} requests again"
         )
 
     def _failure(self, batch: "Batch") -> JudgeError:
@@ -170,11 +172,11 @@ class BatchServer:
         reason = self._errors.sanitize(messages)
         if any("limit" in str(error.code) for error in errors):
             return BatchQueueFull(
-                f"the {self.where} does not accept a batch of this size now: {reason}; lower judge.batch.prompts or "
-                "judge.batch.megabytes_per_file"
+                f"the {self.description} does not accept a batch of this size now: {reason}; lower "
+                "judge.batch.prompts or judge.batch.megabytes_per_file"
             )
         return BatchRefused(
-            f"the {self.where} refused the batch {batch.id}: {reason}; check judge.model and its fields"
+            f"the {self.description} refused the batch {batch.id}: {reason}; check judge.model and its fields"
         )
 
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 from longreward.errors import BatchPending, JudgeUnavailable, LongRewardError
 from longreward.judge.batch.api import BatchQueueFull, BatchRefused, BatchServer, BatchStatus
 from longreward.judge.batch.config import BatchConfig
-from longreward.judge.batch.storage import BatchFolder, BatchRecord, BatchResult, RequestSpool, missing_result
+from longreward.judge.batch.storage import BatchFolder, BatchRecord, BatchResult, missing_result
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 MAX_OUTAGE_S = 3600.0  # of a server that cannot be reached, or whose queue is full
 DEFAULT_MEGABYTES = 200.0  # per file: OpenAI's limit
 SETTLE_STEPS = 10
-RESULTS_PER_STEP = 100
 MAX_LISTED_FILES = 10
 CACHED = missing_result("another process has stored the reply in the ledger")
 REMOVED = missing_result("its batch was removed")
@@ -76,7 +75,7 @@ class BatchRunner:
         ids = [record.state.batch_id for record in self._running if record.state.batch_id]
         if ids:
             message = "%d batch(es) continue at the %s: %s; the next run with these settings collects their replies"
-            log.warning(message, len(ids), self._server.where, ", ".join(ids))
+            log.warning(message, len(ids), self._server.description, ", ".join(ids))
         self._running = []
 
     async def _advance(self, record: BatchRecord) -> bool:
@@ -94,7 +93,11 @@ class BatchRunner:
             raise
         if status != self._statuses.get(record.folder.name):
             log.info(
-                "batch %s at the %s: %s %s", record.state.batch_id, self._server.where, status.status, status.message
+                "batch %s at the %s: %s %s",
+                record.state.batch_id,
+                self._server.description,
+                status.status,
+                status.message,
             )
             self._statuses[record.folder.name] = status
         if status.ended:
@@ -113,7 +116,7 @@ class BatchRunner:
                 log.info(
                     "sent %s requests to the %s as batch %s; polling every %g s",
                     f"{record.state.requests:,}",
-                    self._server.where,
+                    self._server.description,
                     record.state.batch_id,
                     self._config.poll_s,
                 )
@@ -141,8 +144,8 @@ class BatchRunner:
 @dataclass
 class _PendingRequest:
     result: "asyncio.Future[BatchResult]"
-    location: tuple[int, int] | None
-    """In the spool; None if a batch contains the request."""
+    line: Callable[[], bytes] | None
+    """Returns the line of a request file; None if a batch contains the request."""
     is_cached: Callable[[], bool]
     """Whether another process has stored the reply in the ledger."""
     waiters: int = 0
@@ -165,7 +168,6 @@ class BatchScheduler:
         self._folder = folder
         self._runner = runner
         self._config = config
-        self._spool = RequestSpool(folder.path)
         self._pending: dict[str, _PendingRequest] = {}
         self._arrivals = 0
         self._arrived = asyncio.Event()
@@ -180,8 +182,8 @@ class BatchScheduler:
         """
         pending = self._pending.get(request_id)
         if pending is None:
-            location = None if self._folder.find(request_id) else self._spool.append(line())
-            pending = _PendingRequest(asyncio.get_running_loop().create_future(), location, is_cached)
+            result = asyncio.get_running_loop().create_future()
+            pending = _PendingRequest(result, None if self._folder.find(request_id) else line, is_cached)
             self._pending[request_id] = pending
             self._arrivals += 1
             self._arrived.set()
@@ -189,8 +191,8 @@ class BatchScheduler:
             self._task = asyncio.create_task(self._run())
         pending.waiters += 1
         try:
-            result = await asyncio.shield(pending.result)
-            return None if result is CACHED else result
+            outcome = await asyncio.shield(pending.result)
+            return None if outcome is CACHED else outcome
         finally:
             pending.waiters -= 1
             if pending.waiters == 0 and self._pending.get(request_id) is pending:
@@ -212,7 +214,6 @@ class BatchScheduler:
             self._runner.detach()
         async with self._folder.locked():
             self._folder.remove_finished()
-        self._spool.close()
 
     async def _run(self) -> None:
         try:
@@ -255,20 +256,19 @@ class BatchScheduler:
                 max_requests=self._config.requests_per_file,
                 max_bytes=int((self._config.megabytes_per_file or DEFAULT_MEGABYTES) * 1_000_000),
             )
-        self._spool.clear()
         records = {record for request_id in self._pending if (record := self._folder.find(request_id))}
         return sorted(records, key=lambda record: record.folder.name)
 
     def _new_requests(self) -> Iterator[tuple[str, bytes]]:
         for request_id, pending in list(self._pending.items()):
-            location, pending.location = pending.location, None
+            line, pending.line = pending.line, None
             record = self._folder.find(request_id)
             if pending.is_cached():
                 pending.resolve(CACHED)
-            elif record is None and location is None:  # another process has collected and removed its batch
+            elif record is None and line is None:  # another process has collected and removed its batch
                 pending.resolve(REMOVED)
-            elif record is None and location is not None:
-                yield request_id, self._spool.read(location)
+            elif record is None and line is not None:
+                yield request_id, line()
 
     async def _process(self, records: list[BatchRecord]) -> None:
         """Run the batches to their end; with files for another program, distribute the results that are there."""
@@ -287,18 +287,13 @@ class BatchScheduler:
             results = await record.load_results()
         batch = record.state.batch_id or record.folder.name
         missing = missing_result(f"the batch {batch} ended ({record.state.final_status}) without a reply")
-        for number, request_id in enumerate([name for name in self._pending if name in record.open_ids]):
-            pending = self._pending.get(request_id)
-            if pending is None:
+        for request_id, pending in self._pending.items():
+            if request_id not in record.open_ids:
                 continue
             if results is not None:
                 pending.resolve(results.get(request_id) or missing)
             else:
                 pending.resolve(CACHED if pending.is_cached() else REMOVED)
-            if number % RESULTS_PER_STEP == RESULTS_PER_STEP - 1:
-                await asyncio.sleep(0)  # let the waiters consume the results, so that few are in memory at once
-        if results is not None:
-            results.close()
 
 
 def manual_instructions(records: Sequence[BatchRecord], *, model: str) -> str:

@@ -22,11 +22,10 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO
 
 from filelock import FileLock, Timeout
 
@@ -81,42 +80,20 @@ def parse_result(line: bytes) -> tuple[str, BatchResult] | None:
         return None
 
 
-class ResultFiles:
-    """Results by request id. Only their offsets are held in memory; lines are read on demand.
+def read_results(paths: Iterable[Path]) -> dict[str, BatchResult]:
+    """Return the results in these files by request id.
 
-    The files stay open, so that another process may delete them.
+    Several programs may process parts of one batch: of several results for one request the last success counts, else
+    the first failure.
     """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._offsets: dict[str, tuple[IO[bytes], int]] = {}
-        try:
-            self._files = [path.open("rb") for path in paths]
-            for file in self._files:
-                self._index(file)
-        except OSError as error:
-            raise StateError(f"{error.filename} cannot be read: {error.strerror or error}") from error
-
-    def get(self, request_id: str) -> BatchResult | None:
-        """Return the result of one request, or None."""
-        if request_id not in self._offsets:
-            return None
-        file, offset = self._offsets[request_id]
-        file.seek(offset)
-        parsed = parse_result(file.readline())
-        return None if parsed is None else parsed[1]
-
-    def close(self) -> None:
-        for file in self._files:
-            file.close()
-
-    def _index(self, file: IO[bytes]) -> None:
-        offset = 0
-        for line in file:
-            parsed = parse_result(line)
-            # Of several results for one request, the last success counts, else the first failure.
-            if parsed is not None and (parsed[0] not in self._offsets or parsed[1].is_success):
-                self._offsets[parsed[0]] = (file, offset)
-            offset += len(line)
+    results: dict[str, BatchResult] = {}
+    for path in paths:
+        with disk_errors(path), path.open("rb") as file:
+            for line in file:
+                parsed = parse_result(line)
+                if parsed is not None and (parsed[0] not in results or parsed[1].is_success):
+                    results[parsed[0]] = parsed[1]
+    return results
 
 
 @dataclass(frozen=True)
@@ -177,11 +154,11 @@ class BatchRecord:
         with disk_errors(self.folder), suppress(FileNotFoundError), self._done.open("a", encoding="utf-8") as file:
             file.write(request_id + "\n")
 
-    async def load_results(self) -> ResultFiles | None:
-        """Return the results, or None if the batch was removed; the caller holds the lock of the folder."""
+    async def load_results(self) -> dict[str, BatchResult] | None:
+        """Return the results by request id, or None if the batch was removed; the caller holds the folder's lock."""
         if not self.exists:
             return None
-        return await asyncio.to_thread(ResultFiles, sorted(self.folder.glob("results*.jsonl")))
+        return await asyncio.to_thread(read_results, sorted(self.folder.glob("results*.jsonl")))
 
     def _read_state(self) -> BatchState:
         path = self.folder / "batch.json"
@@ -291,34 +268,3 @@ class _BatchWriter:
         (self.folder / "batch.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
         self.folder.chmod(0o755)  # mkdtemp makes it private, but another user's program may write the results
         self.folder.rename(destination)
-
-
-class RequestSpool:
-    """Request lines that are not in a batch yet, in a temporary file: they may take gigabytes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with disk_errors(folder):
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._end = 0
-
-    def append(self, line: bytes) -> tuple[int, int]:
-        """Write the line; return its offset and length."""
-        with disk_errors(self._folder):
-            self._file.seek(self._end)
-            self._file.write(line)
-        location = (self._end, len(line))
-        self._end += len(line)
-        return location
-
-    def read(self, location: tuple[int, int]) -> bytes:
-        """Return the line at an offset and length."""
-        self._file.seek(location[0])
-        return self._file.read(location[1])
-
-    def clear(self) -> None:
-        self._end = 0
-        self._file.truncate(0)
-
-    def close(self) -> None:
-        self._file.close()

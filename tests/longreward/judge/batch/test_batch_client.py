@@ -316,14 +316,14 @@ def test_batch_mode_is_rejected_for_judges_without_batches(fields: dict[str, Any
         JudgeConfig.parse(fields, source="params.yaml")
 
 
-async def test_batch_mode_excludes_the_strategy_extremes(tmp_path: Path) -> None:
-    overrides = ["judge.kind=http", "judge.model=m", "judge.mode=batch", "score.strategy=extremes"]
+async def test_batch_mode_excludes_the_adaptive_strategy(tmp_path: Path) -> None:
+    overrides = ["judge.kind=http", "judge.model=m", "judge.mode=batch", "score.strategy=adaptive"]
     with pytest.raises(ConfigError, match=r"set score\.strategy to full, or judge\.mode to live"):
         read_params(None, overrides)
-    extremes = CONFIG.model_copy(update={"strategy": "adaptive"})
+    adaptive = CONFIG.model_copy(update={"strategy": "adaptive"})
     async with open_judge(settings("http://127.0.0.1:9/v1"), ledger=tmp_path / "l.sqlite") as judge:
         with pytest.raises(ConfigError, match="set it to full"):
-            await anext(score_examples(judge, extremes, EXAMPLES))
+            await anext(score_examples(judge, adaptive, EXAMPLES))
 
 
 async def test_probe_contacts_no_server_in_mode_batch_files() -> None:

@@ -22,7 +22,7 @@ StatusFunction = Callable[[str, float], BatchStatus | Exception]
 class FakeServer:
     """Returns the status that `status_at` gives for a batch id and the time since the start, in seconds."""
 
-    where = "judge 'm'"
+    description = "judge 'm'"
 
     def __init__(self, status_at: StatusFunction, *, down_until: float = 0.0) -> None:
         self._status_at = status_at

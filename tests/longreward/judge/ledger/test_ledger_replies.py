@@ -1,4 +1,4 @@
-"""What is served from the ledger: readable answers to exactly the same question, and nothing else."""
+"""The ledger serves readable replies to exactly the same request, and nothing else."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import RequestRefused
-from longreward.judge.cached_client import _settings
+from longreward.judge.cached_client import _key_settings
 from longreward.judge.config import JudgeConfig
 from longreward.judge.judge import Judge
 from longreward.judge.ledger import Exchange, Ledger, request_id
 
-QUESTION = ChatRequest("support", {}, "Is it so?", "h", 512)
+REQUEST = ChatRequest("support", {}, "Is it so?", "h", 512)
 CONFIG = JudgeConfig(max_attempts=3)
 MODEL = "m"
 
 
-class Fresh:
-    """A model whose answers cannot be mistaken for kept ones."""
+class CountingModel:
+    """A model whose replies differ from stored ones."""
 
     name = MODEL
 
@@ -40,9 +40,9 @@ def verdict(text: str) -> str | None:
     return text if "[[" in text else None
 
 
-kept = st.builds(
+stored_exchanges = st.builds(
     Exchange,
-    request_id=st.just(request_id(QUESTION, judge=MODEL, revision="", extra={})),
+    request_id=st.just(request_id(REQUEST, judge=MODEL, revision="", extra={})),
     attempt=st.integers(1, 4),
     temperature=st.sampled_from([0.01, 0.95, 0.5]),
     template=st.just("support"),
@@ -50,43 +50,44 @@ kept = st.builds(
     judge=st.just(MODEL),
     revision=st.just(""),
     reply=st.sampled_from(
-        [ChatReply("kept [[7]]"), ChatReply("no verdict"), ChatReply(""), ChatReply("cut [[", "length")]
+        [ChatReply("stored [[7]]"), ChatReply("no verdict"), ChatReply(""), ChatReply("cut [[", "length")]
     ),
     outcome=st.sampled_from(["readable", "unreadable", "refused"]),
     reason=st.just("why"),
-).map(lambda each: replace(each, reason=None) if each.outcome == "readable" else each)
+).map(lambda exchange: replace(exchange, reason=None) if exchange.outcome == "readable" else exchange)
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(kept, max_size=6))
-def test_only_an_answer_that_can_be_read_is_served_and_what_cannot_be_is_asked_again(exchanges: list[Exchange]) -> None:
-    async def ask() -> tuple[Any, int]:
-        model, ledger = Fresh(), Ledger(None)
+@settings(max_examples=150, deadline=None)
+@given(st.lists(stored_exchanges, max_size=6))
+def test_readable_replies_are_served_and_other_requests_are_repeated(exchanges: list[Exchange]) -> None:
+    async def query() -> tuple[Any, int]:
+        model, ledger = CountingModel(), Ledger(None)
         ledger.put_many(exchanges)
         async with Judge.from_model(model, CONFIG, ledger) as judge:
-            return await judge.query(QUESTION, verdict), model.calls
+            return await judge.query(REQUEST, verdict), model.calls
 
-    reading, calls = asyncio.run(ask())
+    reply, calls = asyncio.run(query())
     first: dict[tuple[int, float], Exchange] = {}
-    for each in exchanges:
-        first.setdefault((each.attempt, each.temperature), each)
-    # Others are of temperatures that this judge does not ask at. How an answer was read once does not matter: another
-    # version may read more.
-    ours = {(1, 0.01), *((attempt, temperature) for attempt in (2, 3, 4) for temperature in (0.01, 0.95))}
-    usable = [exchange for at, exchange in first.items() if at in ours]
-    served = {each.reply.text for each in usable if each.outcome != "refused" and verdict(each.reply.text)}
-    refused = any(each.outcome == "refused" for each in usable)
-    assert (reading.value is None) == (reading.reason is not None)
+    for exchange in exchanges:
+        first.setdefault((exchange.attempt, exchange.temperature), exchange)
+    # Other exchanges have temperatures that this judge does not use. The stored outcome does not matter, unless it is
+    # "refused": another version of the parser may read more replies.
+    used = {(1, 0.01), *((attempt, temperature) for attempt in (2, 3, 4) for temperature in (0.01, 0.95))}
+    usable = [exchange for key, exchange in first.items() if key in used]
+    texts = [exchange.reply.text for exchange in usable if exchange.outcome != "refused"]
+    served = {text for text in texts if verdict(text)}
+    refused = any(exchange.outcome == "refused" for exchange in usable)
+    assert (reply.value is None) == (reply.reason is not None)
     if served:
-        assert (reading.value in served, calls) == (True, 0)
+        assert (reply.value in served, calls) == (True, 0)
     elif refused:
-        assert (reading.value, calls) == (None, 0)
-    else:  # however often runs before this one have asked in vain
-        assert (reading.value, calls) == ("fresh [[5]]", 1)
+        assert (reply.value, calls) == (None, 0)
+    else:  # however often earlier runs have requested it in vain
+        assert (reply.value, calls) == ("fresh [[5]]", 1)
 
 
-def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
-    class Failing(Fresh):
+def test_failed_call_stores_nothing() -> None:
+    class Failing(CountingModel):
         async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise ConnectionError("down")
 
@@ -94,7 +95,7 @@ def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
         ledger = Ledger(None)
         async with Judge.from_model(Failing(), CONFIG, ledger) as judge:
             try:
-                await judge.query(QUESTION, verdict)
+                await judge.query(REQUEST, verdict)
             except ConnectionError:
                 return ledger.totals().exchanges
         return -1
@@ -102,25 +103,25 @@ def test_a_call_that_fails_leaves_nothing_in_the_ledger() -> None:
     assert asyncio.run(ask()) == 0
 
 
-def test_a_filter_s_notice_is_kept_as_a_refusal_and_not_as_an_answer() -> None:
-    class Filtered(Fresh):
+def test_content_filter_is_stored_as_refusal() -> None:
+    class Filtered(CountingModel):
         async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise RequestRefused("withheld [[9]]")
 
     async def ask() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
-        identity = request_id(QUESTION, judge=MODEL, revision="", extra={})
+        identity = request_id(REQUEST, judge=MODEL, revision="", extra={})
         async with Judge.from_model(Filtered(), CONFIG, ledger) as judge:
-            return await judge.query(QUESTION, verdict), ledger.find(identity)
+            return await judge.query(REQUEST, verdict), ledger.find(identity)
 
-    reading, (exchange,) = asyncio.run(ask())
-    assert reading.value is None
+    reply, (exchange,) = asyncio.run(ask())
+    assert reply.value is None
     assert (exchange.outcome, exchange.reply.text) == ("refused", "")
 
 
-# What decides about an answer: each change asks anew.
-ASKED: Mapping[str, Any] = {"kind": "http", "model": "m", "base_url": "http://localhost:1/v1"}
-CHANGES: list[Mapping[str, Any]] = [
+# Settings that affect the reply: each change gives another request id.
+BASE_SETTINGS: Mapping[str, Any] = {"kind": "http", "model": "m", "base_url": "http://localhost:1/v1"}
+AFFECTING_REPLIES: list[Mapping[str, Any]] = [
     {},
     {"model": "n"},
     {"revision": "2"},
@@ -135,8 +136,8 @@ CHANGES: list[Mapping[str, Any]] = [
     {"extra_body": {"system": "Be strict."}},
     {"extra_body": {"extra_body": {}, "system": "Be strict."}},
 ]
-# What does not: an answer from before is served.
-WAYS: list[Mapping[str, Any]] = [
+# Settings that do not: stored replies are served.
+NOT_AFFECTING_REPLIES: list[Mapping[str, Any]] = [
     {"base_url": "http://localhost:2/v1"},
     {"kind": "vllm"},
     {"max_concurrency": 7},
@@ -148,30 +149,32 @@ WAYS: list[Mapping[str, Any]] = [
 ]
 
 
-def identity(changes: Mapping[str, Any], question: ChatRequest = QUESTION) -> str:
-    config = JudgeConfig(**{**ASKED, **changes})
-    return request_id(question, judge=config.model or "", revision=config.revision, extra=_settings(config))
+def id_for(changes: Mapping[str, Any], question: ChatRequest = REQUEST) -> str:
+    config = JudgeConfig(**{**BASE_SETTINGS, **changes})
+    return request_id(question, judge=config.model or "", revision=config.revision, extra=_key_settings(config))
 
 
-def test_the_key_covers_the_model_its_settings_and_all_messages() -> None:
-    questions = [QUESTION, replace(QUESTION, text="Is it so? "), replace(QUESTION, max_tokens=513)]
-    assert len({identity(changes, question) for changes in CHANGES for question in questions}) == 3 * len(CHANGES)
+def test_request_id_covers_model_settings_and_messages() -> None:
+    questions = [REQUEST, replace(REQUEST, text="Is it so? "), replace(REQUEST, max_tokens=513)]
+    assert len({id_for(changes, question) for changes in AFFECTING_REPLIES for question in questions}) == 3 * len(
+        AFFECTING_REPLIES
+    )
 
 
-def test_the_key_leaves_out_how_the_judge_is_reached() -> None:
-    assert {identity(changes) for changes in WAYS} == {identity({})}
+def test_request_id_is_independent_of_the_connection() -> None:
+    assert {id_for(changes) for changes in NOT_AFFECTING_REPLIES} == {id_for({})}
 
 
-def test_keys_are_those_of_ledgers_from_before() -> None:
-    """A change here would ask every question anew, in every ledger that there is."""
-    assert identity({})[:16] == "3953c85142a31409"
-    assert identity({"system": "Be strict.", "thinking_tokens": 5, "extra_body": {"a": 1}})[:16] == "eedfa9b63d0fb1b5"
+def test_request_ids_of_existing_ledgers_are_unchanged() -> None:
+    """A change would repeat, and bill, every request of every existing ledger."""
+    assert id_for({})[:16] == "3953c85142a31409"
+    assert id_for({"system": "Be strict.", "thinking_tokens": 5, "extra_body": {"a": 1}})[:16] == "eedfa9b63d0fb1b5"
 
 
 @given(st.text(), st.text(), st.integers(1, 9), st.integers(1, 9))
-def test_two_questions_have_one_key_only_where_they_are_equal(one: str, two: str, few: int, many: int) -> None:
+def test_request_ids_are_equal_only_for_equal_requests(one: str, two: str, first_limit: int, second_limit: int) -> None:
     keys = [
-        request_id(replace(QUESTION, text=text, max_tokens=tokens), judge="j", revision="", extra={})
-        for text, tokens in ((one, few), (two, many))
+        request_id(replace(REQUEST, text=text, max_tokens=tokens), judge="j", revision="", extra={})
+        for text, tokens in ((one, first_limit), (two, second_limit))
     ]
-    assert (keys[0] == keys[1]) == ((one, few) == (two, many))
+    assert (keys[0] == keys[1]) == ((one, first_limit) == (two, second_limit))

@@ -188,6 +188,26 @@ def test_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
         Ledger(tmp_path / "state" / "ledger.sqlite")
 
 
+def test_opening_is_retried_while_another_process_switches_the_file_to_wal_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_tables, attempts = Store._create_tables, []
+
+    def create_tables_on_third_attempt(store: Store) -> None:
+        attempts.append(store)
+        if len(attempts) < 3:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorname = "SQLITE_BUSY_RECOVERY"
+            raise error
+        create_tables(store)
+
+    monkeypatch.setattr(Store, "_create_tables", create_tables_on_third_attempt)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.put(make_exchange("a"))
+        assert ledger.find("a") == [make_exchange("a")]
+    assert len(attempts) == 3
+
+
 def test_locked_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path, busy_timeout_s=0.05) as ledger, sqlite3.connect(path, isolation_level=None) as other:
