@@ -54,12 +54,12 @@ async def _answered(policy: Any, questions: list[tuple[str, str]], new: int, *, 
 
     speaker = LocalChatClient(policy, "tiny", batch_rows=rows)
     first = [GenerationRequest(f"{i}-1", (Message("user", one),), 0.0, new) for i, (one, _) in enumerate(questions)]
-    said = [each.text for each in await speaker.say(first)]
+    said = [each.text for each in await speaker.generate(first)]
     second = [
         GenerationRequest(f"{i}-2", (*ask.messages, Message("assistant", text), Message("user", two)), 0.0, new)
         for i, (ask, text, (_, two)) in enumerate(zip(first, said, questions, strict=True))
     ]
-    return said + [each.text for each in await speaker.say(second)]
+    return said + [each.text for each in await speaker.generate(second)]
 
 
 def _questions(count: int) -> list[tuple[str, str]]:

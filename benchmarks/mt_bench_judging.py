@@ -59,15 +59,15 @@ async def judge_all(bench: MtBench, url: str) -> float:
         base_url=url,
         model="offline",
         max_concurrency=CONCURRENCY,
-        first_temperature=bench.judging.temperature,
-        max_attempts=bench.judging.attempts,
+        first_temperature=bench.judge_options.temperature,
+        max_attempts=bench.judge_options.attempts,
     )
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         async with open_judge(config, ledger=Path(folder) / "ledger.sqlite") as judge:
             verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)))
             flat = [verdict for of_case in verdicts for verdict in of_case]
-            bench.summarise(answers, flat, IntervalOptions())
+            bench.summarize(answers, flat, IntervalOptions())
             seconds = time.perf_counter() - started
             assert len(flat) == judge.metrics()["calls"] == 160
             assert all(verdict.strict is not None for verdict in flat)

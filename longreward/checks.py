@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from longreward.benchmarks.config import judge_config
-from longreward.benchmarks.registry import open_benchmarks
+from longreward.benchmarks.suite import judge_config, open_benchmarks
 from longreward.data.file_source import find_files
 from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.source import SYNTHESIZED
@@ -218,4 +217,4 @@ def _check_gold(params: Params) -> None:
 
 def _check_benchmarks(params: Params) -> None:
     for benchmark in open_benchmarks(params.benchmark):
-        check_keys(judge_config(params.benchmark, params.judge, benchmark.judging))
+        check_keys(judge_config(params.benchmark, params.judge, benchmark.judge_options))

@@ -175,7 +175,7 @@ async def serve(app: OfflineJudgeApp, port: int) -> None:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Run the command line."""
     from longreward.benchmarks.longbench.benchmark import load_prompts as load_longbench
-    from longreward.benchmarks.longbench_chat.benchmark import load_prompt as load_longbench_chat
+    from longreward.benchmarks.longbench_chat import load_prompt as load_longbench_chat
     from longreward.benchmarks.mt_bench.judge import load_templates
 
     parser = _parser()

@@ -24,7 +24,7 @@ async def answer_in_shards(
     """Return the model's answers to all cases, in their order; files of finished shards are in `folder`."""
 
     async def answer(shard: Sequence[Case], on_progress: OnProgress) -> Iterable[Answer]:
-        return await benchmark.answer(client, shard, tell=on_progress)
+        return await benchmark.answer(client, shard, on_progress=on_progress)
 
     name = f"{benchmark.name}-{role}-answers"
     return list(await run_in_shards(name, benchmark.cases, answer, record=Answer, folder=folder, size=size))
@@ -36,7 +36,7 @@ async def judge_in_shards(
     """Return the verdicts on all answers; files of finished shards are in `folder`, replies in the judge's ledger."""
 
     async def judge_shard(shard: Sequence[tuple[Case, Answer]], on_progress: OnProgress) -> Iterable[_CaseVerdicts]:
-        return [_CaseVerdicts(verdicts) for verdicts in await benchmark.judge(judge, shard, tell=on_progress)]
+        return [_CaseVerdicts(verdicts) for verdicts in await benchmark.judge(judge, shard, on_progress=on_progress)]
 
     records = await run_in_shards(
         f"{benchmark.name}-{role}-verdicts",
@@ -57,4 +57,4 @@ def write_results(
     folder = out / benchmark.name / role
     write_rows(folder / "answers.jsonl", (dict(vars(answer)) for answer in answers))
     write_rows(folder / "verdicts.jsonl", (dict(vars(verdict)) for verdict in verdicts))
-    benchmark.write(out, answers, verdicts, model=role)
+    benchmark.write_files(out, answers, verdicts, model=role)

@@ -38,8 +38,8 @@ def log_evaluation(
     measures = measures_table(answers, examples)
     run.log_json(MEASURES, measures)
     run.log_table(ANSWERS, answers_table(answers, examples))
-    for name, svg in figures(evaluation, answers).items():
-        run.log_text(f"figures/{name}", svg)
+    for name, figure in figures(evaluation, answers).items():
+        run.log_figure(f"figures/{name}", figure)
     model_runs = _log_model_runs(run, {role: evaluation.figures(role) for role in MODELS})
     try:
         return _register(run, config, evaluation, measures, model_run=model_runs["dpo"])
@@ -53,9 +53,9 @@ def log_evaluation(
 def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
     """Log the report and its figures, and a run for each model with the same metric names."""
     run.log_report("report.md", benchmark_markdown(report))
-    for name, svg in benchmark_figures(report).items():
-        run.log_text(f"figures/{name}", svg)
-    _log_model_runs(run, {role: report.figures(role) for role in MODELS if role in report.roles})
+    for name, figure in benchmark_figures(report).items():
+        run.log_figure(f"figures/{name}", figure)
+    _log_model_runs(run, {role: report.metrics(role) for role in MODELS if role in report.roles})
 
 
 def _register(

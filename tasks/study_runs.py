@@ -56,9 +56,8 @@ def write_study(run: tracking.Run, results: StudyResults, folder: Path, *, prese
         file.write(page)
     with open_atomic(folder / "study.json") as file:
         json.dump(results.as_json(), file, indent=1)
-    for name, svg in render_plots(results).items():
-        run.log_text(f"figures/{name}", svg)
-        with open_atomic(folder / name) as file:
-            file.write(svg)
+    for name, figure in render_plots(results).items():
+        run.log_figure(f"figures/{name}", figure)
+        figure.savefig(folder / name)
     for (arm, decoding), means in results.means.items():
         run.log_metrics({f"{arm}/{measure}/{decoding}": estimate.value for measure, estimate in means.items()})

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from longreward.benchmarks import parsers
+from longreward.benchmarks import published_formats
 from longreward.chat_model import ChatReply, parse_logprobs
 from longreward.flows.cli.score import without_verdict
 from longreward.judge.prompts import load_prompts
@@ -68,8 +68,8 @@ LOG_LINES = ("/", "://", "@", "a:b@", "password=", "?", "=", "&token=")
 def reply_functions() -> dict[str, Callable[[str], object]]:
     functions: dict[str, Callable[[str], object]] = {
         "parse_better": parse_better,
-        "longbench, published": parsers.first_number_in_last_brackets,
-        "longbench, strict": lambda text: parsers.strict_rating(text, low=1, high=10),
+        "longbench, published": published_formats.first_number_in_last_brackets,
+        "longbench, strict": lambda text: published_formats.strict_rating(text, low=1, high=10),
         "strip_reasoning": lambda text: strip_reasoning(ChatReply(text)),
         "strip_reasoning, truncated": lambda text: strip_reasoning(ChatReply(text, "length"), thinks=True),
         "parse_logprobs": parse_logprobs,

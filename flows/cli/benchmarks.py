@@ -1,97 +1,90 @@
-"""`longreward benchmarks fetch|list`: the published files of the benchmarks, pinned and checksummed."""
+"""`longreward benchmarks fetch|list`: the published files of the benchmarks."""
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longreward.benchmarks.files import Outcome, Source
+    from longreward.benchmarks.downloads import FetchResult
 
 FOLDER = "data/benchmarks"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand to the parser."""
-    command = subparsers.add_parser(
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand."""
+    command = commands.add_parser(
         "benchmarks",
         help="the public benchmarks' files: fetch, list",
-        description="The published files of the benchmarks. None is part of this program: they are fetched from where "
-        "they are published, at a pinned commit, and held to their checksums.",
+        description="The published files of the benchmarks. They are not part of this program: each is downloaded from "
+        "its publisher at a pinned commit and verified by its checksum.",
     )
 
-    def without_action(_: argparse.Namespace) -> int:
+    def print_help(_: argparse.Namespace) -> int:
         command.print_help()
         return 2
 
-    command.set_defaults(run=without_action)
+    command.set_defaults(run=print_help)
     actions = command.add_subparsers(title="actions", metavar="")
-    one = actions.add_parser(
+    fetch = actions.add_parser(
         "fetch",
-        help="downloads what is missing and checks what is there",
-        description="Downloads what is missing and checks what is there. An interrupted download goes on where it "
-        "stopped. Exits with 1 where a needed file could not be had, and says where it goes.",
+        help="download missing files and verify all files",
+        description="Download missing files and verify all files. Exits with 1 if a needed file is not available, and "
+        "prints its path and checksum.",
         epilog="example: longreward benchmarks fetch --only mt_bench",
     )
-    _add_selection(one)
-    where = one.add_mutually_exclusive_group()
-    where.add_argument("--mirror", metavar="URL", help="below which the files lie as <benchmark>/<file>")
-    where.add_argument("--from", dest="local", type=Path, metavar="FOLDER", help="copy them from here, without network")
-    one.set_defaults(run=_fetch)
-    one = actions.add_parser("list", help="every file with its source, licence and state; touches no network")
-    _add_selection(one)
-    one.set_defaults(run=_list)
+    _add_selection(fetch)
+    origin = fetch.add_mutually_exclusive_group()
+    origin.add_argument("--mirror", metavar="URL", help="download from <URL>/<benchmark>/<file>")
+    origin.add_argument("--from", dest="local", type=Path, metavar="FOLDER", help="copy from here, without network")
+    fetch.set_defaults(run=_fetch)
+    listing = actions.add_parser("list", help="list all files with source, licence and status, without network")
+    _add_selection(listing)
+    listing.set_defaults(run=_list)
 
 
 def _add_selection(action: argparse.ArgumentParser) -> None:
     action.add_argument("--folder", type=Path, default=Path(FOLDER), metavar="FOLDER", help=f"default: {FOLDER}")
     action.add_argument(
-        "--only", action="append", default=[], metavar="BENCHMARK", help="as mt_bench; may be given again"
+        "--only", action="append", default=[], metavar="BENCHMARK", help="for example mt_bench; can be repeated"
     )
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+    import sys
 
-    from longreward.benchmarks.files import fetch
+    from longreward.benchmarks.downloads import fetch
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-
-        def tell(source: "Source", size: int) -> None:
-            if source.key not in tasks:
-                tasks[source.key] = bar.add_task(source.key, total=source.bytes)
-            bar.update(tasks[source.key], completed=size)
-
-        outcomes = fetch(options.folder, only=options.only, mirror=options.mirror, local=options.local, tell=tell)
-    for outcome in outcomes:
-        print(_shown(outcome))
-    bad = sum(outcome.is_bad for outcome in outcomes)
-    print(f"{len(outcomes) - sum(o.state == 'failed' for o in outcomes)} of {len(outcomes)} files in {options.folder}")
-    return 1 if bad else 0
+    results = fetch(
+        options.folder,
+        only=options.only,
+        mirror=options.mirror,
+        local=options.local,
+        progressbar=sys.stderr.isatty(),
+    )
+    for result in results:
+        print(_format(result))
+    available = sum(result.status != "failed" for result in results)
+    print(f"{available} of {len(results)} files in {options.folder}")
+    return int(any(result.is_fatal for result in results))
 
 
-def _shown(outcome: "Outcome") -> str:
-    if outcome.state == "failed":
-        return f"{'missing ' if outcome.is_bad else 'optional'}  {outcome.source.key}: {outcome.reason}"
-    recorded = f" (sha256 {outcome.recorded}, held to from now on)" if outcome.recorded else ""
-    return f"{outcome.state:<8}  {outcome.source.key}{recorded if outcome.state == 'fetched' else ''}"
+def _format(result: "FetchResult") -> str:
+    if result.status == "failed":
+        return f"{'missing ' if result.is_fatal else 'optional'}  {result.source.key}: {result.reason}"
+    recorded = f" (recorded sha256 {result.recorded_sha256})" if result.recorded_sha256 else ""
+    return f"{result.status:<8}  {result.source.key}{recorded}"
 
 
 def _list(options: argparse.Namespace) -> int:
-    from longreward.benchmarks.files import read_table
-    from longreward.benchmarks.files.lock import Lock
+    from longreward.benchmarks.downloads import read_sources, recorded_checksums
 
-    lock = Lock(options.folder)
-    for source in read_table(options.only):
-        there = all((options.folder / source.benchmark / name).is_file() for name in source.files)
-        size = f"{source.bytes:,} bytes" if source.bytes else source.about or "size unknown"
-        checksum = source.sha256 or lock.checksum(source.key) or "recorded at the first fetch"
-        print(f"{'there  ' if there else 'missing'}  {source.key}{'' if source.needed else ' (optional)'}")
-        print(f"         {source.what}; {size}; {source.licence}")
+    checksums = recorded_checksums(options.folder)
+    for source in read_sources(options.only):
+        present = all((options.folder / source.benchmark / name).is_file() for name in source.files)
+        checksum = source.sha256 or checksums.get(source.key) or "recorded at the first fetch"
+        print(f"{'present' if present else 'missing'}  {source.key}{'' if source.needed else ' (optional)'}")
+        print(f"         {source.what}; {source.size}; {source.licence}")
         print(f"         sha256 {checksum}")
-        for address in source.addresses or ("no address is known: bring it by hand",):
+        for address in source.addresses or ("no known address: copy it by hand",):
             print(f"         {address}")
     return 0

@@ -1,1 +1,1 @@
-"""The public benchmarks, all of one shape: load the cases, ask the model, ask the judge, summarise."""
+"""Public benchmarks of long-context and chat models."""

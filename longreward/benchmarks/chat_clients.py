@@ -1,11 +1,18 @@
-"""A conversation made to fit a policy, and rendered by its chat template alone (`policy.prompt_template` is no part).
+"""Chat clients: the model in this process, in batches, or a model on a server.
 
-    Ask --the last turn has over max_prompt_tokens: its first and last halves--> turns
-        --the chat template has no system role: that text moves before the first user's turn--> turns
-        --over the window: less room for the answer, then the longest turn keeps its ends--> Fitted
+Requests are first fitted to the policy's window and rendered by its chat template (`policy.prompt_template` is not
+used):
 
-A turn is cut as the published evaluations do it: its ids are halved and decoded, and the text is rendered like any
-other, so that a server that renders by itself sees the same.
+1. A last turn with more than `max_prompt_tokens` keeps its first and last halves.
+2. If the chat template has no system role, the system text moves in front of the first user turn.
+3. Beyond the window, the answer gets fewer tokens; then the longest turns are truncated in the middle.
+
+Turns are truncated as in the published evaluations: the token ids are halved and decoded, and the text is rendered like
+any other, so that a server that renders itself sees the same text.
+
+Every request has its own random stream, from its seed and id. Logits in a batch differ by about 1e-5 from those of a
+single prompt, because sums are added in a different order. An answer can therefore change if two tokens are that close;
+the same requests always form the same batches.
 """
 
 import asyncio
@@ -14,7 +21,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from longreward.benchmarks.types import ChatClient, Completion, GenerationRequest, Message, OnProgress
+from longreward.benchmarks.types import (
+    ChatClient,
+    Completion,
+    GenerationRequest,
+    Message,
+    OnProgress,
+    ignore_progress,
+)
 from longreward.errors import PolicyError
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import PROBE_EXAMPLE, Policy, PolicyTokenizer
@@ -24,20 +38,147 @@ from longreward.utils.concurrency import with_progress
 
 log = logging.getLogger(__name__)
 
-ANSWERS_SHARE = 4
-"""An answer keeps a quarter of the window at least, where it may have that many tokens; prompts are cut beyond."""
-ROUNDS = 32
-"""Tries at cutting turns: a text that was halved can have other tokens than its halves had."""
+MIN_SAMPLING_TEMPERATURE = 1e-4  # lower temperatures are greedy, as in FastChat
+BATCH_TOKENS = 65_536  # prompts and answers of a batch: a KV cache of 8 GB for an 8B model
+BATCH_ROWS = 64
+ANSWER_WINDOW_SHARE = 4  # an answer may use at least 1/4 of the window before its prompt is truncated
+MAX_TRUNCATIONS = 32  # the halves of a text can have other tokens when they are joined, so that one may not be enough
+
+
+def open_chat_client(policy: Policy | ServedPolicy, name: str) -> ChatClient:
+    """Return the chat client for a policy; `name` is the model's name in files and tables."""
+    return ServedChatClient(policy, name) if isinstance(policy, ServedPolicy) else LocalChatClient(policy, name)
+
+
+class LocalChatClient:
+    """A loaded model; answers are sampled in batches of at most `batch_rows` rows and `batch_tokens` tokens."""
+
+    def __init__(
+        self, policy: Policy, name: str, *, batch_tokens: int = BATCH_TOKENS, batch_rows: int = BATCH_ROWS
+    ) -> None:
+        self.name = name
+        self._policy, self._batch_tokens, self._batch_rows = policy, batch_tokens, batch_rows
+        self._fit = PromptFitter(policy.text, policy.window)
+        self._lock = asyncio.Lock()
+
+    async def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Completion]:
+        """Return one completion per request, in order. Raises PolicyError for a conversation that does not fit."""
+        prompts = [self._fit(request) for request in requests]
+        completions: dict[int, Completion] = {}
+        for batch in make_batches(requests, prompts, max_tokens=self._batch_tokens, max_rows=self._batch_rows):
+            # Two shards at the same time would be slower and need memory for two batches.
+            async with self._lock:
+                outputs = await self._generate_batch([requests[i] for i in batch], [prompts[i] for i in batch])
+            completions |= {i: self._completion(prompts[i], ids) for i, ids in zip(batch, outputs, strict=True)}
+            on_progress(len(completions))
+        return [completions[i] for i in range(len(requests))]
+
+    async def _generate_batch(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence["FittedPrompt"]
+    ) -> list[list[int]]:
+        """Return the token ids of a batch. Runs in a thread, which ends at its next token if the task is cancelled."""
+        cancelled = threading.Event()
+        try:
+            outputs = await asyncio.to_thread(
+                generate,
+                self._policy,
+                [prompt.ids for prompt in prompts],
+                [rng_stream(request.seed, request.id, 0, request.max_new_tokens) for request in requests],
+                SamplingParams(sampling_temperature(requests[0])),
+                limits=[prompt.max_new_tokens for prompt in prompts],
+                stopped=cancelled.is_set,
+            )
+        finally:
+            cancelled.set()
+        return [ids for [ids] in outputs]
+
+    def _completion(self, prompt: "FittedPrompt", ids: list[int]) -> Completion:
+        stopped = bool(ids) and ids[-1] in self._policy.text.end_ids
+        return Completion(
+            self._policy.text.decode(ids),
+            tokens=len(ids) - stopped,
+            finish_reason="stop" if stopped else "length",
+            prompt_tokens=len(prompt.ids),
+            prompt_truncated=prompt.truncated,
+        )
+
+
+class ServedChatClient:
+    """A model on a server; `server.max_concurrency` limits the concurrent requests."""
+
+    def __init__(self, policy: ServedPolicy, name: str) -> None:
+        self.name = name
+        self._policy = policy
+        self._fit = PromptFitter(policy.text, policy.window)
+
+    async def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Completion]:
+        """Return one completion per request, in order.
+
+        Raises ServerUnavailable if a later attempt may succeed, otherwise PolicyError.
+        """
+        prompts = [self._fit(request) for request in requests]
+        return await gather_requests(self._policy, map(with_progress(self._generate, on_progress), requests, prompts))
+
+    async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
+        client = self._policy.client
+        [choice] = await client.complete(
+            self._chat_prompt(prompt) if client.chat else Prompt(prompt.ids, prompt.ids),
+            n=1,
+            seed_for=lambda number: request_seed(request.seed, request.id, number),
+            temperature=sampling_temperature(request),
+            top_p=1.0,
+            max_tokens=prompt.max_new_tokens,
+        )
+        is_full = choice.finish_reason == "length"
+        tokens = prompt.max_new_tokens if is_full else self._policy.text.count_tokens(choice.text)
+        return Completion(choice.text, tokens, choice.finish_reason, len(prompt.ids), prompt.truncated)
+
+    def _chat_prompt(self, prompt: "FittedPrompt") -> Prompt:
+        """Return the messages for a server that tokenizes; special tokens in them are broken up and stay text."""
+        chat = self._policy.text.chat
+        messages = [
+            {"role": turn.role, "content": chat.break_controls(turn.content, turn.role)} for turn in prompt.turns
+        ]
+        unchanged = messages == [vars(turn) for turn in prompt.turns]
+        return Prompt(Conversation(tuple(messages)), prompt.ids if unchanged else None)
+
+
+def sampling_temperature(request: GenerationRequest) -> float:
+    """Return the temperature of a request; 0 (greedy) for very low ones."""
+    return request.temperature if request.temperature >= MIN_SAMPLING_TEMPERATURE else 0.0
+
+
+def make_batches(
+    requests: Sequence[GenerationRequest], prompts: Sequence["FittedPrompt"], *, max_tokens: int, max_rows: int
+) -> list[list[int]]:
+    """Return the indices of the requests of each batch: equal temperature and limit, longest prompts first.
+
+    The rows times the longest prompt with its answer are at most `max_tokens`; one row is always allowed.
+    """
+    kinds = [(sampling_temperature(request), request.max_new_tokens) for request in requests]
+    batches: list[list[int]] = []
+    for i in sorted(range(len(requests)), key=lambda i: (kinds[i], -len(prompts[i].ids))):
+        first = batches[-1][0] if batches else i
+        rows = min(max_rows, max_tokens // (len(prompts[first].ids) + requests[first].max_new_tokens))
+        if batches and kinds[i] == kinds[first] and len(batches[-1]) < rows:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
 
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """What is put to the model."""
+    """A conversation that fits into the policy's window."""
 
     turns: tuple[Message, ...]
-    ids: list[int]  # of `turns`, rendered
-    max_new_tokens: int  # fewer than asked for where the window holds no more
-    cut: bool  # whether a turn lost its middle
+    ids: list[int]  # of `turns`, rendered by the chat template
+    max_new_tokens: int  # lower than requested if the window has no more room
+    truncated: bool  # whether a turn lost its middle
 
 
 class PromptFitter:
@@ -45,215 +186,89 @@ class PromptFitter:
 
     def __init__(self, text: PolicyTokenizer, window: int) -> None:
         self._text, self._window = text, window
-        self._system = has_system_role(text)
-        self._told = False
+        self._has_system_role = has_system_role(text)
+        self._warned = False
 
-    def __call__(self, ask: GenerationRequest) -> FittedPrompt:
-        """What is put to the model; PolicyError where the conversation does not fit even when cut."""
-        turns, most = ask.messages, ask.max_prompt_tokens
-        if most is not None:
-            turns = (*turns[:-1], self._shortened(turns[-1], most))
-        cut = turns != ask.messages
-        turns = turns if self._system else without_system(turns)
+    def __call__(self, request: GenerationRequest) -> FittedPrompt:
+        """Fit one conversation. Raises PolicyError if it does not fit even after truncation."""
+        turns = request.messages
+        if request.max_prompt_tokens is not None:
+            turns = (*turns[:-1], self._truncate(turns[-1], request.max_prompt_tokens))
+        truncated = turns != request.messages
+        turns = turns if self._has_system_role else merge_system_turn(turns)
         ids = self._ids(turns)
-        room = self._window - min(ask.max_new_tokens, max(self._window // ANSWERS_SHARE, 1))
-        if len(ids) > room:
-            turns = self._into(room, turns, ask.id)
-            ids, cut = self._ids(turns), True
-        fitted = FittedPrompt(turns, ids, min(ask.max_new_tokens, self._window - len(ids)), cut)
-        self._tell(ask, fitted)
-        return fitted
+        max_prompt_tokens = self._window - min(request.max_new_tokens, max(self._window // ANSWER_WINDOW_SHARE, 1))
+        if len(ids) > max_prompt_tokens:
+            turns = self._truncate_longest(turns, max_prompt_tokens, request.id)
+            ids, truncated = self._ids(turns), True
+        prompt = FittedPrompt(turns, ids, min(request.max_new_tokens, self._window - len(ids)), truncated)
+        self._warn_once(request, prompt)
+        return prompt
 
-    def _into(self, room: int, turns: tuple[Message, ...], name: str) -> tuple[Message, ...]:
-        """The turns with the longest of them cut, again and again, until all fit into `room` tokens."""
-        given = over = len(self._ids(turns)) - room
-        for _ in range(ROUNDS):
+    def _truncate_longest(self, turns: tuple[Message, ...], max_tokens: int, request_id: str) -> tuple[Message, ...]:
+        """Truncate the longest turn repeatedly until the conversation has at most `max_tokens` tokens."""
+        excess = initial_excess = len(self._ids(turns)) - max_tokens
+        for _ in range(MAX_TRUNCATIONS):
             lengths = [self._text.count_tokens(turn.content) for turn in turns]
             longest = lengths.index(max(lengths))
-            keep = max(lengths[longest] - over, lengths[longest] // 4, 2)
-            shortened = self._shortened(turns[longest], keep)
-            turns = (*turns[:longest], shortened, *turns[longest + 1 :])
-            over = len(self._ids(turns)) - room
-            if over <= 0:
+            keep = max(lengths[longest] - excess, lengths[longest] // 4, 2)
+            turns = (*turns[:longest], self._truncate(turns[longest], keep), *turns[longest + 1 :])
+            excess = len(self._ids(turns)) - max_tokens
+            if excess <= 0:
                 return turns
         raise PolicyError(
-            f"conversation {name}: its {len(turns)} turns have {given:,} tokens more than the {room:,} that fit beside "
-            "the answer, and cutting them did not help; raise policy.window if the model can, or leave it out"
+            f"conversation {request_id}: its {len(turns)} turns have {initial_excess:,} tokens more than the "
+            f"{max_tokens:,} that fit with the answer, and truncation did not help; raise policy.window if the model "
+            "can, or leave the conversation out"
         )
 
-    def _shortened(self, turn: Message, most: int) -> Message:
-        """The turn with its first and last `most // 2` tokens where it has more than `most`."""
+    def _truncate(self, turn: Message, max_tokens: int) -> Message:
+        """Return the turn with its first and last `max_tokens // 2` tokens if it is longer."""
         ids = self._text.encode(turn.content)
-        if len(ids) <= most:
+        if len(ids) <= max_tokens:
             return turn
-        half = most // 2
+        half = max_tokens // 2
         return replace(turn, content=self._text.decode(ids[:half]) + self._text.decode(ids[len(ids) - half :]))
 
     def _ids(self, turns: Sequence[Message]) -> list[int]:
         return self._text.conversation_ids([vars(turn) for turn in turns])
 
-    def _tell(self, ask: GenerationRequest, fitted: FittedPrompt) -> None:
-        """Once: the table of a benchmark should not be read without it."""
-        if fitted.max_new_tokens < ask.max_new_tokens and not self._told:
-            self._told = True
+    def _warn_once(self, request: GenerationRequest, prompt: FittedPrompt) -> None:
+        """Warn about the first answer with less room than requested: benchmark scores can suffer from it."""
+        if prompt.max_new_tokens < request.max_new_tokens and not self._warned:
+            self._warned = True
             log.warning(
-                "conversation %s: %d tokens of prompt in a window of %d leave an answer %d new tokens instead of %d; "
-                "others may have too few as well, and none is told of again",
-                *(ask.id, len(fitted.ids), self._window, fitted.max_new_tokens, ask.max_new_tokens),
+                "conversation %s: %d prompt tokens in a window of %d leave %d instead of %d new tokens for the answer; "
+                "other answers may be shortened as well, without another warning",
+                *(request.id, len(prompt.ids), self._window, prompt.max_new_tokens, request.max_new_tokens),
             )
 
 
-def without_system(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """The turns with the system's text before the first user's, a blank line between."""
-    told = "".join(f"{turn.content}\n\n" for turn in turns if turn.role == "system")
+def merge_system_turn(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Move system texts in front of the first user turn, with a blank line between."""
+    system = "".join(f"{turn.content}\n\n" for turn in turns if turn.role == "system")
     others = [turn for turn in turns if turn.role != "system"]
-    first = next((place for place, turn in enumerate(others) if turn.role == "user"), None)
-    if told and first is not None:
-        others[first] = replace(others[first], content=told + others[first].content)
+    first_user = next((index for index, turn in enumerate(others) if turn.role == "user"), None)
+    if system and first_user is not None:
+        others[first_user] = replace(others[first_user], content=system + others[first_user].content)
     return tuple(others)
 
 
 def has_system_role(text: PolicyTokenizer) -> bool:
-    """Whether the chat template knows the role: some refuse it, some drop it, some take it for an answer."""
+    """Whether the chat template supports system turns: some refuse them, some drop them, some render an answer."""
     system, user = PROBE_EXAMPLE
+
+    def render(role: str) -> str:
+        turns = [{"role": role, "content": system}, {"role": "user", "content": user}]
+        return text.conversation_text(turns)
+
     try:
-        rendered = text.conversation_text([_turn("system", system), _turn("user", user)])
+        rendered = render("system")
     except PolicyError:
         return False
     if system not in rendered:
         return False
     try:
-        return rendered != text.conversation_text([_turn("assistant", system), _turn("user", user)])
-    except PolicyError:  # a conversation must begin with the user's turn, or the system's
+        return rendered != render("assistant")
+    except PolicyError:  # the template requires a user turn or a system turn first
         return True
-
-
-def _turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
-
-# Who answers a benchmark's questions: the model in this process, in batches, or a server.
-#
-#     Asks --fitted (`conversations.py`)--> prompts of like length --one batch, padded on the left--> Said,
-# in their order
-#                                           \--one request each, many at once--> Said, in their order
-#
-# Every Ask has a random stream of its own, from its seed and id. In a batch sums differ by about 1e-5 from those of a
-# prompt alone (they are added in another order), so that an answer whose two likeliest tokens are that close, or whose
-# draw falls that close to the edge between two, can take another turn; the same asks always make the same batches.
-
-
-GREEDY_BELOW = 1e-4
-"""Temperatures below count as 0, as FastChat takes them."""
-BATCH_TOKENS = 65_536
-"""Prompts and room for their answers in a batch: a cache of 8 GB for an 8B model."""
-BATCH_ROWS = 64
-
-
-def open_chat_client(policy: Policy | ServedPolicy, name: str) -> ChatClient:
-    """Who speaks for `policy`; tables and files call it `name`."""
-    return ServedChatClient(policy, name) if isinstance(policy, ServedPolicy) else LocalChatClient(policy, name)
-
-
-class LocalChatClient:
-    """A loaded model; answers are drawn in batches of at most `batch_rows`, and one alone however long it is."""
-
-    def __init__(
-        self, policy: Policy, name: str, *, batch_tokens: int = BATCH_TOKENS, batch_rows: int = BATCH_ROWS
-    ) -> None:
-        self.name = name
-        self._policy, self._most_tokens, self._most_rows = policy, batch_tokens, batch_rows
-        self._fit = PromptFitter(policy.text, policy.window)
-        self._place = asyncio.Lock()
-
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
-        """One answer to each, in their order; PolicyError where a conversation cannot be rendered or does not fit."""
-        fitted = [self._fit(ask) for ask in asks]
-        said: dict[int, Completion] = {}
-        for batch in batches(asks, fitted, tokens=self._most_tokens, rows=self._most_rows):
-            async with self._place:  # of two shards at once, each would slow the other and need memory of its own
-                answers = await self._drawn([asks[place] for place in batch], [fitted[place] for place in batch])
-            said |= {place: self._said(fitted[place], ids) for place, ids in zip(batch, answers, strict=True)}
-            tell(len(said))
-        return [said[place] for place in range(len(asks))]
-
-    async def _drawn(self, asks: list[GenerationRequest], fitted: list[FittedPrompt]) -> list[list[int]]:
-        """A batch's answers; in a thread, which ends at its next token once nobody waits for it."""
-        unwanted = threading.Event()
-        try:
-            drawn = await asyncio.to_thread(
-                generate,
-                self._policy,
-                [each.ids for each in fitted],
-                [rng_stream(ask.seed, ask.id, 0, ask.max_new_tokens) for ask in asks],
-                SamplingParams(temperature(asks[0])),
-                limits=[each.max_new_tokens for each in fitted],
-                stopped=unwanted.is_set,
-            )
-        finally:
-            unwanted.set()
-        return [ids for [ids] in drawn]
-
-    def _said(self, fitted: FittedPrompt, ids: list[int]) -> Completion:
-        ended = bool(ids) and ids[-1] in self._policy.text.end_ids
-        text = self._policy.text.decode(ids)
-        return Completion(text, len(ids) - ended, "stop" if ended else "length", len(fitted.ids), fitted.cut)
-
-
-class ServedChatClient:
-    """A model at a server; as many requests at once as `server.max_concurrency` allows."""
-
-    def __init__(self, policy: ServedPolicy, name: str) -> None:
-        self.name = name
-        self._policy = policy
-        self._fit = PromptFitter(policy.text, policy.window)
-
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
-        """One answer to each, in their order; ServerUnavailable where asking later may help, else PolicyError."""
-        fitted = [self._fit(ask) for ask in asks]
-        return await gather_requests(self._policy, map(with_progress(self._asked, tell), asks, fitted))
-
-    async def _asked(self, ask: GenerationRequest, fitted: FittedPrompt) -> Completion:
-        client = self._policy.client
-        [choice] = await client.complete(
-            self._prompt(fitted) if client.chat else Prompt(fitted.ids, fitted.ids),
-            n=1,
-            seed_for=lambda number: request_seed(ask.seed, ask.id, number),
-            temperature=temperature(ask),
-            top_p=1.0,
-            max_tokens=fitted.max_new_tokens,
-        )
-        full = choice.finish_reason == "length"
-        tokens = fitted.max_new_tokens if full else self._policy.text.count_tokens(choice.text)
-        return Completion(choice.text, tokens, choice.finish_reason, len(fitted.ids), fitted.cut)
-
-    def _prompt(self, fitted: FittedPrompt) -> Prompt:
-        """As messages, which the server tokenizes: special tokens in them are broken, so that they are text there."""
-        chat = self._policy.text.chat
-        sent = [{"role": t.role, "content": chat.break_controls(t.content, t.role)} for t in fitted.turns]
-        unchanged = sent == [vars(turn) for turn in fitted.turns]
-        return Prompt(Conversation(tuple(sent)), fitted.ids if unchanged else None)
-
-
-def temperature(ask: GenerationRequest) -> float:
-    """What is drawn with: 0, the likeliest token each time, for all that is next to it."""
-    return ask.temperature if ask.temperature >= GREEDY_BELOW else 0.0
-
-
-def batches(
-    asks: Sequence[GenerationRequest], fitted: Sequence[FittedPrompt], *, tokens: int, rows: int
-) -> list[list[int]]:
-    """The places of asks that are drawn together: of one temperature and limit, longest prompts first.
-
-    The longest prompt of a batch with its answer, times the rows, is at most `tokens`; one row is always allowed.
-    """
-    kind = [(temperature(ask), ask.max_new_tokens) for ask in asks]
-    found: list[list[int]] = []
-    for place in sorted(range(len(asks)), key=lambda place: (kind[place], -len(fitted[place].ids))):
-        first = found[-1][0] if found else place
-        most = min(rows, tokens // (len(fitted[first].ids) + asks[first].max_new_tokens))
-        if found and kind[place] == kind[first] and len(found[-1]) < most:
-            found[-1].append(place)
-        else:
-            found.append([place])
-    return found

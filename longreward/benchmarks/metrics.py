@@ -1,4 +1,4 @@
-"""Means with intervals over cases, and means of means, as the benchmarks' tables take them."""
+"""Aggregate verdicts into metrics: means over cases and means of group means, with confidence intervals."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -8,48 +8,49 @@ from longreward.evaluation.statistics import Estimate, Observation, mean, strati
 
 
 def mean_estimate(
-    observations: Iterable[Observation], intervals: IntervalOptions, *, bounds: Bounds | None = None
+    observations: Iterable[Observation], options: IntervalOptions, *, bounds: Bounds | None = None
 ) -> Estimate | None:
-    """Return the mean over (case, value) with an interval over the cases; None where there are none."""
-    return mean(observations, **vars(intervals), bounds=bounds)
+    """Return the mean of (case id, value) pairs with an interval over the cases; None without observations."""
+    return mean(observations, **vars(options), bounds=bounds)
 
 
 def verdict_metric(
     name: str,
     verdicts: Sequence[Verdict],
-    intervals: IntervalOptions,
+    options: IntervalOptions,
     *,
     scale: float = 1.0,
     bounds: Bounds | None = None,
 ) -> Metric:
-    """The mean of all verdicts under both readings, times `scale`; what a reading leaves out is in neither sum.
+    """Return the mean of the exact and of the strict values, times `scale`; verdicts without a value are left out.
 
     `bounds` are those of the scaled values.
     """
-    exact = [(each.case_id, each.exact * scale) for each in verdicts if each.exact is not None]
-    strict = [(each.case_id, each.strict * scale) for each in verdicts if each.strict is not None]
+    exact = [(verdict.case_id, verdict.exact * scale) for verdict in verdicts if verdict.exact is not None]
+    strict = [(verdict.case_id, verdict.strict * scale) for verdict in verdicts if verdict.strict is not None]
     return Metric(
         name,
-        mean_estimate(exact, intervals, bounds=bounds),
-        mean_estimate(strict, intervals, bounds=bounds),
-        cases=len({each.case_id for each in verdicts}),
-        unscored=sum(each.strict is None for each in verdicts),
+        mean_estimate(exact, options, bounds=bounds),
+        mean_estimate(strict, options, bounds=bounds),
+        cases=len({verdict.case_id for verdict in verdicts}),
+        unscored=sum(verdict.strict is None for verdict in verdicts),
     )
 
 
 def macro_mean(
     groups: Mapping[str, Sequence[Observation]],
-    intervals: IntervalOptions,
+    options: IntervalOptions,
     *,
     weights: Mapping[str, float] | None = None,
     bounds: Bounds | None = None,
 ) -> Estimate | None:
-    """The mean of the groups' means, with an interval over the cases of each group; None where a group is empty.
+    """Return the weighted mean of the groups' means; None if a group is empty.
 
-    `weights` by group, which sum up to 1, make it another mean: that of classes of several groups, for one.
+    Args:
+        weights: By group; they sum to 1. Default: equal weights.
 
-    >>> mean_of_means({"a": [("1", 1.0), ("2", 0.0)], "b": [("3", 1.0)]}, Intervals()).value
+    >>> macro_mean({"a": [("1", 1.0), ("2", 0.0)], "b": [("3", 1.0)]}, IntervalOptions()).value
     0.75
     """
     equal = dict.fromkeys(groups, 1 / len(groups)) if groups else {}
-    return stratified_mean(groups, weights or equal, **vars(intervals), bounds=bounds)
+    return stratified_mean(groups, weights or equal, **vars(options), bounds=bounds)

@@ -1,4 +1,4 @@
-"""Several models on several benchmarks: one table under both readings, and the models' difference case by case."""
+"""The report on all benchmarks: metrics of each model, and the paired difference between the models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,105 +6,117 @@ from dataclasses import dataclass
 from longreward.benchmarks.types import IntervalOptions, Metric, Summary
 from longreward.evaluation.statistics import DifferenceEstimate, Estimate, format_p, holm_corrected, mean_difference
 
-MODELS = {"sft": "SFT", "dpo": "DPO"}
+MODEL_LABELS = {"sft": "SFT", "dpo": "DPO"}
 
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """Every model on one benchmark: a summary for each role."""
+    """The summaries of all models on one benchmark, by role."""
 
     name: str
     summaries: Mapping[str, Summary]
-    top: float  # the highest score
-    official: bool  # published cases and prompts, and no stand-in for the judge
+    max_score: float
+    official: bool  # published cases and prompts, and not the offline judge
     judge: str
 
-    def gain(self, intervals: IntervalOptions) -> DifferenceEstimate | None:
-        """Mean difference, trained model minus SFT model, over the cases that have a strict value for both."""
+    def difference(self, options: IntervalOptions) -> DifferenceEstimate | None:
+        """Return the mean score of the trained model minus the SFT model's, over cases that are scored for both."""
         if not {"sft", "dpo"} <= set(self.summaries):
             return None
-        sft, dpo = ({each.case_id: each.value for each in self.summaries[role].values} for role in ("sft", "dpo"))
-        both = [case for case in sft if case in dpo]
+        sft, dpo = ({case.case_id: case.score for case in self.summaries[role].case_scores} for role in ("sft", "dpo"))
+        shared = [case_id for case_id in sft if case_id in dpo]
         return mean_difference(
-            [(case, sft[case]) for case in both],
-            [(case, dpo[case]) for case in both],
-            **vars(intervals),
-            bounds=(0.0, self.top),
+            [(case_id, sft[case_id]) for case_id in shared],
+            [(case_id, dpo[case_id]) for case_id in shared],
+            **vars(options),
+            bounds=(0.0, self.max_score),
         )
 
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """Every model on every benchmark."""
+    """All models on all benchmarks."""
 
-    benchmarks: Sequence[BenchmarkResult]
-    intervals: IntervalOptions
+    results: Sequence[BenchmarkResult]
+    options: IntervalOptions
 
     @property
     def roles(self) -> list[str]:
-        """The models, in their order."""
-        return list(dict.fromkeys(role for one in self.benchmarks for role in one.summaries))
+        """The models' roles, in order."""
+        return list(dict.fromkeys(role for result in self.results for role in result.summaries))
 
-    def gains(self) -> dict[str, DifferenceEstimate]:
-        """Return the gain on each benchmark that both models answered, p-values corrected for their number."""
-        known = {one.name: gain for one in self.benchmarks if (gain := one.gain(self.intervals)) is not None}
-        return dict(zip(known, holm_corrected(list(known.values())), strict=True))
+    def differences(self) -> dict[str, DifferenceEstimate]:
+        """Return the difference on each benchmark, with p-values corrected for the number of benchmarks."""
+        differences = {
+            result.name: difference
+            for result in self.results
+            if (difference := result.difference(self.options)) is not None
+        }
+        return dict(zip(differences, holm_corrected(list(differences.values())), strict=True))
 
-    def figures(self, role: str) -> dict[str, float]:
-        """One model's metrics, under the same names for every model."""
-        found: dict[str, float] = {}
-        for one in self.benchmarks:
-            found |= one.summaries[role].metrics()
-        return found
+    def metrics(self, role: str) -> dict[str, float]:
+        """Return the metrics of one model; the names are the same for every model."""
+        return {name: value for result in self.results for name, value in result.summaries[role].to_dict().items()}
 
     def headline(self) -> dict[str, float]:
-        """The first figure of each benchmark for each model, `mt_bench/dpo`, and the gain, `mt_bench/gain`."""
-        found: dict[str, float] = {}
-        for one in self.benchmarks:
-            for role, summary in one.summaries.items():
-                if (value := summary.figures[0].strict) is not None:
-                    found[f"{one.name}/{role}"] = value.value
-                found[f"{one.name}/{role}/unscored"] = float(summary.figures[0].unscored)
-            if (gain := one.gain(self.intervals)) is not None:
-                found[f"{one.name}/gain"] = gain.value
-        return found
+        """Return the first metric of each benchmark for each model, `mt_bench/dpo`, and `mt_bench/difference`."""
+        values: dict[str, float] = {}
+        for result in self.results:
+            for role, summary in result.summaries.items():
+                if (strict := summary.metrics[0].strict) is not None:
+                    values[f"{result.name}/{role}"] = strict.value
+                values[f"{result.name}/{role}/unscored"] = float(summary.metrics[0].unscored)
+            if (difference := result.difference(self.options)) is not None:
+                values[f"{result.name}/difference"] = difference.value
+        return values
 
 
 def markdown(report: BenchmarkReport) -> str:
-    """The whole report."""
-    gains = report.gains()
-    parts = ["# Benchmarks", *(_section(one, gains.get(one.name)) for one in report.benchmarks)]
-    parts.append(
-        "`exact` reads the verdicts as the published code does; `strict` leaves out what cannot be read and counts it "
-        f"under unscored. Intervals ({report.intervals.confidence:.0%}) are over the cases. p is "
-        f"that of a paired permutation test, corrected for the number of benchmarks (Holm); a gain is shown where "
-        f"it is at most {1 - report.intervals.confidence:.2g}."
+    """Return the report as Markdown."""
+    differences = report.differences()
+    sections = [_section(result, differences.get(result.name)) for result in report.results]
+    confidence = report.options.confidence
+    notes = (
+        "`exact` parses verdicts as the published code does. `strict` accepts only the requested format and counts the "
+        f"rest as unscored. Intervals ({confidence:.0%}) are over the cases. p is from a paired permutation test, "
+        "corrected for the number of benchmarks (Holm). A difference is significant if p is at most "
+        f"{1 - confidence:.2g}."
     )
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(["# Benchmarks", *sections, notes]) + "\n"
 
 
-def _section(one: BenchmarkResult, gain: DifferenceEstimate | None) -> str:
-    lines = [f"## {one.name}", "", f"Judge: {one.judge}.", ""]
-    if not one.official:
-        lines[2] += " Its cases, prompts or judge are not the published ones: hold no score against those."
-    if gain is not None:
-        interval, p = f"[{gain.low:+.2f}, {gain.high:+.2f}]", format_p(gain.p_corrected)
-        shown = "" if gain.is_shown else ", which shows nothing"
-        lines += [f"DPO minus SFT, case by case: {gain.value:+.2f} {interval}, p {p}{shown}.", ""]
-    header = [f"{MODELS.get(role, role)} {mode}" for role in one.summaries for mode in ("exact", "strict", "unscored")]
-    lines += ["| | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
-    named = [{figure.name: figure for figure in summary.figures} for summary in one.summaries.values()]
-    for name, figure in {name: figure for of_model in named for name, figure in of_model.items()}.items():
-        cells = [cell for of_model in named for cell in _cells(of_model.get(name))]
-        lines.append(f"| {name} | {figure.cases} | " + " | ".join(cells) + " |")
+def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> str:
+    lines = [f"## {result.name}", "", f"Judge: {result.judge}.", ""]
+    if not result.official:
+        lines[2] += (
+            " Cases, prompts or judge are not the published ones, so that scores are not comparable to published ones."
+        )
+    if difference is not None:
+        interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+        significance = "" if difference.is_shown else " (not significant)"
+        lines += [
+            f"DPO minus SFT, paired by case: {difference.value:+.2f} {interval}, "
+            f"p {format_p(difference.p_corrected)}{significance}.",
+            "",
+        ]
+    by_model = [{metric.name: metric for metric in summary.metrics} for summary in result.summaries.values()]
+    header = [
+        f"{MODEL_LABELS.get(role, role)} {column}"
+        for role in result.summaries
+        for column in ("exact", "strict", "unscored")
+    ]
+    lines += ["| metric | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
+    for name, metric in {name: metric for metrics in by_model for name, metric in metrics.items()}.items():
+        cells = [cell for metrics in by_model for cell in _cells(metrics.get(name))]
+        lines.append(f"| {name} | {metric.cases} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cells(figure: Metric | None) -> tuple[str, str, str]:
-    if figure is None:
+def _cells(metric: Metric | None) -> tuple[str, str, str]:
+    if metric is None:
         return "", "", ""
-    return _shown(figure.exact), _shown(figure.strict), str(figure.unscored)
+    return _format(metric.exact), _format(metric.strict), str(metric.unscored)
 
 
-def _shown(value: Estimate | None) -> str:
-    return "" if value is None else f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]"
+def _format(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"

@@ -1,26 +1,38 @@
-"""The one shape of all benchmarks, and the records that they exchange.
+"""The base class of all benchmarks and the records that they exchange.
 
-    Case      one question of the benchmark, with all that judging it needs
-    Answer    {"case_id": "81", "turns": ["Aloha! …", "Aloha, …"], …}
-    Verdict   {"case_id": "81", "part": "turn 1", "exact": 7.0, "strict": 7.0, "judgment": "… [[7]]", …}
-    Summary   figures with intervals, read in two ways
+    case                 one question of the benchmark with everything that judging it needs
+    GenerationRequest    a conversation that the model continues once
+    Answer               the model's turns for one case
+    Verdict              one reply of the judge about an answer
+    Summary              the metrics of one model, each with a confidence interval
 
-Two readings of every verdict stand side by side. `exact` is what the benchmark's published code would make of it, with
-its quirks; `strict` counts a failure as a failure: what cannot be read is unscored, and counted as such.
+Every verdict has two values. `exact` is the value that the benchmark's published code would parse, with its quirks:
+use it to compare with published scores. `strict` accepts only the requested format; everything else is unscored, with
+a reason, and counted.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import starmap
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from longreward.evaluation.statistics import Estimate
 from longreward.judge import Judge
+from longreward.utils.concurrency import gather, with_progress
 
 OnProgress = Callable[[int], None]
-"""Called with the number of cases done so far."""
-
+"""Called with the number of completed cases."""
+Files = Mapping[str, Path]
+"""Published files of a benchmark by their names in `sources.yaml`."""
 Role = Literal["system", "user", "assistant"]
+TOY_DATA = Path(__file__).parents[1] / "builtin" / "benchmarks"
+
+
+def ignore_progress(done: int) -> None:
+    """Do nothing: the default progress callback."""
 
 
 @dataclass(frozen=True)
@@ -33,127 +45,149 @@ class Message:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What the model is asked once: a conversation that ends with the user's turn."""
+    """A conversation that ends with a user turn, and how to sample the next assistant turn."""
 
-    id: str  # its random stream is made of it and of `seed`
+    id: str  # together with `seed` it selects the random stream
     messages: tuple[Message, ...]
     temperature: float
     max_new_tokens: int
     seed: int = 0
     max_prompt_tokens: int | None = None
-    """The last turn keeps its first and last halves where it has more tokens, or the window no room for it."""
+    """A longer last turn is truncated in the middle: its first and last halves remain."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model said to one Ask."""
+    """The model's reply to one request."""
 
     text: str
     tokens: int
     finish_reason: Literal["stop", "length"] | None
-    prompt_tokens: int  # as asked, after a cut
-    cut: bool = False
+    prompt_tokens: int  # after truncation
+    prompt_truncated: bool = False
 
 
 class ChatClient(Protocol):
-    """A model that answers conversations, in this process or at a server."""
+    """A model that continues conversations, in this process or on a server."""
 
     @property
     def name(self) -> str:
-        """As files and tables name it."""
+        """The model's name in files and tables."""
         ...
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
-        """One answer to each, in their order. PolicyError or ServerUnavailable where none can be had."""
+    async def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Completion]:
+        """Return one completion per request, in order. Raises PolicyError or ServerUnavailable."""
         ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer to one case: a turn for each of the case's turns."""
+    """A model's answer to one case, with one entry per turn."""
 
     case_id: str
     turns: tuple[str, ...]
     tokens: tuple[int, ...]
     finish_reasons: tuple[str | None, ...]
     prompt_tokens: tuple[int, ...]
-    cut: bool
-    created: float  # seconds since 1970
+    prompt_truncated: bool
+    created: float  # Unix time in seconds
+
+    @classmethod
+    def from_completions(cls, case_id: str, completions: Sequence[Completion]) -> Self:
+        """Combine the completions of all turns."""
+        return cls(
+            case_id,
+            turns=tuple(completion.text for completion in completions),
+            tokens=tuple(completion.tokens for completion in completions),
+            finish_reasons=tuple(completion.finish_reason for completion in completions),
+            prompt_tokens=tuple(completion.prompt_tokens for completion in completions),
+            prompt_truncated=any(completion.prompt_truncated for completion in completions),
+            created=time.time(),
+        )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question to the judge about an answer, all that it said, and what both readings make of it."""
+    """One request to the judge about an answer, its reply, and both parsed values."""
 
     case_id: str
-    part: str  # "turn 2", "reference 1", "fact 3", "swapped", …: unique within its case
+    part: str  # "turn 2", "reference 1", "sentence 1, fact 3", …: unique within its case
     template: str
     system: str
     prompt: str
     judgment: str
     exact: float | None  # None: the published code leaves it out
-    strict: float | None  # None exactly where `reason` says why
+    strict: float | None  # None: unscored, for the `reason`
     reason: str | None = None
     judge: str = ""
     created: float = 0.0
-    more: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of the summary under both readings, in the benchmark's own units."""
+    """One metric, in the benchmark's own units, from the exact and from the strict values."""
 
     name: str  # "score", "turn_1", "category/math", "set/qasper"
     exact: Estimate | None
     strict: Estimate | None
     cases: int
-    unscored: int  # verdicts without a strict reading
+    unscored: int  # verdicts without a strict value
 
 
 @dataclass(frozen=True)
-class CaseValue:
-    """One case's value for pictures: scores by category, against the context's length, their distribution."""
+class CaseScore:
+    """The strict score of one case, on the scale from 0 to the benchmark's `max_score`."""
 
     case_id: str
     category: str
     context_tokens: int
-    value: float  # the strict reading, in the units of the benchmark's `top`
+    score: float
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a model is worth on one benchmark; `figures[0]` is the headline."""
+    """The result of one model on one benchmark; the first metric is the headline."""
 
     benchmark: str
-    figures: tuple[Metric, ...]
-    values: tuple[CaseValue, ...]
-    ratings: tuple[float, ...]  # each strict verdict as the judge gave it
+    metrics: tuple[Metric, ...]
+    case_scores: tuple[CaseScore, ...]
+    ratings: tuple[float, ...]  # of all verdicts with a strict value, on the judge's scale
 
-    def metrics(self) -> dict[str, float]:
-        """`mt_bench/score/strict`, `…/exact`, `…/unscored` and so on: the same names for every model."""
-        found: dict[str, float] = {}
-        for figure in self.figures:
-            name = f"{self.benchmark}/{figure.name}"
-            found |= {f"{name}/{mode}": each.value for mode, each in _modes(figure) if each is not None}
-            found[f"{name}/unscored"] = float(figure.unscored)
-        return found
-
-
-def _modes(figure: Metric) -> tuple[tuple[str, Estimate | None], ...]:
-    return ("exact", figure.exact), ("strict", figure.strict)
+    def to_dict(self) -> dict[str, float]:
+        """Return the metrics as logged: `mt_bench/score/strict`, `mt_bench/score/exact`, `mt_bench/score/unscored`."""
+        values: dict[str, float] = {}
+        for metric in self.metrics:
+            name = f"{self.benchmark}/{metric.name}"
+            for mode, estimate in (("exact", metric.exact), ("strict", metric.strict)):
+                if estimate is not None:
+                    values[f"{name}/{mode}"] = estimate.value
+            values[f"{name}/unscored"] = float(metric.unscored)
+        return values
 
 
 @dataclass(frozen=True)
 class IntervalOptions:
-    """How intervals are computed."""
+    """How confidence intervals are computed."""
 
     resamples: int = 2000
     confidence: float = 0.95
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class JudgeOptions:
+    """The judge settings that a published protocol prescribes."""
+
+    temperature: float = 0.0
+    retry_temperature: float = 0.0
+    max_attempts: int = 1
+
+
 class Case(Protocol):
-    """What every benchmark's own case has."""
+    """The attributes that the cases of all benchmarks have."""
 
     @property
     def id(self) -> str: ...
@@ -165,58 +199,68 @@ class Case(Protocol):
 C = TypeVar("C", bound=Case)
 
 
-class Benchmark(Protocol[C]):
-    """One benchmark with its files read."""
+class Benchmark(ABC, Generic[C]):
+    """A benchmark with its cases and prompts.
 
-    @property
-    def name(self) -> str:
-        """`mt_bench`: of figures, files and settings."""
-        ...
+    Subclasses define `load`, `judge_answer` and `summarize`, and `request` unless they override `answer`.
+    """
 
-    @property
-    def top(self) -> float:
-        """The highest score, for axes."""
-        ...
+    name: ClassVar[str]
+    max_score: ClassVar[float]
+    judge_options: ClassVar[JudgeOptions]
+    cases: Sequence[C]
+    official: bool
+    """Whether cases and judge prompts are the published ones. Otherwise scores are not comparable to published ones."""
 
-    @property
-    def official(self) -> bool:
-        """Whether the published cases are put to the published judge prompts: else no score can be held against
-        published ones."""
-        ...
+    @classmethod
+    @abstractmethod
+    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
+        """Load the benchmark from its published files; without files, from the built-in toy data.
 
-    @property
-    def judging(self) -> "JudgeOptions":
-        """How its judge is asked."""
-        ...
+        Args:
+            files: Paths by the names of `sources.yaml`. Optional files may be missing.
+            max_new_tokens: Lowers the benchmark's own limit; a higher value has no effect.
 
-    @property
-    def cases(self) -> Sequence[C]:
-        """All cases, in the order of their file."""
-        ...
+        Raises:
+            DataError: A file is missing or malformed.
+        """
 
-    async def answer(self, speaker: ChatClient, cases: Sequence[C], *, tell: OnProgress) -> list[Answer]:
-        """The model's answers, in the order of `cases`."""
-        ...
+    def request(self, case: C) -> GenerationRequest:
+        """Return the request that a single-turn benchmark sends to the model."""
+        raise NotImplementedError
+
+    async def answer(
+        self, client: ChatClient, cases: Sequence[C], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Answer]:
+        """Generate the model's answers, in the order of `cases`."""
+        completions = await client.generate([self.request(case) for case in cases], on_progress=on_progress)
+        return [
+            Answer.from_completions(case.id, [completion]) for case, completion in zip(cases, completions, strict=True)
+        ]
+
+    @abstractmethod
+    async def judge_answer(self, judge: Judge, case: C, answer: Answer) -> list[Verdict]:
+        """Query the judge about one answer."""
 
     async def judge(
-        self, judge: Judge, items: Sequence[tuple[C, Answer]], *, tell: OnProgress
+        self, judge: Judge, items: Sequence[tuple[C, Answer]], *, on_progress: OnProgress = ignore_progress
     ) -> list[tuple[Verdict, ...]]:
-        """The verdicts on each answer, in the order of `items`."""
-        ...
+        """Return the verdicts on each answer, in the order of `items`."""
 
-    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Summary:
-        """Figures over everything; pure, so that kept files can be summarised again."""
-        ...
+        async def judge_item(case: C, answer: Answer) -> tuple[Verdict, ...]:
+            return tuple(await self.judge_answer(judge, case, answer))
 
-    def write(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
-        """The benchmark's own files below `folder`, where it has such; nothing otherwise."""
-        ...
+        return await gather(starmap(with_progress(judge_item, on_progress), items))
+
+    @abstractmethod
+    def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
+        """Compute all metrics. Pure, so that saved answers and verdicts can be summarized again."""
+
+    def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
+        """Write the files of the published code below `folder`; nothing for benchmarks that define none."""
+        return
 
 
-@dataclass(frozen=True)
-class JudgeOptions:
-    """What differs from the judge's own settings: the published protocol's temperatures and tries."""
-
-    temperature: float = 0.0
-    retry_temperature: float = 0.0
-    attempts: int = 1
+def lower_limit(default: int, limit: int | None) -> int:
+    """Return the benchmark's own token limit, or the configured one if that is lower."""
+    return default if limit is None else min(default, limit)

@@ -6,6 +6,7 @@ LongBench's single- and multi-document QA and summarization, each out of 100, an
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from longreward.evaluation import charts
 from longreward.evaluation.comparison import LOWER_IS_BETTER
@@ -13,6 +14,9 @@ from longreward.evaluation.config import Measure
 from longreward.evaluation.statistics import Estimate, format_p
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, list_arms
 from longreward.study.results import CONFIDENCE, JUDGED, Effect, StudyResults, decisive_measures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,16 @@ def render_page(results: StudyResults, *, preset: str | None = None) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def render_plots(outcome: StudyResults) -> dict[str, str]:
-    """File names and their SVG: every arm minus SFT, with intervals."""
+def render_plots(outcome: StudyResults) -> "dict[str, Figure]":
+    """Return figures by file name: every arm minus SFT, with intervals."""
     drawn = {}
     for decoding in _decodings(outcome):
-        columns = []
+        columns: dict[str, dict[str, tuple[Estimate, int]]] = {}
         for measure in decisive_measures(outcome.effects):
             effects = [e for e in outcome.effects if (e.against, e.decoding, e.measure) == (SFT, decoding, measure)]
             if effects:
-                rows = {effect.arm: (effect.difference, effect.gain) for effect in effects}
                 title = f"{measure} (less is better)" if measure in LOWER_IS_BETTER else measure
-                columns.append(charts.Differences(title, rows))
+                columns[title] = {effect.arm: (effect.difference, effect.gain) for effect in effects}
         if columns:
             title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
             drawn[f"study-{decoding}.svg"] = charts.differences(title, columns)

@@ -15,6 +15,7 @@ from longreward.tasks.tracking.outbox import outbox
 from longreward.tasks.tracking.store import client, experiment_id, probe_store, store_uri
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities.span import Span as OpenSpan
 
 UNKNOWN = "unknown"  # the id of a run that MLflow does not have
@@ -106,6 +107,10 @@ class Run:
     def log_text(self, name: str, text: str) -> None:
         """Keep a text as the file `name`; MLflow's pages show SVG and Markdown."""
         self._send(f"the file {name}", lambda id: client().log_text(id, text, name))
+
+    def log_figure(self, name: str, figure: Figure) -> None:
+        """Log a matplotlib figure as the file `name`; the suffix is its format."""
+        self._send(f"the file {name}", lambda id: client().log_figure(id, figure, name))
 
     def log_json(self, name: str, value: Any) -> None:
         """Keep plain data as the JSON file `name`."""

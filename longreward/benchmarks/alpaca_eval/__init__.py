@@ -1,4 +1,4 @@
-"""AlpacaEval 2: answers to 805 instructions against a baseline's, as a judge's probabilities prefer them."""
+"""AlpacaEval 2: a judge compares answers to 805 instructions with those of a baseline."""
 
 from longreward.benchmarks.alpaca_eval.benchmark import AlpacaEval
 

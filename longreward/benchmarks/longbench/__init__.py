@@ -1,4 +1,4 @@
-"""LongBench's twelve sets of questions and summaries, judge-scored as LongReward does, with LongBench's own metrics."""
+"""LongBench: twelve sets of questions and summaries, scored by LongReward's judge and by LongBench's own metrics."""
 
 from longreward.benchmarks.longbench.benchmark import LongBench
 from longreward.benchmarks.longbench.data import SETS, LongBenchCase, SetName

@@ -1,7 +1,7 @@
-"""MT-Bench: 80 questions of two turns, graded one by one and, against another model's answers, in both orders.
+"""MT-Bench: 80 two-turn questions, rated one by one and optionally compared with another model's answers.
 
-bench = MtBench(questions=Path("question.jsonl"), references=Path("gpt-4.jsonl"), judge_prompts=Path("…"))
-answers = await bench.answer(speaker, bench.cases)
+bench = MtBench(Path("question.jsonl"), references=Path("gpt-4.jsonl"), judge_prompts=Path("judge_prompts.jsonl"))
+answers = await bench.answer(client, bench.cases)
 verdicts = await bench.judge(judge, list(zip(bench.cases, answers)))
 """
 

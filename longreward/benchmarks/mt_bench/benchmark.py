@@ -1,37 +1,39 @@
-"""MT-Bench as a benchmark: its questions and prompts read, its model and its judge asked, its files written.
+"""MT-Bench as a benchmark.
 
     <folder>/mt_bench/question.jsonl
     <folder>/mt_bench/model_answer/<model>.jsonl
     <folder>/mt_bench/reference_answer/<judge>.jsonl
     <folder>/mt_bench/model_judgment/<judge>_single.jsonl, <judge>_pair.jsonl
 
-With `<folder>` named `data`, these are the places where FastChat's `show_result` looks for them.
+FastChat's `show_result` finds these files if `<folder>` is named `data`.
 """
 
 import re
-import time
 from collections.abc import Sequence
-from itertools import starmap
+from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from longreward.benchmarks.mt_bench.data import MtCase, read_cases
 from longreward.benchmarks.mt_bench.fastchat import (
     pair_rows,
     read_answers,
     read_pairs,
-    read_single,
-    reference_answer,
+    read_ratings,
+    reference_answers,
     replace_rows,
     single_rows,
     write_answers,
 )
-from longreward.benchmarks.mt_bench.judge import compare, grade, load_templates
-from longreward.benchmarks.mt_bench.summary import summarise
-from longreward.benchmarks.single_turn import at_most
+from longreward.benchmarks.mt_bench.judge import compare_answers, load_templates, rate_answer
+from longreward.benchmarks.mt_bench.summary import summarize
 from longreward.benchmarks.types import (
+    TOY_DATA,
     Answer,
+    Benchmark,
     ChatClient,
     Completion,
+    Files,
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
@@ -39,25 +41,24 @@ from longreward.benchmarks.types import (
     OnProgress,
     Summary,
     Verdict,
+    ignore_progress,
+    lower_limit,
 )
 from longreward.judge import Judge
-from longreward.utils.concurrency import gather, with_progress
-from longreward.utils.jsonl import Row, write_rows
+from longreward.utils.concurrency import gather
+from longreward.utils.jsonl import write_rows
 
 MAX_NEW_TOKENS = 1024
-BUILTIN = Path(__file__).parents[2] / "builtin" / "benchmarks" / "mt_bench"
+TOY = TOY_DATA / "mt_bench"
+_UNSAFE = re.compile(r"[^\w.\-]+")
 
 
-class MtBench:
-    """`Benchmark[MtCase]`. Without `judge_prompts` ours are used; with `baseline`, pairs are judged besides.
-
-    `references` is a file of reference answers, `baseline` one of another model's answers, named after it: both as
-    FastChat writes them. Raises DataError where a file cannot be used or lacks a question.
-    """
+class MtBench(Benchmark[MtCase]):
+    """MT-Bench: two-turn questions, rated turn by turn and optionally compared with another model's answers."""
 
     name = "mt_bench"
-    top = 10.0
-    judging = JudgeOptions(temperature=0.0, retry_temperature=0.0, attempts=1)
+    max_score = 10.0
+    judge_options = JudgeOptions()
 
     def __init__(
         self,
@@ -68,119 +69,126 @@ class MtBench:
         baseline: Path | None = None,
         max_new_tokens: int | None = None,
     ) -> None:
+        """Read the files, all in FastChat's formats. Raises DataError.
+
+        Args:
+            references: Reference answers, required for the categories reasoning, math and coding.
+            judge_prompts: The published `judge_prompts.jsonl`; default: the built-in prompts.
+            baseline: Another model's answers, named after it; with them, pairs are judged, too.
+        """
         self._templates = load_templates(judge_prompts)
         self.cases = read_cases(questions, references)
-        self._by_id = {case.id: case for case in self.cases}
-        self._rival = baseline.stem if baseline is not None else ""
-        rivals = read_answers(baseline, self.cases) if baseline is not None else []
-        self._rivals = {answer.case_id: answer for answer in rivals}
-        self._max_new_tokens = at_most(MAX_NEW_TOKENS, max_new_tokens)
-        self.official = judge_prompts is not None and questions.resolve() != BUILTIN / "question.jsonl"
+        self._cases_by_id = {case.id: case for case in self.cases}
+        self.opponent = baseline.stem if baseline is not None else None
+        opponent_answers = read_answers(baseline, self.cases) if baseline is not None else []
+        self._opponent_answers = {answer.case_id: answer for answer in opponent_answers}
+        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self.official = judge_prompts is not None and questions.resolve() != TOY / "question.jsonl"
+
+    @classmethod
+    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
+        """Load the benchmark; a file `baseline` holds another model's answers, to be compared with."""
+        return cls(
+            files.get("question.jsonl", TOY / "question.jsonl"),
+            references=files.get("reference_answer/gpt-4.jsonl", TOY / "reference_answer" / "reference.jsonl"),
+            judge_prompts=files.get("judge_prompts.jsonl"),
+            baseline=files.get("baseline"),
+            max_new_tokens=max_new_tokens,
+        )
 
     async def answer(
-        self, speaker: ChatClient, cases: Sequence[MtCase], *, tell: OnProgress = lambda done: None
+        self, client: ChatClient, cases: Sequence[MtCase], *, on_progress: OnProgress = ignore_progress
     ) -> list[Answer]:
-        """The first turns of all cases at once, then the second ones after the model's own first.
+        """Generate the first turns of all cases, then the second turns after the model's own first turns.
 
-        A case whose first turn is answered counts as half done.
+        A case of two turns counts as half done after its first.
         """
-        first = await speaker.say([self._ask(case, ()) for case in cases], tell=lambda done: tell(done // 2))
-        said = {case.id: [each] for case, each in zip(cases, first, strict=True)}
-        longer = [case for case in cases if len(case.turns) > 1]
-        shorter = len(cases) - len(longer)
-        if longer:
-            asks = [self._ask(case, (said[case.id][0].text.strip(),)) for case in longer]
-            second = await speaker.say(asks, tell=lambda done: tell(shorter + (len(longer) + done) // 2))
-            for case, each in zip(longer, second, strict=True):
-                said[case.id].append(each)
-        tell(len(cases))
-        return [_answer(case, said[case.id]) for case in cases]
+        requests = [self._turn_request(case, ()) for case in cases]
+        first = await client.generate(requests, on_progress=lambda done: on_progress(done // 2))
+        turns = {case.id: [_stripped(completion)] for case, completion in zip(cases, first, strict=True)}
+        two_turn_cases = [case for case in cases if len(case.turns) > 1]
+        single_turn_count = len(cases) - len(two_turn_cases)
+        if two_turn_cases:
+            requests = [self._turn_request(case, (turns[case.id][0].text,)) for case in two_turn_cases]
+            second = await client.generate(
+                requests,
+                on_progress=lambda done: on_progress(single_turn_count + (len(two_turn_cases) + done) // 2),
+            )
+            for case, completion in zip(two_turn_cases, second, strict=True):
+                turns[case.id].append(_stripped(completion))
+        on_progress(len(cases))
+        return [Answer.from_completions(case.id, turns[case.id]) for case in cases]
 
     def read_answers(self, path: Path) -> list[Answer]:
-        """Answers that others wrote, to be judged as if the model had just given them."""
+        """Read another program's answers, to be judged as if the model had generated them now."""
         return read_answers(path, self.cases)
 
-    async def judge(
-        self, judge: Judge, items: Sequence[tuple[MtCase, Answer]], *, tell: OnProgress = lambda done: None
-    ) -> list[tuple[Verdict, ...]]:
-        """A verdict on each turn of each answer, and with a baseline two more, all asked at once."""
-
-        async def judged(case: MtCase, answer: Answer) -> tuple[Verdict, ...]:
-            calls = [grade(judge, self._templates, case, answer)]
-            if self._rivals:
-                calls.append(compare(judge, self._templates, case, answer, self._rival, self._rivals[case.id].turns))
-            return tuple(verdict for each in await gather(calls) for verdict in each)
-
-        return await gather(starmap(with_progress(judged, tell), items))
+    async def judge_answer(self, judge: Judge, case: MtCase, answer: Answer) -> list[Verdict]:
+        """Rate each turn of an answer; with a baseline, compare each turn in both orders, too."""
+        queries = [rate_answer(judge, self._templates, case, answer)]
+        if self.opponent is not None:
+            opponent_turns = self._opponent_answers[case.id].turns
+            queries.append(compare_answers(judge, self._templates, case, answer, self.opponent, opponent_turns))
+        return [verdict for verdicts in await gather(queries) for verdict in verdicts]
 
     def read_judgments(self, folder: Path, *, model: str, judge: str) -> list[Verdict]:
-        """The verdicts that stand in FastChat's files below `folder`, single ones and those against the baseline.
+        """Read the ratings of `model` from FastChat's files below `folder`, and its comparisons with the baseline.
 
-        `model` as the rows name it. Raises DataError where the file of single judgments is missing or a row is bad.
+        Raises DataError for a missing file of ratings or a malformed row.
         """
         path, judge = folder / self.name / "model_judgment", file_name(judge)
-        found = read_single(path / f"{judge}_single.jsonl", self._by_id, model=model)
+        verdicts = read_ratings(path / f"{judge}_single.jsonl", self._cases_by_id, model=model)
         pairs = path / f"{judge}_pair.jsonl"
-        if self._rival and pairs.is_file():
-            found += read_pairs(pairs, self._by_id, model=model, rival=self._rival)
-        return found
+        if self.opponent is not None and pairs.is_file():
+            verdicts += read_pairs(pairs, self._cases_by_id, model=model, opponent=self.opponent)
+        return verdicts
 
-    def summarise(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Summary:
-        """`score`, the turns, the categories; with a baseline also `pairwise/…`."""
-        return summarise(self._by_id, answers, verdicts, intervals)
+    def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
+        """Return `score`, turns and categories; with a baseline also `pairwise/…`."""
+        return summarize(self._cases_by_id, answers, verdicts, options)
 
-    def write(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
-        """FastChat's files. Judgments of other models by the same judge stay, those of this model are replaced.
+    def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
+        """Write FastChat's files; judgments of this model are replaced, those of other models stay.
 
-        Names of models and judges become those of files: `org/model-7b` is written as `org_model-7b`.
+        Names of models and judges become valid file names: `org/model-7b` is written as `org_model-7b`.
         """
-        place, name = folder / self.name, file_name(model)
-        write_rows(place / "question.jsonl", map(_question_row, self.cases))
-        write_answers(place / "model_answer" / f"{name}.jsonl", answers, self._by_id, model=name)
-        if self._rivals:
-            path = place / "model_answer" / f"{self._rival}.jsonl"
-            write_answers(path, self._rivals.values(), self._by_id, model=self._rival)
+        folder, model = folder / self.name, file_name(model)
+        questions = (
+            {"question_id": case.question_id, "category": case.category, "turns": list(case.turns)}
+            for case in self.cases
+        )
+        write_rows(folder / "question.jsonl", questions)
+        write_answers(folder / "model_answer" / f"{model}.jsonl", answers, self._cases_by_id, model=model)
+        if self.opponent is not None:
+            path = folder / "model_answer" / f"{self.opponent}.jsonl"
+            write_answers(path, self._opponent_answers.values(), self._cases_by_id, model=self.opponent)
         for judge in dict.fromkeys(verdict.judge for verdict in verdicts):
-            self._write_references(place / "reference_answer" / f"{file_name(judge)}.jsonl")
-            own = [verdict for verdict in verdicts if verdict.judge == judge]
-            start = place / "model_judgment" / file_name(judge)
-            replace_rows(Path(f"{start}_single.jsonl"), single_rows(own, self._by_id, model=name))
-            replace_rows(Path(f"{start}_pair.jsonl"), pair_rows(own, self._by_id, model=name))
+            judge_verdicts = [verdict for verdict in verdicts if verdict.judge == judge]
+            judge_file = file_name(judge)
+            references = reference_answers(self.cases)
+            write_answers(
+                folder / "reference_answer" / f"{judge_file}.jsonl", references, self._cases_by_id, model="reference"
+            )
+            judgments = folder / "model_judgment"
+            ratings = single_rows(judge_verdicts, self._cases_by_id, model=model)
+            replace_rows(judgments / f"{judge_file}_single.jsonl", ratings)
+            pairs = pair_rows(judge_verdicts, self._cases_by_id, model=model)
+            replace_rows(judgments / f"{judge_file}_pair.jsonl", pairs)
 
-    def _write_references(self, path: Path) -> None:
-        """The reference answers under the judge's name, where FastChat looks for them."""
-        known = [reference_answer(case) for case in self.cases if case.references]
-        write_answers(path, known, self._by_id, model="reference")
-
-    def _ask(self, case: MtCase, said: tuple[str, ...]) -> GenerationRequest:
-        """The next turn, after the turns that the model has said."""
+    def _turn_request(self, case: MtCase, previous: Sequence[str]) -> GenerationRequest:
+        """Return the request for the next turn after the model's previous turns."""
         messages: list[Message] = []
-        for asked, answered in zip(case.turns, said, strict=False):
-            messages += [Message("user", asked), Message("assistant", answered)]
-        messages.append(Message("user", case.turns[len(said)]))
-        name = f"{case.id}/{len(said) + 1}"
-        return GenerationRequest(name, tuple(messages), case.temperature, self._max_new_tokens)
+        for question, reply in zip(case.turns, previous, strict=False):
+            messages += [Message("user", question), Message("assistant", reply)]
+        messages.append(Message("user", case.turns[len(previous)]))
+        request_id = f"{case.id}/{len(previous) + 1}"
+        return GenerationRequest(request_id, tuple(messages), case.temperature, self._max_new_tokens)
 
 
 def file_name(name: str) -> str:
-    """The name of a model or judge as that of a file: letters, digits, and `.-_` stay, others become `_`."""
+    """Return a valid file name: letters, digits and `.-_` stay, others become `_`."""
     return _UNSAFE.sub("_", name).strip("._") or "model"
 
 
-def _answer(case: MtCase, said: Sequence[Completion]) -> Answer:
-    return Answer(
-        case_id=case.id,
-        turns=tuple(each.text.strip() for each in said),
-        tokens=tuple(each.tokens for each in said),
-        finish_reasons=tuple(each.finish_reason for each in said),
-        prompt_tokens=tuple(each.prompt_tokens for each in said),
-        cut=any(each.cut for each in said),
-        created=time.time(),
-    )
-
-
-def _question_row(case: MtCase) -> Row:
-    return {"question_id": case.question_id, "category": case.category, "turns": list(case.turns)}
-
-
-_UNSAFE = re.compile(r"[^\w.\-]+")
+def _stripped(completion: Completion) -> Completion:
+    return replace(completion, text=completion.text.strip())

@@ -1,10 +1,10 @@
-"""The questions: `question.jsonl`, with the reference answers of those categories that have them.
+"""MT-Bench's questions from `question.jsonl`, with reference answers for some categories.
 
 {"question_id": 101, "category": "reasoning", "turns": ["Imagine you are …", "If the …"]}
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,13 @@ TEMPERATURES: Mapping[str, float] = {
     "coding": 0.0,
     "reasoning": 0.0,
 }
-OTHER_TEMPERATURE = 0.7
-WITH_REFERENCE = ("reasoning", "math", "coding")
-
-TurnsOf = Mapping[str, tuple[str, ...]]
+DEFAULT_TEMPERATURE = 0.7
+REFERENCE_CATEGORIES = ("reasoning", "math", "coding")
 
 
 @dataclass(frozen=True)
 class MtCase:
-    """One question of one or two turns. `references` has an answer to each turn, or is empty."""
+    """One question of one or two turns; `references` has an answer to each turn, or is empty."""
 
     question_id: int | str
     category: str
@@ -42,75 +40,77 @@ class MtCase:
 
     @property
     def temperature(self) -> float:
-        """At which models answer this category."""
-        return TEMPERATURES.get(self.category, OTHER_TEMPERATURE)
+        """The temperature at which models answer this category."""
+        return TEMPERATURES.get(self.category, DEFAULT_TEMPERATURE)
+
+
+@dataclass(frozen=True)
+class AnswerRow:
+    """A row of an answers file: the turns of its first choice."""
+
+    question_id: str
+    turns: tuple[str, ...]
+    created: float
 
 
 def read_cases(questions: Path, references: Path | None) -> tuple[MtCase, ...]:
-    """All questions in the order of their file.
+    """Read all questions, in order. Raises DataError for a malformed row, a duplicate id or a missing reference."""
+    reference_rows = read_answer_rows(references) if references is not None else {}
+    cases: dict[str, MtCase] = {}
+    for case in read_records(questions, _parse_case):
+        if case.id in cases:
+            raise DataError(f"{questions}: duplicate question_id {case.id}")
+        if case.category in REFERENCE_CATEGORIES:
+            row = reference_rows.get(case.id)
+            turns = row.turns if row is not None else ()
+            if len(turns) < len(case.turns):
+                location = f"{references} has {len(turns)}" if references is not None else "no file was given"
+                raise DataError(
+                    f"question {case.id} ({case.category}) needs reference answers to its {len(case.turns)} turns, but "
+                    f"{location}; use the reference_answer/<judge>.jsonl that belongs to the questions"
+                )
+            case = replace(case, references=turns[: len(case.turns)])
+        cases[case.id] = case
+    return tuple(cases.values())
 
-    Raises DataError for a bad row, an id that is there twice, or a missing reference answer.
-    """
-    known = read_turns(references) if references is not None else {}
-    cases = tuple(_with_reference(case, known, references) for case in read_records(questions, _case_of))
-    seen: set[str] = set()
-    for case in cases:
-        if case.id in seen:
-            raise DataError(f"{questions}: question_id {case.id} is there twice; each question needs its own")
-        seen.add(case.id)
-    return cases
+
+def read_answer_rows(path: Path) -> dict[str, AnswerRow]:
+    """Read the rows of an answers file by question id; the last row of a question counts. Raises DataError."""
+    return {row.question_id: row for row in read_records(path, _parse_answer)}
 
 
-def _case_of(row: Row) -> MtCase:
-    turns, category = texts_of(row.get("turns"), "turns"), row.get("category")
+def parse_question_id(row: Row) -> int | str:
+    """Return the question id with its type, so that it is written as it was read."""
+    question_id = row.get("question_id")
+    if isinstance(question_id, bool) or not isinstance(question_id, int | str) or question_id == "":
+        raise RowError(f"question_id is {question_id!r}, expected a number or a string")
+    return question_id
+
+
+def parse_timestamp(row: Row) -> float:
+    """Return the row's Unix time; 0 without one."""
+    timestamp = row.get("tstamp", 0.0)
+    return float(timestamp) if isinstance(timestamp, int | float) else 0.0
+
+
+def _parse_case(row: Row) -> MtCase:
+    turns, category = _parse_texts(row.get("turns"), "turns"), row.get("category")
     if not isinstance(category, str) or not category:
         raise RowError(f"category is {category!r}, expected a name such as writing or math")
     if len(turns) > 2:
         raise RowError(f"turns has {len(turns)} texts; the prompts of MT-Bench judge one or two")
-    return MtCase(question_id_of(row), category, turns)
+    return MtCase(parse_question_id(row), category, turns)
 
 
-def _with_reference(case: MtCase, known: TurnsOf, file: Path | None) -> MtCase:
-    if case.category not in WITH_REFERENCE:
-        return case
-    turns = known.get(case.id, ())
-    if len(turns) < len(case.turns):
-        where = f"{file} has {len(turns)} turns of one" if file is not None else "no file of them was given"
-        raise DataError(
-            f"question {case.id} ({case.category}) is judged by a reference answer to each of its {len(case.turns)} "
-            f"turns, but {where}; take the reference_answer/<judge>.jsonl that belongs to the questions"
-        )
-    return MtCase(case.question_id, case.category, case.turns, turns[: len(case.turns)])
-
-
-def read_turns(path: Path) -> dict[str, tuple[str, ...]]:
-    """The turns of each question's answer, by the question's id. Raises DataError at the first bad row."""
-    return {name: turns for name, turns, _ in read_records(path, _turns_of)}
-
-
-def question_id_of(row: Row) -> int | str:
-    """The question's id as it stands in the file, so that it is written as it was read."""
-    found = row.get("question_id")
-    if isinstance(found, bool) or not isinstance(found, int | str) or found == "":
-        raise RowError(f"question_id is {found!r}, expected a number or a name")
-    return found
-
-
-def texts_of(value: Any, name: str) -> tuple[str, ...]:
-    """A list of texts, at least one."""
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise RowError(f"{name} is not a list of one text or more")
-    return tuple(value)
-
-
-def time_of(row: Row) -> float:
-    """When the row was made, in seconds since 1970; 0 where it does not say."""
-    found = row.get("tstamp", 0.0)
-    return float(found) if isinstance(found, int | float) else 0.0
-
-
-def _turns_of(row: Row) -> tuple[str, tuple[str, ...], float]:
+def _parse_answer(row: Row) -> AnswerRow:
     choices = row.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise RowError('choices is not a list of objects such as {"index": 0, "turns": ["…"]}')
-    return str(question_id_of(row)), texts_of(choices[0].get("turns"), "choices[0].turns"), time_of(row)
+    turns = _parse_texts(choices[0].get("turns"), "choices[0].turns")
+    return AnswerRow(str(parse_question_id(row)), turns, parse_timestamp(row))
+
+
+def _parse_texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        raise RowError(f"{name} is not a non-empty list of texts")
+    return tuple(value)

@@ -1,110 +1,45 @@
-"""The judge's prompts: FastChat's `judge_prompts.jsonl` where it is given, else our own texts for the same eight uses.
+r"""MT-Bench's judge: eight prompts, the parsers of its replies, and the requests for one answer.
 
-{"name": "single-v1", "type": "single", "system_prompt": "You are …", "prompt_template": "… {question} …",
- "output_format": "[[rating]]"}
+Prompts come from FastChat's `judge_prompts.jsonl`, or are our own texts for the same eight uses:
+
+    {"name": "single-v1", "type": "single", "system_prompt": "You are …", "prompt_template": "… {question} …",
+     "output_format": "[[rating]]"}
+
+Replies are parsed twice. `exact` is the published code: the first `[[number]]`, else the first `[number]`; for pairs
+`[[A]]` before `[[B]]` before `[[C]]`, wherever they occur. `strict` accepts a single verdict in the requested format:
+
+    parse_exact_rating("[[3]] was my first thought, [[8]]")    3.0
+    parse_strict_rating("[[3]] was my first thought, [[8]]")   (None, "several ratings: [[3]], [[8]]")
+
+The value of a single verdict is the rating from 1 to 10. The value of a pairwise verdict is 1 if the model wins, 0 if
+the opponent wins, 0.5 for a tie; its metadata have the opponent and the order (1: the model is assistant A, 2: B).
 """
 
 import hashlib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 
 from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.mt_bench.data import MtCase
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.judge import Judge
+from longreward.judge import Judge, ParsedReply
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, RowError, read_records
 
 Kind = Literal["single", "pair"]
+Winner = Literal["A", "B", "tie", "error"]
 MAX_TOKENS = 2048
-
-
-@dataclass(frozen=True)
-class Template:
-    """A prompt, its system prompt, and its name in rows: `single-v1`, ours `longreward-single-v1`."""
-
-    name: str
-    system: str
-    prompt: PromptTemplate
-
-    def ask(self, slots: Mapping[str, str]) -> ChatRequest:
-        """The question; of `slots` it holds those that the prompt shows."""
-        shown = {name: slots[name] for name in self.prompt.slots}
-        return self.prompt.request(shown, system=self.system, max_tokens=MAX_TOKENS)
-
-
-def load_templates(path: Path | None = None) -> dict[str, Template]:
-    """All eight by FastChat's names. Raises DataError where the file lacks one or a row has not the slots it should."""
-    if path is None:
-        made = {name: load_builtin_prompt(file, template=f"{PREFIX}{name}") for name, file in FILES.items()}
-        return {name: Template(f"{OURS}{name}", "", prompt) for name, prompt in made.items()}
-    found = {template.name: template for template in read_records(path, _official)}
-    lacking = [name for name in SLOTS if name not in found]
-    if lacking:
-        raise DataError(f"{path} lacks the prompts {', '.join(lacking)}; take the judge_prompts.jsonl of llm_judge")
-    return {name: found[name] for name in SLOTS}
-
-
-def template_name(kind: Kind, *, with_reference: bool, turn: int) -> str:
-    """FastChat's name of the prompt.
-
-    >>> template_name("single", with_reference=True, turn=2)
-    'single-math-v1-multi-turn'
-    """
-    version = "math-v1" if with_reference else {"single": "v1", "pair": "v2"}[kind]
-    return f"{kind}-{version}" + ("-multi-turn" if turn == 2 else "")
-
-
-def _official(row: Row) -> Template:
-    name, system, text, form = (_text(row, k) for k in ("name", "system_prompt", "prompt_template", "output_format"))
-    try:
-        pieces = _pieces_of(text)
-    except ValueError as error:
-        raise RowError(f"prompt_template of {name}: {error}; braces of its own are written {{{{ and }}}}") from None
-    if name in SLOTS:
-        _check(name, pieces, form)
-    digest = hashlib.sha256(f"{system}\n{text}".encode()).hexdigest()
-    return Template(name, system, PromptTemplate(f"{PREFIX}{name}", pieces, digest, official=True))
-
-
-def _text(row: Row, field: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        raise RowError(f"{field} is {text!r}, expected a text")
-    return text
-
-
-def _pieces_of(template: str) -> tuple[str, ...]:
-    pieces = [""]
-    for literal, slot, spec, conversion in Formatter().parse(template):
-        pieces[-1] += literal  # a doubled brace ends a part that has no slot
-        if slot is not None:
-            if spec or conversion or not slot.isidentifier():
-                raise ValueError(f"{{{slot}}} is not the name of a slot")
-            pieces += [slot, ""]
-    return tuple(pieces)
-
-
-def _check(name: str, pieces: tuple[str, ...], form: str) -> None:
-    wanted = "[[rating]]" if name.startswith("single") else "[[A]]"
-    if form != wanted:
-        raise RowError(f"output_format of {name} is {form!r}, expected {wanted!r}")
-    if set(pieces[1::2]) != set(SLOTS[name]):
-        raise RowError(
-            f"prompt_template of {name} has the slots {sorted(set(pieces[1::2]))}, not {sorted(SLOTS[name])}"
-        )
-
-
-PREFIX = "mt_bench/"  # of the templates' names, whoever wrote them: the offline judge has a rule for each
-OURS = "longreward-"
+MIN_RATING, MAX_RATING = 1, 10
+TEMPLATE_PREFIX = "mt_bench/"  # the offline judge has a rule for each template name
+BUILTIN_PREFIX = "longreward-"  # of the names of our own prompts in rows
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "single-v1": ("question", "answer"),
     "single-math-v1": ("question", "answer", "ref_answer_1"),
@@ -118,7 +53,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
         *("ref_answer_1", "ref_answer_2"),
     ),
 }
-FILES: Mapping[str, str] = {
+BUILTIN_FILES: Mapping[str, str] = {
     "single-v1": "mt_bench_single",
     "single-math-v1": "mt_bench_single_reference",
     "single-v1-multi-turn": "mt_bench_single_second",
@@ -128,167 +63,237 @@ FILES: Mapping[str, str] = {
     "pair-v2-multi-turn": "mt_bench_pair_second",
     "pair-math-v1-multi-turn": "mt_bench_pair_reference_second",
 }
+# The published patterns accept digits of any script and any number of them, which float() or a mean cannot handle.
+_NUMBER = r"[0-9]{1,15}\.?[0-9]{0,15}"
+_RATING = re.compile(rf"\[\[({_NUMBER})\]\]")
+_FALLBACK_RATING = re.compile(rf"\[({_NUMBER})\]")
+_WINNERS: tuple[tuple[str, Winner], ...] = (("[[A]]", "A"), ("[[B]]", "B"), ("[[C]]", "tie"))
 
 
-# What a judgment says, read in two ways.
-#
-#     exact_rating("Well done. Rating: [[7]]")           7.0
-#     exact_rating("[[3]] was my first thought, [[8]]")  3.0     the first one, as the published code has it
-#     strict_rating("[[3]] was my first thought, [[8]]") (None, "several ratings: [[3]], [[8]]")
-#
-# `exact` is the published code: the first `[[number]]`, else the first `[number]`; a pair's `[[A]]` before
-# `[[B]]` before
-# `[[C]]`, wherever they stand. `strict` takes the asked form alone, one verdict, on the scale; else it gives
-# the reason.
+@dataclass(frozen=True)
+class MtBenchPrompt:
+    """A judge prompt with its system prompt and its name in rows: `single-v1`, or ours, `longreward-single-v1`."""
+
+    name: str
+    system: str
+    prompt: PromptTemplate
+
+    def request(self, slots: Mapping[str, str]) -> ChatRequest:
+        """Fill the prompt; slots that it does not show are left out."""
+        shown = {name: slots[name] for name in self.prompt.slots}
+        return self.prompt.request(shown, system=self.system, max_tokens=MAX_TOKENS)
 
 
-Winner = Literal["A", "B", "tie", "error"]
+Templates = Mapping[str, MtBenchPrompt]
 
 
-def exact_rating(judgment: str) -> float | None:
-    """The rating as the published code reads it, whatever its size; None where it says −1."""
-    found = _RATING.search(judgment) or _BACKUP.search(judgment)
-    return float(found.group(1)) if found else None
+def load_templates(path: Path | None = None) -> dict[str, MtBenchPrompt]:
+    """Load all eight prompts by FastChat's names. Raises DataError for a missing prompt or unexpected slots."""
+    if path is None:
+        return {
+            name: MtBenchPrompt(
+                f"{BUILTIN_PREFIX}{name}", "", load_builtin_prompt(file, template=f"{TEMPLATE_PREFIX}{name}")
+            )
+            for name, file in BUILTIN_FILES.items()
+        }
+    templates = {template.name: template for template in read_records(path, _parse_template)}
+    missing = [name for name in SLOTS if name not in templates]
+    if missing:
+        raise DataError(f"{path} lacks the prompts {', '.join(missing)}; use the judge_prompts.jsonl of llm_judge")
+    return {name: templates[name] for name in SLOTS}
 
 
-def strict_rating(judgment: str) -> tuple[float | None, str | None]:
-    """The one rating in double brackets, from 1 to 10; or why there is none."""
+def template_name(kind: Kind, *, with_reference: bool, turn: int) -> str:
+    """Return FastChat's name of a prompt.
+
+    >>> template_name("single", with_reference=True, turn=2)
+    'single-math-v1-multi-turn'
+    """
+    version = "math-v1" if with_reference else {"single": "v1", "pair": "v2"}[kind]
+    return f"{kind}-{version}" + ("-multi-turn" if turn == 2 else "")
+
+
+def _parse_template(row: Row) -> MtBenchPrompt:
+    name, system, text, output_format = (
+        _text(row, field) for field in ("name", "system_prompt", "prompt_template", "output_format")
+    )
+    try:
+        pieces = _split_template(text)
+    except ValueError as error:
+        raise RowError(f"prompt_template of {name}: {error}; literal braces are written {{{{ and }}}}") from None
+    if name in SLOTS:
+        expected = "[[rating]]" if name.startswith("single") else "[[A]]"
+        if output_format != expected:
+            raise RowError(f"output_format of {name} is {output_format!r}, expected {expected!r}")
+        slots = set(pieces[1::2])
+        if slots != set(SLOTS[name]):
+            raise RowError(f"prompt_template of {name} has the slots {sorted(slots)}, expected {sorted(SLOTS[name])}")
+    digest = hashlib.sha256(f"{system}\n{text}".encode()).hexdigest()
+    return MtBenchPrompt(name, system, PromptTemplate(f"{TEMPLATE_PREFIX}{name}", pieces, digest, official=True))
+
+
+def _text(row: Row, field: str) -> str:
+    text = row.get(field)
+    if not isinstance(text, str):
+        raise RowError(f"{field} is {text!r}, expected a text")
+    return text
+
+
+def _split_template(template: str) -> tuple[str, ...]:
+    """Split a format string into text, slot, text, …, text."""
+    pieces = [""]
+    for literal, slot, spec, conversion in Formatter().parse(template):
+        pieces[-1] += literal  # a doubled brace ends a part without a slot
+        if slot is not None:
+            if spec or conversion or not slot.isidentifier():
+                raise ValueError(f"{{{slot}}} is not the name of a slot")
+            pieces += [slot, ""]
+    return tuple(pieces)
+
+
+def parse_exact_rating(judgment: str) -> float | None:
+    """Parse a rating as the published code does; None where it has -1."""
+    match = _RATING.search(judgment) or _FALLBACK_RATING.search(judgment)
+    return float(match.group(1)) if match else None
+
+
+def parse_strict_rating(judgment: str) -> tuple[float | None, str | None]:
+    """Parse the only rating in double brackets, from 1 to 10; otherwise return None and the reason."""
     if not judgment:
-        return None, "the judge said nothing"
-    found = {float(number): f"[[{number}]]" for number in _RATING.findall(judgment)}
-    if not found:
+        return None, "empty judgment"
+    ratings = {float(number): f"[[{number}]]" for number in _RATING.findall(judgment)}
+    if not ratings:
         return None, f"no [[rating]] in the judgment: …{_end(judgment)}"
-    if len(found) > 1:
-        return None, f"several ratings: {', '.join(found.values())}"
-    (rating,) = found
-    return (rating, None) if LOWEST <= rating <= HIGHEST else (None, f"{found[rating]} is not on the scale of 1 to 10")
+    if len(ratings) > 1:
+        return None, f"several ratings: {', '.join(ratings.values())}"
+    [(rating, text)] = ratings.items()
+    if not MIN_RATING <= rating <= MAX_RATING:
+        return None, f"{text} is not between {MIN_RATING} and {MAX_RATING}"
+    return rating, None
 
 
-def exact_winner(judgment: str) -> Winner:
-    """Who wins as the published code reads it."""
+def parse_exact_winner(judgment: str) -> Winner:
+    """Parse the winner as the published code does."""
     return next((winner for mark, winner in _WINNERS if mark in judgment), "error")
 
 
-def strict_winner(judgment: str) -> tuple[Winner, str | None]:
-    """Who wins where the judgment holds one verdict alone; else ("error", why)."""
+def parse_strict_winner(judgment: str) -> tuple[Winner, str | None]:
+    """Parse the winner if the judgment contains only one verdict; otherwise return "error" and the reason."""
     if not judgment:
-        return "error", "the judge said nothing"
-    found = [(mark, winner) for mark, winner in _WINNERS if mark in judgment]
-    if not found:
+        return "error", "empty judgment"
+    winners = {mark: winner for mark, winner in _WINNERS if mark in judgment}
+    if not winners:
         return "error", f"no [[A]], [[B]] or [[C]] in the judgment: …{_end(judgment)}"
-    if len(found) > 1:
-        return "error", f"several verdicts: {', '.join(mark for mark, _ in found)}"
-    return found[0][1], None
+    if len(winners) > 1:
+        return "error", f"several verdicts: {', '.join(winners)}"
+    [winner] = winners.values()
+    return winner, None
 
 
 def _end(text: str) -> str:
     return text[-80:].replace("\n", " ")
 
 
-LOWEST, HIGHEST = 1, 10
-# The published patterns take digits of any script and any number of them, at which its next steps fail.
-_NUMBER = r"[0-9]{1,15}\.?[0-9]{0,15}"
-_RATING = re.compile(rf"\[\[({_NUMBER})\]\]")
-_BACKUP = re.compile(rf"\[({_NUMBER})\]")
-_WINNERS: tuple[tuple[str, Winner], ...] = (("[[A]]", "A"), ("[[B]]", "B"), ("[[C]]", "tie"))
+def single_verdict(case_id: str, turn: int, judgment: str, exact: float | None) -> Verdict:
+    """Return the verdict of a rating, without the fields of its request."""
+    strict, reason = parse_strict_rating(judgment)
+    return Verdict(case_id, f"turn {turn}", "", "", "", judgment, exact, strict, reason, metadata={"turn": turn})
 
 
-# What the judge is asked about an answer: each turn alone, and each turn beside a rival's answer in both orders.
-#
-# Verdicts of single answers hold the rating (1 to 10). Those of a pair hold 1 where the model won the game, 0 where the
-# rival did, 0.5 for a tie; `more` then names the rival and the game (1: the model is assistant A; 2: the rival is).
+def pair_verdict(case_id: str, turn: int, judgment: str, winner: Winner, *, opponent: str, order: int) -> Verdict:
+    """Return the verdict of one comparison, without the fields of its request; `winner` is the exact value."""
+    strict_winner, reason = parse_strict_winner(judgment)
+    part = f"turn {turn} against {opponent}" + (", swapped" if order == 2 else "")
+    exact, strict = _points(winner, order), _points(strict_winner, order)
+    metadata = {"turn": turn, "opponent": opponent, "order": order}
+    return Verdict(case_id, part, "", "", "", judgment, exact, strict, reason, metadata=metadata)
 
 
-Templates = Mapping[str, Template]
+def _points(winner: Winner, order: int) -> float | None:
+    """Return the model's points: it is assistant A in order 1 and B in order 2."""
+    points = {"A": 1.0, "B": 0.0, "tie": 0.5, "error": None}[winner]
+    return points if points is None or order == 1 else 1 - points
 
 
-async def grade(judge: Judge, templates: Templates, case: MtCase, answer: Answer) -> list[Verdict]:
-    """A verdict on each turn, the second one read in the light of the first."""
-    return await gather(_grade(judge, templates, case, answer, turn) for turn in range(1, len(case.turns) + 1))
+async def rate_answer(judge: Judge, templates: Templates, case: MtCase, answer: Answer) -> list[Verdict]:
+    """Rate each turn; the prompt of the second turn shows the first one, too."""
+    return await gather(_rate_turn(judge, templates, case, answer, turn) for turn in range(1, len(case.turns) + 1))
 
 
-async def compare(
-    judge: Judge, templates: Templates, case: MtCase, answer: Answer, rival: str, against: tuple[str, ...]
+async def compare_answers(
+    judge: Judge, templates: Templates, case: MtCase, answer: Answer, opponent: str, opponent_turns: Sequence[str]
 ) -> list[Verdict]:
-    """Two verdicts on each turn, `against` being the rival's turns: the model first, then the rival first."""
-    games = [(turn, game) for turn in range(1, len(case.turns) + 1) for game in (1, 2)]
+    """Compare each turn with the opponent's, in both orders."""
     return await gather(
-        _compare(judge, templates, case, answer, rival, against, turn=turn, game=game) for turn, game in games
+        _compare_turn(judge, templates, case, answer, opponent, opponent_turns, turn=turn, order=order)
+        for turn in range(1, len(case.turns) + 1)
+        for order in (1, 2)
     )
 
 
-def single_verdict(case_id: str, turn: int, judgment: str, exact: float | None) -> Verdict:
-    """The verdict that a judgment comes to, with nothing known of how it was asked."""
-    strict, reason = strict_rating(judgment)
-    return Verdict(case_id, f"turn {turn}", "", "", "", judgment, exact, strict, reason, more={"turn": turn})
-
-
-def pair_verdict(case_id: str, turn: int, judgment: str, winner: Winner, *, rival: str, game: int) -> Verdict:
-    """The same for one game of a pair; `winner` is the exact reading, by the letters of this game."""
-    strict, reason = strict_winner(judgment)
-    part = f"turn {turn} against {rival}" + (", swapped" if game == 2 else "")
-    values = [_points(each, game) for each in (winner, strict)]
-    more = {"turn": turn, "against": rival, "game": game}
-    return Verdict(case_id, part, "", "", "", judgment, values[0], values[1], reason, more=more)
-
-
-async def _grade(judge: Judge, templates: Templates, case: MtCase, answer: Answer, turn: int) -> Verdict:
+async def _rate_turn(judge: Judge, templates: Templates, case: MtCase, answer: Answer, turn: int) -> Verdict:
     template = templates[template_name("single", with_reference=bool(case.references), turn=turn)]
-    said = {"answer": answer.turns[0]} | {f"answer_{n}": text for n, text in enumerate(answer.turns, 1)}
-    question = template.ask(_asked(case) | said)
-    reading = await judge.query(question, exact_rating)
-    verdict = single_verdict(case.id, turn, reading.text, exact_rating(reading.text))
-    return _asked_by(verdict, question, template, reading.judge, reading.reason)
+    slots = _case_slots(case) | {"answer": answer.turns[0]} | _numbered("answer", answer.turns)
+    request = template.request(slots)
+    reply = await judge.query(request, parse_exact_rating)
+    verdict = single_verdict(case.id, turn, reply.text, parse_exact_rating(reply.text))
+    return _with_request(verdict, request, template, reply)
 
 
-async def _compare(
+async def _compare_turn(
     judge: Judge,
     templates: Templates,
     case: MtCase,
     answer: Answer,
-    rival: str,
-    against: tuple[str, ...],
+    opponent: str,
+    opponent_turns: Sequence[str],
     *,
     turn: int,
-    game: int,
+    order: int,
 ) -> Verdict:
     template = templates[template_name("pair", with_reference=bool(case.references), turn=turn)]
-    first, second = (answer.turns, against) if game == 1 else (against, answer.turns)
-    said = {"answer_a": first[0], "answer_b": second[0]}
-    for n in range(1, len(case.turns) + 1):
-        said |= {f"answer_a_{n}": first[n - 1], f"answer_b_{n}": second[n - 1]}
-    question = template.ask(_asked(case) | said)
-    reading = await judge.query(question, _read_winner)
-    verdict = pair_verdict(case.id, turn, reading.text, exact_winner(reading.text), rival=rival, game=game)
-    return _asked_by(verdict, question, template, reading.judge, reading.reason)
+    turns = len(case.turns)
+    first: Sequence[str] = answer.turns[:turns]
+    second: Sequence[str] = opponent_turns[:turns]
+    if order == 2:
+        first, second = second, first
+    slots = _case_slots(case) | {"answer_a": first[0], "answer_b": second[0]}
+    slots |= _numbered("answer_a", first) | _numbered("answer_b", second)
+    request = template.request(slots)
+    reply = await judge.query(request, _parse_winner)
+    winner = parse_exact_winner(reply.text)
+    verdict = pair_verdict(case.id, turn, reply.text, winner, opponent=opponent, order=order)
+    return _with_request(verdict, request, template, reply)
 
 
-def _asked(case: MtCase) -> dict[str, str]:
-    slots = {"question": case.turns[0]} | {f"question_{n}": text for n, text in enumerate(case.turns, 1)}
-    return slots | {f"ref_answer_{n}": text for n, text in enumerate(case.references, 1)}
-
-
-def _asked_by(verdict: Verdict, question: ChatRequest, template: Template, judge: str, failure: str | None) -> Verdict:
-    """The verdict with what was asked of whom; where nothing was said, why that is so."""
-    prompt = template.prompt
-    return replace(
-        verdict,
-        template=question.template,
-        system=question.system,
-        prompt=question.text,
-        reason=failure if failure is not None and not verdict.judgment else verdict.reason,
-        judge=judge,
-        created=time.time(),
-        more={**verdict.more, "prompt": template.name, "prompt_hash": prompt.hash, "official": prompt.official},
-    )
-
-
-def _read_winner(judgment: str) -> Winner | None:
-    winner = exact_winner(judgment)
+def _parse_winner(judgment: str) -> Winner | None:
+    winner = parse_exact_winner(judgment)
     return None if winner == "error" else winner
 
 
-def _points(winner: Winner, game: int) -> float | None:
-    """What the game is worth to the model, which is A in game 1 and B in game 2."""
-    points = {"A": 1.0, "B": 0.0, "tie": 0.5, "error": None}[winner]
-    return points if points is None or game == 1 else 1 - points
+def _case_slots(case: MtCase) -> dict[str, str]:
+    return {"question": case.turns[0]} | _numbered("question", case.turns) | _numbered("ref_answer", case.references)
+
+
+def _numbered(name: str, texts: Sequence[str]) -> dict[str, str]:
+    return {f"{name}_{number}": text for number, text in enumerate(texts, start=1)}
+
+
+def _with_request(verdict: Verdict, request: ChatRequest, template: MtBenchPrompt, reply: ParsedReply[Any]) -> Verdict:
+    """Add the request to a verdict, and the reason if there was no reply."""
+    prompt = template.prompt
+    return replace(
+        verdict,
+        template=request.template,
+        system=request.system,
+        prompt=request.text,
+        reason=reply.reason if reply.reason is not None and not verdict.judgment else verdict.reason,
+        judge=reply.judge,
+        created=time.time(),
+        metadata={
+            **verdict.metadata,
+            "prompt": template.name,
+            "prompt_hash": prompt.hash,
+            "official": prompt.official,
+        },
+    )

@@ -1,40 +1,45 @@
-"""The figures of MT-Bench, as FastChat's `show_result` takes them and with failures counted.
+"""MT-Bench's metrics, as in FastChat's `show_result`, with unscored verdicts counted.
 
-score                         mean of all rows left, 1 to 10
-turn_1, turn_2, category/…    of those of one turn or category
-pairwise/win_rate             of the pairs (a question and turn): both games won
-pairwise/loss_rate            both lost
-pairwise/win_rate_adjusted    the same, a tie counting half; a tie is also where the two games disagree
+score                         mean of all ratings, 1 to 10
+turn_1, turn_2, category/…    mean of the ratings of one turn or category
+pairwise/win_rate             share of the pairs (a turn of a question) that are won in both orders
+pairwise/loss_rate            share that are lost in both orders
+pairwise/win_rate_adjusted    win rate with ties counting half; a pair with different winners in both orders is a tie
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from longreward.benchmarks.metrics import mean_estimate, verdict_metric
 from longreward.benchmarks.mt_bench.data import MtCase
-from longreward.benchmarks.types import Answer, CaseValue, IntervalOptions, Metric, Summary, Verdict
-from longreward.evaluation.statistics import Observation
+from longreward.benchmarks.types import Answer, CaseScore, IntervalOptions, Metric, Summary, Verdict
+from longreward.evaluation.statistics import Estimate
 
-Outcome = float | None  # 1 won, 0 lost, 0.5 a tie, None: a game has no verdict
+Outcome = float | None  # 1: won, 0: lost, 0.5: tie, None: one of the two comparisons has no winner
+POINTS: Mapping[str, Callable[[float], float]] = {
+    "win_rate_adjusted": lambda outcome: outcome,
+    "win_rate": lambda outcome: float(outcome == 1),
+    "loss_rate": lambda outcome: float(outcome == 0),
+}
 
 
-def summarise(
-    cases: Mapping[str, MtCase], answers: Sequence[Answer], verdicts: Sequence[Verdict], intervals: IntervalOptions
+def summarize(
+    cases: Mapping[str, MtCase], answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions
 ) -> Summary:
-    """All figures over all verdicts; `cases` by id."""
-    single = [verdict for verdict in verdicts if "against" not in verdict.more]
-    pairs = [verdict for verdict in verdicts if "against" in verdict.more]
+    """Return all metrics; `cases` by id."""
+    ratings = [verdict for verdict in verdicts if "opponent" not in verdict.metadata]
+    pairs = [verdict for verdict in verdicts if "opponent" in verdict.metadata]
     return Summary(
         "mt_bench",
-        (*_single_figures(single, cases, intervals), *_pair_figures(pairs, intervals)),
-        tuple(_values(single, cases, answers)),
-        tuple(verdict.strict for verdict in single if verdict.strict is not None),
+        (*_rating_metrics(ratings, cases, options), *_pair_metrics(pairs, options)),
+        tuple(_case_scores(ratings, cases, answers)),
+        tuple(verdict.strict for verdict in ratings if verdict.strict is not None),
     )
 
 
-def outcome(first: Outcome, second: Outcome) -> Outcome:
-    """What two games come to: a tie where either is one or they disagree, nothing where one has no verdict.
+def pair_outcome(first: Outcome, second: Outcome) -> Outcome:
+    """Combine both orders: a tie if either is a tie or they disagree, None if either has no winner.
 
-    >>> outcome(1.0, 1.0), outcome(1.0, 0.0), outcome(0.5, 1.0), outcome(1.0, None)
+    >>> pair_outcome(1.0, 1.0), pair_outcome(1.0, 0.0), pair_outcome(0.5, 1.0), pair_outcome(1.0, None)
     (1.0, 0.5, 0.5, None)
     """
     if first is None or second is None:
@@ -42,68 +47,62 @@ def outcome(first: Outcome, second: Outcome) -> Outcome:
     return first if first == second else 0.5
 
 
-def _single_figures(
-    verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], intervals: IntervalOptions
+def _rating_metrics(
+    verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], options: IntervalOptions
 ) -> Iterable[Metric]:
     if not verdicts:
         return
-    yield verdict_metric("score", verdicts, intervals)
-    for turn in sorted({int(verdict.more["turn"]) for verdict in verdicts}):
-        yield verdict_metric(
-            f"turn_{turn}", [verdict for verdict in verdicts if verdict.more["turn"] == turn], intervals
-        )
+    yield verdict_metric("score", verdicts, options)
+    for turn in sorted({int(verdict.metadata["turn"]) for verdict in verdicts}):
+        of_turn = [verdict for verdict in verdicts if verdict.metadata["turn"] == turn]
+        yield verdict_metric(f"turn_{turn}", of_turn, options)
     by_category: dict[str, list[Verdict]] = {case.category: [] for case in cases.values()}
     for verdict in verdicts:
         by_category[cases[verdict.case_id].category].append(verdict)
-    for category, own in by_category.items():
-        if own:
-            yield verdict_metric(f"category/{category}", own, intervals)
+    for category, of_category in by_category.items():
+        if of_category:
+            yield verdict_metric(f"category/{category}", of_category, options)
 
 
-def _pair_figures(verdicts: Sequence[Verdict], intervals: IntervalOptions) -> Iterable[Metric]:
-    """Of all pairs of games, each once for every time that it was judged."""
+def _pair_metrics(verdicts: Sequence[Verdict], options: IntervalOptions) -> Iterable[Metric]:
     if not verdicts:
         return
     exact = _outcomes(verdicts, lambda verdict: verdict.exact)
     strict = _outcomes(verdicts, lambda verdict: verdict.strict)
-    unscored = sum(result is None for _, result in strict)
+
+    def estimate(outcomes: list[tuple[str, Outcome]], points: Callable[[float], float]) -> Estimate | None:
+        values = [(case_id, points(outcome)) for case_id, outcome in outcomes if outcome is not None]
+        return mean_estimate(values, options, bounds=(0.0, 1.0))
+
     for name, points in POINTS.items():
         yield Metric(
             f"pairwise/{name}",
-            mean_estimate(_observed(exact, points), intervals, bounds=(0.0, 1.0)),
-            mean_estimate(_observed(strict, points), intervals, bounds=(0.0, 1.0)),
+            estimate(exact, points),
+            estimate(strict, points),
             cases=len({verdict.case_id for verdict in verdicts}),
-            unscored=unscored,
+            unscored=sum(outcome is None for _, outcome in strict),
         )
 
 
-def _outcomes(verdicts: Sequence[Verdict], read: Callable[[Verdict], Outcome]) -> list[tuple[str, Outcome]]:
-    """(case, outcome) of each pair of games."""
-    games: dict[tuple[str, int, int], dict[int, Outcome]] = {}
+def _outcomes(verdicts: Sequence[Verdict], value: Callable[[Verdict], Outcome]) -> list[tuple[str, Outcome]]:
+    """Return (case id, outcome) of each pair; a pair that was judged again is a pair of its own."""
+    pairs: dict[tuple[str, int, int], dict[int, Outcome]] = {}
     for verdict in verdicts:
-        more = verdict.more
-        games.setdefault((verdict.case_id, more["turn"], more.get("again", 0)), {})[more["game"]] = read(verdict)
-    return [(case_id, outcome(both.get(1), both.get(2))) for (case_id, _, _), both in games.items()]
+        metadata = verdict.metadata
+        key = (verdict.case_id, metadata["turn"], metadata.get("repeat", 0))
+        pairs.setdefault(key, {})[metadata["order"]] = value(verdict)
+    return [(case_id, pair_outcome(both.get(1), both.get(2))) for (case_id, _, _), both in pairs.items()]
 
 
-def _observed(outcomes: Iterable[tuple[str, Outcome]], points: Callable[[float], float]) -> list[Observation]:
-    return [(case_id, points(result)) for case_id, result in outcomes if result is not None]
-
-
-def _values(verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], answers: Sequence[Answer]) -> Iterable[CaseValue]:
-    """The mean of the turns of each case that have a strict rating."""
-    tokens = {answer.case_id: max(answer.prompt_tokens, default=0) for answer in answers}
+def _case_scores(
+    verdicts: Sequence[Verdict], cases: Mapping[str, MtCase], answers: Sequence[Answer]
+) -> Iterable[CaseScore]:
+    """Yield the mean over the turns with a strict rating of each case."""
+    prompt_tokens = {answer.case_id: max(answer.prompt_tokens, default=0) for answer in answers}
     ratings: dict[str, list[float]] = {}
     for verdict in verdicts:
         if verdict.strict is not None:
             ratings.setdefault(verdict.case_id, []).append(verdict.strict)
     for case in cases.values():
-        if own := ratings.get(case.id):
-            yield CaseValue(case.id, case.category, tokens.get(case.id, 0), sum(own) / len(own))
-
-
-POINTS: Mapping[str, Callable[[float], float]] = {
-    "win_rate_adjusted": lambda result: result,
-    "win_rate": lambda result: float(result == 1),
-    "loss_rate": lambda result: float(result == 0),
-}
+        if turns := ratings.get(case.id):
+            yield CaseScore(case.id, case.category, prompt_tokens.get(case.id, 0), sum(turns) / len(turns))

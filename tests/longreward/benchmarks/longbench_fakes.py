@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
+from longreward.benchmarks.types import (
+    Answer,
+    Completion,
+    GenerationRequest,
+    IntervalOptions,
+    OnProgress,
+    ignore_progress,
+)
 from longreward.chat_model import ChatModel, ChatRequest
 from longreward.chat_model import ChatReply as JudgeAnswer
 from longreward.judge import Judge, JudgeConfig
@@ -19,10 +26,12 @@ class Told:
         self.asks: list[GenerationRequest] = []
         self._answer = answer
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
-        self.asks += asks
-        tell(len(asks))
-        prompts = [ask.messages[-1].content for ask in asks]
+    async def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Completion]:
+        self.asks += requests
+        on_progress(len(requests))
+        prompts = [ask.messages[-1].content for ask in requests]
         return [Completion(self._answer(each), 3, "stop", len(each.split())) for each in prompts]
 
 
@@ -54,4 +63,4 @@ def judge_of(model: ChatModel) -> Judge:
 
 
 def answer_to(case_id: str, text: str, *, prompt_tokens: int = 100) -> Answer:
-    return Answer(case_id, (text,), (3,), ("stop",), (prompt_tokens,), cut=False, created=0.0)
+    return Answer(case_id, (text,), (3,), ("stop",), (prompt_tokens,), prompt_truncated=False, created=0.0)

@@ -12,7 +12,14 @@ import pytest
 
 from longreward.benchmarks.alpaca_eval import AlpacaEval
 from longreward.benchmarks.alpaca_eval.benchmark import load_prompt
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
+from longreward.benchmarks.types import (
+    Answer,
+    Completion,
+    GenerationRequest,
+    IntervalOptions,
+    OnProgress,
+    ignore_progress,
+)
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.builtin.toy_data import write_alpaca_and_factscore
 from longreward.errors import DataError
@@ -34,10 +41,12 @@ class Saying:
         self.texts = texts
         self.asks: list[GenerationRequest] = []
 
-    async def say(self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None) -> list[Completion]:
-        self.asks += asks
-        tell(len(asks))
-        return [Completion(text, 3, "stop", 9) for _, text in zip(asks, self.texts, strict=True)]
+    async def generate(
+        self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
+    ) -> list[Completion]:
+        self.asks += requests
+        on_progress(len(requests))
+        return [Completion(text, 3, "stop", 9) for _, text in zip(requests, self.texts, strict=True)]
 
 
 @pytest.fixture
@@ -99,7 +108,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 async def answered(benchmark: AlpacaEval, texts: Sequence[str]) -> list[Answer]:
-    return await benchmark.answer(Saying(texts), benchmark.cases, tell=lambda done: None)
+    return await benchmark.answer(Saying(texts), benchmark.cases, on_progress=lambda done: None)
 
 
 TEXTS = ["North of the river.", "Nowhere.", "In the hills.", "In Kelden."]  # the last is the baseline's
@@ -113,7 +122,9 @@ async def test_preferences_come_from_probabilities_in_the_order_shown(
     answers = await answered(benchmark, TEXTS)
     done: list[int] = []
     async with open_judge(server.config, ledger=None) as judge:
-        verdicts = await benchmark.judge(judge, list(zip(benchmark.cases, answers, strict=True)), tell=done.append)
+        verdicts = await benchmark.judge(
+            judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=done.append
+        )
     flat = [verdict for (verdict,) in verdicts]
     # Shown first it is preferred with 0.8: the model's share is 0.8 where it was first, else 0.2; equal texts 0.5.
     assert [verdict.exact for verdict in flat] == pytest.approx([0.8, 0.2, 0.8, 0.5])
@@ -125,7 +136,7 @@ async def test_preferences_come_from_probabilities_in_the_order_shown(
     assert "Of Where is Tarn?, m: North of the river. or M: In Tarn.?" in asked
     assert "Of Where is Marwick?, m: In Marwick. or M: Nowhere.?" in asked
 
-    figures = {figure.name: figure for figure in benchmark.summarise(answers, flat, FEW).figures}
+    figures = {figure.name: figure for figure in benchmark.summarize(answers, flat, FEW).metrics}
     assert figures["win_rate"].exact is not None
     assert figures["win_rate"].exact.value == pytest.approx(57.5)  # (80 + 20 + 80 + 50) / 4
     assert figures["discrete_win_rate"].strict is not None
@@ -136,7 +147,7 @@ async def test_preferences_come_from_probabilities_in_the_order_shown(
     assert figures["length"].strict.value == 12.5  # (19 + 8 + 13 + 10) / 4
     assert "length_controlled_minimal" not in figures  # fewer cases than folds
 
-    benchmark.write(tmp_path / "out", answers, flat, model="org/tiny")
+    benchmark.write_files(tmp_path / "out", answers, flat, model="org/tiny")
     outputs = json.loads((tmp_path / "out/alpaca_eval/org_tiny/model_outputs.json").read_text())
     assert outputs[1] == {
         "dataset": "d",
@@ -161,12 +172,12 @@ async def test_a_server_without_probabilities_is_read_by_the_letter_and_counted(
     answers = await answered(benchmark, TEXTS)
     async with open_judge(server.config, ledger=None) as judge:
         verdicts = await benchmark.judge(
-            judge, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None
+            judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
         )
     flat = [verdict for (verdict,) in verdicts]
     assert [verdict.strict for verdict in flat] == [1.0, 0.0, 1.0, 0.5]
     assert [verdict.exact for verdict in flat] == [None, None, None, 0.5]
-    metrics = benchmark.summarise(answers, flat, FEW).metrics()
+    metrics = benchmark.summarize(answers, flat, FEW).to_dict()
     assert metrics["alpaca_eval/without_probabilities/strict"] == 100
     assert metrics["alpaca_eval/win_rate/strict"] == pytest.approx(62.5)
     assert metrics["alpaca_eval/win_rate/unscored"] == 0
@@ -175,16 +186,16 @@ async def test_a_server_without_probabilities_is_read_by_the_letter_and_counted(
 async def test_the_built_in_set_runs_whole_with_the_offline_judge(tmp_path: Path) -> None:
     benchmark = AlpacaEval(max_new_tokens=64)
     speaker = Saying([f"{case.output} {'Nobody knows more.' * case.index}" for case in benchmark.cases])
-    answers = await benchmark.answer(speaker, benchmark.cases, tell=lambda done: None)
+    answers = await benchmark.answer(speaker, benchmark.cases, on_progress=lambda done: None)
     assert {(ask.temperature, ask.max_new_tokens, ask.messages[0].role) for ask in speaker.asks} == {(0.0, 64, "user")}
     async with open_judge(JudgeConfig(), ledger=tmp_path / "ledger.sqlite") as judge:
         verdicts = await benchmark.judge(
-            judge, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None
+            judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
         )
     flat = [verdict for (verdict,) in verdicts]
     assert all(verdict.strict is not None for verdict in flat)
-    assert all(verdict.more["weighed"] and not verdict.more["official"] for verdict in flat)
-    names = [figure.name for figure in benchmark.summarise(answers, flat, FEW).figures]
+    assert all(verdict.metadata["weighted"] and not verdict.metadata["official"] for verdict in flat)
+    names = [figure.name for figure in benchmark.summarize(answers, flat, FEW).metrics]
     expected = ["win_rate", "length_controlled", "discrete_win_rate", "length", "without_probabilities"]
     assert names == expected
 
@@ -217,16 +228,16 @@ def test_files_that_are_no_such_files_are_named(tmp_path: Path, prompt: Path) ->
     path = tmp_path / "baseline.json"
     row = {"instruction": "a", "output": "b", "generator": "g"}
     for rows, reason in (
-        ([], "holds no list of instructions"),
+        ([], "must hold a JSON list"),
         ([row | {"output": None}], "row 0: output is None, expected a text"),
-        ([row, row], "row 1: the instruction of row 0 once more"),
+        ([row, row], "row 1: same instruction as row 0"),
         ([row, row | {"instruction": "c", "generator": "h"}], r"outputs of 2 generators \(g, h"),
     ):
         path.write_text(json.dumps(rows))
         with pytest.raises(DataError, match=reason):
             AlpacaEval(baseline=path)
     prompt.write_text("Which is better?")
-    with pytest.raises(DataError, match="no prompt with a system and a user turn"):
+    with pytest.raises(DataError, match="not a ChatML prompt with a system and a user turn"):
         AlpacaEval(judge_prompt=prompt)
     prompt.write_text(CHATML.replace("{output_2}", "the other"))
     with pytest.raises(DataError, match=r"lacks \{output_2\}"):

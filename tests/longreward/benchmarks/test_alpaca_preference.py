@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from longreward.benchmarks.alpaca_eval.benchmark import ShownPreference, is_switched, parse_preference, unswitched
+from longreward.benchmarks.alpaca_eval.benchmark import ShownPreference, is_switched, parse_preference, undo_switch
 from longreward.benchmarks.alpaca_eval.length_control import (
     AnswerLengths,
     GamedBaselines,
-    length_controlled,
-    read_gamed,
+    length_controlled_win_rate,
+    read_gamed_baselines,
 )
 from longreward.benchmarks.types import IntervalOptions
 from longreward.chat_model import with_logprobs
@@ -27,13 +27,13 @@ def said(**tops: float) -> str:
 def test_a_preference_is_two_less_the_share_of_the_first() -> None:
     quarter = parse_preference(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
     assert quarter.exact == pytest.approx(1.75)
-    assert quarter == ShownPreference(quarter.exact, quarter.exact, weighed=True)
+    assert quarter == ShownPreference(quarter.exact, quarter.exact, weighted=True)
 
 
 def test_a_name_that_is_not_among_the_likeliest_has_no_probability() -> None:
     assert parse_preference(said(m=-0.5, x=-1.0)).exact == 1.0
     assert parse_preference(said(M=-9.0, x=-0.1)).exact == 2.0
-    assert parse_preference(said(x=-0.1)) == ShownPreference(None, None, weighed=True)
+    assert parse_preference(said(x=-0.1)) == ShownPreference(None, None, weighted=True)
 
 
 def test_probabilities_that_are_far_apart_do_not_overflow() -> None:
@@ -45,13 +45,13 @@ def test_probabilities_that_are_far_apart_do_not_overflow() -> None:
 def test_without_probabilities_the_letter_counts_under_the_strict_reading_alone(
     text: str, strict: float | None
 ) -> None:
-    assert parse_preference(text) == ShownPreference(None, strict, weighed=False)
+    assert parse_preference(text) == ShownPreference(None, strict, weighted=False)
 
 
 def test_a_switched_preference_is_turned_round() -> None:
-    assert unswitched(1.25, switched=True) == 1.75
-    assert unswitched(1.25, switched=False) == 1.25
-    assert unswitched(None, switched=True) is None
+    assert undo_switch(1.25, switched=True) == 1.75
+    assert undo_switch(1.25, switched=False) == 1.25
+    assert undo_switch(None, switched=True) is None
 
 
 def test_the_order_is_the_librarys() -> None:
@@ -85,7 +85,7 @@ def test_the_length_controlled_rate_is_the_librarys() -> None:
     """The figures are those of `alpaca_eval` 0.6.6 with scikit-learn 1.9 on the same annotations."""
     gamed, cases = drawn(40, seed=3)
     assert sum(case.share is None for case in cases) == 2
-    whole, minimal = length_controlled(cases, gamed, FEW), length_controlled(cases, None, FEW)
+    whole, minimal = length_controlled_win_rate(cases, gamed, FEW), length_controlled_win_rate(cases, None, FEW)
     assert whole is not None
     assert minimal is not None
     assert whole.value == pytest.approx(35.356647439848935, abs=1e-6)
@@ -108,23 +108,23 @@ def test_the_library_itself_agrees_where_it_is_installed(tmp_path: Path, monkeyp
         for c in cases
     ]
     theirs = glm.get_length_controlled_winrate(pandas.DataFrame(annotations), save_weights_dir=None)
-    ours = length_controlled(cases, read_gamed(tmp_path / "df_gamed.csv"), FEW)
+    ours = length_controlled_win_rate(cases, read_gamed_baselines(tmp_path / "df_gamed.csv"), FEW)
     assert ours is not None
     assert ours.value == pytest.approx(theirs["length_controlled_winrate"], abs=1e-6)
 
 
 def test_where_nothing_can_be_fitted_there_is_no_rate() -> None:
     same = [AnswerLengths(n, 100, 100, 0.5) for n in range(10)]
-    assert length_controlled(same, None, FEW) is None
+    assert length_controlled_win_rate(same, None, FEW) is None
     few = [AnswerLengths(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
-    assert length_controlled(few, None, FEW) is None
+    assert length_controlled_win_rate(few, None, FEW) is None
 
 
 def test_an_instruction_that_the_file_does_not_know_is_named() -> None:
     gamed = GamedBaselines(((0.1, 0.2, 0.5),), {0: 0.2})
     cases = [AnswerLengths(n, 100 + n, 100, 0.5) for n in range(6)]
-    with pytest.raises(DataError, match=r"df_gamed\.csv knows no instruction 1: it belongs to the published 1"):
-        length_controlled(cases, gamed, FEW)
+    with pytest.raises(DataError, match=r"df_gamed\.csv has no instruction 1"):
+        length_controlled_win_rate(cases, gamed, FEW)
 
 
 HEADER = "index,model,preference,std_delta_len,instruction_difficulty,not_gamed_baseline\n"
@@ -133,16 +133,16 @@ HEADER = "index,model,preference,std_delta_len,instruction_difficulty,not_gamed_
 def test_the_gamed_file_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
     path = tmp_path / "df_gamed.csv"
     path.write_text(f"{HEADER}0,concise,0.25,1.5,-0.5,False\n0,verbose,,-1.5,-0.5,False\n")
-    gamed = read_gamed(path)
+    gamed = read_gamed_baselines(path)
     assert gamed.difficulty == {0: -0.5}
     assert gamed.rows[0] == (1.5, -0.5, 0.25)
     assert math.isnan(gamed.rows[1][2])
     for content, reason in (
-        (HEADER, "holds no row"),
+        (HEADER, "has no rows"),
         (f"{HEADER}0,concise,0.25,far,-0.5,False\n", "line 2: could not convert string to float: 'far'"),
         (f"{HEADER}0,mine,0.25,1.5,-0.5,True\n", "line 2: not_gamed_baseline is 'True', expected False"),
         ("index\n0\n", "line 2: no column 'not_gamed_baseline'"),
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=reason):
-            read_gamed(path)
+            read_gamed_baselines(path)

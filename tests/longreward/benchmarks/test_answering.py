@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longreward.benchmarks.chat_clients import FittedPrompt, LocalChatClient, PromptFitter, batches, open_chat_client
+from longreward.benchmarks.chat_clients import (
+    FittedPrompt,
+    LocalChatClient,
+    PromptFitter,
+    make_batches,
+    open_chat_client,
+)
 from longreward.benchmarks.types import GenerationRequest, Message
 from longreward.models.config import PolicyConfig
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
@@ -46,22 +52,22 @@ ASKS = [ask(number, words=3 + 7 * number % 60, temperature=(0.0, 0.7)[number % 3
 
 
 async def test_batches_give_the_answers_of_one_conversation_at_a_time(policy):
-    said = await open_chat_client(policy, "tiny").say(ASKS)
+    said = await open_chat_client(policy, "tiny").generate(ASKS)
     assert [each.text for each in said] == [one_at_a_time(policy, each) for each in ASKS]
     assert len({each.text for each in said}) > 8
     assert {each.finish_reason for each in said} == {"stop", "length"}
 
 
 async def test_an_ask_gets_the_same_answer_in_any_company(policy):
-    alone = [(await LocalChatClient(policy, "tiny", batch_rows=1).say([each]))[0] for each in ASKS]
-    few = await LocalChatClient(policy, "tiny", batch_tokens=200).say(ASKS[::-1])
-    assert alone == few[::-1] == await LocalChatClient(policy, "tiny").say(ASKS)
+    alone = [(await LocalChatClient(policy, "tiny", batch_rows=1).generate([each]))[0] for each in ASKS]
+    few = await LocalChatClient(policy, "tiny", batch_tokens=200).generate(ASKS[::-1])
+    assert alone == few[::-1] == await LocalChatClient(policy, "tiny").generate(ASKS)
 
 
 async def test_what_was_said_is_counted_without_its_end(policy):
-    [said] = await open_chat_client(policy, "tiny").say([ask(2, words=5, limit=3)])
-    assert (said.finish_reason, said.tokens, said.prompt_tokens, said.cut) == ("length", 3, 8, False)
-    ended = next(each for each in await open_chat_client(policy, "tiny").say(ASKS) if each.finish_reason == "stop")
+    [said] = await open_chat_client(policy, "tiny").generate([ask(2, words=5, limit=3)])
+    assert (said.finish_reason, said.tokens, said.prompt_tokens, said.prompt_truncated) == ("length", 3, 8, False)
+    ended = next(each for each in await open_chat_client(policy, "tiny").generate(ASKS) if each.finish_reason == "stop")
     assert ended.tokens < 24
     assert "</s>" not in ended.text
 
@@ -71,32 +77,36 @@ async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
         GenerationRequest(name, (Message("user", "who ?"),), 1.0, 24, seed)
         for name, seed in [("a", 1), ("a", 2), ("b", 1)]
     ]
-    said = await open_chat_client(policy, "tiny").say([*asks, asks[0]])
+    said = await open_chat_client(policy, "tiny").generate([*asks, asks[0]])
     assert len({each.text for each in said}) == 3
     assert said[3] == said[0]
 
 
 async def test_a_temperature_below_a_ten_thousandth_is_greedy(policy):
     nearly, greedy = [ask(4, words=9, temperature=value) for value in (9e-5, 0.0)]
-    assert await open_chat_client(policy, "tiny").say([nearly]) == await open_chat_client(policy, "tiny").say([greedy])
+    assert await open_chat_client(policy, "tiny").generate([nearly]) == await open_chat_client(policy, "tiny").generate(
+        [greedy]
+    )
 
 
 async def test_progress_counts_answers_batch_by_batch(policy):
     seen = []
-    await LocalChatClient(policy, "tiny", batch_rows=2).say([ask(n, words=5) for n in (0, 2, 4)], tell=seen.append)
+    await LocalChatClient(policy, "tiny", batch_rows=2).generate(
+        [ask(n, words=5) for n in (0, 2, 4)], on_progress=seen.append
+    )
     assert seen == [2, 3]
-    assert await LocalChatClient(policy, "tiny").say([]) == []
+    assert await LocalChatClient(policy, "tiny").generate([]) == []
 
 
 async def test_an_answer_with_less_room_ends_there_and_the_others_go_on(policy):
     long, short = [
         GenerationRequest(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))
     ]
-    said = await open_chat_client(policy, "tiny").say([long, short])
+    said = await open_chat_client(policy, "tiny").generate([long, short])
     assert said[0].prompt_tokens == 183
     assert said[0].tokens <= 73
     assert [each.text for each in said] == [
-        (await open_chat_client(policy, "tiny").say([each]))[0].text for each in (long, short)
+        (await open_chat_client(policy, "tiny").generate([each]))[0].text for each in (long, short)
     ]
 
 
@@ -111,9 +121,9 @@ def test_batches_are_of_one_kind_of_like_length_and_bounded():
     ]
     lengths = [fitted(length) for length in (5, 6, 90, 8, 6, 7)]
     # 2 is alone: 2 rows of 100 are over 150. The others of its kind: 3 × (8 + 10) tokens.
-    assert batches(asks, lengths, tokens=150, rows=8) == [[2], [3, 5, 0], [4], [1]]
-    assert batches(asks, lengths, tokens=150, rows=2) == [[2], [3, 5], [0], [4], [1]]
-    assert batches(asks, lengths, tokens=1, rows=8) == [[2], [3], [5], [0], [4], [1]]
+    assert make_batches(asks, lengths, max_tokens=150, max_rows=8) == [[2], [3, 5, 0], [4], [1]]
+    assert make_batches(asks, lengths, max_tokens=150, max_rows=2) == [[2], [3, 5], [0], [4], [1]]
+    assert make_batches(asks, lengths, max_tokens=1, max_rows=8) == [[2], [3], [5], [0], [4], [1]]
 
 
 @pytest.fixture
@@ -156,7 +166,7 @@ async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
 
     slow = policy.model.register_forward_pre_hook(slowly)
     try:
-        waiting = asyncio.create_task(LocalChatClient(endless, "tiny").say([long]))
+        waiting = asyncio.create_task(LocalChatClient(endless, "tiny").generate([long]))
         await begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -43,7 +43,7 @@ def test_turns_are_rendered_by_the_chat_template_alone(text):
     fitted = PromptFitter(text, 256)(ask(("u", "the town"), ("a", "is in the north"), ("u", "who ?")))
     expected = "<s> <|user|> the town <|assistant|> is in the north </s> <|user|> who ? <|assistant|>"
     assert rendered(text, fitted) == expected
-    assert (fitted.cut, fitted.max_new_tokens) == (False, 24)
+    assert (fitted.truncated, fitted.max_new_tokens) == (False, 24)
 
 
 def test_without_a_system_role_its_text_stands_before_the_first_users_turn(text):
@@ -53,7 +53,7 @@ def test_without_a_system_role_its_text_stands_before_the_first_users_turn(text)
         Message("assistant", "anna"),
         Message("user", "and first ?"),
     )
-    assert not fitted.cut
+    assert not fitted.truncated
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,16 @@ def test_a_last_turn_over_its_limit_keeps_its_first_and_last_halves(text, most, 
     )
     assert fitted.turns[-1].content == left
     assert fitted.turns[0].content == "cara " * 9
-    assert fitted.cut == (most < 6)
+    assert fitted.truncated == (most < 6)
 
 
 def test_an_answer_gets_less_room_before_a_prompt_is_cut_and_the_first_is_told_of(text, caplog):
     fitting = PromptFitter(text, 256)
     fitted = [fitting(ask(("u", "the river " * 60), limit=200)) for _ in range(2)]
     # 3 tokens of the template and 120 of the turn: 133 are left.
-    assert [(len(each.ids), each.max_new_tokens, each.cut) for each in fitted] == [(123, 133, False)] * 2
-    assert [record.getMessage()[:95] for record in caplog.records] == [
-        "conversation 81: 123 tokens of prompt in a window of 256 leave an answer 133 new tokens instead"
-    ]
+    assert [(len(each.ids), each.max_new_tokens, each.truncated) for each in fitted] == [(123, 133, False)] * 2
+    [record] = caplog.records  # one warning for both
+    assert "123 prompt tokens in a window of 256 leave 133 instead of 200" in record.getMessage()
 
 
 def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
@@ -104,14 +103,14 @@ def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
     assert len(fitted.ids) <= 192
     assert len(fitted.ids) > 185  # no more is cut than must be
     assert fitted.max_new_tokens == 256 - len(fitted.ids)
-    assert fitted.cut
+    assert fitted.truncated
     assert fitted.turns[0].content.startswith("anna the river")
     assert fitted.turns[0].content.endswith("the river ben")
 
 
 def test_a_short_answer_needs_no_quarter(text):
     fitted = PromptFitter(text, 256)(ask(("u", "the river " * 115), limit=8))
-    assert (len(fitted.ids), fitted.max_new_tokens, fitted.cut) == (233, 8, False)
+    assert (len(fitted.ids), fitted.max_new_tokens, fitted.truncated) == (233, 8, False)
 
 
 def test_the_longest_turn_is_cut_and_not_the_question(text):

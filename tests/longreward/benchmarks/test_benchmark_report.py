@@ -1,12 +1,11 @@
-import xml.etree.ElementTree as ElementTree
-
 import pytest
 
-from longreward.benchmarks.config import BenchmarkConfig, judge_config
+from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.metrics import macro_mean, verdict_metric
 from longreward.benchmarks.plots import figures, length_points, rating_points, score_points
 from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markdown
-from longreward.benchmarks.types import CaseValue, IntervalOptions, JudgeOptions, Metric, Summary, Verdict
+from longreward.benchmarks.suite import judge_config
+from longreward.benchmarks.types import CaseScore, IntervalOptions, JudgeOptions, Metric, Summary, Verdict
 from longreward.errors import ConfigError
 from longreward.evaluation.statistics import Estimate
 from longreward.judge import JudgeConfig
@@ -26,7 +25,7 @@ def estimate(value: float) -> Estimate:
 def summary(*values: float, sets: bool = False) -> Summary:
     kind = "set" if sets else "category"
     groups = tuple(Metric(f"{kind}/{g}", estimate(v), estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
-    cases = tuple(CaseValue(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
+    cases = tuple(CaseScore(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
     score = sum(values) / 3
     headline = Metric("score", estimate(score + 0.5), estimate(score), 9, 1)
     return Summary("some_bench", (headline, *groups), cases, values)
@@ -34,7 +33,9 @@ def summary(*values: float, sets: bool = False) -> Summary:
 
 def report(**changes: bool) -> BenchmarkReport:
     models = {"sft": summary(2.0, 4.0, 6.0, **changes), "dpo": summary(4.0, 6.0, 8.0, **changes)}
-    return BenchmarkReport([BenchmarkResult("some_bench", models, top=10, official=False, judge="a judge")], INTERVALS)
+    return BenchmarkReport(
+        [BenchmarkResult("some_bench", models, max_score=10, official=False, judge="a judge")], INTERVALS
+    )
 
 
 def test_both_readings_are_averaged_over_what_each_can_read():
@@ -56,18 +57,18 @@ def test_a_mean_of_means_weighs_small_sets_as_large_ones():
 
 def test_every_model_has_the_same_metric_names():
     found = report()
-    assert found.figures("sft").keys() == found.figures("dpo").keys()
-    assert found.figures("dpo")["some_bench/score/strict"] == 6.0
-    assert found.figures("dpo")["some_bench/score/exact"] == 6.5
-    assert found.figures("dpo")["some_bench/score/unscored"] == 1
-    assert found.headline()["some_bench/gain"] == 2.0
+    assert found.metrics("sft").keys() == found.metrics("dpo").keys()
+    assert found.metrics("dpo")["some_bench/score/strict"] == 6.0
+    assert found.metrics("dpo")["some_bench/score/exact"] == 6.5
+    assert found.metrics("dpo")["some_bench/score/unscored"] == 1
+    assert found.headline()["some_bench/difference"] == 2.0
 
 
 def test_the_report_says_what_scores_on_built_in_cases_are_worth():
     text = markdown(report())
-    assert "DPO minus SFT, case by case: +2.00 [+0." in text
+    assert "DPO minus SFT, paired by case: +2.00 [+0." in text
     assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
-    assert "hold no score against those" in text
+    assert "not comparable to published ones" in text
     assert (
         "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text
     )
@@ -77,10 +78,12 @@ def test_pictures_show_categories_sets_lengths_and_ratings():
     drawn = figures(report())
     assert set(drawn) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
     assert "some_bench-sets.svg" in figures(report(sets=True))
-    for text in drawn.values():
-        ElementTree.fromstring(text)
-    assert "DPO: a 4.00, b 6.00, c 8.00" in drawn["some_bench-categories.svg"]
-    assert "SFT: 300 tokens, 6.00" in drawn["some_bench-length.svg"]
+    [radar] = drawn["some_bench-categories.svg"].axes
+    assert [label.get_text() for label in radar.get_xticklabels()] == ["a", "b", "c"]
+    assert list(radar.get_lines()[1].get_ydata()) == [4.0, 6.0, 8.0, 4.0]  # DPO, closed
+    [scatter] = drawn["some_bench-length.svg"].axes
+    assert (scatter.get_xscale(), scatter.get_ylim()) == ("log", (0.0, 10.0))
+    assert [300.0, 6.0] in scatter.collections[0].get_offsets().tolist()
 
 
 def test_the_points_of_plots_carry_the_model():
@@ -92,7 +95,7 @@ def test_the_points_of_plots_carry_the_model():
 def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
     judge = JudgeConfig(kind="openai", model="gpt-4o-mini", dimensions={"faithfulness": {"model": "other"}})
     config = BenchmarkConfig(judge={"model": "gpt-4o-2024-05-13"})
-    own = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, attempts=3))
+    own = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, max_attempts=3))
     assert (own.model, own.first_temperature, own.retry_temperature, own.max_attempts) == (
         "gpt-4o-2024-05-13",
         0,
@@ -106,21 +109,21 @@ def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
 
 def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
     def judged(name: str, *gains: float) -> BenchmarkResult:
-        sft = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
-        dpo = tuple(CaseValue(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
+        sft = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
+        dpo = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
         models = {role: Summary(name, (), values, ()) for role, values in (("sft", sft), ("dpo", dpo))}
-        return BenchmarkResult(name, models, top=10, official=True, judge="a judge")
+        return BenchmarkResult(name, models, max_score=10, official=True, judge="a judge")
 
     # p is 2 / 2 ** 7 for the first, and 1 for the second.
     alone = BenchmarkReport([judged("one", *[0.5] * 7)], INTERVALS)
-    assert (alone.gains()["one"].p, alone.gains()["one"].is_shown) == (2 / 2**7, True)
+    assert (alone.differences()["one"].p, alone.differences()["one"].is_shown) == (2 / 2**7, True)
     several = BenchmarkReport(
         [judged("flat", 0.5, -0.5, 0.25), *(judged(name, *[0.5] * 7) for name in "abc")], INTERVALS
     )
-    assert [gain.p_corrected for gain in several.gains().values()] == [1.0, *[4 * 2 / 2**7] * 3]
-    assert not any(gain.is_shown for gain in several.gains().values())
+    assert [gain.p_corrected for gain in several.differences().values()] == [1.0, *[4 * 2 / 2**7] * 3]
+    assert not any(gain.is_shown for gain in several.differences().values())
     assert ", p 0.016." in markdown(alone)
-    assert markdown(several).count(", which shows nothing.") == 4
+    assert markdown(several).count(" (not significant).") == 4
 
 
 def test_a_share_that_is_all_right_keeps_room_for_what_was_not_seen():

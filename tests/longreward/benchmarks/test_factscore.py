@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 
 from longreward import chat_model as judging_chat
-from longreward.benchmarks.factscore import FactScore
-from longreward.benchmarks.factscore.benchmark import Knowledge, as_asked, published, read_facts
-from longreward.benchmarks.types import Answer, Completion, GenerationRequest, IntervalOptions, OnProgress
+from longreward.benchmarks.factscore import (
+    FactScore,
+    PassageRetriever,
+    parse_facts,
+    parse_published_verdict,
+    parse_strict_verdict,
+)
+from longreward.benchmarks.types import (
+    Answer,
+    Completion,
+    GenerationRequest,
+    IntervalOptions,
+    OnProgress,
+    ignore_progress,
+)
 from longreward.errors import DataError
 from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 
@@ -30,7 +42,7 @@ FEW = IntervalOptions(resamples=10)
     ],
 )
 def test_facts_are_the_lines_listed(text: str, facts: tuple[str, ...] | None) -> None:
-    assert read_facts(text) == facts
+    assert parse_facts(text) == facts
 
 
 @pytest.mark.parametrize(
@@ -48,14 +60,14 @@ def test_facts_are_the_lines_listed(text: str, facts: tuple[str, ...] | None) ->
     ],
 )
 def test_a_verdict_is_read_as_published_and_as_asked(text: str, exact: float, strict: float | None) -> None:
-    assert published(text) == exact
-    assert as_asked(text) == strict
+    assert parse_published_verdict(text) == exact
+    assert parse_strict_verdict(text) == strict
 
 
 async def test_passages_come_in_the_order_of_the_text_and_are_numbered() -> None:
     text = "Keld has a mill. Tarn has a bridge. Solby has a tower. Marwick has a port. "
-    knowledge = Knowledge(text, size=5, k=2)
-    (shown,) = await knowledge.about(["The tower of Solby and the mill of Keld."])
+    knowledge = PassageRetriever(text, passage_tokens=5, top_k=2)
+    (shown,) = await knowledge.search(["The tower of Solby and the mill of Keld."])
     assert shown == "Passage 1:\nKeld has a mill.\n\nPassage 2:\nSolby has a tower."
 
 
@@ -79,7 +91,7 @@ class Scripted:
 
 
 def answer(case: str, text: str) -> Answer:
-    return Answer(case, (text,), (5,), ("stop",), (100,), cut=False, created=0.0)
+    return Answer(case, (text,), (5,), ("stop",), (100,), prompt_truncated=False, created=0.0)
 
 
 @pytest.fixture
@@ -113,19 +125,21 @@ async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: 
         answer("3", "I do not know."),
     ]
     asked = Judge.from_model(judge, JudgeConfig(max_attempts=1))
-    verdicts = await benchmark.judge(asked, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None)
+    verdicts = await benchmark.judge(
+        asked, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
+    )
     assert [(v.part, v.exact, v.strict) for v in verdicts[0]] == [
         ("sentence 1, fact 1", 1.0, 1.0),
         ("sentence 1, fact 2", 1.0, None),
         ("sentence 2, fact 1", 0.0, 0.0),
     ]
-    assert verdicts[0][1].reason == "it begins with neither True nor False"
+    assert verdicts[0][1].reason == "the reply starts with neither True nor False"
     assert verdicts[2] == ()
     (pronoun,) = [question for question in judge.asked if question.slots.get("sentence") == "She built a bridge."]
     assert pronoun.slots["before"] == "Mara Voss was born in Kelden in 1871."
 
     flat = [verdict for each in verdicts for verdict in each]
-    metrics = benchmark.summarise(answers, flat, FEW).metrics()
+    metrics = benchmark.summarize(answers, flat, FEW).to_dict()
     assert metrics["factscore/score/exact"] == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert metrics["factscore/score/strict"] == pytest.approx(100 * (1 / 2 + 1) / 2)
     assert metrics["factscore/score/unscored"] == 1
@@ -137,11 +151,11 @@ async def test_a_sentence_whose_facts_cannot_be_had_is_counted(cases: Path) -> N
     benchmark = FactScore(cases=cases)
     judge = Judge.from_model(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
     answers = [answer("1", "Mara built it.")]
-    ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], tell=lambda done: None)
+    ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], on_progress=lambda done: None)
     assert (verdict.part, verdict.exact, verdict.strict) == ("sentence 1", None, None)
     assert verdict.reason is not None
     assert verdict.reason.startswith("no readable answer in 2 attempts")
-    metrics = benchmark.summarise(answers, [verdict], FEW).metrics()
+    metrics = benchmark.summarize(answers, [verdict], FEW).to_dict()
     assert metrics["factscore/score/unscored"] == 1
     assert "factscore/score/strict" not in metrics
 
@@ -155,10 +169,10 @@ async def test_the_offline_judge_tells_true_answers_from_false_ones() -> None:
         for texts in (golds, wrong):
             answers = [answer(case.id, text) for case, text in zip(benchmark.cases, texts, strict=True)]
             verdicts = await benchmark.judge(
-                opened, list(zip(benchmark.cases, answers, strict=True)), tell=lambda done: None
+                opened, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
             )
-            summary = benchmark.summarise(answers, [v for each in verdicts for v in each], FEW)
-            scores.append(summary.metrics()["factscore/score/strict"])
+            summary = benchmark.summarize(answers, [v for each in verdicts for v in each], FEW)
+            scores.append(summary.to_dict()["factscore/score/strict"])
     assert scores[0] > 80
     assert scores[1] < 20
 
@@ -173,14 +187,14 @@ async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
         name = "tiny"
         asks: Sequence[GenerationRequest] = ()
 
-        async def say(
-            self, asks: Sequence[GenerationRequest], *, tell: OnProgress = lambda done: None
+        async def generate(
+            self, asks: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
         ) -> list[Completion]:
             self.asks = asks
             return [Completion("x", 1, "stop", 7) for _ in asks]
 
     speaker, benchmark = Saying(), FactScore()
-    answers = await benchmark.answer(speaker, benchmark.cases[:2], tell=lambda done: None)
+    answers = await benchmark.answer(speaker, benchmark.cases[:2], on_progress=lambda done: None)
     assert [each.case_id for each in answers] == ["1", "2"]
     first, case = speaker.asks[0], benchmark.cases[0]
     assert first.messages[0].content == f"{case.context}\n\n{case.query}"
@@ -191,8 +205,8 @@ def test_rows_that_are_no_questions_are_named(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     for row, reason in (
         ('{"idx": 1, "context": "c"}', "line 1: query is 'None', expected a text"),
-        ('{"context": "c", "query": "q"}', "line 1: idx is None, expected a name or a number"),
-        ('{"idx": 1, "context": "c", "query": "q"}\n' * 2, "two questions have the idx '1'"),
+        ('{"context": "c", "query": "q"}', "line 1: idx is None, expected a string or a number"),
+        ('{"idx": 1, "context": "c", "query": "q"}\n' * 2, "duplicate idx '1'"),
     ):
         path.write_text(row)
         with pytest.raises(DataError, match=reason):

@@ -7,15 +7,15 @@ import pytest
 from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
 
 from longreward.benchmarks.longbench import SETS, LongBench
-from longreward.benchmarks.longbench.benchmark import whole
-from longreward.benchmarks.longbench.data import split
+from longreward.benchmarks.longbench.benchmark import parse_integer_rating
+from longreward.benchmarks.longbench.data import fill_template
 from longreward.benchmarks.longbench.summary import class_weights
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.types import Verdict
 from longreward.builtin import toy_data
 from longreward.builtin.offline_judge.judge import OfflineJudge
-from longreward.errors import ConfigError, DataError, RequestRefused
+from longreward.errors import DataError, RequestRefused
 
 TEMPLATES = {
     "qasper": "{context}\n\n{input}",
@@ -51,9 +51,7 @@ def make(tmp_path: Path) -> Any:
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (tmp_path / "dataset2prompt.json").write_text(json.dumps(TEMPLATES), encoding="utf-8")
         (tmp_path / "3_eval.py").write_text(PUBLISHED, encoding="utf-8")
-        return LongBench(
-            folder=tmp_path, templates=tmp_path / "dataset2prompt.json", judge_prompts=tmp_path / "3_eval.py"
-        )
+        return LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", judge_code=tmp_path / "3_eval.py")
 
     return benchmark
 
@@ -69,11 +67,11 @@ async def verdicts_on(benchmark: LongBench, text: str, *said: str | Exception) -
 def verdict(case_id: str, exact: float, strict: float | None, reference: int = 1) -> Verdict:
     more = {"rating": None if strict is None else 2, "prompt_tokens": 100, "completion_tokens": 10}
     part = f"reference {reference}"
-    return Verdict(case_id, part, "longbench/qa", "", "", "[[2]]", exact, strict, more=more)
+    return Verdict(case_id, part, "longbench/qa", "", "", "[[2]]", exact, strict, metadata=more)
 
 
 def test_the_twelve_sets_are_in_three_classes_of_four() -> None:
-    assert [(name, each.group) for name, each in SETS.items()] == [
+    assert [(name, each.class_name) for name, each in SETS.items()] == [
         ("narrativeqa", "single_doc_qa"),
         ("qasper", "single_doc_qa"),
         ("multifieldqa_en", "single_doc_qa"),
@@ -106,10 +104,10 @@ def test_the_twelve_sets_are_in_three_classes_of_four() -> None:
 def test_the_query_follows_the_last_blank_line_of_the_filled_template(
     template: str, context: str, query: str, expected: tuple[str, str]
 ) -> None:
-    assert split(template, context=context, query=query) == expected
+    assert fill_template(template, context=context, query=query) == expected
 
 
-async def test_the_model_is_asked_as_longreward_asks_or_with_longbench_s_limits(make: Any, tmp_path: Path) -> None:
+async def test_requests_have_longreward_s_limits_or_lower_ones(make: Any, tmp_path: Path) -> None:
     benchmark = make(qasper=[record("qasper")], multi_news=[record("multi_news", input="")])
     speaker = Told(lambda prompt: "In 1861.")
     answers = await benchmark.answer(speaker, benchmark.cases)
@@ -119,9 +117,9 @@ async def test_the_model_is_asked_as_longreward_asks_or_with_longbench_s_limits(
     ]
     assert [(ask.max_new_tokens, ask.max_prompt_tokens) for ask in speaker.asks] == [(1024, 64_000)] * 2
     assert [answer.case_id for answer in answers] == ["qasper/1", "multi_news/1"]
-    own = LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", limits="longbench", max_new_tokens=200)
-    await own.answer(speaker, own.cases)
-    assert [ask.max_new_tokens for ask in speaker.asks[2:]] == [128, 200]
+    limited = LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", max_new_tokens=200)
+    await limited.answer(speaker, limited.cases)
+    assert [ask.max_new_tokens for ask in speaker.asks[2:]] == [200, 200]
 
 
 async def test_an_answer_is_graded_with_its_question_and_a_summary_without(make: Any) -> None:
@@ -129,7 +127,7 @@ async def test_an_answer_is_graded_with_its_question_and_a_summary_without(make:
     (one,), model = await verdicts_on(benchmark, "Around 1860.", "[[2]]")
     assert one.prompt == "Q When? A In 1861. P Around 1860."
     assert one.system == model.questions[0].system == "You grade."
-    assert (one.exact, one.strict, one.more["official"]) == (0.5, 0.5, True)
+    assert (one.exact, one.strict, one.metadata["official"]) == (0.5, 0.5, True)
 
 
 async def test_a_summary_is_rated_from_1_to_5(make: Any) -> None:
@@ -155,7 +153,7 @@ async def test_a_summary_is_rated_from_1_to_5(make: Any) -> None:
 async def test_both_readings_of_a_verdict(make: Any, said: str, exact: float, strict: float | None) -> None:
     (one,), model = await verdicts_on(make(qasper=[record("qasper")]), "In 1861.", said)
     assert (one.exact, one.strict, one.reason is None) == (exact, strict, strict is not None)
-    assert len(model.questions) == (5 if whole(said) is None else 1)
+    assert len(model.questions) == (5 if parse_integer_rating(said) is None else 1)
 
 
 async def test_what_the_filter_stops_is_half_a_point_at_once(make: Any) -> None:
@@ -168,8 +166,8 @@ async def test_each_reference_is_asked_about_and_the_best_counts(make: Any) -> N
     verdicts, model = await verdicts_on(benchmark, "In 1861.", "[[1]]", "[[3]]", "[[2]]")
     assert [each.part for each in verdicts] == ["reference 1", "reference 2", "reference 3"]
     assert sorted(each.prompt for each in verdicts) == sorted(each.text for each in model.questions)
-    summary = benchmark.summarise([answer_to("qasper/1", "In 1861.")], verdicts, FEW)
-    assert summary.metrics()["longbench/set/qasper/exact"] == 100.0
+    summary = benchmark.summarize([answer_to("qasper/1", "In 1861.")], verdicts, FEW)
+    assert summary.to_dict()["longbench/set/qasper/exact"] == 100.0
     assert sorted(summary.ratings) == [1.0, 2.0, 3.0]
 
 
@@ -186,13 +184,13 @@ def test_an_unread_verdict_is_half_a_point_or_unscored(
     make: Any, given: list[tuple[float, float | None]], exact: float, strict: float | None, unscored: int
 ) -> None:
     verdicts = [verdict("qasper/1", e, s, number) for number, (e, s) in enumerate(given, start=1)]
-    summary = make(qasper=[record("qasper")]).summarise([answer_to("qasper/1", "x")], verdicts, FEW)
-    score = summary.figures[0]
+    summary = make(qasper=[record("qasper")]).summarize([answer_to("qasper/1", "x")], verdicts, FEW)
+    score = summary.metrics[0]
     assert score.exact is not None
     assert score.exact.value == exact
     assert (score.strict.value if score.strict else None) == strict
     assert (score.cases, score.unscored) == (1, unscored)
-    assert len(summary.values) == (strict is not None)
+    assert len(summary.case_scores) == (strict is not None)
 
 
 def test_the_headline_is_the_mean_of_classes_of_sets_of_cases(make: Any) -> None:
@@ -203,8 +201,8 @@ def test_the_headline_is_the_mean_of_classes_of_sets_of_cases(make: Any) -> None
     )
     graded = {"qasper/1": 1.0, "qasper/2": 1.0, "qasper/3": 0.5, "hotpotqa/1": 0.5, "musique/1": 0.0}
     answers = [answer_to(case, "In 1861.", prompt_tokens=77) for case in graded]
-    summary = benchmark.summarise(answers, [verdict(case, v, v) for case, v in graded.items()], FEW)
-    found = {figure.name: figure.strict.value for figure in summary.figures if figure.strict}
+    summary = benchmark.summarize(answers, [verdict(case, v, v) for case, v in graded.items()], FEW)
+    found = {figure.name: figure.strict.value for figure in summary.metrics if figure.strict}
     assert found == pytest.approx(
         {
             "score": (250 / 3 + 25) / 2,  # over classes; over sets it would be (250/3 + 50 + 0) / 3
@@ -219,9 +217,9 @@ def test_the_headline_is_the_mean_of_classes_of_sets_of_cases(make: Any) -> None
             "automatic": 100.0,
         }
     )
-    assert summary.figures[0].exact == summary.figures[0].strict
-    assert summary.figures[0].cases == 5
-    assert {(each.category, each.context_tokens) for each in summary.values} == {
+    assert summary.metrics[0].exact == summary.metrics[0].strict
+    assert summary.metrics[0].cases == 5
+    assert {(each.category, each.context_tokens) for each in summary.case_scores} == {
         ("qasper", 77),
         ("hotpotqa", 77),
         ("musique", 77),
@@ -248,7 +246,7 @@ async def test_markers_in_an_answer_change_nothing_but_the_judged_text(make: Any
     (one,), _ = await verdicts_on(benchmark, forged, "[[1]]")
     assert one.prompt == f"Q Why $P$? A As $P$ says. P {forged}"
     assert (one.exact, one.strict) == (0.0, 0.0)
-    own = LongBench(sets=["multifieldqa_en"])
+    own = LongBench()
     (plain, _), _ = await verdicts_on(own, "PLACE", "[[1]]")
     (one, _), model = await verdicts_on(own, forged, "[[1]]")
     before, behind = plain.prompt.split("PLACE")
@@ -262,7 +260,7 @@ def test_the_published_files_are_written(make: Any, tmp_path: Path) -> None:
     benchmark = make(qasper=[record("qasper"), record("qasper")], hotpotqa=[record("hotpotqa")])
     answers = [answer_to(case, "In 1861.") for case in ("hotpotqa/1", "qasper/1", "qasper/2")]
     verdicts = [verdict("qasper/1", 1.0, 1.0), verdict("qasper/2", 0.5, None), verdict("hotpotqa/1", 0.5, 0.5)]
-    benchmark.write(tmp_path, answers, verdicts, model="models/dpo")
+    benchmark.write_files(tmp_path, answers, verdicts, model="models/dpo")
     rows = json.loads((tmp_path / "longbench" / "preds" / "dpo.json").read_text(encoding="utf-8"))
     assert [(row["idx"], row["dataset"]) for row in rows] == [(0, "qasper"), (1, "qasper"), (2, "hotpotqa")]
     first = {"query": "When?", "answer": ["In 1861."], "prediction": "In 1861."}
@@ -289,7 +287,7 @@ def test_the_published_files_are_written(make: Any, tmp_path: Path) -> None:
         ({"answers": []}, r"qasper.jsonl, line 2: answers is \[\]"),
         ({"answers": "In 1861."}, "line 2: answers is 'In 1861.'"),
         ({"context": None}, "line 2: context is None"),
-        ({"input": " "}, "line 2: nothing follows the last blank line"),
+        ({"input": " "}, "line 2: the prompt has no query"),
         ({"dataset": "musique"}, "line 2: dataset is 'musique' in the file of qasper"),
     ],
 )
@@ -301,11 +299,7 @@ def test_a_bad_record_is_named_with_its_line(make: Any, changed: dict[str, Any],
 def test_sets_that_are_not_there_are_named(make: Any, tmp_path: Path) -> None:
     make(qasper=[record("qasper")])
     templates = tmp_path / "dataset2prompt.json"
-    with pytest.raises(ConfigError, match="has no set qasp; name some of narrativeqa"):
-        LongBench(folder=tmp_path, templates=templates, sets=["qasp"])
-    with pytest.raises(DataError, match=r"musique\.jsonl cannot be read"):
-        LongBench(folder=tmp_path, templates=templates, sets=["musique"])
-    with pytest.raises(DataError, match="holds none of LongBench's files"):
+    with pytest.raises(DataError, match="contains none of LongBench's files"):
         LongBench(folder=tmp_path / "absent", templates=templates)
     templates.write_text('{"qasper": "{context} {input}"}')
     with pytest.raises(DataError, match="the template of qasper is"):
@@ -316,8 +310,11 @@ def test_sets_that_are_not_there_are_named(make: Any, tmp_path: Path) -> None:
     ("code", "complaint"),
     [
         ("def gpt_score_qa(:", "cannot be read as Python"),
-        ("def gpt_score_qa():\n    prompt_template = f()", "no function gpt_score_qa that sets prompt_template"),
-        (PUBLISHED.replace("system_prompt", "prompt"), "no line that sets system_prompt"),
+        (
+            "def gpt_score_qa():\n    prompt_template = f()",
+            "function gpt_score_qa assigns no string to prompt_template",
+        ),
+        (PUBLISHED.replace("system_prompt", "prompt"), "file assigns no string to system_prompt"),
         (PUBLISHED.replace("$P$", "P"), r"its prompt for longbench/qa lacks \$P\$"),
     ],
 )
@@ -325,7 +322,7 @@ def test_code_that_holds_no_prompts_is_refused(make: Any, tmp_path: Path, code: 
     make(qasper=[record("qasper")])
     (tmp_path / "3_eval.py").write_text(code, encoding="utf-8")
     with pytest.raises(DataError, match=complaint):
-        LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", judge_prompts=tmp_path / "3_eval.py")
+        LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", judge_code=tmp_path / "3_eval.py")
 
 
 def test_our_prompts_have_the_slots_that_are_filled() -> None:
@@ -346,7 +343,7 @@ async def test_the_built_in_records_run_offline_and_tell_good_answers_from_bad()
             answers = await benchmark.answer(Told(answer), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
             verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
-        metrics = benchmark.summarise(answers, verdicts, FEW).metrics()
+        metrics = benchmark.summarize(answers, verdicts, FEW).to_dict()
         assert metrics["longbench/score/exact"] == metrics["longbench/score/strict"]
         scores.append((metrics["longbench/score/strict"], metrics["longbench/automatic/strict"]))
     assert scores[0] == pytest.approx((100.0, 100.0), abs=1e-5)
@@ -367,9 +364,10 @@ def test_the_built_in_files_are_what_their_generator_makes(tmp_path: Path) -> No
     ("name", "answer"),
     [("multi_news", "Two hours after protesters defied city hall's order."), ("multifieldqa_zh", "厦门大学。")],
 )
-async def test_official_records_run_end_to_end(name: str, answer: str) -> None:
+async def test_official_records_run_end_to_end(name: str, answer: str, tmp_path: Path) -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longbench"
-    benchmark = LongBench(folder=folder, templates=folder / "dataset2prompt.json", sets=[name])
+    (tmp_path / f"{name}.jsonl").symlink_to(folder / f"{name}.jsonl")
+    benchmark = LongBench(folder=tmp_path, templates=folder / "dataset2prompt.json")
     assert len(benchmark.cases) == 8
     rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     asked = "Please write a one-page summary of all the above news."
@@ -381,9 +379,9 @@ async def test_official_records_run_end_to_end(name: str, answer: str) -> None:
             answers = await benchmark.answer(Told(say), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
             verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
-        summary = benchmark.summarise(answers, verdicts, FEW)
-        assert len(summary.values) == 8
-        metrics = summary.metrics()
+        summary = benchmark.summarize(answers, verdicts, FEW)
+        assert len(summary.case_scores) == 8
+        metrics = summary.to_dict()
         scores.append((metrics[f"longbench/set/{name}/strict"], metrics["longbench/automatic/strict"]))
     assert scores[0][0] > 75
     assert scores[0][1] == pytest.approx(100, abs=1e-5)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.mt_bench.benchmark import BUILTIN
+from longreward.benchmarks.mt_bench.benchmark import TOY as BUILTIN
 from longreward.benchmarks.types import Completion, IntervalOptions, Message
 from longreward.errors import DataError, RequestRefused
 from longreward.judge import ChatReply, Judge, JudgeConfig, open_judge
@@ -54,11 +54,11 @@ class Scripted:
     def __init__(self):
         self.rounds = []
 
-    async def say(self, asks, *, tell=lambda done: None):
-        self.rounds.append(list(asks))
-        for done in range(1, len(asks) + 1):
-            tell(done)
-        return [Completion(f" said {ask.id} \n", tokens=3, finish_reason="stop", prompt_tokens=11) for ask in asks]
+    async def generate(self, requests, *, on_progress=lambda done: None):
+        self.rounds.append(list(requests))
+        for done in range(1, len(requests) + 1):
+            on_progress(done)
+        return [Completion(f" said {ask.id} \n", tokens=3, finish_reason="stop", prompt_tokens=11) for ask in requests]
 
 
 class Saying:
@@ -80,13 +80,13 @@ class Saying:
 async def judged(bench, by_text, otherwise):
     model = Saying(by_text, otherwise)
     answers = await bench.answer(Scripted(), bench.cases)
-    how = bench.judging
+    how = bench.judge_options
     config = JudgeConfig(
-        first_temperature=how.temperature, retry_temperature=how.retry_temperature, max_attempts=how.attempts
+        first_temperature=how.temperature, retry_temperature=how.retry_temperature, max_attempts=how.max_attempts
     )
     async with Judge.from_model(model, config) as judge:
         told = []
-        verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)), tell=told.append)
+        verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)), on_progress=told.append)
     assert told == list(range(1, len(bench.cases) + 1))
     return answers, [verdict for of_case in verdicts for verdict in of_case], model
 
@@ -94,7 +94,7 @@ async def judged(bench, by_text, otherwise):
 async def test_the_second_turn_is_asked_after_the_models_own_first(bench):
     speaker = Scripted()
     told = []
-    answers = await bench.answer(speaker, bench.cases, tell=told.append)
+    answers = await bench.answer(speaker, bench.cases, on_progress=told.append)
     first, second = speaker.rounds
     assert [ask.messages for ask in first] == [
         (Message("user", "Write."),),
@@ -169,7 +169,7 @@ async def test_an_unreadable_judgment_is_asked_once_left_out_and_counted(bench):
     assert [verdict.strict for verdict in verdicts] == [4.0, None, None, None, None]
     assert verdicts[1].reason == "no [[rating]] in the judgment: …Seven of ten."
     assert verdicts[1].judgment == "Seven of ten."
-    found = bench.summarise([], verdicts, INTERVALS).metrics()
+    found = bench.summarize([], verdicts, INTERVALS).to_dict()
     assert {name: value for name, value in found.items() if "category" not in name} == {
         "mt_bench/score/exact": (4 + 10 + 10 + 8) / 4,
         "mt_bench/score/strict": 4.0,
@@ -199,14 +199,14 @@ async def test_a_refused_question_says_that_it_was_refused(bench):
 async def test_a_case_is_worth_the_mean_of_its_turns(bench):
     by_text = {"answer]\nsaid 7/1": "[[3]]", "answer]\nsaid 7/2": "[[8]]", "answer]\nsaid 9/1": "[[9]]"}
     answers, verdicts, _ = await judged(bench, {"second answer]\nsaid 7/2": "[[8]]"} | by_text, "no rating")
-    summary = bench.summarise(answers, verdicts, INTERVALS)
-    assert [(each.case_id, each.category, each.context_tokens, each.value) for each in summary.values] == [
+    summary = bench.summarize(answers, verdicts, INTERVALS)
+    assert [(each.case_id, each.category, each.context_tokens, each.score) for each in summary.case_scores] == [
         ("7", "writing", 11, 5.5),
         ("9", "stem", 11, 9.0),
     ]
     assert summary.ratings == (3.0, 8.0, 9.0)
-    assert summary.figures[0].name == "score"
-    assert [figure.name for figure in summary.figures if figure.name.startswith("category/")] == [
+    assert summary.metrics[0].name == "score"
+    assert [figure.name for figure in summary.metrics if figure.name.startswith("category/")] == [
         "category/writing",
         "category/math",
         "category/stem",
@@ -256,7 +256,7 @@ async def test_two_games_make_one_outcome(tmp_path, write_lines, first, second, 
     bench = MtBench(questions, baseline=write_lines(tmp_path / "rival.jsonl", [answers_row(9, "rival 9")]))
     by_text = {"assistant A]\nsaid 9/1": f"[[{first}]]", "assistant A]\nrival 9": f"[[{second}]]"}
     _, verdicts, _ = await judged(bench, by_text, "[[5]]")
-    found = bench.summarise([], verdicts, INTERVALS).metrics()
+    found = bench.summarize([], verdicts, INTERVALS).to_dict()
     names = ("win_rate_adjusted", "win_rate", "loss_rate")
     for mode in ("exact", "strict"):
         got = tuple(found.get(f"mt_bench/pairwise/{name}/{mode}") for name in names)
@@ -274,8 +274,8 @@ async def test_what_an_answer_holds_changes_nothing_but_the_judged_text(paired):
         model = Saying({}, "[[5]] [[B]]")
         async with Judge.from_model(model, JudgeConfig(max_attempts=1)) as judge:
             verdicts = await paired.judge(judge, list(zip(paired.cases, answers, strict=True)))
-        summary = paired.summarise([], [verdict for of_case in verdicts for verdict in of_case], INTERVALS)
-        return [question for question, _ in model.asked], summary.metrics()
+        summary = paired.summarize([], [verdict for of_case in verdicts for verdict in of_case], INTERVALS)
+        return [question for question, _ in model.asked], summary.to_dict()
 
     plain, plain_figures = await prompts(("PLAIN", "PLAIN"))
     attacked, attacked_figures = await prompts((forged, forged))
@@ -293,7 +293,7 @@ async def test_shards_of_the_cases_make_the_same_figures(paired):
         for case in paired.cases:
             answer = await paired.answer(Scripted(), [case])
             parts += [v for of_case in await paired.judge(judge, [(case, answer[0])]) for v in of_case]
-    assert paired.summarise(answers, parts, INTERVALS) == paired.summarise(answers, verdicts, INTERVALS)
+    assert paired.summarize(answers, parts, INTERVALS) == paired.summarize(answers, verdicts, INTERVALS)
 
 
 def test_the_built_in_set_has_two_questions_of_each_category_and_all_its_references():
@@ -313,7 +313,7 @@ async def test_the_offline_judge_prefers_real_answers_to_none_on_the_built_in_se
     async def figures(answers):
         async with open_judge(JudgeConfig(), ledger=None) as judge:
             verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)))
-        return bench.summarise(answers, [verdict for of_case in verdicts for verdict in of_case], INTERVALS).metrics()
+        return bench.summarize(answers, [verdict for of_case in verdicts for verdict in of_case], INTERVALS).to_dict()
 
     poor = await figures(await bench.answer(Scripted(), bench.cases))
     fair = await figures(bench.read_answers(plain))
@@ -326,12 +326,12 @@ async def test_the_offline_judge_prefers_real_answers_to_none_on_the_built_in_se
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([QUESTIONS[0], QUESTIONS[0]], "question_id 7 is there twice"),
-        ([{"question_id": 1, "category": "stem", "turns": []}], "line 1: turns is not a list of one text or more"),
+        ([QUESTIONS[0], QUESTIONS[0]], "duplicate question_id 7"),
+        ([{"question_id": 1, "category": "stem", "turns": []}], "line 1: turns is not a non-empty list of texts"),
         ([{"question_id": 1, "category": "stem", "turns": ["a", "b", "c"]}], "turns has 3 texts"),
-        ([{"category": "stem", "turns": ["a"]}], "question_id is None, expected a number or a name"),
+        ([{"category": "stem", "turns": ["a"]}], "question_id is None, expected a number or a string"),
         ([{"question_id": 1, "turns": ["a"]}], "category is None"),
-        ([QUESTIONS[1]], r"question m \(math\) is judged by a reference answer .* but no file of them was given"),
+        ([QUESTIONS[1]], r"question m \(math\) needs reference answers .* no file was given"),
     ],
 )
 def test_a_question_that_cannot_be_used_is_named(tmp_path, write_lines, rows, message):
@@ -341,5 +341,5 @@ def test_a_question_that_cannot_be_used_is_named(tmp_path, write_lines, rows, me
 
 def test_a_reference_of_one_turn_does_not_serve_a_question_of_two(files, write_lines):
     short = write_lines(files / "short.jsonl", [answers_row("m", "It is 2.")])
-    with pytest.raises(DataError, match=r"short.jsonl has 1 turns of one"):
+    with pytest.raises(DataError, match=r"short.jsonl has 1"):
         MtBench(files / "question.jsonl", references=short)

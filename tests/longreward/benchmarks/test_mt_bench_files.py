@@ -54,9 +54,9 @@ def rated(case, turn, judgment, exact, strict):
     return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, exact, strict, None, "gpt-4", 3.0, more)
 
 
-def played(case, turn, game, exact, judgment=""):
-    part = f"turn {turn} against vicuna" + (", swapped" if game == 2 else "")
-    more = {"turn": turn, "against": "vicuna", "game": game, "prompt": "pair-v2", "official": True}
+def played(case, turn, order, exact, judgment=""):
+    part = f"turn {turn} against vicuna" + (", swapped" if order == 2 else "")
+    more = {"turn": turn, "opponent": "vicuna", "order": order, "prompt": "pair-v2", "official": True}
     return Verdict(case, part, "t", "", "asked", judgment, exact, exact, None, "gpt-4", 3.0, more)
 
 
@@ -98,7 +98,7 @@ def shown_pairwise(path, model):
 
 
 def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
-    bench.write(tmp_path / "data", answers(), [*RATED, *PLAYED], model="dpo")
+    bench.write_files(tmp_path / "data", answers(), [*RATED, *PLAYED], model="dpo")
     folder = tmp_path / "data" / "mt_bench"
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")) == [
         "model_answer/dpo.jsonl",
@@ -127,7 +127,7 @@ def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
         ("error", "tie"),
         ("model_2", "model_2"),
     ]
-    found = bench.summarise(answers(), [*RATED, *PLAYED], INTERVALS).metrics()
+    found = bench.summarize(answers(), [*RATED, *PLAYED], INTERVALS).to_dict()
     assert shown_single(single, "dpo") == [found[f"mt_bench/{name}/exact"] for name in ("turn_1", "turn_2", "score")]
     assert shown_single(single, "dpo") == [7.0, 5.25, 17.5 / 3]
     names = ("win_rate", "loss_rate", "win_rate_adjusted")
@@ -136,20 +136,20 @@ def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
 
 
 def test_judgments_read_back_make_the_same_figures(bench, tmp_path):
-    bench.write(tmp_path, answers(), [*RATED, *PLAYED], model="dpo")
+    bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="dpo")
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    kept = bench.summarise([], [*RATED, *PLAYED], INTERVALS)
-    assert bench.summarise([], read, INTERVALS).metrics() == kept.metrics()
+    kept = bench.summarize([], [*RATED, *PLAYED], INTERVALS)
+    assert bench.summarize([], read, INTERVALS).to_dict() == kept.to_dict()
     assert [(each.case_id, each.part, each.judgment) for each in read] == [
         (each.case_id, each.part, each.judgment) for each in [*RATED, *PLAYED]
     ]
-    assert read[0].more == {"turn": 1, "prompt": "single-v1", "official": True}
+    assert read[0].metadata == {"turn": 1, "prompt": "single-v1", "official": True}
 
 
 def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
-    bench.write(tmp_path, answers(), [*RATED, *PLAYED], model="sft")
-    bench.write(tmp_path, answers(), RATED, model="dpo")
-    bench.write(tmp_path, answers(), [rated("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
+    bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="sft")
+    bench.write_files(tmp_path, answers(), RATED, model="dpo")
+    bench.write_files(tmp_path, answers(), [rated("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
     folder = tmp_path / "mt_bench" / "model_judgment"
     assert [(row["model"], row["score"]) for row in lines(folder / "gpt-4_single.jsonl")] == [
         ("dpo", 7),
@@ -162,7 +162,7 @@ def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
 
 
 def test_the_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, capsys):
-    bench.write(tmp_path / "data", answers(), RATED, model="vicuna-13b-v1.3")
+    bench.write_files(tmp_path / "data", answers(), RATED, model="vicuna-13b-v1.3")
     folder = tmp_path / "data" / "mt_bench" / "model_answer"
     (folder / "gpt-3.5-turbo.jsonl").write_bytes((folder / "vicuna.jsonl").read_bytes())
     names = [name for name in SLOTS if name.startswith("single")]
@@ -176,7 +176,7 @@ def test_the_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, 
 
 def test_names_with_slashes_become_names_of_files(bench, tmp_path):
     of_org = [Verdict(**{**vars(each), "judge": "org/judge:1"}) for each in RATED]
-    bench.write(tmp_path, answers(), of_org, model="../org/model 7b")
+    bench.write_files(tmp_path, answers(), of_org, model="../org/model 7b")
     folder = tmp_path / "mt_bench"
     assert lines(folder / "model_answer" / "org_model_7b.jsonl")[0]["model_id"] == "org_model_7b"
     assert lines(folder / "model_judgment" / "org_judge_1_single.jsonl")[0]["model"] == "org_model_7b"
@@ -201,8 +201,8 @@ def test_others_judgments_count_as_show_result_counts_them(bench, tmp_path, writ
     path = tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl"
     write_lines(path, [row, again, row | {"model": "other"}, row | {"score": -1, "turn": 2, "judgment": "$ERROR$"}])
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    assert [each.part for each in read] == ["turn 1", "turn 1, again 1", "turn 2"]
-    figure = bench.summarise([], read, INTERVALS).figures[0]
+    assert [each.part for each in read] == ["turn 1", "turn 1, repeat 1", "turn 2"]
+    figure = bench.summarize([], read, INTERVALS).metrics[0]
     assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
 
 
@@ -216,16 +216,16 @@ def test_a_game_in_which_the_model_is_the_second_counts_for_it_all_the_same(benc
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
     found = [(each.part, each.exact, each.strict) for each in read]
     assert found == [("turn 1 against vicuna, swapped", 1.0, 1.0), ("turn 1 against vicuna", 1.0, 1.0)]
-    assert bench.summarise([], read, INTERVALS).metrics()["mt_bench/pairwise/win_rate/exact"] == 1.0
+    assert bench.summarize([], read, INTERVALS).to_dict()["mt_bench/pairwise/win_rate/exact"] == 1.0
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([answer_row(81, "a", "b")], "has no answer to question 101, which has 2; answer all questions"),
+        ([answer_row(81, "a", "b")], "has no answer to question 101, which has 2 turns"),
         ([answer_row(81, "a", "b"), answer_row(101, "a")], "has an answer of 1 turn to question 101"),
         ([answer_row(81, choices=[])], "line 1: choices is not a list of objects"),
-        ([answer_row(81, "a", 3)], r"line 1: choices\[0\].turns is not a list of one text or more"),
+        ([answer_row(81, "a", 3)], r"line 1: choices\[0\].turns is not a non-empty list of texts"),
     ],
 )
 def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, rows, message):
@@ -237,8 +237,8 @@ def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, r
     ("changes", "message"),
     [
         ({"score": None}, "line 1: score is None, expected a number"),
-        ({"question_id": 5}, "question_id 5 is none of the questions; take the question.jsonl"),
-        ({"judge": "gpt-4"}, "judge is 'gpt-4', expected its name and the prompt's"),
+        ({"question_id": 5}, "question_id 5 is not one of the questions"),
+        ({"judge": "gpt-4"}, "judge is 'gpt-4', expected its name and that of the prompt"),
         ({"turn": 3}, "turn is 3, expected 1 or 2"),
         ({"judgment": None}, "judgment is None, expected a text"),
     ],

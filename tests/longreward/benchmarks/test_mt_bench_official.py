@@ -12,7 +12,7 @@ import pytest
 
 from longreward.benchmarks.chat_clients import LocalChatClient
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.mt_bench.benchmark import BUILTIN
+from longreward.benchmarks.mt_bench.benchmark import TOY as BUILTIN
 from longreward.benchmarks.types import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 from longreward.models.config import PolicyConfig
@@ -80,14 +80,14 @@ async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(t
     with serving("--mt-bench-prompts", str(prompts)) as config:
         verdicts = await judged(bench, config, answers)
     assert len(verdicts) == 160
-    assert all(verdict.strict is not None and verdict.more["official"] for verdict in verdicts)
+    assert all(verdict.strict is not None and verdict.metadata["official"] for verdict in verdicts)
     assert {verdict.judge for verdict in verdicts} == {"gpt-4"}
-    summary = bench.summarise(answers, verdicts, INTERVALS)
-    figures = {figure.name: figure for figure in summary.figures}
+    summary = bench.summarize(answers, verdicts, INTERVALS)
+    figures = {figure.name: figure for figure in summary.metrics}
     assert len([name for name in figures if name.startswith("category/")]) == 8
     assert figures["score"].exact == figures["score"].strict
-    assert len(summary.values) == 80
-    bench.write(tmp_path, answers, verdicts, model="tiny")
+    assert len(summary.case_scores) == 80
+    bench.write_files(tmp_path, answers, verdicts, model="tiny")
     rows = lines(tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl")
     assert {(row["question_id"], row["turn"]) for row in rows} == {(n, turn) for n in range(81, 161) for turn in (1, 2)}
     assert sum(row["score"] for row in rows) / 160 == pytest.approx(figures["score"].exact.value)
@@ -96,7 +96,7 @@ async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(t
         version = "math-v1" if 101 <= row["question_id"] <= 130 else "v1"
         assert row["judge"] == ["gpt-4", f"single-{version}" + ("-multi-turn" if row["turn"] == 2 else "")]
     again = bench.read_judgments(tmp_path, model="tiny", judge="gpt-4")
-    assert bench.summarise([], again, INTERVALS).metrics() == summary.metrics()
+    assert bench.summarize([], again, INTERVALS).to_dict() == summary.to_dict()
     assert bench.read_answers(tmp_path / "mt_bench" / "model_answer" / "tiny.jsonl")[5].turns == answers[5].turns
 
 

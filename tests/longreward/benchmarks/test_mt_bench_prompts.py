@@ -47,7 +47,7 @@ def test_a_prompt_is_chosen_by_kind_reference_and_turn(kind, with_reference, tur
 def test_a_published_prompt_is_filled_as_str_format_fills_it(tmp_path, write_lines):
     text = "Take {{braces}}.\n{question}|{answer}|{question}"
     path = write_lines(tmp_path / "judge_prompts.jsonl", rows(**{"single-v1": {"prompt_template": text}}))
-    question = load_templates(path)["single-v1"].ask({"question": "{answer}", "answer": FORGED, "unused": "x"})
+    question = load_templates(path)["single-v1"].request({"question": "{answer}", "answer": FORGED, "unused": "x"})
     assert question.text == text.format(question="{answer}", answer=FORGED)
     assert question.system == "Judge."
     assert question.max_tokens == 2048
@@ -57,10 +57,10 @@ def test_a_published_prompt_is_filled_as_str_format_fills_it(tmp_path, write_lin
 @pytest.mark.parametrize("name", SLOTS)
 def test_ours_show_all_slots_and_cannot_be_forged(name):
     template = load_templates()[name]
-    plain = template.ask({slot: f"<{slot}>" for slot in SLOTS[name]}).text
+    plain = template.request({slot: f"<{slot}>" for slot in SLOTS[name]}).text
     assert all(plain.count(f"<{slot}>") == 1 for slot in SLOTS[name])
-    forged = template.ask({slot: f"<{slot}>" for slot in SLOTS[name]} | {SLOTS[name][1]: FORGED})
-    shown = template.prompt.marks.escape(FORGED)
+    forged = template.request({slot: f"<{slot}>" for slot in SLOTS[name]} | {SLOTS[name][1]: FORGED})
+    shown = template.prompt.escaper.escape(FORGED)
     assert forged.text == plain.replace(f"<{SLOTS[name][1]}>", shown)
     assert "[[10]]" not in forged.text
     assert "[\\[10]]" in forged.text
@@ -79,12 +79,12 @@ def test_the_official_prompts_are_filled_as_fastchat_fills_them(name):
     template = load_templates(path)[name]
     official = {each["name"]: each for each in map(json.loads, path.read_text().splitlines())}[name]
     slots = {slot: f"{slot} {FORGED}" for slot in SLOTS[name]}
-    question = template.ask(slots)
+    question = template.request(slots)
     assert question.text == official["prompt_template"].format(**slots)
     assert question.system == official["system_prompt"]
     assert template.prompt.official
     plain = {slot: f"the {slot}" for slot in SLOTS[name]}
-    assert recover_slots(template.prompt.pieces, template.ask(plain).text) == plain
+    assert recover_slots(template.prompt.pieces, template.request(plain).text) == plain
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_official_prompts_are_filled_as_fastchat_fills_them(name):
         ({"prompt_template": "{question!r} {answer}"}, "is not the name of a slot"),
         ({"output_format": "[[A]]"}, r"output_format of single-v1 is '\[\[A\]\]', expected '\[\[rating\]\]'"),
         ({"system_prompt": None}, "system_prompt is None, expected a text"),
-        ({"name": "single-v7"}, "lacks the prompts single-v1; take the judge_prompts.jsonl"),
+        ({"name": "single-v7"}, "lacks the prompts single-v1; use the judge_prompts.jsonl"),
     ],
 )
 def test_a_prompt_that_cannot_be_used_is_named(tmp_path, write_lines, changes, message):

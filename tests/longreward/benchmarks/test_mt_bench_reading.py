@@ -2,7 +2,12 @@
 
 import pytest
 
-from longreward.benchmarks.mt_bench.judge import exact_rating, exact_winner, strict_rating, strict_winner
+from longreward.benchmarks.mt_bench.judge import (
+    parse_exact_rating,
+    parse_exact_winner,
+    parse_strict_rating,
+    parse_strict_winner,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,22 +33,22 @@ from longreward.benchmarks.mt_bench.judge import exact_rating, exact_winner, str
     ],
 )
 def test_a_rating_is_read_as_published_and_to_the_letter(judgment, exact, strict):
-    assert exact_rating(judgment) == exact
-    assert strict_rating(judgment)[0] == strict
-    assert (strict_rating(judgment)[1] is None) == (strict is not None)
+    assert parse_exact_rating(judgment) == exact
+    assert parse_strict_rating(judgment)[0] == strict
+    assert (parse_strict_rating(judgment)[1] is None) == (strict is not None)
 
 
 @pytest.mark.parametrize(
     ("judgment", "reason"),
     [
-        ("", "the judge said nothing"),
+        ("", "empty judgment"),
         ("Rating: 8", "no [[rating]] in the judgment: …Rating: 8"),
         ("[[10]] it says. [[2]]", "several ratings: [[10]], [[2]]"),
-        ("[[11]]", "[[11]] is not on the scale of 1 to 10"),
+        ("[[11]]", "[[11]] is not between 1 and 10"),
     ],
 )
 def test_a_rating_that_cannot_be_read_says_why(judgment, reason):
-    assert strict_rating(judgment) == (None, reason)
+    assert parse_strict_rating(judgment) == (None, reason)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,6 @@ def test_a_rating_that_cannot_be_read_says_why(judgment, reason):
     ],
 )
 def test_a_winner_is_read_as_published_and_to_the_letter(judgment, exact, strict):
-    assert exact_winner(judgment) == exact
-    assert strict_winner(judgment)[0] == strict
-    assert (strict_winner(judgment)[1] is None) == (strict != "error")
+    assert parse_exact_winner(judgment) == exact
+    assert parse_strict_winner(judgment)[0] == strict
+    assert (parse_strict_winner(judgment)[1] is None) == (strict != "error")

@@ -37,7 +37,7 @@ async def served(folder, server, **settings):
 async def test_ids_are_those_of_the_conversation_that_the_model_in_process_sees(tiny_policy, policy_server):
     server, seen = policy_server(), []
     async with served(tiny_policy, server) as policy:
-        said = await open_chat_client(policy, "sft").say(ASKS, tell=seen.append)
+        said = await open_chat_client(policy, "sft").generate(ASKS, on_progress=seen.append)
         fitted = [PromptFitter(policy.text, policy.window)(each) for each in ASKS]
     assert [body["prompt"] for body in asked(server)] == [each.ids for each in fitted]
     assert [(body["temperature"], body["top_p"], body["max_tokens"]) for body in asked(server)] == [
@@ -45,7 +45,7 @@ async def test_ids_are_those_of_the_conversation_that_the_model_in_process_sees(
         (0.0, 1.0, 30),
     ]
     assert [each.text for each in said] == [f"seed {body['seed']} answer 0" for body in asked(server)]
-    assert [(each.tokens, each.finish_reason, each.prompt_tokens, each.cut) for each in said] == [
+    assert [(each.tokens, each.finish_reason, each.prompt_tokens, each.prompt_truncated) for each in said] == [
         (4, "stop", len(fitted[0].ids), False),
         (4, "stop", 5, False),
     ]
@@ -55,7 +55,7 @@ async def test_ids_are_those_of_the_conversation_that_the_model_in_process_sees(
 async def test_a_chat_server_gets_the_turns(tiny_policy, policy_server):
     server = policy_server(takes_ids=False)
     async with served(tiny_policy, server, prompt="chat") as policy:
-        await open_chat_client(policy, "sft").say(ASKS)
+        await open_chat_client(policy, "sft").generate(ASKS)
     assert asked(server)[0]["messages"] == [
         {"role": "user", "content": "anna is mayor\n\nwho ?"},  # the template of this policy has no system role
         {"role": "assistant", "content": "anna"},
@@ -67,20 +67,20 @@ async def test_a_chat_server_gets_a_long_turn_cut(tiny_policy, policy_server):
     server = policy_server(takes_ids=False)
     asked = GenerationRequest("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)
     async with served(tiny_policy, server, prompt="chat") as policy:
-        [said] = await open_chat_client(policy, "sft").say([asked])
+        [said] = await open_chat_client(policy, "sft").generate([asked])
     assert server.prompts[0]["messages"] == [{"role": "user", "content": "anna annaben ben"}]
-    assert said.cut
+    assert said.prompt_truncated
 
 
 async def test_the_servers_window_bounds_prompt_and_answer(tiny_policy, policy_server):
     server = policy_server(fields={"finish_reason": "length"})  # it says 200
     asked = GenerationRequest("1", (Message("user", "the river " * 80),), 0.0, 100)
     async with served(tiny_policy, server) as policy:
-        [said] = await open_chat_client(policy, "sft").say([asked])
+        [said] = await open_chat_client(policy, "sft").generate([asked])
     [body] = server.prompts
     assert len(body["prompt"]) <= 150
     assert len(body["prompt"]) + body["max_tokens"] == 200
-    assert (said.tokens, said.cut, said.finish_reason) == (body["max_tokens"], True, "length")
+    assert (said.tokens, said.prompt_truncated, said.finish_reason) == (body["max_tokens"], True, "length")
 
 
 async def test_seeds_come_from_the_asks_seed_and_id(tiny_policy, policy_server):
@@ -89,7 +89,7 @@ async def test_seeds_come_from_the_asks_seed_and_id(tiny_policy, policy_server):
         GenerationRequest(name, TURNS[1:2], 0.5, 9, seed) for name, seed in [("a", 1), ("a", 2), ("b", 1), ("a", 1)]
     ]
     async with served(tiny_policy, server) as policy:
-        said = await open_chat_client(policy, "sft").say(asks)
+        said = await open_chat_client(policy, "sft").generate(asks)
     assert len({each.text for each in said}) == 3
     assert said[3] == said[0]
 
@@ -98,4 +98,4 @@ async def test_a_server_that_dies_is_unavailable(tiny_policy, policy_server):
     server = policy_server(dies_after=1)
     async with served(tiny_policy, server) as policy:
         with pytest.raises(ServerUnavailable, match="no connection"):
-            await open_chat_client(policy, "sft").say(ASKS)
+            await open_chat_client(policy, "sft").generate(ASKS)

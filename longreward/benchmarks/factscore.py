@@ -1,0 +1,302 @@
+"""FactScore (Min et al., 2023) with the long context as its source of knowledge, as in the LongReward paper.
+
+    answer -> sentences -> atomic facts (judge) -> supported by the most similar passages or not (judge)
+
+FactScore's own prompts are part of its code and data, which are not downloaded: the prompts here are ours. Questions
+have the format of `sft.jsonl`: {"idx": "11", "context": "…", "query": "…", "category": "optional"}.
+"""
+
+import asyncio
+import re
+import string
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from longreward.benchmarks.judge_prompts import load_builtin_prompt
+from longreward.benchmarks.metrics import mean_estimate
+from longreward.benchmarks.types import (
+    TOY_DATA,
+    Answer,
+    Benchmark,
+    CaseScore,
+    Files,
+    GenerationRequest,
+    IntervalOptions,
+    JudgeOptions,
+    Message,
+    Metric,
+    Summary,
+    Verdict,
+    lower_limit,
+)
+from longreward.builtin.offline_judge.lexical import split_sentences
+from longreward.chat_model import ChatRequest
+from longreward.errors import DataError
+from longreward.evaluation.statistics import Estimate
+from longreward.judge import Judge, ParsedReply
+from longreward.retrieval import Bm25Retriever
+from longreward.retrieval.chunking import split_text
+from longreward.retrieval.retriever import Index
+from longreward.utils.concurrency import gather
+from longreward.utils.jsonl import Row, RowError, read_records
+from longreward.utils.token_spans import SimpleTokenizer
+
+TOY = TOY_DATA / "factscore"
+MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42  # those of LongBench-Chat
+FACTS_TOKENS, CHECK_TOKENS = 512, 16
+PASSAGE_TOKENS, PASSAGES = 256, 5  # FactScore's values
+PRECEDING_SENTENCES = 2  # shown with the sentence whose facts are listed, to resolve its pronouns
+SCALE = 100.0
+BOUNDS = (0.0, SCALE)
+_LIST_ITEM = re.compile(r"^[^\S\n]*(?:[-*•–]|\d{1,3}[.)])[^\S\n]+(\S[^\n]*)$", re.MULTILINE)
+_NO_FACTS = re.compile(r"no facts?\b|none\b|没有", re.IGNORECASE)
+_WORD = re.compile(r"\w")
+_VERDICT = re.compile(r"[^\w]{0,20}(true|false)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FactScoreCase:
+    """One question about a long context; the context is also the source that facts are checked against."""
+
+    id: str
+    context: str
+    query: str
+    category: str = "all"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence of an answer with the sentences before it; `index` counts from 0."""
+
+    case: FactScoreCase
+    index: int
+    preceding: str
+    text: str
+
+
+class FactScore(Benchmark[FactScoreCase]):
+    """FactScore over the questions of a file, or the built-in questions by default."""
+
+    name = "factscore"
+    max_score = 100.0
+    judge_options = JudgeOptions(temperature=0.0, retry_temperature=0.7, max_attempts=3)
+    official = False  # the prompts are ours
+
+    def __init__(self, *, cases: Path = TOY / "cases.jsonl", max_new_tokens: int | None = None) -> None:
+        self.cases = read_cases(cases)
+        self._facts_prompt = load_builtin_prompt("factscore_facts", template="factscore/facts")
+        self._check_prompt = load_builtin_prompt("factscore_check", template="factscore/check")
+        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._cases_by_id = {case.id: case for case in self.cases}
+
+    @classmethod
+    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
+        return cls(cases=files.get("cases.jsonl", TOY / "cases.jsonl"), max_new_tokens=max_new_tokens)
+
+    def request(self, case: FactScoreCase) -> GenerationRequest:
+        return GenerationRequest(
+            f"{self.name}/{case.id}",
+            (Message("user", f"{case.context}\n\n{case.query}"),),
+            TEMPERATURE,
+            self._max_new_tokens,
+            seed=SEED,
+            max_prompt_tokens=MAX_PROMPT_TOKENS,
+        )
+
+    async def judge_answer(self, judge: Judge, case: FactScoreCase, answer: Answer) -> list[Verdict]:
+        """Return a verdict per fact, and one per sentence whose facts could not be listed."""
+        retriever = PassageRetriever(case.context, passage_tokens=PASSAGE_TOKENS, top_k=PASSAGES)
+        texts = [sentence.text for sentence in split_sentences(answer.turns[0])]
+        by_sentence = await gather(
+            self._judge_sentence(
+                judge,
+                retriever,
+                Sentence(case, index, " ".join(texts[max(0, index - PRECEDING_SENTENCES) : index]), text),
+            )
+            for index, text in enumerate(texts)
+        )
+        return [verdict for verdicts in by_sentence for verdict in verdicts]
+
+    async def _judge_sentence(self, judge: Judge, retriever: "PassageRetriever", sentence: Sentence) -> list[Verdict]:
+        slots = {"question": sentence.case.query, "before": sentence.preceding, "sentence": sentence.text}
+        request = self._facts_prompt.request(slots, system="", max_tokens=FACTS_TOKENS)
+        reply = await judge.query(request, parse_facts)
+        if reply.value is None:
+            return [_verdict(sentence, f"sentence {sentence.index + 1}", request, reply, exact=None, strict=None)]
+        passages = await retriever.search(list(reply.value))
+        facts = enumerate(zip(reply.value, passages, strict=True), start=1)
+        return await gather(self._judge_fact(judge, sentence, number, *fact) for number, fact in facts)
+
+    async def _judge_fact(self, judge: Judge, sentence: Sentence, number: int, fact: str, passages: str) -> Verdict:
+        slots = {"question": sentence.case.query, "context": passages, "fact": fact}
+        request = self._check_prompt.request(slots, system="", max_tokens=CHECK_TOKENS)
+        # FactScore's code queries once and takes any text for a verdict.
+        reply = await judge.query(request, lambda text: text or None)
+        return _verdict(
+            sentence,
+            f"sentence {sentence.index + 1}, fact {number}",
+            request,
+            reply,
+            exact=None if reply.value is None else parse_published_verdict(reply.text),
+            strict=None if reply.value is None else parse_strict_verdict(reply.text),
+            fact=fact,
+        )
+
+    def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
+        """Return `score` (percentage of supported facts), `facts` per answer and `respond_ratio`.
+
+        `score` and `facts` are means over the answers that have facts, as in the published code.
+        """
+        facts: dict[str, list[Verdict]] = {answer.case_id: [] for answer in answers}
+        for verdict in verdicts:
+            if verdict.metadata["fact"] is not None:
+                facts[verdict.case_id].append(verdict)
+        exact = {case_id: _percentage([verdict.exact for verdict in group]) for case_id, group in facts.items()}
+        strict = {case_id: _percentage([verdict.strict for verdict in group]) for case_id, group in facts.items()}
+        counts = mean_estimate([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
+        responses = [(case_id, SCALE * bool(group)) for case_id, group in facts.items()]
+        respond_ratio = mean_estimate(responses, options, bounds=BOUNDS)
+        with_facts = sum(bool(group) for group in facts.values())
+
+        def score(percentages: Mapping[str, float | None]) -> Estimate | None:
+            values = [(case_id, value) for case_id, value in percentages.items() if value is not None]
+            return mean_estimate(values, options, bounds=BOUNDS)
+
+        unscored = sum(verdict.strict is None for verdict in verdicts)
+        return Summary(
+            self.name,
+            (
+                Metric("score", score(exact), score(strict), cases=with_facts, unscored=unscored),
+                Metric("facts", counts, counts, cases=with_facts, unscored=0),
+                Metric("respond_ratio", respond_ratio, respond_ratio, cases=len(answers), unscored=0),
+            ),
+            tuple(
+                CaseScore(answer.case_id, self._cases_by_id[answer.case_id].category, answer.prompt_tokens[0], value)
+                for answer in answers
+                if (value := strict[answer.case_id]) is not None
+            ),
+            tuple(verdict.strict for verdict in verdicts if verdict.strict is not None),
+        )
+
+
+class PassageRetriever:
+    """BM25 search over the passages of one context; the index is built at the first search."""
+
+    def __init__(self, context: str, *, passage_tokens: int, top_k: int) -> None:
+        self._context, self._passage_tokens, self._top_k = context, passage_tokens, top_k
+        self._passages: list[str] = []
+        self._index: Index | None = None
+        self._lock = asyncio.Lock()
+
+    async def search(self, facts: list[str]) -> list[str]:
+        """Return, for each fact, the `top_k` passages in the order of the text, numbered."""
+        async with self._lock:  # the sentences of an answer search concurrently; the first one builds the index
+            if self._index is None:
+                self._index = await asyncio.to_thread(self._build_index)
+        results = await self._index.search(facts, self._top_k)
+        return [
+            "\n\n".join(
+                f"Passage {number}:\n{self._passages[index].strip()}" for number, index in enumerate(indices, start=1)
+            )
+            for indices in results
+        ]
+
+    def _build_index(self) -> Index:
+        spans = split_text(self._context, self._passage_tokens, SimpleTokenizer())
+        self._passages = [self._context[span.start : span.end] for span in spans]
+        return Bm25Retriever().index(self._passages)
+
+
+def read_cases(path: Path) -> tuple[FactScoreCase, ...]:
+    """Read all questions, in order. Raises DataError for a malformed row or a duplicate idx."""
+    cases: dict[str, FactScoreCase] = {}
+    for case in read_records(path, _parse_case):
+        if case.id in cases:
+            raise DataError(f"{path}: duplicate idx {case.id!r}")
+        cases[case.id] = case
+    return tuple(cases.values())
+
+
+def _parse_case(row: Row) -> FactScoreCase:
+    for key in ("context", "query"):
+        if not isinstance(row.get(key), str) or not row[key].strip():
+            raise RowError(f"{key} is {str(row.get(key))[:80]!r}, expected a text")
+    if not isinstance(row.get("idx"), str | int):
+        raise RowError(f"idx is {row.get('idx')!r}, expected a string or a number")
+    return FactScoreCase(str(row["idx"]), row["context"], row["query"], str(row.get("category") or "all"))
+
+
+def parse_facts(text: str) -> tuple[str, ...] | None:
+    """Parse a list of facts, without duplicates; empty if the judge replies that there are none, None if unreadable.
+
+    >>> parse_facts("- Keld is a village.\\n- Keld lies on the Tarn.\\n- Keld is a village.")
+    ('Keld is a village.', 'Keld lies on the Tarn.')
+    """
+    facts = tuple(dict.fromkeys(item.strip() for item in _LIST_ITEM.findall(text) if _WORD.search(item)))
+    if facts:
+        return () if len(facts) == 1 and _NO_FACTS.match(facts[0]) else facts
+    return () if _NO_FACTS.match(text.strip()) else None
+
+
+def parse_published_verdict(text: str) -> float:
+    """Parse a verdict as FactScore's code does: 1 (supported) or 0.
+
+    If the reply contains "true" or "false", the one that occurs later wins. Otherwise the fact is supported unless one
+    of four words occurs.
+
+    >>> parse_published_verdict("True."), parse_published_verdict("It is not true, it is false.")
+    (1.0, 0.0)
+    >>> parse_published_verdict("False? No, it is true."), parse_published_verdict("The context agrees.")
+    (1.0, 1.0)
+    """
+    lower = text.lower()
+    true_position, false_position = lower.find("true"), lower.find("false")
+    if true_position >= 0 or false_position >= 0:
+        return float(true_position > false_position)
+    words = lower.translate(str.maketrans("", "", string.punctuation)).split()
+    return float(not any(word in words for word in ("not", "cannot", "unknown", "information")))
+
+
+def parse_strict_verdict(text: str) -> float | None:
+    """Parse a reply that starts with True or False; None for any other.
+
+    >>> parse_strict_verdict("**False**: it was built in 1901."), parse_strict_verdict("I think it is true.")
+    (0.0, None)
+    """
+    match = _VERDICT.match(text)
+    return None if match is None else float(match.group(1).lower() == "true")
+
+
+def _verdict(
+    sentence: Sentence,
+    part: str,
+    request: ChatRequest,
+    reply: ParsedReply[Any],
+    *,
+    exact: float | None,
+    strict: float | None,
+    fact: str | None = None,
+) -> Verdict:
+    return Verdict(
+        sentence.case.id,
+        part,
+        request.template,
+        request.system,
+        request.text,
+        reply.text,
+        exact=exact,
+        strict=strict,
+        reason=None if strict is not None else reply.reason or "the reply starts with neither True nor False",
+        judge=reply.judge,
+        created=time.time(),
+        metadata={"sentence": sentence.text, "fact": fact, "official": False},
+    )
+
+
+def _percentage(values: Sequence[float | None]) -> float | None:
+    """Return the percentage of ones among the values that are not None; None if there are none."""
+    scored = [value for value in values if value is not None]
+    return SCALE * sum(scored) / len(scored) if scored else None

@@ -1,0 +1,286 @@
+"""LongBench-Chat: real questions about long texts; the judge sees three example answers that people scored.
+
+As in the paper: the model is prompted at temperature 1.0 with seed 42; the judge answers at temperature 0 with up to
+five attempts; the rating is the first number in its last `[[…]]`; the score is the sum over 50 cases divided by 5.
+
+    test_cases.json   [{"idx": 1, "prompt": "<document>\\n\\n<question>", "query": …, "answer": …}, …]
+    few_shots.json    [[{"answer": …, "score": 10}, {…}, {…}], …]     entry n - 1 belongs to the case with idx n
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_positional_prompt
+from longreward.benchmarks.metrics import verdict_metric
+from longreward.benchmarks.published_formats import (
+    first_number_in_last_brackets,
+    read_json_list,
+    read_string_constant,
+    read_text,
+    strict_rating,
+    write_json,
+)
+from longreward.benchmarks.types import (
+    TOY_DATA,
+    Answer,
+    Benchmark,
+    CaseScore,
+    Files,
+    GenerationRequest,
+    IntervalOptions,
+    JudgeOptions,
+    Message,
+    Metric,
+    Summary,
+    Verdict,
+    lower_limit,
+)
+from longreward.errors import DataError
+from longreward.judge import Judge
+from longreward.judge.prompt_template import PromptTemplate
+from longreward.utils.jsonl import open_atomic
+from longreward.utils.language import detect_language
+
+TOY = TOY_DATA / "longbench_chat"
+TEMPLATE = "longbench_chat"
+MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
+JUDGE_TOKENS = 1024
+MIN_RATING, MAX_RATING = 1, 10
+SCALE = 10.0  # the sum of 50 ratings divided by 5 is 10 times their mean; used for any number of cases
+SHOTS = 3
+SLOTS = (
+    "question",
+    "reference",
+    *(slot for number in range(1, SHOTS + 1) for slot in (f"example_{number}", f"rating_{number}")),
+    "answer",
+)
+# str.splitlines would also split at form feeds and Unicode separators, which the published code keeps.
+_LINE_END = re.compile(r"\r\n|[\n\r]")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A scored example answer; `score` as written in the file."""
+
+    answer: str
+    score: str
+
+
+@dataclass(frozen=True)
+class LongBenchChatCase:
+    """One question about one long text."""
+
+    idx: int
+    prompt: str  # the text, a blank line, the question
+    query: str
+    reference: str
+    shots: tuple[Shot, ...]
+
+    @property
+    def id(self) -> str:
+        return str(self.idx)
+
+    @property
+    def category(self) -> str:
+        """The language of the question by its script: `en` or `zh`."""
+        return detect_language(self.query)
+
+
+class LongBenchChat(Benchmark[LongBenchChatCase]):
+    """LongBench-Chat from its published files, or from the built-in cases by default."""
+
+    name = "longbench_chat"
+    max_score = 100.0
+    judge_options = JudgeOptions(max_attempts=5)
+
+    def __init__(
+        self,
+        *,
+        cases: Path = TOY / "test_cases.json",
+        few_shots: Path = TOY / "few_shots.json",
+        judge_prompt: Path | None = None,
+        judge_code: Path | None = None,
+        max_new_tokens: int | None = None,
+    ) -> None:
+        """Read the files.
+
+        Args:
+            judge_prompt: The published `prompt_fs.txt`; default: the built-in prompt.
+            judge_code: The published `eval.py`, which contains the judge's system prompt; default: the built-in one.
+        """
+        self.cases = read_cases(cases, few_shots)
+        self.prompt = load_prompt(judge_prompt)
+        self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
+        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._cases_by_id = {case.id: case for case in self.cases}
+        self.official = self.prompt.official and judge_code is not None and cases != TOY / "test_cases.json"
+
+    @classmethod
+    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
+        if not files:
+            return cls(max_new_tokens=max_new_tokens)
+        return cls(
+            cases=files["test_cases.json"],
+            few_shots=files["few_shots.json"],
+            judge_prompt=files["prompt_fs.txt"],
+            judge_code=files.get("eval.py"),
+            max_new_tokens=max_new_tokens,
+        )
+
+    def request(self, case: LongBenchChatCase) -> GenerationRequest:
+        return GenerationRequest(
+            f"{self.name}/{case.id}",
+            (Message("user", case.prompt),),
+            TEMPERATURE,
+            self._max_new_tokens,
+            seed=SEED,
+            max_prompt_tokens=MAX_PROMPT_TOKENS,
+        )
+
+    async def judge_answer(self, judge: Judge, case: LongBenchChatCase, answer: Answer) -> list[Verdict]:
+        """Rate one answer; its newlines become spaces, as in the published code."""
+        slots = {"question": case.query, "reference": case.reference, "answer": on_one_line(answer.turns[0])}
+        for number, shot in enumerate(case.shots, start=1):
+            slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
+        request = self.prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
+        reply = await judge.query(request, first_number_in_last_brackets)
+        strict = None if reply.value is None else strict_rating(reply.text, low=MIN_RATING, high=MAX_RATING)
+        reason = reply.reason or f"the last [[…]] is not a single integer from {MIN_RATING} to {MAX_RATING}"
+        verdict = Verdict(
+            case.id,
+            "answer",
+            request.template,
+            request.system,
+            request.text,
+            reply.text,
+            exact=None if reply.value is None else float(reply.value),
+            strict=None if strict is None else float(strict),
+            reason=None if strict is not None else reason,
+            judge=reply.judge,
+            created=time.time(),
+            metadata={
+                "official": self.official,
+                "attempts": reply.attempts,
+                "tokens": reply.usage.prompt_tokens + reply.usage.completion_tokens,
+                "score": reply.value or "none",
+            },
+        )
+        return [verdict]
+
+    def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
+        """Return `score` from 0 to 100 and `language/en`, `language/zh`."""
+        prompt_tokens = {answer.case_id: answer.prompt_tokens[0] for answer in answers}
+        groups = {"score": list(verdicts)}
+        for verdict in verdicts:
+            groups.setdefault(f"language/{self._cases_by_id[verdict.case_id].category}", []).append(verdict)
+        ratings = [(verdict.case_id, verdict.strict) for verdict in verdicts if verdict.strict is not None]
+        return Summary(
+            self.name,
+            tuple(_metric(name, group, options) for name, group in groups.items()),
+            tuple(
+                CaseScore(case_id, self._cases_by_id[case_id].category, prompt_tokens[case_id], rating * SCALE)
+                for case_id, rating in ratings
+            ),
+            tuple(rating for _, rating in ratings),
+        )
+
+    def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
+        """Write `longbench_chat/predictions/<model>.txt` and `longbench_chat/scores/<model>.json`."""
+        folder, model = folder / self.name, model.rstrip("/").split("/")[-1]
+        verdict_by_case = {verdict.case_id: verdict for verdict in verdicts}
+        with open_atomic(folder / "predictions" / f"{model}.txt") as file:
+            file.writelines(on_one_line(answer.turns[0]) + "\n" for answer in answers)
+        rows = [
+            _score_row(self._cases_by_id[answer.case_id], answer, verdict_by_case[answer.case_id])
+            for answer in answers
+            if answer.case_id in verdict_by_case
+        ]
+        scores = [row["score"] for row in rows]
+        total = "none" if "none" in scores or not rows else sum(map(float, scores)) / len(rows) * SCALE
+        rows.append({"total_score": total, "total_tokens": sum(row["used_tokens"] for row in rows)})
+        write_json(folder / "scores" / f"{model}.json", rows)
+
+
+def load_prompt(path: Path | None) -> PromptTemplate:
+    """Load the published `prompt_fs.txt`, or the built-in prompt if the path is None."""
+    if path is None:
+        return load_builtin_prompt("longbench_chat", template=TEMPLATE)
+    return parse_positional_prompt(read_text(path), SLOTS, template=TEMPLATE, source=path)
+
+
+def read_cases(cases: Path, few_shots: Path) -> tuple[LongBenchChatCase, ...]:
+    """Read all cases, in the order of their file. Raises DataError with file and entry."""
+    shots = [
+        _parse_shots(group, f"{few_shots}, entry {number}")
+        for number, group in enumerate(read_json_list(few_shots), start=1)
+    ]
+    parsed: dict[int, LongBenchChatCase] = {}
+    for number, row in enumerate(read_json_list(cases), start=1):
+        location = f"{cases}, entry {number}"
+        case = _parse_case(row, shots, location, few_shots)
+        if case.idx in parsed:
+            raise DataError(f"{location}: duplicate idx {case.idx}")
+        parsed[case.idx] = case
+    return tuple(parsed.values())
+
+
+def _parse_case(row: Any, shots: Sequence[tuple[Shot, ...]], location: str, few_shots: Path) -> LongBenchChatCase:
+    if not isinstance(row, Mapping):
+        raise DataError(f"{location}: a JSON {type(row).__name__}, expected an object")
+    idx = row.get("idx")
+    if not isinstance(idx, int) or isinstance(idx, bool) or idx < 1:
+        raise DataError(f"{location}: idx is {idx!r}, expected an integer from 1")
+    if idx > len(shots):
+        raise DataError(f"{location}: idx is {idx}, but {few_shots} has entries for {len(shots)} cases only")
+    prompt, query, reference = (_text(row, key, location) for key in ("prompt", "query", "answer"))
+    return LongBenchChatCase(idx, prompt, query, reference, shots[idx - 1])
+
+
+def _parse_shots(group: Any, location: str) -> tuple[Shot, ...]:
+    if not isinstance(group, list) or len(group) != SHOTS or not all(isinstance(row, Mapping) for row in group):
+        raise DataError(f'{location}: expected a list of {SHOTS} objects like {{"answer": "…", "score": 7}}')
+    shots = []
+    for row in group:
+        score = row.get("score")
+        if isinstance(score, bool) or not isinstance(score, int | float | str) or not str(score).strip():
+            raise DataError(f"{location}: score is {score!r}, expected a number from 1 to 10")
+        shots.append(Shot(_text(row, "answer", location), str(score)))
+    return tuple(shots)
+
+
+def _text(row: Mapping[str, Any], key: str, location: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{location}: {key} is {value!r}, expected a text")
+    return value
+
+
+def on_one_line(text: str) -> str:
+    """Strip a text and replace its newlines by spaces.
+
+    >>> on_one_line(" In 1861.\\n\\nIt was built of stone.\\n")
+    'In 1861.  It was built of stone.'
+    """
+    return _LINE_END.sub(" ", text.strip())
+
+
+def _metric(name: str, verdicts: Sequence[Verdict], options: IntervalOptions) -> Metric:
+    metric = verdict_metric(name, verdicts, options, scale=SCALE, bounds=(0.0, SCALE * MAX_RATING))
+    # The published code fails on a case without a rating, so that there is no exact score.
+    return replace(metric, exact=None) if any(verdict.exact is None for verdict in verdicts) else metric
+
+
+def _score_row(case: LongBenchChatCase, answer: Answer, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "idx": case.idx,
+        "query": case.query,
+        "answer": case.reference,
+        "prediction": on_one_line(answer.turns[0]),
+        "gpt_analysis": verdict.judgment,
+        "score": verdict.metadata["score"],
+        "used_tokens": verdict.metadata["tokens"],
+    }

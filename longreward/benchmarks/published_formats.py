@@ -1,0 +1,107 @@
+"""Read what the published evaluation codes define: JSON files, prompts inside Python files, ratings in brackets."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from longreward.errors import DataError
+from longreward.utils.jsonl import open_atomic
+
+_NUMBER = re.compile(r"\d+\.\d+|\d+")
+_INTEGER = re.compile(r"[0-9]{1,4}")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, with or without a byte order mark. Raises DataError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); fetch the file again") from error
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """Read a JSON file that holds a non-empty list. Raises DataError."""
+    rows = read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{path} must hold a JSON list with one entry per case")
+    return rows
+
+
+def write_json(path: Path, rows: Any) -> None:
+    """Write an indented JSON file."""
+    with open_atomic(path) as file:
+        json.dump(rows, file, indent=2, ensure_ascii=False)
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file. Raises DataError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def read_string_constant(code: Path, variable: str, *, function: str | None = None) -> str:
+    """Return the string that a Python file, or one of its functions, assigns to a variable.
+
+    The file is parsed, never executed. Raises DataError if there is no such assignment.
+    """
+    try:
+        body: list[ast.stmt] = ast.parse(read_text(code)).body
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"{code} cannot be read as Python: {error}") from error
+    if function is not None:
+        functions = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == function)
+        body = next((node.body for node in functions), [])
+    for node in body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))) if name == variable:
+                return text
+    location = f"function {function}" if function else "file"
+    raise DataError(
+        f"{code}: the {location} assigns no string to {variable}; fetch the file again, or remove it to use the "
+        "built-in prompt"
+    )
+
+
+def first_number_in_last_brackets(text: str) -> str | None:
+    """Return the first number in the last `[[…]]`, as the published code of LongBench and LongBench-Chat parses it.
+
+    Earlier brackets may be quotes from the judged answer. The published code checks no range.
+
+    >>> first_number_in_last_brackets("It calls itself [[10]]. Rating: [[about 7.5 of 10]]")
+    '7.5'
+    """
+    brackets = list(_brackets(text))
+    numbers = _NUMBER.findall(brackets[-1]) if brackets else []
+    return numbers[0] if numbers else None
+
+
+def strict_rating(text: str, *, low: int, high: int) -> int | None:
+    """Return the integer in the last `[[…]]`, if it is alone there and between `low` and `high`.
+
+    >>> strict_rating("[[8]]", low=1, high=10), strict_rating("[[8/10]]", low=1, high=10)
+    (8, None)
+    """
+    brackets = list(_brackets(text))
+    content = brackets[-1].strip() if brackets else ""
+    if not _INTEGER.fullmatch(content):
+        return None
+    return int(content) if low <= int(content) <= high else None
+
+
+def _brackets(text: str) -> Iterator[str]:
+    r"""Yield the matches of the published pattern `\[\[([^\]]+)\]\]` in linear time.
+
+    With `re.findall` the pattern scans up to the next `]` from each `[[`, which is quadratic in replies with many
+    opening brackets. All `[[` before one `]` match there or none does, so that one attempt per `]` is enough.
+    """
+    position = 0
+    while (start := text.find("[[", position)) >= 0 and (end := text.find("]", start + 2)) >= 0:
+        if end > start + 2 and text.startswith("]]", end):
+            yield text[start + 2 : end]
+            end += 1
+        position = end + 1
