@@ -1,11 +1,13 @@
-"""The built-in corpus as files: `corpus.jsonl` in the published SFT format, `gold.jsonl` with what is true.
+"""The built-in corpus as files: `corpus.jsonl` in the published SFT format, `gold.jsonl` with the true answers.
+
+    python -m longreward.builtin.corpus --out data/raw/builtin
 
     corpus.jsonl  {"idx": 7, "query": "Where was …?", "answer": <with faults>, "context": …, "document": "builtin-1-3"}
     gold.jsonl    {"idx": 7, "answer": <gold>, "facts": [["Mara Voss", "birthplace", "Kelden"]], "document_facts": […],
                    "scenery": […]}
 
-The two files tell of the same rows in the same order. The answers of `corpus.jsonl` are those of an imperfect model
-(see `questions`); only `gold.jsonl` holds the truth.
+Both files have the same rows in the same order. The answers of `corpus.jsonl` contain errors, as those of an imperfect
+model (`questions.py`); only `gold.jsonl` has the true ones.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
 
 @dataclass(frozen=True)
 class WrittenCorpus:
-    """Where the two files are and how much is in each."""
+    """The paths of the two files and the size of the corpus."""
 
     corpus: Path
     gold: Path
@@ -44,9 +46,9 @@ def write_corpus(
     documents: int = DOCUMENTS,
     questions_per_document: int = QUESTIONS_PER_DOCUMENT,
 ) -> WrittenCorpus:
-    """Write both files into `folder` (made where missing); the same arguments give the same bytes on every machine.
+    """Write both files to `folder`; the same arguments give the same bytes on every machine.
 
-    Raises StateError where the disk refuses.
+    Raises StateError if they cannot be written.
     """
     corpus, gold = folder / "corpus.jsonl", folder / "gold.jsonl"
     pairs = list(_rows(seed, documents, questions_per_document))
@@ -56,10 +58,10 @@ def write_corpus(
 
 
 def read_gold(path: Path) -> dict[int, GoldRow]:
-    """The rows of a `gold.jsonl` by their idx. Raises DataError, naming the line, where one is not such a row."""
+    """Return the rows of a `gold.jsonl` by their idx; raises DataError, with the line, for any other row."""
     rows: dict[int, GoldRow] = {}
     try:
-        # Not splitlines(): a JSON text may hold U+2028 and others that it takes for line ends.
+        # `splitlines` also splits at U+2028 and others, which a JSON string may contain.
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
@@ -94,8 +96,8 @@ def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tu
             gold = {
                 "idx": idx,
                 "answer": gold_answer(facts),
-                "facts": [_listed(fact) for fact in facts],
-                "document_facts": [_listed(fact) for fact in (*document.facts, *document.background)],
+                "facts": [astuple(fact) for fact in facts],
+                "document_facts": [astuple(fact) for fact in (*document.facts, *document.background)],
                 "scenery": list(document.scenery),
             }
             yield row, gold
@@ -107,15 +109,8 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _listed(fact: Fact) -> list[str]:
-    return [fact.subject, fact.relation, fact.value]
-
-
-# `python -m longreward.builtin.corpus --out data/raw/builtin`: write the built-in corpus.
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m longreward.builtin", description="Write the built-in corpus.")
+    parser = argparse.ArgumentParser(description="Write the built-in corpus.")
     parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)

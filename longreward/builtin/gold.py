@@ -1,14 +1,13 @@
-"""Gold measures: what a response says, held against what the generator knows. No judge takes part.
+"""Gold measures: compare a response with the facts of the generator, without a judge.
 
     >>> row = GoldRow(1, "Mara Voss was born in Kelden.", (Fact("Mara Voss", "birthplace", "Kelden"),), (...), ())
     >>> measure("Mara Voss was born in Tarn.", row)
     GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
 
-A response is cut into clauses ("… was born in Kelden, and … built the stone mill"). A clause is true if it is one of
-the document's facts, in the corpus's words or small rewordings of them (surname alone, passive voice, an opener of the
-grammar), or a sentence of the document's scenery. Any content word that is left over makes it unsupported, so hedges
-("Kelden or Tarn"), negations and additions gain nothing; nor does stating two values of one fact, or saying a true
-thing twice.
+A response is split into clauses ("… was born in Kelden, and … built the stone mill"). A clause is true if it is one of
+the document's facts, in the corpus's words or small variations (surname only, passive voice, an opener of the grammar),
+or a sentence of the document's scenery. Any other content word makes it unsupported, so that hedges ("Kelden or Tarn"),
+negations and additions gain nothing. Neither do two values of one fact, nor a true clause that is repeated.
 """
 
 import re
@@ -19,7 +18,7 @@ from longreward.builtin.grammar import OPENERS, RELATIONS, TAILS, Fact
 
 @dataclass(frozen=True)
 class GoldRow:
-    """The asked facts in the question's order, and all that is true in the document."""
+    """The true answer to a question: its facts in the question's order, and all that is true in the document."""
 
     idx: int
     answer: str
@@ -30,13 +29,13 @@ class GoldRow:
 
 @dataclass(frozen=True)
 class GoldMeasures:
-    """Of one response.
+    """The measures of one response.
 
-    recall: share of the asked facts that it states, each without a second value beside the right one.
-    unsupported: share of its distinct clauses that the document does not say; 1.0 for an empty response, so that
-        silence never counts as faithful.
-    exact: every asked fact and nothing unsupported.
-    unasked: share of its distinct clauses that are true but were not asked for (they do not hinder `exact`).
+    recall: share of the question's facts that it states, each without a second value.
+    unsupported: share of its distinct clauses that the document does not state; 1.0 for an empty response, so that
+        an empty response does not count as faithful.
+    exact: it states every fact of the question and nothing unsupported.
+    unasked: share of its distinct clauses that are true but not in the question's facts; these do not affect `exact`.
     """
 
     recall: float
@@ -46,8 +45,8 @@ class GoldMeasures:
 
 
 def measure_against_gold(response: str, row: GoldRow) -> GoldMeasures:
-    """The gold measures of a response to the row's question."""
-    claims = list(dict.fromkeys(_claims(response, row)))
+    """Return the gold measures of a response to the row's question."""
+    claims = list(dict.fromkeys(_parse_claims(response, row)))
     if not claims:
         return GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
     values: dict[tuple[str, str], set[str]] = {}
@@ -64,7 +63,7 @@ def measure_against_gold(response: str, row: GoldRow) -> GoldMeasures:
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a clause says: of whom and what (`key`), which value, which fact of the document, and if it is true."""
+    """A parsed clause: subject and relation (`key`), its value, and the fact of the document that it states."""
 
     key: tuple[str, str] | None
     value: str
@@ -72,7 +71,7 @@ class _Claim:
     supported: bool
 
 
-def _claims(response: str, row: GoldRow) -> list[_Claim]:
+def _parse_claims(response: str, row: GoldRow) -> list[_Claim]:
     scenery = {" ".join(_words(sentence)) for sentence in row.scenery}
     claims = []
     for sentence in re.split(r"(?<=[.!?])\s+|\n+", response.strip()):
@@ -83,60 +82,59 @@ def _claims(response: str, row: GoldRow) -> list[_Claim]:
             claims.append(_Claim(None, " ".join(words), None, supported=True))
             continue
         subject: str | None = None
-        for clause in _clauses(_undecorated(words)):
-            claim = _claim(clause, row, subject)
+        for clause in _split_clauses(_remove_decoration(words)):
+            claim = _parse_claim(clause, row, subject)
             subject = claim.key[0] if claim.key else subject
             claims.append(claim)
     return claims
 
 
-def _claim(words: list[str], row: GoldRow, carried: str | None) -> _Claim:
-    """One clause read: its subject is the member named in it, or else (`carried`) the clause's before it."""
-    unread = _Claim(None, " ".join(words), None, supported=False)
-    verbs = [place for place, word in enumerate(words) if word in _VERBS]
+def _parse_claim(words: list[str], row: GoldRow, previous: str | None) -> _Claim:
+    """Parse one clause; without a name, its subject is that of the `previous` clause."""
+    unparsed = _Claim(None, " ".join(words), None, supported=False)
+    verbs = [index for index, word in enumerate(words) if word in _VERBS]
     if len(verbs) != 1:
-        return unread
+        return unparsed
     relation = _VERBS[words[verbs[0]]]
     people = {fact.subject for fact in row.document_facts}
-    named = [(place, name) for place, word in enumerate(words) for name in people if word == _words(name)[-1]]
-    place, subject = named[0] if named else (-1, carried)
-    if subject is None or _reversed(relation, words, verbs[0], place):
-        return unread
-    first = _words(subject)[0]
-    span = range(place - 1, place + 1) if place > 0 and words[place - 1] == first else range(place, place + 1)
-    plain = _FUNCTION_WORDS | set(_words(f"{RELATIONS[relation].cue} {RELATIONS[relation].unit}"))
-    rest = [word for at, word in enumerate(words) if at not in span and word not in plain]
-    value = " ".join(rest)
+    mentions = [(index, name) for index, word in enumerate(words) for name in people if word == _words(name)[-1]]
+    position, subject = mentions[0] if mentions else (-1, previous)
+    if subject is None or _is_reversed(relation, words, verbs[0], position):
+        return unparsed
+    first_name = _words(subject)[0]
+    start = position - 1 if position > 0 and words[position - 1] == first_name else position
+    function_words = _FUNCTION_WORDS | set(_words(f"{RELATIONS[relation].cue} {RELATIONS[relation].unit}"))
+    content = words[: max(start, 0)] + words[position + 1 :]
+    value = " ".join(word for word in content if word not in function_words)
     for fact in row.document_facts:
-        if fact.subject == subject and fact.relation == relation:
-            told = " ".join(word for word in _words(fact.value) if word not in plain)
-            if told == value:
-                return _Claim((subject, relation), value, fact, supported=True)
+        true_value = " ".join(word for word in _words(fact.value) if word not in function_words)
+        if (fact.subject, fact.relation, true_value) == (subject, relation, value):
+            return _Claim((subject, relation), value, fact, supported=True)
     return _Claim((subject, relation), value, None, supported=False)
 
 
-def _reversed(relation: str, words: list[str], verb: int, subject: int) -> bool:
-    """Does the clause turn the relation round: "Mara Voss taught X" for "Mara Voss was taught by X"?"""
+def _is_reversed(relation: str, words: list[str], verb: int, subject: int) -> bool:
+    """Return whether the clause reverses the relation: "Mara Voss taught X" for "Mara Voss was taught by X"."""
     if RELATIONS[relation].kind == "person" and " by" in RELATIONS[relation].cue:
         return (subject < verb) != ("by" in words[verb:])
     return False
 
 
-def _clauses(words: list[str]) -> list[list[str]]:
-    """Cut at "and" or "while" between two verbs of the grammar."""
+def _split_clauses(words: list[str]) -> list[list[str]]:
+    """Split at "and" or "while" between two verbs of the grammar."""
     clauses: list[list[str]] = [[]]
-    for place, word in enumerate(words):
-        told = any(earlier in _VERBS for earlier in clauses[-1])
-        to_tell = any(later in _VERBS for later in words[place:])
-        if word in ("and", "while") and told and to_tell:
+    for index, word in enumerate(words):
+        verb_before = any(earlier in _VERBS for earlier in clauses[-1])
+        verb_after = any(later in _VERBS for later in words[index:])
+        if word in ("and", "while") and verb_before and verb_after:
             clauses.append([])
         else:
             clauses[-1].append(word)
     return clauses
 
 
-def _undecorated(words: list[str]) -> list[str]:
-    """The words without the grammar's openers and tails, taken out as whole phrases only."""
+def _remove_decoration(words: list[str]) -> list[str]:
+    """Return the words without the grammar's openers and tails, which are removed only as whole phrases."""
     text = f" {' '.join(words)} "
     for phrase in _DECORATION:
         text = text.replace(f" {phrase} ", " ")

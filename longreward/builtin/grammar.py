@@ -1,11 +1,11 @@
-"""What can be said about a person, and in which words: the relations, the questions for them, and the decoration.
+"""The grammar of the corpus: relations, their sentences and questions, and the decoration of sentences.
 
     >>> fact = Fact("Mara Voss", "birthplace", "Kelden")
     >>> fact.sentence, fact.question
     ('Mara Voss was born in Kelden.', 'where was Mara Voss born')
 
-In every sentence of a fact the name stands directly before the verb and the value directly after the cue. A reader
-meets plain English; a very small model meets a key (surname and verb) close before the value that it must look up.
+In every sentence of a fact, the name is directly before the verb and the value directly after the cue. For a very small
+model, this is a key (surname and verb) close to the value that it must look up.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ Theme = Literal["youth", "work", "numbers", "later"]
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact. `verb` is the one word of the cue that no other relation has; `unit` follows the value."""
+    """A kind of fact. `verb` is the one word of the cue that no other relation has; `unit` follows the value."""
 
     name: str
     kind: ValueKind
     theme: Theme
     cue: str
     verb: str
-    asks: str
+    question: str
     unit: str = ""
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One true (or made-up) statement: a person's full name, the name of a relation, and the value as it is printed."""
+    """A true or fabricated statement: a person's full name, the name of a relation, and the value as it is printed."""
 
     subject: str
     relation: str
@@ -40,7 +40,7 @@ class Fact:
 
     @property
     def clause(self) -> str:
-        """The statement without its full stop."""
+        """Return the statement without its full stop."""
         relation = RELATIONS[self.relation]
         return " ".join(part for part in (self.subject, relation.cue, self.value, relation.unit) if part)
 
@@ -50,11 +50,11 @@ class Fact:
 
     @property
     def question(self) -> str:
-        """The question that this fact answers, without capital letter or question mark."""
-        return RELATIONS[self.relation].asks.format(name=self.subject)
+        """Return the question that this fact answers, without capital letter or question mark."""
+        return RELATIONS[self.relation].question.format(name=self.subject)
 
 
-_ASKED = (
+_QUESTIONS = (
     Relation("birthplace", "place", "youth", "was born in", "born", "where was {name} born"),
     Relation("teacher", "person", "youth", "was taught by", "taught", "who taught {name}"),
     Relation("field", "field", "youth", "studied", "studied", "what did {name} study"),
@@ -80,7 +80,7 @@ _BACKGROUND = (
     Relation("renown", "phrase", "numbers", "was known for", "known", "what was {name} known for"),
     Relation("silence", "phrase", "later", "seldom spoke of", "spoke", "of what did {name} seldom speak"),
 )
-_MADE_UP = (
+_FABRICATED = (
     Relation("prize", "year", "later", "also won a famous prize in", "won", "when did {name} win a prize"),
     Relation("songs", "figure", "youth", "also knew", "knew", "how many songs did {name} know", "old songs"),
     Relation("council", "place", "later", "also sat on the council of", "sat", "on which council did {name} sit"),
@@ -88,11 +88,11 @@ _MADE_UP = (
     Relation("horses", "figure", "later", "also owned", "owned", "how many horses did {name} own", "fast horses"),
     Relation("duel", "person", "later", "also fought a duel with", "fought", "with whom did {name} fight"),
 )
-QUESTION_RELATIONS = tuple(relation.name for relation in _ASKED)
+QUESTION_RELATIONS = tuple(relation.name for relation in _QUESTIONS)
 BACKGROUND_RELATIONS = tuple(relation.name for relation in _BACKGROUND)
-FABRICATED_RELATIONS = tuple(relation.name for relation in _MADE_UP)
-"""Relations that no document ever states: what the faulty answers add out of nothing."""
-RELATIONS = {relation.name: relation for relation in (*_ASKED, *_BACKGROUND, *_MADE_UP)}
+FABRICATED_RELATIONS = tuple(relation.name for relation in _FABRICATED)
+"""Relations that no document states: the faulty answers' fabrications."""
+RELATIONS = {relation.name: relation for relation in (*_QUESTIONS, *_BACKGROUND, *_FABRICATED)}
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "liking": ("long walks", "strong tea", "old coins", "loud music", "card games", "cold mornings"),
@@ -200,4 +200,4 @@ VALUES: dict[ValueKind, tuple[tuple[str, ...], ...]] = {
     "title": (word_lists.TITLE_ADJECTIVES, word_lists.TITLE_NOUNS),
     "field": (word_lists.FIELDS,),
 }
-"""For each kind of value, the inventories of its words in order; "phrase" values are in PHRASES, by relation."""
+"""The word lists of each kind of value, in order; "phrase" values are in PHRASES, by relation."""

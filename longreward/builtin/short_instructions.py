@@ -1,13 +1,13 @@
-"""Short instructions with a right and a wrong answer, without any document, in the words of the tiny base.
+"""Short instructions without a document, each with a right and a wrong answer, in the words of the tiny base.
 
     >>> item = short_items(6)[5]
     >>> item.kind, item.query, item.answer, item.wrong
     ('first', 'Which is first in the list: philosophy, statue, astronomy, bronze?', 'philosophy.', 'bronze.')
 
-They stand for what a model is asked beside long documents. Every other one asks for a fact of a few notes that come
-with the question, which the tiny base can learn; the rest ask for a fact within one sentence, the first or the last of
-a list, a list in another form, the larger of two figures, how many words there are, most of which it cannot. The n-th
-one is the same on every machine. Those held out share no question with those for training.
+They represent the other tasks of a model for long documents. Every second one is a question about a few notes, which
+the tiny base can learn. The others are about a fact in one sentence, the first or last item of a list, a list in
+another form, the larger of two figures, or the number of words; most of these it cannot learn. The n-th instruction is
+the same on every machine. Held-out instructions share no question with those for training.
 """
 
 import random
@@ -18,19 +18,20 @@ from typing import Literal
 
 from longreward.builtin.documents import sample_value
 from longreward.builtin.grammar import QUESTION_RELATIONS, Fact
+from longreward.builtin.questions import format_question
 from longreward.builtin.word_lists import ADJECTIVES, FIELDS, FIGURES, FIRST_NAMES, SURNAMES, THINGS
 
 Kind = Literal["notes", "fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
 Part = Literal["train", "heldout"]
 HELD_OUT = 500
-"""How many can be held out."""
+"""The number of held-out instructions."""
 NOTES = (3, 8)
-"""Least and most of them."""
+"""The lowest and highest number of notes."""
 
 
 @dataclass(frozen=True)
 class ShortItem:
-    """An instruction; `answer` is right and `wrong` is not. Any of `accepted` is right too."""
+    """An instruction with a right and a wrong answer; the answers `accepted` are right too."""
 
     id: str
     kind: Kind
@@ -41,7 +42,7 @@ class ShortItem:
 
 
 def short_items(count: int, part: Part = "train") -> list[ShortItem]:
-    """The first `count`, notes and the other kinds in turn. ValueError where more than HELD_OUT are to be held out."""
+    """Return the first `count`, alternating notes and other kinds; raises ValueError for more than HELD_OUT."""
     if part == "heldout" and count > HELD_OUT:
         raise ValueError(f"{count} are more than the {HELD_OUT} that are held out")
     return [_item(part, number) for number in range(count)]
@@ -63,30 +64,32 @@ def _held_out() -> frozenset[str]:
 
 
 def _notes(rng: random.Random) -> tuple[str, ...]:
-    """Several people's; two are of one kind, and the wrong answer gives one the other's."""
+    """Notes about several people, two with the same relation; the wrong answer has the other's value."""
     people = _people(rng, rng.randint(*NOTES))
-    asked = _drawn(rng, people[0], rng.choice(QUESTION_RELATIONS))
-    alike = Fact(people[1], asked.relation, _other(rng, asked).value)
-    notes = [asked, alike, *(_drawn(rng, person, rng.choice(QUESTION_RELATIONS)) for person in people[2:])]
+    fact = _random_fact(rng, people[0], rng.choice(QUESTION_RELATIONS))
+    distractor = Fact(people[1], fact.relation, _with_other_value(rng, fact).value)
+    notes = [fact, distractor, *(_random_fact(rng, person, rng.choice(QUESTION_RELATIONS)) for person in people[2:])]
     rng.shuffle(notes)
-    told = " ".join(note.sentence for note in notes)
-    wrong = Fact(asked.subject, asked.relation, alike.value)
-    return f"{told}\n\n{_asked(asked)}", asked.sentence, wrong.sentence, f"{asked.value}."
+    text = " ".join(note.sentence for note in notes)
+    wrong = Fact(fact.subject, fact.relation, distractor.value)
+    return f"{text}\n\n{format_question([fact])}", fact.sentence, wrong.sentence, f"{fact.value}."
 
 
 def _fact(rng: random.Random) -> tuple[str, ...]:
-    fact = _drawn(rng, _person(rng), rng.choice(QUESTION_RELATIONS))
-    return f"{fact.sentence} {_asked(fact)}", fact.sentence, _other(rng, fact).sentence, f"{fact.value}."
+    (person,) = _people(rng, 1)
+    fact = _random_fact(rng, person, rng.choice(QUESTION_RELATIONS))
+    query = f"{fact.sentence} {format_question([fact])}"
+    return query, fact.sentence, _with_other_value(rng, fact).sentence, f"{fact.value}."
 
 
 def _whose(rng: random.Random) -> tuple[str, ...]:
-    """Two people's facts of one kind; the wrong answer gives one the other's."""
+    """Facts of two people with the same relation; the wrong answer has the other's value."""
     relation, (first, second) = rng.choice(QUESTION_RELATIONS), _people(rng, 2)
-    facts = [_drawn(rng, first, relation)]
-    facts.append(Fact(second, relation, _other(rng, facts[0]).value))
-    asked, other = rng.sample(facts, 2)
-    told = " ".join(fact.sentence for fact in facts)
-    return f"{told} {_asked(asked)}", asked.sentence, Fact(asked.subject, relation, other.value).sentence
+    facts = [_random_fact(rng, first, relation)]
+    facts.append(Fact(second, relation, _with_other_value(rng, facts[0]).value))
+    fact, distractor = rng.sample(facts, 2)
+    query = f"{' '.join(item.sentence for item in facts)} {format_question([fact])}"
+    return query, fact.sentence, Fact(fact.subject, relation, distractor.value).sentence
 
 
 def _first(rng: random.Random) -> tuple[str, ...]:
@@ -101,8 +104,8 @@ def _last(rng: random.Random) -> tuple[str, ...]:
 
 def _without(rng: random.Random) -> tuple[str, ...]:
     words = _words(rng, rng.randint(3, 5))
-    told = f"What is the list without the first: {', '.join(words)}?"
-    return told, f"{', '.join(words[1:])}.", f"{', '.join(words)}."
+    query = f"What is the list without the first: {', '.join(words)}?"
+    return query, f"{', '.join(words[1:])}.", f"{', '.join(words)}."
 
 
 def _and(rng: random.Random) -> tuple[str, ...]:
@@ -122,7 +125,7 @@ def _twice(rng: random.Random) -> tuple[str, ...]:
 
 
 def _count(rng: random.Random) -> tuple[str, ...]:
-    """13 or 18 words: the least figures that the tiny base's vocabulary has."""
+    """A list of 13 or 18 words, the smallest figures in the tiny base's vocabulary."""
     right, wrong = rng.sample(("13", "18"), 2)
     listed = ", ".join(_words(rng, int(right)))
     return f"How many words are in the list: {listed}?", f"{right}.", f"{wrong}."
@@ -137,23 +140,15 @@ def _people(rng: random.Random, count: int) -> list[str]:
     return [f"{first} {last}" for first, last in zip(firsts, lasts, strict=True)]
 
 
-def _person(rng: random.Random) -> str:
-    return _people(rng, 1)[0]
-
-
-def _drawn(rng: random.Random, person: str, relation: str) -> Fact:
+def _random_fact(rng: random.Random, person: str, relation: str) -> Fact:
     return Fact(person, relation, sample_value(rng, relation))
 
 
-def _other(rng: random.Random, fact: Fact) -> Fact:
-    """The same of the same person, with another value."""
-    while (other := _drawn(rng, fact.subject, fact.relation)) == fact:
+def _with_other_value(rng: random.Random, fact: Fact) -> Fact:
+    """Return the fact with another value."""
+    while (other := _random_fact(rng, fact.subject, fact.relation)) == fact:
         pass
     return other
-
-
-def _asked(fact: Fact) -> str:
-    return f"{fact.question[0].upper()}{fact.question[1:]}?"
 
 
 KINDS: dict[Kind, Callable[[random.Random], tuple[str, ...]]] = {

@@ -1,7 +1,7 @@
-"""The tiny base's tokenizer: one token a word, a closed vocabulary made from the corpus's own grammar.
+"""The tiny base's tokenizer: one token for each word of the corpus's grammar.
 
-A word-level vocabulary of about a thousand entries keeps the embedding of a one-million-parameter model small and makes
-every value one or two tokens. Texts of other origin lose the words it does not know (`<unk>`): it is for plumbing only.
+A word-level vocabulary of about a thousand entries keeps the embedding of a tiny model small, and every value is one or
+two tokens. Other texts lose their unknown words (`<unk>`): it only shows that the pipeline runs.
 """
 
 import re
@@ -27,16 +27,16 @@ CHAT_TEMPLATE = (
     "{% else %}<|{{ message['role'] }}|>{{ message['content'] }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-"""No whitespace between turns, so the rendered prompt is a strict prefix of prompt plus completion, token by token."""
+"""Without whitespace between turns, so that the prompt's tokens are a prefix of those of prompt and completion."""
 
 
 def vocabulary() -> list[str]:
-    """Every token, in the order of its id: special tokens, then the rest sorted."""
+    """Return every token in the order of its id: special tokens, then the others sorted."""
     texts = [*grammar.SCENES, *grammar.INTRODUCTIONS, *grammar.MEMBERS]
     for group in (grammar.OPENERS, grammar.TAILS, grammar.THEME_OPENERS, grammar.PHRASES):
         texts += [text for choices in group.values() for text in choices]
     for relation in grammar.RELATIONS.values():
-        question = relation.asks.replace("{name}", " ")
+        question = relation.question.replace("{name}", " ")
         texts += [relation.cue, relation.unit, question, question[0].upper() + question[1:]]
     words = {word for text in texts for word in re.findall(WORD_PATTERN, re.sub(r"\{\w+\}", " ", text))}
     words |= {word for lists in grammar.VALUES.values() for words_ in lists for word in words_}
@@ -48,13 +48,13 @@ TOKEN_IDS = {word: id_ for id_, word in enumerate(vocabulary())}
 
 
 def build_tokenizer() -> "PreTrainedTokenizerFast":
-    """The tokenizer, with chat template; padding on the left, as sampling wants it."""
+    """Return the tokenizer with its chat template; it pads on the left, as batched sampling needs."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.WordLevel(TOKEN_IDS, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
-    # Words come back with a space before each; then no space may stand before a mark or around a paragraph break.
+    # Decoding puts a space before each word; then those before marks and around paragraph breaks are removed.
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.WordPiece(prefix="\u0000", cleanup=False),
@@ -79,9 +79,9 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
 
 
 def save_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
-    """Write the tokenizer to `folder` and prove that both ways of loading it give it back.
+    """Write the tokenizer to `folder`, and check that both loaders read it back; raises PolicyError if not.
 
-    AutoTokenizer was seen to load such a checkpoint as another model's tokenizer and to drop every word in silence.
+    AutoTokenizer was seen to load such a checkpoint as another model's tokenizer, which silently dropped every word.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 

@@ -1,8 +1,7 @@
-"""The words that documents are made of: names, places, years, figures and things.
+"""The words of the documents: names, places, years, figures and things.
 
-Every kind of value has an inventory of its own and no word is in two of them, so a word tells what kind of value it is.
-The tokenizer of the tiny base is word-level: every entry here is one token of its vocabulary. After any change here the
-corpus and the base must both be made anew.
+No word is in two lists, so that a word identifies its kind of value. Every entry is one token of the tiny base's
+word-level tokenizer: after a change, both the corpus and the base must be generated again.
 """
 
 

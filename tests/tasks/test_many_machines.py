@@ -30,8 +30,8 @@ from longreward.tasks.prefect_server import PrefectServer
 from longreward.tasks.sample_shards import Sampled, sample_in_shards
 from longreward.tasks.score_shards import score_in_shards, score_with_workers
 from longreward.tasks.workers import Workers, open_workers
-from longreward.tasks.workers.cluster import code_hash
-from longreward.tasks.workers.shard_tasks import open_worker_policy
+from longreward.tasks.workers.cluster import open_worker_policy
+from longreward.tasks.workers.shard_tasks import code_hash
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 

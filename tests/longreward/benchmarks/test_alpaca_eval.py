@@ -21,7 +21,6 @@ from longreward.benchmarks.types import (
     ignore_progress,
 )
 from longreward.builtin.offline_judge.judge import OfflineJudge
-from longreward.builtin.toy_data import write_alpaca_and_factscore
 from longreward.errors import DataError
 from longreward.judge import JudgeConfig, open_judge
 
@@ -242,12 +241,3 @@ def test_files_that_are_no_such_files_are_named(tmp_path: Path, prompt: Path) ->
     prompt.write_text(CHATML.replace("{output_2}", "the other"))
     with pytest.raises(DataError, match=r"lacks \{output_2\}"):
         AlpacaEval(judge_prompt=prompt)
-
-
-def test_the_built_in_files_are_what_their_generator_writes(tmp_path: Path) -> None:
-    write_alpaca_and_factscore(tmp_path)
-    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 3
-    folder = Path(__file__).parents[3] / "longreward/builtin/benchmarks"
-    for file in files:
-        assert (folder / file).read_bytes() == (tmp_path / file).read_bytes()
