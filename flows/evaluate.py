@@ -29,6 +29,7 @@ from longreward.tasks.state import ledger_file
 from longreward.utils.jsonl import open_atomic, write_rows
 
 OUT = Path("data/evaluation")
+BAR = ("bar", "value")
 PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
 Scored = tuple[Role, Decoding, ScoredResponse]
@@ -88,7 +89,7 @@ def _write_files(evaluation: Evaluation, measures: Sequence[AnswerMeasures], sco
     with open_atomic(OUT / "report.md") as file:
         file.write(markdown(evaluation))
     for name, group in PLOTS.items():
-        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, group), ("bar", "value"))
+        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, group), BAR)
 
 
 if __name__ == "__main__":
