@@ -58,9 +58,9 @@ async def _answer(run: StageRun, benchmarks: list[Benchmark[Any]]) -> Answers:
 async def _judge(run: StageRun, benchmark: Benchmark[Any], answers: Answers, budget: Budget) -> BenchmarkResult:
     """Judge the answers of all models to one benchmark by its protocol."""
     config = run.params.benchmark
-    own_judge = judge_config(config, run.params.judge, benchmark.judge_options)
+    judge_settings = judge_config(config, run.params.judge, benchmark.judge_options)
     summaries: dict[str, Summary] = {}
-    async with open_judge(own_judge, ledger=ledger_file(), budget=budget) as judge:
+    async with open_judge(judge_settings, ledger=ledger_file(), budget=budget) as judge:
         for role in config.models:
             if role == "dpo" and benchmark.name == "mt_bench" and config.pairwise:
                 benchmark = open_pairwise_mt_bench(config, OUT / "mt_bench/model_answer/sft.jsonl")
@@ -73,7 +73,7 @@ async def _judge(run: StageRun, benchmark: Benchmark[Any], answers: Answers, bud
         metrics = judge.metrics()
         run.log_metrics({f"{benchmark.name}/{name}": value for name, value in metrics.items()})
         run.log.info("%s: %s", benchmark.name, request_summary(judge.name, metrics))
-        official = benchmark.official and own_judge.kind != "offline"
+        official = benchmark.official and judge_settings.kind != "offline"
         return BenchmarkResult(benchmark.name, summaries, benchmark.max_score, official=official, judge=judge.name)
 
 

@@ -32,12 +32,12 @@ class FinalState:
 
     def __init__(self) -> None:
         self.state: State[Any] | None = None
-        self.server_gone = False
+        self.server_unreachable = False
         self._settings = ExitStack()
 
     async def wait_for(self, run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> State[Any]:
         """Return the state in which the flow ends; the recorded one if Prefect's server is gone by then."""
-        self.state, self.server_gone = None, False
+        self.state, self.server_unreachable = None, False
         with self._settings:
             try:
                 return await run()
@@ -50,8 +50,8 @@ class FinalState:
     async def record(self, state: State[Any]) -> State[Any]:
         """Record the state and return it; called as the last step of the flow."""
         self.state = state
-        self.server_gone = not await server_answers()
-        if self.server_gone:
+        self.server_unreachable = not await server_answers()
+        if self.server_unreachable:
             # The client would retry each call for a minute, and the engine makes several at the end of a run.
             self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
         return state
@@ -80,7 +80,7 @@ def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoRetu
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
     code = 0 if state.is_completed() else 1
-    if final_state.server_gone:
+    if final_state.server_unreachable:
         # At exit Prefect 3.8 tries to deliver each event of each shard, for about ten seconds each.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -110,7 +110,7 @@ def configure_logging() -> None:
     """
     logging.getLogger("longreward").setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_shorten_known_errors)
+        logging.getLogger(name).addFilter(_omit_traceback)
         logging.getLogger(name).addFilter(_drop_repetitions)
     for name in ("APILogWorker", "EventsWorker"):
         logging.getLogger(name).setLevel(logging.ERROR)  # "Still processing items" at the end of every run
@@ -120,7 +120,7 @@ def configure_logging() -> None:
     logging.getLogger("prefect.events.clients").addFilter(_warn_once)
 
 
-def _shorten_known_errors(record: logging.LogRecord) -> bool:
+def _omit_traceback(record: logging.LogRecord) -> bool:
     """Log a LongRewardError without its traceback."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, httpx.HTTPError) and str(record.msg).startswith("Encountered exception during execution"):

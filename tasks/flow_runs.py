@@ -50,7 +50,7 @@ async def close_killed_flows() -> int:
             of_flow = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(flow_run_id)]))
             task_runs = await client.read_task_runs(flow_run_filter=of_flow)
             flow_runs = await client.read_flow_runs(flow_run_filter=of_flow)
-            flow_runs += await flow_runs_below(client, [task_run.id for task_run in task_runs])
+            flow_runs += await child_flow_runs(client, [task_run.id for task_run in task_runs])
             await close_flow_runs(client, flow_runs)
             for task_run in task_runs:
                 if task_run.state is not None and not task_run.state.is_final():
@@ -59,10 +59,10 @@ async def close_killed_flows() -> int:
     return len(killed)
 
 
-async def flow_runs_below(client: PrefectClient, task_runs: list[UUID]) -> list[FlowRun]:
+async def child_flow_runs(client: PrefectClient, task_runs: list[UUID]) -> list[FlowRun]:
     """Return the flow runs under these task runs."""
-    below = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=task_runs))
-    return list(await client.read_flow_runs(flow_run_filter=below))
+    children = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=task_runs))
+    return list(await client.read_flow_runs(flow_run_filter=children))
 
 
 async def close_flow_runs(client: PrefectClient, flow_runs: list[FlowRun]) -> None:

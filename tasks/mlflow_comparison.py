@@ -287,8 +287,11 @@ def to_markdown(comparison: Comparison) -> str:
     lines += ["", f"## {_prompts_title(comparison)}"]
     for prompt in comparison.prompts:
         change = f"{prompt.before:.3f} → {prompt.after:.3f}"
-        lines += ["", f"**{prompt.id}** of {prompt.document}, {change}: {_one_line(prompt.query)}", ""]
-        lines += [f"- {first}: {_one_line(prompt.first_answer)}", f"- {second}: {_one_line(prompt.second_answer)}"]
+        lines += ["", f"**{prompt.id}** of {prompt.document}, {change}: {_single_line(prompt.query)}", ""]
+        lines += [
+            f"- {first}: {_single_line(prompt.first_answer)}",
+            f"- {second}: {_single_line(prompt.second_answer)}",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -330,7 +333,7 @@ def _prompts_title(comparison: Comparison) -> str:
     return f"Prompts that changed most, by {ranking} (higher for {comparison.higher}, lower for {comparison.lower})"
 
 
-def _one_line(text: str | None) -> str:
+def _single_line(text: str | None) -> str:
     if text is None:
         return "(not kept)"
     line = " ".join(text.split())

@@ -28,15 +28,15 @@ class EvenlySpacedSample(Generic[Row]):
     def __init__(self, *, total: int, limit: int) -> None:
         self.total, self.limit = total, limit
         self.rows: list[Row] = []
-        self.seen = 0
+        self.count = 0
 
     def collect(self, items: Iterable[T], to_row: Callable[[T], Row]) -> Iterator[T]:
         """Yield the items unchanged; the first one, and then evenly spaced ones, are converted to rows."""
         share = min(self.limit / max(self.total, 1), 1.0)
         for item in items:
-            if len(self.rows) < min(int(self.seen * share) + 1, self.limit):
+            if len(self.rows) < min(int(self.count * share) + 1, self.limit):
                 self.rows.append(to_row(item))
-            self.seen += 1
+            self.count += 1
             yield item
 
 
@@ -50,8 +50,8 @@ class TableSample(EvenlySpacedSample[list[Any]]):
     def log(self, run: Run, name: str) -> None:
         """Log the table, and how much of all records it shows as the note of the run."""
         run.log_table(name, {"columns": list(self.columns), "data": self.rows})
-        shown = f"`{name}` shows {len(self.rows)} of {self.seen}, evenly spaced"
-        run.set_note(f"{shown}; a text is cut at {MAX_TEXT_CHARS} characters.")
+        note = f"`{name}` shows {len(self.rows)} of {self.count}, evenly spaced"
+        run.set_note(f"{note}; a text is cut at {MAX_TEXT_CHARS} characters.")
 
 
 def pair_row(pair: PreferencePair) -> list[Any]:

@@ -28,7 +28,7 @@ from longreward.tasks.state import ledger_file, state_folder
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import write_rows
 
-GIVEN_PAIRS = Path("data/prepared/pairs.jsonl")
+PREPARED_PAIRS = Path("data/prepared/pairs.jsonl")
 EXAMPLES = Path("data/prepared/preference.jsonl")
 SAMPLED = Path("data/sampled/sampled_responses.jsonl")
 SCORED = (Path("data/scored/scored_responses.jsonl"), Path("data/scored/unscored_responses.jsonl"))
@@ -39,7 +39,7 @@ async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
     """Return a pair, or the reason for none, for each prompt in order; files go to the folder `out`."""
     config = run.params.pair
     if config.method == "given":
-        return list(read_pairs(GIVEN_PAIRS))
+        return list(read_pairs(PREPARED_PAIRS))
     if config.method == "longreward":
         return _by_scores(config)
     if config.method == "srm":

@@ -54,7 +54,7 @@ async def pipeline_lock(
     ConfigError if this run and another one of the queue would both become the experiment `name`.
     """
     lock = state_lock("pipeline")
-    ticket = _take_ticket(name, experiment=experiment)
+    ticket = _add_ticket(name, experiment=experiment)
     holder: str | None = None
     waited = 0.0
     try:
@@ -102,12 +102,12 @@ def queue() -> list[Ticket]:
     return tickets
 
 
-def _take_ticket(name: str, *, experiment: bool) -> Ticket:
+def _add_ticket(name: str, *, experiment: bool) -> Ticket:
     with state_lock("pipeline-queue"):  # no two runs take the same number, or the name of the same experiment
-        others = queue()
-        if experiment and any(other.experiment and other.name == name for other in others):
+        tickets = queue()
+        if experiment and any(other.experiment and other.name == name for other in tickets):
             raise ConfigError(f"a run {name!r} runs or waits here already: choose another name, or cancel that one")
-        number = max((other.number for other in others), default=0) + 1
+        number = max((other.number for other in tickets), default=0) + 1
         file = _folder() / f"{number:09d}.{this_process()}"
         part = file.with_name(f"part.{file.name}")
         part.write_text(json.dumps({"name": name, "experiment": experiment}), encoding="utf-8")

@@ -25,7 +25,7 @@ from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.tasks import dvc_command, tracking
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, committed_hashes
 from longreward.tasks.flow_runner import server_answers
-from longreward.tasks.flow_runs import close_flow_runs, flow_runs_below
+from longreward.tasks.flow_runs import child_flow_runs, close_flow_runs
 from longreward.tasks.prefect_server import PrefectServer
 from longreward.tasks.processes import this_process
 from longreward.tasks.stage import (
@@ -163,7 +163,7 @@ async def _close_killed_stage(task_run_id: UUID) -> None:
     """Close the flow run of a stage whose process was killed."""
     try:
         async with get_client() as client:
-            await close_flow_runs(client, await flow_runs_below(client, [task_run_id]))
+            await close_flow_runs(client, await child_flow_runs(client, [task_run_id]))
     except httpx.HTTPError as error:
         log.warning("Prefect's server was not told that the stage was killed: %s", error)
 

@@ -170,9 +170,9 @@ async def check_server(server: PrefectServer) -> None:
         ) from None
 
 
-def free_port(wanted: int, host: str = LOCALHOST) -> int:
-    """Return `wanted` if nothing listens on it, else any free port."""
-    for port in (wanted, 0):
+def free_port(preferred: int, host: str = LOCALHOST) -> int:
+    """Return `preferred` if nothing listens on it, else any free port."""
+    for port in (preferred, 0):
         with _socket(host) as probe:
             try:
                 probe.bind((host, port))

@@ -175,16 +175,16 @@ def start_supervised(
     )
 
 
-def exit_with(*others: ProcessRef) -> None:
-    """Let this process end as after a SIGTERM, soon after one of the `others` has ended.
+def exit_with(*processes: ProcessRef) -> None:
+    """Let this process end as after a SIGTERM, soon after one of `processes` has ended.
 
     A stage cannot use `start_supervised`: DVC, which starts it, passes no file descriptors on.
     """
-    threading.Thread(target=_exit_with, args=(others,), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(processes,), daemon=True).start()
 
 
-def _exit_with(others: Sequence[ProcessRef]) -> Any:
-    while all(other.alive for other in others):
+def _exit_with(processes: Sequence[ProcessRef]) -> Any:
+    while all(process.alive for process in processes):
         time.sleep(POLL_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(TERMINATE_TIMEOUT_S)

@@ -189,8 +189,8 @@ def _upcoming_stages(name: str) -> list[str]:
         requested = os.environ[REQUESTED_STAGES].split(",")
     else:
         command = owner_process().command
-        whole_graph = "repro" in command and not set(command) & set(entries)
-        requested = entries if whole_graph else [name]
+        all_stages = "repro" in command and not set(command) & set(entries)
+        requested = entries if all_stages else [name]
     return [name, *(other for other in entries[entries.index(name) + 1 :] if other in requested)]
 
 

@@ -83,16 +83,16 @@ def read_run(run_id: str) -> PastRun:
     """Return the run of that id; for a stage's or a model's run, the pipeline's above it with that evaluation."""
     run = client().get_run(run_id)
     evaluation = None
-    while HOST_TAG not in run.data.tags and (above := run.data.tags.get(PARENT_TAG)):
+    while HOST_TAG not in run.data.tags and (parent := run.data.tags.get(PARENT_TAG)):
         if run.data.tags.get(STAGE_TAG) == "evaluate":
             evaluation = run.info.run_id
-        run = client().get_run(above)
+        run = client().get_run(parent)
     return _past_run(run, evaluation)
 
 
 def stage_runs(parent: PastRun) -> list[PastStage]:
     """Return the stages' runs under the parent, and the earlier ones that it linked as up to date, by start."""
-    runs = _runs_below(parent.id)
+    runs = _child_runs(parent.id)
     ids = {run.info.run_id for run in runs}
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
     runs += [client().get_run(run_id) for run_id in linked if run_id not in ids and run_id != UNKNOWN]
@@ -101,7 +101,7 @@ def stage_runs(parent: PastRun) -> list[PastStage]:
 
 def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
     """Return the metrics of each model's run under a stage's, by role."""
-    runs = _runs_below(run_id)
+    runs = _child_runs(run_id)
     return {run.data.tags[ROLE_TAG]: dict(run.data.metrics) for run in runs if ROLE_TAG in run.data.tags}
 
 
@@ -137,9 +137,9 @@ def _run_by_id(run_id: str) -> PastRun | None:
         return None
 
 
-def _pipeline_runs(count: int, where: str = "") -> list[Any]:
+def _pipeline_runs(count: int, filter: str = "") -> list[Any]:
     """Return the newest runs of pipelines, which alone have the tag of their machine."""
-    query = " and ".join([f"tags.`{HOST_TAG}` LIKE '%'", *([where] if where else [])])
+    query = " and ".join([f"tags.`{HOST_TAG}` LIKE '%'", *([filter] if filter else [])])
     order = ["attributes.start_time DESC"]
     return list(client().search_runs([experiment_id()], query, max_results=count, order_by=order))
 
@@ -149,7 +149,7 @@ def _newest_names() -> str:
     return f"the newest are {', '.join(names)}" if names else "it has no runs yet"
 
 
-def _runs_below(run_id: str) -> list[Any]:
+def _child_runs(run_id: str) -> list[Any]:
     return list(client().search_runs([experiment_id()], f"tags.`{PARENT_TAG}` = '{run_id}'"))
 
 

@@ -81,14 +81,14 @@ class Outbox:
                 if is_unavailable(error):
                     self._pause(error)
                     return
-                log.warning("MLflow did not take %s: %s", label, _one_line(error))
+                log.warning("MLflow did not take %s: %s", label, _single_line(error))
             else:
                 self._resume()
             self._calls.popleft()
 
     def _pause(self, error: Exception) -> None:
         if not self._unavailable:
-            words = _one_line(error)
+            words = _single_line(error)
             if not isinstance(error, TrackingUnavailable):
                 words = f"MLflow's store at {redact(store_uri())} does not answer: {words}"
             log.warning("%s; the run goes on, and what it logs is sent when the store answers again", words)
@@ -138,5 +138,5 @@ def store_errors() -> Iterator[None]:
         raise unavailable(store_uri(), error) from error
 
 
-def _one_line(error: Exception) -> str:
+def _single_line(error: Exception) -> str:
     return " ".join(redact(f"{error}" if isinstance(error, TrackingUnavailable) else repr(error)).split())[:500]

@@ -41,13 +41,13 @@ class Run:
     @classmethod
     def begin(cls, name: str, *, parent: Run | str, tags: Mapping[str, str]) -> Run:
         """Create a run under another; if the store does not answer, it gets an id as soon as it does."""
-        above = parent if isinstance(parent, Run) else cls(parent)
-        run = cls(parent=above._id)
+        parent_run = parent if isinstance(parent, Run) else cls(parent)
+        run = cls(parent=parent_run._id)
         started = _now_ms()
 
         def create() -> None:
-            if above._id:
-                run._id = create_run(name, parent=above._id, tags=tags, start_time=started)
+            if parent_run._id:
+                run._id = create_run(name, parent=parent_run._id, tags=tags, start_time=started)
 
         outbox.send(f"the run {name}", create)
         return run

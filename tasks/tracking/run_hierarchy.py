@@ -214,7 +214,7 @@ def close_killed_runs() -> list[str]:
         for tag in (HOST_TAG, STUDY_HOST_TAG):
             for run in _search(f"tags.`{tag}` = '{platform.node()}'", running=True):
                 if not ProcessRef.parse(run.data.tags[OWNER_TAG]).alive:
-                    closed += _close_below(run.info.run_id)
+                    closed += _close_children(run.info.run_id)
                     closed.append(_close(run))
     return closed
 
@@ -222,15 +222,15 @@ def close_killed_runs() -> list[str]:
 def _close_killed_children(parent: str, stage: str | None = None) -> None:
     """Close the runs that earlier tries of this stage, or of all stages, left open when they were killed."""
     of_stage = f" and tags.`{STAGE_TAG}` = '{stage}'" if stage else ""
-    outbox.send("the end of runs that were killed", lambda: _close_below(parent, of_stage))
+    outbox.send("the end of runs that were killed", lambda: _close_children(parent, of_stage))
 
 
-def _close_below(parent: str, where: str = "") -> list[str]:
+def _close_children(parent: str, filter: str = "") -> list[str]:
     """Close the running runs under a run, but not those of pipelines, which a study's run has below it."""
     closed = []
-    for run in _search(f"tags.{PARENT_TAG} = '{parent}'{where}", running=True):
+    for run in _search(f"tags.{PARENT_TAG} = '{parent}'{filter}", running=True):
         if HOST_TAG not in run.data.tags:
-            closed += _close_below(run.info.run_id)
+            closed += _close_children(run.info.run_id)
             closed.append(_close(run))
     return closed
 
@@ -240,6 +240,6 @@ def _close(run: Any) -> str:
     return str(run.info.run_name)
 
 
-def _search(where: str, *, running: bool = False) -> list[Any]:
+def _search(filter: str, *, running: bool = False) -> list[Any]:
     status = " and attributes.status = 'RUNNING'" if running else ""
-    return list(client().search_runs([experiment_id()], where + status))
+    return list(client().search_runs([experiment_id()], filter + status))

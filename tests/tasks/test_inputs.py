@@ -86,7 +86,7 @@ def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[
     sample = TableSample(("number",), of=count, limit=4)
     assert list(sample.collect(range(count), lambda number: [number])) == list(range(count))
     assert sample.rows == [[number] for number in rows]
-    assert sample.seen == count
+    assert sample.count == count
 
 
 def test_a_table_is_shown_by_mlflow_and_the_page_says_how_much_of_it(

@@ -171,8 +171,8 @@ async def test_a_server_that_never_gets_healthy_is_ended_at_its_limit(tmp_path: 
 STAGE = """
 import asyncio, sys
 from pathlib import Path
-from tests_serving import EXAMPLES, GREEDY, config, group_of, served
-from longreward.serving.sampling import sample_served
+from policy_server_helpers import EXAMPLES, GREEDY, config, group_of, served
+from longreward.models.served_policy import sample_served
 
 async def stage():
     async with served(config(), Path(sys.argv[1])) as (policy, server):
@@ -187,7 +187,7 @@ asyncio.run(stage())
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "tests_serving.py").write_text(Path(__file__).read_text())
+    (tmp_path / "policy_server_helpers.py").write_text(Path(__file__).read_text())
     stage = subprocess.Popen(
         [sys.executable, "-c", STAGE, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
