@@ -66,7 +66,7 @@ SOME = st.tuples(ENDS, ENDS).map(lambda ends: (min(ends), max(ends)))
 RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()), min_size=1, max_size=5)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
 def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(responses, selection) -> None:
     bounds, may_win = [one for one, _ in responses], [may for _, may in responses]

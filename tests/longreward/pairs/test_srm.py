@@ -170,7 +170,7 @@ def test_what_is_no_reward_model_is_refused_by_name(
 
 
 def test_the_embedded_model_is_trained_once_and_tells_short_answers_apart(tmp_path: Path) -> None:
-    config = TinyRewardConfig(base=str(ROOT / "models/tiny-base"), pairs=360, epochs=2)
+    config = TinyRewardConfig(base=str(ROOT / "models/tiny-base"), pairs=240, epochs=2)
     folder = tiny_reward_model(config, tmp_path)
     made = (folder / "model.safetensors").stat().st_mtime_ns
     assert tiny_reward_model(config, tmp_path) == folder

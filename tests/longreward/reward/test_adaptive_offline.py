@@ -150,7 +150,7 @@ def test_the_command_takes_the_strategy(
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
     assert main(["score", *arguments, *ledger, "-S", "score.strategy=adaptive"]) == 0
     printed = capsys.readouterr().out
-    assert "that the pairs do not need, with bounds" in printed
+    assert "not needed for pairs" in printed
     scored = list(read_scored(out))
     bounded = list(read_scored(tmp_path / "scored.unscored.jsonl"))
     assert len(scored) + len(bounded) == 4

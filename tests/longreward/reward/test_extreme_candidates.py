@@ -28,7 +28,7 @@ def bounds() -> st.SearchStrategy[list[Bounds | None]]:
     return st.lists(st.one_of(known, known, known, st.none()), max_size=6)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(bounds())
 def test_whoever_is_named_becomes_it_by_some_rewards_and_nobody_else_does(known: list[Bounds | None]) -> None:
     found = extreme_candidates(known)

@@ -70,9 +70,9 @@ def test_with_a_ledger_a_second_call_asks_nothing(scripted: Callable[..., Any], 
     assert second.asked == []
 
 
-def test_a_context_of_a_million_words_is_scored() -> None:
-    config = ScoreConfig(extraction_chunk_tokens=100_000)
-    card = LongReward(config=config).score(context="word " * 999_993 + DOCUMENT, query=QUERY, response=TRUE)
+def test_a_context_of_two_hundred_thousand_words_is_scored() -> None:
+    config = ScoreConfig(extraction_chunk_tokens=20_000)
+    card = LongReward(config=config).score(context="word " * 199_993 + DOCUMENT, query=QUERY, response=TRUE)
     assert card.verdicts["faithfulness"].score == 10.0
 
 

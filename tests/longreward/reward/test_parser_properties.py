@@ -78,7 +78,7 @@ def check(text: str) -> None:
         assert strip_reasoning(ChatReply(prepend_reasoning(text, "[[4]]"))) == "[[4]]"
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
 def test_no_text_is_read_as_what_it_cannot_mean(text: str) -> None:
     check(text)
@@ -86,5 +86,5 @@ def test_no_text_is_read_as_what_it_cannot_mean(text: str) -> None:
 
 def test_nor_is_any_of_ten_thousand_shuffled_ones() -> None:
     chance = random.Random(0)
-    for _ in range(10_000):
+    for _ in range(3_000):
         check("".join(chance.choices(PIECES, k=chance.randrange(20))))
