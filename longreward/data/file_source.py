@@ -26,6 +26,7 @@ from longreward.data.source import (
     RAW,
     SourceLocation,
     refuse_constant,
+    text_error,
     valid_row,
 )
 from longreward.errors import DataError
@@ -53,17 +54,64 @@ class FileSource:
     """A larger line (jsonl) or record (csv) is rejected."""
 
     def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
-        """Yield each record with its line or row; raises DataError if a file is missing, empty or damaged."""
+        """Yield each record with its line or row, and with the text of its `context_file`.
+
+        Raises DataError if a file is missing, empty or damaged.
+        """
+        cached: tuple[Path, str] | None = None  # the last text, because questions on one text are usually adjacent
+        for location, row in self._raw_rows():
+            if isinstance(row, RowError) or row.get(CONTEXT_FILE) is None or row.get("context") is not None:
+                yield location, row
+                continue
+            try:
+                path = self._resolve(location, row[CONTEXT_FILE])
+                if cached is None or cached[0] != path:
+                    cached = path, self._read_text(path, row[CONTEXT_FILE])
+            except RowError as error:
+                yield location, error
+                continue
+            document = row.get("document") or path.relative_to(self.root / RAW).as_posix()
+            yield location, {**row, "context": cached[1], "document": document}
+
+    def columns(self) -> list[str]:
+        """Return the columns of the schema, or of the first records, and those that text files add."""
+        if _format(self.files[0]) == ".parquet":
+            columns = [str(name) for name in _open_parquet(self.files[0]).schema_arrow.names]
+        else:
+            rows = (row for _, row in islice(self._raw_rows(), COLUMN_SAMPLE_ROWS) if isinstance(row, dict))
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+        return list(dict.fromkeys([*columns, "context", "document"])) if CONTEXT_FILE in columns else columns
+
+    def _raw_rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
         for path in self.files:
             display_name = os.path.relpath(path, self.root) if path.is_relative_to(self.root) else str(path)
             yield from _read_file(path, display_name, int(self.max_record_mib * 2**20))
 
-    def columns(self) -> list[str]:
-        """Return the columns of the schema, or of the first records."""
-        if _format(self.files[0]) == ".parquet":
-            return [str(name) for name in _open_parquet(self.files[0]).schema_arrow.names]
-        rows = (row for _, row in islice(self.rows(), COLUMN_SAMPLE_ROWS) if isinstance(row, dict))
-        return list(dict.fromkeys(name for row in rows for name in row))
+    def _resolve(self, location: SourceLocation, name: object) -> Path:
+        """Return the path of a text file, relative to the file that names it.
+
+        Only files below data/raw are allowed: DVC tracks them there, and no checksum covers them elsewhere.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise RowError(f"{CONTEXT_FILE} is {name!r}, expected the name of a text file")
+        path = Path(os.path.normpath((self.root / location.file).parent / name))
+        if not path.is_relative_to(self.root / RAW):
+            raise RowError(f"{CONTEXT_FILE} {name!r} is {path}, outside {RAW}, where nothing is versioned; move it")
+        return path
+
+    def _read_text(self, path: Path, name: str) -> str:
+        max_bytes = int(self.max_record_mib * 2**20)
+        try:
+            with path.open("rb") as file:
+                content = file.read(max_bytes + 1)
+                if len(content) > max_bytes:
+                    raise size_error(f"{CONTEXT_FILE} {name!r}", path.stat().st_size, max_bytes)
+        except OSError as error:
+            raise RowError(f"{CONTEXT_FILE} {name!r} cannot be read: {error.strerror or error} ({path})") from None
+        text = content.decode("utf-8-sig", "surrogateescape")
+        if (reason := text_error(text)) is not None:
+            raise RowError(f"{CONTEXT_FILE} {name!r} {reason}")
+        return text.replace("\r\n", "\n").replace("\r", "\n")  # universal newlines
 
 
 def find_files(root: Path, name: str, *, max_record_mib: float = MAX_RECORD_MIB) -> FileSource:
@@ -95,71 +143,6 @@ def find_files(root: Path, name: str, *, max_record_mib: float = MAX_RECORD_MIB)
             f"{name} contains files of several formats ({', '.join(sorted(formats.values()))}); name one, or a glob"
         )
     return FileSource(name, base, tuple(files), root, max_record_mib)
-
-
-@dataclass(frozen=True)
-class ContextFileSource:
-    """The records of `files` with each `context_file` replaced by the text and, if absent, the document's name."""
-
-    files: FileSource
-
-    @property
-    def name(self) -> str:
-        """The name in the settings."""
-        return self.files.name
-
-    def rows(self) -> Iterator[tuple[SourceLocation, Row | RowError]]:
-        """Yield each record, or a RowError if its text file cannot be read."""
-        cached: tuple[Path, str] | None = None  # the last text, because questions on one text are usually adjacent
-        for location, row in self.files.rows():
-            if isinstance(row, RowError) or row.get(CONTEXT_FILE) is None or row.get("context") is not None:
-                yield location, row
-                continue
-            try:
-                path = self._resolve(location, row[CONTEXT_FILE])
-                if cached is None or cached[0] != path:
-                    cached = path, self._read_text(path, row[CONTEXT_FILE])
-            except RowError as error:
-                yield location, error
-                continue
-            document = row.get("document") or path.relative_to(self.files.root / RAW).as_posix()
-            yield location, {**row, "context": cached[1], "document": document}
-
-    def columns(self) -> list[str]:
-        """Return the columns of the files and those that text files add."""
-        columns = self.files.columns()
-        return list(dict.fromkeys([*columns, "context", "document"])) if CONTEXT_FILE in columns else columns
-
-    def _resolve(self, location: SourceLocation, name: object) -> Path:
-        """Return the path of a text file, relative to the file that names it.
-
-        Only files below data/raw are allowed: DVC tracks them there, and no checksum covers them elsewhere.
-        """
-        if not isinstance(name, str) or not name.strip():
-            raise RowError(f"{CONTEXT_FILE} is {name!r}, expected the name of a text file")
-        path = Path(os.path.normpath((self.files.root / location.file).parent / name))
-        if not path.is_relative_to(self.files.root / RAW):
-            raise RowError(f"{CONTEXT_FILE} {name!r} is {path}, outside {RAW}, where nothing is versioned; move it")
-        return path
-
-    def _read_text(self, path: Path, name: str) -> str:
-        max_bytes = int(self.files.max_record_mib * 2**20)
-        try:
-            with path.open("rb") as file:
-                content = file.read(max_bytes + 1)
-                if len(content) > max_bytes:
-                    raise size_error(f"{CONTEXT_FILE} {name!r}", path.stat().st_size, max_bytes)
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            raise RowError(f"{CONTEXT_FILE} {name!r} is not UTF-8 text (byte 0x{byte:02x} at {error.start})") from None
-        except OSError as error:
-            raise RowError(f"{CONTEXT_FILE} {name!r} cannot be read: {error.strerror or error} ({path})") from None
-        if "\0" in text:
-            raise RowError(
-                f"{CONTEXT_FILE} {name!r} has a NUL character (at character {text.index(chr(0)):,}); is it a text file?"
-            )
-        return text.replace("\r\n", "\n").replace("\r", "\n")  # universal newlines
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------

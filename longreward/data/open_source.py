@@ -8,7 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from longreward.data.file_source import FORMATS, ContextFileSource, FileSource, find_files
+from longreward.data.file_source import FORMATS, FileSource, find_files
 from longreward.data.hub_source import SCHEME, HubConfig, HubSource, hub_section
 from longreward.data.source import MAX_RECORD_MIB, RAW, SYNTHESIZED, Source
 from longreward.errors import ConfigError, DataError
@@ -42,7 +42,7 @@ def open_source(
     if not name.startswith(SCHEME):
         files = find_files(root, name, max_record_mib=max_record_mib)
         verify_checksum(files, key=key, pin_key=pin_key, pin=pin)
-        return ContextFileSource(files)
+        return files
     if hub is None:
         raise ConfigError(f"{key} is {name!r}: only files are allowed here")
     path = name.removeprefix(SCHEME)

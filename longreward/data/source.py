@@ -86,7 +86,7 @@ def valid_row(value: Any) -> Row | RowError:
     for column, leaf in _leaves(value):
         if isinstance(leaf, RowError):
             return RowError(f"{column!r}: {leaf}")
-        if (reason := _text_error(leaf)) is not None:
+        if (reason := text_error(leaf)) is not None:
             return RowError(f"{column!r} {reason}")
     return value
 
@@ -106,7 +106,8 @@ def _leaves(row: Row) -> Iterator[tuple[str, str | RowError]]:
                 yield column, item
 
 
-def _text_error(text: str) -> str | None:
+def text_error(text: str) -> str | None:
+    """Return why later stages cannot write `text`, or None."""
     if (index := find_surrogate(text)) is not None:
         code = ord(text[index])
         if 0xDC80 <= code <= 0xDCFF:  # Python's "surrogateescape" of a byte that is not UTF-8

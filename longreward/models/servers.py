@@ -42,7 +42,6 @@ class ServerProbe:
     """Whether the server can be used; if not, `message` says why and what to do."""
     message: str
     """One line for the user, without the key."""
-    seconds: float = 0.0
 
 
 async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> list[ServerProbe]:
@@ -70,11 +69,11 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
             client = await connect_external(server, base_url=base_url, model=model)
             await client.close()
         except PolicyError as error:
-            probes.append(ServerProbe(model or "?", False, str(error), time.monotonic() - started))
+            probes.append(ServerProbe(model or "?", False, str(error)))
             continue
         seconds = time.monotonic() - started
         message = f"{client.location}: {client.model!r} answered in {seconds:.1f} s"
-        probes.append(ServerProbe(client.model or "?", True, message, seconds))
+        probes.append(ServerProbe(client.model or "?", True, message))
     return probes
 
 

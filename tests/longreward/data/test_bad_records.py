@@ -157,7 +157,7 @@ def test_text_file_over_the_limit_is_rejected(tmp_path: Path) -> None:
     source = open_source(tmp_path, "data/raw/x.jsonl", key="k", pin_key="p", pin=None, max_record_mib=1)
     assert [str(row) for _, row in source.rows()] == [
         "context_file 'long.txt' has 1.0 MiB, more than prepare.max_record_mib (1)",
-        "context_file 'nul.txt' has a NUL character (at character 2); is it a text file?",
+        "context_file 'nul.txt' has a NUL character (at character 2); remove it",
     ]
 
 

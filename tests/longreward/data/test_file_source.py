@@ -191,7 +191,7 @@ def test_context_files_add_columns(texts_root: Path) -> None:
     [
         ("texts/hen.txt", "'texts/hen.txt' cannot be read: No such file"),
         ("texts", "Is a directory"),
-        ("texts/latin.txt", "is not UTF-8 text (byte 0xe4 at 5)"),
+        ("texts/latin.txt", "is not UTF-8 (byte 0xe4 at character 5)"),
         ("../../secret.txt", "outside data/raw"),
         ("/etc/hostname", "outside data/raw"),
         (7, "context_file is 7, expected the name"),
