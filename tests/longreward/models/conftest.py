@@ -1,4 +1,4 @@
-"""A policy server on a free loopback port that notes what it is asked; its answers say how they came about."""
+"""A policy server on a free loopback port that records requests and replies with their seeds."""
 
 import json
 import threading
@@ -10,16 +10,16 @@ import pytest
 
 
 class PolicyServer:
-    """Answer 2 of a request with the seed 7 is `seed 7 answer 2`; the switches make it the server that it could be."""
+    """Choice 2 of a request with seed 7 is `seed 7 answer 2`; arguments imitate real servers."""
 
     def __init__(
         self,
         *,
         names: tuple[str, ...] = ("sft",),
-        takes_any_name: bool = False,
+        accepts_any_name: bool = False,
         ignores_n: bool = False,
-        takes_ids: bool = True,
-        refuses: str | None = None,
+        accepts_token_ids: bool = True,
+        rejected_field: str | None = None,
         prompt_token_ids: list[int] | None = None,
         prompt_tokens: int | None = None,
         dies_after: int | None = None,
@@ -27,16 +27,11 @@ class PolicyServer:
         key: str | None = None,
         raw: bytes | None = None,
     ) -> None:
-        self.names, self.takes_any_name, self.ignores_n, self.takes_ids = names, takes_any_name, ignores_n, takes_ids
-        self.prompt_tokens, self.dies_after, self.fields, self.key, self.raw = (
-            prompt_tokens,
-            dies_after,
-            fields or {},
-            key,
-            raw,
-        )
-        self.refuses, self.prompt_token_ids = refuses, prompt_token_ids
-        self.asked: list[dict[str, Any]] = []
+        self.names, self.accepts_any_name, self.accepts_token_ids = names, accepts_any_name, accepts_token_ids
+        self.ignores_n, self.rejected_field, self.fields = ignores_n, rejected_field, fields or {}
+        self.prompt_tokens, self.prompt_token_ids = prompt_tokens, prompt_token_ids
+        self.dies_after, self.key, self.raw = dies_after, key, raw
+        self.requests: list[dict[str, Any]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -47,16 +42,16 @@ class PolicyServer:
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
-        """The requests behind the first, shortest one."""
-        return [body for body in self.asked if body["max_tokens"] > 1]
+        """The requests except the first one, which asks for a single token."""
+        return [body for body in self.requests if body["max_tokens"] > 1]
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if body["model"] not in self.names and not self.takes_any_name:
+        if body["model"] not in self.names and not self.accepts_any_name:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
-        if self.refuses in body:
-            return 422, {"detail": f"Unexpected keys in the request: {self.refuses}"}
+        if self.rejected_field in body:
+            return 422, {"detail": f"Unexpected keys in the request: {self.rejected_field}"}
         chat = path.endswith("/chat/completions")
-        if not chat and not self.takes_ids:
+        if not chat and not self.accepts_token_ids:
             return 400, {"detail": "prompt must be a string."}
         texts = [f"seed {body.get('seed')} answer {i}" for i in range(1 if self.ignores_n else body.get("n", 1))]
         choices = [
@@ -81,16 +76,16 @@ class PolicyServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.asked.append(body)
+                server.requests.append(body)
                 if server.dies_after is not None and len(server.prompts) > server.dies_after:
-                    self.close_connection = True  # as a server that was killed: not a byte more
+                    self.close_connection = True  # like a killed server: no further byte
                 elif server.key and self.headers["authorization"] != f"Bearer {server.key}":
                     self.reply(401, b'{"error": {"message": "wrong key"}}')
                 elif server.raw is not None:
                     self.reply(200, server.raw)
                 else:
-                    status, said = server.answer(self.path, body)
-                    self.reply(status, json.dumps(said).encode())
+                    status, reply = server.answer(self.path, body)
+                    self.reply(status, json.dumps(reply).encode())
 
             def reply(self, status: int, content: bytes) -> None:
                 self.send_response(status)
@@ -107,11 +102,11 @@ class PolicyServer:
 
 @pytest.fixture
 def policy_server() -> Iterator[Callable[..., PolicyServer]]:
-    """`policy_server(ignores_n=True, …)` starts one."""
+    """Return a function that starts a server: `policy_server(ignores_n=True, …)`."""
     started: list[PolicyServer] = []
 
-    def start(**switches: Any) -> PolicyServer:
-        started.append(PolicyServer(**switches))
+    def start(**options: Any) -> PolicyServer:
+        started.append(PolicyServer(**options))
         return started[-1]
 
     yield start

@@ -24,19 +24,19 @@ def new():
     return make
 
 
-def equal(ours, theirs):
-    return torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
+def equal(preallocated, reference):
+    return torch.equal(preallocated.keys, reference.keys) and torch.equal(preallocated.values, reference.values)
 
 
 def test_update_appends_tokens(new):
-    ours, theirs = PreallocatedLayer(), DynamicLayer()
+    preallocated, reference = PreallocatedLayer(), DynamicLayer()
     for tokens in (5, *[1] * 100, 70, 200, 1):
         states = new(tokens)
-        actual, expected = ours.update(*states), theirs.update(*states)
+        actual, expected = preallocated.update(*states), reference.update(*states)
         assert torch.equal(actual[0], expected[0])
         assert torch.equal(actual[1], expected[1])
-        assert equal(ours, theirs)
-        assert ours.get_seq_length() == theirs.get_seq_length()
+        assert equal(preallocated, reference)
+        assert preallocated.get_seq_length() == reference.get_seq_length()
 
 
 def test_update_writes_in_place(new):
@@ -51,23 +51,23 @@ def test_update_writes_in_place(new):
 
 
 def test_rows_can_be_selected_and_repeated(new):
-    ours, theirs = PreallocatedLayer(), DynamicLayer()
+    preallocated, reference = PreallocatedLayer(), DynamicLayer()
     states = new(4)
-    for layer in (ours, theirs):
+    for layer in (preallocated, reference):
         layer.update(*states)
-    for layer in (ours, theirs):
+    for layer in (preallocated, reference):
         layer.batch_select_indices(torch.tensor([2, 0]))
     states = new(1, rows=2)
-    for layer in (ours, theirs):
+    for layer in (preallocated, reference):
         layer.update(*states)
-    assert equal(ours, theirs)
-    for layer in (ours, theirs):
+    assert equal(preallocated, reference)
+    for layer in (preallocated, reference):
         layer.batch_repeat_interleave(2)
     states = new(1, rows=4)
-    for layer in (ours, theirs):
+    for layer in (preallocated, reference):
         layer.update(*states)
-    assert equal(ours, theirs)
-    assert ours.keys.shape == (4, 2, 6, 4)
+    assert equal(preallocated, reference)
+    assert preallocated.keys.shape == (4, 2, 6, 4)
 
 
 def test_only_full_attention_layers_are_replaced():

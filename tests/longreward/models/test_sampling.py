@@ -60,10 +60,10 @@ def test_samples_do_not_depend_on_batch_order_or_shard(policy):
 
 
 def test_larger_n_keeps_the_first_samples(policy):
-    few = texts(sample(policy, EXAMPLES[:1], SETTINGS))[0]
-    more = texts(sample(policy, EXAMPLES[:1], SETTINGS.model_copy(update={"n": 5})))[0]
-    assert more[:3] == few
-    assert len(set(more)) > 1
+    three = texts(sample(policy, EXAMPLES[:1], SETTINGS))[0]
+    five = texts(sample(policy, EXAMPLES[:1], SETTINGS.model_copy(update={"n": 5})))[0]
+    assert five[:3] == three
+    assert len(set(five)) > 1
 
 
 def test_seed_changes_samples(policy):
@@ -89,10 +89,10 @@ def test_finish_reason_and_token_count(policy):
 
 
 def test_progress_counts_prompts(policy):
-    seen = []
+    progress = []
     config = SETTINGS.model_copy(update={"prompts_per_batch": 3})
-    list(sample(policy, EXAMPLES, config, progress=seen.append))
-    assert seen == [3, 4]
+    list(sample(policy, EXAMPLES, config, progress=progress.append))
+    assert progress == [3, 4]
 
 
 def test_prompt_over_the_window_is_rejected_before_sampling(policy):

@@ -57,7 +57,7 @@ async def test_prompt_is_sent_as_token_ids(tiny_policy, policy_server):
 
 
 async def test_chat_server_gets_the_filled_template(tiny_policy, policy_server):
-    server = policy_server(takes_ids=False)
+    server = policy_server(accepts_token_ids=False)
     await sample_at(tiny_policy, server, prompt="chat")
     content = "the town is in the north of the river .\n\nwhere is the town ?"
     assert server.prompts[0]["messages"] == [{"role": "user", "content": content}]
@@ -215,7 +215,7 @@ async def test_unverified_token_ids_are_dropped(tiny_policy, policy_server, fiel
 
 
 async def test_token_ids_are_not_requested_again_after_a_rejection(tiny_policy, policy_server):
-    server = policy_server(refuses="return_token_ids")
+    server = policy_server(rejected_field="return_token_ids")
     async with served(tiny_policy, server) as policy:
         [first] = await sample_served(policy, EXAMPLES[:1], SETTINGS)
         [second] = await sample_served(policy, EXAMPLES[1:], SETTINGS)
@@ -225,7 +225,7 @@ async def test_token_ids_are_not_requested_again_after_a_rejection(tiny_policy, 
 
 
 async def test_other_rejected_fields_are_reported(tiny_policy, policy_server):
-    server = policy_server(refuses="top_p")
+    server = policy_server(rejected_field="top_p")
     with pytest.raises(ServerRefused, match="Unexpected keys in the request: top_p"):
         await sample_at(tiny_policy, server, examples=EXAMPLES[:1])
 

@@ -71,9 +71,9 @@ async def test_model_name_is_optional_for_a_server_with_one_model(policy_server)
         await connect(config(), policy_server(names=("a", "b")))
 
 
-@pytest.mark.parametrize("takes_any_name", [False, True])
-async def test_server_with_another_model_is_rejected(policy_server, takes_any_name) -> None:
-    server = policy_server(names=("other",), takes_any_name=takes_any_name)
+@pytest.mark.parametrize("accepts_any_name", [False, True])
+async def test_server_with_another_model_is_rejected(policy_server, accepts_any_name) -> None:
+    server = policy_server(names=("other",), accepts_any_name=accepts_any_name)
     with pytest.raises(ServerRefused, match=r"does not serve 'sft', as configured, but other; set server\."):
         await connect(config(), server, "sft")
 
@@ -91,7 +91,7 @@ async def test_served_but_unlisted_model_is_accepted(policy_server, monkeypatch:
 
 async def test_server_without_token_id_prompts_needs_chat(policy_server) -> None:
     with pytest.raises(ServerRefused, match=r"prompt must be a string\..* needs server\.prompt: chat"):
-        await connect(config(), policy_server(takes_ids=False), "sft")
+        await connect(config(), policy_server(accepts_token_ids=False), "sft")
 
 
 async def test_key_is_sent_and_not_shown_in_errors(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
