@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -62,44 +64,55 @@ def test_a_new_project_has_the_deployments_of_the_repository() -> None:
     assert project_files("laptop")[PurePosixPath("prefect.yaml")] == (ROOT / "prefect.yaml").read_bytes()
 
 
-def test_a_folder_becomes_a_project_with_a_first_commit_of_what_was_made_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "new/project"
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_new_project_refers_to_existing_documentation(preset: str) -> None:
+    texts = [content.decode() for name, content in project_files(preset).items() if name.suffix in (".yaml", ".md")]
+    pages = {page for text in texts for page in re.findall(r"docs/[\w/-]+\.md", text)}
+    assert pages
+    assert not [page for page in pages if not (ROOT / page).is_file()]
+
+
+@pytest.fixture(scope="module")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, str]":
+    """A project in a folder that had a file before, and what `init` printed."""
+    parent = tmp_path_factory.mktemp("init")
+    folder = parent / "new/project"
     (folder / "notes").mkdir(parents=True)
     (folder / "notes/secret").write_text("mine")
-    done = init(tmp_path, "new/project", **SOMEBODY)
+    done = init(parent, "new/project", **SOMEBODY)
     assert done.returncode == 0, done.stderr
-    assert "cd new/project" in done.stdout
+    return folder, done.stdout
+
+
+def test_a_folder_becomes_a_project_with_a_first_commit_of_its_own_files(new_project: tuple[Path, str]) -> None:
+    folder, output = new_project
+    assert "cd new/project" in output
     assert git(folder, "log", "--format=%an %s") == "A User A new longreward project\n"
     assert git(folder, "status", "--porcelain") == "?? notes/\n"
     committed = git(folder, "ls-files").split()
-    assert {".dvc/config", "data/raw.dvc", "dvc.yaml", "models/tiny-base/model.safetensors", "params.yaml"} <= {
-        *committed
-    }
+    expected = {".dvc/config", "data/raw.dvc", "dvc.yaml", "models/tiny-base/model.safetensors", "params.yaml"}
+    assert expected <= {*committed}
     assert not [name for name in committed if name.startswith("data/raw/")]
 
 
-def test_dvc_sees_when_the_raw_data_changes(tmp_path: Path) -> None:
-    assert init(tmp_path).returncode == 0
+def test_git_ignores_the_outputs_of_the_stages(new_project: tuple[Path, str]) -> None:
+    folder, _ = new_project
+    entries = stage_entries(folder / "dvc.yaml").values()
+    outputs = [str(path) for entry in entries for path in entry.outputs if path.parts[0] in ("data", "models")]
+    assert len(outputs) == 9
+    ignored = [*outputs, ".longreward/ledger.sqlite"]
+    assert git(folder, "check-ignore", *ignored).split() == ignored
+
+
+def test_dvc_detects_changed_raw_data(new_project: tuple[Path, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(new_project[0], tmp_path / "copy")
     status = (sys.executable, "-m", "dvc", "status", "--json")
-    assert "data/raw.dvc" not in json.loads(run(tmp_path, *status).stdout)
-    (tmp_path / "data/raw/mine.txt").write_text("mine")
-    assert "data/raw.dvc" in json.loads(run(tmp_path, *status).stdout)
+    assert "data/raw.dvc" not in json.loads(run(folder, *status).stdout)
+    (folder / "data/raw/mine.txt").write_text("mine")
+    assert "data/raw.dvc" in json.loads(run(folder, *status).stdout)
 
 
-def test_git_ignores_what_the_stages_make(tmp_path: Path) -> None:
-    assert init(tmp_path).returncode == 0
-    entries = stage_entries(tmp_path / "dvc.yaml").values()
-    made = [str(path) for entry in entries for path in entry.outputs if path.parts[0] in ("data", "models")]
-    for path in made:
-        (tmp_path / path).mkdir(parents=True)
-    assert len(made) == 9
-    assert git(tmp_path, "check-ignore", *made, ".longreward/ledger.sqlite").split() == [
-        *made,
-        ".longreward/ledger.sqlite",
-    ]
-
-
-def test_without_a_name_known_to_git_nothing_is_committed_and_the_user_is_told_how(tmp_path: Path) -> None:
+def test_without_a_git_user_nothing_is_committed_and_there_is_advice(tmp_path: Path) -> None:
     done = init(tmp_path, HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
     assert "git config --global user.email" in done.stdout
@@ -118,7 +131,7 @@ def test_a_folder_of_a_repository_becomes_a_project_of_its_own_and_nothing_is_co
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "README.md", ".dvc/config", "data/raw/mine.jsonl", "data/raw.dvc"])
-def test_what_is_there_already_is_named_and_stays_alone(tmp_path: Path, name: str) -> None:
+def test_existing_files_are_listed_and_not_changed(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     done = init(tmp_path, **SOMEBODY)
@@ -139,7 +152,7 @@ def test_what_is_there_already_is_named_and_stays_alone(tmp_path: Path, name: st
         (["shadowed"], "shadowed/torch/__init__.py would be imported instead"),
     ],
 )
-def test_a_place_that_will_not_do_is_refused_before_anything_is_made(
+def test_an_unsuitable_folder_is_rejected_before_anything_is_created(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     run(tmp_path, "git", "init", "--quiet")
@@ -154,7 +167,7 @@ def test_a_place_that_will_not_do_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("command", ["init", "add"])
-def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -> None:
+def test_if_dvc_fails_nothing_is_left(tmp_path: Path, command: str) -> None:
     """A DVC that fails, found before the real one."""
     (tmp_path / "broken/dvc").mkdir(parents=True)
     (tmp_path / "broken/dvc/__init__.py").touch()
@@ -177,7 +190,7 @@ def test_where_dvc_fails_halfway_nothing_is_left(tmp_path: Path, command: str) -
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, preset: str) -> None:
+def test_every_preset_is_adapted_to_the_projects_own_data(tmp_path: Path, preset: str) -> None:
     files = {str(name): content for name, content in project_files(preset).items()}
     (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
     params = read_params(tmp_path / "params.yaml")
@@ -195,7 +208,7 @@ def test_every_preset_gives_settings_for_the_projects_own_data(tmp_path: Path, p
     assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
 
 
-def test_every_question_of_the_example_finds_its_text_and_every_split_has_documents(tmp_path: Path) -> None:
+def test_every_question_of_the_example_has_its_text_and_every_split_documents(tmp_path: Path) -> None:
     for name, content in project_files("laptop").items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -211,7 +224,7 @@ def test_every_question_of_the_example_finds_its_text_and_every_split_has_docume
     assert first["context"] == (tmp_path / "data/raw" / first["document"]).read_text(encoding="utf-8")
 
 
-def test_an_installed_wheel_is_one_package_and_makes_the_same_project(tmp_path: Path) -> None:
+def test_a_wheel_installs_one_package_and_creates_the_same_project(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     source = tmp_path / "source"  # a build leaves folders behind in its source
     source.mkdir()
@@ -240,7 +253,7 @@ def test_an_installed_wheel_is_one_package_and_makes_the_same_project(tmp_path: 
         assert made[str(name)] == content
 
 
-def test_a_failure_leaves_a_repository_that_was_there_as_it_was(tmp_path: Path) -> None:
+def test_a_failure_leaves_an_existing_repository_as_it_was(tmp_path: Path) -> None:
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / "data").touch()  # where a folder should go
     done = init(tmp_path)
