@@ -107,5 +107,6 @@ def _require_all_templates(manifest: Manifest, path: Path) -> None:
     ]
     if missing:
         raise ConfigError(f"the prompt manifest {path} lacks {', '.join(missing)}")
+    # A template of a dimension that does not exist is probably a typing error.
     if unknown := sorted(set(manifest.templates) - set(TEMPLATES)):
         raise ConfigError(f"the prompt manifest {path} has unknown templates: {', '.join(unknown)}")

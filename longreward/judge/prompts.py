@@ -72,6 +72,7 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
         for language, file in spec.files.items()
     }
     escaper = _make_escaper(parsed, templates.values()) if parsed.escape_marks else None
+    # The escaper needs the headings of all templates, so it is added after they are read.
     escaped = {key: replace(template, escaper=escaper) for key, template in templates.items()}
     return PromptSet(manifest=parsed, templates=escaped, escaper=escaper, parsing=parsing)
 

@@ -112,6 +112,7 @@ async def check_judge(
         for probe in make_probes(case)
         for pair in _attack_pairs(probe, quick=quick)
     ]
+    # Comparisons and attacks share requests, for example for the plain bad answer; they are sent once.
     first_queries = [query for pair in (*comparisons, *attacks) for query in pair.queries]
     repeated = list(dict.fromkeys(_repeated_queries(cases[: size.repeated], quick=quick)))
     total = len({*first_queries, *repeated}) + (size.repeats - 1) * len(repeated)
@@ -125,6 +126,7 @@ async def check_judge(
         progress(finished, total)
 
     for number in range(1, size.repeats + 1):
+        # Each repetition has its own namespace, or the ledger would answer it.
         async with judge_factory(isolated_config(config, f"{run_id}{number}")) as judge:
             queries = [*first_queries, *repeated] if number == 1 else repeated
             rounds.append(await score_queries(judge, prompts, queries, on_verdict=on_verdict))
@@ -193,6 +195,7 @@ def _attack_pairs(probe: Probe, *, quick: bool) -> Iterator[_QueryPair]:
 def _repeated_queries(cases: Sequence[Case], *, quick: bool) -> Iterator[RewardQuery]:
     for case in cases:
         for pair in _comparisons(case):
+            # Ratings take one call per verdict, faithfulness several.
             if not quick or pair.first.dimension in ("helpfulness", "logicality"):
                 yield from pair.queries
 
@@ -220,6 +223,7 @@ def _ranks(scores: Scores, pairs: Sequence[_QueryPair]) -> Iterator[Rank]:
             if gold is not None and damaged is not None:
                 wins.append((pair.case, 1.0 if gold > damaged else 0.5 if gold == damaged else 0.0))
         estimate = mean(wins, resamples=2000, confidence=0.95, seed=0, bounds=(0.0, 1.0))
+        # One question says nothing about the spread between questions.
         has_interval = estimate is not None and estimate.documents > 1
         yield Rank(
             kind=kind,

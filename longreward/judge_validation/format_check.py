@@ -58,6 +58,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
 
     Problems of a judge are reported, not raised. Raises ConfigError if a key is missing.
     """
+    # One attempt without retries: a judge that needs several is a finding, and the doctor must not wait for hours.
     overrides = {"max_attempts": 1, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
     dimensions = {dimension: {**settings, **overrides} for dimension, settings in config.dimensions.items()}
     once = config.model_copy(update={**overrides, "dimensions": dimensions})

@@ -88,6 +88,7 @@ def require_passed(report: CheckReport, config: CheckConfig) -> None:
 
 def check_key(judge: JudgeConfig, prompts: PromptSet, *, quick: bool) -> str:
     """Return a key that is equal for two judges exactly if they get equal requests."""
+    # Per dimension: another judge for one dimension is another configuration.
     requests = [
         [{name: getattr(config, name) for name in KEY_SETTINGS} | {"address": config.address}, dimensions]
         for config, dimensions in judge.judges()

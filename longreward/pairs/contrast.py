@@ -19,6 +19,7 @@ def contrast_pair(config: SelectionConfig, example: Example, responses: Iterable
     different = [response for response in sampled if response.text.strip() != answer]
     if not different:
         return make_no_pair(example, "its own answer was sampled", sampled)
+    # Not a sampled response, so it has no token ids; training renders its text.
     chosen = Response(id=f"{example.id}-answer", example_id=example.id, query=example.query, text=answer)
     rejected = random.Random(f"longreward contrast {config.seed} {example.id}").choice(different)
     return make_pair(example, chosen, rejected, method="contrast")

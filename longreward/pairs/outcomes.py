@@ -43,6 +43,7 @@ def sampling_order(config: SelectionConfig, responses: Iterable[Response]) -> li
 
 def can_be_chosen(config: SelectionConfig, responses: Iterable[Response]) -> list[bool]:
     """Return which responses may be the chosen one."""
+    # `truncated` is False for published responses, whose finish reason is unknown.
     return [config.choose_truncated or not response.truncated for response in responses]
 
 

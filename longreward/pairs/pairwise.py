@@ -99,6 +99,7 @@ async def pairwise_pair(
     by_text |= {response.text: response for response in reversed(sampled) if not response.truncated}
     distinct = [by_text[text] for text in dict.fromkeys(response.text for response in sampled)]
     context = await asyncio.to_thread(shorten_context, example.context, context_tokens)
+    # The final comparison may repeat one of the first round; it is not requested again.
     comparisons: dict[tuple[int, int], Comparison] = {}
 
     async def compare(index: int, opponent: int) -> Sign:
@@ -132,6 +133,7 @@ async def _compare(judge: Judge, context: str, first: Response, second: Response
         first=first.id,
         second=second.id,
         verdicts=verdicts,
+        # Judges prefer the first position (paper, section 4.4); only agreement in both orders counts.
         better=first.id if verdicts == ("A", "B") else second.id if verdicts == ("B", "A") else None,
         reason=reply.reason or swapped.reason,
         judge=judge.name_for(TEMPLATE),
@@ -235,6 +237,7 @@ async def _knockout(indices: Sequence[int], compare: Compare, *, better: bool) -
     """Compare neighbours, round by round, until one response remains."""
     while len(indices) > 1:
         ordered = sorted(indices)
+        # Sorted, so that ties still favour the earlier response in later rounds.
         matches = [(ordered[i], ordered[i + 1]) for i in range(0, len(ordered) - 1, 2)]
         signs = await gather(compare(*match) for match in matches)
         indices = [

@@ -20,6 +20,7 @@ def random_pair(config: SelectionConfig, example: Example, responses: Iterable[R
     sampled = sampling_order(config, responses)
     if (reason := reason_without_pair(config, sampled)) is not None:
         return make_no_pair(example, reason, sampled)
+    # A stream per example, so that the result does not depend on the other examples or their order.
     shuffled = random.Random(f"longreward random {config.seed} {example.id}").sample(sampled, len(sampled))
     choosable = can_be_chosen(config, shuffled)
     chosen = next(response for response, may in zip(shuffled, choosable, strict=True) if may)

@@ -57,12 +57,14 @@ def select_by_reward(
     choosable = can_be_chosen(config, responses)
     if not any(reward is not None for reward, may in zip(rewards, choosable, strict=True) if may):
         return no_pair("all responses are truncated")
+    # The rejected response may be truncated, the chosen one not.
     indices = select_pair(rewards, config.selection, choosable)
     if indices is None:
         return no_pair("needs the full strategy")
     chosen_reward, rejected_reward = (reward[0] for index in indices if (reward := rewards[index]) is not None)
     margin = chosen_reward - rejected_reward
     if margin == 0:
+        # The chosen response ties with the worst only if all complete responses do.
         has_better = any(reward is not None and reward[0] > chosen_reward for reward in rewards)
         return no_pair("only truncated responses are better" if has_better else "best and worst tie", margin)
     if margin < min_margin:

@@ -134,6 +134,7 @@ class RewardModel:
             render_input(self.encoder, context=example.context, query=example.query, response=text, window=self.window)
             for example, text in texts
         ]
+        # Padding is expensive, so texts of similar length share a batch.
         fitting = [(index, rendered.ids) for index, rendered in enumerate(inputs) if rendered.ids is not None]
         fitting.sort(key=lambda item: len(item[1]), reverse=True)  # longest first: running out of memory shows at once
         values: dict[int, float] = {}
@@ -204,6 +205,7 @@ def render_input(encoder: ChatEncoder, *, context: str, query: str, response: st
         return RewardModelInput(ids, cut=False)
     spans = _token_spans(encoder.tokenizer, context)
     context_tokens = len(spans)
+    # Repeated, because the tokens of the parts may merge or split where the document is cut.
     while len(ids) > window and context_tokens > 0:
         context_tokens = max(0, context_tokens - (len(ids) - window))
         ids = _encode(encoder, keep_ends(context, spans, context_tokens), query, response)

@@ -185,7 +185,9 @@ async def plan_scoring(
         judge, config, items, ledger=ledger, total_prompts=total_prompts, time_limit_s=time_limit_s
     )
     judges = judges_by_template(judge)
-    templates = sorted(estimate.tallies, key=lambda name: (DIMENSIONS.index(dimension_for(name)), TEMPLATE_ORDER[name]))
+    templates = sorted(
+        estimate.tallies, key=lambda name: (DIMENSIONS.index(dimension_for(name)), TEMPLATE_ORDER.get(name, 0))
+    )
     return StagePlan(
         stage,
         estimate.prompts,

@@ -66,11 +66,12 @@ class Range:
         return self.low == self.high
 
 
+RATING_TOKENS = Range(60, 150, 400)
 # Tokens of one reply. The prompts ask for a short analysis and a verdict.
 ASSUMED_REPLY_TOKENS: Mapping[str, Range] = {
-    "helpfulness": Range(60, 150, 400),
-    "logicality": Range(60, 150, 400),
-    "completeness": Range(60, 150, 400),
+    "helpfulness": RATING_TOKENS,
+    "logicality": RATING_TOKENS,
+    "completeness": RATING_TOKENS,
     "support": Range(30, 80, 250),
     "extraction": Range(20, 150, 600),
 }
@@ -140,7 +141,11 @@ def expected_reply_tokens(
     """
     if stats is not None and stats.completion_tokens.high > 0:
         return stats.completion_tokens
-    tokens = LISTED_STATEMENT_TOKENS * statements if template == "statements" else ASSUMED_REPLY_TOKENS[template]
+    tokens = (
+        LISTED_STATEMENT_TOKENS * statements
+        if template == "statements"
+        else ASSUMED_REPLY_TOKENS.get(template, RATING_TOKENS)
+    )
     return Range.combine(lambda value: min(value, limit), tokens) + REASONING_SHARE * float(reasoning_limit)
 
 

@@ -62,6 +62,7 @@ class AdaptiveScorer(Scorer):
     async def _score_responses(
         self, items: Sequence[DimensionInput], responses: Sequence[Response]
     ) -> list[ScoredResponse]:
+        # Equal texts share a scorer, so that their requests are sent once.
         scorers: dict[str, IncrementalScorer] = {}
         for item in items:
             scorers.setdefault(item.response, IncrementalScorer(item))
@@ -88,6 +89,7 @@ async def score_adaptively(
         requests = next_requests(states, untruncated)
         if not requests:
             return _scored_responses(scorers, responses)
+        # A scorer that several responses share advances once, by the largest count.
         counts: dict[IncrementalScorer, int] = {}
         for index, count in requests.items():
             counts[scorers[index]] = max(counts.get(scorers[index], 0), count)
@@ -96,6 +98,7 @@ async def score_adaptively(
 
 async def _share_verified_statements(scorers: Sequence["IncrementalScorer"], untruncated: Sequence[bool]) -> None:
     """Verify statements that another response makes too: their replies exist, so that this costs no call."""
+    # By language, because the support prompt of another language is another request.
     verified: dict[str, set[str]] = {}
     for scorer in scorers:
         verified.setdefault(scorer.item.language, set()).update(scorer.verified_texts)
@@ -123,6 +126,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _scored_responses(scorers: Sequence["IncrementalScorer"], responses: Sequence[Response]) -> list[ScoredResponse]:
     rewards = [bounds for scorer in scorers if (bounds := scorer.reward_bounds()) is not None]
+    # The defaults apply if every response is unscored.
     worst, best = min((low for low, _ in rewards), default=0.0), max((high for _, high in rewards), default=10.0)
     return [
         ScoredResponse(response=response, verdicts=scorer.verdicts(_open_reason(scorer, worst, best)))
@@ -170,6 +174,7 @@ class IncrementalScorer:
 
     async def verify(self, statements: Collection[str]) -> None:
         """Verify the statements of this text that are in `statements` and not verified yet."""
+        # A response may make the same statement twice: both get the verdict of one request.
         indices = [index for index in self._unverified if self._statements[index] in statements]
         if not indices or self._listing is None:
             return
@@ -181,6 +186,7 @@ class IncrementalScorer:
             )
             return
         self._verified |= zip(indices, verified, strict=True)
+        # One unreadable support leaves the dimension unscored, so the other statements need no request.
         if not self._unverified or any(result.statement.support is None for result in verified):
             self._verdicts["faithfulness"] = self._faithfulness(self._listing)
 
@@ -248,6 +254,7 @@ class IncrementalScorer:
         faithfulness = (sum(self.supports) + support * unverified) / count if count else support
         expected: dict[Dimension, float] = {"completeness": completeness, "faithfulness": 10 * faithfulness}
         scores = [expected[d] if (score := self.score(d)) is None else score for d in DIMENSIONS]
+        # Supports are the last requests: they can be sent in any number, all others one at a time.
         supports_are_next = "completeness" in self._verdicts and self._listing is not None
         return ScoringState(
             bounds,
@@ -317,6 +324,8 @@ def next_requests(
             for index in (candidates.best if side else candidates.worst)
             if (state := states[index]) and state.open_requests
         ]
+        # The first candidate has the extreme bound and must advance in any case. Others advance only with supports, and
+        # only as far as they stand out from the cautious forecast.
         for rank, (index, state) in enumerate(candidate_states):
             excess = sign * (state.bounds[side] - threshold)
             if rank and (state.step is None or excess < 0):
@@ -357,6 +366,7 @@ def extreme_candidates(bounds: Sequence[Bounds | None]) -> ExtremeCandidates:
     >>> extreme_candidates([(8.0, 8.0), (5.0, 7.0), (4.0, 4.0), (6.0, 9.0)])
     ExtremeCandidates(best=(3, 0), worst=(2,))
     """
+    # The negative index orders equal rewards: the first response is the best of them, the last one the worst.
     lows = sorted((value[0], -index) for index, value in enumerate(bounds) if value is not None)
     highs = sorted((value[1], -index) for index, value in enumerate(bounds) if value is not None)
     if not lows:
@@ -403,6 +413,7 @@ class Savings:
             self.listed += bool(faithfulness.statements)
             self.unlisted += faithfulness.bounds is not None and not faithfulness.statements
             for statement in faithfulness.statements:
+                # An unreadable support has another reason: its request was sent.
                 is_open = statement.support is None and (statement.reason or "").startswith(NOT_NEEDED)
                 (unverified if is_open else verified).add(statement.text)
         self.statements += len(verified | unverified)

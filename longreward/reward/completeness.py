@@ -49,6 +49,7 @@ async def extract(
     def parse(reply: str) -> ExtractedText | None:
         return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
 
+    # The judge sees each part alone, so that the calls do not depend on each other.
     replies = await gather(
         judge.query(request, parse, parse_truncated=truncated_list(parse)) for _, request in requests
     )

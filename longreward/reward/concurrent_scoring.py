@@ -42,6 +42,7 @@ async def score_examples(
     try:
         while True:
             pending = [task for task in tasks if not task.done()]
+            # Examples are read from disk when they are started, so these limits also bound the memory for documents.
             free = min(max_in_flight - len(pending), MAX_BUFFERED * max_in_flight - len(tasks))
             started = [
                 asyncio.create_task(scorer.score(judge, example, responses))
@@ -54,6 +55,7 @@ async def score_examples(
             if pending:
                 done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
+                    # Raises the error of a failed task at once, even if slower tasks come before it in input order.
                     task.result()
                 finished += len(done)
                 if progress is not None:
@@ -63,6 +65,7 @@ async def score_examples(
     finally:
         for task in tasks:
             task.cancel()
+        # Wait for the cancelled tasks: their calls still write replies to the ledger.
         await asyncio.gather(*tasks, return_exceptions=True)
         if owns_scorer:
             await scorer.close()

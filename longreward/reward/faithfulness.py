@@ -63,6 +63,7 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
 async def _verify(item: DimensionInput, text: str, evidence: tuple[Evidence, ...]) -> VerifiedStatement:
     if not evidence:
         return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
+    # Passages in document order, numbered from 1, as in the published prompts.
     passages = item.prompts.evidence([chunk.text for chunk in evidence], item.language)
     request = item.prompts.template("support", item.language).request({"statement": text, "context": passages})
     parse = PARSERS[item.prompts.parsing].support

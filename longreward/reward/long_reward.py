@@ -47,6 +47,7 @@ class LongReward:
         self._judge = JudgeConfig() if judge is None else judge
         self._config = config or ScoreConfig()
         check_key(self._config.retriever)
+        # BM25 has no connections, so this scorer can be shared by calls in different event loops.
         self._scorer = open_scorer(self._config, retriever=Bm25Retriever())
         self._ledger = ledger
         self._budget = budget
@@ -138,5 +139,6 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    # asyncio.run refuses to start in a thread with a running loop.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()

@@ -52,6 +52,7 @@ class OnlineReward:
     ) -> list[float | None]:
         """Score a batch, with TRL's signature. Raises ConfigError for a missing column, and the errors of the judge."""
         contexts, queries = (self._column(name, columns, len(completions)) for name in self._columns)
+        # TRL repeats the prompt of a group once per completion; grouped, its document is processed once.
         groups: dict[tuple[str, str], list[int]] = {}
         for index, prompt in enumerate(zip(contexts, queries, strict=True)):
             groups.setdefault(prompt, []).append(index)
@@ -87,6 +88,7 @@ def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> It
     """
     for example in examples:
         content = tokenizer.chat.break_controls(tokenizer.message(example.context, example.query))
+        # A conversation, not a string: TRL then applies the model's own chat template.
         yield {"prompt": [{"role": "user", "content": content}], "context": example.context, "query": example.query}
 
 

@@ -61,6 +61,7 @@ def parse_statements(text: str, no_statement: str | None) -> tuple[str, ...] | N
     tagged = find_tagged(text, "statement")
     if not tagged.closed:
         return None
+    # An unclosed tag may hide a statement that merges two; the request is repeated instead.
     statements = tuple(statement for statement in tagged.texts if statement)
     if not statements and not has_tag(text, "statement"):
         statements = _json_statements(text) or _numbered_statements(text)
@@ -84,6 +85,7 @@ def parse_extraction(text: str, nothing_relevant: str) -> ExtractedText | None:
     text = text.strip()
     if not text:
         return None
+    # Judges often repeat the heading of the prompt, or say for several subjects that nothing is relevant.
     lines = [line for line in text.splitlines() if line.strip(phrases.DECORATION)]
     while len(lines) > 1 and phrases.EXTRACT_HEADING.fullmatch(lines[0].strip(phrases.DECORATION)):
         lines = lines[1:]

@@ -125,6 +125,7 @@ class ScoredFilesWriter:
         self.report = ScoreReport(weights)
 
     def __enter__(self) -> Self:
+        # Temporary files until the end: a consumer never sees scores of a part of the prompts.
         self._files = [self._stack.enter_context(open_atomic(path)) for path in self._paths]
         return self
 
@@ -228,6 +229,7 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
     Raises DataError for an invalid or duplicate record, and for a response whose example is missing or has another
     query.
     """
+    # The first pass keeps offsets, ids and queries only; array("q") takes 8 bytes per response.
     response_file = IndexedJsonl(responses, response_from_row)
     offsets_by_example: dict[str, array[int]] = {}
     queries: dict[str, str] = {}
@@ -237,11 +239,13 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
             raise DataError(f"{responses}: duplicate idx {response.id}")
         response_ids.add(response.id)
         offsets_by_example.setdefault(response.example_id, array("q")).append(offset)
+        # Responses to another query would be scored against the wrong question.
         if queries.setdefault(response.example_id, response.query) != response.query:
             raise _query_mismatch(responses, response, data)
     example_file = IndexedJsonl(data, example_from_row)
     offsets = array("q")
     response_offsets: list[array[int]] = []
+    # Examples without responses are skipped; responses without an example are an error.
     missing = set(offsets_by_example)
     for offset, example in example_file.scan():
         group = offsets_by_example.get(example.id)

@@ -61,6 +61,7 @@ class Scorer:
 
     def with_retriever(self, retriever: Retriever) -> Self:
         """Return a scorer that shares prompts and tokenizer; the caller closes `retriever`."""
+        # A shallow copy: loading prompts and a tokenizer takes seconds, a retriever is opened for every call.
         scorer = copy(self)
         scorer._owns_retriever = False
         scorer._set_retriever(retriever)
@@ -121,6 +122,7 @@ class Scorer:
             "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
             **self._retriever.settings(),
             "no_statements": self._config.no_statements,
+            # Omitted for `full`, the only strategy of published score files.
             **({} if self._config.strategy == "full" else {"strategy": self._config.strategy}),
             "parsing": self._config.parsing,
             "prompts": self._prompts.hash,
