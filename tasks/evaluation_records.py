@@ -40,7 +40,7 @@ def log_evaluation(
     run.log_table(ANSWERS, answers_table(answers, examples))
     for name, figure in figures(evaluation, answers).items():
         run.log_figure(f"figures/{name}", figure)
-    model_runs = _log_model_runs(run, {role: evaluation.figures(role) for role in MODELS})
+    model_runs = _log_model_runs(run, {role: evaluation.metrics(role) for role in MODELS})
     try:
         return _register(run, config, evaluation, measures, model_run=model_runs["dpo"])
     except tracking.TrackingUnavailable as error:

@@ -107,14 +107,14 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
             "judge"
         )
     ranking, decoding = _ranking(second, changes, measure)
-    prompts = runs.moved("dpo", decoding=decoding, measure=ranking)
+    prompts = runs.changed_examples("dpo", decoding=decoding, measure=ranking)
     higher = sum(prompt.after > prompt.before for prompt in prompts)
     return Comparison(
         first,
         second,
         params=tuple(differences(first.params, second.params)),
         data=tuple(differences(_data_versions(first_tags), _data_versions(second_tags))),
-        overlap=runs.shared,
+        overlap=runs.overlap,
         changes=tuple(changes),
         warnings=tuple(_warnings(first_tags, second_tags, changes)),
         measure=ranking,
@@ -149,7 +149,7 @@ def beats_champion(
         judges = f"{champion_judge} and {judge}"
         return False, f"the two cannot be compared: {rule.measure} is by different judges ({judges})"
     runs = RunComparison(champion_metrics, read_measures(measures, source="the measures"))
-    if not runs.shared.both:
+    if not runs.overlap.both:
         return False, "the two cannot be compared: they have no held-out prompt in common"
     changes = {(change.measure, change.decoding): change for change in runs.changes("dpo", config)}
     change = changes.get((rule.measure, decoding))
@@ -160,7 +160,7 @@ def beats_champion(
         f"{rule.measure} at {decoding} is {change.first.value:.3f} for the champion and {change.second.value:.3f} for "
         f"this model, interval [{difference.low:+.3f}, {difference.high:+.3f}], p {format_p(difference.p)}"
     )
-    return change.gain > 0 and difference.is_significant, message
+    return change.improvement > 0 and difference.is_significant, message
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Difference]:
@@ -298,7 +298,7 @@ def to_markdown(comparison: Comparison) -> str:
 def change_cells(change: MeasureChange) -> Cells:
     """Return the row of a measure: decoding, measure, first, second, difference, interval, p, better or worse."""
     values = value_cells(change.measure, change.first.value, change.second.value, asdict(change.difference))
-    return (change.decoding, change.measure, *values, GAIN_LABELS[change.gain])
+    return (change.decoding, change.measure, *values, GAIN_LABELS[change.improvement])
 
 
 def value_cells(measure: str, first: float, second: float, difference: Mapping[str, Any]) -> Cells:

@@ -1,1 +1,1 @@
-"""What a model is worth on held-out documents: answers, measures, intervals, and a report that says what they show."""
+"""Evaluation on held-out documents: measures of answers, confidence intervals, significance tests and reports."""

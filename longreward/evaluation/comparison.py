@@ -1,4 +1,4 @@
-"""The comparisons of the SFT model with the trained one, each measure with its interval."""
+"""Compare the SFT model with the trained model, measure by measure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ from longreward.evaluation.statistics import (
     mean_difference,
 )
 
+Observations = Mapping[Measure, list[Observation]]
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
 NEUTRAL_MEASURES: tuple[Measure, ...] = ("tokens",)
 BOUNDS: Mapping[Measure, Bounds] = {
@@ -37,38 +38,34 @@ class Row:
     difference: DifferenceEstimate
 
     @property
-    def gain(self) -> int:
-        """1 where the trained model is shown to be better, -1 where it is shown to be worse, else 0."""
+    def improvement(self) -> int:
+        """1 if the trained model is shown to be better, -1 if it is shown to be worse, otherwise 0."""
         return improvement(self.measure, self.difference)
 
 
-def improvement(measure: Measure, change: DifferenceEstimate) -> int:
-    """Return 1 where the change is shown to be one for the better, -1 for the worse, else 0.
-
-    A change is shown where its corrected p-value is at most 1 - confidence. A neutral measure is neither better nor
-    worse.
-    """
-    if measure in NEUTRAL_MEASURES or not change.is_shown:
+def improvement(measure: Measure, difference: DifferenceEstimate) -> int:
+    """Return 1 for a significant change for the better, -1 for the worse, otherwise 0, as for neutral measures."""
+    if measure in NEUTRAL_MEASURES or not difference.is_shown:
         return 0
-    sign = 1 if change.value > 0 else -1
+    sign = 1 if difference.value > 0 else -1
     return -sign if measure in LOWER_IS_BETTER else sign
 
 
 def correct_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Correct the p-values of a report's rows for their number; neutral measures make no claim and do not count."""
-    counted = [row for row in rows if row.measure not in NEUTRAL_MEASURES]
-    differences = iter(holm_corrected([row.difference for row in counted]))
+    """Correct the p-values of a report's rows for their number; neutral measures are not tested and do not count."""
+    tested = [row for row in rows if row.measure not in NEUTRAL_MEASURES]
+    differences = iter(holm_corrected([row.difference for row in tested]))
     return tuple(row if row.measure in NEUTRAL_MEASURES else replace(row, difference=next(differences)) for row in rows)
 
 
 def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
-    """The configured decodings, without repeats."""
+    """Return the configured decodings, without duplicates."""
     temperatures = dict.fromkeys(config.temperatures)
-    return tuple(Decoding(t, config.samples if t > 0 else 1) for t in temperatures)
+    return tuple(Decoding(temperature, config.samples if temperature > 0 else 1) for temperature in temperatures)
 
 
 def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
-    """(label, SFT's decoding, the trained model's decoding): like with like, then 1 against each lower temperature."""
+    """Yield (label, SFT decoding, DPO decoding): equal decodings, then DPO at 1 against SFT at lower temperatures."""
     names = [decoding.name for decoding in decodings(config)]
     if config.short.source is not None and GREEDY not in names:
         names.append(GREEDY)
@@ -79,30 +76,25 @@ def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
                 yield f"t1 against {decoding.name}", decoding.name, "t1"
 
 
-def compare(
-    config: EvaluateConfig,
-    label: str,
-    sft: Mapping[Measure, list[Observation]],
-    dpo: Mapping[Measure, list[Observation]],
-) -> Iterable[Row]:
-    """The measures that both sides have."""
-    for name in MEASURES:
-        if name in sft and name in dpo:
-            settings = interval_settings(config, name)
-            first, second = mean(sft[name], **settings), mean(dpo[name], **settings)
-            change = mean_difference(sft[name], dpo[name], **settings)
-            if first and second and change:
-                yield Row(label, name, first, second, change)
+def compare(config: EvaluateConfig, label: str, sft: Observations, dpo: Observations) -> Iterable[Row]:
+    """Yield a row per measure that both sides have."""
+    for measure in MEASURES:
+        if measure in sft and measure in dpo:
+            options = interval_options(config, measure)
+            sft_mean, dpo_mean = mean(sft[measure], **options), mean(dpo[measure], **options)
+            difference = mean_difference(sft[measure], dpo[measure], **options)
+            if sft_mean and dpo_mean and difference:
+                yield Row(label, measure, sft_mean, dpo_mean, difference)
 
 
-def means(config: EvaluateConfig, taken: Mapping[Measure, list[Observation]]) -> dict[Measure, Estimate]:
-    """Each measure of one model and decoding."""
-    estimates = {name: mean(observed, **interval_settings(config, name)) for name, observed in taken.items()}
-    return {name: estimate for name, estimate in estimates.items() if estimate}
+def means(config: EvaluateConfig, observations: Observations) -> dict[Measure, Estimate]:
+    """Return the mean of each measure of one model and decoding."""
+    estimates = {measure: mean(values, **interval_options(config, measure)) for measure, values in observations.items()}
+    return {measure: estimate for measure, estimate in estimates.items() if estimate}
 
 
-def interval_settings(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
-    """Return the arguments of `mean` and `difference` for one measure."""
+def interval_options(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
+    """Return the keyword arguments of `mean` and `mean_difference` for one measure."""
     return {
         "resamples": config.bootstrap_resamples,
         "confidence": config.confidence,

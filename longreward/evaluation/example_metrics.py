@@ -1,31 +1,31 @@
-"""An evaluation as two tables, which say all that a later comparison with another run needs.
+"""The measures of an evaluation as two tables, which a later comparison with another run reads.
 
     measures   {"columns": ["model", "decoding", "id", "document", "prompt", "recall", …], "data": [["sft", "greedy", …
     answers    {"columns": ["id", "document", "decoding", "query", "SFT", "DPO", "recall SFT", "recall DPO", …], …
 
-The first has every answer, without its text. The second is for reading: both models' first answers to a prompt side by
-side, greedy ones first, at most ANSWERS rows with texts of at most CHARACTERS each.
+The first has the measures of every answer, without texts. The second is for reading: the first answers of both models
+to a prompt side by side, greedy ones first, at most MAX_TABLE_ROWS rows with texts of at most MAX_TEXT_CHARS each.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from longreward.errors import DataError
 from longreward.evaluation.config import MEASURES, Measure
-from longreward.evaluation.measures import AnswerMeasures
+from longreward.evaluation.measures import GREEDY, AnswerMeasures
 from longreward.records import Example
 
 MAX_TABLE_ROWS = 1000
 MAX_TEXT_CHARS = 2000
 Table = dict[str, list[Any]]
-PLACE = ("model", "decoding", "id", "document", "prompt")
+KEY_COLUMNS = ("model", "decoding", "id", "document", "prompt")
 
 
 @dataclass(frozen=True)
 class ExampleMetrics:
-    """One answer's measures; `prompt` is the fingerprint of query and document, equal for equal prompts anywhere."""
+    """The measures of one answer; `prompt` is a hash of query and document, equal for equal prompts in any run."""
 
     model: str
     decoding: str
@@ -36,68 +36,59 @@ class ExampleMetrics:
 
     @property
     def example(self) -> str:
-        """The id of the prompt in its own data."""
+        """The id of the prompt in its own run."""
         return self.id.rpartition("-")[0]
 
 
 def measures_table(measured: Iterable[AnswerMeasures], examples: Mapping[str, Example]) -> Table:
-    """Every answer's measures; one that could not be taken is null."""
-    prompts = {name: _fingerprint(example) for name, example in examples.items()}
+    """Return the measures of every answer; missing ones are null."""
+    prompts = {example_id: _prompt_hash(example) for example_id, example in examples.items()}
     data = [
-        [one.role, one.decoding, one.response.id, one.document_id, prompts[one.response.example_id]]
-        + [one.values.get(measure) for measure in MEASURES]
-        for one in measured
+        [answer.role, answer.decoding, answer.response.id, answer.document_id, prompts[answer.response.example_id]]
+        + [answer.values.get(measure) for measure in MEASURES]
+        for answer in measured
     ]
-    return {"columns": [*PLACE, *MEASURES], "data": data}
+    return {"columns": [*KEY_COLUMNS, *MEASURES], "data": data}
 
 
 def read_measures(table: Mapping[str, Any], *, source: str) -> list[ExampleMetrics]:
-    """The answers of a measures table; raises DataError, which names `source`, where it is none."""
+    """Read a table of measures. Raises DataError, which names `source`, for any other table."""
     columns, data = table.get("columns"), table.get("data")
-    if not isinstance(columns, list) or not isinstance(data, list) or not set(PLACE) <= set(columns):
-        raise DataError(f"{source} is no table of measures: expected the columns {', '.join(PLACE)}")
-    taken = []
+    if not isinstance(columns, list) or not isinstance(data, list) or not set(KEY_COLUMNS) <= set(columns):
+        raise DataError(f"{source}: not a table of measures, expected the columns {', '.join(KEY_COLUMNS)}")
+    metrics = []
     for cells in data:
         row = dict(zip(columns, cells, strict=True))
         values = {measure: float(row[measure]) for measure in MEASURES if row.get(measure) is not None}
-        taken.append(ExampleMetrics(**{name: str(row[name]) for name in PLACE}, values=values))
-    return taken
+        metrics.append(ExampleMetrics(**{column: str(row[column]) for column in KEY_COLUMNS}, values=values))
+    return metrics
 
 
 def answers_table(
     measured: Iterable[AnswerMeasures], examples: Mapping[str, Example], *, limit: int = MAX_TABLE_ROWS
 ) -> Table:
-    """The first answer of each model to a prompt, side by side with its measures."""
+    """Return the first answer of each model to each prompt, side by side with their measures."""
     pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {}
-    for one in measured:
-        pairs.setdefault((one.decoding, one.response.example_id), {}).setdefault(one.role, one)
-    in_order = sorted(pairs.items(), key=lambda item: item[0][0] != "greedy")[:limit]
-    taken = {measure for _, pair in in_order for one in pair.values() for measure in one.values}
-    shown = [measure for measure in MEASURES if measure in taken]
+    for answer in measured:
+        pairs.setdefault((answer.decoding, answer.response.example_id), {}).setdefault(answer.role, answer)
+    greedy_first = sorted(pairs.items(), key=lambda item: item[0][0] != GREEDY)[:limit]
+    available = {measure for _, pair in greedy_first for answer in pair.values() for measure in answer.values}
+    measures = [measure for measure in MEASURES if measure in available]
+    data = []
+    for (decoding, example_id), pair in greedy_first:
+        example, sides = examples[example_id], (pair.get("sft"), pair.get("dpo"))
+        texts = [truncate(side.response.text) if side else None for side in sides]
+        values = [side.values.get(measure) if side else None for measure in measures for side in sides]
+        data.append([example.id, example.document_id, decoding, truncate(example.query), *texts, *values])
     columns = ["id", "document", "decoding", "query", "SFT", "DPO"]
-    columns += [f"{measure} {model}" for measure in shown for model in ("SFT", "DPO")]
-    data = [_side_by_side(examples[name], decoding, pair, shown) for (decoding, name), pair in in_order]
+    columns += [f"{measure} {model}" for measure in measures for model in ("SFT", "DPO")]
     return {"columns": columns, "data": data}
 
 
-def _side_by_side(
-    example: Example, decoding: str, pair: Mapping[str, AnswerMeasures], shown: Sequence[Measure]
-) -> list[str | float | None]:
-    sides = (pair.get("sft"), pair.get("dpo"))
-    return [
-        example.id,
-        example.document_id,
-        decoding,
-        truncate(example.query),
-        *(truncate(side.response.text) if side else None for side in sides),
-        *(side.values.get(measure) if side else None for measure in shown for side in sides),
-    ]
-
-
 def truncate(text: str) -> str:
-    """At most CHARACTERS of it, with a mark where there was more."""
+    """Return at most MAX_TEXT_CHARS characters, with an ellipsis if the text is longer."""
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
 
 
-def _fingerprint(example: Example) -> str:
+def _prompt_hash(example: Example) -> str:
     return hashlib.blake2b(f"{example.query}\0{example.context}".encode(errors="replace"), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""One answer's figures: what the gold facts say, what the judge says, how long it is."""
+"""The measures of one answer: against the gold facts, by the judge, and its length."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from longreward.evaluation.config import Measure
 from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse
 
 GREEDY = "greedy"
-GoldMeasure = Callable[[str, str], Mapping[str, float] | None]
+GoldMeasures = Callable[[str, str], Mapping[Measure, float] | None]
+"""Maps (example id, answer) to recall, share of unsupported claims and exactness; None for an unknown example."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn: `name` is part of every metric, as in `recall/t1` or `recall/greedy`."""
+    """How answers are sampled; `name` is part of every metric: `recall/t1`, `recall/greedy`."""
 
     temperature: float
     samples: int
@@ -28,7 +29,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class AnswerMeasures:
-    """One answer to one held-out prompt; a measure that cannot be taken (an unscored verdict) is absent."""
+    """One answer to one held-out prompt; a measure without a value (an unscored verdict) is absent."""
 
     role: Role
     decoding: str
@@ -37,29 +38,26 @@ class AnswerMeasures:
     values: Mapping[Measure, float]
 
     def row(self) -> dict[str, Any]:
-        """One line of the answers file."""
-        place = {"model": self.role, "decoding": self.decoding, "document": self.document_id}
-        return place | response_to_row(self.response) | {"measures": dict(self.values)}
+        """Return one line of the answers file."""
+        source = {"model": self.role, "decoding": self.decoding, "document": self.document_id}
+        return source | response_to_row(self.response) | {"measures": dict(self.values)}
 
 
-def load_gold_measures(path: Path) -> GoldMeasure:
-    """The built-in corpus's measures from its `gold.jsonl`; None for an example that the file does not know.
-
-    Raises DataError where the file cannot be read.
-    """
+def load_gold_measures(path: Path) -> GoldMeasures:
+    """Load the gold facts of the built-in corpus, `gold.jsonl`. Raises DataError."""
     from longreward.builtin.corpus import read_gold
-    from longreward.builtin.gold import measure_against_gold as against_gold
+    from longreward.builtin.gold import measure_against_gold
 
     rows = {str(idx): row for idx, row in read_gold(path).items()}
 
-    def take(example_id: str, text: str) -> Mapping[str, float] | None:
+    def measure(example_id: str, text: str) -> Mapping[Measure, float] | None:
         row = rows.get(example_id)
         if row is None:
             return None
-        taken = against_gold(text, row)
-        return {"recall": taken.recall, "unsupported": taken.unsupported, "exact": float(taken.exact)}
+        result = measure_against_gold(text, row)
+        return {"recall": result.recall, "unsupported": result.unsupported, "exact": float(result.exact)}
 
-    return take
+    return measure
 
 
 def measure_answers(
@@ -67,20 +65,20 @@ def measure_answers(
     decoding: Decoding,
     examples: Mapping[str, Example],
     scored: Iterable[ScoredResponse],
-    gold: GoldMeasure | None,
+    gold: GoldMeasures | None,
 ) -> Iterator[AnswerMeasures]:
-    """Takes all measures of each answer; `gold(example id, text)` gives recall, unsupported share and exactness."""
-    for one in scored:
-        response = one.response
-        values: dict[Any, float] = {}
-        if gold is not None and (found := gold(response.example_id, response.text)) is not None:
-            values |= found
+    """Yield all measures of each answer."""
+    for answer in scored:
+        response = answer.response
+        values: dict[Measure, float] = {}
+        if gold is not None and (gold_values := gold(response.example_id, response.text)) is not None:
+            values |= gold_values
         for dimension in DIMENSIONS:
-            verdict = one.verdicts.get(dimension)
+            verdict = answer.verdicts.get(dimension)
             if verdict is not None and verdict.score is not None:
                 values[dimension] = verdict.score
-        if one.reward is not None:
-            values["reward"] = one.reward
+        if answer.reward is not None:
+            values["reward"] = answer.reward
         if response.tokens is not None:
             values["tokens"] = float(response.tokens)
         yield AnswerMeasures(role, decoding.name, examples[response.example_id].document_id, response, values)

@@ -1,10 +1,11 @@
-"""What the comparison shows: learning, or only a sharper distribution.
+"""The report of an evaluation: means, comparisons, the conclusion, and whether the champion rule is met.
 
-At temperature 1 a model gains by merely putting more weight on what it already preferred. So three comparisons stand
-side by side: both at 1; the trained model at 1 against SFT at 0.5; both greedy. Only the last two show learning. Gold
-measures decide where there are any, else the reward.
+At temperature 1 a model improves by merely sharpening its distribution. The conclusion therefore uses three
+comparisons: both models at 1, the trained model at 1 against SFT at 0.5, and both greedy. Only the last two show
+learning. Gold measures decide if there are any, otherwise the reward.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -25,129 +26,72 @@ from longreward.evaluation.statistics import Estimate, Observation, format_p
 from longreward.records import Role
 
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
-
-
-def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
-    """What the rows show, and the sentence that says so."""
-    decisive = [row for row in rows if row.measure in GOLD_MEASURES]
-    decisive = decisive or [row for row in rows if row.measure == "reward"]
-    if not decisive:
-        return "not compared", "Nothing was compared: one of the two models has no measured answers."
-    by_label: dict[str, list[Row]] = {}
-    for row in decisive:
-        by_label.setdefault(row.comparison, []).append(row)
-    better = [label for label, of in by_label.items() if max(r.gain for r in of) > 0 and min(r.gain for r in of) >= 0]
-    beyond = {label: label in better for label in by_label if label == "greedy" or " against " in label}
-    finding: Finding = "no improvement"
-    if better:
-        finding = "learning" if any(beyond.values()) else "only sharpening"
-    said = {
-        "learning": "Learning is shown: the trained model is better than the SFT model where a sharper distribution "
-        f"alone does not help, {_gains(by_label, [label for label, shown in beyond.items() if shown])}.",
-        "only sharpening": f"Only sharpening is shown: the trained model is better at {', '.join(better)}, but not "
-        f"where a sharper distribution alone does not help ({', '.join(beyond) or 'not measured'}).",
-        "no improvement": "No improvement is shown: nowhere is a measure shown to be better without another one being "
-        "shown to be worse.",
-    }[finding]
-    documents = max(row.difference.documents for row in decisive)
-    tests = sum(row.measure not in NEUTRAL_MEASURES for row in rows)
-    if documents < (least := least_documents(decisive[0].difference.level, tests)):
-        said = (
-            f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, "
-            f"{least} are the least."
-        )
-    missed = [label for label, shown in beyond.items() if not shown]
-    if finding == "learning" and missed:
-        said += f" It is not better at {', '.join(missed)}."
-    mixed = [label for label in beyond if {1, -1} <= {row.gain for row in by_label[label]}]
-    if mixed:
-        said += f" Mixed, and so counted as not better: {_gains(by_label, mixed)}."
-    return finding, f"{said} {_lengths(rows)}".strip()
-
-
-def _gains(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) -> str:
-    """Return what is shown to have changed in each comparison, as in "greedy (exact +0.165, unsupported -0.040)"."""
-    return " and ".join(
-        f"{label} ({', '.join(f'{row.measure} {row.difference.value:+.3f}' for row in by_label[label] if row.gain)})"
-        for label in labels
-    )
-
-
-def _lengths(rows: Sequence[Row]) -> str:
-    changes = [
-        f"{row.difference.value / row.sft.value:+.0%} at {row.comparison}"
-        for row in rows
-        if row.measure == "tokens" and row.sft.value
-    ]
-    return f"Answer length changed by {', '.join(changes)}." if changes else ""
-
-
-# All that an evaluation came to: means, comparisons, what they show, and whether there is a new champion.
+ModelDecoding = tuple[Role, str]
+IMPROVEMENT_LABELS = {1: "better", -1: "worse", 0: ""}
+HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", "")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows, the finding in words, and whether the champion rule is met."""
+    """All rows, the conclusion, and whether the champion rule is met."""
 
     rows: tuple[Row, ...]
     finding: Finding
     sentence: str
     champion: bool
     champion_reason: str
-    means: Mapping[tuple[Role, str], Mapping[Measure, Estimate]]
-    answers: Mapping[tuple[Role, str], int]
-    unscored: Mapping[tuple[Role, str], int]
-    truncated: Mapping[tuple[Role, str], int]
-    """Answers that reached the limit of tokens before they ended."""
+    means: Mapping[ModelDecoding, Mapping[Measure, Estimate]]
+    answers: Mapping[ModelDecoding, int]
+    unscored: Mapping[ModelDecoding, int]
+    truncated: Mapping[ModelDecoding, int]
+    """Answers that reached the token limit."""
 
-    def figures(self, role: Role) -> dict[str, float]:
-        """One model's metrics, under the same names whichever model it is: `recall/t1`, `reward/greedy`, …"""
-        figures: dict[str, float] = {}
-        for (whose, decoding), estimates in self.means.items():
-            if whose == role:
-                figures |= {f"{measure}/{decoding}": estimate.value for measure, estimate in estimates.items()}
-                figures[f"unscored/{decoding}"] = float(self.unscored[whose, decoding])
-                figures[f"truncated/{decoding}"] = float(self.truncated[whose, decoding])
-        return figures
+    def metrics(self, role: Role) -> dict[str, float]:
+        """Return the metrics of one model: `recall/t1`, `reward/greedy`, …; the names are the same for every model."""
+        metrics: dict[str, float] = {}
+        for (model, decoding), estimates in self.means.items():
+            if model == role:
+                metrics |= {f"{measure}/{decoding}": estimate.value for measure, estimate in estimates.items()}
+                metrics[f"unscored/{decoding}"] = float(self.unscored[model, decoding])
+                metrics[f"truncated/{decoding}"] = float(self.truncated[model, decoding])
+        return metrics
 
     def headline(self) -> dict[str, float]:
-        """The differences that matter most, with their intervals: `difference/exact/greedy`, `…_low`, `…_high`."""
-        figures: dict[str, float] = {"champion": float(self.champion)}
+        """Return the main differences with their intervals: `difference/exact/greedy`, `…_low`, `…_high`."""
+        metrics: dict[str, float] = {"champion": float(self.champion)}
         for row in self.rows:
             if row.comparison in ("t1", "greedy") and row.measure in (*GOLD_MEASURES, "reward", "short"):
                 name = f"difference/{row.measure}/{row.comparison}"
-                change = row.difference
-                figures |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
-        return figures
+                difference = row.difference
+                metrics |= {name: difference.value, f"{name}_low": difference.low, f"{name}_high": difference.high}
+        return metrics
 
     def as_json(self) -> dict[str, Any]:
-        """The table as plain data."""
+        """Return the evaluation as plain data."""
         return {
             "finding": self.finding,
             "sentence": self.sentence,
             "champion": self.champion,
             "champion_reason": self.champion_reason,
             "rows": [asdict(row) for row in self.rows],
-            "sft": self.figures("sft"),
-            "dpo": self.figures("dpo"),
+            "sft": self.metrics("sft"),
+            "dpo": self.metrics("dpo"),
         }
 
 
 def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Evaluation:
-    """Means of each model and decoding, the three comparisons, the finding and the champion rule."""
-    observations: dict[tuple[Role, str], dict[Measure, list[Observation]]] = {}
-    answers: dict[tuple[Role, str], int] = {}
-    unscored: dict[tuple[Role, str], int] = {}
-    truncated: dict[tuple[Role, str], int] = {}
-    for one in measured:
-        place = (one.role, one.decoding)
-        judged = "short" not in one.values
-        answers[place] = answers.get(place, 0) + judged
-        unscored[place] = unscored.get(place, 0) + (judged and "reward" not in one.values)
-        truncated[place] = truncated.get(place, 0) + (judged and one.response.truncated)
-        taken = observations.setdefault(place, {})
-        for name, value in one.values.items():
-            taken.setdefault(name, []).append((one.document_id, value))
+    """Aggregate the measures of all answers."""
+    observations: dict[ModelDecoding, dict[Measure, list[Observation]]] = defaultdict(lambda: defaultdict(list))
+    answers, unscored, truncated = Counter[ModelDecoding](), Counter[ModelDecoding](), Counter[ModelDecoding]()
+    for answer in measured:
+        key = (answer.role, answer.decoding)
+        judged = "short" not in answer.values
+        answers[key] += judged
+        unscored[key] += judged and "reward" not in answer.values
+        truncated[key] += judged and answer.response.truncated
+        by_measure = observations[key]  # also creates the entry of an answer without any measure
+        for measure, value in answer.values.items():
+            by_measure[measure].append((answer.document_id, value))
     rows = correct_rows(
         [
             row
@@ -156,61 +100,95 @@ def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Eva
         ]
     )
     finding, sentence = summarize_effect(rows)
-    champion, reason = _champion(config, rows)
+    champion, reason = _apply_champion_rule(config, rows)
     return Evaluation(
         rows=rows,
         finding=finding,
         sentence=sentence,
         champion=champion,
         champion_reason=reason,
-        means={place: means(config, taken) for place, taken in observations.items()},
+        means={key: means(config, values) for key, values in observations.items()},
         answers=answers,
         unscored=unscored,
         truncated=truncated,
     )
 
 
-def _champion(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:
+def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
+    """Return the finding and the sentences that explain it."""
+    decisive = [row for row in rows if row.measure in GOLD_MEASURES]
+    decisive = decisive or [row for row in rows if row.measure == "reward"]
+    if not decisive:
+        return "not compared", "Nothing was compared: one of the two models has no measured answers."
+    by_label: dict[str, list[Row]] = defaultdict(list)
+    for row in decisive:
+        by_label[row.comparison].append(row)
+    changes = {label: [row.improvement for row in label_rows] for label, label_rows in by_label.items()}
+    better = [label for label, change in changes.items() if max(change) > 0 and min(change) >= 0]
+    mixed = [label for label, change in changes.items() if {1, -1} <= set(change)]
+    # Comparisons in which a sharper distribution alone is no advantage.
+    learning = [label for label in by_label if label == "greedy" or " against " in label]
+    learned = [label for label in learning if label in better]
+    not_learned = [label for label in learning if label not in better]
+    finding: Finding = "learning" if learned else "only sharpening" if better else "no improvement"
+    sentences = {
+        "learning": "Learning is shown: the trained model is better than the SFT model in comparisons where a sharper "
+        f"distribution alone is no advantage, {_list_changes(by_label, learned)}.",
+        "only sharpening": f"Only sharpening is shown: the trained model is better at {', '.join(better)}, but not "
+        f"where a sharper distribution alone is no advantage ({', '.join(learning) or 'not measured'}).",
+        "no improvement": "No improvement is shown: in no comparison is a measure better and none worse.",
+    }
+    parts = [sentences[finding]]
+    documents = max(row.difference.documents for row in decisive)
+    tests = sum(row.measure not in NEUTRAL_MEASURES for row in rows)
+    needed = least_documents(decisive[0].difference.level, tests)
+    if documents < needed:
+        parts = [
+            f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, at least "
+            f"{needed} are needed."
+        ]
+    if finding == "learning" and not_learned:
+        parts.append(f"It is not better at {', '.join(not_learned)}.")
+    if mixed_learning := [label for label in learning if label in mixed]:
+        parts.append(f"Mixed, and therefore counted as not better: {_list_changes(by_label, mixed_learning)}.")
+    if lengths := [
+        f"{row.difference.value / row.sft.value:+.0%} at {row.comparison}"
+        for row in rows
+        if row.measure == "tokens" and row.sft.value
+    ]:
+        parts.append(f"Answer length changed by {', '.join(lengths)}.")
+    return finding, " ".join(parts)
+
+
+def _list_changes(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) -> str:
+    """Return the significant changes by comparison, such as "greedy (exact +0.165, unsupported -0.040)"."""
+    return " and ".join(
+        f"{label} "
+        f"({', '.join(f'{row.measure} {row.difference.value:+.3f}' for row in by_label[label] if row.improvement)})"
+        for label in labels
+    )
+
+
+def _apply_champion_rule(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:
     rule = config.champion
     label = Decoding(rule.temperature, 1).name
     row = next((row for row in rows if row.comparison == label and row.measure == rule.measure), None)
     if row is None:
         return False, f"{rule.measure} was not measured at {label}"
-    better = -row.difference.value if rule.measure in LOWER_IS_BETTER else row.difference.value
-    shown = f"{rule.measure} at {label}: {row.sft.value:.3f} → {row.dpo.value:.3f}"
-    if better <= rule.min_difference:
-        return False, f"{shown}, which is no improvement by more than {rule.min_difference:g}"
-    change = row.difference  # one measure, chosen in the settings: no correction for the other rows
-    if rule.interval_excludes_zero and not change.is_significant:
-        interval = f"[{change.low:+.3f}, {change.high:+.3f}]"
-        return False, f"{shown}, which may be chance: interval {interval}, p {format_p(change.p)}"
-    return True, shown
-
-
-# The comparison as a Markdown report and as the rows of a table.
-
-
-HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", "")
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """One row as text, in the order of HEADER; the last cell says better, worse or nothing."""
-    digits = 1 if row.measure in NEUTRAL_MEASURES else 3
-    mark = {1: "better", -1: "worse", 0: ""}[row.gain]
-    return (
-        row.comparison,
-        row.measure,
-        f"{row.sft.value:.{digits}f}",
-        f"{row.dpo.value:.{digits}f}",
-        f"{row.difference.value:+.{digits}f}",
-        f"[{row.difference.low:+.{digits}f}, {row.difference.high:+.{digits}f}]",
-        "" if row.measure in NEUTRAL_MEASURES else format_p(row.difference.p_corrected),
-        mark,
-    )
+    difference = row.difference
+    gain = -difference.value if rule.measure in LOWER_IS_BETTER else difference.value
+    values = f"{rule.measure} at {label}: {row.sft.value:.3f} → {row.dpo.value:.3f}"
+    if gain <= rule.min_difference:
+        return False, f"{values}, not better by more than {rule.min_difference:g}"
+    # A single measure that was selected in the settings needs no correction for the other rows.
+    if rule.interval_excludes_zero and not difference.is_significant:
+        interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+        return False, f"{values}, not significant: interval {interval}, p {format_p(difference.p)}"
+    return True, values
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """The whole report."""
+    """Return the report as Markdown."""
     lines = [
         "# SFT against DPO on held-out documents",
         "",
@@ -218,36 +196,52 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         f"Champion rule met: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
         "",
-        "| " + " | ".join(HEADER) + " |",
+        _table_row(HEADER),
         "|" + "---|" * len(HEADER),
-    ]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in evaluation.rows]
-    lines += [
+        *(_table_row(cells(row)) for row in evaluation.rows),
         "",
-        _method(evaluation) + "`t1 against t0.5` is the trained model at temperature 1 "
-        "against the SFT model at 0.5. recall, unsupported and exact are measured with the corpus's own facts, which "
-        "no judge sees; reward and its four dimensions are the judge's; short is the share of short instructions, "
-        "without a document, that are answered right.",
+        _describe_method(evaluation) + "`t1 against t0.5` compares the trained model at temperature 1 with the SFT "
+        "model at 0.5. recall, unsupported and exact are measured with the facts of the corpus, which no judge sees. "
+        "reward and its four dimensions are the judge's. short is the share of short instructions, without a document, "
+        "that are answered correctly.",
         "",
         "| model | decoding | answers | without a reward | truncated |",
         "|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {role} | {decoding} | {count} | {evaluation.unscored[place]} | {evaluation.truncated[place]} |"
-        for place, count in evaluation.answers.items()
-        for role, decoding in [place]
-    ]
+    for key, count in evaluation.answers.items():
+        role, decoding = key
+        lines.append(f"| {role} | {decoding} | {count} | {evaluation.unscored[key]} | {evaluation.truncated[key]} |")
     return "\n".join(lines) + "\n"
 
 
-def _method(evaluation: Evaluation) -> str:
+def cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of one row, in the order of HEADER."""
+    digits = 1 if row.measure in NEUTRAL_MEASURES else 3
+    difference = row.difference
+    return (
+        row.comparison,
+        row.measure,
+        f"{row.sft.value:.{digits}f}",
+        f"{row.dpo.value:.{digits}f}",
+        f"{difference.value:+.{digits}f}",
+        f"[{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]",
+        "" if row.measure in NEUTRAL_MEASURES else format_p(difference.p_corrected),
+        IMPROVEMENT_LABELS[row.improvement],
+    )
+
+
+def _table_row(values: Iterable[str]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def _describe_method(evaluation: Evaluation) -> str:
     if not evaluation.rows:
         return ""
     level = evaluation.rows[0].difference.level
     tests = sum(row.measure not in NEUTRAL_MEASURES for row in evaluation.rows)
     return (
-        f"Intervals ({1 - level:.0%}) are over documents, each for its own measure. p is that of a paired permutation "
-        f"test over documents, corrected for all {tests} comparisons (Holm). A difference is marked better or worse "
-        f"where p is at most {level:.2g}: of reports on two equal models, at most {level:.0%} have a mark. Intervals "
-        "also hold for skewed measures and are wider than the test needs, so that a marked one can hold zero. "
+        f"Intervals ({1 - level:.0%}) are over documents. p is from a paired permutation test over documents, "
+        f"corrected for all {tests} comparisons (Holm). A difference is marked better or worse if p is at most "
+        f"{level:.2g}: at most {level:.0%} of reports on two equal models have a mark. Intervals also hold for skewed "
+        "measures and are wider than the test requires, so that a marked one can include zero. "
     )

@@ -1,15 +1,18 @@
-"""Two runs' models on held-out prompts: differences with intervals, and the prompts whose answers moved most.
+"""Compare the models of two runs on held-out prompts: differences of the measures, and the prompts that changed most.
 
-Where both runs answered the same prompts, the comparison is paired by document: both sides on those prompts.
-Where they share none, each side keeps its own prompts, and the intervals are those of two separate samples.
+If both runs answered some equal prompts, only these are compared, paired by document. Otherwise each side keeps its own
+prompts and the intervals are those of two independent samples.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
-from longreward.evaluation.comparison import NEUTRAL_MEASURES, improvement, interval_settings
+from longreward.evaluation.comparison import NEUTRAL_MEASURES, improvement, interval_options
 from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics
+from longreward.evaluation.measures import GREEDY
 from longreward.evaluation.statistics import (
     DifferenceEstimate,
     Estimate,
@@ -22,7 +25,7 @@ from longreward.evaluation.statistics import (
 
 @dataclass(frozen=True)
 class PromptOverlap:
-    """How many held-out prompts the two runs have in common."""
+    """The numbers of held-out prompts that both runs or only one of them answered."""
 
     both: int
     only_first: int
@@ -30,21 +33,21 @@ class PromptOverlap:
 
     @property
     def sentence(self) -> str:
-        """What the differences stand on."""
+        """Describe the basis of the comparison."""
         if not self.both:
             return (
-                f"Unpaired: the runs share no held-out prompt ({self.only_first} and {self.only_second} of their own), "
-                "so differences may come from the prompts as well as from the models."
+                f"Unpaired: the runs have no held-out prompt in common ({self.only_first} and {self.only_second}), so "
+                "differences can come from the prompts as well as from the models."
             )
-        rest = ""
+        excluded = ""
         if self.only_first or self.only_second:
-            rest = f"; {self.only_first} and {self.only_second} that only one of them answered are left out"
-        return f"Paired on the {self.both} held-out prompts that both runs answered, by document{rest}."
+            excluded = f"; {self.only_first} and {self.only_second} prompts that only one run answered are excluded"
+        return f"Paired by document on the {self.both} held-out prompts that both runs answered{excluded}."
 
 
 @dataclass(frozen=True)
 class MeasureChange:
-    """One measure of a model at one decoding, in the first run and in the second."""
+    """One measure of a model at one decoding in both runs."""
 
     model: str
     decoding: str
@@ -54,16 +57,9 @@ class MeasureChange:
     difference: DifferenceEstimate
 
     @property
-    def gain(self) -> int:
-        """1 where the second is shown to be better, -1 where it is shown to be worse, else 0."""
+    def improvement(self) -> int:
+        """1 if the second run is shown to be better, -1 if it is shown to be worse, otherwise 0."""
         return improvement(self.measure, self.difference)
-
-
-def correct_changes(changes: Sequence[MeasureChange]) -> list[MeasureChange]:
-    """Correct the p-values of all changes of a report for their number; neutral measures do not count."""
-    counted = [change for change in changes if change.measure not in NEUTRAL_MEASURES]
-    differences = iter(holm_corrected([change.difference for change in counted]))
-    return [c if c.measure in NEUTRAL_MEASURES else replace(c, difference=next(differences)) for c in changes]
 
 
 @dataclass(frozen=True)
@@ -77,54 +73,66 @@ class ChangedExample:
     after: float
 
 
+def correct_changes(changes: Sequence[MeasureChange]) -> list[MeasureChange]:
+    """Correct the p-values of all changes of a report for their number; neutral measures do not count."""
+    tested = [change for change in changes if change.measure not in NEUTRAL_MEASURES]
+    differences = iter(holm_corrected([change.difference for change in tested]))
+    return [
+        change if change.measure in NEUTRAL_MEASURES else replace(change, difference=next(differences))
+        for change in changes
+    ]
+
+
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs' answers side by side."""
+    """The answers of two runs."""
 
     first: Sequence[ExampleMetrics]
     second: Sequence[ExampleMetrics]
 
     @property
-    def shared(self) -> PromptOverlap:
-        """How the held-out prompts overlap."""
-        one, other = ({taken.prompt for taken in side} for side in (self.first, self.second))
-        return PromptOverlap(len(one & other), len(one - other), len(other - one))
+    def overlap(self) -> PromptOverlap:
+        """The overlap of the held-out prompts."""
+        first, second = ({answer.prompt for answer in side} for side in (self.first, self.second))
+        return PromptOverlap(len(first & second), len(first - second), len(second - first))
 
     def changes(self, model: str, config: EvaluateConfig | None = None) -> list[MeasureChange]:
-        """Return all measures that both runs have of this model at a decoding; p-values are not corrected yet."""
+        """Return the changes of all measures that both runs have, greedy last; p-values are not corrected yet."""
         config = config or EvaluateConfig()
         first, second = self._observations(model)
-        found = []
-        for decoding, measure in sorted(set(first) & set(second), key=_order):
-            settings = interval_settings(config, measure)
-            one, other = first[decoding, measure], second[decoding, measure]
-            change = mean_difference(one, other, **settings)
-            before, after = mean(one, **settings), mean(other, **settings)
-            if before and after and change:
-                found.append(MeasureChange(model, decoding, measure, before, after, change))
-        return found
+        changes = []
+        for decoding, measure in sorted(set(first) & set(second), key=_sort_key):
+            options = interval_options(config, measure)
+            sides = first[decoding, measure], second[decoding, measure]
+            before, after = (mean(side, **options) for side in sides)
+            difference = mean_difference(*sides, **options)
+            if before and after and difference:
+                changes.append(MeasureChange(model, decoding, measure, before, after, difference))
+        return changes
 
     def _observations(self, model: str) -> list[dict[tuple[str, Measure], list[Observation]]]:
-        documents = {taken.prompt: taken.document for taken in self.first}  # by whatever name the second knows it
-        common = documents.keys() & {taken.prompt for taken in self.second}
+        # Runs can have different names for the same document: use the first run's.
+        documents = {answer.prompt: answer.document for answer in self.first}
+        common = documents.keys() & {answer.prompt for answer in self.second}
         sides = []
-        for name, answers in (("first", self.first), ("second", self.second)):
-            observed: dict[tuple[str, Measure], list[Observation]] = {}
-            for taken in answers:
-                if taken.model == model and (taken.prompt in common or not common):
-                    document = (
-                        documents[taken.prompt] if common else f"{name} {taken.document}"
-                    )  # else nothing is shared
-                    for measure, value in taken.values.items():
-                        observed.setdefault((taken.decoding, measure), []).append((document, value))
-            sides.append(observed)
+        for side, answers in (("first", self.first), ("second", self.second)):
+            observations: dict[tuple[str, Measure], list[Observation]] = defaultdict(list)
+            for answer in answers:
+                if answer.model == model and (answer.prompt in common or not common):
+                    # Unpaired samples have no documents in common, whatever their names.
+                    document = documents[answer.prompt] if common else f"{side} {answer.document}"
+                    for measure, value in answer.values.items():
+                        observations[answer.decoding, measure].append((document, value))
+            sides.append(dict(observations))
         return sides
 
-    def moved(self, model: str, *, decoding: str, measure: Measure) -> list[ChangedExample]:
-        """The prompts of both runs whose mean measure differs, greatest change first, rises and falls in turn where
-        they are equally great."""
+    def changed_examples(self, model: str, *, decoding: str, measure: Measure) -> list[ChangedExample]:
+        """Return the prompts of both runs whose mean measure differs, largest change first.
+
+        Among equally large changes, increases and decreases alternate.
+        """
         first, second = (_by_prompt(side, model, decoding, measure) for side in (self.first, self.second))
-        moved = [
+        examples = [
             ChangedExample(
                 first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after
             )
@@ -133,31 +141,30 @@ class RunComparison:
             for before, after in [(_mean(first[prompt], measure), _mean(second[prompt], measure))]
             if before != after
         ]
-        rises = [one for one in moved if one.after > one.before]
-        falls = [one for one in moved if one.after < one.before]
-        places = [(place, one) for side in (rises, falls) for place, one in enumerate(sorted(side, key=_least_change))]
-        return [one for _, one in sorted(places, key=lambda item: (_least_change(item[1]), item[0]))]
+        increases = sorted((example for example in examples if example.after > example.before), key=_negative_size)
+        decreases = sorted((example for example in examples if example.after < example.before), key=_negative_size)
+        ranked = [item for side in (increases, decreases) for item in enumerate(side)]
+        return [example for _, example in sorted(ranked, key=lambda item: (_negative_size(item[1]), item[0]))]
 
 
 def _by_prompt(
     answers: Iterable[ExampleMetrics], model: str, decoding: str, measure: Measure
 ) -> Mapping[str, list[ExampleMetrics]]:
-    found: dict[str, list[ExampleMetrics]] = {}
-    for taken in answers:
-        if taken.model == model and taken.decoding == decoding and measure in taken.values:
-            found.setdefault(taken.prompt, []).append(taken)
-    return found
+    groups: dict[str, list[ExampleMetrics]] = defaultdict(list)
+    for answer in answers:
+        if answer.model == model and answer.decoding == decoding and measure in answer.values:
+            groups[answer.prompt].append(answer)
+    return groups
 
 
-def _least_change(moved: ChangedExample) -> float:
-    return -round(abs(moved.after - moved.before), 9)
+def _negative_size(example: ChangedExample) -> float:
+    return -round(abs(example.after - example.before), 9)
 
 
 def _mean(answers: Sequence[ExampleMetrics], measure: Measure) -> float:
-    return sum(taken.values[measure] for taken in answers) / len(answers)
+    return fmean(answer.values[measure] for answer in answers)
 
 
-def _order(place: tuple[str, Measure]) -> tuple[bool, str, int]:
-    """Greedy last; measures in their own order."""
-    decoding, measure = place
-    return decoding == "greedy", decoding, MEASURES.index(measure)
+def _sort_key(key: tuple[str, Measure]) -> tuple[bool, str, int]:
+    decoding, measure = key
+    return decoding == GREEDY, decoding, MEASURES.index(measure)

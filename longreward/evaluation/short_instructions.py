@@ -1,15 +1,17 @@
-"""How many short instructions, without a document, a model answers right: what training on long ones may cost.
+"""Accuracy on short instructions without a document, which training on long prompts may reduce.
 
     {"query": "Which is more: 13, 48?", "answer": "48."}
-    {"query": "…", "answers": ["48.", "48 of them."]}      any of them
+    {"query": "…", "answers": ["48.", "48 of them."]}      any of these is correct
 
-The built-in ones are those held out of the trainings' own. An answer is right where it is the expected one but for
-case, white space and the marks at its end.
+The built-in instructions are held out from those of `train.short`. A response is correct if it equals an answer up to
+case, white space and punctuation at the end.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from longreward.data.short_instructions import short_example
@@ -21,92 +23,110 @@ from longreward.utils.jsonl import RowError
 
 
 @dataclass(frozen=True)
+class ShortInstruction:
+    """One instruction with its correct answers; built-in ones have a kind."""
+
+    example: Example
+    answers: tuple[str, ...]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
 class ShortInstructionSet:
-    """The instructions as examples without a document, and what is right for each."""
+    """All instructions by the ids of their examples."""
 
-    examples: tuple[Example, ...]
-    answers: Mapping[str, tuple[str, ...]]
-    kinds: Mapping[str, str]
-    """Of the built-in ones: what they ask for."""
+    instructions: Mapping[str, ShortInstruction]
 
-    def is_right(self, response: Response) -> bool:
-        """Whether it says one of the answers and nothing else."""
-        return normalize(response.text) in {normalize(answer) for answer in self.answers[response.example_id]}
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """The instructions as examples without a document."""
+        return tuple(instruction.example for instruction in self.instructions.values())
+
+    def is_correct(self, response: Response) -> bool:
+        """Whether the response is one of the answers."""
+        answers = self.instructions[response.example_id].answers
+        return normalize(response.text) in {normalize(answer) for answer in answers}
 
 
 def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> ShortInstructionSet | None:
-    """None where none are asked; ConfigError for a file outside data/raw, DataError where one cannot be used."""
+    """Load the configured instructions; None if there are none.
+
+    Raises ConfigError for a file outside data/raw, DataError for a malformed row.
+    """
     if config.source is None:
         return None
-    named = _built_in(config.count) if config.source == BUILTIN else _read(config.source, config.count, root)
-    examples = tuple(short_example(number, query=query) for number, (query, *_) in enumerate(named))
-    return ShortInstructionSet(
-        examples,
-        {one.id: answers for one, (_, answers, _) in zip(examples, named, strict=True)},
-        {one.id: kind for one, (_, _, kind) in zip(examples, named, strict=True) if kind},
-    )
+    instructions = _load_builtin(config.count) if config.source == BUILTIN else _read(config.source, config.count, root)
+    return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
 
 
-Asked = tuple[str, tuple[str, ...], str]
-"""The query, its answers, and the kind where it has one."""
-
-
-def _built_in(count: int) -> list[Asked]:
+def _load_builtin(count: int) -> list[ShortInstruction]:
     from longreward.builtin.short_instructions import short_items
 
-    return [(item.query, (item.answer, *item.accepted), item.kind) for item in short_items(count, "heldout")]
+    return [
+        ShortInstruction(short_example(number, query=item.query), (item.answer, *item.accepted), item.kind)
+        for number, item in enumerate(short_items(count, "heldout"))
+    ]
 
 
-def _read(name: str, count: int, root: Path) -> list[Asked]:
+def _read(name: str, count: int, root: Path) -> list[ShortInstruction]:
     from longreward.data.file_source import find_files
     from longreward.data.source import RAW
 
     if not Path(name).is_relative_to(RAW):
-        raise ConfigError(f"evaluate.short.source is {name}: put it under {RAW}, where its versions are kept")
-    found: list[Asked] = []
-    source = find_files(root, name)
-    for place, row in source.rows():
-        if len(found) == count:
+        raise ConfigError(f"evaluate.short.source is {name}: move it to {RAW}, where its versions are kept")
+    instructions: list[ShortInstruction] = []
+    for location, row in find_files(root, name).rows():
+        if len(instructions) == count:
             break
         if isinstance(row, RowError):
-            raise DataError(f"{place}: {row}")
+            raise DataError(f"{location}: {row}")
         query, answers = row.get("query"), row.get("answers", [row["answer"]] if "answer" in row else [])
-        given = [query, *answers] if isinstance(answers, list) else []
-        texts = [text for text in given if isinstance(text, str) and text.strip()]
-        if len(given) < 2 or len(texts) < len(given):
-            raise DataError(f'{place}: expected {{"query": …, "answer": …}}, or a list of answers; all of them texts')
-        found.append((texts[0], tuple(texts[1:]), ""))
-    return found
+        texts = [query, *answers] if isinstance(answers, list) else []
+        if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise DataError(f'{location}: expected {{"query": "…", "answer": "…"}} or a list of texts as "answers"')
+        instructions.append(ShortInstruction(short_example(len(instructions), query=texts[0]), tuple(texts[1:])))
+    return instructions
 
 
 def normalize(text: str) -> str:
-    """The text without what does not count.
+    """Remove the differences that do not count.
 
-    >>> plain("  Amber,  and GOLD. ")
+    >>> normalize("  Amber,  and GOLD. ")
     'amber, and gold'
     """
     return " ".join(text.lower().split()).rstrip(" .!?。！？")
 
 
-def measure_short(asked: ShortInstructionSet, role: Role, responses: Iterable[Response]) -> Iterator[AnswerMeasures]:
-    """Whether each greedy answer is right: 1 or 0."""
-    for one in responses:
-        yield AnswerMeasures(role, GREEDY, one.example_id, one, {"short": float(asked.is_right(one))})
+def measure_short(
+    instructions: ShortInstructionSet, role: Role, responses: Iterable[Response]
+) -> Iterator[AnswerMeasures]:
+    """Yield 1 or 0 for each greedy response."""
+    for response in responses:
+        accuracy = float(instructions.is_correct(response))
+        yield AnswerMeasures(role, GREEDY, response.example_id, response, {"short": accuracy})
 
 
-def short_answer_rows(asked: ShortInstructionSet, measured: Iterable[AnswerMeasures]) -> Iterator[dict[str, Any]]:
-    """Each answer with what was expected."""
-    for one in measured:
-        name = one.response.example_id
-        told = {"model": one.role, "idx": one.response.id, "kind": asked.kinds.get(name), "query": one.response.query}
-        right = bool(one.values["short"])
-        yield {**told, "answer": one.response.text, "expected": asked.answers[name][0], "right": right}
+def short_answer_rows(
+    instructions: ShortInstructionSet, measured: Iterable[AnswerMeasures]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row per response with the expected answer."""
+    for answer in measured:
+        instruction = instructions.instructions[answer.response.example_id]
+        yield {
+            "model": answer.role,
+            "idx": answer.response.id,
+            "kind": instruction.kind or None,
+            "query": answer.response.query,
+            "answer": answer.response.text,
+            "expected": instruction.answers[0],
+            "right": bool(answer.values["short"]),
+        }
 
 
-def short_accuracy_by_kind(asked: ShortInstructionSet, measured: Iterable[AnswerMeasures]) -> dict[str, float]:
-    """The share that each model answers right of each kind: `short/first/dpo`."""
-    taken: dict[str, list[float]] = {}
-    for one in measured:
-        if kind := asked.kinds.get(one.response.example_id):
-            taken.setdefault(f"short/{kind}/{one.role}", []).append(one.values["short"])
-    return {name: sum(values) / len(values) for name, values in taken.items()}
+def short_accuracy_by_kind(instructions: ShortInstructionSet, measured: Iterable[AnswerMeasures]) -> dict[str, float]:
+    """Return the accuracy of each model on each kind of instruction: `short/first/dpo`."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for answer in measured:
+        if kind := instructions.instructions[answer.response.example_id].kind:
+            values[f"short/{kind}/{answer.role}"].append(answer.values["short"])
+    return {name: fmean(group) for name, group in values.items()}

@@ -1,8 +1,12 @@
-"""Tests of differences by permutation, and the correction for many of them.
+"""Permutation tests of differences, and Holm's correction for multiple tests.
 
-Under the null hypothesis the two models are exchangeable: which of them gave which answers to a document is chance.
-So the observed difference is compared with those after swapping the two models' answers document by document. The test
-is exact whatever the measure's distribution. With n documents no p-value is below 2 ** (1 - n).
+Under the null hypothesis the two models are exchangeable within each document. The observed difference is therefore
+compared with the differences after swapping the models' answers document by document. The test is exact for any
+distribution of the measure. With n documents the smallest p-value is 2 ** (1 - n).
+
+`scipy.stats.permutation_test` permutes single observations of equal samples. Here, documents with different numbers of
+answers are permuted as a whole and the statistic is a difference of ratios; with one answer per document the p-values
+agree with scipy's (test_significance.py). scipy has no Holm correction either.
 """
 
 import math
@@ -13,47 +17,48 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    Tally = tuple[np.ndarray, np.ndarray]
-    """The sum and the number of each document's observations."""
+    DocumentSums = tuple[np.ndarray, np.ndarray]  # the sum and the number of each document's observations
 
-PERMUTATIONS = 20_000  # p-values down to 1 / 20,001, which a correction for 300 differences leaves below .02
+PERMUTATIONS = 20_000  # the smallest p-value, 1 / 20,001, stays below 0.02 after a correction for 300 differences
 _BATCH = 2_000
 
 
-def paired_p_value(first: "Tally", second: "Tally") -> float:
-    """Return the two-sided p-value of the difference of means; both tallies are of the same documents, in order.
+def paired_p_value(first: "DocumentSums", second: "DocumentSums") -> float:
+    """Return the two-sided p-value of the difference of means; both sides have the same documents, in order.
 
-    All 2 ** n swaps are tried up to 14 documents, else a seeded random sample of them.
+    Up to 14 documents all 2 ** n swaps are tried, beyond that a random sample with a fixed seed.
     """
     documents = len(first[0])
     exact = 2**documents <= PERMUTATIONS
     swaps = _all_swaps(documents) if exact else _random_swaps(documents)
-    half_sum = [(a + b) / 2 for a, b in zip(first, second, strict=True)]
-    half_gap = [(b - a) / 2 for a, b in zip(first, second, strict=True)]
-    moved = [_products(swaps, gap) for gap in half_gap]
-    totals, counts = (part.sum() for part in half_sum)
-    drawn = _ratio(totals + moved[0], counts + moved[1]) - _ratio(totals - moved[0], counts - moved[1])
+    # A swap with sign -1 exchanges the sides: second = half sum + sign * half difference; first has the opposite sign.
+    totals, counts = ((a + b).sum() / 2 for a, b in zip(first, second, strict=True))
+    total_shifts, count_shifts = (_products(swaps, (b - a) / 2) for a, b in zip(first, second, strict=True))
+    permuted = _ratio(totals + total_shifts, counts + count_shifts) - _ratio(
+        totals - total_shifts, counts - count_shifts
+    )
     observed = second[0].sum() / second[1].sum() - first[0].sum() / first[1].sum()
-    return _p_value(observed, drawn, exact=exact)
+    return _p_value(observed, permuted, exact=exact)
 
 
-def unpaired_p_value(first: "Tally", second: "Tally") -> float:
-    """Return the two-sided p-value of the difference of means of two samples without a document in common."""
+def unpaired_p_value(first: "DocumentSums", second: "DocumentSums") -> float:
+    """Return the two-sided p-value of the difference of means of two samples without common documents."""
     import numpy as np
 
     totals, counts = (np.concatenate(parts) for parts in zip(first, second, strict=True))
     divisions = _random_divisions(len(first[0]), len(second[0]))
-    theirs = [_products(divisions, column) for column in (totals, counts)]
-    drawn = _ratio(*theirs) - _ratio(totals.sum() - theirs[0], counts.sum() - theirs[1])
+    second_totals, second_counts = _products(divisions, totals), _products(divisions, counts)
+    first_means = _ratio(totals.sum() - second_totals, counts.sum() - second_counts)
+    permuted = _ratio(second_totals, second_counts) - first_means
     observed = second[0].sum() / second[1].sum() - first[0].sum() / first[1].sum()
-    return _p_value(observed, drawn, exact=False)
+    return _p_value(observed, permuted, exact=False)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values after Holm's step-down correction (1979), in the order given.
+    """Return the p-values after Holm's step-down correction (1979), in the same order.
 
-    Calling all differences with a corrected value of at most 5 % real is wrong about any of them in at most 5 % of
-    reports, however the measures depend on each other.
+    It controls the family-wise error rate for any dependence between the measures: if all differences with a corrected
+    p-value of at most 5 % are called real, at most 5 % of reports contain a false one.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
@@ -66,7 +71,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def least_documents(level: float, tests: int = 1) -> int:
-    """Return the fewest documents with which the paired test can reach `level` after a correction for `tests`.
+    """Return the smallest number of documents for which the paired test can reach `level` after the correction.
 
     >>> least_documents(0.05), least_documents(0.05, tests=33)
     (6, 11)
@@ -74,16 +79,17 @@ def least_documents(level: float, tests: int = 1) -> int:
     return 1 + math.ceil(math.log2(max(tests, 1) / level))
 
 
-def _p_value(observed: float, drawn: "np.ndarray", *, exact: bool) -> float:
+def _p_value(observed: float, permuted: "np.ndarray", *, exact: bool) -> float:
     import numpy as np
 
-    # The observed assignment is one of the exact ones; rounding must not make it smaller than itself.
-    reached = int(np.count_nonzero(np.abs(drawn) >= abs(observed) * (1 - 1e-9) - 1e-12))
-    return reached / len(drawn) if exact else (reached + 1) / (len(drawn) + 1)
+    # The tolerance keeps rounding errors from excluding the observed assignment itself.
+    extreme = int(np.count_nonzero(np.abs(permuted) >= abs(observed) * (1 - 1e-9) - 1e-12))
+    # A random sample does not contain the observed assignment: add it, so that p is never 0 (Phipson and Smyth, 2010).
+    return extreme / len(permuted) if exact else (extreme + 1) / (len(permuted) + 1)
 
 
 def _ratio(totals: "np.ndarray", counts: "np.ndarray") -> "np.ndarray":
-    """Return means; 0 for a side that a swap left without an answer, which counts as a large difference."""
+    """Return means; 0 for a side without observations after a swap, which conservatively counts as a difference."""
     import numpy as np
 
     means: np.ndarray = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 1e-9)
@@ -94,7 +100,7 @@ def _products(matrix: "np.ndarray", column: "np.ndarray") -> "np.ndarray":
     """Return the product of a matrix of small integers with a column."""
     import numpy as np
 
-    # int8 keeps 20,000 x 600 signs at 12 MB; the product needs floats, made for a batch of rows at a time.
+    # 20,000 x 600 signs have 12 MB as int8; only a batch of rows at a time is converted to floats for the product.
     batches = np.array_split(matrix, max(1, len(matrix) // _BATCH))
     return np.concatenate([rows.astype(np.float64) @ column for rows in batches])
 

@@ -1,11 +1,11 @@
-"""Means and differences with confidence intervals over documents: answers about one text belong together.
+"""Means and differences with confidence intervals and p-values, clustered by document.
 
-Intervals are those of `intervals` (a Bayesian bootstrap with one unseen document), p-values those of `significance`.
+Answers about the same document are not independent, so documents are the sampling unit. Intervals are computed in
+`intervals`, p-values in `significance`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from longreward.evaluation.intervals import UNBOUNDED, Bounds, difference_bounds, document_values, limit_draws, limits
@@ -14,27 +14,29 @@ from longreward.evaluation.significance import holm, paired_p_value, unpaired_p_
 if TYPE_CHECKING:
     import numpy as np
 
+Observation = tuple[str, float]  # document, value
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, or a difference of means, with its interval."""
+    """A mean, or a difference of means, with its confidence interval."""
 
     value: float
     low: float
     high: float
-    documents: int  # that it stands on
+    documents: int  # sample size
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
 class DifferenceEstimate(Estimate):
-    """A difference of means with the p-value of its being zero, and that value corrected for the other differences.
+    """A difference of means with its p-value, and the p-value corrected for the other differences of the report.
 
-    `level` is 1 minus the interval's confidence.
+    `level` is the significance level: 1 minus the confidence of the interval.
     """
 
     p: float
@@ -43,24 +45,21 @@ class DifferenceEstimate(Estimate):
 
     @property
     def is_significant(self) -> bool:
-        """Whether this one difference, chosen before looking at any, is more than chance by interval and by test."""
+        """Whether this single difference, selected before looking at the data, is significant by interval and test."""
         return self.excludes_zero and self.p <= self.level
 
     @property
     def is_shown(self) -> bool:
-        """Whether it is more than chance as one of all differences of its report.
+        """Whether the difference is significant as one of all differences of its report.
 
-        The test decides alone. It is sharper than the interval, which has to hold for skewed measures, too: of 20
-        normal differences with a mean of half a standard deviation the test finds 57 %, the interval 29 %.
+        Only the test counts. The interval also covers skewed measures and has less power: for 20 normal differences
+        with a mean of half a standard deviation, the test has a power of 57 %, the interval of 29 %.
         """
         return self.p_corrected <= self.level
 
     def reversed(self) -> "DifferenceEstimate":
-        """Return the first side minus the second."""
+        """Return the difference in the other direction."""
         return replace(self, value=-self.value, low=-self.high, high=-self.low)
-
-
-Observation = tuple[str, float]  # document, value
 
 
 def mean(
@@ -71,13 +70,13 @@ def mean(
     seed: int,
     bounds: Bounds | None = None,
 ) -> Estimate | None:
-    """Return the mean over all observations; None where there are none.
+    """Return the mean over all observations; None without observations.
 
-    `bounds` are those of the measure; without them, values that are all 0 or 1 are taken for a share.
+    Args:
+        bounds: Range of the measure. By default, values that are all 0 or 1 are a share, others are unbounded.
     """
-    listed = list(observations)
     return stratified_mean(
-        {"": listed}, {"": 1.0}, resamples=resamples, confidence=confidence, seed=seed, bounds=bounds
+        {"": list(observations)}, {"": 1.0}, resamples=resamples, confidence=confidence, seed=seed, bounds=bounds
     )
 
 
@@ -90,28 +89,28 @@ def stratified_mean(
     seed: int,
     bounds: Bounds | None = None,
 ) -> Estimate | None:
-    """Return the weighted mean of the groups' means; None where a group is empty. Weights are positive, their sum 1."""
+    """Return the weighted mean of the groups' means; None if a group is empty. The weights sum to 1."""
     import numpy as np
 
     if not groups or not all(groups.values()):
         return None
-    known = bounds or _bounds_of(value for listed in groups.values() for _, value in listed)
+    bounds = bounds or _infer_bounds(value for observations in groups.values() for _, value in observations)
     value, documents, draws = 0.0, 0, []
-    for stratum, (name, listed) in enumerate(groups.items()):
-        totals, counts = _tally(listed, _documents(listed))
+    for stratum, (name, observations) in enumerate(groups.items()):
+        totals, counts = _sum_by_document(observations, _documents(observations))
         value += weights[name] * float(totals.sum() / counts.sum())
         documents += len(totals)
         lower, upper = limit_draws(
             document_values(totals, counts),
-            bounds=known,
-            observed_range=_range(listed),
+            bounds=bounds,
+            observed_range=_range(observations),
             resamples=resamples,
             seed=seed,
             stratum=stratum,
         )
         draws.append((weights[name] * lower, weights[name] * upper))
     lower, upper = (np.sum(parts, axis=0) for parts in zip(*draws, strict=True))
-    low, high = limits(lower, upper, confidence=confidence, bounds=known)
+    low, high = limits(lower, upper, confidence=confidence, bounds=bounds)
     return Estimate(value, min(float(low), value), max(float(high), value), documents)
 
 
@@ -124,44 +123,57 @@ def mean_difference(
     seed: int,
     bounds: Bounds | None = None,
 ) -> DifferenceEstimate | None:
-    """Return the mean of `second` minus the mean of `first`; None where a side is empty.
+    """Return the mean of `second` minus the mean of `first`; None if a side is empty.
 
-    The two are paired by document, unless they have no document in common. `bounds` are as for `mean`.
+    The sides are paired by document, unless they have no document in common. `bounds` are those of the measure, as for
+    `mean`.
     """
     sides = [list(first), list(second)]
     if not all(sides):
         return None
-    known = bounds or _bounds_of(value for side in sides for _, value in side)
-    within = difference_bounds(known)
-    own = [_documents(side) for side in sides]
-    draw = partial(limit_draws, resamples=resamples, seed=seed)
-    if set(own[0]) & set(own[1]):
-        documents = sorted({*own[0], *own[1]})
-        tallies = [_tally(side, documents) for side in sides]
-        values = document_values(*tallies[1]) - document_values(*tallies[0])
-        lower, upper = draw(values, bounds=within, observed_range=_range(sides[0] + sides[1]), mirrored=True)
-        p = paired_p_value(*tallies)
+    bounds = bounds or _infer_bounds(value for side in sides for _, value in side)
+    range_of_difference = difference_bounds(bounds)
+    own_documents = [_documents(side) for side in sides]
+    if set(own_documents[0]) & set(own_documents[1]):
+        documents = sorted({*own_documents[0], *own_documents[1]})
+        sums = [_sum_by_document(side, documents) for side in sides]
+        lower, upper = limit_draws(
+            document_values(*sums[1]) - document_values(*sums[0]),
+            bounds=range_of_difference,
+            observed_range=_range(sides[0] + sides[1]),
+            mirrored=True,
+            resamples=resamples,
+            seed=seed,
+        )
+        p = paired_p_value(*sums)
     else:
-        documents = own[0] + own[1]
-        tallies = [_tally(side, names) for side, names in zip(sides, own, strict=True)]
+        documents = own_documents[0] + own_documents[1]
+        sums = [_sum_by_document(side, names) for side, names in zip(sides, own_documents, strict=True)]
         draws = [
-            draw(document_values(*tally), bounds=known, observed_range=_range(side), stratum=stratum)
-            for stratum, (tally, side) in enumerate(zip(tallies, sides, strict=True))
+            limit_draws(
+                document_values(*side_sums),
+                bounds=bounds,
+                observed_range=_range(side),
+                resamples=resamples,
+                seed=seed,
+                stratum=stratum,
+            )
+            for stratum, (side_sums, side) in enumerate(zip(sums, sides, strict=True))
         ]
         lower, upper = draws[1][0] - draws[0][1], draws[1][1] - draws[0][0]
-        p = unpaired_p_value(*tallies)
-    means = [float(totals.sum() / counts.sum()) for totals, counts in tallies]
+        p = unpaired_p_value(*sums)
+    means = [float(totals.sum() / counts.sum()) for totals, counts in sums]
     value = means[1] - means[0]
-    low, high = limits(lower, upper, confidence=confidence, bounds=within)
+    low, high = limits(lower, upper, confidence=confidence, bounds=range_of_difference)
     return DifferenceEstimate(
         value, min(float(low), value), max(float(high), value), len(documents), p, p, level=1 - confidence
     )
 
 
 def holm_corrected(differences: Sequence[DifferenceEstimate]) -> list[DifferenceEstimate]:
-    """Return all differences of one report, their p-values corrected for their number (Holm)."""
-    values = holm([each.p for each in differences])
-    return [replace(each, p_corrected=value) for each, value in zip(differences, values, strict=True)]
+    """Return all differences of a report with p-values corrected for their number (Holm)."""
+    p_values = holm([difference.p for difference in differences])
+    return [replace(difference, p_corrected=p) for difference, p in zip(differences, p_values, strict=True)]
 
 
 def format_p(p: float) -> str:
@@ -174,18 +186,18 @@ def format_p(p: float) -> str:
 
 
 def _documents(observations: Iterable[Observation]) -> list[str]:
-    return sorted({name for name, _ in observations})
+    return sorted({document for document, _ in observations})
 
 
-def _tally(observations: Iterable[Observation], documents: Sequence[str]) -> "tuple[np.ndarray, np.ndarray]":
+def _sum_by_document(observations: Iterable[Observation], documents: Sequence[str]) -> "tuple[np.ndarray, np.ndarray]":
     """Return the sum and the number of each document's values."""
     import numpy as np
 
-    index = {name: position for position, name in enumerate(documents)}
+    index = {document: position for position, document in enumerate(documents)}
     totals, counts = np.zeros(len(documents)), np.zeros(len(documents))
-    for name, value in observations:
-        totals[index[name]] += value
-        counts[index[name]] += 1
+    for document, value in observations:
+        totals[index[document]] += value
+        counts[index[document]] += 1
     return totals, counts
 
 
@@ -194,5 +206,5 @@ def _range(observations: Sequence[Observation]) -> float:
     return max(values) - min(values)
 
 
-def _bounds_of(values: Iterable[float]) -> Bounds:
+def _infer_bounds(values: Iterable[float]) -> Bounds:
     return (0.0, 1.0) if set(values) <= {0.0, 1.0} else UNBOUNDED

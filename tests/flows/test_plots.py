@@ -23,7 +23,7 @@ def plots(graph: str, stage: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("stage", "columns", "out"),
     [
-        ("evaluate", dict.fromkeys(evaluate.PLOTS, evaluate.BAR), evaluate.OUT),
+        ("evaluate", dict.fromkeys(evaluate.PLOTS, ("bar", "value")), evaluate.OUT),
         ("benchmark", {name: columns for name, (_, columns) in benchmark.PLOTS.items()}, benchmark.OUT),
     ],
 )

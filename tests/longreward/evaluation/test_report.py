@@ -64,7 +64,7 @@ def test_too_few_documents_show_nothing_and_make_no_champion_however_much_better
     config = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0))
     few, enough = summarize(config, of(5)), summarize(config, of(7))
     assert (few.finding, few.champion) == ("no improvement", False)
-    assert "5 held-out documents are too few for 2 comparisons, 7 are the least" in few.sentence
+    assert "5 held-out documents are too few for 2 comparisons, at least 7 are needed" in few.sentence
     assert (enough.finding, enough.champion) == ("learning", True)
     six = summarize(config, of(6))  # enough for the champion's one measure, not for two at once
     assert (six.finding, six.champion) == ("no improvement", True)
@@ -93,7 +93,9 @@ def test_more_recall_bought_with_unsupported_claims_is_no_improvement() -> None:
     measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
     evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "no improvement"
-    assert "Mixed, and so counted as not better: greedy (recall +0.300, unsupported +0.300)" in evaluation.sentence
+    assert (
+        "Mixed, and therefore counted as not better: greedy (recall +0.300, unsupported +0.300)" in evaluation.sentence
+    )
 
 
 def test_one_model_alone_is_not_compared() -> None:
@@ -123,13 +125,13 @@ def test_less_is_better_for_the_unsupported_share() -> None:
 def test_a_model_that_is_shown_to_be_worse_is_no_champion() -> None:
     config = EvaluateConfig(champion=ChampionRule(measure="recall"))
     evaluation = summarize(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
-    assert (evaluation.rows[0].gain, evaluation.champion) == (-1, False)
+    assert (evaluation.rows[0].improvement, evaluation.champion) == (-1, False)
 
 
 def test_both_models_report_under_the_same_metric_names() -> None:
     evaluation = summarize(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
-    assert evaluation.figures("sft").keys() == evaluation.figures("dpo").keys()
-    assert evaluation.figures("dpo")["recall/t1"] == 0.8
+    assert evaluation.metrics("sft").keys() == evaluation.metrics("dpo").keys()
+    assert evaluation.metrics("dpo")["recall/t1"] == 0.8
 
 
 def test_greedy_answers_come_once_and_repeats_of_a_temperature_are_dropped() -> None:
@@ -146,8 +148,8 @@ def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
 
     measured = [*with_cut("sft", "t1", 3), *with_cut("dpo", "t1", 11), *with_cut("sft", "greedy", 0)]
     evaluation = summarize(EvaluateConfig(), [*measured, *answers("dpo", "greedy", LOW)])
-    assert evaluation.figures("sft")["truncated/t1"] == 3.0
-    assert (evaluation.figures("dpo")["truncated/t1"], evaluation.figures("dpo")["truncated/greedy"]) == (11.0, 0.0)
+    assert evaluation.metrics("sft")["truncated/t1"] == 3.0
+    assert (evaluation.metrics("dpo")["truncated/t1"], evaluation.metrics("dpo")["truncated/greedy"]) == (11.0, 0.0)
     assert "| dpo | t1 | 40 | 40 | 11 |" in markdown(evaluation)
 
 
@@ -165,12 +167,12 @@ def test_an_unscored_verdict_leaves_its_measure_out() -> None:
 def test_the_confidence_of_the_settings_is_that_of_intervals_and_marks() -> None:
     measured = [*answers("sft", "greedy", LOW[:5]), *answers("dpo", "greedy", HIGH[:5])]  # p = 2 / 2 ** 5, twice
     strict, loose = (summarize(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
-    assert [row.gain for row in strict.rows] == [0, 0, 0]
-    assert [row.gain for row in loose.rows] == [1, 0, 0]
+    assert [row.improvement for row in strict.rows] == [0, 0, 0]
+    assert [row.improvement for row in loose.rows] == [1, 0, 0]
     assert (strict.rows[0].measure, strict.rows[0].difference.level) == ("recall", pytest.approx(0.05))
     assert loose.rows[0].sft.low > strict.rows[0].sft.low + 0.02
     assert "Intervals (80%)" in markdown(loose)
-    assert "where p is at most 0.2:" in markdown(loose)
+    assert "if p is at most 0.2:" in markdown(loose)
     assert "5 held-out documents are too few" in strict.sentence
     assert loose.finding == "learning"
 
@@ -214,7 +216,7 @@ def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
         return summarize(EvaluateConfig(), measured)
 
     # Eight documents that all go one way have p = 2 / 2 ** 8, which 6 claims leave at .047 and 7 do not.
-    assert [report(others).rows[0].gain for others in (5, 6)] == [1, 0]
+    assert [report(others).rows[0].improvement for others in (5, 6)] == [1, 0]
     assert report(5).rows[0].difference.p_corrected == 6 * 2 / 2**8
     assert "corrected for all 6 comparisons" in markdown(report(5))
     assert report(6).finding == "no improvement"
@@ -224,7 +226,7 @@ def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
     evaluation = summarize(
         EvaluateConfig(), [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", LOW, 0.4, tokens=30)]
     )
-    assert {row.measure: row.gain for row in evaluation.rows} == {"recall": 0, "unsupported": -1, "tokens": 0}
+    assert {row.measure: row.improvement for row in evaluation.rows} == {"recall": 0, "unsupported": -1, "tokens": 0}
     assert [line.split(" | ")[-1] for line in markdown(evaluation).splitlines() if "| unsupported |" in line] == [
         "worse |"
     ]

@@ -10,10 +10,11 @@ import pytest
 from longreward.builtin.short_instructions import HELD_OUT, short_items
 from longreward.builtin.tokenizer import WORD_PATTERN, vocabulary
 from longreward.errors import ConfigError, DataError
-from longreward.evaluation.config import MOST_BUILTIN, EvaluateConfig, ShortMeasureConfig
+from longreward.evaluation.config import BUILTIN_COUNT, EvaluateConfig, ShortMeasureConfig
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.report import summarize
 from longreward.evaluation.short_instructions import (
+    ShortInstruction,
     ShortInstructionSet,
     load_short_instructions,
     measure_short,
@@ -27,7 +28,7 @@ def asked(*answers: str, query: str = "Which is more: 13, 48?") -> ShortInstruct
     from longreward.records import Example
 
     example = Example(id="short/0", document_id="short/0", context="", query=query)
-    return ShortInstructionSet((example,), {"short/0": answers}, {"short/0": "more"})
+    return ShortInstructionSet({"short/0": ShortInstruction(example, answers, "more")})
 
 
 def said(text: str, number: int = 0) -> Response:
@@ -63,7 +64,7 @@ def test_none_held_out_is_trained_on_and_no_answer_is_wrong_and_right_at_once() 
     held_out, trained = short_items(HELD_OUT, "heldout"), short_items(1000)
     assert not {item.query for item in held_out} & {item.query for item in trained}
     assert all(item.answer != item.wrong and item.wrong not in item.accepted for item in (*held_out, *trained))
-    assert HELD_OUT == MOST_BUILTIN
+    assert HELD_OUT == BUILTIN_COUNT
 
 
 def test_they_are_told_in_the_words_of_the_tiny_base() -> None:
@@ -87,7 +88,7 @@ def test_they_are_told_in_the_words_of_the_tiny_base() -> None:
     ],
 )
 def test_only_the_answer_itself_is_right(text: str, right: bool) -> None:
-    assert asked("48.", "It is 48.").is_right(said(text)) == right
+    assert asked("48.", "It is 48.").is_correct(said(text)) == right
 
 
 def test_by_default_none_are_asked() -> None:
@@ -99,10 +100,10 @@ def test_the_built_in_set_has_no_documents_and_takes_a_bare_value_too() -> None:
     assert found is not None
     assert [example.context for example in found.examples] == [""] * 9
     item = short_items(1, "heldout")[0]
-    assert found.answers["short/0"] == (item.answer, *item.accepted)
-    assert found.is_right(said(item.accepted[0]))
-    assert not found.is_right(said(item.wrong))
-    with pytest.raises(ConfigError, match="500 built-in instructions are held out"):
+    assert found.instructions["short/0"].answers == (item.answer, *item.accepted)
+    assert found.is_correct(said(item.accepted[0]))
+    assert not found.is_correct(said(item.wrong))
+    with pytest.raises(ConfigError, match="there are 500 built-in instructions"):
         ShortMeasureConfig.parse({"source": "builtin", "count": 501}, source="params.yaml")
 
 
@@ -119,7 +120,7 @@ def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
     found = load_short_instructions(ShortMeasureConfig(source=name, count=2), tmp_path)
     assert found is not None
     assert [example.query for example in found.examples] == ["a?", "c?"]
-    assert found.answers == {"short/0": ("b",), "short/1": ("d", "e")}
+    assert [instruction.answers for instruction in found.instructions.values()] == [("b",), ("d", "e")]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_a_row_of_another_form_is_named_by_its_line(tmp_path: Path, row: dict[st
 
 
 def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="put it under data/raw"):
+    with pytest.raises(ConfigError, match="move it to data/raw"):
         load_short_instructions(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
 
@@ -152,9 +153,15 @@ def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
     found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
     [row] = found.rows
-    assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.gain) == ("greedy", "short", 0.125, 1, 1)
+    assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.improvement) == (
+        "greedy",
+        "short",
+        0.125,
+        1,
+        1,
+    )
     assert found.headline()["difference/short/greedy"] == 0.875
-    assert found.figures("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0, "truncated/greedy": 0.0}
+    assert found.metrics("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0, "truncated/greedy": 0.0}
     assert found.finding == "not compared"
 
 

@@ -39,7 +39,7 @@ def test_what_a_run_keeps_is_read_back_and_equal_prompts_are_known_whatever_thei
 
 
 def test_a_table_of_something_else_is_refused_by_name() -> None:
-    with pytest.raises(DataError, match="measures of run x is no table of measures: expected the columns model"):
+    with pytest.raises(DataError, match="measures of run x: not a table of measures, expected the columns model"):
         read_measures({"columns": ["loss"], "data": []}, source="measures of run x")
 
 
@@ -61,7 +61,7 @@ def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_
     first = side({"a": 0.0, "b": 0.3, "c": 0.8, "d": 0.0, "e": 0.3, "f": 0.8})
     second = side({"f": 0.9, "e": 0.4, "d": 0.1, "c": 0.9, "b": 0.4, "a": 0.1})
     (change,) = RunComparison(first, second).changes("dpo")
-    assert (change.decoding, change.measure, change.gain) == ("greedy", "recall", 1)
+    assert (change.decoding, change.measure, change.improvement) == ("greedy", "recall", 1)
     assert change.first.value == pytest.approx(1.1 / 3)
     assert change.difference.value == pytest.approx(0.1)
     assert (change.difference.low > 0, change.difference.p) == (True, 2 / 64)
@@ -73,8 +73,8 @@ def test_prompts_that_only_one_run_answered_are_left_out_and_said() -> None:
     )
     (change,) = versus.changes("dpo")
     assert (change.first.value, change.second.value) == pytest.approx((0.3, 0.5))
-    assert "Paired on the 2 held-out prompts" in versus.shared.sentence
-    assert "1 and 2 that only one of them answered are left out" in versus.shared.sentence
+    assert "Paired by document on the 2 held-out prompts" in versus.overlap.sentence
+    assert "1 and 2 prompts that only one run answered are excluded" in versus.overlap.sentence
 
 
 def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of_two_samples() -> None:
@@ -82,8 +82,8 @@ def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of
     (change,) = versus.changes("dpo")
     assert change.difference.value == pytest.approx(0.1)
     assert change.difference.low < 0 < change.difference.high
-    assert change.gain == 0
-    assert versus.shared.sentence.startswith("Unpaired: the runs share no held-out prompt (3 and 3 of their own)")
+    assert change.improvement == 0
+    assert versus.overlap.sentence.startswith("Unpaired: the runs have no held-out prompt in common (3 and 3)")
 
 
 def answers(values: dict[str, float], *, measure: str, decoding: str, document: str = "") -> list[ExampleMetrics]:
@@ -118,7 +118,7 @@ def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_l
         ("t1", "reward", 6.5, 8.5),
         ("greedy", "recall", 0.8, 0.95),
     ]
-    moved = RunComparison(first, second).moved("dpo", decoding="t1", measure="recall")
+    moved = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in moved] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
 
 
@@ -131,7 +131,7 @@ def test_samples_of_a_prompt_count_as_their_mean_and_other_models_not_at_all() -
     second = [
         ExampleMetrics("dpo", "t1", f"x-{n}", "other d", "a", {"recall": value}) for n, value in enumerate((0.3, 0.4))
     ]
-    (one,) = RunComparison(first, second).moved("dpo", decoding="t1", measure="recall")
+    (one,) = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
     assert (one.first_id, one.second_id, one.document) == ("a", "x", "d")
     assert (one.before, one.after) == pytest.approx((0.5, 0.35))
 
@@ -143,7 +143,7 @@ def test_prompts_on_one_document_are_one_document_whatever_the_runs_call_it() ->
         {name: v + 0.2 for name, v in values.items()}, measure="recall", decoding="greedy", document="yours"
     )
     (change,) = RunComparison(first, second).changes("dpo")
-    assert (change.difference.documents, change.difference.p, change.gain) == (1, 1.0, 0)
+    assert (change.difference.documents, change.difference.p, change.improvement) == (1, 1.0, 0)
 
 
 def test_documents_of_one_name_are_two_where_the_runs_share_no_prompt() -> None:
@@ -188,11 +188,11 @@ def test_only_decodings_and_models_that_both_have_are_compared() -> None:
 
 def test_the_prompts_that_moved_most_come_first_and_unmoved_ones_not_at_all() -> None:
     versus = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
-    moved = versus.moved("dpo", decoding="greedy", measure="recall")
+    moved = versus.changed_examples("dpo", decoding="greedy", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in moved] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
 
 
 def test_rises_and_falls_of_one_size_are_shown_in_turn() -> None:
     first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
-    moved = RunComparison(first, second).moved("dpo", decoding="greedy", measure="recall")
+    moved = RunComparison(first, second).changed_examples("dpo", decoding="greedy", measure="recall")
     assert [one.first_id for one in moved] == ["c", "a", "d", "b"]
