@@ -56,7 +56,7 @@ def compute_agreements(
 ) -> list[Agreement]:
     """Return each reward's agreement over all items, then by group if there are several."""
     groups = [ALL_GROUPS, *dict.fromkeys(item.group for item in items if item.group)]
-    if len(groups) == 2:
+    if len(groups) == 2:  # a single group would repeat the rows over all items
         groups = groups[:1]
     return [
         _compute_agreement(
@@ -79,9 +79,9 @@ def _compute_agreement(
 ) -> Agreement:
     scored: list[tuple[Item, list[float]]] = []
     for item, rewards in judged:
-        known = [value for value in rewards if value is not None]
-        if len(known) == len(rewards):
-            scored.append((item, known))
+        values = [reward for reward in rewards if reward is not None]
+        if len(values) == len(rewards):
+            scored.append((item, values))
     pairs = [(item, rewards) for item, rewards in scored if len(rewards) == 2]
     lists = [(item, rewards) for item, rewards in scored if len(rewards) > 2]
 
@@ -118,9 +118,10 @@ def correctly_ordered(labels: Sequence[float], rewards: Rewards) -> list[float]:
 
 
 def spearman(labels: Sequence[float], rewards: Sequence[float]) -> float:
-    """Return the rank correlation; 0 where all rewards are equal, where scipy has NaN."""
+    """Return the rank correlation; 0 where all rewards are equal."""
     from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
+    # scipy returns NaN here; a reward that cannot distinguish the responses agrees no more than chance.
     if len(set(rewards)) == 1:
         return 0.0
     return float(spearmanr(labels, rewards).statistic)

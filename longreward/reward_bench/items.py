@@ -51,13 +51,13 @@ class Item:
 
 def read_items(path: Path) -> Iterator[Item]:
     """Read a file; DataError with file and line at the first row that is not an item or repeats an id."""
-    seen: set[str] = set()
+    ids: set[str] = set()
 
     def parse_unique(row: Row) -> Item:
         item = parse_item(row)
-        if item.id in seen:
+        if item.id in ids:
             raise RowError(f"id {item.id!r} occurs twice")
-        seen.add(item.id)
+        ids.add(item.id)
         return item
 
     return read_records(path, parse_unique)

@@ -177,8 +177,9 @@ def _benchmarks(results: StudyResults, preset: str | None) -> str:
     for arm in {**results.benchmarks, **paper}:
         metrics = results.benchmarks.get(arm, {})
         values = [metrics.get(column.metric) for column in COLUMNS]
-        known = [value for value in values if value is not None]
-        values.append(sum(known) / len(known) if len(known) == len(COLUMNS) else None)
+        # A mean over fewer benchmarks could not be compared with the paper's.
+        present = [value for value in values if value is not None]
+        values.append(sum(present) / len(present) if len(present) == len(COLUMNS) else None)
         paper_values = paper.get(arm, (None,) * len(titles))
         cells = [_with_paper(value, paper_value) for value, paper_value in zip(values, paper_values, strict=True)]
         lines.append(f"| {arm} | {' | '.join(cells)} |")

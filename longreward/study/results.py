@@ -158,17 +158,21 @@ def _effects(arm: str, against: str, observations: Mapping[str, Observations]) -
         if baseline is None or measure not in REPORTED_MEASURES:
             continue
         seeds = {seed for seed, _ in values} & {seed for seed, _ in baseline}
-        sides = [[(seed, o) for seed, o in side if seed in seeds] for side in (baseline, values)]
+        # Only common seeds: a seed without a counterpart would compare different SFT models.
+        baseline, values = ([(seed, o) for seed, o in runs if seed in seeds] for runs in (baseline, values))
         difference = mean_difference(
-            *([observation for _, observation in side] for side in sides), bounds=BOUNDS[measure], **_STATISTICS
+            [observation for _, observation in baseline],
+            [observation for _, observation in values],
+            bounds=BOUNDS[measure],
+            **_STATISTICS,
         )
         if difference is not None:
-            by_seed = {seed: _seed_mean(sides[1], seed) - _seed_mean(sides[0], seed) for seed in sorted(seeds)}
+            by_seed = {seed: _seed_mean(values, seed) - _seed_mean(baseline, seed) for seed in sorted(seeds)}
             yield Effect(arm, against, decoding, measure, difference, by_seed)
 
 
 def _seed_mean(observations: Sequence[tuple[int, Observation]], seed: int) -> float:
-    values = [value for own_seed, (_, value) in observations if own_seed == seed]
+    values = [value for observed_seed, (_, value) in observations if observed_seed == seed]
     return sum(values) / len(values)
 
 

@@ -170,10 +170,10 @@ def _reservoir_sample(records: Iterable[R], count: int, *, seed: int) -> list[R]
     """Sample up to `count` records uniformly in one pass (reservoir sampling); they keep the order of the source."""
     rng = random.Random(f"longreward short {seed}")
     reservoir: list[R] = []
-    for seen, record in enumerate(records):
+    for number, record in enumerate(records):
         if len(reservoir) < count:
             reservoir.append(record)
-        elif (index := rng.randrange(seen + 1)) < count:
+        elif (index := rng.randrange(number + 1)) < count:
             reservoir[index] = record
     return sorted(reservoir, key=lambda record: int(record.id.removeprefix(SHORT_PREFIX)))
 

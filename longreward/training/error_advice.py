@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from longreward.errors import LongRewardError, PolicyError, StateError
 
-LESS_MEMORY = (
+MEMORY_ADVICE = (
     "a lower micro_batch (and reference_batch), gradient_checkpointing, prefix_sharing: auto, lora, shorter texts "
     "(max_length refuses those that are longer), or launcher: accelerate with more GPUs need less"
 )
@@ -35,12 +35,12 @@ def actionable_error(state: Path) -> Iterator[None]:
     except LongRewardError:
         raise
     except torch.OutOfMemoryError as error:
-        raise PolicyError(f"the GPU's memory is full ({_first_line(error)}); {LESS_MEMORY}") from error
+        raise PolicyError(f"the GPU's memory is full ({_first_line(error)}); {MEMORY_ADVICE}") from error
     except MemoryError as error:
-        raise PolicyError(f"this machine's memory is full ({error or 'MemoryError'}); {LESS_MEMORY}") from error
+        raise PolicyError(f"this machine's memory is full ({error or 'MemoryError'}); {MEMORY_ADVICE}") from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if _mentions(error, "DefaultCPUAllocator", "you tried to allocate", "Cannot allocate memory"):
-            raise PolicyError(f"this machine's memory is full ({_first_line(error)}); {LESS_MEMORY}") from error
+            raise PolicyError(f"this machine's memory is full ({_first_line(error)}); {MEMORY_ADVICE}") from error
         # torch.save raises RuntimeError from its C++ writer where the disk is full
         if isinstance(error, RuntimeError) and not _mentions(error, "inline_container", "iostream error"):
             raise
@@ -50,7 +50,7 @@ def actionable_error(state: Path) -> Iterator[None]:
         ) from error
 
 
-def not_finite_error(what: str, trainer: Any, ids: list[str]) -> PolicyError:
+def not_finite_error(quantity: str, trainer: Any, ids: list[str]) -> PolicyError:
     """Return the error for a loss, gradient or weight that is NaN or infinite; `ids` are the rows that led to it."""
     args = trainer.args
     dtype = str(next(trainer.model.parameters()).dtype).removeprefix("torch.")
@@ -58,9 +58,9 @@ def not_finite_error(what: str, trainer: Any, ids: list[str]) -> PolicyError:
     rows = f", with {', '.join(ids)}" if ids else ""
     advice = OVERFLOW_AT_START if trainer.state.global_step == 0 else OVERFLOW_LATER
     return PolicyError(
-        f"{what} is not a finite number{rows} (learning rate {rate:.2g}, max_grad_norm {args.max_grad_norm:g}, weights "
-        f"{dtype}, bf16: {str(args.bf16).lower()}). Nothing of it was saved, and earlier checkpoints are intact. "
-        f"{advice}"
+        f"{quantity} is not a finite number{rows} (learning rate {rate:.2g}, max_grad_norm {args.max_grad_norm:g}, "
+        f"weights {dtype}, bf16: {str(args.bf16).lower()}). Nothing of it was saved, and earlier checkpoints are "
+        f"intact. {advice}"
     )
 
 

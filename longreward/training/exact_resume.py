@@ -84,8 +84,10 @@ class ExactResumeMixin:
         size, order = self.args.per_device_train_batch_size, [*self.sampler]
         offsets = [(number * self.args.world_size + self.args.process_index) * size for number in range(start, stop)]
         rows = [row for offset in offsets for row in order[offset : offset + size]]
-        more = [f"{len(rows) - MAX_LISTED} more"] if len(rows) > MAX_LISTED else []
-        return [str(self.train_dataset[row]["id"]) for row in rows[:MAX_LISTED]] + more
+        ids = [str(self.train_dataset[row]["id"]) for row in rows[:MAX_LISTED]]
+        if len(rows) > MAX_LISTED:
+            ids.append(f"{len(rows) - MAX_LISTED} more")
+        return ids
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self.check_weights()

@@ -56,15 +56,16 @@ def _check_targets(targets: str | tuple[str, ...], model: Any) -> None:
 
 def _check_modules_to_save(names: tuple[str, ...], model: Any) -> None:
     modules = {name: module for name, module in model.named_modules() if name}
-    for wanted in names:
-        if not any(_ends_with(name, wanted) for name in modules):
+    for module_name in names:
+        if not any(_ends_with(name, module_name) for name in modules):
             raise PolicyError(
-                f"lora.modules_to_save: no module of this model is named {wanted!r}; there are {_last_parts(modules)}"
+                f"lora.modules_to_save: no module of this model is named {module_name!r}; there are "
+                f"{_last_parts(modules)}"
             )
 
 
-def _ends_with(name: str, wanted: str) -> bool:
-    return name == wanted or name.endswith(f".{wanted}")
+def _ends_with(name: str, suffix: str) -> bool:
+    return name == suffix or name.endswith(f".{suffix}")
 
 
 def _last_parts(modules: dict[str, Any]) -> str:

@@ -28,8 +28,8 @@ class TrainingReport:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics of the stage."""
-        lengths = self.lengths.metrics() if self.lengths else {}
-        own = {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
+        metrics: dict[str, float] = self.lengths.metrics() if self.lengths else {}
+        metrics |= {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
         if self.steps:
-            own |= {"bf16": self.bf16, "padding": self.padding, "padding_ungrouped": self.padding_ungrouped}
-        return {**lengths, **own, **self.last}
+            metrics |= {"bf16": self.bf16, "padding": self.padding, "padding_ungrouped": self.padding_ungrouped}
+        return metrics | self.last

@@ -231,15 +231,15 @@ def _compute_reference_logps(trainer: Any, model: Any, rows: Dataset, batch_size
     by_length = sorted(range(len(rows)), key=rows["length"].__getitem__)
     # A sharded model computes only when all processes call it, so all need the same number of batches.
     padded = by_length + by_length[:1] * (-len(by_length) % accelerator.num_processes)
-    own = padded[accelerator.process_index :: accelerator.num_processes]
-    loader = DataLoader(rows.select(own), batch_size=batch_size, collate_fn=trainer.data_collator)
+    process_rows = padded[accelerator.process_index :: accelerator.num_processes]
+    loader = DataLoader(rows.select(process_rows), batch_size=batch_size, collate_fn=trainer.data_collator)
     batches = []
     with show_progress("train, batches of the reference", enabled=accelerator.is_main_process) as update:
         for batch in loader:
             batches.append(trainer.compute_ref_log_probs(model, trainer._prepare_inputs(batch)))
             update(len(batches), len(loader))
     chosen, rejected = ([value for batch in batches for value in batch[index].tolist()] for index in (0, 1))
-    by_row = {row: values for row, *values in gather_object(list(zip(own, chosen, rejected, strict=True)))}
+    by_row = {row: values for row, *values in gather_object(list(zip(process_rows, chosen, rejected, strict=True)))}
     return {column: [by_row[row][index] for row in range(len(rows))] for index, column in enumerate(REFERENCE_COLUMNS)}
 
 

@@ -178,16 +178,16 @@ class _LengthChecker:
 
         `was_cut`: whether it lost its middle before it was sampled from.
         """
-        room = self.limit - answer
+        prompt_limit = self.limit - answer
         fitted = prompt
-        if self.rule != "refuse" and room >= 2:
-            fitted = fit_window(prompt, limit=room, rule=self.rule, name="")
+        if self.rule != "refuse" and prompt_limit >= 2:
+            fitted = fit_window(prompt, limit=prompt_limit, rule=self.rule, name="")
         self.cut_prompts += was_cut or len(fitted) < len(prompt)
-        if room < 2:
+        if prompt_limit < 2:
             self.answer_too_long.append(
                 f"  {self.kind} {id_}: {answer:,} of the {answer_name}, {len(prompt):,} of the prompt"
             )
-        elif len(fitted) > room:
+        elif len(fitted) > prompt_limit:
             self.too_long.append(
                 f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {answer_name}"
             )
@@ -218,8 +218,8 @@ class _LengthChecker:
 
 
 def _first_lines(lines: list[str]) -> str:
-    more = f"\n  and {len(lines) - MAX_LISTED} more" if len(lines) > MAX_LISTED else ""
-    return "\n".join(lines[:MAX_LISTED]) + more
+    rest = f"\n  and {len(lines) - MAX_LISTED} more" if len(lines) > MAX_LISTED else ""
+    return "\n".join(lines[:MAX_LISTED]) + rest
 
 
 def _collect(rows: Iterable[Row], lengths: _LengthChecker, rows_dir: Path | None) -> TrainingData:

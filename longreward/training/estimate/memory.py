@@ -219,8 +219,9 @@ def check_fits(shape: ModelShape, memory: MemoryEstimate, device: Device) -> Non
     """PolicyError where weights, gradients and optimizer states alone are more than the device has."""
     if memory.fixed <= device.memory:
         return
-    whole = shape.weight_bytes + 3 * shape.trainable_bytes
-    advice = [f"launcher: accelerate with at least {int(whole // device.memory) + 1} such devices (fsdp2)"]
+    unsharded = shape.weight_bytes + 3 * shape.trainable_bytes
+    devices = int(unsharded // device.memory) + 1
+    advice = [f"launcher: accelerate with at least {devices} such devices (fsdp2)"]
     if shape.trainable == shape.parameters:
         advice.append(f"lora: {{r: 16}} with policy.dtype: bfloat16, about {format_gb(2 * shape.parameters)}")
     raise PolicyError(

@@ -92,8 +92,8 @@ def _padded_tokens(batch: Sequence[int], text_lengths: Sequence[tuple[int, ...]]
 def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> float:
     """Return the time of the slowest process, so that all processes take the same decisions."""
     size = trainer.args.per_device_train_batch_size
-    own = batch[trainer.args.process_index * size :][:size]
-    inputs = trainer.data_collator([trainer.train_dataset[row] for row in own])
+    rows = batch[trainer.args.process_index * size :][:size]
+    inputs = trainer.data_collator([trainer.train_dataset[row] for row in rows])
     _synchronize(trainer.args.device)
     started = time.perf_counter()
     trainer.pass_micro_batch(model, inputs)

@@ -58,22 +58,22 @@ def test_the_table_has_a_row_for_each_reward_and_a_second_run_asks_nothing(items
 def test_figures_that_nothing_was_there_for_are_left_out(items, capsys):
     write_items(Path("items.jsonl"), [next(hard_pairs(1))])
     assert main([*items, "--no-pairwise"]) == 0
-    told = capsys.readouterr().out
-    assert list(rows(told)) == ["reward", "---", "longreward", *VARIANTS]
-    assert rows(told)["reward"] == ["pairs: accuracy", "all pairs in order", "unscored"]
-    assert "comparisons" not in told
+    output = capsys.readouterr().out
+    assert list(rows(output)) == ["reward", "---", "longreward", *VARIANTS]
+    assert rows(output)["reward"] == ["pairs: accuracy", "all pairs in order", "unscored"]
+    assert "comparisons" not in output
 
 
 def test_json_has_every_figure_with_its_interval_and_whatever_the_settings_strategy(items, capsys):
     assert main([*items, "--json", "-S", "score.strategy=extremes"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["items"], found["judge"], found["srm"]) == (7, "offline-lexical-2", None)
-    whole = found["agreements"][0]
+    result = json.loads(capsys.readouterr().out)
+    assert (result["items"], result["judge"], result["srm"]) == (7, "offline-lexical-2", None)
+    whole = result["agreements"][0]
     assert (whole["reward"], whole["group"]) == ("longreward", "all")
     assert whole["accuracy"]["value"] == pytest.approx(5 / 6)
     spearman = whole["spearman"]
     assert (spearman["documents"], -1 <= spearman["low"] < -0.8) == (1, True)  # one document says nothing
-    assert found["comparisons"] == 6 + 10
+    assert result["comparisons"] == 6 + 10
 
 
 def test_a_reward_model_has_a_row_too(items, capsys, save_tiny_policy):
@@ -83,11 +83,11 @@ def test_a_reward_model_has_a_row_too(items, capsys, save_tiny_policy):
     config = AutoConfig.from_pretrained("model", num_labels=1)
     AutoModelForSequenceClassification.from_config(config).save_pretrained("model")
     assert main([*items, "--srm", "model", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["srm"] == "model"
-    ours = next(each for each in found["agreements"] if (each["reward"], each["group"]) == ("srm", "all"))
-    assert ours["unscored"] == 0
-    assert 0 <= ours["pairwise"]["value"] <= 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["srm"] == "model"
+    agreement = next(row for row in result["agreements"] if (row["reward"], row["group"]) == ("srm", "all"))
+    assert agreement["unscored"] == 0
+    assert 0 <= agreement["pairwise"]["value"] <= 1
 
 
 def test_files_of_long_rewardbench_are_told_by_task(items, capsys, write_lines):
@@ -95,8 +95,8 @@ def test_files_of_long_rewardbench_are_told_by_task(items, capsys, write_lines):
     row = {"prompt_template": prompt, "chosen": "Ann Lee founded Keld.", "rejected": "Bo Ray founded Keld."}
     files = [str(write_lines(Path(f"{task}.jsonl"), [row])) for task in ("LongQA", "Summ")]
     assert main(["reward-bench", "--long-rewardbench", *files]) == 0
-    told = rows(capsys.readouterr().out)
-    assert (told["LongQA"][:2], told["Summ"][:2]) == (["1", "1.00"], ["1", "1.00"])
+    output = rows(capsys.readouterr().out)
+    assert (output["LongQA"][:2], output["Summ"][:2]) == (["1", "1.00"], ["1", "1.00"])
 
 
 def test_a_file_without_items_and_a_folder_without_a_model_are_told(items, capsys):
@@ -117,17 +117,17 @@ def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
         settings = [part for name, value in judge.items() for part in ("-S", f"judge.{name}={value}")]
         command = [sys.executable, "-m", "longreward.flows.cli.main", *items, *settings]
         run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-        while not kept(tmp_path / ".longreward" / "ledger.sqlite"):
+        while not exchange_count(tmp_path / ".longreward" / "ledger.sqlite"):
             assert run.poll() is None
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=20)
+        _, output = run.communicate(timeout=20)
     finally:
         server.kill()
         server.communicate()
-    assert (run.returncode, said.count("\n")) == (130, 1)
-    assert said.startswith("longreward: stopped; ")
-    assert 0 < kept(tmp_path / ".longreward" / "ledger.sqlite") < 40  # of about 100
+    assert (run.returncode, output.count("\n")) == (130, 1)
+    assert output.startswith("longreward: stopped; ")
+    assert 0 < exchange_count(tmp_path / ".longreward" / "ledger.sqlite") < 40  # of about 100
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_the_table_in_the_docs_is_that_of_the_built_in_items(tmp_path, monkeypat
     assert printed[0].split()[1] == "373"
 
 
-def kept(ledger: Path) -> int:
+def exchange_count(ledger: Path) -> int:
     try:
         with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as store:
             return int(store.execute("select count(*) from exchanges").fetchone()[0])

@@ -23,16 +23,16 @@ def test_the_first_case_in_full():
         "partial": ("Thea Penrose drew 178 maps.", wrong),
     }
     assert first.labels == (1.0, 0.0)
-    for told in ("Thea Penrose drew 178 maps", "Hanna Jarvis built the broken chapel", "Tess Jansen drew 78 maps"):
-        assert told in first.context
+    for mentioned in ("Thea Penrose drew 178 maps", "Hanna Jarvis built the broken chapel", "Tess Jansen drew 78 maps"):
+        assert mentioned in first.context
 
 
 def test_people_asked_about_stand_in_one_register_of_several():
     item = by_kind(0)["partial"]
     paragraphs = item.context.split("\n\n")
     assert len(paragraphs) == 5 * REGISTERS
-    told = {number // 5 for number, text in enumerate(paragraphs) if "Penrose" in text or "Jarvis" in text}
-    assert len(told) == 1
+    mentioned = {number // 5 for number, text in enumerate(paragraphs) if "Penrose" in text or "Jarvis" in text}
+    assert len(mentioned) == 1
 
 
 def test_lists_are_labelled_from_right_to_all_wrong():

@@ -57,9 +57,9 @@ def test_the_correlation_of_ranks(labels, rewards, expected):
 
 def test_figures_of_a_reward_over_all_items_and_by_group():
     items = [item(1, 0, group="x", document="a"), item(1, 0, group="y", document="b"), item(3, 1, 2, group="y")]
-    found = compute_agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
-    assert [(each.group, each.items, each.unscored) for each in found] == [("all", 3, 1), ("x", 1, 0), ("y", 2, 1)]
-    whole, first, second = found
+    agreements = compute_agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
+    assert [(row.group, row.items, row.unscored) for row in agreements] == [("all", 3, 1), ("x", 1, 0), ("y", 2, 1)]
+    whole, first, second = agreements
     assert whole.metrics() == {"accuracy": 0.5, "pairwise": pytest.approx(1 / 3), "unscored": 1.0}
     assert whole.accuracy.documents == 2
     assert first.metrics() == {"accuracy": 1.0, "pairwise": 1.0, "unscored": 0.0}
@@ -68,18 +68,16 @@ def test_figures_of_a_reward_over_all_items_and_by_group():
 
 def test_pairs_and_lists_have_accuracies_of_their_own():
     items = [item(1, 0), item(3, 1, 2), item(1, 3, 2), item(2, 1, 3)]
-    (found,) = compute_agreements(
+    (agreements,) = compute_agreements(
         items, {"r": [(1.0, 9.0), (9.0, 2.0, 3.0), (1.0, 5.0, 5.0), (7.0, 8.0, 9.0)]}, INTERVALS
     )
-    assert found.accuracy.value == 0.0
-    assert found.best_of_n.value == pytest.approx((1 + 0.5 + 1) / 3)
-    assert found.metrics()["best_of_n"] == found.best_of_n.value
+    assert agreements.accuracy.value == 0.0
+    assert agreements.best_of_n.value == pytest.approx((1 + 0.5 + 1) / 3)
+    assert agreements.metrics()["best_of_n"] == agreements.best_of_n.value
 
 
 def test_one_group_needs_no_rows_of_its_own():
-    assert [each.group for each in compute_agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == [
-        "all"
-    ]
+    assert [row.group for row in compute_agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
 
 
 def scored(*scores):
@@ -102,13 +100,13 @@ async def test_the_offline_judge_tells_right_answers_from_damaged_ones():
     items = [*damaged_pairs(2), *damaged_lists(2)]
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         rewards = rewards_by_variant(await score_items(judge, ScoreConfig(), items))
-    found = {(each.reward, each.group): each for each in compute_agreements(items, rewards, INTERVALS)}
-    assert found["longreward", "value changed"].accuracy.value == 1.0
-    assert found["longreward", "list"].spearman.value > 0.9
+    agreements = {(row.reward, row.group): row for row in compute_agreements(items, rewards, INTERVALS)}
+    assert agreements["longreward", "value changed"].accuracy.value == 1.0
+    assert agreements["longreward", "list"].spearman.value > 0.9
     # Only faithfulness tells that a wrong value misleads; by the others a missing one is worse.
-    assert found["without faithfulness", "list"].pairwise.value < found["longreward", "list"].pairwise.value
-    assert found["longreward", "empty"].accuracy is None  # no statement, no faithfulness: unscored
-    assert found["longreward", "empty"].unscored == 2
+    assert agreements["without faithfulness", "list"].pairwise.value < agreements["longreward", "list"].pairwise.value
+    assert agreements["longreward", "empty"].accuracy is None  # no statement, no faithfulness: unscored
+    assert agreements["longreward", "empty"].unscored == 2
 
 
 async def test_partial_scores_are_refused():
@@ -120,7 +118,7 @@ async def test_partial_scores_are_refused():
 def test_labelled_items_are_the_same_each_time_and_not_those_of_the_judges_check():
     assert list(damaged_pairs(2)) == list(damaged_pairs(2))
     assert len(list(damaged_pairs(2))) == 14
-    assert {each.document for each in damaged_lists(2)} == {"judge-check-1000", "judge-check-1001"}
+    assert {row.document for row in damaged_lists(2)} == {"judge-check-1000", "judge-check-1001"}
 
 
 def test_faulty_answers_of_the_corpus_lose_to_their_gold_ones(tmp_path):
@@ -129,6 +127,6 @@ def test_faulty_answers_of_the_corpus_lose_to_their_gold_ones(tmp_path):
     written = write_corpus(tmp_path, documents=4)
     items = list(corpus_pairs(written.corpus, written.gold))
     assert 4 < len(items) < written.rows
-    assert {each.group for each in items} <= {"value wrong", "fact missing", "sentence added"}
-    assert all(each.responses[0] != each.responses[1] and each.labels == (1.0, 0.0) for each in items)
+    assert {row.group for row in items} <= {"value wrong", "fact missing", "sentence added"}
+    assert all(row.responses[0] != row.responses[1] and row.labels == (1.0, 0.0) for row in items)
     assert items[0].document.startswith("builtin-1-")

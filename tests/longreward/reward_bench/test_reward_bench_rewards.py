@@ -15,50 +15,50 @@ class Taste:
 
     name = "taste"
 
-    def __init__(self, said: str = "") -> None:
-        self.said = said
-        self.asked = 0
+    def __init__(self, reply: str = "") -> None:
+        self.reply = reply
+        self.requests = 0
 
     async def complete(self, request, *, temperature):
-        self.asked += 1
+        self.requests += 1
         a, b = (request.slots[f"answer_{side}"].count("x") for side in "ab")
-        return ChatReply(self.said or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
+        return ChatReply(self.reply or f"Better: [[{'A' if a > b else 'B' if b > a else 'C'}]]")
 
     async def close(self):
         pass
 
 
-async def met(taste, *responses):
+async def compare(taste, *responses):
     items = [Item("1", "A document.", "Which?", responses, LABELS[: len(responses)], "", "d")]
-    told = []
+    progress = []
     async with Judge.from_model(taste, JudgeConfig(max_attempts=1)) as judge:
-        (found,) = await compare_items(judge, PairwiseConfig(), items, progress=told.append)
-    assert told == [1]
-    return found
+        (match,) = await compare_items(judge, PairwiseConfig(), items, progress=progress.append)
+    assert progress == [1]
+    return match
 
 
 async def test_a_response_is_worth_the_share_of_its_comparisons_that_it_wins():
     taste = Taste()
-    found = await met(taste, "xx", "x", "xxx", "yx")
+    match = await compare(taste, "xx", "x", "xxx", "yx")
     # xxx beats all; xx beats x and yx; these two tie: half a win of three each.
-    assert found.rewards == pytest.approx([2 / 3, 0.5 / 3, 1.0, 0.5 / 3])
-    assert (found.comparisons, found.undecided, found.unreadable) == (6, 1, 0)
-    assert taste.asked == 12
+    assert match.rewards == pytest.approx([2 / 3, 0.5 / 3, 1.0, 0.5 / 3])
+    assert (match.comparisons, match.undecided, match.unreadable) == (6, 1, 0)
+    assert taste.requests == 12
 
 
 async def test_a_judge_that_likes_what_stands_first_decides_nothing():
-    found = await met(Taste("Better: [[A]]"), "xx", "x")
-    assert (found.rewards, found.undecided) == ([0.5, 0.5], 1)
+    match = await compare(Taste("Better: [[A]]"), "xx", "x")
+    assert (match.rewards, match.undecided) == ([0.5, 0.5], 1)
 
 
 async def test_equal_texts_tie_without_a_question():
     taste = Taste()
-    found = await met(taste, "xx", "x", "x")
-    assert found.rewards == [1.0, 0.25, 0.25]
-    assert (found.comparisons, found.undecided) == (2, 0)
-    assert taste.asked == 2  # in both orders; xx meets the same text twice
+    match = await compare(taste, "xx", "x", "x")
+    assert match.rewards == [1.0, 0.25, 0.25]
+    assert (match.comparisons, match.undecided) == (2, 0)
+    assert taste.requests == 2  # in both orders; xx meets the same text twice
 
 
 async def test_a_comparison_that_cannot_be_read_leaves_the_item_without_rewards():
-    found = await met(Taste("Who knows."), "xx", "x")
-    assert (found.rewards, found.undecided, found.unreadable) == ([None, None], 0, 1)
+    match = await compare(Taste("Who knows."), "xx", "x")
+    assert (match.rewards, match.undecided, match.unreadable) == ([None, None], 0, 1)

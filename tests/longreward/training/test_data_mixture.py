@@ -60,10 +60,10 @@ def pinned(source: Path) -> str:
     return "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def mixed_in(pairs: Path, given: list[Any], **settings: Any) -> DataMixture:
+def mixed_in(pairs: Path, source_rows: list[Any], **settings: Any) -> DataMixture:
     """Of a file with these rows, pinned."""
     source = pairs.parent / "short.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    source.write_text("".join(json.dumps(row) + "\n" for row in source_rows), encoding="utf-8")
     config = ShortPreferences(source=str(source), sha256=pinned(source), **settings)
     return mix_pairs(config, pairs, out=pairs.parent / "mixed.jsonl")
 
@@ -72,32 +72,32 @@ def short_ids(mixed: DataMixture) -> list[str]:
     return [pair.id for pair in read_pairs(mixed.data) if pair.method == "given"]
 
 
-def test_by_default_nothing_is_mixed_in_and_the_file_is_trained_on_as_it_is(pairs: Path, tmp_path: Path) -> None:
+def test_default_mixes_nothing_in(pairs: Path, tmp_path: Path) -> None:
     mixed = mix_pairs(ShortPreferences(), pairs, out=tmp_path / "mixed.jsonl")
     assert (mixed.data, mixed.metrics()) == (pairs, {})
     assert not (tmp_path / "mixed.jsonl").exists()
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.5, 2), (1, 4), (1.5, 6), (0.01, 1)])
-def test_the_ratio_counts_short_pairs_for_each_long_one(pairs: Path, ratio: float, count: int) -> None:
+def test_ratio_is_short_pairs_per_long_pair(pairs: Path, ratio: float, count: int) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=ratio)
-    found = list(read_pairs(mixed.data))
-    assert [one.id for one in found[:4]] == ["0", "1", "2", "3"]
-    assert len(found) == 4 + count
+    pairs_read = list(read_pairs(mixed.data))
+    assert [one.id for one in pairs_read[:4]] == ["0", "1", "2", "3"]
+    assert len(pairs_read) == 4 + count
     assert mixed.metrics() == {"long/records": 4, "short/records": count, "short/skipped": 0}
 
 
-def test_the_draw_is_by_seed_and_every_record_has_its_chance(pairs: Path) -> None:
-    drawn = [tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=seed))) for seed in range(40)]
-    assert drawn[7] == tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=7)))
-    assert {name for names in drawn for name in names} == {f"short/{n}" for n in range(12)}
+def test_sampling_depends_on_the_seed_and_reaches_every_record(pairs: Path) -> None:
+    samples = [tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=seed))) for seed in range(40)]
+    assert samples[7] == tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=7)))
+    assert {name for names in samples for name in names} == {f"short/{n}" for n in range(12)}
 
 
-def test_a_source_with_fewer_gives_all_it_has(pairs: Path) -> None:
+def test_small_source_is_used_entirely(pairs: Path) -> None:
     assert short_ids(mixed_in(pairs, rows(3), ratio=2)) == ["short/0", "short/1", "short/2"]
 
 
-def test_the_built_in_set_needs_no_file(pairs: Path, tmp_path: Path) -> None:
+def test_builtin_source_needs_no_file(pairs: Path, tmp_path: Path) -> None:
     mixed = mix_pairs(ShortPreferences(source="builtin", ratio=0.5), pairs, out=tmp_path / "mixed.jsonl")
     first, second = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
     assert (first.context, first.chosen.text) == ("", "Dora Abbot was born in Birchley.")
@@ -121,12 +121,12 @@ ANSWER = {"role": "assistant", "content": BAD}
         ),
     ],
 )
-def test_texts_and_chats_are_read_alike(pairs: Path, row: dict[str, Any], query: str) -> None:
-    [found] = [pair for pair in read_pairs(mixed_in(pairs, [row]).data) if pair.method == "given"]
-    assert (found.query, found.chosen.text, found.rejected.text) == (query, "Yes.", "No.")
+def test_texts_and_chats_give_the_same_pairs(pairs: Path, row: dict[str, Any], query: str) -> None:
+    [pairs_read] = [pair for pair in read_pairs(mixed_in(pairs, [row]).data) if pair.method == "given"]
+    assert (pairs_read.query, pairs_read.chosen.text, pairs_read.rejected.text) == (query, "Yes.", "No.")
 
 
-def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) -> None:
+def test_unusable_records_are_skipped_and_counted_by_reason(pairs: Path) -> None:
     several = [USER, GOOD, USER, GOOD]
     bad = [
         {"prompt": "a", "chosen": "b", "rejected": "b"},
@@ -150,7 +150,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_its_reason(pairs: Path) 
         mixed_in(pairs, bad[:1])
 
 
-def test_records_in_the_layouts_of_public_sets_are_used_and_the_first_bad_one_is_named(
+def test_public_layouts_are_read_and_the_first_skipped_record_is_logged(
     pairs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     share_gpt = {
@@ -160,14 +160,14 @@ def test_records_in_the_layouts_of_public_sets_are_used_and_the_first_bad_one_is
     tool = {"chosen": [USER, {**GOOD, "tool_calls": [{"id": "1"}]}], "rejected": [USER, ANSWER]}
     half = {"prompt": "a \ud83d", "chosen": "b", "rejected": "c"}
     mixed = mixed_in(pairs, [share_gpt, half, tool])
-    [found] = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
-    assert (found.query, found.chosen.text, found.rejected.text) == ("Red?", "Yes.", "No.")
+    [pairs_read] = [pair for pair in read_pairs(mixed.data) if pair.method == "given"]
+    assert (pairs_read.query, pairs_read.chosen.text, pairs_read.rejected.text) == ("Red?", "Yes.", "No.")
     assert sum(mixed.skipped.values()) == 2
     [first] = [record.message for record in caplog.records if "the first such record" in record.message]
     assert "short.jsonl, line 2, the first such record: 'prompt' has half of a surrogate pair" in first
 
 
-def test_short_pairs_alone_are_as_many_as_the_long_ones_say(pairs: Path) -> None:
+def test_short_pairs_alone_are_counted_by_the_long_ones(pairs: Path) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=1.5, alone=True)
     assert len(short_ids(mixed)) == len(list(read_pairs(mixed.data))) == 6
     assert mixed.metrics() == {"long/records": 0, "short/records": 6, "short/skipped": 0}
@@ -175,16 +175,21 @@ def test_short_pairs_alone_are_as_many_as_the_long_ones_say(pairs: Path) -> None
 
 def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
     several = [SYSTEM, USER, GOOD, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "No."}]
-    given = [{"messages": several}, {"messages": [USER]}, {"prompt": "Blue?", "messages": "Sky."}, {"messages": "x"}]
+    source_rows = [
+        {"messages": several},
+        {"messages": [USER]},
+        {"prompt": "Blue?", "messages": "Sky."},
+        {"messages": "x"},
+    ]
     source, long = tmp_path / "chats.jsonl", tmp_path / "sft.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
+    source.write_text("".join(json.dumps(row) + "\n" for row in source_rows), encoding="utf-8")
     first = Example(id="0", document_id="d", context="the town", query="who ?", answer="ben .")
     write_examples(long, [first, first.model_copy(update={"id": "1"})])
     config = ShortAnswers(source=str(source), sha256=pinned(source), answer="messages", ratio=2)
     mixed = mix_examples(config, long, out=tmp_path / "mixed.jsonl")
-    found = list(read_examples(mixed.data))
-    assert [one.id for one in found] == ["0", "1", "short/0", "short/2"]
-    assert [(one.query, one.answer) for one in found[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
+    pairs_read = list(read_examples(mixed.data))
+    assert [one.id for one in pairs_read] == ["0", "1", "short/0", "short/2"]
+    assert [(one.query, one.answer) for one in pairs_read[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
     assert mixed.skipped == {
         "messages is a chat without an assistant's turn": 1,
         "prompt is missing; the row has 'messages'": 1,
@@ -199,13 +204,13 @@ def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
         mix_examples(ShortAnswers(source=str(source)), long, out=tmp_path / "mixed.jsonl")
 
 
-def test_columns_of_other_names_are_named(pairs: Path) -> None:
+def test_columns_can_have_other_names(pairs: Path) -> None:
     row = {"instruction": "a", "win": "b", "lose": "c"}
     mixed = mixed_in(pairs, [row], prompt="instruction", chosen="win", rejected="lose")
     assert short_ids(mixed) == ["short/0"]
 
 
-def test_a_source_that_nothing_pins_is_refused_with_its_pin(pairs: Path, tmp_path: Path) -> None:
+def test_unpinned_source_is_refused_with_its_checksum(pairs: Path, tmp_path: Path) -> None:
     source = tmp_path / "short.jsonl"
     source.write_text(json.dumps(rows(1)[0]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"train\.short\.sha256: sha256:[0-9a-f]{64}"):
@@ -217,13 +222,13 @@ def test_a_source_that_nothing_pins_is_refused_with_its_pin(pairs: Path, tmp_pat
         mix_pairs(other, pairs, out=tmp_path / "mixed.jsonl")
 
 
-def test_a_short_prompt_is_the_question_alone(tiny_policy: Path) -> None:
+def test_short_prompt_is_the_question_only(tiny_policy: Path) -> None:
     text = load_tokenizer(PolicyConfig(base_model="unused"), tiny_policy)
     assert text.message("", "who ?") == "who ?"
     assert text.message("the town", "who ?") == "the town\n\nwho ?"
 
 
-def test_groups_hold_like_lengths_and_every_pair_comes_once_with_both_sides_spread() -> None:
+def test_both_sources_are_spread_over_length_groups() -> None:
     lengths = [40 + n for n in range(60)] + [8 + n % 4 for n in range(60)]  # long ones, then short ones
     order = LengthGroupedSampler(lengths, group=4, seed=0).epoch_order(0)
     assert sorted(order) == list(range(120))
@@ -234,7 +239,7 @@ def test_groups_hold_like_lengths_and_every_pair_comes_once_with_both_sides_spre
 
 
 @pytest.mark.parametrize("sharing", ["on", "off"])
-def test_each_side_has_its_own_figures_which_together_are_the_trainer_s(
+def test_metrics_by_source_average_to_the_trainer_s(
     pairs: Path, tmp_path: Path, tiny_policy: Path, sharing: str
 ) -> None:
     mixed = mixed_in(pairs, rows(4))
@@ -260,7 +265,7 @@ def test_each_side_has_its_own_figures_which_together_are_the_trainer_s(
     assert logged[-1]["rewards/margins"] > 0.1
 
 
-def test_without_short_pairs_the_figures_are_as_ever(pairs: Path, tmp_path: Path, tiny_policy: Path) -> None:
+def test_without_short_pairs_there_are_no_metrics_by_source(pairs: Path, tmp_path: Path, tiny_policy: Path) -> None:
     logged: list[dict[str, float]] = []
     train_dpo(
         FAST.model_copy(update={"max_steps": 1}),
@@ -275,7 +280,7 @@ def test_without_short_pairs_the_figures_are_as_ever(pairs: Path, tmp_path: Path
     assert not [name for name in logged[0] if name.startswith(("long/", "short/"))]
 
 
-def test_a_pair_s_figures_stand_under_its_side() -> None:
+def test_metrics_by_source_names() -> None:
     assert metrics_by_source([2.0, -1.0, 0.5], [0.0, 1.0, 1.0]) == {
         "long/rewards/margins": [2.0],
         "long/rewards/accuracies": [1.0],

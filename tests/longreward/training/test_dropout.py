@@ -26,7 +26,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_functional_dropout_and_router_noise_are_switched_off_for_dpo(name, caplog):
+def test_functional_dropout_and_router_noise_are_disabled(name, caplog):
     model = MODELS[name]().eval()
     assert is_random_in_training(model)
     config = model.config.to_dict()
@@ -38,7 +38,7 @@ def test_functional_dropout_and_router_noise_are_switched_off_for_dpo(name, capl
     assert model.config.to_dict() == config
 
 
-def test_what_stays_random_is_warned_of(caplog):
+def test_remaining_randomness_is_a_warning(caplog):
     torch.manual_seed(0)
     model = PhimoeForCausalLM(PhimoeConfig(**EXPERTS, router_jitter_noise=0.2))
     disable_dropout(model)
@@ -46,7 +46,7 @@ def test_what_stays_random_is_warned_of(caplog):
     assert "PhimoeForCausalLM is random in training mode" in record.message
 
 
-def test_the_check_leaves_mode_random_state_and_dropout_modules_as_they_are():
+def test_randomness_check_restores_mode_random_state_and_dropout():
     model = MODELS["dropout"]().eval()
     layer = torch.nn.Dropout(0.25)
     model.get_decoder().more = layer

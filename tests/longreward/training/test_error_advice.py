@@ -28,36 +28,36 @@ def break_at(call: int, monkeypatch, what: str):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_nan_stops_at_once_says_where_and_leaves_the_last_good_checkpoint(tiny_policy, tmp_path, monkeypatch, what):
+def test_nan_stops_training_and_keeps_the_last_good_checkpoint(tiny_policy, tmp_path, monkeypatch, what):
     training = Training("sft", tmp_path, tiny_policy)
     with monkeypatch.context() as patch:
         break_at(9, patch, what)  # of five micro batches an epoch: the second epoch's fourth, in the fifth update
         with pytest.raises(PolicyError) as caught:
             training.run(save_steps=1)
-    found = str(caught.value)
+    message = str(caught.value)
     order = LengthGroupedSampler(range(13, 23), group=2, seed=0).epoch_order(1)  # the n-th text has 13 + n tokens
-    seen = order[6:8] if what == "loss" else order[4:8]
-    assert f"the {what} of update 5 is not a finite number, with {', '.join(map(str, seen))} (learning rate" in found
+    rows = order[6:8] if what == "loss" else order[4:8]
+    assert f"the {what} of update 5 is not a finite number, with {', '.join(map(str, rows))} (learning rate" in message
     for words in ("weights float32, bf16: false", "Lower learning_rate", "starts from the beginning"):
-        assert words in found
+        assert words in message
     assert not training.out.exists()
     assert sorted(path.name for path in training.state.glob("*/checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
     training.points.clear()
     assert training.run(save_steps=1).resumed_from == 4
-    undisturbed = Training("sft", tmp_path / "whole", tiny_policy)
-    undisturbed.run(save_steps=1)
-    assert training.points == undisturbed.points
+    uninterrupted = Training("sft", tmp_path / "whole", tiny_policy)
+    uninterrupted.run(save_steps=1)
+    assert training.points == uninterrupted.points
 
 
-def test_weights_that_are_no_numbers_are_never_saved(tiny_policy, tmp_path, monkeypatch):
+def test_infinite_weights_are_never_saved(tiny_policy, tmp_path, monkeypatch):
     training = Training("sft", tmp_path, tiny_policy)
     step = torch.optim.AdamW.step
 
     def overflow(self, *args, **named):
-        found = step(self, *args, **named)
+        message = step(self, *args, **named)
         with torch.no_grad():
             self.param_groups[0]["params"][0].fill_(float("inf"))
-        return found
+        return message
 
     monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
     with pytest.raises(PolicyError, match=r"the weight .* after update 1 is not a finite number"):
@@ -77,14 +77,14 @@ NO_ROOM = "DefaultCPUAllocator: not enough memory: you tried to allocate 4398046
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "the GPU's memory is full .*2 GiB"),
     ],
 )
-def test_too_little_memory_says_what_needs_less(tmp_path, error, words):
+def test_out_of_memory_errors_carry_advice(tmp_path, error, words):
     with pytest.raises(PolicyError, match=words) as caught, actionable_error(tmp_path):
         raise error
     for setting in ("micro_batch", "gradient_checkpointing", "prefix_sharing", "lora", "launcher"):
         assert setting in str(caught.value)
 
 
-def test_a_reference_that_does_not_fit_into_memory_is_named_too(tiny_policy, tmp_path, monkeypatch):
+def test_out_of_memory_of_the_reference_carries_advice(tiny_policy, tmp_path, monkeypatch):
     def allocate(*args):
         torch.empty(1 << 50, dtype=torch.uint8)
 
@@ -93,6 +93,6 @@ def test_a_reference_that_does_not_fit_into_memory_is_named_too(tiny_policy, tmp
         Training("dpo", tmp_path, tiny_policy).run()
 
 
-def test_torchs_own_words_for_too_little_memory_are_known(tmp_path):
+def test_torch_cpu_allocator_error_is_recognized(tmp_path):
     with pytest.raises(PolicyError, match="this machine's memory is full"), actionable_error(tmp_path):
         torch.empty(1 << 50, dtype=torch.uint8)

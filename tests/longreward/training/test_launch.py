@@ -109,14 +109,14 @@ def fsdp_on_cpu(monkeypatch):
     monkeypatch.setattr(launcher_config, "GPU_ONLY", {})
 
 
-def assert_same_training(found: Run, expected: Run, *, steps=(1, 2, 3, 4)) -> None:
+def assert_same_training(result: Run, expected: Run, *, steps=(1, 2, 3, 4)) -> None:
     """Float32 sums in another order: five digits of each figure, and each weight to 1e-4 (updates are of 5e-3)."""
-    assert [step for step, _ in found.figures] == list(steps)
-    wanted = dict(expected.figures)
-    for step, figures in found.figures:
+    assert [step for step, _ in result.figures] == list(steps)
+    expected_metrics = dict(expected.figures)
+    for step, figures in result.figures:
         for name in SHOWN:
-            assert figures[name] == pytest.approx(wanted[step][name], rel=1e-5, abs=1e-5), (step, name)
-    weights = found.weights()
+            assert figures[name] == pytest.approx(expected_metrics[step][name], rel=1e-5, abs=1e-5), (step, name)
+    weights = result.weights()
     for name, weight in expected.weights().items():
         assert weights[name].dtype == weight.dtype
         assert torch.allclose(weights[name], weight, atol=1e-4), name
@@ -144,7 +144,7 @@ def gone(processes: list[psutil.Process], within: float = 20.0) -> bool:
     return False
 
 
-def test_two_processes_train_as_one_does(run_in, capsys):
+def test_two_processes_train_as_one(run_in, capsys):
     one, two = run_in("one"), run_in("two")
     one()
     capsys.readouterr()
@@ -159,7 +159,7 @@ def test_two_processes_train_as_one_does(run_in, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_a_stopped_training_on_two_processes_goes_on_as_one_that_was_never_stopped(run_in, fsdp_on_cpu, kind):
+def test_stopped_training_on_two_processes_resumes_exactly(run_in, fsdp_on_cpu, kind):
     changes = {"max_steps": 80, "learning_rate": 1e-4}  # long enough to be stopped, and to stay comparable
     shared = changes | TWO | {"launcher_config": kind}
     one, two = run_in("one"), run_in("two")
@@ -188,7 +188,7 @@ def test_a_stopped_training_on_two_processes_goes_on_as_one_that_was_never_stopp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["on", "off"])
-def test_a_model_in_parts_gives_its_own_reference(run_in, fsdp_on_cpu, sharing):
+def test_sharded_model_computes_its_own_reference(run_in, fsdp_on_cpu, sharing):
     one, two = run_in("one"), run_in("two")
     one(prefix_sharing=sharing)
     two(prefix_sharing=sharing, gradient_checkpointing=True, **TWO | {"launcher_config": "fsdp2"})
@@ -198,7 +198,7 @@ def test_a_model_in_parts_gives_its_own_reference(run_in, fsdp_on_cpu, sharing):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_the_reference_is_rounded_as_the_training_is(run_in, fsdp_on_cpu, kind):
+def test_reference_is_rounded_like_the_training(run_in, fsdp_on_cpu, kind):
     two = run_in("two")
     two(bf16=True, max_steps=1, **TWO | {"launcher_config": kind})
     assert two.figures[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-6)
@@ -206,7 +206,7 @@ def test_the_reference_is_rounded_as_the_training_is(run_in, fsdp_on_cpu, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_an_adapter_is_trained_on_two_processes_and_merged(run_in, fsdp_on_cpu, kind):
+def test_adapter_on_two_processes_is_merged(run_in, fsdp_on_cpu, kind):
     lora = LoraSettings(r=4, alpha=8)
     one, two = run_in("one"), run_in("two")
     one(lora=lora)
@@ -216,12 +216,12 @@ def test_an_adapter_is_trained_on_two_processes_and_merged(run_in, fsdp_on_cpu, 
 
 
 @pytest.mark.slow
-def test_answers_are_learnt_on_two_processes_as_on_one(tmp_path, tiny_policy, write_lines):
+def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines):
     rows = [{"idx": str(n), "context": c, "query": q, "answer": a} for n, (c, q, a, _) in enumerate(TEXTS)]
     data = write_lines(tmp_path / "sft.jsonl", rows)
 
     def losses(name: str, **changes) -> list[float]:
-        found = []
+        result = []
         train_sft(
             SftConfig.model_validate({**ONE, **changes}),
             ON_CPU,
@@ -229,15 +229,15 @@ def test_answers_are_learnt_on_two_processes_as_on_one(tmp_path, tiny_policy, wr
             data=data,
             out=tmp_path / name / "sft",
             state=tmp_path / name / "state",
-            log=lambda step, figures: found.append(figures["loss"]),
+            log=lambda step, figures: result.append(figures["loss"]),
         )
-        return found
+        return result
 
     assert losses("two", **TWO) == pytest.approx(losses("one"), rel=1e-5)
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_is_named(run_in):
+def test_killed_process_ends_all_and_is_named(run_in):
     two, started = run_in("two"), []
 
     def kill(step: int, figures: dict[str, float]) -> None:
@@ -256,7 +256,7 @@ def test_a_killed_process_ends_all_and_is_named(run_in):
 
 
 @pytest.mark.slow
-def test_an_error_of_ours_is_the_same_as_in_one_process(run_in):
+def test_error_is_the_same_as_in_one_process(run_in):
     two = run_in("two")
     with pytest.raises(PolicyError, match=r"(?s)6 of 6 pairs are longer than max_length.*pair 0"):
         two(max_length=16, **TWO)
@@ -277,7 +277,7 @@ run(max_steps=10_000, **TWO)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_of_a_training_whose_starter_ends(tmp_path, tiny_policy, number):
+def test_no_process_outlives_the_launcher(tmp_path, tiny_policy, number):
     words = [sys.executable, "-c", STARTER, str(Path(__file__).parent), str(tmp_path), str(tiny_policy)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
         assert starter.stdout is not None

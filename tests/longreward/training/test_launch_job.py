@@ -39,27 +39,27 @@ def write(folder: Path, text: str) -> str:
     return str(folder / "own.yaml")
 
 
-def test_the_files_that_come_with_the_project_are_known_by_name():
+def test_builtin_launcher_files():
     assert list(builtin_launcher_files()) == ["ddp", "fsdp2"]
     assert launcher_file(settings()).path == builtin_launcher_files()["fsdp2"]
-    found = launcher_file(settings(launcher_config="ddp"))
-    assert (found.path.name, found.kind, found.processes) == ("ddp.yaml", "MULTI_GPU", None)
+    result = launcher_file(settings(launcher_config="ddp"))
+    assert (result.path.name, result.kind, result.processes) == ("ddp.yaml", "MULTI_GPU", None)
 
 
-def test_accelerate_itself_reads_the_files_that_come_with_the_project():
+def test_accelerate_reads_the_builtin_files():
     from accelerate.commands.config.config_args import load_config_from_file
 
     assert load_config_from_file(str(builtin_launcher_files()["fsdp2"])).fsdp_config["fsdp_version"] == 2
     assert load_config_from_file(str(builtin_launcher_files()["ddp"])).fsdp_config == {}
 
 
-def test_a_file_of_ones_own_says_how_many_processes(tmp_path):
+def test_own_file_sets_the_number_of_processes(tmp_path):
     own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
     assert launcher_file(settings(launcher_config=own)).processes == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("num_processes: 2\n", "has no distributed_type"),
         ("[1, 2", "cannot be read"),
@@ -67,62 +67,62 @@ def test_a_file_of_ones_own_says_how_many_processes(tmp_path):
         ("distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2}\n", "context and tensor"),
     ],
 )
-def test_a_file_that_cannot_start_a_training_is_refused(tmp_path, text, said):
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_launcher_file_is_refused(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
         launcher_file(settings(launcher_config=write(tmp_path, text)))
 
 
-def test_a_file_that_is_not_there_names_those_that_are():
+def test_missing_launcher_file_lists_the_builtin_ones():
     with pytest.raises(ConfigError, match=r"fsdp3 cannot be read .*; name one of ddp, fsdp2, or the path"):
         launcher_file(settings(launcher_config="fsdp3"))
 
 
-def test_a_device_map_does_not_go_with_a_launcher():
+def test_device_map_and_launcher_exclude_each_other():
     spread = POLICY.model_copy(update={"device_map": "auto"})
     with pytest.raises(ConfigError, match=r"policy.device_map \(auto\) puts one model over several GPUs"):
         check_launcher(settings(), spread)
     check_launcher(TrainConfig(), spread)
 
 
-def test_deepspeed_is_not_asked_for_where_it_is_not_installed(tmp_path, monkeypatch):
+def test_deepspeed_must_be_installed(tmp_path, monkeypatch):
     monkeypatch.setattr("longreward.training.launch.launcher.find_spec", lambda name: None)
     own = write(tmp_path, "distributed_type: DEEPSPEED\n")
     with pytest.raises(ConfigError, match="uses DeepSpeed, which is not installed"):
         check_launcher(settings(launcher_config=own), POLICY)
 
 
-def test_parts_are_for_gpus():
+def test_fsdp_needs_gpus():
     on_cpu = POLICY.model_copy(update={"device": "cpu"})
     with pytest.raises(ConfigError, match=r"uses FSDP, .* set it to ddp"):
         check_launcher(settings(), on_cpu)
     check_launcher(settings(launcher_config="ddp"), on_cpu)
 
 
-def test_processes_that_do_not_divide_the_batch_are_refused():
+def test_processes_must_divide_the_batch():
     with pytest.raises(ConfigError, match=r"micro_batch x processes \(2 x 3\) must divide batch_size \(32\)"):
         settings(micro_batch=2, processes=3)
 
 
-def test_the_launchers_settings_without_a_launcher_are_refused():
+def test_launcher_settings_need_a_launcher():
     with pytest.raises(ConfigError, match=r"processes \(2\) needs a launcher: set launcher to accelerate"):
         TrainConfig.parse({"processes": 2}, source="params.yaml: train")
 
 
-def test_a_number_from_the_file_must_divide_the_batch_too(tmp_path):
+def test_processes_of_the_file_must_divide_the_batch(tmp_path):
     own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match=r"(?s)train: on 3 processes.*micro_batch x processes \(1 x 3\)"):
         launch("train", settings(launcher_config=own), POLICY, **where)
 
 
-def test_on_cpus_the_number_must_be_said(tmp_path):
+def test_on_cpus_processes_must_be_set(tmp_path):
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match="set how many processes"):
         launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **where)
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeypatch):
+def test_all_processes_get_the_resolved_precision(bf16, tmp_path, monkeypatch):
     def look_at(words, folder, log):
         assert words[words.index("--mixed_precision") + 1] == ("bf16" if bf16 else "no")
         assert Job.read(folder).settings["bf16"] is bf16
@@ -134,7 +134,7 @@ def test_all_processes_get_the_precision_that_auto_means(bf16, tmp_path, monkeyp
     assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
 
 
-def test_the_settings_precision_goes_before_the_files(tmp_path):
+def test_precision_of_the_settings_overrides_the_file(tmp_path):
     words = " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
     assert words == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
@@ -143,7 +143,7 @@ def test_the_settings_precision_goes_before_the_files(tmp_path):
     assert "--mixed_precision no" in " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=False))
 
 
-def test_a_job_is_read_as_it_was_written(tmp_path):
+def test_job_round_trip(tmp_path):
     job = Job(
         stage="train",
         settings=settings(beta=0.3).model_dump(mode="json"),
@@ -158,9 +158,9 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
     assert Job.read(tmp_path) == job
 
 
-def test_figures_arrive_once_and_whole(tmp_path):
-    seen = []
-    reader = MetricsReader(tmp_path, lambda step, figures: seen.append((step, figures)))
+def test_metrics_arrive_once_and_complete(tmp_path):
+    logged = []
+    reader = MetricsReader(tmp_path, lambda step, figures: logged.append((step, figures)))
     reader.poll()
     append_metrics(tmp_path, 1, {"loss": 0.5})
     reader.poll()
@@ -171,27 +171,27 @@ def test_figures_arrive_once_and_whole(tmp_path):
         file.write('ss": NaN}]\n')
     reader.poll()
     reader.poll()
-    assert seen[0] == (1, {"loss": 0.5})
-    assert [step for step, _ in seen] == [1, 2]
+    assert logged[0] == (1, {"loss": 0.5})
+    assert [step for step, _ in logged] == [1, 2]
 
 
-def test_a_report_is_read_as_it_was_written(tmp_path):
+def test_report_round_trip(tmp_path):
     assert read_report(tmp_path) is None
     report = TrainingReport(LengthStats(2, 9, 7.5, 64, 0), steps=3, resumed_from=1, seconds=2.5, last={"loss": 0.1})
     write_report(tmp_path, report)
     assert read_report(tmp_path) == report
 
 
-def test_the_first_error_is_raised_as_it_was(tmp_path):
+def test_first_error_is_read_back(tmp_path):
     assert read_error(tmp_path) is None
     write_error(tmp_path, 1, PolicyError("the GPU's memory is full"))
     later = tmp_path / "error-0.json"
     write_error(tmp_path, 0, StateError("a checkpoint cannot be read"))
     first = (tmp_path / "error-1.json").stat().st_mtime
     os.utime(later, (first + 1, first + 1))
-    found = read_error(tmp_path)
-    assert (type(found), str(found)) == (PolicyError, "the GPU's memory is full")
-    assert isinstance(found, LongRewardError)
+    result = read_error(tmp_path)
+    assert (type(result), str(result)) == (PolicyError, "the GPU's memory is full")
+    assert isinstance(result, LongRewardError)
 
 
 TORCHRUN = """\
@@ -210,7 +210,7 @@ Root Cause (first observed failure):
 """
 
 
-def test_what_ended_a_process_is_said():
+def test_describe_failure():
     broke = describe_failure(1, TORCHRUN.format(code=1).splitlines(keepends=True))
     assert broke.startswith("process 1 of the training failed with ValueError: a mask of 3 for 4, and the others")
     killed = describe_failure(1, TORCHRUN.format(code=-9).splitlines(keepends=True))

@@ -15,7 +15,7 @@ def batches(order, size):
     return [order[at : at + size] for at in range(0, len(order), size)]
 
 
-def test_padding_is_what_stands_behind_the_shorter_texts():
+def test_padding_share():
     texts = [(6,), (2,), (4,)]
     assert padding_share(texts, [0, 1, 2], micro_batch=1) == 0
     assert padding_share(texts, [0, 1, 2], micro_batch=2) == 4 / 16  # 6 6 | 4
@@ -25,7 +25,7 @@ def test_padding_is_what_stands_behind_the_shorter_texts():
     assert padding_share([(6, 2), (4, 4)], [0, 1], micro_batch=2) == 8 / 24
 
 
-def test_texts_of_like_length_share_a_micro_batch_and_padding_falls():
+def test_grouping_reduces_padding():
     texts = [(length,) for length in LENGTHS]
     grouped = padding_share(texts, LengthGroupedSampler(LENGTHS, group=4, seed=0).epoch_order(0), micro_batch=4)
     ungrouped = padding_share(texts, LengthGroupedSampler(LENGTHS, group=1, seed=0).epoch_order(0), micro_batch=4)
@@ -33,7 +33,7 @@ def test_texts_of_like_length_share_a_micro_batch_and_padding_falls():
     assert grouped < 0.1
 
 
-def test_each_epoch_has_each_row_once_in_an_order_of_its_own():
+def test_each_epoch_has_every_row_once_in_another_order():
     order = LengthGroupedSampler(LENGTHS, group=4, seed=0)
     first, second = order.epoch_order(0), order.epoch_order(1)
     assert Counter(first) == Counter(second) == Counter(range(200))
@@ -41,14 +41,14 @@ def test_each_epoch_has_each_row_once_in_an_order_of_its_own():
     assert {frozenset(group) for group in batches(first, 4)} != {frozenset(group) for group in batches(second, 4)}
 
 
-def test_the_order_is_that_of_seed_and_epoch_whatever_happened_before():
+def test_order_depends_on_seed_and_epoch_only():
     order = LengthGroupedSampler(LENGTHS, group=4, seed=0)
     order.epoch = 3
     assert [*order] == LengthGroupedSampler(LENGTHS, group=4, seed=0).epoch_order(3)
     assert [*order] != LengthGroupedSampler(LENGTHS, group=4, seed=1).epoch_order(3)
 
 
-def test_the_longest_row_is_in_the_first_group_so_that_what_does_not_fit_fails_at_once():
+def test_first_group_has_the_longest_row():
     for seed in range(5):
         assert 199 in LengthGroupedSampler(LENGTHS, group=4, seed=seed).epoch_order(0)[:4]
         assert LengthGroupedSampler(LENGTHS, group=1, seed=seed).epoch_order(0)[0] == 199
@@ -63,7 +63,7 @@ def test_updates_are_not_sorted_by_length():
     assert 15 < descending < 35  # of the 49 neighbours; sorted, it would be 49
 
 
-def test_a_last_group_that_is_not_full_comes_last():
+def test_incomplete_group_comes_last():
     order = LengthGroupedSampler([5, 9, 1, 7, 3], group=2, seed=0).epoch_order(0)
     assert Counter(order) == Counter(range(5))
     assert sorted(order[:2]) == [1, 3]  # the longest two
@@ -71,12 +71,12 @@ def test_a_last_group_that_is_not_full_comes_last():
     assert order[4] == 2
 
 
-def test_one_row_and_none_have_an_order_too():
+def test_one_row_and_no_rows():
     assert LengthGroupedSampler([5], group=4, seed=0).epoch_order(0) == [0]
     assert LengthGroupedSampler([], group=4, seed=0).epoch_order(0) == []
 
 
-def test_padding_is_reported_with_grouping_and_without(tiny_policy, tmp_path):
+def test_report_has_padding_with_and_without_grouping(tiny_policy, tmp_path):
     figures = Training("sft", tmp_path, tiny_policy).run(max_steps=1).metrics()
     # Texts of 13 to 22 tokens: sorted, neighbours of a micro batch differ by one or two tokens.
     assert 0 < figures["padding"] < figures["padding_ungrouped"] < 0.3
@@ -85,7 +85,7 @@ def test_padding_is_reported_with_grouping_and_without(tiny_policy, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "sharing"), [("sft", None), ("dpo", "off"), ("dpo", "on")])
-def test_the_padding_told_is_that_of_the_batches(tiny_policy, tmp_path, monkeypatch, kind, sharing):
+def test_reported_padding_is_that_of_the_batches(tiny_policy, tmp_path, monkeypatch, kind, sharing):
     counted = []
 
     def count(trainer):
@@ -95,9 +95,9 @@ def test_the_padding_told_is_that_of_the_batches(tiny_policy, tmp_path, monkeypa
                 counted.append((batch["input_ids"].numel(), int(batch["attention_mask"].sum())))
             else:
                 counted.append((masked["input_ids"].numel(), sum(map(sum, masked["lengths"]))))
-        return told(trainer)
+        return original(trainer)
 
-    told = run.padding_shares
+    original = run.padding_shares
     monkeypatch.setattr(run, "padding_shares", count)
     changes = {} if sharing is None else {"prefix_sharing": sharing}
     report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, **changes)

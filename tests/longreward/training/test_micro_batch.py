@@ -14,21 +14,21 @@ from longreward.training.length_grouping import LengthGroupedSampler
 @pytest.fixture
 def measured(monkeypatch):
     """Even the smallest training is measured; the list has the rows of each measured micro batch."""
-    seen = []
+    measured_batches = []
     measure = micro_batch._micro_batch_seconds
 
-    def look(trainer, model, batch):
-        seen.append(tuple(batch))
+    def record(trainer, model, batch):
+        measured_batches.append(tuple(batch))
         return measure(trainer, model, batch)
 
     monkeypatch.setattr(micro_batch, "MIN_MICRO_BATCHES", 1)
     monkeypatch.setattr(micro_batch, "MAX_ROUNDS", 1)
-    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", look)
-    return seen
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", record)
+    return measured_batches
 
 
 @pytest.mark.parametrize("kind", ["sft-lora", "dpo"])  # with dropout, and with a reference
-def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
+def test_measuring_does_not_change_the_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         estimated, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
         assert len(measured) == 3
@@ -41,19 +41,19 @@ def test_measuring_changes_nothing_of_the_training(kind, measured, tiny_policy, 
     plain.run()
     assert len(measured) == 6
     assert estimated.points[-1] == plain.points[-1]
-    found, expected = estimated.weights(), plain.weights()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    result, expected = estimated.weights(), plain.weights()
+    assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
-def test_what_is_measured_is_a_forward_and_a_backward_pass(measured, tiny_policy, tmp_path, monkeypatch):
+def test_forward_and_backward_are_measured(measured, tiny_policy, tmp_path, monkeypatch):
     gradients = []
     passing = exact_resume.ExactResumeMixin.pass_micro_batch
 
-    def look(self, model, inputs):
+    def record(self, model, inputs):
         passing(self, model, inputs)
         gradients.append(sum(weight.grad is not None for weight in model.parameters()))
 
-    monkeypatch.setattr(exact_resume.ExactResumeMixin, "pass_micro_batch", look)
+    monkeypatch.setattr(exact_resume.ExactResumeMixin, "pass_micro_batch", record)
     Training("sft", tmp_path, tiny_policy).run()
     assert len(gradients) == 3
     assert min(gradients) > 10
@@ -84,61 +84,67 @@ def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
 
 
 @pytest.mark.parametrize(("done", "expected_steps"), [(0, 40), (10, 30)])
-def test_the_estimate_is_that_of_the_micro_batches_to_come(done, expected_steps, monkeypatch, caplog):
-    trainer, seen = trainer_of(steps=40, done=done), []
+def test_estimate_covers_the_remaining_micro_batches(done, expected_steps, monkeypatch, caplog):
+    trainer, measured_batches = trainer_of(steps=40, done=done), []
 
     def seconds(trainer, model, batch):
-        seen.append(max(LENGTHS[row] for row in batch))
+        measured_batches.append(max(LENGTHS[row] for row in batch))
         return 0.001 * 2 * max(LENGTHS[row] for row in batch)  # a millisecond for each padded token
 
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", seconds)
     with caplog.at_level(logging.INFO):
-        found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS])
+        result = log_time_estimate(
+            trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS]
+        )
     order = trainer.sampler.epoch_order(0)
     widths = [max(LENGTHS[row] for row in order[at : at + 2]) for at in range(0, 8, 2)]
-    assert found == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
-    assert [seen[0], *seen[1::2]] == [100] * (1 + len(seen) // 2)  # the first one warms up
-    assert len(seen) == 5  # two rounds, as measuring may cost a few of the 60 or 80 micro batches
+    assert result == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
+    assert [measured_batches[0], *measured_batches[1::2]] == [100] * (
+        1 + len(measured_batches) // 2
+    )  # the first one warms up
+    assert len(measured_batches) == 5  # two rounds, as measuring may cost a few of the 60 or 80 micro batches
     assert f"{expected_steps} steps of about 0." in caplog.text
 
 
-def test_short_passes_are_measured_until_two_seconds_are_spent_and_averaged(monkeypatch):
+def test_short_passes_are_averaged_within_the_budget(monkeypatch):
     passes = iter([0.1, 0.2, 0.6, 0.6, 0.1, 0.4, 0.3])  # the first one, then longest and middle in turns
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
     monkeypatch.setattr(micro_batch, "mean_seconds", lambda tokens, longest, middle: longest[1] + 10 * middle[1])
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    found = log_time_estimate(trainer_of(steps=400), model, [(n,) for n in LENGTHS])
-    assert found == pytest.approx(800 * (1.2 / 3 + 10 * 1.0 / 3))
+    result = log_time_estimate(trainer_of(steps=400), model, [(n,) for n in LENGTHS])
+    assert result == pytest.approx(800 * (1.2 / 3 + 10 * 1.0 / 3))
     assert [*passes] == []
 
 
-def test_a_pass_of_seconds_is_measured_once(monkeypatch):
-    seen = []
-    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: seen.append(batch) or 5.0)
+def test_long_pass_is_measured_once(monkeypatch):
+    measured_batches = []
+    monkeypatch.setattr(
+        micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: measured_batches.append(batch) or 5.0
+    )
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
     assert log_time_estimate(trainer_of(steps=20), model, [(n,) for n in LENGTHS]) == 20 * 2 * 5.0
-    assert len(seen) == 2
+    assert len(measured_batches) == 2
 
 
 @pytest.mark.parametrize(
     "changes", [{"steps": 14}, {"steps": 100, "done": 86}, {"steps": 20, "accumulation": 1}, {"steps": 99, "micro": 9}]
 )
-def test_what_is_short_or_has_no_whole_micro_batch_is_not_measured(changes, monkeypatch):
+def test_short_trainings_are_not_measured(changes, monkeypatch):
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
     assert log_time_estimate(trainer_of(**changes), None, [(n,) for n in LENGTHS]) is None
 
 
-def test_pairs_that_do_not_share_their_prompt_count_both_texts(monkeypatch):
+def test_unshared_pairs_count_both_texts(monkeypatch):
     trainer = trainer_of(steps=40, micro=1)
     texts = [(n, 2 * n) for n in LENGTHS]
     monkeypatch.setattr(
         micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: 0.001 * 4 * LENGTHS[batch[0]]
     )
-    found = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), texts)
-    assert found == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
+    result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), texts)
+    assert result == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
 
 
-def test_time_grows_evenly_between_and_below_the_measured_ones():
+def test_mean_seconds_interpolates_by_tokens():
     assert mean_seconds([100, 300, 500], longest=(500, 9.0), median=(300, 5.0)) == pytest.approx((1 + 5 + 9) / 3)
     # a line through 500: 100 s and 300: 10 s would be negative at 100, where half of 300's share is taken
     assert mean_seconds([100, 300], longest=(500, 100.0), median=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)

@@ -44,7 +44,7 @@ def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
     return Policy(PolicyConfig(base_model="random"), "random", model, text, window, torch.device("cpu"))
 
 
-def drawn(policy: Policy, example: Example) -> list[list[int]]:
+def sampled_ids(policy: Policy, example: Example) -> list[list[int]]:
     """The ids of the answers, from the decoder itself."""
     streams = [rng_stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
     prompt = policy.prompt_ids(example.context, example.query)
@@ -60,7 +60,7 @@ def through_files(responses: list[Response], folder) -> list[Response]:
     return [one.response for one in read_scored(folder / "scored.jsonl")]
 
 
-def pair_of_responses(example: Example, chosen: Response, rejected: Response, **more) -> PreferencePair:
+def pair_of_responses(example: Example, chosen: Response, rejected: Response, **options) -> PreferencePair:
     return PreferencePair(
         id=example.id,
         context=example.context,
@@ -69,22 +69,22 @@ def pair_of_responses(example: Example, chosen: Response, rejected: Response, **
         rejected=rejected,
         chosen_reward=9.0,
         rejected_reward=2.0,
-        **more,
+        **options,
     )
 
 
-def without_ids(response: Response, **more) -> Response:
+def without_ids(response: Response, **options) -> Response:
     unknown = dict.fromkeys(("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash"))
-    return response.model_copy(update=unknown | more)
+    return response.model_copy(update=unknown | options)
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
+def test_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
     policy = policy_of(kind, family)
     endings = set()
     for example in EXAMPLES:
         [responses] = sample(policy, [example], SAMPLING)
-        ids = drawn(policy, example)
+        ids = sampled_ids(policy, example)
         passed = through_files(responses, tmp_path)
         pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
         read = [pair_from_row(pair_to_row(pair)) for pair in pairs]
@@ -98,7 +98,7 @@ def test_the_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["empty thought", "space before the answer"])
-def test_a_response_without_ids_that_the_template_renders_differently_is_refused_or_rendered(family):
+def test_response_rendered_differently_is_refused_or_rendered(family):
     policy = policy_of("byte-level", family)
     example = EXAMPLES[0]
     pair = pair_of_responses(
@@ -116,7 +116,7 @@ def test_a_response_without_ids_that_the_template_renders_differently_is_refused
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_a_response_without_ids_passes_where_the_template_leaves_it_as_it_is(kind, family):
+def test_response_without_ids_is_accepted_if_rendered_as_is(kind, family):
     policy = policy_of(kind, family)
     example = EXAMPLES[0]
     text = "<think>\nIt says so.\n</think>\n\nAnn Lee." if family == "empty thought" else "Ann Lee founded Keld."
@@ -135,19 +135,19 @@ def test_a_response_without_ids_passes_where_the_template_leaves_it_as_it_is(kin
     assert not {*row["rejected_ids"]} & {*policy.text.end_ids}  # it was truncated
 
 
-def test_preferences_that_came_with_the_data_and_its_own_answers_are_rendered_without_a_question():
+def test_imported_preferences_and_reference_answers_are_rendered():
     policy = policy_of("byte-level", "empty thought")
     example = EXAMPLES[0]
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
     worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
-    given = pair_of_responses(example, better, worse, method="given")
-    assert tokenize_pairs(policy.text, [given], max_length=512).stats.answers == AnswerCounts(rendered=2)
+    imported = pair_of_responses(example, better, worse, method="given")
+    assert tokenize_pairs(policy.text, [imported], max_length=512).stats.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
     own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
     assert tokenize_pairs(policy.text, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
 
 
-def test_ids_of_another_tokenizer_are_not_trained_on():
+def test_ids_of_another_tokenizer_are_refused():
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
@@ -167,7 +167,7 @@ def test_responses_to_another_prompt_are_refused():
         tokenize_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
 
 
-def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
+def test_prompt_is_cut_as_for_sampling():
     policy = policy_of("byte-level", "plain", window=60)
     example = EXAMPLES[1]
     one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
@@ -182,7 +182,7 @@ def test_a_prompt_that_was_cut_for_sampling_is_cut_alike_for_training():
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
 
 
-def test_the_counts_are_kept_with_the_rows(tmp_path):
+def test_counts_are_stored_with_the_rows(tmp_path):
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))

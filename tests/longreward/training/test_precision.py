@@ -38,7 +38,7 @@ def resolve(wanted, policy, state):
 
 
 @pytest.mark.parametrize(("gain", "choice"), [(0.2, False), (1.19, False), (1.21, True), (2.0, True)])
-def test_a_cpu_takes_bfloat16_where_it_is_clearly_faster(gain, choice, tmp_path, monkeypatch, caplog):
+def test_cpu_uses_bfloat16_if_clearly_faster(gain, choice, tmp_path, monkeypatch, caplog):
     measured = measures(monkeypatch, gain)
     with caplog.at_level(logging.INFO):
         assert resolve("auto", CPU, tmp_path / "state") is choice
@@ -48,7 +48,7 @@ def test_a_cpu_takes_bfloat16_where_it_is_clearly_faster(gain, choice, tmp_path,
 
 
 @pytest.mark.parametrize(("first", "second"), [(3.0, 0.1), (0.1, 3.0)])
-def test_a_training_goes_on_as_it_was_begun(first, second, tmp_path, monkeypatch):
+def test_saved_choice_is_kept(first, second, tmp_path, monkeypatch):
     measures(monkeypatch, first)
     begun = resolve("auto", CPU, tmp_path)
     measured = measures(monkeypatch, second)
@@ -58,14 +58,14 @@ def test_a_training_goes_on_as_it_was_begun(first, second, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_a_choice_of_the_user_is_taken_unmeasured(wanted, tmp_path, monkeypatch):
+def test_explicit_setting_is_not_measured(wanted, tmp_path, monkeypatch):
     measured = measures(monkeypatch, 1.0)
     assert resolve(wanted, CPU, tmp_path) is resolve_without_model(wanted, CPU.config) is wanted
     assert (measured, [*tmp_path.iterdir()]) == ([], [])
 
 
 @pytest.mark.parametrize("supported", [True, False])
-def test_a_gpu_takes_bfloat16_where_it_has_it(supported, tmp_path, monkeypatch):
+def test_gpu_uses_bfloat16_if_supported(supported, tmp_path, monkeypatch):
     measured = measures(monkeypatch, 1.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
@@ -74,7 +74,7 @@ def test_a_gpu_takes_bfloat16_where_it_has_it(supported, tmp_path, monkeypatch):
     assert measured == []
 
 
-def test_a_training_begun_in_bfloat16_stops_on_a_gpu_without_it(tmp_path, monkeypatch):
+def test_bfloat16_training_does_not_resume_on_a_gpu_without_it(tmp_path, monkeypatch):
     measures(monkeypatch, 2.0)
     assert resolve("auto", CPU, tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -83,7 +83,7 @@ def test_a_training_begun_in_bfloat16_stops_on_a_gpu_without_it(tmp_path, monkey
         resolve("auto", CUDA, tmp_path)
 
 
-def test_processes_on_cpus_take_float32_without_measuring_each_for_itself(tmp_path, monkeypatch):
+def test_several_processes_on_cpus_use_float32(tmp_path, monkeypatch):
     measured = measures(monkeypatch, 2.0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert resolve("auto", CPU, tmp_path) is False
@@ -93,7 +93,7 @@ def test_processes_on_cpus_take_float32_without_measuring_each_for_itself(tmp_pa
 @pytest.mark.parametrize(
     ("whole", "seconds", "gain"), [(True, {False: 6.0, True: 2.0}, 3.0), (False, {False: 1.0, True: 4.0}, 0.25)]
 )
-def test_the_gain_is_the_quotient_of_a_step_in_both(whole, seconds, gain, monkeypatch):
+def test_speedup_is_the_ratio_of_step_times(whole, seconds, gain, monkeypatch):
     model = tiny_llama()
     batches, calls = set(), []
 
@@ -108,7 +108,7 @@ def test_the_gain_is_the_quotient_of_a_step_in_both(whole, seconds, gain, monkey
     assert batches == {((3, 40), sum(w.dim() == 1 or whole for w in model.parameters()))}
 
 
-def test_a_slow_model_is_measured_on_less_and_a_hopeless_one_on_a_forward_pass(monkeypatch):
+def test_slow_model_is_measured_on_a_smaller_batch(monkeypatch):
     model = tiny_llama()
     shapes = []
 
@@ -121,7 +121,7 @@ def test_a_slow_model_is_measured_on_less_and_a_hopeless_one_on_a_forward_pass(m
     assert shapes[2:] == [(3, 30)] * 3
 
 
-def test_measuring_leaves_no_gradient_and_no_random_state_behind():
+def test_measuring_leaves_no_gradient_and_no_random_state():
     model = tiny_llama()
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     assert bfloat16_speedup(model, rows=2, tokens=16) > 0
@@ -130,18 +130,18 @@ def test_measuring_leaves_no_gradient_and_no_random_state_behind():
     assert torch.get_num_threads() == threads
 
 
-def test_a_stopped_training_ends_in_bfloat16_as_it_began(tiny_policy, tmp_path, monkeypatch):
+def test_resumed_training_keeps_bfloat16(tiny_policy, tmp_path, monkeypatch):
     kind = "sft"
     monkeypatch.setitem(TRAININGS, kind, TRAININGS[kind].model_copy(update={"bf16": "auto"}))
     measures(monkeypatch, 2.0)
     training, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
-    undisturbed = Training(kind, tmp_path / "whole", tiny_policy)
-    undisturbed.run()
+    uninterrupted = Training(kind, tmp_path / "whole", tiny_policy)
+    uninterrupted.run()
     measures(monkeypatch, 0.1)
     report = training.run()
     assert (report.resumed_from, report.bf16, report.metrics()["bf16"]) == (8, True, True)
-    found, expected = training.weights(), undisturbed.weights()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    result, expected = training.weights(), uninterrupted.weights()
+    assert all(torch.equal(result[name], expected[name]) for name in expected)
     other = Training(kind, tmp_path / "float32", tiny_policy)
     assert other.run().bf16 is False
     assert any(not torch.equal(other.weights()[name], expected[name]) for name in expected)

@@ -136,12 +136,12 @@ def both(
     tokenizer, tmp_path, *, count: int = 3, model=None, ref=None, **options
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     model = model if model is not None else make_model()
-    found = []
+    result = []
     for packed in (True, False):
         own, own_ref = copy.deepcopy(model), copy.deepcopy(ref)
         trainer = make_trainer(own, tokenizer, tmp_path, packed=packed, ref_model=own_ref, **options)
-        found.append(step_of(trainer, count))
-    return found[0], found[1]
+        result.append(step_of(trainer, count))
+    return result[0], result[1]
 
 
 def a_reference():
@@ -155,7 +155,7 @@ def a_reference():
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", list(CONFIGS))
-def test_each_architecture_gets_the_gradients_of_stock_trl(kind, attention, tokenizer, tmp_path):
+def test_gradients_equal_stock_trl(kind, attention, tokenizer, tmp_path):
     model = make_model(kind, attention)
     packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
     assert_equal(packed, stock)
@@ -171,9 +171,7 @@ def test_each_architecture_gets_the_gradients_of_stock_trl(kind, attention, toke
         ("qwen2_moe", "sdpa", {"num_experts": 4, "moe_intermediate_size": 16, **EXPERTS}),  # sliding_window 0
     ],
 )
-def test_architectures_with_an_attention_of_their_own_get_the_gradients_of_stock_trl(
-    kind, attention, changes, tokenizer, tmp_path
-):
+def test_gradients_equal_stock_trl_with_special_attention(kind, attention, changes, tokenizer, tmp_path):
     model = make_model(kind, attention, **changes)
     if kind == "gpt_oss":
         for layer in model.model.layers:
@@ -185,21 +183,21 @@ def test_architectures_with_an_attention_of_their_own_get_the_gradients_of_stock
         assert stock["gradients"]["model.layers.0.self_attn.sinks"].abs().max() > 1e-4
 
 
-def test_a_token_of_these_pairs_merges_across_the_boundary(tokenizer):
+def test_fixture_has_a_token_that_merges_across_the_boundary(tokenizer):
     prompt, chosen, _ = PAIRS[1]
     alone, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + chosen)["input_ids"]
     assert whole[: len(alone)] != alone
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_batches_of_unequal_lengths_with_a_reference_model(count, tokenizer, tmp_path):
+def test_unequal_lengths_with_a_reference_model(count, tokenizer, tmp_path):
     packed, stock = both(tokenizer, tmp_path, count=count, ref=a_reference())
     assert_equal(packed, stock)
     assert stock["logged"]["rewards/margins"] != 0
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_recomputed_activations_see_the_boundaries(reentrant, tokenizer, tmp_path):
+def test_gradient_checkpointing(reentrant, tokenizer, tmp_path):
     options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": reentrant}}
     packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True, **options)
     assert_equal(packed, stock)
@@ -207,7 +205,7 @@ def test_recomputed_activations_see_the_boundaries(reentrant, tokenizer, tmp_pat
 
 @pytest.mark.parametrize("precompute", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_an_adapter_switched_off_is_the_reference(precompute, checkpointing, tokenizer, tmp_path):
+def test_disabled_adapter_is_the_reference(precompute, checkpointing, tokenizer, tmp_path):
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     packed, stock = both(
         tokenizer,
@@ -220,7 +218,7 @@ def test_an_adapter_switched_off_is_the_reference(precompute, checkpointing, tok
     assert abs(stock["logged"]["rewards/margins"]) > 1e-3
 
 
-def test_three_steps_of_training_end_in_the_same_weights(tokenizer, tmp_path):
+def test_three_steps_give_the_same_weights(tokenizer, tmp_path):
     ends, losses = [], []
     for packed in (True, False):
         torch.manual_seed(0)
@@ -236,7 +234,7 @@ def test_three_steps_of_training_end_in_the_same_weights(tokenizer, tmp_path):
         assert torch.allclose(ends[0][name], weight, atol=2e-4), name
 
 
-def test_positions_that_do_not_start_again_are_found_out(tokenizer, tmp_path, monkeypatch):
+def test_continued_positions_are_detected(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prefix_sharing, "row_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
     )
@@ -245,7 +243,7 @@ def test_positions_that_do_not_start_again_are_found_out(tokenizer, tmp_path, mo
         assert_equal(packed, stock)
 
 
-def test_a_rejected_answer_that_sees_the_chosen_one_is_found_out(tokenizer, tmp_path, monkeypatch):
+def test_rejected_attending_to_chosen_is_detected(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prefix_attention, "_attend_pair", lambda attend, query, key, value, lengths: attend(query, key, value)
     )
@@ -254,7 +252,7 @@ def test_a_rejected_answer_that_sees_the_chosen_one_is_found_out(tokenizer, tmp_
         assert_equal(packed, stock)
 
 
-def test_answers_that_are_scored_one_place_early_are_found_out(tokenizer, tmp_path, monkeypatch):
+def test_shifted_responses_are_detected(tokenizer, tmp_path, monkeypatch):
     original = prefix_sharing.response_indices
 
     def one_early(lengths, device):
@@ -266,7 +264,7 @@ def test_answers_that_are_scored_one_place_early_are_found_out(tokenizer, tmp_pa
         assert_equal(packed, stock)
 
 
-def test_the_collator_packs_by_hand():
+def test_collated_batch_by_hand():
     rows = [
         {"prompt_ids": [5, 6, 7], "chosen_ids": [8, 1], "rejected_ids": [9], "ref_chosen_logps": -1.0},
         {"prompt_ids": [5], "chosen_ids": [8], "rejected_ids": [9, 4, 1], "ref_chosen_logps": -2.0},
@@ -288,7 +286,7 @@ def test_the_collator_packs_by_hand():
     ]
 
 
-def test_a_reference_that_the_trainer_loads_by_itself_is_refused(tokenizer, tmp_path):
+def test_reference_loaded_by_the_trainer_is_refused(tokenizer, tmp_path):
     make_model().save_pretrained(tmp_path / "policy")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
     trainer = make_trainer(model, tokenizer, tmp_path, packed=True)
@@ -296,14 +294,14 @@ def test_a_reference_that_the_trainer_loads_by_itself_is_refused(tokenizer, tmp_
         step_of(trainer)
 
 
-def test_a_batch_of_stock_trl_is_refused(tokenizer, tmp_path):
+def test_stock_batch_is_refused(tokenizer, tmp_path):
     trainer = make_trainer(make_model(), tokenizer, tmp_path, packed=False, precompute_ref_log_probs=True)
     share_prefix(trainer.model)
     with pytest.raises(PolicyError, match="batches must come from PairCollator"):
         step_of(trainer)
 
 
-def test_removing_it_makes_the_model_what_it_was():
+def test_remove_restores_the_model():
     model, ids = make_model(), torch.tensor([[5, 6, 7, 8]])
     before = model(ids).logits
     shared = share_prefix(model)

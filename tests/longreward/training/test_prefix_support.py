@@ -65,20 +65,20 @@ def llama(**changes):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_plain_model_can(attention, dtype):
+def test_plain_model_is_supported(attention, dtype):
     model = llama().to(dtype)
     model.set_attn_implementation(attention)
     assert unsupported_reason(model, longest=10_000) is None
     assert model.config._attn_implementation == attention
 
 
-def test_learned_positions_can_too():
+def test_learned_positions_are_supported():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, nrow_positions=64)).eval()
     assert unsupported_reason(model, longest=64) is None
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(64, False), (65, True)])
-def test_a_sliding_window_must_hold_the_longest_pair(longest, refused):
+def test_sliding_window_must_cover_the_longest_pair(longest, refused):
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
     reason = unsupported_reason(model, longest=longest)
     assert (reason is not None) is refused
@@ -86,12 +86,12 @@ def test_a_sliding_window_must_hold_the_longest_pair(longest, refused):
         assert "64 tokens back, and the longest pair has 65" in reason
 
 
-def test_a_window_that_is_switched_off_is_none():
+def test_disabled_window_is_ignored():
     model = Qwen2ForCausalLM(Qwen2Config(**SIZES, sliding_window=8, use_sliding_window=False)).eval()
     assert unsupported_reason(model, longest=10_000) is None
 
 
-def test_a_window_of_zero_is_none():
+def test_window_of_zero_is_ignored():
     model = Qwen2MoeForCausalLM(
         Qwen2MoeConfig(
             **SIZES,
@@ -112,14 +112,14 @@ def gemma3(**changes):
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(40, False), (41, True)])
-def test_a_window_that_only_a_layer_knows_must_hold_the_longest_pair_too(longest, refused):
+def test_window_of_a_layer_must_cover_the_longest_pair(longest, refused):
     model = gemma3(sliding_window=512)
     model.model.layers[1].self_attn.sliding_window = 40
     reason = unsupported_reason(model, longest=longest)
     assert reason == ("a layer of this model sees 40 tokens back, and the longest pair has 41" if refused else None)
 
 
-def test_a_model_that_looks_both_ways_is_named_so_and_no_halved_window():
+def test_bidirectional_attention_is_unsupported():
     model = gemma3(sliding_window=64, use_bidirectional_attention=True)
     assert unsupported_reason(model, longest=50) == "its tokens see those behind them (bidirectional attention)"
     assert "bidirectional" in unsupported_reason(llama(is_causal=False), longest=20)
@@ -130,27 +130,27 @@ def test_a_model_that_looks_both_ways_is_named_so_and_no_halved_window():
 
 
 @pytest.mark.parametrize("kind", ["linear_attention", "chunked_attention", "mamba"])
-def test_layers_that_read_a_row_as_one_text_cannot(kind):
+def test_recurrent_and_chunked_layers_are_unsupported(kind):
     model = llama()
     model.config.layer_types = ["full_attention", kind]
     assert unsupported_reason(model, longest=20) == f"it has layers of {kind}, which read a row as one text"
 
 
 @pytest.mark.parametrize(("weight", "refused"), [(0.02, True), (0.0, False)])
-def test_experts_with_a_balancing_loss_cannot(weight, refused):
+def test_experts_with_a_balancing_loss_are_unsupported(weight, refused):
     config = MixtralConfig(**SIZES, num_local_experts=2, router_aux_loss_coef=weight, sliding_window=None)
     reason = unsupported_reason(MixtralForCausalLM(config).eval(), longest=20)
     assert (reason is not None and "router_aux_loss_coef" in reason) is refused
 
 
-def test_an_attention_without_two_plain_calls_cannot():
+def test_flex_attention_is_unsupported():
     model = llama()
     model.config._attn_implementation = "flex_attention"
     assert unsupported_reason(model, longest=20).startswith("its attention is flex_attention")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_model_that_comes_out_otherwise_is_found_by_trial(dtype, monkeypatch):
+def test_trial_detects_different_hidden_states(dtype, monkeypatch):
     def sees_all(attend, query, key, value, lengths):
         return attend(query, key, value)
 
@@ -159,7 +159,7 @@ def test_a_model_that_comes_out_otherwise_is_found_by_trial(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeypatch):
+def test_trial_detects_a_missing_score_cap_in_any_precision(dtype, monkeypatch):
     def forgets_softcap(module, query, key, value, options):
         return eager_kernel(module, query, key, value, replace(options, softcap=None))
 
@@ -175,12 +175,12 @@ def test_a_forgotten_score_cap_is_found_by_trial_in_any_precision(dtype, monkeyp
     assert "its hidden states differ" in unsupported_reason(model, longest=20)
 
 
-def test_the_trial_computes_in_float32_and_gives_the_weights_back():
+def test_trial_computes_in_float32_and_restores_the_weights():
     model = llama().to(torch.bfloat16)
     model.model.register_parameter("of_no_layer", torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)))
     before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
     dtypes = set()
-    hook = model.model.layers[1].mlp.register_forward_hook(lambda module, given, out: dtypes.add(out.dtype))
+    hook = model.model.layers[1].mlp.register_forward_hook(lambda module, names, out: dtypes.add(out.dtype))
     assert hidden_state_difference(model, longest=20) < 5e-6
     hook.remove()
     assert dtypes == {torch.float32}  # so small a model may come out the same in bfloat16
@@ -198,26 +198,26 @@ def test_the_trial_computes_in_float32_and_gives_the_weights_back():
 
 
 @pytest.mark.parametrize(("difference", "refused"), [(5e-5, False), (2e-4, True), (0.01, True), (float("nan"), True)])
-def test_only_rounding_is_tolerated(difference, refused, monkeypatch):
+def test_trial_tolerates_rounding_only(difference, refused, monkeypatch):
     monkeypatch.setattr(prefix_support, "hidden_state_difference", lambda model, longest: difference)
     assert (unsupported_reason(llama().to(torch.bfloat16), longest=20) is not None) is refused
 
 
-def test_flash_attention_is_tried_by_eager_in_float32(monkeypatch):
+def test_trial_replaces_flash_attention_by_eager(monkeypatch):
     model = llama().to(torch.bfloat16)
     model.config._attn_implementation = "flash_attention_2"
-    given = []
+    names = []
 
     def set_attention(name):  # transformers' own wants the package flash-attn
-        given.append(name)
+        names.append(name)
         model.config._attn_implementation = name
 
     monkeypatch.setattr(model, "set_attn_implementation", set_attention)
     assert unsupported_reason(model, longest=20) is None
-    assert given == ["eager", "shared_prefix_eager", "eager", "flash_attention_2"]
+    assert names == ["eager", "shared_prefix_eager", "eager", "flash_attention_2"]
 
 
-def test_the_first_process_decides_for_all(monkeypatch):
+def test_first_process_decides_for_all(monkeypatch):
     def broadcast(objects):
         assert objects == [None]
         return ["what the first one found"]
@@ -229,14 +229,14 @@ def test_the_first_process_decides_for_all(monkeypatch):
     assert unsupported_reason(llama(), longest=20) == "what the first one found"
 
 
-def test_a_model_that_passes_nothing_on_to_its_attention_cannot():
+def test_model_without_keyword_arguments_is_unsupported():
     model = NemotronForCausalLM(NemotronConfig(**SIZES)).eval()
     assert unsupported_reason(model, longest=20) == (
         "NemotronForCausalLM does not pass keyword arguments on to its attention"
     )
 
 
-def test_an_unknown_argument_of_the_attention_is_refused_and_an_empty_one_is_not():
+def test_unknown_attention_argument_is_refused_unless_none():
     model = llama()
     batch = PairCollator(0)([{"prompt_ids": [5, 6], "chosen_ids": [7], "rejected_ids": [8, 9]}])
     share_prefix(model)
@@ -247,7 +247,7 @@ def test_an_unknown_argument_of_the_attention_is_refused_and_an_empty_one_is_not
         model.base_model(**known, block_indices=torch.zeros(1))
 
 
-def test_a_mask_of_the_model_s_own_is_refused():
+def test_attention_mask_is_refused():
     query, key, value = states(5)
     with pytest.raises(SharedPrefixError, match="Linear passes attention_mask to its attention"):
         shared_prefix_attention(
@@ -266,17 +266,19 @@ def test_a_mask_of_the_model_s_own_is_refused():
         (((6, 2, 4), (6, 1, 4)), {}, None),  # a token of padding behind the second row
     ],
 )
-def test_each_batch_is_held_against_what_a_layer_says(lengths, more, reason):
+def test_each_batch_is_checked_against_the_layer(lengths, options, reason):
     module = torch.nn.Module()
     module.num_key_value_groups = 2
     query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
     if reason is None:
-        found, _ = shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **more)
-        assert found.shape[1] == 12
-        assert [found[row, sum(pair) :].abs().sum().item() for row, pair in enumerate(lengths)] == [0] * len(lengths)
+        result, _ = shared_prefix_attention(
+            eager_kernel, module, query, key, value, None, pair_lengths=lengths, **options
+        )
+        assert result.shape[1] == 12
+        assert [result[row, sum(pair) :].abs().sum().item() for row, pair in enumerate(lengths)] == [0] * len(lengths)
         return
     with pytest.raises(SharedPrefixError, match=reason):
-        shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **more)
+        shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **options)
 
 
 HEADS, WIDTH = 4, 8
@@ -303,7 +305,7 @@ def by_hand(query, key, value, *, softcap=None, sinks=None):
 
 @pytest.mark.parametrize("causal", [eager_kernel, flash_kernel], ids=["eager", "flash"])
 @pytest.mark.parametrize("name", ["softcap", "s_aux"])
-def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeypatch):
+def test_score_caps_and_sinks_equal_separate_texts(causal, name, monkeypatch):
     def flash(module, query, key, value, mask, *, softcap, s_aux, is_causal, scaling, dropout):
         assert (mask, is_causal) == (None, True)
         return eager_kernel(module, query, key, value, AttentionOptions(scaling, dropout, softcap, s_aux)), None
@@ -311,22 +313,24 @@ def test_score_caps_and_sinks_are_those_of_each_text_alone(causal, name, monkeyp
     monkeypatch.setitem(prefix_attention.ALL_ATTENTION_FUNCTIONS, "flash_attention_2", flash)
     module = torch.nn.Module()
     module.num_key_value_groups = 2
-    more = {"softcap": {"softcap": 2.0}, "s_aux": {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}}[name]
+    options = {"softcap": {"softcap": 2.0}, "s_aux": {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}}[name]
     query, key, value = states(6 + 3 + 5)  # prompt, chosen, rejected
-    found, _ = shared_prefix_attention(
-        causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more
+    result, _ = shared_prefix_attention(
+        causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **options
     )
     rejected = [*range(6), *range(9, 14)]
     of_chosen = by_hand(
-        *(one[:, :, :9] for one in (query, key, value)), softcap=more.get("softcap"), sinks=more.get("s_aux")
+        *(one[:, :, :9] for one in (query, key, value)), softcap=options.get("softcap"), sinks=options.get("s_aux")
     )
     of_rejected = by_hand(
-        *(one[:, :, rejected] for one in (query, key, value)), softcap=more.get("softcap"), sinks=more.get("s_aux")
+        *(one[:, :, rejected] for one in (query, key, value)),
+        softcap=options.get("softcap"),
+        sinks=options.get("s_aux"),
     )
-    torch.testing.assert_close(found, torch.cat([of_chosen, of_rejected[:, 6:]], dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result, torch.cat([of_chosen, of_rejected[:, 6:]], dim=1), rtol=1e-4, atol=1e-5)
     with pytest.raises(SharedPrefixError, match=f"{name}.*sdpa cannot"):
         shared_prefix_attention(
-            sdpa_kernel, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **more
+            sdpa_kernel, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **options
         )
 
 
@@ -361,12 +365,12 @@ def a_training(tmp_path, base, **changes):
         pairs=tmp_path / "pairs.jsonl",
         out=tmp_path / "out",
         state=tmp_path / "state",
-        log=lambda step, found: figures.append(found),
+        log=lambda step, result: figures.append(result),
     )
     return figures
 
 
-def test_a_training_is_the_same_with_it_and_without(tmp_path, tiny_policy):
+def test_training_is_the_same_with_and_without_sharing(tmp_path, tiny_policy):
     shared = a_training(tmp_path, tiny_policy, prefix_sharing="on")
     stock = a_training(tmp_path, tiny_policy, prefix_sharing="off")
     for one, other in zip(shared, stock, strict=True):
@@ -376,7 +380,7 @@ def test_a_training_is_the_same_with_it_and_without(tmp_path, tiny_policy):
     assert shared[0]["loss"] != shared[1]["loss"]
 
 
-def test_auto_says_why_it_is_off_and_on_stops(tmp_path, tiny_policy, caplog):
+def test_auto_logs_the_reason_and_on_is_an_error(tmp_path, tiny_policy, caplog):
     folder = tmp_path / "experts"
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
     config = MixtralConfig(**SIZES, num_local_experts=2, bos_token_id=2, eos_token_id=3, max_position_embeddings=64)
@@ -390,9 +394,7 @@ def test_auto_says_why_it_is_off_and_on_stops(tmp_path, tiny_policy, caplog):
         a_training(tmp_path, folder, prefix_sharing="on")
 
 
-def test_a_self_check_that_fails_switches_sharing_off_and_the_training_goes_on(
-    tmp_path, tiny_policy, caplog, monkeypatch
-):
+def test_failed_self_check_disables_sharing(tmp_path, tiny_policy, caplog, monkeypatch):
     def fail(model, *, longest):
         raise ZeroDivisionError("a model's own code")
 
@@ -408,7 +410,7 @@ def test_a_self_check_that_fails_switches_sharing_off_and_the_training_goes_on(
         a_training(tmp_path, tiny_policy, prefix_sharing="on")
 
 
-def test_windows_are_held_against_the_longest_pair_of_the_data(tmp_path, tiny_policy, caplog):
+def test_window_is_compared_with_the_longest_pair_of_the_data(tmp_path, tiny_policy, caplog):
     folder = tmp_path / "windows"
     sizes = {**SIZES, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 64, "sliding_window": 20}
     MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(folder)
@@ -418,7 +420,7 @@ def test_windows_are_held_against_the_longest_pair_of_the_data(tmp_path, tiny_po
     assert "some of its layers see 20 tokens back, and the longest pair has 22" in caplog.text
 
 
-def test_a_model_with_dropout_starts_from_its_own_reference(tmp_path, tiny_policy):
+def test_model_with_dropout_starts_at_its_reference(tmp_path, tiny_policy):
     folder = tmp_path / "drops"
     shutil.copytree(tiny_policy, folder)
     config = json.loads((folder / "config.json").read_text())

@@ -1,7 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -52,10 +48,11 @@ def settings(**changes):
 
 
 class Trained:
-    """One training in a folder of its own."""
+    """A training in its own folder."""
 
     def __init__(self, folder: Path, base: Path, data: Path):
         self.folder, self.base, self.data, self.losses = folder, base, data, []
+        self.on_loss = None
         self.out, self.state = folder / "models" / "sft", folder / "state"
 
     def run(self, config):
@@ -66,8 +63,13 @@ class Trained:
             data=self.data,
             out=self.out,
             state=self.state,
-            log=lambda step, figures: self.losses.append((step, figures["loss"])),
+            log=self.log,
         )
+
+    def log(self, step, metrics):
+        self.losses.append((step, metrics["loss"]))
+        if self.on_loss is not None:
+            self.on_loss(step, metrics["loss"])
 
     def weights(self, path=None):
         path = path or self.out
@@ -79,7 +81,7 @@ def training(tmp_path, tiny_policy, write_lines):
     return Trained(tmp_path, tiny_policy, write_lines(tmp_path / "sft.jsonl", ROWS))
 
 
-def test_training_moves_the_weights_and_lowers_the_loss_live(training):
+def test_training_changes_the_weights_and_lowers_the_loss(training):
     report = training.run(settings())
     assert [step for step, _ in training.losses] == list(range(1, 13))
     assert training.losses[-1][1] < training.losses[0][1] / 3
@@ -89,7 +91,7 @@ def test_training_moves_the_weights_and_lowers_the_loss_live(training):
     assert report.metrics()["loss"] == training.losses[-1][1]
 
 
-def test_the_first_loss_is_the_mean_over_the_tokens_of_all_answers(training):
+def test_first_loss_is_the_mean_over_all_answer_tokens(training):
     policy = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
     summed, count = 0.0, 0
     for row in ROWS:
@@ -103,7 +105,7 @@ def test_the_first_loss_is_the_mean_over_the_tokens_of_all_answers(training):
     assert training.losses[0][1] == pytest.approx(summed / count, rel=1e-4)
 
 
-def test_the_trained_model_answers_as_it_was_taught(training):
+def test_trained_model_gives_the_answers(training):
     training.run(settings(max_steps=60))
     policy = load_policy(PolicyConfig(base_model=str(training.out)), training.out)
     examples = [Example(id=r["idx"], document_id=r["idx"], context=r["context"], query=r["query"]) for r in ROWS]
@@ -111,21 +113,21 @@ def test_the_trained_model_answers_as_it_was_taught(training):
     assert [(a.text, a.finish_reason) for [a] in greedy] == [(row["answer"], "stop") for row in ROWS]
 
 
-def test_nothing_but_the_model_is_left_behind(training):
+def test_only_the_model_remains(training):
     training.run(settings())
     assert sorted(path.name for path in training.out.parent.iterdir()) == ["sft"]
     assert not list(training.state.rglob("checkpoint-*"))
     assert not (training.out / "adapter").exists()
 
 
-def test_the_same_seed_trains_the_same_model(training, tmp_path):
+def test_same_seed_trains_the_same_model(training, tmp_path):
     training.run(settings(max_steps=3))
     again = Trained(tmp_path / "again", training.base, training.data)
     again.run(settings(max_steps=3))
     assert training.losses == again.losses
 
 
-def test_a_merged_adapter_answers_as_base_and_adapter_do(training):
+def test_merged_adapter_equals_base_with_adapter(training):
     from peft import PeftModel
 
     training.run(settings(lora=LoraSettings(r=4, alpha=8)))
@@ -135,46 +137,35 @@ def test_a_merged_adapter_answers_as_base_and_adapter_do(training):
     with torch.no_grad():
         plain = base.model(ids).logits
         adapted = PeftModel.from_pretrained(base.model, training.out / "adapter")(ids).logits
-        found = merged.model(ids).logits
-    assert torch.allclose(found, adapted, atol=1e-4)
-    assert not torch.allclose(found, plain, atol=1e-2)
+        result = merged.model(ids).logits
+    assert torch.allclose(result, adapted, atol=1e-4)
+    assert not torch.allclose(result, plain, atol=1e-2)
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from test_sft import FAST, Trained
-from pathlib import Path
-
-training = Trained(*map(Path, sys.argv[2:5]))
-
-class Losses(list):
-    def append(self, item):
-        if item[0] == 10:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-training.losses = Losses()
-training.run(FAST)
-"""
+class Interrupted(Exception):
+    pass
 
 
 @contextmanager
 def recorded(updates, title, enabled=True):
-    """In place of `show_progress`."""
+    """Replace `show_progress`."""
     yield lambda done, total: updates.append((title, done, total))
 
 
-def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_path, monkeypatch):
-    arguments = [str(Path(__file__).parent), str(tmp_path), str(training.base), str(training.data)]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments], env=os.environ, capture_output=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+def test_interrupted_training_resumes_from_the_last_complete_checkpoint(training, tmp_path, monkeypatch):
+    def interrupt(step, loss):
+        if step == 10:
+            raise Interrupted
+
+    training.on_loss = interrupt
+    with pytest.raises(Interrupted):
+        training.run(FAST)
+    training.on_loss, training.losses = None, []
     assert not training.out.exists()
     [newest] = training.state.glob("*/checkpoint-8")
-    half = newest.with_name("checkpoint-10")  # what a kill in the middle of saving leaves
-    half.mkdir()
-    (half / "model.safetensors").write_bytes(b"half")
+    partial_checkpoint = newest.with_name("checkpoint-10")  # as a kill in the middle of saving leaves it
+    partial_checkpoint.mkdir()
+    (partial_checkpoint / "model.safetensors").write_bytes(b"half")
 
     progress = []
     monkeypatch.setattr("longreward.training.run.show_progress", partial(recorded, progress))
@@ -190,7 +181,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(training, tmp_
         assert torch.allclose(training.weights()[name], weight, atol=1e-5), name
 
 
-def test_a_model_that_is_fine_tuned_already_is_passed_on(training, tmp_path):
+def test_fine_tuned_model_is_linked(training, tmp_path):
     config = PolicyConfig(base_model="unused", sft_model=str(training.base))
     report = train_sft(
         FAST, config, base="unused", data=training.data, out=training.out, state=training.state, log=None
@@ -206,10 +197,10 @@ def test_empty_data_is_refused(training):
         training.run(FAST)
 
 
-def test_a_micro_batch_that_does_not_divide_the_batch_is_refused():
+def test_micro_batch_must_divide_the_batch():
     with pytest.raises(ConfigError, match=r"micro_batch \(3\) must divide batch_size \(16\)"):
         SftConfig.parse({"batch_size": 16, "micro_batch": 3}, source="params.yaml: sft")
 
 
-def test_the_papers_rate_is_the_default():
+def test_default_learning_rate_is_the_papers():
     assert SftConfig().learning_rate == 1e-5

@@ -44,26 +44,26 @@ def text(tiny_policy):
     return make
 
 
-def test_a_template_that_renders_the_prompt_alike_passes(text):
+def test_consistent_template_passes(text):
     assert check_template(text(), [PAIR]).answers == 2
     example = Example(id="1", document_id="1", context="the town", query="where ?", answer="north")
     assert check_template(text(), [example]).answers == 1
 
 
-def test_a_template_that_shows_another_prompt_once_an_answer_follows_is_refused_with_both_texts(text):
+def test_template_with_another_prompt_before_an_answer_is_refused(text):
     alone = "{% if messages | length == 1 %}system one{% else %}system two{% endif %} "
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     with pytest.raises(PolicyError, match=r"prompt of 7 differently alone, '…system one <(.|\n)*'…system two <"):
         check_template(text(alone + turns + OPENING), [PAIR])
 
 
-def test_a_thought_that_only_the_generation_prompt_opens_is_no_other_prompt(text):
+def test_generation_prompt_may_open_a_thought(text):
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     thinking = OPENING.replace("<|assistant|> ", "<|assistant|> <think> ")
     assert check_template(text(turns + thinking), [PAIR]).answers == 2
 
 
-def test_answers_whose_first_token_would_merge_with_the_prompts_last_are_counted(text):
+def test_merging_boundaries_are_counted(text):
     # The word-level tokenizer splits at white space: without any, "assistant" and the answer are one unknown word.
     turns = TURNS.replace("ANSWER", "in{{ m.content }}")
     glued = text(turns + "{% if add_generation_prompt %}in{% endif %}")
