@@ -30,7 +30,7 @@ def rows(table):
     return {first: rest for first, *rest in cells}
 
 
-def test_the_table_has_a_row_for_each_reward_and_a_second_run_asks_nothing(items, capsys):
+def test_table_has_a_row_per_reward_and_a_second_run_uses_the_ledger(items, capsys):
     assert main(items) == 0
     first = capsys.readouterr().out
     whole, groups = first.split("Share of pairs")
@@ -55,7 +55,7 @@ def test_the_table_has_a_row_for_each_reward_and_a_second_run_asks_nothing(items
     assert "Judge: 0 calls" in again
 
 
-def test_figures_that_nothing_was_there_for_are_left_out(items, capsys):
+def test_columns_without_data_are_left_out(items, capsys):
     write_items(Path("items.jsonl"), [next(hard_pairs(1))])
     assert main([*items, "--no-pairwise"]) == 0
     output = capsys.readouterr().out
@@ -64,8 +64,8 @@ def test_figures_that_nothing_was_there_for_are_left_out(items, capsys):
     assert "comparisons" not in output
 
 
-def test_json_has_every_figure_with_its_interval_and_whatever_the_settings_strategy(items, capsys):
-    assert main([*items, "--json", "-S", "score.strategy=extremes"]) == 0
+def test_json_output_with_any_score_strategy(items, capsys):
+    assert main([*items, "--json", "-S", "score.strategy=adaptive"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["items"], result["judge"], result["srm"]) == (7, "offline-lexical-2", None)
     whole = result["agreements"][0]
@@ -76,7 +76,7 @@ def test_json_has_every_figure_with_its_interval_and_whatever_the_settings_strat
     assert result["comparisons"] == 6 + 10
 
 
-def test_a_reward_model_has_a_row_too(items, capsys, save_tiny_policy):
+def test_reward_model_row(items, capsys, save_tiny_policy):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     save_tiny_policy(Path("model"))
@@ -90,7 +90,7 @@ def test_a_reward_model_has_a_row_too(items, capsys, save_tiny_policy):
     assert 0 <= agreement["pairwise"]["value"] <= 1
 
 
-def test_files_of_long_rewardbench_are_told_by_task(items, capsys, write_lines):
+def test_long_rewardbench_is_reported_by_task(items, capsys, write_lines):
     prompt = [{"role": "user", "content": "Keld was founded by Ann Lee in 1905.\n\nWho founded Keld?"}]
     row = {"prompt_template": prompt, "chosen": "Ann Lee founded Keld.", "rejected": "Bo Ray founded Keld."}
     files = [str(write_lines(Path(f"{task}.jsonl"), [row])) for task in ("LongQA", "Summ")]
@@ -99,7 +99,7 @@ def test_files_of_long_rewardbench_are_told_by_task(items, capsys, write_lines):
     assert (output["LongQA"][:2], output["Summ"][:2]) == (["1", "1.00"], ["1", "1.00"])
 
 
-def test_a_file_without_items_and_a_folder_without_a_model_are_told(items, capsys):
+def test_empty_file_and_missing_model_are_errors(items, capsys):
     Path("no-model").mkdir()
     assert main([*items, "--srm", "no-model"]) == 1
     assert "no-model" in capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_a_file_without_items_and_a_folder_without_a_model_are_told(items, capsy
     assert "longreward: items.jsonl" in capsys.readouterr().err
 
 
-def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
+def test_replies_before_ctrl_c_stay_in_the_ledger(items, tmp_path):
     serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "0.5"]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
@@ -131,7 +131,7 @@ def test_what_was_answered_before_ctrl_c_is_kept(items, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_table_in_the_docs_is_that_of_the_built_in_items(tmp_path, monkeypatch, capsys):
+def test_table_in_the_docs_is_current(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["reward-bench", "--ledger", "ledger.sqlite"]) == 0
     printed = capsys.readouterr().out.splitlines()

@@ -48,7 +48,7 @@ def study(folder: Path, server: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_study_makes_what_is_missing_and_tells_of_all_its_runs(tmp_path: Path, pipeline_server: str) -> None:
+def test_study_runs_missing_cells_and_reports_all(tmp_path: Path, pipeline_server: str) -> None:
     folder = tmp_path / "project"
     create_project(folder, project_files("laptop"))
     study(folder, pipeline_server, "--arms", "random")

@@ -7,7 +7,7 @@ def by_kind(number: int):
     return {item.group: item for item in hard_pairs(number + 1) if item.document == f"reward-bench-{number}"}
 
 
-def test_the_first_case_in_full():
+def test_first_hard_case():
     pairs = by_kind(0)
     right = "Thea Penrose drew 178 maps. Hanna Jarvis built the broken chapel."
     wrong = "Thea Penrose drew 78 maps. Hanna Jarvis built the broken chapel."
@@ -27,7 +27,7 @@ def test_the_first_case_in_full():
         assert mentioned in first.context
 
 
-def test_people_asked_about_stand_in_one_register_of_several():
+def test_people_of_the_question_are_in_one_register():
     item = by_kind(0)["partial"]
     paragraphs = item.context.split("\n\n")
     assert len(paragraphs) == 5 * REGISTERS
@@ -35,7 +35,7 @@ def test_people_asked_about_stand_in_one_register_of_several():
     assert len(mentioned) == 1
 
 
-def test_lists_are_labelled_from_right_to_all_wrong():
+def test_hard_lists_are_labelled_from_right_to_wrong():
     (item,) = hard_lists(1)
     pairs = by_kind(0)
     right, wrong = pairs["another's value"].responses
@@ -45,13 +45,13 @@ def test_lists_are_labelled_from_right_to_all_wrong():
     assert item.responses[1].startswith(right)
 
 
-def test_many_cases_can_be_made_and_are_the_same_each_time():
+def test_hard_items_are_deterministic():
     items = list(hard_pairs(200))
     assert len({item.id for item in items}) == 1200
     assert items[:60] == list(hard_pairs(10))
 
 
-def test_built_in_items_have_ids_of_their_own_and_differ_in_what_they_hold():
+def test_builtin_items_have_unique_ids_and_several_groups():
     items = list(builtin_items(cases=2, documents=3))
     assert len({item.id for item in items}) == len(items)
     assert {len(item.responses) for item in items} == {2, 4, 5}

@@ -30,11 +30,11 @@ def item(*labels, group="", document="d"):
         ((3, 3, 2), (5.0, 5.0, 5.0), 2 / 3),
     ],
 )
-def test_the_top_counts_with_its_share_of_best_responses(labels, rewards, share):
+def test_top_share(labels, rewards, share):
     assert top_share(item(*labels), rewards) == share
 
 
-def test_pairs_of_different_labels_are_in_order_tied_or_not():
+def test_correctly_ordered():
     assert correctly_ordered((3, 1, 2), (8.0, 6.0, 6.0)) == [1.0, 1.0, 0.5]
     assert correctly_ordered((1, 1, 0), (2.0, 9.0, 5.0)) == [0.0, 1.0]  # the first two say nothing
     assert correctly_ordered((3, 1, 2), (8.0, None, 9.0)) == [0.0]
@@ -51,11 +51,11 @@ def test_pairs_of_different_labels_are_in_order_tied_or_not():
         ((3, 1, 2), (5.0, 5.0, 5.0), 0.0),
     ],
 )
-def test_the_correlation_of_ranks(labels, rewards, expected):
+def test_spearman(labels, rewards, expected):
     assert spearman(labels, rewards) == pytest.approx(expected)
 
 
-def test_figures_of_a_reward_over_all_items_and_by_group():
+def test_agreement_over_all_items_and_by_group():
     items = [item(1, 0, group="x", document="a"), item(1, 0, group="y", document="b"), item(3, 1, 2, group="y")]
     agreements = compute_agreements(items, {"r": [(9.0, 1.0), (1.0, 9.0), (8.0, None, 9.0)]}, INTERVALS)
     assert [(row.group, row.items, row.unscored) for row in agreements] == [("all", 3, 1), ("x", 1, 0), ("y", 2, 1)]
@@ -66,7 +66,7 @@ def test_figures_of_a_reward_over_all_items_and_by_group():
     assert second.metrics() == {"accuracy": 0.0, "pairwise": 0.0, "unscored": 1.0}
 
 
-def test_pairs_and_lists_have_accuracies_of_their_own():
+def test_pairs_and_lists_have_separate_accuracies():
     items = [item(1, 0), item(3, 1, 2), item(1, 3, 2), item(2, 1, 3)]
     (agreements,) = compute_agreements(
         items, {"r": [(1.0, 9.0), (9.0, 2.0, 3.0), (1.0, 5.0, 5.0), (7.0, 8.0, 9.0)]}, INTERVALS
@@ -76,7 +76,7 @@ def test_pairs_and_lists_have_accuracies_of_their_own():
     assert agreements.metrics()["best_of_n"] == agreements.best_of_n.value
 
 
-def test_one_group_needs_no_rows_of_its_own():
+def test_single_group_is_not_reported_separately():
     assert [row.group for row in compute_agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
 
 
@@ -88,7 +88,7 @@ def scored(*scores):
     return ScoredResponse(response=Response(id="1-0", example_id="1", query="q", text="t"), verdicts=verdicts)
 
 
-def test_each_dimension_is_left_out_of_one_scoring():
+def test_rewards_by_variant():
     rewards = rewards_by_variant([[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
     assert rewards["longreward"] == [[7.0, None]]
     assert rewards["without helpfulness"] == [[6.0, None]]
@@ -96,7 +96,7 @@ def test_each_dimension_is_left_out_of_one_scoring():
     assert list(rewards) == ["longreward", *(f"without {dimension}" for dimension in DIMENSIONS)]
 
 
-async def test_the_offline_judge_tells_right_answers_from_damaged_ones():
+async def test_offline_judge_prefers_right_answers_to_damaged_ones():
     items = [*damaged_pairs(2), *damaged_lists(2)]
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         rewards = rewards_by_variant(await score_items(judge, ScoreConfig(), items))
@@ -115,13 +115,13 @@ async def test_partial_scores_are_refused():
             await score_items(judge, ScoreConfig(strategy="adaptive"), list(damaged_lists(1)))
 
 
-def test_labelled_items_are_the_same_each_time_and_not_those_of_the_judges_check():
+def test_damaged_items_are_deterministic_and_differ_from_the_judge_validation():
     assert list(damaged_pairs(2)) == list(damaged_pairs(2))
     assert len(list(damaged_pairs(2))) == 14
     assert {row.document for row in damaged_lists(2)} == {"judge-check-1000", "judge-check-1001"}
 
 
-def test_faulty_answers_of_the_corpus_lose_to_their_gold_ones(tmp_path):
+def test_corpus_pairs(tmp_path):
     from longreward.builtin.corpus import write_corpus
 
     written = write_corpus(tmp_path, documents=4)

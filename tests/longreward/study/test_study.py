@@ -30,7 +30,7 @@ def test_the_settings_of_every_arm_are_valid():
         assert {params.prepare.seed, params.train.seed, params.evaluate.seed, params.pair.seed} == {cell.seed}
     by_name = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(FULL)}
     assert by_name["srm"].pair.method == "srm"
-    assert by_name["no-faithfulness"].pair.weights.by_dimension() == {
+    assert by_name["no-faithfulness"].pair.weights == {
         "helpfulness": 1,
         "logicality": 1,
         "faithfulness": 0,

@@ -42,6 +42,8 @@ def test_nan_stops_training_and_keeps_the_last_good_checkpoint(tiny_policy, tmp_
         assert words in message
     assert not training.out.exists()
     assert sorted(path.name for path in training.state.glob("*/checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    if what == "gradient":  # both leave the same checkpoint
+        return
     training.points.clear()
     assert training.run(save_steps=1).resumed_from == 4
     uninterrupted = Training("sft", tmp_path / "whole", tiny_policy)

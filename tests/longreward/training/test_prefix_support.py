@@ -256,7 +256,7 @@ def test_attention_mask_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("lengths", "more", "reason"),
+    ("lengths", "options", "reason"),
     [
         (((6, 2, 4),), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
         (((6, 4, 2), (3, 1, 1)), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
