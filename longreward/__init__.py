@@ -1,8 +1,8 @@
 """LongReward (arXiv 2410.21252): rewards for long-context responses, and the training that uses them.
 
 >>> from longreward import LongReward, best_of_n
->>> card = LongReward().score(context=document, query=question, response=answer)
->>> card.reward
+>>> scored = LongReward().score(context=document, query=question, response=answer)
+>>> scored.reward
 >>> best, *others = best_of_n(context=document, query=question, responses=answers)
 """
 
@@ -18,13 +18,13 @@ __all__ = ["LongReward", "OnlineReward", "abest_of_n", "best_of_n"]
 
 
 def __getattr__(name: str) -> Any:
-    module = _HOMES.get(name)
+    module = _MODULES.get(name)
     if module is None:
         raise AttributeError(f"module 'longreward' has no attribute {name!r}")
     return getattr(import_module(module), name)
 
 
-_HOMES = {
+_MODULES = {
     "LongReward": "longreward.reward",
     "OnlineReward": "longreward.reward.online",
     "abest_of_n": "longreward.reward.best_of_n",

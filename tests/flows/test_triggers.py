@@ -77,7 +77,7 @@ def children_working(project: ToyProject) -> list[psutil.Process]:
 async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_name(served: ToyProject) -> None:
     before = served.checkout()
     async with get_client() as client:
-        with pytest.raises(PrefectHTTPStatusError, match=r"pair\.min_scored"):
+        with pytest.raises(PrefectHTTPStatusError, match="pair_min_scored"):
             await trigger(client, "all", "out-of-bounds", pair_min_scored=1)
         run = await trigger(
             client, "all", "run", name="from-the-form", pair_min_scored=4, overrides="pair.min_margin=0.5"
