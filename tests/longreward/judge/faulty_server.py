@@ -114,7 +114,7 @@ class FaultyServer:
             await writer.drain()
         if kind.startswith("dropped"):
             return False
-        step, pause = (len(body), 3.0) if kind == "slow" else (len(body) // 5 + 1, 0.02)
+        step, pause = (len(body), 6.0) if kind == "slow" else (len(body) // 5 + 1, 0.02)
         writer.write(head)
         for start in range(0, len(body), step):
             await asyncio.sleep(pause)

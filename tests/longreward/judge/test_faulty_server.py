@@ -40,7 +40,7 @@ def make_examples() -> list[tuple[Example, list[Response]]]:
 
 
 async def score(url: str, ledger: Path) -> tuple[list[ScoredExample], dict[str, float]]:
-    config = JudgeConfig(kind="http", base_url=url, model="m", timeout_s=1.2, max_concurrency=16)
+    config = JudgeConfig(kind="http", base_url=url, model="m", timeout_s=2.5, max_concurrency=16)
     async with open_judge(config, ledger=ledger) as judge:
         return [scored async for scored in score_examples(judge, CONFIG, make_examples())], judge.metrics()
 
@@ -83,10 +83,13 @@ async def test_every_response_is_scored_or_unscored_with_a_reason(
     assert not [text for text, outcome in rows if outcome == "readable" and NOTICE in text]
     assert len(rows) == metrics["calls"] - metrics["failed"]
     assert metrics["retries"] > 10
-    assert metrics["throttled"] == faults["429"] + faults["429-after"] + faults["503"]
+    # On a busy machine a request may time out on its way to the server, or its reply on the way back.
+    timeouts = metrics["timeouts"]
+    throttled = faults["429"] + faults["429-after"] + faults["503"]
+    assert throttled - timeouts <= metrics["throttled"] <= throttled
     # Each request is an exchange in the ledger, a failed try or a probe after a failed one.
     tries = len(rows) + metrics["retries"] + metrics["failed"]
-    assert tries <= server_stats["requests"] <= tries + metrics["failed"]
+    assert tries - timeouts <= server_stats["requests"] <= tries + metrics["failed"]
     if not metrics["failed"]:  # failed requests are repeated
         assert (rescored, second_metrics["calls"]) == (scored, 0)
 
@@ -126,38 +129,44 @@ def read_outputs(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in OUTPUTS]
 
 
+@pytest.fixture(scope="module")
+def concurrent_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Score twice at the same time with one ledger; returns the folder of both runs and the counts of the server."""
+    folder = tmp_path_factory.mktemp("concurrent")
+    write_inputs(folder)
+    with child_server(str(SERVER), "--latency", "0.02") as url:
+        runs = [start_run(folder, folder / name, folder / "shared.sqlite", url) for name in ("one", "two")]
+        for run in runs:
+            finish_run(run)
+        return folder, stats(url)
+
+
+def test_two_concurrent_runs_share_a_ledger(concurrent_runs: tuple[Path, dict[str, Any]]) -> None:
+    folder, server_stats = concurrent_runs
+    assert server_stats["repeated"] == 0
+    assert read_outputs(folder / "one") == read_outputs(folder / "two")
+
+
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_run_resumes_to_the_same_bytes_and_repeats_only_requests_in_flight(tmp_path: Path, kills: int) -> None:
-    write_inputs(tmp_path)
-    reference, killed, ledger = tmp_path / "reference", tmp_path / "killed", tmp_path / "killed.sqlite"
+def test_killed_run_resumes_to_the_same_bytes_and_repeats_only_requests_in_flight(
+    concurrent_runs: tuple[Path, dict[str, Any]], tmp_path: Path, kills: int
+) -> None:
+    inputs, _ = concurrent_runs
+    out, ledger = tmp_path / "killed", tmp_path / "ledger.sqlite"
     chance = random.Random(kills)
-    with child_server(str(SERVER), "--latency", "0.01") as url:
-        finish_run(start_run(tmp_path, reference, tmp_path / "reference.sqlite", url))
-    with child_server(str(SERVER), "--latency", "0.05") as url:
+    with child_server(str(SERVER), "--latency", "0.02") as url:
         for _ in range(kills):
             kill_at = stats(url)["requests"] + chance.randrange(1, 14)
-            process = start_run(tmp_path, killed, ledger, url)
+            process = start_run(inputs, out, ledger, url)
             while stats(url)["requests"] < kill_at and process.poll() is None:
                 time.sleep(0.002)
             process.kill()
             process.communicate()
             assert process.returncode == -9, "the run must not end before it is killed"
-            assert not any((killed / name).exists() for name in OUTPUTS)
-        finish_run(start_run(tmp_path, killed, ledger, url))
+            assert not any((out / name).exists() for name in OUTPUTS)
+        finish_run(start_run(inputs, out, ledger, url))
         server_stats = stats(url)
-    assert read_outputs(killed) == read_outputs(reference)
+    assert read_outputs(out) == read_outputs(inputs / "one")
     distinct = server_stats["distinct"]
     assert distinct <= server_stats["requests"] <= distinct + kills * CONCURRENCY
-    assert [path.name for path in killed.iterdir() if ".part" in path.name] == []
-
-
-def test_two_concurrent_runs_share_a_ledger(tmp_path: Path) -> None:
-    write_inputs(tmp_path)
-    ledger = tmp_path / "shared.sqlite"
-    with child_server(str(SERVER), "--latency", "0.02") as url:
-        runs = [start_run(tmp_path, tmp_path / name, ledger, url) for name in ("one", "two")]
-        for run in runs:
-            finish_run(run)
-        server_stats = stats(url)
-    assert server_stats["repeated"] == 0
-    assert read_outputs(tmp_path / "one") == read_outputs(tmp_path / "two")
+    assert [path.name for path in out.iterdir() if ".part" in path.name] == []
