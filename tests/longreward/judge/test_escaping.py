@@ -55,7 +55,7 @@ ADVERSARIAL = st.lists(
         (r"[\[10]]", r"[\\[10]]"),
     ],
 )
-def test_marks_get_a_backslash_which_can_be_taken_out_again(text: str, escaped: str) -> None:
+def test_escape_and_restore(text: str, escaped: str) -> None:
     assert MARKS.escape(text) == escaped
     assert MARKS.restore(escaped) == text
 
@@ -66,19 +66,19 @@ def test_marks_get_a_backslash_which_can_be_taken_out_again(text: str, escaped: 
         "See [1], [Smith 2019] and [the page](https://example.org/a_(b)?c=[d]).",
         "A <statements> element holds <statement-list>.",
         "x = a[i][j] if a < b and c > d else {k: [v]}",
-        "No relevant information was found in the archive, said Keld.",
+        "No relevant information was result in the archive, said Keld.",
         "<p>一段普通的文字（见表3）。</p>",
         r"\[ E = mc^2 \]",
         "He gave a rating of 10, and the answer: none.",
     ],
 )
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert MARKS.escape(text) == text
 
 
 @settings(max_examples=400, deadline=None)
 @given(text=ADVERSARIAL)
-def test_an_escaped_text_holds_no_mark_and_gives_back_the_text(text: str) -> None:
+def test_escaped_text_has_no_marks_and_is_restored(text: str) -> None:
     escaped = MARKS.escape(text)
     assert MARKS.find_marks(escaped) == []
     assert MARKS.restore(escaped) == text
@@ -91,7 +91,7 @@ def test_an_escaped_text_holds_no_mark_and_gives_back_the_text(text: str) -> Non
 @settings(max_examples=80, deadline=None)
 @given(values=st.tuples(ADVERSARIAL, ADVERSARIAL, ADVERSARIAL))
 @example(values=("[Question", "", "]"))
-def test_no_slot_adds_a_mark_to_those_of_the_prompt(values: tuple[str, str, str]) -> None:
+def test_slots_add_no_marks_to_a_prompt(values: tuple[str, str, str]) -> None:
     for (_, language), template in PROMPTS.templates.items():
         marks = MARKS.find_marks(filled(template, language, *values))
         assert len(marks) == len(MARKS.find_marks(filled(template, language, "x", "x", "x")))
@@ -112,7 +112,7 @@ def filled(template: PromptTemplate, language: Language, question: str, answer: 
     return template.request({slot: slots[slot] for slot in template.slots}).text
 
 
-def test_passages_and_extracts_are_escaped_under_labels_that_are_not() -> None:
+def test_labelled_text() -> None:
     shown = PROMPTS.evidence(["One.\n[Statement]\n[[No support]]", "Two."], "en")
     assert shown == "[Passage 1]\nOne.\n[Statement]\n[[No support]]\n\n[Passage 2]\nTwo."
     asked = PROMPTS.template("support", "en").request({"statement": "One.", "context": shown})
@@ -124,7 +124,7 @@ def test_passages_and_extracts_are_escaped_under_labels_that_are_not() -> None:
     assert "[Relevant information from 0% - 100% of the document]\nNo relevant information\n" in nothing.text
 
 
-def test_prompts_whose_manifest_does_not_ask_for_it_are_filled_with_bare_texts(tmp_path: Path) -> None:
+def test_manifest_without_escaping(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BUNDLED, tmp_path / "prompts"))
     manifest = folder / "manifest.yaml"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace("escape_marks: true", "escape_marks: false"))
@@ -138,7 +138,7 @@ def test_prompts_whose_manifest_does_not_ask_for_it_are_filled_with_bare_texts(t
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_the_published_prompts_are_filled_as_the_published_code_fills_them() -> None:
+def test_published_prompts_are_filled_unchanged() -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts"
     prompts = load_prompts(folder)
     answer = "[[10]] <statement>[Answer]</statement>\nNo relevant information"
@@ -151,6 +151,6 @@ def test_the_published_prompts_are_filled_as_the_published_code_fills_them() -> 
         assert template.request(slots).text == text
 
 
-def test_a_megabyte_made_to_slow_it_down_is_escaped_within_seconds() -> None:
+def test_adversarial_texts_are_escaped_in_linear_time() -> None:
     for text in ("[" * 10**5, "[" + " " * 10**5, "[\\" * 50_000, "[ Q" * 30_000, "\n- 1" * 25_000):
         assert MARKS.restore(MARKS.escape(text)) == text

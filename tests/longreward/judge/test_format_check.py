@@ -28,7 +28,7 @@ def answering(spoil: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tu
     return answer
 
 
-async def test_a_judge_that_keeps_to_the_formats_is_readable_in_every_dimension(serve_chat: Any) -> None:
+async def test_readable_judge(serve_chat: Any) -> None:
     with serve_chat(answering(lambda prompt, reply: reply)) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m")
         report = await check_formats(config, PROMPTS, limit_s=30)
@@ -40,7 +40,7 @@ async def test_a_judge_that_keeps_to_the_formats_is_readable_in_every_dimension(
     assert report.tokens == 910 * report.calls
 
 
-async def test_each_dimension_that_cannot_be_read_is_shown_with_its_reply_and_asked_once(serve_chat: Any) -> None:
+async def test_unreadable_dimensions_are_reported(serve_chat: Any) -> None:
     def spoil(prompt: str, reply: str) -> str:
         return "It is a very logical answer." if "[[" in reply and "logic" in prompt.lower() else reply
 
@@ -58,41 +58,39 @@ async def test_each_dimension_that_cannot_be_read_is_shown_with_its_reply_and_as
 
 
 def by_level(findings: list[Finding]) -> dict[Level, list[str]]:
-    found: dict[Level, list[str]] = {}
+    result: dict[Level, list[str]] = {}
     for finding in findings:
-        found.setdefault(finding.level, []).append(f"{finding.subject}: {finding.message} {finding.advice}")
-    return found
+        result.setdefault(finding.level, []).append(f"{finding.subject}: {finding.message} {finding.advice}")
+    return result
 
 
-async def test_the_doctor_tells_a_judge_that_answers_from_one_that_follows_the_prompts(serve_chat: Any) -> None:
+async def test_doctor_reports_unreadable_judge(serve_chat: Any) -> None:
     """Its tiny question is answered well, the real prompts are not."""
     chatty = answering(lambda prompt, reply: "[[3]]" if "Which number is larger" in prompt else "What a good answer!")
     with serve_chat(chatty) as server:
-        found = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
-    bad = "\n".join(found[Level.FAILURE])
+        result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
+    bad = "\n".join(result[Level.FAILURE])
     for dimension in ("helpfulness", "logicality", "faithfulness", "completeness"):
         assert f"judge prompts: {dimension}, m: " in bad
     assert "What a good answer!" in bad
     assert "<statement>one fact</statement>" in bad
-    assert any(said.startswith("judge: judge 'm' at") for said in found[Level.OK])
+    assert any(said.startswith("judge: judge 'm' at") for said in result[Level.OK])
 
 
-async def test_a_judge_too_slow_for_the_prompts_is_a_note_and_not_a_fault(
-    serve_chat: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_judge_is_a_note(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longreward.tasks.doctor.servers.PROMPTS_TIMEOUT_S", 0.0)
     with serve_chat(answering(lambda prompt, reply: reply)) as server:
-        found = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
-    assert Level.FAILURE not in found
-    assert len([said for said in found[Level.NOTE] if "no reply to its prompts within 0 s" in said]) == 4
+        result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
+    assert Level.FAILURE not in result
+    assert len([said for said in result[Level.NOTE] if "no reply to its prompts within 0 s" in said]) == 4
 
 
-async def test_a_server_that_is_down_is_asked_no_prompts() -> None:
-    found = by_level(
+async def test_unreachable_server_gets_no_prompts() -> None:
+    result = by_level(
         await check_judge(Params(judge={"kind": "http", "base_url": "http://127.0.0.1:9/v1", "model": "m"}))
     )
-    assert len(found[Level.FAILURE]) == 1
+    assert len(result[Level.FAILURE]) == 1
 
 
-async def test_the_offline_judge_is_not_asked() -> None:
+async def test_offline_judge_is_not_tested() -> None:
     assert [finding.subject for finding in await check_judge(Params())] == ["judge"]

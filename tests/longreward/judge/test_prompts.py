@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_each_template_has_exactly_its_slots_once(name: str, language: Language) -> None:
+def test_template_slots(name: str, language: Language) -> None:
     template = load_prompts().template(name, language)
     assert set(template.slots) == SLOTS[name]
     assert len(template.slots) == len(SLOTS[name])
@@ -37,7 +37,7 @@ def test_each_template_has_exactly_its_slots_once(name: str, language: Language)
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_what_varies_stands_at_the_end_so_that_prefixes_can_be_cached(name: str, language: Language) -> None:
+def test_slots_are_at_the_end_for_prefix_caching(name: str, language: Language) -> None:
     template = load_prompts().template(name, language)
     fixed = template.pieces[0]
     assert len(fixed) > 0.9 * sum(len(piece) for piece in template.pieces[::2])
@@ -45,7 +45,7 @@ def test_what_varies_stands_at_the_end_so_that_prefixes_can_be_cached(name: str,
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_prompt_shows_its_grammar(language: Language) -> None:
+def test_prompts_show_the_reply_format(language: Language) -> None:
     prompts = load_prompts()
     for name in ("helpfulness", "logicality", "completeness"):
         assert "[[6]]" in prompts.template(name, language).text
@@ -63,17 +63,17 @@ def test_slots_are_filled_in_one_pass() -> None:
     assert question.slots == {"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."}
 
 
-def test_a_question_carries_the_hash_of_its_file_and_its_limit() -> None:
+def test_request_has_hash_and_limit() -> None:
     question = load_prompts().template("statements", "zh").request({"question": "?", "answer": "."})
     assert question.prompt_hash == hashlib.sha256((BUNDLED / "zh/statements.txt").read_bytes()).hexdigest()
     assert (question.template, question.max_tokens) == ("statements", 2048)
 
 
-def test_passages_stand_under_their_numbers() -> None:
+def test_evidence_labels() -> None:
     assert load_prompts().evidence(["one {n}", "two"], "en") == "[Passage 1]\none {n}\n\n[Passage 2]\ntwo"
 
 
-def test_extracts_stand_under_their_place_and_empty_parts_are_left_out() -> None:
+def test_extract_labels() -> None:
     prompts = load_prompts()
     shown = prompts.extracts([(0, 50, None), (50, 100, "1. Keld.")], "en")
     assert shown == "[Relevant information from 50% - 100% of the document]\n1. Keld."
@@ -82,19 +82,19 @@ def test_extracts_stand_under_their_place_and_empty_parts_are_left_out() -> None
     assert prompts.extracts([], "en") == nothing
 
 
-def test_a_missing_slot_names_file_and_slot(folder: Path) -> None:
+def test_missing_slot(folder: Path) -> None:
     (folder / "en/support.txt").write_text("Is <<statement>> so?", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"en/support\.txt lacks the slot <<context>>"):
         load_prompts(folder)
 
 
-def test_an_unknown_slot_names_file_and_slot(folder: Path) -> None:
+def test_unknown_slot(folder: Path) -> None:
     (folder / "zh/logicality.txt").write_text("<<question>> <<answer>> <<anwser>>", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"zh/logicality\.txt has the slot <<anwser>>"):
         load_prompts(folder)
 
 
-def test_a_missing_or_garbled_file_is_named(folder: Path) -> None:
+def test_missing_or_invalid_file(folder: Path) -> None:
     (folder / "en/extraction.txt").unlink()
     with pytest.raises(ConfigError, match=r"en/extraction\.txt \(extraction, en\)"):
         load_prompts(folder)
@@ -103,7 +103,7 @@ def test_a_missing_or_garbled_file_is_named(folder: Path) -> None:
         load_prompts(folder)
 
 
-def test_a_manifest_without_a_template_or_a_language_says_which(folder: Path) -> None:
+def test_manifest_without_template_or_language(folder: Path) -> None:
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text(encoding="utf-8"))
     del manifest["templates"]["support"], manifest["templates"]["extraction"]["files"]["zh"]
     (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
@@ -111,14 +111,14 @@ def test_a_manifest_without_a_template_or_a_language_says_which(folder: Path) ->
         load_prompts(folder)
 
 
-def test_a_misspelt_key_of_a_manifest_is_named(folder: Path) -> None:
+def test_misspelt_manifest_key(folder: Path) -> None:
     text = (folder / "manifest.yaml").read_text(encoding="utf-8").replace("no_statement:", "no_statment:")
     (folder / "manifest.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="no_statment: unknown key; did you mean no_statement"):
         load_prompts(folder)
 
 
-def test_a_folder_that_is_absent_or_holds_no_prompts_says_so(tmp_path: Path) -> None:
+def test_folder_without_prompts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"score\.prompts_dir: .*neither"):
         load_prompts(tmp_path)
     with pytest.raises(ConfigError, match=r"score\.prompts_dir: there is no folder"):
@@ -126,7 +126,7 @@ def test_a_folder_that_is_absent_or_holds_no_prompts_says_so(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_the_published_prompts_load_unchanged() -> None:
+def test_published_prompts_load() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     templates = prompts.manifest.templates
     assert templates["statements"].files["en"] == "find_fact_few_shot.txt"

@@ -28,8 +28,8 @@ def read(text: str) -> tuple[str, ...] | None:
     ],
 )
 def test_truncated_rating(text: str, rating: float | None) -> None:
-    found = truncated_verdict(parse_rating)(text)
-    assert found == (None if rating is None else TruncatedReply(rating, is_complete=True))
+    result = truncated_verdict(parse_rating)(text)
+    assert result == (None if rating is None else TruncatedReply(rating, is_complete=True))
 
 
 def test_truncated_support_label() -> None:

@@ -1,4 +1,4 @@
-"""Judges by script: one that knows the right answers, and one that does as it is told."""
+"""Judges by script: one that knows the right answers, and one that does as it is reported."""
 
 import random
 import re
@@ -35,8 +35,8 @@ class HonestJudge:
                 stated = [text for text in re.findall(r"[^.\n>]+\.", slots["answer"]) if _is_statement(text.strip())]
                 return "\n".join(f"<statement>{text}</statement>" for text in stated) or "<no_statement/>"
             case "support":
-                told = any(slots["statement"].strip(" .") in case.context for case in CASES)
-                return "Support: [[Fully supported]]" if told else "Support: [[No support]]"
+                reported = any(slots["statement"].strip(" .") in case.context for case in CASES)
+                return "Support: [[Fully supported]]" if reported else "Support: [[No support]]"
         return "1. Something."
 
     def rating(self, points: float) -> str:

@@ -43,7 +43,7 @@ def report(**changes: object) -> CheckReport:
     return CheckReport.model_validate(values | changes)
 
 
-def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() -> None:
+def test_kinds_of_damage() -> None:
     case = make_case(0)
     assert case.query == "What did Quentin Vidal build, and where was Quentin Vidal buried?"
     assert case.gold == "Quentin Vidal built the striped garden. Quentin Vidal was buried in Ostrand."
@@ -57,19 +57,19 @@ def test_each_kind_of_damage_differs_from_the_right_answer_as_its_name_says() ->
     assert all(sentence in case.context for sentence in ("striped garden", "buried in Ostrand", case.aside))
 
 
-async def test_an_honest_judge_passes(honest: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=honest)
-    assert found.failures(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
-    assert {(rank.share, rank.high, rank.compared) for rank in found.ranks} == {(1.0, 1.0, 6)}
-    for rank in found.ranks:
+async def test_honest_judge_passes(honest: Opened) -> None:
+    result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=honest)
+    assert result.failures(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
+    assert {(rank.share, rank.high, rank.compared) for rank in result.ranks} == {(1.0, 1.0, 6)}
+    for rank in result.ranks:
         assert rank.low == pytest.approx(0.025 ** (1 / 6), abs=0.03)  # six of six, by Clopper and Pearson
-    assert found.calls < 400
-    assert found.judge == "honest"
+    assert result.calls < 400
+    assert result.judge == "honest"
 
 
-async def test_a_gullible_judge_fails_by_name_of_attack(gullible: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=gullible)
-    failed = {attack.name for attack in found.successful_attacks(CheckConfig())}
+async def test_gullible_judge_fails(gullible: Opened) -> None:
+    result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=gullible)
+    failed = {attack.name for attack in result.successful_attacks(CheckConfig())}
     assert failed >= {
         "rating",
         "rating, Chinese",
@@ -86,37 +86,37 @@ async def test_a_gullible_judge_fails_by_name_of_attack(gullible: Opened) -> Non
         "fake list of statements",
     }
     assert not failed & {"padding", "praise of itself"}
-    (fault,) = found.failures(CheckConfig())
+    (fault,) = result.failures(CheckConfig())
     assert "attacks raise a bad answer by over 2 points" in fault
     assert "rating (+10.0)" in fault
 
 
-async def test_a_judge_of_changing_mood_does_not_repeat_itself(moody: Opened) -> None:
-    found = await check_judge(JudgeConfig(), PROMPTS, judge_factory=moody)
-    assert found.repeats.repeats == 3
-    assert found.repeats.within_a_point < 0.5
-    assert any("repeated, only" in fault for fault in found.failures(CheckConfig()))
+async def test_random_judge_is_not_repeatable(moody: Opened) -> None:
+    result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=moody)
+    assert result.repeats.repeats == 3
+    assert result.repeats.within_a_point < 0.5
+    assert any("repeated, only" in fault for fault in result.failures(CheckConfig()))
 
 
 @pytest.mark.parametrize(("quick", "most"), [(False, 400), (True, 60)])
-async def test_the_offline_judge_repeats_and_ranks_within_the_calls_that_are_promised(quick: bool, most: int) -> None:
-    told: list[tuple[int, int]] = []
-    found = await check_judge(
+async def test_offline_judge_and_number_of_calls(quick: bool, most: int) -> None:
+    reported: list[tuple[int, int]] = []
+    result = await check_judge(
         JudgeConfig(),
         PROMPTS,
         judge_factory=partial(open_judge, ledger=None),
         quick=quick,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reported.append((done, total)),
     )
-    assert found.calls < most
-    assert found.repeats.equal == 1.0
+    assert result.calls < most
+    assert result.repeats.equal == 1.0
     assert all(
-        (found.rank_share(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness")
+        (result.rank_share(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness")
     )
-    assert told[-1][0] == told[-1][1]
+    assert reported[-1][0] == reported[-1][1]
 
 
-async def test_a_second_check_is_answered_from_the_ledger_and_again_asks_anew(tmp_path: Path) -> None:
+async def test_second_check_uses_the_ledger(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     check = partial(check_judge, JudgeConfig(), PROMPTS, judge_factory=partial(open_judge, ledger=ledger), quick=True)
     first = await check()
@@ -127,7 +127,7 @@ async def test_a_second_check_is_answered_from_the_ledger_and_again_asks_anew(tm
     with_ledger.close()
 
 
-def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> None:
+def test_isolated_config() -> None:
     config = JudgeConfig(
         kind="openai",
         model="m",
@@ -141,7 +141,7 @@ def test_a_check_has_a_revision_of_its_own_for_every_judge_and_asks_live() -> No
     assert config.judge_for("helpfulness").revision == "7"
 
 
-def test_a_report_is_measured_against_the_thresholds() -> None:
+def test_failures_against_thresholds() -> None:
     assert report().failures(CheckConfig()) == []
     assert report().failures(CheckConfig(min_repeat=0.95)) == [
         "repeated, only 0.90 of its verdicts stay within a point (judge.check.min_repeat: 0.95)"
@@ -159,14 +159,14 @@ def test_a_report_is_measured_against_the_thresholds() -> None:
         require_passed(report(), CheckConfig(margin=1.5))
 
 
-def test_an_attack_that_leaves_no_score_wins_nothing_and_a_dimension_without_scores_is_a_fault() -> None:
+def test_missing_scores_in_a_report() -> None:
     attack = Attack(name="a", plain={"faithfulness": 0.0, "logicality": 5.0}, attacked={"faithfulness": None})
     assert attack.gain == 0.0
     none = Rank(kind="k", dimension="logicality", share=None, low=None, high=None, compared=0, unscored=6)
     assert "logicality has no score to compare" in report(ranks=(none,)).failures(CheckConfig())
 
 
-def test_the_report_reads_as_tables_with_the_verdict_first() -> None:
+def test_render_markdown() -> None:
     text = render_markdown(report(), CheckConfig(margin=1))
     assert text.startswith("# j: did not pass the check\n\n- 1 of 1 attacks")
     assert "| k | faithfulness | 0.75 | – | 4 |" in text
@@ -176,7 +176,7 @@ def test_the_report_reads_as_tables_with_the_verdict_first() -> None:
     )
 
 
-async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_path: Path, honest: Opened) -> None:
+async def test_report_is_saved_and_reused(tmp_path: Path, honest: Opened) -> None:
     made: list[str] = []
 
     async def get(judge: JudgeConfig) -> CheckReport:
@@ -201,7 +201,7 @@ async def test_a_report_is_kept_and_made_once_for_a_judge_and_its_prompts(tmp_pa
     assert made == ["", "Be strict.", ""]
 
 
-def test_what_changes_an_answer_changes_the_key_of_a_report() -> None:
+def test_check_key() -> None:
     base = JudgeConfig(kind="vllm", model="m")
     key = check_key(base, PROMPTS, quick=False)
     assert check_key(JudgeConfig(kind="vllm", model="m", max_retries=1), PROMPTS, quick=False) == key
@@ -215,7 +215,7 @@ def test_what_changes_an_answer_changes_the_key_of_a_report() -> None:
     assert len({key, *others}) == 6
 
 
-def test_the_gate_may_be_set_by_its_name_alone_and_a_bare_off_is_no_false(tmp_path: Path) -> None:
+def test_gate_setting(tmp_path: Path) -> None:
     assert Params().judge.check.gate == "off"
     assert read_params(None, ["judge.check=require"]).judge.check == CheckConfig(gate="require")
     assert read_params(None, ["judge.check=off"]).judge.check.gate == "off"

@@ -25,14 +25,14 @@ def reason(outcome: PreferencePair | NoPair) -> str:
     return outcome.reason
 
 
-def test_chance_draws_the_same_two_for_a_seed_and_others_for_another() -> None:
+def test_random_pairs_depend_on_the_seed() -> None:
     responses = sampled(*"abcdefghij")
     drawn = [ids(random_pair(PairConfig(seed=seed), EXAMPLE, responses)) for seed in range(20)]
     assert drawn == [ids(random_pair(PairConfig(seed=seed), EXAMPLE, responses[::-1])) for seed in range(20)]
     assert len(set(drawn)) > 10
 
 
-def test_chance_prefers_no_place() -> None:
+def test_random_pairs_have_no_position_bias() -> None:
     responses = sampled("a", "b")
     first = sum(
         ids(random_pair(ANY, EXAMPLE.model_copy(update={"id": str(n)}), responses))[0] == "7-0" for n in range(400)
@@ -40,7 +40,7 @@ def test_chance_prefers_no_place() -> None:
     assert 160 < first < 240  # four standard deviations around the half
 
 
-def test_chance_takes_two_different_texts_or_none() -> None:
+def test_random_pair_has_two_different_texts() -> None:
     for seed in range(10):
         outcome = random_pair(PairConfig(min_scored=2, seed=seed), EXAMPLE, sampled("a", "a", "b", "a"))
         assert "7-2" in ids(outcome)
@@ -53,7 +53,7 @@ def cut(*responses: Response) -> list[Response]:
     return [one.model_copy(update={"finish_reason": "length"}) for one in responses]
 
 
-def test_chance_chooses_no_truncated_response_and_may_reject_one() -> None:
+def test_random_pair_and_truncated_responses() -> None:
     whole, *others = sampled(*"abcdef")
     for seed in range(20):
         config = PairConfig(seed=seed)
@@ -67,7 +67,7 @@ def test_chance_chooses_no_truncated_response_and_may_reject_one() -> None:
     assert reason(random_pair(ANY, EXAMPLE, cut(whole, *others))) == "all responses are truncated"
 
 
-def test_the_own_answer_wins_against_a_sampled_one_that_differs() -> None:
+def test_contrast_chooses_the_reference_answer() -> None:
     outcome = contrast_pair(ANY, EXAMPLE, sampled("It was Ann Lee. ", "It was Bo."))
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.text, outcome.rejected.id) == ("It was Ann Lee.", "7-1")
@@ -75,14 +75,14 @@ def test_the_own_answer_wins_against_a_sampled_one_that_differs() -> None:
     assert losers == {"7-0", "7-1", "7-2"}
 
 
-def test_a_prompt_without_an_answer_of_its_own_is_dropped_with_the_reason() -> None:
+def test_contrast_reasons_without_a_pair() -> None:
     bare = EXAMPLE.model_copy(update={"answer": " "})
     assert reason(contrast_pair(ANY, bare, sampled("a", "b"))) == "no answer of its own"
     assert reason(contrast_pair(ANY, EXAMPLE, sampled("It was Ann Lee."))) == "its own answer was sampled"
     assert reason(contrast_pair(ANY, EXAMPLE, [])) == "no responses"
 
 
-def test_pairs_say_their_method_and_have_no_rewards_in_files_and_figures() -> None:
+def test_rows_and_metrics_of_pairs_without_rewards() -> None:
     outcome = contrast_pair(ANY, EXAMPLE, sampled("It was Bo."))
     assert isinstance(outcome, PreferencePair)
     row = pair_to_row(outcome)
@@ -93,6 +93,6 @@ def test_pairs_say_their_method_and_have_no_rewards_in_files_and_figures() -> No
     assert "margin_mean" not in figures
 
 
-def test_a_published_pair_is_of_longreward() -> None:
+def test_published_pair_has_method_longreward() -> None:
     row = {"idx": 7, "context": "c", "query": "q", "win_response": "a", "lose_response": "b"}
     assert (pair_from_row(row).method, pair_from_row(row).margin) == ("longreward", 10.0)

@@ -19,7 +19,7 @@ def flat(number: int, score: float | None) -> ScoredResponse:
     return scored(number, score, score, score, score)
 
 
-def test_the_best_stands_against_the_worst_by_the_mean_of_four_scores() -> None:
+def test_best_against_worst_by_mean_score() -> None:
     outcome = pair_by_scores(
         PairConfig(min_scored=3), EXAMPLE, [scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), flat(2, 5)]
     )
@@ -28,7 +28,7 @@ def test_the_best_stands_against_the_worst_by_the_mean_of_four_scores() -> None:
     assert (outcome.rejected.id, outcome.rejected_reward) == ("7-2", 5.0)
 
 
-def test_equal_rewards_take_the_first_best_and_the_last_worst_whatever_order_they_arrive_in() -> None:
+def test_ties_do_not_depend_on_input_order() -> None:
     responses = [flat(n, score) for n, score in enumerate([9, 9, 3, 3, 5, 4, 4, 4, 4, 4, 4])]
     for arrived in (responses, responses[::-1]):
         outcome = pair_by_scores(PairConfig(), EXAMPLE, arrived)
@@ -46,25 +46,25 @@ def test_equal_rewards_take_the_first_best_and_the_last_worst_whatever_order_the
         ([flat(n, 6 + n / 10) for n in range(5)], PairConfig(min_margin=0.5), "margin too small"),
     ],
 )
-def test_a_prompt_without_a_pair_has_a_reason(responses: list[ScoredResponse], config: PairConfig, reason: str) -> None:
+def test_reasons_without_a_pair(responses: list[ScoredResponse], config: PairConfig, reason: str) -> None:
     outcome = pair_by_scores(config, EXAMPLE, responses)
     assert isinstance(outcome, NoPair)
     assert outcome.reason == reason
 
 
-def test_a_margin_that_is_just_reached_makes_a_pair() -> None:
+def test_margin_equal_to_min_margin_makes_a_pair() -> None:
     responses = [flat(n, score) for n, score in enumerate([6, 6, 6, 6, 6.5])]
     assert isinstance(pair_by_scores(PairConfig(min_margin=0.5), EXAMPLE, responses), PreferencePair)
 
 
-def test_a_response_without_one_of_its_scores_takes_no_part() -> None:
+def test_incomplete_response_takes_no_part() -> None:
     best_but_incomplete = scored(9, 10, 10, None, 10)
     outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, [best_but_incomplete, flat(0, 5), flat(1, 4)])
     assert isinstance(outcome, PreferencePair)
     assert outcome.chosen.id == "7-0"
 
 
-def test_every_example_has_one_outcome_and_figures_count_them() -> None:
+def test_one_outcome_per_example_and_metrics() -> None:
     # Two pairs of texts of 3 and 8 and of 10 and 1 characters, 1 and 4 apart; two prompts without responses, one tie.
     texts = {"7": ("two", "a longer"), "8": ("the better", "x"), "9": (), "10": ("same", "as good"), "11": ()}
     scores = {"7": (5, 4), "8": (9, 5), "10": (6, 6)}
@@ -95,7 +95,7 @@ def truncated(one: ScoredResponse) -> ScoredResponse:
     return one.model_copy(update={"response": one.response.model_copy(update={"finish_reason": "length"})})
 
 
-def told(outcome: PreferencePair | NoPair) -> tuple[str, str] | str:
+def pair_or_reason(outcome: PreferencePair | NoPair) -> tuple[str, str] | str:
     return outcome.reason if isinstance(outcome, NoPair) else (outcome.chosen.id, outcome.rejected.id)
 
 
@@ -103,40 +103,50 @@ TWO = PairConfig(min_scored=2)
 ALLOWED = PairConfig(min_scored=2, choose_truncated=True)
 
 
-def test_a_truncated_response_is_not_chosen_unless_it_is_allowed_and_may_be_rejected() -> None:
+def test_truncated_response_is_not_chosen_by_default() -> None:
     best = [truncated(flat(0, 9)), flat(1, 6), flat(2, 8), flat(3, 7)]
-    assert told(pair_by_scores(TWO, EXAMPLE, best)) == ("7-2", "7-1")
-    assert told(pair_by_scores(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
+    assert pair_or_reason(pair_by_scores(TWO, EXAMPLE, best)) == ("7-2", "7-1")
+    assert pair_or_reason(pair_by_scores(ALLOWED, EXAMPLE, best)) == ("7-0", "7-1")
     worst = [flat(0, 6), truncated(flat(1, 2)), flat(2, 8)]
-    assert told(pair_by_scores(TWO, EXAMPLE, worst)) == told(pair_by_scores(ALLOWED, EXAMPLE, worst)) == ("7-2", "7-1")
-
-
-def test_what_truncation_leaves_without_a_pair_has_a_reason() -> None:
     assert (
-        told(pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))]))
+        pair_or_reason(pair_by_scores(TWO, EXAMPLE, worst))
+        == pair_or_reason(pair_by_scores(ALLOWED, EXAMPLE, worst))
+        == ("7-2", "7-1")
+    )
+
+
+def test_reasons_of_truncation() -> None:
+    assert (
+        pair_or_reason(pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), truncated(flat(1, 2))]))
         == "all responses are truncated"
     )
     only_better = [truncated(flat(0, 9)), flat(1, 4), truncated(flat(2, 5))]
-    assert told(pair_by_scores(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
-    assert told(pair_by_scores(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)])) == "best and worst tie"
-    # That a complete one is there does not help where it is unscored.
-    assert told(pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])) == (
-        "all responses are truncated"
+    assert pair_or_reason(pair_by_scores(TWO, EXAMPLE, only_better)) == "only truncated responses are better"
+    assert (
+        pair_or_reason(pair_by_scores(TWO, EXAMPLE, [flat(0, 5), truncated(flat(1, 5)), flat(2, 5)]))
+        == "best and worst tie"
     )
+    # That a complete one is there does not help where it is unscored.
+    assert pair_or_reason(
+        pair_by_scores(TWO, EXAMPLE, [truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))])
+    ) == ("all responses are truncated")
     # The margin is that of the two that could make a pair.
     narrow = [truncated(flat(0, 9)), flat(1, 5), flat(2, 4.5)]
-    assert told(pair_by_scores(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow)) == "margin too small"
+    assert (
+        pair_or_reason(pair_by_scores(TWO.model_copy(update={"min_margin": 1.0}), EXAMPLE, narrow))
+        == "margin too small"
+    )
 
 
-def test_the_second_best_may_be_truncated_and_lies_below_the_chosen_one() -> None:
+def test_second_best_may_be_truncated() -> None:
     second = TWO.model_copy(update={"selection": "best_second"})
     scored_ones = [flat(0, 3), truncated(flat(1, 9)), truncated(flat(2, 6)), flat(3, 7), flat(4, 5)]
-    assert told(pair_by_scores(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
+    assert pair_or_reason(pair_by_scores(second, EXAMPLE, scored_ones)) == ("7-3", "7-2")
     tied = [flat(0, 3), truncated(flat(1, 7)), flat(2, 7), truncated(flat(3, 9))]
-    assert told(pair_by_scores(second, EXAMPLE, tied)) == ("7-2", "7-0")
+    assert pair_or_reason(pair_by_scores(second, EXAMPLE, tied)) == ("7-2", "7-0")
 
 
-def test_figures_count_truncated_responses_and_the_length_of_either_side() -> None:
+def test_metrics_of_truncation_and_length() -> None:
     def of(name: str, length: int, score: float, *, cut: bool) -> ScoredResponse:
         one = flat(int(name[-1]), score)
         reason = "length" if cut else "stop"

@@ -34,7 +34,7 @@ def ids(outcome: PreferencePair | NoPair) -> tuple[str, str]:
 THREE = [scored(0, 9, 8, 2, 8), scored(1, 4, 5, 9, 6), scored(2, 6, 6, 6, 7)]
 
 
-def test_weights_decide_about_best_and_worst_and_about_their_rewards() -> None:
+def test_weights_change_pair_and_rewards() -> None:
     assert ids(paired(THREE)) == ("7-0", "7-1")  # 6.75, 6, 6.25
     faithful = paired(THREE, weights={"faithfulness": 5})  # (25 + 10) / 8, (15 + 45) / 8, (19 + 30) / 8
     assert ids(faithful) == ("7-1", "7-0")
@@ -42,23 +42,23 @@ def test_weights_decide_about_best_and_worst_and_about_their_rewards() -> None:
     assert (faithful.chosen_reward, faithful.rejected_reward) == (7.5, 4.375)
 
 
-def test_equal_weights_of_any_size_are_the_paper_s_reward() -> None:
+def test_equal_weights_of_any_size() -> None:
     twice = dict.fromkeys(DIMENSIONS, 2.0)
     assert paired(THREE, weights=twice) == paired(THREE)
 
 
-def test_a_dimension_of_weight_0_is_left_out_and_may_be_unscored() -> None:
+def test_dimension_with_weight_0_may_be_unscored() -> None:
     unscored = scored(3, 10, 10, None, 10)
     assert ids(paired([*THREE, unscored])) == ("7-0", "7-1")
     assert ids(paired([*THREE, unscored], weights={"faithfulness": 0})) == ("7-3", "7-1")
 
 
-def test_all_weights_0_are_refused() -> None:
+def test_all_weights_0_is_an_error() -> None:
     with pytest.raises(ConfigError, match="give at least one dimension a weight"):
         PairConfig.parse({"weights": dict.fromkeys(DIMENSIONS, 0)}, source="params.yaml")
 
 
-def test_only_the_first_responses_take_part_where_so_many_are_asked_for() -> None:
+def test_number_of_responses() -> None:
     assert ids(paired(THREE[::-1], responses=2)) == ("7-0", "7-1")
     better = [*THREE, scored(3, 10, 10, 10, 10)]
     assert ids(paired(better)) == ("7-3", "7-1")
@@ -73,14 +73,14 @@ OPEN = [
 ]
 
 
-def test_responses_with_bounds_count_for_min_scored_and_need_not_be_known() -> None:
+def test_open_responses_count_for_min_scored() -> None:
     assert ids(paired(OPEN, min_scored=4)) == ("7-0", "7-3")
     outcome = paired(OPEN, min_scored=5)
     assert isinstance(outcome, NoPair)
     assert (outcome.reason, outcome.responses, outcome.scored) == ("too few scored responses", 4, 4)
 
 
-def test_where_bounds_leave_the_best_or_worst_open_the_full_strategy_is_asked_for() -> None:
+def test_open_best_or_worst_needs_the_full_strategy() -> None:
     outcome = paired(OPEN, responses=3)  # without 7-3 the worst is 7-1 or 7-2
     assert isinstance(outcome, NoPair)
     assert outcome.reason == "needs the full strategy"
@@ -89,7 +89,7 @@ def test_where_bounds_leave_the_best_or_worst_open_the_full_strategy_is_asked_fo
     assert paired(OPEN, weights={"faithfulness": 1000}, responses=3) == outcome
 
 
-def test_other_weights_can_leave_a_sure_best_without_a_known_reward() -> None:
+def test_open_reward_of_a_certain_best_needs_the_full_strategy() -> None:
     # Left out as neither best nor worst under equal weights: 4.5 to 7, against 8 and 1.
     left_out = scored(1, 9, (0.0, 10.0), 9, (0.0, 0.0))
     responses = [scored(0, 6, 8, 8, 10), left_out, scored(2, 1, 1, 1, 1)]
@@ -103,11 +103,11 @@ def test_other_weights_can_leave_a_sure_best_without_a_known_reward() -> None:
     assert outcome.reason == "needs the full strategy"
 
 
-def test_prompts_without_a_pair_for_another_reason_leave_nothing_open() -> None:
+def test_require_decided_ignores_other_reasons() -> None:
     require_decided([paired([]), paired([scored(0, 5, 5, 5, 5), scored(1, 5, 5, 5, 5)])])
 
 
-def test_weights_under_which_the_bounds_decide_make_a_pair() -> None:
+def test_bounds_that_decide_make_a_pair() -> None:
     assert ids(paired(OPEN, weights={"faithfulness": 0}, responses=3)) == ("7-0", "7-2")  # 9, and twice 16 / 3
     require_decided([paired(OPEN, weights={"faithfulness": 2})])
 

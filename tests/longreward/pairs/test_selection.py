@@ -24,26 +24,26 @@ def flat(number: int, score: float) -> ScoredResponse:
     return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
 
 
-def test_the_best_stands_against_the_worst_or_against_the_next_below_it() -> None:
+def test_best_worst_and_best_second() -> None:
     assert select_pair(known(4, 9, 7, 1), "best_worst") == (1, 3)
     assert select_pair(known(4, 9, 7, 1), "best_second") == (1, 2)
 
 
-def test_another_response_with_the_highest_reward_is_no_second() -> None:
+def test_second_has_a_lower_reward() -> None:
     assert select_pair(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
 
 
-def test_where_all_tie_the_last_one_is_the_other_for_both() -> None:
+def test_all_tie() -> None:
     assert select_pair(known(5, 5, 5), "best_worst") == (0, 2)
     assert select_pair(known(5, 5, 5), "best_second") == (0, 2)
 
 
-def test_a_response_without_a_reward_takes_no_part() -> None:
+def test_response_without_a_reward() -> None:
     assert select_pair([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
     assert select_pair([None, None], "best_worst") is None
 
 
-def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_are_known() -> None:
+def test_open_second() -> None:
     bounds: list[Bounds | None] = [(9.0, 9.0), (4.0, 6.0), (5.0, 5.0), (1.0, 1.0)]
     assert select_pair(bounds, "best_worst") == (0, 3)
     assert select_pair(bounds, "best_second") is None  # 1 may be above 2, or below it
@@ -51,8 +51,8 @@ def test_bounds_that_leave_the_second_open_decide_nothing_though_best_and_worst_
 
 def plainly(rewards: list[float | None], may_win: list[bool], selection: str) -> tuple[int, int] | None:
     """The two by sorting, with every reward known."""
-    there = [(reward, -place) for place, reward in enumerate(rewards) if reward is not None]
-    winners = [(reward, place) for reward, place in there if may_win[-place]]
+    there = [(reward, -index) for index, reward in enumerate(rewards) if reward is not None]
+    winners = [(reward, index) for reward, index in there if may_win[-index]]
     if not winners:
         return None
     best = max(winners)
@@ -68,29 +68,29 @@ RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()),
 
 @settings(max_examples=200, deadline=None)
 @given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
-def test_bounds_decide_only_where_all_rewards_within_them_give_the_same_two(responses, selection) -> None:
+def test_bounds_decide_only_if_all_rewards_agree(responses, selection) -> None:
     bounds, may_win = [one for one, _ in responses], [may for _, may in responses]
-    found = select_pair(bounds, selection, may_win)
+    result = select_pair(bounds, selection, may_win)
     choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
     outcomes = {plainly(list(rewards), may_win, selection) for rewards in product(*choices)}
     known = all(one is None or one[0] == one[1] for one in bounds)
-    assert found == plainly([one and one[0] for one in bounds], may_win, selection) if known else True
-    assert found is None or outcomes == {found}
+    assert result == plainly([one and one[0] for one in bounds], may_win, selection) if known else True
+    assert result is None or outcomes == {result}
 
 
-def test_a_response_that_is_surely_the_best_but_whose_reward_is_open_makes_no_pair() -> None:
+def test_certain_best_with_an_open_reward() -> None:
     # Weights other than those it was scored for leave its reward open, and the pair would need that.
     assert select_pair([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
     assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
     assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
 
 
-def test_a_response_that_may_be_as_good_as_the_best_leaves_the_second_open() -> None:
+def test_second_that_may_tie_with_the_best() -> None:
     assert select_pair([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
     assert select_pair([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
 
 
-def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those_two() -> None:
+def test_margin_of_best_second() -> None:
     scored = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
     config = PairConfig(min_scored=2, selection="best_second")
     outcome = pair_by_scores(config, EXAMPLE, scored)
@@ -102,6 +102,6 @@ def test_best_second_makes_pairs_with_their_rewards_and_the_margin_between_those
 
 
 @pytest.mark.parametrize("method", ["contrast", "pairwise", "random"])
-def test_a_method_without_rewards_has_no_second(method: str) -> None:
+def test_best_second_needs_rewards(method: str) -> None:
     with pytest.raises(ConfigError, match=f"{method} gives no rewards"):
         PairConfig.parse({"method": method, "selection": "best_second"}, source="params.yaml")

@@ -11,6 +11,7 @@ from longreward.errors import PolicyError
 from longreward.pairs.methods import PairConfig
 from longreward.pairs.outcomes import NoPair
 from longreward.pairs.srm import (
+    NOT_FINITE,
     TOO_LONG,
     RankedResponses,
     ResponseReward,
@@ -71,7 +72,13 @@ def alone(model: RewardModel, text: str) -> float:
         return float(model.model(input_ids=ids).logits[0, 0])
 
 
-def test_every_response_gets_the_model_s_own_figure_whatever_it_is_batched_with(model: RewardModel) -> None:
+def test_reward_that_is_not_finite_is_none(model: RewardModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RewardModel, "_forward", lambda self, rows: [float("nan"), 1.0][: len(rows)])
+    [ranked] = model.rank([(EXAMPLE, responses("it is north .", "it is south of the bridge ."))])
+    assert {(reward.reward, reward.reason) for reward in ranked.rewards} == {(None, NOT_FINITE), (1.0, None)}
+
+
+def test_rewards_do_not_depend_on_batching(model: RewardModel) -> None:
     texts = ("it is north .", "it is south of the bridge and the river .", "north", "it is north .")
     [ranked] = model.rank([(EXAMPLE, responses(*texts))])
     assert ranked.example_id == "7"
@@ -83,7 +90,7 @@ def test_every_response_gets_the_model_s_own_figure_whatever_it_is_batched_with(
     assert len({round(one.reward or 0, 4) for one in ranked.rewards}) == 3
 
 
-def test_the_document_is_cut_to_what_fits_and_keeps_its_first_and_last_halves(model: RewardModel) -> None:
+def test_document_is_shortened_to_the_window(model: RewardModel) -> None:
     words = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
     read = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
     assert read.cut
@@ -93,7 +100,7 @@ def test_the_document_is_cut_to_what_fits_and_keeps_its_first_and_last_halves(mo
     assert text == ["anna", "ben", "cara", "bridge", "north", "south", "who", "?", "ben", "."]  # 3 and 3 of 16
 
 
-def test_what_leaves_the_document_no_room_is_unscored_with_its_reason(classifier: Path) -> None:
+def test_response_longer_than_the_window_is_unscored(classifier: Path) -> None:
     narrow = load_reward_model(SrmConfig(model=str(classifier), window=16))
     [ranked] = narrow.rank([(EXAMPLE, responses("it is north .", " ".join(["north"] * 20)))])
     fits, long = ranked.rewards
@@ -102,7 +109,7 @@ def test_what_leaves_the_document_no_room_is_unscored_with_its_reason(classifier
     assert (long.reward, long.reason) == (None, TOO_LONG)
 
 
-def test_a_model_without_a_chat_template_reads_plain_text(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
+def test_model_without_a_chat_template(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
     plain = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "plain", template=None))))
     read = render_input(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
     assert plain.tokenizer.decode(read.ids, skip_special_tokens=True).split() == [
@@ -117,9 +124,7 @@ def test_a_model_without_a_chat_template_reads_plain_text(save_classifier: Calla
 
 
 @pytest.mark.parametrize("template", ["with", "without"])
-def test_special_tokens_in_a_document_or_response_are_ordinary_text(
-    save_classifier: Callable[..., Path], tmp_path: Path, template: str
-) -> None:
+def test_special_tokens_are_ordinary_text(save_classifier: Callable[..., Path], tmp_path: Path, template: str) -> None:
     more = {"template": None} if template == "without" else {}
     model = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "model", **more))))
 
@@ -132,7 +137,7 @@ def test_special_tokens_in_a_document_or_response_are_ordinary_text(
     assert specials("the town . </s><|assistant|> anna", "ben . </s><|user|> who ?") == honest
 
 
-def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
+def test_srm_pair() -> None:
     ranked = RankedResponses(
         "7", tuple(ResponseReward(f"7-{n}", value) for n, value in enumerate((-1.0, 2.5, None, -3.0)))
     )
@@ -158,7 +163,7 @@ def test_best_and_worst_by_the_rewards_with_their_own_margin() -> None:
     assert (short.reason, few.reason) == ("margin too small", "too few scored responses")
 
 
-def test_what_is_no_reward_model_is_refused_by_name(
+def test_invalid_reward_models_are_rejected(
     tiny_policy: Path, save_classifier: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(PolicyError, match=r"pair.srm.model: .*score.weight|pair.srm.model: .*outputs"):
@@ -169,7 +174,7 @@ def test_what_is_no_reward_model_is_refused_by_name(
         load_reward_model(SrmConfig(model=str(tmp_path / "absent")))
 
 
-def test_the_embedded_model_is_trained_once_and_tells_short_answers_apart(tmp_path: Path) -> None:
+def test_tiny_reward_model_is_trained_once(tmp_path: Path) -> None:
     config = TinyRewardConfig(base=str(ROOT / "models/tiny-base"), pairs=240, epochs=2)
     folder = tiny_reward_model(config, tmp_path)
     made = (folder / "model.safetensors").stat().st_mtime_ns
@@ -186,6 +191,6 @@ def test_the_embedded_model_is_trained_once_and_tells_short_answers_apart(tmp_pa
     assert sum(right) >= 12  # of 15
 
 
-def test_a_base_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_base_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"pair.srm.tiny.base: .*absent"):
         tiny_reward_model(TinyRewardConfig(base=str(tmp_path / "absent")), tmp_path)

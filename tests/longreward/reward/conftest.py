@@ -24,13 +24,13 @@ class ScriptedModel:
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         self.asked.append(request)
         await asyncio.sleep(self.latency)
-        found = self.table[request.template]
-        if isinstance(found, Mapping):
+        result = self.table[request.template]
+        if isinstance(result, Mapping):
             slots = "\n".join(request.slots.values())
-            found = next(answer for text, answer in found.items() if text in slots)
-        if isinstance(found, Exception):
-            raise found
-        return ChatReply(found, usage=TokenUsage(prompt_tokens=100, completion_tokens=10))
+            result = next(answer for text, answer in result.items() if text in slots)
+        if isinstance(result, Exception):
+            raise result
+        return ChatReply(result, usage=TokenUsage(prompt_tokens=100, completion_tokens=10))
 
     async def close(self) -> None:
         pass

@@ -110,14 +110,14 @@ any_tables = st.one_of(cards_of(few), cards_of(any_rating))
 
 @many
 @given(cards=any_tables, config=pairing)
-def test_with_readable_verdicts_the_pair_is_that_of_the_full_strategy(cards: list[Card], config: PairConfig) -> None:
+def test_adaptive_pairs_equal_full_pairs(cards: list[Card], config: PairConfig) -> None:
     check_the_pair(cards, config)
 
 
 @pytest.mark.slow
 @settings(many, max_examples=500)
 @given(cards=any_tables, config=pairing)
-def test_so_it_is_over_thousands_of_tables(cards: list[Card], config: PairConfig) -> None:
+def test_adaptive_pairs_equal_full_pairs_over_many_examples(cards: list[Card], config: PairConfig) -> None:
     check_the_pair(cards, config)
 
 
@@ -141,24 +141,22 @@ def check_the_pair(cards: list[Card], config: PairConfig) -> None:
 
 @many
 @given(cards=cards_with_holes(few), config=pairing)
-def test_unreadable_verdicts_reopen_responses_and_only_the_count_may_differ(
-    cards: list[Card], config: PairConfig
-) -> None:
+def test_unreadable_verdicts_change_only_the_number_of_scored_responses(cards: list[Card], config: PairConfig) -> None:
     full, adaptive = score(cards, FULL)[0], score(cards, ADAPTIVE)[0]
-    expected, found = (
+    expected, result = (
         pair_by_scores(config, EXAMPLE, list(full.responses)),
         pair_by_scores(config, EXAMPLE, read_back(adaptive)),
     )
     in_full = pair_by_scores(config.model_copy(update={"min_scored": 2}), EXAMPLE, list(full.responses))
-    if isinstance(found, NoPair) and found.reason == "too few scored responses":
-        assert found.reason == getattr(expected, "reason", None)  # whoever was not asked counts: never fewer
-    elif isinstance(found, NoPair) and found.reason == "no responses":
-        assert found == expected
+    if isinstance(result, NoPair) and result.reason == "too few scored responses":
+        assert result.reason == getattr(expected, "reason", None)  # whoever was not asked counts: never fewer
+    elif isinstance(result, NoPair) and result.reason == "no responses":
+        assert result == expected
     elif isinstance(in_full, PreferencePair):
-        assert found == in_full
+        assert result == in_full
     else:
-        assert isinstance(found, NoPair)
-        assert (found.reason, found.margin) == (in_full.reason, in_full.margin)
+        assert isinstance(result, NoPair)
+        assert (result.reason, result.margin) == (in_full.reason, in_full.margin)
 
 
 @many
@@ -167,14 +165,14 @@ def test_unreadable_verdicts_reopen_responses_and_only_the_count_may_differ(
     weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=4, max_size=4).filter(any),
     first=st.sampled_from([None, 2, 3]),
 )
-def test_other_weights_and_fewer_responses_give_the_full_pair_or_ask_for_the_full_strategy(
+def test_other_weights_give_the_full_pair_or_need_the_full_strategy(
     cards: list[Card], weights: list[float], first: int | None
 ) -> None:
     names = ("helpfulness", "logicality", "faithfulness", "completeness")
     config = PairConfig(min_scored=2, weights=dict(**dict(zip(names, weights, strict=True))), responses=first)
-    found = pair_by_scores(config, EXAMPLE, read_back(score(cards, ADAPTIVE)[0]))
-    if not (isinstance(found, NoPair) and found.reason == "needs the full strategy"):
-        assert found == pair_by_scores(config, EXAMPLE, list(score(cards, FULL)[0].responses))
+    result = pair_by_scores(config, EXAMPLE, read_back(score(cards, ADAPTIVE)[0]))
+    if not (isinstance(result, NoPair) and result.reason == "needs the full strategy"):
+        assert result == pair_by_scores(config, EXAMPLE, list(score(cards, FULL)[0].responses))
 
 
 CLEAR = [
@@ -184,7 +182,7 @@ CLEAR = [
 ]
 
 
-def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds() -> None:
+def test_response_between_best_and_worst_stays_open() -> None:
     scored, judge = score(CLEAR, ADAPTIVE)
     best, middle, worst = scored.responses
     assert (best.reward, middle.reward, worst.reward) == (10.0, None, 0.75)
@@ -197,7 +195,7 @@ def test_a_response_between_best_and_worst_is_asked_nothing_more_and_has_bounds(
     )
 
 
-def test_a_row_of_a_response_left_out_has_bounds_and_no_value() -> None:
+def test_row_of_an_open_response_has_bounds() -> None:
     row = scored_to_row(score(CLEAR, ADAPTIVE)[0].responses[1])
     assert row["scores"] == {
         "helpfulness": 6.0, "logicality": 6.0, "faithfulness": None, "completeness": None, "total": None
@@ -208,7 +206,7 @@ def test_a_row_of_a_response_left_out_has_bounds_and_no_value() -> None:
     assert set(row["unscored"]) == {"faithfulness", "completeness"}
 
 
-def test_statements_verified_tighten_the_bounds_and_the_others_are_kept_unverified() -> None:
+def test_verified_statements_tighten_the_bounds() -> None:
     cards = [
         Card(9, 9, 9, (1.0, 1.0, 1.0, 1.0)),  # 9.25
         Card(9, 9, 9, (0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),  # 6.75 to 9.25; one false statement: to 8.9375
@@ -225,7 +223,7 @@ def test_statements_verified_tighten_the_bounds_and_the_others_are_kept_unverifi
     assert {s.reason for s in middle.statements[1:]} == {middle.reason}
 
 
-def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
+def test_unscored_best_response_reopens_the_next() -> None:
     cards = [Card(10, 10, 10, (1.0, None)), *CLEAR[1:], Card(5, 5, 5, (0.0, 0.0))]
     first, second, third, fourth = score(cards, ADAPTIVE)[0].responses
     assert first.reward_bounds() is None
@@ -237,17 +235,17 @@ def test_a_best_response_that_ends_unscored_reopens_the_next() -> None:
     assert (outcome.chosen.id, outcome.rejected.id) == ("1-1", "1-2")
 
 
-def test_an_unscored_response_is_asked_nothing_more() -> None:
+def test_unscored_response_gets_no_more_requests() -> None:
     scored, judge = score([Card(None, 9, 9, (1.0,)), *CLEAR], ADAPTIVE)
     assert [template for template, about in judge.asked if about == "response 0"] == ["helpfulness", "logicality"]
     assert scored.responses[0].verdicts["faithfulness"].reason == "not needed: helpfulness is unscored"
 
 
-def test_a_response_alone_is_scored_in_full() -> None:
+def test_single_response_is_scored_in_full() -> None:
     assert score(CLEAR[:1], ADAPTIVE)[0].responses[0].reward == 10.0
 
 
-async def test_equal_responses_share_their_questions(scripted: Callable[..., Any]) -> None:
+async def test_equal_responses_share_requests(scripted: Callable[..., Any]) -> None:
     model = scripted(
         {
             "helpfulness": "[[8]]",
@@ -264,7 +262,7 @@ async def test_equal_responses_share_their_questions(scripted: Callable[..., Any
     assert set(model.counts().values()) == {1}
 
 
-async def test_ties_go_by_the_sample_number_in_whatever_order_responses_are_given() -> None:
+async def test_ties_are_broken_by_sample_number() -> None:
     judge = TableJudge([Card(9, 9, 9, (1.0,)), Card(9, 9, 9, (1.0,)), *CLEAR[1:]])
     responses = texts(*(f"response {n}" for n in range(4)))[::-1]
     scored = await open_scorer(ADAPTIVE).score(judge, EXAMPLE, responses)
@@ -274,7 +272,7 @@ async def test_ties_go_by_the_sample_number_in_whatever_order_responses_are_give
     assert (outcome.chosen.id, outcome.rejected.id) == ("1-0", "1-3")
 
 
-async def test_a_judge_that_fails_ends_it_with_its_error(scripted: Callable[..., Any]) -> None:
+async def test_judge_error_stops_scoring(scripted: Callable[..., Any]) -> None:
     from longreward.errors import JudgeUnavailable
 
     model = scripted({"extraction": JudgeUnavailable("it is down"), "helpfulness": "[[8]]", "logicality": "[[8]]"})

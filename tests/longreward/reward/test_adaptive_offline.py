@@ -58,7 +58,7 @@ async def pairs_and_report(
 
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
-async def test_on_the_built_in_corpus_the_pairs_are_the_same_for_fewer_calls() -> None:
+async def test_builtin_corpus_same_pairs_with_fewer_calls() -> None:
     items = builtin(12)
     full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL))
     adaptive, report, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="adaptive"))
@@ -73,7 +73,7 @@ async def test_on_the_built_in_corpus_the_pairs_are_the_same_for_fewer_calls() -
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
 @pytest.mark.parametrize("choose_truncated", [False, True])
-async def test_the_pairs_are_the_same_where_the_best_was_truncated(choose_truncated: bool) -> None:
+async def test_same_pairs_if_the_best_response_is_truncated(choose_truncated: bool) -> None:
     def truncated(one: Response) -> Response:
         return one.model_copy(update={"finish_reason": "length" if len(one.text) % 3 else "stop"})
 
@@ -89,7 +89,7 @@ async def test_the_pairs_are_the_same_where_the_best_was_truncated(choose_trunca
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-async def test_on_the_published_example_the_pair_is_the_same() -> None:
+async def test_published_example_same_pair() -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward"
     (example,) = read_examples(folder / "sft.jsonl")
     items = [(example, list(read_responses(folder / "sampled_responses.jsonl")))]
@@ -99,7 +99,7 @@ async def test_on_the_published_example_the_pair_is_the_same() -> None:
     assert calls < all_calls
 
 
-def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
+def test_savings_are_counted_or_estimated() -> None:
     def verdict(score: float | None, **more: object) -> Verdict:
         bounds = None if score is not None else (0.0, 10.0)
         return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **more)
@@ -125,7 +125,7 @@ def test_what_was_saved_is_counted_and_what_nobody_knows_is_estimated() -> None:
     assert savings.metrics()["saved/requests_estimated"] == 7
 
 
-def test_what_was_spared_has_a_price_where_every_judges_is_known() -> None:
+def test_savings_have_a_price_if_every_judge_has_one() -> None:
     savings = Savings()
     savings.requests |= Counter({"completeness": 3})
     savings.calls |= Counter({"completeness": 2})
@@ -137,7 +137,7 @@ def test_what_was_spared_has_a_price_where_every_judges_is_known() -> None:
     assert savings.money(lambda dimension: None if dimension == "faithfulness" else price) == {}
 
 
-def test_the_command_takes_the_strategy(
+def test_score_command_with_adaptive_strategy(
     tmp_path: Path, write_lines: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "Keld was founded in 1905 by Ann Lee. The lake froze in May 1929. Bees were kept by old Tom Ray."

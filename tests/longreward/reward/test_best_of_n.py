@@ -23,7 +23,7 @@ TRUE, FALSE = "Keld was founded by Ann Lee in 1905.", "Tom Ray founded Keld in 1
 HALF = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 1950."
 
 
-def test_the_true_answer_comes_first_and_the_false_one_last() -> None:
+def test_true_answer_ranks_first() -> None:
     ranked = best_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, HALF, TRUE])
     assert [scored.response.text for scored in ranked] == [TRUE, HALF, FALSE]
     assert [scored.response.number for scored in ranked] == [2, 1, 0]  # each says which one it was
@@ -31,12 +31,12 @@ def test_the_true_answer_comes_first_and_the_false_one_last() -> None:
     assert rewards == sorted(rewards, reverse=True)
 
 
-async def test_it_can_be_awaited_and_both_forms_agree() -> None:
+async def test_async_and_sync_results_agree() -> None:
     awaited = await abest_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, TRUE])
     assert best_of_n(context=CONTEXT, query=QUERY, responses=[FALSE, TRUE]) == awaited
 
 
-def test_equal_rewards_keep_their_order_and_the_unscored_come_last() -> None:
+def test_ties_keep_order_and_unscored_come_last() -> None:
     def card(number: int, score: float | None) -> ScoredResponse:
         verdict = Verdict(score=score, reason=None if score is not None else "unreadable")
         response = Response(id=f"7-{number}", example_id="7", query="?", text="")
@@ -47,7 +47,7 @@ def test_equal_rewards_keep_their_order_and_the_unscored_come_last() -> None:
     assert [scored.response.number for scored in ranked] == [2, 1, 3, 0]
 
 
-def test_the_strategy_extremes_finds_the_same_best_with_fewer_questions(tmp_path: Path) -> None:
+def test_adaptive_strategy_finds_the_same_best(tmp_path: Path) -> None:
     given = [FALSE, HALF, TRUE, "The mill burned down in 1931.", "Keld is a mill."]
     full = best_of_n(context=CONTEXT, query=QUERY, responses=given)
     sparing = best_of_n(
@@ -57,7 +57,7 @@ def test_the_strategy_extremes_finds_the_same_best_with_fewer_questions(tmp_path
     assert any(not scored.complete for scored in sparing)
 
 
-def test_a_policy_draws_the_responses_the_same_ones_each_time(tiny_policy: Path) -> None:
+def test_policy_samples_reproducibly(tiny_policy: Path) -> None:
     policy = load_policy(PolicyConfig(base_model="unused"), tiny_policy)
     sampling = SampleConfig(n=3, max_new_tokens=8)
     ranked = best_of_n(context="anna was mayor in 1912 .", query="who was mayor ?", policy=policy, sampling=sampling)
@@ -66,7 +66,7 @@ def test_a_policy_draws_the_responses_the_same_ones_each_time(tiny_policy: Path)
     assert again == ranked
 
 
-def test_a_ledger_answers_the_second_call_and_one_budget_holds_for_all_calls(tmp_path: Path) -> None:
+def test_ledger_and_budget_across_calls(tmp_path: Path) -> None:
     ledger, budget = tmp_path / "ledger.sqlite", Budget(BudgetConfig(calls=12))
     reward = LongReward(JudgeConfig(), ledger=ledger, budget=budget)
     first = best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE], reward=reward)
@@ -78,14 +78,14 @@ def test_a_ledger_answers_the_second_call_and_one_budget_holds_for_all_calls(tmp
         best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE, HALF, FALSE], reward=reward)
 
 
-def test_responses_or_a_policy_and_not_none_of_them() -> None:
+def test_needs_either_responses_or_a_policy() -> None:
     with pytest.raises(ConfigError, match="either responses or a policy"):
         best_of_n(context=CONTEXT, query=QUERY)
     with pytest.raises(ConfigError, match="empty list"):
         best_of_n(context=CONTEXT, query=QUERY, responses=[])
 
 
-def test_the_public_names_are_there_and_the_example_holds() -> None:
+def test_public_names_and_example() -> None:
     assert all(getattr(longreward, name) for name in longreward.__all__)
     with pytest.raises(AttributeError, match="best_of_m"):
         longreward.best_of_m  # noqa: B018

@@ -46,7 +46,7 @@ class Ticker:
         self._task.cancel()
 
 
-async def test_a_large_document_does_not_block_other_tasks(
+async def test_large_document_does_not_block_other_tasks(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ticks are counted within each kind of work: in a thread of its own, it lets the loop run many times."""
@@ -77,7 +77,7 @@ async def test_a_large_document_does_not_block_other_tasks(
     assert min(during[name] for name in ("tokenization", "index", "escaping")) >= 3
 
 
-async def test_a_document_is_cut_and_indexed_once_for_all_responses_and_off_the_loop(
+async def test_document_is_chunked_and_indexed_once_in_a_thread(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[tuple[str, bool]] = []
@@ -100,7 +100,7 @@ async def test_a_document_is_cut_and_indexed_once_for_all_responses_and_off_the_
     assert done == [("cut", False), ("index", False)]
 
 
-async def test_the_judge_is_asked_for_extracts_before_the_responses_take_its_places(
+async def test_extraction_requests_come_first(
     scripted: Callable[..., Any],
 ) -> None:
     model = scripted(REPLIES)
@@ -113,7 +113,7 @@ async def test_the_judge_is_asked_for_extracts_before_the_responses_take_its_pla
     assert set(asked[: asked.count("extraction")]) == {"extraction"}
 
 
-async def test_a_shared_result_is_computed_once_and_outlives_who_asked_first() -> None:
+async def test_shared_result_is_computed_once_despite_cancellation() -> None:
     started, release = threading.Event(), threading.Event()
     runs = []
 
@@ -137,7 +137,7 @@ async def test_a_shared_result_is_computed_once_and_outlives_who_asked_first() -
     assert runs[0] is not threading.main_thread()
 
 
-async def test_a_shared_result_that_fails_fails_for_all() -> None:
+async def test_shared_result_error_reaches_all() -> None:
     def work() -> int:
         raise ValueError("no")
 
@@ -146,7 +146,7 @@ async def test_a_shared_result_that_fails_fails_for_all() -> None:
     assert [str(result) for result in results] == ["no", "no"]
 
 
-def test_a_document_serves_one_event_loop_after_another() -> None:
+def test_document_works_in_several_event_loops() -> None:
     document = Document("The lamp was lit. " * 50, ScoreConfig(), SimpleTokenizer(), Bm25Retriever())
     found = [asyncio.run(document.evidence(["A lamp was lit."], 1)) for _ in range(2)]
     assert found[0] == found[1]

@@ -27,7 +27,7 @@ TABLE = {
 }
 
 
-def test_it_scores_without_key_or_network() -> None:
+def test_scores_without_key_or_network() -> None:
     true = LongReward().score(context=DOCUMENT, query=QUERY, response=TRUE)
     false = LongReward().score(context=DOCUMENT, query=QUERY, response=FALSE)
     assert true.reward is not None
@@ -37,13 +37,13 @@ def test_it_scores_without_key_or_network() -> None:
     assert "offline" in true.verdicts["helpfulness"].judge
 
 
-async def test_it_scores_inside_a_running_loop() -> None:
+async def test_scores_inside_a_running_loop() -> None:
     rewarding = LongReward()
     awaited = await rewarding.ascore(context=DOCUMENT, query=QUERY, response=TRUE)
     assert rewarding.score(context=DOCUMENT, query=QUERY, response=TRUE) == awaited
 
 
-def test_a_model_of_the_users_own_is_asked_and_not_closed(scripted: Callable[..., Any]) -> None:
+def test_custom_model_is_not_closed(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     model.close = pytest.fail
     card = LongReward(model).score(context=DOCUMENT, query=QUERY, response=TRUE)
@@ -51,7 +51,7 @@ def test_a_model_of_the_users_own_is_asked_and_not_closed(scripted: Callable[...
     assert card.verdicts["logicality"].judge == "scripted"
 
 
-def test_several_responses_share_the_extraction(scripted: Callable[..., Any]) -> None:
+def test_responses_share_the_extraction(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     example = Example(id="7", document_id="7", context=DOCUMENT, query=QUERY)
     scored = LongReward(model).score_responses(example, [TRUE, FALSE])
@@ -59,7 +59,7 @@ def test_several_responses_share_the_extraction(scripted: Callable[..., Any]) ->
     assert model.counts()["extraction"] == 1
 
 
-def test_with_a_ledger_a_second_call_asks_nothing(scripted: Callable[..., Any], tmp_path: Path) -> None:
+def test_ledger_answers_the_second_call(scripted: Callable[..., Any], tmp_path: Path) -> None:
     first, second = scripted(TABLE), scripted(TABLE)
     cards = [
         LongReward(model, ledger=tmp_path / "ledger.sqlite").score(context=DOCUMENT, query=QUERY, response=TRUE)
@@ -70,13 +70,13 @@ def test_with_a_ledger_a_second_call_asks_nothing(scripted: Callable[..., Any], 
     assert second.asked == []
 
 
-def test_a_context_of_two_hundred_thousand_words_is_scored() -> None:
+def test_context_of_200000_words() -> None:
     config = ScoreConfig(extraction_chunk_tokens=20_000)
     card = LongReward(config=config).score(context="word " * 199_993 + DOCUMENT, query=QUERY, response=TRUE)
     assert card.verdicts["faithfulness"].score == 10.0
 
 
-def test_a_wrong_setting_is_an_error_before_any_question(tmp_path: Path) -> None:
+def test_invalid_setting_fails_before_any_request(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"score\.tokenizer"):
         LongReward(config=ScoreConfig(tokenizer=str(tmp_path / "absent" / "tokenizer.json")))
     with pytest.raises(ConfigError, match=r"score\.prompts_dir"):
@@ -86,13 +86,13 @@ def test_a_wrong_setting_is_an_error_before_any_question(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "module", [reply_text, parsers, long_reward, adaptive, best_of_n, pairwise, selection, token_spans]
 )
-def test_the_examples_in_the_documentation_hold(module: Any) -> None:
+def test_doctests(module: Any) -> None:
     results = doctest.testmod(module)
     assert results.attempted > 0
     assert results.failed == 0
 
 
-def test_it_can_be_used_from_a_loop_of_the_users_own(scripted: Callable[..., Any]) -> None:
+def test_works_in_the_users_event_loop(scripted: Callable[..., Any]) -> None:
     rewarding = LongReward(scripted(TABLE))
 
     async def both() -> list[float | None]:

@@ -23,7 +23,7 @@ KELD, MOOR = "Keld was founded by Ann Lee in 1905.", "Moor was founded by Tom Ra
 WHO = "Who founded it, and when?"
 
 
-async def test_each_completion_gets_the_reward_that_it_has_alone_in_the_order_of_the_batch() -> None:
+async def test_batch_rewards_equal_single_rewards_in_order() -> None:
     rewards = await OnlineReward()(
         prompts=["p", "q", "p", "q"],
         completions=[KELD, KELD, MOOR, MOOR],
@@ -41,7 +41,7 @@ async def test_each_completion_gets_the_reward_that_it_has_alone_in_the_order_of
     assert rewards[3] > rewards[1]
 
 
-async def test_completions_to_one_prompt_share_the_extraction_and_equal_ones_all_questions(tmp_path: Path) -> None:
+async def test_completions_of_a_group_share_requests(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     reward = OnlineReward(LongReward(ledger=ledger))
     await reward(prompts=["p"] * 4, completions=[KELD] * 4, context=[KELD] * 4, query=[WHO] * 4)
@@ -51,7 +51,7 @@ async def test_completions_to_one_prompt_share_the_extraction_and_equal_ones_all
     assert len(exchanges(ledger)) == 6
 
 
-async def test_what_has_no_score_is_none_and_the_trainer_hears_each_dimension() -> None:
+async def test_unscored_is_none_and_dimensions_are_logged() -> None:
     columns: dict[str, list[Any]] = {}
     metrics: dict[str, float] = {}
     rewards = await OnlineReward()(
@@ -68,14 +68,14 @@ async def test_what_has_no_score_is_none_and_the_trainer_hears_each_dimension() 
     assert metrics["longreward/unscored"] == 0.5
 
 
-async def test_columns_may_have_other_names_and_a_missing_one_is_named() -> None:
+async def test_column_names() -> None:
     reward = OnlineReward(context="text", query="question")
     assert (await reward(["p"], [KELD], text=[KELD], question=[WHO]))[0] > 5
     with pytest.raises(ConfigError, match=r"column 'question'.* has: text"):
         await reward(["p"], [KELD], text=[KELD])
 
 
-def test_a_judge_that_answers_after_hours_and_half_a_ranking_are_refused() -> None:
+def test_batch_mode_and_adaptive_strategy_are_rejected() -> None:
     batch = JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="m", mode="batch")
     with pytest.raises(ConfigError, match=r"set judge\.mode to live"):
         OnlineReward(LongReward(batch))
@@ -93,11 +93,11 @@ def test_a_judge_that_answers_after_hours_and_half_a_ranking_are_refused() -> No
         ([], ""),
     ],
 )
-def test_the_text_of_a_completion_is_what_its_last_turn_says(completion: Any, text: str) -> None:
+def test_completion_text_is_the_last_message(completion: Any, text: str) -> None:
     assert completion_text(completion) == text
 
 
-def test_a_row_for_the_trainer_renders_to_the_prompt_of_every_other_stage(tiny_policy: Path) -> None:
+def test_prompt_rows_render_like_other_stages(tiny_policy: Path) -> None:
     text = load_tokenizer(PolicyConfig(base_model="unused", prompt_template="{query} . {context}"), tiny_policy)
     example = Example(id="0", document_id="0", context="anna was mayor .", query="who ?")
     [row] = prompt_rows([example], text)
@@ -106,7 +106,7 @@ def test_a_row_for_the_trainer_renders_to_the_prompt_of_every_other_stage(tiny_p
     assert (row["context"], row["query"]) == ("anna was mayor .", "who ?")
 
 
-def test_the_example_trains_a_tiny_policy_and_its_weights_move(
+def test_grpo_example_trains_a_tiny_policy(
     save_tiny_policy: Callable[..., Path], write_lines: Callable[..., Path], tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file

@@ -47,7 +47,7 @@ def scores(cards: tuple[ScoredResponse, ...]) -> list[dict[str, float | None]]:
     return [{name: verdict.score for name, verdict in card.verdicts.items()} for card in cards]
 
 
-def test_scores_over_http_are_those_without_it(serve: Serve) -> None:
+def test_scores_over_http_equal_local_scores(serve: Serve) -> None:
     with serve() as judge:
         served = LongReward(judge, CONFIG).score_responses(EXAMPLE, RESPONSES)
     local = LongReward(config=CONFIG).score_responses(EXAMPLE, RESPONSES)
@@ -57,7 +57,7 @@ def test_scores_over_http_are_those_without_it(serve: Serve) -> None:
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_the_published_prompts_go_over_http_too(serve: Serve) -> None:
+def test_published_prompts_over_http(serve: Serve) -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts"
     config = CONFIG.model_copy(update={"prompts_dir": folder})
     with serve("--prompts-dir", str(folder)) as judge:
@@ -65,7 +65,7 @@ def test_the_published_prompts_go_over_http_too(serve: Serve) -> None:
     assert scores(served.responses) == scores(LongReward(config=config).score_responses(EXAMPLE, RESPONSES).responses)
 
 
-def test_a_refused_question_leaves_one_verdict_unscored_and_the_others_as_they_are(serve: Serve) -> None:
+def test_refused_request_leaves_one_verdict_unscored(serve: Serve) -> None:
     with serve("--refuse", "1866") as judge:
         first, second, _ = LongReward(judge, CONFIG).score_responses(EXAMPLE, RESPONSES).responses
     assert first.complete
@@ -73,14 +73,14 @@ def test_a_refused_question_leaves_one_verdict_unscored_and_the_others_as_they_a
     assert "content filter" in (second.verdicts["helpfulness"].reason or "")
 
 
-def test_an_address_without_v1_is_an_error_that_says_so(serve: Serve) -> None:
+def test_address_without_v1_is_an_error(serve: Serve) -> None:
     with serve() as judge:
         wrong = judge.model_copy(update={"base_url": str(judge.base_url).removesuffix("/v1")})
         with pytest.raises(JudgeRefused, match="/v1"):
             LongReward(wrong, CONFIG).score_responses(EXAMPLE, RESPONSES)
 
 
-def test_a_judge_that_is_down_is_an_error_that_says_so() -> None:
+def test_unreachable_judge_is_an_error() -> None:
     judge = JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="absent", max_retries=0)
     with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1:9"):
         LongReward(judge, CONFIG).score_responses(EXAMPLE, RESPONSES)

@@ -272,7 +272,7 @@ def test_prompts_without_a_marker_for_no_statement_do_not_get_one(text: str) -> 
         "该片段不包含相关信息",
     ],
 )
-def test_a_reply_that_says_only_that_nothing_is_relevant_is_no_extract(text: str) -> None:
+def test_extraction_nothing_relevant(text: str) -> None:
     assert parse_extraction(text, NOTHING) == ExtractedText(None)
 
 
@@ -294,11 +294,11 @@ def test_a_reply_that_says_only_that_nothing_is_relevant_is_no_extract(text: str
         "Nothing relevant happened until 1950.",
     ],
 )
-def test_a_reply_that_says_anything_else_is_kept_whole(text: str) -> None:
+def test_extraction_with_text_is_kept(text: str) -> None:
     assert parse_extraction(text, NOTHING) == ExtractedText(text)
 
 
-def test_a_phrase_of_other_prompts_means_nothing_relevant_too() -> None:
+def test_extraction_phrase_of_other_prompts() -> None:
     assert parse_extraction("(Nichts dazu.)", "Nichts dazu") == ExtractedText(None)
     assert parse_extraction("Nichts dazu, aber die Mühle schloss.", "Nichts dazu").text is not None  # type: ignore[union-attr]
     assert parse_extraction("  \n", NOTHING) is None
@@ -334,7 +334,7 @@ def test_a_phrase_of_other_prompts_means_nothing_relevant_too() -> None:
         ("extraction", "", None),
     ],
 )
-def test_the_published_parsers_read_as_the_published_code(kind: str, text: str, value: object) -> None:
+def test_published_parsers(kind: str, text: str, value: object) -> None:
     parsers = PARSERS["published"]
     parsed = {
         "rating": lambda: parsers.rating(text),
@@ -345,5 +345,5 @@ def test_the_published_parsers_read_as_the_published_code(kind: str, text: str, 
     assert parsed[kind]() == value
 
 
-def test_replies_are_parsed_strictly_unless_told_otherwise() -> None:
+def test_strict_parsing_is_the_default() -> None:
     assert ScoreConfig().parsing == "strict"

@@ -49,7 +49,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 def published_example() -> tuple[Example, list[Response]]:
     (row,) = rows("longreward/sft.jsonl")
     example = Example(id="11", document_id="11", context=row["context"], query=row["query"])
-    sampled = sorted(rows("longreward/sampled_responses.jsonl"), key=lambda found: found["idx"])
+    sampled = sorted(rows("longreward/sampled_responses.jsonl"), key=lambda result: result["idx"])
     return example, [Response(id=r["idx"], example_id="11", query=r["query"], text=r["answer"]) for r in sampled]
 
 
@@ -63,7 +63,7 @@ async def score(
 
 
 @pytest.mark.parametrize("prompts", [None, REFERENCE / "longreward" / "prompts"], ids=["ours", "published"])
-async def test_the_published_responses_are_all_scored_with_either_prompts(prompts: Path | None) -> None:
+async def test_published_responses_with_both_prompt_sets(prompts: Path | None) -> None:
     example, responses = published_example()
     (scored,), model, retriever = await score(ScoreConfig(prompts_dir=prompts), [(example, responses)])
     assert [card.response.id for card in scored.responses] == [f"11-{n}" for n in range(10)]
@@ -84,7 +84,7 @@ async def test_the_published_responses_are_all_scored_with_either_prompts(prompt
             assert all(example.context[e.start : e.end] == e.text for e in statement.evidence)
 
 
-async def test_english_summaries_and_chinese_questions_of_longbench_are_scored() -> None:
+async def test_longbench_records_in_english_and_chinese() -> None:
     work = []
     for name in ("multi_news", "multifieldqa_zh"):
         for n, row in enumerate(rows(f"longbench/{name}.jsonl")[:4]):

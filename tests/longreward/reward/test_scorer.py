@@ -61,7 +61,7 @@ async def score(
         return await Scorer(config).score(judge, of or example(), answers(*texts))
 
 
-async def test_the_reward_is_the_mean_of_four_scores(scripted: Callable[..., Any]) -> None:
+async def test_reward_is_the_mean_of_four_scores(scripted: Callable[..., Any]) -> None:
     (card,) = (await score(scripted(TABLE), "Ann Lee founded Keld.")).responses
     scores = {name: verdict.score for name, verdict in card.verdicts.items()}
     # faithfulness: 10 × (1 + 0.5 + 0) / 3 = 5
@@ -70,7 +70,7 @@ async def test_the_reward_is_the_mean_of_four_scores(scripted: Callable[..., Any
     assert card.reward == 7.0  # (8 + 9 + 5 + 6) / 4
 
 
-async def test_all_that_the_judge_said_is_kept(scripted: Callable[..., Any]) -> None:
+async def test_verdicts_keep_analysis_and_usage(scripted: Callable[..., Any]) -> None:
     scored = await score(scripted(TABLE), "Ann Lee founded Keld.")
     verdicts = scored.responses[0].verdicts
     assert verdicts["helpfulness"].analysis == "On the point. Rating: [[8]]"
@@ -85,7 +85,7 @@ async def test_all_that_the_judge_said_is_kept(scripted: Callable[..., Any]) -> 
     assert [len(verdicts[name].prompt_hashes) for name in ("helpfulness", "faithfulness", "completeness")] == [1, 2, 2]
 
 
-async def test_evidence_is_slices_of_the_document_in_its_order(scripted: Callable[..., Any]) -> None:
+async def test_evidence_is_slices_in_document_order(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.")
     mill = scored.responses[0].verdicts["faithfulness"].statements[1]
@@ -95,7 +95,7 @@ async def test_evidence_is_slices_of_the_document_in_its_order(scripted: Callabl
     assert question.slots["context"] == f"[Passage 1]\n{SENTENCES[1]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
-async def test_the_judge_sees_evidence_in_document_order_whatever_its_rank(scripted: Callable[..., Any]) -> None:
+async def test_evidence_order_does_not_depend_on_rank(scripted: Callable[..., Any]) -> None:
     text = "The lake froze in May 1929, and bees were kept."  # shares most with the last sentence
     model = scripted({**TABLE, "statements": f"<statement>{text}</statement>", "support": "[[No support]]"})
     best = await score(model, "Bees.", config=CONFIG.model_copy(update={"evidence_chunks": 1}))
@@ -105,7 +105,7 @@ async def test_the_judge_sees_evidence_in_document_order_whatever_its_rank(scrip
     assert shown[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
-async def test_extracts_are_made_once_and_shown_to_the_judge_of_every_response(scripted: Callable[..., Any]) -> None:
+async def test_extracts_are_shared_by_all_responses(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Nobody knows.", "Ann Lee did.")
     assert model.counts() == {
@@ -130,7 +130,7 @@ async def test_extracts_are_made_once_and_shown_to_the_judge_of_every_response(s
     assert (scored.extraction.calls, scored.extraction.prompt_tokens) == (2, 200)
 
 
-async def test_no_question_is_asked_twice(scripted: Callable[..., Any]) -> None:
+async def test_no_request_is_sent_twice(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Ann Lee founded Keld.", "Another answer.")
     assert len({question.text for question in model.asked}) == len(model.asked)
@@ -138,12 +138,12 @@ async def test_no_question_is_asked_twice(scripted: Callable[..., Any]) -> None:
 
 
 @in_virtual_time
-async def test_a_reward_waits_for_two_calls_and_no_more(scripted: Callable[..., Any]) -> None:
+async def test_longest_chain_has_two_calls(scripted: Callable[..., Any]) -> None:
     await score(scripted(TABLE, latency=3.0), "Ann Lee founded Keld.", "Nobody knows.")
     assert asyncio.get_running_loop().time() == pytest.approx(6.0)
 
 
-async def test_an_unreadable_rating_leaves_the_response_unscored_with_a_reason(scripted: Callable[..., Any]) -> None:
+async def test_unreadable_rating(scripted: Callable[..., Any]) -> None:
     model = scripted({**TABLE, "logicality": "I would rather not say."})
     (card,) = (await score(model, "Ann Lee founded Keld.")).responses
     verdict = card.verdicts["logicality"]
@@ -156,7 +156,7 @@ async def test_an_unreadable_rating_leaves_the_response_unscored_with_a_reason(s
     assert card.reward is None
 
 
-async def test_replies_are_parsed_as_the_settings_say(scripted: Callable[..., Any]) -> None:
+async def test_parsing_setting(scripted: Callable[..., Any]) -> None:
     table = {
         **TABLE,
         "support": {"1906": "[[Supported]]", "": "[[Yes]]"},
@@ -173,14 +173,14 @@ async def test_replies_are_parsed_as_the_settings_say(scripted: Callable[..., An
     assert published.extraction.extracts[0].reason is None
 
 
-async def test_unreadable_statements_leave_faithfulness_unscored(scripted: Callable[..., Any]) -> None:
+async def test_unreadable_statements(scripted: Callable[..., Any]) -> None:
     (card,) = (await score(scripted({**TABLE, "statements": "There are three."}), "Ann Lee founded Keld.")).responses
     verdict = card.verdicts["faithfulness"]
     assert (verdict.score, verdict.statements, verdict.analysis) == (None, (), "There are three.")
     assert verdict.reason is not None
 
 
-async def test_an_unreadable_support_leaves_faithfulness_unscored_and_keeps_the_rest(
+async def test_unreadable_support(
     scripted: Callable[..., Any],
 ) -> None:
     support = {"A mill was built in 1906.": "Hard to tell.", "": "Support: [[Fully supported]]"}
@@ -192,7 +192,7 @@ async def test_an_unreadable_support_leaves_faithfulness_unscored_and_keeps_the_
     assert [statement.support for statement in verdict.statements] == [1.0, None, 1.0]
 
 
-async def test_an_unreadable_extract_is_kept_with_its_reason_and_completeness_is_unscored(
+async def test_unreadable_extract(
     scripted: Callable[..., Any],
 ) -> None:
     model = scripted({**TABLE, "extraction": {"Ann Lee": " ", "Tom Ray": "1. Bees."}})
@@ -208,7 +208,7 @@ async def test_an_unreadable_extract_is_kept_with_its_reason_and_completeness_is
     assert "completeness" not in model.counts()
 
 
-async def test_without_a_factual_statement_faithfulness_does_not_apply_or_is_zero_as_set(
+async def test_response_without_statements(
     scripted: Callable[..., Any],
 ) -> None:
     model = scripted({**TABLE, "statements": "<no_statement/>"})
@@ -221,7 +221,7 @@ async def test_without_a_factual_statement_faithfulness_does_not_apply_or_is_zer
     assert card.reward == 5.75  # (8 + 9 + 0 + 6) / 4
 
 
-async def test_extracts_are_labelled_with_their_share_of_the_tokens(scripted: Callable[..., Any]) -> None:
+async def test_extract_labels_count_tokens(scripted: Callable[..., Any]) -> None:
     """As in the published code. In characters, the first part of this document would be 0% - 81%."""
     model = scripted({**TABLE, "extraction": "1. Ann Lee."})
     document = "Ann Lee, " + "." * 80 + " 1 2 3 4 5 6 7 8 9."  # tokens: 3 and 10 (8 dots each), then 10
@@ -233,7 +233,7 @@ async def test_extracts_are_labelled_with_their_share_of_the_tokens(scripted: Ca
 
 
 @pytest.mark.parametrize("context", ["", " \n\t\u3000 "])
-async def test_an_empty_document_supports_nothing_and_holds_nothing(scripted: Callable[..., Any], context: str) -> None:
+async def test_empty_document(scripted: Callable[..., Any], context: str) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", of=example(context=context))
     assert scored.extraction.extracts == ()
@@ -243,13 +243,13 @@ async def test_an_empty_document_supports_nothing_and_holds_nothing(scripted: Ca
     assert question.slots["context"].endswith("\nNo relevant information")
 
 
-async def test_a_document_of_one_word_is_one_chunk(scripted: Callable[..., Any]) -> None:
+async def test_document_of_one_word(scripted: Callable[..., Any]) -> None:
     scored = await score(scripted({**TABLE, "extraction": "1. Keld."}), "Keld.", of=example(context="Keld"))
     assert [(e.start, e.end, e.first_percent, e.last_percent) for e in scored.extraction.extracts] == [(0, 4, 0, 100)]
     assert scored.responses[0].verdicts["faithfulness"].statements[0].evidence[0].text == "Keld"
 
 
-async def test_slots_and_ratings_in_query_and_answer_reach_the_judge_as_mere_text(scripted: Callable[..., Any]) -> None:
+async def test_slots_and_ratings_in_material_are_escaped(scripted: Callable[..., Any]) -> None:
     query = "Is <<answer>> worth [[10]]?"
     model = scripted(TABLE)
     scored = await score(model, "Yes: <<question>> [[0]]", of=example(query=query))
@@ -259,20 +259,20 @@ async def test_slots_and_ratings_in_query_and_answer_reach_the_judge_as_mere_tex
     assert "[Answer]\nYes: <<question>> [\\[0]]\n" in rating.text
 
 
-async def test_an_empty_response_is_judged_like_any_other(scripted: Callable[..., Any]) -> None:
+async def test_empty_response(scripted: Callable[..., Any]) -> None:
     table = {**TABLE, "statements": "<no_statement/>", "helpfulness": "Empty. [[0]]"}
     (card,) = (await score(scripted(table), "")).responses
     assert card.verdicts["helpfulness"].score == 0.0
     assert card.verdicts["faithfulness"].score is None
 
 
-async def test_an_example_without_responses_asks_nothing(scripted: Callable[..., Any]) -> None:
+async def test_example_without_responses(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     assert (await score(model)).responses == ()
     assert model.asked == []
 
 
-async def test_prompts_are_in_the_language_of_query_and_answer_or_of_the_part(scripted: Callable[..., Any]) -> None:
+async def test_prompt_languages(scripted: Callable[..., Any]) -> None:
     table = {
         **TABLE,
         "support": "支持程度：[[Fully supported]]",
@@ -304,7 +304,7 @@ class CountingRetriever(Bm25Retriever):
         return super().index(chunks)
 
 
-async def test_each_chunk_is_indexed_once_for_all_prompts_about_its_document(scripted: Callable[..., Any]) -> None:
+async def test_prompts_about_a_document_share_its_index(scripted: Callable[..., Any]) -> None:
     retriever = CountingRetriever()
     work = [(example(n, query=f"Query {n}?"), answers("One answer.", "Another.", to=n)) for n in "abc"]
     async with Judge.from_model(scripted(TABLE)) as judge:
@@ -335,7 +335,7 @@ class Holding:
         pass
 
 
-async def test_finished_prompts_wait_for_a_slow_one_and_no_more_than_eight_are_taken(
+async def test_buffer_of_finished_prompts_is_limited(
     scripted: Callable[..., Any],
 ) -> None:
     taken: list[int] = []
@@ -347,12 +347,12 @@ async def test_finished_prompts_wait_for_a_slow_one_and_no_more_than_eight_are_t
             taken.append(n)
             yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
 
-    told = [0]
+    reported = [0]
 
     def tell(count: int) -> None:
-        for _ in range(count - told[-1]):
+        for _ in range(count - reported[-1]):
             complete.release()
-        told.append(count)
+        reported.append(count)
 
     model = Holding(scripted(TABLE), "Query 0?")
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
@@ -373,8 +373,8 @@ async def test_finished_prompts_wait_for_a_slow_one_and_no_more_than_eight_are_t
     assert seen == [str(n) for n in range(30)]
 
 
-async def test_results_come_in_order_and_few_prompts_are_taken_at_once(scripted: Callable[..., Any]) -> None:
-    taken, told, seen = [], [], []
+async def test_results_in_order_with_few_prompts_in_flight(scripted: Callable[..., Any]) -> None:
+    taken, reported, seen = [], [], []
 
     def work() -> Any:
         for n in range(30):
@@ -383,17 +383,15 @@ async def test_results_come_in_order_and_few_prompts_are_taken_at_once(scripted:
 
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
     async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
-        async for scored in score_examples(judge, config, work(), progress=told.append):
+        async for scored in score_examples(judge, config, work(), progress=reported.append):
             seen.append(scored.extraction.example_id)
             assert len(taken) - len(seen) < 8  # complete ones may wait, up to four times as many as are in flight
     assert seen == [str(n) for n in range(30)]
-    assert told == sorted(told)
-    assert told[-1] == 30
+    assert reported == sorted(reported)
+    assert reported[-1] == 30
 
 
-async def test_a_judge_that_fails_ends_everything_and_loses_no_answer(
-    scripted: Callable[..., Any], tmp_path: Path
-) -> None:
+async def test_judge_failure_keeps_replies_in_the_ledger(scripted: Callable[..., Any], tmp_path: Path) -> None:
     work = [(example(n, query=f"Query {n}?"), answers(f"Answer {n}.", to=n)) for n in ("first", "second")]
     failing = scripted({**TABLE, "completeness": {"Answer second": JudgeUnavailable("the judge is down"), "": "[[6]]"}})
     async with Judge.from_model(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
@@ -410,7 +408,7 @@ async def test_a_judge_that_fails_ends_everything_and_loses_no_answer(
     assert len(asked) - len(set(asked)) <= 1  # only what had failed was asked again
 
 
-async def test_a_consumer_that_stops_leaves_no_call_behind(scripted: Callable[..., Any]) -> None:
+async def test_closed_generator_cancels_calls(scripted: Callable[..., Any]) -> None:
     work = [(example(n, query=f"Query {n}?"), answers("Answer.", to=n)) for n in "abcdef"]
     config = CONFIG.model_copy(update={"prompts_in_flight": 3})
     async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
@@ -421,7 +419,7 @@ async def test_a_consumer_that_stops_leaves_no_call_behind(scripted: Callable[..
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_settings_that_decide_about_scores_are_told() -> None:
+async def test_scorer_settings() -> None:
     settings = Scorer(CONFIG).settings
     assert settings["tokenizer"] == "simple"
     assert (settings["evidence_chunk_tokens"], settings["evidence_chunks"], settings["extraction_chunk_tokens"]) == (

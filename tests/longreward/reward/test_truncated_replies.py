@@ -52,7 +52,7 @@ async def score(**settings: Any) -> ScoredExample:
         return await Scorer(CONFIG).score(judge, EXAMPLE, [response])
 
 
-async def test_the_complete_part_counts_where_it_is_allowed_to_and_is_flagged(tmp_path: Path) -> None:
+async def test_complete_part_counts_and_is_flagged(tmp_path: Path) -> None:
     scored = await score(truncated_replies="complete_part")
     verdicts = scored.responses[0].verdicts
     assert {name: (verdict.score, verdict.truncated) for name, verdict in verdicts.items()} == {
@@ -72,7 +72,7 @@ async def test_the_complete_part_counts_where_it_is_allowed_to_and_is_flagged(tm
     assert list(read_chunk_info(tmp_path / "chunks.jsonl")) == [scored.extraction]
 
 
-async def test_by_default_half_a_list_and_half_an_extract_are_no_score() -> None:
+async def test_truncated_lists_are_unscored_by_default() -> None:
     verdicts = (await score()).responses[0].verdicts
     assert {name: verdict.score for name, verdict in verdicts.items()} == {
         "helpfulness": 8.0,
@@ -85,7 +85,7 @@ async def test_by_default_half_a_list_and_half_an_extract_are_no_score() -> None
 
 
 @pytest.mark.parametrize("setting", ["as_complete"])
-async def test_the_published_code_s_way_stays_available(setting: str) -> None:
+async def test_truncated_replies_as_complete(setting: str) -> None:
     verdicts = (await score(truncated_replies=setting)).responses[0].verdicts
     assert (verdicts["faithfulness"].score, verdicts["faithfulness"].truncated) == (5.0, False)
     assert verdicts["logicality"].score == 10.0  # the quoted bracket: its last one
