@@ -121,7 +121,7 @@ class Params(Config):
         return self
 
     @model_validator(mode="after")
-    def _given_pairs_have_a_source(self) -> Self:
+    def _source_matches_pair_method(self) -> Self:
         source, method = self.prepare.pairs.source, self.pair.method
         if method == "given" and source is None:
             raise ConfigError(

@@ -262,9 +262,9 @@ def _commit(folder: Path, paths: list[str], *, new: bool) -> str:
 def _run(folder: Path, *command: str) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     if result.returncode:
-        shown = ["dvc", *command[len(DVC) :]] if command[: len(DVC)] == tuple(DVC) else command
+        words = ["dvc", *command[len(DVC) :]] if command[: len(DVC)] == tuple(DVC) else command
         output = (result.stderr or result.stdout).strip()
-        raise StateError(f"`{' '.join(shown)}` failed, and no project was created: {output}")
+        raise StateError(f"`{' '.join(words)}` failed, and no project was created: {output}")
 
 
 def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 FOLDER = "data/benchmarks"
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand."""
-    command = commands.add_parser(
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
         "benchmarks",
         help="the public benchmarks' files: fetch, list",
         description="The published files of the benchmarks. They are not part of this program: each is downloaded from "

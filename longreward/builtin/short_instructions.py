@@ -115,13 +115,13 @@ def _and(rng: random.Random) -> tuple[str, ...]:
 
 
 def _more(rng: random.Random) -> tuple[str, ...]:
-    few, many = sorted(rng.sample(FIGURES, 2), key=int)
-    return f"Which is more: {', '.join(rng.sample([few, many], 2))}?", f"{many}.", f"{few}."
+    smaller, larger = sorted(rng.sample(FIGURES, 2), key=int)
+    return f"Which is more: {', '.join(rng.sample([smaller, larger], 2))}?", f"{larger}.", f"{smaller}."
 
 
 def _twice(rng: random.Random) -> tuple[str, ...]:
-    thing = f"{rng.choice(ADJECTIVES)} {rng.choice(THINGS)}"
-    return f"How are the words written twice: {thing}?", f"{thing}, {thing}.", f"{thing}."
+    phrase = f"{rng.choice(ADJECTIVES)} {rng.choice(THINGS)}"
+    return f"How are the words written twice: {phrase}?", f"{phrase}, {phrase}.", f"{phrase}."
 
 
 def _count(rng: random.Random) -> tuple[str, ...]:

@@ -241,14 +241,14 @@ def _reference_rating(covered: float, supported: float, rating: int) -> str:
 def _turn_quality(slots: Slots, answer: str) -> tuple[float, str]:
     """Return from 0 to 1 the quality of an answer to the last turn of MT-Bench, and an analysis."""
     if "question_2" in slots:  # seldom clear without the first
-        asked, reference = f"{slots['question_1']} {slots['question_2']}", slots.get("ref_answer_2", "")
+        query, reference = f"{slots['question_1']} {slots['question_2']}", slots.get("ref_answer_2", "")
     else:
-        asked, reference = slots["question"], slots.get("ref_answer_1", "")
+        query, reference = slots["question"], slots.get("ref_answer_1", "")
     sentences = list(split_sentences(answer)[:MAX_SENTENCES])
     terms = frozenset[str]().union(*(item.terms for item in sentences))
     if not terms:
         return 0.0, "The answer says nothing."
-    question = parse_sentence(asked)
+    question = parse_sentence(query)
     on_subject = min(1.0, 2 * len(terms & question.terms) / max(1, len(question.terms)))
     new = min(1.0, len(terms - question.terms) / 12)
     repeated = repetition_rate([term for item in sentences for term in item.order][:1000])

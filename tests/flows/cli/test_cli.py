@@ -53,7 +53,7 @@ def test_files_are_scored_into_the_published_format(cli: Any, files: Path) -> No
     assert list(info["info_list"]) == ["0% - 100%"]
 
 
-def test_scoring_again_asks_nothing_and_gives_the_same_file(cli: Any, files: Path) -> None:
+def test_scoring_again_sends_no_request_and_writes_the_same_file(cli: Any, files: Path) -> None:
     first = cli(files, *FILES)
     before = (files / "out" / "scored.jsonl").read_bytes()
     again = cli(files, *FILES)
@@ -62,7 +62,7 @@ def test_scoring_again_asks_nothing_and_gives_the_same_file(cli: Any, files: Pat
     assert (files / "out" / "scored.jsonl").read_bytes() == before
 
 
-def test_a_card_shows_the_four_dimensions(cli: Any, files: Path) -> None:
+def test_one_response_is_shown_with_four_dimensions(cli: Any, files: Path) -> None:
     (files / "doc.txt").write_text(CONTEXT)
     one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
     done = cli(files, *one)
@@ -82,7 +82,7 @@ def test_a_card_shows_the_four_dimensions(cli: Any, files: Path) -> None:
         ("7]]", "7]]"),
     ],
 )
-def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, shown: str) -> None:
+def test_the_final_verdict_is_removed_from_an_analysis(analysis: str, shown: str) -> None:
     assert without_verdict(analysis) == shown
 
 
@@ -105,7 +105,7 @@ def test_the_verdict_that_closes_an_analysis_stands_beside_it(analysis: str, sho
         (("score", "--context", "utf16.txt", "--query", "q", "--response", "r"), "utf16.txt is not UTF-8"),
     ],
 )
-def test_a_mistake_ends_with_one_clear_line_and_no_output(
+def test_wrong_usage_ends_with_one_line_and_no_output(
     cli: Any, files: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     done = cli(files, *arguments)
@@ -148,7 +148,7 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
     ],
     ids=["score", "ledger export", "ledger merge", "corpus", "pretrain"],
 )
-def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, command: tuple[str, ...]) -> None:
+def test_a_read_only_output_folder_ends_with_one_line(files: Path, command: tuple[str, ...]) -> None:
     (files / "out").mkdir()
     if read_only(files / "out", "true").returncode:
         pytest.skip("takes the right to mount a file system")
@@ -161,7 +161,7 @@ def test_an_output_on_a_read_only_file_system_is_one_clear_line(files: Path, com
     assert done.stderr.count("\n") == 1
 
 
-def test_no_input_is_replaced_by_a_file_beside_the_output(cli: Any, files: Path) -> None:
+def test_a_secondary_output_does_not_replace_an_input(cli: Any, files: Path) -> None:
     (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
     before = (files / "scored.unscored.jsonl").read_bytes()
     done = cli(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
@@ -169,7 +169,7 @@ def test_no_input_is_replaced_by_a_file_beside_the_output(cli: Any, files: Path)
     assert (files / "scored.unscored.jsonl").read_bytes() == before
 
 
-def test_an_example_that_comes_twice_is_refused(cli: Any, files: Path) -> None:
+def test_duplicate_examples_are_rejected(cli: Any, files: Path) -> None:
     row = json.loads((files / "sft.jsonl").read_text())
     with (files / "sft.jsonl").open("a") as data:
         data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
@@ -177,7 +177,7 @@ def test_an_example_that_comes_twice_is_refused(cli: Any, files: Path) -> None:
     assert (done.returncode, "idx 1 comes twice" in done.stderr) == (1, True)
 
 
-def test_the_summary_says_how_many_are_scored_and_why_others_are_not(cli: Any, files: Path) -> None:
+def test_the_summary_counts_scored_responses_and_gives_reasons(cli: Any, files: Path) -> None:
     lines = cli(files, *FILES).stdout.splitlines()
     assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
     assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
@@ -188,7 +188,7 @@ CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--re
 
 
 @pytest.mark.parametrize("arguments", [FILES, ("params",), (*CARD, "Ann Lee.")])
-def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments]
@@ -199,7 +199,7 @@ def test_a_reader_that_goes_away_costs_no_traceback_and_no_result(files: Path, a
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
-def test_output_to_a_full_disk_is_one_clear_line(files: Path) -> None:
+def test_a_full_disk_ends_with_one_line(files: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "longreward.flows.cli.main", "params"]
         done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
@@ -207,7 +207,9 @@ def test_output_to_a_full_disk_is_one_clear_line(files: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
-def test_what_a_terminal_cannot_show_is_escaped(files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_outside_the_terminals_encoding_are_escaped(
+    files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     done = run(files, *CARD, os.fsdecode(b"Keld was founded by Ann Lee \xff."))
     assert (done.returncode, done.stderr) == (0, "")
@@ -220,7 +222,7 @@ def _requests(url: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name: str) -> None:
+def test_an_interrupted_run_reports_it_and_leaves_no_partial_file(files: Path, name: str) -> None:
     serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "30"]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
@@ -252,7 +254,7 @@ def test_a_run_that_is_stopped_says_so_and_leaves_no_half_file(files: Path, name
         ([], "is empty"),
     ],
 )
-def test_responses_that_do_not_fit_their_examples_are_refused(
+def test_responses_that_do_not_match_their_examples_are_rejected(
     cli: Any, files: Path, rows: list[dict[str, str]], message: str
 ) -> None:
     (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -262,7 +264,7 @@ def test_responses_that_do_not_fit_their_examples_are_refused(
     assert list((files / "out").glob("*") if (files / "out").exists() else []) == []
 
 
-def test_help_imports_nothing_heavy() -> None:
+def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys; from longreward.flows.cli.main import main\n"
         "try: main(['--help'])\n"
@@ -282,8 +284,8 @@ def test_params_import_no_model_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-class Chatty(BaseHTTPRequestHandler):
-    """A judge that likes everything and rates nothing."""
+class UnreadableJudge(BaseHTTPRequestHandler):
+    """A judge that replies without a rating."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -302,10 +304,10 @@ class Chatty(BaseHTTPRequestHandler):
     ("stops", "said"),
     [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
 )
-def test_a_judge_that_is_never_readable_ends_with_an_error_and_is_asked_again(
+def test_a_judge_with_unreadable_replies_is_an_error_and_is_requested_again(
     cli: Any, files: Path, stops: str, said: str
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Chatty)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), UnreadableJudge)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

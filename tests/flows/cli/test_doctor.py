@@ -80,21 +80,21 @@ def health() -> Iterator[Callable[[int], str]]:
 
 
 def test_a_new_project_has_no_problems(cli: Any, project: Path) -> None:
-    code, said = check(cli, project, "--offline")
-    assert code == 0, said
-    assert "problems (✗): none" in said
-    subjects = [line.split()[1] for line in said.splitlines() if line[0] in "✓!✗"]
+    code, output = check(cli, project, "--offline")
+    assert code == 0, output
+    assert "problems (✗): none" in output
+    subjects = [line.split()[1] for line in output.splitlines() if line[0] in "✓!✗"]
     assert {"python", "packages", "git", "gpu", "memory", "disk", "graph", "data", "dvc", "state"} <= {*subjects}
 
 
 def test_outside_a_project_only_the_machine_is_checked(tmp_path: Path) -> None:
-    code, said = doctor(tmp_path)
-    assert code == 0, said
-    assert "only the machine was checked" in said
+    code, output = doctor(tmp_path)
+    assert code == 0, output
+    assert "only the machine was checked" in output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_offline_nothing_slow_is_imported(project: Path) -> None:
+def test_offline_checks_import_no_heavy_library(project: Path) -> None:
     code = (
         "import sys; from longreward.flows.cli.main import main; main(['doctor', '--offline'])\n"
         "print([m for m in ('torch', 'transformers', 'prefect', 'mlflow', 'dvc') if m in sys.modules])"
@@ -160,31 +160,31 @@ def test_a_problem_is_reported_with_advice(
     cli: Any, project: Path, change: Callable[[Path], None], message: str, advice: str
 ) -> None:
     change(project)
-    code, said = check(cli, project, "--offline")
-    lines = said.splitlines()
+    code, output = check(cli, project, "--offline")
+    lines = output.splitlines()
     index = next((n for n, line in enumerate(lines) if line.startswith("✗") and message in line), None)
-    assert index is not None, said
+    assert index is not None, output
     assert advice in lines[index + 1]
-    assert (code, lines[-1][:15]) == (1, "problems (✗): 1"), said
+    assert (code, lines[-1][:15]) == (1, "problems (✗): 1"), output
 
 
 def test_missing_raw_data_is_an_error_only_if_dvc_never_had_it(cli: Any, project: Path) -> None:
     shutil.rmtree(project / "data/raw")
     assert "a run restores it" in check(cli, project, "--offline")[1]
     (project / "data/raw.dvc").unlink()
-    code, said = check(cli, project, "--offline")
-    assert (code, "✗ data" in said) == (1, True)
+    code, output = check(cli, project, "--offline")
+    assert (code, "✗ data" in output) == (1, True)
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="takes a second disk")
-def test_the_disk_of_dvcs_cache_is_looked_at_where_it_is_another(cli: Any, project: Path) -> None:
+def test_the_disk_of_dvcs_cache_is_checked_if_it_is_another(cli: Any, project: Path) -> None:
     appended(".dvc/config.local", "[cache]\n    dir = /dev/shm/longreward-no-such-folder\n")(project)
     assert "free for /dev/shm" in check(cli, project, "--offline")[1]
 
 
-def test_a_state_folder_that_cannot_be_is_told(cli: Any, project: Path) -> None:
-    code, said = check(cli, project, "--offline", LONGREWARD_STATE=str(project / "params.yaml"))
-    assert (code, "✗ state" in said) == (1, True)
+def test_an_impossible_state_folder_is_an_error(cli: Any, project: Path) -> None:
+    code, output = check(cli, project, "--offline", LONGREWARD_STATE=str(project / "params.yaml"))
+    assert (code, "✗ state" in output) == (1, True)
 
 
 def test_a_package_outside_its_tested_range_is_named_with_advice(
@@ -193,18 +193,18 @@ def test_a_package_outside_its_tested_range_is_named_with_advice(
     (tmp_path / "fastapi-9.9.dist-info").mkdir()
     (tmp_path / "fastapi-9.9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: fastapi\nVersion: 9.9\n")
     monkeypatch.syspath_prepend(tmp_path)
-    code, said = check(cli, tmp_path, "--offline")
+    code, output = check(cli, tmp_path, "--offline")
     assert code == 1
-    assert "fastapi 9.9 is outside the tested range <0.151,>=0.139" in said
-    assert "pip install 'fastapi<0.151,>=0.139'" in said
+    assert "fastapi 9.9 is outside the tested range <0.151,>=0.139" in output
+    assert "pip install 'fastapi<0.151,>=0.139'" in output
 
 
-def test_another_python_on_the_path_is_told(cli: Any, project: Path, tmp_path: Path) -> None:
+def test_another_python_on_the_path_is_a_note(cli: Any, project: Path, tmp_path: Path) -> None:
     other = tmp_path / "bin/python"
     other.parent.mkdir()
     other.symlink_to(sys.executable)
-    code, said = check(cli, project, "--offline", PATH=f"{other.parent}{os.pathsep}{PYTHON_FIRST}")
-    assert (code, f"`python` on PATH is {other}" in said) == (0, True), said
+    code, output = check(cli, project, "--offline", PATH=f"{other.parent}{os.pathsep}{PYTHON_FIRST}")
+    assert (code, f"`python` on PATH is {other}" in output) == (0, True), output
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_a_gpu_is_listed_with_its_memory_and_a_torch_that_cannot_use_it(
     smi.parent.mkdir()
     smi.write_text(f"#!/bin/sh\necho '{row}'\n")
     smi.chmod(0o755)
-    code, said = check(cli, tmp_path, "--offline", PATH=f"{smi.parent}{os.pathsep}{PYTHON_FIRST}")
-    assert (code, expected in said) == (0, True), said
-    assert "is a CPU build" in said
+    code, output = check(cli, tmp_path, "--offline", PATH=f"{smi.parent}{os.pathsep}{PYTHON_FIRST}")
+    assert (code, expected in output) == (0, True), output
+    assert "is a CPU build" in output
 
 
-def test_a_running_pipeline_and_what_runs_left_are_told(cli: Any, project: Path) -> None:
+def test_a_running_pipeline_and_remains_of_runs_are_notes(cli: Any, project: Path) -> None:
     state = project / ".longreward"
     for folder in ("locks", "experiments/old", "queue", "prefect/open-runs"):
         (state / folder).mkdir(parents=True)
@@ -236,11 +236,11 @@ def test_a_running_pipeline_and_what_runs_left_are_told(cli: Any, project: Path)
         (state / f"queue/{number:09d}.{this_process()}").write_text(f'{{"name": "{name}", "experiment": false}}')
     (state / "prefect/open-runs/00000000-0000-0000-0000-000000000000.1-0.00").touch()
     with FileLock(state / "locks/pipeline.lock"):
-        code, said = check(cli, project, "--offline")
+        code, output = check(cli, project, "--offline")
     runs = f"a pipeline is running: brave-otter (process {os.getpid()}); waiting: later (process {os.getpid()})"
-    assert (code, runs in said) == (0, True), said
-    assert "experiments: 1" in said
-    assert "killed processes that Prefect shows as running: 1" in said
+    assert (code, runs in output) == (0, True), output
+    assert "experiments: 1" in output
+    assert "killed processes that Prefect shows as running: 1" in output
 
 
 @pytest.mark.slow
@@ -251,35 +251,35 @@ def test_no_password_and_no_key_is_shown(project: Path) -> None:
     )(project)
     urls = dict.fromkeys(("PREFECT_API_URL", "MLFLOW_TRACKING_URI"), "http://me:hush@127.0.0.1:9/api")
     replaced("params.yaml", "kind: offline", "kind: http\n  model: m\n  base_url: http://127.0.0.1:9/v1")(project)
-    code, said = doctor(project, OPENAI_API_KEY="hush", **urls)
+    code, output = doctor(project, OPENAI_API_KEY="hush", **urls)
     assert code == 1
-    assert said.count("127.0.0.1:9") >= 4
-    assert "hush" not in said
+    assert output.count("127.0.0.1:9") >= 4
+    assert "hush" not in output
 
 
-def test_servers_that_answer_are_told_apart_from_those_that_do_not(project: Path, health: Callable[[int], str]) -> None:
-    code, said = doctor(project, PREFECT_API_URL="http://127.0.0.1:9/api", MLFLOW_TRACKING_URI=health(500))
-    assert code == 1, said
-    assert "✓ judge" in said
-    assert "✗ prefect       the Prefect server at http://127.0.0.1:9/api cannot be used" in said
-    assert "✗ mlflow" in said
-    code, said = doctor(project, MLFLOW_TRACKING_URI=health(401))
-    assert (code, "it refuses the login (401)" in said) == (1, True), said
+def test_servers_that_do_not_answer_are_errors(project: Path, health: Callable[[int], str]) -> None:
+    code, output = doctor(project, PREFECT_API_URL="http://127.0.0.1:9/api", MLFLOW_TRACKING_URI=health(500))
+    assert code == 1, output
+    assert "✓ judge" in output
+    assert "✗ prefect       the Prefect server at http://127.0.0.1:9/api cannot be used" in output
+    assert "✗ mlflow" in output
+    code, output = doctor(project, MLFLOW_TRACKING_URI=health(401))
+    assert (code, "it refuses the login (401)" in output) == (1, True), output
 
 
 @pytest.mark.slow
-def test_a_prefect_server_whose_login_is_missing_is_not_fine(
+def test_a_missing_login_for_the_prefect_server_is_an_error(
     project: Path, pipeline_server: str, tmp_path: Path
 ) -> None:
-    code, said = doctor(project, PREFECT_API_URL=pipeline_server)
-    assert (code, "asks for a login, and PREFECT_API_AUTH_STRING is not set" in said) == (1, True), said
+    code, output = doctor(project, PREFECT_API_URL=pipeline_server)
+    assert (code, "asks for a login, and PREFECT_API_AUTH_STRING is not set" in output) == (1, True), output
     # The address and the login as a profile, which `prefect profile use` makes, and not in the environment.
     (tmp_path / "profiles.toml").write_text(
         f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{pipeline_server}"\n'
         f'PREFECT_API_AUTH_STRING = "{PREFECT_API_AUTH_STRING.value()}"\n'
     )
-    code, said = doctor(project, PREFECT_PROFILES_PATH=str(tmp_path / "profiles.toml"))
-    assert (code, f"✓ prefect       {pipeline_server} answers" in said) == (0, True), said
+    code, output = doctor(project, PREFECT_PROFILES_PATH=str(tmp_path / "profiles.toml"))
+    assert (code, f"✓ prefect       {pipeline_server} answers" in output) == (0, True), output
 
 
 @pytest.mark.slow
@@ -300,9 +300,9 @@ async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_
         gone.parent.mkdir(parents=True)
         gone.touch()
         login = str(PREFECT_API_AUTH_STRING.value())
-        code, said = doctor(project, PREFECT_API_URL=pipeline_server, PREFECT_API_AUTH_STRING=login)
-        assert (code, "runs of killed processes are closed now: 1" in said) == (0, True), said
-        assert "✓ mlflow        runs of killed processes are closed now: brave-otter" in said
+        code, output = doctor(project, PREFECT_API_URL=pipeline_server, PREFECT_API_AUTH_STRING=login)
+        assert (code, "runs of killed processes are closed now: 1" in output) == (0, True), output
+        assert "✓ mlflow        runs of killed processes are closed now: brave-otter" in output
         assert store.get_run(tracked).info.status == "KILLED"
         states = (await client.read_flow_run(run.id)).state, (await client.read_task_run(row.id)).state
     assert [state.is_crashed() for state in states if state] == [True, True]
@@ -310,24 +310,24 @@ async def test_a_run_whose_process_was_killed_is_closed(project: Path, pipeline_
 
 
 @pytest.mark.slow
-def test_a_judge_over_http_is_asked_a_question(project: Path) -> None:
+def test_a_judge_over_http_gets_a_request(project: Path) -> None:
     serve = [sys.executable, "-m", "longreward.offline_judge_server"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         replaced("params.yaml", "kind: offline", f"kind: http\n  model: m\n  base_url: {url}")(project)
-        code, said = doctor(project)
+        code, output = doctor(project)
         server.kill()
-    assert code == 0, said
-    assert [line for line in said.splitlines() if line.startswith("✓ judge") and "answered" in line]
+    assert code == 0, output
+    assert [line for line in output.splitlines() if line.startswith("✓ judge") and "answered" in line]
 
 
 @pytest.mark.slow
-def test_the_remote_is_asked_whether_it_can_be_used(project: Path, tmp_path: Path) -> None:
+def test_the_remote_is_checked(project: Path, tmp_path: Path) -> None:
     config = "[core]\n    remote = r\n['remote \"r\"']\n    url = {}\n"
     (project / ".dvc/config.local").write_text(config.format(tmp_path / "remote"))
     assert "the remote r answers" in doctor(project)[1]
     (project / ".dvc/config.local").write_text(config.format("/proc/no/folder"))
     (project / ".dvc/config.local").write_text(config.format("http://127.0.0.1:9/x"))
-    code, said = doctor(project)
-    assert (code, "✗ dvc" in said) == (1, True), said
+    code, output = doctor(project)
+    assert (code, "✗ dvc" in output) == (1, True), output
