@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import grimp
-import pytest
 import yaml
 
 from longreward.params import SHARED_SECTIONS, Params, stage_names
@@ -44,46 +42,3 @@ def test_everything_in_the_repository_that_a_stage_depends_on_is_there() -> None
         for path in entry.inputs:
             of_a_stage = any(output in (path, *path.parents) for output in made)
             assert of_a_stage or path == Path("data/raw") or (ROOT / path).exists(), f"{entry.name}: {path}"
-
-
-# What these import cannot change a stage's outputs: orchestration, the settings of all stages, checks before a run.
-ORCHESTRATION = (
-    "longreward.checks",
-    "longreward.flows",
-    "longreward.params",
-    "longreward.planning",
-    "longreward.tasks",
-)
-# Error classes and the base class of settings.
-WITHOUT_OUTPUT = {"longreward", "longreward.config", "longreward.errors"}
-
-
-@pytest.fixture(scope="module")
-def imports() -> grimp.ImportGraph:
-    return grimp.build_graph("longreward")
-
-
-@pytest.mark.parametrize("stage", stage_names())
-def test_a_stage_depends_on_every_library_module_that_it_imports(stage: str, imports: grimp.ImportGraph) -> None:
-    inputs = stage_entries(ROOT / "dvc.yaml")[stage].inputs
-    roots = [
-        "longreward." + ".".join(path.with_suffix("").parts) for path in inputs if path.parts[0] in ("flows", "tasks")
-    ]
-    modules = {module for root in roots for module in imports.find_modules_directly_imported_by(root)}
-    covered: set[str] = set()
-    while modules:
-        module = modules.pop()
-        if module in covered or module.startswith(ORCHESTRATION):
-            continue
-        covered.add(module)
-        modules |= imports.find_modules_directly_imported_by(module)
-    packages = {".".join(path.with_suffix("").parts) for path in inputs if path.parts[0] == "longreward"}
-    missing = {
-        module
-        for module in covered - WITHOUT_OUTPUT
-        if not any(module == package or module.startswith(package + ".") for package in packages)
-    }
-    assert not missing
-    assert all(any(module.startswith(package) for module in covered) for package in packages), (
-        "a package is not imported"
-    )
