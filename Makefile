@@ -47,7 +47,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p longreward
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/flows/test_stage_lists.py
+	$(BIN)/pytest tests/test_architecture.py tests/flows/test_stage_lists.py
 
 # One worker per CPU: `auto` would count physical cores, which is 1 on many machines with 2 CPUs.
 test: setup

@@ -22,14 +22,13 @@ from prefect.states import Completed, Failed
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from longreward.tasks import tracking
-from longreward.tasks.dvc_command import repair_locks
+from longreward.tasks.dvc_command import StageResult, repair_locks
 from longreward.tasks.dvc_files import check_inputs, stage_entries
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_runner import configure_logging, final_state
 from longreward.tasks.flow_runs import close_killed_flows, register_flow_run
 from longreward.tasks.pipeline_lock import pipeline_lock
 from longreward.tasks.pipeline_tasks import (
-    StageResult,
     add_raw_data,
     push_data,
     reproduce_stage,

@@ -24,6 +24,7 @@ from longreward.errors import DataError
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, stage_entries
 from longreward.tasks.pipeline_lock import LOG_INTERVAL_S, POLL_INTERVAL_S
 from longreward.tasks.processes import CommandResult, run_in_group
+from longreward.utils.progress import format_duration
 
 DVC = (sys.executable, "-m", "dvc")
 LOCKS = Path(".dvc/tmp/rwlock")
@@ -41,6 +42,18 @@ HINTS = (  # DVC repeats them after each stage; a user of the pipeline needs non
 )
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How a stage went; `ran` is False if DVC found it up to date."""
+
+    stage: str
+    ran: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.stage} {f'done in {format_duration(self.seconds)}' if self.ran else 'is up to date'}"
 
 
 async def dvc(*arguments: str, environment: Mapping[str, str] | None = None) -> CommandResult:

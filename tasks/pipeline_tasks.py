@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +22,7 @@ from prefect.tasks import exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.tasks import dvc_command, tracking
+from longreward.tasks.dvc_command import StageResult
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, committed_hashes
 from longreward.tasks.flow_runner import server_answers
 from longreward.tasks.flow_runs import child_flow_runs, close_flow_runs
@@ -38,7 +38,6 @@ from longreward.tasks.stage import (
     stage_exit_file,
 )
 from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
-from longreward.utils.progress import format_duration
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +48,6 @@ class StageFailed(LongRewardError):
 
 class StageInterrupted(StageFailed):
     """The judge was not available to a stage: a later try may succeed, and continues where this one stopped."""
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """How a stage went; `ran` is False if DVC found it up to date."""
-
-    stage: str
-    ran: bool
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.stage} {f'done in {format_duration(self.seconds)}' if self.ran else 'is up to date'}"
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -27,7 +27,7 @@ from longreward.utils.redaction import redact
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from longreward.tasks.pipeline_tasks import StageResult
+    from longreward.tasks.dvc_command import StageResult
 
 NOTE_MEASURES = ("recall", "unsupported", "exact", "reward", "tokens")
 SUMMARY_MEASURES = (*GOLD_MEASURES, "reward", "tokens", "short")

@@ -7,7 +7,7 @@ import grimp
 import pytest
 
 from longreward.params import stage_names
-from longreward.tasks.dvc_command import stage_entries
+from longreward.tasks.dvc_files import stage_entries
 
 ROOT = Path(__file__).resolve().parents[1]
 
