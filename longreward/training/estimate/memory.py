@@ -8,7 +8,6 @@ hand (`longreward preflight`); a training on a GPU measures its peak (micro_batc
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +35,7 @@ CPU_TILE_COPIES = 7
 LIBRARIES = 0.8 * GB  # Python, torch, transformers, TRL; about as much again as a CUDA context with its kernels
 
 # Nominal memory in GB, from the makers' data sheets.
-GPU_MEMORY = {
-    "B200": 180,
-    "H200": 141,
-    "H100": 80,
-    "H800": 80,
-    "A100": 80,
-    "A800": 80,
-    "L40S": 48,
-    "A6000": 48,
-    "A10": 24,
-    "L4": 24,
-    "RTX 5090": 32,
-    "RTX 4090": 24,
-    "RTX 3090": 24,
-}
+GPU_MEMORY = {"B200": 180, "H200": 141, "H100": 80, "A100": 80, "L40S": 48, "A10": 24, "L4": 24, "RTX 4090": 24}
 
 
 @dataclass(frozen=True)
@@ -159,7 +144,7 @@ def measure_shape(model: Any, lora: LoraSettings | None) -> ModelShape:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes on each device by term."""
+    """Bytes on each device by term; the first three are exact, the others approximate."""
 
     weights: float
     gradients: float
@@ -170,22 +155,13 @@ class MemoryEstimate:
 
     @property
     def fixed(self) -> float:
-        """What is needed whatever the batch; exact, unlike the rest."""
+        """What is needed whatever the batch."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> float:
         """The estimated peak."""
         return self.fixed + self.activations + self.lm_head + self.libraries
-
-    def lines(self, shape: ModelShape) -> Iterator[str]:
-        """Format each term with what it is made of."""
-        yield f"{format_gb(self.weights):>10}  weights: {shape.parameters:,} parameters"
-        yield f"{format_gb(self.gradients):>10}  gradients: {shape.trainable:,} trainable parameters"
-        yield f"{format_gb(self.optimizer):>10}  optimizer: two moments of AdamW"
-        yield f"{format_gb(self.activations):>10}  activations: {shape.layers} layers (approximate)"
-        yield f"{format_gb(self.lm_head):>10}  LM head (approximate)"
-        yield f"{format_gb(self.libraries):>10}  libraries (approximate)"
 
 
 def estimate_memory(

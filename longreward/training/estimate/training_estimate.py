@@ -8,7 +8,7 @@ import logging
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +104,9 @@ class TrainingEstimate:
         sharded = f", divided among {self.shards} processes" if self.shards > 1 else ""
         device = f"{self.device.name}, {format_gb(self.device.memory)}"
         yield f"estimated peak memory: {format_gb(self.memory.total)} ({device}{sharded})"
-        yield from (f"  {line}" for line in self.memory.lines(self.shape))
+        yield f"  {self.shape.parameters:,} parameters, {self.shape.trainable:,} of them trained"
+        for name, size in asdict(self.memory).items():
+            yield f"  {format_gb(size):>10}  {name.replace('_', ' ')}"
         yield f"{self.steps:,} steps; their time is measured when the training starts"
 
     def _mean_tokens(self, share: bool) -> float:
@@ -202,11 +204,9 @@ def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:
 
 
 def _can_share(options: PairOptions, meta_model: Any, longest: int) -> bool:
-    if options.prefix_sharing == "off":
-        return False
     from longreward.training.prefix.support import unsupported_config_reason
 
-    return unsupported_config_reason(meta_model, longest=longest) is None
+    return options.prefix_sharing != "off" and unsupported_config_reason(meta_model, longest=longest) is None
 
 
 def _is_sharded(settings: TrainingSettings) -> bool:

@@ -58,7 +58,7 @@ def test_lengths_and_memory_are_estimated_without_weights(files, capsys):
     assert "chosen    median 5" in out
     assert "rejected  median 8" in out
     assert "prefix sharing is on: 29 tokens a pair with it, 48 without" in out
-    assert "weights: 20,960 parameters" in out  # 37 x 64 + 2 x (3,072 + 6,144 + 64) + 32
+    assert "20,960 parameters, 20,960 of them trained" in out  # 37 x 64 + 2 x (3,072 + 6,144 + 64) + 32
     assert "7 steps" in out
 
 

@@ -27,7 +27,7 @@ SMALL = (
 
 
 def study(folder: Path, server: str, *arguments: str) -> str:
-    taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_", "GIT_"))}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_", "GIT_"))}
     own = {
         **PrefectServer(server, PREFECT_API_AUTH_STRING.value()).environment,
         "PYTHONPATH": str(ROOT),
@@ -37,7 +37,7 @@ def study(folder: Path, server: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-P", "-c", CODE, "study", "--seeds", "3", *arguments, *settings],
         cwd=folder,
-        env=taken_over | own,
+        env=inherited | own,
         capture_output=True,
         text=True,
         timeout=400,
@@ -57,10 +57,10 @@ def test_study_runs_missing_cells_and_reports_all(tmp_path: Path, pipeline_serve
     assert "contrast" not in first
 
     both = ("--arms", "contrast", "random")
-    told = study(folder, pipeline_server, *both, "--list")
-    assert "2 runs, 1 of them there already" in told
-    assert "missing study-contrast-s3" in told
-    assert "there   study-random-s3" in told
+    listed = study(folder, pipeline_server, *both, "--list")
+    assert "2 runs, 1 of them finished" in listed
+    assert "missing  study-contrast-s3" in listed
+    assert "finished study-random-s3" in listed
 
     study(folder, pipeline_server, *both)
     page = (folder / "data/study/study.md").read_text(encoding="utf-8")
@@ -70,8 +70,8 @@ def test_study_runs_missing_cells_and_reports_all(tmp_path: Path, pipeline_serve
 
     store = MlflowClient(f"sqlite:///{folder / '.longreward/mlflow.db'}")
     experiment = store.get_experiment_by_name("longreward").experiment_id
-    [whole] = store.search_runs([experiment], "tags.`longreward.study` = 'study'")
-    below = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{whole.info.run_id}'")
-    assert {run.info.run_name for run in below} == {"study-random-s3", "study-contrast-s3"}
-    assert whole.data.metrics["contrast/tokens/greedy"] > 0
-    assert {file.path for file in store.list_artifacts(whole.info.run_id)} == {"study.md", "figures"}
+    [parent] = store.search_runs([experiment], "tags.`longreward.study` = 'study'")
+    children = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert {run.info.run_name for run in children} == {"study-random-s3", "study-contrast-s3"}
+    assert parent.data.metrics["contrast/tokens/greedy"] > 0
+    assert {file.path for file in store.list_artifacts(parent.info.run_id)} == {"study.md", "figures"}
