@@ -66,31 +66,35 @@ class ErrorMapper:
 
     def from_exception(self, error: Exception) -> JudgeError:
         """Convert an exception of the `openai` library."""
-        from openai import APIConnectionError, APIStatusError
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         if isinstance(error, APIStatusError):
             return self.from_status(error.status_code, error.response.text, error.response.headers)
-        result = self._from_no_reply(error)
-        result.transient = _transient_failure(error) if isinstance(error, APIConnectionError) else None
-        result.may_be_billed = result.may_be_billed or _was_sent(error)
-        return result
-
-    def _from_no_reply(self, error: Exception) -> JudgeError:
-        from openai import APIConnectionError, APITimeoutError
-
-        if isinstance(error, APITimeoutError) and type(error.__cause__).__name__ == "ConnectTimeout":
-            return JudgeUnavailable(
+        if not isinstance(error, APIConnectionError):
+            return JudgeProtocolError(self.sanitize(f"the {self.server} gave no usable reply: {error}"))
+        cause = type(error.__cause__).__name__
+        # httpx raises ConnectError, ConnectTimeout and PoolTimeout before it sends anything. After any other error the
+        # server may have worked on the request: it was too slow, or closed the connection.
+        was_sent = not cause.startswith(("Connect", "Pool"))
+        if not isinstance(error, APITimeoutError):
+            message = self.sanitize(str(error.__cause__ or error))
+            result = JudgeUnavailable(f"no connection to the {self.server}: {message}; is the server running?")
+            # A refused connection (ConnectError) means that the server is not running, which fewer calls do not change.
+            result.transient = TransientFailure(disconnected=was_sent)
+        elif cause == "ConnectTimeout":
+            result = JudgeUnavailable(
                 f"no connection to the {self.server} within {self.connect_s:g} s; is the address right?"
             )
-        if isinstance(error, APITimeoutError):
-            return JudgeUnavailable(
+            # A server whose queue of connections is full accepts none in time.
+            result.transient = TransientFailure(disconnected=True)
+        else:
+            result = JudgeUnavailable(
                 f"the {self.server} did not answer within {self.timeout_s:g} s; "
                 f"is it overloaded? {self.section}.timeout_s and {self.section}.max_concurrency can be changed"
             )
-        if isinstance(error, APIConnectionError):
-            cause = self.sanitize(str(error.__cause__ or error))
-            return JudgeUnavailable(f"no connection to the {self.server}: {cause}; is the server running?")
-        return JudgeProtocolError(self.sanitize(f"the {self.server} gave no usable reply: {error}"))
+            result.transient = TransientFailure(timed_out=True)
+        result.may_be_billed = was_sent
+        return result
 
     def from_status(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> JudgeError:
         """Convert a reply with an error status."""
@@ -148,26 +152,6 @@ class ErrorMapper:
     def mask_key(self, text: str) -> str:
         """Replace the key by asterisks."""
         return text.replace(self.key, "***") if self.key else text
-
-
-def _transient_failure(error: Exception) -> TransientFailure:
-    """Describe what a request without a reply says about the load of the server."""
-    from openai import APITimeoutError
-
-    cause = type(error.__cause__).__name__
-    if isinstance(error, APITimeoutError):
-        # A server whose queue of connections is full accepts none in time.
-        return TransientFailure(disconnected=True) if cause == "ConnectTimeout" else TransientFailure(timed_out=True)
-    # A refused connection (ConnectError) means that the server is not running, which fewer calls do not change.
-    return TransientFailure(disconnected=_was_sent(error))
-
-
-def _was_sent(error: Exception) -> bool:
-    """Whether the server may have worked on the request: it was too slow, or closed the connection."""
-    from openai import APIConnectionError
-
-    # httpx raises ConnectError, ConnectTimeout and PoolTimeout before it sends anything.
-    return isinstance(error, APIConnectionError) and not type(error.__cause__).__name__.startswith(("Connect", "Pool"))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
