@@ -53,7 +53,9 @@ def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: T
     assert parent.info.status == "FINISHED"
     assert parent.data.params["pair.min_scored"] == "4"
     assert parent.data.tags["longreward.overrides"] == "pair.min_scored=4"
-    assert not list((project.folder / ".longreward/experiments").iterdir())
+    assert not (project.folder / ".longreward/experiments").exists()
+    worktrees = subprocess.run(["git", "worktree", "list"], cwd=project.folder, capture_output=True, text=True).stdout
+    assert len(worktrees.splitlines()) == 1
 
     code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=3", "--name", "four")
     assert code == 1

@@ -123,19 +123,9 @@ def test_however_it_ends_no_server_stays(
     commands = [" ".join(process.cmdline()) for process in family]
     assert {True} == {
         any(name in command for command in commands)
-        for name in ("longreward.tasks.prefect_server", "mlflow", "watched")
+        for name in ("longreward.tasks.prefect_server", "mlflow", "longreward.tasks.supervise")
     }
     serving.send_signal(number)
     serving.communicate(timeout=120)
     psutil.wait_procs(family, timeout=120)
     assert not alive(family)
-
-
-@pytest.mark.slow
-def test_a_second_one_with_a_port_of_its_own_is_told_of_the_first(
-    project: ToyProject, serve: Callable[..., "subprocess.Popen[str]"]
-) -> None:
-    prefect, *_ = addresses(serve())
-    code, words = project.run("-c", CODE, "serve", "--host", "0.0.0.0", module=False)
-    assert code == 1
-    assert f"a Prefect server of this project runs at {prefect} already" in words

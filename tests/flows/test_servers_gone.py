@@ -1,6 +1,5 @@
 """A stage whose servers end while it is at work, and one whose outputs DVC does not record."""
 
-import json
 import os
 import signal
 import time
@@ -11,7 +10,7 @@ import psutil
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from toy_project import ToyProject
+from toy_project import ToyProject, alive
 from tracking_servers import end, mlflow_server
 
 from longreward.tasks.prefect_server import prefect_server
@@ -49,9 +48,15 @@ def own_prefect(tmp_path: Path) -> Iterator[str]:
 
 
 def kill_prefect(state: Path) -> None:
-    keeper = psutil.Process(int(json.loads((state / "prefect/server.json").read_text())["keeper"].partition("-")[0]))
-    keeper.send_signal(signal.SIGKILL)
-    psutil.wait_procs([keeper], timeout=30)
+    """Kill the server that `own_prefect` started."""
+    (server,) = [
+        process
+        for process in alive(psutil.Process().children(recursive=True))
+        if process.cmdline()[1:3] == ["-m", "longreward.tasks.prefect_server"]
+        and process.environ()["PREFECT_HOME"] == str(state / "prefect")
+    ]
+    server.send_signal(signal.SIGKILL)
+    psutil.wait_procs([server], timeout=30)
 
 
 @pytest.mark.slow

@@ -112,7 +112,9 @@ def test_the_login_is_readable_by_this_user_alone_and_in_no_process_list(prefect
 
 
 def _serves(process: psutil.Process, url: str) -> bool:
-    if "longreward.tasks.prefect_server" not in process.cmdline() or "longreward.tasks.supervise" in process.cmdline():
+    if process.status() == psutil.STATUS_ZOMBIE:
+        return False
+    if process.cmdline()[1:3] != ["-m", "longreward.tasks.prefect_server"]:
         return False
     return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
 
