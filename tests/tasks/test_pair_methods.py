@@ -71,7 +71,7 @@ def settings(method: str, *more: str) -> Params:
     return read_params(None, [f"pair.method={method}", "pair.min_scored=2", base, "pair.srm.tiny.pairs=9", *more])
 
 
-async def made(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
+async def make_pairs_with(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
     tracked: Any = Tracked()
     run = StageRun("pair", params, folder / "stage", tracked, logging.getLogger("test"))
 
@@ -82,70 +82,74 @@ async def made(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
     return await pairing(), run
 
 
-def ids(found: list[Any]) -> list[tuple[str, str] | str]:
-    return [(one.chosen.id, one.rejected.id) if isinstance(one, PreferencePair) else one.reason for one in found]
+def ids(outcomes: list[Any]) -> list[tuple[str, str] | str]:
+    return [(one.chosen.id, one.rejected.id) if isinstance(one, PreferencePair) else one.reason for one in outcomes]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-async def test_longreward_takes_the_scores(project: Path) -> None:
+async def test_longreward_uses_scores(project: Path) -> None:
     def scored(response: Response) -> ScoredResponse:
         score = {"0": 3.0, "1": 9.0, "2": 1.0}[response.id[-1]]
         return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
 
     write_scored(SCORED[0], [scored(one) for id_ in FACTS for one in responses(id_)])
-    found, _ = await made(settings("longreward"), project)
-    assert ids(found) == [("1-1", "1-2"), ("2-1", "2-2"), "no responses"]
-    second, _ = await made(settings("longreward", "pair.selection=best_second"), project)
+    outcomes, _ = await make_pairs_with(settings("longreward"), project)
+    assert ids(outcomes) == [("1-1", "1-2"), ("2-1", "2-2"), "no responses"]
+    second, _ = await make_pairs_with(settings("longreward", "pair.selection=best_second"), project)
     assert ids(second) == [("1-1", "1-0"), ("2-1", "2-0"), "no responses"]
-    weighted, _ = await made(settings("longreward", "pair.weights.faithfulness=0"), project)
-    assert ids(weighted) == ids(found)
+    weighted, _ = await make_pairs_with(settings("longreward", "pair.weights.faithfulness=0"), project)
+    assert ids(weighted) == ids(outcomes)
     assert not (project / "state/ledger.sqlite").exists()  # no judge was opened, whatever the weights
 
 
-async def test_contrast_and_chance_need_no_scores(project: Path) -> None:
-    found, _ = await made(settings("contrast"), project)
-    assert [one if isinstance(one, str) else one[0] for one in ids(found)] == ["1-answer", "2-answer", "no responses"]
-    found, _ = await made(settings("random", "pair.seed=3"), project)
-    again, _ = await made(settings("random", "pair.seed=3"), project)
-    assert ids(found) == ids(again)
-    assert ids(found)[2] == "no responses"
+async def test_contrast_and_random_need_no_scores(project: Path) -> None:
+    outcomes, _ = await make_pairs_with(settings("contrast"), project)
+    assert [one if isinstance(one, str) else one[0] for one in ids(outcomes)] == [
+        "1-answer",
+        "2-answer",
+        "no responses",
+    ]
+    outcomes, _ = await make_pairs_with(settings("random", "pair.seed=3"), project)
+    again, _ = await make_pairs_with(settings("random", "pair.seed=3"), project)
+    assert ids(outcomes) == ids(again)
+    assert ids(outcomes)[2] == "no responses"
 
 
-async def test_pairwise_asks_the_judge_and_keeps_every_comparison_with_its_cost_known_before(project: Path) -> None:
-    found, run = await made(settings("pairwise"), project)
-    assert [one[0] for one in ids(found)[:2]] == ["1-1", "2-1"]
-    assert ids(found)[2] == "no responses"
-    kept = lines(Path("data/pairs/comparisons.jsonl"))
-    assert {row["idx"] for row in kept} == {1, 2}
-    assert {row["judge"] for row in kept} == {"offline-lexical-2"}
-    assert run.metrics["calls"] == 2 * len(kept)
+async def test_pairwise_writes_comparisons(project: Path) -> None:
+    outcomes, run = await make_pairs_with(settings("pairwise"), project)
+    assert [one[0] for one in ids(outcomes)[:2]] == ["1-1", "2-1"]
+    assert ids(outcomes)[2] == "no responses"
+    written = lines(Path("data/pairs/comparisons.jsonl"))
+    assert {row["idx"] for row in written} == {1, 2}
+    assert {row["judge"] for row in written} == {"offline-lexical-2"}
+    assert run.metrics["calls"] == 2 * len(written)
     assert run.metrics["forecast/calls_high"] >= run.metrics["calls"]
     assert run.metrics["pairwise/comparisons"] == sum(
         run.metrics[f"pairwise/{o}"] for o in ("agreed", "tied", "unreadable")
     )
-    again, second = await made(settings("pairwise"), project / "elsewhere")
-    assert ids(again) == ids(found)
+    again, second = await make_pairs_with(settings("pairwise"), project / "elsewhere")
+    assert ids(again) == ids(outcomes)
     assert second.metrics["calls"] == 0  # all from the ledger
 
 
-async def test_srm_keeps_the_rewards_of_every_response_beside_the_pairs(project: Path) -> None:
-    found, run = await made(settings("srm"), project)
-    kept = {row["idx"]: row for row in lines(Path("data/pairs/scores.jsonl"))}
-    assert sorted(kept) == ["1-0", "1-1", "1-2", "2-0", "2-1", "2-2"]
-    assert "reward-models" in kept["1-0"]["model"]
-    for outcome in found[:2]:
+async def test_srm_writes_rewards(project: Path) -> None:
+    outcomes, run = await make_pairs_with(settings("srm"), project)
+    written = {row["idx"]: row for row in lines(Path("data/pairs/scores.jsonl"))}
+    assert sorted(written) == ["1-0", "1-1", "1-2", "2-0", "2-1", "2-2"]
+    assert "reward-models" in written["1-0"]["model"]
+    for outcome in outcomes[:2]:
         assert isinstance(outcome, PreferencePair)
-        rewards = [row["reward"] for name, row in kept.items() if name.startswith(f"{outcome.id}-")]
+        rewards = [row["reward"] for name, row in written.items() if name.startswith(f"{outcome.id}-")]
         assert (outcome.chosen_reward, outcome.rejected_reward) == (max(rewards), min(rewards))
-        assert kept[outcome.chosen.id]["reward"] == max(rewards)
+        assert written[outcome.chosen.id]["reward"] == max(rewards)
     assert run.metrics["srm/responses"] == 6
     assert run.metrics["srm/without_reward"] == 0
 
 
 @pytest.mark.parametrize("method", ["srm", "contrast", "pairwise", "random"])
-def test_score_asks_nothing_where_the_method_looks_at_no_scores(method: str) -> None:
+def test_methods_that_need_scores(method: str) -> None:
     assert settings("longreward").pair.needs_scores
     assert not settings(method).pair.needs_scores

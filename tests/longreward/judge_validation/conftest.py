@@ -1,4 +1,4 @@
-"""Judges by script: one that knows the right answers, and one that does as it is reported."""
+"""Judges by script: one that knows the right answers, and one that obeys instructions in what it reads."""
 
 import random
 import re

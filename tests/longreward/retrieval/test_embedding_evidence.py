@@ -34,7 +34,7 @@ async def test_evidence_is_the_most_similar_chunk(embedding_server: Any) -> None
     async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
         scored = await scorer.score(judge, EXAMPLE, responses(*TEXTS))
         assert scorer.settings["retriever_model"] == "words"
-        assert scorer.figures()["embeddings/texts"] == len(set(embedding_server.texts))
+        assert scorer.metrics()["embeddings/texts"] == len(set(embedding_server.texts))
     for card in scored.responses:
         (statement,) = card.verdicts["faithfulness"].statements
         assert [shown.text.strip() for shown in statement.evidence] == [statement.text]

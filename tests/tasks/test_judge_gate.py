@@ -1,4 +1,4 @@
-"""The gate before the score stage: off, warn, require."""
+"""`judge.check.gate` before the score stage: off, warn, require."""
 
 import logging
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from longreward.tasks.stage_judge import validate_judge
 
 @dataclass
 class Tracked:
-    """What a run in MLflow was given."""
+    """Records what is logged to the MLflow run."""
 
     texts: dict[str, str] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
@@ -29,23 +29,23 @@ class Tracked:
 
 def stage_run(params: Params, state: Path) -> tuple[StageRun, Tracked]:
     tracked: Any = Tracked()
-    return StageRun("score", params, state, tracked, logging.getLogger("trust")), tracked
+    return StageRun("score", params, state, tracked, logging.getLogger("judge-gate")), tracked
 
 
 def settings(gate: str, *more: str) -> Params:
     return read_params(None, [f"judge.check.gate={gate}", "judge.check.quick=true", *more])
 
 
-async def test_off_asks_nothing(own_folders: Path) -> None:
+async def test_off_makes_no_calls(own_folders: Path) -> None:
     run, tracked = stage_run(settings("off"), own_folders)
     await validate_judge(run)
     assert not (own_folders / "state" / "judge-check").exists()
     assert tracked.texts == {}
 
 
-async def test_warn_says_what_is_wrong_and_goes_on(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_warn_logs_failures(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("warn", "judge.check.margin=0"), own_folders)
-    with caplog.at_level(logging.INFO, "trust"):
+    with caplog.at_level(logging.INFO, "judge-gate"):
         await validate_judge(run)
     assert "attacks raise a bad answer" in caplog.text
     assert tracked.texts["judge-check.md"].startswith("# offline-lexical-2: did not pass the quick check")
@@ -53,11 +53,9 @@ async def test_warn_says_what_is_wrong_and_goes_on(own_folders: Path, caplog: py
     assert tracked.measured["judge_check/rank/helpfulness"] == 1.0
 
 
-async def test_require_stops_with_the_report_kept_and_checks_once_only(
-    own_folders: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_require_stops_the_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
-    with caplog.at_level(logging.INFO, "trust"):
+    with caplog.at_level(logging.INFO, "judge-gate"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):
             await validate_judge(run)
         assert tracked.texts["judge-check.md"]
