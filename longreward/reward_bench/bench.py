@@ -59,6 +59,7 @@ async def run_bench(
     """
     comparisons = len(items) if pairwise else 0
     total = comparisons + len(items)
+    # Other strategies leave responses unscored that cannot become chosen or rejected.
     score = params.score.model_copy(update={"strategy": "full"})
     matches: list[PairwiseMatch] = []
     with Budget(score.budget, params.prices) as budget:

@@ -86,6 +86,7 @@ def corpus_pairs(corpus: Path, gold: Path) -> Iterator[Item]:
 
 
 def _fault_name(measures: GoldMeasures) -> str:
+    # In this order, since a wrong value also counts as a missing fact.
     if measures.unsupported == 0:
         return "fact missing"
     return "value wrong" if measures.recall < 1 else "sentence added"
@@ -116,6 +117,7 @@ class _HardCase:
 
 def _make_hard_case(number: int) -> _HardCase:
     name = f"reward-bench-{number}"
+    # The order of the calls of rng determines all items: the table in docs/reward-bench.md depends on it.
     rng = random.Random(f"longreward {name}")
     document = make_document(name, relations_per_theme=3)
     facts, other_fact = _sample_question(rng, document, size=2 + number % 2)
@@ -153,6 +155,7 @@ def _sample_question(rng: random.Random, document: Document, *, size: int) -> tu
 
 def _mix_with_other_registers(rng: random.Random, document: Document) -> str:
     """Return the document at a random position among others that do not mention the last names of its people."""
+    # A document about a namesake could contradict the labels.
     names = {name for person in document.people for name in person.split()[1:]}
     texts, number = [document.text], 0
     while len(texts) < REGISTERS:

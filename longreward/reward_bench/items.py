@@ -70,6 +70,7 @@ def write_items(path: Path, items: Iterable[Item]) -> int:
 
 def parse_item(row: Row) -> Item:
     """Parse a row of either form; RowError names what is wrong with it."""
+    # bool is a subclass of int
     if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
         raise RowError("id is missing, or not a text or whole number")
     context, query = _text(row, "context"), _text(row, "query")
@@ -83,6 +84,7 @@ def parse_item(row: Row) -> Item:
         responses=responses,
         labels=labels,
         group=str(row.get("group") or ""),
+        # Without a name, equal contexts are the same document.
         document=str(row.get("document") or document_id(context)),
     )
 

@@ -65,6 +65,7 @@ def _group_table(agreements: Sequence[Agreement], rewards: list[str]) -> Iterato
     yield f"|---|---|{'---|' * len(rewards)}"
     for group in groups:
         cells = " | ".join(_pairwise_cell(by_key[reward, group]) for reward in rewards)
+        # A group comes from a file and may hold a line break or a cell separator.
         name = " ".join(group.replace("|", "\\|").split())
         yield f"| {name} | {by_key[rewards[0], group].items} | {cells} |"
 

@@ -112,6 +112,7 @@ async def _compare_all(judge: Judge, config: PairwiseConfig, item: Item) -> Pair
 
     pairs = list(combinations(responses, 2))
     comparisons = await gather(map(compare, pairs))
+    # Equal texts, and comparisons whose orders disagree, give each response half a win.
     wins = dict.fromkeys((response.id for response in responses), 0.0)
     for pair, comparison in zip(pairs, comparisons, strict=True):
         better = comparison.better if comparison else None

@@ -122,6 +122,7 @@ def plan_cells(plan: StudyPlan) -> list[Cell]:
         seeds = [f"{section}.seed={seed}" for section in SEEDED_SECTIONS]
         for name in plan.arms:
             arm = by_name[name]
+            # A later setting overrides an earlier one, so that arms come last.
             settings = (*seeds, REGISTERED_MODEL, *plan.settings, *plan.fixed, *arm.settings)
             cells.append(Cell(arm, seed, settings))
     return cells

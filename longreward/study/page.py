@@ -109,6 +109,7 @@ def _table_header(first: str, columns: Sequence[str]) -> str:
 
 
 def _with_interval(mean: Estimate, measure: Measure) -> str:
+    # Tokens are counts of tens, judge scores go from 0 to 10, all other measures are shares.
     digits = 1 if measure == "tokens" else 2 if measure in JUDGED else 3
     return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
@@ -134,6 +135,7 @@ def _effects_between(results: StudyResults, arm: str, against: str) -> Iterator[
     """Yield the differences at every decoding in every decisive measure."""
     for decoding in _decodings(results):
         for measure in decisive_measures(results.effects):
+            # Only differences from the baselines are computed; others exist in the opposite direction.
             effect = results.effect(arm, against, decoding, measure)
             reverse = results.effect(against, arm, decoding, measure)
             if effect is not None:

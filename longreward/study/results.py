@@ -179,6 +179,7 @@ def _seed_mean(observations: Sequence[tuple[int, Observation]], seed: int) -> fl
 def _correct_p_values(effects: Sequence[Effect]) -> list[Effect]:
     """Correct the p-values of the decisive effects for their number (Holm); the others support no conclusion."""
     decisive = decisive_measures(effects)
+    # An arm that is compared with another in both directions is one test, not two.
     tests = {effect.test: effect.difference for effect in effects if effect.measure in decisive}
     corrected = {
         test: difference.p_corrected

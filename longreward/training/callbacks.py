@@ -77,6 +77,7 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self.trainer.save_pending_metrics(checkpoint)
+        # The mark records file sizes, so all processes must have written their files before.
         if args.world_size > 1:
             torch.distributed.barrier()
         if state.is_world_process_zero:

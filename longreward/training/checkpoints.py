@@ -29,6 +29,7 @@ def training_key(settings: str, *, model: str, data: Path) -> str:
     with data.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(model.encode())
+    # A folder may hold other weights under the same name; a hub id's revision is part of the settings.
     if Path(model).is_dir():
         digest.update(fingerprint(Path(model)).encode())
     return digest.hexdigest()[:16]
@@ -124,6 +125,7 @@ def _optimizer_problem(checkpoint: Path, model: Any) -> str | None:
         if not file.is_file():
             continue
         try:
+            # On the meta device, so that only the structure of a large optimizer state is read.
             state = torch.load(file, map_location="meta", mmap=True, weights_only=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             return f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"

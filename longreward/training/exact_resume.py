@@ -45,6 +45,7 @@ class ExactResumeMixin:
         return self.sampler
 
     def _run_epoch(self, **kwargs: Any) -> None:
+        # transformers 5.23 would take one more step after a checkpoint of the last one.
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
@@ -91,6 +92,7 @@ class ExactResumeMixin:
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self.check_weights()
+        # The folder may exist from a run that was killed while it wrote the same step.
         if self.args.should_save:
             unmark(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]

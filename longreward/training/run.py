@@ -89,23 +89,23 @@ def trainer_arguments(
         "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch * (settings.processes or 1)),
         "max_length": max_length,
         "lr_scheduler_type": settings.scheduler,
-        "warmup_steps": settings.warmup,
+        "warmup_steps": settings.warmup,  # transformers 5 reads a value below 1 as a share of the steps
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
         "gradient_checkpointing": settings.gradient_checkpointing,
         "bf16": bf16,
-        "ddp_find_unused_parameters": False,
+        "ddp_find_unused_parameters": False,  # every weight takes part in each step; searching costs time
         "seed": settings.seed,
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
-        "save_total_limit": 2,
+        "save_total_limit": 2,  # a kill may leave the newest one partial
         "logging_steps": settings.log_steps,
-        "logging_nan_inf_filter": False,
+        "logging_nan_inf_filter": False,  # transformers would log the window's mean instead of NaN
         "use_cpu": policy.device.type == "cpu",
-        "dataloader_num_workers": 0,
+        "dataloader_num_workers": 0,  # rows are token ids already, so there is nothing to parallelize
         "dataloader_pin_memory": policy.device.type == "cuda",
-        "remove_unused_columns": False,
+        "remove_unused_columns": False,  # the collators read columns that the model does not know
         "disable_tqdm": True,  # StepProgress shows it
         "report_to": "none",
         "push_to_hub": False,
@@ -140,7 +140,7 @@ def run_trainer(trainer: Any, setup: TrainingSetup, *, title: str, out: Path, lo
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.check_weights()
     if stop.requested:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # to the previous handler, by default the end of the process
         raise StateError(f"{setup.state}: ended by SIGTERM; run again, and the training resumes from its checkpoint")
     padding, padding_ungrouped = padding_shares(trainer)
     save_model(trainer, setup.policy, out)
@@ -177,6 +177,7 @@ def _write_model(model: Any, weights: dict[str, Any] | None, policy: Policy, fol
         model.save_pretrained(folder / "adapter", state_dict=weights)
         model = model.merge_and_unload() if weights is None else _merge_on_cpu(policy, folder / "adapter")
         weights = None
+    # Gradient checkpointing switched the cache off, which would make generation quadratic.
     model.config.use_cache = True
     model.save_pretrained(folder, state_dict=weights)
     policy.tokenizer.save_pretrained(folder)

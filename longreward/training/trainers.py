@@ -151,6 +151,7 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
         return loss
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
+        # TRL passes all keys of the batch on to the model.
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != IS_SHORT})
 
     @property

@@ -274,6 +274,7 @@ def open_rows(rows_dir: Path) -> "tuple[datasets.Dataset, dict[str, Any]] | None
         return None
     import datasets
 
+    # tqdm bars in a log file would be one line per refresh.
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     return datasets.Dataset.from_file(str(rows_dir / "rows.arrow")), stats
@@ -322,7 +323,7 @@ def _record_batch(rows: list[Row]) -> "pa.RecordBatch":
     def arrow_type(value: Any) -> "pa.DataType | None":
         if isinstance(value, list):
             return pa.list_(pa.int32())
-        return pa.int32() if isinstance(value, int) else None
+        return pa.int32() if isinstance(value, int) else None  # None: inferred
 
     columns = {name: pa.array([row[name] for row in rows], type=arrow_type(value)) for name, value in rows[0].items()}
     return pa.RecordBatch.from_pydict(columns)

@@ -90,6 +90,7 @@ def write_error(folder: Path, process: int, error: LongRewardError) -> None:
 
 def read_error(folder: Path) -> LongRewardError | None:
     """Read the error that came first; None where no process wrote one."""
+    # The first error is the cause; the other processes fail because a peer is gone.
     files = sorted(folder.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         return None

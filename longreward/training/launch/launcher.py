@@ -242,8 +242,8 @@ def run_process_group(command: Sequence[str]) -> Iterator[ProcessGroup]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            errors="replace",
-            start_new_session=True,
+            errors="replace",  # a process may be killed in the middle of a character
+            start_new_session=True,  # Ctrl-C reaches this process only, which then terminates the group in order
         )
         group = ProcessGroup(leader)
         reader = threading.Thread(target=group.forward_output, daemon=True)
