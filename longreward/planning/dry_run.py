@@ -70,6 +70,7 @@ class DryRunJudge(Judge):
         except _CallAttempted:
             reply = ParsedReply(None, NOT_CACHED, "", 0, 0, TokenUsage(), self.name_for(request.template))
             self.all_cached = False
+        # Scoring sends equal requests only once, so a plan must not count them twice.
         key = _request_hash(request)
         if key not in self._request_hashes:
             self._request_hashes.add(key)
@@ -91,7 +92,7 @@ class NullModel:
 
 
 class _CallAttempted(LongRewardError):
-    pass
+    """Not a JudgeError, which the judge client would record as a failed call."""
 
 
 def judge_name(config: JudgeConfig) -> str:

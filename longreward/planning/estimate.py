@@ -148,6 +148,7 @@ class _RequestCounter:
                 self._tally(recorded.request.template).cached += 1
         for request in missing:
             self._add_request(request)
+        # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger.
         if any(request.template == "extraction" for request in missing):
             self._add_completeness(example, responses, scored)
         self._add_support(example, [request for request in missing if request.template == "statements"])
@@ -160,8 +161,10 @@ class _RequestCounter:
         for template, tally in estimate.tallies.items():
             stats = self._stats[template]
             attempts = stats.attempts if stats is not None else 1.0
+            # At the least, the best and the worst response of each prompt are judged in full.
             minimum = min(2 / responses, 1.0) if is_adaptive and template in ADAPTIVE_TEMPLATES else 1.0
             scaled = tally.scaled(Range.exactly(scale)).scaled(Range(minimum, attempts, attempts))
+            # Cached requests are scaled to all prompts, but they are not repeated.
             scaled.cached = tally.cached * scale
             estimate.tallies[template] = scaled
         estimate.prompts, estimate.responses = round(estimate.prompts * scale), round(estimate.responses * scale)
@@ -226,6 +229,8 @@ class TokenCounter:
 
     def count_request(self, request: ChatRequest) -> int:
         """Return the tokens of a request, without those that a server's chat template adds."""
+        # Tokenizing long documents takes most of the time of a plan. Tokens that merge at the borders of slots are
+        # ignored: a few per request.
         slots = sum(self.count_text(text) for text in request.slots.values())
         if request.prompt_hash not in self._template_tokens:
             self._template_tokens[request.prompt_hash] = self._count(request.text) - slots

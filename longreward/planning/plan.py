@@ -152,6 +152,7 @@ async def plan_project(
     Raises:
         ConfigError, DataError: the data cannot be read.
     """
+    # Without pairs from scores, the stage `score` makes no requests.
     needs_scores = params.score.strategy != "none" and params.pair.method != "given"
     workloads = [(stage, _stage_workload(params, stage, root)) for stage in stages if stage != "score" or needs_scores]
     plan = await _plan_workloads(params, workloads, ledger=ledger, sample=sample)
@@ -215,6 +216,7 @@ def merge_plans(short: StagePlan, expected: StagePlan, long: StagePlan) -> Stage
         money = None
         if low.money is not None and plan.money is not None and high.money is not None:
             money = widen(low.money, plan.money, high.money)
+        # A template may be missing in the plan for short responses, which have fewer statements.
         templates.append(
             replace(
                 plan,
@@ -260,6 +262,7 @@ def _duration(judges: Mapping[str, JudgeConfig], tallies: Mapping[str, RequestTa
 
 def _judge_duration(judge: JudgeConfig, tallies: Sequence[RequestTally]) -> Range:
     total_calls = _sum(tally.calls for tally in tallies)
+    # Providers usually finish batches earlier, but do not say when.
     if _is_batch(judge):
         seconds = 2 * BATCH_HOURS * 3600 if total_calls.high else 0.0  # two rounds
         return Range(0.0, seconds / 2, seconds)
@@ -318,9 +321,11 @@ async def _plan_stage(
     plans = []
     for length in LENGTHS if workload.is_assumed else LENGTHS[1:2]:
         items: Iterator[ScoringItem] = workload.items(length)
+        # The range of lengths matters less than the expected value, so a small sample is enough for it.
         size = sample if length == "expected" else min(sample or LENGTH_SAMPLE, LENGTH_SAMPLE)
         total_prompts = None
         if size is not None:
+            # A fixed seed, so that a repeated plan counts the same prompts.
             total_prompts = sum(1 for _ in workload.items("expected"))
             indices = frozenset(random.Random(0).sample(range(total_prompts), min(size, total_prompts)))
             items = (item for index, item in enumerate(items) if index in indices)

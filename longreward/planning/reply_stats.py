@@ -103,6 +103,7 @@ def read_reply_stats(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[s
         return {}
     hashes = {template.hash for template in prompts.templates.values()}
     try:
+        # Not LedgerReader: statistics do not need checksums, and must not fail for a ledger of another version.
         with sqlite3.connect(f"file:{ledger.resolve()}?mode=ro", uri=True, timeout=5) as connection:
             rows = connection.execute(SELECT_NEWEST, (MAX_ROWS,)).fetchall()
         connection.close()
@@ -122,6 +123,7 @@ def _summarize(judge: str, template: str, replies: list[tuple[str, int, str | No
         parsed = [parse(text, prompts.manifest.no_statement) for _, _, text in replies if text is not None]
         counts = [len(statements) for statements in parsed if statements is not None]
         statement_counts = Range.around_mean(counts) if len(counts) >= MIN_REPLIES else None
+    # Several attempts at one request have the same id.
     requests = len({request_id for request_id, _, _ in replies})
     tokens = Range.around_mean([tokens for _, tokens, _ in replies])
     return ReplyStats(tokens, len(replies) / requests, statement_counts, len(replies))

@@ -102,6 +102,7 @@ def placeholder_text(number: int, tokens: float, query: str) -> str:
 
 
 def _prompts_of_split(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[[], Iterator[Example]], str]:
+    # Before `prepare` has run, the raw data are read and split in the same way.
     prepared = root / "data/prepared" / f"{split}.jsonl"
     if prepared.is_file():
         return lambda: read_examples(prepared), str(prepared)

@@ -72,7 +72,7 @@ class BatchJudgeClient(CachedJudgeClient):
 
     async def _make_attempt(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
         exchange = await super()._make_attempt(attempt, parser)
-        self._scheduler.mark_done(_request_id(attempt))
+        self._scheduler.mark_done(_request_id(attempt))  # not before: the reply must be in the ledger
         return exchange
 
     async def _send(self, attempt: Attempt) -> ChatReply:
@@ -96,7 +96,7 @@ class BatchJudgeClient(CachedJudgeClient):
                 lambda: self._judge.request_line(request_id, request, temperature=attempt.temperature),
                 lambda: self._find_recorded(attempt) is not None,
             )
-            if result is None:
+            if result is None:  # another process stored the reply
                 self._scheduler.mark_done(request_id)
                 return self._reply_from_ledger(attempt)
             try:
@@ -105,6 +105,7 @@ class BatchJudgeClient(CachedJudgeClient):
                 self._scheduler.mark_done(request_id)
                 raise
             except (JudgeUnavailable, JudgeProtocolError) as error:
+                # Close the request in its batch, so that the next round writes it into a new one.
                 self._scheduler.mark_done(request_id)
                 failures += 1
                 if failures > self._config.max_retries:

@@ -86,9 +86,11 @@ class BatchRunner:
         try:
             status = await self._retry(lambda: self._server.status(record))
         except BatchQueueFull:
+            # The server creates the batch first and rejects it later, so it has to be submitted again.
             record.update(batch_id=None, submitting=False)
             raise
         except BatchRefused:
+            # None of its requests will be processed, so the next run must not wait for it.
             self._folder.remove(record)
             raise
         if status != self._statuses.get(record.folder.name):
@@ -110,7 +112,7 @@ class BatchRunner:
         async with self._folder.locked():
             if not record.exists:
                 return
-            record.refresh()
+            record.refresh()  # another process may have submitted it before this one got the lock
             if record.state.batch_id is None:
                 await self._server.submit(record)
                 log.info(
@@ -187,10 +189,12 @@ class BatchScheduler:
             self._pending[request_id] = pending
             self._arrivals += 1
             self._arrived.set()
+        # The task ends with the first error, which all requests of its round receive; later requests start a new one.
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         pending.waiters += 1
         try:
+            # Several callers may wait for one request: the cancellation of one must not cancel the shared result.
             outcome = await asyncio.shield(pending.result)
             return None if outcome is CACHED else outcome
         finally:
@@ -283,7 +287,7 @@ class BatchScheduler:
             raise BatchPending(manual_instructions(records, model=self._folder.model))
 
     async def _distribute(self, record: BatchRecord) -> None:
-        async with self._folder.locked():
+        async with self._folder.locked():  # another process may be about to remove the batch
             results = await record.load_results()
         batch = record.state.batch_id or record.folder.name
         missing = missing_result(f"the batch {batch} ended ({record.state.final_status}) without a reply")

@@ -150,6 +150,7 @@ class BatchRecord:
 
     def mark_done(self, request_id: str) -> None:
         """Note that the request's reply is in the ledger, or that it will be requested in another batch."""
+        # Not synced to disk: if a power cut loses the line, the next run finds the reply in the ledger.
         self.open_ids.discard(request_id)
         with disk_errors(self.folder), suppress(FileNotFoundError), self._done.open("a", encoding="utf-8") as file:
             file.write(request_id + "\n")
@@ -224,7 +225,7 @@ class BatchFolder:
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
         """Hold the lock among the processes that use this folder."""
-        while True:
+        while True:  # a blocking acquire would stop the event loop
             try:
                 self._lock.acquire(timeout=0)
                 break
@@ -260,6 +261,7 @@ class _BatchWriter:
         self.size += len(line)
 
     def finish(self, destination: Path) -> None:
+        # Synced before the rename, so that a batch that other processes see is complete even after a power cut.
         for file in (self._requests, self._ids):
             file.flush()
             os.fsync(file.fileno())

@@ -40,5 +40,6 @@ class ExchangeExport:
                     continue
                 fields = dict(zip(EXCHANGES.columns, row.values, strict=True))
                 if self.judge in (None, fields["judge"]) and self.template in (None, fields["template"]):
+                    # UTC, so that exports of several machines can be joined.
                     fields["recorded_at"] = datetime.fromtimestamp(fields["recorded_at"], UTC).isoformat()
                     yield fields

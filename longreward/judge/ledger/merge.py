@@ -124,10 +124,12 @@ class _MergeTarget(Store):
             result.added[table.name] += 1
             return
         condition = " AND ".join(f"{name} = ?" for name in table.key)
+        # The key exists: compare the stored row.
         selected = self._connection.execute(f"{table.select} WHERE {condition}", table.key_of(values)).fetchone()
         if selected is None:
             raise wrong_index_error(table.name)
         existing = selected[1:]
+        # A damaged row of the target never wins, whenever it was recorded.
         if not has_valid_checksum(existing):
             quarantine(self._connection, table, selected, reason="damaged")
             self._connection.execute(table.insert, row)
@@ -137,6 +139,7 @@ class _MergeTarget(Store):
         if is_earlier:
             quarantine(self._connection, table, selected, reason="superseded")
             self._connection.execute(table.insert, row)
+        # Two copies of one reply may differ in their time only: no conflict, but the earlier time stays.
         if values[:-1] == existing[:-2]:
             result.present[table.name] += 1
             return

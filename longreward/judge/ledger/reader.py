@@ -62,6 +62,7 @@ class LedgerReader:
         if self.salvage:
             yield from self._readable_rows(table)
             return
+        # A single SELECT would hold a read transaction, which keeps SQLite from emptying the write-ahead log.
         last = 0
         while True:
             batch = self.select(f"{table.select} WHERE rowid > {last} ORDER BY rowid LIMIT {ROWS_PER_QUERY}")
@@ -80,7 +81,7 @@ class LedgerReader:
         except sqlite3.Error as error:
             if not is_corruption(error):
                 raise store_error(self.path, error) from error
-            return [str(error)]
+            return [str(error)]  # a file may be damaged too much even for the check
         lines = [line for (text,) in results for line in text.split("\n")]
         return [line for line in lines if line != "ok" and not line.startswith("***")]
 
@@ -133,6 +134,7 @@ class LedgerReader:
 
     def _readable_rows(self, table: Table) -> Iterator[LedgerRow]:
         """Yield every row that SQLite can read; after an error, continue behind the unreadable page."""
+        # Probing rowids one by one finds every readable page: a damaged one hides an unknown number of rows.
         gaps = self.gaps.setdefault(table.name, [])
         rowid = gap_start = 0
         while rowid - gap_start < MAX_MISSING_ROWS:

@@ -63,6 +63,7 @@ class Store:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            # isolation_level=None: the module sqlite3 would otherwise open transactions on its own.
             self._connection = sqlite3.connect(
                 path or ":memory:", timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
             )
