@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from batch_server import Provider, provider
 
+from longreward.flows.cli.main import main
+
 CONTEXT = "Keld was founded in 1905 by Ann Lee. It has a stone bridge. The market opened in 1931."
 
 
@@ -28,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, server: Provider, ledger: str, mode: str) -> "subprocess.Popen[str]":
+def arguments(server: Provider, ledger: str, mode: str) -> list[str]:
     settings = {
         "kind": "http",
         "base_url": server.url,
@@ -38,8 +40,12 @@ def start(folder: Path, server: Provider, ledger: str, mode: str) -> "subprocess
     }
     options = [part for name, value in settings.items() for part in ("-S", f"judge.{name}={value}")]
     files = ["--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", f"{mode}.jsonl", "--ledger", ledger]
+    return ["score", *files, *options]
+
+
+def start(folder: Path, server: Provider, ledger: str, mode: str) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if name != "OPENAI_API_KEY"}
-    command = [sys.executable, "-m", "longreward.flows.cli.main", "score", *files, *options]
+    command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments(server, ledger, mode)]
     return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -48,7 +54,9 @@ def rows(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("kills", [(6,), pytest.param((1, 2, 3, 4, 5, 7, 9, 12), marks=pytest.mark.slow)])
-def test_killed_run_resumes_without_paying_again(folder: Path, kills: tuple[int, ...]) -> None:
+def test_killed_run_resumes_without_paying_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kills: tuple[int, ...]
+) -> None:
     """`kills`: the number of HTTP requests after which each run is killed."""
     with provider(polls_until_done=2) as server:
         killed = 0
@@ -64,9 +72,8 @@ def test_killed_run_resumes_without_paying_again(folder: Path, kills: tuple[int,
         last = start(folder, server, "l.sqlite", "batch")
         assert last.wait(60) == 0, last.communicate()
         last.communicate()
-        live = start(folder, server, "live.sqlite", "live")
-        assert live.wait(60) == 0, live.communicate()
-        live.communicate()
+        monkeypatch.chdir(folder)
+        assert main(arguments(server, "live.sqlite", "live")) == 0
     ids = [line["custom_id"] for line in server.requests()]
     assert killed > len(kills) // 2
     assert len(ids) == len(set(ids)) == len(server.live)
@@ -90,10 +97,12 @@ def test_terminated_run_logs_the_batches_that_continue(folder: Path) -> None:
     assert not any("cancel" in path for path in server.paths)
 
 
-def test_run_with_files_for_another_program_prints_instructions(folder: Path) -> None:
+def test_run_with_files_for_another_program_prints_instructions(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with provider() as server:
-        process = start(folder, server, "l.sqlite", "batch_files")
-        _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert "vllm run-batch -i requests.jsonl" in stderr
+        assert main(arguments(server, "l.sqlite", "batch_files")) == 1
+    assert "vllm run-batch -i requests.jsonl" in capsys.readouterr().err
     assert server.paths == []

@@ -111,7 +111,7 @@ sys.path.insert(0, sys.argv[3])
 from ledgers import make_exchange
 from longreward.judge.ledger import Ledger
 with Ledger(Path(sys.argv[1])) as ledger:
-    for n in range(300):
+    for n in range(150):
         ledger.put(make_exchange(f"{sys.argv[2]}{n}"))
 """
 
@@ -122,4 +122,4 @@ def test_processes_create_and_fill_a_ledger_at_the_same_time(tmp_path: Path) -> 
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name, folder]) for name in "abc"]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     with Ledger(path) as ledger:
-        assert ledger.totals().exchanges == 900
+        assert ledger.totals().exchanges == 450

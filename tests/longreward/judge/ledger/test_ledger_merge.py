@@ -91,7 +91,8 @@ def test_invalid_sources_are_reported_before_anything_is_merged(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["overwritten", "truncated"])
-def test_damaged_source_is_refused_or_salvaged(tmp_path: Path, kind: str) -> None:
+def test_damaged_source_is_refused_or_salvaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("longreward.judge.ledger.reader.MAX_MISSING_ROWS", 2000)
     source, target = tmp_path / "source", tmp_path / "target"
     replies = {f"{n:04d}": f"{n} " * 200 for n in range(1500)}
     with Ledger(source) as ledger:
@@ -136,7 +137,7 @@ from ledgers import make_exchange
 from longreward.judge.ledger import Ledger
 with Ledger(Path(sys.argv[1])) as ledger:
     print("ready", flush=True)
-    for n in range(1000):
+    for n in range(400):
         ledger.put(make_exchange(f"run{n}"))
 """
 
@@ -145,7 +146,7 @@ def test_processes_write_to_source_and_target_during_a_merge(tmp_path: Path) -> 
     source, target = tmp_path / "source", tmp_path / "target"
     for path in (source, target):
         with Ledger(path) as ledger:
-            ledger.put_many([make_exchange(f"{path.name}{n}") for n in range(1500)])
+            ledger.put_many([make_exchange(f"{path.name}{n}") for n in range(600)])
     command = [sys.executable, "-c", WRITER]
     writers = [
         subprocess.Popen([*command, path, str(Path(__file__).parent)], stdout=subprocess.PIPE)
@@ -157,7 +158,7 @@ def test_processes_write_to_source_and_target_during_a_merge(tmp_path: Path) -> 
     merge_ledgers([source], into=target)
     assert [writer.wait(60) for writer in writers] == [0, 0]
     merge_ledgers([source], into=target)
-    assert len(read_replies(target)) == 1500 + 1500 + 1000
+    assert len(read_replies(target)) == 600 + 600 + 400
     assert verify_ledger(target).is_valid
 
 

@@ -83,7 +83,10 @@ def test_overwritten_pages_are_reported_and_skipped(tmp_path: Path) -> None:
         list(reader.rows(EXCHANGES))
 
 
-def test_truncated_file_is_damaged_and_the_rows_before_the_cut_are_readable(tmp_path: Path) -> None:
+def test_truncated_file_is_damaged_and_the_rows_before_the_cut_are_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longreward.judge.ledger.reader.MAX_MISSING_ROWS", 2000)
     path = filled_ledger(tmp_path / "ledger", 3000)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2 + 100])
