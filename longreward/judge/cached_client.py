@@ -152,46 +152,32 @@ class CachedJudgeClient:
         the server refuses the raised token limit. Nothing is awaited between the reply and the ledger, so no reply is
         lost to a cancellation.
         """
-        outcome: Outcome
-        reason: str | None = None
         self.counts["calls"] += 1
         try:
             reply = await self._send(attempt)
-        except (RequestRefused, JudgeRefused) as refusal:
-            if attempt.has_raised_limit:
-                self.counts["calls"] -= 1
-                if isinstance(refusal, JudgeRefused):  # "max_tokens is too large", whatever the prompt
-                    self._max_tokens_limit = attempt.request.max_tokens // 2
-                return None, False
-            if isinstance(refusal, JudgeRefused):
+        except JudgeRefused:
+            if not attempt.has_raised_limit:
                 raise
-            reply, outcome, reason = ChatReply("", "content_filter"), "refused", str(refusal)
-        else:
-            if reply is None:
-                exchange = self._find_recorded(attempt)
-                assert exchange is not None, "nothing is deleted from the ledger"
+            # "max_tokens is too large" holds for every prompt; other reasons come back with the original limit.
+            self._max_tokens_limit = attempt.request.max_tokens // 2
+            self.counts["calls"] -= 1
+            return None, False
+        except RequestRefused as refusal:
+            if attempt.has_raised_limit:  # the prompt and this limit exceed the context window
                 self.counts["calls"] -= 1
-                self.counts["ledger_hits"] += 1
-                return exchange, False
-            outcome = "readable" if parser.complete_value(reply) is not None else "unreadable"
-            if outcome == "unreadable":
-                max_tokens = attempt.request.max_tokens + self._config.thinking_tokens
-                reason = parser.unreadable_reason(reply, max_tokens=max_tokens)
-        self._count(outcome, reply)
-        exchange = Exchange(
-            request_id=attempt.key,
-            attempt=attempt.number,
-            temperature=attempt.temperature,
-            template=attempt.request.template,
-            prompt_hash=attempt.request.prompt_hash,
-            judge=self._model.name,
-            revision=self._config.revision,
-            reply=reply,
-            outcome=outcome,
-            reason=reason,
-        )
-        self._ledger.put(exchange)
-        return exchange, True
+                return None, False
+            return self._record(attempt, ChatReply("", "content_filter"), "refused", str(refusal)), True
+        if reply is None:
+            exchange = self._find_recorded(attempt)
+            assert exchange is not None, "nothing is deleted from the ledger"
+            self.counts["calls"] -= 1
+            self.counts["ledger_hits"] += 1
+            return exchange, False
+        if parser.complete_value(reply) is not None:
+            return self._record(attempt, reply, "readable", None), True
+        max_tokens = attempt.request.max_tokens + self._config.thinking_tokens
+        reason = parser.unreadable_reason(reply, max_tokens=max_tokens)
+        return self._record(attempt, reply, "unreadable", reason), True
 
     async def _send(self, attempt: Attempt) -> ChatReply | None:
         """Return the model's reply; None where the ledger has one by now, from another process."""
@@ -210,13 +196,27 @@ class CachedJudgeClient:
     def _key_for(self, request: ChatRequest) -> str:
         return request_id(request, judge=self._model.name, revision=self._config.revision, extra=self._key_settings)
 
-    def _count(self, outcome: Outcome, reply: ChatReply) -> None:
+    def _record(self, attempt: Attempt, reply: ChatReply, outcome: Outcome, reason: str | None) -> Exchange:
         if outcome != "readable":
             self.counts[outcome] += 1
         self.counts["truncated"] += reply.finish_reason == "length"
         self.counts["prompt_tokens"] += reply.usage.prompt_tokens
         self.counts["completion_tokens"] += reply.usage.completion_tokens
         self.counts["cached_tokens"] += reply.usage.cached_tokens
+        exchange = Exchange(
+            request_id=attempt.key,
+            attempt=attempt.number,
+            temperature=attempt.temperature,
+            template=attempt.request.template,
+            prompt_hash=attempt.request.prompt_hash,
+            judge=self._model.name,
+            revision=self._config.revision,
+            reply=reply,
+            outcome=outcome,
+            reason=reason,
+        )
+        self._ledger.put(exchange)
+        return exchange
 
 
 @dataclass
