@@ -48,11 +48,13 @@ def make_case(number: int) -> Case:
     name = f"judge-check-{number}"
     document = make_document(name, people=4, facts_per_person=5, scenes=1)
     rng = random.Random(f"longreward {name}")
+    # Even numbers ask for two facts, odd ones for three.
     facts = next(facts for facts in sample_questions(rng, document, 12) if len(facts) == 2 + number % 2)
     unrelated = _unrelated(document, facts)
-    made_up = rng.choice(FABRICATED_RELATIONS)
-    added = Fact(facts[0].subject, made_up, absent_value(rng, document, made_up))
-    stranger = _wrong(rng, document, unrelated[0])
+    # No document states a fabricated relation, so the added sentence is unsupported for certain.
+    relation = rng.choice(FABRICATED_RELATIONS)
+    unsupported = Fact(facts[0].subject, relation, absent_value(rng, document, relation))
+    bad_fact = _with_wrong_value(rng, document, unrelated[0])
     return Case(
         id=name,
         context=document.text,
@@ -60,14 +62,14 @@ def make_case(number: int) -> Case:
         gold=gold_answer(facts),
         damaged={
             "fact dropped": gold_answer(facts[:-1]),
-            "value changed": gold_answer([_wrong(rng, document, facts[0]), *facts[1:]]),
-            "unsupported sentence": gold_answer([*facts, added]),
-            "contradiction": f"{gold_answer(facts)} {_denial(facts[0])}",
+            "value changed": gold_answer([_with_wrong_value(rng, document, facts[0]), *facts[1:]]),
+            "unsupported sentence": gold_answer([*facts, unsupported]),
+            "contradiction": f"{gold_answer(facts)} {_negation(facts[0])}",
             "other question": gold_answer(unrelated[: len(facts)]),
             "empty": "",
             "refusal": "I am sorry, but the document does not say anything about that.",
         },
-        bad=f"{stranger.sentence} {_denial(stranger)}",
+        bad=f"{bad_fact.sentence} {_negation(bad_fact)}",
         aside=document.scenery[0],
     )
 
@@ -78,12 +80,12 @@ def _unrelated(document: Document, facts: list[Fact]) -> list[Fact]:
     return [fact for fact in document.facts if fact.subject not in people and fact.relation not in relations]
 
 
-def _denial(fact: Fact) -> str:
+def _negation(fact: Fact) -> str:
     """Return the negation: "Mara Voss was not born in Kelden.", "Ivo Lang never built the stone mill."."""
     cue = RELATIONS[fact.relation].cue
-    denied = cue.replace("was ", "was not ", 1) if cue.startswith("was ") else f"never {cue}"
-    return fact.sentence.replace(f"{fact.subject} {cue}", f"{fact.subject} {denied}", 1)
+    negated = cue.replace("was ", "was not ", 1) if cue.startswith("was ") else f"never {cue}"
+    return fact.sentence.replace(f"{fact.subject} {cue}", f"{fact.subject} {negated}", 1)
 
 
-def _wrong(rng: random.Random, document: Document, fact: Fact) -> Fact:
+def _with_wrong_value(rng: random.Random, document: Document, fact: Fact) -> Fact:
     return Fact(fact.subject, fact.relation, absent_value(rng, document, fact.relation))

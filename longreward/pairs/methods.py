@@ -66,6 +66,7 @@ def require_decided(outcomes: Iterable[Outcome]) -> None:
 
     Dropping these prompts would bias the selection of prompts.
     """
+    # Other reasons do not depend on the strategy: full scoring would give no pair either.
     undecided = [
         outcome for outcome in outcomes if isinstance(outcome, NoPair) and outcome.reason == "needs the full strategy"
     ]

@@ -166,6 +166,7 @@ class RewardModel:
         longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id
         ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=self.device)
         mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        # Attention masks padding, but the reward is read at the last token before the padding (pad_token_id).
         with torch.inference_mode():
             return [float(value) for value in self.model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)]
 

@@ -40,9 +40,11 @@ def tiny_reward_model(config: TinyRewardConfig, folder: Path) -> Path:
     out = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Two stages may start at once; the second one waits and uses the model of the first.
         with FileLock(out.with_suffix(".lock")):
             if not out.is_dir():
                 partial = out.with_name(f".{out.name}.{os.getpid()}.part")
+                # Renamed when it is complete, so that an interrupted training leaves no broken model.
                 try:
                     _train(config, base, partial)
                     partial.replace(out)

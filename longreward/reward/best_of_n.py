@@ -91,4 +91,5 @@ async def _sample(policy: "AnyPolicy | None", example: Example, sampling: "Sampl
     if isinstance(policy, ServedPolicy):
         [sampled] = await sample_served(policy, [example], config)
         return sampled
+    # Generation blocks for seconds to minutes; in a thread, the event loop stays free.
     return await asyncio.to_thread(lambda: next(sample(policy, [example], config)))

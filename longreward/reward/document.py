@@ -38,6 +38,7 @@ class Document:
         return [tuple(self._evidence(chunks[position]) for position in positions) for positions in results]
 
     def _slice(self) -> "_Slices":
+        # BM25 and tokenizers would return one empty chunk, about which the judge cannot say anything.
         if not self.text.strip():
             return _Slices((), ())
         spans = self._tokenizer.spans(self.text)

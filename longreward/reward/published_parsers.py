@@ -30,6 +30,7 @@ def parse_support(text: str) -> float | None:
     matches = _SUPPORT.findall(text)
     if not matches:
         return None
+    # "[[Not fully supported]]" gives 1, as in the published code.
     label = matches[-1].lower()
     return 1.0 if "fully" in label else 0.5 if "partially" in label else 0.0
 

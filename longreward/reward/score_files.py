@@ -16,9 +16,10 @@ from longreward.data.formats import example_from_row, extraction_to_row, respons
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
-from longreward.reward.adaptive import Savings, open_scorer
+from longreward.reward.adaptive import open_scorer
 from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
+from longreward.reward.savings import Savings
 from longreward.reward.scorer import ScoredExample
 from longreward.utils.jsonl import IndexedJsonl, open_atomic, to_line
 

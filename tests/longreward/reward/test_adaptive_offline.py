@@ -18,7 +18,7 @@ from longreward.pairs.methods import PairConfig
 from longreward.pairs.selection import make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.adaptive import Savings
+from longreward.reward.savings import Savings
 from longreward.reward.score_files import ScoreReport
 
 WithResponses = tuple[Example, list[Response]]
