@@ -7,16 +7,15 @@ therefore has a file named after the run and its process as long as it lasts.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
-
-from prefect import get_client
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentTaskRunId
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Crashed
 
 from longreward.tasks.processes import ProcessRef, this_process
 from longreward.tasks.state import make_folder, state_folder
+
+if TYPE_CHECKING:  # Prefect takes seconds to import, and `longreward doctor --offline` only needs `killed_runs`
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 KILLED = "its process was killed"
 
@@ -44,6 +43,10 @@ def killed_runs() -> dict[str, Path]:
 
 async def close_killed_flows() -> int:
     """Close the runs of killed processes of this state folder, and what ran under them; return how many."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.states import Crashed
+
     killed = killed_runs()
     for flow_run_id, file in killed.items():
         async with get_client() as client:
@@ -59,14 +62,18 @@ async def close_killed_flows() -> int:
     return len(killed)
 
 
-async def child_flow_runs(client: PrefectClient, task_runs: list[UUID]) -> list[FlowRun]:
+async def child_flow_runs(client: "PrefectClient", task_runs: list[UUID]) -> "list[FlowRun]":
     """Return the flow runs under these task runs."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentTaskRunId
+
     children = FlowRunFilter(parent_task_run_id=FlowRunFilterParentTaskRunId(any_=task_runs))
     return list(await client.read_flow_runs(flow_run_filter=children))
 
 
-async def close_flow_runs(client: PrefectClient, flow_runs: list[FlowRun]) -> None:
+async def close_flow_runs(client: "PrefectClient", flow_runs: "list[FlowRun]") -> None:
     """Set the flow runs that seem to be running to Crashed."""
+    from prefect.states import Crashed
+
     for run in flow_runs:
         if run.state is not None and not run.state.is_final():
             await client.set_flow_run_state(run.id, Crashed(message=KILLED), force=True)

@@ -257,6 +257,7 @@ def test_no_password_and_no_key_is_shown(project: Path) -> None:
     assert "hush" not in output
 
 
+@pytest.mark.slow
 def test_servers_that_do_not_answer_are_errors(project: Path, health: Callable[[int], str]) -> None:
     code, output = doctor(project, PREFECT_API_URL="http://127.0.0.1:9/api", MLFLOW_TRACKING_URI=health(500))
     assert code == 1, output

@@ -182,7 +182,7 @@ STAGE = """
 import asyncio, sys
 from pathlib import Path
 from longreward.params import Params
-from test_many_machines import score_there
+from test_workers_cluster import score_there
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
