@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +10,8 @@ from longreward.flows.cli.options import default_ledger
 
 if TYPE_CHECKING:
     from longreward.judge.ledger.merge import MergeResult
-    from longreward.judge.ledger.stats import LedgerStats
+    from longreward.judge.ledger.stats import LedgerStats, StatsRow
 
-NUMBER_COLUMNS = (
-    "exchanges",
-    "readable",
-    "unreadable",
-    "refused",
-    "prompt tokens",
-    "cached",
-    "completion",
-    "vectors",
-    "MB",
-)
-EXCHANGE_COLUMNS = ("judge", "template", *NUMBER_COLUMNS[:7], "first (UTC)", "last (UTC)")
-VECTOR_COLUMNS = ("embedding model", "vectors", "MB", "first (UTC)", "last (UTC)")
 MAX_GAPS = 20  # printed by `merge --salvage`
 
 
@@ -98,36 +85,9 @@ def _stats(options: argparse.Namespace) -> int:
 def _print_stats(stats: "LedgerStats") -> None:
     quarantined = f", {stats.quarantined:,} rows in quarantine" if stats.quarantined else ""
     print(f"{stats.path}: {stats.bytes / 1e6:,.1f} MB, version {stats.version}{quarantined}")
-    if stats.exchanges:
-        rows = [
-            (
-                _name_with_revision(group.judge, group.revision),
-                group.template,
-                group.exchanges,
-                group.readable,
-                group.unreadable,
-                group.refused,
-                group.prompt_tokens,
-                group.cached_tokens,
-                group.completion_tokens,
-                _format_time(group.first),
-                _format_time(group.last),
-            )
-            for group in stats.exchanges
-        ]
-        print(end=_format_table(EXCHANGE_COLUMNS, rows))
-    if stats.vectors:
-        vector_rows = [
-            (
-                _name_with_revision(group.model, group.revision),
-                group.vectors,
-                f"{group.bytes / 1e6:,.1f}",
-                _format_time(group.first),
-                _format_time(group.last),
-            )
-            for group in stats.vectors
-        ]
-        print(end=_format_table(VECTOR_COLUMNS, vector_rows))
+    for rows in (stats.exchanges, stats.vectors):
+        if rows:
+            print(end=_format_table(rows))
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -196,23 +156,23 @@ def _files(options: argparse.Namespace) -> list[Path]:
     return options.files or [default_ledger()]
 
 
-def _name_with_revision(name: str, revision: str) -> str:
-    return f"{name} ({revision})" if revision else name
-
-
-def _format_time(seconds: float) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _format_table(columns: Sequence[str], rows: Iterable[Sequence[str | int]]) -> str:
-    """Align text to the left and numbers to the right."""
-    cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    alignments = [">" if name in NUMBER_COLUMNS else "<" for name in columns]
+def _format_table(rows: "Sequence[StatsRow]") -> str:
+    """Align text to the left and numbers to the right; `first` and `last` are times in UTC."""
+    cells = [list(rows[0]), *([_format_cell(name, value) for name, value in row.items()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    alignments = [">" if isinstance(value, int) else "<" for value in rows[0].values()]
     lines = (
         "  ".join(f"{cell:{align}{width}}" for cell, align, width in zip(row, alignments, widths, strict=True)).rstrip()
-        for row in (columns, *cells)
+        for row in cells
     )
     return "".join(f"  {line}\n" for line in lines)
+
+
+def _format_cell(name: str, value: str | float) -> str:
+    from datetime import UTC, datetime
+
+    if isinstance(value, str):
+        return value
+    if name in ("first", "last"):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{value:,}"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from longreward.errors import DataError, StateError
@@ -65,7 +64,7 @@ class LedgerReader:
         # A single SELECT would hold a read transaction, which keeps SQLite from emptying the write-ahead log.
         last = 0
         while True:
-            batch = self.select(f"{table.select} WHERE rowid > {last} ORDER BY rowid LIMIT {ROWS_PER_QUERY}")
+            _, batch = self._query(f"{table.select} WHERE rowid > {last} ORDER BY rowid LIMIT {ROWS_PER_QUERY}")
             # SQLite does not notice two pages that were swapped, apart from their order.
             if any(first >= second for first, second in pairwise([last, *(rowid for rowid, *_ in batch)])):
                 raise store_error(self.path, wrong_index_error(table.name))
@@ -85,18 +84,16 @@ class LedgerReader:
         lines = [line for (text,) in results for line in text.split("\n")]
         return [line for line in lines if line != "ok" and not line.startswith("***")]
 
-    def quarantined(self) -> list[tuple[str, int]]:
+    def quarantined(self) -> list[dict[str, Any]]:
         """Return the number of rows in quarantine for each reason."""
-        return self.select("SELECT reason, count(*) FROM quarantine GROUP BY reason")
+        return self.select("SELECT reason, count(*) AS count FROM quarantine GROUP BY reason")
 
-    def select(self, statement: str) -> list[tuple[Any, ...]]:
-        """Return the result of an SQL query; empty if the file has no tables yet."""
+    def select(self, statement: str) -> list[dict[str, Any]]:
+        """Return the rows of an SQL query by column name; none if the file has no tables yet."""
         if self.version != VERSION:
             return []
-        try:
-            return self._connection.execute(statement).fetchall()
-        except sqlite3.Error as error:
-            raise store_error(self.path, error) from error
+        names, rows = self._query(statement)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def close(self) -> None:
         self._connection.close()
@@ -104,10 +101,16 @@ class LedgerReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
+
+    def _query(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Return the names of the columns and the rows."""
+        try:
+            cursor = self._connection.execute(statement)
+            return [column[0] for column in cursor.description], cursor.fetchall()
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -188,14 +191,16 @@ def verify_ledger(path: Path) -> Verification:
             result.damage += [f"structure: {line}" for line in reader.structure_errors()]
             for table in TABLES.values():
                 result.rows[table.name] = 0
-                for row in reader.rows(table):
+                for ledger_row in reader.rows(table):
                     result.rows[table.name] += 1
-                    if not row.is_valid:
-                        key = format_key(table, row.values)
-                        result.damage.append(f"{table.name} row {row.rowid}: wrong checksum; its key reads {key}")
+                    if not ledger_row.is_valid:
+                        key = format_key(table, ledger_row.values)
+                        result.damage.append(
+                            f"{table.name} row {ledger_row.rowid}: wrong checksum; its key reads {key}"
+                        )
                 result.damage += [f"{table.name} rows {gap} cannot be read" for gap in reader.gaps.get(table.name, [])]
-            for reason, count in reader.quarantined():
-                result.notes.append(f"{count} rows are in quarantine ({reason}); they are not served")
+            for group in reader.quarantined():
+                result.notes.append(f"{group['count']} rows are in quarantine ({group['reason']}); they are not served")
     except StateError as error:
         if not isinstance(error.__cause__, sqlite3.Error) or not is_corruption(error.__cause__):
             raise

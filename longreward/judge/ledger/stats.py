@@ -5,47 +5,21 @@ from pathlib import Path
 
 from longreward.judge.ledger.reader import LedgerReader
 
+# `first` and `last` are seconds since 1970.
 SELECT_EXCHANGE_STATS = """
-SELECT judge, revision, template, count(DISTINCT question), count(*), sum(outcome = 'readable'),
-       sum(outcome = 'unreadable'), sum(outcome = 'refused'), sum(prompt_tokens), sum(completion_tokens),
-       sum(cached_tokens), min(recorded_at), max(recorded_at)
+SELECT judge, revision, template, count(DISTINCT question) AS requests, count(*) AS exchanges,
+       sum(outcome = 'readable') AS readable, sum(outcome = 'unreadable') AS unreadable,
+       sum(outcome = 'refused') AS refused, sum(prompt_tokens) AS prompt_tokens,
+       sum(completion_tokens) AS completion_tokens, sum(cached_tokens) AS cached_tokens,
+       min(recorded_at) AS first, max(recorded_at) AS last
 FROM exchanges GROUP BY judge, revision, template ORDER BY judge, revision, template
 """
 SELECT_VECTOR_STATS = """
-SELECT model, revision, count(*), sum(length(vector)), min(recorded_at), max(recorded_at)
+SELECT model, revision, count(*) AS vectors, sum(length(vector)) AS bytes, min(recorded_at) AS first,
+       max(recorded_at) AS last
 FROM vectors GROUP BY model, revision ORDER BY model, revision
 """
-
-
-@dataclass(frozen=True)
-class ExchangeStats:
-    """Statistics of one judge, revision and template; times are seconds since 1970."""
-
-    judge: str
-    revision: str
-    template: str
-    requests: int
-    exchanges: int
-    readable: int
-    unreadable: int
-    refused: int
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    first: float
-    last: float
-
-
-@dataclass(frozen=True)
-class VectorStats:
-    """Statistics of one embedding model and revision; `bytes` counts the vectors alone."""
-
-    model: str
-    revision: str
-    vectors: int
-    bytes: int
-    first: float
-    last: float
+StatsRow = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -55,8 +29,10 @@ class LedgerStats:
     path: Path
     version: int
     bytes: int
-    exchanges: tuple[ExchangeStats, ...]
-    vectors: tuple[VectorStats, ...]
+    exchanges: list[StatsRow]
+    """One row per judge, revision and template."""
+    vectors: list[StatsRow]
+    """One row per embedding model and revision."""
     quarantined: int
 
 
@@ -71,7 +47,7 @@ def collect_stats(path: Path) -> LedgerStats:
             path=path,
             version=reader.version,
             bytes=sum(file.stat().st_size for file in files if file.exists()),
-            exchanges=tuple(ExchangeStats(*row) for row in reader.select(SELECT_EXCHANGE_STATS)),
-            vectors=tuple(VectorStats(*row) for row in reader.select(SELECT_VECTOR_STATS)),
-            quarantined=sum(count for _, count in reader.quarantined()),
+            exchanges=reader.select(SELECT_EXCHANGE_STATS),
+            vectors=reader.select(SELECT_VECTOR_STATS),
+            quarantined=sum(group["count"] for group in reader.quarantined()),
         )

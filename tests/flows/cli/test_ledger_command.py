@@ -46,10 +46,10 @@ def test_stats_count_by_judge_and_template(ledger: Path, capsys: pytest.CaptureF
     assert main(["ledger", "stats"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     day = ["2023-11-14", "22:13"]
-    assert ["glm-4", "helpfulness", "2", "0", "2", "0", "2,000", "200", "40", *day, *day] in lines
-    assert ["glm-4", "support", "1", "1", "0", "0", "1,000", "100", "20", *day, *day] in lines
-    assert ["gpt-4o", "(2)", "support", "1", "1", "0", "0", "1,000", "100", "20", *day, *day] in lines
-    assert ["bge-m3", "1", "0.0", *day, *day] in lines
+    assert ["glm-4", "helpfulness", "1", "2", "0", "2", "0", "2,000", "40", "200", *day, *day] in lines
+    assert ["glm-4", "support", "1", "1", "1", "0", "0", "1,000", "20", "100", *day, *day] in lines
+    assert ["gpt-4o", "2", "support", "1", "1", "1", "0", "0", "1,000", "20", "100", *day, *day] in lines
+    assert ["bge-m3", "1", "4", *day, *day] in lines
 
 
 def test_stats_as_json(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
