@@ -24,8 +24,8 @@ from longreward.judge.prompts import load_prompts
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever
 from longreward.reward import ScoreConfig, Scorer
-from longreward.reward.completeness import extract
-from longreward.reward.document import DocumentCache
+from longreward.reward.completeness import extract, extraction_requests
+from longreward.reward.document import Document
 from longreward.utils.token_spans import SimpleTokenizer
 
 LATENCY_S = 0.2
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def start_process() -> float:
-    """Seconds for the libraries that are loaded where they are first used."""
+    """Return the seconds to import libraries that are loaded on first use."""
     started = time.perf_counter()
     import bm25s  # noqa: F401
     import openai  # noqa: F401
@@ -66,22 +66,22 @@ def start_process() -> float:
 
 
 async def score_at_once(url: str, example: Example, responses: list[Response]) -> tuple[float, dict[str, float]]:
-    """Seconds to score all responses as the library does, and the judge's counts."""
+    """Return the seconds to score all responses as the library does, and the judge's metrics."""
     started = time.perf_counter()
     async with open_judge(judge_config(url, CONCURRENCY), ledger=None) as judge:
         scored = await Scorer(ScoreConfig()).score(judge, example, responses)
         seconds = time.perf_counter() - started
-        assert all(card.complete for card in scored.responses)
+        assert all(response.complete for response in scored.responses)
         return seconds, judge.metrics()
 
 
 async def score_one_by_one(url: str, example: Example, responses: list[Response]) -> float:
-    """Seconds to score them in the published order of calls: extraction, then a chain of calls for each response."""
+    """Return the seconds in the published order of calls: extraction, then a chain of calls per response."""
     config, prompts = ScoreConfig(), load_prompts()
     scorer = Scorer(config)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.sqlite"
-        document = DocumentCache(config, SimpleTokenizer(), Bm25Retriever(), keep=1).open(example.context)
+        document = Document(example.context, config, SimpleTokenizer(), Bm25Retriever())
 
         async def score(response: Response) -> None:
             async with open_judge(judge_config(url, 1), ledger=ledger) as judge:
@@ -89,7 +89,8 @@ async def score_one_by_one(url: str, example: Example, responses: list[Response]
 
         started = time.perf_counter()
         async with open_judge(judge_config(url, 1), ledger=ledger) as judge:
-            await extract(judge, prompts, document, example_id=example.id, query=example.query)
+            requests = await extraction_requests(prompts, document, query=example.query)
+            await extract(judge, prompts, requests, example_id=example.id, query=example.query)
         await asyncio.gather(*(score(response) for response in responses))
         return time.perf_counter() - started
 
