@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -93,21 +90,18 @@ def test_fingerprint_of_a_large_file_detects_changes_at_any_position(tmp_path, p
     assert fingerprint(tmp_path) != before
 
 
-def test_pointer_to_a_hub_model_is_pinned_to_the_cached_commit(save_tiny_policy, tmp_path) -> None:
+def test_pointer_to_a_hub_model_is_pinned_to_the_cached_commit(save_tiny_policy, tmp_path, monkeypatch) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "hub" / "models--org--mine"
     save_tiny_policy(cached / "snapshots" / commit)
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text(commit)
     (cached / "refs" / "v2").write_text(commit)
-    script = (
-        "from pathlib import Path; from longreward.models.policy import *\n"
-        "config = PolicyConfig(base_model='org/base', revision='none-such')\n"
-        "link_pretrained(config, 'org/mine@v2', Path('v2')); print(load_tokenizer(config, Path('v2')).end_ids)\n"
-        "link_pretrained(PolicyConfig(base_model='org/base'), 'org/mine', Path('newest'))\n"
-    )
-    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    link_pretrained(config_of("org/base", revision="none-such"), "org/mine@v2", tmp_path / "v2")
+    load_tokenizer(config_of("org/base"), tmp_path / "v2")
+    link_pretrained(config_of("org/base"), "org/mine", tmp_path / "newest")
     expected = {"model": "org/mine", "revision": commit, "fingerprint": None}
     assert json.loads((tmp_path / "v2" / "model.json").read_text()) == expected
     assert json.loads((tmp_path / "newest" / "model.json").read_text()) == expected
