@@ -173,10 +173,13 @@ def estimate_training(
     shards = (processes or settings.processes or 1) if _is_sharded(settings) else 1
     # On a CPU the training measures the model; until then float32, which needs more memory.
     bf16 = device.cuda if settings.bf16 == "auto" else settings.bf16
+    tokens = sum(costs[: settings.micro_batch])
+    # Off CUDA, TRL's LM head scores whole rows unless prefix sharing leaves it the responses only.
+    scored = sum(answers[: settings.micro_batch]) if device.cuda or share else tokens
     memory = estimate_memory(
         shape,
-        tokens=sum(costs[: settings.micro_batch]),
-        scored=sum(answers[: settings.micro_batch]),
+        tokens=tokens,
+        scored=scored,
         bf16=bf16,
         cuda=device.cuda,
         checkpointing=settings.gradient_checkpointing,

@@ -66,10 +66,11 @@ with tempfile.TemporaryDirectory() as name:
     trainer.train()
 status = Path("/proc/self/status").read_text().splitlines()
 peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+tokens = PROMPT + CHOSEN + REJECTED if share else 2 * (PROMPT + CHOSEN)
 memory = estimate_memory(
     shape,
-    tokens=PROMPT + CHOSEN + REJECTED if share else 2 * (PROMPT + CHOSEN),
-    scored=CHOSEN + REJECTED,
+    tokens=tokens,
+    scored=CHOSEN + REJECTED if share else tokens,  # as on any device but CUDA
     bf16=config.bf16,
     cuda=False,
     checkpointing=config.gradient_checkpointing,
