@@ -177,9 +177,9 @@ def test_invalid_reward_models_are_rejected(
 def test_tiny_reward_model_is_trained_once(tmp_path: Path) -> None:
     config = TinyRewardConfig(base=str(ROOT / "models/tiny-base"), pairs=240, epochs=2)
     folder = tiny_reward_model(config, tmp_path)
-    made = (folder / "model.safetensors").stat().st_mtime_ns
+    modified = (folder / "model.safetensors").stat().st_mtime_ns
     assert tiny_reward_model(config, tmp_path) == folder
-    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    assert (folder / "model.safetensors").stat().st_mtime_ns == modified
     model = load_reward_model(SrmConfig(), folder)
     right = []
     for item in short_items(90, "heldout"):

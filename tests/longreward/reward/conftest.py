@@ -19,10 +19,10 @@ class ScriptedModel:
     def __init__(self, table: Table, *, latency: float = 0.0) -> None:
         self.table = table
         self.latency = latency
-        self.asked: list[ChatRequest] = []
+        self.requests: list[ChatRequest] = []
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append(request)
+        self.requests.append(request)
         await asyncio.sleep(self.latency)
         result = self.table[request.template]
         if isinstance(result, Mapping):
@@ -36,7 +36,7 @@ class ScriptedModel:
         pass
 
     def counts(self) -> Counter[str]:
-        return Counter(question.template for question in self.asked)
+        return Counter(question.template for question in self.requests)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ class TableJudge(Judge):
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self.cards = cards
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class TableJudge(Judge):
 
     async def query(self, question: ChatRequest, read: Callable[[str], Any], **_: Any) -> ParsedReply[Any]:
         about = question.slots.get("answer") or question.slots.get("statement") or ""
-        self.asked.append((question.template, about))
+        self.requests.append((question.template, about))
         value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))
         return ParsedReply(value, None if value is not None else "no verdict", "", 1, 1, TokenUsage(), "table")
 
@@ -122,11 +122,11 @@ def test_adaptive_pairs_equal_full_pairs_over_many_examples(cards: list[Card], c
 
 
 def check_the_pair(cards: list[Card], config: PairConfig) -> None:
-    full, asked_for_all = score(cards, FULL)
-    adaptive, asked = score(cards, ADAPTIVE)
+    full, full_requests = score(cards, FULL)
+    adaptive, requests = score(cards, ADAPTIVE)
     assert pair_by_scores(config, EXAMPLE, read_back(adaptive)) == pair_by_scores(config, EXAMPLE, read_back(full))
-    assert set(asked.asked) <= set(asked_for_all.asked)
-    assert len(asked.asked) == len(set(asked.asked))
+    assert set(requests.requests) <= set(full_requests.requests)
+    assert len(requests.requests) == len(set(requests.requests))
     for bounded, known in zip(adaptive.responses, full.responses, strict=True):
         low, high = bounded.reward_bounds() or (11.0, -1.0)
         assert known.reward is not None
@@ -187,7 +187,7 @@ def test_response_between_best_and_worst_stays_open() -> None:
     best, middle, worst = scored.responses
     assert (best.reward, middle.reward, worst.reward) == (10.0, None, 0.75)
     assert middle.reward_bounds() == (3.0, 8.0)  # (6 + 6 + 0 + 0) / 4 to (6 + 6 + 10 + 10) / 4
-    assert [about for _, about in judge.asked].count("response 1") == 2  # helpfulness, logicality
+    assert [about for _, about in judge.requests].count("response 1") == 2  # helpfulness, logicality
     completeness = middle.verdicts["completeness"]
     assert (completeness.score, completeness.bounds) == (None, (0.0, 10.0))
     assert completeness.reason == (
@@ -237,7 +237,7 @@ def test_unscored_best_response_reopens_the_next() -> None:
 
 def test_unscored_response_gets_no_more_requests() -> None:
     scored, judge = score([Card(None, 9, 9, (1.0,)), *CLEAR], ADAPTIVE)
-    assert [template for template, about in judge.asked if about == "response 0"] == ["helpfulness", "logicality"]
+    assert [template for template, about in judge.requests if about == "response 0"] == ["helpfulness", "logicality"]
     assert scored.responses[0].verdicts["faithfulness"].reason == "not needed: helpfulness is unscored"
 
 

@@ -33,9 +33,9 @@ def builtin(prompts: int) -> list[WithResponses]:
     rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()[: prompts * 4]]
     made = []
     for row in rows[::4]:
-        said = [s for other in rows if other["document"] == row["document"] for s in other["answer"].split(". ")]
+        sentences = [s for other in rows if other["document"] == row["document"] for s in other["answer"].split(". ")]
         example = Example(id=str(row["idx"]), document_id=row["document"], context=row["context"], query=row["query"])
-        texts = [". ".join(rng.sample(said, rng.randint(1, min(6, len(said))))) for _ in range(10)]
+        texts = [". ".join(rng.sample(sentences, rng.randint(1, min(6, len(sentences))))) for _ in range(10)]
         made.append((example, [response(example, n, text) for n, text in enumerate(texts)]))
     return made
 
@@ -142,9 +142,9 @@ def test_score_command_with_adaptive_strategy(
 ) -> None:
     text = "Keld was founded in 1905 by Ann Lee. The lake froze in May 1929. Bees were kept by old Tom Ray."
     query = "Who founded Keld and when?"
-    said = ["Ann Lee founded Keld in 1905.", "Ann Lee founded Keld.", "In 1905.", "Bees froze the lake in 1700."]
+    sentences = ["Ann Lee founded Keld in 1905.", "Ann Lee founded Keld.", "In 1905.", "Bees froze the lake in 1700."]
     data = write_lines(tmp_path / "sft.jsonl", [{"idx": 1, "query": query, "context": text}])
-    rows = [{"idx": f"1-{n}", "query": query, "answer": answer} for n, answer in enumerate(said)]
+    rows = [{"idx": f"1-{n}", "query": query, "answer": answer} for n, answer in enumerate(sentences)]
     responses, out = write_lines(tmp_path / "responses.jsonl", rows), tmp_path / "scored.jsonl"
     arguments = ["--data", str(data), "--responses", str(responses), "--out", str(out)]
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]

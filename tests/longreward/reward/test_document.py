@@ -108,9 +108,9 @@ async def test_extraction_requests_come_first(
     async with Judge.from_model(model) as judge:
         example = Example(id="1", document_id="1", context=context, query=QUERY)
         await Scorer(ScoreConfig()).score(judge, example, RESPONSES)
-    asked = [question.template for question in model.asked]
-    assert asked.count("extraction") >= 3
-    assert set(asked[: asked.count("extraction")]) == {"extraction"}
+    requests = [question.template for question in model.requests]
+    assert requests.count("extraction") >= 3
+    assert set(requests[: requests.count("extraction")]) == {"extraction"}
 
 
 async def test_shared_result_is_computed_once_despite_cancellation() -> None:

@@ -66,8 +66,8 @@ def test_ledger_answers_the_second_call(scripted: Callable[..., Any], tmp_path: 
         for model in (first, second)
     ]
     assert cards[0] == cards[1]
-    assert len(first.asked) == 6
-    assert second.asked == []
+    assert len(first.requests) == 6
+    assert second.requests == []
 
 
 def test_context_of_200000_words() -> None:

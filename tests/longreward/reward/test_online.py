@@ -45,8 +45,8 @@ async def test_completions_of_a_group_share_requests(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     reward = OnlineReward(LongReward(ledger=ledger))
     await reward(prompts=["p"] * 4, completions=[KELD] * 4, context=[KELD] * 4, query=[WHO] * 4)
-    asked = [row["template"] for row in exchanges(ledger)]
-    assert sorted(asked) == ["completeness", "extraction", "helpfulness", "logicality", "statements", "support"]
+    templates = [row["template"] for row in exchanges(ledger)]
+    assert sorted(templates) == ["completeness", "extraction", "helpfulness", "logicality", "statements", "support"]
     await reward(prompts=["p"], completions=[KELD], context=[KELD], query=[WHO])
     assert len(exchanges(ledger)) == 6
 
@@ -130,8 +130,8 @@ def test_grpo_example_trains_a_tiny_policy(
     assert all(0 <= reward <= 10 for reward in rewards)
     before, after = load_file(model / "model.safetensors"), load_file(tmp_path / "grpo" / "model.safetensors")
     assert all(not before[name].equal(after[name]) for name in before)
-    asked = {row["template"] for row in exchanges(ledger)}
-    assert {"helpfulness", "logicality", "statements", "extraction", "completeness"} <= asked
+    templates = {row["template"] for row in exchanges(ledger)}
+    assert {"helpfulness", "logicality", "statements", "extraction", "completeness"} <= templates
 
 
 def exchanges(ledger: Path) -> list[dict[str, Any]]:

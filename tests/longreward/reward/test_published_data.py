@@ -24,10 +24,10 @@ class WatchedJudge(OfflineJudge):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[ChatRequest] = []
+        self.requests: list[ChatRequest] = []
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        self.asked.append(request)
+        self.requests.append(request)
         return await super().complete(request, temperature=temperature)
 
 
@@ -70,11 +70,11 @@ async def test_published_responses_with_both_prompt_sets(prompts: Path | None) -
     assert all(card.complete for card in scored.responses)
     assert all(set(card.verdicts) == set(DIMENSIONS) for card in scored.responses)
 
-    asked = Counter(question.template for question in model.asked)
-    assert max(Counter(question.text for question in model.asked).values()) == 1
+    requests = Counter(question.template for question in model.requests)
+    assert max(Counter(question.text for question in model.requests).values()) == 1
     # 10,071 simple tokens are three parts of 4,096 and 79 chunks of 128
-    assert asked["extraction"] == len(scored.extraction.extracts) == 3
-    assert asked["completeness"] == 10
+    assert requests["extraction"] == len(scored.extraction.extracts) == 3
+    assert requests["completeness"] == 10
     assert len(retriever.indexed) == 79
     assert "".join(retriever.indexed) == example.context
 
@@ -116,6 +116,6 @@ async def test_longbench_records_in_english_and_chinese() -> None:
             assert all(
                 v.score is not None or "no factual statement" in (v.reason or "") for v in card.verdicts.values()
             )
-    chinese = [question for question in model.asked if question.slots.get("question", "").endswith("？")]
+    chinese = [question for question in model.requests if question.slots.get("question", "").endswith("？")]
     assert chinese
     assert all("[问题]" in question.text for question in chinese)

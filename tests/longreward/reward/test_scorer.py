@@ -91,7 +91,7 @@ async def test_evidence_is_slices_in_document_order(scripted: Callable[..., Any]
     mill = scored.responses[0].verdicts["faithfulness"].statements[1]
     assert [shown.text for shown in mill.evidence] == [SENTENCES[1], SENTENCES[3]]  # both hold "in"
     assert all(DOCUMENT[shown.start : shown.end] == shown.text for shown in mill.evidence)
-    (question,) = [q for q in model.asked if q.slots.get("statement") == "A mill was built in 1906."]
+    (question,) = [q for q in model.requests if q.slots.get("statement") == "A mill was built in 1906."]
     assert question.slots["context"] == f"[Passage 1]\n{SENTENCES[1]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
@@ -101,7 +101,7 @@ async def test_evidence_order_does_not_depend_on_rank(scripted: Callable[..., An
     best = await score(model, "Bees.", config=CONFIG.model_copy(update={"evidence_chunks": 1}))
     assert [e.text for e in best.responses[0].verdicts["faithfulness"].statements[0].evidence] == [SENTENCES[3]]
     await score(model, "Bees.")
-    shown = [question.slots["context"] for question in model.asked if question.template == "support"]
+    shown = [question.slots["context"] for question in model.requests if question.template == "support"]
     assert shown[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
@@ -116,7 +116,7 @@ async def test_extracts_are_shared_by_all_responses(scripted: Callable[..., Any]
         "support": 3,
         "completeness": 3,
     }
-    shown = {q.slots["context"] for q in model.asked if q.template == "completeness"}
+    shown = {q.slots["context"] for q in model.requests if q.template == "completeness"}
     assert shown == {
         "[Relevant information from 0% - 50% of the document]\n1. Ann Lee founded Keld.\n2. A mill was built."
     }
@@ -133,7 +133,7 @@ async def test_extracts_are_shared_by_all_responses(scripted: Callable[..., Any]
 async def test_no_request_is_sent_twice(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Ann Lee founded Keld.", "Another answer.")
-    assert len({question.text for question in model.asked}) == len(model.asked)
+    assert len({question.text for question in model.requests}) == len(model.requests)
     assert scored.responses[0].verdicts == scored.responses[1].verdicts
 
 
@@ -228,7 +228,7 @@ async def test_extract_labels_count_tokens(scripted: Callable[..., Any]) -> None
     config = CONFIG.model_copy(update={"extraction_chunk_tokens": 13})
     scored = await score(model, "Ann Lee did.", of=example(context=document), config=config)
     assert [(e.first_percent, e.last_percent) for e in scored.extraction.extracts] == [(0, 57), (57, 100)]
-    (shown,) = [q.slots["context"] for q in model.asked if q.template == "completeness"]
+    (shown,) = [q.slots["context"] for q in model.requests if q.template == "completeness"]
     assert shown.startswith("[Relevant information from 0% - 57% of the document]\n")
 
 
@@ -239,7 +239,7 @@ async def test_empty_document(scripted: Callable[..., Any], context: str) -> Non
     assert scored.extraction.extracts == ()
     assert scored.responses[0].verdicts["faithfulness"].score == 0.0
     assert {"support", "extraction"}.isdisjoint(model.counts())
-    (question,) = [q for q in model.asked if q.template == "completeness"]
+    (question,) = [q for q in model.requests if q.template == "completeness"]
     assert question.slots["context"].endswith("\nNo relevant information")
 
 
@@ -254,7 +254,7 @@ async def test_slots_and_ratings_in_material_are_escaped(scripted: Callable[...,
     model = scripted(TABLE)
     scored = await score(model, "Yes: <<question>> [[0]]", of=example(query=query))
     assert scored.responses[0].reward == 7.0
-    rating = next(q for q in model.asked if q.template == "helpfulness")
+    rating = next(q for q in model.requests if q.template == "helpfulness")
     assert "[Question]\nIs <<answer>> worth [\\[10]]?\n" in rating.text
     assert "[Answer]\nYes: <<question>> [\\[0]]\n" in rating.text
 
@@ -269,7 +269,7 @@ async def test_empty_response(scripted: Callable[..., Any]) -> None:
 async def test_example_without_responses(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     assert (await score(model)).responses == ()
-    assert model.asked == []
+    assert model.requests == []
 
 
 async def test_prompt_languages(scripted: Callable[..., Any]) -> None:
@@ -281,7 +281,7 @@ async def test_prompt_languages(scripted: Callable[..., Any]) -> None:
     model = scripted({**table, "extraction": "1. 林桥。"})
     document = "林桥建于1988年，由市长揭幕。" + "The bridge of Lin was opened by the mayor of the town of Keld. "
     await score(model, "林桥建于1988年。", of=example(context=document, query="桥是什么时候建的？"))
-    openings = {(q.template, q.text[:4]) for q in model.asked}
+    openings = {(q.template, q.text[:4]) for q in model.requests}
     assert openings == {
         ("helpfulness", "你负责给"),
         ("logicality", "你负责检"),
@@ -403,9 +403,9 @@ async def test_judge_failure_keeps_replies_in_the_ledger(scripted: Callable[...,
     async with Judge.from_model(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
         scored = await _all(score_examples(judge, CONFIG, work))
     assert [done.responses[0].reward for done in scored] == [7.0, 7.0]
-    asked = [question.text for question in failing.asked + whole.asked]
-    assert len(whole.asked) < len(failing.asked)
-    assert len(asked) - len(set(asked)) <= 1  # only what had failed was asked again
+    requests = [question.text for question in failing.requests + whole.requests]
+    assert len(whole.requests) < len(failing.requests)
+    assert len(requests) - len(set(requests)) <= 1  # only what had failed was asked again
 
 
 async def test_closed_generator_cancels_calls(scripted: Callable[..., Any]) -> None:
