@@ -175,7 +175,7 @@ def fetch(
     if local is not None and not local.is_dir():
         raise DataError(f"--from {local} is not a folder")
     mirror = None if mirror is None else _check_mirror(mirror)
-    recorded_checksums(folder)  # fails early
+    recorded_checksums(folder)  # report a malformed lock file before the first download
     fetcher = _Fetcher(folder, mirror, local, progressbar, retry_wait_s)
     return [fetcher.fetch(source) for source in read_sources(only, table)]
 
@@ -246,6 +246,7 @@ class _Fetcher:
         import pooch
         from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, RequestException, Timeout
 
+        # pooch logs each download, and the checksum of each file without a known one, to stderr.
         pooch.get_logger().setLevel(logging.WARNING)
         host = urlsplit(address).netloc
         if host in self.unreachable:
@@ -253,6 +254,7 @@ class _Fetcher:
         downloader = pooch.HTTPDownloader(
             progressbar=self.progressbar, timeout=TIMEOUT_S, headers={"User-Agent": "longreward"}
         )
+        # pooch's own `retry_if_failed` would also retry missing files and wrong checksums.
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 pooch.retrieve(address, expected, fname=path.name, path=path.parent, downloader=downloader)

@@ -9,7 +9,6 @@ have the format of `sft.jsonl`: {"idx": "11", "context": "…", "query": "…", 
 import asyncio
 import re
 import string
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,10 @@ from longreward.benchmarks.types import (
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
-    Message,
     Metric,
     Summary,
     Verdict,
-    lower_limit,
+    longreward_request,
 )
 from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
@@ -45,7 +43,6 @@ from longreward.utils.jsonl import Row, RowError, read_records
 from longreward.utils.token_spans import SimpleTokenizer
 
 TOY = TOY_DATA / "factscore"
-MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42  # those of LongBench-Chat
 FACTS_TOKENS, CHECK_TOKENS = 512, 16
 PASSAGE_TOKENS, PASSAGES = 256, 5  # FactScore's values
 PRECEDING_SENTENCES = 2  # shown with the sentence whose facts are listed, to resolve its pronouns
@@ -89,7 +86,7 @@ class FactScore(Benchmark[FactScoreCase]):
         self.cases = read_cases(cases)
         self._facts_prompt = load_builtin_prompt("factscore_facts", template="factscore/facts")
         self._check_prompt = load_builtin_prompt("factscore_check", template="factscore/check")
-        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
 
     @classmethod
@@ -97,13 +94,8 @@ class FactScore(Benchmark[FactScoreCase]):
         return cls(cases=files.get("cases.jsonl", TOY / "cases.jsonl"), max_new_tokens=max_new_tokens)
 
     def request(self, case: FactScoreCase) -> GenerationRequest:
-        return GenerationRequest(
-            f"{self.name}/{case.id}",
-            (Message("user", f"{case.context}\n\n{case.query}"),),
-            TEMPERATURE,
-            self._max_new_tokens,
-            seed=SEED,
-            max_prompt_tokens=MAX_PROMPT_TOKENS,
+        return longreward_request(
+            f"{self.name}/{case.id}", f"{case.context}\n\n{case.query}", max_new_tokens=self._max_new_tokens
         )
 
     async def judge_answer(self, judge: Judge, case: FactScoreCase, answer: Answer) -> list[Verdict]:
@@ -280,18 +272,14 @@ def _verdict(
     strict: float | None,
     fact: str | None = None,
 ) -> Verdict:
-    return Verdict(
+    return Verdict.from_reply(
         sentence.case.id,
         part,
-        request.template,
-        request.system,
-        request.text,
-        reply.text,
+        request,
+        reply,
         exact=exact,
         strict=strict,
-        reason=None if strict is not None else reply.reason or "the reply starts with neither True nor False",
-        judge=reply.judge,
-        created=time.time(),
+        unscored_reason="the reply starts with neither True nor False",
         metadata={"sentence": sentence.text, "fact": fact, "official": False},
     )
 

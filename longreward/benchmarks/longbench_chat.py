@@ -8,7 +8,6 @@ five attempts; the rating is the first number in its last `[[…]]`; the score i
 """
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,11 +32,10 @@ from longreward.benchmarks.types import (
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
-    Message,
     Metric,
     Summary,
     Verdict,
-    lower_limit,
+    longreward_request,
 )
 from longreward.errors import DataError
 from longreward.judge import Judge
@@ -46,8 +44,7 @@ from longreward.utils.jsonl import open_atomic
 from longreward.utils.language import detect_language
 
 TOY = TOY_DATA / "longbench_chat"
-TEMPLATE = "longbench_chat"
-MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
+TEMPLATE = "longbench_chat"  # the offline judge has a rule for this name
 JUDGE_TOKENS = 1024
 MIN_RATING, MAX_RATING = 1, 10
 SCALE = 10.0  # the sum of 50 ratings divided by 5 is 10 times their mean; used for any number of cases
@@ -115,7 +112,7 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         self.cases = read_cases(cases, few_shots)
         self.prompt = load_prompt(judge_prompt)
         self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
-        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = self.prompt.official and judge_code is not None and cases != TOY / "test_cases.json"
 
@@ -132,14 +129,7 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         )
 
     def request(self, case: LongBenchChatCase) -> GenerationRequest:
-        return GenerationRequest(
-            f"{self.name}/{case.id}",
-            (Message("user", case.prompt),),
-            TEMPERATURE,
-            self._max_new_tokens,
-            seed=SEED,
-            max_prompt_tokens=MAX_PROMPT_TOKENS,
-        )
+        return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
 
     async def judge_answer(self, judge: Judge, case: LongBenchChatCase, answer: Answer) -> list[Verdict]:
         """Rate one answer; its newlines become spaces, as in the published code."""
@@ -148,20 +138,16 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
             slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
         request = self.prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reply = await judge.query(request, first_number_in_last_brackets)
+        # The ledger stores the reply, so that the strict value needs no second request.
         strict = None if reply.value is None else strict_rating(reply.text, low=MIN_RATING, high=MAX_RATING)
-        reason = reply.reason or f"the last [[…]] is not a single integer from {MIN_RATING} to {MAX_RATING}"
-        verdict = Verdict(
+        verdict = Verdict.from_reply(
             case.id,
             "answer",
-            request.template,
-            request.system,
-            request.text,
-            reply.text,
+            request,
+            reply,
             exact=None if reply.value is None else float(reply.value),
             strict=None if strict is None else float(strict),
-            reason=None if strict is not None else reason,
-            judge=reply.judge,
-            created=time.time(),
+            unscored_reason=f"the last [[…]] is not a single integer from {MIN_RATING} to {MAX_RATING}",
             metadata={
                 "official": self.official,
                 "attempts": reply.attempts,

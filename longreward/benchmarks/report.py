@@ -24,6 +24,7 @@ class BenchmarkResult:
         if not {"sft", "dpo"} <= set(self.summaries):
             return None
         sft, dpo = ({case.case_id: case.score for case in self.summaries[role].case_scores} for role in ("sft", "dpo"))
+        # Pairing by case removes the variance of the cases' difficulty.
         shared = [case_id for case_id in sft if case_id in dpo]
         return mean_difference(
             [(case_id, sft[case_id]) for case_id in shared],

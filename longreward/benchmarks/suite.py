@@ -39,7 +39,7 @@ def judge_config(config: BenchmarkConfig, judge: JudgeConfig, options: JudgeOpti
     base = judge.with_overrides(config.judge, section="benchmark.judge")
     return base.model_copy(
         update={
-            "dimensions": {},
+            "dimensions": {},  # overrides per reward dimension do not apply to benchmarks
             "first_temperature": options.temperature,
             "retry_temperature": options.retry_temperature,
             "max_attempts": options.max_attempts,

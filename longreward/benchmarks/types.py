@@ -19,8 +19,9 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
+from longreward.chat_model import ChatRequest
 from longreward.evaluation.statistics import Estimate
-from longreward.judge import Judge
+from longreward.judge import Judge, ParsedReply
 from longreward.utils.concurrency import gather, with_progress
 
 OnProgress = Callable[[int], None]
@@ -65,6 +66,25 @@ class Completion:
     finish_reason: Literal["stop", "length"] | None
     prompt_tokens: int  # after truncation
     prompt_truncated: bool = False
+
+
+# The generation settings of LongReward's evaluation code, which are the same for all cases of a benchmark.
+LONGREWARD_MAX_NEW_TOKENS = 1024
+LONGREWARD_MAX_PROMPT_TOKENS = 64_000
+LONGREWARD_TEMPERATURE = 1.0
+LONGREWARD_SEED = 42
+
+
+def longreward_request(request_id: str, prompt: str, *, max_new_tokens: int | None = None) -> GenerationRequest:
+    """Return a single-turn request with LongReward's settings; `max_new_tokens` can only lower the limit."""
+    return GenerationRequest(
+        request_id,
+        (Message("user", prompt),),
+        LONGREWARD_TEMPERATURE,
+        lower_limit(LONGREWARD_MAX_NEW_TOKENS, max_new_tokens),
+        seed=LONGREWARD_SEED,
+        max_prompt_tokens=LONGREWARD_MAX_PROMPT_TOKENS,
+    )
 
 
 class ChatClient(Protocol):
@@ -124,6 +144,39 @@ class Verdict:
     judge: str = ""
     created: float = 0.0
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_reply(
+        cls,
+        case_id: str,
+        part: str,
+        request: ChatRequest,
+        reply: ParsedReply[Any],
+        *,
+        exact: float | None,
+        strict: float | None,
+        unscored_reason: str,
+        metadata: dict[str, Any],
+    ) -> Self:
+        """Combine a request with its parsed reply.
+
+        Args:
+            unscored_reason: The reason if the judge replied but the reply has no strict value.
+        """
+        return cls(
+            case_id,
+            part,
+            request.template,
+            request.system,
+            request.text,
+            reply.text,
+            exact=exact,
+            strict=strict,
+            reason=None if strict is not None else reply.reason or unscored_reason,
+            judge=reply.judge,
+            created=time.time(),
+            metadata=metadata,
+        )
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ def differences(title: str, columns: Mapping[str, Mapping[str, tuple[Estimate, i
             color = {1: BETTER, -1: WORSE, 0: NOT_SIGNIFICANT}[improvement]
             errors = [[difference.value - difference.low], [difference.high - difference.value]]
             axis.errorbar([difference.value], [rows.index(row)], xerr=errors, fmt="o", color=color)
+        # A symmetric axis has zero in the middle of every column.
         reach = max((abs(limit) for limit in axis.get_xlim()), default=1.0)
         axis.axvline(0, color="#999", linewidth=1)
         axis.set(title=column_title, xlim=(-reach, reach))

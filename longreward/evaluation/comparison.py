@@ -70,6 +70,7 @@ def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
     if config.short.source is not None and GREEDY not in names:
         names.append(GREEDY)
     yield from ((name, name, name) for name in names)
+    # SFT at a lower temperature is the control for mere sharpening of the distribution (see report.py).
     if "t1" in names:
         for decoding in decodings(config):
             if 0 < decoding.temperature < 1:

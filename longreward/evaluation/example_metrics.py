@@ -91,4 +91,5 @@ def truncate(text: str) -> str:
 
 
 def _prompt_hash(example: Example) -> str:
+    # Runs number their examples independently, so that ids cannot identify equal prompts.
     return hashlib.blake2b(f"{example.query}\0{example.context}".encode(errors="replace"), digest_size=8).hexdigest()

@@ -73,6 +73,7 @@ def measure_answers(
         values: dict[Measure, float] = {}
         if gold is not None and (gold_values := gold(response.example_id, response.text)) is not None:
             values |= gold_values
+        # Unscored verdicts have no value: they must not become a number.
         for dimension in DIMENSIONS:
             verdict = answer.verdicts.get(dimension)
             if verdict is not None and verdict.score is not None:

@@ -111,6 +111,7 @@ def stratified_mean(
         draws.append((weights[name] * lower, weights[name] * upper))
     lower, upper = (np.sum(parts, axis=0) for parts in zip(*draws, strict=True))
     low, high = limits(lower, upper, confidence=confidence, bounds=bounds)
+    # Random draws can leave the mean of nearly equal values slightly outside of its interval.
     return Estimate(value, min(float(low), value), max(float(high), value), documents)
 
 

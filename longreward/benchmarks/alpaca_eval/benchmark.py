@@ -11,7 +11,6 @@ It lies between 1 (the baseline's answer is better) and 2 (the model's is). The 
 import json
 import math
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,18 +111,14 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         reply = await judge.query(request, lambda text: parse_preference(text).strict)
         shown = parse_preference(reply.text)
         exact, strict = undo_switch(shown.exact, switched), undo_switch(shown.strict, switched)
-        verdict = Verdict(
+        verdict = Verdict.from_reply(
             case.id,
             "preference",
-            request.template,
-            request.system,
-            request.text,
-            reply.text,
+            request,
+            reply,
             exact=None if exact is None else exact - 1,
             strict=None if strict is None else strict - 1,
-            reason=None if strict is not None else reply.reason or "neither m nor M is among the likeliest tokens",
-            judge=reply.judge,
-            created=time.time(),
+            unscored_reason="neither m nor M is among the likeliest tokens",
             metadata=self._metadata(strict, switched=switched, weighted=shown.weighted, identical=False),
         )
         return [verdict]

@@ -1,6 +1,5 @@
 """LongBench with LongReward's judge: each case is prompted once and graded against each of its references."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -22,18 +21,15 @@ from longreward.benchmarks.types import (
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
-    Message,
     Summary,
     Verdict,
-    lower_limit,
+    longreward_request,
 )
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather
 
 TOY = TOY_DATA / "longbench"
-# LongReward's values for every set. Its code leaves the temperature to the chat method of each model.
-MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TEMPERATURE, SEED = 1024, 64_000, 1.0, 42
 JUDGE_TOKENS = 1024
 UNREADABLE_SCORE = 0.5  # the published code's value for an unreadable or filtered verdict
 MARKERS: dict[Grading, dict[str, str]] = {
@@ -68,7 +64,7 @@ class LongBench(Benchmark[LongBenchCase]):
         self.cases = read_cases(folder, templates)
         self.prompts = load_prompts(judge_code)
         self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
-        self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = folder != TOY and all(prompt.official for prompt in self.prompts.values())
 
@@ -84,14 +80,7 @@ class LongBench(Benchmark[LongBenchCase]):
         )
 
     def request(self, case: LongBenchCase) -> GenerationRequest:
-        return GenerationRequest(
-            f"{self.name}/{case.id}",
-            (Message("user", case.prompt),),
-            TEMPERATURE,
-            self._max_new_tokens,
-            seed=SEED,
-            max_prompt_tokens=MAX_PROMPT_TOKENS,
-        )
+        return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
 
     async def judge_answer(self, judge: Judge, case: LongBenchCase, answer: Answer) -> list[Verdict]:
         """Grade one answer against each reference."""
@@ -106,20 +95,16 @@ class LongBench(Benchmark[LongBenchCase]):
         slots = {slot: slots[slot] for slot in prompt.slots}
         request = prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reply = await judge.query(request, parse_integer_rating)
+        # Ratings from 1 to the maximum are scaled to 0 to 1, as in the published code.
         strict = None if reply.value is None else strict_rating(reply.text, low=1, high=max_rating)
-        reason = reply.reason or f"the last [[…]] is not a single integer from 1 to {max_rating}"
-        return Verdict(
+        return Verdict.from_reply(
             case.id,
             f"reference {number}",
-            request.template,
-            request.system,
-            request.text,
-            reply.text,
+            request,
+            reply,
             exact=UNREADABLE_SCORE if reply.value is None else (reply.value - 1) / (max_rating - 1),
             strict=None if strict is None else (strict - 1) / (max_rating - 1),
-            reason=None if strict is not None else reason,
-            judge=reply.judge,
-            created=time.time(),
+            unscored_reason=f"the last [[…]] is not a single integer from 1 to {max_rating}",
             metadata={
                 "official": self.official,
                 "attempts": reply.attempts,

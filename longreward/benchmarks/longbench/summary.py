@@ -43,6 +43,7 @@ def summarize(
         unscored[dataset] += sum(verdict.strict is None for verdict in group)
         if (best := best_strict(group)) is not None:
             strict[dataset].append((case_id, SCALE * best))
+    # Only sets with answers take part, so that a subset of the sets can be measured.
     prompt_tokens = {answer.case_id: answer.prompt_tokens[0] for answer in answers}
     judged = [
         _judged_metric(title, members, exact, strict, unscored, options) for title, members in _groups(sets).items()

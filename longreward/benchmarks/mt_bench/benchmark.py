@@ -104,6 +104,7 @@ class MtBench(Benchmark[MtCase]):
         A case of two turns counts as half done after its first.
         """
         requests = [self._turn_request(case, ()) for case in cases]
+        # All first turns are generated before any second turn, so that both form large batches.
         first = await client.generate(requests, on_progress=lambda done: on_progress(done // 2))
         turns = {case.id: [_stripped(completion)] for case, completion in zip(cases, first, strict=True)}
         two_turn_cases = [case for case in cases if len(case.turns) > 1]

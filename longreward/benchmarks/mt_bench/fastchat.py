@@ -139,6 +139,7 @@ def replace_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write rows in place of those of the same models; rows of other models stay."""
     if not rows:
         return
+    # FastChat appends rows, so that its result of a model that was judged again would count both judgments.
     models = {_models(row) for row in rows}
     existing = read_records(path, lambda row: row) if path.is_file() else ()
     write_rows(path, [*(row for row in existing if _models(row) not in models), *rows])

@@ -17,10 +17,10 @@ from longreward.judge import Judge, JudgeConfig
 FEW = IntervalOptions(resamples=100)
 
 
-class Told:
+class FunctionChatClient:
     """A Speaker that answers each conversation with `answer(its last turn)`."""
 
-    name = "told"
+    name = "function"
 
     def __init__(self, answer: Callable[[str], str]) -> None:
         self.asks: list[GenerationRequest] = []

@@ -50,7 +50,7 @@ class Saying:
 
 @pytest.fixture
 def baseline(tmp_path: Path) -> Path:
-    """Instructions of which the library shows the model's answer first, second, first (`test_alpaca_preference`)."""
+    """Instructions of which the library shows the model's answer first, second, first (`test_length_control`)."""
     rows = [
         {"dataset": "d", "instruction": f"Where is {place}?", "output": f"In {place}.", "generator": "base"}
         for place in ("Tarn", "Marwick", "Solby", "Kelden")
@@ -184,9 +184,9 @@ async def test_a_server_without_probabilities_is_read_by_the_letter_and_counted(
 
 async def test_the_built_in_set_runs_whole_with_the_offline_judge(tmp_path: Path) -> None:
     benchmark = AlpacaEval(max_new_tokens=64)
-    speaker = Saying([f"{case.output} {'Nobody knows more.' * case.index}" for case in benchmark.cases])
-    answers = await benchmark.answer(speaker, benchmark.cases, on_progress=lambda done: None)
-    assert {(ask.temperature, ask.max_new_tokens, ask.messages[0].role) for ask in speaker.asks} == {(0.0, 64, "user")}
+    client = Saying([f"{case.output} {'Nobody knows more.' * case.index}" for case in benchmark.cases])
+    answers = await benchmark.answer(client, benchmark.cases, on_progress=lambda done: None)
+    assert {(ask.temperature, ask.max_new_tokens, ask.messages[0].role) for ask in client.asks} == {(0.0, 64, "user")}
     async with open_judge(JudgeConfig(), ledger=tmp_path / "ledger.sqlite") as judge:
         verdicts = await benchmark.judge(
             judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
@@ -201,9 +201,9 @@ async def test_the_built_in_set_runs_whole_with_the_offline_judge(tmp_path: Path
 
 async def test_the_offline_judge_prefers_the_answer_that_the_instruction_bears_out() -> None:
     benchmark = AlpacaEval()
-    told = [("Mara Voss was born in Kelden in 1871.", "Mara Voss was born in Marwick in 1902.")]
+    progress = [("Mara Voss was born in Kelden in 1871.", "Mara Voss was born in Marwick in 1902.")]
     text = "Mara Voss was born in Kelden in 1871. She built a mill.\n\nWhere was Mara Voss born?"
-    for right, wrong in told:
+    for right, wrong in progress:
         for first, second, expected in ((right, wrong, "m"), (wrong, right, "M")):
             slots = {"instruction": text, "output_1": first, "output_2": second}
             question = benchmark.prompt.request(slots, system="", max_tokens=1)

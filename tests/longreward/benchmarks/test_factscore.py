@@ -193,10 +193,10 @@ async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
             self.asks = asks
             return [Completion("x", 1, "stop", 7) for _ in asks]
 
-    speaker, benchmark = Saying(), FactScore()
-    answers = await benchmark.answer(speaker, benchmark.cases[:2], on_progress=lambda done: None)
+    client, benchmark = Saying(), FactScore()
+    answers = await benchmark.answer(client, benchmark.cases[:2], on_progress=lambda done: None)
     assert [each.case_id for each in answers] == ["1", "2"]
-    first, case = speaker.asks[0], benchmark.cases[0]
+    first, case = client.asks[0], benchmark.cases[0]
     assert first.messages[0].content == f"{case.context}\n\n{case.query}"
     assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens, first.seed) == (1.0, 1024, 64_000, 42)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
+from longbench_fakes import FEW, FunctionChatClient, Scripted, answer_to, judge_of
 
 from longreward.benchmarks.longbench import SETS, LongBench
 from longreward.benchmarks.longbench.benchmark import parse_integer_rating
@@ -108,17 +108,17 @@ def test_the_query_follows_the_last_blank_line_of_the_filled_template(
 
 async def test_requests_have_longreward_s_limits_or_lower_ones(make: Any, tmp_path: Path) -> None:
     benchmark = make(qasper=[record("qasper")], multi_news=[record("multi_news", input="")])
-    speaker = Told(lambda prompt: "In 1861.")
-    answers = await benchmark.answer(speaker, benchmark.cases)
-    assert [ask.messages[-1].content for ask in speaker.asks] == [
+    client = FunctionChatClient(lambda prompt: "In 1861.")
+    answers = await benchmark.answer(client, benchmark.cases)
+    assert [ask.messages[-1].content for ask in client.asks] == [
         "One.\n\nTwo.\n\nWhen?",
         "News:\nOne.\n\nTwo.\n\nSum it up.",
     ]
-    assert [(ask.max_new_tokens, ask.max_prompt_tokens) for ask in speaker.asks] == [(1024, 64_000)] * 2
+    assert [(ask.max_new_tokens, ask.max_prompt_tokens) for ask in client.asks] == [(1024, 64_000)] * 2
     assert [answer.case_id for answer in answers] == ["qasper/1", "multi_news/1"]
     limited = LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", max_new_tokens=200)
-    await limited.answer(speaker, limited.cases)
-    assert [ask.max_new_tokens for ask in speaker.asks[2:]] == [200, 200]
+    await limited.answer(client, limited.cases)
+    assert [ask.max_new_tokens for ask in client.asks[2:]] == [200, 200]
 
 
 async def test_an_answer_is_graded_with_its_question_and_a_summary_without(make: Any) -> None:
@@ -339,7 +339,7 @@ async def test_the_built_in_records_run_offline_and_tell_good_answers_from_bad()
     scores = []
     for answer in (right.__getitem__, lambda prompt: "Mara Voss was buried in Kelden.", lambda prompt: ""):
         async with judge_of(OfflineJudge()) as judge:
-            answers = await benchmark.answer(Told(answer), benchmark.cases)
+            answers = await benchmark.answer(FunctionChatClient(answer), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
             verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
         metrics = benchmark.summarize(answers, verdicts, FEW).to_dict()
@@ -367,7 +367,7 @@ async def test_official_records_run_end_to_end(name: str, answer: str, tmp_path:
     scores = []
     for say in (references.__getitem__, lambda prompt: answer):
         async with judge_of(OfflineJudge()) as judge:
-            answers = await benchmark.answer(Told(say), benchmark.cases)
+            answers = await benchmark.answer(FunctionChatClient(say), benchmark.cases)
             items = list(zip(benchmark.cases, answers, strict=True))
             verdicts = [each for case in await benchmark.judge(judge, items) for each in case]
         summary = benchmark.summarize(answers, verdicts, FEW)

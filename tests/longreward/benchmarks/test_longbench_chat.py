@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longbench_fakes import FEW, Scripted, Told, answer_to, judge_of
+from longbench_fakes import FEW, FunctionChatClient, Scripted, answer_to, judge_of
 
 from longreward.benchmarks import published_formats
 from longreward.benchmarks.longbench_chat import LongBenchChat, on_one_line
@@ -77,24 +77,24 @@ def test_brackets_are_found_as_the_published_pattern_finds_them(said: str) -> No
 
 
 async def test_the_whole_prompt_is_asked_as_the_paper_asked_it(files: dict[str, Path]) -> None:
-    speaker, told = Told(lambda prompt: "In 1861."), list[int]()
+    client, progress = FunctionChatClient(lambda prompt: "In 1861."), list[int]()
     benchmark = LongBenchChat(**files)
-    answers = await benchmark.answer(speaker, benchmark.cases, on_progress=told.append)
-    first, second = speaker.asks
+    answers = await benchmark.answer(client, benchmark.cases, on_progress=progress.append)
+    first, second = client.asks
     assert [(message.role, message.content) for message in first.messages] == [("user", "Text 1.\n\nWhen?")]
     assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens) == (1.0, 1024, 64_000)
     assert (first.seed, second.seed) == (42, 42)
     assert [answer.case_id for answer in answers] == ["1", "2"]
     assert answers[0].turns == ("In 1861.",)
-    assert told == [2]
+    assert progress == [2]
 
 
 async def test_an_answer_can_be_wanted_shorter_but_not_longer(files: dict[str, Path]) -> None:
     for wanted, limit in ((64, 64), (4096, 1024)):
-        speaker = Told(str)
+        client = FunctionChatClient(str)
         benchmark = LongBenchChat(**files, max_new_tokens=wanted)
-        await benchmark.answer(speaker, benchmark.cases[:1])
-        assert speaker.asks[0].max_new_tokens == limit
+        await benchmark.answer(client, benchmark.cases[:1])
+        assert client.asks[0].max_new_tokens == limit
 
 
 async def test_the_judge_sees_question_reference_and_scored_answers(files: dict[str, Path]) -> None:

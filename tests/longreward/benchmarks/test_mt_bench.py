@@ -1,4 +1,4 @@
-"""MT-Bench end to end with a speaker and a judge that say what a test wants."""
+"""MT-Bench end to end with a client and a judge that say what a test wants."""
 
 import re
 from dataclasses import replace
@@ -85,17 +85,17 @@ async def judged(bench, by_text, otherwise):
         first_temperature=how.temperature, retry_temperature=how.retry_temperature, max_attempts=how.max_attempts
     )
     async with Judge.from_model(model, config) as judge:
-        told = []
-        verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)), on_progress=told.append)
-    assert told == list(range(1, len(bench.cases) + 1))
+        progress = []
+        verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)), on_progress=progress.append)
+    assert progress == list(range(1, len(bench.cases) + 1))
     return answers, [verdict for of_case in verdicts for verdict in of_case], model
 
 
 async def test_the_second_turn_is_asked_after_the_models_own_first(bench):
-    speaker = Scripted()
-    told = []
-    answers = await bench.answer(speaker, bench.cases, on_progress=told.append)
-    first, second = speaker.rounds
+    client = Scripted()
+    progress = []
+    answers = await bench.answer(client, bench.cases, on_progress=progress.append)
+    first, second = client.rounds
     assert [ask.messages for ask in first] == [
         (Message("user", "Write."),),
         (Message("user", "1 + 1?"),),
@@ -108,8 +108,8 @@ async def test_the_second_turn_is_asked_after_the_models_own_first(bench):
     assert [answer.turns for answer in answers] == [("said 7/1", "said 7/2"), ("said m/1", "said m/2"), ("said 9/1",)]
     assert answers[0].tokens == (3, 3)
     assert answers[0].prompt_tokens == (11, 11)
-    assert told == sorted(told)
-    assert told[-1] == 3
+    assert progress == sorted(progress)
+    assert progress[-1] == 3
     assert {ask.max_new_tokens for ask in first + second} == {1024}
     assert {ask.seed for ask in first + second} == {0}
 
@@ -131,9 +131,9 @@ async def test_the_second_turn_is_asked_after_the_models_own_first(bench):
 async def test_each_category_has_its_temperature(tmp_path, write_lines, category, temperature):
     questions = write_lines(tmp_path / "q.jsonl", [{"question_id": 1, "category": category, "turns": ["Go.", "On."]}])
     references = write_lines(tmp_path / "r.jsonl", [answers_row(1, "a", "b")])
-    bench, speaker = MtBench(questions, references=references), Scripted()
-    await bench.answer(speaker, bench.cases)
-    assert [ask.temperature for of_turn in speaker.rounds for ask in of_turn] == [temperature] * 2
+    bench, client = MtBench(questions, references=references), Scripted()
+    await bench.answer(client, bench.cases)
+    assert [ask.temperature for of_turn in client.rounds for ask in of_turn] == [temperature] * 2
     assert bool(bench.cases[0].references) == (category in ("reasoning", "math", "coding"))
 
 

@@ -13,7 +13,7 @@ from longreward.benchmarks.mt_bench.judge import (
 @pytest.mark.parametrize(
     ("judgment", "exact", "strict"),
     [
-        ("Well told.\n\nRating: [[7]]", 7.0, 7.0),
+        ("Well progress.\n\nRating: [[7]]", 7.0, 7.0),
         ("Rating: [[7.5]]", 7.5, 7.5),
         ("Rating: [[7.]]", 7.0, 7.0),
         ("Rating: [[ 7 ]]", None, None),  # the published pattern knows no spaces
