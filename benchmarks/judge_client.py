@@ -1,7 +1,7 @@
 """Does the engine keep a judge busy, and does memory stay flat? Against a bare `openai` asyncio loop in the same run.
 
-    python benchmarks/engine.py                   # 5,000 calls each way, 64 at once, a judge of 0.2 s on loopback
-    python benchmarks/engine.py --memory 100000   # that many calls of a scoring run, RSS every tenth of them
+    python benchmarks/judge_client.py                   # 5,000 calls each way, 64 at once, a judge of 0.2 s on loopback
+    python benchmarks/judge_client.py --memory 100000   # that many calls of a scoring run, RSS every tenth of them
 
 The bare loop is asyncio.Semaphore(64) around AsyncOpenAI.chat.completions.create, and keeps nothing; ours asks the
 same questions through ledger, limiter and retries. The ways take turns, a block of the calls each, so that a machine's
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--memory", type=int, metavar="CALLS", help="measure memory over so many calls instead")
     options = parser.parse_args()
     if options.memory:
-        from engine_memory import report
+        from judge_client_memory import report
 
         return report(options.memory)
     with judge_server(options.latency) as url, tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ async def ask_ours(judge: Judge, name: str, count: int) -> None:
 @contextlib.contextmanager
 def judge_server(latency: float) -> Iterator[str]:
     """The address of a server process that does nothing but wait and answer; it ends with the block."""
-    command = [sys.executable, str(Path(__file__).with_name("engine_server.py")), str(latency)]
+    command = [sys.executable, str(Path(__file__).with_name("judge_client_server.py")), str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -1,6 +1,6 @@
 """Memory of a training's tokenised pairs: on the disk, as trainings keep them, against lists in memory.
 
-    python benchmarks/training_rows.py [--pairs 200] [--tokens 16384]
+    python benchmarks/tokenized_rows.py [--pairs 200] [--tokens 16384]
 
 Each way runs in a process of its own, on the same file of pairs with random words of a word-level tokenizer. Printed is
 peak memory above that of the process before, with the pages of the file that were read; then the same for a second

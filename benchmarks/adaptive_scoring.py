@@ -1,6 +1,6 @@
 """Calls and seconds of `score.strategy: adaptive` against `full`, and whether both come to the same pairs.
 
-    LONGREWARD_REFERENCE=<folder> python benchmarks/adaptive.py [--prompts 60]
+    LONGREWARD_REFERENCE=<folder> python benchmarks/adaptive_scoring.py [--prompts 60]
 
 On the published example, ten responses, where the folder is given, and on the built-in corpus with the answers that
 `make run` sampled (data/prepared, data/sampled): over HTTP against a server with the offline judge, 32 calls at once.
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from score_published import CONCURRENCY, judge_config, read_example, serve_judge
+from scoring import CONCURRENCY, judge_config, read_example, serve_judge
 
 from longreward.data.formats import read_examples, read_responses
 from longreward.judge import open_judge
