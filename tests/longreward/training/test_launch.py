@@ -248,7 +248,7 @@ def test_killed_process_ends_all_and_is_named(run_in):
 
     two.log = kill
     with pytest.raises(
-        WorkerProcessDied, match=r"process 1 of the training was ended by SIGKILL, as a machine does .* go"
+        WorkerProcessDied, match=r"process 1 of the training was ended by SIGKILL, as a machine does .* resumes"
     ):
         two(max_steps=10_000, **TWO)
     assert gone(started, within=1)
