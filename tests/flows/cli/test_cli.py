@@ -144,7 +144,7 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
         ("longreward.flows.cli.main", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
         ("longreward.flows.cli.main", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
         ("longreward.builtin.corpus", "--out", "out/corpus"),
-        ("longreward.builtin.pretrain", "--out", "out/model"),
+        pytest.param(("longreward.builtin.pretrain", "--out", "out/model"), marks=pytest.mark.slow),
     ],
     ids=["score", "ledger export", "ledger merge", "corpus", "pretrain"],
 )
