@@ -73,5 +73,5 @@ def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_sta
 
 def test_few_of_many_leave_a_trace() -> None:
     spaced = EvenlySpacedSample[Span](total=90, limit=3)
-    assert len(list(spaced.passing([SCORED] * 90, scoring_trace))) == 90
+    assert len(list(spaced.collect([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3

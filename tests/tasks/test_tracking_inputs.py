@@ -83,7 +83,7 @@ def test_a_stage_that_takes_its_time_has_system_metrics_unless_they_are_turned_o
 
 @pytest.mark.parametrize(("count", "rows"), [(3, [0, 1, 2]), (8, [0, 2, 4, 6]), (0, [])])
 def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[int]) -> None:
-    sample = TableSample(("number",), of=count, limit=4)
+    sample = TableSample(("number",), total=count, limit=4)
     assert list(sample.collect(range(count), lambda number: [number])) == list(range(count))
     assert sample.rows == [[number] for number in rows]
     assert sample.count == count
@@ -92,7 +92,7 @@ def test_a_sample_is_evenly_spaced_and_everything_passes(count: int, rows: list[
 def test_a_table_is_shown_by_mlflow_and_the_page_says_how_much_of_it(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sample = TableSample(("id", "query"), of=2, limit=1)
+    sample = TableSample(("id", "query"), total=2, limit=1)
     list(sample.collect(["a", "b"], lambda name: [name, "why?"]))
     with parent_run("tables", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
