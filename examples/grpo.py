@@ -45,7 +45,7 @@ def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, s
         processing_class=policy.tokenizer,
         reward_funcs=OnlineReward(reward),
         args=GRPOConfig(output_dir=str(out), **(settings | more)),
-        train_dataset=Dataset.from_list(list(prompt_rows(read_examples(data), policy.text))),
+        train_dataset=Dataset.from_list(list(prompt_rows(read_examples(data), policy.encoder))),
     )
     trainer.train()
     trainer.save_model(str(out))

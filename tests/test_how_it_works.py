@@ -151,8 +151,8 @@ def log_probability(pair: PreferencePair, response: Response) -> tuple[float, in
 
     base = ROOT / "models" / "tiny-base"
     policy = load_policy(PolicyConfig(base_model=str(base)), base)
-    prompt = policy.text.prompt_ids(pair.context, pair.query)
-    completion = policy.text.completion_ids(response.text)
+    prompt = policy.encoder.prompt_ids(pair.context, pair.query)
+    completion = policy.encoder.completion_ids(response.text)
     with torch.inference_mode():
         logits = policy.model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
     values = logits.log_softmax(-1).gather(1, torch.tensor(completion)[:, None])

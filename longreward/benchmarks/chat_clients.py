@@ -58,7 +58,7 @@ class LocalChatClient:
     ) -> None:
         self.name = name
         self._policy, self._batch_tokens, self._batch_rows = policy, batch_tokens, batch_rows
-        self._fit = PromptFitter(policy.text, policy.window)
+        self._fit = PromptFitter(policy.encoder, policy.window)
         self._lock = asyncio.Lock()
 
     async def generate(
@@ -95,9 +95,9 @@ class LocalChatClient:
         return [ids for [ids] in outputs]
 
     def _completion(self, prompt: "FittedPrompt", ids: list[int]) -> Completion:
-        stopped = bool(ids) and ids[-1] in self._policy.text.end_ids
+        stopped = bool(ids) and ids[-1] in self._policy.encoder.end_ids
         return Completion(
-            self._policy.text.decode(ids),
+            self._policy.encoder.decode(ids),
             tokens=len(ids) - stopped,
             finish_reason="stop" if stopped else "length",
             prompt_tokens=len(prompt.ids),
@@ -111,7 +111,7 @@ class ServedChatClient:
     def __init__(self, policy: ServedPolicy, name: str) -> None:
         self.name = name
         self._policy = policy
-        self._fit = PromptFitter(policy.text, policy.window)
+        self._fit = PromptFitter(policy.encoder, policy.window)
 
     async def generate(
         self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
@@ -134,12 +134,12 @@ class ServedChatClient:
             max_tokens=prompt.max_new_tokens,
         )
         is_full = choice.finish_reason == "length"
-        tokens = prompt.max_new_tokens if is_full else self._policy.text.count_tokens(choice.text)
+        tokens = prompt.max_new_tokens if is_full else self._policy.encoder.count_tokens(choice.text)
         return Completion(choice.text, tokens, choice.finish_reason, len(prompt.ids), prompt.truncated)
 
     def _chat_prompt(self, prompt: "FittedPrompt") -> Prompt:
         """Return the messages for a server that tokenizes; special tokens in them are broken up and stay text."""
-        chat = self._policy.text.chat
+        chat = self._policy.encoder.chat
         messages = [
             {"role": turn.role, "content": chat.break_controls(turn.content, turn.role)} for turn in prompt.turns
         ]
@@ -184,9 +184,9 @@ class FittedPrompt:
 class PromptFitter:
     """Fits conversations to one policy; `window` counts prompt and answer together."""
 
-    def __init__(self, text: PolicyTokenizer, window: int) -> None:
-        self._text, self._window = text, window
-        self._has_system_role = has_system_role(text)
+    def __init__(self, encoder: PolicyTokenizer, window: int) -> None:
+        self._encoder, self._window = encoder, window
+        self._has_system_role = has_system_role(encoder)
         self._warned = False
 
     def __call__(self, request: GenerationRequest) -> FittedPrompt:
@@ -209,7 +209,7 @@ class PromptFitter:
         """Truncate the longest turn repeatedly until the conversation has at most `max_tokens` tokens."""
         excess = initial_excess = len(self._ids(turns)) - max_tokens
         for _ in range(MAX_TRUNCATIONS):
-            lengths = [self._text.count_tokens(turn.content) for turn in turns]
+            lengths = [self._encoder.count_tokens(turn.content) for turn in turns]
             longest = lengths.index(max(lengths))
             keep = max(lengths[longest] - excess, lengths[longest] // 4, 2)
             turns = (*turns[:longest], self._truncate(turns[longest], keep), *turns[longest + 1 :])
@@ -224,14 +224,14 @@ class PromptFitter:
 
     def _truncate(self, turn: Message, max_tokens: int) -> Message:
         """Return the turn with its first and last `max_tokens // 2` tokens if it is longer."""
-        ids = self._text.encode(turn.content)
+        ids = self._encoder.encode(turn.content)
         if len(ids) <= max_tokens:
             return turn
         half = max_tokens // 2
-        return replace(turn, content=self._text.decode(ids[:half]) + self._text.decode(ids[len(ids) - half :]))
+        return replace(turn, content=self._encoder.decode(ids[:half]) + self._encoder.decode(ids[len(ids) - half :]))
 
     def _ids(self, turns: Sequence[Message]) -> list[int]:
-        return self._text.conversation_ids([vars(turn) for turn in turns])
+        return self._encoder.conversation_ids([vars(turn) for turn in turns])
 
     def _warn_once(self, request: GenerationRequest, prompt: FittedPrompt) -> None:
         """Warn about the first answer with less room than requested: benchmark scores can suffer from it."""
@@ -254,13 +254,13 @@ def merge_system_turn(turns: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(others)
 
 
-def has_system_role(text: PolicyTokenizer) -> bool:
+def has_system_role(encoder: PolicyTokenizer) -> bool:
     """Whether the chat template supports system turns: some refuse them, some drop them, some render an answer."""
     system, user = PROBE_EXAMPLE
 
     def render(role: str) -> str:
         turns = [{"role": role, "content": system}, {"role": "user", "content": user}]
-        return text.conversation_text(turns)
+        return encoder.conversation_text(turns)
 
     try:
         rendered = render("system")

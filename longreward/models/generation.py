@@ -120,10 +120,10 @@ def _generate_batch(
 
     from longreward.models.kv_cache import ReplicatedCache, SharedPrefixCache, prefill
 
-    state = prefill(policy.model, prompts, pad_id=policy.text.end_ids[0], device=policy.device)
+    state = prefill(policy.model, prompts, pad_id=policy.encoder.end_ids[0], device=policy.device)
     cache_class = SharedPrefixCache if _uses_shared_cache(policy, state, params) else ReplicatedCache
     cache = cache_class(policy.model, state, params.n)
-    end_ids = torch.tensor(policy.text.end_ids, device=policy.device)
+    end_ids = torch.tensor(policy.encoder.end_ids, device=policy.device)
     limit_of_row = torch.tensor(limits, device=policy.device).repeat_interleave(params.n)
     # -1 marks positions after the end of a response.
     generated = torch.full(draws.shape, -1, device=policy.device)
@@ -211,7 +211,7 @@ def _generate_with_transformers(
     def stop(input_ids: "torch.Tensor", scores: "torch.Tensor", **kwargs: Any) -> "torch.Tensor":
         return torch.full((len(input_ids),), stopped(), device=input_ids.device)
 
-    end_ids = [*policy.text.end_ids]
+    end_ids = [*policy.encoder.end_ids]
     responses = []
     for index, prompt in enumerate(prompts):
         input_ids = torch.tensor([[*prompt]] * params.n, device=policy.device)

@@ -136,22 +136,22 @@ class Policy:
     config: PolicyConfig
     name: str
     model: Any
-    text: PolicyTokenizer
+    encoder: PolicyTokenizer
     window: int
     device: "torch.device"
 
     @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer."""
-        return self.text.tokenizer
+        return self.encoder.tokenizer
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """Return the ids that the model continues."""
-        return self.text.prompt_ids(context, query)
+        return self.encoder.prompt_ids(context, query)
 
     def count_tokens(self, text: str) -> int:
         """Return the number of tokens of a bare text, without special tokens."""
-        return self.text.count_tokens(text)
+        return self.encoder.count_tokens(text)
 
 
 def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = False) -> Policy:
@@ -170,7 +170,7 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     check_device_map(config)
     # Unsuitable models and tokenizers are rejected before weights are read.
     _load_model_config(config, path)
-    text = load_tokenizer(config, path)
+    encoder = load_tokenizer(config, path)
     device = torch.device(_select_device(config.device))
     kwargs = pretrained_kwargs(config, path) | {
         "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
@@ -180,7 +180,7 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     with load_errors("model", path, config):
         model, loading_info = AutoModelForCausalLM.from_pretrained(**kwargs, output_loading_info=True)
     check_missing_weights(loading_info["missing_keys"], path)
-    _check_vocabulary_size(text.tokenizer, model, path)
+    _check_vocabulary_size(encoder.tokenizer, model, path)
     window = _context_window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config states no maximum length; set policy.window")
@@ -188,7 +188,7 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
         device = _input_device(model)
     elif not _is_sharded_by_accelerate():
         model = model.to(device)
-    return Policy(config, str(path), model.eval(), text, window, device)
+    return Policy(config, str(path), model.eval(), encoder, window, device)
 
 
 def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
@@ -206,13 +206,13 @@ def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:
         )
     if tokenizer.eos_token_id is None:
         raise PolicyError(f"{path}: the tokenizer has no eos_token, so responses could not end; set one")
-    text = PolicyTokenizer(tokenizer, config.prompt_template, _end_token_ids(config, tokenizer, path))
+    encoder = PolicyTokenizer(tokenizer, config.prompt_template, _end_token_ids(config, tokenizer, path))
     # Fails for a tokenizer that drops words, for example one that was loaded as the wrong class.
-    text.prompt_ids(*PROBE_EXAMPLE)
+    encoder.prompt_ids(*PROBE_EXAMPLE)
     check_round_trip(tokenizer, path)
-    if text.completion_ids(PROBE_USER)[-1] not in text.end_ids:
+    if encoder.completion_ids(PROBE_USER)[-1] not in encoder.end_ids:
         raise PolicyError(f"{path}: the end token {tokenizer.eos_token!r} is not one token; check eos_token")
-    return text
+    return encoder
 
 
 def policy_window(config: PolicyConfig, path: str | Path) -> int | None:

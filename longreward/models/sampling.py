@@ -117,7 +117,7 @@ def sample(
                 prompt_hash = hash_ids(prompts[i])
                 responses[i] = [
                     response_from_ids(
-                        policy.text,
+                        policy.encoder,
                         examples[i],
                         number,
                         ids,
@@ -157,7 +157,7 @@ def encode_prompt(policy: PromptEncoder, example: Example, config: SampleConfig)
 
 
 def response_from_ids(
-    text: PolicyTokenizer,
+    encoder: PolicyTokenizer,
     example: Example,
     number: int,
     ids: Sequence[int],
@@ -166,12 +166,12 @@ def response_from_ids(
     prompt_hash: str | None,
 ) -> Response:
     """Return the Response of sampled ids, which include the end token if one was generated."""
-    ended = bool(ids) and ids[-1] in text.end_ids
+    ended = bool(ids) and ids[-1] in encoder.end_ids
     return Response(
         id=f"{example.id}-{number}",
         example_id=example.id,
         query=example.query,
-        text=text.decode(ids),
+        text=encoder.decode(ids),
         tokens=len(ids) - ended,
         finish_reason="stop" if ended else "length",
         token_ids=tuple(ids),

@@ -40,14 +40,14 @@ class ServerHandle(Protocol):
 class ServedPolicy:
     """A tokenizer of this process with a model at a server; `window` counts prompt and completion tokens together."""
 
-    text: PolicyTokenizer
+    encoder: PolicyTokenizer
     window: int
     client: PolicyClient
     server: ServerHandle | None = None
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """Return the ids that the model continues."""
-        return self.text.prompt_ids(context, query)
+        return self.encoder.prompt_ids(context, query)
 
 
 def served_policy(
@@ -127,9 +127,9 @@ def _build_prompt(policy: ServedPolicy, example: Example, config: SampleConfig) 
     if not policy.client.chat:
         return Prompt(ids, ids)
     check_truncated_chats(policy, [example.id] if truncated else [])
-    message = policy.text.message(example.context, example.query)
+    message = policy.encoder.message(example.context, example.query)
     # The server tokenizes the message, so special tokens in it are broken to remain text.
-    content = policy.text.chat.break_controls(message)
+    content = policy.encoder.chat.break_controls(message)
     return Prompt(content, ids if content == message else None)
 
 
@@ -139,9 +139,9 @@ def _to_response(
     # The server renders a message itself; unless it confirms the ids, they are unknown.
     prompt_ids = prompt.ids if choice.same_prompt or not policy.client.chat else None
     prompt_tokens, prompt_hash = (len(prompt_ids), hash_ids(prompt_ids)) if prompt_ids else (None, None)
-    if (ids := _verified_ids(policy.text, choice)) is not None:
+    if (ids := _verified_ids(policy.encoder, choice)) is not None:
         return response_from_ids(
-            policy.text, example, number, ids, prompt_tokens=prompt_tokens, prompt_hash=prompt_hash
+            policy.encoder, example, number, ids, prompt_tokens=prompt_tokens, prompt_hash=prompt_hash
         )
     truncated = choice.finish_reason == "length"
     return Response(
@@ -150,14 +150,14 @@ def _to_response(
         query=example.query,
         text=choice.text,
         # Not from the server's usage, which covers all choices of a request together, some with the end token.
-        tokens=config.max_new_tokens if truncated else policy.text.count_tokens(choice.text),
+        tokens=config.max_new_tokens if truncated else policy.encoder.count_tokens(choice.text),
         finish_reason=choice.finish_reason,
         prompt_tokens=prompt_tokens,
         prompt_hash=prompt_hash,
     )
 
 
-def _verified_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | None:
+def _verified_ids(encoder: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | None:
     """Return the sampled ids if they end properly and decode to the text of the choice, otherwise None.
 
     They do not if the server stopped for another reason (a stop string in `server.extra_body`), omits the end token,
@@ -166,10 +166,10 @@ def _verified_ids(text: PolicyTokenizer, choice: Choice) -> tuple[int, ...] | No
     ids = choice.token_ids
     if not ids:
         return None
-    ended = ids[-1] in text.end_ids
+    ended = ids[-1] in encoder.end_ids
     if not ended and choice.finish_reason != "length":
         return None
-    return ids if _comparable(text.decode(ids)) == _comparable(choice.text) else None
+    return ids if _comparable(encoder.decode(ids)) == _comparable(choice.text) else None
 
 
 def _comparable(text: str) -> str:

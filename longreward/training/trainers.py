@@ -60,7 +60,7 @@ def dpo_trainer(
     collator = None
     if share:
         share_prefix(policy.model)
-        collator = PairCollator(pad_token_id=policy.text.end_ids[0])  # padding is never attended to: any id works
+        collator = PairCollator(pad_token_id=policy.encoder.end_ids[0])  # padding is never attended to: any id works
     else:
         _drop_padding_mask(policy.model)
     with _ignore_deprecated_name():

@@ -231,7 +231,7 @@ class RemotePolicy:
     config: PolicyConfig
     server: ServerConfig
     path: Path
-    text: PolicyTokenizer
+    encoder: PolicyTokenizer
     window: int
     served: ServedPolicy | None
     fingerprint: str | None
@@ -239,7 +239,7 @@ class RemotePolicy:
 
     def prompt_ids(self, context: str, query: str) -> list[int]:
         """Return the token ids that the model continues."""
-        return self.text.prompt_ids(context, query)
+        return self.encoder.prompt_ids(context, query)
 
     @property
     def capacity(self) -> int:
@@ -273,11 +273,11 @@ async def open_worker_policy(
     folder = Path(path)
     model = fingerprint(folder) if folder.is_dir() else None
     if server.kind == "in_process":
-        text, window = load_tokenizer(config, path), policy_window(config, path)
+        encoder, window = load_tokenizer(config, path), policy_window(config, path)
         if window is None:
             raise PolicyError(f"{path}: the model's config has no context length; set policy.window")
-        yield RemotePolicy(workers, config, server, folder, text, window, None, model)
+        yield RemotePolicy(workers, config, server, folder, encoder, window, None, model)
         return
     async with open_policy(config, server, path, logs=logs) as served:
         assert isinstance(served, ServedPolicy), "the server is not this process"
-        yield RemotePolicy(workers, config, server, folder, served.text, served.window, served, model)
+        yield RemotePolicy(workers, config, server, folder, served.encoder, served.window, served, model)

@@ -134,7 +134,7 @@ async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         await sample_served(policy, EXAMPLES[:1], GREEDY)
         server.stop()
-        unwatched = ServedPolicy(policy.text, policy.window, policy.client, Ended(server))
+        unwatched = ServedPolicy(policy.encoder, policy.window, policy.client, Ended(server))
         with pytest.raises(
             ServerUnavailable, match=r"is the server running\?; the server that .*ended with code"
         ) as it:

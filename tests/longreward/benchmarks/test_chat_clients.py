@@ -37,15 +37,15 @@ def ask(number, *, words, temperature=0.0, limit=24, seed=0):
 
 def one_at_a_time(policy, ask):
     """The plain way: no cache, the whole text read again for each token."""
-    ids = list(PromptFitter(policy.text, policy.window)(ask).ids)
+    ids = list(PromptFitter(policy.encoder, policy.window)(ask).ids)
     start, draws = len(ids), rng_stream(ask.seed, ask.id, 0, ask.max_new_tokens)
     for place in range(ask.max_new_tokens):
         with torch.no_grad():
             logits = policy.model(torch.tensor([ids])).logits[:, -1]
         ids.append(int(sample_token(logits, draws[place : place + 1], temperature=ask.temperature, top_p=1.0)))
-        if ids[-1] in policy.text.end_ids:
+        if ids[-1] in policy.encoder.end_ids:
             break
-    return policy.text.decode(ids[start:])
+    return policy.encoder.decode(ids[start:])
 
 
 ASKS = [ask(number, words=3 + 7 * number % 60, temperature=(0.0, 0.7)[number % 3 == 0]) for number in range(16)]
@@ -157,7 +157,7 @@ def test_drawing_stops_where_nobody_waits(policy, steps):
 
 async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
     long = GenerationRequest("long", (Message("user", "who ?"),), 0.0, 200)
-    endless = replace(policy, text=replace(policy.text, end_ids=(-1,)))
+    endless = replace(policy, encoder=replace(policy.encoder, end_ids=(-1,)))
     begun, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def slowly(*_):

@@ -19,7 +19,7 @@ def policy(tiny_policy):
 
 def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
     assert (
-        policy.text.prompt_text("The river is north.", "Who?")
+        policy.encoder.prompt_text("The river is north.", "Who?")
         == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
     )
     # <s> <|user|> the river is north . who ? <|assistant|>
@@ -27,7 +27,7 @@ def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
 
 
 def test_slot_names_inside_a_document_are_kept(policy):
-    assert "the {query} is {context}\n\nWho?" in policy.text.prompt_text("the {query} is {context}", "Who?")
+    assert "the {query} is {context}\n\nWho?" in policy.encoder.prompt_text("the {query} is {context}", "Who?")
 
 
 def test_prompt_template_can_reorder_slots(tiny_policy):
@@ -41,7 +41,7 @@ def test_prompt_template_without_context_is_rejected():
 
 
 def test_completion_ends_with_the_end_token(policy):
-    assert policy.text.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
+    assert policy.encoder.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
 
 
 def test_prompt_and_completion_equal_the_rendered_conversation(policy):
@@ -50,7 +50,7 @@ def test_prompt_and_completion_equal_the_rendered_conversation(policy):
         tokenize=True,
         return_dict=False,
     )
-    assert policy.prompt_ids("the town", "who ?") + policy.text.completion_ids("anna .") == whole
+    assert policy.prompt_ids("the town", "who ?") + policy.encoder.completion_ids("anna .") == whole
 
 
 def test_count_tokens_adds_no_special_tokens(policy):
@@ -64,7 +64,7 @@ def test_long_document_is_counted_piece_by_piece(policy, monkeypatch, separator)
     encode, lengths = PolicyTokenizer.encode, []
     monkeypatch.setattr(PolicyTokenizer, "encode", lambda self, text: lengths.append(len(text)) or encode(self, text))
     for context in ("", "anna", separator.join(["anna is the mayor ."] * 30), "the bridge stands in the north ."):
-        assert policy.text.count_prompt_tokens(context, "who ?") == len(policy.text.prompt_ids(context, "who ?"))
+        assert policy.encoder.count_prompt_tokens(context, "who ?") == len(policy.encoder.prompt_ids(context, "who ?"))
     assert len(lengths) > 15
     assert max(lengths) <= 40
 
@@ -156,7 +156,7 @@ def test_completion_ends_at_the_first_token_that_stops_sampling(save_tiny_policy
     (folder / file).write_text(json.dumps({**settings, "eos_token_id": [4, 3]}))
     text = load_tokenizer(config_of(folder), folder)
     assert (text.end_ids, text.completion_ids("anna .")) == ((3, 4), [21, 35, 4])
-    assert load_policy(config_of(folder), folder).text.end_ids == (3, 4)
+    assert load_policy(config_of(folder), folder).encoder.end_ids == (3, 4)
 
 
 def test_configured_chat_template_is_saved_with_the_tokenizer(save_tiny_policy, tmp_path):

@@ -38,9 +38,9 @@ def sample_without_cache(policy, example, config):
             ids.append(
                 int(sample_token(logits, draws[step : step + 1], temperature=config.temperature, top_p=config.top_p))
             )
-            if ids[-1] in policy.text.end_ids:
+            if ids[-1] in policy.encoder.end_ids:
                 break
-        responses.append(policy.text.decode(ids[start:]))
+        responses.append(policy.encoder.decode(ids[start:]))
     return responses
 
 

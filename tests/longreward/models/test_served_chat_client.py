@@ -41,7 +41,7 @@ async def test_token_ids_equal_those_in_process(tiny_policy, policy_server):
     server, progress = policy_server(), []
     async with served(tiny_policy, server) as policy:
         completions = await open_chat_client(policy, "sft").generate(REQUESTS, on_progress=progress.append)
-        fitted = [PromptFitter(policy.text, policy.window)(request) for request in REQUESTS]
+        fitted = [PromptFitter(policy.encoder, policy.window)(request) for request in REQUESTS]
     assert [body["prompt"] for body in sorted_requests(server)] == [prompt.ids for prompt in fitted]
     assert [(body["temperature"], body["top_p"], body["max_tokens"]) for body in sorted_requests(server)] == [
         (0.7, 1.0, 24),

@@ -82,14 +82,14 @@ def policy(tiny_policy):
 def log_share(policy, item, response) -> tuple[float, int]:
     """The log-probability of an answer with its end, and its tokens, by a plain forward pass."""
     prompt = policy.prompt_ids(item.context, item.query)
-    answer = policy.text.completion_ids(response.text)
+    answer = policy.encoder.completion_ids(response.text)
     with torch.no_grad():
         shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
     return sum(float(shares[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
 
 
 def make_trainer(policy, reference_file: Path, tmp_path: Path):
-    rows = tokenize_pairs(policy.text, PAIRS, max_length=64)
+    rows = tokenize_pairs(policy.encoder, PAIRS, max_length=64)
     arguments = run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False)
     return trainers.dpo_trainer(
         policy, rows.dataset(), None, arguments | loss_arguments(FAST), reference_file=reference_file, share=False

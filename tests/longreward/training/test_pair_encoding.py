@@ -88,12 +88,12 @@ def test_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
         passed = through_files(responses, tmp_path)
         pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
         read = [pair_from_row(pair_to_row(pair)) for pair in pairs]
-        data = tokenize_pairs(policy.text, read, max_length=policy.window)
+        data = tokenize_pairs(policy.encoder, read, max_length=policy.window)
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
             assert row["prompt_ids"] == policy.prompt_ids(example.context, example.query)
         assert data.stats.answers == AnswerCounts(sampled=2 * SAMPLING.n)
-        endings |= {one[-1] in policy.text.end_ids for one in ids}
+        endings |= {one[-1] in policy.encoder.end_ids for one in ids}
     assert endings == {True, False}  # with the end token that came, and without one where none did
 
 
@@ -107,9 +107,9 @@ def test_response_rendered_differently_is_refused_or_rendered(family):
         Response(id="1-4", example_id="1", query=example.query, text="In 1905."),
     )
     with pytest.raises(PolicyError, match=r"2 of 2 responses would be trained on other tokens(.|\n)*response 1-4") as e:
-        tokenize_pairs(policy.text, [pair], max_length=512)
+        tokenize_pairs(policy.encoder, [pair], max_length=512)
     assert "train.token_mismatch to render" in str(e.value)
-    data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
+    data = tokenize_pairs(policy.encoder, [pair], max_length=512, token_mismatch="render")
     assert data.stats.answers == AnswerCounts(rendered=2, mismatched=2)
     start = {"empty thought": "<think>\n\n</think>\n\nAnn", "space before the answer": " Ann"}[family]
     assert policy.tokenizer.decode(data.rows[0]["chosen_ids"]).startswith(start)
@@ -126,13 +126,13 @@ def test_response_without_ids_is_accepted_if_rendered_as_is(kind, family):
     # The other kinds read "Ann" and " Ann" as the same tokens.
     if family == "space before the answer" and kind in ("byte-level", "prepending normalizer"):
         with pytest.raises(PolicyError):
-            tokenize_pairs(policy.text, [pair], max_length=512)
+            tokenize_pairs(policy.encoder, [pair], max_length=512)
         return
-    data = tokenize_pairs(policy.text, [pair], max_length=512)
+    data = tokenize_pairs(policy.encoder, [pair], max_length=512)
     assert data.stats.answers == AnswerCounts(rendered=2)
     [row] = data.rows
-    assert row["chosen_ids"][-1] in policy.text.end_ids
-    assert not {*row["rejected_ids"]} & {*policy.text.end_ids}  # it was truncated
+    assert row["chosen_ids"][-1] in policy.encoder.end_ids
+    assert not {*row["rejected_ids"]} & {*policy.encoder.end_ids}  # it was truncated
 
 
 def test_imported_preferences_and_reference_answers_are_rendered():
@@ -141,10 +141,10 @@ def test_imported_preferences_and_reference_answers_are_rendered():
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
     worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
     imported = pair_of_responses(example, better, worse, method="given")
-    assert tokenize_pairs(policy.text, [imported], max_length=512).stats.answers == AnswerCounts(rendered=2)
+    assert tokenize_pairs(policy.encoder, [imported], max_length=512).stats.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
     own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
-    assert tokenize_pairs(policy.text, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
+    assert tokenize_pairs(policy.encoder, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
 
 
 def test_ids_of_another_tokenizer_are_refused():
@@ -153,16 +153,16 @@ def test_ids_of_another_tokenizer_are_refused():
     foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
     pair = pair_of_responses(example, foreign, two)
     with pytest.raises(PolicyError, match=r"1 of 2 responses(.|\n)*token ids are of another tokenizer or text"):
-        tokenize_pairs(policy.text, [pair], max_length=512)
-    data = tokenize_pairs(policy.text, [pair], max_length=512, token_mismatch="render")
-    assert data.rows[0]["chosen_ids"] == policy.text.completion_ids(one.text, ended=not one.truncated)
+        tokenize_pairs(policy.encoder, [pair], max_length=512)
+    data = tokenize_pairs(policy.encoder, [pair], max_length=512, token_mismatch="render")
+    assert data.rows[0]["chosen_ids"] == policy.encoder.completion_ids(one.text, ended=not one.truncated)
     assert (data.stats.answers.sampled, data.stats.answers.rendered) == (1, 1)
 
 
 def test_responses_to_another_prompt_are_refused():
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
-    other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.text.end_ids)
+    other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.encoder.end_ids)
     with pytest.raises(PolicyError, match=r"2 of 2 responses(.|\n)*its prompt is another than this policy's"):
         tokenize_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
 
@@ -173,12 +173,12 @@ def test_prompt_is_cut_as_for_sampling():
     one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
     whole = policy.prompt_ids(example.context, example.query)
     assert len(whole) > 60
-    data = tokenize_pairs(policy.text, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
+    data = tokenize_pairs(policy.encoder, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
     assert data.stats.cut_prompts == 1
     # A published answer was put to nothing: the prompt is that of the sampled one.
     own = without_ids(one, id="2-answer", text="In 1905.")
-    data = tokenize_pairs(policy.text, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
+    data = tokenize_pairs(policy.encoder, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
 
 
@@ -187,7 +187,7 @@ def test_counts_are_stored_with_the_rows(tmp_path):
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))
     for _ in range(2):
-        data = tokenize_pairs(policy.text, [pair], max_length=512, rows_dir=tmp_path / "rows")
+        data = tokenize_pairs(policy.encoder, [pair], max_length=512, rows_dir=tmp_path / "rows")
         assert data.stats.answers == AnswerCounts(sampled=1, rendered=1)
     assert data.stats.metrics()["answers/sampled"] == 1.0
     assert str(data.stats.answers) == (

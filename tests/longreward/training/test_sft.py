@@ -96,7 +96,7 @@ def test_first_loss_is_the_mean_over_all_answer_tokens(training):
     summed, count = 0.0, 0
     for row in ROWS:
         prompt = policy.prompt_ids(row["context"], row["query"])
-        answer = policy.text.completion_ids(row["answer"])
+        answer = policy.encoder.completion_ids(row["answer"])
         with torch.no_grad():
             shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
         for place, token in enumerate(answer, start=len(prompt)):
