@@ -206,7 +206,7 @@ class Account:
         self._config = config
         self._price = price
         self._batch = config.mode != "live"
-        self.length_field = config.length_field or config.preset.length_field
+        self.length_field = config.sent_length_field
 
     @property
     def is_unbounded(self) -> bool:

@@ -55,7 +55,7 @@ class CachedJudgeClient:
         self._in_flight: dict[str, _InFlight] = {}
         self._exhausted: set[str] = set()  # keys of requests that completed their round of attempts in this run
         # A limit in extra_body replaces ours in every request, so a larger one of ours would change nothing.
-        has_fixed_limit = (config.length_field or config.preset.length_field) in config.extra_body
+        has_fixed_limit = config.sent_length_field in config.extra_body
         self._max_tokens_limit = 0 if has_fixed_limit else config.max_reply_tokens
 
     @property

@@ -1,93 +1,24 @@
-"""Configure the judge: the section `judge` of params.yaml, and presets for known kinds of servers."""
+"""Configure the judge: the section `judge` of params.yaml."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.batch.config import BatchConfig
+from longreward.judge.providers import PROVIDERS, Kind, LengthField, Mode, Provider
 from longreward.records import DIMENSIONS, Dimension
 from longreward.utils.endpoints import validate_url, validate_variable_name
 
-Kind = Literal["offline", "http", "openai", "zhipu", "anthropic", "vllm", "sglang", "ollama"]
-LengthField = Literal["max_tokens", "max_completion_tokens"]
-Mode = Literal["live", "batch", "batch_files"]
-
-BATCH_KINDS: tuple[Kind, ...] = ("openai", "zhipu", "http")
 # Settings of one server, which a judge on another server does not inherit.
 SERVER_SETTINGS = frozenset(
     (
-        "base_url",
-        "model",
-        "revision",
-        "api_key_env",
-        "requests_per_minute",
-        "tokens_per_minute",
-        "length_field",
-        "extra_body",
-        "mode",
-        "batch",
+        *("base_url", "model", "revision", "api_key_env", "requests_per_minute", "tokens_per_minute"),
+        *("length_field", "extra_body", "mode", "batch"),
     )
 )
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Defaults and peculiarities of one kind of server."""
-
-    base_url: str | None
-    key_env: str
-    hosts: tuple[str, ...] | None
-    """Hosts that get the key in `key_env` without `judge.api_key_env`; None: every `base_url`."""
-    needs_key: bool
-    length_field: LengthField = "max_tokens"
-    max_temperature: float = 2.0
-    greedy: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that replace temperature 0 where the server refuses it."""
-
-    def trusts(self, base_url: str | None) -> bool:
-        """Whether the key in `key_env` may be sent to this address (None: that of the preset)."""
-        host = urlsplit(base_url or self.base_url or "").hostname or ""
-        return self.hosts is None or any(host == name or host.endswith("." + name) for name in self.hosts)
-
-
-PRESETS: Mapping[Kind, Preset] = {
-    # Like the `openai` library itself, which sends the key of that name to every address.
-    "http": Preset(None, "OPENAI_API_KEY", hosts=None, needs_key=False),
-    # The newer models refuse max_tokens; the older ones accept max_completion_tokens as well.
-    "openai": Preset(
-        "https://api.openai.com/v1",
-        "OPENAI_API_KEY",
-        hosts=("api.openai.com",),
-        needs_key=True,
-        length_field="max_completion_tokens",
-    ),
-    # Temperatures lie above 0 and up to 1; do_sample: false requests greedy decoding.
-    "zhipu": Preset(
-        "https://open.bigmodel.cn/api/paas/v4",
-        "ZHIPUAI_API_KEY",
-        hosts=("open.bigmodel.cn",),
-        needs_key=True,
-        max_temperature=1.0,
-        greedy={"do_sample": False},
-    ),
-    # Its OpenAI layer clips temperatures at 1, does not return reasoning and ignores reasoning_effort.
-    "anthropic": Preset(
-        "https://api.anthropic.com/v1",
-        "ANTHROPIC_API_KEY",
-        hosts=("api.anthropic.com",),
-        needs_key=True,
-        max_temperature=1.0,
-    ),
-    "vllm": Preset("http://localhost:8000/v1", "VLLM_API_KEY", hosts=None, needs_key=False),
-    "sglang": Preset("http://localhost:30000/v1", "SGLANG_API_KEY", hosts=None, needs_key=False),
-    # The key is for ollama.com; a local server has none.
-    "ollama": Preset("http://localhost:11434/v1", "OLLAMA_API_KEY", hosts=("ollama.com",), needs_key=False),
-}
 
 
 class CheckConfig(Config):
@@ -221,41 +152,41 @@ class JudgeConfig(Config):
     """The validation of the judge before it scores, and its thresholds; `check: require` makes it binding."""
 
     @property
-    def preset(self) -> Preset:
+    def provider(self) -> Provider:
         """Defaults of this kind of judge."""
-        return PRESETS["http" if self.kind == "offline" else self.kind]
+        return PROVIDERS[self.kind]
 
     @property
     def address(self) -> str | None:
         """The root of the server's API; None: the default of the `openai` library."""
-        return self.base_url or self.preset.base_url
+        return self.base_url or self.provider.base_url
+
+    @property
+    def sent_length_field(self) -> LengthField:
+        """The field that limits the tokens of a reply."""
+        return self.length_field or self.provider.length_field
 
     @property
     def endpoint(self) -> str:
         """The path that batch files contain for each request."""
-        return self.batch.endpoint or ("/v4" if self.kind == "zhipu" else "/v1") + "/chat/completions"
+        return self.batch.endpoint or self.provider.batch_endpoint
 
     def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
         """Return each distinct judge with its dimensions, in the order of the dimensions."""
-        judges: list[JudgeConfig] = []
-        dimensions: list[tuple[Dimension, ...]] = []
-        for dimension in DIMENSIONS:
-            judge = self.judge_for(dimension)
-            if judge in judges:
-                dimensions[judges.index(judge)] += (dimension,)
-            else:
-                judges.append(judge)
-                dimensions.append((dimension,))
-        return list(zip(judges, dimensions, strict=True))
+        by_dimension = {dimension: self.judge_for(dimension) for dimension in DIMENSIONS}
+        distinct: list[JudgeConfig] = []
+        for judge in by_dimension.values():
+            if judge not in distinct:  # a config with dicts has no hash
+                distinct.append(judge)
+        return [(judge, tuple(name for name, own in by_dimension.items() if own == judge)) for judge in distinct]
 
     def judge_for(self, dimension: Dimension) -> "JudgeConfig":
         """Return the judge of one dimension; its own `dimensions` are empty."""
         overrides = self.dimensions.get(dimension, {})
         section = f"judge.dimensions.{dimension}"
-        if "dimensions" in overrides:
-            raise ConfigError(f"{section}: a dimension's judge has no dimensions of its own; leave that key out")
-        if "check" in overrides:
-            raise ConfigError(f"{section}: judge.check holds for all dimensions; leave that key out")
+        for key in ("dimensions", "check"):
+            if key in overrides:
+                raise ConfigError(f"{section}.{key}: judge.{key} holds for all dimensions; leave that key out")
         return self.with_overrides(overrides, section=section)
 
     def with_overrides(self, overrides: Mapping[str, Any], *, section: str) -> "JudgeConfig":
@@ -264,8 +195,6 @@ class JudgeConfig(Config):
         If the overrides name another server (`kind`, `base_url`), SERVER_SETTINGS of this one are not inherited.
         """
         values = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
-        if not overrides:
-            return JudgeConfig.model_validate(values)
         # An API key or a model name of one server must never be sent to another one.
         if any(name in overrides and overrides[name] != values[name] for name in ("kind", "base_url")):
             values = {name: value for name, value in values.items() if name not in SERVER_SETTINGS}
@@ -292,10 +221,10 @@ class JudgeConfig(Config):
     def _validate_key_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             return validate_variable_name(value, section="judge")
-        preset = PRESETS.get(info.data.get("kind", "offline"))
-        if preset is not None and preset.needs_key and not preset.trusts(info.data.get("base_url")):
+        provider = PROVIDERS[info.data.get("kind", "offline")]
+        if provider.needs_key and not provider.trusts(info.data.get("base_url")):
             raise ValueError(
-                f"{preset.key_env} is sent to {preset.hosts[0] if preset.hosts else ''} only, and judge.base_url is "
+                f"{provider.key_env} is sent to {', '.join(provider.hosts or ())} only, and judge.base_url is "
                 "elsewhere; name here the variable of the key for that address"
             )
         return value
@@ -303,21 +232,20 @@ class JudgeConfig(Config):
     @field_validator("first_temperature", "retry_temperature")
     @classmethod
     def _validate_temperature(cls, value: float, info: ValidationInfo) -> float:
-        preset = PRESETS.get(info.data.get("kind", "offline"))
-        if preset is not None and value > preset.max_temperature:
-            raise ValueError(f"{info.data['kind']} takes temperatures up to {preset.max_temperature:g}")
+        kind: Kind = info.data.get("kind", "offline")
+        if value > PROVIDERS[kind].max_temperature:
+            raise ValueError(f"{kind} takes temperatures up to {PROVIDERS[kind].max_temperature:g}")
         return value
 
     @field_validator("mode")
     @classmethod
     def _validate_mode(cls, value: Mode, info: ValidationInfo) -> Mode:
-        kind = info.data.get("kind", "offline")
-        if value != "live" and kind == "offline":
-            raise ValueError("the offline judge has no batches; set judge.kind, or judge.mode to live")
-        if value == "batch" and kind not in BATCH_KINDS:
+        kind: Kind = info.data.get("kind", "offline")
+        if value not in PROVIDERS[kind].modes:
+            batch_kinds = [name for name, provider in PROVIDERS.items() if "batch" in provider.modes]
             raise ValueError(
-                f"{kind} has no batch interface of OpenAI's form; {', '.join(BATCH_KINDS)} can be asked so. Set "
-                "judge.mode to live, or to batch_files for vllm run-batch"
+                f"{kind} has no batch interface of OpenAI's form; {', '.join(batch_kinds)} have one. Set judge.mode to "
+                "live, or to batch_files for vllm run-batch"
             )
         return value
 

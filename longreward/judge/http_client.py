@@ -10,24 +10,19 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, estimate_tokens, with_logprobs
-from longreward.errors import ConfigError, JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientFailure
+from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, with_logprobs
+from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientFailure
 from longreward.judge.config import JudgeConfig
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.utils.endpoints import read_key
 from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper, is_filter_notice, reported_status
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    pass
 
 TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in small pieces
 # httpx checks every idle connection of its pool for each request, so several small pools are faster than a large one.
 POOL_SIZE, MAX_POOLS = 16, 8
-MIN_WINDOW_TOKENS = 8192  # for a part of 4,096 tokens with its prompt and reply, or the extracts of a document
-WINDOW_ADVICE = (
-    "start it with OLLAMA_CONTEXT_LENGTH={tokens} or more (then check `ollama ps`), or give the model "
-    "`PARAMETER num_ctx {tokens}` in a Modelfile"
-)
 _FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
 
 
@@ -64,7 +59,6 @@ class HttpJudge:
             timeout_s=config.timeout_s,
             connect_s=connect_s,
         )
-        self.window = OllamaContextWindow(self.client, self._model) if config.kind == "ollama" else None
 
     @property
     def name(self) -> str:
@@ -78,7 +72,6 @@ class HttpJudge:
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         from openai import APIError
 
-        self._check_window(request)
         timeout_s = TOTAL_TIMEOUT_FACTOR * self._config.timeout_s
         failure: JudgeError
         try:
@@ -96,11 +89,9 @@ class HttpJudge:
             failure.transient = TransientFailure(timed_out=True)
         else:
             self._has_replied = True
-            if self.window is not None:
-                await self.window.fetch()
-                self._check_window(request)
             return reply
-        if request.top_logprobs and self._supports_logprobs and _is_about_logprobs(failure):
+        is_about_logprobs = isinstance(failure, JudgeRefused) and "logprob" in str(failure).lower()
+        if request.top_logprobs and self._supports_logprobs and is_about_logprobs:
             self._supports_logprobs = False
             return await self.complete(request, temperature=temperature)
         raise failure  # outside the except block: the library's error contains the request with its headers
@@ -110,33 +101,48 @@ class HttpJudge:
         from openai import APIError
 
         try:
-            models = self.client.with_options(max_retries=0).models.list()
+            models = self.client.models.list()
             return tuple(sorted([model.id async for model in models]))
         except (APIError, ValueError, LookupError, TypeError, AttributeError):
             return ()
 
-    async def parallel_slots(self) -> int | None:
-        """Return how many requests the server processes at once, if it says so, as that of llama.cpp does."""
-        properties = await _get_json(self.client, "/props")
+    async def advice(self) -> list[str]:
+        """Return what to change in the settings or on the server, one sentence each; call it after a reply."""
+        properties = await self.get_json("/props")  # of llama.cpp's server
         slots = properties.get("total_slots") if isinstance(properties, dict) else None
-        return slots if isinstance(slots, int) and slots > 0 else None
+        if not isinstance(slots, int) or not 0 < slots < self._config.max_concurrency:
+            return []
+        return [
+            f"it works on {slots} requests at once, and judge.max_concurrency is {self._config.max_concurrency}: those "
+            f"that wait count towards judge.timeout_s. Set judge.max_concurrency to {slots}"
+        ]
+
+    async def get_json(self, path: str) -> Any:
+        """Get a path outside the OpenAI protocol, from the root of the server; None where it does not exist."""
+        from openai import APIError
+
+        root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
+        try:
+            return await self.client.get(f"{root}{path}", cast_to=object)
+        except (APIError, ValueError, LookupError, TypeError):
+            return None
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
 
     def request_body(self, request: ChatRequest, temperature: float) -> dict[str, Any]:
         """Return the fields of the HTTP request; those of `judge.extra_body` replace ours, and null omits one."""
-        config, preset = self._config, self._config.preset
+        config, provider = self._config, self._config.provider
         fields: dict[str, Any] = {
-            config.length_field or preset.length_field: request.max_tokens + config.thinking_tokens,
+            config.sent_length_field: request.max_tokens + config.thinking_tokens,
             "temperature": temperature,
         }
         if request.top_logprobs and self._supports_logprobs:
             fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         extra = {name: value for name, value in config.extra_body.items() if value is not None}
-        if temperature == 0 and preset.greedy:
+        if temperature == 0 and provider.greedy:
             del fields["temperature"]
-            extra = {**preset.greedy, **extra}
+            extra = {**provider.greedy, **extra}
         fields = {name: value for name, value in fields.items() if name not in config.extra_body}
         system = request.system_prompt(config.system)
         messages = [{"role": "system", "content": _replace_surrogates(system)}] if system else []
@@ -183,51 +189,6 @@ class HttpJudge:
         failure.transient = TransientFailure() if self._has_replied else None
         return failure
 
-    def _check_window(self, request: ChatRequest) -> None:
-        """Raise JudgeRefused for a prompt that Ollama would truncate."""
-        window = self.window.tokens if self.window is not None else None
-        prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
-        total = prompt_tokens + request.max_tokens + self._config.thinking_tokens
-        if window is not None and prompt_tokens > window:
-            advice = WINDOW_ADVICE.format(tokens=2 ** total.bit_length())
-            raise JudgeRefused(
-                f"the {self.server} reads {window:,} tokens of a prompt and cuts the rest off without a word; this one "
-                f"({request.template}) has about {prompt_tokens:,}: {advice}"
-            )
-
-
-class OllamaContextWindow:
-    """The context window of one model on an Ollama server, fetched once, after the model was first used.
-
-    Ollama silently truncates longer prompts, to 4,096 tokens by default on small machines, and no field of the OpenAI
-    protocol sets the window. Its list of loaded models shows it.
-    """
-
-    def __init__(self, client: "AsyncOpenAI", model: str) -> None:
-        self._client = client
-        self._names = {model, f"{model}:latest"}
-        self._lock = asyncio.Lock()
-        self._is_fetched = False
-        self.tokens: int | None = None
-        """None: not fetched yet, or an older server, which does not show it."""
-
-    async def fetch(self) -> None:
-        """Set `tokens`; only the first call sends a request."""
-        async with self._lock:
-            if self._is_fetched:
-                return
-            loaded = await _get_json(self._client, "/api/ps")
-            self._is_fetched = True
-            try:
-                sizes = [
-                    int(model["context_length"])
-                    for model in loaded["models"]
-                    if {model.get("name"), model.get("model")} & self._names
-                ]
-            except (ValueError, LookupError, TypeError):
-                return
-            self.tokens = sizes[0] if sizes else None
-
 
 def read_api_key(config: JudgeConfig) -> str | None:
     """Read the key of a judge from the environment; None where it needs none.
@@ -237,16 +198,16 @@ def read_api_key(config: JudgeConfig) -> str | None:
     variable = api_key_variable(config)
     if variable is None:
         return None
-    owner = f"judge {config.model!r}"
-    is_set = bool(os.environ.get(variable, "").strip())
-    if config.api_key_env is None and not is_set and config.kind != "http":
-        if not config.preset.needs_key:
-            return None  # a local server, which usually needs none
-        raise ConfigError(
-            f"the environment variable {variable} holds no key for {owner}; set it, or name another one with "
-            "judge.api_key_env"
-        )
-    return read_key(variable, base_url=config.base_url, owner=owner, section="judge")
+    provider = config.provider
+    if (
+        config.api_key_env is None
+        and config.address
+        and not provider.needs_key
+        and not os.environ.get(variable, "").strip()
+    ):
+        return None  # a local server, which usually needs none
+    base_url = None if provider.needs_key else config.base_url
+    return read_key(variable, base_url=base_url, owner=f"judge {config.model!r}", section="judge")
 
 
 def api_key_variable(config: JudgeConfig) -> str | None:
@@ -255,22 +216,7 @@ def api_key_variable(config: JudgeConfig) -> str | None:
         return None
     if config.api_key_env is not None:
         return config.api_key_env
-    return config.preset.key_env if config.preset.trusts(config.base_url) else None
-
-
-async def _get_json(client: "AsyncOpenAI", path: str) -> Any:
-    """Get a path outside the OpenAI protocol, from the root of the server; None where it does not exist."""
-    from openai import APIError
-
-    root = str(client.base_url).rstrip("/").removesuffix("/v1")
-    try:
-        return await client.with_options(max_retries=0).get(f"{root}{path}", cast_to=object)
-    except (APIError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _is_about_logprobs(failure: JudgeError) -> bool:
-    return isinstance(failure, JudgeRefused) and "logprob" in str(failure).lower()
+    return config.provider.key_env if config.provider.trusts(config.base_url) else None
 
 
 def _replace_surrogates(text: str) -> str:

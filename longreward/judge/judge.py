@@ -13,6 +13,7 @@ One query passes through these modules, in this order:
 """
 
 import asyncio
+import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -179,9 +180,8 @@ def open_model(config: JudgeConfig) -> ChatModel:
         from longreward.builtin.offline_judge.judge import OfflineJudge
 
         return OfflineJudge()
-    from longreward.judge.http_client import HttpJudge
-
-    return HttpJudge(config)
+    client: Callable[[JudgeConfig], ChatModel] = pkgutil.resolve_name(config.provider.client)
+    return client(config)
 
 
 def request_summary(name: str, metrics: Mapping[str, float]) -> str:

@@ -10,12 +10,12 @@ import re
 import time
 from dataclasses import dataclass, replace
 
-from longreward.chat_model import ChatReply
-from longreward.errors import ConfigError, JudgeError, JudgeRefused, TransientFailure
+from longreward.errors import ConfigError, JudgeError, JudgeRefused
 from longreward.judge.config import JudgeConfig
-from longreward.judge.http_client import MIN_WINDOW_TOKENS, WINDOW_ADVICE, HttpJudge, read_api_key
+from longreward.judge.http_client import HttpJudge, read_api_key
+from longreward.judge.judge import open_model
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
-from longreward.judge.retry import MAX_BACKOFF_S, PROBE_REQUEST, backoff_s
+from longreward.judge.retry import INITIAL_BACKOFF_S, MAX_BACKOFF_S, PROBE_REQUEST
 from longreward.records import DIMENSIONS, Dimension
 
 VERDICT = re.compile(r"\[\[\s*\d+\s*\]\]")
@@ -62,72 +62,43 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     name = config.model or config.kind
     if config.mode == "batch_files":
         return ProbeResult(name, True, "its questions go into files for another program: no server")
-    config = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)})
     started = time.monotonic()
     try:
-        judge = HttpJudge(config)
+        judge = open_model(config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)}))
     except ConfigError as error:
         return ProbeResult(name, False, str(error))
     try:
-        reply = await _complete_with_retry(judge, config)
+        try:
+            reply = await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
+        except JudgeError as error:
+            if error.transient is None or config.max_retries == 0:
+                raise
+            # At most a few seconds, whatever the server asks for: somebody waits for the result.
+            await asyncio.sleep(min(error.transient.retry_after_s or INITIAL_BACKOFF_S, MAX_BACKOFF_S))
+            reply = await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
         seconds = time.monotonic() - started
         tokens = reply.usage.completion_tokens
-        message = f"{judge.server}: answered, {tokens} tokens in {seconds:.1f} s"
+        server = judge.server if isinstance(judge, HttpJudge) else f"judge {name!r}"
+        message = f"{server}: answered, {tokens} tokens in {seconds:.1f} s"
         ok = VERDICT.search(strip_reasoning(reply)) is not None
         if not ok:
             cut = ", cut off while it was thinking" if reply.finish_reason == "length" else ""
             message += f", without the verdict that was asked for{cut}"
-        advice = (*_reply_advice(config, judge, reply), *await _concurrency_advice(config, judge))
-        return ProbeResult(judge.name, ok, message, tokens, seconds, advice)
+        advice = await judge.advice() if isinstance(judge, HttpJudge) else []
+        # A reply to such a small request reaches its token limit only if the model thinks.
+        if config.thinking_tokens == 0 and (has_reasoning(reply) or reply.finish_reason == "length"):
+            advice.insert(
+                0,
+                "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off "
+                "in judge.extra_body",
+            )
+        return ProbeResult(judge.name, ok, message, tokens, seconds, tuple(advice))
     except JudgeError as error:
         message = str(error)
-        models = await judge.list_models() if isinstance(error, JudgeRefused) else ()
+        models = await judge.list_models() if isinstance(error, JudgeRefused) and isinstance(judge, HttpJudge) else ()
         if models and name not in models:
             ellipsis = ", …" if len(models) > MAX_MODELS else ""
             message += f"; the server knows {', '.join(models[:MAX_MODELS])}{ellipsis}"
         return ProbeResult(name, False, message, seconds=time.monotonic() - started)
     finally:
         await judge.close()
-
-
-async def _complete_with_retry(judge: HttpJudge, config: JudgeConfig) -> ChatReply:
-    try:
-        return await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
-    except JudgeError as error:
-        if error.transient is None or config.max_retries == 0:
-            raise
-        retry_after_s = min(error.transient.retry_after_s or 0.0, MAX_BACKOFF_S)
-    # At most a few seconds, whatever the server asks for: somebody waits for the result.
-    await asyncio.sleep(backoff_s(1, TransientFailure(retry_after_s=retry_after_s)))
-    return await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
-
-
-def _reply_advice(config: JudgeConfig, judge: HttpJudge, reply: ChatReply) -> list[str]:
-    advice = []
-    # A reply to such a small request reaches its token limit only if the model thinks.
-    thinks = has_reasoning(reply) or reply.finish_reason == "length"
-    if thinks and config.thinking_tokens == 0:
-        advice.append(
-            "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off in "
-            "judge.extra_body"
-        )
-    if judge.window is not None:
-        recommended = MIN_WINDOW_TOKENS + config.thinking_tokens
-        if judge.window.tokens is None:
-            advice.append(f"this Ollama does not tell its context window: {WINDOW_ADVICE.format(tokens=recommended)}")
-        elif judge.window.tokens < recommended:
-            advice.append(
-                f"its context window is {judge.window.tokens:,} tokens, and it cuts longer prompts without a word: "
-                f"{WINDOW_ADVICE.format(tokens=recommended)}"
-            )
-    return advice
-
-
-async def _concurrency_advice(config: JudgeConfig, judge: HttpJudge) -> list[str]:
-    slots = await judge.parallel_slots()
-    if slots is None or slots >= config.max_concurrency:
-        return []
-    return [
-        f"it works on {slots} requests at once, and judge.max_concurrency is {config.max_concurrency}: those that "
-        f"wait count towards judge.timeout_s. Set judge.max_concurrency to {slots}"
-    ]

@@ -46,7 +46,7 @@ def read_key(variable: str, *, base_url: str | None, owner: str, section: str) -
         raise ConfigError(f"the key in {variable} holds characters that no key has (spaces, line breaks, …)")
     if not key and (variable != DEFAULT_KEY_ENV or base_url is None):
         raise ConfigError(
-            f"the environment variable {variable} holds no key for {owner}; set it, "
-            f"or set {section}.base_url to a server that needs none"
+            f"the environment variable {variable} holds no key for {owner}; set it, name another one with "
+            f"{section}.api_key_env, or set {section}.base_url to a server that needs none"
         )
     return key or None

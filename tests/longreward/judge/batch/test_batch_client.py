@@ -305,7 +305,7 @@ async def test_missing_batch_interface_and_missing_ledger_are_errors_with_advice
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mode": "batch"}, "the offline judge has no batches"),
+        ({"mode": "batch"}, "offline has no batch interface"),
         ({"mode": "batch", "kind": "vllm", "model": "m"}, "vllm has no batch interface"),
         ({"mode": "batch", "kind": "anthropic", "model": "m"}, "anthropic has no batch interface"),
         ({"mode": "batches"}, "mode"),
