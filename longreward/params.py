@@ -109,7 +109,7 @@ class Params(Config):
     def price_of(self, dimension: Dimension) -> Price | None:
         """Return the price of the judge of this dimension; None if it is not in `prices`."""
         judge = self.judge.judge_for(dimension)
-        return self.prices.price_for(judge.model, offline=judge.kind == "offline")
+        return self.prices.price_for(judge)
 
     @model_validator(mode="after")
     def _pairs_have_scores(self) -> Self:

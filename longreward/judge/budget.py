@@ -83,22 +83,23 @@ class Budget:
     def account(self, config: JudgeConfig) -> "Account":
         """Open the account of one judge. Raises ConfigError where its spending cannot be limited as configured."""
         model = config.model or config.kind
-        price = self.prices.price_for(config.model, offline=config.kind == "offline")
+        limits, length_field = self.limits, config.sent_length_field
+        price = self.prices.price_for(config)
         if price is None:
             self._unpriced_models.add(model)
-            if self.limits.money is not None:
+            if limits.money is not None:
                 raise ConfigError(
                     f"{self.name}.money is set, and the price of {model} is unknown: add it to prices.models, as "
                     f'{{"{model}": {{"prompt": 5.0, "completion": 15.0}}}} (for a million tokens), or limit '
                     f"{self.name}.tokens instead"
                 )
-        account = Account(self, config, price)
-        if account.is_unbounded and (self.limits.money is not None or self.limits.tokens is not None):
+        is_unbounded = not isinstance(config.extra_body.get(length_field, 0), int)
+        if is_unbounded and (limits.money is not None or limits.tokens is not None):
             raise ConfigError(
                 f"{self.name} limits tokens or money, and judge.extra_body removes the token limit of replies from "
-                f"{model}: leave {account.length_field} out of it, or limit {self.name}.calls instead"
+                f"{model}: leave {length_field} out of it, or limit {self.name}.calls instead"
             )
-        return account
+        return Account(self, config, price)
 
     @property
     def spent(self) -> Usage:
@@ -131,7 +132,10 @@ class Budget:
         where the maximum does not fit even without other calls in flight.
         """
         if self.limits.is_limited:
-            self._bind_to_running_loop()
+            # Synchronous callers, such as a reward function for TRL, run each scoring in an event loop of its own.
+            loop = asyncio.get_running_loop()
+            if loop is not self._loop:
+                self._loop, self._reservation_lock, self._released = loop, asyncio.Lock(), asyncio.Event()
             async with self._reservation_lock:
                 # Once a limit is exceeded it stays so, or small calls would continue while large ones fail.
                 while self._exceeded is None and (exceeded := self._exceeded_limit(maximum)) is not None:
@@ -165,12 +169,6 @@ class Budget:
     ) -> None:
         self.close()
 
-    def _bind_to_running_loop(self) -> None:
-        # Synchronous callers, such as a reward function for TRL, run each scoring in an event loop of its own.
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._reservation_lock, self._released = loop, asyncio.Lock(), asyncio.Event()
-
     def _update(self, reserved: Usage, at_risk: Usage) -> None:
         self._reserved += reserved
         self._at_risk += at_risk
@@ -184,18 +182,17 @@ class Budget:
         total = self._spent + self._reserved + maximum
         for kind in ("money", "tokens", "calls"):
             limit = getattr(self.limits, kind)
-            if limit is not None and getattr(total, kind) > limit:
-                return self._message(kind, limit, getattr(maximum, kind))
+            if limit is None or getattr(total, kind) <= limit:
+                continue
+            unit = self.prices.currency if kind == "money" else kind
+            remaining = max(limit - getattr(self._spent, kind), 0)
+            needed = getattr(maximum, kind)
+            next_call = f" (the next call may take {needed:,g}, and {remaining:,g} are left)" if kind != "calls" else ""
+            return (
+                f"{self.name}.{kind} of {limit:,g} {unit} is reached{next_call}: {self.summary()} are spent, earlier "
+                f"runs included. All replies are recorded: raise {self.name}.{kind} and run it again to resume"
+            )
         return None
-
-    def _message(self, kind: str, limit: float, maximum: float) -> str:
-        unit = self.prices.currency if kind == "money" else kind
-        remaining = max(limit - getattr(self._spent, kind), 0)
-        next_call = f" (the next call may take {maximum:,g}, and {remaining:,g} are left)" if kind != "calls" else ""
-        return (
-            f"{self.name}.{kind} of {limit:,g} {unit} is reached{next_call}: {self.summary()} are spent, earlier runs "
-            f"included. All replies are recorded: raise {self.name}.{kind} and run it again to resume"
-        )
 
 
 class Account:
@@ -204,78 +201,70 @@ class Account:
     def __init__(self, budget: Budget, config: JudgeConfig, price: Price | None) -> None:
         self._budget = budget
         self._config = config
-        self._price = price
+        self._price = price or Price(prompt=0.0)
         self._batch = config.mode != "live"
-        self.length_field = config.sent_length_field
-
-    @property
-    def is_unbounded(self) -> bool:
-        """Whether judge.extra_body removes the limit on the tokens of a reply."""
-        return not isinstance(self._config.extra_body.get(self.length_field, 0), int)
 
     @asynccontextmanager
     async def call(self, request: ChatRequest) -> AsyncIterator["BudgetedCall"]:
         """Reserve budget for one call. A failed call releases it, unless the provider may charge for the failure."""
-        maximum = self._maximum(request)
+        maximum = self._max_usage(request)
         # A batch is collected, and its replies paid for, by the next run; a live call may be lost with the process.
         at_risk = Usage() if self._batch else maximum
         await self._budget.reserve(maximum, at_risk)
-        call = BudgetedCall(maximum)
+        call = BudgetedCall(self, request, maximum)
         try:
             yield call
         except JudgeError as error:
-            call.used = call.used or (maximum if error.may_be_billed else Usage())
+            if call.used is None and not error.may_be_billed:
+                call.used = Usage()
             raise
         finally:
             # After a cancellation nobody knows what the call used: the maximum counts.
-            self._budget.release(maximum, at_risk, self._used(request, call) or maximum)
+            self._budget.release(maximum, at_risk, maximum if call.used is None else call.used)
 
-    def _maximum(self, request: ChatRequest) -> Usage:
-        # No tokenizer makes more tokens of a text than it has bytes.
-        texts = (request.text, request.system, self._config.system)
-        prompt = sum(len(text.encode("utf-8", "replace")) for text in texts) + MAX_TEMPLATE_TOKENS
-        length, choices = self._config.extra_body.get(self.length_field), self._config.extra_body.get("n")
-        completion = length if isinstance(length, int) else request.max_tokens + self._config.thinking_tokens
-        completion *= choices if isinstance(choices, int) else 1
-        money = self._price.max_cost(prompt, completion, batch=self._batch) if self._price else 0.0
-        return Usage(1, prompt, completion, 0, money)
-
-    def _used(self, request: ChatRequest, call: "BudgetedCall") -> Usage | None:
-        if call.usage is None:
-            return call.used
-        usage = call.usage
-        if usage.prompt_tokens + usage.completion_tokens == 0:  # the server does not report usage
-            completion = call.maximum.completion_tokens
-            if call.text:
-                completion = estimate_tokens(call.text) + self._config.thinking_tokens
-            usage = TokenUsage(estimate_tokens(request.system_prompt(self._config.system) + request.text), completion)
-        money = 0.0
-        if self._price is not None:
-            money = self._price.cost(
-                usage.prompt_tokens, usage.completion_tokens, cached=usage.cached_tokens, batch=self._batch
-            )
-        used = Usage(1, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, money)
-        if used.tokens > call.maximum.tokens:
+    def usage(self, request: ChatRequest, maximum: Usage, reported: TokenUsage, text: str) -> Usage:
+        """Return what a call used; estimated from the texts where the provider reported zeros."""
+        if reported.prompt_tokens + reported.completion_tokens == 0:
+            completion = maximum.completion_tokens  # an empty reply may consist of reasoning up to the limit
+            if text:
+                completion = estimate_tokens(text) + self._config.thinking_tokens
+            prompt = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+            reported = TokenUsage(prompt, completion)
+        prompt, completion, cached = reported.prompt_tokens, reported.completion_tokens, reported.cached_tokens
+        money = self._price.cost(prompt, completion, cached=cached, batch=self._batch)
+        if prompt + completion > maximum.tokens:
             log.warning(
                 "%s counted %d tokens for a call of at most %d (%s): the budget may be exceeded by the difference",
                 self._config.model,
-                used.tokens,
-                call.maximum.tokens,
+                prompt + completion,
+                maximum.tokens,
                 request.template,
             )
-        return used
+        return Usage(1, prompt, completion, cached, money)
+
+    def _max_usage(self, request: ChatRequest) -> Usage:
+        # No tokenizer makes more tokens of a text than it has bytes.
+        texts = (request.text, request.system, self._config.system)
+        prompt = sum(len(text.encode("utf-8", "replace")) for text in texts) + MAX_TEMPLATE_TOKENS
+        extra = self._config.extra_body
+        length, choices = extra.get(self._config.sent_length_field), extra.get("n")
+        completion = length if isinstance(length, int) else request.max_tokens + self._config.thinking_tokens
+        completion *= choices if isinstance(choices, int) else 1
+        # Tokens from the provider's cache are usually cheaper, but nothing in the settings requires that.
+        money = max(self._price.cost(prompt, completion, cached=cached, batch=self._batch) for cached in (0, prompt))
+        return Usage(1, prompt, completion, 0, money)
 
 
 @dataclass
 class BudgetedCall:
     """A call whose maximum is reserved."""
 
+    account: Account
+    request: ChatRequest
     maximum: Usage
-    usage: TokenUsage | None = None
-    text: str = ""
     used: Usage | None = None
-    """Overrides what a failed or cancelled call counts as."""
+    """What the call counts as; None: the maximum, unless it fails without a bill."""
 
     def report_usage(self, usage: TokenUsage, text: str = "") -> None:
         """Set what the provider reported. Zeros mean that it reports nothing: the text of the reply is estimated."""
-        self.usage, self.text = usage, text
+        self.used = self.account.usage(self.request, self.maximum, usage, text)

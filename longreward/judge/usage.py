@@ -10,6 +10,7 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.errors import StateError
+from longreward.judge.config import JudgeConfig
 
 TOKENS_PER_PRICE = 1_000_000
 FILE_SIZE = 512  # bytes; a write of this size at one position is atomic in practice
@@ -36,12 +37,6 @@ class Price(Config):
         full = (prompt - cached) * self.prompt + cached * cached_price + completion * self.completion
         return full / TOKENS_PER_PRICE * (self.batch_share if batch else 1)
 
-    def max_cost(self, prompt: float, completion: float, *, batch: bool = False) -> float:
-        """Return the highest possible cost of these tokens, whatever part of them is cached."""
-        prompt_price = max(self.prompt, self.cached_prompt or 0)
-        full = prompt * prompt_price + completion * self.completion
-        return full / TOKENS_PER_PRICE * (self.batch_share if batch else 1)
-
 
 # No stage depends on this section, so that a price can be corrected without running any stage again.
 class PricesConfig(Config):
@@ -55,9 +50,9 @@ class PricesConfig(Config):
     2.5, "completion": 15.0}}` (`batch_share`, 0.5, is what a call in batch mode costs of that). A model without a price
     costs an unknown amount; the offline judge costs nothing."""
 
-    def price_for(self, model: str | None, *, offline: bool = False) -> Price | None:
-        """Return the price of this model; None where it is unknown."""
-        return Price(prompt=0.0) if offline else self.models.get(model or "")
+    def price_for(self, judge: JudgeConfig) -> Price | None:
+        """Return the price of a judge; None where it is unknown."""
+        return Price(prompt=0.0) if judge.kind == "offline" else self.models.get(judge.model or "")
 
 
 @dataclass(frozen=True)
@@ -103,14 +98,16 @@ class UsageStore:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             # The kernel releases the lock when the process ends, however it ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.previous = _parse(os.pread(self._file, FILE_SIZE, 0))
+            if content := os.pread(self._file, FILE_SIZE, 0).strip():
+                row = json.loads(content)
+                self.previous = Usage(**row["spent"]) + Usage(**row["reserved"])
         except BlockingIOError:
             self.close()
             raise StateError(
                 f"{path}: another process is spending this budget now; let it end first, or give this scoring other "
                 "files or another state folder (LONGREWARD_STATE)"
             ) from None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             self.close()
             raise StateError(
                 f"{path}: the spent amounts cannot be read: {error}. If the file is damaged, move it aside: the "
@@ -132,10 +129,3 @@ class UsageStore:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-def _parse(content: bytes) -> Usage:
-    if not content.strip():
-        return Usage()
-    row = json.loads(content)
-    return Usage(**row["spent"]) + Usage(**row["reserved"])

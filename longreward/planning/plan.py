@@ -230,7 +230,7 @@ def merge_plans(short: StagePlan, expected: StagePlan, long: StagePlan) -> Stage
 
 
 def _template_plan(template: str, judge: JudgeConfig, prices: PricesConfig, tally: RequestTally) -> TemplatePlan:
-    price = prices.price_for(judge.model, offline=judge.kind == "offline")
+    price = prices.price_for(judge)
     money = None
     if price is not None:
         money = Range.combine(
@@ -363,11 +363,7 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
     judges = [judge for judge, _ in params.judge.judges()]
     if any(map(_is_batch, judges)):
         yield "judge.mode is batch: money at batch prices, time as long as a provider may take for two rounds"
-    unpriced = [
-        judge.model or judge.kind
-        for judge in judges
-        if params.prices.price_for(judge.model, offline=judge.kind == "offline") is None
-    ]
+    unpriced = [judge.model or judge.kind for judge in judges if params.prices.price_for(judge) is None]
     if unpriced:
         yield f"the price of {', '.join(dict.fromkeys(unpriced))} is unknown: add it to prices.models"
     if params.score.retriever.kind == "http":
