@@ -70,23 +70,22 @@ class ReplyParser(Generic[T]):
 
     def complete_value(self, reply: ChatReply) -> T | None:
         """Parse a reply that contains everything that was requested."""
-        text = self._text(reply)
         if self.parse_truncated is None or reply.finish_reason != "length":
-            return self.parse(text)
-        parsed = self.parse_truncated(text)
+            return self.parse(self._text(reply))
+        parsed = self.parse_truncated(self._text(reply))
         return parsed.value if parsed is not None and parsed.is_complete else None
 
     def partial_value(self, reply: ChatReply) -> T | None:
         """Parse the complete part of a truncated reply, if judge.truncated_replies accepts it."""
         if self.parse_truncated is None or self.config.truncated_replies != "complete_part":
             return None
-        parsed = self.parse_truncated(self._text(reply)) if reply.finish_reason == "length" else None
+        parsed = self.parse_truncated(self._text(reply))
         return parsed.value if parsed is not None else None
 
     def is_truncated(self, reply: ChatReply) -> bool:
         """Whether a larger token limit might have made the reply complete."""
-        is_cut = self.parse_truncated is not None and reply.finish_reason == "length"
-        return is_cut and self.complete_value(reply) is None
+        has_parser = self.parse_truncated is not None
+        return has_parser and reply.finish_reason == "length" and self.complete_value(reply) is None
 
     def unreadable_reason(self, reply: ChatReply, *, max_tokens: int) -> str:
         """Explain why a reply has no value, and which setting helps; `max_tokens` is the limit that was sent."""
@@ -133,7 +132,9 @@ class Attempts(Generic[T]):
         # Recorded exchanges with a raised limit have other keys: follow the sequence of limits as far as it was made.
         while True:
             for exchange in find_exchanges(self._key_for(self._current)):
-                if self._has_configured_temperature(exchange):
+                # Exchanges of a run with other temperatures do not count as attempts of this one.
+                is_retry = exchange.attempt > 1 and exchange.temperature == self._config.retry_temperature
+                if is_retry or exchange.temperature == self._config.first_temperature:
                     self.exchanges.append(exchange)
             if not self._raise_limit():
                 break
@@ -180,7 +181,8 @@ class Attempts(Generic[T]):
             if exchange.outcome == "refused":  # by a content filter, which would refuse again
                 return self._parsed_reply(exchange, None, exchange.reason)
         truncated = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.reply)]
-        if truncated and (self._has_max_limit(truncated[-1]) or self.is_round_complete):
+        last_key = self._key_for(replace(self._original, max_tokens=self._max_limit))
+        if truncated and (truncated[-1].request_id == last_key or self.is_round_complete):
             for exchange in reversed(truncated):
                 if (value := self.parser.partial_value(exchange.reply)) is not None:
                     return replace(self._parsed_reply(exchange, value, None), truncated=True)
@@ -211,9 +213,6 @@ class Attempts(Generic[T]):
             sum(usage.cached_tokens for usage in usages),
         )
 
-    def _has_max_limit(self, exchange: Exchange) -> bool:
-        return exchange.request_id == self._key_for(replace(self._original, max_tokens=self._max_limit))
-
     def _raise_limit(self) -> bool:
         """Double the token limit if a reply was truncated at the current one and a larger one is allowed."""
         limit = self._limits[-1]
@@ -226,8 +225,3 @@ class Attempts(Generic[T]):
         self._limits.append(min(2 * limit, self._max_limit))
         self._current = replace(self._current, max_tokens=self._limits[-1])
         return True
-
-    def _has_configured_temperature(self, exchange: Exchange) -> bool:
-        # Exchanges of a run with other temperatures do not count as attempts of this one.
-        first, retry = self._config.first_temperature, self._config.retry_temperature
-        return exchange.temperature == first or (exchange.attempt > 1 and exchange.temperature == retry)

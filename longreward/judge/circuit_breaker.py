@@ -60,14 +60,12 @@ class CircuitBreaker:
         state.requests.add(request_id)
         if exhausted:
             state.exhausted.add(request_id)
-        if len(state.exhausted) >= self._limit or len(state.requests) >= IN_FLIGHT_FACTOR * self._limit:
-            raise UnreadableReply(self._message(template, state, reply, reason))
-
-    def _message(self, template: str, state: _TemplateState, reply: str, reason: str) -> str:
+        if len(state.exhausted) < self._limit and len(state.requests) < IN_FLIGHT_FACTOR * self._limit:
+            return
         excerpt = " ".join(reply.split())
         if len(excerpt) > 2 * EXCERPT:
             excerpt = f"{excerpt[:EXCERPT]} […] {excerpt[-EXCERPT:]}"
-        return (
+        raise UnreadableReply(
             f"judge {self._judge!r}: none of its {state.replies} replies to {len(state.requests)} questions of the "
             f"template {template} could be parsed\n"
             f"  last reply:      {excerpt or '(empty)'}\n"

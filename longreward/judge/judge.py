@@ -15,6 +15,7 @@ One query passes through these modules, in this order:
 import asyncio
 import pkgutil
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from typing import Self, TypeVar
 
 from longreward.chat_model import ChatModel, ChatRequest
 from longreward.judge.attempts import ParsedReply
-from longreward.judge.budget import Account, Budget
+from longreward.judge.budget import Budget
 from longreward.judge.cached_client import CLIENT_COUNTS, CachedJudgeClient
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Ledger
@@ -164,14 +165,22 @@ def open_judge(
     budget = budget or Budget()
     accounts = [budget.account(model_config) for model_config in configs]
     store = Ledger(ledger)
-    clients = _open_clients(configs, store, accounts, ledger)
     # Fewer prompts in flight would leave the largest batches incomplete.
     batch_sizes = [model_config.batch.prompts for model_config in configs if model_config.mode != "live"]
-    return Judge(
-        [(client, dimensions) for client, (_, dimensions) in zip(clients, models, strict=True)],
-        store,
-        prompts_in_flight=max(batch_sizes, default=None),
-    )
+    batches = None
+    if batch_sizes:
+        from longreward.judge.batch.client import BatchClients
+
+        batches = BatchClients(store, ledger)
+    clients = []
+    for (model_config, dimensions), account, limiter in zip(models, accounts, _rate_limiters(configs), strict=True):
+        client: CachedJudgeClient
+        if batches is not None and model_config.mode != "live":
+            client = batches.open(model_config, account)
+        else:
+            client = CachedJudgeClient(open_model(model_config), model_config, store, limiter, account)
+        clients.append((client, dimensions))
+    return Judge(clients, store, prompts_in_flight=max(batch_sizes, default=None))
 
 
 def open_model(config: JudgeConfig) -> ChatModel:
@@ -186,16 +195,16 @@ def open_model(config: JudgeConfig) -> ChatModel:
 
 def request_summary(name: str, metrics: Mapping[str, float]) -> str:
     """Summarize the requests of a judge on one line, with advice where its server was overloaded."""
-    counts = {metric: round(value) for metric, value in metrics.items()}
-    replies = counts.get("calls", 0) - counts.get("failed", 0)
-    text = f"judge {name}: {replies:,} replies, {counts.get('ledger_hits', 0):,} from the ledger"
-    if not counts.get("requests"):  # all from the ledger, or sent in batches
+    counts = Counter({metric: round(value) for metric, value in metrics.items()})
+    replies = counts["calls"] - counts["failed"]
+    text = f"judge {name}: {replies:,} replies, {counts['ledger_hits']:,} from the ledger"
+    if not counts["requests"]:  # all from the ledger, or sent in batches
         return text
-    text += f", {counts['requests']:,} requests, {counts.get('retries', 0):,} retries"
+    text += f", {counts['requests']:,} requests, {counts['retries']:,} retries"
     labels = {"timeouts": "timed out", "disconnects": "lost the connection", "throttled": "were turned away"}
-    failures = [f"{counts[metric]:,} {label}" for metric, label in labels.items() if counts.get(metric)]
+    failures = [f"{counts[metric]:,} {label}" for metric, label in labels.items() if counts[metric]]
     text += f" ({', '.join(failures)})" if failures else ""
-    text += f"; {counts.get('unreadable', 0):,} unreadable and {counts.get('truncated', 0):,} truncated replies"
+    text += f"; {counts['unreadable']:,} unreadable and {counts['truncated']:,} truncated replies"
     if is_overloaded(metrics):
         text += (
             f". The server cannot do as much at once: lower judge.max_concurrency ({metrics['concurrency']:.0f} were "
@@ -210,34 +219,18 @@ def is_overloaded(metrics: Mapping[str, float]) -> bool:
     return overloads > metrics.get("requests", 0) / 20
 
 
-def _open_clients(
-    configs: Sequence[JudgeConfig], store: Ledger, accounts: Sequence[Account], ledger: Path | None
-) -> list[CachedJudgeClient]:
-    batches = None
-    if any(config.mode != "live" for config in configs):
-        from longreward.judge.batch.client import BatchClients
-
-        batches = BatchClients(store, ledger)
-    return [
-        batches.open(config, account)
-        if batches is not None and config.mode != "live"
-        else CachedJudgeClient(open_model(config), config, store, limiter, account)
-        for config, limiter, account in zip(configs, _rate_limiters(configs), accounts, strict=True)
-    ]
-
-
 def _rate_limiters(configs: Sequence[JudgeConfig]) -> list[RateLimiter]:
     """Make the rate limiters; configs of one model on one server share one, with the lowest of their limits."""
-    servers = [(config.address, config.model) for config in configs]
     limiters: dict[tuple[str | None, str | None], RateLimiter] = {}
-    for server in set(servers):
-        group = [config for config, other in zip(configs, servers, strict=True) if other == server]
-        requests = [config.requests_per_minute for config in group if config.requests_per_minute is not None]
-        tokens = [config.tokens_per_minute for config in group if config.tokens_per_minute is not None]
-        limiters[server] = RateLimiter(
-            max_concurrency=min(config.max_concurrency for config in group),
+    for config in configs:
+        group = [other for other in configs if (other.address, other.model) == (config.address, config.model)]
+        requests = [other.requests_per_minute for other in group if other.requests_per_minute is not None]
+        tokens = [other.tokens_per_minute for other in group if other.tokens_per_minute is not None]
+        limiter = RateLimiter(
+            max_concurrency=min(other.max_concurrency for other in group),
             requests_per_minute=min(requests, default=None),
             tokens_per_minute=min(tokens, default=None),
-            adaptive=all(config.adaptive for config in group),
+            adaptive=all(other.adaptive for other in group),
         )
-    return [limiters[server] for server in servers]
+        limiters.setdefault((config.address, config.model), limiter)
+    return [limiters[config.address, config.model] for config in configs]

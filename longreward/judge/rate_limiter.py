@@ -58,7 +58,8 @@ class RateLimiter:
         self._recent_tokens = 0
         self._in_flight = 0
         self._last_change = self._busy_s = self._active_s = 0.0
-        self._latency_s: float | None = None
+        self.latency_s: float | None = None
+        """Moving average of the seconds until a reply, the server's queue included; None before the first."""
         self._replies = 0
 
     @property
@@ -71,15 +72,19 @@ class RateLimiter:
         """Mean number of calls in flight, over the time in which there were any."""
         return self._busy_s / self._active_s if self._active_s else 0.0
 
-    @property
-    def latency_s(self) -> float | None:
-        """Moving average of the seconds until a reply, the server's queue included; None before the first."""
-        return self._latency_s
-
     @asynccontextmanager
     async def call(self, tokens: int) -> AsyncIterator[AdmittedCall]:
         """Wait for admission, then hold a slot for a call of about `tokens`; set the real `AdmittedCall.tokens`."""
-        call = await self._wait_for_admission(tokens)
+        admission: asyncio.Future[AdmittedCall] = asyncio.get_running_loop().create_future()
+        self._queue.append((admission, tokens))
+        self._admit()
+        try:
+            call = await admission
+        except asyncio.CancelledError:
+            if admission.done() and not admission.cancelled():  # admitted, and cancelled before it could start
+                self._change_in_flight(-1)
+            self._admit()
+            raise
         try:
             yield call
         finally:
@@ -94,8 +99,8 @@ class RateLimiter:
         self._replies += 1
         if call is not None:
             latency = _now() - call.started
-            previous = latency if self._latency_s is None else self._latency_s
-            self._latency_s = previous + LATENCY_SMOOTHING * (latency - previous)
+            previous = latency if self.latency_s is None else self.latency_s
+            self.latency_s = previous + LATENCY_SMOOTHING * (latency - previous)
         step = max(1.0, self._max_concurrency / RECOVERY_ROUNDS)
         self._limit = min(self._max_concurrency, self._limit + step / self._limit)
 
@@ -117,45 +122,26 @@ class RateLimiter:
             self._limit = max(1.0, limit)
             self._last_decrease = now
 
-    async def _wait_for_admission(self, tokens: int) -> AdmittedCall:
-        admission: asyncio.Future[AdmittedCall] = asyncio.get_running_loop().create_future()
-        self._queue.append((admission, tokens))
-        self._admit()
-        try:
-            return await admission
-        except asyncio.CancelledError:
-            if admission.done() and not admission.cancelled():  # admitted, and cancelled before it could start
-                self._change_in_flight(-1)
-            self._admit()
-            raise
-
     def _admit(self) -> None:
         """Admit the calls that fit now, and set a timer if the next one only has to wait for time to pass."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._queue and self._in_flight < self.concurrency_limit:
             admission, tokens = self._queue[0]
             if not admission.done() and (wait := self._seconds_until_free(tokens)) > 0:
-                if self._timer is None:
-                    self._timer = asyncio.get_running_loop().call_later(min(wait, MAX_TIMER_S), self._reschedule)
+                self._timer = asyncio.get_running_loop().call_later(min(wait, MAX_TIMER_S), self._admit)
                 return
             self._queue.popleft()
-            if not admission.done():  # done: cancelled while it waited
-                self._start(admission, tokens)
-        if not self._queue and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _reschedule(self) -> None:
-        self._timer = None
-        self._admit()
-
-    def _start(self, admission: "asyncio.Future[AdmittedCall]", tokens: int) -> None:
-        self._change_in_flight(1)
-        call = AdmittedCall(_now(), tokens, replies_before=self._replies)
-        if self._requests_per_minute is not None or self._tokens_per_minute is not None:
-            call.counted_tokens = tokens
-            self._recent.append(call)
-            self._recent_tokens += tokens
-        admission.set_result(call)
+            if admission.done():  # cancelled while it waited
+                continue
+            self._change_in_flight(1)
+            call = AdmittedCall(_now(), tokens, replies_before=self._replies)
+            if self._requests_per_minute is not None or self._tokens_per_minute is not None:
+                call.counted_tokens = tokens
+                self._recent.append(call)
+                self._recent_tokens += tokens
+            admission.set_result(call)
 
     def _change_in_flight(self, change: int) -> None:
         now = _now()

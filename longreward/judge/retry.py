@@ -16,7 +16,7 @@ from longreward.chat_model import ChatModel, ChatReply, ChatRequest, estimate_to
 from longreward.errors import JudgeError, RequestFailed, TransientFailure
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
-from longreward.judge.rate_limiter import AdmittedCall, RateLimiter
+from longreward.judge.rate_limiter import RateLimiter
 
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0  # as in the `openai` library
 # A server that is busy, and replies to others, may turn a request away this many times `max_retries`.
@@ -80,7 +80,9 @@ class RetryingClient:
             await asyncio.sleep(backoff_s(failures + overloads, transient))
 
     async def _try(self, request: ChatRequest, temperature: float, is_recorded: Callable[[], bool]) -> ChatReply | None:
-        async with self.limiter.call(self._estimate_tokens(request)) as call:
+        prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+        max_tokens = prompt_tokens + request.max_tokens + self._config.thinking_tokens
+        async with self.limiter.call(max_tokens) as call:
             if is_recorded():  # only now: the call may have waited for its slot
                 return None
             try:
@@ -89,34 +91,27 @@ class RetryingClient:
                     reply = await self._model.complete(request, temperature=temperature)
                     budgeted.report_usage(reply.usage, reply.text)
             except JudgeError as error:
-                if error.transient is not None:
-                    await self._record_failure(call, error.transient)
+                if (failure := error.transient) is not None:
+                    self.counts["throttled"] += failure.throttled
+                    self.counts["timeouts"] += failure.timed_out
+                    self.counts["disconnects"] += failure.disconnected
+                    if failure.is_overload:
+                        self.limiter.record_overload(call, failure.retry_after_s, timed_out=failure.timed_out)
+                    if failure.timed_out:
+                        # Many servers continue to work on a request whose client has gone. So the call keeps its slot
+                        # for about the time of a reply; otherwise its retry would exceed what the server can handle.
+                        await asyncio.sleep(self.limiter.latency_s or 0.0)
                 raise
             call.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens or call.tokens
             self._replies += 1
             self.limiter.record_success(call)
             return reply
 
-    async def _record_failure(self, call: AdmittedCall, transient: TransientFailure) -> None:
-        self.counts["throttled"] += transient.throttled
-        self.counts["timeouts"] += transient.timed_out
-        self.counts["disconnects"] += transient.disconnected
-        if transient.is_overload:
-            self.limiter.record_overload(call, transient.retry_after_s, timed_out=transient.timed_out)
-        if transient.timed_out:
-            # Many servers continue to work on a request whose client has gone. So the call keeps its slot for about
-            # the time of a reply; otherwise its retry would exceed the number of calls that the server can handle.
-            await asyncio.sleep(self.limiter.latency_s or 0.0)
-
     async def _replies_to_probe(self) -> bool:
         try:
             return await self._try(PROBE_REQUEST, self._config.first_temperature, lambda: False) is not None
         except JudgeError:
             return False
-
-    def _estimate_tokens(self, request: ChatRequest) -> int:
-        prompt = estimate_tokens(request.system_prompt(self._config.system) + request.text)
-        return prompt + request.max_tokens + self._config.thinking_tokens
 
 
 def backoff_s(failures: int, transient: TransientFailure) -> float:
