@@ -42,41 +42,29 @@ class PromptEscaper:
         lines = "|".join(_loose_pattern(phrase) for phrase in phrases)
         line_end = rf"[^\w{_LINE_ENDS}]*(?:\Z|[{_LINE_ENDS}])"
         line_start = rf"(?:(?:\A|[{_LINE_ENDS}])[ \t\"'“‘「*#\-\d.、)]*(?=\\*(?:{lines}){line_end}))"
-        self._rules = [_EscapeRule(opening)] + ([_EscapeRule(line_start)] if lines else [])
+        # Each pattern matches up to a mark; the backslash comes after the match.
+        patterns = [opening, line_start] if lines else [opening]
+        self._patterns = [re.compile(f"({pattern})", re.IGNORECASE) for pattern in patterns]
 
     def escape(self, text: str) -> str:
         """Return the text with one more backslash in each mark."""
-        for rule in self._rules:
-            text = rule.add(text)
+        for pattern in self._patterns:
+            text = pattern.sub(r"\1\\", text)
         return text
 
     def restore(self, text: str) -> str:
         """Undo `escape`."""
-        for rule in reversed(self._rules):
-            text = rule.remove(text)
+        for pattern in reversed(self._patterns):
+            text = re.sub(rf"{pattern.pattern}\\", r"\1", text, flags=re.IGNORECASE)
         return text
 
     def find_marks(self, text: str) -> list[str]:
         """Return the marks that are not escaped: none in the result of `escape`."""
-        return [mark for rule in self._rules for mark in rule.unescaped(text)]
-
-
-class _EscapeRule:
-    """Puts a backslash after each match of `before`, which looks ahead over existing backslashes."""
-
-    def __init__(self, before: str) -> None:
-        self._add = re.compile(f"({before})", re.IGNORECASE)
-        self._remove = re.compile(rf"({before})\\", re.IGNORECASE)
-        self._unescaped = re.compile(rf"({before})(?!\\)", re.IGNORECASE)
-
-    def add(self, text: str) -> str:
-        return self._add.sub(r"\1\\", text)
-
-    def remove(self, text: str) -> str:
-        return self._remove.sub(r"\1", text)
-
-    def unescaped(self, text: str) -> list[str]:
-        return [text[match.start() : match.start() + 40] for match in self._unescaped.finditer(text)]
+        return [
+            text[match.start() : match.start() + 40]
+            for pattern in self._patterns
+            for match in re.finditer(rf"{pattern.pattern}(?!\\)", text, re.IGNORECASE)
+        ]
 
 
 class LabelledText(str):

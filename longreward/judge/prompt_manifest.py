@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import Field
@@ -67,36 +67,24 @@ class Manifest(Config):
 
 def read_manifest(folder: Path, path: Path | None) -> Manifest:
     """Read the manifest at `path` (None: the folder's own, or the bundled one for the published files)."""
-    path = path if path is not None else _find_manifest(folder)
-    manifest = Manifest.parse(_read_yaml(path), source=str(path))
-    _require_all_templates(manifest, path)
-    return manifest
-
-
-def _find_manifest(folder: Path) -> Path:
-    if (folder / "manifest.yaml").is_file():
-        return folder / "manifest.yaml"
-    if not folder.is_dir():
-        raise ConfigError(f"score.prompts_dir: there is no folder {folder}")
-    if any((folder / name).is_file() for name in PUBLISHED_FILES):
-        return BUNDLED / "published.yaml"
-    raise ConfigError(
-        f"score.prompts_dir: {folder} has neither a manifest.yaml nor the published prompts "
-        f"({', '.join(PUBLISHED_FILES)}); see {BUNDLED / 'manifest.yaml'} for an example"
-    )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
+    if path is None:
+        path = folder / "manifest.yaml"
+        if not folder.is_dir():
+            raise ConfigError(f"score.prompts_dir: there is no folder {folder}")
+        if not path.is_file() and any((folder / name).is_file() for name in PUBLISHED_FILES):
+            path = BUNDLED / "published.yaml"
+        elif not path.is_file():
+            raise ConfigError(
+                f"score.prompts_dir: {folder} has neither a manifest.yaml nor the published prompts "
+                f"({', '.join(PUBLISHED_FILES)}); see {BUNDLED / 'manifest.yaml'} for an example"
+            )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the prompt manifest {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the prompt manifest {path} must be a mapping")
-    return values
-
-
-def _require_all_templates(manifest: Manifest, path: Path) -> None:
+    manifest = Manifest.parse(values, source=str(path))
     missing = [f"labels.{language}" for language in LANGUAGES if language not in manifest.labels]
     missing += [f"templates.{name}" for name in TEMPLATES if name not in manifest.templates]
     missing += [
@@ -110,3 +98,4 @@ def _require_all_templates(manifest: Manifest, path: Path) -> None:
     # A template of a dimension that does not exist is probably a typing error.
     if unknown := sorted(set(manifest.templates) - set(TEMPLATES)):
         raise ConfigError(f"the prompt manifest {path} has unknown templates: {', '.join(unknown)}")
+    return manifest

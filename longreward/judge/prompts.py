@@ -7,7 +7,7 @@ A folder that has the published LongReward files and no manifest is read with th
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -71,17 +71,15 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
         for name, spec in parsed.templates.items()
         for language, file in spec.files.items()
     }
-    escaper = _make_escaper(parsed, templates.values()) if parsed.escape_marks else None
-    # The escaper needs the headings of all templates, so it is added after they are read.
-    escaped = {key: replace(template, escaper=escaper) for key, template in templates.items()}
-    return PromptSet(manifest=parsed, templates=escaped, escaper=escaper, parsing=parsing)
-
-
-def _make_escaper(manifest: Manifest, templates: Iterable[PromptTemplate]) -> PromptEscaper:
-    labels = [label for pair in manifest.labels.values() for label in (pair.evidence, pair.extract)]
-    literals = (piece for template in templates for piece in template.pieces[::2])
-    phrases = [manifest.nothing_relevant, *([manifest.no_statement] if manifest.no_statement else [])]
-    return PromptEscaper(find_headings([*literals, *labels]), [phrase for phrase in phrases if not is_tag(phrase)])
+    escaper = None
+    if parsed.escape_marks:
+        # The escaper needs the headings of all templates, so it is added after they are read.
+        texts = [piece for template in templates.values() for piece in template.pieces[::2]]
+        texts += [label for labels in parsed.labels.values() for label in (labels.evidence, labels.extract)]
+        phrases = [phrase for phrase in (parsed.nothing_relevant, parsed.no_statement) if phrase and not is_tag(phrase)]
+        escaper = PromptEscaper(find_headings(texts), phrases)
+        templates = {key: replace(template, escaper=escaper) for key, template in templates.items()}
+    return PromptSet(manifest=parsed, templates=templates, escaper=escaper, parsing=parsing)
 
 
 def _read_template(name: str, language: Language, file: Path, spec: TemplateSpec) -> PromptTemplate:

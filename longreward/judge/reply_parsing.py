@@ -7,7 +7,7 @@ function takes time linear in the length of the reply.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -69,7 +69,11 @@ def find_verdict(text: str, form: LabelFormat[T]) -> Verdict[T] | None:
     if not brackets:
         return None if closing_value is None else Verdict(closing_value)
     *earlier, last = brackets
-    if _continues_examples(text, brackets):
+    # Small models continue with the next example of a few-shot prompt after their verdict, including its verdict: a
+    # heading such as "[Question]" then separates two different ones.
+    verdicts = [bracket for bracket in brackets if bracket.introduced]
+    differing = [verdict for verdict in verdicts if verdict.value != verdicts[-1].value]
+    if differing and _HEADING.search(text, differing[0].start, verdicts[-1].start):
         return Verdict(None)
     agree = all(bracket.value == last.value for bracket in earlier)
     is_only_line = last.on_own_line and not any(bracket.on_own_line or bracket.introduced for bracket in earlier)
@@ -78,16 +82,6 @@ def find_verdict(text: str, form: LabelFormat[T]) -> Verdict[T] | None:
         return Verdict(value)
     # "It claims [[10]].\nRating: 3": the bracket is a quotation unless a word introduces it as a verdict, too.
     return Verdict(None if any(bracket.introduced for bracket in brackets) else closing_value)
-
-
-def _continues_examples(text: str, brackets: "Sequence[_Bracket[T]]") -> bool:
-    """Return whether a heading such as "[Question]" separates two different verdicts.
-
-    Small models continue with the next example of a few-shot prompt after their verdict, including its verdict.
-    """
-    verdicts = [bracket for bracket in brackets if bracket.introduced]
-    differing = [verdict for verdict in verdicts if verdict.value != verdicts[-1].value]
-    return bool(differing) and _HEADING.search(text, differing[0].start, verdicts[-1].start) is not None
 
 
 @dataclass(frozen=True)

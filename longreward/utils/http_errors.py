@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from longreward.errors import (
     JudgeError,
@@ -98,19 +97,7 @@ class ErrorMapper:
 
     def from_status(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> JudgeError:
         """Convert a reply with an error status."""
-        result = self._from_status(status, body)
-        if isinstance(result, JudgeUnavailable) and (headers or {}).get("x-should-retry") != "false":
-            wait = retry_after_s(headers or {})
-            if wait is not None and wait > MAX_RETRY_AFTER_S:
-                return JudgeUnavailable(f"{result}; it wants no call for {wait:,.0f} s")
-            result.transient = TransientFailure(
-                throttled=status in OVERLOADED_STATUS, retry_after_s=wait, timed_out=status in TIMEOUT_STATUS
-            )
-        return result
-
-    def _from_status(self, status: int, body: str) -> JudgeError:
-        message = self.sanitize(_error_message(body))
-        codes = _error_codes(body)
+        message, codes = self._parse_error(body)
         if codes & _FILTER_CODES:
             return RequestRefused(f"the {self.server} declined the {self.request_kind} (content filter): {message}")
         # OpenAI also says "maximum ... length" about max_tokens where the model wants max_completion_tokens.
@@ -120,22 +107,42 @@ class ErrorMapper:
         if codes & _QUOTA_CODES:
             return JudgeRefused(f"the {self.server} has no quota left: {message}")
         if status in (408, 409, 429) or status >= 500:
-            return JudgeUnavailable(f"the {self.server} answered {status} to every retry: {message}")
+            result = JudgeUnavailable(f"the {self.server} answered {status} to every retry: {message}")
+            wait = retry_after_s(headers or {})
+            if wait is not None and wait > MAX_RETRY_AFTER_S:
+                return JudgeUnavailable(f"{result}; it wants no call for {wait:,.0f} s")
+            if (headers or {}).get("x-should-retry") != "false":
+                result.transient = TransientFailure(
+                    throttled=status in OVERLOADED_STATUS, retry_after_s=wait, timed_out=status in TIMEOUT_STATUS
+                )
+            return result
         if body.lstrip().startswith("<"):
             return self.protocol_error(body)
-        return JudgeRefused(f"the {self.server} answered {status}: {message}; {self._advice(status, message)}")
-
-    def _advice(self, status: int, message: str) -> str:
         if status in (401, 403):
-            state = "was sent" if self.key else "is not set"
-            return f"check the key in {self.key_env} (it {state})"
-        if status == 404:
-            return f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
-        if "max_completion_tokens" in message and self.section == "judge":
-            return "set judge.length_field to max_completion_tokens"
-        if "temperature" in message:
-            return f'where the model takes no temperature, set {self.section}.extra_body to {{"temperature": null}}'
-        return f"check {self.section}.model and {self.section}.extra_body"
+            advice = f"check the key in {self.key_env} (it {'was sent' if self.key else 'is not set'})"
+        elif status == 404:
+            advice = f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
+        elif "max_completion_tokens" in message and self.section == "judge":
+            advice = "set judge.length_field to max_completion_tokens"
+        elif "temperature" in message:
+            advice = f'where the model takes no temperature, set {self.section}.extra_body to {{"temperature": null}}'
+        else:
+            advice = f"check {self.section}.model and {self.section}.extra_body"
+        return JudgeRefused(f"the {self.server} answered {status}: {message}; {advice}")
+
+    def _parse_error(self, body: str) -> tuple[str, set[str]]:
+        """Return the message and the error codes in the body of an error reply."""
+        try:
+            parsed = json.loads(body)
+        except (ValueError, RecursionError):
+            parsed = {}
+        error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
+        if not isinstance(error, dict):
+            error = {"message": str(error)}
+        message = self.sanitize(str(error.get("message") or error.get("detail") or body or "an empty body"))
+        inner = error.get("innererror")
+        objects = [error, inner if isinstance(inner, dict) else {}]
+        return message, {str(source[name]) for source in objects for name in ("code", "type") if source.get(name)}
 
     def protocol_error(self, body: str) -> JudgeProtocolError:
         """Make the error for a reply that does not follow the protocol."""
@@ -184,24 +191,3 @@ def reported_status(body: str) -> int | None:
 def is_filter_notice(text: str) -> bool:
     """Whether a content filter wrote this text in place of the model, although the status is 200."""
     return len(text) < 500 and _FILTER_NOTICE.match(text) is not None
-
-
-def _error_object(body: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
-def _error_message(body: str) -> str:
-    error = _error_object(body)
-    return str(error.get("message") or error.get("detail") or body or "an empty body")
-
-
-def _error_codes(body: str) -> set[str]:
-    error = _error_object(body)
-    inner = error.get("innererror")
-    objects = [error, inner if isinstance(inner, dict) else {}]
-    return {str(source[name]) for source in objects for name in ("code", "type") if source.get(name)}

@@ -14,6 +14,7 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, cast
 
+from psutil import pid_exists
 from pydantic import ValidationError
 
 from longreward.errors import DataError, StateError
@@ -155,7 +156,10 @@ def open_atomic(path: Path) -> Iterator[IO[str]]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned_parts(path)
+        for abandoned in path.parent.glob(f".{escape(path.name)}.*.part"):
+            process = abandoned.name.removesuffix(".part").rpartition(".")[2]
+            if process.isdecimal() and not pid_exists(int(process)):
+                abandoned.unlink(missing_ok=True)
         with part.open("w", encoding="utf-8") as file:
             yield file
             file.flush()
@@ -169,23 +173,6 @@ def open_atomic(path: Path) -> Iterator[IO[str]]:
         # Raises although there is no part: on a read-only file system, or if the parent folder is a file.
         with suppress(OSError):
             part.unlink(missing_ok=True)
-
-
-def _remove_abandoned_parts(path: Path) -> None:
-    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
-        process = part.name.removesuffix(".part").rpartition(".")[2]
-        if process.isdecimal() and not _is_running(int(process)):
-            part.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # a process of another user
-        return True
-    return True
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

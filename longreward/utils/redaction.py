@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from urllib.parse import unquote
 
 MASK = "***"
@@ -29,8 +28,14 @@ def redact(text: str) -> str:
     secret (`?password=***`), and the logins of MLflow and Prefect from the environment, anywhere in the text: a
     database driver may quote a password without its URI.
     """
-    for secret in _environment_secrets():
-        text = text.replace(secret, MASK)
+    secrets = {os.environ.get(name, "") for name in SECRET_VARIABLES}
+    for name in URI_VARIABLES:
+        password = split_login(os.environ.get(name, ""))[1].partition(":")[2]
+        secrets |= {password, unquote(password)}
+    # The longest first: a secret that is part of another one would leave the rest of it visible.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_LENGTH:
+            text = text.replace(secret, MASK)
     # Word by word: one pattern for a whole URI takes quadratic time on a long run of slashes.
     return _WORD.sub(lambda match: _redact_word(match.group()), text)
 
@@ -52,27 +57,15 @@ def split_login(uri: str) -> tuple[str, str, str]:
     return (scheme + separator, login, after) if at else (scheme + separator, "", rest)
 
 
-def _environment_secrets() -> Iterator[str]:
-    secrets = {os.environ.get(name, "") for name in SECRET_VARIABLES}
-    for name in URI_VARIABLES:
-        _, login, _ = split_login(os.environ.get(name, ""))
-        password = login.partition(":")[2]
-        secrets |= {password, unquote(password)}
-    # The longest first: a secret that is part of another one would leave the rest of it visible.
-    return (secret for secret in sorted(secrets, key=len, reverse=True) if len(secret) >= MIN_SECRET_LENGTH)
-
-
 def _redact_word(word: str) -> str:
     scheme, login, rest = split_login(word)
     if login:
         word = f"{scheme}{MASK}@{rest}"
-    if "=" not in word:
-        return word
-    return "".join(_redact_pair(part) for part in re.split(r"([?&;])", word))
-
-
-def _redact_pair(pair: str) -> str:
-    name, separator, value = pair.partition("=")
-    letters = "".join(filter(str.isalnum, name.lower()))
-    secret = letters in SECRET_NAMES or any(word in letters for word in ("password", "passwd", "secret", "xamz"))
-    return f"{name}{separator}{MASK}" if separator and value and secret else pair
+    parts = re.split(r"([?&;])", word)
+    for index, part in enumerate(parts):
+        name, _, value = part.partition("=")
+        if value:
+            letters = "".join(filter(str.isalnum, name.lower()))
+            if letters in SECRET_NAMES or any(kind in letters for kind in ("password", "passwd", "secret", "xamz")):
+                parts[index] = f"{name}={MASK}"
+    return "".join(parts)

@@ -76,17 +76,21 @@ def open_tokenizer(name: str) -> TextTokenizer:
     """
     if name == "simple":
         return SimpleTokenizer()
+    from tokenizers import Tokenizer
+
     path = Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
-    if file.is_file():
-        return FileTokenizer(name, _load_file(file))
-    if path.exists():
-        raise ConfigError(f"score.tokenizer: {path} holds no tokenizer.json")
-    if not HUB_ID.fullmatch(name):
-        raise ConfigError(
-            f"score.tokenizer: there is no {name}; give a path to a tokenizer.json, a hub id, or 'simple'"
-        )
-    return FileTokenizer(name, _load_from_hub(name))
+    try:
+        if file.is_file():
+            return FileTokenizer(name, Tokenizer.from_file(str(file)))
+        if not path.exists() and HUB_ID.fullmatch(name):
+            identifier, _, revision = name.partition("@")
+            return FileTokenizer(name, Tokenizer.from_pretrained(identifier, revision=revision or "main"))
+    except Exception as error:  # the library raises nothing narrower
+        raise ConfigError(f"score.tokenizer: {name} has no usable tokenizer.json: {error}") from error
+    raise ConfigError(
+        f"score.tokenizer: there is no tokenizer.json at {name}; give a path to one, a hub id, or 'simple'"
+    )
 
 
 def keep_ends(text: str, spans: Sequence[tuple[int, int]], tokens: int, *, separator: str = "\n") -> str:
@@ -98,24 +102,3 @@ def keep_ends(text: str, spans: Sequence[tuple[int, int]], tokens: int, *, separ
     first, last = tokens - tokens // 2, tokens // 2
     start = text[: spans[first - 1][1]] if first else ""
     return f"{start}{separator}{text[spans[-last][0] :]}" if last else start
-
-
-def _load_file(file: Path) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
-        raise ConfigError(f"score.tokenizer: {file} is not a tokenizer.json: {error}") from error
-
-
-def _load_from_hub(name: str) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    identifier, _, revision = name.partition("@")
-    try:
-        return Tokenizer.from_pretrained(identifier, revision=revision or "main")
-    except Exception as error:  # the library raises nothing narrower
-        raise ConfigError(
-            f"score.tokenizer: {name} is no local path, and the hub has no tokenizer.json for it: {error}"
-        ) from error

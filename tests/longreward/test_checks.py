@@ -63,7 +63,7 @@ def test_all_problems_are_listed() -> None:
         (["train.launcher=accelerate", "train.launcher_config=own.yaml"], "train: launcher_config: own.yaml cannot"),
         (["sft.launcher=accelerate", "policy.device_map=auto"], "sft: policy.device_map (auto) puts one model"),
         (["score.prompts_dir=prompts"], "prompts"),
-        (["score.tokenizer=./tokenizer.json"], "score.tokenizer: there is no ./tokenizer.json"),
+        (["score.tokenizer=./tokenizer.json"], "score.tokenizer: there is no tokenizer.json at ./tokenizer.json"),
         (["sample.n=4"], "sample.n (4) is less than pair.min_scored (5)"),
         (["evaluate.champion.temperature=0.7"], "(0.7) is none of evaluate.temperatures (1, 0.5, 0)"),
         (["evaluate.champion.measure=recall"], "is recall, which needs evaluate.gold"),

@@ -50,13 +50,13 @@ def test_missing_path(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds no tokenizer\.json"):
+    with pytest.raises(ConfigError, match=r"there is no tokenizer\.json at"):
         open_tokenizer(str(tmp_path))
 
 
 def test_invalid_tokenizer_file(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"is not a tokenizer\.json"):
+    with pytest.raises(ConfigError, match=r"has no usable tokenizer\.json"):
         open_tokenizer(str(tmp_path))
 
 
