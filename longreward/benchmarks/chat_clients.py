@@ -32,7 +32,7 @@ from longreward.benchmarks.types import (
 from longreward.errors import PolicyError
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import PROBE_EXAMPLE, Policy, PolicyTokenizer
-from longreward.models.policy_client import Conversation, Prompt
+from longreward.models.policy_client import Prompt
 from longreward.models.served_policy import ServedPolicy, gather_requests, request_seed
 from longreward.utils.concurrency import with_progress
 
@@ -126,7 +126,7 @@ class ServedChatClient:
     async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
         client = self._policy.client
         [choice] = await client.complete(
-            self._chat_prompt(prompt) if client.chat else Prompt(prompt.ids, prompt.ids),
+            self._chat_prompt(prompt) if client.chat else Prompt({"prompt": prompt.ids}, prompt.ids),
             n=1,
             seed_for=lambda number: request_seed(request.seed, request.id, number),
             temperature=sampling_temperature(request),
@@ -144,7 +144,7 @@ class ServedChatClient:
             {"role": turn.role, "content": chat.break_controls(turn.content, turn.role)} for turn in prompt.turns
         ]
         unchanged = messages == [vars(turn) for turn in prompt.turns]
-        return Prompt(Conversation(tuple(messages)), prompt.ids if unchanged else None)
+        return Prompt({"messages": messages}, prompt.ids if unchanged else None)
 
 
 def sampling_temperature(request: GenerationRequest) -> float:

@@ -3,6 +3,5 @@
     file or glob --file_source.py, csv_reader.py--\\
     hub data set --hub_source.py------------------ open_source.py --columns.py, validation.py--> examples --prepare.py
 
-`formats.py` reads and writes the published files; `preferences.py` and `short_instructions.py` read pairs and
-instructions of others.
+`formats.py` reads and writes the published files; `preferences.py` reads pairs and short instructions of others.
 """

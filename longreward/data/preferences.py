@@ -1,13 +1,17 @@
-"""Preference data of others as pairs to train on: the formats of TRL and of the LongReward authors.
+"""Preference pairs and short instructions of others: the formats of TRL and of the LongReward authors.
 
 {"prompt": "…", "chosen": "…", "rejected": "…"}                                            texts
 {"prompt": [{"role": "user", …}], "chosen": [{"role": "assistant", …}], "rejected": […]}   chats
 {"chosen": [{"role": "user", …}, {"role": "assistant", …}], "rejected": […]}               the prompt in both
 {"context": "…", "query": "…", "win_response": "…", "lose_response": "…"}                  preference_pairs.jsonl
+{"prompt": "Name a colour.", "response": "Red."}                                           a short instruction
+{"messages": [{"role": "user", …}, {"role": "assistant", "content": "Red."}]}
+
+A policy gets single questions here, after a system prompt if there is one. Of an answered chat the first question and
+its answer are used; a preference after several turns is rejected.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 
@@ -15,7 +19,7 @@ from longreward.config import Config
 from longreward.data.chats import Message, join_paragraphs, parse_messages
 from longreward.data.formats import is_blank, parse_id
 from longreward.data.hub_source import HubConfig
-from longreward.records import SHORT_PREFIX, PreferencePair, Response, has_short_prefix
+from longreward.records import SHORT_PREFIX, Example, PreferencePair, Response, has_short_prefix
 from longreward.utils.jsonl import Row, RowError, missing_key
 
 
@@ -71,8 +75,13 @@ def preference_from_row(row: Row, config: PairsConfig, number: int) -> Preferenc
             raise RowError("both responses are the same")
     else:
         columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-        query, chosen, rejected = parse_preference(row, columns)
-        context = _context(row, config)
+        query, chosen, rejected = _parse_preference(row, columns)
+        if config.context not in row and config.context != PairsConfig.model_fields["context"].default:
+            raise missing_key(config.context, row)
+        document = join_paragraphs(row.get(config.context), config.context)
+        if not isinstance(document, str | None):
+            raise RowError(f"{config.context} is {type(document).__name__}, expected text")
+        context = document or ""
     return given_pair(pair_id, context=context, query=query, chosen=chosen, rejected=rejected)
 
 
@@ -94,39 +103,87 @@ def given_pair(pair_id: str, *, context: str, query: str, chosen: str, rejected:
     )
 
 
-def parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return question, better and worse response; `columns` names those of `prompt`, `chosen` and `rejected`.
+def short_pair_from_row(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> PreferencePair:
+    """Return the pair `short/<number>`; `columns` names those of `prompt`, `chosen` and `rejected`.
 
     Raises RowError if the row cannot be used.
     """
+    if isinstance(row, RowError):
+        raise row
+    query, chosen, rejected = _parse_preference(row, columns)
+    return short_pair(number, query=query, chosen=chosen, rejected=rejected)
+
+
+def short_example_from_row(row: Row | RowError, columns: Mapping[str, str], *, number: int) -> Example:
+    """Return the example `short/<number>`; `columns` names those of `prompt` and `answer`.
+
+    Raises RowError if the row cannot be used.
+    """
+    if isinstance(row, RowError):
+        raise row
+    query, answer = _prompt_and_response(row, columns["answer"], first=True)
+    if query is None:
+        query = _parse_prompt(row, columns["prompt"])
+    if query is None:
+        raise missing_key(columns["prompt"], row)
+    _check_not_blank({columns["prompt"]: query, columns["answer"]: answer})
+    return short_example(number, query=query, answer=answer)
+
+
+def short_pair(number: int, *, query: str, chosen: str, rejected: str) -> PreferencePair:
+    """Return the pair of a short instruction."""
+    return given_pair(f"{SHORT_PREFIX}{number}", context="", query=query, chosen=chosen, rejected=rejected)
+
+
+def short_example(number: int, *, query: str, answer: str | None = None) -> Example:
+    """Return the example of a short instruction, which is its own document."""
+    example_id = f"{SHORT_PREFIX}{number}"
+    return Example(id=example_id, document_id=example_id, context="", query=query, answer=answer)
+
+
+def _parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
+    """Return question, better and worse response."""
     if row.get("tools"):
         raise RowError("the row has tools, which are not supported; remove such rows")
     chosen_prompt, chosen = _prompt_and_response(row, columns["chosen"])
     rejected_prompt, rejected = _prompt_and_response(row, columns["rejected"])
-    prompt = parse_prompt(row.get(columns["prompt"]), columns["prompt"])
+    prompt = _parse_prompt(row, columns["prompt"])
     if chosen_prompt is not None and rejected_prompt is not None and chosen_prompt != rejected_prompt:
         raise RowError(f"{columns['chosen']} and {columns['rejected']} have different prompts")
     # The chats take precedence: the prompt column may lack the system prompt.
     query = chosen_prompt or rejected_prompt or prompt
     if query is None:
         raise missing_key(columns["prompt"], row)
-    check_not_blank({columns["prompt"]: query, columns["chosen"]: chosen, columns["rejected"]: rejected})
+    _check_not_blank({columns["prompt"]: query, columns["chosen"]: chosen, columns["rejected"]: rejected})
     if chosen == rejected:
         raise RowError("both responses are the same")
     return query, chosen, rejected
 
 
-def parse_prompt(value: Any, column: str) -> str | None:
+def _prompt_and_response(row: Row, column: str, *, first: bool = False) -> tuple[str | None, str]:
+    """Return the prompt, if the column contains it too, and the response: the last turn, or the first reply."""
+    value = row.get(column)
+    if isinstance(value, str):
+        return None, value
+    messages = parse_messages(value, name=column, expected="a text or a chat")
+    replies = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if first and not replies:
+        raise RowError(f"{column} is a chat without an assistant's turn")
+    if not first and len(messages) - 1 not in replies:
+        raise RowError(f"{column} is a chat that does not end with the assistant's turn")
+    index = replies[0] if first else len(messages) - 1
+    return (_single_question(messages[:index], column) if index else None), messages[index].text
+
+
+def _parse_prompt(row: Row, column: str) -> str | None:
     """Return the question of a column that contains a text, a chat of one turn, or nothing."""
-    return value if value is None or isinstance(value, str) else single_question(parse_chat(value, column), column)
+    value = row.get(column)
+    if value is None or isinstance(value, str):
+        return value
+    return _single_question(parse_messages(value, name=column, expected="a text or a chat"), column)
 
 
-def parse_chat(value: Any, column: str) -> list[Message]:
-    """Return the messages of a column that contains a chat; raises RowError for anything else."""
-    return parse_messages(value, name=column, expected="a text or a chat")
-
-
-def single_question(messages: list[Message], column: str) -> str:
+def _single_question(messages: list[Message], column: str) -> str:
     """Return the only user message, after the system prompt if there is one; raises RowError for several turns."""
     roles = [message.role for message in messages]
     if roles not in (["user"], ["system", "user"]):
@@ -134,31 +191,7 @@ def single_question(messages: list[Message], column: str) -> str:
     return "\n\n".join(message.text for message in messages if message.text.strip())
 
 
-def check_not_blank(texts: Mapping[str, str]) -> None:
-    """Raise RowError for the first column whose text is blank."""
+def _check_not_blank(texts: Mapping[str, str]) -> None:
     for column, text in texts.items():
         if not text.strip():
             raise RowError(f"{column} is empty")
-
-
-def _prompt_and_response(row: Row, column: str) -> tuple[str | None, str]:
-    """Return the prompt, if the column contains it too, and the response."""
-    value = row.get(column)
-    if isinstance(value, str):
-        return None, value
-    messages = parse_chat(value, column)
-    if not messages or messages[-1].role != "assistant":
-        raise RowError(f"{column} is a chat that does not end with the assistant's turn")
-    prompt = single_question(messages[:-1], column) if len(messages) > 1 else None
-    return prompt, messages[-1].text
-
-
-def _context(row: Row, config: PairsConfig) -> str:
-    if config.context not in row and config.context != PairsConfig.model_fields["context"].default:
-        raise missing_key(config.context, row)
-    context = join_paragraphs(row.get(config.context), config.context)
-    if context is None:  # a row without a document
-        return ""
-    if not isinstance(context, str):
-        raise RowError(f"{config.context} is {type(context).__name__}, expected text")
-    return context

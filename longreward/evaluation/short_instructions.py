@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from longreward.data.short_instructions import short_example
+from longreward.data.preferences import short_example
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import BUILTIN, ShortMeasureConfig
 from longreward.evaluation.measures import GREEDY, AnswerMeasures

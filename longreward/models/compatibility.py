@@ -1,8 +1,10 @@
-"""Checks that a model can be a policy: a causal language model of text, with all its weights, that can be loaded here.
+"""Checks that a model can be a policy: a causal language model of text, complete and with its own tokenizer.
 
 Most unsuitable models are detected by their config, before any weights are read.
 """
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, PolicyError
 from longreward.models.config import PolicyConfig
+from longreward.utils.language import HAN_RANGE
 
 OTHER_MODALITIES = {"vision_config": "images", "audio_config": "sound"}
 OTHER_HEADS = (
@@ -21,6 +24,9 @@ OTHER_HEADS = (
     "ForRewardModeling",
 )
 LISTED_WEIGHTS = 3
+ENGLISH = "Who was the first of the two? It's 1,024.5 km (not less): the town, in the north of the river, and café."
+CHINESE = "这座城镇在河的北边，建于1912年。谁是第一个？"
+TOKEN = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+|[^\w\s]")
 LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError)
 
 
@@ -88,6 +94,33 @@ def check_missing_weights(missing: Iterable[str], path: str | Path) -> None:
         )
 
 
+def check_round_trip(tokenizer: Any, path: str | Path) -> None:
+    """Raise PolicyError if decoding the ids of test sentences does not give them back; `path` is for the message.
+
+    A tokenizer that fails would train the model on other words than those of the data. White space, Unicode form
+    (NFC, NFKC) and letter case may change. Unknown words may be dropped, since a vocabulary without Chinese still
+    serves English data. No word may turn into another word or merge with its neighbour.
+    """
+    for text in (ENGLISH, CHINESE):
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        decoded = str(tokenizer.decode(ids, skip_special_tokens=True))
+        expected, actual = normalized_words(text), normalized_words(decoded)
+        remaining = iter(expected)
+        is_subsequence = all(word in remaining for word in actual)
+        must_be_equal = text is ENGLISH and tokenizer.unk_token_id not in ids
+        if not is_subsequence or (must_be_equal and actual != expected):
+            raise PolicyError(
+                f"{path}: the tokenizer ({type(tokenizer).__name__}) fails the round trip: {text!r} is decoded as "
+                f"{decoded!r}; the model was trained with another tokenizer, or this one was loaded as the wrong class "
+                "(see tokenizer_class in tokenizer_config.json)"
+            )
+
+
+def normalized_words(text: str) -> list[str]:
+    """Split into words, single Han characters and punctuation marks, in one Unicode form (NFKC) and in lower case."""
+    return TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
 @contextmanager
 def load_errors(component: str, path: str | Path, config: PolicyConfig) -> Iterator[None]:
     """Convert errors of transformers into PolicyError; `component` is "model", "tokenizer" or "config".
@@ -101,20 +134,16 @@ def load_errors(component: str, path: str | Path, config: PolicyConfig) -> Itera
     except PolicyError:
         raise
     except Exception as error:
-        if isinstance(error, (*LOAD_ERRORS, SafetensorError)) or config.trust_remote_code:
-            raise PolicyError(_load_error_message(component, path, error, config)) from error
-        raise
-
-
-def _load_error_message(component: str, path: str | Path, error: Exception, config: PolicyConfig) -> str:
-    if "trust_remote_code" in str(error) and not config.trust_remote_code:
-        return (
-            f"{path}: the {component} is shipped with Python code of its own, which would run here with your "
-            "permissions; read that code, pin it with policy.revision and set policy.trust_remote_code to true, or "
-            "name a checkpoint of a class that is part of transformers"
-        )
-    first_line = next(iter(str(error).strip().splitlines()), "")
-    message = f"{path}: the {component} cannot be loaded ({type(error).__name__}: {first_line})"
-    if config.trust_remote_code and not isinstance(error, OSError):
-        message += "; if its own code fails (policy.trust_remote_code), it may need another version of transformers"
-    return message
+        if not isinstance(error, (*LOAD_ERRORS, SafetensorError)) and not config.trust_remote_code:
+            raise
+        if "trust_remote_code" in str(error) and not config.trust_remote_code:
+            raise PolicyError(
+                f"{path}: the {component} is shipped with Python code of its own, which would run here with your "
+                "permissions; read that code, pin it with policy.revision and set policy.trust_remote_code to true, or "
+                "name a checkpoint of a class that is part of transformers"
+            ) from error
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        message = f"{path}: the {component} cannot be loaded ({type(error).__name__}: {first_line})"
+        if config.trust_remote_code and not isinstance(error, OSError):
+            message += "; if its own code fails (policy.trust_remote_code), it may need another version of transformers"
+        raise PolicyError(message) from error

@@ -25,11 +25,11 @@ from longreward.models.compatibility import (
     check_device_map,
     check_missing_weights,
     check_model_type,
+    check_round_trip,
     load_errors,
 )
 from longreward.models.config import OverWindow, PolicyConfig, read_chat_template
 from longreward.models.model_ref import pretrained_kwargs, write_pointer
-from longreward.models.tokenizer_check import check_round_trip
 from longreward.utils.language import HAN_RANGE
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ class PolicyTokenizer:
         """
         ids = self.conversation_ids(self._user_turn(context, query))
         special = {*self.tokenizer.all_special_ids}  # includes the unknown token
-        kept, words = sum(i not in special for i in ids), _count_words(context) + _count_words(query)
+        kept = sum(i not in special for i in ids)
+        words = sum(1 for text in (context, query) for _ in WORD.finditer(text))  # no list of a long document's words
         if kept < words / 4:
             raise PolicyError(
                 f"the tokenizer ({type(self.tokenizer).__name__} of {self.tokenizer.name_or_path}) keeps {kept} tokens "
@@ -145,14 +146,6 @@ class Policy:
         """The transformers tokenizer."""
         return self.encoder.tokenizer
 
-    def prompt_ids(self, context: str, query: str) -> list[int]:
-        """Return the ids that the model continues."""
-        return self.encoder.prompt_ids(context, query)
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a bare text, without special tokens."""
-        return self.encoder.count_tokens(text)
-
 
 def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = False) -> Policy:
     """Load model and tokenizer from a folder, a hub id or a pointer; raises PolicyError if that is impossible.
@@ -171,7 +164,8 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     # Unsuitable models and tokenizers are rejected before weights are read.
     _load_model_config(config, path)
     encoder = load_tokenizer(config, path)
-    device = torch.device(_select_device(config.device))
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
     kwargs = pretrained_kwargs(config, path) | {
         "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
         "attn_implementation": config.attention,
@@ -180,13 +174,23 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     with load_errors("model", path, config):
         model, loading_info = AutoModelForCausalLM.from_pretrained(**kwargs, output_loading_info=True)
     check_missing_weights(loading_info["missing_keys"], path)
-    _check_vocabulary_size(encoder.tokenizer, model, path)
+    embeddings = model.get_input_embeddings().num_embeddings
+    if len(encoder.tokenizer) > embeddings:
+        raise PolicyError(
+            f"{path}: the tokenizer has {len(encoder.tokenizer)} tokens and the model {embeddings} embeddings; they do "
+            "not match"
+        )
     window = _context_window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config states no maximum length; set policy.window")
+    device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+    # accelerate's launcher gives each process a part of the model, which may not fit on one GPU as a whole.
+    sharded = any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
     if config.device_map is not None:
-        device = _input_device(model)
-    elif not _is_sharded_by_accelerate():
+        # Inputs go to the first GPU of the map, or to the CPU if it uses none.
+        gpus = [part for part in getattr(model, "hf_device_map", {}).values() if part not in ("cpu", "disk")]
+        device = torch.device(gpus[0] if gpus else "cpu")
+    elif not sharded:
         model = model.to(device)
     return Policy(config, str(path), model.eval(), encoder, window, device)
 
@@ -277,28 +281,6 @@ def _context_window(config: PolicyConfig, model_config: Any, path: str | Path) -
     return config.window or limit
 
 
-def _select_device(device: str) -> str:
-    import torch
-
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
-    return "cuda" if available and device != "cpu" else "cpu"
-
-
-def _is_sharded_by_accelerate() -> bool:
-    # accelerate's launcher gives each process a part of the model, which may not fit on one GPU as a whole.
-    return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-
-
-def _input_device(model: Any) -> "torch.device":
-    """Return the device of the inputs of a model with a device map: its first GPU, or the CPU if it uses none."""
-    import torch
-
-    gpus = [device for device in getattr(model, "hf_device_map", {}).values() if device not in ("cpu", "disk")]
-    return torch.device(gpus[0] if gpus else "cpu")
-
-
 def _end_token_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tuple[int, ...]:
     """Return the tokenizer's end token and those of the generation config, such as the end of a turn."""
     from transformers import AutoConfig, GenerationConfig
@@ -315,18 +297,6 @@ def _end_token_ids(config: PolicyConfig, tokenizer: Any, path: str | Path) -> tu
             continue
     ids = configured if isinstance(configured, list) else [] if configured is None else [configured]
     return tuple(dict.fromkeys([tokenizer.eos_token_id, *ids]))
-
-
-def _check_vocabulary_size(tokenizer: Any, model: Any, path: str | Path) -> None:
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise PolicyError(
-            f"{path}: the tokenizer has {len(tokenizer)} tokens and the model {rows} embeddings; they do not match"
-        )
-
-
-def _count_words(text: str) -> int:
-    return sum(1 for _ in WORD.finditer(text))
 
 
 def _split_text(text: str, size: int) -> Iterator[str]:

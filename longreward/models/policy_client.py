@@ -1,8 +1,7 @@
 """Client of a policy server that speaks the OpenAI protocol: one prompt in, n choices out.
 
-[1, 733, …]        --POST /completions {"n": 10}--> 10 choices
-"The town …"       --POST /chat/completions-->      1 choice, then 9 more requests if the server ignores `n`
-Conversation([…])  --POST /chat/completions-->      the same, after several turns
+{"prompt": [1, 733, …]}            --POST /completions {"n": 10}--> 10 choices
+{"messages": [{"role": "user", …}]}  --POST /chat/completions-->    1 choice, and 9 more requests if `n` is ignored
 """
 
 import asyncio
@@ -21,33 +20,18 @@ CONNECT_TIMEOUT_S = 10.0  # a running server accepts a connection at once, howev
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """Messages with `role` and `content` that the server continues."""
-
-    messages: tuple[Mapping[str, str], ...]
-
-
-@dataclass(frozen=True)
 class Prompt:
-    """What a request sends: token ids to `/completions`, a user message or a conversation to `/chat/completions`."""
+    """What a request sends."""
 
-    content: Sequence[int] | str | Conversation
+    field: Mapping[str, Any]
+    """Token ids as `prompt`, for `/completions`, or `messages`, for `/chat/completions`."""
     ids: Sequence[int] | None = None
-    """The ids that the server should read; None if they cannot be known."""
+    """The ids that the server should read; None if they cannot be known or need not be checked."""
 
     @property
-    def path(self) -> str:
-        """The path after the base URL."""
-        return "/chat/completions" if isinstance(self.content, str | Conversation) else "/completions"
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The field of the request body that contains the prompt."""
-        if isinstance(self.content, str):
-            return {"messages": [{"role": "user", "content": self.content}]}
-        if isinstance(self.content, Conversation):
-            return {"messages": [{**message} for message in self.content.messages]}
-        return {"prompt": [*self.content]}
+    def is_chat(self) -> bool:
+        """Whether the server renders the prompt."""
+        return "messages" in self.field
 
 
 @dataclass(frozen=True)
@@ -145,8 +129,8 @@ class PolicyClient:
 
     async def request_token(self) -> None:
         """Request one token for a minimal prompt; raises ServerUnavailable or ServerRefused if that fails."""
-        prompt = Prompt("Hello") if self.chat else Prompt([1])
-        await self._request(prompt, 1, {"temperature": 0, "max_tokens": 1})
+        field = {"messages": [{"role": "user", "content": "Hello"}]} if self.chat else {"prompt": [1]}
+        await self._request(Prompt(field), 1, {"temperature": 0, "max_tokens": 1})
 
     async def accepts_model(self, name: str) -> bool:
         """Return whether the server returns a token for the model called `name`."""
@@ -179,11 +163,12 @@ class PolicyClient:
     async def _send(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
         from openai import APIError
 
-        body = {"model": self.model, **prompt.fields, **settings, **({"n": n} if n > 1 else {}), **self._extra_body}
+        path = "/chat/completions" if prompt.is_chat else "/completions"
+        body = {"model": self.model, **prompt.field, **settings, **({"n": n} if n > 1 else {}), **self._extra_body}
         body = {name: value for name, value in body.items() if value is not None}
         try:
             async with self._slots:
-                choices = self._parse(await self._client.post(prompt.path, body=body, cast_to=str), prompt)
+                choices = self._parse(await self._client.post(path, body=body, cast_to=str), prompt)
         except APIError as error:
             policy_error = self._convert_error(error, prompt)
         else:
@@ -199,7 +184,7 @@ class PolicyClient:
             return ServerUnavailable(str(converted))
         if getattr(error, "status_code", None) not in (400, 422):
             return ServerRefused(str(converted))
-        advice = "; a server that takes no token ids needs server.prompt: chat" if "prompt" in prompt.fields else ""
+        advice = "" if prompt.is_chat else "; a server that takes no token ids needs server.prompt: chat"
         return _RequestRejected(f"{converted}{advice}")
 
     # --- replies ---

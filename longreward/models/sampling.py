@@ -56,8 +56,9 @@ class PromptEncoder(Protocol):
         """Maximum number of prompt and completion tokens together."""
         ...
 
-    def prompt_ids(self, context: str, query: str) -> list[int]:
-        """Return the ids that the model continues."""
+    @property
+    def encoder(self) -> PolicyTokenizer:
+        """Tokenizer, chat template and prompt template."""
         ...
 
 
@@ -114,16 +115,8 @@ def sample(
             indices = [by_length[position] for position in batch]
             generated = generate_batch(policy, [prompts[i] for i in indices], [examples[i].id for i in indices], config)
             for i, group in zip(indices, generated, strict=True):
-                prompt_hash = hash_ids(prompts[i])
                 responses[i] = [
-                    response_from_ids(
-                        policy.encoder,
-                        examples[i],
-                        number,
-                        ids,
-                        prompt_tokens=len(prompts[i]),
-                        prompt_hash=prompt_hash,
-                    )
+                    response_from_ids(policy.encoder, examples[i], number, ids, prompt_ids=prompts[i])
                     for number, ids in enumerate(group)
                 ]
             done += len(indices)
@@ -150,7 +143,7 @@ def encode_prompt(policy: PromptEncoder, example: Example, config: SampleConfig)
 
     Raises PolicyError that names the example if it does not fit and `over_window` is "refuse".
     """
-    ids = policy.prompt_ids(example.context, example.query)
+    ids = policy.encoder.prompt_ids(example.context, example.query)
     limit = policy.window - config.max_new_tokens
     fitted = fit_window(ids, limit=limit, rule=config.over_window, name=example.id)
     return fitted, len(fitted) < len(ids)
@@ -162,10 +155,12 @@ def response_from_ids(
     number: int,
     ids: Sequence[int],
     *,
-    prompt_tokens: int | None,
-    prompt_hash: str | None,
+    prompt_ids: Sequence[int] | None,
 ) -> Response:
-    """Return the Response of sampled ids, which include the end token if one was generated."""
+    """Return the Response of sampled ids, which include the end token if one was generated.
+
+    `prompt_ids` are those that the model has read; None if they are unknown.
+    """
     ended = bool(ids) and ids[-1] in encoder.end_ids
     return Response(
         id=f"{example.id}-{number}",
@@ -175,8 +170,8 @@ def response_from_ids(
         tokens=len(ids) - ended,
         finish_reason="stop" if ended else "length",
         token_ids=tuple(ids),
-        prompt_tokens=prompt_tokens,
-        prompt_hash=prompt_hash,
+        prompt_tokens=len(prompt_ids) if prompt_ids else None,
+        prompt_hash=hash_ids(prompt_ids) if prompt_ids else None,
     )
 
 

@@ -45,10 +45,6 @@ class ServedPolicy:
     client: PolicyClient
     server: ServerHandle | None = None
 
-    def prompt_ids(self, context: str, query: str) -> list[int]:
-        """Return the ids that the model continues."""
-        return self.encoder.prompt_ids(context, query)
-
 
 def served_policy(
     config: PolicyConfig, path: str | Path, client: PolicyClient, server: ServerHandle | None = None
@@ -125,12 +121,12 @@ def request_seed(seed: int, name: str, number: int) -> int:
 def _build_prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
     ids, truncated = encode_prompt(policy, example, config)
     if not policy.client.chat:
-        return Prompt(ids, ids)
+        return Prompt({"prompt": ids}, ids)
     check_truncated_chats(policy, [example.id] if truncated else [])
     message = policy.encoder.message(example.context, example.query)
     # The server tokenizes the message, so special tokens in it are broken to remain text.
     content = policy.encoder.chat.break_controls(message)
-    return Prompt(content, ids if content == message else None)
+    return Prompt({"messages": [{"role": "user", "content": content}]}, ids if content == message else None)
 
 
 def _to_response(
@@ -138,11 +134,8 @@ def _to_response(
 ) -> Response:
     # The server renders a message itself; unless it confirms the ids, they are unknown.
     prompt_ids = prompt.ids if choice.same_prompt or not policy.client.chat else None
-    prompt_tokens, prompt_hash = (len(prompt_ids), hash_ids(prompt_ids)) if prompt_ids else (None, None)
     if (ids := _verified_ids(policy.encoder, choice)) is not None:
-        return response_from_ids(
-            policy.encoder, example, number, ids, prompt_tokens=prompt_tokens, prompt_hash=prompt_hash
-        )
+        return response_from_ids(policy.encoder, example, number, ids, prompt_ids=prompt_ids)
     truncated = choice.finish_reason == "length"
     return Response(
         id=f"{example.id}-{number}",
@@ -152,8 +145,8 @@ def _to_response(
         # Not from the server's usage, which covers all choices of a request together, some with the end token.
         tokens=config.max_new_tokens if truncated else policy.encoder.count_tokens(choice.text),
         finish_reason=choice.finish_reason,
-        prompt_tokens=prompt_tokens,
-        prompt_hash=prompt_hash,
+        prompt_tokens=len(prompt_ids) if prompt_ids else None,
+        prompt_hash=hash_ids(prompt_ids) if prompt_ids else None,
     )
 
 

@@ -237,10 +237,6 @@ class RemotePolicy:
     fingerprint: str | None
     """Of the folder `path`; None for a model on the hub."""
 
-    def prompt_ids(self, context: str, query: str) -> list[int]:
-        """Return the token ids that the model continues."""
-        return self.encoder.prompt_ids(context, query)
-
     @property
     def capacity(self) -> int:
         """How many shards can run at once."""

@@ -76,7 +76,7 @@ def policy_of(config, attention="sdpa", ends=(3,)):
     attn = None if isinstance(config, MambaConfig) else attention
     return SimpleNamespace(
         model=AutoModelForCausalLM.from_config(config, attn_implementation=attn).eval(),
-        text=SimpleNamespace(end_ids=ends),
+        encoder=SimpleNamespace(end_ids=ends),
         device=torch.device("cpu"),
         config=SimpleNamespace(attention=attention),
     )
@@ -175,7 +175,7 @@ def test_token_ids_above_two_bytes_are_returned(cache):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
     policy = SimpleNamespace(
         model=model,
-        text=SimpleNamespace(end_ids=(3,)),
+        encoder=SimpleNamespace(end_ids=(3,)),
         device=torch.device("cpu"),
         config=SimpleNamespace(attention="sdpa"),
     )

@@ -23,7 +23,7 @@ def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
         == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
     )
     # <s> <|user|> the river is north . who ? <|assistant|>
-    assert policy.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
+    assert policy.encoder.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
 
 
 def test_slot_names_inside_a_document_are_kept(policy):
@@ -50,11 +50,11 @@ def test_prompt_and_completion_equal_the_rendered_conversation(policy):
         tokenize=True,
         return_dict=False,
     )
-    assert policy.prompt_ids("the town", "who ?") + policy.encoder.completion_ids("anna .") == whole
+    assert policy.encoder.prompt_ids("the town", "who ?") + policy.encoder.completion_ids("anna .") == whole
 
 
 def test_count_tokens_adds_no_special_tokens(policy):
-    assert policy.count_tokens("The mayor, Anna.") == 5
+    assert policy.encoder.count_tokens("The mayor, Anna.") == 5
 
 
 @pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
@@ -188,7 +188,7 @@ def test_device_map_with_missing_gpus_is_rejected(tiny_policy):
 
 def test_chinese_prompt_of_unknown_characters_is_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
-        policy.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
+        policy.encoder.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
 
 
 def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path):
@@ -206,7 +206,7 @@ def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path)
 
 def test_prompt_of_unknown_words_is_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
-        policy.prompt_ids("xylophon", "quagga")
+        policy.encoder.prompt_ids("xylophon", "quagga")
 
 
 def test_name_next_to_other_folders_is_not_a_hub_id(tmp_path, monkeypatch):

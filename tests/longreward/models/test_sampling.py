@@ -30,7 +30,7 @@ def sample_without_cache(policy, example, config):
     """Sample one response after another, reading the whole text again for each token."""
     responses = []
     for number in range(config.n):
-        ids = policy.prompt_ids(example.context, example.query)
+        ids = policy.encoder.prompt_ids(example.context, example.query)
         start, draws = len(ids), rng_stream(config.seed, example.id, number, config.max_new_tokens)
         for step in range(config.max_new_tokens):
             with torch.no_grad():

@@ -51,7 +51,7 @@ async def test_prompt_is_sent_as_token_ids(tiny_policy, policy_server):
     server = policy_server()
     await sample_at(tiny_policy, server)
     policy = load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
-    assert server.prompts[0]["prompt"] == policy.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
+    assert server.prompts[0]["prompt"] == policy.encoder.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
     sent = {name: server.prompts[0][name] for name in ("model", "temperature", "top_p", "max_tokens")}
     assert sent == {"model": "sft", "temperature": 0.7, "top_p": 0.9, "max_tokens": 24}
 

@@ -81,7 +81,7 @@ def policy(tiny_policy):
 
 def log_share(policy, item, response) -> tuple[float, int]:
     """The log-probability of an answer with its end, and its tokens, by a plain forward pass."""
-    prompt = policy.prompt_ids(item.context, item.query)
+    prompt = policy.encoder.prompt_ids(item.context, item.query)
     answer = policy.encoder.completion_ids(response.text)
     with torch.no_grad():
         shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)

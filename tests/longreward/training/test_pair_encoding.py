@@ -47,7 +47,7 @@ def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
 def sampled_ids(policy: Policy, example: Example) -> list[list[int]]:
     """The ids of the answers, from the decoder itself."""
     streams = [rng_stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
-    prompt = policy.prompt_ids(example.context, example.query)
+    prompt = policy.encoder.prompt_ids(example.context, example.query)
     return generate(policy, [prompt], streams, SamplingParams(SAMPLING.temperature, n=SAMPLING.n))[0]
 
 
@@ -91,7 +91,7 @@ def test_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
         data = tokenize_pairs(policy.encoder, read, max_length=policy.window)
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
-            assert row["prompt_ids"] == policy.prompt_ids(example.context, example.query)
+            assert row["prompt_ids"] == policy.encoder.prompt_ids(example.context, example.query)
         assert data.stats.answers == AnswerCounts(sampled=2 * SAMPLING.n)
         endings |= {one[-1] in policy.encoder.end_ids for one in ids}
     assert endings == {True, False}  # with the end token that came, and without one where none did
@@ -171,7 +171,7 @@ def test_prompt_is_cut_as_for_sampling():
     policy = policy_of("byte-level", "plain", window=60)
     example = EXAMPLES[1]
     one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
-    whole = policy.prompt_ids(example.context, example.query)
+    whole = policy.encoder.prompt_ids(example.context, example.query)
     assert len(whole) > 60
     data = tokenize_pairs(policy.encoder, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens

@@ -95,7 +95,7 @@ def test_first_loss_is_the_mean_over_all_answer_tokens(training):
     policy = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
     summed, count = 0.0, 0
     for row in ROWS:
-        prompt = policy.prompt_ids(row["context"], row["query"])
+        prompt = policy.encoder.prompt_ids(row["context"], row["query"])
         answer = policy.encoder.completion_ids(row["answer"])
         with torch.no_grad():
             shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
@@ -133,7 +133,7 @@ def test_merged_adapter_equals_base_with_adapter(training):
     training.run(settings(lora=LoraSettings(r=4, alpha=8)))
     base = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
     merged = load_policy(PolicyConfig(base_model=str(training.out)), training.out)
-    ids = torch.tensor([base.prompt_ids("the town is north .", "where is it ?")])
+    ids = torch.tensor([base.encoder.prompt_ids("the town is north .", "where is it ?")])
     with torch.no_grad():
         plain = base.model(ids).logits
         adapted = PeftModel.from_pretrained(base.model, training.out / "adapter")(ids).logits

@@ -47,7 +47,7 @@ def test_sft_sampling_and_dpo_have_the_same_prompt(policy):
     [row] = tokenize_examples(policy.encoder, [TOWN], max_length=64).rows
     [pair] = tokenize_pairs(policy.encoder, [pair_of("it is north .", "it is south .")], max_length=64).rows
     sampled, was_cut = encode_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
-    assert row["input_ids"][:12] == pair["prompt_ids"] == sampled == policy.prompt_ids(TOWN.context, TOWN.query)
+    assert row["input_ids"][:12] == pair["prompt_ids"] == sampled == policy.encoder.prompt_ids(TOWN.context, TOWN.query)
     assert not was_cut
 
 
