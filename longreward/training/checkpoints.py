@@ -17,6 +17,7 @@ from typing import Any
 
 from longreward.errors import StateError
 from longreward.models.model_ref import fingerprint
+from longreward.utils.jsonl import open_atomic
 
 MARK = "complete.json"
 
@@ -39,9 +40,8 @@ def mark_complete(checkpoint: Path) -> None:
     """Record the size of every file of a checkpoint that was just written."""
     unmark(checkpoint)
     sizes = {str(f.relative_to(checkpoint)): f.stat().st_size for f in checkpoint.rglob("*") if f.is_file()}
-    temporary = checkpoint / f"{MARK}.part"
-    temporary.write_text(json.dumps(sizes), encoding="utf-8")
-    temporary.replace(checkpoint / MARK)
+    with open_atomic(checkpoint / MARK) as file:
+        json.dump(sizes, file)
 
 
 def unmark(checkpoint: Path) -> None:

@@ -97,7 +97,7 @@ def train_dpo(
     with actionable_error(setup.state):  # the pass of the reference may run out of memory, too
         trainer = trainers.dpo_trainer(
             setup.policy,
-            setup.data.dataset(),
+            setup.data.rows,
             setup.lora,
             {**setup.arguments, **loss_arguments(config)},
             reference_file=setup.state / "reference.json",

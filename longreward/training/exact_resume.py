@@ -22,6 +22,7 @@ from longreward.training.prefix.sharing import PACKED_PAIRS
 from longreward.training.training_data import token_counts
 
 MAX_LISTED = 8  # rows named in an error
+PENDING_METRICS = "pending-metrics-{}.json"  # by process
 COUNTERS = ("_globalstep_last_logged", "_total_loss_scalar", "_total_train_tokens")  # of transformers' Trainer
 
 
@@ -36,6 +37,14 @@ class ExactResumeMixin:
     sampler: LengthGroupedSampler
     _time_estimated = False
     _micro_batches = 0  # that passed the model in this epoch, in this process
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)  # type: ignore[attr-defined]
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no model card into checkpoints."""
 
     def _get_train_sampler(self, dataset: Any = None) -> LengthGroupedSampler:
         grouped = self.args.train_sampling_strategy == "group_by_length"
@@ -123,28 +132,27 @@ class ExactResumeMixin:
         pending = {name: getattr(self, name) for name in COUNTERS}
         pending["_tr_loss"] = self._tr_loss.item()  # type: ignore[attr-defined]
         pending["_metrics"] = dict(self._metrics["train"])  # type: ignore[attr-defined]
-        self._pending_metrics_file(checkpoint).write_text(json.dumps(pending, default=float), encoding="utf-8")
+        file = checkpoint / PENDING_METRICS.format(self.args.process_index)
+        file.write_text(json.dumps(pending, default=float), encoding="utf-8")
 
     def restore_pending_metrics(self, checkpoint: Path) -> None:
         """Read them back."""
-        pending = json.loads(self._pending_metrics_file(checkpoint).read_text(encoding="utf-8"))
+        file = checkpoint / PENDING_METRICS.format(self.args.process_index)
+        pending = json.loads(file.read_text(encoding="utf-8"))
         self._tr_loss.fill_(pending.pop("_tr_loss"))  # type: ignore[attr-defined]
         self._metrics["train"].update(pending.pop("_metrics"))  # type: ignore[attr-defined]
         for name, value in pending.items():
             setattr(self, name, value)
-
-    def _pending_metrics_file(self, checkpoint: Path) -> Path:
-        return checkpoint / f"pending-metrics-{self.args.process_index}.json"
 
 
 def padding_shares(trainer: Any) -> tuple[float, float]:
     """Return the share of padding in the first epoch, and what it would be with rows in random order."""
     lengths, micro_batch = text_lengths(trainer), trainer.args.per_device_train_batch_size
     ungrouped = LengthGroupedSampler(trainer.sampler.lengths, group=1, seed=trainer.args.seed)
-    grouped_share, ungrouped_share = (
-        padding_share(lengths, sampler.epoch_order(0), micro_batch) for sampler in (trainer.sampler, ungrouped)
+    return (
+        padding_share(lengths, trainer.sampler.epoch_order(0), micro_batch),
+        padding_share(lengths, ungrouped.epoch_order(0), micro_batch),
     )
-    return grouped_share, ungrouped_share
 
 
 def text_lengths(trainer: Any) -> list[tuple[int, ...]]:

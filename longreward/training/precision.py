@@ -18,6 +18,7 @@ from longreward.errors import StateError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import Policy
 from longreward.training.distributed import is_main_process, process_count
+from longreward.utils.jsonl import open_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +75,8 @@ def resolve_bf16(setting: Bf16, policy: Policy, *, state: Path, rows: int, token
         reason = f"on this CPU the model is {relative} in bfloat16 as in float32"
     if is_main_process():
         log.info("bf16: auto is %s: %s", str(choice).lower(), reason)
-        state.mkdir(parents=True, exist_ok=True)
-        temporary = state / f"{FILE_NAME}.part"
-        temporary.write_text(json.dumps({"bf16": choice}), encoding="utf-8")
-        temporary.replace(file)
+        with open_atomic(file) as text:
+            json.dump({"bf16": choice}, text)
     return choice
 
 

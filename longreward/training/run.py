@@ -164,8 +164,7 @@ def save_model(trainer: Any, policy: Policy, out: Path) -> None:
     StateError where the disk refuses.
     """
     accelerator = trainer.accelerator
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    weights = accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
+    weights = accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_sharded else None
     if accelerator.is_main_process:
         model = accelerator.unwrap_model(trainer.model)
         publish_model(out, lambda folder: _write_model(model, weights, policy, folder))

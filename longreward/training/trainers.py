@@ -33,6 +33,7 @@ from longreward.records import has_short_prefix
 from longreward.training.dropout import disable_dropout
 from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.prefix.sharing import PairCollator, share_prefix
+from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
 
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
@@ -43,9 +44,8 @@ IS_SHORT = "is_short"
 def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
     """Build a trainer on rows of `input_ids` and `labels`; the loss is the mean over an update's answer tokens."""
     _drop_padding_mask(policy.model)
-    with _ignore_deprecated_name():
-        config = _single_gpu(SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}))
-        return _SftTrainer(args=config, **_common_arguments(policy, rows, peft_config, config.seed))
+    arguments = arguments | {"dataset_kwargs": {"skip_prepare_dataset": True}}
+    return _build_trainer(_SftTrainer, SFTConfig, arguments, policy, rows, peft_config)
 
 
 def dpo_trainer(
@@ -63,29 +63,37 @@ def dpo_trainer(
         collator = PairCollator(pad_token_id=policy.encoder.end_ids[0])  # padding is never attended to: any id works
     else:
         _drop_padding_mask(policy.model)
-    with _ignore_deprecated_name():
-        config = _single_gpu(DPOConfig(**arguments))
-        common = _common_arguments(policy, rows, peft_config, config.seed)
-        trainer = _DpoTrainer(reference_file, args=config, data_collator=collator, **common)
+    options = {"reference_file": reference_file, "data_collator": collator}
+    trainer = _build_trainer(_DpoTrainer, DPOConfig, arguments, policy, rows, peft_config, **options)
     if any(map(has_short_prefix, trainer.train_dataset["id"])):
         trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
     return trainer
 
 
-def _common_arguments(policy: Policy, rows: Dataset, peft_config: Any, seed: int) -> dict[str, Any]:
-    set_seed(seed)  # a new adapter is initialized before the trainer sets the seed
-    return {
-        "model": policy.model,
-        "train_dataset": rows,
-        "processing_class": policy.tokenizer,
-        "peft_config": peft_config,
-    }
-
-
-def _single_gpu(config: Any) -> Any:
-    """Keep transformers from replicating the model on every visible GPU, which would multiply the batch size."""
-    config._n_gpu = min(config.n_gpu, 1)
-    return config
+def _build_trainer(
+    trainer_class: Any,
+    config_class: Any,
+    arguments: dict[str, Any],
+    policy: Policy,
+    rows: Dataset,
+    peft_config: Any,
+    **options: Any,
+) -> Any:
+    with warnings.catch_warnings():
+        # TRL 1.16 itself uses the name gradient_checkpointing that transformers 5.23 deprecates.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+        config = config_class(**arguments)
+        # transformers would replicate the model on every visible GPU, which multiplies the batch size.
+        config._n_gpu = min(config.n_gpu, 1)
+        set_seed(config.seed)  # a new adapter is initialized before the trainer sets the seed
+        return trainer_class(
+            args=config,
+            model=policy.model,
+            train_dataset=rows,
+            processing_class=policy.tokenizer,
+            peft_config=peft_config,
+            **options,
+        )
 
 
 def _drop_padding_mask(model: Any) -> None:
@@ -101,17 +109,8 @@ def _drop_padding_mask(model: Any) -> None:
     model.base_model.register_forward_pre_hook(drop, with_kwargs=True)
 
 
-@contextmanager
-def _ignore_deprecated_name() -> Iterator[None]:
-    """TRL 1.16 itself uses the name gradient_checkpointing that transformers 5.23 deprecates."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
-        yield
-
-
 class _SftTrainer(ExactResumeMixin, SFTTrainer):  # type: ignore[misc]
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write no model card into checkpoints."""
+    pass
 
 
 class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
@@ -124,12 +123,10 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
     def __init__(self, reference_file: Path, **kwargs: Any) -> None:
         self._reference_file = reference_file
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and kwargs["peft_config"] is None:
-            kwargs["ref_model"] = _ReferencePlaceholder(kwargs["model"].config)
+            kwargs["ref_model"] = torch.nn.Module()  # a placeholder that is never called
+            kwargs["ref_model"].config = kwargs["model"].config
         super().__init__(**kwargs)
         self.ref_model = None
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write no model card into checkpoints."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
         return dataset
@@ -154,12 +151,8 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
         # TRL passes all keys of the batch on to the model.
         return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k != IS_SHORT})
 
-    @property
-    def _is_sharded(self) -> bool:
-        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
-
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        if self._is_sharded:
+        if self.is_sharded:
             return dataset
         return add_reference_logps(
             self, self.model, dataset, file=self._reference_file, batch_size=batch_size, untrained=True
@@ -167,9 +160,12 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
 
     def _prepare_for_training(self, max_steps: int, loader: Any, checkpoint: Any) -> Any:
         model, loader = super()._prepare_for_training(max_steps, loader, checkpoint)
-        if not self._is_sharded:
+        if not self.is_sharded:
             return model, loader
-        with _without_trl_autocast(self.accelerator):
+        # TRL's autocast is off for the reference: FSDP2 casts to bfloat16 by itself and rounds differently.
+        accelerator = self.accelerator
+        handler, accelerator.autocast_handler = accelerator.autocast_handler, AutocastKwargs(enabled=False)
+        try:
             self.train_dataset = add_reference_logps(
                 self,
                 model,
@@ -178,25 +174,9 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
                 batch_size=self.args.precompute_ref_batch_size or 1,
                 untrained=checkpoint is None,
             )
+        finally:
+            accelerator.autocast_handler = handler
         return model, self.get_train_dataloader()
-
-
-class _ReferencePlaceholder(torch.nn.Module):
-    """Passed as the reference model that TRL would load under FSDP; never called."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
-
-
-@contextmanager
-def _without_trl_autocast(accelerator: Any) -> Iterator[None]:
-    """Switch off TRL's autocast around the reference: FSDP2 casts to bfloat16 by itself and rounds differently."""
-    before, accelerator.autocast_handler = accelerator.autocast_handler, AutocastKwargs(enabled=False)
-    try:
-        yield
-    finally:
-        accelerator.autocast_handler = before
 
 
 def add_reference_logps(
@@ -217,10 +197,8 @@ def add_reference_logps(
             )
         logps = _compute_reference_logps(trainer, model, rows, batch_size)
         if accelerator.is_main_process:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".part")
-            temporary.write_text(json.dumps(logps), encoding="utf-8")
-            temporary.replace(file)
+            with open_atomic(file) as text:
+                json.dump(logps, text)
         accelerator.wait_for_everyone()
     for column in REFERENCE_COLUMNS:
         rows = rows.add_column(column, logps[column])

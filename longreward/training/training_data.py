@@ -11,16 +11,17 @@ empty. So all lengths are checked here: an answer is never truncated, and a prom
 `over_window: keep_ends` allows it.
 
 The rows belong to the state folder of their training and are deleted with it, so that nothing of a user's documents
-stays in a cache folder. As Python lists, ten thousand pairs of 64k tokens would take more than 20 GB of memory.
+stays in a cache folder.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from longreward.models.policy import PolicyTokenizer, fit_window
 from longreward.records import Example, PreferencePair
 from longreward.training.distributed import is_main_process
 from longreward.training.pair_encoding import AnswerCounts, PairEncoder, TokenMismatch
+from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
 
 if TYPE_CHECKING:
@@ -39,13 +41,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = Mapping[str, Any]
-"""Lists of token ids, counts, and an id."""
+"""Lists of token ids, a length, and an id."""
 RowLengths = tuple[int, int, int]
 """Tokens of prompt, chosen and rejected response; of an example: prompt, answer, 0."""
 
 IGNORE_INDEX = -100  # torch's label of a token without loss
 MAX_LISTED = 5  # rows named in an error
-BATCH_TOKENS = 1 << 18  # tokens of rows held in memory until they are written together
+# Rows that are Python lists at the same time. As lists, ten thousand pairs of 64k tokens would take more than 20 GB.
+BATCH_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -71,26 +74,19 @@ class LengthStats:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows for a trainer in the order of the data: a list, or a `datasets.Dataset` on disk."""
+    """Rows for a trainer in the order of the data."""
 
-    rows: Any
+    rows: "datasets.Dataset"
     stats: LengthStats
-
-    def dataset(self) -> "datasets.Dataset":
-        """Return the rows as a data set; rows on disk are read in place, without a cache folder."""
-        import datasets
-
-        return datasets.Dataset.from_list(self.rows) if isinstance(self.rows, list) else self.rows
 
     @cached_property
     def row_lengths(self) -> list[RowLengths]:
         """Return the lengths of each row's parts."""
-        dataset = self.dataset()
-        if "prompt_ids" in dataset.column_names:
-            columns = (token_counts(dataset, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+        if "prompt_ids" in self.rows.column_names:
+            columns = (token_counts(self.rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
             return list(zip(*columns, strict=True))
-        answers = [sum(label != IGNORE_INDEX for label in labels) for labels in dataset["labels"]]
-        counts = token_counts(dataset, "input_ids")
+        answers = [sum(label != IGNORE_INDEX for label in labels) for labels in self.rows["labels"]]
+        counts = token_counts(self.rows, "input_ids")
         return [(count - answer, answer, 0) for count, answer in zip(counts, answers, strict=True)]
 
 
@@ -114,8 +110,18 @@ def tokenize_examples(
     Rows that `rows_dir` already holds are used instead of `examples`. DataError without data or without an answer,
     PolicyError where a row does not fit.
     """
-    lengths = _LengthChecker("example", max_length, over_window)
-    return _collect(_example_rows(tokenizer, examples, lengths), lengths, rows_dir)
+    lengths = _LengthChecker("example", "answer", max_length, over_window)
+
+    def rows() -> Iterator[Row]:
+        for example in examples:
+            if not (example.answer or "").strip():
+                raise DataError(f"example {example.id} has no answer to train on; leave it out")
+            answer = tokenizer.completion_ids(example.answer or "")
+            prompt = lengths.fit_prompt(example.id, tokenizer.prompt_ids(example.context, example.query), len(answer))
+            ids, labels = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
+            yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
+
+    return _collect("examples", rows(), lambda: lengths.stats(AnswerCounts()), rows_dir)
 
 
 def tokenize_pairs(
@@ -133,28 +139,22 @@ def tokenize_pairs(
     `refuse`.
     """
     encoder = PairEncoder(tokenizer)
-    lengths = _LengthChecker("pair", max_length, over_window, encoder, token_mismatch)
-    return _collect(_pair_rows(encoder, pairs, lengths), lengths, rows_dir)
+    lengths = _LengthChecker("pair", "longer answer", max_length, over_window)
 
+    def rows() -> Iterator[Row]:
+        for pair in pairs:
+            ids = encoder.encode(pair)
+            longer = max(len(ids.chosen), len(ids.rejected))
+            prompt = lengths.fit_prompt(pair.id, ids.prompt, longer, was_cut=ids.cut)
+            answers = {"chosen_ids": ids.chosen, "rejected_ids": ids.rejected}
+            yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
 
-def _example_rows(tokenizer: PolicyTokenizer, examples: Iterable[Example], lengths: "_LengthChecker") -> Iterator[Row]:
-    for example in examples:
-        if not (example.answer or "").strip():
-            raise DataError(f"example {example.id} has no answer to train on; leave it out")
-        answer = tokenizer.completion_ids(example.answer or "")
-        prompt = tokenizer.prompt_ids(example.context, example.query)
-        prompt = lengths.fit_prompt(example.id, prompt, len(answer), "answer")
-        ids, labels = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
-        yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
+    def stats() -> LengthStats:
+        if token_mismatch == "refuse":
+            encoder.refuse_mismatches()
+        return lengths.stats(encoder.counts())
 
-
-def _pair_rows(encoder: PairEncoder, pairs: Iterable[PreferencePair], lengths: "_LengthChecker") -> Iterator[Row]:
-    for pair in pairs:
-        ids = encoder.encode(pair)
-        longer = max(len(ids.chosen), len(ids.rejected))
-        prompt = lengths.fit_prompt(pair.id, ids.prompt, longer, "longer answer", was_cut=ids.cut)
-        answers = {"chosen_ids": ids.chosen, "rejected_ids": ids.rejected}
-        yield {"id": pair.id, "prompt_ids": prompt, **answers, "length": len(prompt) + longer}
+    return _collect("pairs", rows(), stats, rows_dir)
 
 
 @dataclass
@@ -162,18 +162,15 @@ class _LengthChecker:
     """Fits prompts to the limit while rows are tokenized, and collects those that do not fit."""
 
     kind: str
+    answer_name: str
     limit: int
     rule: OverWindow
-    encoder: PairEncoder | None = None
-    token_mismatch: TokenMismatch = "refuse"
     lengths: list[int] = field(default_factory=list)
     cut_prompts: int = 0
     too_long: list[str] = field(default_factory=list)
     answer_too_long: list[str] = field(default_factory=list)  # longer than the limit even without a prompt
 
-    def fit_prompt(
-        self, id_: str, prompt: list[int], answer: int, answer_name: str, *, was_cut: bool = False
-    ) -> list[int]:
+    def fit_prompt(self, id_: str, prompt: list[int], answer: int, *, was_cut: bool = False) -> list[int]:
         """Return the prompt, without its middle where it is too long for its answer and the rule allows that.
 
         `was_cut`: whether it lost its middle before it was sampled from.
@@ -183,24 +180,19 @@ class _LengthChecker:
         if self.rule != "refuse" and prompt_limit >= 2:
             fitted = fit_window(prompt, limit=prompt_limit, rule=self.rule, name="")
         self.cut_prompts += was_cut or len(fitted) < len(prompt)
-        if prompt_limit < 2:
-            self.answer_too_long.append(
-                f"  {self.kind} {id_}: {answer:,} of the {answer_name}, {len(prompt):,} of the prompt"
-            )
-        elif len(fitted) > prompt_limit:
-            self.too_long.append(
-                f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {answer_name}"
+        if len(fitted) > prompt_limit:
+            misfits = self.answer_too_long if prompt_limit < 2 else self.too_long
+            misfits.append(
+                f"  {self.kind} {id_}: {len(prompt):,} of the prompt and {answer:,} of the {self.answer_name}"
             )
         self.lengths.append(len(fitted) + answer)
         return fitted
 
-    def stats(self) -> LengthStats:
-        """Return the statistics; DataError without rows, PolicyError where rows do not fit or have other tokens."""
-        if not self.lengths:
-            raise DataError(f"there are no {self.kind}s to train on")
-        if self.encoder is not None and self.token_mismatch == "refuse":
-            self.encoder.refuse_mismatches()
+    def stats(self, answers: AnswerCounts) -> LengthStats:
+        """Return the statistics; DataError without rows, PolicyError where rows do not fit."""
         count = len(self.lengths)
+        if not count:
+            raise DataError(f"there are no {self.kind}s to train on")
         if self.answer_too_long:
             raise PolicyError(
                 f"{len(self.answer_too_long)} of {count} {self.kind}s have an answer that leaves no room for any "
@@ -213,7 +205,6 @@ class _LengthChecker:
                 "answer would be cut; raise max_length if the model can, leave them out, or set over_window to "
                 f"keep_ends:\n{_first_lines(self.too_long)}"
             )
-        answers = self.encoder.counts() if self.encoder is not None else AnswerCounts()
         return LengthStats(count, max(self.lengths), sum(self.lengths) / count, self.limit, self.cut_prompts, answers)
 
 
@@ -222,108 +213,84 @@ def _first_lines(lines: list[str]) -> str:
     return "\n".join(lines[:MAX_LISTED]) + rest
 
 
-def _collect(rows: Iterable[Row], lengths: _LengthChecker, rows_dir: Path | None) -> TrainingData:
-    rows = _with_progress(rows, lengths.kind)
+def _collect(kind: str, rows: Iterator[Row], stats: Callable[[], LengthStats], rows_dir: Path | None) -> TrainingData:
+    """Tokenize all rows, then check them with `stats`. Leaves no folder after a failure."""
+    import datasets
+    import pyarrow as pa
+
+    def with_progress() -> Iterator[Row]:
+        with show_progress(f"tokenizing, {kind}", enabled=is_main_process()) as update:
+            for count, row in enumerate(rows, 1):
+                yield row
+                update(count, None)
+
     if rows_dir is None:
-        in_memory = list(rows)
-        return TrainingData(in_memory, lengths.stats())
-    with _exclusive(rows_dir):
-        if (stored := open_rows(rows_dir)) is None:
-            write_rows(rows_dir, rows)
-            mark_rows_complete(rows_dir, asdict(lengths.stats()))
-            stored = open_rows(rows_dir)
-            assert stored is not None
-    dataset, stats = stored
-    return TrainingData(dataset, LengthStats(**{**stats, "answers": AnswerCounts(**stats["answers"])}))
-
-
-def _with_progress(rows: Iterable[Row], kind: str) -> Iterator[Row]:
-    with show_progress(f"tokenizing, {kind}s", enabled=is_main_process()) as update:
-        for count, row in enumerate(rows, 1):
-            yield row
-            update(count, None)
-
-
-@contextmanager
-def _exclusive(rows_dir: Path) -> Iterator[None]:
-    """Lock `rows_dir` among the processes of a training: the first one tokenizes. Leaves no folder after a failure."""
+        batches = list(_record_batches(with_progress()))
+        result = stats()  # raises where there are no rows
+        return TrainingData(datasets.Dataset(pa.Table.from_batches(batches)), result)
     created = [parent for parent in (rows_dir.parent, rows_dir.parent.parent) if not parent.exists()]
+    lock = rows_dir.with_suffix(".lock")
     try:
         rows_dir.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(rows_dir.with_suffix(".lock")):
-            yield
+        with FileLock(lock):  # the first process of a training tokenizes for all
+            if (stored := open_rows(rows_dir)) is None:
+                write_rows(rows_dir, with_progress(), lambda: asdict(stats()))
+                stored = open_rows(rows_dir)
+                assert stored is not None
     except BaseException as error:
         shutil.rmtree(rows_dir, ignore_errors=True)
         with suppress(OSError):  # a parent may hold other files
-            rows_dir.with_suffix(".lock").unlink()
+            lock.unlink()
             for parent in created:
                 parent.rmdir()
         if isinstance(error, OSError):
             raise StateError(f"{rows_dir}: rows cannot be written ({error}); free or grant the space") from error
         raise
+    dataset, saved = stored
+    return TrainingData(dataset, LengthStats(**{**saved, "answers": AnswerCounts(**saved["answers"])}))
 
 
 def open_rows(rows_dir: Path) -> "tuple[datasets.Dataset, dict[str, Any]] | None":
     """Open rows that were written completely, with the statistics saved beside them; None where there are none."""
-    try:
-        stats = json.loads((rows_dir / "complete.json").read_text(encoding="utf-8"))
-        complete = (rows_dir / "rows.arrow").stat().st_size == stats.pop("bytes")
-    except (OSError, ValueError, KeyError):
-        return None
-    if not complete:
-        return None
     import datasets
 
+    try:
+        stats = json.loads((rows_dir / "complete.json").read_text(encoding="utf-8"))
+        if (rows_dir / "rows.arrow").stat().st_size != stats.pop("bytes"):
+            return None
+    except (OSError, ValueError, KeyError):
+        return None
     # tqdm bars in a log file would be one line per refresh.
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     return datasets.Dataset.from_file(str(rows_dir / "rows.arrow")), stats
 
 
-def write_rows(rows_dir: Path, rows: Iterable[Row]) -> None:
-    """Write rows as they come; they count once `mark_rows_complete` was called."""
+def write_rows(rows_dir: Path, rows: Iterator[Row], stats: Callable[[], Mapping[str, Any]]) -> None:
+    """Write rows as they come, then the result of `stats`, which marks them as complete."""
     import pyarrow as pa
 
     shutil.rmtree(rows_dir, ignore_errors=True)
     rows_dir.mkdir(parents=True)
+    file = rows_dir / "rows.arrow"
     writer: Any = None
     try:
         for batch in _record_batches(rows):
-            writer = writer or pa.ipc.new_stream(rows_dir / "rows.arrow", batch.schema)
+            writer = writer or pa.ipc.new_stream(file, batch.schema)
             writer.write_batch(batch)
     finally:
         if writer is not None:
             writer.close()
+    mark = stats()  # raises where there are no rows, and so no file
+    with open_atomic(rows_dir / "complete.json") as text:
+        json.dump({**mark, "bytes": file.stat().st_size}, text)
 
 
-def mark_rows_complete(rows_dir: Path, stats: Mapping[str, Any]) -> None:
-    """Save the statistics; written to a temporary file and renamed, so that the mark is never half-written."""
-    text = json.dumps({**stats, "bytes": (rows_dir / "rows.arrow").stat().st_size})
-    temporary = rows_dir / "complete.part"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(rows_dir / "complete.json")
-
-
-def _record_batches(rows: Iterable[Row]) -> "Iterator[pa.RecordBatch]":
-    pending: list[Row] = []
-    tokens = 0
-    for row in rows:
-        pending.append(row)
-        tokens += sum(len(value) for value in row.values() if isinstance(value, list))
-        if tokens >= BATCH_TOKENS:
-            yield _record_batch(pending)
-            pending, tokens = [], 0
-    if pending:
-        yield _record_batch(pending)
-
-
-def _record_batch(rows: list[Row]) -> "pa.RecordBatch":
+def _record_batches(rows: Iterator[Row]) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
-    def arrow_type(value: Any) -> "pa.DataType | None":
-        if isinstance(value, list):
-            return pa.list_(pa.int32())
-        return pa.int32() if isinstance(value, int) else None  # None: inferred
-
-    columns = {name: pa.array([row[name] for row in rows], type=arrow_type(value)) for name, value in rows[0].items()}
-    return pa.RecordBatch.from_pydict(columns)
+    types = {"id": pa.string(), "length": pa.int32()}
+    while batch := list(islice(rows, BATCH_ROWS)):
+        yield pa.RecordBatch.from_pydict(
+            {name: pa.array([row[name] for row in batch], types.get(name, pa.list_(pa.int32()))) for name in batch[0]}
+        )

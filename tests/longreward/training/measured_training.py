@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from datasets import Dataset
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -22,7 +23,6 @@ from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig, loss_arguments
 from longreward.training.estimate.memory import estimate_memory, measure_shape
 from longreward.training.lora import build_lora_config
-from longreward.training.training_data import LengthStats, TrainingData
 
 PROMPT, CHOSEN, REJECTED = 1200, 200, 160
 LLAMA = LlamaConfig(
@@ -51,11 +51,10 @@ shape = measure_shape(copy.deepcopy(model), config.lora)
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     arguments = run.trainer_arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16)
-    data = TrainingData([row] * 2, LengthStats(2, PROMPT + CHOSEN, PROMPT + CHOSEN, 4096, 0))
     (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
     trainer = trainers.dpo_trainer(
         policy,
-        data.dataset(),
+        Dataset.from_list([row] * 2),
         build_lora_config(config.lora, model),
         arguments | loss_arguments(config),
         reference_file=folder / "reference.json",

@@ -92,7 +92,7 @@ def make_trainer(policy, reference_file: Path, tmp_path: Path):
     rows = tokenize_pairs(policy.encoder, PAIRS, max_length=64)
     arguments = run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False)
     return trainers.dpo_trainer(
-        policy, rows.dataset(), None, arguments | loss_arguments(FAST), reference_file=reference_file, share=False
+        policy, rows.rows, None, arguments | loss_arguments(FAST), reference_file=reference_file, share=False
     )
 
 
