@@ -135,7 +135,7 @@ def _check_model(policy: PolicyConfig) -> None:
 
 
 def _check_sft_split(params: Params) -> None:
-    if not params.prepare.expected_splits["sft"]:
+    if "sft" not in params.prepare.expected_splits:
         raise ConfigError(
             "prepare.preference_share and prepare.heldout_share leave no document to sft: lower them, or name a "
             "fine-tuned model in policy.sft_model"

@@ -103,18 +103,12 @@ def check_columns(config: ColumnsConfig, columns: list[str], *, source: str) -> 
         prefix = f"prepare.columns.{field} is {column!r}, and " if configured else ""
         similar = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
-        raise ConfigError(
-            f"{prefix}{source} has no column {column!r}; it has {', '.join(columns)}{hint}\n{_advice(field, columns)}"
-        )
-
-
-def _advice(field: str, columns: list[str]) -> str:
-    if field == "idx":
-        return "Name the column with ids, or set prepare.columns.idx to null to number the records"
-    advice = f"Name the column in prepare.columns.{field}"
-    if "messages" in columns and field in ("query", "context"):
-        advice += ", or read the chat with prepare.columns.messages: messages"
-    return advice
+        advice = f"Name the column in prepare.columns.{field}"
+        if field == "idx":
+            advice = "Name the column with ids, or set prepare.columns.idx to null to number the records"
+        elif "messages" in columns and field in ("query", "context"):
+            advice += ", or read the chat with prepare.columns.messages: messages"
+        raise ConfigError(f"{prefix}{source} has no column {column!r}; it has {', '.join(columns)}{hint}\n{advice}")
 
 
 def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
@@ -122,33 +116,28 @@ def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
 
     Raises RowError if it lacks a column, fits two forms or contains a chat that cannot be split.
     """
-    document = {"document": row[config.document]} if config.document in row else {}
-    if config.allows_longbench and _is_longbench(config, row):
-        # LongBench has its own id field, so the default idx does not apply.
-        idx = {} if config.is_default("idx") else {"idx": _idx(config, row, number)}
-        return {**longbench_fields(row), **idx, **document}
-    fields = {"idx": _idx(config, row, number), **document}
+
+    def cell(column: str) -> Any:
+        if column not in row:
+            raise missing_key(column, row)
+        return row[column]
+
+    longbench = False
+    if config.allows_longbench:
+        try:
+            longbench = config.format == "longbench" or is_longbench(row)
+        except RowError as error:
+            raise RowError(f"{error}; set prepare.columns.format to longbench or columns") from None
+    fields = longbench_fields(row) if longbench else {}
+    # LongBench has its own id field, so the default idx does not apply.
+    if not longbench or not config.is_default("idx"):
+        fields["idx"] = number if config.idx is None else cell(config.idx)
+    if config.document in row:
+        fields["document"] = row[config.document]
+    if longbench:
+        return fields
     if config.messages is not None:
-        return fields | split_chat(_cell(row, config.messages), config.question)
-    fields["query"] = _cell(row, config.query)
-    fields["context"] = join_paragraphs(_cell(row, config.context), config.context)
+        return fields | split_chat(cell(config.messages), config.question)
+    fields["query"] = cell(config.query)
+    fields["context"] = join_paragraphs(cell(config.context), config.context)
     return fields | ({"answer": row[config.answer]} if config.answer in row else {})
-
-
-def _is_longbench(config: ColumnsConfig, row: Row) -> bool:
-    if config.format == "longbench":
-        return True
-    try:
-        return is_longbench(row)
-    except RowError as error:
-        raise RowError(f"{error}; set prepare.columns.format to longbench or columns") from None
-
-
-def _idx(config: ColumnsConfig, row: Row, number: int) -> Any:
-    return number if config.idx is None else _cell(row, config.idx)
-
-
-def _cell(row: Row, column: str) -> Any:
-    if column not in row:
-        raise missing_key(column, row)
-    return row[column]

@@ -23,28 +23,22 @@ def read_csv(path: Path, *, max_record_bytes: int) -> Iterator[tuple[int, Row | 
         # The module's limit of 131,072 characters per cell is global; documents are longer.
         csv.field_size_limit(max(csv.field_size_limit(), max_record_bytes))
         with open_binary(path) as file:
-            yield from _read_records(path, file, max_record_bytes)
+            records = _parse(_LineReader(path, file, max_record_bytes))
+            records = ((line, cells) for line, cells in records if cells != [])  # without blank lines
+            header = _check_header(path, next(records, (1, []))[1])
+            empty = True
+            for line, cells in records:
+                empty = False
+                if isinstance(cells, RowError):
+                    yield line, cells
+                elif len(cells) == len(header):
+                    # CSV cannot distinguish an empty text from a missing value.
+                    yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
+                else:
+                    reason = f"{len(cells)} cells, and the header has {len(header)}; is a quote or comma missing?"
+                    yield line, RowError(reason)
     except DECOMPRESSION_ERRORS as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _read_records(path: Path, file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, Row | RowError]]:
-    lines = _LineReader(path, file, max_bytes)
-    header, empty = None, True
-    for line, cells in _parse(lines):
-        if cells == []:  # a blank line
-            continue
-        if header is None:
-            header = _check_header(path, cells)
-            continue
-        empty = False
-        if isinstance(cells, RowError):
-            yield line, cells
-        elif len(cells) == len(header):
-            # CSV cannot distinguish an empty text from a missing value.
-            yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
-        else:
-            yield line, RowError(f"{len(cells)} cells, and the header has {len(header)}; is a quote or comma missing?")
     if empty:
         raise DataError(f"{path} is empty; expected a line of column names and at least one record")
 

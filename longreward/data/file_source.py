@@ -25,7 +25,7 @@ from longreward.data.source import (
     MAX_RECORD_MIB,
     RAW,
     SourceLocation,
-    refuse_constant,
+    constant_error,
     text_error,
     valid_row,
 )
@@ -156,17 +156,16 @@ def _format(path: Path) -> str | None:
 def _read_file(path: Path, display_name: str, max_bytes: int) -> Iterator[tuple[SourceLocation, Row | RowError]]:
     kind = (_format(path) or "").removesuffix(".gz").removesuffix(".zst")
     if kind in (".json", ".parquet"):
-        empty = True
+        number = -1
         for number, row in enumerate(_read_parquet(path) if kind == ".parquet" else _read_json(path)):
-            empty = False
             yield SourceLocation(display_name, "row", number), valid_row(row)
-        if empty:
+        if number < 0:
             raise DataError(f"{path} is empty; expected at least one record")
         return
     if kind == ".csv":
         lines = read_csv(path, max_record_bytes=max_bytes)
     else:
-        lines = read_rows(path, max_line_bytes=max_bytes, parse_constant=refuse_constant)
+        lines = read_rows(path, max_line_bytes=max_bytes, parse_constant=constant_error)
     for number, row in lines:
         yield SourceLocation(display_name, "line", number), valid_row(row)
         del row  # a long record is not kept while the next one is read
@@ -189,7 +188,7 @@ def _read_json(path: Path) -> list[Any]:
     try:
         text = content.decode("utf-8-sig", "surrogateescape")  # `valid_row` rejects records with invalid bytes
         del content
-        value = json.loads(text, parse_int=_parse_int, parse_constant=_constant_error)
+        value = json.loads(text, parse_int=_parse_int, parse_constant=constant_error)
     except RecursionError:
         raise DataError(f"{path} contains JSON that is nested too deeply") from None
     except ValueError as error:
@@ -210,10 +209,6 @@ def _parse_int(digits: str) -> int | RowError:
         return int(digits)
     except ValueError:  # Python converts at most 4,300 digits
         return RowError(f"a whole number of {len(digits):,} digits; write it as text")
-
-
-def _constant_error(name: str) -> RowError:
-    return RowError(f"{name} is not JSON; write null if there is no value")
 
 
 def _read_parquet(path: Path) -> Iterator[Row | RowError]:

@@ -75,22 +75,19 @@ class HubSource:
             return call()
         except (OSError, ValueError, TypeError, RuntimeError, DatasetsError) as error:
             # Messages of `datasets` span many lines.
-            hub, reason = self.hub, " ".join(str(error).split())
-            advice = "" if Path(self.path).is_dir() else self._download_advice()
+            hub, hub_key, reason = self.hub, hub_section(self.key), " ".join(str(error).split())
+            advice = (
+                f"\nCheck the name, {hub_key}.split, {hub_key}.config and {hub_key}.revision; a private or gated data "
+                "set needs HF_TOKEN in the environment. Without a network, copy it to this machine and name its "
+                "folder:\n"
+                f"  hf download --repo-type dataset {self.path} --revision {hub.revision} "
+                f"--local-dir data/raw/{self.path}\n"
+                f"  {self.key}: hub:data/raw/{self.path}"
+            )
             raise DataError(
                 f"{self.name} (split {hub.split}, config {hub.config or 'the default'}) cannot be read: {reason} "
-                f"({type(error).__name__}){advice}"
+                f"({type(error).__name__}){'' if Path(self.path).is_dir() else advice}"
             ) from error
-
-    def _download_advice(self) -> str:
-        hub_key = hub_section(self.key)
-        return (
-            f"\nCheck the name, {hub_key}.split, {hub_key}.config and {hub_key}.revision; a private or gated data set "
-            "needs HF_TOKEN in the environment. Without a network, copy it to this machine and name its folder:\n"
-            f"  hf download --repo-type dataset {self.path} --revision {self.hub.revision} "
-            f"--local-dir data/raw/{self.path}\n"
-            f"  {self.key}: hub:data/raw/{self.path}"
-        )
 
 
 def hub_section(key: str) -> str:

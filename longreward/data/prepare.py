@@ -97,13 +97,14 @@ class PrepareConfig(Config):
         return self
 
     @property
-    def expected_splits(self) -> dict[Split, bool]:
-        """Whether each split gets documents."""
-        return {
+    def expected_splits(self) -> set[Split]:
+        """The splits that get documents."""
+        expected: dict[Split, bool] = {
             "sft": self.preference_share + self.heldout_share < 1,
             "preference": self.preference_share > 0,
             "heldout": self.heldout_share > 0,
         }
+        return {split for split in SPLITS if expected[split]}
 
 
 def prepare(
@@ -138,9 +139,7 @@ def prepare(
         report.check_bad_share(source=config.source, allowed=config.max_bad_share)
         if window is not None and config.over_window == "refuse":
             report.check_prompt_lengths(source=config.source, limit=window - config.answer_room, window=window)
-        report.check_splits(
-            source=config.source, expected=config.expected_splits, find_seed=lambda: _find_seed(config, report)
-        )
+        _check_splits(config, report)
     return report
 
 
@@ -294,12 +293,19 @@ def _assign_rows(
         yield split, example_to_row(outcome, prompt_tokens=tokens)
 
 
-def _find_seed(config: PrepareConfig, report: PrepareReport) -> int | None:
-    """Return the first seed that fills every split; with a handful of documents most seeds do not."""
+def _check_splits(config: PrepareConfig, report: PrepareReport) -> None:
+    """Raise DataError if an expected split is empty; with a handful of documents most seeds leave one empty."""
+    empty = [split for split in SPLITS if split in config.expected_splits and not report.splits[split]]
+    if not empty:
+        return
     documents = set().union(*report.documents.values())
-    expected = {split for split, is_expected in config.expected_splits.items() if is_expected}
+    remedy = "add documents"
     for seed in range(MAX_SEEDS_TRIED):
         candidate = config.model_copy(update={"seed": seed})
-        if expected <= {assign_split(candidate, document) for document in documents}:
-            return seed
-    return None
+        if config.expected_splits <= {assign_split(candidate, document) for document in documents}:
+            remedy = f"set prepare.seed to {seed}, which fills every split"
+            break
+    raise DataError(
+        f"no record of {config.source} is in the split {empty[0]}: whole documents are divided, and {len(documents)} "
+        f"are few for these shares; {remedy}, or change prepare.preference_share and prepare.heldout_share"
+    )

@@ -3,7 +3,6 @@
 import statistics
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -89,18 +88,6 @@ class PrepareReport:
                 "train.over_window, which truncate them), or raise policy.window if the model allows it. The first of "
                 f"them:\n{_list(self.first_over_window)}"
             )
-
-    def check_splits(self, *, source: str, expected: Mapping[Split, bool], find_seed: Callable[[], int | None]) -> None:
-        """Raise DataError if an expected split is empty; `find_seed` returns a seed that fills all, for the message."""
-        for split in SPLITS:
-            if expected[split] and not self.splits[split]:
-                seed = find_seed()
-                remedy = "add documents" if seed is None else f"set prepare.seed to {seed}, which fills every split"
-                documents = len(set().union(*self.documents.values()))
-                raise DataError(
-                    f"no record of {source} is in the split {split}: whole documents are divided, and {documents} are "
-                    f"few for these shares; {remedy}, or change prepare.preference_share and prepare.heldout_share"
-                )
 
 
 def _list(rejected: list[RejectedRecord]) -> str:

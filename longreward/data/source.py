@@ -69,9 +69,9 @@ class RejectedRecord:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def refuse_constant(name: str) -> Any:
-    """Raise RowError for NaN, Infinity or -Infinity, which Python's json module accepts and JSON does not have."""
-    raise RowError(f"{name} is not JSON; write null if there is no value")
+def constant_error(name: str) -> RowError:
+    """Return the value for NaN, Infinity or -Infinity, which Python's json module accepts and JSON does not have."""
+    return RowError(f"{name} is not JSON; write null if there is no value")
 
 
 def valid_row(value: Any) -> Row | RowError:

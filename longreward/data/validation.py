@@ -13,7 +13,7 @@ from longreward.data.formats import document_id, example_from_row, hash_words, i
 from longreward.data.preferences import PairsConfig, preference_from_row
 from longreward.data.source import RejectedRecord, Source, SourceLocation
 from longreward.records import Example, PreferencePair
-from longreward.utils.jsonl import Row, RowError, error_reason
+from longreward.utils.jsonl import RowError, error_reason
 
 MAX_IDX_CHARACTERS = 200
 
@@ -52,9 +52,17 @@ def validate_examples(
     document_of_text: dict[str, str] = {}
     for number, (location, row) in enumerate(source.rows()):
         try:
-            example = _parse_example(row, columns, number)
+            if isinstance(row, RowError):
+                raise row
+            example = example_from_row(map_columns(columns, row, number=number))
+            if is_blank(example.context):  # an id like that of a short instruction allows it
+                raise RowError("context is empty")
+            if example.answer is not None and is_blank(example.answer):
+                raise RowError("answer is empty; omit it if there is none")
         except (RowError, ValidationError) as error:
-            yield location, RejectedRecord(location, _idx_for_report(row, columns, number), error_reason(error))
+            idx = number if columns.idx is None else row.get(columns.idx) if isinstance(row, dict) else None
+            idx = str(idx)[:MAX_IDX_CHARACTERS] if isinstance(idx, str | int | float) else None
+            yield location, RejectedRecord(location, idx, error_reason(error))
             continue
         text_id = document_id(example.context)
         # 32 bytes per record instead of the texts.
@@ -109,21 +117,3 @@ class _RecordIndex:
             return RejectedRecord(location, record_id, reason)
         self._location_of_id[record_id] = self._location_of_content[content] = location
         return None
-
-
-def _parse_example(row: Row | RowError, columns: ColumnsConfig, number: int) -> Example:
-    if isinstance(row, RowError):
-        raise row
-    example = example_from_row(map_columns(columns, row, number=number))
-    if is_blank(example.context):
-        raise RowError("context is empty")
-    if example.answer is not None and is_blank(example.answer):
-        raise RowError("answer is empty; omit it if there is none")
-    return example
-
-
-def _idx_for_report(row: Row | RowError, columns: ColumnsConfig, number: int) -> str | None:
-    if columns.idx is None:
-        return str(number)
-    idx = row.get(columns.idx) if isinstance(row, dict) else None
-    return str(idx)[:MAX_IDX_CHARACTERS] if isinstance(idx, str | int | float) else None

@@ -1,12 +1,10 @@
 """Where the policy runs while it generates: the section `server` of `params.yaml`."""
 
-import os
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.errors import ConfigError
 from longreward.utils.endpoints import read_key, validate_url, validate_variable_name
 
 
@@ -103,9 +101,5 @@ def server_key(config: ServerConfig) -> str | None:
     """Return the API key of external servers; None without `api_key_env`. Raises ConfigError if it is not set."""
     if config.api_key_env is None:
         return None
-    if not os.environ.get(config.api_key_env, "").strip():
-        raise ConfigError(
-            f"the environment variable {config.api_key_env} holds no key for the policy's server; set it, or remove "
-            "server.api_key_env if the server needs no key"
-        )
-    return read_key(config.api_key_env, base_url=config.base_url, owner="the policy's server", section="server")
+    # No base_url, because a named key is required wherever the server is.
+    return read_key(config.api_key_env, base_url=None, owner="the policy's server", section="server")

@@ -81,22 +81,22 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
         yield Document(name, text)
 
 
-def split_document(
-    document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer
-) -> Iterator[Context | Dropped]:
-    """Yield the document, or parts of at most `max_tokens` that end at a paragraph or line if possible.
+def split_document(document: Document, config: SynthesizeConfig, tokenizer: TextTokenizer) -> list[Context | Dropped]:
+    """Return the document, or parts of at most `max_tokens` that end at a paragraph or line if possible.
 
     A document or part of fewer than `min_tokens` is dropped. All parts have the language of the document.
     """
     language = detect_language(document.text)
+    parts: list[Context | Dropped] = []
     for part, (start, end) in enumerate(_part_bounds(document.text, config.max_tokens, tokenizer)):
         text = document.text[start:end].strip()
         tokens = len(tokenizer.spans(text))
         if tokens < config.min_tokens:
             reason = f"{tokens:,} tokens; synthesize.min_tokens is {config.min_tokens:,}"
-            yield Dropped(document.name, "short", reason, part=part)
+            parts.append(Dropped(document.name, "short", reason, part=part))
         else:
-            yield Context(document.name, part, text, language)
+            parts.append(Context(document.name, part, text, language))
+    return parts
 
 
 def _read(file: Path) -> str:
@@ -117,17 +117,9 @@ def _part_bounds(text: str, max_tokens: int, tokenizer: TextTokenizer) -> Iterat
         remaining = [(first - start, last - start) for first, last in spans if first >= start]
         end = start + split_tokens(len(text) - start, remaining, max_tokens)[0].end
         if end < len(text):
-            end = _move_to_break(text, start, end)
+            # The last end of a paragraph, else of a line, in the second half of the part: parts stay at least half as
+            # long as allowed.
+            breaks = [(text.rfind(separator, (start + end) // 2, end), separator) for separator in ("\n\n", "\n")]
+            end = next((index + len(separator) for index, separator in breaks if index >= 0), end)
         yield start, end
         start = end
-
-
-def _move_to_break(text: str, start: int, end: int) -> int:
-    """Return the last end of a paragraph in the second half of a part, else of a line, else `end`."""
-    middle = (start + end) // 2
-    # Not before the middle, so that parts stay at least half as long as allowed.
-    for separator in ("\n\n", "\n"):
-        index = text.rfind(separator, middle, end)
-        if index >= 0:
-            return index + len(separator)
-    return end

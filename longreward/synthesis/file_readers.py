@@ -185,7 +185,11 @@ def _read_epub(data: bytes) -> str:
         package_name = next(container.iterfind(".//{*}rootfile")).attrib["full-path"]
         package = _parse_xml(archive, package_name)
         names = set(archive.namelist())
-        encrypted = _encrypted_files(archive) if "META-INF/encryption.xml" in names else set()
+        encrypted = set()
+        if "META-INF/encryption.xml" in names:
+            # With copy protection all files are listed; otherwise at most fonts.
+            references = _parse_xml(archive, "META-INF/encryption.xml").iterfind(".//{*}CipherReference")
+            encrypted = {unquote(reference.get("URI", "")) for reference in references}
         pages = []
         for page in _reading_order(package, posixpath.dirname(package_name)):
             if page in encrypted:
@@ -215,12 +219,6 @@ def _reading_order(package: ElementTree.Element, folder: str) -> list[str]:
         if item is not None and "nav" not in item.get("properties", "").split():
             pages.append(posixpath.normpath(posixpath.join(folder, unquote(item.get("href", "")))))
     return pages
-
-
-def _encrypted_files(archive: ZipFile) -> set[str]:
-    # With copy protection all files are listed; otherwise at most fonts.
-    references = _parse_xml(archive, "META-INF/encryption.xml").iterfind(".//{*}CipherReference")
-    return {unquote(reference.get("URI", "")) for reference in references}
 
 
 READERS: Mapping[str, Callable[[bytes], str]] = {

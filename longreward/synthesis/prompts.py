@@ -11,7 +11,6 @@ A parser returns None for an unreadable reply; the writer is then queried again.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -88,20 +87,15 @@ def parse_questions(text: str) -> tuple[str, ...] | None:
     return questions or (() if has_tag(text, "no_question") else None)
 
 
-@dataclass(frozen=True)
-class ParsedAnswer:
-    """An answer; `text` is None if the document does not contain it."""
+def parse_answer(text: str) -> str | None:
+    """Return the answer between tags, or "" if the document does not contain it.
 
-    text: str | None
-
-
-def parse_answer(text: str) -> ParsedAnswer | None:
-    """Return the answer between tags. A truncated reply lacks the closing tag and is unreadable.
+    A truncated reply lacks the closing tag and is unreadable.
 
     >>> parse_answer("<answer>Ann Lee signed it.</answer>")
-    ParsedAnswer(text='Ann Lee signed it.')
+    'Ann Lee signed it.'
     """
     answer = next((answer for answer in find_tagged(text, "answer").texts if answer), None)
-    if answer is not None:
-        return ParsedAnswer(answer)
-    return ParsedAnswer(None) if has_tag(text, "unanswerable") else None
+    if answer is None and has_tag(text, "unanswerable"):
+        return ""
+    return answer

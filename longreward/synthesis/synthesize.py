@@ -10,7 +10,7 @@ from typing import Any
 from longreward.judge import Judge
 from longreward.reward import Scorer
 from longreward.synthesis.config import SynthesizeConfig
-from longreward.synthesis.documents import Document, find_documents, read_documents, split_document
+from longreward.synthesis.documents import find_documents, read_documents, split_document
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
 from longreward.synthesis.writer import write_drafts
 from longreward.utils.concurrency import bounded_map, gather
@@ -70,25 +70,22 @@ async def synthesize(
     `documents_in_flight`, or what a judge with batches prefers.
     """
 
+    async def synthesize_context(context: Context | Dropped) -> list[Outcome]:
+        if isinstance(context, Dropped):
+            return [context]
+        # The answers of a context are checked together, after all of them are written.
+        drafts = await write_drafts(judge, context, config)
+        return await gather(_check_grounding(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
+
     async def calls() -> AsyncGenerator[Coroutine[Any, Any, list[Outcome]], None]:
         async for context in contexts:
-            yield _synthesize_context(judge, scorer, config, context)
+            yield synthesize_context(context)
 
     limit = judge.prompts_in_flight or config.documents_in_flight
     async with aclosing(bounded_map(calls(), limit)) as results:
         async for outcomes in results:
             for outcome in outcomes:
                 yield outcome
-
-
-async def _synthesize_context(
-    judge: Judge, scorer: Scorer, config: SynthesizeConfig, context: Context | Dropped
-) -> list[Outcome]:
-    if isinstance(context, Dropped):
-        return [context]
-    # The answers of a context are checked together, after all of them are written.
-    drafts = await write_drafts(judge, context, config)
-    return await gather(_check_grounding(judge, scorer, draft, config.min_faithfulness) for draft in drafts)
 
 
 async def _check_grounding(judge: Judge, scorer: Scorer, draft: Outcome, min_faithfulness: float) -> Outcome:
@@ -110,13 +107,10 @@ async def _check_grounding(judge: Judge, scorer: Scorer, draft: Outcome, min_fai
 async def _read_contexts(
     config: SynthesizeConfig, root: Path, files: list[Path], tokenizer: TextTokenizer
 ) -> AsyncGenerator[Context | Dropped, None]:
-    def split(document: Document) -> list[Context | Dropped]:
-        return list(split_document(document, config, tokenizer))
-
     async for document in read_documents(root, files):
         if isinstance(document, Dropped):
             yield document
             continue
         # Tokenizing a long document takes seconds; a thread keeps the event loop responsive.
-        for context in await asyncio.to_thread(split, document):
+        for context in await asyncio.to_thread(split_document, document, config, tokenizer):
             yield context

@@ -1,6 +1,7 @@
 """Drafts of a context: one request for the questions of each kind, then one for the answer to each question."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from longreward.builtin.offline_judge.lexical import parse_sentence
@@ -23,28 +24,6 @@ class _Question:
     prompt_hash: str
 
 
-class DuplicateFilter:
-    """Accepted questions; a new one is a duplicate if the fraction of shared word stems exceeds `max_similarity`."""
-
-    def __init__(self, max_similarity: float) -> None:
-        self._max_similarity = max_similarity
-        self._stems: dict[str, frozenset[str]] = {}
-
-    def find_duplicate(self, question: str) -> str | None:
-        """Return the first accepted question that `question` repeats."""
-        stems = _content_stems(question)
-        for accepted, accepted_stems in self._stems.items():
-            # Jaccard similarity; equal sets are duplicates even at a limit of 1.
-            shared, union = len(stems & accepted_stems), len(stems | accepted_stems)
-            if stems == accepted_stems or shared > self._max_similarity * union:
-                return accepted
-        return None
-
-    def add(self, question: str) -> None:
-        """Accept a question."""
-        self._stems[question] = _content_stems(question)
-
-
 async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig) -> list[Outcome]:
     """Return drafts in the order of kinds and questions, and what was dropped on the way.
 
@@ -53,9 +32,25 @@ async def write_drafts(writer: Judge, context: Context, config: SynthesizeConfig
     requests = (_write_questions(writer, context, task, count) for task, count in config.requested.items())
     replies = [outcome for outcomes in await gather(requests) for outcome in outcomes]
     # Filtered in a fixed order, so that the same one of two duplicates is kept in every run.
-    duplicates = DuplicateFilter(config.max_similarity)
-    questions = [_filter_question(context, reply, duplicates) for reply in replies]
+    accepted: list[str] = []
+    questions = [_filter_question(context, reply, accepted, config.max_similarity) for reply in replies]
     return await gather(_write_answer(writer, context, question, config) for question in questions)
+
+
+def find_duplicate(question: str, accepted: Iterable[str], *, max_similarity: float) -> str | None:
+    """Return the first of the accepted questions with which `question` shares too many word stems."""
+    stems = _content_stems(question)
+    for other in accepted:
+        # Jaccard similarity; equal sets are duplicates even at a limit of 1.
+        other_stems = _content_stems(other)
+        if stems == other_stems or len(stems & other_stems) > max_similarity * len(stems | other_stems):
+            return other
+    return None
+
+
+def count_words(text: str) -> int:
+    """Return the number of words, counting each Chinese character as one."""
+    return len(WORD.findall(text))
 
 
 async def _write_questions(writer: Judge, context: Context, task: Task, count: int) -> list[_Question | Dropped]:
@@ -68,18 +63,18 @@ async def _write_questions(writer: Judge, context: Context, task: Task, count: i
 
 
 def _filter_question(
-    context: Context, question: _Question | Dropped, duplicates: DuplicateFilter
+    context: Context, question: _Question | Dropped, accepted: list[str], max_similarity: float
 ) -> _Question | Dropped:
-    """Drop a question in another language or a duplicate before its answer is requested."""
+    """Drop a question in another language or a duplicate of an accepted one, otherwise accept it."""
     if isinstance(question, Dropped):
         return question
     if not WORD.search(question.text) or detect_language(question.text) != context.language:
         reason = f"the question is not in the language of the document ({context.language})"
         return context.drop("language", reason, task=question.task, query=question.text)
-    if (duplicate := duplicates.find_duplicate(question.text)) is not None:
+    if (duplicate := find_duplicate(question.text, accepted, max_similarity=max_similarity)) is not None:
         reason = f"too similar to {duplicate!r}"
         return context.drop("duplicate_question", reason, task=question.task, query=question.text)
-    duplicates.add(question.text)
+    accepted.append(question.text)
     return question
 
 
@@ -93,8 +88,8 @@ async def _write_answer(
     reply = await writer.query(request, parse_answer, parse_truncated=truncated_tags(parse_answer))
     if reply.value is None:  # unreadable after all attempts
         return context.drop("no_answer", reply.reason or "", task=task, query=query)
-    answer = reply.value.text
-    if answer is None:
+    answer = reply.value
+    if not answer:
         return context.drop("unanswerable", "the writer found no answer in the document", task=task, query=query)
     words = count_words(answer)
     if detect_language(answer) != context.language and words > MAX_WORDS_WITHOUT_LANGUAGE:
@@ -104,11 +99,6 @@ async def _write_answer(
         reason = f"the answer has {words:,} words; synthesize.answer_words.{task} is {target_words:,}"
         return context.drop("long_answer", reason, task=task, query=query, answer=answer)
     return Draft(context, task, query, answer, reply.judge, (question.prompt_hash, request.prompt_hash))
-
-
-def count_words(text: str) -> int:
-    """Return the number of words, counting each Chinese character as one."""
-    return len(WORD.findall(text))
 
 
 def _content_stems(question: str) -> frozenset[str]:

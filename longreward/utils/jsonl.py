@@ -45,8 +45,8 @@ def read_rows(
 
     Args:
         max_line_bytes: A longer line yields a RowError too; it is never held as a whole.
-        parse_constant: Called for NaN, Infinity and -Infinity, which Python accepts and JSON does not define; may raise
-            RowError.
+        parse_constant: Returns the value for NaN, Infinity and -Infinity, which Python accepts and JSON does not
+            define.
 
     Raises:
         DataError: The file is missing, a folder, unreadable, empty or UTF-16.
@@ -112,8 +112,6 @@ def _parse_line(raw: bytes, *, is_first: bool, parse_constant: Callable[[str], A
         return RowError(f"not JSON ({error.msg.removesuffix(' at')} at column {error.colno}); is the line cut off?")
     except RecursionError:
         return RowError("JSON that is nested too deeply")
-    except RowError as error:
-        return error
     except ValueError:  # Python converts no more digits (sys.get_int_max_str_digits)
         return RowError("a whole number of more than 4,300 digits; write it as text")
     return row if isinstance(row, dict) else RowError(f"a JSON {type(row).__name__}, expected an object")

@@ -11,14 +11,13 @@ from longreward.synthesis.prompts import (
     ANSWER_TEMPLATE,
     PROMPT_DIR,
     QUESTIONS_TEMPLATE,
-    ParsedAnswer,
     answer_request,
     parse_answer,
     parse_questions,
     questions_request,
 )
 from longreward.synthesis.records import Context
-from longreward.synthesis.writer import DuplicateFilter, count_words
+from longreward.synthesis.writer import count_words, find_duplicate
 from longreward.utils.language import Language, detect_language
 
 
@@ -67,28 +66,26 @@ def test_parse_questions(text: str, expected: tuple[str, ...] | None) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", ParsedAnswer("Ann.\n\nLee.")),
-        ("<Answer>Ann.</ANSWER>", ParsedAnswer("Ann.")),
-        ("<unanswerable/>", ParsedAnswer(None)),
-        ("<unanswerable />", ParsedAnswer(None)),
+        ("Sure: <answer>\nAnn.\n\nLee.\n</answer>", "Ann.\n\nLee."),
+        ("<Answer>Ann.</ANSWER>", "Ann."),
+        ("<unanswerable/>", ""),
+        ("<unanswerable />", ""),
         ("<answer>Ann", None),
         ("<answer> </answer>", None),
     ],
 )
-def test_parse_answer(text: str, expected: ParsedAnswer | None) -> None:
+def test_parse_answer(text: str, expected: str | None) -> None:
     assert parse_answer(text) == expected
 
 
 def test_duplicates_are_found_by_word_stems() -> None:
-    duplicates = DuplicateFilter(0.7)
-    duplicates.add("When did the mill at Keld burn down?")
-    assert (
-        duplicates.find_duplicate("When was it that the mills at Keld burned down?")
-        == "When did the mill at Keld burn down?"
-    )
-    assert duplicates.find_duplicate("When was the mill at Keld rebuilt?") is None  # two words of four: mill, Keld
-    duplicates.add("磨坊是哪一年烧毁的？")
-    assert duplicates.find_duplicate("磨坊是哪一年烧毁的") == "磨坊是哪一年烧毁的？"
+    mill, chinese = "When did the mill at Keld burn down?", "磨坊是哪一年烧毁的？"
+    for question, duplicate in {
+        "When was it that the mills at Keld burned down?": mill,
+        "When was the mill at Keld rebuilt?": None,  # two words of four: mill, Keld
+        "磨坊是哪一年烧毁的": chinese,
+    }.items():
+        assert find_duplicate(question, [mill, chinese], max_similarity=0.7) == duplicate
 
 
 def test_count_words() -> None:
