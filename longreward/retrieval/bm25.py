@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_warned_scripts: set[str] = set()
+_warned_scripts: set[str] = set()  # in this process
 
 
 class Bm25Retriever:
@@ -39,15 +39,25 @@ class Bm25Index:
     """The BM25 index of one document. Chunks with equal scores are ranked by position, so results are reproducible."""
 
     def __init__(self, chunks: Sequence[str]) -> None:
-        _warn_about_untested_scripts(chunks)
+        for script in set(untested_scripts(chunks)) - _warned_scripts:
+            _warned_scripts.add(script)
+            log.warning(
+                "BM25 was not tested on texts in the script %s: it may miss evidence, and statements are then scored "
+                "as not supported. Set score.retriever.kind to http or local with a multilingual embedding model.",
+                script,
+            )
         self._size = len(chunks)
         self._vocabulary: dict[str, int] = {}
         token_ids = [
             [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in extract_terms(chunk)]
             for chunk in chunks
         ]
-        self._bm25 = _create_bm25() if self._vocabulary else None
-        if self._bm25 is not None:
+        self._bm25: BM25 | None = None
+        if self._vocabulary:
+            import bm25s
+
+            logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing bm25s 0.3 sets it to DEBUG
+            self._bm25 = bm25s.BM25()
             self._bm25.index((token_ids, self._vocabulary), create_empty_token=False, show_progress=False)
 
     async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
@@ -60,22 +70,3 @@ class Bm25Index:
             return list(range(min(k, self._size)))
         ranking = (-self._bm25.get_scores_from_ids(query_ids)).argsort(kind="stable")
         return sorted(int(index) for index in ranking[:k])
-
-
-def _warn_about_untested_scripts(chunks: Sequence[str]) -> None:
-    """Log a warning once per script and process."""
-    for script in untested_scripts(chunks):
-        if script not in _warned_scripts:
-            _warned_scripts.add(script)
-            log.warning(
-                "BM25 was not tested on texts in the script %s: it may miss evidence, and statements are then scored "
-                "as not supported. Set score.retriever.kind to http or local with a multilingual embedding model.",
-                script,
-            )
-
-
-def _create_bm25() -> "BM25":
-    from bm25s import BM25
-
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing bm25s 0.3 sets it to DEBUG
-    return BM25()

@@ -37,9 +37,16 @@ def split_tokens(length: int, spans: Sequence[tuple[int, int]], size: int) -> li
     Returns:
         Chunks that cover the text without gaps. Characters between two tokens belong to the chunk of the first.
     """
+    # A rare character may consist of several tokens, all but the first of which have empty spans.
+    continues_character = [start == end for start, end in spans]
     boundaries = [0]  # the first token of each chunk
-    while (next_boundary := _next_boundary(spans, boundaries[-1], size)) < len(spans):
-        boundaries.append(next_boundary)
+    while (boundary := boundaries[-1] + size) < len(spans):
+        # Do not split a character: move the boundary back before it, or, if it alone exceeds `size`, forward behind it.
+        while boundaries[-1] + 1 < boundary and continues_character[boundary]:
+            boundary -= 1
+        while boundary < len(spans) and continues_character[boundary]:
+            boundary += 1
+        boundaries.append(boundary)
     # The first chunk starts at the beginning of the text, not at its first token, so that leading space is covered.
     starts = [(0, 0), *((spans[token][0], token) for token in boundaries[1:]), (length, len(spans))]
     return [
@@ -47,20 +54,3 @@ def split_tokens(length: int, spans: Sequence[tuple[int, int]], size: int) -> li
         for (start, first_token), (end, end_token) in pairwise(starts)
         if start < end
     ]
-
-
-def _next_boundary(spans: Sequence[tuple[int, int]], first: int, size: int) -> int:
-    """Return the first token of the chunk after the one that starts at token `first`."""
-    boundary = first + size
-    # A rare character may consist of several tokens, all but the first of which have empty spans. Do not split it: move
-    # the boundary back before the character, or, if the character alone exceeds `size`, forward behind it.
-    while first + 1 < boundary < len(spans) and _continues_character(spans, boundary):
-        boundary -= 1
-    while boundary < len(spans) and _continues_character(spans, boundary):
-        boundary += 1
-    return boundary
-
-
-def _continues_character(spans: Sequence[tuple[int, int]], token: int) -> bool:
-    start, end = spans[token]
-    return start == end

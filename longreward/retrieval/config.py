@@ -97,7 +97,16 @@ def check_key(config: RetrieverConfig) -> str | None:
             sentence-transformers or the model's folder is missing.
     """
     if config.kind == "local":
-        _check_local_model(config.model or "")
+        if find_spec("sentence_transformers") is None:
+            raise ConfigError(
+                "score.retriever.kind is local, which needs the package sentence-transformers: "
+                "pip install 'longreward[embeddings]'"
+            )
+        model = config.model or ""
+        path = Path(model)
+        # A hub id has at most one slash; everything else that looks like a path must be an existing folder.
+        if not path.is_dir() and (path.is_absolute() or path.is_file() or model.count("/") > 1):
+            raise ConfigError(f"score.retriever.model: {model} is neither a folder with a model nor a hub id")
     if config.kind != "http":
         return None
     return read_key(
@@ -106,15 +115,3 @@ def check_key(config: RetrieverConfig) -> str | None:
         owner=f"embeddings of {config.model!r}",
         section="score.retriever",
     )
-
-
-def _check_local_model(model: str) -> None:
-    if find_spec("sentence_transformers") is None:
-        raise ConfigError(
-            "score.retriever.kind is local, which needs the package sentence-transformers: "
-            "pip install 'longreward[embeddings]'"
-        )
-    path = Path(model)
-    # A hub id has at most one slash; everything else that looks like a path must be an existing folder.
-    if not path.is_dir() and (path.is_absolute() or path.is_file() or model.count("/") > 1):
-        raise ConfigError(f"score.retriever.model: {model} is neither a folder with a model nor a hub id")

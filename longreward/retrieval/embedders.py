@@ -148,7 +148,14 @@ class LocalEmbedder:
     def _embed(self, texts: list[str]) -> Vectors:
         config = self._config
         model = _load_model(self._model, self._revision, config.device, config.dimensions, config.trust_remote_code)
-        self._check_lengths(model, texts)
+        # The library would truncate a longer text silently.
+        limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
+        if limit is not None and callable(tokenizer):
+            longest = max(len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"])
+            if longest > limit:
+                raise RequestRefused(
+                    f"the text is too long for the {self.description}: {longest} tokens, limit {limit}"
+                )
         try:
             vectors = model.encode(texts, batch_size=len(texts), prompt="", show_progress_bar=False)
         except RuntimeError as error:  # from torch, such as out of memory
@@ -158,15 +165,6 @@ class LocalEmbedder:
                 "change score.retriever.batch_size or score.retriever.device"
             ) from error
         return np.asarray(vectors, dtype=np.float32)
-
-    def _check_lengths(self, model: Any, texts: list[str]) -> None:
-        """Raise RequestRefused for a text that exceeds the model's limit; the library would truncate it silently."""
-        limit, tokenizer = model.max_seq_length, getattr(model, "tokenizer", None)
-        if limit is None or not callable(tokenizer):
-            return
-        longest = max(len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"])
-        if longest > limit:
-            raise RequestRefused(f"the text is too long for the {self.description}: {longest} tokens, limit {limit}")
 
 
 @lru_cache(maxsize=1)  # keep the model when the retriever is opened again

@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from longreward.errors import JudgeProtocolError, RequestRefused
 from longreward.judge.ledger.schema import VECTORS
 from longreward.judge.ledger.store import Store
 from longreward.retrieval.config import RetrieverConfig
-from longreward.retrieval.embedders import Embedder, Vectors
+from longreward.retrieval.embedders import Embedder
 
 Vector = NDArray[np.float32]  # (dimensions,)
 
@@ -28,9 +27,6 @@ KEYS_PER_QUERY = 500  # SQLite before 3.32 accepts 999 parameters in a statement
 
 class VectorLedger(Store):
     """The vectors in the ledger at `path`; None keeps them in memory."""
-
-    def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
-        super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
         """Return the stored vectors of these keys; damaged ones are quarantined and left out."""
@@ -91,14 +87,22 @@ class CachedEmbedder:
             JudgeProtocolError: the model returns no valid vectors, or vectors of different lengths.
             JudgeError: any other error of the embedder.
         """
-        keys = [self._key(text) if text.strip() else None for text in texts]
+        contents = [f"{self._key_prefix}\n{text}".encode("utf-8", "surrogatepass") for text in texts]
+        keys = [
+            hashlib.sha256(content).digest() if text.strip() else None
+            for text, content in zip(texts, contents, strict=True)
+        ]
         text_by_key = {key: text for key, text in zip(keys, texts, strict=True) if key is not None}
         vectors = self._ledger.find(text_by_key)
         self.counts["ledger_hits"] += len(vectors)
         self._check_dimensions(vectors.values(), "the ledger contains")
         missing = [key for key in text_by_key if key not in vectors and key not in self._refused]
         self.counts["shared"] += sum(key in self._running for key in missing)
-        self._start({key: text_by_key[key] for key in missing if key not in self._running})
+        for batch in self._batches({key: text_by_key[key] for key in missing if key not in self._running}):
+            # The task continues when this caller is cancelled, because others may wait for it.
+            task = asyncio.create_task(self._embed_batch(batch))
+            self._running |= dict.fromkeys(batch, task)
+            task.add_done_callback(partial(self._remove_task, tuple(batch)))
         tasks = {self._running[key] for key in missing}
         for embedded in await asyncio.gather(*(asyncio.shield(task) for task in tasks)):
             vectors |= embedded
@@ -115,16 +119,6 @@ class CachedEmbedder:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._embedder.close()
         self._ledger.close()
-
-    def _key(self, text: str) -> bytes:
-        return hashlib.sha256(f"{self._key_prefix}\n{text}".encode("utf-8", "surrogatepass")).digest()
-
-    def _start(self, texts: Mapping[bytes, str]) -> None:
-        """Start one task per batch. It continues when its caller is cancelled, because others may wait for it."""
-        for batch in self._batches(texts):
-            task = asyncio.create_task(self._embed_batch(batch))
-            self._running |= dict.fromkeys(batch, task)
-            task.add_done_callback(partial(self._remove_task, tuple(batch)))
 
     def _remove_task(self, keys: tuple[bytes, ...], task: "asyncio.Task[dict[bytes, Vector]]") -> None:
         for key in keys:
@@ -161,12 +155,6 @@ class CachedEmbedder:
         # No await from here on: a cancellation must not lose vectors that are paid for.
         self.counts["texts"] += len(batch)
         self._check_dimensions(rows, f"the {self.description} returned")
-        packed = dict(zip(batch, map(pack_vector, self._normalize(rows)), strict=True))
-        self._ledger.put(packed, model=self._config.model or "", revision=self._config.revision)
-        return {key: unpack_vector(vector) for key, vector in packed.items()}
-
-    def _normalize(self, rows: Vectors) -> Vectors:
-        """Scale each row to length 1."""
         wide = rows.astype(np.float64)
         if not np.isfinite(wide).all():
             raise JudgeProtocolError(
@@ -174,8 +162,10 @@ class CachedEmbedder:
                 "precision: serve the model in float32 or bfloat16"
             )
         norms = np.linalg.norm(wide, axis=1, keepdims=True)
-        unit: Vectors = (wide / np.where(norms == 0, 1, norms)).astype(np.float32)
-        return unit
+        unit = (wide / np.where(norms == 0, 1, norms)).astype(np.float32)
+        packed = dict(zip(batch, map(pack_vector, unit), strict=True))
+        self._ledger.put(packed, model=self._config.model or "", revision=self._config.revision)
+        return {key: unpack_vector(vector) for key, vector in packed.items()}
 
     def _check_dimensions(self, vectors: Iterable[Vector], subject: str) -> None:
         for vector in vectors:

@@ -61,23 +61,19 @@ class EmbeddingIndex:
 
     def _rank(self, chunks: Sequence[Vector | None], queries: Sequence[Vector | None], k: int) -> list[list[int]]:
         if self._chunk_vectors is None:
-            self._chunk_vectors = _stack(chunks)
-        return [_nearest(self._chunk_vectors, query, k) for query in queries]
+            dimensions = max((len(vector) for vector in chunks if vector is not None), default=0)
+            zeros = np.zeros(dimensions, np.float32)
+            self._chunk_vectors = np.stack([zeros if vector is None else vector for vector in chunks])
+        ranked = []
+        for query in queries:
+            if query is None or not self._chunk_vectors.shape[1]:
+                ranked.append(list(range(k)))
+                continue
+            # Matrix products of equal rows may differ in the last digits; rounding makes them equal again.
+            ranking = (-np.round(self._chunk_vectors @ query, 6)).argsort(kind="stable")
+            ranked.append(sorted(int(index) for index in ranking[:k]))
+        return ranked
 
     def _prepare(self, prefix: str, text: str) -> str:
         truncated = text[: self._config.max_characters]
         return prefix + truncated if truncated.strip() else ""
-
-
-def _nearest(chunks: Vectors, query: Vector | None, k: int) -> list[int]:
-    if query is None or not chunks.shape[1]:
-        return list(range(k))
-    # Matrix products of equal rows may differ in the last digits; rounding makes them equal again.
-    ranking = (-np.round(chunks @ query, 6)).argsort(kind="stable")
-    return sorted(int(index) for index in ranking[:k])
-
-
-def _stack(vectors: Sequence[Vector | None]) -> Vectors:
-    """Stack the vectors to a matrix, with zeros for None."""
-    dimensions = max((len(vector) for vector in vectors if vector is not None), default=0)
-    return np.stack([np.zeros(dimensions, np.float32) if vector is None else vector for vector in vectors])

@@ -54,7 +54,7 @@ class Store:
     instance moved to the quarantine.
     """
 
-    def __init__(self, path: Path | None, *, busy_timeout_s: float) -> None:
+    def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
         self.path = path
         self.damaged = 0
         # One connection has one transaction at a time, so threads must not interleave their statements.
