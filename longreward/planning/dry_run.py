@@ -4,9 +4,8 @@ A plan runs scoring itself with this judge, so that it counts exactly the reques
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
@@ -23,39 +22,34 @@ NOT_CACHED = "not requested yet"
 NO_LIMIT = 1000  # concurrent requests; none of them is sent
 
 
-@dataclass(frozen=True)
-class RecordedRequest:
-    """A request that scoring made, and whether the ledger has the reply."""
-
-    request: ChatRequest
-    is_cached: bool
-
-
 class DryRunJudge(Judge):
-    """A Judge without API keys and calls; open it with `DryRunJudge.open`."""
+    """A Judge without API keys and calls.
 
-    all_cached: bool
-    """Whether the ledger had the replies to all requests since the last `pop_requests`."""
-    _requests: list[RecordedRequest]
-    _request_hashes: set[int]
+    `ledger` is a file, which may be missing, or an open ledger, which the judge closes.
+    """
 
-    @classmethod
-    def open(cls, config: JudgeConfig, *, ledger: Path | Ledger | None) -> Self:
-        """Open the judge with a ledger: a file, which may be missing, or an open ledger, which the judge closes."""
+    def __init__(self, config: JudgeConfig, *, ledger: Path | Ledger | None) -> None:
         store = ledger if isinstance(ledger, Ledger) else Ledger(ledger if ledger and ledger.is_file() else None)
-        judge = cls([(_client(one, store), dimensions) for one, dimensions in config.judges()], store)
-        judge._requests, judge._request_hashes, judge.all_cached = [], set(), True
-        return judge
+        limiter = RateLimiter(max_concurrency=NO_LIMIT)
+        clients = [
+            (CachedJudgeClient(NullModel(judge_name(judge)), judge, store, limiter), dimensions)
+            for judge, dimensions in config.judges()
+        ]
+        super().__init__(clients, store)
+        self.all_cached = True
+        """Whether the ledger had the replies to all requests since the last `pop_requests`."""
+        self._requests: list[tuple[ChatRequest, bool]] = []
+        self._request_hashes: set[int] = set()
 
-    def pop_requests(self) -> list[RecordedRequest]:
-        """Return the requests since the last call; each distinct request is returned once."""
+    def pop_requests(self) -> list[tuple[ChatRequest, bool]]:
+        """Return each distinct request since the last call, and whether the ledger has the reply."""
         requests, self._requests = self._requests, []
         self.all_cached = True
         return requests
 
     def discard_requests(self) -> None:
         """Forget the requests since the last `pop_requests`, as if they had not been made."""
-        self._request_hashes -= {_request_hash(recorded.request) for recorded in self.pop_requests()}
+        self._request_hashes -= {_request_hash(request) for request, _ in self.pop_requests()}
 
     async def query(
         self,
@@ -74,7 +68,7 @@ class DryRunJudge(Judge):
         key = _request_hash(request)
         if key not in self._request_hashes:
             self._request_hashes.add(key)
-            self._requests.append(RecordedRequest(request, reply.reason != NOT_CACHED))
+            self._requests.append((request, reply.reason != NOT_CACHED))
         return reply
 
 
@@ -108,10 +102,6 @@ def judge_name(config: JudgeConfig) -> str:
 def dimension_for(template: str) -> Dimension:
     """Return the dimension whose requests use a template."""
     return next(dimension for dimension, templates in DIMENSION_TEMPLATES.items() if template in templates)
-
-
-def _client(config: JudgeConfig, ledger: Ledger) -> CachedJudgeClient:
-    return CachedJudgeClient(NullModel(judge_name(config)), config, ledger, RateLimiter(max_concurrency=NO_LIMIT))
 
 
 def _request_hash(request: ChatRequest) -> int:

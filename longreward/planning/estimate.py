@@ -13,9 +13,8 @@ from pathlib import Path
 from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
-from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompts import load_prompts
-from longreward.planning.dry_run import DryRunJudge, RecordedRequest, judge_name
+from longreward.planning.dry_run import DryRunJudge, judge_name
 from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
@@ -42,18 +41,6 @@ class RequestTally:
     completion_tokens: Range = ZERO
     cached: float = 0.0
     """Requests whose reply is in the ledger."""
-
-    def add(self, calls: Range, prompt_tokens: float, completion_tokens: Range) -> None:
-        """Add calls with these tokens each."""
-        self.calls += calls
-        self.prompt_tokens += calls * prompt_tokens
-        self.completion_tokens += calls * completion_tokens
-
-    def scaled(self, factor: Range) -> "RequestTally":
-        """Return the tally with more or fewer calls."""
-        return RequestTally(
-            self.calls * factor, self.prompt_tokens * factor, self.completion_tokens * factor, self.cached
-        )
 
 
 @dataclass
@@ -98,7 +85,7 @@ async def estimate_scoring(
     full_config = config.model_copy(update={"strategy": "full"})
     retriever = None if config.retriever.kind == "bm25" else _FirstChunks()
     async with (
-        DryRunJudge.open(judge, ledger=ledger) as dry_run,
+        DryRunJudge(judge, ledger=ledger) as dry_run,
         Scorer(full_config, retriever=retriever) as full_scorer,
         open_scorer(config, retriever=retriever) as scorer,
     ):
@@ -136,22 +123,43 @@ class _RequestCounter:
         example: Example,
         responses: Sequence[Response],
         scored: ScoredExample,
-        requests: Sequence[RecordedRequest],
+        requests: Sequence[tuple[ChatRequest, bool]],
     ) -> None:
         """Add the recorded requests of one prompt, and estimate those that would follow."""
         self._estimate.prompts += 1
         self._estimate.counted_prompts += 1
         self._estimate.responses += len(responses)
-        missing = [recorded.request for recorded in requests if not recorded.is_cached]
-        for recorded in requests:
-            if recorded.is_cached:
-                self._tally(recorded.request.template).cached += 1
+        missing = [request for request, is_cached in requests if not is_cached]
+        for request, is_cached in requests:
+            self._tally(request.template).cached += is_cached
         for request in missing:
-            self._add_request(request)
-        # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger.
+            statements = ZERO
+            if request.template == "statements":
+                statements = expected_statements(request.slots["answer"], self._stats["statements"])
+            tokens = self._tokens.count_request(request) + self._system_tokens[request.template]
+            self._add(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
+        # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger. Else there
+        # is one for each distinct response, with some or all extracts unknown.
         if any(request.template == "extraction" for request in missing):
-            self._add_completeness(example, responses, scored)
-        self._add_support(example, [request for request in missing if request.template == "statements"])
+            extracts = scored.extraction.extracts
+            cached = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
+            unknown = sum(extract.reason is not None for extract in extracts)
+            for text in dict.fromkeys(response.text for response in responses):
+                template = self._prompts.template("completeness", detect_language(example.query, text))
+                tokens = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
+                tokens += cached + EXTRACT_TOKENS * unknown
+                self._add("completeness", Range.exactly(1), tokens, template.max_tokens)
+        # One support request for each statement that the replies to these requests will list.
+        for request in missing:
+            if request.template != "statements":
+                continue
+            answer = request.slots["answer"]
+            template = self._prompts.template("support", detect_language(example.query, answer))
+            evidence = self._config.evidence_chunks * self._config.evidence_chunk_tokens
+            if len(example.context) <= MAX_CHARACTERS_PER_TOKEN * evidence:
+                evidence = min(evidence, self._tokens.count_text(example.context))
+            tokens = self._tokens.count_text(template.text) + evidence + STATEMENT_TOKENS
+            self._add("support", expected_statements(answer, self._stats["statements"]), tokens, template.max_tokens)
 
     def finish(self, total_prompts: int | None, *, is_adaptive: bool) -> None:
         """Scale up to all prompts, add repeated attempts, and lower the minimum of adaptive scoring."""
@@ -163,44 +171,13 @@ class _RequestCounter:
             attempts = stats.attempts if stats is not None else 1.0
             # At the least, the best and the worst response of each prompt are judged in full.
             minimum = min(2 / responses, 1.0) if is_adaptive and template in ADAPTIVE_TEMPLATES else 1.0
-            scaled = tally.scaled(Range.exactly(scale)).scaled(Range(minimum, attempts, attempts))
-            # Cached requests are scaled to all prompts, but they are not repeated.
-            scaled.cached = tally.cached * scale
-            estimate.tallies[template] = scaled
+            factor = Range(minimum, attempts, attempts)
+            tally.calls = tally.calls * scale * factor
+            tally.prompt_tokens = tally.prompt_tokens * scale * factor
+            tally.completion_tokens = tally.completion_tokens * scale * factor
+            tally.cached *= scale  # cached requests are not repeated
         estimate.prompts, estimate.responses = round(estimate.prompts * scale), round(estimate.responses * scale)
         estimate.complete *= scale
-
-    def _add_request(self, request: ChatRequest) -> None:
-        statements = ZERO
-        if request.template == "statements":
-            statements = expected_statements(request.slots["answer"], self._stats["statements"])
-        tokens = self._tokens.count_request(request) + self._system_tokens[request.template]
-        self._add(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
-
-    def _add_completeness(self, example: Example, responses: Sequence[Response], scored: ScoredExample) -> None:
-        """Add one request per distinct response; some or all extracts, which they contain, are unknown."""
-        extracts = scored.extraction.extracts
-        cached = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
-        missing = sum(extract.reason is not None for extract in extracts)
-        for text in dict.fromkeys(response.text for response in responses):
-            template = self._template("completeness", example.query, text)
-            fixed = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
-            self._add("completeness", Range.exactly(1), fixed + cached + EXTRACT_TOKENS * missing, template.max_tokens)
-
-    def _add_support(self, example: Example, requests: Sequence[ChatRequest]) -> None:
-        """Add one request per statement that the replies to these requests will list."""
-        for request in requests:
-            response = request.slots["answer"]
-            template = self._template("support", example.query, response)
-            tokens = self._tokens.count_text(template.text) + self._evidence_tokens(example) + STATEMENT_TOKENS
-            calls = expected_statements(response, self._stats["statements"])
-            self._add("support", calls, tokens, template.max_tokens)
-
-    def _evidence_tokens(self, example: Example) -> int:
-        limit = self._config.evidence_chunks * self._config.evidence_chunk_tokens
-        if len(example.context) > MAX_CHARACTERS_PER_TOKEN * limit:
-            return limit
-        return min(limit, self._tokens.count_text(example.context))
 
     def _add(self, template: str, calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO) -> None:
         completion_tokens = expected_reply_tokens(
@@ -210,13 +187,13 @@ class _RequestCounter:
             reasoning_limit=self._judges[template].thinking_tokens,
             stats=self._stats[template],
         )
-        self._tally(template).add(calls, prompt_tokens, completion_tokens)
+        tally = self._tally(template)
+        tally.calls += calls
+        tally.prompt_tokens += calls * prompt_tokens
+        tally.completion_tokens += calls * completion_tokens
 
     def _tally(self, template: str) -> RequestTally:
         return self._estimate.tallies.setdefault(template, RequestTally())
-
-    def _template(self, name: str, *texts: str) -> PromptTemplate:
-        return self._prompts.template(name, detect_language(*texts))
 
 
 class TokenCounter:

@@ -22,7 +22,13 @@ async def scoring_budget(params: Params, *, data: Path, responses: Path, ledger:
     If the budget is exceeded, BudgetExceeded says how many prompts are complete and what the others will cost.
     """
     limits = params.score.budget
-    usage_file = ledger.parent / "budgets" / f"{_key(params, data, responses)}.json" if limits.is_limited else None
+    usage_file = None
+    if limits.is_limited:
+        # All settings that affect replies.
+        settings = without_runtime_settings(params.model_dump(mode="json", include={"judge", "score"}))
+        paths = [str(path.resolve()) for path in (data, responses)]
+        key = hashlib.sha256(json.dumps([settings, paths], sort_keys=True).encode()).hexdigest()[:24]
+        usage_file = ledger.parent / "budgets" / f"{key}.json"
     with Budget(limits, params.prices, file=usage_file) as budget:
         try:
             yield budget
@@ -31,10 +37,3 @@ async def scoring_budget(params: Params, *, data: Path, responses: Path, ledger:
             raise BudgetExceeded(f"{error}. {format_remaining(plan.stages[0], plan.currency)}") from None
         if usage_file is not None:
             usage_file.unlink(missing_ok=True)
-
-
-def _key(params: Params, data: Path, responses: Path) -> str:
-    """Return a hash of the files and of the settings that affect replies."""
-    settings = without_runtime_settings(params.model_dump(mode="json", include={"judge", "score"}))
-    paths = [str(path.resolve()) for path in (data, responses)]
-    return hashlib.sha256(json.dumps([settings, paths], sort_keys=True).encode()).hexdigest()[:24]

@@ -1,8 +1,10 @@
 """Plans: calls, tokens, money and time of each stage that uses a judge, before the first call."""
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,7 +160,11 @@ async def plan_project(
     plan = await _plan_workloads(params, workloads, ledger=ledger, sample=sample)
     notes = [*plan.notes]
     if "score" in stages and params.pair.method == "pairwise":
-        notes.append(_pairwise_note(params, root))
+        from longreward.pairs.pairwise import max_calls
+
+        items = _stage_workload(params, "score", root).items("expected")
+        calls, tokens = max_calls(params.pair, items, context_tokens=params.pair.pairwise.context_tokens)
+        notes.append(f"pair: pair.method pairwise makes at most {calls:,} requests with about {tokens:,} tokens")
     return replace(plan, notes=(*notes, "a stage that DVC finds unchanged does not run and costs nothing"))
 
 
@@ -186,17 +192,38 @@ async def plan_scoring(
         judge, config, items, ledger=ledger, total_prompts=total_prompts, time_limit_s=time_limit_s
     )
     judges = judges_by_template(judge)
-    templates = sorted(
-        estimate.tallies, key=lambda name: (DIMENSIONS.index(dimension_for(name)), TEMPLATE_ORDER.get(name, 0))
-    )
+    templates = []
+    for name, tally in estimate.tallies.items():
+        template_judge, money = judges[name], None
+        if (price := prices.price_for(template_judge)) is not None:
+            cost = partial(price.cost, batch=template_judge.mode != "live")
+            money = Range.combine(cost, tally.prompt_tokens, tally.completion_tokens)
+        templates.append(
+            TemplatePlan(
+                dimension_for(name),
+                name,
+                judge_name(template_judge),
+                tally.calls,
+                tally.prompt_tokens,
+                tally.completion_tokens,
+                round(tally.cached),
+                money,
+            )
+        )
+    templates.sort(key=lambda plan: (DIMENSIONS.index(plan.dimension), TEMPLATE_ORDER.get(plan.template, 0)))
+    # All judges work at the same time, so the slowest one determines the duration.
+    durations = [
+        _judge_duration(one, [tally for name, tally in estimate.tallies.items() if judges[name] is one])
+        for one in {id(one): one for one in judges.values()}.values()
+    ]
     return StagePlan(
         stage,
         estimate.prompts,
         estimate.responses,
         round(estimate.complete),
         estimate.counted_prompts,
-        tuple(_template_plan(name, judges[name], prices, estimate.tallies[name]) for name in templates),
-        _duration(judges, estimate.tallies),
+        tuple(templates),
+        Range.combine(lambda *seconds: max(seconds), *durations),
         estimate.observed_replies,
     )
 
@@ -207,16 +234,14 @@ def merge_plans(short: StagePlan, expected: StagePlan, long: StagePlan) -> Stage
     def widen(low: Range, middle: Range, high: Range) -> Range:
         return Range(min(low.low, middle.low), middle.expected, max(middle.high, high.high))
 
+    # A template may be missing in the plan for short responses, which have fewer statements.
+    short_plans, long_plans = ({plan.template: plan for plan in stage.templates} for stage in (short, long))
     templates = []
     for plan in expected.templates:
-        low, high = (
-            next((other for other in stage.templates if other.template == plan.template), plan)
-            for stage in (short, long)
-        )
+        low, high = short_plans.get(plan.template, plan), long_plans.get(plan.template, plan)
         money = None
         if low.money is not None and plan.money is not None and high.money is not None:
             money = widen(low.money, plan.money, high.money)
-        # A template may be missing in the plan for short responses, which have fewer statements.
         templates.append(
             replace(
                 plan,
@@ -229,41 +254,10 @@ def merge_plans(short: StagePlan, expected: StagePlan, long: StagePlan) -> Stage
     return replace(expected, templates=tuple(templates), seconds=widen(short.seconds, expected.seconds, long.seconds))
 
 
-def _template_plan(template: str, judge: JudgeConfig, prices: PricesConfig, tally: RequestTally) -> TemplatePlan:
-    price = prices.price_for(judge)
-    money = None
-    if price is not None:
-        money = Range.combine(
-            lambda prompt, completion: price.cost(prompt, completion, batch=_is_batch(judge)),
-            tally.prompt_tokens,
-            tally.completion_tokens,
-        )
-    return TemplatePlan(
-        dimension_for(template),
-        template,
-        judge_name(judge),
-        tally.calls,
-        tally.prompt_tokens,
-        tally.completion_tokens,
-        round(tally.cached),
-        money,
-    )
-
-
-def _duration(judges: Mapping[str, JudgeConfig], tallies: Mapping[str, RequestTally]) -> Range:
-    """Return the duration in seconds: that of the slowest judge, because all judges work at the same time."""
-    groups: dict[int, tuple[JudgeConfig, list[RequestTally]]] = {}
-    for template, tally in tallies.items():
-        judge = judges[template]
-        groups.setdefault(id(judge), (judge, []))[1].append(tally)
-    durations = [_judge_duration(judge, group) for judge, group in groups.values()]
-    return Range.combine(lambda *seconds: max(seconds, default=0.0), *durations)
-
-
 def _judge_duration(judge: JudgeConfig, tallies: Sequence[RequestTally]) -> Range:
     total_calls = _sum(tally.calls for tally in tallies)
     # Providers usually finish batches earlier, but do not say when.
-    if _is_batch(judge):
+    if judge.mode != "live":
         seconds = 2 * BATCH_HOURS * 3600 if total_calls.high else 0.0  # two rounds
         return Range(0.0, seconds / 2, seconds)
 
@@ -308,41 +302,29 @@ def _stage_workload(params: Params, stage: Stage, root: Path) -> Workload:
 async def _plan_workloads(
     params: Params, workloads: Sequence[tuple[Stage, Workload]], *, ledger: Path | None, sample: int | None
 ) -> ProjectPlan:
-    plans = [await _plan_stage(params, stage, workload, ledger=ledger, sample=sample) for stage, workload in workloads]
+    plans = []
+    for stage, workload in workloads:
+        # `evaluate` needs all scores of every response.
+        config = params.score.model_copy(update={"strategy": "full"}) if stage == "evaluate" else params.score
+        stage_plans = []
+        for length in LENGTHS if workload.is_assumed else LENGTHS[1:2]:
+            items: Iterator[ScoringItem] = workload.items(length)
+            # The range of lengths matters less than the expected value, so a small sample is enough for it.
+            size = sample if length == "expected" else min(sample or LENGTH_SAMPLE, LENGTH_SAMPLE)
+            total_prompts = None
+            if size is not None:
+                # A fixed seed, so that a repeated plan counts the same prompts.
+                total_prompts = sum(1 for _ in workload.items("expected"))
+                indices = set(random.Random(0).sample(range(total_prompts), min(size, total_prompts)))
+                items = itertools.compress(items, (index in indices for index in range(total_prompts)))
+            stage_plans.append(
+                await plan_scoring(
+                    stage, params.judge, config, params.prices, items, ledger=ledger, total_prompts=total_prompts
+                )
+            )
+        plans.append(merge_plans(*stage_plans) if workload.is_assumed else stage_plans[0])
     sources = [f"{stage}: {workload.source}" for stage, workload in workloads]
     return ProjectPlan(tuple(plans), params.prices.currency, params.score.tokenizer, (*sources, *_notes(params, plans)))
-
-
-async def _plan_stage(
-    params: Params, stage: Stage, workload: Workload, *, ledger: Path | None, sample: int | None
-) -> StagePlan:
-    # `evaluate` needs all scores of every response.
-    config = params.score.model_copy(update={"strategy": "full"}) if stage == "evaluate" else params.score
-    plans = []
-    for length in LENGTHS if workload.is_assumed else LENGTHS[1:2]:
-        items: Iterator[ScoringItem] = workload.items(length)
-        # The range of lengths matters less than the expected value, so a small sample is enough for it.
-        size = sample if length == "expected" else min(sample or LENGTH_SAMPLE, LENGTH_SAMPLE)
-        total_prompts = None
-        if size is not None:
-            # A fixed seed, so that a repeated plan counts the same prompts.
-            total_prompts = sum(1 for _ in workload.items("expected"))
-            indices = frozenset(random.Random(0).sample(range(total_prompts), min(size, total_prompts)))
-            items = (item for index, item in enumerate(items) if index in indices)
-        plans.append(
-            await plan_scoring(
-                stage, params.judge, config, params.prices, items, ledger=ledger, total_prompts=total_prompts
-            )
-        )
-    return merge_plans(*plans) if workload.is_assumed else plans[0]
-
-
-def _pairwise_note(params: Params, root: Path) -> str:
-    from longreward.pairs.pairwise import max_calls
-
-    items = _stage_workload(params, "score", root).items("expected")
-    calls, tokens = max_calls(params.pair, items, context_tokens=params.pair.pairwise.context_tokens)
-    return f"pair: pair.method pairwise makes at most {calls:,} requests with about {tokens:,} tokens"
 
 
 def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
@@ -361,7 +343,7 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
     if params.score.strategy == "adaptive":
         yield "with score.strategy adaptive, the expected value is that of full, and low that of two responses a prompt"
     judges = [judge for judge, _ in params.judge.judges()]
-    if any(map(_is_batch, judges)):
+    if any(judge.mode != "live" for judge in judges):
         yield "judge.mode is batch: money at batch prices, time as long as a provider may take for two rounds"
     unpriced = [judge.model or judge.kind for judge in judges if params.prices.price_for(judge) is None]
     if unpriced:
@@ -371,10 +353,6 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
             "embeddings are not counted, and neither is how many support requests are cached for statements that are "
             "listed already"
         )
-
-
-def _is_batch(judge: JudgeConfig) -> bool:
-    return judge.mode != "live"
 
 
 def _sum(ranges: Iterable[Range]) -> Range:

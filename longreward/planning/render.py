@@ -23,7 +23,9 @@ def print_plan(plan: ProjectPlan) -> None:
             for name in ("calls", "cached", "prompt tokens", "reply tokens", plan.currency):
                 table.add_column(name, justify="right", no_wrap=True)
             for template in stage.templates:
-                table.add_row(_template_name(template), *_cells(template))
+                name = template.dimension
+                suffix = "" if template.template == name else f": {template.template}"
+                table.add_row(f"{name}{suffix}", *_cells(template))
             table.add_section()
             table.add_row("all", *_cells(stage), style="bold")
             console.print(table)
@@ -92,10 +94,6 @@ def _abbreviate(value: float) -> str:
 def _on_one_line(cell: str) -> str:
     expected, *limits = cell.split("\n")
     return f"{expected} ({limits[0]})" if limits else expected
-
-
-def _template_name(plan: TemplatePlan) -> str:
-    return plan.template if plan.template == plan.dimension else f"{plan.dimension}: {plan.template}"
 
 
 def _cells(plan: TemplatePlan | StagePlan) -> tuple[str, ...]:

@@ -113,20 +113,22 @@ def read_reply_stats(ledger: Path | None, prompts: PromptSet) -> Mapping[tuple[s
     for judge, template, prompt_hash, request_id, tokens, text in rows:
         if prompt_hash in hashes:
             replies[judge, template].append((request_id, tokens, text))
-    return {key: _summarize(*key, rows, prompts) for key, rows in replies.items() if len(rows) >= MIN_REPLIES}
-
-
-def _summarize(judge: str, template: str, replies: list[tuple[str, int, str | None]], prompts: PromptSet) -> ReplyStats:
-    statement_counts = None
-    if template == "statements":
-        parse = PARSERS[prompts.parsing].statements
-        parsed = [parse(text, prompts.manifest.no_statement) for _, _, text in replies if text is not None]
+    parse = PARSERS[prompts.parsing].statements
+    stats = {}
+    for key, group in replies.items():
+        if len(group) < MIN_REPLIES:
+            continue
+        # Only replies to the template `statements` have a text here.
+        parsed = [parse(text, prompts.manifest.no_statement) for _, _, text in group if text is not None]
         counts = [len(statements) for statements in parsed if statements is not None]
-        statement_counts = Range.around_mean(counts) if len(counts) >= MIN_REPLIES else None
-    # Several attempts at one request have the same id.
-    requests = len({request_id for request_id, _, _ in replies})
-    tokens = Range.around_mean([tokens for _, tokens, _ in replies])
-    return ReplyStats(tokens, len(replies) / requests, statement_counts, len(replies))
+        stats[key] = ReplyStats(
+            completion_tokens=Range.around_mean([tokens for _, tokens, _ in group]),
+            # Several attempts at one request have the same id.
+            attempts=len(group) / len({request_id for request_id, _, _ in group}),
+            statements=Range.around_mean(counts) if len(counts) >= MIN_REPLIES else None,
+            replies=len(group),
+        )
+    return stats
 
 
 def expected_reply_tokens(

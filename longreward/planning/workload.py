@@ -4,7 +4,7 @@ prompts     data/prepared/<split>.jsonl, else the raw records, read and split as
 responses   data/sampled/sampled_responses.jsonl, or those that came with the data, else placeholders
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,12 +66,14 @@ def workload_for_split(
     prompts, source = _prompts_of_split(config, split, root)
     if responses is not None and responses.is_file():
         return _with_responses(prompts, responses, f"{source} with {responses}")
-    return _with_placeholders(
-        prompts,
-        n,
-        lambda example: _assumed_tokens(example, max_new_tokens),
-        f"{source}; {n} responses each, {ASSUMPTION}",
-    )
+
+    def assumed_tokens(example: Example) -> Range:
+        if example.answer is None:
+            return SHARE_OF_TOKEN_LIMIT * float(max_new_tokens)
+        tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
+        return Range.combine(lambda value: min(value, max_new_tokens), tokens)
+
+    return _with_placeholders(prompts, n, assumed_tokens, f"{source}; {n} responses each, {ASSUMPTION}")
 
 
 def workload_of_length(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
@@ -102,19 +104,19 @@ def placeholder_text(number: int, tokens: float, query: str) -> str:
 
 
 def _prompts_of_split(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[[], Iterator[Example]], str]:
-    # Before `prepare` has run, the raw data are read and split in the same way.
     prepared = root / "data/prepared" / f"{split}.jsonl"
     if prepared.is_file():
         return lambda: read_examples(prepared), str(prepared)
-    return lambda: _raw_prompts(config, split, root), f"{config.source}, split as `prepare` would"
 
+    def raw_prompts() -> Iterator[Example]:
+        # Before `prepare` has run, the raw data are read and split in the same way.
+        source = open_prompt_source(config, root)
+        limit = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
+        records = (outcome for _, outcome in validate_examples(source, config.columns))
+        examples = (record for record in records if isinstance(record, Example))
+        return islice((example for example in examples if assign_split(config, example.document_id) == split), limit)
 
-def _raw_prompts(config: PrepareConfig, split: Split, root: Path) -> Iterator[Example]:
-    source = open_prompt_source(config, root)
-    limit = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
-    records = (outcome for _, outcome in validate_examples(source, config.columns))
-    examples = (record for record in records if isinstance(record, Example))
-    return islice((example for example in examples if assign_split(config, example.document_id) == split), limit)
+    return raw_prompts, f"{config.source}, split as `prepare` would"
 
 
 def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, source: str) -> Workload:
@@ -134,25 +136,15 @@ def _with_placeholders(
     prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], source: str
 ) -> Workload:
     def items(length: Length) -> Iterator[ScoringItem]:
-        return ((example, _placeholders(example, n, getattr(tokens(example), length))) for example in prompts())
+        for example in prompts():
+            size = getattr(tokens(example), length)
+            texts = [placeholder_text(number, size, example.query) for number in range(n)]
+            yield (
+                example,
+                [
+                    Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
+                    for number, text in enumerate(texts)
+                ],
+            )
 
     return Workload(items, is_assumed=True, source=source)
-
-
-def _placeholders(example: Example, n: int, tokens: float) -> Sequence[Response]:
-    return [
-        Response(
-            id=f"{example.id}-{number}",
-            example_id=example.id,
-            query=example.query,
-            text=placeholder_text(number, tokens, example.query),
-        )
-        for number in range(n)
-    ]
-
-
-def _assumed_tokens(example: Example, max_new_tokens: int) -> Range:
-    if example.answer is None:
-        return SHARE_OF_TOKEN_LIMIT * float(max_new_tokens)
-    tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
-    return Range.combine(lambda value: min(value, max_new_tokens), tokens)

@@ -185,7 +185,7 @@ async def cached_exchanges(judge: JudgeConfig, score: ScoreConfig, items: Items,
     """
     recording = _RecordingLedger(ledger)
     full = score.model_copy(update={"strategy": "full"})
-    async with DryRunJudge.open(judge, ledger=recording) as dry_run, Scorer(full) as scorer:
+    async with DryRunJudge(judge, ledger=recording) as dry_run, Scorer(full) as scorer:
         for example, responses in items:
             await scorer.score(dry_run, example, responses)
     return recording.served
