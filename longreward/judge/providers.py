@@ -30,8 +30,8 @@ class Provider:
     modes: tuple[Mode, ...] = ("live", "batch_files")
     """Modes that the server supports; only a client of the OpenAI protocol can write batch files."""
     batch_endpoint: str = "/v1/chat/completions"
-    batch_megabytes: float | None = None
-    """Largest file of the batch interface, in 1,000,000 bytes; None: 200."""
+    batch_megabytes: float = 200.0
+    """Largest file of the batch interface, in 1,000,000 bytes."""
     # A name, because the modules of the clients import this one.
     client: str = "longreward.judge.http_client:HttpJudge"
     """Module and class of the client, which is called with the JudgeConfig."""

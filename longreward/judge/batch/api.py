@@ -10,7 +10,6 @@ from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-    from openai.types import Batch
 
 T = TypeVar("T")
 
@@ -75,12 +74,24 @@ class BatchServer:
         """
         batch_id = record.state.batch_id
         assert batch_id is not None
-        batch = await self._call(
-            lambda: self._client.batches.retrieve(batch_id), missing_error=self._lost_error(record)
+        missing_error = JudgeRefused(
+            f"the {self.description} does not know the batch {batch_id} (was it created with another key?); remove "
+            f"{record.folder} to make its {record.state.requests:,} requests again"
         )
+        batch = await self._call(lambda: self._client.batches.retrieve(batch_id), missing_error=missing_error)
         status = str(batch.status).lower()  # some providers write it in capitals
         if status == "failed":
-            raise self._failure(batch)
+            errors = (batch.errors.data if batch.errors else None) or []
+            messages = "; ".join(str(error.message or error.code) for error in errors) or "no reason"
+            reason = self._errors.sanitize(messages)
+            if any("limit" in str(error.code) for error in errors):
+                raise BatchQueueFull(
+                    f"the {self.description} does not accept a batch of this size now: {reason}; lower "
+                    "judge.batch.prompts or judge.batch.megabytes_per_file"
+                )
+            raise BatchRefused(
+                f"the {self.description} refused the batch {batch.id}: {reason}; check judge.model and its fields"
+            )
         counts = batch.request_counts
         message = f"{counts.completed} of {counts.total}" if counts else ""
         files = tuple(file for file in (batch.output_file_id, batch.error_file_id) if file)
@@ -159,25 +170,6 @@ class BatchServer:
         except APIError as api_error:
             error = self._errors.from_exception(api_error)
         raise error  # outside of the except block: the library's error holds the request with the API key
-
-    def _lost_error(self, record: BatchRecord) -> JudgeError:
-        return JudgeRefused(
-            f"the {self.description} does not know the batch {record.state.batch_id} (was it created with another "
-            f"key?); remove {record.folder} to make its {record.state.requests:,} requests again"
-        )
-
-    def _failure(self, batch: "Batch") -> JudgeError:
-        errors = (batch.errors.data if batch.errors else None) or []
-        messages = "; ".join(str(error.message or error.code) for error in errors) or "no reason"
-        reason = self._errors.sanitize(messages)
-        if any("limit" in str(error.code) for error in errors):
-            return BatchQueueFull(
-                f"the {self.description} does not accept a batch of this size now: {reason}; lower "
-                "judge.batch.prompts or judge.batch.megabytes_per_file"
-            )
-        return BatchRefused(
-            f"the {self.description} refused the batch {batch.id}: {reason}; check judge.model and its fields"
-        )
 
 
 def _batch_name(record: BatchRecord) -> str:

@@ -17,7 +17,6 @@ from longreward.errors import (
 )
 from longreward.judge.attempts import Attempt, ReplyParser
 from longreward.judge.batch.api import BatchServer
-from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.runner import BatchRunner, BatchScheduler
 from longreward.judge.batch.storage import BatchFolder, BatchResult
 from longreward.judge.budget import Account
@@ -29,7 +28,6 @@ from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.usage import Usage
 from longreward.utils.jsonl import to_line
 
-ZHIPU_MEGABYTES = 100.0  # per file, according to its documentation
 REQUEST_ID_LENGTH = 40  # providers accept up to 64 characters
 
 
@@ -98,7 +96,11 @@ class BatchJudgeClient(CachedJudgeClient):
             )
             if result is None:  # another process stored the reply
                 self._scheduler.mark_done(request_id)
-                return self._reply_from_ledger(attempt)
+                exchange = self._find_recorded(attempt)
+                assert exchange is not None, "exchanges are never deleted from the ledger"
+                if exchange.outcome == "refused":
+                    raise RequestRefused(exchange.reason or "refused")
+                return exchange.reply
             try:
                 return self._judge.parse_result(result, request)
             except JudgeRefused:
@@ -112,13 +114,6 @@ class BatchJudgeClient(CachedJudgeClient):
                     self.retrying.counts["failed"] += 1
                     raise RequestFailed(f"{error} ({failures} rounds; the next run requests it again)") from None
                 self.retrying.counts["retries"] += 1
-
-    def _reply_from_ledger(self, attempt: Attempt) -> ChatReply:
-        exchange = self._find_recorded(attempt)
-        assert exchange is not None, "exchanges are never deleted from the ledger"
-        if exchange.outcome == "refused":
-            raise RequestRefused(exchange.reason or "refused")
-        return exchange.reply
 
 
 class BatchClients:
@@ -152,14 +147,10 @@ class BatchClients:
                     judge.client, judge.errors, endpoint=config.endpoint, max_retries=config.max_retries
                 )
                 runner = BatchRunner(folder, server, config.batch)
-            self._schedulers[key] = BatchScheduler(folder, runner, _with_provider_limit(config))
+            megabytes = config.batch.megabytes_per_file or config.provider.batch_megabytes
+            max_bytes = int(megabytes * 1_000_000)
+            self._schedulers[key] = BatchScheduler(folder, runner, config.batch, max_bytes=max_bytes)
         return BatchJudgeClient(judge, config, self._ledger, self._schedulers[key], account)
-
-
-def _with_provider_limit(config: JudgeConfig) -> BatchConfig:
-    if config.batch.megabytes_per_file is not None or config.kind != "zhipu":
-        return config.batch
-    return config.batch.model_copy(update={"megabytes_per_file": ZHIPU_MEGABYTES})
 
 
 def _request_id(attempt: Attempt) -> str:

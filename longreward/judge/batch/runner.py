@@ -25,7 +25,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 MAX_OUTAGE_S = 3600.0  # of a server that cannot be reached, or whose queue is full
-DEFAULT_MEGABYTES = 200.0  # per file: OpenAI's limit
 SETTLE_STEPS = 10
 MAX_LISTED_FILES = 10
 CACHED = missing_result("another process has stored the reply in the ledger")
@@ -164,12 +163,14 @@ class BatchScheduler:
         folder: the batches on disk.
         runner: runs the batches on a server; None leaves the files for another program.
         config: the section `judge.batch`.
+        max_bytes: largest size of a file.
     """
 
-    def __init__(self, folder: BatchFolder, runner: BatchRunner | None, config: BatchConfig) -> None:
+    def __init__(self, folder: BatchFolder, runner: BatchRunner | None, config: BatchConfig, *, max_bytes: int) -> None:
         self._folder = folder
         self._runner = runner
         self._config = config
+        self._max_bytes = max_bytes
         self._pending: dict[str, _PendingRequest] = {}
         self._arrivals = 0
         self._arrived = asyncio.Event()
@@ -223,7 +224,17 @@ class BatchScheduler:
         try:
             while True:
                 await self._wait_until_settled()
-                await self._process(await self._write_batches())
+                records = await self._write_batches()
+                if self._runner is not None:
+                    async for record in self._runner.poll(records):
+                        await self._distribute(record)
+                    continue
+                # Another program processes the files: distribute the results that are there.
+                finished = [record for record in records if record.has_results]
+                for record in finished:
+                    await self._distribute(record)
+                if records and not finished:
+                    raise BatchPending(manual_instructions(records, model=self._folder.model))
         except Exception as error:
             for pending in self._pending.values():
                 if not pending.result.done():
@@ -258,7 +269,7 @@ class BatchScheduler:
             self._folder.write(
                 self._new_requests(),
                 max_requests=self._config.requests_per_file,
-                max_bytes=int((self._config.megabytes_per_file or DEFAULT_MEGABYTES) * 1_000_000),
+                max_bytes=self._max_bytes,
             )
         records = {record for request_id in self._pending if (record := self._folder.find(request_id))}
         return sorted(records, key=lambda record: record.folder.name)
@@ -273,18 +284,6 @@ class BatchScheduler:
                 pending.resolve(REMOVED)
             elif record is None and line is not None:
                 yield request_id, line()
-
-    async def _process(self, records: list[BatchRecord]) -> None:
-        """Run the batches to their end; with files for another program, distribute the results that are there."""
-        if self._runner is not None:
-            async for record in self._runner.poll(records):
-                await self._distribute(record)
-            return
-        finished = [record for record in records if record.has_results]
-        for record in finished:
-            await self._distribute(record)
-        if records and not finished:
-            raise BatchPending(manual_instructions(records, model=self._folder.model))
 
     async def _distribute(self, record: BatchRecord) -> None:
         async with self._folder.locked():  # another process may be about to remove the batch

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
@@ -74,9 +73,6 @@ class Ledger(Store):
 
     Threads and processes may share a ledger. Methods raise StateError if the file cannot be read or written.
     """
-
-    def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
-        super().__init__(path, busy_timeout_s=busy_timeout_s)
 
     def find(self, request_id: str) -> list[Exchange]:
         """Return the exchanges of a request, sorted by attempt; damaged ones are quarantined and left out."""

@@ -5,14 +5,14 @@ time, the row with the lower checksum. A row of the target that is replaced move
 read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.judge.ledger.reader import LedgerReader, LedgerRow, format_key, verify_ledger
+from longreward.judge.ledger.reader import LedgerReader, format_key, verify_ledger
 from longreward.judge.ledger.schema import TABLES, Table, checksum, has_valid_checksum
 from longreward.judge.ledger.store import Store, quarantine, wrong_index_error
 
@@ -78,45 +78,33 @@ def merge_ledgers(
             raise ConfigError(f"{source} is the target of the merge; name it only with --into")
         if salvage:
             LedgerReader(source, salvage=True).close()
-        else:
-            _require_valid(source)
+        elif damage := verify_ledger(source).damage:
+            raise StateError(
+                f"{source} is damaged ({len(damage)} errors, the first: {damage[0]}). Nothing was merged; "
+                "--salvage copies the valid rows"
+            )
     with _MergeTarget(into) as target:
         return [target.merge(source, salvage=salvage, on_progress=on_progress) for source in sources]
 
 
-def _require_valid(source: Path) -> None:
-    verification = verify_ledger(source)
-    if not verification.is_valid:
-        damage = verification.damage
-        raise StateError(
-            f"{source} is damaged ({len(damage)} errors, the first: {damage[0]}). Nothing was merged; "
-            "--salvage copies the valid rows"
-        )
-
-
 class _MergeTarget(Store):
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, busy_timeout_s=60.0)
-
     def merge(self, source: Path, *, salvage: bool, on_progress: Callable[[Path, int], None] | None) -> MergeResult:
         result, processed = MergeResult(source), 0
         with LedgerReader(source, salvage=salvage) as reader:
             for table in TABLES.values():
-                for rows in _batched(reader.rows(table), ROWS_PER_TRANSACTION):
-                    self._merge_rows(table, rows, result)
+                all_rows = reader.rows(table)
+                while rows := list(islice(all_rows, ROWS_PER_TRANSACTION)):
+                    with self._transaction():
+                        for row in rows:
+                            if row.is_valid:
+                                self._merge_row(table, row.values, result)
+                            else:
+                                result.damaged[table.name] += 1
                     processed += len(rows)
                     if on_progress is not None:
                         on_progress(source, processed)
             result.gaps = {table: gaps for table, gaps in reader.gaps.items() if gaps}
         return result
-
-    def _merge_rows(self, table: Table, rows: list[LedgerRow], result: MergeResult) -> None:
-        with self._transaction():
-            for row in rows:
-                if row.is_valid:
-                    self._merge_row(table, row.values, result)
-                else:
-                    result.damaged[table.name] += 1
 
     def _merge_row(self, table: Table, values: tuple[Any, ...], result: MergeResult) -> None:
         row = (*values, checksum(values))
@@ -148,8 +136,3 @@ class _MergeTarget(Store):
             assert self.path is not None
             kept, other = (result.source, self.path) if is_earlier else (self.path, result.source)
             result.conflicts.append(Conflict(table.name, format_key(table, values), kept, other))
-
-
-def _batched(rows: Iterator[LedgerRow], size: int) -> Iterator[list[LedgerRow]]:
-    while batch := list(islice(rows, size)):  # itertools.batched needs Python 3.12
-        yield batch

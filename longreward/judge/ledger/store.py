@@ -190,16 +190,15 @@ def wrong_index_error(table: str) -> sqlite3.DatabaseError:
 
 def store_error(path: Path | None, error: OSError | sqlite3.Error) -> StateError:
     """Return a StateError with the path, SQLite's message and advice."""
-    message = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return StateError(f"{path or 'the ledger in memory'}: {message}. {_advice(path, error)}")
-
-
-def _advice(path: Path | None, error: OSError | sqlite3.Error) -> str:
     if isinstance(error, OSError):
-        return "Its folder cannot be created: choose another one (LONGREWARD_STATE), or give write permission."
-    name = getattr(error, "sqlite_errorname", "")
-    kind = next((kind for kind in ADVICE if name.startswith(kind)), None)
-    # SQLite reports a read-only folder as a failure to open or write its auxiliary files.
-    if kind in ("SQLITE_CANTOPEN", "SQLITE_IOERR") and path and not os.access(path.parent, os.W_OK):
-        kind = "SQLITE_READONLY"
-    return ADVICE[kind] if kind else "Everything committed before is stored; run the stage again."
+        message: object = error.strerror or error
+        advice = "Its folder cannot be created: choose another one (LONGREWARD_STATE), or give write permission."
+    else:
+        name = getattr(error, "sqlite_errorname", "")
+        kind = next((kind for kind in ADVICE if name.startswith(kind)), None)
+        # SQLite reports a read-only folder as a failure to open or write its auxiliary files.
+        if kind in ("SQLITE_CANTOPEN", "SQLITE_IOERR") and path and not os.access(path.parent, os.W_OK):
+            kind = "SQLITE_READONLY"
+        message = error
+        advice = ADVICE[kind] if kind else "Everything committed before is stored; run the stage again."
+    return StateError(f"{path or 'the ledger in memory'}: {message}. {advice}")

@@ -5,6 +5,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from batch_server import Line, Provider, output_line, provider
 from longreward.errors import BatchPending, BudgetExceeded, ConfigError, JudgeRefused
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
+from longreward.judge.providers import PROVIDERS
 from longreward.judge.server_probe import probe
 from longreward.params import read_params
 from longreward.records import Example, Response
@@ -341,7 +343,7 @@ def test_dimension_on_another_server_is_live_by_default() -> None:
 
 async def test_zhipu_has_its_own_endpoint_and_file_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "k")
-    monkeypatch.setattr("longreward.judge.batch.client.ZHIPU_MEGABYTES", 0.02)
+    monkeypatch.setitem(PROVIDERS, "zhipu", replace(PROVIDERS["zhipu"], batch_megabytes=0.02))  # type: ignore[misc]
     with provider() as server:
         config = JudgeConfig(
             kind="zhipu", base_url=server.url, api_key_env="MY_KEY", model="m", mode="batch", batch=dict(FAST)
