@@ -46,6 +46,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p longreward
+	$(BIN)/mypy benchmarks/*.py examples/*.py
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_architecture.py tests/flows/test_stage_lists.py
 

@@ -1,154 +1,194 @@
-"""A step of DPO on one long pair: shared prefixes against TRL's own, in time and peak memory.
+"""Time and peak memory of a DPO step on one long pair, with and without shared prefixes.
 
-    python benchmarks/dpo_step.py [--prompts 2048 8192] [--completion 256] [--rounds 3]
-    python benchmarks/dpo_step.py --model 8b --prompts 8192 32768 65536 --completion 512 --ways stock shared
-    python benchmarks/dpo_step.py --model 8b --fit --completion 512 --ways stock shared
+    python benchmarks/dpo_step.py [--prompt-tokens 2048 8192] [--response-tokens 256] [--rounds 3]
+    python benchmarks/dpo_step.py --model 8b --prompt-tokens 8192 32768 65536 --response-tokens 512 --modes trl shared
+    python benchmarks/dpo_step.py --model 8b --longest --response-tokens 512 --modes trl shared
 
-    stock    TRL as it is: off CUDA it scores every position of both rows
-    answers  TRL's rows, scored at the answers' positions alone: what is fair to compare with off CUDA
-    shared   one row a pair (longreward.training.prefix.sharing)
+    trl              unmodified TRL: without CUDA it computes logits at every position of both rows
+    trl-responses    TRL's rows with logits at the response tokens only: the fair alternative without CUDA
+    shared           `train.prefix_sharing`: one row per pair
 
-Every way is a process of its own with the same random Llama: `small` in float32, all weights trained (hidden 256, 6
-layers, vocabulary 32k), `8b` in bfloat16 with LoRA and gradient checkpointing. All are ready before the first step,
-and then take turns, so that a noisy machine is noisy to all; times are medians of the rounds after one for warming up.
-Peaks are the process's whole resident memory on a CPU, torch's allocated memory on a GPU. `--fit` doubles and then
-halves the prompt's length until it is known, to 1,024 tokens, how much fits on the card. Every line says how far the
-loss of a way lies from the first way's, on the same weights and pair.
+Each mode runs in its own process on the same random Llama: `small` in float32 with full fine-tuning, `8b` in bfloat16
+with LoRA and gradient checkpointing. Modes alternate, so that a busy machine affects all of them (`8b`: one after the
+other, since two models do not fit on a GPU). Times are medians over the rounds after one warm-up. Peak memory is that
+of the whole process on a CPU, and torch's allocated memory on a GPU. "loss" is the difference to the loss of the first
+mode. `--longest` searches for the longest prompt that fits on the GPU.
 """
 
-import argparse
 import multiprocessing
-import os
-import resource
 import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
-WAYS = ("stock", "answers", "shared")
-Request = tuple[int, int]  # tokens of the prompt, tokens of each answer
+from common import argument_parser, peak_rss_mb, random_llama
+
+MODES = ("trl", "trl-responses", "shared")
+SEARCH_STEP = 1024  # tokens
+MODELS: dict[str, dict[str, Any]] = {
+    "small": {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 32_000,
+        "dtype": "float32",
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128_256,
+        "dtype": "bfloat16",
+    },
+}
+
+
+class PairSize(NamedTuple):
+    """Numbers of tokens."""
+
+    prompt: int
+    response: int
+
+
+class StepResult(NamedTuple):
+    """One training step."""
+
+    seconds: float
+    peak_mb: float
+    loss: float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["small", "8b"], default="small")
-    parser.add_argument("--prompts", type=int, nargs="+", default=[2048, 8192])
-    parser.add_argument("--completion", type=int, default=256, help="tokens of each answer")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--model", choices=MODELS, default="small")
+    parser.add_argument("--prompt-tokens", type=int, nargs="+", default=[2048, 8192])
+    parser.add_argument("--response-tokens", type=int, default=256, help="tokens of each response")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
-    parser.add_argument("--fit", action="store_true", help="find the longest prompt that fits on the GPU")
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--longest", action="store_true", help="search for the longest prompt that fits on the GPU")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if options.fit:
-        for way in options.ways:
-            print(f"{way:8} longest prompt {longest(way, options.model, options.completion):,} tokens", flush=True)
+    if options.longest:
+        for mode in options.modes:
+            tokens = find_longest_prompt(mode, options.model, options.response_tokens)
+            print(f"{mode:15} longest prompt {tokens:,} tokens", flush=True)
         return
-    for prompt in options.prompts:
-        print(f"\n{options.model}, prompt {prompt:,}, two answers of {options.completion}", flush=True)
-        table(measured(options.ways, options.model, (prompt, options.completion), options.rounds))
+    for prompt_tokens in options.prompt_tokens:
+        print(f"\n{options.model}: prompt {prompt_tokens:,} tokens, two responses of {options.response_tokens}")
+        size = PairSize(prompt_tokens, options.response_tokens)
+        print_table(run_rounds(options.modes, options.model, size, options.rounds))
 
 
-def table(found: dict[str, list[dict[str, float]]]) -> None:
-    """Prints a line a way; ratios are against the first way and against `answers`."""
-    base = next(iter(found))
-    for way, steps in found.items():
-        seconds = statistics.median(step["seconds"] for step in steps)
-        line = f"  {way:8} {seconds:8.2f} s   peak {steps[-1]['peak'] / 2**20:8,.0f} MB"
-        for other in dict.fromkeys([base, "answers"]):
-            if other in found and other != way:
-                faster = statistics.median(step["seconds"] for step in found[other]) / seconds
-                line += f"   {faster:5.2f}x {other} in {steps[-1]['peak'] / found[other][-1]['peak']:.2f} of its memory"
-        print(f"{line}   loss {steps[0]['loss'] - found[base][0]['loss']:+.1e}", flush=True)
+def print_table(results: dict[str, list[StepResult]]) -> None:
+    """Print one line per mode, with its ratios to the first mode and to `trl-responses`."""
+    first = next(iter(results))
+    for mode, steps in results.items():
+        seconds = statistics.median(step.seconds for step in steps)
+        line = f"  {mode:15} {seconds:8.2f} s   peak {steps[-1].peak_mb:8,.0f} MB"
+        for baseline in dict.fromkeys([first, "trl-responses"]):
+            if baseline in results and mode not in (first, baseline):
+                speedup = statistics.median(step.seconds for step in results[baseline]) / seconds
+                memory = steps[-1].peak_mb / results[baseline][-1].peak_mb
+                line += f"   {speedup:5.2f}x as fast as {baseline} in {memory:.2f} of its memory"
+        print(f"{line}   loss {steps[0].loss - results[first][0].loss:+.1e}", flush=True)
 
 
-def measured(ways: list[str], model: str, request: Request, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """Each way's steps, taken in turn; where two models do not fit on one GPU, one way after the other."""
-    groups = [[way] for way in ways] if model == "8b" else [ways]
-    found: dict[str, list[dict[str, float]]] = {}
-    for group in groups:
-        workers = {way: _start(way, model) for way in group}
-        for turn in range(rounds + 1):
-            for way, (_, pipe) in workers.items():
-                pipe.send(request)
-                step = pipe.recv()
-                if turn or rounds == 0:
-                    found.setdefault(way, []).append(step)
-        for process, pipe in workers.values():
-            pipe.send(None)
-            process.join()
-    return found
+def run_rounds(modes: list[str], model: str, size: PairSize, rounds: int) -> dict[str, list[StepResult]]:
+    """Run all modes alternately, or one after the other with the large model; drop the warm-up round."""
+    results: dict[str, list[StepResult]] = {mode: [] for mode in modes}
+    for group in [[mode] for mode in modes] if model == "8b" else [modes]:
+        with start_workers(group, model) as workers:
+            for _ in range(rounds + 1):
+                for mode, worker in workers.items():
+                    worker.send(size)
+                    result = worker.recv()
+                    if result is None:
+                        raise SystemExit(f"{mode}: out of memory with a prompt of {size.prompt:,} tokens")
+                    results[mode].append(result)
+    return {mode: steps[1:] for mode, steps in results.items()}
 
 
-def longest(way: str, model: str, completion: int) -> int:
-    """The longest prompt, in steps of 1,024 tokens, whose step does not run out of the GPU's memory."""
-    low, high = 0, 0
-    prompt = 32
-    while True:
-        process, pipe = _start(way, model)
-        pipe.send((prompt * 1024, completion))
-        fits = "peak" in pipe.recv()
+def find_longest_prompt(mode: str, model: str, response_tokens: int) -> int:
+    """Double and then bisect the prompt length until the longest one that fits is known to 1,024 tokens."""
+    fits, too_long = 0, None  # multiples of SEARCH_STEP
+    while too_long is None or too_long - fits > 1:
+        candidate = (fits + too_long) // 2 if too_long is not None else max(32, 2 * fits)
+        # A new process each time: memory is fragmented after an error.
+        with start_workers([mode], model) as workers:
+            workers[mode].send(PairSize(candidate * SEARCH_STEP, response_tokens))
+            result = workers[mode].recv()
+        if result is None:
+            too_long = candidate
+        else:
+            fits = candidate
+    return fits * SEARCH_STEP
+
+
+@contextmanager
+def start_workers(modes: list[str], model: str) -> Iterator[dict[str, Connection]]:
+    """Start one process per mode; yield the pipes to them when all trainers are ready."""
+    context = multiprocessing.get_context("spawn")
+    workers = {}
+    for mode in modes:
+        parent_end, worker_end = context.Pipe()
+        process = context.Process(target=run_worker, args=(mode, model, worker_end), daemon=True)
+        process.start()
+        assert parent_end.recv() == "ready"
+        workers[mode] = (process, parent_end)
+    yield {mode: pipe for mode, (_, pipe) in workers.items()}
+    for process, pipe in workers.values():
         pipe.send(None)
         process.join()
-        low, high = (prompt, high) if fits else (low, prompt)
-        if high and high - low <= 1:
-            return low * 1024
-        prompt = (low + high) // 2 if high else prompt * 2
 
 
-def _start(way: str, model: str) -> tuple[Any, Connection]:
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(way, model, there), daemon=True)
-    process.start()
-    assert here.recv() == "ready"
-    return process, here
-
-
-def _serve(way: str, model: str, pipe: Connection) -> None:
+def run_worker(mode: str, model: str, pipe: Connection) -> None:
+    """Run a step for each PairSize received, until None; reply with its result, or None if memory is exhausted."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(way, model, folder)
+        trainer = make_trainer(mode, model, folder)
         pipe.send("ready")
-        while (request := pipe.recv()) is not None:
+        while (size := pipe.recv()) is not None:
             try:
-                pipe.send(step(trainer, *request))
-            except Exception as error:
+                pipe.send(run_step(trainer, size))
+            except RuntimeError as error:
                 if "out of memory" not in str(error):
                     raise
-                pipe.send({"failed": 1.0})
+                pipe.send(None)
 
 
-def step(trainer: Any, prompt: int, completion: int) -> dict[str, float]:
-    """Loss, gradients and update on one pair of random tokens."""
+def run_step(trainer: Any, size: PairSize) -> StepResult:
+    """Compute loss and gradients of one pair of random tokens and update the weights."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 1000, (prompt + 2 * completion,), generator=generator).tolist()
+    ids = torch.randint(5, 1000, (size.prompt + 2 * size.response,), generator=generator).tolist()
     row = {
-        "prompt_ids": ids[:prompt],
-        "chosen_ids": ids[prompt : prompt + completion],
-        "rejected_ids": ids[prompt + completion :],
-        "ref_chosen_logps": -10.0 * completion,
-        "ref_rejected_logps": -10.0 * completion,
+        "prompt_ids": ids[: size.prompt],
+        "chosen_ids": ids[size.prompt : size.prompt + size.response],
+        "rejected_ids": ids[size.prompt + size.response :],
+        "ref_chosen_logps": -10.0 * size.response,
+        "ref_rejected_logps": -10.0 * size.response,
     }
     batch = trainer.data_collator([row])
     started = time.perf_counter()
-    loss = trainer.training_step(trainer.model, batch)
+    loss_tensor = trainer.training_step(trainer.model, batch)
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
-    found = float(loss)  # waits for the GPU
+    loss = float(loss_tensor)  # waits for the GPU
     seconds = time.perf_counter() - started
-    if torch.cuda.is_available():
-        peak = float(torch.cuda.max_memory_allocated())
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
-    return {"seconds": seconds, "peak": peak, "loss": found}
+    peak_mb = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_rss_mb()
+    return StepResult(seconds, peak_mb, loss)
 
 
-def make_trainer(way: str, size: str, folder: str) -> Any:
-    """A DPOTrainer of TRL whose reference is given with the rows."""
+def make_trainer(mode: str, model_name: str, folder: str) -> Any:
+    """Return a DPOTrainer of TRL that reads the reference log-probabilities from the rows."""
     from datasets import Dataset
     from peft import LoraConfig
     from tokenizers import Tokenizer, models
@@ -157,22 +197,24 @@ def make_trainer(way: str, size: str, folder: str) -> Any:
 
     from longreward.training.prefix.sharing import PairCollator, share_prefix
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
+    class PreparedDPOTrainer(DPOTrainer):  # type: ignore[misc]
+        """Takes tokenized rows as they are."""
+
         def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
             return dataset
 
         def _precompute_ref_logps(self, dataset: Any, *args: Any) -> Any:
             return dataset
 
-    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>")
-    model, collator = make_model(size), None
-    if way == "shared":
+    vocabulary = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=vocabulary, pad_token="<pad>", eos_token="</s>")
+    model, collator = random_llama(max_position_embeddings=2**20, **MODELS[model_name]), None
+    if mode == "shared":
         share_prefix(model)
         collator = PairCollator(pad_token_id=0)
-    elif way == "answers":
-        collator = score_answers_alone(model)
-    large = size == "8b"
+    elif mode == "trl-responses":
+        collator = compute_response_logits_only(model)
+    large = model_name == "8b"
     config = DPOConfig(
         output_dir=folder,
         per_device_train_batch_size=1,
@@ -185,7 +227,7 @@ def make_trainer(way: str, size: str, folder: str) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = Trainer(
+    trainer = PreparedDPOTrainer(
         model,
         args=config,
         data_collator=collator,
@@ -199,47 +241,32 @@ def make_trainer(way: str, size: str, folder: str) -> Any:
     return trainer
 
 
-def make_model(size: str) -> Any:
-    """A Llama with random weights, the same ones each time."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+def compute_response_logits_only(model: Any) -> Any:
+    """Pass TRL's two rows per pair through the model, but only the response tokens through the LM head.
 
-    shape = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6, "num_attention_heads": 4}
-    of_8b = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32}
-    small = size == "small"
-    config = LlamaConfig(
-        **(shape if small else of_8b),
-        num_key_value_heads=4 if small else 8,
-        vocab_size=32_000 if small else 128_256,
-        max_position_embeddings=2**20,
-        dtype="float32" if small else "bfloat16",
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        return LlamaForCausalLM._from_config(config, attn_implementation="sdpa")
-
-
-def score_answers_alone(model: Any) -> Any:
-    """TRL's two rows a pair, of whose hidden states only the answers' reach the LM head (answers of one length)."""
+    Returns the collator for it. Both responses must have the same length.
+    """
     import torch
 
     from longreward.training.prefix.sharing import PairCollator
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = PairCollator(pad_token_id=0)(rows)
-        sides = [row["prompt_ids"] + row[side] for side in ("chosen_ids", "rejected_ids") for row in rows]
-        return {**batch, "packed_pairs": torch.tensor(sides)}
+        texts = [row["prompt_ids"] + row[column] for column in ("chosen_ids", "rejected_ids") for row in rows]
+        return {**batch, "packed_pairs": torch.tensor(texts)}
 
-    def whole(backbone: Any, positional: Any, named: dict[str, Any]) -> Any:
-        answers = named.pop("input_ids").shape[1]
-        return (), {**named, "input_ids": named.pop("packed_pairs"), "attention_mask": None, "answers": answers}
+    def restore_rows(backbone: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        # TRL sees only the responses, as with shared prefixes; the backbone needs the whole rows.
+        response_tokens = kwargs.pop("input_ids").shape[1]
+        rows = kwargs.pop("packed_pairs")
+        return (), {**kwargs, "input_ids": rows, "attention_mask": None, "response_tokens": response_tokens}
 
-    def answers_alone(backbone: Any, positional: Any, named: dict[str, Any], output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[:, -named["answers"] :]
+    def select_responses(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[:, -kwargs["response_tokens"] :]
         return output
 
-    model.base_model.register_forward_pre_hook(whole, with_kwargs=True)
-    model.base_model.register_forward_hook(answers_alone, with_kwargs=True)
+    model.base_model.register_forward_pre_hook(restore_rows, with_kwargs=True)
+    model.base_model.register_forward_hook(select_responses, with_kwargs=True)
     return collate
 
 

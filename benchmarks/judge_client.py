@@ -1,24 +1,29 @@
-"""Does the engine keep a judge busy, and does memory stay flat? Against a bare `openai` asyncio loop in the same run.
+"""Throughput of the judge client against a plain asyncio loop around `openai`.
 
-    python benchmarks/judge_client.py                   # 5,000 calls each way, 64 at once, a judge of 0.2 s on loopback
-    python benchmarks/judge_client.py --memory 100000   # that many calls of a scoring run, RSS every tenth of them
+    python benchmarks/judge_client.py [--requests 5000] [--concurrency 64] [--latency 0.2]
 
-The bare loop is asyncio.Semaphore(64) around AsyncOpenAI.chat.completions.create, and keeps nothing; ours asks the
-same questions through ledger, limiter and retries. The ways take turns, a block of the calls each, so that a machine's
-moods meet both. Ends with 1 where the ratio is below 0.98 or memory grows.
+    openai loop   asyncio.Semaphore(64) around AsyncOpenAI.chat.completions.create; stores nothing
+    longreward    the judge client with ledger, rate limiter and retries
+
+Both send the same number of requests to a server process with a fixed latency and alternate in blocks, so that a busy
+machine affects both. Exits with 1 if the ratio of their throughputs is below 0.98.
 """
 
-import argparse
 import asyncio
 import contextlib
+import json
+import multiprocessing
+import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from common import argument_parser
 
 from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.reward.parsers import parse_rating
@@ -27,100 +32,166 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 BLOCKS = 5
-BOUND = 0.98
+MIN_RATIO = 0.98
 PROMPT = "Rate this answer. " + "The mill of Keld was built by Ann Lee in 1905. " * 60  # about 3,000 characters
+MESSAGE = {"role": "assistant", "content": "It is to the point. " * 20 + "Rating: [[7]]"}
+BODY = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 800, "completion_tokens": 110, "total_tokens": 910},
+    }
+).encode()
+HTTP_REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+CONTENT_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+class Block(NamedTuple):
+    """Duration of one block of requests."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 def main() -> int:
-    """Prints the figures; 0 where the bound is kept."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=5000, help="calls each way")
+    """Print the measurements; return 1 if the ratio is too low."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--requests", type=int, default=5000, help="requests of each client")
     parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--latency", type=float, default=0.2, help="seconds that the judge takes")
-    parser.add_argument("--memory", type=int, metavar="CALLS", help="measure memory over so many calls instead")
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds until the server replies")
     options = parser.parse_args()
-    if options.memory:
-        from judge_client_memory import report
+    block_size = options.requests // BLOCKS
+    with fixed_latency_server(options.latency) as url:
+        blocks = asyncio.run(run_blocks(url, block_size, options.concurrency))
+    requests = block_size * BLOCKS
+    ideal = requests * options.latency / options.concurrency
+    print(f"{requests} requests, {options.concurrency} concurrent, latency {options.latency:g} s: ideal {ideal:.2f} s")
+    totals = {}
+    for client, measured in blocks.items():
+        totals[client] = sum(block.seconds for block in measured)
+        cpu_ms = 1000 * sum(block.cpu_seconds for block in measured) / requests
+        print(
+            f"  {client:12} {totals[client]:6.2f} s  {requests / totals[client]:6.1f} requests/s  "
+            f"{ideal / totals[client]:.3f} of the ideal  {cpu_ms:.2f} ms CPU per request"
+        )
+    ratio = totals["openai loop"] / totals["longreward"]
+    paired = zip(blocks["openai loop"], blocks["longreward"], strict=True)
+    ratios = [baseline.seconds / block.seconds for baseline, block in paired]
+    print(
+        f"ratio {ratio:.3f} (blocks: {min(ratios):.3f} to {max(ratios):.3f}, "
+        f"median {statistics.median(ratios):.3f}; limit: {MIN_RATIO})"
+    )
+    return int(ratio < MIN_RATIO)
 
-        return report(options.memory)
-    with judge_server(options.latency) as url, tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(compare(url, Path(folder), options.calls, options.concurrency, options.latency))
 
-
-async def compare(url: str, folder: Path, calls: int, concurrency: int, latency: float) -> int:
-    """Both ways in turns; prints calls a second of each, processor time a call, and the ratio."""
+async def run_blocks(url: str, block_size: int, concurrency: int) -> dict[str, list[Block]]:
+    """Run the blocks of both clients alternately, after a warm-up."""
     from openai import AsyncOpenAI
 
     config = JudgeConfig(kind="http", base_url=url, model="m", max_concurrency=concurrency)
-    blocks: dict[str, list[tuple[float, float]]] = {"bare": [], "ours": []}
-    size = calls // BLOCKS
-    async with AsyncOpenAI(base_url=url, api_key="none") as client, open_judge(config, ledger=folder / "l") as judge:
-        await ask_bare(client, concurrency, "warm", concurrency)
-        await ask_ours(judge, "warm", concurrency)
-        for number in range(BLOCKS):
-            for way in ("bare", "ours") if number % 2 == 0 else ("ours", "bare"):
-                started, worked = time.perf_counter(), time.process_time()
-                if way == "bare":
-                    await ask_bare(client, concurrency, f"block {number}", size)
-                else:
-                    await ask_ours(judge, f"block {number}", size)
-                blocks[way].append((time.perf_counter() - started, time.process_time() - worked))
-        assert judge.metrics()["calls"] == size * BLOCKS + concurrency, "a question was not asked, or asked twice"
-    ideal = size * BLOCKS * latency / concurrency
-    print(f"{size * BLOCKS} calls, {concurrency} at once, a judge of {latency:g} s: at best {ideal:.2f} s")
-    for way, took in blocks.items():
-        seconds, worked = (sum(each) for each in zip(*took, strict=True))
-        print(
-            f"  {way}  {seconds:6.2f} s  {size * BLOCKS / seconds:6.1f} calls/s  {ideal / seconds:.3f} of the best  "
-            f"{1000 * worked / size / BLOCKS:.2f} ms of processor a call"
-        )
-    total = sum(seconds for seconds, _ in blocks["bare"]) / sum(seconds for seconds, _ in blocks["ours"])
-    each = [bare / ours for (bare, _), (ours, _) in zip(blocks["bare"], blocks["ours"], strict=True)]
-    print(
-        f"ratio  {total:.3f} (blocks: {min(each):.3f} to {max(each):.3f}, median {statistics.median(each):.3f}; ",
-        end="",
-    )
-    print(f"bound: {BOUND})")
-    return int(total < BOUND)
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            AsyncOpenAI(base_url=url, api_key="none") as openai,
+            open_judge(config, ledger=Path(folder) / "ledger.sqlite") as judge,
+        ):
+            clients: dict[str, Callable[[str, int], Awaitable[None]]] = {
+                "openai loop": lambda name, count: send_with_openai(openai, concurrency, name, count),
+                "longreward": lambda name, count: send_with_judge(judge, name, count),
+            }
+            for send in clients.values():
+                await send("warm-up", concurrency)
+            blocks: dict[str, list[Block]] = {client: [] for client in clients}
+            for number in range(BLOCKS):
+                # The client that runs first changes with each block.
+                for client in list(clients)[:: 1 if number % 2 == 0 else -1]:
+                    started, cpu_started = time.perf_counter(), time.process_time()
+                    await clients[client](f"block {number}", block_size)
+                    blocks[client].append(Block(time.perf_counter() - started, time.process_time() - cpu_started))
+            assert judge.metrics()["calls"] == block_size * BLOCKS + concurrency, "a request was lost or repeated"
+    return blocks
 
 
-async def ask_bare(client: "AsyncOpenAI", concurrency: int, name: str, count: int) -> None:
-    """The loop that one writes by hand."""
-    places = asyncio.Semaphore(concurrency)
+async def send_with_openai(client: "AsyncOpenAI", concurrency: int, name: str, count: int) -> None:
+    """Send requests as a hand-written loop does."""
+    semaphore = asyncio.Semaphore(concurrency)
 
-    async def one(number: int) -> None:
-        async with places:
+    async def send(number: int) -> None:
+        async with semaphore:
             reply = await client.chat.completions.create(
                 model="m",
-                messages=[{"role": "user", "content": f"{PROMPT} {name} bare {number}"}],
+                messages=[{"role": "user", "content": f"{PROMPT} {name} openai {number}"}],
                 temperature=0.01,
                 max_tokens=512,
             )
         assert parse_rating(reply.choices[0].message.content or "") == 7
 
-    await asyncio.gather(*(one(number) for number in range(count)))
+    await asyncio.gather(*(send(number) for number in range(count)))
 
 
-async def ask_ours(judge: Judge, name: str, count: int) -> None:
-    """The same questions of the judge, each answer in the ledger before it counts."""
+async def send_with_judge(judge: Judge, name: str, count: int) -> None:
+    """Send equally long requests with the judge client, which commits each reply to its ledger."""
 
-    async def one(number: int) -> None:
-        question = ChatRequest("helpfulness", {}, f"{PROMPT} {name} ours {number}", "hash", 512)
-        assert (await judge.query(question, parse_rating)).value == 7
+    async def send(number: int) -> None:
+        request = ChatRequest("helpfulness", {}, f"{PROMPT} {name} judge {number}", "hash", 512)
+        assert (await judge.query(request, parse_rating)).value == 7
 
-    await asyncio.gather(*(one(number) for number in range(count)))
+    await asyncio.gather(*(send(number) for number in range(count)))
+
+
+class FixedReplyProtocol(asyncio.Protocol):
+    """An HTTP/1.1 connection that sends the same reply to every request after a fixed latency.
+
+    It reads only the length of the body: a web framework would need more CPU time than the clients leave.
+    """
+
+    def __init__(self, latency_s: float) -> None:
+        self._latency_s = latency_s
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        length = CONTENT_LENGTH.search(head)
+        if separator and len(body) >= int(length[1] if length else 0):
+            self._buffer = b""
+            asyncio.get_running_loop().call_later(self._latency_s, self._reply)
+
+    def _reply(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(HTTP_REPLY)
 
 
 @contextlib.contextmanager
-def judge_server(latency: float) -> Iterator[str]:
-    """The address of a server process that does nothing but wait and answer; it ends with the block."""
-    command = [sys.executable, str(Path(__file__).with_name("judge_client_server.py")), str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            yield server.stdout.readline().strip()
-        finally:
-            server.terminate()
+def fixed_latency_server(latency_s: float) -> Iterator[str]:
+    """Serve fixed replies in another process; yield the base URL."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_server, args=(latency_s, sender), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{receiver.recv()}/v1"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def run_server(latency_s: float, port_sender: Connection) -> None:
+    """Serve until the process is terminated; send the port when ready."""
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: FixedReplyProtocol(latency_s), "127.0.0.1", 0, backlog=1024)
+        port_sender.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(serve())
 
 
 if __name__ == "__main__":

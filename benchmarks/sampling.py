@@ -1,64 +1,62 @@
-"""Ten samples from one long prompt: `longreward.models.sampling` against `generate(num_return_sequences=10)`.
+"""Sample ten responses to one long prompt: `longreward.models.sampling` against transformers' `generate`.
 
-    python benchmarks/sampling.py [--prompt 4096] [--samples 10] [--new 64]
+    python benchmarks/sampling.py [--prompt-tokens 4096] [--samples 10] [--new-tokens 64]
 
-Each way runs in a process of its own, on the same random Llama (8M weights) and the same prompt, after a warm-up, and
-draws the same number of tokens (no answer may end early). Prints seconds, peak memory above the loaded model, ratios.
+    generate   `generate(num_return_sequences=10)`
+    repeated   `sample.cache: repeated`: one prefill, one copy of the KV cache per response
+    shared     `sample.cache: shared`: one prefill, one KV cache for all responses
+
+Each alternative runs in its own process after a warm-up, on the same random Llama (8M weights) and the same prompt, and
+samples the same number of tokens. Memory is the peak above that of the loaded model.
 """
 
-import argparse
-import multiprocessing
-import os
-import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
-WAYS = ("generate", "repeated", "shared")
+from common import Measurement, argument_parser, peak_rss_mb, print_comparison, random_llama, run_in_process
+
+from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy, PolicyTokenizer
+
+ALTERNATIVES = ("generate", "repeated", "shared")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompt", type=int, default=4096, help="tokens of the prompt")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--prompt-tokens", type=int, default=4096)
     parser.add_argument("--samples", type=int, default=10)
-    parser.add_argument("--new", type=int, default=64, help="new tokens a sample")
+    parser.add_argument("--new-tokens", type=int, default=64, help="tokens of each response")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    context = multiprocessing.get_context("spawn")
-    found = {}
-    for way in WAYS:
-        with context.Pool(1) as pool:
-            found[way] = pool.apply(measure, (way, options.prompt, options.samples, options.new))
-    plain_seconds, plain_memory = found["generate"]
-    print(f"{options.samples} samples of {options.new} tokens from a prompt of {options.prompt:,}")
-    for way, (seconds, memory) in found.items():
-        print(
-            f"  {way:9} {seconds:6.2f} s  {memory:6.0f} MB   "
-            f"{plain_seconds / seconds:5.1f}x faster, {plain_memory / max(memory, 1):5.1f}x less memory"
-        )
+    sizes = (options.prompt_tokens, options.samples, options.new_tokens)
+    results = {name: run_in_process(measure, name, *sizes) for name in ALTERNATIVES}
+    print(f"{options.samples} samples of {options.new_tokens} tokens, prompt of {options.prompt_tokens:,} tokens")
+    print_comparison(results)
 
 
-def measure(way: str, prompt_tokens: int, samples: int, new_tokens: int) -> tuple[float, float]:
-    """Seconds, and MB of peak memory above what the loaded model took."""
+def measure(alternative: str, prompt_tokens: int, samples: int, new_tokens: int) -> Measurement:
+    """Sample with one alternative; return its duration and peak memory."""
     import torch
 
-    model, policy = _policy(prompt_tokens + new_tokens)
+    policy = random_policy(prompt_tokens + new_tokens)
     prompt = torch.randint(10, 1000, (prompt_tokens,), generator=torch.Generator().manual_seed(1)).tolist()
-    draw = {"generate": _generate, "repeated": _ours, "shared": _ours}[way]
-    draw(way, model, policy, prompt[:64], samples, 4)
-    before = _peak()
+    sample: Callable[..., int] = sample_with_generate if alternative == "generate" else sample_with_longreward
+    sample(policy, alternative, prompt[:64], samples, 4)
+    memory_before = peak_rss_mb()
     started = time.perf_counter()
-    drawn = draw(way, model, policy, prompt, samples, new_tokens)
+    sampled_tokens = sample(policy, alternative, prompt, samples, new_tokens)
     seconds = time.perf_counter() - started
-    assert drawn == samples * new_tokens, f"{way} drew {drawn} tokens"
-    return seconds, _peak() - before
+    assert sampled_tokens == samples * new_tokens, f"{alternative} sampled {sampled_tokens} tokens"
+    return Measurement(seconds, peak_rss_mb() - memory_before)
 
 
-def _generate(way: str, model: Any, policy: Any, prompt: list[int], samples: int, new_tokens: int) -> int:
+def sample_with_generate(policy: Policy, _: str, prompt: list[int], samples: int, new_tokens: int) -> int:
+    """Sample with transformers; return the number of sampled tokens."""
     import torch
 
-    out = model.generate(
-        torch.tensor([prompt]),
-        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+    sequences = policy.model.generate(
+        torch.tensor([prompt], device=policy.device),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=policy.device),
         do_sample=True,
         temperature=1.0,
         top_k=0,
@@ -66,26 +64,21 @@ def _generate(way: str, model: Any, policy: Any, prompt: list[int], samples: int
         max_new_tokens=new_tokens,
         eos_token_id=None,
     )
-    return int(out[:, len(prompt) :].numel())
+    return int(sequences[:, len(prompt) :].numel())
 
 
-def _ours(way: str, model: Any, policy: Any, prompt: list[int], samples: int, new_tokens: int) -> int:
+def sample_with_longreward(policy: Policy, cache: str, prompt: list[int], samples: int, new_tokens: int) -> int:
+    """Sample with `generate_batch`; return the number of sampled tokens."""
     from longreward.models.sampling import SampleConfig, generate_batch
 
-    config = SampleConfig.model_validate({"n": samples, "max_new_tokens": new_tokens, "cache": way})
-    [answers] = generate_batch(policy, [prompt], ["benchmark"], config)
-    return sum(len(answer) for answer in answers)
+    config = SampleConfig.model_validate({"n": samples, "max_new_tokens": new_tokens, "cache": cache})
+    [responses] = generate_batch(policy, [prompt], ["benchmark"], config)
+    return sum(len(response) for response in responses)
 
 
-def _policy(window: int) -> tuple[Any, Any]:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from longreward.models.config import PolicyConfig
-    from longreward.models.policy import Policy, PolicyTokenizer
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
+def random_policy(window: int) -> Policy:
+    """Return a policy without an end token, so that no response ends early."""
+    model: Any = random_llama(
         vocab_size=8000,
         hidden_size=256,
         intermediate_size=688,
@@ -95,15 +88,9 @@ def _policy(window: int) -> tuple[Any, Any]:
         max_position_embeddings=window,
         tie_word_embeddings=True,
         eos_token_id=None,
-    )
-    model = LlamaForCausalLM(config).eval()
-    no_end = PolicyTokenizer(tokenizer=None, template="", end_ids=(-1,))
-    policy = Policy(PolicyConfig(base_model="random"), "random", model, no_end, window, torch.device("cpu"))
-    return model, policy
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ).eval()
+    tokenizer = PolicyTokenizer(tokenizer=None, template="", end_ids=(-1,))
+    return Policy(PolicyConfig(base_model="random"), "random", model, tokenizer, window, model.device)
 
 
 if __name__ == "__main__":

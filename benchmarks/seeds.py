@@ -1,13 +1,12 @@
-"""The embedded default over several seeds: is the improvement on the gold measures more than luck?
+"""Run the embedded default with several seeds, to compare the improvement with the variation between seeds.
 
     python benchmarks/seeds.py [--seeds 0 1 2] [--out docs/results/seeds.json]
 
-Each seed is a whole `dvc repro` in a private clone, with that seed for the division of the documents, the SFT training,
-the samples, the DPO training and the evaluation. It prints each difference (DPO minus SFT) for every seed, with
-the mean, and what each seed's report found.
+Each seed is a complete `dvc repro` in a temporary clone of the committed project, with that seed for the document
+split, SFT, sampling, DPO and evaluation. Prints every difference (DPO minus SFT) by seed with the mean, and the
+conclusion of each evaluation report.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -15,65 +14,65 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
+from common import argument_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-SEEDED = ("prepare", "sft", "sample", "train", "evaluate")
+SEEDED_SECTIONS = ("prepare", "sft", "sample", "train", "evaluate")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, help="keep the figures as JSON")
-    arguments = parser.parse_args()
-    found = {seed: run(seed) for seed in arguments.seeds}
-    show(found)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    parser.add_argument("--out", type=Path, help="also write the tables as JSON")
+    options = parser.parse_args()
+    tables = {seed: run_pipeline(seed) for seed in options.seeds}
+    print_differences(tables)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
 
 
-def run(seed: int) -> dict[str, Any]:
-    """The comparison table of one seed, from a clone of the committed project."""
+def run_pipeline(seed: int) -> dict[str, Any]:
+    """Run the pipeline in a temporary clone; return the table of its evaluation."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         shutil.copytree(ROOT / "data" / "raw", clone / "data" / "raw", dirs_exist_ok=True)
         params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-        for section in SEEDED:
+        for section in SEEDED_SECTIONS:
             params[section] = (params.get(section) or {}) | {"seed": seed}
         (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LONGREWARD_", "PREFECT_"))}
-        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"  # the stages' python
+        # Settings of this project, such as its state folder and Prefect server, must not reach the clone.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("LONGREWARD_", "PREFECT_"))}
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"  # the stages call `python`
         print(f"seed {seed} …", file=sys.stderr, flush=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=kept, capture_output=True, text=True
+        result = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=clone, env=env, capture_output=True, text=True
         )
-        if done.returncode:
-            sys.exit(f"seed {seed} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        if result.returncode:
+            sys.exit(f"seed {seed} failed:\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
         table: dict[str, Any] = json.loads((clone / "data/evaluation/table.json").read_text(encoding="utf-8"))
         return table
 
 
-def show(found: dict[int, dict[str, Any]]) -> None:
-    """One line a comparison and measure: SFT and DPO (means over the seeds), then the difference of each seed."""
-    seeds = list(found)
-    places = [(row["comparison"], row["measure"]) for row in found[seeds[0]]["rows"]]
-    print(f"| comparison | measure | SFT | DPO | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |")
-    print("|---" * (5 + len(seeds)) + "|")
-    for place in places:
-        rows = [next(r for r in found[s]["rows"] if (r["comparison"], r["measure"]) == place) for s in seeds]
-        sft, dpo, differences = ([row[side]["value"] for row in rows] for side in ("sft", "dpo", "difference"))
-        each = " | ".join(f"{value:+.3f}" for value in differences)
-        print(f"| {' | '.join(place)} | {_mean(sft):.3f} | {_mean(dpo):.3f} | {each} | {_mean(differences):+.3f} |")
-    for seed in seeds:
-        print(f"\nseed {seed}: {found[seed]['sentence']}")
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def print_differences(tables: dict[int, dict[str, Any]]) -> None:
+    """Print one line per comparison and measure: SFT and DPO (means over the seeds), then the difference by seed."""
+    rows = {seed: {(row["comparison"], row["measure"]): row for row in table["rows"]} for seed, table in tables.items()}
+    print(f"| comparison | measure | SFT | DPO | {' | '.join(f'seed {seed}' for seed in tables)} | mean |")
+    print("|---" * (5 + len(tables)) + "|")
+    for comparison, measure in next(iter(rows.values())):
+        by_seed = [seed_rows[comparison, measure] for seed_rows in rows.values()]
+        sft, dpo, differences = ([row[key]["value"] for row in by_seed] for key in ("sft", "dpo", "difference"))
+        cells = " | ".join(f"{difference:+.3f}" for difference in differences)
+        print(
+            f"| {comparison} | {measure} | {fmean(sft):.3f} | {fmean(dpo):.3f} | {cells} | {fmean(differences):+.3f} |"
+        )
+    for seed, table in tables.items():
+        print(f"\nseed {seed}: {table['sentence']}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""GRPO with the reward online: the policy draws groups of answers, the judge rewards them, TRL updates the weights.
+"""Train a policy online with GRPO: it samples groups of responses, the judge scores them, TRL updates the weights.
 
-python examples/grpo.py --model models/sft --data data/prepared/preference.jsonl --out models/grpo --steps 20
+    python examples/grpo.py --model models/sft --data data/prepared/preference.jsonl --out models/grpo --steps 20
 
-The judge and the lengths are those of params.yaml; what the judge has answered is in the project's ledger.
+Judge and lengths are those of params.yaml. Replies of the judge are stored in the ledger of the project.
 """
 
 import argparse
@@ -18,18 +18,28 @@ from longreward.params import Params, read_params
 from longreward.reward.online import prompt_rows
 
 
-def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, steps: int, **more: Any) -> Any:
-    """Saves the trained policy at `out`; returns TRL's trainer, whose `state.log_history` has the rewards."""
+def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, steps: int, **overrides: Any) -> Any:
+    """Train the policy and save it to `out`.
+
+    Args:
+        model: The folder of the policy to start from.
+        data: The examples, one per line.
+        overrides: Further arguments of GRPOConfig.
+
+    Returns:
+        TRL's trainer. Its `state.log_history` contains the rewards.
+    """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     policy = load_policy(params.policy, model, training=True)
-    budget = Budget(params.score.budget, params.prices)  # of the whole training
-    score = params.score.model_copy(update={"no_statements": "zero"})  # saying nothing must cost something
+    budget = Budget(params.score.budget, params.prices)  # for the whole training
+    # Otherwise a response without statements has no reward and is ignored in its group: saying nothing would be free.
+    score = params.score.model_copy(update={"no_statements": "zero"})
     reward = LongReward(params.judge, score, ledger=ledger, budget=budget)
     settings = {
         "max_steps": steps,
-        "num_generations": 4,  # answers to a prompt, which are held against each other
+        "num_generations": 4,  # size of a group: responses to one prompt, whose rewards are compared
         "per_device_train_batch_size": 4,
         "learning_rate": 1e-6,
         "max_completion_length": params.sample.max_new_tokens,
@@ -44,7 +54,7 @@ def train(params: Params, *, model: Path, data: Path, out: Path, ledger: Path, s
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=OnlineReward(reward),
-        args=GRPOConfig(output_dir=str(out), **(settings | more)),
+        args=GRPOConfig(output_dir=str(out), **(settings | overrides)),
         train_dataset=Dataset.from_list(list(prompt_rows(read_examples(data), policy.encoder))),
     )
     trainer.train()
@@ -67,9 +77,9 @@ def main() -> None:
         ledger=default_ledger(),
         steps=options.steps,
     )
-    for logged in trainer.state.log_history:
-        if "reward" in logged:
-            print(f"step {logged['step']:>4}  reward {logged['reward']:.3f}")
+    for entry in trainer.state.log_history:
+        if "reward" in entry:
+            print(f"step {entry['step']:>4}  reward {entry['reward']:.3f}")
 
 
 if __name__ == "__main__":
