@@ -3,6 +3,7 @@
 Imports torch and TRL at the top, so import it only where a training starts.
 """
 
+import logging
 import shutil
 import signal
 import time
@@ -18,14 +19,18 @@ from longreward.models.policy import Policy, load_policy
 from longreward.training.callbacks import MetricsCallback, StepProgress, handle_sigterm
 from longreward.training.checkpoints import checkpoint_step, latest_checkpoint, publish_model, training_key
 from longreward.training.config import TrainingSettings
+from longreward.training.distributed import is_main_process
 from longreward.training.error_advice import actionable_error
-from longreward.training.estimate.training_estimate import PairOptions, load_training_data
+from longreward.training.estimate.memory import check_fits
+from longreward.training.estimate.training_estimate import PairOptions, estimate_training
 from longreward.training.exact_resume import padding_shares
 from longreward.training.lora import build_lora_config
 from longreward.training.precision import resolve_bf16
 from longreward.training.report import Log, TrainingReport
 from longreward.training.training_data import TrainingData
 from longreward.utils.progress import show_progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,13 @@ def prepare_training(
     """
     settings_json = settings.model_dump_json() + policy_config.model_dump_json()
     state = state / training_key(settings_json, model=model, data=data)
-    training_data = load_training_data(
+    estimate = estimate_training(
         settings, policy_config, model=model, data=data, rows_dir=state / "rows", pair_options=pair_options
     )
+    if is_main_process():
+        for line in estimate.data_lines():
+            log.info("%s", line)
+    check_fits(estimate.shape, estimate.memory, estimate.device)
     policy = load_policy(policy_config, model, training=settings.lora is None)
     lora = build_lora_config(settings.lora, policy.model)
     check_trainable(policy)
@@ -69,11 +78,11 @@ def prepare_training(
         state=state,
         # A pair is two rows, or one of nearly their length where the responses share their prompt.
         rows=settings.micro_batch * (2 if pair_options else 1),
-        tokens=training_data.stats.longest,
+        tokens=estimate.data.stats.longest,
         full=settings.lora is None,
     )
-    arguments = trainer_arguments(settings, policy, state=state, max_length=training_data.stats.limit, bf16=bf16)
-    return TrainingSetup(policy, training_data, lora, arguments, state)
+    arguments = trainer_arguments(settings, policy, state=state, max_length=estimate.data.stats.limit, bf16=bf16)
+    return TrainingSetup(policy, estimate.data, lora, arguments, state)
 
 
 def trainer_arguments(
@@ -174,20 +183,16 @@ def save_model(trainer: Any, policy: Policy, out: Path) -> None:
 def _write_model(model: Any, weights: dict[str, Any] | None, policy: Policy, folder: Path) -> None:
     if hasattr(model, "merge_and_unload"):
         model.save_pretrained(folder / "adapter", state_dict=weights)
-        model = model.merge_and_unload() if weights is None else _merge_on_cpu(policy, folder / "adapter")
-        weights = None
+        if weights is not None:  # sharded weights cannot be merged, so the base model is loaded again
+            from peft import PeftModel
+
+            base = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
+            model, weights = PeftModel.from_pretrained(base.model, folder / "adapter"), None
+        model = model.merge_and_unload()
     # Gradient checkpointing switched the cache off, which would make generation quadratic.
     model.config.use_cache = True
     model.save_pretrained(folder, state_dict=weights)
     policy.tokenizer.save_pretrained(folder)
-
-
-def _merge_on_cpu(policy: Policy, adapter: Path) -> Any:
-    """Merge an adapter whose base model is sharded: sharded weights cannot be merged, so the base is loaded again."""
-    from peft import PeftModel
-
-    base = load_policy(policy.config.model_copy(update={"device": "cpu"}), policy.name)
-    return PeftModel.from_pretrained(base.model, adapter).merge_and_unload()
 
 
 def remove_state(trainer: Any, state: Path) -> None:

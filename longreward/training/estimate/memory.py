@@ -8,6 +8,7 @@ hand (`longreward preflight`); a training on a GPU measures its peak (micro_batc
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,13 @@ def local_device(policy: PolicyConfig) -> Device:
     import torch
 
     if policy.device == "cpu" or not torch.cuda.is_available():
-        return Device("cpu", cuda=False, memory=_system_memory())
+        import psutil
+
+        total = float(psutil.virtual_memory().total)
+        # A container may have less (cgroup v2); the file is missing or holds "max" where there is no limit.
+        with suppress(OSError, ValueError):
+            total = min(total, float(Path("/sys/fs/cgroup/memory.max").read_text()))
+        return Device("cpu", cuda=False, memory=total)
     count = torch.cuda.device_count() if policy.device_map is not None else 1
     memory = sum(torch.cuda.get_device_properties(index).total_memory for index in range(count))
     name = torch.cuda.get_device_name(0)
@@ -73,16 +80,6 @@ def parse_device(text: str) -> Device:
     else:
         raise ConfigError(f"--device {text}: its memory is missing; give {name}:80GB")
     return Device(text, cuda=name.casefold() != "cpu", memory=memory)
-
-
-def _system_memory() -> float:
-    import psutil
-
-    total = float(psutil.virtual_memory().total)
-    try:  # a container's limit (cgroup v2); "max" where it has none
-        return min(total, float(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        return total
 
 
 @dataclass(frozen=True)

@@ -39,22 +39,29 @@ def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int
     group = trainer.args.per_device_train_batch_size * trainer.args.world_size
     order = trainer.sampler.epoch_order(0)
     batches = [order[start : start + group] for start in range(0, len(order), group)]
-    tokens = [_padded_tokens(batch, text_lengths) for batch in batches]
+    tokens = []  # of each micro batch, padding included
+    for batch in batches:
+        lengths = [length for row in batch for length in text_lengths[row]]
+        tokens.append(max(lengths) * len(lengths))
     by_tokens = sorted((i for i, batch in enumerate(batches) if len(batch) == group), key=tokens.__getitem__)
     if not by_tokens:
         return None
     longest, median = by_tokens[-1], by_tokens[len(by_tokens) // 2]
     with _without_trace(trainer, model):
         first_s = _micro_batch_seconds(trainer, model, batches[longest])
-        rounds = min(MAX_ROUNDS, remaining // MIN_MICRO_BATCHES)
-        measured: list[tuple[float, float]] = []
-        while len(measured) < rounds and (not measured or sum(map(sum, measured)) < BUDGET_S):
-            # The first pass is a warm-up, unless it is too long to be repeated.
-            repeat = first_s < BUDGET_S
-            longest_s = _micro_batch_seconds(trainer, model, batches[longest]) if repeat else first_s
-            measured.append((longest_s, _micro_batch_seconds(trainer, model, batches[median])))
-        _log_peak_memory(trainer)
-    longest_s, median_s = (sum(seconds) / len(measured) for seconds in zip(*measured, strict=True))
+        if first_s > BUDGET_S:
+            longest_s, median_s = first_s, _micro_batch_seconds(trainer, model, batches[median])
+        else:  # the first pass was a warm-up
+            rounds = max(1, min(MAX_ROUNDS, remaining // MIN_MICRO_BATCHES, int(BUDGET_S / (2 * first_s))))
+            longest_s = median_s = 0.0
+            for _ in range(rounds):
+                longest_s += _micro_batch_seconds(trainer, model, batches[longest]) / rounds
+                median_s += _micro_batch_seconds(trainer, model, batches[median]) / rounds
+        if trainer.args.device.type == "cuda" and trainer.args.process_index == 0:
+            peak = torch.cuda.max_memory_allocated(trainer.args.device)
+            # AdamW's moments are allocated at the first update only.
+            moments = 2 * sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
+            log.info("peak memory: %.1f GB measured, and %.1f GB for the optimizer", peak / 1e9, moments / 1e9)
     total_s = remaining * mean_seconds(tokens, (tokens[longest], longest_s), (tokens[median], median_s))
     if trainer.args.process_index == 0:
         log.info(
@@ -84,11 +91,6 @@ def mean_seconds(tokens: Sequence[int], longest: tuple[int, float], median: tupl
     return sum(seconds) / len(seconds)
 
 
-def _padded_tokens(batch: Sequence[int], text_lengths: Sequence[tuple[int, ...]]) -> int:
-    lengths = [length for row in batch for length in text_lengths[row]]
-    return max(lengths) * len(lengths)
-
-
 def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> float:
     """Return the time of the slowest process, so that all processes take the same decisions."""
     size = trainer.args.per_device_train_batch_size
@@ -105,15 +107,6 @@ def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> floa
 def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _log_peak_memory(trainer: Any) -> None:
-    """Log what the longest micro batch needed on a GPU; AdamW's moments are allocated at the first update only."""
-    if trainer.args.device.type != "cuda" or trainer.args.process_index > 0:
-        return
-    peak = torch.cuda.max_memory_allocated(trainer.args.device)
-    moments = 2 * sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
-    log.info("peak memory: %.1f GB measured, and %.1f GB for the optimizer", peak / 1e9, moments / 1e9)
 
 
 @contextmanager

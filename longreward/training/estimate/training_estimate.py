@@ -4,7 +4,6 @@ Raises here what would otherwise fail hours later: rows that do not fit `max_len
 other prompts in training than in sampling, a model whose optimizer states are more than the device has.
 """
 
-import logging
 import math
 import statistics
 from collections.abc import Iterator
@@ -17,13 +16,11 @@ from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer, policy_window
 from longreward.training.config import TrainingSettings
-from longreward.training.distributed import is_main_process
 from longreward.training.estimate.memory import (
     Device,
     MemoryEstimate,
     ModelShape,
     build_meta_model,
-    check_fits,
     estimate_memory,
     format_gb,
     local_device,
@@ -34,7 +31,6 @@ from longreward.training.template_check import TemplateReport, check_template
 from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
 
 PrefixSharing = Literal["auto", "on", "off"]
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,27 +110,6 @@ class TrainingEstimate:
         return sum(costs) / len(costs)
 
 
-def load_training_data(
-    settings: TrainingSettings,
-    policy: PolicyConfig,
-    *,
-    model: str,
-    data: Path,
-    rows_dir: Path,
-    pair_options: PairOptions | None = None,
-) -> TrainingData:
-    """Check and tokenize `data` into `rows_dir`, and log what it holds; with `pair_options` it holds pairs.
-
-    PolicyError or DataError where the data, or this machine's memory, does not suffice.
-    """
-    estimate = estimate_training(settings, policy, model=model, data=data, rows_dir=rows_dir, pair_options=pair_options)
-    if is_main_process():
-        for line in estimate.data_lines():
-            log.info("%s", line)
-    check_fits(estimate.shape, estimate.memory, estimate.device)
-    return estimate.data
-
-
 def estimate_training(
     settings: TrainingSettings,
     policy: PolicyConfig,
@@ -150,52 +125,48 @@ def estimate_training(
 
     Loads a tokenizer and a config, but no weights. The caller decides what to do where the estimate does not fit.
     """
+    # Imported here, since a plan of the settings alone needs neither torch nor accelerate.
+    from longreward.training.launch.launcher import launcher_file
+    from longreward.training.prefix.support import unsupported_config_reason
+
     tokenizer = load_tokenizer(policy, model)
     limit = settings.max_length or policy_window(policy, model)
     if limit is None:
         raise PolicyError(f"{model}: its config does not say how long a text may be; set policy.window")
     options: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "rows_dir": rows_dir}
+    meta_model = build_meta_model(policy, model, lora=settings.lora)
     if pair_options:
         template = check_template(tokenizer, read_pairs(data))
         rows = tokenize_pairs(tokenizer, read_pairs(data), token_mismatch=pair_options.token_mismatch, **options)
+        reason = unsupported_config_reason(meta_model, longest=rows.stats.longest)
+        share = pair_options.prefix_sharing != "off" and reason is None
     else:
         template = check_template(tokenizer, read_examples(data))
         rows = tokenize_examples(tokenizer, read_examples(data), **options)
+        share = False
 
-    meta_model = build_meta_model(policy, model, lora=settings.lora)
-    share = pair_options is not None and _can_share(pair_options, meta_model, rows.stats.longest)
     shape = measure_shape(meta_model, settings.lora)
     device = device or local_device(policy)
     pairs = pair_options is not None
     # The most expensive rows pass the model together where rows are grouped by length.
     costs = sorted((_row_tokens(row, pairs=pairs, share=share) for row in rows.row_lengths), reverse=True)
     answers = sorted((sum(row[1:]) for row in rows.row_lengths), reverse=True)
-    shards = (processes or settings.processes or 1) if _is_sharded(settings) else 1
-    # On a CPU the training measures the model; until then float32, which needs more memory.
-    bf16 = device.cuda if settings.bf16 == "auto" else settings.bf16
     tokens = sum(costs[: settings.micro_batch])
-    # Off CUDA, TRL's LM head scores whole rows unless prefix sharing leaves it the responses only.
-    scored = sum(answers[: settings.micro_batch]) if device.cuda or share else tokens
+    # All launchers but DDP divide the model among the processes.
+    replicated = settings.launcher_config is not None and launcher_file(settings).kind.startswith("MULTI_")
+    shards = 1 if replicated else processes or settings.processes or 1
     memory = estimate_memory(
         shape,
         tokens=tokens,
-        scored=scored,
-        bf16=bf16,
+        # Off CUDA, TRL's LM head scores whole rows unless prefix sharing leaves it the responses only.
+        scored=sum(answers[: settings.micro_batch]) if device.cuda or share else tokens,
+        # On a CPU the training measures the model; until then float32, which needs more memory.
+        bf16=device.cuda if settings.bf16 == "auto" else settings.bf16,
         cuda=device.cuda,
         checkpointing=settings.gradient_checkpointing,
         shards=shards,
     )
-    return TrainingEstimate(
-        settings=settings,
-        data=rows,
-        template=template,
-        pairs=pairs,
-        share=share,
-        device=device,
-        shape=shape,
-        memory=memory,
-        shards=shards,
-    )
+    return TrainingEstimate(settings, rows, template, pairs, share, device, shape, memory, shards)
 
 
 def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:
@@ -204,16 +175,3 @@ def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:
     if share or not pairs:
         return prompt + chosen + rejected
     return 2 * (prompt + max(chosen, rejected))
-
-
-def _can_share(options: PairOptions, meta_model: Any, longest: int) -> bool:
-    from longreward.training.prefix.support import unsupported_config_reason
-
-    return options.prefix_sharing != "off" and unsupported_config_reason(meta_model, longest=longest) is None
-
-
-def _is_sharded(settings: TrainingSettings) -> bool:
-    """Whether each process holds a part of the model: all launchers but DDP."""
-    from longreward.training.launch.launcher import launcher_file
-
-    return settings.launcher_config is None or not launcher_file(settings).kind.startswith("MULTI_")

@@ -139,7 +139,7 @@ def test_each_setting_has_its_own_state_folder(tiny_policy, tmp_path, monkeypatc
         folders.append(rows_dir.parent)
         raise Stopped
 
-    monkeypatch.setattr("longreward.training.run.load_training_data", stop)
+    monkeypatch.setattr("longreward.training.run.estimate_training", stop)
     training = Training(kind, tmp_path, tiny_policy)
 
     def folder(**changes):
