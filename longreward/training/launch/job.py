@@ -3,10 +3,11 @@
 job.json            what to train
 metrics.jsonl       [step, {"loss": …}], one line at a time, by the first process
 report.json         at the end, by the first process
-error-1.json        {"kind": "PolicyError", "message": …}: an error of ours in process 1
+error.json          {"kind": "PolicyError", "message": …}: the first error of ours in any process
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,15 +34,6 @@ class Job(Config):
     state: Path
     launcher_pid: int
     """The process without which the training ends."""
-
-    @classmethod
-    def read(cls, folder: Path) -> "Job":
-        """Read the job of a folder."""
-        return cls.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
-
-    def write(self, folder: Path) -> None:
-        """Write the job for the workers."""
-        (folder / "job.json").write_text(self.model_dump_json(), encoding="utf-8")
 
 
 def append_metrics(folder: Path, step: int, metrics: dict[str, float]) -> None:
@@ -81,19 +73,16 @@ def read_report(folder: Path) -> TrainingReport | None:
     return REPORT.validate_json(path.read_bytes()) if path.is_file() else None
 
 
-def write_error(folder: Path, process: int, error: LongRewardError) -> None:
-    """Write the error that stopped a process."""
-    temporary = folder / f"error-{process}.part"
-    temporary.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}), encoding="utf-8")
-    temporary.replace(folder / f"error-{process}.json")
+def write_error(folder: Path, error: LongRewardError) -> None:
+    """Write the error that stopped a process, unless another process failed before: the first error is the cause."""
+    with suppress(FileExistsError), (folder / "error.json").open("x", encoding="utf-8") as file:
+        json.dump({"kind": type(error).__name__, "message": str(error)}, file)
 
 
 def read_error(folder: Path) -> LongRewardError | None:
-    """Read the error that came first; None where no process wrote one."""
-    # The first error is the cause; the other processes fail because a peer is gone.
-    files = sorted(folder.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not files:
+    """Read the first error; None where no process wrote one."""
+    if not (folder / "error.json").is_file():
         return None
-    content = json.loads(files[0].read_text(encoding="utf-8"))
+    content = json.loads((folder / "error.json").read_text(encoding="utf-8"))
     error: LongRewardError = getattr(errors, content["kind"], LongRewardError)(content["message"])
     return error

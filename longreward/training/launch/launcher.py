@@ -16,13 +16,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
+import yaml
 
 from longreward.config import CONFIGS
 from longreward.errors import ConfigError, WorkerProcessDied
@@ -61,21 +62,6 @@ def launcher_file(settings: TrainingSettings) -> LauncherFile:
     path = Path(name)
     if not path.is_file():
         path = builtin_launcher_files().get(name, path)
-    values = _read_yaml(path, name)
-    if int(values.get("num_machines") or 1) > 1:
-        raise ConfigError(f"launcher_config: {path} is for {values['num_machines']} machines; num_machines must be 1")
-    if values.get("parallelism_config"):
-        raise ConfigError(
-            f"launcher_config: {path} has a parallelism_config; context and tensor parallelism are not possible here, "
-            "see docs/multi-gpu.md: take it out"
-        )
-    processes = int(values.get("num_processes") or -1)
-    return LauncherFile(path, str(values["distributed_type"]), processes if processes > 0 else None)
-
-
-def _read_yaml(path: Path, name: str) -> dict[str, Any]:
-    import yaml
-
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -85,7 +71,15 @@ def _read_yaml(path: Path, name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict) or not isinstance(values.get("distributed_type"), str):
         raise ConfigError(f"launcher_config: {path} has no distributed_type; write it with `accelerate config`")
-    return values
+    if int(values.get("num_machines") or 1) > 1:
+        raise ConfigError(f"launcher_config: {path} is for {values['num_machines']} machines; num_machines must be 1")
+    if values.get("parallelism_config"):
+        raise ConfigError(
+            f"launcher_config: {path} has a parallelism_config; context and tensor parallelism are not possible here, "
+            "see docs/multi-gpu.md: take it out"
+        )
+    processes = int(values.get("num_processes") or -1)
+    return LauncherFile(path, str(values["distributed_type"]), processes if processes > 0 else None)
 
 
 def check_launcher(settings: TrainingSettings, policy: PolicyConfig) -> None:
@@ -127,7 +121,13 @@ def launch(
     """
     check_launcher(settings, policy)
     file = launcher_file(settings)
-    processes = settings.processes or file.processes or _gpu_count(policy)
+    processes = settings.processes or file.processes
+    if processes is None:
+        import torch
+
+        processes = 0 if policy.device == "cpu" else torch.cuda.device_count()
+        if processes == 0:
+            raise ConfigError("processes: there is no GPU here to count; set how many processes share the training")
     # Resolved here, since accelerate needs it and all processes must agree. So it is part of the training's key, and on
     # other hardware a training of `bf16: auto` starts from the beginning.
     bf16 = resolve_without_model(settings.bf16, policy)
@@ -145,17 +145,8 @@ def launch(
             state=state,
             launcher_pid=os.getpid(),
         )
-        job.write(folder)
+        (folder / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
         return _run_job(launch_command(file.path, processes, folder, bf16=bf16), folder, log)
-
-
-def _gpu_count(policy: PolicyConfig) -> int:
-    import torch
-
-    count = 0 if policy.device == "cpu" else torch.cuda.device_count()
-    if count == 0:
-        raise ConfigError("processes: there is no GPU here to count; set how many processes share the training")
-    return count
 
 
 def launch_command(file: Path, processes: int, folder: Path, *, bf16: bool) -> list[str]:
@@ -168,17 +159,57 @@ def launch_command(file: Path, processes: int, folder: Path, *, bf16: bool) -> l
 
 
 def _run_job(command: Sequence[str], folder: Path, log: Log | None) -> TrainingReport:
-    reader = MetricsReader(folder, log)
-    with run_process_group(command) as group:
-        while group.leader.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                group.leader.wait(POLL_INTERVAL_S)
-            reader.poll()
-    reader.poll()
-    code, report = group.leader.returncode, read_report(folder)
-    if code == 0 and report is not None:
+    """Run the processes and pass on their output and metrics; none of them outlives this call."""
+    metrics = MetricsReader(folder, log)
+    output: deque[str] = deque(maxlen=OUTPUT_LINES)
+    terminating = threading.Event()
+
+    def forward_output() -> None:
+        assert leader.stdout is not None
+        for line in leader.stdout:
+            output.append(line)
+            if not terminating.is_set():  # then the processes only complain that they are ended
+                sys.stderr.write(line)
+
+    with _sigterm_as_exit():
+        leader = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",  # a process may be killed in the middle of a character
+            start_new_session=True,  # Ctrl-C reaches this process only, which then terminates the group in order
+        )
+        forwarder = threading.Thread(target=forward_output, daemon=True)
+        forwarder.start()
+        try:
+            while leader.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    leader.wait(POLL_INTERVAL_S)
+                metrics.poll()
+        finally:
+            if leader.poll() is None:
+                terminating.set()
+                _terminate(leader)
+            forwarder.join(1.0)
+    metrics.poll()
+    report = read_report(folder)
+    if leader.returncode == 0 and report is not None:
         return report
-    raise read_error(folder) or WorkerProcessDied(describe_failure(code, group.output))
+    raise read_error(folder) or WorkerProcessDied(describe_failure(leader.returncode, output))
+
+
+def _terminate(leader: subprocess.Popen[str]) -> None:
+    """Terminate the leader, which terminates its processes; kill those that remain, also of other sessions."""
+    with suppress(psutil.NoSuchProcess, ProcessLookupError):
+        processes = [psutil.Process(leader.pid), *psutil.Process(leader.pid).children(recursive=True)]
+        os.killpg(leader.pid, signal.SIGTERM)
+        for process in psutil.wait_procs(processes, timeout=TERMINATION_TIMEOUT_S)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    leader.wait()
 
 
 # torchrun prefixes the lines of a traceback with the rank.
@@ -200,60 +231,6 @@ def describe_failure(code: int, output: Sequence[str]) -> str:
     error = next((line for line in output if ERROR_LINE.match(line)), None)
     cause = f" with {ERROR_LINE.sub('', error).strip()}" if error else ""
     return f"process {rank[1]} of the training failed{cause}, and the others were ended; {advice}"
-
-
-@dataclass
-class ProcessGroup:
-    """A running command; `output` has the last lines of it and its processes."""
-
-    leader: subprocess.Popen[str]
-    output: deque[str] = field(default_factory=lambda: deque(maxlen=OUTPUT_LINES))
-    ending: bool = False
-
-    def forward_output(self) -> None:
-        """Copy the output to stderr, until the processes are ended on purpose: their complaints are no news."""
-        assert self.leader.stdout is not None
-        for line in self.leader.stdout:
-            self.output.append(line)
-            if not self.ending:
-                sys.stderr.write(line)
-
-    def terminate(self) -> None:
-        """Terminate the leader, which terminates its processes; kill those that remain, also of other sessions."""
-        self.ending = True
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            leader = psutil.Process(self.leader.pid)
-            processes = [leader, *leader.children(recursive=True)]
-            os.killpg(self.leader.pid, signal.SIGTERM)
-            for process in psutil.wait_procs(processes, timeout=TERMINATION_TIMEOUT_S)[1]:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self.leader.wait()
-
-
-@contextmanager
-def run_process_group(command: Sequence[str]) -> Iterator[ProcessGroup]:
-    """Run `command` in a process group of its own; terminate all its processes when the body ends."""
-    with _sigterm_as_exit():
-        leader = subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",  # a process may be killed in the middle of a character
-            start_new_session=True,  # Ctrl-C reaches this process only, which then terminates the group in order
-        )
-        group = ProcessGroup(leader)
-        reader = threading.Thread(target=group.forward_output, daemon=True)
-        reader.start()
-        try:
-            yield group
-        finally:
-            if leader.poll() is None:
-                group.terminate()
-            reader.join(1.0)
 
 
 @contextmanager

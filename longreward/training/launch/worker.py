@@ -18,7 +18,6 @@ import psutil
 from longreward.errors import LongRewardError
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.launch.job import Job, append_metrics, write_error, write_report
-from longreward.training.report import Log, TrainingReport
 from longreward.training.sft import SftConfig, train_sft
 
 POLL_INTERVAL_S = 0.5
@@ -27,7 +26,7 @@ TIMEOUT = timedelta(hours=6)  # for the first process to write a large model; a 
 
 def main(folder: Path) -> None:
     """Run the job. An error of ours is written to the folder and ends the process with 1; others raise."""
-    job = Job.read(folder)
+    job = Job.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
     _exit_with(job.launcher_pid, os.getppid())
     import torch
     from accelerate import PartialState
@@ -38,25 +37,22 @@ def main(folder: Path) -> None:
     if process.is_main_process:  # accelerate configures no handler, and the launcher forwards what is printed
         logging.basicConfig(format="%(message)s")
         logging.getLogger("longreward").setLevel(logging.INFO)
+    paths: dict[str, Any] = {"out": job.out, "state": job.state, "log": log}
+    update = {"launcher": "none"}  # trains in this process; `processes` stays, as it determines the accumulation
     try:
-        report = _train(job, log)
+        if job.stage == "sft":
+            sft = SftConfig.model_validate(job.settings).model_copy(update=update)
+            report = train_sft(sft, job.policy, base=job.model, data=job.data, **paths)
+        else:
+            dpo = TrainConfig.model_validate(job.settings).model_copy(update=update)
+            report = train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **paths)
     except LongRewardError as error:
-        write_error(folder, process.process_index, error)
+        write_error(folder, error)
         sys.exit(1)
     if process.is_main_process:
         write_report(folder, report)
     process.wait_for_everyone()
     process.destroy_process_group()
-
-
-def _train(job: Job, log: Log | None) -> TrainingReport:
-    paths: dict[str, Any] = {"out": job.out, "state": job.state, "log": log}
-    update = {"launcher": "none"}  # trains in this process; `processes` stays, as it determines the accumulation
-    if job.stage == "sft":
-        sft = SftConfig.model_validate(job.settings).model_copy(update=update)
-        return train_sft(sft, job.policy, base=job.model, data=job.data, **paths)
-    dpo = TrainConfig.model_validate(job.settings).model_copy(update=update)
-    return train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **paths)
 
 
 def _exit_with(*pids: int) -> None:
