@@ -112,17 +112,13 @@ class Params(Config):
         return self.prices.price_for(judge)
 
     @model_validator(mode="after")
-    def _pairs_have_scores(self) -> Self:
+    def _check_combinations(self) -> Self:
+        source, method = self.prepare.pairs.source, self.pair.method
         if self.pair.needs_scores and self.score.strategy == "none":
             raise ConfigError(
-                f"score.strategy is none, and pair.method is {self.pair.method}, which pairs responses by their "
-                "scores: set score.strategy to full or adaptive, or choose another method"
+                f"score.strategy is none, and pair.method is {method}, which pairs responses by their scores: set "
+                "score.strategy to full or adaptive, or choose another method"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _source_matches_pair_method(self) -> Self:
-        source, method = self.prepare.pairs.source, self.pair.method
         if method == "given" and source is None:
             raise ConfigError(
                 "pair.method is given, and prepare.pairs.source is not set: set it to the file of pairs under data/raw"
@@ -132,32 +128,21 @@ class Params(Config):
                 f"prepare.pairs.source is {source}, and pair.method is {method}, which creates pairs itself: set "
                 "pair.method to given, or prepare.pairs.source to null"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _batch_mode_scores_in_full(self) -> Self:
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
         if in_batches and self.score.strategy == "adaptive":
             raise ConfigError(
-                f"score.strategy is {self.score.strategy}, and judge.mode sends all requests at once in batches: set "
-                "score.strategy to full, or judge.mode to live"
+                "score.strategy is adaptive, and judge.mode sends all requests at once in batches: set score.strategy "
+                "to full, or judge.mode to live"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _workers_support_settings(self) -> Self:
-        if self.workers.kind == "none":
-            return self
         unsupported = {
             "score.budget limits the spending of one process, and there are several workers": (
                 self.score.budget.is_limited
             ),
-            "judge.mode is a batch mode, which one process has to run": any(
-                judge.mode != "live" for judge, _ in self.judge.judges()
-            ),
+            "judge.mode is a batch mode, which one process has to run": in_batches,
             "score.retriever uses embeddings, which workers cannot share": self.score.retriever.kind != "bm25",
         }
-        if reasons := [reason for reason, applies in unsupported.items() if applies]:
+        reasons = [reason for reason, applies in unsupported.items() if applies]
+        if reasons and self.workers.kind == "dask":
             raise ConfigError(f"{'; '.join(reasons)}: change that, or set workers.kind to none")
         return self
 

@@ -226,7 +226,11 @@ def scored_to_row(
     scores["total"] = sum(scores.values()) if scored.complete else None
     row = response_to_row(scored.response) | {"scores": scores, "reward": scored.reward}
     if not scored.complete:
-        row["unscored"] = {d: _unscored_reason(verdicts.get(d)) for d in DIMENSIONS if scores[d] is None}
+        row["unscored"] = {
+            d: (verdicts[d].reason or "no reason was recorded") if d in verdicts else "not asked"
+            for d in DIMENSIONS
+            if scores[d] is None
+        }
         if bounds := {d: verdict.bounds for d, verdict in verdicts.items() if verdict.bounds is not None}:
             row |= {"bounds": bounds, "reward_bounds": scored.reward_bounds()}
     row["details"] = {d: _verdict_to_row(d, verdict) for d, verdict in verdicts.items()}
@@ -235,14 +239,22 @@ def scored_to_row(
     return row | ({"settings": dict(settings)} if settings else {})
 
 
-def _unscored_reason(verdict: Verdict | None) -> str:
-    return "not asked" if verdict is None else verdict.reason or "no reason was recorded"
-
-
 def _verdict_from_row(score: float | None, row: Row) -> Verdict:
     return Verdict(
         score=score,
-        statements=tuple(_statement_from_row(fact) for fact in row.get("details") or ()),
+        statements=tuple(
+            Statement(
+                text=_text(fact, "fact"),
+                support=fact.get("score"),
+                analysis=fact.get("analysis"),
+                reason=fact.get("reason"),
+                evidence=tuple(
+                    Evidence(start=item.get("start", 0), end=item.get("end", 0), text=item["content"])
+                    for item in fact.get("evidences") or ()
+                ),
+            )
+            for fact in row.get("details") or ()
+        ),
         truncated=bool(row.get("truncated")),
         **{name: row.get(name) for name in ("bounds", "reason", "analysis")},
         **_select(row, JudgeUsage.model_fields),
@@ -257,32 +269,19 @@ def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
         row["truncated"] = True
     if dimension == "faithfulness":
         row["facts"] = {statement.text: statement.support for statement in verdict.statements}
-        row["details"] = [_statement_to_row(statement) for statement in verdict.statements]
+        row["details"] = [
+            {
+                "fact": statement.text,
+                "analysis": statement.analysis,
+                "score": statement.support,
+                "reason": statement.reason,
+                "evidences": [
+                    {"content": item.text, "start": item.start, "end": item.end} for item in statement.evidence
+                ],
+            }
+            for statement in verdict.statements
+        ]
     return row | verdict.model_dump(include=set(JudgeUsage.model_fields))
-
-
-def _statement_from_row(row: Row) -> Statement:
-    evidence = [
-        Evidence(start=item.get("start", 0), end=item.get("end", 0), text=item["content"])
-        for item in row.get("evidences") or ()
-    ]
-    return Statement(
-        text=_text(row, "fact"),
-        support=row.get("score"),
-        analysis=row.get("analysis"),
-        reason=row.get("reason"),
-        evidence=tuple(evidence),
-    )
-
-
-def _statement_to_row(statement: Statement) -> Row:
-    return {
-        "fact": statement.text,
-        "analysis": statement.analysis,
-        "score": statement.support,
-        "reason": statement.reason,
-        "evidences": [{"content": item.text, "start": item.start, "end": item.end} for item in statement.evidence],
-    }
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------

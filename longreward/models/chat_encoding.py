@@ -68,8 +68,8 @@ class ChatEncoder:
         if key not in self._conversation_controls:
             probes = [{**message, "content": PROBE_USER} for message in messages]
             probe_ids = self.encode_rendered(self.render(probes, add_generation_prompt=add_generation_prompt))
-            self._conversation_controls[key] = self._count_controls(probe_ids)
-        if self._count_controls(ids) == self._conversation_controls[key]:
+            self._conversation_controls[key] = self._count_controls(probe_ids, "user")
+        if self._count_controls(ids, "user") == self._conversation_controls[key]:
             return ids  # the usual case: one rendering, one tokenization
         marked = [{**message, "content": self._mark(message["content"], message["role"])} for message in messages]
         return self._encode_marked(self.render(marked, add_generation_prompt=add_generation_prompt))
@@ -85,8 +85,8 @@ class ChatEncoder:
         ids = self.encode_rendered(self._render_response(response, ended))
         if ended not in self._response_controls:
             probe_ids = self.encode_rendered(self._render_response(PROBE_RESPONSE, ended))
-            self._response_controls[ended] = self._count_special(probe_ids)
-        if self._count_special(ids) == self._response_controls[ended]:
+            self._response_controls[ended] = self._count_controls(probe_ids, "assistant")
+        if self._count_controls(ids, "assistant") == self._response_controls[ended]:
             return ids
         return self._encode_marked(self._render_response(self._mark(response, "assistant"), ended))
 
@@ -134,8 +134,7 @@ class ChatEncoder:
         """Return the ids of a text outside any conversation; control tokens in it are ordinary text."""
         ids = self._encode(text, add_special_tokens=add_special_tokens)
         added = self._encode("", add_special_tokens=True) if add_special_tokens else []
-        count = self._count_special if role == "assistant" else self._count_controls
-        if count(ids) == count(added):
+        if self._count_controls(ids, role) == self._count_controls(added, role):
             return ids
         return self._encode_marked(self._mark(text, role), add_special_tokens=add_special_tokens)
 
@@ -177,20 +176,19 @@ class ChatEncoder:
         markup = {n: t.content for n, t in added.items() if t.content in rendered and MARKUP.search(t.content)}
         return markup | self._special
 
-    def _count_controls(self, ids: Sequence[int]) -> Counter[int]:
-        return Counter(i for i in ids if i in self._controls)
+    # `<think>`, usually an added token that is not special, is a legitimate part of what models generate. It is
+    # therefore a control token in a document, but not in an assistant's turn.
 
-    def _count_special(self, ids: Sequence[int]) -> Counter[int]:
-        return Counter(i for i in ids if i in self._special)
+    def _count_controls(self, ids: Sequence[int], role: str) -> Counter[int]:
+        controls = self._special if role == "assistant" else self._controls
+        return Counter(i for i in ids if i in controls)
+
+    def _pattern_for(self, role: str) -> re.Pattern[str]:
+        return self._patterns[role != "assistant"]
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         return _compile_alternatives(self._special.values()), _compile_alternatives(self._controls.values())
-
-    def _pattern_for(self, role: str) -> re.Pattern[str]:
-        # `<think>`, usually an added token that is not special, is a legitimate part of what models generate. It is
-        # therefore a control token in a document, but not in an assistant's turn.
-        return self._patterns[role != "assistant"]
 
     # --- texts with control tokens ---
 

@@ -228,7 +228,12 @@ def _generate_with_transformers(
                 logits_processor=LogitsProcessorList([force_tokens]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-        responses.append([_strip_padding(row, end_ids) for row in output[:, len(prompt) :].tolist()])
+        group = []
+        for ids in output[:, len(prompt) :].tolist():
+            # A response that ended before others is padded.
+            end = next((position for position, token in enumerate(ids) if token in end_ids), len(ids) - 1)
+            group.append(ids[: end + 1])
+        responses.append(group)
     return responses
 
 
@@ -246,12 +251,6 @@ class _ForcedSampling:
         draws = self.draws[:, input_ids.shape[1] - self.prompt_length]
         tokens = sample_token(scores, draws, temperature=self.params.temperature, top_p=self.params.top_p)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
-
-
-def _strip_padding(ids: list[int], end_ids: Sequence[int]) -> list[int]:
-    """Remove the padding of a response that ended before others."""
-    end = next((index for index, token in enumerate(ids) if token in end_ids), len(ids) - 1)
-    return ids[: end + 1]
 
 
 @contextmanager

@@ -46,13 +46,17 @@ def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]
 
 def write_pointer(config: PolicyConfig, model: str, out: Path) -> None:
     """Write a pointer to `model` into the folder `out`; a hub id is pinned to the commit in the local cache."""
-    # A branch may move, so the commit that was loaded is recorded.
+    from huggingface_hub import try_to_load_from_cache
+
     if Path(model).is_dir():
         target = {"model": str(Path(model).resolve()), "revision": None, "fingerprint": fingerprint(Path(model))}
     else:
         kwargs = pretrained_kwargs(config, model)
         name, revision = kwargs["pretrained_model_name_or_path"], kwargs.get("revision")
-        target = {"model": name, "revision": _cached_commit(name, revision) or revision, "fingerprint": None}
+        # A branch may move, so the commit that was loaded is recorded: the name of the folder of the cached config.
+        file = try_to_load_from_cache(name, "config.json", revision=revision)
+        commit = Path(file).parent.name if isinstance(file, str) else revision
+        target = {"model": name, "revision": commit, "fingerprint": None}
     out.mkdir(parents=True, exist_ok=True)
     (out / POINTER_NAME).write_text(json.dumps(target, indent=2) + "\n", encoding="utf-8")
 
@@ -83,28 +87,16 @@ def fingerprint(folder: Path) -> str:
             continue
         size = file.stat().st_size
         digest.update(f"{name.as_posix()}\0{size}\0".encode())
+        ranges = [(0, size)]  # (start, length) of each part that is hashed
+        if size > FULL_HASH_BYTES:
+            stride = (size - 2 * EDGE_BYTES) // SAMPLE_COUNT
+            samples = [(EDGE_BYTES + stride * number, SAMPLE_BYTES) for number in range(SAMPLE_COUNT)]
+            ranges = [(0, EDGE_BYTES), *samples, (size - EDGE_BYTES, EDGE_BYTES)]
         with file.open("rb") as stream:
-            for start, length in _hashed_ranges(size):
+            for start, length in ranges:
                 stream.seek(start)
                 digest.update(stream.read(length))
     return digest.hexdigest()
-
-
-def _hashed_ranges(size: int) -> list[tuple[int, int]]:
-    """Return (start, length) of each part of a file of `size` bytes that enters its fingerprint."""
-    if size <= FULL_HASH_BYTES:
-        return [(0, size)]
-    stride = (size - 2 * EDGE_BYTES) // SAMPLE_COUNT
-    samples = [(EDGE_BYTES + stride * number, SAMPLE_BYTES) for number in range(SAMPLE_COUNT)]
-    return [(0, EDGE_BYTES), *samples, (size - EDGE_BYTES, EDGE_BYTES)]
-
-
-def _cached_commit(name: str, revision: str | None) -> str | None:
-    """Return the commit behind a branch or tag, from the folder name of the cached config."""
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(file).parent.name if isinstance(file, str) else None
 
 
 def _read_pointer(pointer: Path) -> dict[str, Any]:

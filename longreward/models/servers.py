@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from longreward.errors import ConfigError, PolicyError, ServerRefused
 from longreward.models.config import PolicyConfig
@@ -102,7 +101,8 @@ async def connect_external(config: ServerConfig, *, base_url: str, model: str | 
         if client.model is None and len(names) == 1:
             client.model = names[0]
         await _check_model_is_served(client, names)
-        client.window = next((_listed_window(entry) for entry in models if entry["id"] == client.model), None)
+        window = next((entry.get("max_model_len") for entry in models if entry["id"] == client.model), None)
+        client.window = window if isinstance(window, int) and window > 0 else None  # of vLLM and SGLang
     except PolicyError:
         await client.close()
         raise
@@ -129,11 +129,6 @@ async def _check_model_is_served(client: PolicyClient, names: list[str]) -> None
         raise ServerRefused(f"{mismatch}{advice} ({error})") from None
     if names and client.model not in names and await client.accepts_model(UNKNOWN_MODEL):
         raise ServerRefused(mismatch + advice)
-
-
-def _listed_window(entry: dict[str, Any]) -> int | None:
-    length = entry.get("max_model_len")  # vLLM and SGLang
-    return length if isinstance(length, int) and length > 0 else None
 
 
 # --- servers that a stage starts --------------------------------------------------------------------------------------
