@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,11 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
     # The commands of the stages call `python`: it must be this one, even if its environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {"PATH": path, **environment}
-    return await _retry_while_locked(lambda: run_in_group(command, environment=environment, show_line=_is_no_hint))
 
+    def show_line(line: str) -> bool:
+        return bool(line) and not line.startswith(HINTS)
 
-def _is_no_hint(line: str) -> bool:
-    return bool(line) and not line.startswith(HINTS)
+    return await _retry_while_locked(lambda: run_in_group(command, environment=environment, show_line=show_line))
 
 
 async def add_raw() -> bool:
@@ -200,27 +200,25 @@ class _UnreadableLocks(ValueError):
 async def wait_for_dvc(root: Path = Path()) -> None:
     """Wait until no other DVC command holds locks, and log it: a `dvc repro` beside it would fail at once."""
     waited = 0.0
-    while holders := [holder for holder in _current_holders(root) if holder.alive]:
+    while True:
+        try:
+            holders = {str(holder) for *_, holder in _read_locks(root / LOCKS) if holder.alive}
+        except _UnreadableLocks:  # being written
+            return
+        if not holders:
+            return
         if waited % LOG_INTERVAL_S == 0:
-            log.info("waits for another DVC command to end: %s", ", ".join(map(str, holders)))
+            log.info("waits for another DVC command to end: %s", ", ".join(sorted(holders)))
         await asyncio.sleep(POLL_INTERVAL_S)
         waited += POLL_INTERVAL_S
-
-
-def _current_holders(root: Path) -> list[LockHolder]:
-    try:
-        return _holders(_read_locks(root / LOCKS))
-    except _UnreadableLocks:
-        return []  # being written
 
 
 def lock_problem(root: Path = Path()) -> str | None:
     """Return what is wrong with DVC's lock file, in one line; None if nothing is."""
     try:
-        locks = _read_locks(root / LOCKS)
+        ended = sorted({str(holder) for *_, holder in _read_locks(root / LOCKS) if not holder.alive})
     except _UnreadableLocks as error:
         return f"{LOCKS} {error}, so that every `dvc repro` fails; an interrupted run can leave it so"
-    ended = [str(holder) for holder in _holders(locks) if not holder.alive]
     return f"{LOCKS} has locks of processes that are gone: {', '.join(ended)}" if ended else None
 
 
@@ -236,47 +234,35 @@ def repair_locks(root: Path = Path()) -> str | None:
         problem = lock_problem(root)
         if problem is None:
             return None
-        try:
-            locks = _read_locks(file)
-        except _UnreadableLocks:
-            file.unlink()
-        else:
-            part = file.with_name("rwlock.repaired")
-            part.write_text(json.dumps(_without_ended(locks)), encoding="utf-8")
-            part.replace(file)
+        kept: dict[str, dict[str, Any]] = {"write": {}, "read": {}}
+        with suppress(_UnreadableLocks):
+            for kind, path, holder in _read_locks(file):
+                entry = {"pid": holder.pid, "cmd": holder.command}
+                if holder.alive and kind == "write":
+                    kept[kind][path] = entry
+                elif holder.alive:
+                    kept[kind].setdefault(path, []).append(entry)
+        part = file.with_name("rwlock.repaired")
+        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.replace(file)
     log.warning("%s: repaired", problem)
     return problem
 
 
-def _read_locks(file: Path) -> dict[str, Any]:
-    """Read {"write": {path: holder}, "read": {path: [holder, …]}}, a holder being {"pid": …, "cmd": …}."""
+def _read_locks(file: Path) -> list[tuple[str, str, LockHolder]]:
+    """Return kind ("write" or "read"), path and holder of each lock; raises _UnreadableLocks.
+
+    The file has {"write": {path: holder}, "read": {path: [holder, …]}}, a holder being {"pid": …, "cmd": …}.
+    """
     if not file.exists():
-        return {}
+        return []
     text = file.read_text(encoding="utf-8")
     if not text.strip():
         raise _UnreadableLocks("is empty")
     try:
-        locks: dict[str, Any] = json.loads(text)
-        _holders(locks)
+        locks = json.loads(text)
+        entries = [("write", path, entry) for path, entry in locks.get("write", {}).items()]
+        entries += [("read", path, entry) for path, row in locks.get("read", {}).items() for entry in row]
+        return [(kind, path, LockHolder(int(entry["pid"]), str(entry["cmd"]))) for kind, path, entry in entries]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise _UnreadableLocks("is damaged") from None
-    return locks
-
-
-def _holders(locks: Mapping[str, Any]) -> list[LockHolder]:
-    """Return each process once, though it has an entry for each path."""
-    entries = [*locks.get("write", {}).values(), *(entry for row in locks.get("read", {}).values() for entry in row)]
-    return list(dict.fromkeys(map(_parse_holder, entries)))
-
-
-def _parse_holder(entry: Mapping[str, Any]) -> LockHolder:
-    return LockHolder(int(entry["pid"]), str(entry["cmd"]))
-
-
-def _without_ended(locks: Mapping[str, Any]) -> dict[str, Any]:
-    write = {path: entry for path, entry in locks.get("write", {}).items() if _parse_holder(entry).alive}
-    read = {
-        path: [entry for entry in entries if _parse_holder(entry).alive]
-        for path, entries in locks.get("read", {}).items()
-    }
-    return {"write": write, "read": {path: entries for path, entries in read.items() if entries}}

@@ -17,7 +17,6 @@ from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConf
 from longreward.evaluation.example_metrics import ExampleMetrics, read_measures
 from longreward.evaluation.measures import Decoding
 from longreward.evaluation.run_comparison import (
-    ChangedExample,
     MeasureChange,
     PromptOverlap,
     RunComparison,
@@ -95,20 +94,35 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
     first_metrics, first_tags = _read_evaluation(first)
     second_metrics, second_tags = _read_evaluation(second)
     runs = RunComparison(first_metrics, second_metrics)
-    config = _interval_config(second)
+    intervals = {name: second.params.get(f"evaluate.{name}") for name in ("bootstrap_resamples", "confidence", "seed")}
+    config = EvaluateConfig.parse(
+        {name: value for name, value in intervals.items() if value is not None}, source=f"run {second.name}"
+    )
     changes = runs.changes("dpo", config)
     if first_tags.get(SFT_TAG) != second_tags.get(SFT_TAG):
         changes += runs.changes("sft", config)
     changes = correct_changes(changes)
     if not changes:
+        decodings = (
+            ", ".join(dict.fromkeys(f"{example.model} {example.decoding}" for example in metrics)) or "nothing"
+            for metrics in (first_metrics, second_metrics)
+        )
         raise ConfigError(
-            f"{first.name} and {second.name} have no measure at a decoding in common: {_decodings(first_metrics)} "
-            f"against {_decodings(second_metrics)}; evaluate one of them with the other's `evaluate.temperatures` and "
-            "judge"
+            f"{first.name} and {second.name} have no measure at a decoding in common: {' against '.join(decodings)}; "
+            "evaluate one of them with the other's `evaluate.temperatures` and judge"
         )
     ranking, decoding = _ranking(second, changes, measure)
     prompts = runs.changed_examples("dpo", decoding=decoding, measure=ranking)
     higher = sum(prompt.after > prompt.before for prompt in prompts)
+    shown = prompts[:top]
+    first_answers, second_answers = (_read_answers(run, decoding) if shown else {} for run in (first, second))
+    judges = (first_tags.get("judge"), second_tags.get("judge"))
+    warnings: tuple[str, ...] = ()
+    if judges[0] != judges[1] and any(change.measure in JUDGED_MEASURES for change in changes):
+        warnings = (
+            f"The judges differ ({judges[0]} and {judges[1]}): the reward and its dimensions are not on one scale. "
+            "Evaluate both with one judge, or look at the gold measures and the lengths.",
+        )
     return Comparison(
         first,
         second,
@@ -116,12 +130,23 @@ def compare(first: PastRun, second: PastRun, *, measure: str | None = None, top:
         data=tuple(differences(_data_versions(first_tags), _data_versions(second_tags))),
         overlap=runs.overlap,
         changes=tuple(changes),
-        warnings=tuple(_warnings(first_tags, second_tags, changes)),
+        warnings=warnings,
         measure=ranking,
         decoding=decoding,
         higher=higher,
         lower=len(prompts) - higher,
-        prompts=_with_answers(prompts[:top], first, second, decoding),
+        prompts=tuple(
+            ChangedPrompt(
+                id=prompt.second_id,
+                document=prompt.document,
+                query=second_answers.get(prompt.second_id, first_answers.get(prompt.first_id, {})).get("query"),
+                before=prompt.before,
+                after=prompt.after,
+                first_answer=first_answers.get(prompt.first_id, {}).get("DPO"),
+                second_answer=second_answers.get(prompt.second_id, {}).get("DPO"),
+            )
+            for prompt in shown
+        ),
     )
 
 
@@ -180,14 +205,6 @@ def _read_evaluation(run: PastRun) -> tuple[list[ExampleMetrics], Mapping[str, s
     return read_measures(table, source=f"{MEASURES_FILE} of run {run.name}"), run_tags(run.evaluation)
 
 
-def _interval_config(run: PastRun) -> EvaluateConfig:
-    """Return the run's own settings of the intervals, as far as it has them."""
-    params = {name: run.params.get(f"evaluate.{name}") for name in ("bootstrap_resamples", "confidence", "seed")}
-    return EvaluateConfig.parse(
-        {name: value for name, value in params.items() if value is not None}, source=f"run {run.name}"
-    )
-
-
 def _ranking(run: PastRun, changes: Sequence[MeasureChange], requested: str | None) -> tuple[Measure, str]:
     """Return the measure that ranks prompts and its decoding: greedy if there is one, else the highest temperature."""
     available = {change.measure for change in changes if change.model == "dpo"}
@@ -204,40 +221,6 @@ def _data_versions(tags: Mapping[str, str]) -> dict[str, str]:
     versions = {tag.removeprefix(DVC_TAG): value for tag, value in tags.items() if tag.startswith(DVC_TAG)}
     named = {"git commit": COMMIT_TAG, "judge": "judge"}
     return versions | {name: tags[tag] for name, tag in named.items() if tag in tags}
-
-
-def _warnings(first: Mapping[str, str], second: Mapping[str, str], changes: Sequence[MeasureChange]) -> list[str]:
-    judges = (first.get("judge"), second.get("judge"))
-    if judges[0] == judges[1] or not any(change.measure in JUDGED_MEASURES for change in changes):
-        return []
-    return [
-        f"The judges differ ({judges[0]} and {judges[1]}): the reward and its dimensions are not on one scale. "
-        "Evaluate both with one judge, or look at the gold measures and the lengths."
-    ]
-
-
-def _decodings(metrics: Sequence[ExampleMetrics]) -> str:
-    return ", ".join(dict.fromkeys(f"{example.model} {example.decoding}" for example in metrics)) or "nothing"
-
-
-def _with_answers(
-    prompts: Sequence[ChangedExample], first: PastRun, second: PastRun, decoding: str
-) -> tuple[ChangedPrompt, ...]:
-    if not prompts:
-        return ()
-    before, after = _read_answers(first, decoding), _read_answers(second, decoding)
-    return tuple(
-        ChangedPrompt(
-            id=prompt.second_id,
-            document=prompt.document,
-            query=after.get(prompt.second_id, before.get(prompt.first_id, {})).get("query"),
-            before=prompt.before,
-            after=prompt.after,
-            first_answer=before.get(prompt.first_id, {}).get("DPO"),
-            second_answer=after.get(prompt.second_id, {}).get("DPO"),
-        )
-        for prompt in prompts
-    )
 
 
 def _read_answers(run: PastRun, decoding: str) -> dict[str, dict[str, Any]]:
@@ -284,7 +267,12 @@ def to_markdown(comparison: Comparison) -> str:
     for model, changes in groupby(comparison.changes, key=lambda change: change.model):
         header = ("decoding", "measure", first, second, *CHANGE_HEADER, "")
         lines += ["", f"## {MODEL_TITLES[model]}", "", *markdown_table(header, map(change_cells, changes))]
-    lines += ["", f"## {_prompts_title(comparison)}"]
+    ranking = f"{comparison.measure} at {comparison.decoding}"
+    if comparison.higher or comparison.lower:
+        counts = f"higher for {comparison.higher}, lower for {comparison.lower}"
+        lines += ["", f"## Prompts that changed most, by {ranking} ({counts})"]
+    else:
+        lines += ["", f"## No shared prompt changed, by {ranking}"]
     for prompt in comparison.prompts:
         change = f"{prompt.before:.3f} → {prompt.after:.3f}"
         lines += ["", f"**{prompt.id}** of {prompt.document}, {change}: {_single_line(prompt.query)}", ""]
@@ -324,13 +312,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Cells]) -> list[str]:
     """Return the lines of a Markdown table; "none" if it has no rows."""
     body = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
     return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *body] if body else ["none"]
-
-
-def _prompts_title(comparison: Comparison) -> str:
-    ranking = f"{comparison.measure} at {comparison.decoding}"
-    if not comparison.higher and not comparison.lower:
-        return f"No shared prompt changed, by {ranking}"
-    return f"Prompts that changed most, by {ranking} (higher for {comparison.higher}, lower for {comparison.lower})"
 
 
 def _single_line(text: str | None) -> str:

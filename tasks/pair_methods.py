@@ -10,15 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from longreward.data.formats import published_id, read_examples, read_pairs, read_responses, read_scored
+from longreward.data.formats import published_id, read_examples, read_pairs, read_scored
 from longreward.judge import open_judge
-from longreward.pairs.methods import SIMPLE_METHODS, PairConfig, require_decided
+from longreward.pairs.methods import SIMPLE_METHODS, require_decided
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
 from longreward.pairs.selection import make_pairs
-from longreward.pairs.srm import RankedResponses, RewardModel, SrmConfig, load_reward_model, srm_pair
+from longreward.pairs.srm import RankedResponses, load_reward_model, srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
-from longreward.records import Response
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.shards import OnProgress, run_in_shards
@@ -41,28 +40,27 @@ async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
     if config.method == "given":
         return list(read_pairs(PREPARED_PAIRS))
     if config.method == "longreward":
-        return _by_scores(config)
+        files = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
+        scored = (response for file in files for response in read_scored(file))
+        outcomes = list(make_pairs(config, read_examples(EXAMPLES), scored))
+        require_decided(outcomes)
+        return outcomes
     if config.method == "srm":
         return await _by_reward_model(run, out)
     if config.method == "pairwise":
         return await _by_comparison(run, out)
     make_pair = SIMPLE_METHODS[config.method]
-    responses = _responses_by_example()
+    responses = {example.id: sampled for example, sampled in read_scoring_items(EXAMPLES, SAMPLED)}
     return [make_pair(config, example, responses.get(example.id, [])) for example in read_examples(EXAMPLES)]
-
-
-def _by_scores(config: PairConfig) -> list[Outcome]:
-    files = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
-    scored = (response for file in files for response in read_scored(file))
-    outcomes = list(make_pairs(config, read_examples(EXAMPLES), scored))
-    require_decided(outcomes)
-    return outcomes
 
 
 async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
     config = run.params.pair
     items = read_scoring_items(EXAMPLES, SAMPLED)
-    model = await asyncio.to_thread(_reward_model, config.srm)
+    path = None
+    if config.srm.model is None:
+        path = await asyncio.to_thread(tiny_reward_model, config.srm.tiny, state_folder() / "reward-models")
+    model = await asyncio.to_thread(load_reward_model, config.srm, path)
     run.mlflow.set_tags({"reward_model": model.name})
 
     async def rank(shard: Sequence[ScoringItem], on_progress: OnProgress) -> Iterable[RankedResponses]:
@@ -82,23 +80,13 @@ async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
             "srm/cut": sum(reward.cut for reward in rewards),
         }
     )
-    by_example, responses = {prompt.example_id: prompt for prompt in ranked}, _responses_by_example()
+    by_example = {prompt.example_id: prompt for prompt in ranked}
+    responses = {example.id: sampled for example, sampled in items}
+    min_margin = config.srm.min_margin
     return [
-        srm_pair(
-            config,
-            example,
-            responses.get(example.id, []),
-            by_example.get(example.id),
-            min_margin=config.srm.min_margin,
-        )
+        srm_pair(config, example, responses.get(example.id, []), by_example.get(example.id), min_margin=min_margin)
         for example in read_examples(EXAMPLES)
     ]
-
-
-def _reward_model(config: SrmConfig) -> RewardModel:
-    if config.model is not None:
-        return load_reward_model(config)
-    return load_reward_model(config, tiny_reward_model(config.tiny, state_folder() / "reward-models"))
 
 
 async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
@@ -117,10 +105,11 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
                     pairwise_pair(judge, config, *item, context_tokens=context_tokens) for item in shard
                 )
 
-            records = await run_in_shards(
-                "pairwise", items, compare, record=ComparisonResult, folder=run.state, size=SHARD_SIZE
+            results = list(
+                await run_in_shards(
+                    "pairwise", items, compare, record=ComparisonResult, folder=run.state, size=SHARD_SIZE
+                )
             )
-            results = list(records)
             log_judge_metrics(run, judge.name, judge.metrics())
     comparisons = [comparison for result in results for comparison in result.comparisons]
     write_rows(
@@ -140,10 +129,3 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
         outcomes.get(example.id) or NoPair(example.id, "no responses", 0, 0, None)
         for example in read_examples(EXAMPLES)
     ]
-
-
-def _responses_by_example() -> dict[str, list[Response]]:
-    responses: dict[str, list[Response]] = {}
-    for response in read_responses(SAMPLED):
-        responses.setdefault(response.example_id, []).append(response)
-    return responses

@@ -135,8 +135,12 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
     command = await dvc_command.reproduce(name, force=force, environment=environment)
     stage_exit = pop_stage_exit(exit_file)
     if command.code:
-        if stage_exit is not None and stage_exit.running:
-            await _close_killed_stage(task_run_id)
+        if stage_exit is not None and stage_exit.state == "Running":  # the process was killed
+            try:
+                async with get_client() as client:
+                    await close_flow_runs(client, await child_flow_runs(client, [task_run_id]))
+            except httpx.HTTPError as error:
+                log.warning("Prefect's server was not told that the stage was killed: %s", error)
         raise _failure(name, stage_exit, command.output)
     delete_committed(committed_hashes())
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
@@ -146,18 +150,9 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
     return StageResult(name, stage_exit is not None, time.monotonic() - started)
 
 
-async def _close_killed_stage(task_run_id: UUID) -> None:
-    """Close the flow run of a stage whose process was killed."""
-    try:
-        async with get_client() as client:
-            await close_flow_runs(client, await child_flow_runs(client, [task_run_id]))
-    except httpx.HTTPError as error:
-        log.warning("Prefect's server was not told that the stage was killed: %s", error)
-
-
 def _failure(name: str, stage_exit: StageExit | None, output: str) -> StageFailed:
     """Return the error with the stage's own message if its flow got so far, else with that of DVC."""
-    if stage_exit is None or stage_exit.running or stage_exit.completed:
+    if stage_exit is None or stage_exit.state in ("Running", "Completed"):
         errors = "\n".join(line for line in output.splitlines() if line.startswith("ERROR")) or output
         return StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its output is above"))
     error = StageInterrupted if stage_exit.state == JudgeUnavailable.__name__ else StageFailed

@@ -150,9 +150,15 @@ async def _conclude(state: State[Any]) -> State[Any]:
 
 @contextmanager
 def _open_stage(name: str) -> Iterator[StageRun]:
-    params = read_params()
-    check_ready(params, _upcoming_stages(name))
-    entry = stage_entries()[name]
+    params, entries = read_params(), stage_entries()
+    if REQUESTED_STAGES in os.environ:
+        requested = os.environ[REQUESTED_STAGES].split(",")
+    else:  # a bare `dvc repro` without names runs all stages
+        command = owner_process().command
+        requested = list(entries) if "repro" in command and not set(command) & set(entries) else [name]
+    later = list(entries)[list(entries).index(name) + 1 :]
+    check_ready(params, [name, *(stage for stage in later if stage in requested)])
+    entry = entries[name]
     inputs = file_digests(entry.inputs)
     delete_committed(committed_hashes())
     folder = stage_folder(name, settings=_settings_key(params, entry.sections), inputs=inputs)
@@ -180,18 +186,6 @@ def _settings_key(params: Params, sections: Iterable[str]) -> str:
     """Return the settings in these sections that decide the result of a stage."""
     settings = params.model_dump(mode="json", include=set(sections))
     return json.dumps(without_runtime_settings(settings), sort_keys=True)
-
-
-def _upcoming_stages(name: str) -> list[str]:
-    """Return this stage and the later ones that the pipeline or `dvc repro` is going to run."""
-    entries = list(stage_entries())
-    if REQUESTED_STAGES in os.environ:
-        requested = os.environ[REQUESTED_STAGES].split(",")
-    else:
-        command = owner_process().command
-        all_stages = "repro" in command and not set(command) & set(entries)
-        requested = entries if all_stages else [name]
-    return [name, *(other for other in entries[entries.index(name) + 1 :] if other in requested)]
 
 
 def _write_metrics(run: StageRun) -> str:
@@ -248,16 +242,6 @@ class StageExit:
 
     state: str = "Running"
     message: str = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether the flow has not ended, or its process was killed."""
-        return self.state == "Running"
-
-    @property
-    def completed(self) -> bool:
-        """Whether the flow ended without an error."""
-        return self.state == "Completed"
 
 
 def stage_exit_file(task_run_id: UUID) -> Path:

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,6 +59,8 @@ def find_run(name: str, *, registered_model: str) -> PastRun:
 
     Raises ConfigError, with the newest runs' names, if there is none.
     """
+    from mlflow.exceptions import MlflowException
+
     if name == "champion":
         evaluation = champion(registered_model)
         if evaluation is None:
@@ -68,9 +71,10 @@ def find_run(name: str, *, registered_model: str) -> PastRun:
     if last := re.fullmatch(r"last(?:~(\d+))?", name):
         number = int(last.group(1) or 0)
         runs = _pipeline_runs(number + 1)[number:]
-    elif re.fullmatch(r"[0-9a-f]{32}", name) and (run := _run_by_id(name)):
-        return run
     else:
+        if re.fullmatch(r"[0-9a-f]{32}", name):
+            with suppress(MlflowException):  # no run has this id; it may be a name
+                return read_run(name)
         runs = _pipeline_runs(1, f"attributes.run_name = '{name}'") if "'" not in name else []
     if not runs:
         raise ConfigError(
@@ -96,7 +100,19 @@ def stage_runs(parent: PastRun) -> list[PastStage]:
     ids = {run.info.run_id for run in runs}
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
     runs += [client().get_run(run_id) for run_id in linked if run_id not in ids and run_id != UNKNOWN]
-    return sorted((_past_stage(run) for run in runs), key=lambda stage: stage.started)
+    stages = [
+        PastStage(
+            stage=run.data.tags.get(STAGE_TAG, run.info.run_name),
+            run_id=run.info.run_id,
+            parent=run.data.tags.get(PARENT_TAG, ""),
+            status=run.info.status,
+            started=float(run.info.start_time),
+            seconds=_seconds(run),
+            tags=dict(run.data.tags),
+        )
+        for run in runs
+    ]
+    return sorted(stages, key=lambda stage: stage.started)
 
 
 def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
@@ -126,15 +142,6 @@ def run_tags(run_id: str) -> Mapping[str, str]:
     """Return a run's tags; raises TrackingUnavailable."""
     with store_errors():
         return dict(client().get_run(run_id).data.tags)
-
-
-def _run_by_id(run_id: str) -> PastRun | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return read_run(run_id)
-    except MlflowException:
-        return None
 
 
 def _pipeline_runs(count: int, filter: str = "") -> list[Any]:
@@ -170,19 +177,6 @@ def _past_run(run: Any, evaluation: str | None = None) -> PastRun:
         params=dict(run.data.params),
         tags=tags,
         evaluation=evaluation or _linked_run(tags, "evaluate"),
-    )
-
-
-def _past_stage(run: Any) -> PastStage:
-    tags = dict(run.data.tags)
-    return PastStage(
-        stage=tags.get(STAGE_TAG, run.info.run_name),
-        run_id=run.info.run_id,
-        parent=tags.get(PARENT_TAG, ""),
-        status=run.info.status,
-        started=float(run.info.start_time),
-        seconds=_seconds(run),
-        tags=tags,
     )
 
 

@@ -51,65 +51,51 @@ class Outbox:
     def flush(self, *, last: bool = False) -> None:
         """Make the queued calls. `last` does not wait for the next retry, and drops what cannot be sent."""
         with self._lock:
-            if not self._flushing:  # a call may send others: the loop below makes them
-                self._flushing = True
-                try:
-                    if self._calls and (last or not self.paused) and self._check_available():
-                        self._make_calls()
-                finally:
-                    self._flushing = False
-                if last:
-                    self._drop_rest()
-
-    def _check_available(self) -> bool:
-        if not self._unavailable:
-            return True
-        try:
-            # With a server that hangs, the call itself would take minutes.
-            probe_store(store_uri())
-        except TrackingUnavailable:
-            self._retry_at = self._clock() + RETRY_AFTER_S
-            return False
-        return True
+            if self._flushing:  # this call was sent by another one: the loop below makes it
+                return
+            self._flushing = True
+            try:
+                if last or not self.paused:
+                    self._make_calls()
+            finally:
+                self._flushing = False
+            if not last:
+                return
+            if self._calls:
+                log.warning(
+                    "MLflow's store at %s did not answer until the end: %d entries, from %s on, are not recorded "
+                    "there. Results, figures (metrics/) and curves (plots/) are not affected",
+                    redact(store_uri()),
+                    len(self._calls),
+                    self._calls[0][0],
+                )
+                self._calls.clear()
+            self._unavailable = False
 
     def _make_calls(self) -> None:
         while self._calls:
             label, call = self._calls[0]
             try:
+                if self._unavailable:
+                    probe_store(store_uri())  # with a server that hangs, the call itself would take minutes
                 call()
             except Exception as error:  # stores are plugins: SQL drivers, boto3, requests, each with its own errors
                 if is_unavailable(error):
-                    self._pause(error)
+                    if not self._unavailable:
+                        reason = _single_line(error)
+                        if not isinstance(error, TrackingUnavailable):
+                            reason = f"MLflow's store at {redact(store_uri())} does not answer: {reason}"
+                        log.warning(
+                            "%s; the run goes on, and what it logs is sent when the store answers again", reason
+                        )
+                    self._unavailable, self._retry_at = True, self._clock() + RETRY_AFTER_S
                     return
                 log.warning("MLflow did not take %s: %s", label, _single_line(error))
             else:
-                self._resume()
+                if self._unavailable:
+                    log.info("MLflow's store answers again")
+                self._unavailable = False
             self._calls.popleft()
-
-    def _pause(self, error: Exception) -> None:
-        if not self._unavailable:
-            words = _single_line(error)
-            if not isinstance(error, TrackingUnavailable):
-                words = f"MLflow's store at {redact(store_uri())} does not answer: {words}"
-            log.warning("%s; the run goes on, and what it logs is sent when the store answers again", words)
-        self._unavailable, self._retry_at = True, self._clock() + RETRY_AFTER_S
-
-    def _resume(self) -> None:
-        if self._unavailable:
-            log.info("MLflow's store answers again")
-        self._unavailable = False
-
-    def _drop_rest(self) -> None:
-        if self._calls:
-            log.warning(
-                "MLflow's store at %s did not answer until the end: %d entries, from %s on, are not recorded there. "
-                "Results, figures (metrics/) and curves (plots/) are not affected",
-                redact(store_uri()),
-                len(self._calls),
-                self._calls[0][0],
-            )
-            self._calls.clear()
-        self._unavailable = False
 
 
 outbox = Outbox()

@@ -210,32 +210,34 @@ def dataset_inputs(stage: str, hashes: Mapping[str, str]) -> list[Any]:
 
     `hashes` maps paths to DVC's hashes. Models are tags, not data sets.
     """
-    from mlflow.entities import DatasetInput, InputTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
     context = InputTag("mlflow.data.context", CONTEXTS.get(stage, stage))
-    data = {Path(path): hash_ for path, hash_ in hashes.items() if Path(path).parts[0] != "models"}
-    return [DatasetInput(_dataset(path, hash_), [context]) for path, hash_ in data.items()]
-
-
-def _dataset(path: Path, hash_: str) -> Any:
-    from mlflow.entities import Dataset
-
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    # The columns and rows of a folder are named after its files.
-    tables = {file: "" if file == path else f"{file.relative_to(path).as_posix()}: " for file in files}
-    tables = {file: prefix for file, prefix in tables.items() if file.suffix == ".jsonl"}
-    columns = [column for file, prefix in tables.items() for column in _columns(file, prefix)]
-    profile = {"bytes": sum(file.stat().st_size for file in files), "files": len(files)}
-    if profile["bytes"] <= MAX_COUNTED_BYTES:
-        profile |= {f"{prefix}rows": _count_rows(file) for file, prefix in tables.items()}
-    return Dataset(
-        name=path.as_posix(),
-        digest=hash_[:36],  # MLflow's limit, and the length of a folder's hash in DVC
-        source_type="local",
-        source=json.dumps({"uri": path.as_posix()}),
-        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
-        profile=json.dumps(profile),
-    )
+    inputs = []
+    for path, hash_ in ((Path(name), hash_) for name, hash_ in hashes.items()):
+        if path.parts[0] == "models":
+            continue
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        profile = {"bytes": sum(file.stat().st_size for file in files), "files": len(files)}
+        columns: list[dict[str, Any]] = []
+        for file in (file for file in files if file.suffix == ".jsonl"):
+            # The columns and rows of a folder are named after its files.
+            prefix = "" if file == path else f"{file.relative_to(path).as_posix()}: "
+            columns += _columns(file, prefix)
+            if profile["bytes"] <= MAX_COUNTED_BYTES:
+                with file.open("rb") as content:
+                    blocks = iter(partial(content.read, 2**20), b"")
+                    profile[f"{prefix}rows"] = sum(block.count(b"\n") for block in blocks)
+        dataset = Dataset(
+            name=path.as_posix(),
+            digest=hash_[:36],  # MLflow's limit, and the length of a folder's hash in DVC
+            source_type="local",
+            source=json.dumps({"uri": path.as_posix()}),
+            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+            profile=json.dumps(profile),
+        )
+        inputs.append(DatasetInput(dataset, [context]))
+    return inputs
 
 
 def _columns(file: Path, prefix: str) -> Iterator[dict[str, Any]]:
@@ -248,11 +250,6 @@ def _columns(file: Path, prefix: str) -> Iterator[dict[str, Any]]:
         return
     for name, value in record.items() if isinstance(record, dict) else ():
         yield {"name": f"{prefix}{name}", "type": COLUMN_TYPES.get(type(value), "string"), "required": True}
-
-
-def _count_rows(file: Path) -> int:
-    with file.open("rb") as content:
-        return sum(block.count(b"\n") for block in iter(partial(content.read, 2**20), b""))
 
 
 # Traces

@@ -44,9 +44,13 @@ def parent_run(
     have changed. Raises TrackingUnavailable if the store does not answer now; errors of the store later do not raise.
     """
     with store_errors():
-        parent = _earlier_try(flow_run, params) or _create_parent(
-            name, params, {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides}
-        )
+        earlier = _search(f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
+        if earlier and earlier[0].data.params == dict(flatten_params(params)):
+            parent = str(earlier[0].info.run_id)
+            Run(parent).set_status("RUNNING")
+            Run(parent).set_tags(_owner_tags())
+        else:
+            parent = _create_parent(name, params, {FLOW_TAG: flow_run, OVERRIDES_TAG: overrides})
     with _end_with_note(Run(parent), describe):
         try:
             yield parent
@@ -64,17 +68,6 @@ def _create_parent(name: str, params: Mapping[str, Any], tags: Mapping[str, str]
 
 def _owner_tags(host_tag: str = HOST_TAG) -> dict[str, str]:
     return {host_tag: platform.node(), OWNER_TAG: str(owner_process())}
-
-
-def _earlier_try(flow_run: str, params: Mapping[str, Any]) -> str | None:
-    """Return the parent that this flow run created before it was retried, and set it to running again."""
-    runs = _search(f"tags.`{FLOW_TAG}` = '{flow_run}'") if flow_run else []
-    if not runs or runs[0].data.params != dict(flatten_params(params)):
-        return None
-    run = Run(str(runs[0].info.run_id))
-    run.set_status("RUNNING")
-    run.set_tags(_owner_tags())
-    return run.id
 
 
 @contextmanager
@@ -196,15 +189,13 @@ def log_model_run(stage: Run, role: str, metrics: Mapping[str, float], *, tags: 
 def code_tags() -> dict[str, str]:
     """Return the git commit, and whether the checkout had changes; nothing outside git."""
     try:
-        commit = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no")
+        commit, changed = (
+            subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"mlflow.source.git.commit": commit, "longreward.uncommitted": str(bool(changed)).lower()}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def close_killed_runs() -> list[str]:

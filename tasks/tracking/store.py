@@ -80,13 +80,20 @@ def absolute_uri(uri: str, base: Path) -> str:
     """
     scheme, separator, rest = uri.partition("://")
     if separator and scheme.partition("+")[0] == "sqlite":
-        return f"{scheme}:///{_sqlite_path(uri, rest, base)}"
-    if not separator and not uri.startswith("file:"):
-        return uri if uri in NO_SCHEME else _absolute(base, uri).as_uri()
+        path, question, query = rest.removeprefix("/").partition("?")
+        prefix = "file:" if path.startswith("file:") else ""
+        file = path.removeprefix("file:")
+        if file in ("", ":memory:") or "mode=memory" in query:
+            raise ConfigError(
+                f"{TRACKING_URI}={uri} is a database in memory, which the stages of a run cannot share: name a file, "
+                "as in sqlite:///mlflow.db, or unset it to keep runs in this project"
+            )
+        return f"{scheme}:///{prefix}{os.path.abspath(base / file)}{question}{query}"
     if uri.startswith("file:"):
-        parts = urlsplit(uri)
-        return _absolute(base, url2pathname(parts.path)).as_uri()
-    return uri
+        return Path(os.path.abspath(base / url2pathname(urlsplit(uri).path))).as_uri()
+    if separator or uri in NO_SCHEME:
+        return uri
+    return Path(os.path.abspath(base / uri)).as_uri()
 
 
 def is_database(uri: str) -> bool:
@@ -97,21 +104,6 @@ def is_database(uri: str) -> bool:
 def is_server(uri: str) -> bool:
     """Whether this is the address of a tracking server."""
     return uri.startswith(("http://", "https://"))
-
-
-def _sqlite_path(uri: str, rest: str, base: Path) -> str:
-    path, question, query = rest.removeprefix("/").partition("?")
-    inner, prefix = (path.removeprefix("file:"), "file:") if path.startswith("file:") else (path, "")
-    if inner in ("", ":memory:") or "mode=memory" in query:
-        raise ConfigError(
-            f"{TRACKING_URI}={uri} is a database in memory, which the stages of a run cannot share: name a file, as in "
-            "sqlite:///mlflow.db, or unset it to keep runs in this project"
-        )
-    return f"{prefix}{_absolute(base, inner)}{question}{query}"
-
-
-def _absolute(base: Path, path: str) -> Path:
-    return Path(os.path.abspath(base / path))
 
 
 def _project() -> Path:
@@ -166,7 +158,10 @@ def _probe_server(uri: str, timeout_s: float) -> None:
             raise_on_status=False,
         )
     except MlflowException as error:
-        raise unavailable(uri, f"no answer ({_root_cause(error)})", start) from None
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:  # the innermost error tells most about a connection
+            cause = inner
+        raise unavailable(uri, f"no answer ({redact(str(cause))[:200]})", start) from None
     if reply.status_code in (401, 403):
         raise unavailable(
             uri,
@@ -179,13 +174,6 @@ def _probe_server(uri: str, timeout_s: float) -> None:
         reply.json()
     except ValueError:
         raise unavailable(uri, "what answers there is no MLflow server", "check MLFLOW_TRACKING_URI") from None
-
-
-def _root_cause(error: BaseException) -> str:
-    """Return the message of the innermost error, which tells most about a connection."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
-    return redact(str(error))[:200]
 
 
 def _probe_database(uri: str, timeout_s: float) -> None:
@@ -217,11 +205,19 @@ def client() -> MlflowClient:
     Under a lock: when several processes first use a new SQLite store at once, its tables are created twice.
     """
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     uri = store_uri()
     with state_lock("mlflow"), opening(uri):
         opened = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        _ensure_experiment(opened)
+        if (experiment := opened.get_experiment_by_name(EXPERIMENT)) is not None:
+            _check_not_deleted(experiment)
+            return opened
+        try:
+            opened.create_experiment(EXPERIMENT, artifact_location=artifact_location(EXPERIMENT))
+        except MlflowException as error:  # on a shared server another machine may have created it meanwhile
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
     return opened
 
 
@@ -269,19 +265,6 @@ def has_experiment() -> bool:
     if experiment is not None:
         _check_not_deleted(experiment)
     return experiment is not None
-
-
-def _ensure_experiment(opened: MlflowClient) -> None:
-    from mlflow.exceptions import MlflowException
-
-    if (experiment := opened.get_experiment_by_name(EXPERIMENT)) is not None:
-        _check_not_deleted(experiment)
-        return
-    try:
-        opened.create_experiment(EXPERIMENT, artifact_location=artifact_location(EXPERIMENT))
-    except MlflowException as error:  # on a shared server another machine may have created it meanwhile
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _check_not_deleted(experiment: Any) -> None:

@@ -28,25 +28,25 @@ def log_system_metrics(run: Run) -> Iterator[None]:
         yield
         return
     ended = threading.Event()
-    thread = threading.Thread(target=_monitor, args=(run, ended), name="system metrics", daemon=True)
+
+    def monitor() -> None:
+        if ended.wait(DELAY_S) or run.id == UNKNOWN:
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        try:
+            system_metrics = SystemMetricsMonitor(run.id, resume_logging=True, tracking_uri=store_uri())
+            system_metrics.start()
+            ended.wait()
+            system_metrics.finish()
+        except Exception:  # errors of the store or of a GPU's driver must not end a stage
+            log.debug("system metrics ended", exc_info=True)
+
+    thread = threading.Thread(target=monitor, name="system metrics", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join(timeout=10)
-
-
-def _monitor(run: Run, ended: threading.Event) -> None:
-    if ended.wait(DELAY_S) or run.id == UNKNOWN:
-        return
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
-    try:
-        monitor = SystemMetricsMonitor(run.id, resume_logging=True, tracking_uri=store_uri())
-        monitor.start()
-        ended.wait()
-        monitor.finish()
-    except Exception:  # errors of the store or of a GPU's driver must not end a stage
-        log.debug("system metrics ended", exc_info=True)
