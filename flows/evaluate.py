@@ -1,14 +1,10 @@
 """Compare the SFT model with the trained one, on documents that neither has seen."""
 
-import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from longreward.data.formats import read_examples, scored_to_row
-from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, Measure
-from longreward.evaluation.measures import AnswerMeasures, Decoding, load_gold_measures, measure_answers
-from longreward.evaluation.plots import plot_points
-from longreward.evaluation.report import Evaluation, markdown, summarize
+from longreward.data.formats import read_examples
+from longreward.evaluation.measures import AnswerMeasures, load_gold_measures, measure_answers
+from longreward.evaluation.report import summarize
 from longreward.evaluation.short_instructions import (
     load_short_instructions,
     measure_short,
@@ -16,23 +12,18 @@ from longreward.evaluation.short_instructions import (
     short_answer_rows,
 )
 from longreward.judge import open_judge
-from longreward.records import Role, ScoredResponse
 from longreward.reward import Scorer
 from longreward.reward.score_files import ScoreReport
-from longreward.tasks.evaluation_records import MODELS, log_evaluation
+from longreward.tasks.evaluation_records import MODELS, ScoredAnswer, log_evaluation, write_evaluation
 from longreward.tasks.evaluation_shards import answer_as_model, score_answers
 from longreward.tasks.policy_server import comparison_server
 from longreward.tasks.score_shards import require_scores
-from longreward.tasks.stage import StageRun, main, stage, write_points
+from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, log_judge_metrics
 from longreward.tasks.state import ledger_file
-from longreward.utils.jsonl import open_atomic, write_rows
+from longreward.utils.jsonl import write_rows
 
 OUT = Path("data/evaluation")
-BAR = ("bar", "value")
-PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
-
-Scored = tuple[Role, Decoding, ScoredResponse]
 
 
 @stage
@@ -46,7 +37,7 @@ async def evaluate(run: StageRun) -> None:
     short = load_short_instructions(config.short)
     measures: list[AnswerMeasures] = []
     short_measures: list[AnswerMeasures] = []
-    scored: list[Scored] = []
+    scored: list[ScoredAnswer] = []
     async with (
         forecast_budget(run, config.budget, evaluation_forecast(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
@@ -54,12 +45,11 @@ async def evaluate(run: StageRun) -> None:
     ):
         run.mlflow.set_tags({"judge": judge.name})
         for role in MODELS:
-            answers = await answer_as_model(run, server, role, heldout, short.examples if short else ())
+            answers, short_answers = await answer_as_model(run, server, role, heldout, short.examples if short else ())
             if short is not None:
-                short_measures += measure_short(short, role, answers.short)
-            for decoding, responses in answers.heldout.items():
-                name = f"{role}-{decoding.name}"
-                verdicts = await score_answers(run, judge, scorer, name, heldout, responses)
+                short_measures += measure_short(short, role, short_answers)
+            for decoding, responses in answers.items():
+                verdicts = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, responses)
                 scored += [(role, decoding, response) for response in verdicts]
                 measures += measure_answers(role, decoding, examples, verdicts, gold)
         run.log_metrics(scorer.metrics())
@@ -70,7 +60,7 @@ async def evaluate(run: StageRun) -> None:
         measures += short_measures
         examples |= {example.id: example for example in short.examples}
     evaluation = summarize(config, measures)
-    _write_files(evaluation, measures, scored)
+    write_evaluation(OUT, evaluation, measures, scored)
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
     run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples))
@@ -78,18 +68,6 @@ async def evaluate(run: StageRun) -> None:
     for _, _, response in scored:
         report.add_response(response)
     require_scores(run, report, judge.name, shards=MODELS)
-
-
-def _write_files(evaluation: Evaluation, measures: Sequence[AnswerMeasures], scored: Iterable[Scored]) -> None:
-    write_rows(OUT / "answers.jsonl", (answer.row() for answer in measures))
-    rows = ({"model": role, "decoding": decoding.name, **scored_to_row(one)} for role, decoding, one in scored)
-    write_rows(OUT / "verdicts.jsonl", rows)
-    with open_atomic(OUT / "table.json") as file:
-        json.dump(evaluation.as_json(), file, indent=1)
-    with open_atomic(OUT / "report.md") as file:
-        file.write(markdown(evaluation))
-    for name, group in PLOTS.items():
-        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, group), BAR)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,45 @@
-"""Log evaluations and benchmarks to MLflow: tables, figures, one run per model; register the trained model."""
+"""Write evaluations to files; log them and benchmarks to MLflow: tables, figures, runs per model, the registry."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from longreward.benchmarks.plots import figures as benchmark_figures
 from longreward.benchmarks.report import BenchmarkReport
 from longreward.benchmarks.report import markdown as benchmark_markdown
-from longreward.evaluation.config import EvaluateConfig
+from longreward.data.formats import scored_to_row
+from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import answers_table, measures_table
-from longreward.evaluation.measures import AnswerMeasures
-from longreward.evaluation.plots import figures
+from longreward.evaluation.measures import AnswerMeasures, Decoding
+from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import Evaluation, markdown
-from longreward.records import Example, Role
+from longreward.records import Example, Role, ScoredResponse
 from longreward.tasks import tracking
 from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
+from longreward.tasks.stage import write_points
 from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE, run_tags
+from longreward.utils.jsonl import open_atomic, write_rows
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
+PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
+
+ScoredAnswer = tuple[Role, Decoding, ScoredResponse]
+
+
+def write_evaluation(
+    out: Path, evaluation: Evaluation, measures: Sequence[AnswerMeasures], scored: Iterable[ScoredAnswer]
+) -> None:
+    """Write answers, verdicts, table and report to the folder `out`, and the points of the plots to plots/."""
+    write_rows(out / "answers.jsonl", (answer.row() for answer in measures))
+    rows = ({"model": role, "decoding": decoding.name, **scored_to_row(one)} for role, decoding, one in scored)
+    write_rows(out / "verdicts.jsonl", rows)
+    with open_atomic(out / "table.json") as file:
+        json.dump(evaluation.as_json(), file, indent=1)
+    with open_atomic(out / "report.md") as file:
+        file.write(markdown(evaluation))
+    for name, group in PLOTS.items():
+        write_points(Path(f"plots/evaluate-{name}.csv"), plot_points(evaluation, group), ("bar", "value"))
 
 
 def log_evaluation(
@@ -42,40 +63,25 @@ def log_evaluation(
         run.log_figure(f"figures/{name}", figure)
     model_runs = _log_model_runs(run, {role: evaluation.metrics(role) for role in MODELS})
     try:
-        return _register(run, config, evaluation, measures, model_run=model_runs["dpo"])
+        if model_runs["dpo"] == tracking.UNKNOWN:
+            raise tracking.TrackingUnavailable("MLflow has no run of this evaluation")
+        before = tracking.champion(config.registered_model)
+        champion, comparison = evaluation.champion, ""
+        if before and champion:
+            champion, comparison = beats_champion(before, measures, config, judge=run_tags(run.id).get("judge"))
+        run.set_tags({tracking.CHAMPION_BEFORE: before or "none", tracking.CHAMPION_NOW: str(champion).lower()})
+        version = tracking.register(
+            config.registered_model,
+            model_runs["dpo"],
+            source_hash=_dvc_hash("dpo"),
+            path=MODELS["dpo"],
+            champion=champion,
+        )
     except tracking.TrackingUnavailable as error:
         return (
             f"the model is not registered: {error}; once the store answers again, "
             "`longreward run --force --stages evaluate` registers it"
         )
-
-
-def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
-    """Log the report and its figures, and a run for each model with the same metric names."""
-    run.log_report("report.md", benchmark_markdown(report))
-    for name, figure in benchmark_figures(report).items():
-        run.log_figure(f"figures/{name}", figure)
-    _log_model_runs(run, {role: report.metrics(role) for role in MODELS if role in report.roles})
-
-
-def _register(
-    run: tracking.Run, config: EvaluateConfig, evaluation: Evaluation, measures: dict[str, Any], *, model_run: str
-) -> str:
-    """Register the trained model and return a message. Raises TrackingUnavailable."""
-    if model_run == tracking.UNKNOWN:
-        raise tracking.TrackingUnavailable("MLflow has no run of this evaluation")
-    before = tracking.champion(config.registered_model)
-    champion, comparison = evaluation.champion, ""
-    if before and champion:
-        champion, comparison = beats_champion(before, measures, config, judge=run_tags(run.id).get("judge"))
-    run.set_tags({tracking.CHAMPION_BEFORE: before or "none", tracking.CHAMPION_NOW: str(champion).lower()})
-    version = tracking.register(
-        config.registered_model,
-        model_run,
-        source_hash=_dvc_hash("dpo"),
-        path=MODELS["dpo"],
-        champion=champion,
-    )
     if not comparison:
         return f"registered as version {version}{', the champion' if champion else ''}"
     if champion:
@@ -84,6 +90,14 @@ def _register(
         f"registered as version {version}; the champion stays, since this model is not shown to be better: "
         f"{comparison}. Move the alias in MLflow's registry ({config.registered_model}) to replace it nevertheless"
     )
+
+
+def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
+    """Log the report and its figures, and a run for each model with the same metric names."""
+    run.log_report("report.md", benchmark_markdown(report))
+    for name, figure in benchmark_figures(report).items():
+        run.log_figure(f"figures/{name}", figure)
+    _log_model_runs(run, {role: report.metrics(role) for role in MODELS if role in report.roles})
 
 
 def _log_model_runs(run: tracking.Run, metrics: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:

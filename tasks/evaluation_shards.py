@@ -1,7 +1,6 @@
 """The answers of the evaluated models and their scores, in shards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.evaluation.comparison import decodings
@@ -17,18 +16,10 @@ from longreward.tasks.score_shards import score_in_shards, with_responses
 from longreward.tasks.stage import StageRun
 
 
-@dataclass(frozen=True)
-class ModelAnswers:
-    """One model's answers to the held-out prompts at each decoding, and to the short instructions."""
-
-    heldout: dict[Decoding, list[Response]]
-    short: list[Response]
-
-
 async def answer_as_model(
     run: StageRun, server: ServerConfig, role: Role, heldout: Sequence[Example], short: Sequence[Example]
-) -> ModelAnswers:
-    """Let a model answer the held-out prompts at each decoding, and the short instructions greedily."""
+) -> tuple[dict[Decoding, list[Response]], list[Response]]:
+    """Return a model's answers to the held-out prompts at each decoding, and its greedy ones to short instructions."""
     folder = run.state
     if role == "sft":  # its answers are the same for every model that is trained from it
         sections = ("policy", "server", "sample", "evaluate")
@@ -42,13 +33,12 @@ async def answer_as_model(
             # No model is trained on these answers, and their token ids would double the files.
             return [response.model_copy(update={"token_ids": None}) for response in sampled.responses]
 
-        return ModelAnswers(
-            {
-                decoding: await sample(decoding.name, heldout, n=decoding.samples, temperature=decoding.temperature)
-                for decoding in decodings(run.params.evaluate)
-            },
-            await sample("short", short, n=1, temperature=0.0) if short else [],
-        )
+        heldout_answers = {
+            decoding: await sample(decoding.name, heldout, n=decoding.samples, temperature=decoding.temperature)
+            for decoding in decodings(run.params.evaluate)
+        }
+        short_answers = await sample("short", short, n=1, temperature=0.0) if short else []
+        return heldout_answers, short_answers
 
 
 async def score_answers(

@@ -23,13 +23,6 @@ class Sampled:
     report: SamplingReport
 
 
-@dataclass(frozen=True)
-class _PromptResponses:
-    """A line of a shard's file: the responses to one prompt."""
-
-    responses: list[Response]
-
-
 async def sample_in_shards(
     name: str, policy: AnyPolicy | RemotePolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
 ) -> Sampled:
@@ -45,34 +38,25 @@ async def sample_in_shards(
     elif isinstance(policy, ServedPolicy):
         check_truncated_chats(policy, truncated)
 
-    async def sample_shard(shard: Sequence[Example], on_progress: OnProgress) -> Iterable[_PromptResponses]:
-        groups: Iterable[list[Response]]
+    async def sample_shard(shard: Sequence[Example], on_progress: OnProgress) -> Iterable[list[Response]]:
         if isinstance(policy, RemotePolicy):
-            groups = await policy.sample(name, shard, config)
-        elif isinstance(policy, ServedPolicy):
-            groups = await sample_served(policy, shard, config, progress=on_progress)
-        else:
-            groups = sample(policy, shard, config, progress=on_progress)
-        return [_PromptResponses(responses) for responses in groups]
+            return await policy.sample(name, shard, config)
+        if isinstance(policy, ServedPolicy):
+            return await sample_served(policy, shard, config, progress=on_progress)
+        return sample(policy, shard, config, progress=on_progress)
 
     records = await run_in_shards(
         name,
         examples,
         sample_shard,
-        record=_PromptResponses,
+        record=list[Response],
         folder=folder,
         size=config.shard_size,
         concurrency=concurrency,
         remote=isinstance(policy, RemotePolicy),
     )
-    groups = [record.responses for record in records]
-    _warn_if_identical(groups, config)
-    responses = [response for group in groups for response in group]
-    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(truncated)))
-
-
-def _warn_if_identical(groups: Sequence[Sequence[Response]], config: SampleConfig) -> None:
-    """Warn about servers that ignore the temperature: no pair can be made from n identical responses."""
+    groups = list(records)
+    # A server may ignore the temperature: no pair can be made from n identical responses.
     identical = all(len({response.text for response in group}) == 1 for group in groups)
     if identical and len(groups) > 2 and config.n > 1 and config.temperature > 0:
         log.warning(
@@ -81,3 +65,5 @@ def _warn_if_identical(groups: Sequence[Sequence[Response]], config: SampleConfi
             config.n,
             config.temperature,
         )
+    responses = [response for group in groups for response in group]
+    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(truncated)))

@@ -94,7 +94,13 @@ async def run_in_shards(
                     group.create_task(run_next_shards())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-    return (adapter.validate_json(line) for file in files for line in _lines(file))
+
+    def read_records() -> Iterator[R]:
+        for file in files:
+            with file.open(encoding="utf-8") as lines:
+                yield from map(adapter.validate_json, lines)
+
+    return read_records()
 
 
 def delete_shards(folder: Path, name: str) -> None:
@@ -117,11 +123,6 @@ def shard_task(
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-
-
-def _lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8") as lines:
-        yield from lines
 
 
 async def _is_transient(task: object, run: object, state: State[object]) -> bool:
