@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from longreward.errors import ConfigError
 
@@ -14,10 +13,13 @@ from longreward.errors import ConfigError
 CONFIGS = Path(__file__).parent / "configs"
 
 
+SECRET_INPUT = "secret_input"  # the type of errors about values that may be secrets, which no message shows
+
+
 class Config(BaseModel):
     """A section of `params.yaml`. Subclasses sit beside the code that they configure and import nothing heavy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -25,17 +27,16 @@ class Config(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            lines = "\n".join(f"  {_format_error(cls, detail)}" for detail in error.errors())
-            raise ConfigError(f"{source}: not valid\n{lines}") from None
-
-
-def _format_error(model: type[BaseModel], detail: ErrorDetails) -> str:
-    path = [str(part) for part in detail["loc"]]
-    key = ".".join(path)
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_suggestion(model, path)}"
-    value = "" if detail["type"] == "missing" else f" (is {detail['input']!r})"
-    return f"{key}: {detail['msg']}{value}"
+            lines = [f"{source}: not valid"]
+            for detail in error.errors():
+                path = [str(part) for part in detail["loc"]]
+                key = ".".join(path)
+                if detail["type"] == "extra_forbidden":
+                    lines.append(f"  {key}: unknown key; {_suggestion(cls, path)}")
+                    continue
+                value = "" if detail["type"] in ("missing", SECRET_INPUT) else f" (is {detail['input']!r})"
+                lines.append(f"  {key}: {detail['msg']}{value}")
+            raise ConfigError("\n".join(lines)) from None
 
 
 def _suggestion(model: type[BaseModel], path: list[str]) -> str:

@@ -14,7 +14,6 @@ import json
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,6 @@ Message = MutableMapping[str, Any]
 UNKNOWN_PROMPT = (
     "I am sorry, but I know no answer to that: it is none of the prompts that this server was started with."
 )
-
-
-@dataclass(frozen=True)
-class HttpReply:
-    status: int
-    body: bytes
 
 
 class OfflineJudgeApp:
@@ -74,18 +67,19 @@ class OfflineJudgeApp:
             body += event.get("body", b"")
             more = event.get("more_body", False)
         headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        reply = await self._route(scope["method"], scope["path"].rstrip("/"), headers, body)
+        status, reply = await self._reply(scope["method"], scope["path"].rstrip("/"), headers, body)
         content_type = (b"content-type", b"application/json")
-        await send({"type": "http.response.start", "status": reply.status, "headers": [content_type]})
-        await send({"type": "http.response.body", "body": reply.body})
+        await send({"type": "http.response.start", "status": status, "headers": [content_type]})
+        await send({"type": "http.response.body", "body": json.dumps(reply, ensure_ascii=False).encode()})
 
-    async def _route(self, method: str, path: str, headers: dict[str, str], body: bytes) -> HttpReply:
+    async def _reply(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, Any]:
+        """Return the status and the JSON of the reply."""
         if path == "/stats":
-            return _json(200, {"requests": self._requests, "distinct": len(self._distinct), "peak": self._peak})
+            return 200, {"requests": self._requests, "distinct": len(self._distinct), "peak": self._peak}
         if self._key is not None and headers.get("authorization") != f"Bearer {self._key}":
             return _error(401, "the key is not the one that this server requires", "invalid_api_key")
         if (method, path) == ("GET", "/v1/models"):
-            return _json(200, {"object": "list", "data": [{"id": NAME, "object": "model", "owned_by": "longreward"}]})
+            return 200, {"object": "list", "data": [{"id": NAME, "object": "model", "owned_by": "longreward"}]}
         if (method, path) != ("POST", "/v1/chat/completions"):
             return _error(404, f"there is nothing at {method} {path}", "not_found")
         self._in_flight += 1
@@ -95,7 +89,7 @@ class OfflineJudgeApp:
         finally:
             self._in_flight -= 1
 
-    async def _complete(self, body: bytes) -> HttpReply:
+    async def _complete(self, body: bytes) -> tuple[int, Any]:
         self._requests += 1
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
@@ -110,17 +104,14 @@ class OfflineJudgeApp:
         text = prepend_reasoning(self._reasoning, reply_text(self._prompts, prompt, self._benchmarks))
         # Four characters a token; the counts only have to be plausible.
         usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text) // 4 + 1}
-        return _json(
-            200,
-            {
-                "id": "chatcmpl-offline",
-                "object": "chat.completion",
-                "created": 0,
-                "model": request.get("model", NAME),
-                "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
-                "usage": usage | {"total_tokens": sum(usage.values())},
-            },
-        )
+        return 200, {
+            "id": "chatcmpl-offline",
+            "object": "chat.completion",
+            "created": 0,
+            "model": request.get("model", NAME),
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": usage | {"total_tokens": sum(usage.values())},
+        }
 
 
 def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemplate] = ()) -> str:
@@ -178,7 +169,18 @@ def main(arguments: Iterable[str] | None = None) -> None:
     from longreward.benchmarks.longbench_chat import load_prompt as load_longbench_chat
     from longreward.benchmarks.mt_bench.judge import load_templates
 
-    parser = _parser()
+    parser = argparse.ArgumentParser(
+        prog="python -m longreward.offline_judge_server", description="Serve the offline judge."
+    )
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="wait before each reply")
+    parser.add_argument("--prompts-dir", type=Path, help="recognise the prompts in this folder (default: ours)")
+    parser.add_argument("--mt-bench-prompts", type=Path, metavar="FILE", help="recognise this judge_prompts.jsonl")
+    parser.add_argument("--longbench-chat-prompt", type=Path, metavar="FILE", help="recognise this prompt_fs.txt")
+    parser.add_argument("--longbench-code", type=Path, metavar="FILE", help="recognise the prompts in this 3_eval.py")
+    parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
+    parser.add_argument("--refuse", metavar="WORD", help="refuse requests with this word as a content filter does")
+    parser.add_argument("--think", default="", metavar="TEXT", help="write this reasoning before each reply")
     options = parser.parse_args(None if arguments is None else list(arguments))
     key = None if options.require_key_env is None else os.environ.get(options.require_key_env)
     if options.require_key_env is not None and not key:
@@ -196,28 +198,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
     asyncio.run(serve(app, options.port))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m longreward.offline_judge_server", description="Serve the offline judge."
-    )
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="wait before each reply")
-    parser.add_argument("--prompts-dir", type=Path, help="recognise the prompts in this folder (default: ours)")
-    parser.add_argument("--mt-bench-prompts", type=Path, metavar="FILE", help="recognise this judge_prompts.jsonl")
-    parser.add_argument("--longbench-chat-prompt", type=Path, metavar="FILE", help="recognise this prompt_fs.txt")
-    parser.add_argument("--longbench-code", type=Path, metavar="FILE", help="recognise the prompts in this 3_eval.py")
-    parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
-    parser.add_argument("--refuse", metavar="WORD", help="refuse requests with this word as a content filter does")
-    parser.add_argument("--think", default="", metavar="TEXT", help="write this reasoning before each reply")
-    return parser
-
-
-def _error(status: int, message: str, code: str) -> HttpReply:
-    return _json(status, {"error": {"message": message, "type": code, "code": code}})
-
-
-def _json(status: int, value: Any) -> HttpReply:
-    return HttpReply(status, json.dumps(value, ensure_ascii=False).encode())
+def _error(status: int, message: str, code: str) -> tuple[int, Any]:
+    return status, {"error": {"message": message, "type": code, "code": code}}
 
 
 if __name__ == "__main__":

@@ -60,71 +60,34 @@ class Attempt:
     """Whether the token limit is larger than that of the prompt."""
 
 
-@dataclass(frozen=True)
-class ReplyParser(Generic[T]):
-    """Parse the replies to one request. Without `parse_truncated`, truncated replies are parsed like any other."""
-
-    config: JudgeConfig
-    parse: Callable[[str], T | None]
-    parse_truncated: TruncatedParser[T] | None
-
-    def complete_value(self, reply: ChatReply) -> T | None:
-        """Parse a reply that contains everything that was requested."""
-        if self.parse_truncated is None or reply.finish_reason != "length":
-            return self.parse(self._text(reply))
-        parsed = self.parse_truncated(self._text(reply))
-        return parsed.value if parsed is not None and parsed.is_complete else None
-
-    def partial_value(self, reply: ChatReply) -> T | None:
-        """Parse the complete part of a truncated reply, if judge.truncated_replies accepts it."""
-        if self.parse_truncated is None or self.config.truncated_replies != "complete_part":
-            return None
-        parsed = self.parse_truncated(self._text(reply))
-        return parsed.value if parsed is not None else None
-
-    def is_truncated(self, reply: ChatReply) -> bool:
-        """Whether a larger token limit might have made the reply complete."""
-        has_parser = self.parse_truncated is not None
-        return has_parser and reply.finish_reason == "length" and self.complete_value(reply) is None
-
-    def unreadable_reason(self, reply: ChatReply, *, max_tokens: int) -> str:
-        """Explain why a reply has no value, and which setting helps; `max_tokens` is the limit that was sent."""
-        text = self._text(reply).strip()
-        end = text[-EXCERPT:].replace("\n", " ")
-        advice = f"raise judge.thinking_tokens, which is {self.config.thinking_tokens:,}"
-        if reply.finish_reason == "length" and not text:
-            return f"the answer is empty: all tokens went into thinking (cut at {max_tokens:,} tokens); {advice}"
-        if reply.finish_reason == "length":
-            if not has_reasoning(reply):
-                advice = "judge.max_reply_tokens is the largest limit that is tried"
-            return f"the answer was cut at the token limit ({max_tokens:,} tokens; {advice}): …{end}"
-        if not text and has_reasoning(reply):
-            return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
-        return f"the answer holds no verdict in the asked form: …{end}" if text else "the answer is empty"
-
-    def _text(self, reply: ChatReply) -> str:
-        return strip_reasoning(reply, thinks=self.config.thinking_tokens > 0)
-
-
 class Attempts(Generic[T]):
     """All exchanges about one request, in order: those in the ledger, and those that `add` appends.
 
-    `key_for` gives the ledger's key of a request, `find_exchanges` the exchanges under a key. `max_tokens_limit` is the
-    largest token limit to try.
+    Args:
+        request: as it was first made.
+        parse: returns the value in the text of a reply, or None.
+        parse_truncated: does so for truncated replies; None: they are parsed like any other.
+        config: the section `judge`.
+        key_for: returns the ledger's key of a request.
+        find_exchanges: returns the exchanges under a key.
+        max_tokens_limit: the largest token limit to try.
     """
 
     def __init__(
         self,
         request: ChatRequest,
-        parser: ReplyParser[T],
+        parse: Callable[[str], T | None],
+        parse_truncated: TruncatedParser[T] | None,
+        config: JudgeConfig,
         *,
         key_for: Callable[[ChatRequest], str],
         find_exchanges: Callable[[str], list[Exchange]],
         max_tokens_limit: int,
     ) -> None:
-        self.parser = parser
         self.exchanges: list[Exchange] = []
-        self._config = parser.config
+        self._parse = parse
+        self._parse_truncated = parse_truncated
+        self._config = config
         self._original = self._current = request
         self._key_for = key_for
         self._max_limit = max(max_tokens_limit, request.max_tokens)
@@ -148,9 +111,7 @@ class Attempts(Generic[T]):
         # The first retry of a truncated reply keeps the temperature: it lacked tokens, its format may be fine. If it is
         # truncated again, the model may repeat itself, and another temperature ends the repetition.
         is_first = position == 0 or (
-            position == 1
-            and self.parser.is_truncated(self.exchanges[-1].reply)
-            and self.exchanges[-1].request_id != key
+            position == 1 and self.is_truncated(self.exchanges[-1].reply) and self.exchanges[-1].request_id != key
         )
         temperature = self._config.first_temperature if is_first else self._config.retry_temperature
         has_raised_limit = self._current.max_tokens > self._original.max_tokens
@@ -175,16 +136,16 @@ class Attempts(Generic[T]):
     def result(self) -> ParsedReply[T] | None:
         """Return the outcome if an exchange decides it: a readable reply, a refusal, or the last truncated reply."""
         for exchange in self.exchanges:
-            if exchange.outcome != "refused" and (value := self.parser.complete_value(exchange.reply)) is not None:
+            if exchange.outcome != "refused" and (value := self.complete_value(exchange.reply)) is not None:
                 return self._parsed_reply(exchange, value, None)
         for exchange in self.exchanges:
             if exchange.outcome == "refused":  # by a content filter, which would refuse again
                 return self._parsed_reply(exchange, None, exchange.reason)
-        truncated = [exchange for exchange in self.exchanges if self.parser.is_truncated(exchange.reply)]
+        truncated = [exchange for exchange in self.exchanges if self.is_truncated(exchange.reply)]
         last_key = self._key_for(replace(self._original, max_tokens=self._max_limit))
         if truncated and (truncated[-1].request_id == last_key or self.is_round_complete):
             for exchange in reversed(truncated):
-                if (value := self.parser.partial_value(exchange.reply)) is not None:
+                if (value := self.partial_value(exchange.reply)) is not None:
                     return replace(self._parsed_reply(exchange, value, None), truncated=True)
         return None
 
@@ -197,6 +158,43 @@ class Attempts(Generic[T]):
     def failed_result(self, reason: str, *, judge: str) -> ParsedReply[T]:
         """Return the outcome of a request whose next attempt got no reply."""
         return ParsedReply(None, reason, "", len(self.exchanges), 0, self._total_usage(), judge)
+
+    def complete_value(self, reply: ChatReply) -> T | None:
+        """Parse a reply that contains everything that was requested."""
+        if self._parse_truncated is None or reply.finish_reason != "length":
+            return self._parse(self._text(reply))
+        parsed = self._parse_truncated(self._text(reply))
+        return parsed.value if parsed is not None and parsed.is_complete else None
+
+    def partial_value(self, reply: ChatReply) -> T | None:
+        """Parse the complete part of a truncated reply, if judge.truncated_replies accepts it."""
+        if self._parse_truncated is None or self._config.truncated_replies != "complete_part":
+            return None
+        parsed = self._parse_truncated(self._text(reply))
+        return parsed.value if parsed is not None else None
+
+    def is_truncated(self, reply: ChatReply) -> bool:
+        """Whether a larger token limit might have made the reply complete."""
+        has_parser = self._parse_truncated is not None
+        return has_parser and reply.finish_reason == "length" and self.complete_value(reply) is None
+
+    def unreadable_reason(self, reply: ChatReply, *, max_tokens: int) -> str:
+        """Explain why a reply has no value, and which setting helps; `max_tokens` is the limit that was sent."""
+        text = self._text(reply).strip()
+        end = text[-EXCERPT:].replace("\n", " ")
+        advice = f"raise judge.thinking_tokens, which is {self._config.thinking_tokens:,}"
+        if reply.finish_reason == "length" and not text:
+            return f"the answer is empty: all tokens went into thinking (cut at {max_tokens:,} tokens); {advice}"
+        if reply.finish_reason == "length":
+            if not has_reasoning(reply):
+                advice = "judge.max_reply_tokens is the largest limit that is tried"
+            return f"the answer was cut at the token limit ({max_tokens:,} tokens; {advice}): …{end}"
+        if not text and has_reasoning(reply):
+            return "the answer is empty: it was all marked as thought; check the server's reasoning parser"
+        return f"the answer holds no verdict in the asked form: …{end}" if text else "the answer is empty"
+
+    def _text(self, reply: ChatReply) -> str:
+        return strip_reasoning(reply, thinks=self._config.thinking_tokens > 0)
 
     def _parsed_reply(self, exchange: Exchange, value: T | None, reason: str | None) -> ParsedReply[T]:
         text = strip_reasoning(exchange.reply).strip()
@@ -218,7 +216,7 @@ class Attempts(Generic[T]):
         limit = self._limits[-1]
         key = self._key_for(self._current)
         is_truncated = any(
-            exchange.request_id == key and self.parser.is_truncated(exchange.reply) for exchange in self.exchanges
+            exchange.request_id == key and self.is_truncated(exchange.reply) for exchange in self.exchanges
         )
         if not is_truncated or limit >= self._max_limit:
             return False

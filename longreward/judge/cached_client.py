@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from longreward.chat_model import ChatModel, ChatReply, ChatRequest
 from longreward.errors import JudgeRefused, RequestFailed, RequestRefused
-from longreward.judge.attempts import Attempt, Attempts, ParsedReply, ReplyParser
+from longreward.judge.attempts import Attempt, Attempts, ParsedReply
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
 from longreward.judge.config import JudgeConfig
@@ -79,7 +79,9 @@ class CachedJudgeClient:
             parse_truncated = None
         attempts = Attempts(
             request,
-            ReplyParser(self._config, parse, parse_truncated),
+            parse,
+            parse_truncated,
+            self._config,
             key_for=self._key_for,
             find_exchanges=self._ledger.find,
             max_tokens_limit=self._max_tokens_limit,
@@ -123,7 +125,7 @@ class CachedJudgeClient:
         while True:
             attempt = attempts.next()
             try:
-                exchange, called = await self._make_attempt(attempt, attempts.parser)
+                exchange, called = await self._make_attempt(attempt, attempts)
             except RequestFailed as error:
                 return replace(attempts.failed_result(str(error), judge=self._model.name), calls=calls)
             if exchange is None:
@@ -145,7 +147,7 @@ class CachedJudgeClient:
             if exhausted:
                 return replace(attempts.unreadable_result(), calls=calls)
 
-    async def _make_attempt(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
+    async def _make_attempt(self, attempt: Attempt, attempts: Attempts[Any]) -> tuple[Exchange | None, bool]:
         """Send one request, parse the reply and record the exchange.
 
         Returns the exchange and whether it was made now, not by another process meanwhile. The exchange is None where
@@ -173,10 +175,10 @@ class CachedJudgeClient:
             self.counts["calls"] -= 1
             self.counts["ledger_hits"] += 1
             return exchange, False
-        if parser.complete_value(reply) is not None:
+        if attempts.complete_value(reply) is not None:
             return self._record(attempt, reply, "readable", None), True
         max_tokens = attempt.request.max_tokens + self._config.thinking_tokens
-        reason = parser.unreadable_reason(reply, max_tokens=max_tokens)
+        reason = attempts.unreadable_reason(reply, max_tokens=max_tokens)
         return self._record(attempt, reply, "unreadable", reason), True
 
     async def _send(self, attempt: Attempt) -> ChatReply | None:

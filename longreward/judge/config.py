@@ -10,7 +10,7 @@ from longreward.errors import ConfigError
 from longreward.judge.batch.config import BatchConfig
 from longreward.judge.providers import PROVIDERS, Kind, LengthField, Mode, Provider
 from longreward.records import DIMENSIONS, Dimension
-from longreward.utils.endpoints import validate_url, validate_variable_name
+from longreward.utils.endpoints import BaseUrl, KeyVariable
 
 # Settings of one server, which a judge on another server does not inherit.
 SERVER_SETTINGS = frozenset(
@@ -62,7 +62,7 @@ class JudgeConfig(Config):
     that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks the OpenAI
     chat protocol."""
 
-    base_url: str | None = Field(default=None, validate_default=True)
+    base_url: BaseUrl | None = None
     """Root of the server's API, as `http://localhost:8000/v1`; None: the address of `kind` (`http`: api.openai.com)."""
 
     model: str | None = Field(default=None, validate_default=True)
@@ -71,7 +71,7 @@ class JudgeConfig(Config):
     revision: str = ""
     """Change it when the model behind the name has changed: every request is then sent anew."""
 
-    api_key_env: str | None = Field(default=None, validate_default=True)
+    api_key_env: KeyVariable | None = Field(default=None, validate_default=True)
     """The name of the environment variable that holds the key. None: that of `kind` (`OPENAI_API_KEY`,
     `ZHIPUAI_API_KEY`, `ANTHROPIC_API_KEY`, …), which goes to that provider's own address only; `http` sends
     `OPENAI_API_KEY`, where it is set, to `base_url`."""
@@ -211,18 +211,11 @@ class JudgeConfig(Config):
             raise ValueError(f"must name the model to ask where judge.kind is {kind}")
         return value
 
-    @field_validator("base_url")
-    @classmethod
-    def _validate_url(cls, value: str | None) -> str | None:
-        return validate_url(value, section="judge")
-
     @field_validator("api_key_env")
     @classmethod
-    def _validate_key_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None:
-            return validate_variable_name(value, section="judge")
+    def _require_key_variable(cls, value: str | None, info: ValidationInfo) -> str | None:
         provider = PROVIDERS[info.data.get("kind", "offline")]
-        if provider.needs_key and not provider.trusts(info.data.get("base_url")):
+        if value is None and provider.needs_key and not provider.trusts(info.data.get("base_url")):
             raise ValueError(
                 f"{provider.key_env} is sent to {', '.join(provider.hosts or ())} only, and judge.base_url is "
                 "elsewhere; name here the variable of the key for that address"

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
-from longreward.utils.endpoints import read_key, validate_url, validate_variable_name
+from longreward.utils.endpoints import BaseUrl, KeyVariable, read_key
 
 
 class ServerConfig(Config):
@@ -15,20 +15,20 @@ class ServerConfig(Config):
     """`in_process`: the stage loads the model. `external`: a server that you run. `vllm`: a server that the stage
     starts on its checkpoint and stops at its end. With `in_process` all other settings here are ignored."""
 
-    base_url: str | None = Field(default=None, validate_default=True)
+    base_url: BaseUrl | None = Field(default=None, validate_default=True)
     """`external`: base URL of the server with the SFT model, such as `http://localhost:8000/v1`."""
 
     model: str | None = None
     """`external`: name of the SFT model at that server; null: the only model that it serves."""
 
-    trained_base_url: str | None = None
+    trained_base_url: BaseUrl | None = None
     """`external`: base URL of the server with the trained model, which only `evaluate` uses; null: `base_url`."""
 
     trained_model: str | None = None
     """`external`: name of the trained model at its server. If neither this nor `trained_base_url` is set, `evaluate`
     loads both models into its own process, so that both generate under the same conditions."""
 
-    api_key_env: str | None = None
+    api_key_env: KeyVariable | None = None
     """`external`: environment variable with the API key of the servers; null: no key is sent."""
 
     prompt: Literal["ids", "chat"] = "ids"
@@ -72,22 +72,12 @@ class ServerConfig(Config):
     start_limit_s: float = Field(default=900.0, gt=0, allow_inf_nan=False)
     """`vllm`: seconds within which the server must load the model and report that it is healthy."""
 
-    @field_validator("base_url", "trained_base_url")
-    @classmethod
-    def _validate_url(cls, value: str | None) -> str | None:
-        return validate_url(value, section="server")
-
     @field_validator("base_url")
     @classmethod
     def _require_url_of_external_server(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("kind") == "external":
             raise ValueError("must be your server's address if server.kind is external")
         return value
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _validate_variable_name(cls, value: str | None) -> str | None:
-        return None if value is None else validate_variable_name(value, section="server")
 
     @field_validator("command")
     @classmethod

@@ -8,8 +8,3 @@ workload.py     the prompts and responses that will be scored
 render.py       plans as text
 file_budget.py  the budget of one `longreward score`
 """
-
-from longreward.planning.plan import StagePlan, TemplatePlan, merge_plans, plan_scoring
-from longreward.planning.reply_stats import Range
-
-__all__ = ["Range", "StagePlan", "TemplatePlan", "merge_plans", "plan_scoring"]

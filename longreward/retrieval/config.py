@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.utils.endpoints import read_key, validate_url, validate_variable_name
+from longreward.utils.endpoints import BaseUrl, KeyVariable, read_key
 
 
 class RetrieverConfig(Config):
@@ -25,10 +25,10 @@ class RetrieverConfig(Config):
     """`local`: the hub's commit, tag or branch. `http`: any text; change it when the model behind the name changes.
     Vectors of different revisions are never mixed."""
 
-    base_url: str | None = None
+    base_url: BaseUrl | None = None
     """`http`: base URL of the server, such as `http://localhost:8000/v1`; None: api.openai.com."""
 
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: KeyVariable = "OPENAI_API_KEY"
     """`http`: the environment variable with the API key. If the default variable is not set, no key is sent."""
 
     dimensions: int | None = Field(default=None, ge=1)
@@ -77,16 +77,6 @@ class RetrieverConfig(Config):
         if kind in ("http", "local") and not value:
             raise ValueError(f"must name the embedding model where score.retriever.kind is {kind}")
         return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _validate_url(cls, value: str | None) -> str | None:
-        return validate_url(value, section="score.retriever")
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _validate_variable_name(cls, value: str) -> str:
-        return validate_variable_name(value, section="score.retriever")
 
 
 def check_key(config: RetrieverConfig) -> str | None:

@@ -1,38 +1,44 @@
-"""Check the address and the API key of a server of the OpenAI protocol, without ever showing a secret."""
+"""Settings for servers of the OpenAI protocol: address and API key, without ever showing a secret."""
 
 import os
 import re
+from typing import Annotated
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from longreward.config import SECRET_INPUT
 from longreward.errors import ConfigError
 
 DEFAULT_KEY_ENV = "OPENAI_API_KEY"
 
 
-def validate_url(value: str | None, *, section: str) -> str | None:
-    """Return the address; raises where it is no http URL or may hold a secret. `section` is its part of params.yaml."""
-    if value is None:
-        return value
+def _validate_url(value: str) -> str:
     parts = urlsplit(value)
-    # Pydantic shows the value in its errors, so an address with a secret raises ConfigError instead of ValueError.
     if "@" in parts.netloc or parts.query:
-        raise ConfigError(
-            f"{section}.base_url must hold no user, password or query; put the key into the environment variable "
-            f"that {section}.api_key_env names"
+        raise PydanticCustomError(
+            SECRET_INPUT,
+            "must hold no user, password or query; put the key into the environment variable that api_key_env names",
         )
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError("must be a URL like http://localhost:8000/v1")
     return value
 
 
-def validate_variable_name(value: str, *, section: str) -> str:
-    """Return the name of an environment variable; any other value may be the key itself and is not shown."""
+def _validate_variable_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise ConfigError(
-            f"{section}.api_key_env must be the name of an environment variable (letters, digits, _), not the key "
-            "itself; its value is not shown here, since it may be one"
+        raise PydanticCustomError(
+            SECRET_INPUT,
+            "must be the name of an environment variable (letters, digits, _), not the key itself; its value is not "
+            "shown here, since it may be one",
         )
     return value
+
+
+BaseUrl = Annotated[str, AfterValidator(_validate_url)]
+KeyVariable = Annotated[str, AfterValidator(_validate_variable_name)]
+"""The name of an environment variable with a key."""
 
 
 def read_key(variable: str, *, base_url: str | None, owner: str, section: str) -> str | None:

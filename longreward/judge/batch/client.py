@@ -15,7 +15,7 @@ from longreward.errors import (
     RequestFailed,
     RequestRefused,
 )
-from longreward.judge.attempts import Attempt, ReplyParser
+from longreward.judge.attempts import Attempt, Attempts
 from longreward.judge.batch.api import BatchServer
 from longreward.judge.batch.runner import BatchRunner, BatchScheduler
 from longreward.judge.batch.storage import BatchFolder, BatchResult
@@ -68,8 +68,8 @@ class BatchJudgeClient(CachedJudgeClient):
         await self._scheduler.close()
         await super().close()
 
-    async def _make_attempt(self, attempt: Attempt, parser: ReplyParser[Any]) -> tuple[Exchange | None, bool]:
-        exchange = await super()._make_attempt(attempt, parser)
+    async def _make_attempt(self, attempt: Attempt, attempts: Attempts[Any]) -> tuple[Exchange | None, bool]:
+        exchange = await super()._make_attempt(attempt, attempts)
         self._scheduler.mark_done(_request_id(attempt))  # not before: the reply must be in the ledger
         return exchange
 

@@ -11,9 +11,9 @@ import pytest
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import Price, PricesConfig
-from longreward.planning import Range, StagePlan, plan_scoring
+from longreward.planning.plan import StagePlan, plan_scoring
 from longreward.planning.render import format_count, format_money, format_seconds
-from longreward.planning.reply_stats import count_sentences
+from longreward.planning.reply_stats import Range, count_sentences
 from longreward.planning.workload import placeholder_text
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
