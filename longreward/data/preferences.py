@@ -17,10 +17,12 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.data.chats import Message, join_paragraphs, parse_messages
-from longreward.data.formats import is_blank, parse_id
+from longreward.data.formats import parse_id
 from longreward.data.hub_source import HubConfig
 from longreward.records import SHORT_PREFIX, Example, PreferencePair, Response, has_short_prefix
 from longreward.utils.jsonl import Row, RowError, missing_key
+
+PUBLISHED_COLUMNS = {"prompt": "query", "chosen": "win_response", "rejected": "lose_response"}
 
 
 class PairsConfig(Config):
@@ -63,26 +65,18 @@ def preference_from_row(row: Row, config: PairsConfig, number: int) -> Preferenc
         raise RowError(
             f"idx {pair_id!r} begins with {SHORT_PREFIX!r}, which is reserved for the instructions of train.short"
         )
+    columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
+    context_column = config.context
     # The configured columns take precedence over the fields of preference_pairs.jsonl.
-    has_columns = config.chosen in row or config.rejected in row
-    if not has_columns and "win_response" in row and "lose_response" in row:
-        fields = {key: row.get(key) for key in ("context", "query", "win_response", "lose_response")}
-        for key, text in fields.items():
-            if not isinstance(text, str) or (key != "context" and is_blank(text)):
-                raise RowError(f"{key} is missing or no text")
-        context, query, chosen, rejected = (str(text) for text in fields.values())
-        if chosen == rejected:
-            raise RowError("both responses are the same")
-    else:
-        columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-        query, chosen, rejected = _parse_preference(row, columns)
-        if config.context not in row and config.context != PairsConfig.model_fields["context"].default:
-            raise missing_key(config.context, row)
-        document = join_paragraphs(row.get(config.context), config.context)
-        if not isinstance(document, str | None):
-            raise RowError(f"{config.context} is {type(document).__name__}, expected text")
-        context = document or ""
-    return given_pair(pair_id, context=context, query=query, chosen=chosen, rejected=rejected)
+    if not row.keys() & {config.chosen, config.rejected} and row.keys() >= {"win_response", "lose_response"}:
+        columns, context_column = PUBLISHED_COLUMNS, "context"
+    query, chosen, rejected = _parse_preference(row, columns)
+    if context_column not in row and context_column != "context":  # the default may be missing
+        raise missing_key(context_column, row)
+    context = join_paragraphs(row.get(context_column), context_column)
+    if not isinstance(context, str | None):
+        raise RowError(f"{context_column} is {type(context).__name__}, expected text")
+    return given_pair(pair_id, context=context or "", query=query, chosen=chosen, rejected=rejected)
 
 
 def given_pair(pair_id: str, *, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:

@@ -35,12 +35,9 @@ def check_server(config: ServerConfig) -> None:
 class ServerProbe:
     """The result of a one-token request to a policy server."""
 
-    name: str
-    """Name of the model at the server, or the program that the stage will start."""
     ok: bool
-    """Whether the server can be used; if not, `message` says why and what to do."""
     message: str
-    """One line for the user, without the key."""
+    """One line for the user, without the key: the answer, or why the server cannot be used and what to do."""
 
 
 async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> list[ServerProbe]:
@@ -54,11 +51,10 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
     try:
         check_server(config)
     except ConfigError as error:
-        return [ServerProbe(config.kind, False, str(error))]
+        return [ServerProbe(False, str(error))]
     if config.kind == "vllm":
-        program = find_program(config)
-        message = f"the policy's server: {program}, started by the stages that need it"
-        return [ServerProbe(program, True, message)]
+        message = f"the policy's server: {find_program(config)}, started by the stages that need it"
+        return [ServerProbe(True, message)]
     # The configured timeout and retries suit long generations; a probe should answer or fail within a minute.
     server = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": 1})
     probes = []
@@ -68,11 +64,11 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
             client = await connect_external(server, base_url=base_url, model=model)
             await client.close()
         except PolicyError as error:
-            probes.append(ServerProbe(model or "?", False, str(error)))
+            probes.append(ServerProbe(False, str(error)))
             continue
         seconds = time.monotonic() - started
         message = f"{client.location}: {client.model!r} answered in {seconds:.1f} s"
-        probes.append(ServerProbe(client.model or "?", True, message))
+        probes.append(ServerProbe(True, message))
     return probes
 
 

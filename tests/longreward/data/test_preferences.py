@@ -74,7 +74,7 @@ def test_configured_columns_and_document_column() -> None:
         ({"chosen": [USER, {**BETTER, "tool_calls": [{"id": "1"}]}], "rejected": [USER, WORSE]}, "turn 1 .* tool call"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "tools": [{"name": "f"}]}, "the row has tools"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "context": 3}, "context is int, expected text"),
-        ({"context": "c", "query": "", "win_response": "a", "lose_response": "b"}, "query is missing or no text"),
+        ({"context": "c", "query": "", "win_response": "a", "lose_response": "b"}, "query is empty"),
         ({"context": "c", "query": "q", "win_response": "a", "lose_response": "a"}, "both responses are the same"),
     ],
 )

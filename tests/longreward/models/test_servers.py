@@ -108,7 +108,7 @@ async def test_key_is_sent_and_not_shown_in_errors(policy_server, monkeypatch: p
 async def test_probe_reports_each_server_without_raising(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
     server = policy_server()
     both = await probe_servers(config(base_url=server.url, model="sft", trained_model="dpo"))
-    assert [(probe.name, probe.ok) for probe in both] == [("sft", True), ("dpo", False)]
+    assert [probe.ok for probe in both] == [True, False]
     assert "'sft' answered in" in both[0].message
     assert "does not serve 'dpo', as configured, but sft" in both[1].message
 
