@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +45,8 @@ def run_in_process(function: Callable[..., Measurement], *args: Any) -> Measurem
 
     On Linux a child inherits the peak of its parent, so a script must not load large objects before this call.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+        return executor.submit(function, *args).result()
 
 
 def print_comparison(measurements: Mapping[str, Measurement]) -> None:

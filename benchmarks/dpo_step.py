@@ -15,14 +15,13 @@ of the whole process on a CPU, and torch's allocated memory on a GPU. "loss" is 
 mode. `--longest` searches for the longest prompt that fits on the GPU.
 """
 
-import multiprocessing
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from common import argument_parser, peak_rss_mb, random_llama
@@ -49,6 +48,8 @@ MODELS: dict[str, dict[str, Any]] = {
         "dtype": "bfloat16",
     },
 }
+
+trainer: Any  # of a worker process
 
 
 class PairSize(NamedTuple):
@@ -104,11 +105,11 @@ def run_rounds(modes: list[str], model: str, size: PairSize, rounds: int) -> dic
     """Run all modes alternately, or one after the other with the large model; drop the warm-up round."""
     results: dict[str, list[StepResult]] = {mode: [] for mode in modes}
     for group in [[mode] for mode in modes] if model == "8b" else [modes]:
-        with start_workers(group, model) as workers:
+        with ExitStack() as stack:
+            workers = {mode: stack.enter_context(start_worker(mode, model)) for mode in group}
             for _ in range(rounds + 1):
                 for mode, worker in workers.items():
-                    worker.send(size)
-                    result = worker.recv()
+                    result = worker.submit(run_step, size).result()
                     if result is None:
                         raise SystemExit(f"{mode}: out of memory with a prompt of {size.prompt:,} tokens")
                     results[mode].append(result)
@@ -117,54 +118,35 @@ def run_rounds(modes: list[str], model: str, size: PairSize, rounds: int) -> dic
 
 def find_longest_prompt(mode: str, model: str, response_tokens: int) -> int:
     """Double and then bisect the prompt length until the longest one that fits is known to 1,024 tokens."""
-    fits, too_long = 0, None  # multiples of SEARCH_STEP
-    while too_long is None or too_long - fits > 1:
-        candidate = (fits + too_long) // 2 if too_long is not None else max(32, 2 * fits)
-        # A new process each time: memory is fragmented after an error.
-        with start_workers([mode], model) as workers:
-            workers[mode].send(PairSize(candidate * SEARCH_STEP, response_tokens))
-            result = workers[mode].recv()
-        if result is None:
-            too_long = candidate
-        else:
-            fits = candidate
-    return fits * SEARCH_STEP
+
+    def fits(prompt_tokens: int) -> bool:
+        # A new process each time: the GPU's memory is fragmented after an error.
+        with start_worker(mode, model) as worker:
+            return worker.submit(run_step, PairSize(prompt_tokens, response_tokens)).result() is not None
+
+    longest, too_long = 0, 32 * SEARCH_STEP
+    while fits(too_long):
+        longest, too_long = too_long, 2 * too_long
+    while too_long - longest > SEARCH_STEP:
+        middle = (longest + too_long) // (2 * SEARCH_STEP) * SEARCH_STEP
+        longest, too_long = (middle, too_long) if fits(middle) else (longest, middle)
+    return longest
 
 
-@contextmanager
-def start_workers(modes: list[str], model: str) -> Iterator[dict[str, Connection]]:
-    """Start one process per mode; yield the pipes to them when all trainers are ready."""
-    context = multiprocessing.get_context("spawn")
-    workers = {}
-    for mode in modes:
-        parent_end, worker_end = context.Pipe()
-        process = context.Process(target=run_worker, args=(mode, model, worker_end), daemon=True)
-        process.start()
-        assert parent_end.recv() == "ready"
-        workers[mode] = (process, parent_end)
-    yield {mode: pipe for mode, (_, pipe) in workers.items()}
-    for process, pipe in workers.values():
-        pipe.send(None)
-        process.join()
+def start_worker(mode: str, model: str) -> ProcessPoolExecutor:
+    """Return a process with a trainer of its own."""
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=initialize_worker, initargs=(mode, model))
 
 
-def run_worker(mode: str, model: str, pipe: Connection) -> None:
-    """Run a step for each PairSize received, until None; reply with its result, or None if memory is exhausted."""
+def initialize_worker(mode: str, model: str) -> None:
+    """Create the trainer of this process."""
+    global trainer
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(mode, model, folder)
-        pipe.send("ready")
-        while (size := pipe.recv()) is not None:
-            try:
-                pipe.send(run_step(trainer, size))
-            except RuntimeError as error:
-                if "out of memory" not in str(error):
-                    raise
-                pipe.send(None)
+    trainer = make_trainer(mode, model)
 
 
-def run_step(trainer: Any, size: PairSize) -> StepResult:
-    """Compute loss and gradients of one pair of random tokens and update the weights."""
+def run_step(size: PairSize) -> StepResult | None:
+    """Compute loss and gradients of one pair of random tokens and update the weights; None if memory is exhausted."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -178,16 +160,19 @@ def run_step(trainer: Any, size: PairSize) -> StepResult:
     }
     batch = trainer.data_collator([row])
     started = time.perf_counter()
-    loss_tensor = trainer.training_step(trainer.model, batch)
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    loss = float(loss_tensor)  # waits for the GPU
+    try:
+        loss_tensor = trainer.training_step(trainer.model, batch)
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+        loss = float(loss_tensor)  # waits for the GPU
+    except torch.OutOfMemoryError:
+        return None
     seconds = time.perf_counter() - started
     peak_mb = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_rss_mb()
     return StepResult(seconds, peak_mb, loss)
 
 
-def make_trainer(mode: str, model_name: str, folder: str) -> Any:
+def make_trainer(mode: str, model_name: str) -> Any:
     """Return a DPOTrainer of TRL that reads the reference log-probabilities from the rows."""
     from datasets import Dataset
     from peft import LoraConfig
@@ -216,7 +201,7 @@ def make_trainer(mode: str, model_name: str, folder: str) -> Any:
         collator = compute_response_logits_only(model)
     large = model_name == "8b"
     config = DPOConfig(
-        output_dir=folder,
+        output_dir=tempfile.gettempdir(),  # nothing is saved
         per_device_train_batch_size=1,
         max_length=None,
         loss_type=["sigmoid", "sft"],
@@ -227,7 +212,7 @@ def make_trainer(mode: str, model_name: str, folder: str) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = PreparedDPOTrainer(
+    dpo_trainer = PreparedDPOTrainer(
         model,
         args=config,
         data_collator=collator,
@@ -235,10 +220,10 @@ def make_trainer(mode: str, model_name: str, folder: str) -> Any:
         processing_class=tokenizer,
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear") if large else None,
     )
-    trainer.create_optimizer()
-    trainer.current_gradient_accumulation_steps = 1  # train() would set it
-    trainer.model.train()
-    return trainer
+    dpo_trainer.create_optimizer()
+    dpo_trainer.current_gradient_accumulation_steps = 1  # train() would set it
+    dpo_trainer.model.train()
+    return dpo_trainer
 
 
 def compute_response_logits_only(model: Any) -> Any:

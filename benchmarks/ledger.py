@@ -10,7 +10,8 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from common import argument_parser
@@ -22,7 +23,7 @@ from longreward.judge.ledger.schema import EXCHANGES
 
 REPLY = "The statement is supported by the third snippet, which names the year. " * 10 + "[[Fully supported]]"
 BATCH = 64
-BATCHED_WRITE = f"put_many, {BATCH} rows"
+BATCHED_PUT = f"put_many, {BATCH} rows"
 PLACEHOLDERS = ", ".join("?" * len(EXCHANGES.columns))
 INSERT = f"INSERT INTO exchanges VALUES ({PLACEHOLDERS}) ON CONFLICT DO NOTHING"
 SELECT = f"SELECT * FROM exchanges WHERE {EXCHANGES.key[0]} = ?"
@@ -35,73 +36,58 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="a folder on the disk to measure (default: that of tempfile)")
     options = parser.parse_args()
-    ledger_seconds: dict[str, list[float]] = {}
-    sqlite_seconds: dict[str, list[float]] = {}
+    rounds = []
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            measure_round(Path(folder), options.rows, ledger_seconds, sqlite_seconds)
+            rounds.append(measure_round(Path(folder), options.rows))
+    rates = {key: options.rows / statistics.median(seconds[key] for seconds in rounds) for key in rounds[0]}
     print(f"{'rows per second':<20}{'ledger':>12}{'sqlite3':>12}{'ratio':>8}")
-    for operation, seconds in ledger_seconds.items():
-        line = f"{operation:<20}{options.rows / statistics.median(seconds):>12,.0f}"
-        if operation in sqlite_seconds:
-            baseline = statistics.median(sqlite_seconds[operation])
-            line += f"{options.rows / baseline:>12,.0f}{baseline / statistics.median(seconds):>8.2f}"
-        print(line)
+    for operation in ("put", BATCHED_PUT, "find"):
+        ledger, plain = rates[operation, "ledger"], rates[operation, "sqlite3"]
+        print(f"{operation:<20}{ledger:>12,.0f}{plain:>12,.0f}{ledger / plain:>8.2f}")
+    print(f"{'verify_ledger':<20}{rates['verify_ledger', 'ledger']:>12,.0f}")
 
 
-def measure_round(
-    folder: Path, rows: int, ledger_seconds: dict[str, list[float]], sqlite_seconds: dict[str, list[float]]
-) -> None:
-    """Run all operations on new files and append their durations."""
+def measure_round(folder: Path, rows: int) -> dict[tuple[str, str], float]:
+    """Run all operations on new files; return the seconds by operation and store."""
+    seconds = {}
 
-    def measure(seconds: dict[str, list[float]], operation: str, run: Callable[[], None]) -> None:
+    @contextmanager
+    def timer(operation: str, store: str) -> Iterator[None]:
         started = time.perf_counter()
-        run()
-        seconds.setdefault(operation, []).append(time.perf_counter() - started)
+        yield
+        seconds[operation, store] = time.perf_counter() - started
 
     exchanges = [make_exchange(f"{number:064x}") for number in range(rows)]
+    batch_starts = range(0, rows, BATCH)
     with Ledger(folder / "ledger") as ledger, Ledger(folder / "ledger batches") as batch_ledger:
-        measure(ledger_seconds, "put", lambda: put_each(ledger, exchanges))
+        with timer("put", "ledger"):
+            for exchange in exchanges:
+                ledger.put(exchange)
         tuples = read_rows(folder / "ledger")
         connection, batch_connection = connect(folder / "sqlite"), connect(folder / "sqlite batches")
-        measure(sqlite_seconds, "put", lambda: insert_batches(connection, tuples, 1))
-        measure(ledger_seconds, BATCHED_WRITE, lambda: put_batches(batch_ledger, exchanges))
-        measure(sqlite_seconds, BATCHED_WRITE, lambda: insert_batches(batch_connection, tuples, BATCH))
-        measure(ledger_seconds, "find", lambda: find_each(ledger, exchanges))
-        measure(sqlite_seconds, "find", lambda: select_each(connection, tuples))
+        with timer("put", "sqlite3"):
+            for row in tuples:
+                connection.execute(INSERT, row)
+                connection.commit()
+        with timer(BATCHED_PUT, "ledger"):
+            for start in batch_starts:
+                batch_ledger.put_many(exchanges[start : start + BATCH])
+        with timer(BATCHED_PUT, "sqlite3"):
+            for start in batch_starts:
+                batch_connection.executemany(INSERT, tuples[start : start + BATCH])
+                batch_connection.commit()
+        with timer("find", "ledger"):
+            for exchange in exchanges:
+                ledger.find(exchange.request_id)
+        with timer("find", "sqlite3"):
+            for row in tuples:
+                connection.execute(SELECT, row[:1]).fetchall()
         connection.close()
         batch_connection.close()
-    measure(ledger_seconds, "verify_ledger", lambda: check(folder / "ledger"))
-
-
-def put_each(ledger: Ledger, exchanges: Sequence[Exchange]) -> None:
-    for exchange in exchanges:
-        ledger.put(exchange)
-
-
-def put_batches(ledger: Ledger, exchanges: Sequence[Exchange]) -> None:
-    for start in range(0, len(exchanges), BATCH):
-        ledger.put_many(exchanges[start : start + BATCH])
-
-
-def find_each(ledger: Ledger, exchanges: Sequence[Exchange]) -> None:
-    for exchange in exchanges:
-        assert ledger.find(exchange.request_id)
-
-
-def check(path: Path) -> None:
-    assert verify_ledger(path).is_valid
-
-
-def insert_batches(connection: sqlite3.Connection, rows: Sequence[Row], size: int) -> None:
-    for start in range(0, len(rows), size):
-        connection.executemany(INSERT, rows[start : start + size])
-        connection.commit()
-
-
-def select_each(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    for row in rows:
-        assert connection.execute(SELECT, row[:1]).fetchall()
+    with timer("verify_ledger", "ledger"):
+        verify_ledger(folder / "ledger")
+    return seconds
 
 
 def connect(path: Path) -> sqlite3.Connection:
