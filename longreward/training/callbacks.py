@@ -71,7 +71,11 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         self._forward(state.global_step, logs or {})
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self._stop_requested_anywhere(args):
+        if args.world_size > 1:  # all processes must stop at the same update
+            flag = torch.tensor(float(self.stop.requested), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            self.stop.requested = bool(flag)
+        if self.stop.requested:
             control.should_save = control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -92,14 +96,6 @@ class MetricsCallback(TrainerCallback):  # type: ignore[misc]
         self.last = metrics
         if self.log is not None:
             self.log(step, metrics)
-
-    def _stop_requested_anywhere(self, args: Any) -> bool:
-        """Whether any process was asked to stop: all must stop at the same update."""
-        if args.world_size > 1:
-            flag = torch.tensor(float(self.stop.requested), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.stop.requested = bool(flag)
-        return self.stop.requested
 
 
 class StepProgress(TrainerCallback):  # type: ignore[misc]

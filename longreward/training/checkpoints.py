@@ -56,7 +56,12 @@ def latest_checkpoint(folder: Path, model: Any) -> Path | None:
     """
     unreadable = []
     for checkpoint in sorted(folder.glob("checkpoint-*[0-9]"), key=checkpoint_step, reverse=True):
-        if not _is_complete(checkpoint):
+        try:
+            sizes = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
+            complete = all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+        except (OSError, ValueError):
+            complete = False
+        if not complete:
             log.warning("%s was not written to its end; it is skipped", checkpoint)
         elif (problem := find_problem(checkpoint, model)) is None:
             return checkpoint
@@ -76,14 +81,6 @@ def latest_checkpoint(folder: Path, model: Any) -> Path | None:
 def checkpoint_step(checkpoint: Path) -> int:
     """Return the number of updates before a checkpoint."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        sizes = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
-        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError):
-        return False
 
 
 def find_problem(checkpoint: Path, model: Any) -> str | None:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from pydantic import Field, ValidationError
 
+from longreward.builtin.short_instructions import ShortItem, short_items
 from longreward.config import Config
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.data.hub_source import SCHEME, HubConfig
@@ -87,13 +88,13 @@ R = TypeVar("R", Example, PreferencePair)
 
 @dataclass(frozen=True)
 class _RecordKind(Generic[R]):
-    """How pairs or examples are read, written and made of rows."""
+    """How pairs or examples are read, written and made of short instructions."""
 
     section: str  # of params.yaml, for messages
     read: Callable[[Path], Iterator[R]]
     write: Callable[[Path, Iterable[R]], int]
-    builtin: Callable[[int], list[R]]
-    parse: Callable[[Row | RowError, int], R]
+    from_builtin: Callable[[int, ShortItem], R]
+    from_row: Callable[[Row | RowError, int], R]
 
 
 def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = Path()) -> DataMixture:
@@ -102,22 +103,26 @@ def mix_pairs(config: ShortPreferences, pairs: Path, *, out: Path, root: Path = 
     ConfigError where the source is not pinned, DataError where it cannot be read or holds no preference.
     """
     columns = {"prompt": config.prompt, "chosen": config.chosen, "rejected": config.rejected}
-
-    def parse(row: Row | RowError, number: int) -> PreferencePair:
-        return short_pair_from_row(row, columns, number=number)
-
-    kind = _RecordKind("train.short", read_pairs, write_pairs, _builtin_pairs, parse)
+    kind = _RecordKind(
+        "train.short",
+        read_pairs,
+        write_pairs,
+        lambda number, item: short_pair(number, query=item.query, chosen=item.answer, rejected=item.wrong),
+        lambda row, number: short_pair_from_row(row, columns, number=number),
+    )
     return _mix(kind, config, pairs, out=out, root=root, alone=config.alone)
 
 
 def mix_examples(config: ShortAnswers, examples: Path, *, out: Path, root: Path = Path()) -> DataMixture:
     """Write `examples` with short answered instructions to `out`, as `mix_pairs` does pairs."""
     columns = {"prompt": config.prompt, "answer": config.answer}
-
-    def parse(row: Row | RowError, number: int) -> Example:
-        return short_example_from_row(row, columns, number=number)
-
-    kind = _RecordKind("sft.short", read_examples, write_examples, _builtin_examples, parse)
+    kind = _RecordKind(
+        "sft.short",
+        read_examples,
+        write_examples,
+        lambda number, item: short_example(number, query=item.query, answer=item.answer),
+        lambda row, number: short_example_from_row(row, columns, number=number),
+    )
     return _mix(kind, config, examples, out=out, root=root)
 
 
@@ -130,9 +135,18 @@ def _mix(
     skipped: dict[str, int] = {}
     count = max(1, round(config.ratio * long))
     if config.source == BUILTIN:
-        short = kind.builtin(count)
+        short = [kind.from_builtin(number, item) for number, item in enumerate(short_items(count))]
     else:
-        short = _reservoir_sample(_source_records(kind, config, root, skipped), count, seed=config.seed)
+        _check_pinned(config, config.source, kind.section, root)
+        # Reservoir sampling: one pass over a source of any size.
+        rng = random.Random(f"longreward short {config.seed}")
+        short = []
+        for number, record in enumerate(_source_records(kind, config, root, skipped)):
+            if len(short) < count:
+                short.append(record)
+            elif (index := rng.randrange(number + 1)) < count:
+                short[index] = record
+        short.sort(key=lambda record: int(record.id.removeprefix(SHORT_PREFIX)))
     if not short:
         reason = next((f"{reason} ({number} times)" for reason, number in skipped.items()), "it is empty")
         raise DataError(f"{kind.section}.source, {config.source}, holds nothing that can be used: {reason}")
@@ -149,48 +163,18 @@ def _long_records(kind: _RecordKind[R], data: Path) -> Iterator[R]:
         yield record
 
 
-def _builtin_pairs(count: int) -> list[PreferencePair]:
-    from longreward.builtin.short_instructions import short_items
-
-    return [
-        short_pair(number, query=item.query, chosen=item.answer, rejected=item.wrong)
-        for number, item in enumerate(short_items(count))
-    ]
-
-
-def _builtin_examples(count: int) -> list[Example]:
-    from longreward.builtin.short_instructions import short_items
-
-    return [
-        short_example(number, query=item.query, answer=item.answer) for number, item in enumerate(short_items(count))
-    ]
-
-
-def _reservoir_sample(records: Iterable[R], count: int, *, seed: int) -> list[R]:
-    """Sample up to `count` records uniformly in one pass (reservoir sampling); they keep the order of the source."""
-    rng = random.Random(f"longreward short {seed}")
-    reservoir: list[R] = []
-    for number, record in enumerate(records):
-        if len(reservoir) < count:
-            reservoir.append(record)
-        elif (index := rng.randrange(number + 1)) < count:
-            reservoir[index] = record
-    return sorted(reservoir, key=lambda record: int(record.id.removeprefix(SHORT_PREFIX)))
-
-
 def _source_records(kind: _RecordKind[R], config: ShortSource, root: Path, skipped: dict[str, int]) -> Iterator[R]:
     """Yield the usable records, and count the others in `skipped` by reason."""
     from longreward.data.open_source import open_source
 
     name, section = config.source or "", kind.section
-    _check_pinned(config, name, section, root)
     try:
         source = open_source(
             root, name, key=f"{section}.source", pin_key=f"{section}.sha256", pin=config.sha256, hub=config.hub
         )
         for number, (location, row) in enumerate(source.rows()):
             try:
-                record = kind.parse(row, number)
+                record = kind.from_row(row, number)
             except (RowError, ValidationError) as error:
                 reason = error_reason(error)
                 if not skipped:

@@ -16,13 +16,12 @@ from pydantic import Field
 
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
-from longreward.models.policy import Policy
 from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortPreferences
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class TrainConfig(TrainingSettings):
@@ -84,6 +83,7 @@ def train_dpo(
     from longreward.training import run, trainers
     from longreward.training.error_advice import actionable_error
     from longreward.training.estimate.training_estimate import PairOptions
+    from longreward.training.prefix.support import unsupported_reason
 
     setup = run.prepare_training(
         config,
@@ -93,7 +93,12 @@ def train_dpo(
         state=state,
         pair_options=PairOptions(config.prefix_sharing, config.token_mismatch),
     )
-    share = _shares_prefix(config, setup.policy, setup.data.stats.longest)
+    share = config.prefix_sharing != "off"
+    if share and (reason := unsupported_reason(setup.policy.model, longest=setup.data.stats.longest)):
+        if config.prefix_sharing == "on":
+            raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
+        logger.warning("prefix sharing is off, so each prompt is computed twice: %s", reason)
+        share = False
     with actionable_error(setup.state):  # the pass of the reference may run out of memory, too
         trainer = trainers.dpo_trainer(
             setup.policy,
@@ -104,17 +109,3 @@ def train_dpo(
             share=share,
         )
     return run.run_trainer(trainer, setup, title="train", out=out, log=log)
-
-
-def _shares_prefix(config: TrainConfig, policy: Policy, longest: int) -> bool:
-    """Whether pairs share their prompts; PolicyError where `prefix_sharing: on` is not possible."""
-    if config.prefix_sharing == "off":
-        return False
-    from longreward.training.prefix.support import unsupported_reason
-
-    reason = unsupported_reason(policy.model, longest=longest)
-    if reason and config.prefix_sharing == "on":
-        raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
-    if reason:
-        log.warning("prefix sharing is off, so each prompt is computed twice: %s", reason)
-    return reason is None

@@ -16,8 +16,7 @@ def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
         return None
     from peft import LoraConfig
 
-    _check_targets(lora.target_modules, model)
-    _check_modules_to_save(lora.modules_to_save, model)
+    _check_layers(lora, model)
     targets = lora.target_modules
     return LoraConfig(
         r=lora.r,
@@ -29,38 +28,32 @@ def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
     )
 
 
-def _check_targets(targets: str | tuple[str, ...], model: Any) -> None:
+def _check_layers(lora: LoraSettings, model: Any) -> None:
     from torch.nn import Embedding, Linear
     from transformers.pytorch_utils import Conv1D
 
-    if targets == ALL_LINEAR:
+    modules = {name: module for name, module in model.named_modules() if name}
+    for suffix in lora.modules_to_save:
+        if not any(_ends_with(name, suffix) for name in modules):
+            raise PolicyError(
+                f"lora.modules_to_save: no module of this model is named {suffix!r}; there are {_last_parts(modules)}"
+            )
+    if lora.target_modules == ALL_LINEAR:
         return
     # The layers that can have an adapter; GPT-2's linear layers are Conv1D.
-    kinds = (Linear, Conv1D, Embedding)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
-    output = model.get_output_embeddings()
-    is_pattern = isinstance(targets, str)
-    for target in [targets] if isinstance(targets, str) else targets:
-        matches = [name for name in layers if (re.fullmatch(target, name) if is_pattern else _ends_with(name, target))]
+    layers = {name: module for name, module in modules.items() if isinstance(module, (Linear, Conv1D, Embedding))}
+    pattern = lora.target_modules if isinstance(lora.target_modules, str) else None
+    for target in [pattern] if pattern is not None else lora.target_modules:
+        matches = [name for name in layers if (re.fullmatch(target, name) if pattern else _ends_with(name, target))]
         if not matches:
             raise PolicyError(
                 f"lora.target_modules: no layer of this model is named {target!r}; there are {_last_parts(layers)}; or "
                 f"give {ALL_LINEAR}"
             )
-        if any(layers[name] is output for name in matches):
+        if any(layers[name] is model.get_output_embeddings() for name in matches):
             raise PolicyError(
                 f"lora.target_modules: {target!r} is the output embedding, which cannot have an adapter; leave it out, "
                 "or train it fully: name it in lora.modules_to_save"
-            )
-
-
-def _check_modules_to_save(names: tuple[str, ...], model: Any) -> None:
-    modules = {name: module for name, module in model.named_modules() if name}
-    for module_name in names:
-        if not any(_ends_with(name, module_name) for name in modules):
-            raise PolicyError(
-                f"lora.modules_to_save: no module of this model is named {module_name!r}; there are "
-                f"{_last_parts(modules)}"
             )
 
 

@@ -9,7 +9,6 @@ an empty thought or a leading space), training on the rendered ids would teach t
 Such a response is a mismatch; `train.token_mismatch` decides what happens.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -110,25 +109,19 @@ class PairEncoder:
         else:
             self.rendered += 1
             ids = self.tokenizer.completion_ids(response.text, ended=not response.truncated)
-            if _was_sampled(pair, response):
-                reasons += self._rendering_differences(ids, response)
+            # Imported preferences and reference answers were not sampled.
+            was_sampled = pair.method != "given" and response.id.rpartition("-")[2].isdecimal()
+            if was_sampled:
+                generated = self.tokenizer.chat.encode_generated(response.text, ended=not response.truncated)
+                if ids != generated:
+                    reasons.append(
+                        f"the chat template renders it as {self._excerpt(ids)}, and its text alone is "
+                        f"{self._excerpt(generated)}"
+                    )
         if reasons:
             self.mismatches.append(f"  pair {pair.id}, response {response.id}: {'; '.join(reasons)}")
         return ids
 
-    def _rendering_differences(self, rendered: list[int], response: Response) -> Iterator[str]:
-        generated = self.tokenizer.chat.encode_generated(response.text, ended=not response.truncated)
-        if rendered != generated:
-            yield (
-                f"the chat template renders it as {self._excerpt(rendered)}, and its text alone is "
-                f"{self._excerpt(generated)}"
-            )
-
     def _excerpt(self, ids: list[int]) -> str:
         decode = self.tokenizer.tokenizer.decode
         return repr(f"{decode(ids[:8])}…{decode(ids[-2:])}" if len(ids) > 10 else str(decode(ids)))
-
-
-def _was_sampled(pair: PreferencePair, response: Response) -> bool:
-    """Whether a policy generated the response: imported preferences and reference answers have no sampled ids."""
-    return pair.method != "given" and response.id.rpartition("-")[2].isdecimal()

@@ -93,38 +93,29 @@ def bfloat16_speedup(model: Any, *, rows: int, tokens: int, full: bool = True) -
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _measure_speedup(model, rows, tokens, full=full)
+        # Reduce the batch until a forward pass takes at most BUDGET_S: rows first, then tokens.
+        probe = min(tokens, 32)
+        _forward_seconds(model, _make_ids(model, 1, probe), bf16=False)  # warm-up
+        per_token = max(_forward_seconds(model, _make_ids(model, 1, probe), bf16=False), 1e-6) / probe
+        affordable = max(probe, int(BUDGET_S / per_token))
+        ids = _make_ids(model, max(1, min(rows, affordable // tokens)), min(tokens, affordable))
+
+        float32_s = _forward_seconds(model, ids, bf16=False)
+        if _forward_seconds(model, ids, bf16=True) > HOPELESS_SLOWDOWN * float32_s:
+            # The first pass in bfloat16 may be slow only because it is the first.
+            bf16_s = _forward_seconds(model, ids, bf16=True)
+            if bf16_s > HOPELESS_SLOWDOWN * float32_s:
+                return float32_s / bf16_s
+        # Frozen weights get no gradients, which would double a large model's memory. Those of the norms (one
+        # dimension) are enough to require the full backward pass.
+        trained = [weight for weight in model.parameters() if weight.requires_grad and (full or weight.dim() == 1)]
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(REPEATS + 1):  # alternating, so that a busy moment affects both; the first of each is a warm-up
+            for bf16, measured in seconds.items():
+                measured.append(_step_seconds(model, ids, trained, bf16=bf16))
+        return min(seconds[False][1:]) / min(seconds[True][1:])
     finally:
         torch.set_num_threads(threads)
-
-
-def _measure_speedup(model: Any, rows: int, tokens: int, *, full: bool) -> float:
-    rows, tokens = _within_budget(model, rows, tokens)
-    ids = _make_ids(model, rows, tokens)
-    float32_s = _forward_seconds(model, ids, bf16=False)
-    if _forward_seconds(model, ids, bf16=True) > HOPELESS_SLOWDOWN * float32_s:
-        # The first pass in bfloat16 may be slow only because it is the first.
-        bf16_s = _forward_seconds(model, ids, bf16=True)
-        if bf16_s > HOPELESS_SLOWDOWN * float32_s:
-            return float32_s / bf16_s
-    # Frozen weights get no gradients, which would double a large model's memory. Those of the norms (one dimension)
-    # are enough to require the full backward pass.
-    trained = [weight for weight in model.parameters() if weight.requires_grad and (full or weight.dim() == 1)]
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(REPEATS + 1):  # alternating, so that a busy moment affects both; the first of each is a warm-up
-        for bf16, measured in seconds.items():
-            measured.append(_step_seconds(model, ids, trained, bf16=bf16))
-    return min(seconds[False][1:]) / min(seconds[True][1:])
-
-
-def _within_budget(model: Any, rows: int, tokens: int) -> tuple[int, int]:
-    """Reduce the batch until a forward pass takes at most BUDGET_S: rows first, then tokens."""
-    probe = min(tokens, 32)
-    ids = _make_ids(model, 1, probe)
-    _forward_seconds(model, ids, bf16=False)  # warm-up
-    per_token = max(_forward_seconds(model, ids, bf16=False), 1e-6) / probe
-    affordable = max(probe, int(BUDGET_S / per_token))
-    return max(1, min(rows, affordable // tokens)), min(tokens, affordable)
 
 
 def _make_ids(model: Any, rows: int, tokens: int) -> "torch.Tensor":

@@ -9,7 +9,7 @@ Answers with sampled token ids are trained on as they are and not checked. For r
   are right and such a text is not: counted only.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,17 +41,18 @@ def check_template(tokenizer: PolicyTokenizer, data: Iterable[Example | Preferen
     answers = merged = 0
     for record in islice(data, CHECKED_RECORDS):
         prompt = tokenizer.prompt_text(record.context, record.query)
-        for answer in _rendered_answers(record):
+        if isinstance(record, PreferencePair):
+            rendered = [response.text for response in (record.chosen, record.rejected) if response.token_ids is None]
+        else:
+            rendered = [record.answer] if record.answer else []
+        for answer in rendered:
             _check_prompt(tokenizer, record, prompt, answer)
-            answers += 1
-            merged += _merges(tokenizer, prompt, answer)
+            # Token counts near the boundary suffice: both tokenizations split the outer ends at the same positions.
+            end, start = prompt[-BOUNDARY:], answer[:BOUNDARY]
+            encode = tokenizer.chat.encode_rendered
+            merged += len(encode(end + start)) != len(encode(end)) + len(encode(start))
+        answers += len(rendered)
     return TemplateReport(answers, merged)
-
-
-def _rendered_answers(record: Example | PreferencePair) -> Sequence[str]:
-    if isinstance(record, PreferencePair):
-        return [response.text for response in (record.chosen, record.rejected) if response.token_ids is None]
-    return (record.answer,) if record.answer else ()
 
 
 def _check_prompt(tokenizer: PolicyTokenizer, record: Example | PreferencePair, prompt: str, answer: str) -> None:
@@ -75,10 +76,3 @@ def _render(tokenizer: PolicyTokenizer, messages: list[dict[str, str]]) -> str:
 
 def _excerpt(text: str, index: int) -> str:
     return repr(f"…{text[max(index - EXCERPT, 0) : index + EXCERPT]}…")
-
-
-def _merges(tokenizer: PolicyTokenizer, prompt: str, answer: str) -> bool:
-    """Compare token counts near the boundary; both tokenizations split the outer ends at the same positions."""
-    end, start = prompt[-BOUNDARY:], answer[:BOUNDARY]
-    encode = tokenizer.chat.encode_rendered
-    return len(encode(end + start)) != len(encode(end)) + len(encode(start))

@@ -94,11 +94,12 @@ def hidden_state_difference(model: Any, *, longest: int) -> float:
     device = model.get_input_embeddings().weight.device
     batch = PairCollator(pad_token_id=0)(rows)
     with _without_flash_attention(model), _compute_in_float32(model.base_model):
-        separate = [
-            _response_states(model, row["prompt_ids"], row[column], device)
-            for column in ("chosen_ids", "rejected_ids")
-            for row in rows
-        ]
+        separate = []
+        for column in ("chosen_ids", "rejected_ids"):
+            for row in rows:
+                ids = torch.tensor([row["prompt_ids"] + row[column]], device=device)
+                hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+                separate.append(hidden[len(row["prompt_ids"]) - 1 :].float())
         shared = share_prefix(model)
         try:
             pairs = batch[PACKED_PAIRS]
@@ -109,17 +110,9 @@ def hidden_state_difference(model: Any, *, longest: int) -> float:
             ).last_hidden_state
         finally:
             shared.remove()
-    return max(_relative_difference(states, packed[i, : len(states)]) for i, states in enumerate(separate))
-
-
-def _response_states(model: Any, prompt: list[int], response: list[int], device: torch.device) -> Tensor:
-    ids = torch.tensor([prompt + response], device=device)
-    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 :]
-    return hidden
-
-
-def _relative_difference(expected: Tensor, actual: Tensor) -> float:
-    return float((expected.float() - actual.float()).norm() / expected.float().norm())
+    return max(
+        float((states - packed[i, : len(states)].float()).norm() / states.norm()) for i, states in enumerate(separate)
+    )
 
 
 @contextmanager
