@@ -6,22 +6,12 @@ from pydantic import Field, model_validator
 
 from longreward.config import Config
 from longreward.judge.budget import BudgetConfig
+from longreward.records import DIMENSIONS, Dimension
 
-Measure = Literal[
-    "recall",
-    "unsupported",
-    "exact",
-    "reward",
-    "helpfulness",
-    "logicality",
-    "faithfulness",
-    "completeness",
-    "tokens",
-    "short",
-]
+Measure = Literal["recall", "unsupported", "exact", "reward", Dimension, "tokens", "short"]
 BUILTIN, BUILTIN_COUNT = "builtin", 500
 GOLD_MEASURES: tuple[Measure, ...] = ("recall", "unsupported", "exact")
-JUDGED_MEASURES: tuple[Measure, ...] = ("reward", "helpfulness", "logicality", "faithfulness", "completeness")
+JUDGED_MEASURES: tuple[Measure, ...] = ("reward", *DIMENSIONS)
 MEASURES: tuple[Measure, ...] = (*GOLD_MEASURES, *JUDGED_MEASURES, "tokens", "short")
 
 
