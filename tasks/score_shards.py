@@ -8,7 +8,7 @@ from longreward.judge import Judge
 from longreward.params import Params
 from longreward.records import EQUAL_WEIGHTS, Dimension, Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
-from longreward.reward.score_files import ScoredFilesWriter, ScoreReport
+from longreward.reward.score_files import ScoreReport, open_scored_files
 from longreward.tasks.shards import OnProgress, delete_shards, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.workers import Workers
@@ -78,12 +78,17 @@ def write_scored_files(
     weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
 ) -> ScoreReport:
     """Write scored_responses.jsonl (complete ones), unscored_responses.jsonl and chunk_info.jsonl."""
-    names = {"complete": "scored_responses", "unscored": "unscored_responses", "chunk_info": "chunk_info"}
-    paths = {key: out / f"{name}.jsonl" for key, name in names.items()}
-    with ScoredFilesWriter(**paths, settings=settings, weights=weights) as files:
+    report = ScoreReport(weights)
+    with open_scored_files(
+        complete=out / "scored_responses.jsonl",
+        unscored=out / "unscored_responses.jsonl",
+        chunk_info=out / "chunk_info.jsonl",
+        settings=settings,
+        report=report,
+    ) as write:
         for example in scored:
-            files.add(example)
-    return files.report
+            write(example)
+    return report
 
 
 def require_scores(

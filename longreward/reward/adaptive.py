@@ -8,7 +8,7 @@ it had beaten are judged further. docs/decisions/2026-11-23-extremes.md has the 
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ CAUTION = 0.7  # simulated: 0 costs 3 % more calls and saves a third of the roun
 ROUNDING = 1e-9
 # Judged one after the other, after all the other dimensions. The statements come last: they take the most calls.
 LATE_DIMENSIONS: tuple[Dimension, ...] = ("completeness", "faithfulness")
+EARLY_DIMENSIONS = tuple(dimension for dimension in DIMENSIONS if dimension not in LATE_DIMENSIONS)
 
 
 def open_scorer(config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> Scorer:
@@ -78,69 +79,51 @@ async def score_adaptively(
     `responses` are in the order that decides ties; responses with equal texts share a scorer. All requests of a round
     run at once, and the next round depends on the verdicts only, not on their timing.
     """
-    await gather(scorer.judge_early_dimensions() for scorer in dict.fromkeys(scorers))
-    untruncated = [not response.truncated for response in responses]
+    distinct = list(dict.fromkeys(scorers))
+    await gather(scorer.judge_early_dimensions() for scorer in distinct)
     while True:
-        await _share_verified_statements(scorers, untruncated)
-        completeness, support = _expected_values(scorers)
-        states = [scorer.state(completeness=completeness, support=support) for scorer in scorers]
-        requests = next_requests(states, untruncated)
+        await _share_verified_statements(scorers, responses)
+        # The expected completeness and support are means over the prompt's other responses, or the prior.
+        early = [score for s in distinct for d in EARLY_DIMENSIONS if (score := s.score(d)) is not None]
+        completeness = [score for s in distinct if (score := s.score("completeness")) is not None]
+        supports = [support for s in distinct for support in s.supports] + [PRIOR_SUPPORT] * PRIOR_SUPPORT_COUNT
+        expected = _mean(completeness or early or [PRIOR_SCORE]), _mean(supports)
+        requests = next_requests(
+            [scorer.state(*expected) for scorer in scorers], [not response.truncated for response in responses]
+        )
         if not requests:
-            return _scored_responses(scorers, responses)
+            break
         # A scorer that several responses share advances once, by the largest count.
         counts: dict[IncrementalScorer, int] = {}
         for index, count in requests.items():
             counts[scorers[index]] = max(counts.get(scorers[index], 0), count)
         await gather(scorer.advance(count) for scorer, count in counts.items())
+    rewards = [bounds for scorer in scorers if (bounds := scorer.reward_bounds()) is not None]
+    # The defaults apply if every response is unscored.
+    worst, best = min((low for low, _ in rewards), default=0.0), max((high for _, high in rewards), default=10.0)
+    return [
+        ScoredResponse(response=response, verdicts=scorer.verdicts(worst=worst, best=best))
+        for response, scorer in zip(responses, scorers, strict=True)
+    ]
 
 
-async def _share_verified_statements(scorers: Sequence["IncrementalScorer"], untruncated: Sequence[bool]) -> None:
+async def _share_verified_statements(scorers: Sequence["IncrementalScorer"], responses: Sequence[Response]) -> None:
     """Verify statements that another response makes too: their replies exist, so that this costs no call."""
     # By language, because the support prompt of another language is another request.
     verified: dict[str, set[str]] = {}
     for scorer in scorers:
         verified.setdefault(scorer.item.language, set()).update(scorer.verified_texts)
     bounds = [scorer.reward_bounds() for scorer in scorers]
-    candidates = extreme_candidates(bounds)
-    best_untruncated = extreme_candidates(mask(bounds, untruncated)).best
-    candidate_scorers = [
-        scorer for index, scorer in enumerate(scorers) if index in candidates or index in best_untruncated
-    ]
-    await gather(scorer.verify(verified[scorer.item.language]) for scorer in dict.fromkeys(candidate_scorers))
-
-
-def _expected_values(scorers: Iterable["IncrementalScorer"]) -> tuple[float, float]:
-    """Return the expected completeness and support: means over the prompt's other responses, or the prior."""
-    distinct = list(dict.fromkeys(scorers))
-    early = [score for s in distinct for d in EARLY_DIMENSIONS if (score := s.score(d)) is not None]
-    completeness = [score for s in distinct if (score := s.score("completeness")) is not None]
-    supports = [support for s in distinct for support in s.supports]
-    return _mean(completeness or early or [PRIOR_SCORE]), _mean([*supports, *[PRIOR_SUPPORT] * PRIOR_SUPPORT_COUNT])
+    worst, best = extreme_candidates(bounds)
+    _, best_untruncated = extreme_candidates(
+        [None if response.truncated else value for value, response in zip(bounds, responses, strict=True)]
+    )
+    candidates = dict.fromkeys(scorers[index] for index in sorted({*worst, *best, *best_untruncated}))
+    await gather(scorer.verify(verified[scorer.item.language]) for scorer in candidates)
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _scored_responses(scorers: Sequence["IncrementalScorer"], responses: Sequence[Response]) -> list[ScoredResponse]:
-    rewards = [bounds for scorer in scorers if (bounds := scorer.reward_bounds()) is not None]
-    # The defaults apply if every response is unscored.
-    worst, best = min((low for low, _ in rewards), default=0.0), max((high for _, high in rewards), default=10.0)
-    return [
-        ScoredResponse(response=response, verdicts=scorer.verdicts(_open_reason(scorer, worst, best)))
-        for response, scorer in zip(responses, scorers, strict=True)
-    ]
-
-
-def _open_reason(scorer: "IncrementalScorer", worst: float, best: float) -> str:
-    bounds = scorer.reward_bounds()
-    if bounds is None:
-        unscored = next(dimension for dimension in DIMENSIONS if scorer.score_bounds(dimension) is None)
-        return f"{NOT_NEEDED}: {unscored} is unscored"
-    return (
-        f"{NOT_NEEDED}: the reward lies within {bounds[0]:.2f} to {bounds[1]:.2f}, "
-        f"between the worst, {worst:.2f}, and the best, {best:.2f}"
-    )
 
 
 class IncrementalScorer:
@@ -180,37 +163,34 @@ class IncrementalScorer:
             verified = await verify_statements(self.item, [self._statements[index] for index in indices])
         except RequestRefused as refusal:  # an embedding model declined a statement
             self._verdicts["faithfulness"] = faithfulness_verdict(
-                self.item, self._listing, self._results, score=None, reason=str(refusal)
+                self.item, self._listing, list(self._verified.values()), score=None, reason=str(refusal)
             )
             return
         self._verified |= zip(indices, verified, strict=True)
         # One unreadable support leaves the dimension unscored, so the other statements need no request.
         if not self._unverified or any(result.statement.support is None for result in verified):
-            self._verdicts["faithfulness"] = self._faithfulness(self._listing)
+            results = [result.statement for result in self._verified.values()]
+            score, reason = mean_support(results, total=len(self._statements))
+            self._verdicts["faithfulness"] = self._faithfulness(score, reason, open_reason=NOT_NEEDED)
 
-    def _faithfulness(self, listing: ParsedReply[tuple[str, ...]]) -> Verdict:
-        """Return the final verdict: all statements are verified, or the support of one is unreadable."""
-        score, reason = mean_support([result.statement for result in self._results], total=len(self._statements))
-        statements = self._all_statements(NOT_NEEDED)
-        return faithfulness_verdict(
-            self.item, listing, self._results, score=score, reason=reason, statements=statements
-        )
-
-    def _all_statements(self, open_reason: str) -> list[Statement]:
-        return [
+    def _faithfulness(self, score: float | None, reason: str | None, *, open_reason: str) -> Verdict:
+        """Return the verdict on the statements; those that are not verified get `open_reason`."""
+        if self._listing is None:
+            return make_verdict(self.item, [], score=score, reason=reason, prompt_hashes=())
+        statements = [
             self._verified[index].statement
             if index in self._verified
             else Statement(text=text, support=None, reason=open_reason)
             for index, text in enumerate(self._statements)
         ]
+        verified = list(self._verified.values())
+        return faithfulness_verdict(
+            self.item, self._listing, verified, score=score, reason=reason, statements=statements
+        )
 
     @property
-    def _results(self) -> list[VerifiedStatement]:
-        return [self._verified[index] for index in sorted(self._verified)]
-
-    @property
-    def _unverified(self) -> tuple[int, ...]:
-        return tuple(index for index in range(len(self._statements)) if index not in self._verified)
+    def _unverified(self) -> list[int]:
+        return [index for index in range(len(self._statements)) if index not in self._verified]
 
     @property
     def verified_texts(self) -> set[str]:
@@ -220,7 +200,8 @@ class IncrementalScorer:
     @property
     def supports(self) -> list[float]:
         """The readable supports so far."""
-        return [result.statement.support for result in self._results if result.statement.support is not None]
+        supports = (result.statement.support for result in self._verified.values())
+        return [support for support in supports if support is not None]
 
     def score(self, dimension: Dimension) -> float | None:
         """Return the score of a dimension that is judged."""
@@ -243,8 +224,8 @@ class IncrementalScorer:
         """Return the bounds of the reward so far; None if the response is unscored."""
         return weighted_bounds({dimension: self.score_bounds(dimension) for dimension in DIMENSIONS})
 
-    def state(self, *, completeness: float, support: float) -> "ScoringState | None":
-        """Return the state with the expected reward; None if the response is unscored."""
+    def state(self, completeness: float, support: float) -> "ScoringState | None":
+        """Return the state, given the expected completeness and support; None if the response is unscored."""
         bounds = self.reward_bounds()
         if bounds is None:
             return None
@@ -261,23 +242,21 @@ class IncrementalScorer:
             step=10 / count / len(DIMENSIONS) if supports_are_next and count else None,
         )
 
-    def verdicts(self, open_reason: str) -> dict[Dimension, Verdict]:
-        """Return all verdicts; an open one has bounds and the reason `open_reason`."""
-        verdicts: dict[Dimension, Verdict] = {
-            dimension: Verdict(score=None, bounds=OPEN, reason=open_reason) for dimension in DIMENSIONS
-        }
-        if self._listing is None:
-            verdict = make_verdict(self.item, [], score=None, reason=open_reason, prompt_hashes=())
+    def verdicts(self, *, worst: float, best: float) -> dict[Dimension, Verdict]:
+        """Return all verdicts; an open one has bounds and the reason why the best and worst reward do not need it."""
+        bounds = self.reward_bounds()
+        if bounds is None:
+            unscored = next(dimension for dimension in DIMENSIONS if self.score_bounds(dimension) is None)
+            reason = f"{NOT_NEEDED}: {unscored} is unscored"
         else:
-            statements = self._all_statements(open_reason)
-            verdict = faithfulness_verdict(
-                self.item, self._listing, self._results, score=None, reason=open_reason, statements=statements
+            reason = (
+                f"{NOT_NEEDED}: the reward lies within {bounds[0]:.2f} to {bounds[1]:.2f}, "
+                f"between the worst, {worst:.2f}, and the best, {best:.2f}"
             )
-        verdicts["faithfulness"] = verdict.model_copy(update={"bounds": self.score_bounds("faithfulness")})
-        return verdicts | self._verdicts
-
-
-EARLY_DIMENSIONS = tuple(dimension for dimension in DIMENSIONS if dimension not in LATE_DIMENSIONS)
+        open_verdicts = {d: Verdict(score=None, bounds=OPEN, reason=reason) for d in DIMENSIONS}
+        faithfulness = self._faithfulness(None, reason, open_reason=reason)
+        open_verdicts["faithfulness"] = faithfulness.model_copy(update={"bounds": self.score_bounds("faithfulness")})
+        return open_verdicts | self._verdicts
 
 
 @dataclass(frozen=True)
@@ -293,14 +272,11 @@ class ScoringState:
     """The most that one support changes the reward; None if the next request is a rating or a listing."""
 
 
-def next_requests(
-    states: Sequence[ScoringState | None], untruncated: Sequence[bool] | None = None
-) -> Mapping[int, int]:
+def next_requests(states: Sequence[ScoringState | None], untruncated: Sequence[bool]) -> Mapping[int, int]:
     """Return the number of requests to send about each response in the next round; empty if the pair is certain.
 
-    `states` are in response order, None for an unscored response. `untruncated` marks the responses that were not
-    truncated (None: all); the best of these becomes certain too, because `pair.choose_truncated` decides later which
-    response is chosen.
+    `states` are in response order, None for an unscored response. The best of the `untruncated` responses becomes
+    certain too, because `pair.choose_truncated` decides later which response is chosen.
 
     The response with the highest upper bound must be judged further before the best can be certain, and the one with
     the lowest lower bound before the worst can be. Only these two advance if the next request is a rating or a listing.
@@ -308,24 +284,19 @@ def next_requests(
     the candidates if its supports are unfavourable and the other responses end near their expected rewards. This costs
     about 1 % more calls and saves three rounds of four.
     """
-    if untruncated is None:
-        untruncated = [True] * len(states)
     untruncated_states = [state if keep else None for state, keep in zip(states, untruncated, strict=True)]
     requests: dict[int, int] = {}
     for group, side in ((states, 1), (states, 0), (untruncated_states, 1)):  # side: index of the bound
-        candidates = extreme_candidates([None if state is None else state.bounds for state in group])
+        candidates = extreme_candidates([None if state is None else state.bounds for state in group])[side]
         sign = 1 if side else -1
-        scored = [state for state in group if state is not None]
-        threshold = sign * max((_cautious_reward(state, side, sign) for state in scored), default=0.0)
-        candidate_states = [
-            (index, state)
-            for index in (candidates.best if side else candidates.worst)
-            if (state := states[index]) and state.open_requests
-        ]
+        # A cautious forecast of the extreme reward: each reward ends between its expected value and its bound.
+        forecasts = [s.expected + CAUTION * (s.bounds[side] - s.expected) for s in group if s is not None]
+        threshold = max((sign * forecast for forecast in forecasts), default=0.0)
+        candidate_states = [(index, state) for index in candidates if (state := states[index]) and state.open_requests]
         # The first candidate has the extreme bound and must advance in any case. Others advance only with supports, and
         # only as far as they stand out from the cautious forecast.
         for rank, (index, state) in enumerate(candidate_states):
-            excess = sign * (state.bounds[side] - threshold)
+            excess = sign * state.bounds[side] - threshold
             if rank and (state.step is None or excess < 0):
                 continue
             count = 1 if state.step is None else max(1, math.ceil(excess / state.step - ROUNDING))
@@ -333,42 +304,22 @@ def next_requests(
     return requests
 
 
-def _cautious_reward(state: ScoringState, side: int, sign: int) -> float:
-    """Return a reward between the expected reward and the bound, as a cautious forecast."""
-    return sign * (state.expected + CAUTION * (state.bounds[side] - state.expected))
-
-
-@dataclass(frozen=True)
-class ExtremeCandidates:
-    """Indices of the responses that can be the best (highest upper bound first) or worst (lowest lower bound first)."""
-
-    best: tuple[int, ...]
-    worst: tuple[int, ...]
-
-    def __contains__(self, index: int) -> bool:
-        return index in self.best or index in self.worst
-
-
-def mask(bounds: Sequence[Bounds | None], keep: Sequence[bool]) -> list[Bounds | None]:
-    """Return `bounds` with None for responses that take no part."""
-    return [value if kept else None for value, kept in zip(bounds, keep, strict=True)]
-
-
-def extreme_candidates(bounds: Sequence[Bounds | None]) -> ExtremeCandidates:
-    """Return the responses that can be the best and the worst, given bounds of their rewards (None: takes no part).
+def extreme_candidates(bounds: Sequence[Bounds | None]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the indices of the responses that can be the worst (lowest lower bound first) and the best (highest
+    upper bound first), given bounds of their rewards (None: takes no part).
 
     Of equal rewards the first is the best and the last the worst, as in pair selection. The result is exact: some
     rewards within the bounds make a candidate the best (worst), and none do so for any other response. So the pair is
     certain when the reward of every candidate is known.
 
     >>> extreme_candidates([(8.0, 8.0), (5.0, 7.0), (4.0, 4.0), (6.0, 9.0)])
-    ExtremeCandidates(best=(3, 0), worst=(2,))
+    ((2,), (3, 0))
     """
     # The negative index orders equal rewards: the first response is the best of them, the last one the worst.
     lows = sorted((value[0], -index) for index, value in enumerate(bounds) if value is not None)
     highs = sorted((value[1], -index) for index, value in enumerate(bounds) if value is not None)
     if not lows:
-        return ExtremeCandidates((), ())
-    best = tuple(-index for high, index in reversed(highs) if (high, index) >= lows[-1])
+        return (), ()
     worst = tuple(-index for low, index in lows if (low, index) <= highs[0])
-    return ExtremeCandidates(best, worst)
+    best = tuple(-index for high, index in reversed(highs) if (high, index) >= lows[-1])
+    return worst, best

@@ -6,11 +6,11 @@ sft.jsonl + sampled_responses.jsonl  ->  scored_responses.jsonl               re
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, overload
 
 from longreward.data.formats import example_from_row, extraction_to_row, response_from_row, scored_to_row
 from longreward.errors import ConfigError, DataError, NothingScored
@@ -108,39 +108,29 @@ class ScoreReport:
         return {name: float(count) for name, count in counts.items()} | self.means() | self.savings.metrics()
 
 
-class ScoredFilesWriter:
-    """Writes the three files; they appear, complete, when the `with` block ends without an error."""
+@contextmanager
+def open_scored_files(
+    *, complete: Path, unscored: Path, chunk_info: Path, settings: Mapping[str, Any], report: ScoreReport
+) -> Iterator[Callable[[ScoredExample], None]]:
+    """Yield a function that writes the extracts and responses of one example and adds them to `report`.
 
-    def __init__(
-        self,
-        *,
-        complete: Path,
-        unscored: Path,
-        chunk_info: Path,
-        settings: Mapping[str, Any],
-        weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
-    ) -> None:
-        self._paths = (complete, unscored, chunk_info)
-        self._settings = settings
-        self._stack = ExitStack()
-        self.report = ScoreReport(weights)
+    The three files appear, complete, when the `with` block ends without an error.
+    """
+    # Temporary files until the end: a consumer never sees scores of a part of the prompts.
+    with (
+        open_atomic(complete) as complete_file,
+        open_atomic(unscored) as unscored_file,
+        open_atomic(chunk_info) as chunk_file,
+    ):
 
-    def __enter__(self) -> Self:
-        # Temporary files until the end: a consumer never sees scores of a part of the prompts.
-        self._files = [self._stack.enter_context(open_atomic(path)) for path in self._paths]
-        return self
+        def write(example: ScoredExample) -> None:
+            chunk_file.write(to_line(extraction_to_row(example.extraction)))
+            for scored in example.responses:
+                row = scored_to_row(scored, example.extraction, settings)
+                (complete_file if scored.complete else unscored_file).write(to_line(row))
+            report.add(example)
 
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._stack.__exit__(*error)
-
-    def add(self, example: ScoredExample) -> None:
-        """Write the extracts and responses of one prompt."""
-        complete, unscored, chunk_info = self._files
-        chunk_info.write(to_line(extraction_to_row(example.extraction)))
-        for scored in example.responses:
-            row = scored_to_row(scored, example.extraction, self._settings)
-            (complete if scored.complete else unscored).write(to_line(row))
-        self.report.add(example)
+        yield write
 
 
 def sibling_path(out: Path, suffix: str) -> Path:
@@ -164,32 +154,26 @@ async def score_files(
     kept at `ledger` (None: in memory). Raises DataError for an invalid record, ConfigError if `out` would overwrite an
     input, JudgeError if the judge or an embedding model fails; the ledger keeps the replies so far.
     """
-    _check_output(out, data, responses)
+    unscored, chunk_info = sibling_path(out, "unscored"), sibling_path(out, "chunk_info")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; name a file in it")
+    for path in (out, unscored, chunk_info):
+        if path.resolve() in (data.resolve(), responses.resolve()):
+            raise ConfigError(f"--out {out} would overwrite the input {path}; choose another name")
     items = read_scoring_items(data, responses)
+    report = ScoreReport()
 
     def on_progress(finished: int) -> None:
         if progress:
             progress(finished, len(items))
 
     async with open_scorer(config, ledger=ledger) as scorer:
-        writer = ScoredFilesWriter(
-            complete=out,
-            unscored=sibling_path(out, "unscored"),
-            chunk_info=sibling_path(out, "chunk_info"),
-            settings=scorer.settings,
-        )
-        with writer:
+        with open_scored_files(
+            complete=out, unscored=unscored, chunk_info=chunk_info, settings=scorer.settings, report=report
+        ) as write:
             async for scored in score_examples(judge, config, items, scorer=scorer, progress=on_progress):
-                writer.add(scored)
-    return writer.report
-
-
-def _check_output(out: Path, *inputs: Path) -> None:
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder; name a file in it")
-    for path in (out, sibling_path(out, "unscored"), sibling_path(out, "chunk_info")):
-        if path.resolve() in {source.resolve() for source in inputs}:
-            raise ConfigError(f"--out {out} would overwrite the input {path}; choose another name")
+                write(scored)
+    return report
 
 
 class ScoringItems(Sequence[ExampleWithResponses]):
@@ -201,14 +185,12 @@ class ScoringItems(Sequence[ExampleWithResponses]):
     def __init__(
         self,
         examples: IndexedJsonl[Example],
-        offsets: "array[int]",
         responses: IndexedJsonl[Response],
-        response_offsets: "Sequence[array[int]]",
+        offsets: "Sequence[tuple[int, array[int]]]",
     ) -> None:
         self._examples = examples
-        self._offsets = offsets
         self._responses = responses
-        self._response_offsets = response_offsets
+        self._offsets = offsets  # of each example and of its responses
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -219,9 +201,9 @@ class ScoringItems(Sequence[ExampleWithResponses]):
     def __getitem__(self, index: slice) -> "ScoringItems": ...
     def __getitem__(self, index: int | slice) -> "ExampleWithResponses | ScoringItems":
         if isinstance(index, slice):
-            return ScoringItems(self._examples, self._offsets[index], self._responses, self._response_offsets[index])
-        responses = [self._responses[offset] for offset in self._response_offsets[index]]
-        return self._examples[self._offsets[index]], responses
+            return ScoringItems(self._examples, self._responses, self._offsets[index])
+        example_offset, response_offsets = self._offsets[index]
+        return self._examples[example_offset], [self._responses[offset] for offset in response_offsets]
 
 
 def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
@@ -244,8 +226,7 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
         if queries.setdefault(response.example_id, response.query) != response.query:
             raise _query_mismatch(responses, response, data)
     example_file = IndexedJsonl(data, example_from_row)
-    offsets = array("q")
-    response_offsets: list[array[int]] = []
+    offsets: list[tuple[int, array[int]]] = []
     # Examples without responses are skipped; responses without an example are an error.
     missing = set(offsets_by_example)
     for offset, example in example_file.scan():
@@ -257,13 +238,12 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
         missing.remove(example.id)
         if queries.pop(example.id) != example.query:
             raise _query_mismatch(responses, response_file[group[0]], data)
-        offsets.append(offset)
-        response_offsets.append(group)
+        offsets.append((offset, group))
     if missing:
         raise DataError(
             f"{responses} has responses to {len(missing)} example(s) not in {data}, such as {min(missing)!r}"
         )
-    return ScoringItems(example_file, offsets, response_file, response_offsets)
+    return ScoringItems(example_file, response_file, offsets)
 
 
 def _query_mismatch(responses: Path, response: Response, data: Path) -> DataError:

@@ -4,22 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.records import Bounds
-from longreward.reward.adaptive import ExtremeCandidates, extreme_candidates
+from longreward.reward.adaptive import extreme_candidates
 
 
 def test_tie_first_is_best_and_last_is_worst() -> None:
     # 7 is reached by indices 0 and 2 only together with the one that has it: 0 comes before it, 2 after it.
-    assert extreme_candidates([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == ExtremeCandidates(
-        best=(0, 1), worst=(3,)
-    )
-    assert extreme_candidates([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == ExtremeCandidates(
-        best=(3,), worst=(2, 1)
-    )
+    assert extreme_candidates([(5.0, 7.0), (7.0, 7.0), (5.0, 7.0), (1.0, 1.0)]) == ((3,), (0, 1))
+    assert extreme_candidates([(2.0, 5.0), (2.0, 2.0), (2.0, 5.0), (9.0, 9.0)]) == ((2, 1), (3,))
 
 
 def test_unscored_responses_are_no_candidates() -> None:
-    assert extreme_candidates([None, (3.0, 4.0), None]) == ExtremeCandidates(best=(1,), worst=(1,))
-    assert extreme_candidates([None]) == extreme_candidates([]) == ExtremeCandidates((), ())
+    assert extreme_candidates([None, (3.0, 4.0), None]) == ((1,), (1,))
+    assert extreme_candidates([None]) == extreme_candidates([]) == ((), ())
 
 
 def bounds() -> st.SearchStrategy[list[Bounds | None]]:
@@ -31,16 +27,16 @@ def bounds() -> st.SearchStrategy[list[Bounds | None]]:
 @settings(max_examples=200, deadline=None)
 @given(bounds())
 def test_candidates_are_exact(known: list[Bounds | None]) -> None:
-    result = extreme_candidates(known)
+    worst, best = extreme_candidates(known)
     for index, own in enumerate(known):
         # Its own chance is best with the most for itself and the least for all others.
         hopeful = [one and one[1 if n == index else 0] for n, one in enumerate(known)]
         fearful = [one and one[0 if n == index else 1] for n, one in enumerate(known)]
-        assert (index in result.best) == (own is not None and _ranked(hopeful)[0] == index)
-        assert (index in result.worst) == (own is not None and _ranked(fearful)[-1] == index)
+        assert (index in best) == (own is not None and _ranked(hopeful)[0] == index)
+        assert (index in worst) == (own is not None and _ranked(fearful)[-1] == index)
 
 
 def _ranked(rewards: list[float | None]) -> list[int]:
-    """Places from best to worst as pairs are made: sorted by reward, equal ones in their order."""
+    """Indices from best to worst as pairs are made: sorted by reward, equal ones in their order."""
     indices = [index for index, reward in enumerate(rewards) if reward is not None]
     return sorted(indices, key=lambda index: -(rewards[index] or 0.0))
