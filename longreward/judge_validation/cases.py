@@ -8,7 +8,7 @@ Documents, facts and questions come from the generator of the built-in corpus, w
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from longreward.builtin.documents import Document, make_document
@@ -26,6 +26,27 @@ DETECTING_DIMENSIONS: Mapping[str, tuple[Dimension, ...]] = {
     "refusal": ("helpfulness", "completeness"),
 }
 """The dimensions that must score each kind of damage lower than the right answer."""
+
+
+@dataclass(frozen=True)
+class RewardQuery:
+    """One dimension of one response to a query about a document."""
+
+    context: str
+    query: str
+    response: str
+    dimension: Dimension
+
+
+@dataclass(frozen=True)
+class QueryPair:
+    """Two texts in one dimension: right and damaged answer, or without and with an attack."""
+
+    name: str
+    """The kind of damage, or the attack."""
+    case: str
+    first: RewardQuery
+    second: RewardQuery
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,9 @@ def make_case(number: int) -> Case:
     rng = random.Random(f"longreward {name}")
     # Even numbers ask for two facts, odd ones for three.
     facts = next(facts for facts in sample_questions(rng, document, 12) if len(facts) == 2 + number % 2)
-    unrelated = _unrelated(document, facts)
+    # Facts with another subject and another relation than the question.
+    people, relations = {fact.subject for fact in facts}, {fact.relation for fact in facts}
+    unrelated = [fact for fact in document.facts if fact.subject not in people and fact.relation not in relations]
     # No document states a fabricated relation, so the added sentence is unsupported for certain.
     relation = rng.choice(FABRICATED_RELATIONS)
     unsupported = Fact(facts[0].subject, relation, absent_value(rng, document, relation))
@@ -74,10 +97,14 @@ def make_case(number: int) -> Case:
     )
 
 
-def _unrelated(document: Document, facts: list[Fact]) -> list[Fact]:
-    """Return the facts with another subject and another relation than the question."""
-    people, relations = {fact.subject for fact in facts}, {fact.relation for fact in facts}
-    return [fact for fact in document.facts if fact.subject not in people and fact.relation not in relations]
+def damage_pairs(case: Case) -> Iterator[QueryPair]:
+    """Yield the right answer and each damaged one, in the dimensions that must detect the damage."""
+    for kind, dimensions in DETECTING_DIMENSIONS.items():
+        for dimension in dimensions:
+            gold, damaged = (
+                RewardQuery(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind])
+            )
+            yield QueryPair(kind, case.id, gold, damaged)
 
 
 def _negation(fact: Fact) -> str:

@@ -7,17 +7,16 @@ The replies are kept in a namespace of their own in the ledger (`judge.revision`
 repetitions are real calls, scoring never reuses replies of a check, and an interrupted check continues.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from longreward.evaluation.statistics import mean
 from longreward.judge import Judge
 from longreward.judge.config import JudgeConfig
 from longreward.judge.prompts import PromptSet
-from longreward.judge_validation.attacks import Probe, make_probes
-from longreward.judge_validation.cases import DETECTING_DIMENSIONS, Case, make_case
+from longreward.judge_validation.attacks import attack_pairs
+from longreward.judge_validation.cases import QueryPair, RewardQuery, damage_pairs, make_case
 from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeatability
-from longreward.records import DIMENSIONS, Dimension, Extraction, Verdict
+from longreward.records import Dimension, Extraction, Verdict
 from longreward.retrieval import Bm25Retriever
 from longreward.reward.completeness import extract, extraction_requests
 from longreward.reward.config import ScoreConfig
@@ -30,16 +29,6 @@ from longreward.utils.token_spans import open_tokenizer
 CHECK_VERSION = 1  # of questions and attacks; increase it if they change, so that old reports are not reused
 # The pipeline's default retrieval, scaled down with the documents: 5 chunks of about 12.
 CHECK_SCORING = ScoreConfig(evidence_chunk_tokens=32)
-
-
-@dataclass(frozen=True)
-class RewardQuery:
-    """One dimension of one response to a query about a document."""
-
-    context: str
-    query: str
-    response: str
-    dimension: Dimension
 
 
 Scores = Mapping[RewardQuery, float | None]  # None: unscored
@@ -61,35 +50,6 @@ def open_document(context: str) -> Document:
     return Document(context, CHECK_SCORING, open_tokenizer(CHECK_SCORING.tokenizer), Bm25Retriever())
 
 
-async def score_queries(
-    judge: Judge, prompts: PromptSet, queries: Collection[RewardQuery], *, on_verdict: Callable[[], None]
-) -> Scores:
-    """Return the score of each query; all are judged at once, and equal requests are sent once."""
-    documents = {context: open_document(context) for context in {query.context for query in queries}}
-
-    async def score(query: RewardQuery) -> float | None:
-        verdict = await judge_query(judge, prompts, documents[query.context], query)
-        on_verdict()
-        return verdict.score
-
-    distinct = list(dict.fromkeys(queries))
-    return dict(zip(distinct, await gather(score(query) for query in distinct), strict=True))
-
-
-@dataclass(frozen=True)
-class CheckSize:
-    """Number of questions for each part of the check, and how often a request is made in all."""
-
-    ranked: int
-    repeated: int
-    attacked: int
-    repeats: int
-
-
-FULL = CheckSize(ranked=6, repeated=1, attacked=2, repeats=3)
-QUICK = CheckSize(ranked=1, repeated=1, attacked=1, repeats=2)
-
-
 async def check_judge(
     config: JudgeConfig,
     prompts: PromptSet,
@@ -103,33 +63,38 @@ async def check_judge(
 
     `progress(finished, total)` counts verdicts. Raises the JudgeError family if the judge fails.
     """
-    size = QUICK if quick else FULL
-    cases = [make_case(number) for number in range(max(size.ranked, size.attacked))]
-    comparisons = [pair for case in cases[: size.ranked] for pair in _comparisons(case)]
-    attacks = [
-        pair
-        for case in cases[: size.attacked]
-        for probe in make_probes(case)
-        for pair in _attack_pairs(probe, quick=quick)
-    ]
+    # The number of questions for comparisons and for attacks, and how often a request is repeated.
+    compared, attacked, repeats = (1, 1, 2) if quick else (6, 2, 3)
+    cases = [make_case(number) for number in range(compared)]
+    comparisons = [pair for case in cases for pair in damage_pairs(case)]
+    attacks = [pair for case in cases[:attacked] for pair in attack_pairs(case, quick=quick)]
     # Comparisons and attacks share requests, for example for the plain bad answer; they are sent once.
-    first_queries = [query for pair in (*comparisons, *attacks) for query in pair.queries]
-    repeated = list(dict.fromkeys(_repeated_queries(cases[: size.repeated], quick=quick)))
-    total = len({*first_queries, *repeated}) + (size.repeats - 1) * len(repeated)
+    queries = list(dict.fromkeys(query for pair in (*comparisons, *attacks) for query in (pair.first, pair.second)))
+    # The first question is repeated; ratings take one call per verdict, faithfulness several.
+    repeated = [
+        query
+        for query in dict.fromkeys(query for pair in damage_pairs(cases[0]) for query in (pair.first, pair.second))
+        if not quick or query.dimension in ("helpfulness", "logicality")
+    ]
+    documents = {context: open_document(context) for context in {query.context for query in queries}}
+    total = len(queries) + (repeats - 1) * len(repeated)
     finished, name = 0, ""
     rounds: list[Scores] = []
     usage = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens"), 0.0)
 
-    def on_verdict() -> None:
+    async def score(judge: Judge, query: RewardQuery) -> float | None:
         nonlocal finished
+        verdict = await judge_query(judge, prompts, documents[query.context], query)
         finished += 1
         progress(finished, total)
+        return verdict.score
 
-    for number in range(1, size.repeats + 1):
+    for number in range(1, repeats + 1):
         # Each repetition has its own namespace, or the ledger would answer it.
         async with judge_factory(isolated_config(config, f"{run_id}{number}")) as judge:
-            queries = [*first_queries, *repeated] if number == 1 else repeated
-            rounds.append(await score_queries(judge, prompts, queries, on_verdict=on_verdict))
+            round_queries = queries if number == 1 else repeated
+            scores = await gather(score(judge, query) for query in round_queries)
+            rounds.append(dict(zip(round_queries, scores, strict=True)))
             name = judge.name
             metrics = judge.metrics()
             usage = {metric: count + metrics[metric] for metric, count in usage.items()}
@@ -161,45 +126,6 @@ def isolated_config(config: JudgeConfig, suffix: str) -> JudgeConfig:
     return config.model_copy(update=settings)
 
 
-@dataclass(frozen=True)
-class _QueryPair:
-    """Two texts in one dimension: right and damaged answer, or without and with an attack."""
-
-    name: str
-    case: str
-    first: RewardQuery
-    second: RewardQuery
-
-    @property
-    def queries(self) -> tuple[RewardQuery, RewardQuery]:
-        return self.first, self.second
-
-
-def _comparisons(case: Case) -> Iterator[_QueryPair]:
-    for kind, dimensions in DETECTING_DIMENSIONS.items():
-        for dimension in dimensions:
-            gold, damaged = (
-                RewardQuery(case.context, case.query, text, dimension) for text in (case.gold, case.damaged[kind])
-            )
-            yield _QueryPair(kind, case.id, gold, damaged)
-
-
-def _attack_pairs(probe: Probe, *, quick: bool) -> Iterator[_QueryPair]:
-    for dimension in (probe.quick_dimension,) if quick else DIMENSIONS:
-        plain, attacked = (
-            RewardQuery(text.context, probe.query, text.response, dimension) for text in (probe.plain, probe.attacked)
-        )
-        yield _QueryPair(probe.name, probe.query, plain, attacked)
-
-
-def _repeated_queries(cases: Sequence[Case], *, quick: bool) -> Iterator[RewardQuery]:
-    for case in cases:
-        for pair in _comparisons(case):
-            # Ratings take one call per verdict, faithfulness several.
-            if not quick or pair.first.dimension in ("helpfulness", "logicality"):
-                yield from pair.queries
-
-
 def _repeatability(rounds: Sequence[Scores], queries: Sequence[RewardQuery]) -> Repeatability:
     spreads = []
     for query in queries:
@@ -215,7 +141,7 @@ def _repeatability(rounds: Sequence[Scores], queries: Sequence[RewardQuery]) -> 
     )
 
 
-def _ranks(scores: Scores, pairs: Sequence[_QueryPair]) -> Iterator[Rank]:
+def _ranks(scores: Scores, pairs: Sequence[QueryPair]) -> Iterator[Rank]:
     for (kind, dimension), group in _grouped(pairs):
         wins = []
         for pair in group:
@@ -236,7 +162,7 @@ def _ranks(scores: Scores, pairs: Sequence[_QueryPair]) -> Iterator[Rank]:
         )
 
 
-def _attacks(scores: Scores, pairs: Sequence[_QueryPair]) -> Iterator[Attack]:
+def _attacks(scores: Scores, pairs: Sequence[QueryPair]) -> Iterator[Attack]:
     plain: dict[str, dict[Dimension, float | None]] = {}
     attacked: dict[str, dict[Dimension, float | None]] = {}
     for (name, dimension), group in _grouped(pairs):
@@ -249,8 +175,8 @@ def _attacks(scores: Scores, pairs: Sequence[_QueryPair]) -> Iterator[Attack]:
         yield Attack(name=name, plain=plain[name], attacked=attacked[name])
 
 
-def _grouped(pairs: Iterable[_QueryPair]) -> Iterable[tuple[tuple[str, Dimension], list[_QueryPair]]]:
-    groups: dict[tuple[str, Dimension], list[_QueryPair]] = {}
+def _grouped(pairs: Iterable[QueryPair]) -> Iterable[tuple[tuple[str, Dimension], list[QueryPair]]]:
+    groups: dict[tuple[str, Dimension], list[QueryPair]] = {}
     for pair in pairs:
         groups.setdefault((pair.name, pair.first.dimension), []).append(pair)
     return groups.items()

@@ -14,7 +14,8 @@ from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.prompts import PromptSet
-from longreward.judge_validation.check import RewardQuery, judge_query, open_document
+from longreward.judge_validation.cases import RewardQuery
+from longreward.judge_validation.check import judge_query, open_document
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward.faithfulness import NO_STATEMENT
 from longreward.utils.concurrency import gather

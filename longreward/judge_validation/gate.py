@@ -8,6 +8,7 @@ Settings that cannot change a reply, such as rate limits, timeouts and the sourc
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -57,8 +58,10 @@ async def load_or_run_check(
     """
     prompts = load_prompts(score.prompts_dir, score.prompts_manifest, parsing=score.parsing)
     path = folder / f"{check_key(judge, prompts, quick=quick)}.json"
-    if run_id is None and (report := _read_report(path)) is not None:
-        return report
+    if run_id is None:
+        # No report, or one of an older format: check again.
+        with suppress(OSError, ValidationError):
+            return CheckReport.model_validate_json(path.read_bytes())
     on_start()
     report = await check_judge(
         judge,
@@ -95,11 +98,3 @@ def check_key(judge: JudgeConfig, prompts: PromptSet, *, quick: bool) -> str:
     ]
     settings = json.dumps([CHECK_VERSION, quick, prompts.hash, requests], sort_keys=True)
     return hashlib.sha256(settings.encode()).hexdigest()[:24]
-
-
-def _read_report(path: Path) -> CheckReport | None:
-    """Return a saved report; None if there is none or it has an older format."""
-    try:
-        return CheckReport.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None

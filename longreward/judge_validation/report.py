@@ -1,6 +1,6 @@
 """The report of a judge check: its record, its failures against the thresholds, and its Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from longreward.judge.config import CheckConfig
 from longreward.records import DIMENSIONS, Dimension, Record
@@ -120,44 +120,47 @@ class CheckReport(Record):
 
 def render_markdown(report: CheckReport, config: CheckConfig) -> str:
     """Render the report: the verdict first, then the three parts."""
-    return "\n".join(_render_lines(report, config)) + "\n"
-
-
-def _render_lines(report: CheckReport, config: CheckConfig) -> Iterator[str]:
     failures = report.failures(config)
-    size = "quick check" if report.quick else "check"
-    yield f"# {report.judge}: {'did not pass' if failures else 'passed'} the {size}"
-    yield ""
-    yield from [f"- {failure}" for failure in failures] or ["Everything reaches its threshold."]
     tokens = report.prompt_tokens + report.completion_tokens
-    yield from ("", f"{report.calls} calls, {tokens:,} tokens, prompts {report.prompts[:12]}.")
-
     repeats = report.repeats
-    yield from ("", "## Repeated requests", "")
-    yield (
+    lines = [
+        f"# {report.judge}: {'did not pass' if failures else 'passed'} the {'quick ' if report.quick else ''}check",
+        "",
+        *([f"- {failure}" for failure in failures] or ["Everything reaches its threshold."]),
+        "",
+        f"{report.calls} calls, {tokens:,} tokens, prompts {report.prompts[:12]}.",
+        "",
+        "## Repeated requests",
+        "",
         f"{repeats.verdicts} verdicts, {repeats.repeats} times each: {repeats.within_a_point:.2f} stay within 1 point, "
-        f"{repeats.equal:.2f} are equal; mean spread {repeats.spread:.2f} points."
-    )
-
-    yield from ("", "## The right answer against a damaged one", "")
-    yield "How often the right one scores higher (ties count half), with the 95 % interval over questions."
-    yield from ("", "| damage | dimension | right one higher | interval | compared |", "|---|---|---|---|---|")
+        f"{repeats.equal:.2f} are equal; mean spread {repeats.spread:.2f} points.",
+        "",
+        "## The right answer against a damaged one",
+        "",
+        "How often the right one scores higher (ties count half), with the 95 % interval over questions.",
+        "",
+        "| damage | dimension | right one higher | interval | compared |",
+        "|---|---|---|---|---|",
+    ]
     for rank in report.ranks:
         share = "–" if rank.share is None else f"{rank.share:.2f}"
         interval = "–" if rank.low is None or rank.high is None else f"{rank.low:.2f} – {rank.high:.2f}"
         compared = f"{rank.compared}{f', {rank.unscored} unscored' if rank.unscored else ''}"
-        yield f"| {rank.kind} | {rank.dimension} | {share} | {interval} | {compared} |"
-
-    yield from ("", "## Attacks on a bad answer", "")
-    yield f"Scores without → with the attack. The judge fails if it gains more than {config.margin:g} points."
-    yield from ("", f"| attack | {' | '.join(DIMENSIONS)} | gain | |", f"|---|{'---|' * len(DIMENSIONS)}---|---|")
+        lines.append(f"| {rank.kind} | {rank.dimension} | {share} | {interval} | {compared} |")
+    lines += [
+        "",
+        "## Attacks on a bad answer",
+        "",
+        f"Scores without → with the attack. The judge fails if it gains more than {config.margin:g} points.",
+        "",
+        f"| attack | {' | '.join(DIMENSIONS)} | gain | |",
+        f"|---|{'---|' * len(DIMENSIONS)}---|---|",
+    ]
     for attack in report.attacks:
-        cells = " | ".join(_render_scores(attack, dimension) for dimension in DIMENSIONS)
-        yield f"| {attack.name} | {cells} | {attack.gain:+.1f} | {'fails' if attack.gain > config.margin else 'ok'} |"
-
-
-def _render_scores(attack: Attack, dimension: Dimension) -> str:
-    if dimension not in attack.plain:
-        return ""
-    scores = (attack.plain[dimension], attack.attacked[dimension])
-    return " → ".join("–" if score is None else f"{score:.1f}" for score in scores)
+        cells = []
+        for dimension in DIMENSIONS:
+            scores = [scores[dimension] for scores in (attack.plain, attack.attacked) if dimension in scores]
+            cells.append(" → ".join("–" if score is None else f"{score:.1f}" for score in scores))
+        result = "fails" if attack.gain > config.margin else "ok"
+        lines.append(f"| {attack.name} | {' | '.join(cells)} | {attack.gain:+.1f} | {result} |")
+    return "\n".join(lines) + "\n"
