@@ -2,9 +2,9 @@
 
 longreward  best against worst by the rewards of LongReward               selection.py
 srm         best against worst by a short-context reward model            srm.py
-contrast    the reference answer is chosen, a sampled one rejected        contrast.py
+contrast    the reference answer is chosen, a sampled one rejected        simple_methods.py
 pairwise    the judge compares two responses at a time, in both orders    pairwise.py
-random      two responses by seed, as a control                           random_pair.py
+random      two responses by seed, as a control                           simple_methods.py
 given       pairs of an external data set
 """
 
@@ -17,10 +17,9 @@ from pydantic import model_validator
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import SelectionConfig
-from longreward.pairs.contrast import contrast_pair
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import PairwiseConfig
-from longreward.pairs.random_pair import random_pair
+from longreward.pairs.simple_methods import contrast_pair, random_pair
 from longreward.pairs.srm import SrmConfig
 from longreward.records import Example, PreferencePair, Response
 

@@ -1,10 +1,9 @@
 """Pairs of the control and of the data's own answers."""
 
 from longreward.data.formats import pair_from_row, pair_to_row
-from longreward.pairs.contrast import contrast_pair
 from longreward.pairs.methods import PairConfig, pair_metrics
 from longreward.pairs.outcomes import NoPair
-from longreward.pairs.random_pair import random_pair
+from longreward.pairs.simple_methods import contrast_pair, random_pair
 from longreward.records import Example, PreferencePair, Response
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q", answer="It was Ann Lee.")
