@@ -18,27 +18,27 @@ POINTS = ("benchmark", "model", "tokens", "score")
 
 def figures(report: BenchmarkReport) -> "dict[str, Figure]":
     """Return figures by file name: categories, sets, ratings, and score against the length of the context."""
-    drawn: dict[str, Figure] = {}
+    by_name: dict[str, Figure] = {}
     for result in report.results:
         name = result.name
         summaries = {MODEL_LABELS.get(role, role): summary for role, summary in result.summaries.items()}
         categories = _metric_group(summaries, "category")
         if all(len(values) > 2 for values in categories.values()):
-            drawn[f"{name}-categories.svg"] = charts.radar(f"{name} by category", categories, top=result.max_score)
+            by_name[f"{name}-categories.svg"] = charts.radar(f"{name} by category", categories, top=result.max_score)
         sets = _metric_group(summaries, "set")
         if any(sets.values()):
-            drawn[f"{name}-sets.svg"] = charts.bars(f"{name} by set", {"judged": sets}, top=result.max_score)
+            by_name[f"{name}-sets.svg"] = charts.bars(f"{name} by set", {"judged": sets}, top=result.max_score)
         ratings = {model: summary.ratings for model, summary in summaries.items()}
         if any(ratings.values()):
-            drawn[f"{name}-ratings.svg"] = charts.histograms(f"{name}: the judge's ratings", {"": ratings}, "rating")
+            by_name[f"{name}-ratings.svg"] = charts.histograms(f"{name}: the judge's ratings", {"": ratings}, "rating")
         points = {
             model: [(case.context_tokens, case.score) for case in summary.case_scores]
             for model, summary in summaries.items()
         }
         if len({tokens for pairs in points.values() for tokens, _ in pairs}) > 1:
             title = f"{name}: score against the length of the context"
-            drawn[f"{name}-length.svg"] = charts.scatter(title, points, top=result.max_score, x_label="tokens")
-    return drawn
+            by_name[f"{name}-length.svg"] = charts.scatter(title, points, top=result.max_score, x_label="tokens")
+    return by_name
 
 
 def score_points(report: BenchmarkReport) -> list[Row]:

@@ -77,25 +77,28 @@ def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
                 yield f"t1 against {decoding.name}", decoding.name, "t1"
 
 
-def compare(config: EvaluateConfig, label: str, sft: Observations, dpo: Observations) -> Iterable[Row]:
-    """Yield a row per measure that both sides have."""
+def compare(
+    config: EvaluateConfig, first: Observations, second: Observations
+) -> Iterable[tuple[Measure, Estimate, Estimate, DifferenceEstimate]]:
+    """Yield (measure, mean of `first`, mean of `second`, difference) for each measure that both sides have."""
     for measure in MEASURES:
-        if measure in sft and measure in dpo:
-            options = interval_options(config, measure)
-            sft_mean, dpo_mean = mean(sft[measure], **options), mean(dpo[measure], **options)
-            difference = mean_difference(sft[measure], dpo[measure], **options)
-            if sft_mean and dpo_mean and difference:
-                yield Row(label, measure, sft_mean, dpo_mean, difference)
+        if measure in first and measure in second:
+            options = _interval_options(config, measure)
+            first_mean, second_mean = mean(first[measure], **options), mean(second[measure], **options)
+            difference = mean_difference(first[measure], second[measure], **options)
+            if first_mean and second_mean and difference:
+                yield measure, first_mean, second_mean, difference
 
 
 def means(config: EvaluateConfig, observations: Observations) -> dict[Measure, Estimate]:
     """Return the mean of each measure of one model and decoding."""
-    estimates = {measure: mean(values, **interval_options(config, measure)) for measure, values in observations.items()}
+    estimates = {
+        measure: mean(values, **_interval_options(config, measure)) for measure, values in observations.items()
+    }
     return {measure: estimate for measure, estimate in estimates.items() if estimate}
 
 
-def interval_options(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
-    """Return the keyword arguments of `mean` and `mean_difference` for one measure."""
+def _interval_options(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
     return {
         "resamples": config.bootstrap_resamples,
         "confidence": config.confidence,

@@ -18,18 +18,18 @@ MODEL_LABELS: dict[Role, str] = {"sft": "SFT", "dpo": "DPO"}
 
 def figures(evaluation: Evaluation, measured: Iterable[AnswerMeasures]) -> "dict[str, Figure]":
     """Return figures by file name: rewards.svg, gold.svg if there are gold measures, and lengths.svg."""
-    drawn = {"rewards.svg": _bars(evaluation, JUDGED_MEASURES, "Judge scores, SFT and DPO", top=10)}
+    by_name = {"rewards.svg": _bars(evaluation, JUDGED_MEASURES, "Judge scores, SFT and DPO", top=10)}
     gold: tuple[Measure, ...] = (*GOLD_MEASURES, "short")
     if any(measure in estimates for estimates in evaluation.means.values() for measure in gold):
-        drawn["gold.svg"] = _bars(evaluation, gold, "Gold measures, SFT and DPO", top=1)
+        by_name["gold.svg"] = _bars(evaluation, gold, "Gold measures, SFT and DPO", top=1)
     lengths: dict[str, dict[str, list[float]]] = {}
     for answer in measured:
         if "tokens" in answer.values:
             by_model = lengths.setdefault(answer.decoding, {label: [] for label in MODEL_LABELS.values()})
             by_model[MODEL_LABELS[answer.role]].append(answer.values["tokens"])
     if lengths:
-        drawn["lengths.svg"] = charts.histograms("Answer lengths, SFT and DPO", lengths, "tokens")
-    return drawn
+        by_name["lengths.svg"] = charts.histograms("Answer lengths, SFT and DPO", lengths, "tokens")
+    return by_name
 
 
 def plot_points(evaluation: Evaluation, measures: Sequence[Measure]) -> list[dict[str, str | float]]:

@@ -94,9 +94,9 @@ def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Eva
             by_measure[measure].append((answer.document_id, value))
     rows = correct_rows(
         [
-            row
+            Row(label, *values)
             for label, sft, dpo in comparisons(config)
-            for row in compare(config, label, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
+            for values in compare(config, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
         ]
     )
     finding, sentence = summarize_effect(rows)
@@ -141,11 +141,11 @@ def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
     parts = [sentences[finding]]
     documents = max(row.difference.documents for row in decisive)
     tests = sum(row.measure not in NEUTRAL_MEASURES for row in rows)
-    needed = least_documents(decisive[0].difference.level, tests)
-    if documents < needed:
+    min_documents = least_documents(decisive[0].difference.level, tests)
+    if documents < min_documents:
         parts = [
             f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, at least "
-            f"{needed} are needed."
+            f"{min_documents} are needed."
         ]
     if finding == "learning" and not_learned:
         parts.append(f"It is not better at {', '.join(not_learned)}.")

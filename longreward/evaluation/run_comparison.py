@@ -5,12 +5,12 @@ prompts and the intervals are those of two independent samples.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from longreward.evaluation.comparison import NEUTRAL_MEASURES, improvement, interval_options
-from longreward.evaluation.config import MEASURES, EvaluateConfig, Measure
+from longreward.evaluation.comparison import NEUTRAL_MEASURES, compare, improvement
+from longreward.evaluation.config import EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.evaluation.measures import GREEDY
 from longreward.evaluation.statistics import (
@@ -18,8 +18,6 @@ from longreward.evaluation.statistics import (
     Estimate,
     Observation,
     holm_corrected,
-    mean,
-    mean_difference,
 )
 
 
@@ -98,73 +96,49 @@ class RunComparison:
 
     def changes(self, model: str, config: EvaluateConfig | None = None) -> list[MeasureChange]:
         """Return the changes of all measures that both runs have, greedy last; p-values are not corrected yet."""
-        config = config or EvaluateConfig()
-        first, second = self._observations(model)
-        changes = []
-        for decoding, measure in sorted(set(first) & set(second), key=_sort_key):
-            options = interval_options(config, measure)
-            sides = first[decoding, measure], second[decoding, measure]
-            before, after = (mean(side, **options) for side in sides)
-            difference = mean_difference(*sides, **options)
-            if before and after and difference:
-                changes.append(MeasureChange(model, decoding, measure, before, after, difference))
-        return changes
-
-    def _observations(self, model: str) -> list[dict[tuple[str, Measure], list[Observation]]]:
         # Runs can have different names for the same document: use the first run's.
         documents = {answer.prompt: answer.document for answer in self.first}
         common = documents.keys() & {answer.prompt for answer in self.second}
-        sides = []
+        sides: list[dict[str, dict[Measure, list[Observation]]]] = []
         for side, answers in (("first", self.first), ("second", self.second)):
-            observations: dict[tuple[str, Measure], list[Observation]] = defaultdict(list)
+            by_decoding: dict[str, dict[Measure, list[Observation]]] = defaultdict(lambda: defaultdict(list))
             for answer in answers:
                 if answer.model == model and (answer.prompt in common or not common):
                     # Unpaired samples have no documents in common, whatever their names.
                     document = documents[answer.prompt] if common else f"{side} {answer.document}"
                     for measure, value in answer.values.items():
-                        observations[answer.decoding, measure].append((document, value))
-            sides.append(dict(observations))
-        return sides
+                        by_decoding[answer.decoding][measure].append((document, value))
+            sides.append(by_decoding)
+        first, second = sides
+        return [
+            MeasureChange(model, decoding, *values)
+            for decoding in sorted(first.keys() & second.keys(), key=lambda name: (name == GREEDY, name))
+            for values in compare(config or EvaluateConfig(), first[decoding], second[decoding])
+        ]
 
     def changed_examples(self, model: str, *, decoding: str, measure: Measure) -> list[ChangedExample]:
         """Return the prompts of both runs whose mean measure differs, largest change first.
 
         Among equally large changes, increases and decreases alternate.
         """
-        first, second = (_by_prompt(side, model, decoding, measure) for side in (self.first, self.second))
-        examples = [
-            ChangedExample(
-                first[prompt][0].example, second[prompt][0].example, first[prompt][0].document, before, after
-            )
-            for prompt in first
-            if prompt in second
-            for before, after in [(_mean(first[prompt], measure), _mean(second[prompt], measure))]
-            if before != after
-        ]
-        increases = sorted((example for example in examples if example.after > example.before), key=_negative_size)
-        decreases = sorted((example for example in examples if example.after < example.before), key=_negative_size)
+        first: dict[str, list[ExampleMetrics]] = defaultdict(list)
+        second: dict[str, list[ExampleMetrics]] = defaultdict(list)
+        for answers, by_prompt in ((self.first, first), (self.second, second)):
+            for answer in answers:
+                if answer.model == model and answer.decoding == decoding and measure in answer.values:
+                    by_prompt[answer.prompt].append(answer)
+        examples = []
+        for prompt in first:
+            if prompt in second:
+                before, after = (fmean(answer.values[measure] for answer in side[prompt]) for side in (first, second))
+                if before != after:
+                    ids = first[prompt][0].example, second[prompt][0].example
+                    examples.append(ChangedExample(*ids, first[prompt][0].document, before, after))
+
+        def negative_size(example: ChangedExample) -> float:
+            return -round(abs(example.after - example.before), 9)
+
+        increases = sorted((example for example in examples if example.after > example.before), key=negative_size)
+        decreases = sorted((example for example in examples if example.after < example.before), key=negative_size)
         ranked = [item for side in (increases, decreases) for item in enumerate(side)]
-        return [example for _, example in sorted(ranked, key=lambda item: (_negative_size(item[1]), item[0]))]
-
-
-def _by_prompt(
-    answers: Iterable[ExampleMetrics], model: str, decoding: str, measure: Measure
-) -> Mapping[str, list[ExampleMetrics]]:
-    groups: dict[str, list[ExampleMetrics]] = defaultdict(list)
-    for answer in answers:
-        if answer.model == model and answer.decoding == decoding and measure in answer.values:
-            groups[answer.prompt].append(answer)
-    return groups
-
-
-def _negative_size(example: ChangedExample) -> float:
-    return -round(abs(example.after - example.before), 9)
-
-
-def _mean(answers: Sequence[ExampleMetrics], measure: Measure) -> float:
-    return fmean(answer.values[measure] for answer in answers)
-
-
-def _sort_key(key: tuple[str, Measure]) -> tuple[bool, str, int]:
-    decoding, measure = key
-    return decoding == GREEDY, decoding, MEASURES.index(measure)
+        return [example for _, example in sorted(ranked, key=lambda item: (negative_size(item[1]), item[0]))]

@@ -10,6 +10,7 @@ case, white space and punctuation at the end.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -55,29 +56,19 @@ def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> 
     """
     if config.source is None:
         return None
-    instructions = _load_builtin(config.count) if config.source == BUILTIN else _read(config.source, config.count, root)
-    return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
-
-
-def _load_builtin(count: int) -> list[ShortInstruction]:
     from longreward.builtin.short_instructions import short_items
-
-    return [
-        ShortInstruction(short_example(number, query=item.query), (item.answer, *item.accepted), item.kind)
-        for number, item in enumerate(short_items(count, "heldout"))
-    ]
-
-
-def _read(name: str, count: int, root: Path) -> list[ShortInstruction]:
     from longreward.data.file_source import find_files
     from longreward.data.source import RAW
 
-    if not Path(name).is_relative_to(RAW):
-        raise ConfigError(f"evaluate.short.source is {name}: move it to {RAW}, where its versions are kept")
     instructions: list[ShortInstruction] = []
-    for location, row in find_files(root, name).rows():
-        if len(instructions) == count:
-            break
+    if config.source == BUILTIN:
+        for number, item in enumerate(short_items(config.count, "heldout")):
+            example = short_example(number, query=item.query)
+            instructions.append(ShortInstruction(example, (item.answer, *item.accepted), item.kind))
+        return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
+    if not Path(config.source).is_relative_to(RAW):
+        raise ConfigError(f"evaluate.short.source is {config.source}: move it to {RAW}, where its versions are kept")
+    for location, row in islice(find_files(root, config.source).rows(), config.count):
         if isinstance(row, RowError):
             raise DataError(f"{location}: {row}")
         query, answers = row.get("query"), row.get("answers", [row["answer"]] if "answer" in row else [])
@@ -85,7 +76,7 @@ def _read(name: str, count: int, root: Path) -> list[ShortInstruction]:
         if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise DataError(f'{location}: expected {{"query": "…", "answer": "…"}} or a list of texts as "answers"')
         instructions.append(ShortInstruction(short_example(len(instructions), query=texts[0]), tuple(texts[1:])))
-    return instructions
+    return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
 
 
 def normalize(text: str) -> str:
