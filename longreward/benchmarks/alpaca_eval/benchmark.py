@@ -6,6 +6,10 @@ second). The preference is computed from the probabilities of the two tokens:
     {"m": -0.02, "M": -4.05}   ->   2 - 0.98 = 1.02
 
 It lies between 1 (the baseline's answer is better) and 2 (the model's is). The win share is the preference minus 1.
+
+The instructions with the baseline's answers come from `alpaca_eval_gpt4_baseline.json`:
+
+    [{"dataset": "helpful_base", "instruction": "…", "output": "…", "generator": "gpt4_1106_preview"}, …]
 """
 
 import json
@@ -16,26 +20,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from longreward.benchmarks.alpaca_eval.data import AlpacaCase, read_cases
-from longreward.benchmarks.alpaca_eval.length_control import read_gamed_baselines
-from longreward.benchmarks.alpaca_eval.summary import summarize
+from longreward.benchmarks.alpaca_eval.length_control import (
+    AnswerLengths,
+    length_controlled_win_rate,
+    read_gamed_baselines,
+)
 from longreward.benchmarks.judge_prompts import load_builtin_prompt, parse_marked_prompt
-from longreward.benchmarks.published_formats import read_text
+from longreward.benchmarks.metrics import mean_estimate, verdict_metric
+from longreward.benchmarks.published_formats import read_json_list, read_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
+    CaseScore,
     Files,
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
     Message,
+    Metric,
     Summary,
     Verdict,
     lower_limit,
 )
 from longreward.chat_model import parse_logprobs
 from longreward.errors import DataError
+from longreward.evaluation.statistics import Estimate
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.jsonl import open_atomic
@@ -48,6 +58,27 @@ MAX_NEW_TOKENS, TEMPERATURE, SEED, JUDGE_TOKENS = 2048, 0.0, 42, 1
 FIRST_TOKEN, SECOND_TOKEN, TOP_LOGPROBS = "m", "M", 5
 EQUAL_PREFERENCE = 1.5  # of two identical answers; the judge is not queried
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
+SCALE = 100.0
+BOUNDS = (0.0, SCALE)
+
+
+@dataclass(frozen=True)
+class AlpacaCase:
+    """One instruction with the baseline's answer."""
+
+    index: int  # position in the file from 0, by which `df_gamed.csv` refers to it
+    instruction: str
+    output: str  # the baseline's answer
+    generator: str  # the baseline's name
+    dataset: str
+
+    @property
+    def id(self) -> str:
+        return str(self.index)
+
+    @property
+    def category(self) -> str:
+        return self.dataset
 
 
 class AlpacaEval(Benchmark[AlpacaCase]):
@@ -101,7 +132,13 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         """Compare one answer with the baseline's."""
         output = answer.turns[0]
         if output == case.output:
-            metadata = self._metadata(EQUAL_PREFERENCE, switched=False, weighted=False, identical=True)
+            metadata = {
+                "preference": EQUAL_PREFERENCE,
+                "official": self.prompt.official,
+                "switched": False,
+                "weighted": False,
+                "identical": True,
+            }
             return [Verdict(case.id, "preference", TEMPLATE, "", "", "", exact=0.5, strict=0.5, metadata=metadata)]
         switched = is_switched(case.instruction)
         first, second = (output, case.output) if switched else (case.output, output)
@@ -119,18 +156,72 @@ class AlpacaEval(Benchmark[AlpacaCase]):
             exact=None if exact is None else exact - 1,
             strict=None if strict is None else strict - 1,
             unscored_reason="neither m nor M is among the likeliest tokens",
-            metadata=self._metadata(strict, switched=switched, weighted=shown.weighted, identical=False),
+            metadata={
+                "preference": strict,
+                "official": self.prompt.official,
+                "switched": switched,
+                "weighted": shown.weighted,
+                "identical": False,
+            },
         )
         return [verdict]
-
-    def _metadata(self, preference: float | None, **flags: bool) -> dict[str, Any]:
-        return {"preference": preference, "official": self.prompt.official, **flags}
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `win_rate`, `length_controlled` (`length_controlled_minimal` without `df_gamed.csv`),
         `discrete_win_rate`, `length` in characters, and `without_probabilities`, the percentage of verdicts that were
         parsed from the letter alone."""
-        return summarize(self.name, self._cases_by_id, self._gamed, answers, verdicts, options)
+        answer_by_case = {answer.case_id: answer for answer in answers}
+        ordered = sorted(verdicts, key=lambda verdict: self._cases_by_id[verdict.case_id].index)
+
+        def length_controlled(shares: Mapping[str, float | None]) -> Estimate | None:
+            rows = []
+            for verdict in ordered:
+                case, output = self._cases_by_id[verdict.case_id], answer_by_case[verdict.case_id].turns[0]
+                rows.append(AnswerLengths(case.index, len(case.output), len(output), shares[case.id]))
+            return length_controlled_win_rate(rows, self._gamed, options)
+
+        def discrete_win_rate(shares: Mapping[str, float | None]) -> Estimate | None:
+            """Return the percentage of wins; a tie counts as half a win."""
+            wins = [
+                (case_id, SCALE * (0.5 if share == 0.5 else float(share > 0.5)))
+                for case_id, share in shares.items()
+                if share is not None
+            ]
+            return mean_estimate(wins, options, bounds=BOUNDS)
+
+        exact_shares = {verdict.case_id: verdict.exact for verdict in verdicts}
+        strict_shares = {verdict.case_id: verdict.strict for verdict in verdicts}
+        win_rate = verdict_metric("win_rate", verdicts, options, scale=SCALE, bounds=BOUNDS)
+        metrics = [win_rate]
+        exact = length_controlled(exact_shares)
+        # The fits take seconds: one is enough if the values are equal.
+        strict = exact if exact_shares == strict_shares else length_controlled(strict_shares)
+        if exact or strict:
+            name = "length_controlled" if self._gamed is not None else "length_controlled_minimal"
+            metrics.append(replace(win_rate, name=name, exact=exact, strict=strict))
+        exact, strict = discrete_win_rate(exact_shares), discrete_win_rate(strict_shares)
+        metrics.append(replace(win_rate, name="discrete_win_rate", exact=exact, strict=strict))
+        length = mean_estimate([(answer.case_id, float(len(answer.turns[0]))) for answer in answers], options)
+        metrics.append(Metric("length", length, length, len(answers), unscored=0))
+        judged = [verdict for verdict in verdicts if not verdict.metadata["identical"]]
+        flags = [(verdict.case_id, SCALE * (not verdict.metadata["weighted"])) for verdict in judged]
+        without = mean_estimate(flags, options, bounds=BOUNDS)
+        metrics.append(Metric("without_probabilities", without, without, len(judged), unscored=0))
+        scored = [(case_id, share) for case_id, share in strict_shares.items() if share is not None]
+        return Summary(
+            self.name,
+            tuple(metrics),
+            tuple(
+                CaseScore(
+                    case_id,
+                    self._cases_by_id[case_id].category,
+                    answer_by_case[case_id].prompt_tokens[0],
+                    SCALE * share,
+                )
+                for case_id, share in scored
+            ),
+            tuple(1 + share for _, share in scored),
+        )
 
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
         """Write the library's `<model>/model_outputs.json` and `<model>/<annotator>/annotations.json`.
@@ -142,27 +233,53 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         verdict_by_case = {verdict.case_id: verdict for verdict in verdicts}
         official = bool(verdicts) and all(verdict.metadata["official"] for verdict in verdicts)
         annotator = ANNOTATOR if official else "longreward"
-        cases = [case for case in self.cases if case.id in outputs]
-        _write_ascii_json(
-            folder / "model_outputs.json",
-            [
+        output_rows, annotations = [], []
+        for case in self.cases:
+            if case.id not in outputs:
+                continue
+            output = outputs[case.id]
+            output_rows.append(
+                {"dataset": case.dataset, "instruction": case.instruction, "output": output, "generator": model}
+            )
+            if (verdict := verdict_by_case.get(case.id)) is None:
+                continue
+            annotations.append(
                 {
-                    "dataset": case.dataset,
                     "instruction": case.instruction,
-                    "output": outputs[case.id],
-                    "generator": model,
+                    "output_1": case.output,
+                    "generator_1": case.generator,
+                    "dataset": case.dataset,
+                    "output_2": output,
+                    "generator_2": model,
+                    "annotator": annotator,
+                    "preference": verdict.metadata["preference"],
+                    "preference_price_per_example": None,
+                    "preference_time_per_example": None,
+                    "preference_raw_completion": _raw_completion(verdict.judgment) if verdict.judgment else None,
                 }
-                for case in cases
-            ],
-        )
-        _write_ascii_json(
-            folder / annotator / "annotations.json",
-            [
-                _annotation(case, outputs[case.id], verdict_by_case[case.id], annotator, model)
-                for case in cases
-                if case.id in verdict_by_case
-            ],
-        )
+            )
+        for name, rows in (("model_outputs.json", output_rows), (f"{annotator}/annotations.json", annotations)):
+            with open_atomic(folder / name) as file:
+                file.write(json.dumps(rows, indent=2) + "\n")  # ASCII, because UTF-8 cannot encode a lone surrogate
+
+
+def read_cases(path: Path) -> tuple[AlpacaCase, ...]:
+    """Read all instructions, in order. Raises DataError for malformed rows, duplicates or several generators."""
+    cases: dict[str, AlpacaCase] = {}
+    for index, row in enumerate(read_json_list(path)):
+        for key in ("instruction", "output", "generator"):
+            value = row.get(key) if isinstance(row, dict) else row
+            if not isinstance(value, str):
+                raise DataError(f"{path}, row {index}: {key} is {value!r}, expected a text")
+        dataset = str(row.get("dataset") or "unknown")
+        case = AlpacaCase(index, row["instruction"], row["output"], row["generator"], dataset)
+        if case.instruction in cases:
+            raise DataError(f"{path}, row {index}: same instruction as row {cases[case.instruction].index}")
+        cases[case.instruction] = case
+    generators = sorted({case.generator for case in cases.values()})
+    if len(generators) > 1:
+        raise DataError(f"{path} has outputs of {len(generators)} generators ({', '.join(generators[:3])}, …)")
+    return tuple(cases.values())
 
 
 def load_prompt(path: Path | None) -> tuple[str, PromptTemplate]:
@@ -226,22 +343,6 @@ def _weighted_preference(first: float | None, second: float | None) -> float | N
     return 2 - (1 / (1 + math.exp(log_odds)) if log_odds < 700 else 0.0)
 
 
-def _annotation(case: AlpacaCase, output: str, verdict: Verdict, annotator: str, model: str) -> dict[str, Any]:
-    return {
-        "instruction": case.instruction,
-        "output_1": case.output,
-        "generator_1": case.generator,
-        "dataset": case.dataset,
-        "output_2": output,
-        "generator_2": model,
-        "annotator": annotator,
-        "preference": verdict.metadata["preference"],
-        "preference_price_per_example": None,
-        "preference_time_per_example": None,
-        "preference_raw_completion": _raw_completion(verdict.judgment) if verdict.judgment else None,
-    }
-
-
 def _raw_completion(judgment: str) -> dict[str, Any]:
     """Return the reply as a choice of the OpenAI protocol, the form in which the library stores and reads it."""
     reply = parse_logprobs(judgment)
@@ -253,8 +354,3 @@ def _raw_completion(judgment: str) -> dict[str, Any]:
         for top_logprobs in reply.top_logprobs
     ]
     return {"text": reply.text, "logprobs": {"content": content} if content else None}
-
-
-def _write_ascii_json(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with open_atomic(path) as file:
-        file.write(json.dumps(rows, indent=2) + "\n")  # ASCII, because UTF-8 cannot encode a lone surrogate

@@ -87,7 +87,15 @@ def length_controlled_win_rate(
     lengths = np.array([case.baseline - case.model for case in cases], dtype=float)
     if sum(case.share is not None for case in cases) < FOLDS or not (spread := lengths.std(ddof=1)):
         return None
-    difficulty = np.array([_difficulty(gamed, case.index) for case in cases])
+    difficulty = np.zeros(len(cases))
+    if gamed is not None:
+        for row, case in enumerate(cases):
+            if case.index not in gamed.difficulty:
+                raise DataError(
+                    f"df_gamed.csv has no instruction {case.index}: it belongs to {len(gamed.difficulty)} published "
+                    "instructions; remove it to use other instructions"
+                )
+            difficulty[row] = gamed.difficulty[case.index]
     scored = np.array([case.share is not None for case in cases])
     intercept = np.ones(len(cases))
     features = np.column_stack([np.tanh(lengths / spread), difficulty, intercept])[scored]
@@ -119,17 +127,6 @@ def length_controlled_win_rate(
     return Estimate(value, max(0.0, value - margin), min(100.0, value + margin), len(cases))
 
 
-def _difficulty(gamed: GamedBaselines | None, index: int) -> float:
-    if gamed is None:
-        return 0.0
-    if index not in gamed.difficulty:
-        raise DataError(
-            f"df_gamed.csv has no instruction {index}: it belongs to {len(gamed.difficulty)} published instructions; "
-            "remove it to use other instructions"
-        )
-    return gamed.difficulty[index]
-
-
 class ShareRegression:
     """Logistic regression of shares between 0 and 1: each case is both a win and a loss, weighted by its share."""
 
@@ -155,8 +152,10 @@ class ShareRegression:
             for index, strength in enumerate(strengths):
                 model = _logistic_regression(strength)
                 model.fit(features[train], labels[train], sample_weight=sample_weight[train])
-                probabilities = model.predict_proba(features[test])[:, 1]
-                losses[index] += _log_loss(self._shares[cases[test]], probabilities, weights[cases[test]])
+                # sklearn.metrics.log_loss takes class labels only, not shares.
+                p = np.clip(model.predict_proba(features[test])[:, 1], 1e-15, 1 - 1e-15)
+                shares = self._shares[cases[test]]
+                losses[index] -= np.mean(weights[cases[test]] * (shares * np.log(p) + (1 - shares) * np.log(1 - p)))
         return float(strengths[losses.argmin()])
 
     def _wins_and_losses(self, weights: "np.ndarray") -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
@@ -173,11 +172,3 @@ def _logistic_regression(strength: float) -> Any:
 
     # l1_ratio=1 is an L1 penalty; `penalty="l1"` is deprecated since scikit-learn 1.8.
     return LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=SEED)
-
-
-def _log_loss(shares: "np.ndarray", probabilities: "np.ndarray", weights: "np.ndarray") -> float:
-    # sklearn.metrics.log_loss takes class labels only, not shares.
-    import numpy as np
-
-    p = np.clip(probabilities, 1e-15, 1 - 1e-15)
-    return float(-np.mean(weights * (shares * np.log(p) + (1 - shares) * np.log(1 - p))))
