@@ -71,7 +71,15 @@ class LocalChatClient:
             # Two shards at the same time would be slower and need memory for two batches.
             async with self._lock:
                 outputs = await self._generate_batch([requests[i] for i in batch], [prompts[i] for i in batch])
-            completions |= {i: self._completion(prompts[i], ids) for i, ids in zip(batch, outputs, strict=True)}
+            for i, ids in zip(batch, outputs, strict=True):
+                stopped = bool(ids) and ids[-1] in self._policy.encoder.end_ids
+                completions[i] = Completion(
+                    self._policy.encoder.decode(ids),
+                    tokens=len(ids) - stopped,
+                    finish_reason="stop" if stopped else "length",
+                    prompt_tokens=len(prompts[i].ids),
+                    prompt_truncated=prompts[i].truncated,
+                )
             on_progress(len(completions))
         return [completions[i] for i in range(len(requests))]
 
@@ -94,16 +102,6 @@ class LocalChatClient:
             cancelled.set()
         return [ids for [ids] in outputs]
 
-    def _completion(self, prompt: "FittedPrompt", ids: list[int]) -> Completion:
-        stopped = bool(ids) and ids[-1] in self._policy.encoder.end_ids
-        return Completion(
-            self._policy.encoder.decode(ids),
-            tokens=len(ids) - stopped,
-            finish_reason="stop" if stopped else "length",
-            prompt_tokens=len(prompt.ids),
-            prompt_truncated=prompt.truncated,
-        )
-
 
 class ServedChatClient:
     """A model on a server; `server.max_concurrency` limits the concurrent requests."""
@@ -124,9 +122,18 @@ class ServedChatClient:
         return await gather_requests(self._policy, map(with_progress(self._generate, on_progress), requests, prompts))
 
     async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
-        client = self._policy.client
+        client, encoder = self._policy.client, self._policy.encoder
+        rendered = Prompt({"prompt": prompt.ids}, prompt.ids)
+        if client.chat:
+            # The server tokenizes: special tokens in the messages are broken up, so that they stay text.
+            messages = [
+                {"role": turn.role, "content": encoder.chat.break_controls(turn.content, turn.role)}
+                for turn in prompt.turns
+            ]
+            unchanged = messages == [vars(turn) for turn in prompt.turns]
+            rendered = Prompt({"messages": messages}, prompt.ids if unchanged else None)
         [choice] = await client.complete(
-            self._chat_prompt(prompt) if client.chat else Prompt({"prompt": prompt.ids}, prompt.ids),
+            rendered,
             n=1,
             seed_for=lambda number: request_seed(request.seed, request.id, number),
             temperature=sampling_temperature(request),
@@ -134,17 +141,8 @@ class ServedChatClient:
             max_tokens=prompt.max_new_tokens,
         )
         is_full = choice.finish_reason == "length"
-        tokens = prompt.max_new_tokens if is_full else self._policy.encoder.count_tokens(choice.text)
+        tokens = prompt.max_new_tokens if is_full else encoder.count_tokens(choice.text)
         return Completion(choice.text, tokens, choice.finish_reason, len(prompt.ids), prompt.truncated)
-
-    def _chat_prompt(self, prompt: "FittedPrompt") -> Prompt:
-        """Return the messages for a server that tokenizes; special tokens in them are broken up and stay text."""
-        chat = self._policy.encoder.chat
-        messages = [
-            {"role": turn.role, "content": chat.break_controls(turn.content, turn.role)} for turn in prompt.turns
-        ]
-        unchanged = messages == [vars(turn) for turn in prompt.turns]
-        return Prompt({"messages": messages}, prompt.ids if unchanged else None)
 
 
 def sampling_temperature(request: GenerationRequest) -> float:
@@ -201,9 +199,16 @@ class PromptFitter:
         if len(ids) > max_prompt_tokens:
             turns = self._truncate_longest(turns, max_prompt_tokens, request.id)
             ids, truncated = self._ids(turns), True
-        prompt = FittedPrompt(turns, ids, min(request.max_new_tokens, self._window - len(ids)), truncated)
-        self._warn_once(request, prompt)
-        return prompt
+        max_new_tokens = min(request.max_new_tokens, self._window - len(ids))
+        # Benchmark scores can suffer from answers with less room than requested.
+        if max_new_tokens < request.max_new_tokens and not self._warned:
+            self._warned = True
+            log.warning(
+                "conversation %s: %d prompt tokens in a window of %d leave %d instead of %d new tokens for the answer; "
+                "other answers may be shortened as well, without another warning",
+                *(request.id, len(ids), self._window, max_new_tokens, request.max_new_tokens),
+            )
+        return FittedPrompt(turns, ids, max_new_tokens, truncated)
 
     def _truncate_longest(self, turns: tuple[Message, ...], max_tokens: int, request_id: str) -> tuple[Message, ...]:
         """Truncate the longest turn repeatedly until the conversation has at most `max_tokens` tokens."""
@@ -232,16 +237,6 @@ class PromptFitter:
 
     def _ids(self, turns: Sequence[Message]) -> list[int]:
         return self._encoder.conversation_ids([vars(turn) for turn in turns])
-
-    def _warn_once(self, request: GenerationRequest, prompt: FittedPrompt) -> None:
-        """Warn about the first answer with less room than requested: benchmark scores can suffer from it."""
-        if prompt.max_new_tokens < request.max_new_tokens and not self._warned:
-            self._warned = True
-            log.warning(
-                "conversation %s: %d prompt tokens in a window of %d leave %d instead of %d new tokens for the answer; "
-                "other answers may be shortened as well, without another warning",
-                *(request.id, len(prompt.ids), self._window, prompt.max_new_tokens, request.max_new_tokens),
-            )
 
 
 def merge_system_turn(turns: Sequence[Message]) -> tuple[Message, ...]:

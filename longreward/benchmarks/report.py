@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longreward.benchmarks.types import IntervalOptions, Metric, Summary
+from longreward.benchmarks.types import IntervalOptions, Summary
 from longreward.evaluation.statistics import DifferenceEstimate, Estimate, format_p, holm_corrected, mean_difference
 
 MODEL_LABELS = {"sft": "SFT", "dpo": "DPO"}
@@ -108,15 +108,12 @@ def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> 
     ]
     lines += ["| metric | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
     for name, metric in {name: metric for metrics in by_model for name, metric in metrics.items()}.items():
-        cells = [cell for metrics in by_model for cell in _cells(metrics.get(name))]
+        cells = []
+        for metrics in by_model:
+            row = metrics.get(name)
+            cells += ["", "", ""] if row is None else [_format(row.exact), _format(row.strict), str(row.unscored)]
         lines.append(f"| {name} | {metric.cases} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _cells(metric: Metric | None) -> tuple[str, str, str]:
-    if metric is None:
-        return "", "", ""
-    return _format(metric.exact), _format(metric.strict), str(metric.unscored)
 
 
 def _format(estimate: Estimate | None) -> str:

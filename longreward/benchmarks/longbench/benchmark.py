@@ -1,12 +1,32 @@
-"""LongBench with LongReward's judge: each case is prompted once and graded against each of its references."""
+"""LongBench with LongReward's judge: each case is prompted once and graded against each of its references.
 
-from collections.abc import Sequence
+Cases are averaged into sets, sets into classes, and classes into one score. The published score files:
+
+    longbench/preds/<model>.json    [{"idx": 0, "dataset": "qasper", "query": …, "answer": [references],
+                                      "prediction": …}, …]
+    longbench/scores/<model>.json   [{"scores": {set: {"gpt_score", "finish"}}, "class_scores": …, "avg_gpt_score": …,
+                                      "finish": …}, then each row of the predictions with "score" and "gpt_usage"]
+
+Scores are from 0 to 1 in the files and from 0 to 100 in the metrics.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_marked_prompt
-from longreward.benchmarks.longbench.data import MAX_RATING, SETS, Grading, LongBenchCase, read_cases
-from longreward.benchmarks.longbench.summary import score_files, summarize
+from longreward.benchmarks.longbench.data import (
+    CLASSES,
+    MAX_RATING,
+    SETS,
+    Grading,
+    LongBenchCase,
+    SetName,
+    read_cases,
+)
+from longreward.benchmarks.longbench.metrics import automatic_metric, metric_name
+from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.published_formats import (
     first_number_in_last_brackets,
     read_string_constant,
@@ -17,20 +37,25 @@ from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
+    CaseScore,
     Files,
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
+    Metric,
     Summary,
     Verdict,
     longreward_request,
 )
+from longreward.evaluation.statistics import Observation
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather
 
 TOY = TOY_DATA / "longbench"
 JUDGE_TOKENS = 1024
+SCALE = 100.0
+BOUNDS = (0.0, SCALE)
 UNREADABLE_SCORE = 0.5  # the published code's value for an unreadable or filtered verdict
 MARKERS: dict[Grading, dict[str, str]] = {
     "qa": {"$Q$": "question", "$A$": "reference", "$P$": "answer"},
@@ -117,14 +142,85 @@ class LongBench(Benchmark[LongBenchCase]):
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return the judge's metrics `score`, `class/<class>` and `set/<set>`, and those without a judge:
         `set/<set>/f1` or `set/<set>/rouge_l`, and their mean over the sets, `automatic`."""
-        return summarize(self.name, self._cases_by_id, answers, verdicts, options)
+        cases = self._cases_by_id
+        # Only sets with answers take part, so that a subset of the sets can be measured.
+        sets = [name for name in SETS if any(cases[answer.case_id].dataset == name for answer in answers)]
+        exact: dict[SetName, list[Observation]] = {name: [] for name in sets}
+        strict: dict[SetName, list[Observation]] = {name: [] for name in sets}
+        automatic: dict[SetName, list[Observation]] = {name: [] for name in sets}
+        unscored = dict.fromkeys(sets, 0)
+        for case_id, group in _by_case(verdicts).items():
+            name = cases[case_id].dataset
+            exact[name].append((case_id, SCALE * best_exact(group)))
+            unscored[name] += sum(verdict.strict is None for verdict in group)
+            if (best := best_strict(group)) is not None:
+                strict[name].append((case_id, SCALE * best))
+        for answer in answers:
+            case = cases[answer.case_id]
+            value = automatic_metric(SETS[case.dataset], answer.turns[0], case.answers)
+            automatic[case.dataset].append((case.id, SCALE * value))
+
+        groups = {"score": sets}
+        for class_name in CLASSES:
+            if members := [name for name in sets if SETS[name].class_name == class_name]:
+                groups[f"class/{class_name}"] = members
+        groups |= {f"set/{name}": [name] for name in sets}
+        metrics = []
+        for title, members in groups.items():
+            weights = class_weights(members)
+            metrics.append(
+                Metric(
+                    title,
+                    macro_mean({name: exact[name] for name in members}, options, weights=weights, bounds=BOUNDS),
+                    macro_mean({name: strict[name] for name in members}, options, weights=weights, bounds=BOUNDS),
+                    cases=sum(len(exact[name]) for name in members),
+                    unscored=sum(unscored[name] for name in members),
+                )
+            )
+        groups = {f"set/{name}/{metric_name(SETS[name])}": [name] for name in sets} | {"automatic": sets}
+        for title, members in groups.items():
+            estimate = macro_mean({name: automatic[name] for name in members}, options, bounds=BOUNDS)
+            count = sum(len(automatic[name]) for name in members)
+            metrics.append(Metric(title, estimate, estimate, cases=count, unscored=0))
+        prompt_tokens = {answer.case_id: answer.prompt_tokens[0] for answer in answers}
+        return Summary(
+            self.name,
+            tuple(metrics),
+            tuple(
+                CaseScore(case_id, name, prompt_tokens[case_id], score)
+                for name in sets
+                for case_id, score in strict[name]
+            ),
+            tuple(float(verdict.metadata["rating"]) for verdict in verdicts if verdict.strict is not None),
+        )
 
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
         """Write `longbench/preds/<model>.json` and `longbench/scores/<model>.json`."""
-        predictions, scores = score_files(self._cases_by_id, answers, verdicts)
+        texts = {answer.case_id: answer.turns[0] for answer in answers}
+        by_case = _by_case(verdicts)
+        predictions: list[dict[str, Any]] = []
+        scored: list[dict[str, Any]] = []
+        for idx, case in enumerate(self.cases):
+            if case.id not in texts:
+                continue
+            row = {
+                "idx": idx,
+                "dataset": case.dataset,
+                "query": case.query,
+                "answer": list(case.answers),
+                "prediction": texts[case.id],
+            }
+            predictions.append(row)
+            if group := by_case.get(case.id):
+                usage = {
+                    "prompt_tokens": sum(verdict.metadata["prompt_tokens"] for verdict in group),
+                    "completion_tokens": sum(verdict.metadata["completion_tokens"] for verdict in group),
+                    "responses": [verdict.judgment for verdict in group],
+                }
+                scored.append(row | {"score": best_exact(group), "gpt_usage": usage})
         model = model.rstrip("/").split("/")[-1]
         write_json(folder / self.name / "preds" / f"{model}.json", predictions)
-        write_json(folder / self.name / "scores" / f"{model}.json", scores)
+        write_json(folder / self.name / "scores" / f"{model}.json", [_mean_scores(predictions, scored), *scored])
 
 
 def load_prompts(judge_code: Path | None) -> dict[Grading, PromptTemplate]:
@@ -152,3 +248,54 @@ def parse_integer_rating(text: str) -> int | None:
     """
     number = first_number_in_last_brackets(text)
     return int(number) if number is not None and "." not in number else None
+
+
+def best_exact(verdicts: Iterable[Verdict]) -> float:
+    """Return the best exact value over the references, at least 0: the published code starts from 0."""
+    return max([0.0, *(verdict.exact for verdict in verdicts if verdict.exact is not None)])
+
+
+def best_strict(verdicts: Iterable[Verdict]) -> float | None:
+    """Return the best strict value over the references; None if all are unscored."""
+    return max((verdict.strict for verdict in verdicts if verdict.strict is not None), default=None)
+
+
+def class_weights(sets: Sequence[SetName]) -> dict[str, float]:
+    """Return the weight of each set in the mean over classes of the mean over their sets.
+
+    >>> class_weights(["qasper", "hotpotqa", "musique"])
+    {'qasper': 0.5, 'hotpotqa': 0.25, 'musique': 0.25}
+    """
+    sizes = {class_name: sum(SETS[name].class_name == class_name for name in sets) for class_name in CLASSES}
+    classes = sum(size > 0 for size in sizes.values())
+    return {name: 1 / classes / sizes[SETS[name].class_name] for name in sets}
+
+
+def _by_case(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    groups: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        groups[verdict.case_id].append(verdict)
+    return groups
+
+
+def _mean_scores(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    scores: dict[SetName, dict[str, Any]] = {}
+    for name in SETS:
+        values = [row["score"] for row in scored if row["dataset"] == name]
+        if values:  # the published code writes 0 for a set without an answer
+            answered = sum(row["dataset"] == name for row in rows)
+            scores[name] = {"gpt_score": _mean(values), "finish": len(values) == answered}
+    by_class = {
+        class_name: [score["gpt_score"] for name, score in scores.items() if SETS[name].class_name == class_name]
+        for class_name in CLASSES
+    }
+    return {
+        "scores": scores,
+        "class_scores": {class_name: _mean(values) for class_name, values in by_class.items() if values},
+        "avg_gpt_score": _mean([score["gpt_score"] for score in scores.values()]),
+        "finish": len(scored) == len(rows),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -8,8 +8,9 @@ context; the model's prompt is both with a blank line between.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -99,8 +100,18 @@ def read_cases(folder: Path, templates: Path) -> tuple[LongBenchCase, ...]:
     if not names:
         files = ", ".join(f"{name}.jsonl" for name in SETS)
         raise DataError(f"{folder} contains none of LongBench's files ({files})")
-    by_set = _read_templates(templates, names)
-    return tuple(case for name in names for case in _read_set(folder / f"{name}.jsonl", name, by_set[name]))
+    rows = read_json(templates)
+    cases: list[LongBenchCase] = []
+    for name in names:
+        template = rows.get(name) if isinstance(rows, Mapping) else None
+        if not isinstance(template, str) or "{context}" not in template or "\n\n" not in template:
+            raise DataError(
+                f"{templates}: the template of {name} is {template!r}, expected a text with {{context}} and a blank "
+                "line before the query"
+            )
+        parsed = read_records(folder / f"{name}.jsonl", partial(_parse_case, name=name, template=template))
+        cases += (replace(case, number=number) for number, case in enumerate(parsed, start=1))
+    return tuple(cases)
 
 
 def fill_template(template: str, *, context: str, query: str) -> tuple[str, str]:
@@ -117,18 +128,8 @@ def fill_template(template: str, *, context: str, query: str) -> tuple[str, str]
     return before, after.strip()
 
 
-def _read_set(path: Path, name: SetName, template: str) -> list[LongBenchCase]:
-    cases: list[LongBenchCase] = []
-
-    def parse(row: Row) -> LongBenchCase:
-        return _parse_case(row, name, len(cases) + 1, template)
-
-    for case in read_records(path, parse):
-        cases.append(case)
-    return cases
-
-
-def _parse_case(row: Row, name: SetName, number: int, template: str) -> LongBenchCase:
+def _parse_case(row: Row, *, name: SetName, template: str) -> LongBenchCase:
+    """Parse one record, without its number."""
     for key in ("input", "context"):
         if not isinstance(row.get(key), str):
             raise RowError(f"{key} is {row.get(key)!r}, expected a text")
@@ -140,16 +141,4 @@ def _parse_case(row: Row, name: SetName, number: int, template: str) -> LongBenc
     context, query = fill_template(template, context=row["context"], query=row["input"])
     if not query:
         raise RowError("the prompt has no query: nothing follows its last blank line")
-    return LongBenchCase(name, number, context, query, tuple(answers))
-
-
-def _read_templates(path: Path, names: Sequence[SetName]) -> dict[str, str]:
-    templates = read_json(path)
-    for name in names:
-        template = templates.get(name) if isinstance(templates, Mapping) else None
-        if not isinstance(template, str) or "{context}" not in template or "\n\n" not in template:
-            raise DataError(
-                f"{path}: the template of {name} is {template!r}, expected a text with {{context}} and a blank line "
-                "before the query"
-            )
-    return dict(templates)
+    return LongBenchCase(name, 0, context, query, tuple(answers))

@@ -29,13 +29,13 @@ def metric_name(dataset: LongBenchSet) -> str:
 
 def automatic_metric(dataset: LongBenchSet, answer: str, references: Sequence[str]) -> float:
     """Return the set's metric from 0 to 1: the best value over the references."""
-    metrics = {
-        ("f1", False): f1,
-        ("f1", True): chinese_f1,
-        ("rouge_l", False): rouge_l,
-        ("rouge_l", True): _chinese_rouge_l,
-    }
-    metric = metrics[dataset.metric, dataset.chinese]
+    if dataset.metric == "f1":
+        metric = chinese_f1 if dataset.chinese else f1
+    else:
+        metric = rouge_l
+        if dataset.chinese:
+            split = _jieba() or list
+            answer, references = " ".join(split(answer)), [" ".join(split(reference)) for reference in references]
     return max(metric(answer, reference) for reference in references)
 
 
@@ -71,11 +71,6 @@ def rouge_l(answer: str, reference: str) -> float:
     recall = len(common) / len({word for sentence in reference_sentences for word in sentence})
     precision = len(common) / len({word for sentence in answer_sentences for word in sentence})
     return 2 * precision * recall / (precision + recall + 1e-8)
-
-
-def _chinese_rouge_l(answer: str, reference: str) -> float:
-    split = _jieba() or list
-    return rouge_l(" ".join(split(answer)), " ".join(split(reference)))
 
 
 def _overlap(answer: Sequence[str], reference: Sequence[str]) -> float:

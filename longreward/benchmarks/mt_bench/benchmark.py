@@ -5,15 +5,24 @@
     <folder>/mt_bench/reference_answer/<judge>.jsonl
     <folder>/mt_bench/model_judgment/<judge>_single.jsonl, <judge>_pair.jsonl
 
-FastChat's `show_result` finds these files if `<folder>` is named `data`.
+FastChat's `show_result` finds these files if `<folder>` is named `data`. The metrics are those of `show_result`, with
+unscored verdicts counted:
+
+    score                         mean of all ratings, 1 to 10
+    turn_1, turn_2, category/…    mean of the ratings of one turn or category
+    pairwise/win_rate             share of the pairs (a turn of a question) that are won in both orders
+    pairwise/loss_rate            share that are lost in both orders
+    pairwise/win_rate_adjusted    win rate with ties counting half; different winners in both orders are a tie
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from longreward.benchmarks.metrics import mean_estimate, verdict_metric
 from longreward.benchmarks.mt_bench.data import MtCase, read_cases
 from longreward.benchmarks.mt_bench.fastchat import (
     pair_rows,
@@ -26,11 +35,11 @@ from longreward.benchmarks.mt_bench.fastchat import (
     write_answers,
 )
 from longreward.benchmarks.mt_bench.judge import compare_answers, load_templates, rate_answer
-from longreward.benchmarks.mt_bench.summary import summarize
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
+    CaseScore,
     ChatClient,
     Completion,
     Files,
@@ -38,12 +47,14 @@ from longreward.benchmarks.types import (
     IntervalOptions,
     JudgeOptions,
     Message,
+    Metric,
     OnProgress,
     Summary,
     Verdict,
     ignore_progress,
     lower_limit,
 )
+from longreward.evaluation.statistics import Estimate
 from longreward.judge import Judge
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import write_rows
@@ -51,6 +62,12 @@ from longreward.utils.jsonl import write_rows
 MAX_NEW_TOKENS = 1024
 TOY = TOY_DATA / "mt_bench"
 _UNSAFE = re.compile(r"[^\w.\-]+")
+Outcome = float | None  # 1: won, 0: lost, 0.5: tie, None: one of the two comparisons has no winner
+PAIR_METRICS: Mapping[str, Callable[[float], float]] = {
+    "win_rate_adjusted": lambda outcome: outcome,
+    "win_rate": lambda outcome: float(outcome == 1),
+    "loss_rate": lambda outcome: float(outcome == 0),
+}
 
 
 class MtBench(Benchmark[MtCase]):
@@ -146,7 +163,33 @@ class MtBench(Benchmark[MtCase]):
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `score`, turns and categories; with a baseline also `pairwise/…`."""
-        return summarize(self._cases_by_id, answers, verdicts, options)
+        cases = self._cases_by_id
+        ratings = [verdict for verdict in verdicts if "opponent" not in verdict.metadata]
+        pairs = [verdict for verdict in verdicts if "opponent" in verdict.metadata]
+        groups: dict[str, list[Verdict]] = {"score": ratings}
+        groups |= {f"turn_{turn}": [] for turn in sorted({int(verdict.metadata["turn"]) for verdict in ratings})}
+        groups |= {f"category/{case.category}": [] for case in self.cases}
+        scores: dict[str, list[float]] = {case.id: [] for case in self.cases}
+        for verdict in ratings:
+            groups[f"turn_{verdict.metadata['turn']}"].append(verdict)
+            groups[f"category/{cases[verdict.case_id].category}"].append(verdict)
+            if verdict.strict is not None:
+                scores[verdict.case_id].append(verdict.strict)
+        metrics = [verdict_metric(name, group, options) for name, group in groups.items() if group]
+        if pairs:
+            metrics += _pair_metrics(pairs, options)
+        prompt_tokens = {answer.case_id: max(answer.prompt_tokens, default=0) for answer in answers}
+        return Summary(
+            self.name,
+            tuple(metrics),
+            tuple(
+                # The score of a case is the mean over its turns with a strict rating.
+                CaseScore(case.id, case.category, prompt_tokens.get(case.id, 0), sum(turns) / len(turns))
+                for case in self.cases
+                if (turns := scores[case.id])
+            ),
+            tuple(verdict.strict for verdict in ratings if verdict.strict is not None),
+        )
 
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
         """Write FastChat's files; judgments of this model are replaced, those of other models stay.
@@ -165,16 +208,12 @@ class MtBench(Benchmark[MtCase]):
             write_answers(path, self._opponent_answers.values(), self._cases_by_id, model=self.opponent)
         for judge in dict.fromkeys(verdict.judge for verdict in verdicts):
             judge_verdicts = [verdict for verdict in verdicts if verdict.judge == judge]
-            judge_file = file_name(judge)
-            references = reference_answers(self.cases)
-            write_answers(
-                folder / "reference_answer" / f"{judge_file}.jsonl", references, self._cases_by_id, model="reference"
-            )
-            judgments = folder / "model_judgment"
-            ratings = single_rows(judge_verdicts, self._cases_by_id, model=model)
-            replace_rows(judgments / f"{judge_file}_single.jsonl", ratings)
+            path = folder / "reference_answer" / f"{file_name(judge)}.jsonl"
+            write_answers(path, reference_answers(self.cases), self._cases_by_id, model="reference")
+            single = single_rows(judge_verdicts, self._cases_by_id, model=model)
+            replace_rows(folder / "model_judgment" / f"{file_name(judge)}_single.jsonl", single)
             pairs = pair_rows(judge_verdicts, self._cases_by_id, model=model)
-            replace_rows(judgments / f"{judge_file}_pair.jsonl", pairs)
+            replace_rows(folder / "model_judgment" / f"{file_name(judge)}_pair.jsonl", pairs)
 
     def _turn_request(self, case: MtCase, previous: Sequence[str]) -> GenerationRequest:
         """Return the request for the next turn after the model's previous turns."""
@@ -193,3 +232,43 @@ def file_name(name: str) -> str:
 
 def _stripped(completion: Completion) -> Completion:
     return replace(completion, text=completion.text.strip())
+
+
+def pair_outcome(first: Outcome, second: Outcome) -> Outcome:
+    """Combine both orders: a tie if either is a tie or they disagree, None if either has no winner.
+
+    >>> pair_outcome(1.0, 1.0), pair_outcome(1.0, 0.0), pair_outcome(0.5, 1.0), pair_outcome(1.0, None)
+    (1.0, 0.5, 0.5, None)
+    """
+    if first is None or second is None:
+        return None
+    return first if first == second else 0.5
+
+
+def _pair_metrics(verdicts: Sequence[Verdict], options: IntervalOptions) -> list[Metric]:
+    # By case, turn and repeat, since a pair that was judged again is a pair of its own; then by order.
+    exact: dict[tuple[str, int, int], dict[int, Outcome]] = defaultdict(dict)
+    strict: dict[tuple[str, int, int], dict[int, Outcome]] = defaultdict(dict)
+    for verdict in verdicts:
+        key = (verdict.case_id, verdict.metadata["turn"], verdict.metadata.get("repeat", 0))
+        exact[key][verdict.metadata["order"]] = verdict.exact
+        strict[key][verdict.metadata["order"]] = verdict.strict
+    exact_outcomes, strict_outcomes = (
+        [(case_id, pair_outcome(orders.get(1), orders.get(2))) for (case_id, _, _), orders in pairs.items()]
+        for pairs in (exact, strict)
+    )
+
+    def estimate(outcomes: list[tuple[str, Outcome]], points: Callable[[float], float]) -> Estimate | None:
+        values = [(case_id, points(outcome)) for case_id, outcome in outcomes if outcome is not None]
+        return mean_estimate(values, options, bounds=(0.0, 1.0))
+
+    return [
+        Metric(
+            f"pairwise/{name}",
+            estimate(exact_outcomes, points),
+            estimate(strict_outcomes, points),
+            cases=len({verdict.case_id for verdict in verdicts}),
+            unscored=sum(outcome is None for _, outcome in strict_outcomes),
+        )
+        for name, points in PAIR_METRICS.items()
+    ]

@@ -217,53 +217,36 @@ def _points(winner: Winner, order: int) -> float | None:
 
 async def rate_answer(judge: Judge, templates: Templates, case: MtCase, answer: Answer) -> list[Verdict]:
     """Rate each turn; the prompt of the second turn shows the first one, too."""
-    return await gather(_rate_turn(judge, templates, case, answer, turn) for turn in range(1, len(case.turns) + 1))
+
+    async def rate_turn(turn: int) -> Verdict:
+        template = templates[template_name("single", with_reference=bool(case.references), turn=turn)]
+        slots = _case_slots(case) | {"answer": answer.turns[0]} | _numbered("answer", answer.turns)
+        request = template.request(slots)
+        reply = await judge.query(request, parse_exact_rating)
+        verdict = single_verdict(case.id, turn, reply.text, parse_exact_rating(reply.text))
+        return _with_request(verdict, request, template, reply)
+
+    return await gather(rate_turn(turn) for turn in range(1, len(case.turns) + 1))
 
 
 async def compare_answers(
     judge: Judge, templates: Templates, case: MtCase, answer: Answer, opponent: str, opponent_turns: Sequence[str]
 ) -> list[Verdict]:
     """Compare each turn with the opponent's, in both orders."""
-    return await gather(
-        _compare_turn(judge, templates, case, answer, opponent, opponent_turns, turn=turn, order=order)
-        for turn in range(1, len(case.turns) + 1)
-        for order in (1, 2)
-    )
+    own, other = answer.turns[: len(case.turns)], opponent_turns[: len(case.turns)]
 
+    async def compare_turn(turn: int, order: int) -> Verdict:
+        template = templates[template_name("pair", with_reference=bool(case.references), turn=turn)]
+        first, second = (own, other) if order == 1 else (other, own)
+        slots = _case_slots(case) | {"answer_a": first[0], "answer_b": second[0]}
+        slots |= _numbered("answer_a", first) | _numbered("answer_b", second)
+        request = template.request(slots)
+        reply = await judge.query(request, _parse_winner)
+        winner = parse_exact_winner(reply.text)
+        verdict = pair_verdict(case.id, turn, reply.text, winner, opponent=opponent, order=order)
+        return _with_request(verdict, request, template, reply)
 
-async def _rate_turn(judge: Judge, templates: Templates, case: MtCase, answer: Answer, turn: int) -> Verdict:
-    template = templates[template_name("single", with_reference=bool(case.references), turn=turn)]
-    slots = _case_slots(case) | {"answer": answer.turns[0]} | _numbered("answer", answer.turns)
-    request = template.request(slots)
-    reply = await judge.query(request, parse_exact_rating)
-    verdict = single_verdict(case.id, turn, reply.text, parse_exact_rating(reply.text))
-    return _with_request(verdict, request, template, reply)
-
-
-async def _compare_turn(
-    judge: Judge,
-    templates: Templates,
-    case: MtCase,
-    answer: Answer,
-    opponent: str,
-    opponent_turns: Sequence[str],
-    *,
-    turn: int,
-    order: int,
-) -> Verdict:
-    template = templates[template_name("pair", with_reference=bool(case.references), turn=turn)]
-    turns = len(case.turns)
-    first: Sequence[str] = answer.turns[:turns]
-    second: Sequence[str] = opponent_turns[:turns]
-    if order == 2:
-        first, second = second, first
-    slots = _case_slots(case) | {"answer_a": first[0], "answer_b": second[0]}
-    slots |= _numbered("answer_a", first) | _numbered("answer_b", second)
-    request = template.request(slots)
-    reply = await judge.query(request, _parse_winner)
-    winner = parse_exact_winner(reply.text)
-    verdict = pair_verdict(case.id, turn, reply.text, winner, opponent=opponent, order=order)
-    return _with_request(verdict, request, template, reply)
+    return await gather(compare_turn(turn, order) for turn in range(1, len(case.turns) + 1) for order in (1, 2))
 
 
 def _parse_winner(judgment: str) -> Winner | None:

@@ -7,9 +7,8 @@ import pytest
 from longbench_fakes import FEW, FunctionChatClient, Scripted, answer_to, judge_of
 
 from longreward.benchmarks.longbench import SETS, LongBench
-from longreward.benchmarks.longbench.benchmark import parse_integer_rating
+from longreward.benchmarks.longbench.benchmark import class_weights, parse_integer_rating
 from longreward.benchmarks.longbench.data import fill_template
-from longreward.benchmarks.longbench.summary import class_weights
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.types import Verdict
