@@ -226,9 +226,13 @@ def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, 
         report.check_bad_share(source=pairs.source, allowed=config.max_bad_share)
         if not kept:
             raise DataError(f"{pairs.source}: all {report.records} pairs are duplicates or held out for `evaluate`")
-    counts = {"records": report.records, "bad": report.bad, "duplicates": report.duplicates}
-    counts["held_out"] = report.held_out
-    return {"pairs": float(kept)} | {f"pairs/{name}": float(count) for name, count in counts.items()}
+    return {
+        "pairs": float(kept),
+        "pairs/records": float(report.records),
+        "pairs/bad": float(report.rejected["bad"]),
+        "pairs/duplicates": float(report.rejected["duplicate"]),
+        "pairs/held_out": float(report.rejected["held_out"]),
+    }
 
 
 def open_prompt_source(config: PrepareConfig, root: Path) -> Source:
@@ -274,9 +278,10 @@ def _assign_rows(
         # Checked before tokens are counted, which takes most of the time.
         limit = limits.get(split)
         if limit is not None and report.splits[split] >= limit:
-            report.over_limit += 1
             reason = f"{split} has its {report.splits[split]} examples already (prepare.max_{split})"
-            yield "rejected", RejectedRecord(location, outcome.id, reason).to_row()
+            rejected = RejectedRecord(location, outcome.id, reason, "over_limit")
+            report.count_rejected(rejected)
+            yield "rejected", rejected.to_row()
             continue
         try:
             tokens = count_prompt_tokens(outcome.context, outcome.query)
@@ -284,8 +289,8 @@ def _assign_rows(
             raise PolicyError(f"{location}: {error}") from None
         if window is not None and tokens > window - config.answer_room:
             reason = f"the prompt has {tokens:,} tokens, and the policy's window {window:,}"
-            rejected = RejectedRecord(location, outcome.id, reason)
-            report.count_over_window(rejected)
+            rejected = RejectedRecord(location, outcome.id, reason, "over_window")
+            report.count_rejected(rejected)
             if config.over_window == "drop":
                 yield "rejected", rejected.to_row()
                 continue

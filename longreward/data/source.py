@@ -47,6 +47,9 @@ class Source(Protocol):
         """Return the column names of the schema, or of the first records; empty if unknown."""
 
 
+RejectionKind = Literal["bad", "duplicate", "held_out", "over_limit", "over_window"]
+
+
 @dataclass(frozen=True)
 class RejectedRecord:
     """A raw record that is left out, with the reason."""
@@ -54,7 +57,7 @@ class RejectedRecord:
     location: SourceLocation
     idx: str | None
     reason: str
-    kind: Literal["bad", "duplicate", "held_out"] = "bad"
+    kind: RejectionKind = "bad"
 
     def to_row(self) -> Row:
         """Return a line of rejected.jsonl."""

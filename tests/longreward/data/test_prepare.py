@@ -81,7 +81,7 @@ def test_bad_records_are_listed_with_line_and_reason(tmp_path: Path) -> None:
     rows[5] = row(5) | {"context": "  "}
     rows[7] = row(6, document="other")
     report = run_rows(tmp_path, rows, max_bad_share=0.03)
-    assert report.bad == 3
+    assert report.rejected["bad"] == 3
     assert [(r["line"], r["idx"], r["reason"].split(" (")[0]) for r in rows_of(tmp_path, "rejected")] == [
         (4, None, "not JSON"),
         (6, "5", "context is empty"),
@@ -102,14 +102,14 @@ def test_duplicates_are_not_bad(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(40)]
     rows.append(row(99, document="3", query="Who? ") | {"context": "Text  3."})
     report = run_rows(tmp_path, rows, max_bad_share=0)
-    assert (report.duplicates, report.bad) == (1, 0)
+    assert (report.rejected["duplicate"], report.rejected["bad"]) == (1, 0)
     assert rows_of(tmp_path, "rejected")[0]["reason"] == "the same query on the same text as line 4"
 
 
 def test_max_preference(tmp_path: Path) -> None:
     report = run_rows(tmp_path, [row(n) for n in range(200)], max_preference=10)
     assert len(rows_of(tmp_path, "preference")) == 10
-    assert report.over_limit == len(rows_of(tmp_path, "rejected")) > 40
+    assert report.rejected["over_limit"] == len(rows_of(tmp_path, "rejected")) > 40
 
 
 def test_prompt_lengths(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_unusable_values_are_listed_and_counted(root: Path) -> None:
     lines[12] = json.dumps({"idx": 12, "query": "q", "context": "long " * 300_000})
     (root / "data/raw/bad.jsonl").write_text("\n".join(lines))
     report = run(root, "data/raw/bad.jsonl", max_bad_share=0.03, max_record_mib=1)
-    assert (report.records, report.bad) == (100, 3)
+    assert (report.records, report.rejected["bad"]) == (100, 3)
     assert [(row["line"], row["reason"]) for row in rows_of(root, "rejected")] == [
         (5, "'context' has half of a surrogate pair (U+D83D at character 5), which UTF-8 cannot hold; remove it"),
         (8, "a whole number of more than 4,300 digits; write it as text"),
@@ -335,15 +335,15 @@ def test_prompt_may_fill_the_window_except_answer_room(long_prompts: Path) -> No
     report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=21)
     assert report.metrics()["over_window"] == 0
     assert report.metrics()["prompt_tokens/max"] == 20
-    assert run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS).over_window == 0  # no window, no limit
+    assert run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS).rejected["over_window"] == 0  # no window, no limit
 
 
 def test_prompts_over_the_window_can_be_dropped_or_kept(long_prompts: Path) -> None:
     report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="drop")
-    assert (report.over_window, report.bad, len(examples(long_prompts))) == (2, 0, 58)
+    assert (report.rejected["over_window"], report.rejected["bad"], len(examples(long_prompts))) == (2, 0, 58)
     assert [row["line"] for row in rows_of(long_prompts, "rejected")] == [11, 51]
     report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="keep_ends")
-    assert (report.over_window, len(examples(long_prompts))) == (2, 60)
+    assert (report.rejected["over_window"], len(examples(long_prompts))) == (2, 60)
     assert examples(long_prompts)[10]["context"] == "long " * 17
 
 
