@@ -80,6 +80,7 @@ def score(items: Items, config: ScoreConfig) -> tuple[list[ScoredExample], int, 
             scored = [example async for example in score_examples(judge, config, items)]
             return scored, int(judge.metrics()["calls"]), time.perf_counter() - started
 
+    # A server of its own per strategy, so that neither profits from connections of the other.
     with offline_judge_server(LATENCY_S) as url:
         return asyncio.run(run(url))
 
@@ -126,7 +127,8 @@ def proof_requests(scored: ScoredResponse, *, best: Rank, worst: Rank) -> int:
     statements = scored.verdicts["faithfulness"].statements
     levels = Counter(statement.support for statement in statements)
     weight = 10 / max(len(statements), 1)
-    faithfulness = [(0, 0.0, 10.0)]  # requests, lower and upper bound of the score
+    # Options for faithfulness: number of requests, lower and upper bound of the score.
+    faithfulness = [(0, 0.0, 10.0)]
     for full, half, none in itertools.product(*(range(levels[level] + 1) for level in (1.0, 0.5, 0.0))):
         bounds = weight * (full + half / 2), 10 - weight * (none + half / 2)
         faithfulness.append((1 + full + half + none, *bounds))

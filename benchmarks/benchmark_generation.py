@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     policy = load_model(options.model) if options.model else random_model()
     questions = make_questions(options.questions)
-    asyncio.run(generate_answers(policy, questions[:4], 8, batch_rows=4))  # warm-up
+    asyncio.run(generate_answers(policy, questions[:4], 8, batch_rows=4))  # warm-up: lazy imports and buffers
     seconds: dict[str, list[float]] = {name: [] for name in BATCH_ROWS}
     answers: dict[str, list[str]] = {}
     for _ in range(options.rounds):

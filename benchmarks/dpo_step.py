@@ -89,6 +89,8 @@ def main() -> None:
 
 def print_table(results: dict[str, list[StepResult]]) -> None:
     """Print one line per mode, with its ratios to the first mode and to `trl-responses`."""
+    if not results:  # no mode had enough memory
+        return
     first = next(iter(results))
     for mode, steps in results.items():
         seconds = statistics.median(step.seconds for step in steps)
@@ -108,11 +110,13 @@ def run_rounds(modes: list[str], model: str, size: PairSize, rounds: int) -> dic
         with ExitStack() as stack:
             workers = {mode: stack.enter_context(start_worker(mode, model)) for mode in group}
             for _ in range(rounds + 1):
-                for mode, worker in workers.items():
+                for mode, worker in list(workers.items()):
                     result = worker.submit(run_step, size).result()
                     if result is None:
-                        raise SystemExit(f"{mode}: out of memory with a prompt of {size.prompt:,} tokens")
-                    results[mode].append(result)
+                        print(f"  {mode:15} out of memory", flush=True)
+                        del workers[mode], results[mode]
+                    else:
+                        results[mode].append(result)
     return {mode: steps[1:] for mode, steps in results.items()}
 
 
@@ -151,6 +155,7 @@ def run_step(size: PairSize) -> StepResult | None:
 
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 1000, (size.prompt + 2 * size.response,), generator=generator).tolist()
+    # The train stage computes the log-probabilities of the reference model beforehand, so they are given here.
     row = {
         "prompt_ids": ids[: size.prompt],
         "chosen_ids": ids[size.prompt : size.prompt + size.response],

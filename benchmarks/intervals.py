@@ -135,6 +135,7 @@ def main() -> None:
     print("|---" * (2 + len(METHODS)) + "|")
     for name, distribution in DISTRIBUTIONS.items():
         for documents in options.documents:
+            # One generator per number of documents: rows of the table do not depend on the selected numbers.
             values = distribution.sample(np.random.default_rng(documents), (options.samples, documents))
             intervals = {method: interval(values, distribution) for method, interval in METHODS.items()}
             student_width = np.median(intervals["Student"][1] - intervals["Student"][0])

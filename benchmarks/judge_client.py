@@ -101,6 +101,7 @@ async def run_blocks(url: str, block_size: int, concurrency: int) -> dict[str, l
                 "openai loop": lambda name, count: send_with_openai(openai, concurrency, name, count),
                 "longreward": lambda name, count: send_with_judge(judge, name, count),
             }
+            # Opens all connections, which both clients then keep.
             for send in clients.values():
                 await send("warm-up", concurrency)
             blocks: dict[str, list[Block]] = {client: [] for client in clients}

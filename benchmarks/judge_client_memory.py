@@ -92,7 +92,7 @@ async def score(folder: Path, requests: int) -> list[float]:
                 async for example in scored:
                     writer.add(example)
                     if model.requests >= (len(memory_mb) + 1) * requests // 10:
-                        gc.collect()
+                        gc.collect()  # garbage that waits for a collection is no leak
                         memory_mb.append(psutil.Process().memory_info().rss / 2**20)
                         print(f"  {model.requests:>7,} requests  {memory_mb[-1]:6.1f} MB", flush=True)
     sizes = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}

@@ -64,7 +64,7 @@ def measure_round(folder: Path, rows: int) -> dict[tuple[str, str], float]:
         with timer("put", "ledger"):
             for exchange in exchanges:
                 ledger.put(exchange)
-        tuples = read_rows(folder / "ledger")
+        tuples = read_rows(folder / "ledger")  # exactly the values that the ledger wrote
         connection, batch_connection = connect(folder / "sqlite"), connect(folder / "sqlite batches")
         with timer("put", "sqlite3"):
             for row in tuples:
@@ -93,6 +93,7 @@ def measure_round(folder: Path, rows: int) -> dict[tuple[str, str], float]:
 def connect(path: Path) -> sqlite3.Connection:
     """Create the table of the exchanges without its checksum, with the settings of the ledger."""
     connection = sqlite3.connect(path)
+    # The settings of longreward/judge/ledger/store.py; others would change how often SQLite waits for the disk.
     for setting in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=8000"):
         connection.execute(f"PRAGMA {setting}")
     connection.execute(EXCHANGES.create.replace("checksum BLOB NOT NULL, ", ""))

@@ -41,7 +41,7 @@ def measure(alternative: str, prompt_tokens: int, samples: int, new_tokens: int)
     policy = random_policy(prompt_tokens + new_tokens)
     prompt = torch.randint(10, 1000, (prompt_tokens,), generator=torch.Generator().manual_seed(1)).tolist()
     sample: Callable[..., int] = sample_with_generate if alternative == "generate" else sample_with_longreward
-    sample(policy, alternative, prompt[:64], samples, 4)
+    sample(policy, alternative, prompt[:64], samples, 4)  # warm-up: lazy imports and buffers
     memory_before = peak_rss_mb()
     started = time.perf_counter()
     sampled_tokens = sample(policy, alternative, prompt, samples, new_tokens)
