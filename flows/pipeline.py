@@ -10,7 +10,6 @@ too. A run with its own settings works in a private copy of the checkout, which 
 """
 
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -77,7 +76,10 @@ async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_sh
     configure_logging()
     try:
         trigger = parse_trigger(stage, parameters)
-        stages = _select_stages(trigger.stages)
+        stages = list(stage_entries())
+        if unknown := [name for name in trigger.stages or () if name not in stages]:
+            raise ConfigError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(stages)}")
+        stages = [name for name in stages if not trigger.stages or name in trigger.stages]
         if not from_shell:
             check_trigger(trigger.settings)
         trigger.settings.check()
@@ -111,15 +113,6 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
             await push_data()
             print_summary(results, seconds=time.monotonic() - started)
     return results
-
-
-def _select_stages(requested: Sequence[str] | None) -> list[str]:
-    """Return the requested stages, or all, in the order of the graph."""
-    stages = list(stage_entries())
-    unknown = [name for name in requested or () if name not in stages]
-    if unknown:
-        raise ConfigError(f"unknown stage {unknown[0]!r}; the stages are {', '.join(stages)}")
-    return [name for name in stages if not requested or name in requested]
 
 
 pipeline = create_flow()

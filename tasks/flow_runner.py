@@ -110,8 +110,7 @@ def configure_logging() -> None:
     """
     logging.getLogger("longreward").setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_omit_traceback)
-        logging.getLogger(name).addFilter(_drop_repetitions)
+        logging.getLogger(name).addFilter(_filter_run_log)
     for name in ("APILogWorker", "EventsWorker"):
         logging.getLogger(name).setLevel(logging.ERROR)  # "Still processing items" at the end of every run
     # With the server gone, Prefect 3.8 prints each event of each shard that it cannot deliver. This logger is of
@@ -120,21 +119,16 @@ def configure_logging() -> None:
     logging.getLogger("prefect.events.clients").addFilter(_warn_once)
 
 
-def _omit_traceback(record: logging.LogRecord) -> bool:
-    """Log a LongRewardError without its traceback."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, httpx.HTTPError) and str(record.msg).startswith("Encountered exception during execution"):
+def _filter_run_log(record: logging.LogRecord) -> bool:
+    """Log a LongRewardError without its traceback, and drop what is logged twice or reported elsewhere."""
+    error, message = record.exc_info[1] if record.exc_info else None, str(record.msg)
+    if isinstance(error, httpx.HTTPError) and message.startswith("Encountered exception during execution"):
         return False  # the engine cannot reach Prefect's server, which the stage reports itself
     if isinstance(error, LongRewardError):
         record.msg, record.args, record.exc_info = f"{type(error).__name__}: {error}", (), None
-    return True
-
-
-def _drop_repetitions(record: logging.LogRecord) -> bool:
-    """Drop a failed run's second, long error line, and the line of each completed task run (one per shard)."""
-    message = str(record.msg)
     if record.levelno == logging.ERROR:
-        return not message.startswith("Finished in state")
+        return not message.startswith("Finished in state")  # a failed run's second, long error line
+    # The line of each completed task run, one per shard.
     return not (record.name.startswith("prefect.task_runs") and message.startswith("Finished in state Completed("))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from longreward.evaluation.example_metrics import MAX_TEXT_CHARS, truncate
-from longreward.records import DIMENSIONS, Dimension, PreferencePair, Statement, Verdict
+from longreward.records import DIMENSIONS, PreferencePair
 from longreward.reward import ScoredExample
 from longreward.tasks.tracking import Run, Span
 
@@ -75,28 +75,31 @@ def scoring_trace(example: ScoredExample) -> Span:
     Of the document it has only what the judge saw as evidence.
     """
     first = example.responses[0]
-    extracts = [extract.text for extract in example.extraction.extracts if extract.text]
+    extracts = [truncate(extract.text) for extract in example.extraction.extracts if extract.text]
     inputs = {
         "id": first.response.id,
         "query": truncate(first.response.query),
         "response": truncate(first.response.text),
     }
-    dimensions = [(name, verdict) for name in DIMENSIONS if (verdict := first.verdicts.get(name)) is not None]
-    children = tuple(_dimension_span(name, verdict, extracts) for name, verdict in dimensions)
-    return Span("reward", inputs, {"reward": first.reward}, children)
+    dimensions = []
+    for name in DIMENSIONS:
+        if (verdict := first.verdicts.get(name)) is None:
+            continue
+        statements = tuple(
+            Span(
+                "statement",
+                {
+                    "statement": truncate(statement.text),
+                    "evidence": [truncate(chunk.text) for chunk in statement.evidence],
+                },
+                _without_none(support=statement.support, analysis=statement.analysis, reason=statement.reason),
+            )
+            for statement in verdict.statements
+        )
+        outputs = _without_none(score=verdict.score, analysis=verdict.analysis, reason=verdict.reason)
+        dimensions.append(Span(name, {"extracts": extracts} if name == "completeness" else {}, outputs, statements))
+    return Span("reward", inputs, {"reward": first.reward}, tuple(dimensions))
 
 
-def _dimension_span(name: Dimension, verdict: Verdict, extracts: list[str]) -> Span:
-    inputs = {"extracts": [truncate(text) for text in extracts]} if name == "completeness" else {}
-    outputs = {"score": verdict.score, "analysis": verdict.analysis, "why unscored": verdict.reason}
-    return Span(name, inputs, _without_none(outputs), tuple(map(_statement_span, verdict.statements)))
-
-
-def _statement_span(statement: Statement) -> Span:
-    evidence = [truncate(chunk.text) for chunk in statement.evidence]
-    outputs = {"support": statement.support, "analysis": statement.analysis, "why unreadable": statement.reason}
-    return Span("statement", {"statement": truncate(statement.text), "evidence": evidence}, _without_none(outputs))
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

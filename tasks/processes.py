@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
@@ -76,15 +76,12 @@ def owner_process() -> ProcessRef:
     The stages of one `dvc repro` have this process in common and share a parent run in MLflow through it.
     """
     process = psutil.Process()
-    return ProcessRef.of(next((parent for parent in process.parents() if _is_dvc(parent)), process))
-
-
-def _is_dvc(process: psutil.Process) -> bool:
-    """Match `dvc repro`, `python …/dvc repro` and `python -m dvc repro`."""
-    try:
-        return any(Path(word).stem == "dvc" for word in process.cmdline()[:3])
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
+    for parent in process.parents():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            # `dvc repro`, `python …/dvc repro` or `python -m dvc repro`
+            if any(Path(word).stem == "dvc" for word in parent.cmdline()[:3]):
+                return ProcessRef.of(parent)
+    return ProcessRef.of(process)
 
 
 @dataclass(frozen=True)
@@ -180,12 +177,12 @@ def exit_with(*processes: ProcessRef) -> None:
 
     A stage cannot use `start_supervised`: DVC, which starts it, passes no file descriptors on.
     """
-    threading.Thread(target=_exit_with, args=(processes,), daemon=True).start()
 
+    def wait() -> None:
+        while all(process.alive for process in processes):
+            time.sleep(POLL_INTERVAL_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(TERMINATE_TIMEOUT_S)
+        os._exit(128 + signal.SIGTERM)
 
-def _exit_with(processes: Sequence[ProcessRef]) -> Any:
-    while all(process.alive for process in processes):
-        time.sleep(POLL_INTERVAL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(TERMINATE_TIMEOUT_S)
-    os._exit(128 + signal.SIGTERM)
+    threading.Thread(target=wait, daemon=True).start()

@@ -41,16 +41,26 @@ def describe_run(run_id: str) -> str:
     """Return the note, in Markdown, of a pipeline run that has ended, with or without an evaluation."""
     run = read_run(run_id)
     stages = stage_runs(run)
-    lines = [*_failure(run, stages), *_header(run, stages)]
+    lines = list(_header(run, stages))
     if run.evaluation:
         lines += [*_against_sft(run.evaluation), *_against_champion(run)]
     elif run.status == "FINISHED":
         lines += ["", "No model of this run has been evaluated."]
-    lines += _stage_table(run, stages)
+    if stages:
+        rows = (
+            (
+                _link(run, stage.run_id, stage.stage),
+                _duration(stage.seconds),
+                stage.status.lower() if stage.parent == run.id else "up to date, from an earlier run",
+            )
+            for stage in stages
+        )
+        lines += ["", "### Stages", "", *markdown_table(("stage", "time", ""), rows)]
     return "\n".join(lines)
 
 
-def _failure(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+    """Yield how the run ended, its model, judge and code, its own settings, and the data that it read."""
     if run.status == "FAILED":
         error = run.tags.get(ERROR_TAG, "no error was recorded")
         yield from ("**It failed:**", "", "```", error[:MAX_ERROR].replace("```", "'''"), "```", "")
@@ -58,9 +68,6 @@ def _failure(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
         killed = [stage.stage for stage in stages if stage.parent == run.id and stage.status == "KILLED"]
         yield f"**It was stopped**{f' in {killed[-1]}' if killed else ''}; the next run continues from there."
         yield ""
-
-
-def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     model = next((run.params[name] for name in MODEL_PARAMS if run.params.get(name) not in (None, "", "None")), "")
     judges = [stage.tags["judge"] for stage in stages if stage.tags.get("judge")]
     judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
@@ -71,19 +78,14 @@ def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     yield f"- model `{model or 'unknown'}`, judge `{judge}`, code `{code}`{changed}"
     if overrides := run.tags.get(OVERRIDES_TAG):
         yield f"- settings of this run alone: `{', '.join(overrides.splitlines())}`"
-    if hashes := _data_hashes(stages):
-        yield "- DVC: " + ", ".join(f"{path} `{hash_[:10]}`" for path, hash_ in hashes.items())
-
-
-def _data_hashes(stages: Sequence[PastStage]) -> Mapping[str, str]:
-    """Return the newest hash of each folder; a file inside a folder that DVC tracks has the folder's hash."""
     hashes: dict[str, str] = {}
-    for stage in stages:
-        for tag, value in stage.tags.items():
-            if tag.startswith(DVC_TAG):
-                path = Path(tag.removeprefix(DVC_TAG))
-                hashes[(path.parent if path.suffix and value.endswith(".dir") else path).as_posix()] = value
-    return dict(sorted(hashes.items()))
+    for tag, value in (item for stage in stages for item in stage.tags.items()):
+        if tag.startswith(DVC_TAG):
+            path = Path(tag.removeprefix(DVC_TAG))
+            # A file inside a folder that DVC tracks has the folder's hash.
+            hashes[(path.parent if path.suffix and value.endswith(".dir") else path).as_posix()] = value
+    if hashes:
+        yield "- DVC: " + ", ".join(f"{path} `{hash_[:10]}`" for path, hash_ in sorted(hashes.items()))
 
 
 def _against_sft(evaluation: str) -> Iterator[str]:
@@ -139,15 +141,6 @@ def _against_champion(run: PastRun) -> Iterator[str]:
         yield from ("", f"and {more} more.")
 
 
-def _stage_table(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
-    rows = []
-    for stage in stages:
-        status = stage.status.lower() if stage.parent == run.id else "up to date, from an earlier run"
-        rows.append((_link(run, stage.run_id, stage.stage), _duration(stage.seconds), status))
-    if rows:
-        yield from ("", "### Stages", "", *markdown_table(("stage", "time", ""), rows))
-
-
 def _link(run: PastRun, run_id: str, name: str) -> str:
     """Link to the page of a run in MLflow's view for training, with curves, rather than for agents."""
     return f"[{name}](#/experiments/{run.experiment}/runs/{run_id}?workflowType=machine_learning)"
@@ -171,7 +164,15 @@ def print_summary(
         console.print(_comparison_table([row for row in evaluation["rows"] if row["measure"] in SUMMARY_MEASURES]))
         console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]")
         console.print(evaluation["sentence"], "\n")
-    console.print(_time_table(results, seconds))
+    times = _table("Time")
+    times.add_column("stage")
+    times.add_column("seconds", justify="right")
+    times.add_column("")
+    for result in results:
+        times.add_row(result.stage, f"{result.seconds:.1f}", "" if result.ran else "was up to date")
+    times.add_section()
+    times.add_row("all", f"{seconds:.1f}", "")
+    console.print(times)
     console.print(
         "[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:"
     )
@@ -200,18 +201,6 @@ def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
             table.add_section()
         table.add_row("" if comparison == previous else comparison, *cells)
         previous = comparison
-    return table
-
-
-def _time_table(results: "Sequence[StageResult]", seconds: float) -> "Table":
-    table = _table("Time")
-    table.add_column("stage")
-    table.add_column("seconds", justify="right")
-    table.add_column("")
-    for result in results:
-        table.add_row(result.stage, f"{result.seconds:.1f}", "" if result.ran else "was up to date")
-    table.add_section()
-    table.add_row("all", f"{seconds:.1f}", "")
     return table
 
 

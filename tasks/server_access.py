@@ -30,24 +30,18 @@ def auth_file(home: Path) -> Path:
 def read_auth_string(home: Path) -> str:
     """Return PREFECT_SERVER_API_AUTH_STRING, else the login of this state folder, which is created once."""
     file = auth_file(home)
-    if configured := os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
-        _write_private(file, configured)
-        return configured
+    configured = os.environ.get("PREFECT_SERVER_API_AUTH_STRING")
     existing = file.read_text(encoding="utf-8").strip() if file.exists() else ""
-    if existing:
+    if existing and not configured:
         return existing
-    created = f"{USER}:{secrets.token_urlsafe(24)}"
-    _write_private(file, created)
-    return created
-
-
-def _write_private(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    login = configured or f"{USER}:{secrets.token_urlsafe(24)}"
+    part = file.with_name(f".{file.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
     # The mode is set when the file is created: a later chmod leaves a moment in which others can open it.
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    part.replace(path)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as output:
+        output.write(login)
+    part.replace(file)
+    return login
 
 
 def is_loopback(host: str) -> bool:
@@ -88,34 +82,24 @@ class RequestGuard:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass the request on or answer it with 403."""
-        if scope["type"] in ("http", "websocket") and (reason := self._refusal(scope)):
-            await _refuse(scope, send, reason)
-        else:
+        if scope["type"] not in ("http", "websocket") or not (reason := self._refusal(scope)):
             await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": reason[:100]})
+        else:
+            content_type = (b"content-type", b"text/plain; charset=utf-8")
+            await send({"type": "http.response.start", "status": 403, "headers": [content_type]})
+            await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
 
     def _refusal(self, scope: Message) -> str | None:
         headers = [(name.lower(), value.decode("latin-1").lower()) for name, value in scope["headers"]]
         hosts = [value for name, value in headers if name == b"host"]
-        if len(hosts) != 1 or _host_name(hosts[0]) not in self._hosts:
+        # The name without the port and the brackets of IPv6.
+        names = [host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0] for host in hosts]
+        if len(names) != 1 or names[0] not in self._hosts:
             return f"this server does not answer to the host name {', '.join(hosts) or '(none)'}"
         for name, origin in headers:
             # UI and API have one origin, so a page of any other one, or of "null", is foreign.
             if name == b"origin" and origin.partition("://")[2] != hosts[0]:
                 return f"this server does not answer to web pages of {origin}"
         return None
-
-
-def _host_name(header: str) -> str:
-    """Return the name in a Host header, without the port and the brackets of IPv6."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
-
-
-async def _refuse(scope: Message, send: Send, reason: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": reason[:100]})
-        return
-    content_type = (b"content-type", b"text/plain; charset=utf-8")
-    await send({"type": "http.response.start", "status": 403, "headers": [content_type]})
-    await send({"type": "http.response.body", "body": f"{reason}\n".encode()})

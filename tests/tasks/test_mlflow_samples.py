@@ -60,7 +60,7 @@ def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_sta
     assert [part.name for part in parts] == names
     by_name = {part.name: part for part in parts}
     assert by_name["helpfulness"].outputs == {"score": 8.0, "analysis": "It answers both."}
-    assert by_name["logicality"].outputs == {"why unscored": "no score in five answers"}
+    assert by_name["logicality"].outputs == {"reason": "no score in five answers"}
     assert by_name["completeness"].inputs == {"extracts": ["founded in 1905"]}
     first = parts[3]
     assert first.parent_id == by_name["faithfulness"].span_id
