@@ -33,7 +33,7 @@ def shown(project: ToyProject, name: str) -> dict[str, object]:
     raise AssertionError(f"no experiment {name} in {said}")
 
 
-def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: ToyProject) -> None:
+def test_overrides_apply_to_one_run(project: ToyProject) -> None:
     project.environment["MLFLOW_TRACKING_URI"] = "sqlite:///.longreward/own/runs.db"  # in no copy
     project.commit()
     before = project.checkout()
@@ -63,7 +63,7 @@ def test_overrides_hold_for_a_run_alone_which_has_one_name_everywhere(project: T
 
 
 @pytest.mark.slow
-def test_an_experiment_takes_in_what_is_not_committed_and_computes_nothing_twice(project: ToyProject) -> None:
+def test_experiment_includes_uncommitted_changes_and_uses_cache(project: ToyProject) -> None:
     project.commit()
     assert project.pipeline()[0] == 0
     project.write("abc")
@@ -87,7 +87,7 @@ def test_an_experiment_takes_in_what_is_not_committed_and_computes_nothing_twice
 
 
 @pytest.mark.slow
-def test_a_model_that_git_ignores_is_found_by_the_private_copy(project: ToyProject) -> None:
+def test_private_copy_links_ignored_model(project: ToyProject) -> None:
     (project.folder / ".gitignore").write_text("/.longreward/\n/mine/\n")
     (project.folder / "mine").mkdir()
     (project.folder / "mine/config.json").write_text("{}")
@@ -101,7 +101,7 @@ def test_a_model_that_git_ignores_is_found_by_the_private_copy(project: ToyProje
     assert code == 0, words
 
 
-def test_wrong_overrides_stop_before_anything_runs(project: ToyProject) -> None:
+def test_invalid_override(project: ToyProject) -> None:
     project.commit()
     code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scord=4")
     assert code == 1
@@ -112,13 +112,13 @@ def test_wrong_overrides_stop_before_anything_runs(project: ToyProject) -> None:
     assert not (project.folder / ".longreward").exists()
 
 
-def test_an_experiment_needs_a_commit_to_stand_on(project: ToyProject) -> None:
+def test_experiment_without_commit(project: ToyProject) -> None:
     code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4")
     assert code == 1
     assert "`git commit` the project first" in words
 
 
 @pytest.mark.parametrize("name", ["two words", "a..b", "x.lock", "-a", "a/b", ""])
-def test_a_name_that_git_would_refuse_is_refused_with_what_is_allowed(name: str) -> None:
+def test_invalid_experiment_name(name: str) -> None:
     with pytest.raises(ConfigError, match="use letters, digits"):
         check_name(name)

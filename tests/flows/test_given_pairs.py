@@ -38,7 +38,7 @@ def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
 
 
 @pytest.mark.slow
-def test_the_stages_pass_given_pairs_on_and_the_model_is_trained_on_them(project: ToyProject) -> None:
+def test_training_on_given_pairs(project: ToyProject) -> None:
     for stage in ("prepare", "sft", "sample", "score", "pair", "train"):
         code, words = project.run(f"flows.{stage}")
         assert code == 0, words

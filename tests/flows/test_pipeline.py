@@ -29,7 +29,7 @@ def name_of(flow: str, words: str) -> str:
     return line.rpartition(" run '")[2].partition("'")[0]
 
 
-async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(project: ToyProject) -> None:
+async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -> None:
     project.write("ab")
     code, words = project.pipeline()
     assert code == 0, words
@@ -82,7 +82,7 @@ async def test_the_pipeline_and_dvc_agree_and_every_run_is_where_it_belongs(proj
 
 
 @pytest.mark.slow
-def test_after_dvc_repro_the_pipeline_finds_nothing_to_do(project: ToyProject) -> None:
+def test_pipeline_after_dvc_repro(project: ToyProject) -> None:
     project.write("abc")
     assert project.run("dvc", "add", "data/raw")[0] == 0
     assert project.repro()[0] == 0
@@ -94,7 +94,7 @@ def test_after_dvc_repro_the_pipeline_finds_nothing_to_do(project: ToyProject) -
     assert words.count("was up to date") == 2
 
 
-async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_reached(project: ToyProject) -> None:
+async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
     project.write("bad")
     code, words = project.pipeline()
     assert code == 1
@@ -110,13 +110,13 @@ async def test_an_error_of_ours_is_its_message_and_the_stages_behind_it_are_not_
     assert states["pair"] == "NotReached"
 
 
-def test_an_unknown_stage_is_named_with_the_known_ones(project: ToyProject) -> None:
+def test_unknown_stage(project: ToyProject) -> None:
     code, words = project.pipeline("--stages", "prepair")
     assert code == 1
     assert "unknown stage 'prepair'; the stages are prepare, pair" in words
 
 
-def test_a_stage_whose_input_nobody_made_is_told_which_stages_to_ask_for(project: ToyProject) -> None:
+def test_missing_input_of_requested_stage(project: ToyProject) -> None:
     project.write("ab")
     code, words = project.pipeline("--stages", "pair")
     assert code == 1
@@ -125,7 +125,7 @@ def test_a_stage_whose_input_nobody_made_is_told_which_stages_to_ask_for(project
 
 
 @pytest.mark.slow
-async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(project: ToyProject) -> None:
+async def test_killed_stage_keeps_finished_shards(project: ToyProject) -> None:
     project.write("abKc")
     code, words = project.pipeline()
     assert code == 1
@@ -139,7 +139,7 @@ async def test_a_killed_stage_goes_on_without_redoing_its_finished_shards(projec
 
 
 @pytest.mark.slow
-def test_a_judge_that_was_away_is_waited_for(project: ToyProject) -> None:
+def test_unavailable_judge_is_retried_by_pipeline(project: ToyProject) -> None:
     project.write("down")
     code, words = project.pipeline()
     assert code == 0, words
@@ -148,9 +148,7 @@ def test_a_judge_that_was_away_is_waited_for(project: ToyProject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
-    project: ToyProject, number: signal.Signals, code: int
-) -> None:
+def test_stopped_pipeline_leaves_no_process_or_open_run(project: ToyProject, number: signal.Signals, code: int) -> None:
     project.write("aSb")
     running = project.start("longreward.flows.cli.main", "run")
     worked = project.folder / "worked"
@@ -167,7 +165,7 @@ def test_a_pipeline_that_is_stopped_leaves_no_process_and_no_open_run(
 
 
 @pytest.mark.slow
-async def test_a_pipeline_that_is_killed_outright_leaves_no_process_and_the_next_one_goes_on(
+async def test_killed_pipeline_leaves_no_process_and_next_run_continues(
     project: ToyProject,
 ) -> None:
     project.write("aSb")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from longreward.flows import benchmark, evaluate
+from longreward.tasks import evaluation_records
 from longreward.tasks.new_project import PLOT_TEMPLATE, project_files
 from longreward.tasks.stage import write_points
 
@@ -23,11 +24,11 @@ def plots(graph: str, stage: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("stage", "columns", "out"),
     [
-        ("evaluate", dict.fromkeys(evaluate.PLOTS, ("bar", "value")), evaluate.OUT),
+        ("evaluate", dict.fromkeys(evaluation_records.PLOTS, ("bar", "value")), evaluate.OUT),
         ("benchmark", {name: columns for name, (_, columns) in benchmark.PLOTS.items()}, benchmark.OUT),
     ],
 )
-def test_the_graph_names_the_plots_that_a_stage_writes_with_their_columns(
+def test_plots_match_dvc_yaml(
     stage: str, columns: dict[str, tuple[str, ...]], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = plots((ROOT / "dvc.yaml").read_text(encoding="utf-8"), stage)
@@ -41,7 +42,7 @@ def test_the_graph_names_the_plots_that_a_stage_writes_with_their_columns(
         assert not Path(path).is_relative_to(out)  # git keeps it, for `dvc plots diff`
 
 
-def test_a_new_project_has_the_template_that_its_graph_names_and_it_draws_from_zero() -> None:
+def test_plot_template_of_new_project() -> None:
     files = project_files("laptop")
     graph = files[PurePosixPath("dvc.yaml")].decode()
     assert {settings["template"] for settings in plots(graph, "evaluate").values()} == {PLOT_TEMPLATE}

@@ -67,7 +67,7 @@ def request(url: str, path: str, method: str = "GET", **headers: str) -> int:
     return status
 
 
-def test_outside_a_project_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
+def test_serve_outside_project(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "serve"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -76,7 +76,7 @@ def test_outside_a_project_it_says_so_and_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_that_is_taken_is_told_before_anything_starts(project: ToyProject, serve: Callable[..., object]) -> None:
+def test_serve_port_in_use(project: ToyProject, serve: Callable[..., object]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         serving = project.start("-c", CODE, "serve", "--port", str(port), module=False)
@@ -86,9 +86,7 @@ def test_a_port_that_is_taken_is_told_before_anything_starts(project: ToyProject
 
 
 @pytest.mark.slow
-async def test_both_servers_refuse_other_pages_and_a_run_is_triggered_with_the_login(
-    project: ToyProject, serve: Callable[..., "subprocess.Popen[str]"]
-) -> None:
+async def test_serve_access_and_trigger(project: ToyProject, serve: Callable[..., "subprocess.Popen[str]"]) -> None:
     serving = serve()
     prefect, login, mlflow = addresses(serving)
     assert request(prefect, "/api/flow_runs/filter", "POST") == 401
@@ -114,7 +112,7 @@ async def test_both_servers_refuse_other_pages_and_a_run_is_triggered_with_the_l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
-def test_however_it_ends_no_server_stays(
+def test_serve_stops_servers_on_each_signal(
     project: ToyProject, serve: Callable[..., "subprocess.Popen[str]"], number: signal.Signals
 ) -> None:
     serving = serve()

@@ -22,7 +22,7 @@ def progress(project: ToyProject, stage: str) -> list[Path]:
     return list((project.folder / ".longreward" / stage).glob("*"))
 
 
-def test_progress_stays_until_dvc_has_recorded_the_stage(tmp_path: Path, pipeline_server: str) -> None:
+def test_progress_kept_until_dvc_records_stage(tmp_path: Path, pipeline_server: str) -> None:
     project = ToyProject(tmp_path, pipeline_server)
     project.write("lost")  # the stage ends well, but without its output
     assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
@@ -60,9 +60,7 @@ def kill_prefect(state: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_pipeline_whose_prefect_server_was_killed_ends_soon_and_keeps_what_was_done(
-    tmp_path: Path, own_prefect: str
-) -> None:
+def test_pipeline_after_prefect_server_killed(tmp_path: Path, own_prefect: str) -> None:
     (tmp_path / "project").mkdir()
     project = ToyProject(tmp_path / "project", own_prefect)
     project.write("wait")
@@ -83,9 +81,7 @@ def test_a_pipeline_whose_prefect_server_was_killed_ends_soon_and_keeps_what_was
 
 
 @pytest.mark.slow
-def test_a_stage_ends_well_though_prefect_and_mlflow_were_killed_while_it_worked(
-    tmp_path: Path, own_prefect: str
-) -> None:
+def test_stage_completes_after_servers_killed(tmp_path: Path, own_prefect: str) -> None:
     (tmp_path / "project").mkdir()
     project = ToyProject(tmp_path / "project", own_prefect)
     project.write("wait")

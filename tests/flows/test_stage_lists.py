@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NOT_STAGES = {"__init__", "pipeline", "serve", "triggers"}
 
 
-def test_the_graph_the_flows_the_settings_and_the_config_name_the_same_stages() -> None:
+def test_stage_names_agree() -> None:
     graph = list(stage_entries(ROOT / "dvc.yaml"))
     flows = {file.stem for file in (ROOT / "flows").glob("*.py")} - NOT_STAGES
     sections = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -22,7 +22,7 @@ def test_the_graph_the_flows_the_settings_and_the_config_name_the_same_stages() 
     assert set(Params.model_fields) == set(sections)
 
 
-def test_each_stage_of_the_graph_runs_the_flow_of_its_name_and_depends_on_its_section_and_its_flow() -> None:
+def test_stage_commands_and_dependencies() -> None:
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for name, entry in stage_entries(ROOT / "dvc.yaml").items():
         assert graph[name]["cmd"] == f"python -m longreward.flows.{name}"
@@ -31,12 +31,12 @@ def test_each_stage_of_the_graph_runs_the_flow_of_its_name_and_depends_on_its_se
         assert Path(f"metrics/{name}.json") in entry.outputs
 
 
-def test_another_server_makes_no_data_and_no_training_anew() -> None:
+def test_server_settings_do_not_invalidate_training() -> None:
     depend = {name for name, entry in stage_entries(ROOT / "dvc.yaml").items() if "server" in entry.sections}
     assert depend == {"sample", "evaluate", "benchmark"}
 
 
-def test_everything_in_the_repository_that_a_stage_depends_on_is_there() -> None:
+def test_dependencies_exist() -> None:
     made = {output for entry in stage_entries(ROOT / "dvc.yaml").values() for output in entry.outputs}
     for entry in stage_entries(ROOT / "dvc.yaml").values():
         for path in entry.inputs:

@@ -21,7 +21,7 @@ def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
 
 
 @pytest.mark.slow
-def test_off_it_leaves_empty_files_and_on_what_prepare_divides(project: ToyProject) -> None:
+def test_synthesize_off_and_on(project: ToyProject) -> None:
     made = project.folder / "data/synthesized"
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (project.folder / "params.yaml").write_text(settings, encoding="utf-8")

@@ -28,7 +28,7 @@ def artifact_of_pair(project: ToyProject) -> str:
     return Path(store.download_artifacts(pair.info.run_id, "pair.txt")).read_text()
 
 
-def test_a_run_on_postgres_keeps_its_artifacts_and_shows_its_password_nowhere(project: ToyProject) -> None:
+def test_run_on_postgres(project: ToyProject) -> None:
     with postgres() as uri:
         project.environment["MLFLOW_TRACKING_URI"] = uri
         running = project.start("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
@@ -53,7 +53,7 @@ def test_a_run_on_postgres_keeps_its_artifacts_and_shows_its_password_nowhere(pr
     assert 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI"' in said
 
 
-def test_a_run_on_a_tracking_server_logs_in_as_the_variables_say(
+def test_run_on_tracking_server_with_login(
     project: ToyProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with mlflow_server(tmp_path / "mlflow", logins=True) as (uri, _):

@@ -74,7 +74,7 @@ def children_working(project: ToyProject) -> list[psutil.Process]:
     ]
 
 
-async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_name(served: ToyProject) -> None:
+async def test_trigger_with_settings_becomes_experiment(served: ToyProject) -> None:
     before = served.checkout()
     async with get_client() as client:
         with pytest.raises(PrefectHTTPStatusError, match="pair_min_scored"):
@@ -97,7 +97,7 @@ async def test_a_trigger_with_settings_of_its_own_becomes_an_experiment_of_its_n
     assert (parent.data.params["pair.min_scored"], parent.data.params["pair.min_margin"]) == ("4", "0.5")
 
 
-async def test_a_trigger_cannot_start_a_program_or_run_a_models_code(served: ToyProject) -> None:
+async def test_trigger_rejects_code_execution(served: ToyProject) -> None:
     mark = served.folder / "pwned"
     attempts: list[dict[str, Any]] = [
         {"overrides": f"server.command=[touch, {mark}]"},
@@ -114,7 +114,7 @@ async def test_a_trigger_cannot_start_a_program_or_run_a_models_code(served: Toy
     assert served.experiments() == set()
 
 
-async def test_a_later_trigger_waits_visibly_and_a_cancelled_one_leaves_no_process(served: ToyProject) -> None:
+async def test_waiting_and_cancelled_triggers(served: ToyProject) -> None:
     served.write("aSb")  # stays at S for a minute
     worked = served.folder / "worked"
 
@@ -141,7 +141,7 @@ async def test_a_later_trigger_waits_visibly_and_a_cancelled_one_leaves_no_proce
     assert "RUNNING" not in served.statuses()
 
 
-async def test_a_failed_run_that_is_retried_goes_on_where_it_was(served: ToyProject) -> None:
+async def test_retried_run_continues(served: ToyProject) -> None:
     served.write("abKc")  # the stage is killed outright at K, the first time
     async with get_client() as client:
         run = await trigger(client, "all", "again")

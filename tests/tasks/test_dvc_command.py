@@ -51,19 +51,19 @@ def repository(own_folders: Path) -> Path:
     return own_folders
 
 
-def test_the_graph_says_what_a_stage_reads_and_writes(repository: Path) -> None:
+def test_stage_entries(repository: Path) -> None:
     entry = stage_entries()["shout"]
     assert entry.inputs == (Path("data/raw"), Path("shout.py"))
     assert entry.sections == ("shout", "policy")
     assert entry.outputs == (Path("data/loud"), Path("metrics/shout.json"))
 
 
-def test_a_folder_without_a_graph_is_named(own_folders: Path) -> None:
+def test_stage_entries_without_dvc_yaml(own_folders: Path) -> None:
     with pytest.raises(ConfigError, match=r"dvc\.yaml is not here"):
         stage_entries()
 
 
-async def test_raw_data_is_added_once_then_again_when_it_changed_and_brought_back_when_it_is_gone(
+async def test_add_raw_new_changed_and_missing_data(
     repository: Path,
 ) -> None:
     assert await add_raw() is True
@@ -84,14 +84,14 @@ async def test_raw_data_is_added_once_then_again_when_it_changed_and_brought_bac
     assert Path("data/raw/a.txt").read_text() == "egret\n"
 
 
-async def test_raw_data_that_is_nowhere_says_what_to_do(repository: Path) -> None:
+async def test_add_raw_without_data(repository: Path) -> None:
     Path("data/raw/a.txt").unlink()
     Path("data/raw").rmdir()
     with pytest.raises(DataError, match=r"data/raw is missing.*make setup"):
         await add_raw()
 
 
-async def test_a_stage_that_was_reproduced_is_up_to_date_for_dvc_and_its_hash_is_known(repository: Path) -> None:
+async def test_reproduce_updates_dvc_status_and_hashes(repository: Path) -> None:
     await add_raw()
     assert (await reproduce("shout", force=False, environment={})).code == 0
     assert Path("data/loud/a.txt").read_text() == "HERON\n"
@@ -102,7 +102,7 @@ async def test_a_stage_that_was_reproduced_is_up_to_date_for_dvc_and_its_hash_is
     assert "Running stage 'shout'" in forced.output
 
 
-async def test_a_stage_waits_for_another_dvc_command_instead_of_failing(
+async def test_reproduce_while_another_dvc_command_runs(
     repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await add_raw()
@@ -116,7 +116,7 @@ async def test_a_stage_waits_for_another_dvc_command_instead_of_failing(
     assert Path("data/loud/a.txt").read_text() == "HERON\n"
 
 
-async def test_a_stage_that_fails_says_so_in_dvcs_words(repository: Path) -> None:
+async def test_reproduce_failed_stage(repository: Path) -> None:
     Path("shout.py").write_text("import sys; sys.exit('no voice')")
     ended = await reproduce("shout", force=False, environment={})
     assert ended.code != 0
@@ -124,7 +124,7 @@ async def test_a_stage_that_fails_says_so_in_dvcs_words(repository: Path) -> Non
     assert "ERROR: failed to reproduce 'shout'" in ended.output
 
 
-async def test_data_goes_to_the_default_remote_where_there_is_one(repository: Path, tmp_path: Path) -> None:
+async def test_push_with_and_without_remote(repository: Path, tmp_path: Path) -> None:
     await add_raw()
     assert await push() is False
     remote = tmp_path / "remote"
@@ -161,9 +161,7 @@ def locks(process: int, command: str = "/bin/dvc repro") -> str:
 @pytest.mark.parametrize(
     ("content", "problem"), [("", "is empty"), ('{"write": {"/x', "is damaged"), ("[]", "is damaged")]
 )
-def test_a_file_that_an_interrupted_run_left_half_written_is_repaired(
-    lock_repository: Path, content: str, problem: str
-) -> None:
+def test_repair_unreadable_lock_file(lock_repository: Path, content: str, problem: str) -> None:
     LOCKS.write_text(content)
     assert problem in str(lock_problem())
     assert problem in str(repair_locks())
@@ -171,7 +169,7 @@ def test_a_file_that_an_interrupted_run_left_half_written_is_repaired(
     assert json.loads(LOCKS.read_text()) == {"write": {}, "read": {}}
 
 
-def test_dvc_itself_fails_on_an_empty_file_and_goes_on_after_the_repair(lock_repository: Path) -> None:
+def test_dvc_works_after_repair_of_empty_lock_file(lock_repository: Path) -> None:
     LOCKS.write_text("")
     assert "JSON structure is corrupted" in repro().stderr
     repair_locks()
@@ -180,7 +178,7 @@ def test_dvc_itself_fails_on_an_empty_file_and_goes_on_after_the_repair(lock_rep
     assert lock_problem() is None
 
 
-def test_a_lock_whose_process_number_went_to_another_program_is_removed_and_dvc_goes_on(lock_repository: Path) -> None:
+def test_repair_lock_of_reused_pid(lock_repository: Path) -> None:
     LOCKS.write_text(locks(os.getpid()))  # this process is no DVC
     assert "is busy" in repro().stderr
     assert f"/bin/dvc repro (process {os.getpid()})" in str(repair_locks())
@@ -188,7 +186,7 @@ def test_a_lock_whose_process_number_went_to_another_program_is_removed_and_dvc_
     assert repro().returncode == 0
 
 
-def test_the_locks_of_a_living_command_stay(lock_repository: Path) -> None:
+def test_repair_keeps_locks_of_running_command(lock_repository: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as living:
         LOCKS.write_text(locks(living.pid, "sleep 60"))
         before = LOCKS.read_text()
@@ -198,12 +196,12 @@ def test_the_locks_of_a_living_command_stay(lock_repository: Path) -> None:
     assert "processes that are gone: sleep 60" in str(lock_problem())
 
 
-def test_nothing_is_made_where_nothing_is_wrong(tmp_path: Path) -> None:
+def test_repair_without_lock_file(tmp_path: Path) -> None:
     assert repair_locks(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_another_dvc_command_is_waited_for_and_named(
+async def test_wait_for_dvc_logs_the_other_command(
     lock_repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(dvc_command, "POLL_INTERVAL_S", 0.001)

@@ -19,13 +19,13 @@ from longreward.tasks.flow_runner import configure_logging
         ("prefect.flow_runs", logging.INFO, "Finished in state Completed('score done in 3.2 s')", True),
     ],
 )
-def test_only_repetitions_are_dropped(logger: str, level: int, message: str, kept: bool) -> None:
+def test_log_filter_drops_repetitions_only(logger: str, level: int, message: str, kept: bool) -> None:
     configure_logging()
     record = logging.LogRecord(logger, level, __file__, 1, message, (), None)
     assert bool(logging.getLogger(logger).filter(record)) is kept
 
 
-def test_events_that_prefects_server_did_not_take_are_not_printed_and_its_absence_is_told_once() -> None:
+def test_undelivered_events_are_dropped_and_warnings_logged_once() -> None:
     configure_logging()
     lost = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r failed to process item %r", (1, 2), None)
     other = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r ended", (1,), None)

@@ -36,14 +36,14 @@ def settings(gate: str, *more: str) -> Params:
     return read_params(None, [f"judge.check.gate={gate}", "judge.check.quick=true", *more])
 
 
-async def test_off_makes_no_calls(own_folders: Path) -> None:
+async def test_gate_off_makes_no_calls(own_folders: Path) -> None:
     run, tracked = stage_run(settings("off"), own_folders)
     await validate_judge(run)
     assert not (own_folders / "state" / "judge-check").exists()
     assert tracked.texts == {}
 
 
-async def test_warn_logs_failures(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_gate_warn_logs_failures(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("warn", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "judge-gate"):
         await validate_judge(run)
@@ -53,7 +53,7 @@ async def test_warn_logs_failures(own_folders: Path, caplog: pytest.LogCaptureFi
     assert tracked.measured["judge_check/rank/helpfulness"] == 1.0
 
 
-async def test_require_stops_the_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_gate_require_stops_the_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "judge-gate"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):

@@ -128,7 +128,7 @@ def note(run: PastRun) -> str:
     return read_run(run.id).tags["mlflow.note.content"]
 
 
-def test_a_run_is_found_by_its_name_its_id_its_place_and_as_the_champion(store: MlflowClient) -> None:
+def test_find_run_by_name_id_position_and_champion(store: MlflowClient) -> None:
     heron = found("heron")
     assert [found(name).name for name in ("last", "last~1", "last~3")] == ["unevaluated", "failed", "otter"]
     assert found(heron.id) == heron
@@ -139,12 +139,12 @@ def test_a_run_is_found_by_its_name_its_id_its_place_and_as_the_champion(store: 
 
 
 @pytest.mark.parametrize("name", ["hern", "last~9", "f" * 32, "it's"])
-def test_an_unknown_run_is_answered_with_the_newest_ones(store: MlflowClient, name: str) -> None:
+def test_find_run_unknown_name(store: MlflowClient, name: str) -> None:
     with pytest.raises(ConfigError, match=r"there is no run .*; the newest are unevaluated, failed, heron, otter$"):
         found(name)
 
 
-def test_only_a_model_that_is_shown_to_be_better_than_the_champion_takes_its_name(tmp_path: Path) -> None:
+def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
         first = pipeline("strong", patch, beta="0.1", judge="lexical", recalls=(0.8, 0.7, 0.6, 0.7, 0.8, 0.7, 0.6, 0.7))
         assert first == "registered as version 1, the champion"
@@ -170,7 +170,7 @@ def test_only_a_model_that_is_shown_to_be_better_than_the_champion_takes_its_nam
         assert better.endswith(", p 0.008")
 
 
-def test_a_model_that_cannot_be_compared_with_the_champion_leaves_it_its_name(tmp_path: Path) -> None:
+def test_champion_stays_if_not_comparable(tmp_path: Path) -> None:
     reward = EvaluateConfig(champion=ChampionRule(measure="reward", temperature=0))
     warm = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=1))
     others = {n: one.model_copy(update={"context": f"other {n}"}) for n, one in EXAMPLES.items()}
@@ -189,12 +189,12 @@ def test_a_model_that_cannot_be_compared_with_the_champion_leaves_it_its_name(tm
         assert found("champion").name == "comparable"
 
 
-def test_where_no_model_is_champion_that_is_said(store: MlflowClient) -> None:
+def test_find_run_without_champion(store: MlflowClient) -> None:
     with pytest.raises(ConfigError, match="no version of the registered model 'other' is the champion yet"):
         find_run("champion", registered_model="other")
 
 
-def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_with_both_answers(
+def test_compare_settings_data_measures_and_prompts(
     store: MlflowClient,
 ) -> None:
     comparison = compare(found("otter"), found("heron"), top=1)
@@ -214,21 +214,19 @@ def test_a_comparison_has_settings_data_measures_and_the_prompt_that_moved_most_
     assert json.loads(json.dumps(to_json(comparison)))["changes"][0]["difference"]["value"] == pytest.approx(0.3875)
 
 
-def test_a_run_without_an_evaluation_and_a_measure_that_nobody_took_are_told(store: MlflowClient) -> None:
+def test_compare_without_evaluation_or_measure(store: MlflowClient) -> None:
     with pytest.raises(ConfigError, match=r"run unevaluated \(finished\) has no evaluation: run the stage"):
         compare(found("otter"), found("unevaluated"))
     with pytest.raises(ConfigError, match="measure 'reward' was not taken in both runs; they have recall"):
         compare(found("otter"), found("heron"), measure="reward")
 
 
-def test_a_file_that_a_run_does_not_keep_is_told_with_what_to_do(store: MlflowClient) -> None:
+def test_read_artifact_missing_file(store: MlflowClient) -> None:
     with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*--stages evaluate"):
         read_artifact(found("failed").id, "evaluation/measures.json")
 
 
-def test_the_command_prints_both_runs_and_an_error_of_one_line(
-    store: MlflowClient, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "otter", "champion"]) == 0
     words = capsys.readouterr().out
     lines = [line.split() for line in words.splitlines()]
@@ -239,7 +237,7 @@ def test_the_command_prints_both_runs_and_an_error_of_one_line(
     assert "longreward: there is no run 'hern'" in capsys.readouterr().err
 
 
-def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft_model(store: MlflowClient) -> None:
+def test_note_of_first_champion(store: MlflowClient) -> None:
     text = note(found("otter"))
     assert text.startswith("**otter** finished after ")
     assert "- model `tiny`, judge `lexical`" in text
@@ -249,7 +247,7 @@ def test_the_first_champions_note_says_what_it_is_and_how_it_did_against_its_sft
     assert f"| [evaluate](#/experiments/1/runs/{evaluation}?workflowType=machine_learning) | " in text
 
 
-def test_a_later_note_compares_with_the_champion_that_its_model_met(store: MlflowClient) -> None:
+def test_note_compares_with_champion_before_the_run(store: MlflowClient) -> None:
     text = note(found("heron"))
     link = f"#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning"
     assert f"It was compared with [otter]({link}) and became the champion." in text
@@ -257,7 +255,7 @@ def test_a_later_note_compares_with_the_champion_that_its_model_met(store: Mlflo
     assert "| train.beta | 0.1 | 0.3 |" in text
 
 
-def test_the_note_of_a_failed_run_has_the_error_and_that_of_one_without_evaluation_says_so(
+def test_note_of_failed_and_unevaluated_run(
     store: MlflowClient,
 ) -> None:
     assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in note(found("failed"))
@@ -266,7 +264,7 @@ def test_the_note_of_a_failed_run_has_the_error_and_that_of_one_without_evaluati
     assert "- settings of this run alone: `train.beta=0.5, pair.min_scored=4`" in text
 
 
-def test_the_note_of_a_stopped_run_says_where_it_was(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_note_of_stopped_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped_pipeline(monkeypatch)
     text = note(found("stopped"))
@@ -274,9 +272,7 @@ def test_the_note_of_a_stopped_run_says_where_it_was(store: MlflowClient, monkey
     assert "| killed |" in text
 
 
-def test_judges_that_differ_are_told_where_the_judge_was_asked(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_warns_about_different_judges(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
     comparison = compare(found("heron"), found("strict"))
     assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
@@ -297,9 +293,7 @@ def each(measure: str, values: Sequence[float]) -> Values:
     return {n: {measure: value} for n, value in zip(EXAMPLES, values, strict=False)}
 
 
-def test_runs_at_mixed_temperatures_are_compared_at_those_that_both_have(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     dull, warm, hot = (
         each("recall", OTTER),
         each("recall", HERON),
@@ -323,9 +317,7 @@ def test_runs_at_mixed_temperatures_are_compared_at_those_that_both_have(
         compare(first, third)
 
 
-def test_more_prompts_fell_than_rose_and_most_of_them_are_not_shown(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_counts_all_changed_prompts(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     first = evaluated("before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))})
     second = evaluated("after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))})
     comparison = compare(first, second, top=2)
@@ -338,9 +330,7 @@ def test_more_prompts_fell_than_rose_and_most_of_them_are_not_shown(
     )
 
 
-def test_sft_models_are_compared_where_they_are_not_the_same(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_sft_models_if_different(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     old = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", OTTER)}
     new = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", HERON)}
     first, second = evaluated("old-sft", monkeypatch, old), evaluated("new-sft", monkeypatch, new, sft_model="bb")
@@ -357,7 +347,7 @@ def test_sft_models_are_compared_where_they_are_not_the_same(
     assert "| 0.016 | better |" in page
 
 
-def test_the_report_marks_what_is_better_and_worse_after_the_correction(
+def test_report_marks_significant_changes_after_correction(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(name: str, recall: float, unsupported: float, exact: float, tokens: float) -> PastRun:
@@ -373,9 +363,7 @@ def test_the_report_marks_what_is_better_and_worse_after_the_correction(
     assert rows["tokens"][2:] == ["", " |"]
 
 
-def test_a_comparison_has_the_confidence_of_the_second_run(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compare_uses_confidence_of_second_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(name: str, recalls: Sequence[float], confidence: float) -> PastRun:
         return evaluated(name, monkeypatch, {"dpo greedy": each("recall", recalls)}, confidence=confidence)
 
@@ -384,7 +372,7 @@ def test_a_comparison_has_the_confidence_of_the_second_run(
     assert [one.difference.level for one in compare(strict, loose).changes] == [pytest.approx(0.4)]
 
 
-def test_prompts_are_ranked_by_the_measure_that_is_asked_for_and_else_by_the_champion_s(
+def test_compare_ranks_prompts_by_requested_or_champion_measure(
     store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(name: str, measure: str, rewards: Sequence[float], recalls: Sequence[float]) -> PastRun:

@@ -1,5 +1,6 @@
-"""Judgments as traces, written to a real MLflow store and read back."""
+"""Samples of a stage's records: tables, and scoring traces that are read back from a real MLflow store."""
 
+import json
 from collections.abc import Iterator
 
 import mlflow
@@ -8,10 +9,12 @@ from own_store import own_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
-from longreward.tasks.mlflow_samples import EvenlySpacedSample, scoring_trace
-from longreward.tasks.tracking import stage_run
+from longreward.tasks import tracking
+from longreward.tasks.mlflow_samples import EvenlySpacedSample, TableSample, scoring_trace
+from longreward.tasks.tracking import parent_run, stage_run
+from longreward.tasks.tracking.history import read_artifact
 from longreward.tasks.tracking.run import Span
-from longreward.tasks.tracking.store import experiment_id
+from longreward.tasks.tracking.store import client, experiment_id
 
 ANSWER = Response(id="7-0", example_id="7", query="Who founded Keld, and when?", text="Ann Lee founded Keld in 1907.")
 WRONG = Statement(
@@ -48,7 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_statement(store: None) -> None:
+def test_scoring_trace_spans(store: None) -> None:
     settings = {"score": {"strategy": "full"}}
     with stage_run("score", params=settings, all_params=settings, tags={}) as run:
         run.log_traces([scoring_trace(SCORED)])
@@ -71,7 +74,28 @@ def test_a_judgment_is_a_trace_of_its_run_with_a_span_for_each_dimension_and_sta
     }
 
 
-def test_few_of_many_leave_a_trace() -> None:
+def test_trace_sample_is_limited() -> None:
     spaced = EvenlySpacedSample[Span](total=90, limit=3)
     assert len(list(spaced.collect([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3
+
+
+@pytest.mark.parametrize(("count", "rows"), [(3, [0, 1, 2]), (8, [0, 2, 4, 6]), (0, [])])
+def test_sample_is_evenly_spaced(count: int, rows: list[int]) -> None:
+    sample = TableSample(("number",), total=count, limit=4)
+    assert list(sample.collect(range(count), lambda number: [number])) == list(range(count))
+    assert sample.rows == [[number] for number in rows]
+    assert sample.count == count
+
+
+def test_table_sample_log(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = TableSample(("id", "query"), total=2, limit=1)
+    list(sample.collect(["a", "b"], lambda name: [name, "why?"]))
+    with parent_run("tables", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with stage_run("pair", params={}, all_params={}, tags={}) as run:
+            sample.log(run, "pairs.json")
+    tags = client().get_run(run.id).data.tags
+    assert read_artifact(run.id, "pairs.json") == {"columns": ["id", "query"], "data": [["a", "why?"]]}
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "pairs.json", "type": "table"}]
+    assert tags["mlflow.note.content"].startswith("`pairs.json` shows 1 of 2, evenly spaced")

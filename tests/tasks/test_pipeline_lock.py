@@ -38,7 +38,7 @@ class Run:
         self.waits.set()
 
 
-async def test_the_second_waits_for_the_first_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_second_run_waits_and_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.pipeline_lock")
     happened: list[str] = []
     first = Run("first", happened)
@@ -56,7 +56,7 @@ async def test_the_second_waits_for_the_first_and_says_so(caplog: pytest.LogCapt
     assert [message.partition(" (")[0] for message in caplog.messages] == ["first runs"]
 
 
-async def test_those_who_wait_take_their_turn_in_the_order_in_which_they_came() -> None:
+async def test_waiting_runs_are_first_in_first_out() -> None:
     happened: list[str] = []
     first = Run("first", happened)
     await first.runs.wait()
@@ -76,7 +76,7 @@ async def test_those_who_wait_take_their_turn_in_the_order_in_which_they_came() 
     assert queue() == []
 
 
-async def test_a_name_that_another_experiment_will_take_is_refused_at_once() -> None:
+async def test_duplicate_experiment_name_in_queue() -> None:
     happened: list[str] = []
     first = Run("first", happened, experiment=True)
     await first.runs.wait()
@@ -92,7 +92,7 @@ async def test_a_name_that_another_experiment_will_take_is_refused_at_once() -> 
     await asyncio.gather(first.task, second.task, without_settings.task)
 
 
-async def test_a_turn_ends_with_an_error_too() -> None:
+async def test_lock_is_released_on_error() -> None:
     with pytest.raises(ValueError):
         async with pipeline_lock("first"):
             raise ValueError
@@ -112,7 +112,7 @@ asyncio.run(take())
 """
 
 
-async def test_one_that_was_killed_in_its_turn_holds_nobody_up_and_is_known(own_folders: Path) -> None:
+async def test_killed_holder_does_not_block(own_folders: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED)
     assert await process.wait() == 9
     async with pipeline_lock("next"):

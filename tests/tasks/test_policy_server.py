@@ -72,7 +72,7 @@ def texts(groups: list[list[Response]]) -> list[list[str]]:
     return [[response.text for response in group] for group in groups]
 
 
-async def test_greedy_answers_are_those_of_the_model_in_process_and_the_server_ends(tmp_path: Path) -> None:
+async def test_server_greedy_answers_equal_in_process(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         answers = await sample_served(policy, EXAMPLES, GREEDY)
         running = group_of(server)
@@ -84,7 +84,7 @@ async def test_greedy_answers_are_those_of_the_model_in_process_and_the_server_e
 
 
 @pytest.mark.slow
-async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> None:
+async def test_server_samples_if_do_sample(tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(MODEL, model)
     said = (model / "generation_config.json").read_text()
@@ -97,9 +97,7 @@ async def test_answers_differ_where_the_model_says_do_sample(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("prefect_server")
-async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_is_redone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_dead_server_restarts_and_finished_shards_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         longreward.tasks.sample_shards, "run_in_shards", functools.partial(run_in_shards, retry_after_s=0.05)
     )
@@ -130,7 +128,7 @@ async def test_a_server_that_dies_midway_is_started_again_and_no_finished_shard_
 
 
 @pytest.mark.slow
-async def test_a_server_that_ended_is_quoted(tmp_path: Path) -> None:
+async def test_log_tail_of_ended_server(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         await sample_served(policy, EXAMPLES[:1], GREEDY)
         server.stop()
@@ -152,14 +150,14 @@ class Ended:
         """It never is."""
 
 
-async def test_a_server_that_does_not_start_is_refused_with_its_log_tail(tmp_path: Path) -> None:
+async def test_server_that_fails_to_start(tmp_path: Path) -> None:
     failing = [sys.executable, "-c", "import sys; print('no memory for {model} {port}'); sys.exit(3)"]
     async with served(config(command=failing), tmp_path) as (policy, _):
         with pytest.raises(ServerRefused, match=r"did not start: .* code 3: no memory for .*tiny-base"):
             await sample_served(policy, EXAMPLES[:1], GREEDY)
 
 
-async def test_a_server_that_never_gets_healthy_is_ended_at_its_limit(tmp_path: Path) -> None:
+async def test_unhealthy_server_stops_at_limit(tmp_path: Path) -> None:
     hanging = [sys.executable, "-c", "print('loading {model} {port}'); import time; time.sleep(60)"]
     async with served(config(command=hanging, start_limit_s=1), tmp_path) as (policy, server):
         with pytest.raises(ServerRefused, match=r"not healthy after 1 s .*loading"):
@@ -186,7 +184,7 @@ asyncio.run(stage())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.Signals) -> None:
+def test_server_ends_with_killed_stage(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "policy_server_helpers.py").write_text(Path(__file__).read_text())
     stage = subprocess.Popen(
         [sys.executable, "-c", STAGE, str(tmp_path)],
@@ -206,14 +204,14 @@ def test_a_stage_that_is_killed_leaves_no_server(tmp_path: Path, number: signal.
     assert not any(alive(process) for process in running)
 
 
-async def test_both_models_answer_in_process_where_only_one_of_them_has_a_server() -> None:
+async def test_comparison_server_with_sft_server_only() -> None:
     settings = config(kind="external", base_url="http://127.0.0.1:9/v1")
     assert (await comparison_server(settings)).kind == "in_process"
     own = config()
     assert await comparison_server(own) is own
 
 
-async def test_a_server_of_the_trained_model_that_is_down_is_known_before_any_answer() -> None:
+async def test_comparison_server_checks_trained_model_server() -> None:
     settings = config(kind="external", base_url="http://127.0.0.1:9/v1", model="sft", trained_model="dpo")
     with pytest.raises(ServerUnavailable, match="is the server running"):
         await comparison_server(settings)

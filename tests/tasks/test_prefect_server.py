@@ -47,7 +47,7 @@ def servers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_concurrent_processes_have_a_server_each_that_ends_with_them(tmp_path: Path) -> None:
+def test_each_process_has_a_server_that_ends_with_it(tmp_path: Path) -> None:
     killed, finished = client(tmp_path), client(tmp_path)  # on one new database
     urls = [address(process) for process in (killed, finished)]
     assert len(set(urls)) == 2
@@ -64,7 +64,7 @@ def test_concurrent_processes_have_a_server_each_that_ends_with_them(tmp_path: P
             urllib.request.urlopen(f"{url}/health")
 
 
-def test_a_configured_server_is_used_and_none_is_started(tmp_path: Path) -> None:
+def test_configured_server_is_used(tmp_path: Path) -> None:
     process = client(tmp_path, PREFECT_API_URL="http://prefect.example/api")
     assert address(process) == "http://prefect.example/api"
     assert servers(process) == []
@@ -80,14 +80,14 @@ def no_server(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 @pytest.mark.usefixtures("no_server")
-def test_a_server_that_ends_while_it_starts_is_reported_with_its_last_output(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_ends_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "many")  # which Prefect refuses
     with pytest.raises(StateError, match=r"(?s)ended with code 1 while it started.*unable to parse string"):
         prefect_server()
 
 
 @pytest.mark.usefixtures("no_server")
-def test_waiting_for_a_slow_server_is_logged_and_limited(
+def test_slow_server_start_is_logged_and_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = psutil.Process().children(recursive=True)
@@ -101,13 +101,13 @@ def test_waiting_for_a_slow_server_is_logged_and_limited(
 
 @pytest.mark.parametrize("value", ["soon", "0", "-1", "inf", "nan"])
 @pytest.mark.usefixtures("no_server")
-def test_a_start_limit_that_is_no_number_of_seconds_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_start_limit(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(START_LIMIT, value)
     with pytest.raises(ConfigError, match=f"{START_LIMIT} is '{value}'"):
         prefect_server()
 
 
-async def test_a_missing_or_wrong_login_is_reported_with_its_variable(prefect_server: str) -> None:
+async def test_check_server_missing_or_wrong_login(prefect_server: str) -> None:
     with pytest.raises(PrefectUnavailable, match="asks for a login, and PREFECT_API_AUTH_STRING is not set"):
         await check_server(PrefectServer(prefect_server))
     with pytest.raises(PrefectUnavailable, match="refuses the login in PREFECT_API_AUTH_STRING") as refused:
@@ -119,14 +119,14 @@ async def test_a_missing_or_wrong_login_is_reported_with_its_variable(prefect_se
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:9/api", "http://anna:hush@127.0.0.1:9/api", "127.0.0.1:4200", "ftp://host/api"]
 )
-async def test_an_address_without_a_server_is_one_line_without_its_password(url: str) -> None:
+async def test_check_server_unreachable_hides_password(url: str) -> None:
     with pytest.raises(PrefectUnavailable, match=r"cannot be used: .*; start it, correct PREFECT_API_URL, or") as away:
         await check_server(PrefectServer(url))
     assert "\n" not in str(away.value)
     assert "hush" not in str(away.value)
 
 
-def test_run_as_program_reports_an_unreachable_server_in_one_line(tmp_path: Path) -> None:
+def test_run_as_program_unreachable_server(tmp_path: Path) -> None:
     program = "from longreward.tasks.flow_runner import run_as_program; run_as_program(None)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     done = subprocess.run(

@@ -53,7 +53,7 @@ async def test_cancelling_terminates_the_command_and_its_children(
     assert not any(alive(pid) for pid in started)
 
 
-async def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_ignoring_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "TERMINATE_TIMEOUT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
@@ -100,7 +100,7 @@ time.sleep(600)
 """
 
 
-def test_exit_with_ends_the_process_after_the_other_one_is_killed() -> None:
+def test_exit_with_killed_process() -> None:
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     owner = ProcessRef.of(psutil.Process(other.pid))
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
@@ -129,7 +129,7 @@ os.kill(os.getpid(), int(sys.argv[1]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, 0])
-def test_a_supervised_command_ends_with_its_parent(number: int) -> None:
+def test_supervised_command_ends_with_parent(number: int) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(int(number))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -147,14 +147,14 @@ def test_process_ref_round_trips_through_text() -> None:
     assert here.alive
 
 
-def test_process_ref_of_an_ended_or_other_process_is_not_alive() -> None:
+def test_process_ref_of_ended_or_other_process() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert not ProcessRef(ended.pid, this_process().started).alive
     assert not ProcessRef(os.getpid(), this_process().started - 1000).alive
 
 
-def test_owner_is_the_dvc_command_above_else_this_process(tmp_path: Path) -> None:
+def test_owner_process(tmp_path: Path) -> None:
     (tmp_path / "child.py").write_text(
         "from longreward.tasks.processes import owner_process; print(owner_process().pid)"
     )

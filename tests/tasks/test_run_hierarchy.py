@@ -41,9 +41,7 @@ def opened(stage: str, **tags: str) -> Any:
     return stage_run(stage, params={stage: {"n": 2}}, all_params={stage: {"n": 2}, "judge": {"kind": "x"}}, tags=tags)
 
 
-def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
@@ -63,9 +61,7 @@ def test_a_stage_is_a_child_with_its_settings_figures_and_tags(
     assert above.data.tags["longreward.stage.score"] == run.id
 
 
-def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("curve", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("train") as run:
@@ -75,9 +71,7 @@ def test_a_curve_keeps_every_point_though_points_are_sent_in_batches(
     assert [(point.step, point.value) for point in history] == [(step, 1 / (step + 1)) for step in range(1200)]
 
 
-def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_closed_by_the_next_try(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_of_failed_stopped_and_killed_stages(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("troubles", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with pytest.raises(ValueError), opened("sft") as failed:
@@ -93,7 +87,7 @@ def test_a_failed_stage_is_failed_a_stopped_one_is_killed_and_one_left_open_is_c
     assert store.get_run(other.id).info.status == "KILLED"  # an experiment that ends leaves nothing open
 
 
-def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: MlflowClient) -> None:
+def test_parent_run_closes_killed_runs(store: MlflowClient) -> None:
     gone = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
     abandoned = Run(create_run("killed", parent=None, tags=gone))
     stage = Run(create_run("train", parent=abandoned.id, tags={"longreward.stage": "train"}))
@@ -103,7 +97,7 @@ def test_what_a_killed_experiment_left_open_is_closed_by_the_next_one(store: Mlf
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
 
 
-def test_runs_of_killed_processes_are_closed_with_all_below_them_and_live_ones_stay(store: MlflowClient) -> None:
+def test_close_killed_runs_keeps_running_ones(store: MlflowClient) -> None:
     here, gone, alive = platform.node(), "1-0.00", str(this_process())
     study = create_run(
         "study", parent=None, tags={"longreward.study_host": here, "longreward.owner": gone, "longreward.study": "s"}
@@ -121,7 +115,7 @@ def test_runs_of_killed_processes_are_closed_with_all_below_them_and_live_ones_s
         store.set_terminated(run)
 
 
-def test_looking_for_runs_makes_no_store(tmp_path: Path) -> None:
+def test_has_experiment_creates_no_store(tmp_path: Path) -> None:
     with own_store(tmp_path):
         Path("state/mlflow.db").unlink()
         assert has_experiment() is False
@@ -130,9 +124,7 @@ def test_looking_for_runs_makes_no_store(tmp_path: Path) -> None:
             assert has_experiment() is True
 
 
-def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
-    store: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_log_model_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("models", {}) as parent:
         monkeypatch.setenv(tracking.PARENT, parent)
         with opened("evaluate") as run:
@@ -145,7 +137,7 @@ def test_each_measured_model_has_a_run_of_the_same_metric_names_under_the_stage(
     assert {one.data.tags["mlflow.parentRunId"] for one in runs} == {run.id}
 
 
-def test_a_model_is_registered_by_its_dvc_hash_and_the_alias_moves_to_champions_only(store: MlflowClient) -> None:
+def test_register_moves_alias_for_champions_only(store: MlflowClient) -> None:
     with parent_run("registry", {}) as run:
         first = register("policy", run, source_hash="aa.dir", path=Path("models/dpo"), champion=True)
         second = register("policy", run, source_hash="bb.dir", path=Path("models/dpo"), champion=False)
@@ -163,7 +155,7 @@ print(find_or_create_parent({"sft": {"n": 1}}))
 """
 
 
-def test_stages_of_one_dvc_command_share_a_parent_though_they_race_for_a_new_store(tmp_path: Path) -> None:
+def test_concurrent_stages_of_dvc_repro_share_a_parent(tmp_path: Path) -> None:
     (tmp_path / "race.py").write_text(RACE)
     (tmp_path / "dvc").write_text(
         "import subprocess, sys\n"

@@ -23,9 +23,7 @@ def comparison(own_folders: Path) -> Path:
     return file
 
 
-def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
-    comparison: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_print_summary(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(
         [StageResult("train", ran=True, seconds=27.04), StageResult("evaluate", ran=False, seconds=0.4)],
         seconds=30.0,
@@ -44,8 +42,6 @@ def test_the_comparison_the_times_and_how_to_look_closer_fit_a_terminal(
     assert any(line[1:] == ["ui", "--backend-store-uri", store] for line in lines)
 
 
-def test_an_earlier_comparison_is_not_shown_after_a_run_without_evaluate(
-    comparison: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_print_summary_without_evaluate(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_summary([StageResult("score", ran=True, seconds=1.0)], seconds=1.0, table=comparison)
     assert "recall" not in capsys.readouterr().out

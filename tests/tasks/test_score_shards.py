@@ -1,18 +1,20 @@
-"""A stage in which the judge scored nothing fails, counts the reasons, and asks again the next time."""
+"""Scoring in shards: the error when nothing was scored, and batch mode on a Prefect server."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
 
-from longreward.errors import NothingScored
-from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
+from longreward.errors import BatchPending, NothingScored
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 from longreward.params import Params
 from longreward.records import DIMENSIONS, Dimension, Example, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, Scorer
 from longreward.reward.score_files import ScoreReport
-from longreward.tasks.score_shards import require_scores, write_scored_files
+from longreward.tasks.score_shards import require_scores, score_in_shards, write_scored_files
 from longreward.tasks.stage import StageRun
 
 EXAMPLE = Example(id="1", document_id="1", context="Ann Lee founded Keld in 1905.", query="Who founded Keld?")
@@ -50,7 +52,7 @@ def card(scores: dict[Dimension, float | None]) -> ScoredResponse:
     return ScoredResponse(response=RESPONSES[0], verdicts=verdicts)
 
 
-async def test_the_error_counts_the_reasons_and_finished_shards_are_done_again(tmp_path: Path) -> None:
+async def test_nothing_scored_counts_reasons_and_deletes_shards(tmp_path: Path) -> None:
     run = stage_run(tmp_path)
     shards = [tmp_path / name for name in ("score-50-00000.jsonl", "score-50-00001.jsonl")]
     other = tmp_path / "answers-sft-greedy-50-00000.jsonl"
@@ -81,9 +83,7 @@ async def test_the_error_counts_the_reasons_and_finished_shards_are_done_again(t
         ({"completeness": 0.0}, True, False),  # pairs leave that dimension out
     ],
 )
-def test_what_counts_as_no_score_depends_on_what_the_pairs_need(
-    tmp_path: Path, weights: dict[Dimension, float], usable: bool, fails: bool
-) -> None:
+def test_require_scores_usable(tmp_path: Path, weights: dict[Dimension, float], usable: bool, fails: bool) -> None:
     report = ScoreReport({**dict.fromkeys(DIMENSIONS, 1.0), **weights})
     report.add_response(card({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
     if not fails:
@@ -93,5 +93,31 @@ def test_what_counts_as_no_score_depends_on_what_the_pairs_need(
         require_scores(stage_run(tmp_path), report, "m", shards=["score"], usable=usable)
 
 
-def test_a_stage_without_responses_has_nothing_to_score(tmp_path: Path) -> None:
+def test_require_scores_without_responses(tmp_path: Path) -> None:
     require_scores(stage_run(tmp_path), ScoreReport(), "m", shards=["score"], usable=True)
+
+
+@pytest.mark.usefixtures("prefect_server")
+async def test_concurrent_shards_share_a_batch_file(
+    tmp_path: Path,
+) -> None:
+    items = [
+        (
+            Example(id=str(n), document_id=str(n), context=f"Ann Lee founded Keld {n}.", query=EXAMPLE.query),
+            [Response(id=f"{n}-0", example_id=str(n), query=EXAMPLE.query, text=f"Ann Lee founded Keld {n}.")],
+        )
+        for n in range(5)
+    ]
+    judge_config = JudgeConfig(kind="vllm", model="m", mode="batch_files", batch={"prompts": 2, "settle_s": 0.3})
+    config = ScoreConfig(prompts_in_flight=1, shard_size=1)
+
+    @flow
+    async def scoring() -> None:
+        async with open_judge(judge_config, ledger=tmp_path / "l.sqlite") as judge, Scorer(config) as scorer:
+            await score_in_shards("score", judge, items, config, scorer=scorer, folder=tmp_path / "shards")
+
+    with pytest.raises(BatchPending, match=r"16 requests to the judge 'm' wait in 1 file"):
+        await scoring()
+    (file,) = tmp_path.glob("l.batches/*/*/requests.jsonl")
+    prompts = [json.loads(line)["body"]["messages"][0]["content"] for line in file.read_text().splitlines()]
+    assert {n for n in range(5) for text in prompts if f"Keld {n}" in text} == {0, 1, 2, 3}

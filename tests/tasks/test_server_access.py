@@ -39,7 +39,7 @@ def request(url: str, path: str, method: str = "POST", **headers: str) -> tuple[
     return reply.status, body
 
 
-def test_without_the_login_nothing_is_read_or_started_and_with_it_the_api_works(prefect_server: str) -> None:
+def test_api_requires_login(prefect_server: str) -> None:
     for path in ("/api/flow_runs/filter", "/api/deployments/filter", "/api/flows/"):
         assert request(prefect_server, path)[0] == 401
     wrong = base64.b64encode(b"longreward:guess").decode()
@@ -48,7 +48,7 @@ def test_without_the_login_nothing_is_read_or_started_and_with_it_the_api_works(
     assert (status, isinstance(json.loads(body), list)) == (200, True)
 
 
-def test_another_web_page_is_refused_even_with_the_login(prefect_server: str) -> None:
+def test_foreign_origin_is_refused_with_login(prefect_server: str) -> None:
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"):
         status, body = request(prefect_server, "/api/flow_runs/filter", Origin=origin, **login())
         assert (status, "does not answer to web pages of" in body) == (403, True), origin
@@ -57,14 +57,14 @@ def test_another_web_page_is_refused_even_with_the_login(prefect_server: str) ->
         assert request(prefect_server, "/api/flow_runs/filter", "OPTIONS", **asked)[0] == 403, origin
 
 
-def test_the_servers_own_page_is_answered_under_each_of_its_names(prefect_server: str) -> None:
+def test_own_origin_is_allowed_under_each_name(prefect_server: str) -> None:
     port = urlsplit(prefect_server).port
     for name in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:9000", "[::1]:80"):  # 9000: through a tunnel
         headers = {"Host": name, "Origin": f"http://{name}", **login()}
         assert request(prefect_server, "/api/flow_runs/filter", **headers)[0] == 200, name
 
 
-def test_a_foreign_host_name_is_refused_for_the_api_the_page_and_the_health_check(prefect_server: str) -> None:
+def test_foreign_host_name_is_refused(prefect_server: str) -> None:
     for name in ("evil.example", "evil.example:4200", "127.0.0.1.evil.example", "localhost.evil.example"):
         for path in ("/api/health", "/", "/ui-settings"):
             status, body = request(prefect_server, path, "GET", Host=name)
@@ -72,7 +72,7 @@ def test_a_foreign_host_name_is_refused_for_the_api_the_page_and_the_health_chec
     assert request(prefect_server, "/api/health", "GET", Host="localhost")[0] == 200
 
 
-def test_the_page_asks_for_the_login_and_calls_the_api_under_the_name_that_it_was_opened_with(
+def test_ui_asks_for_login_and_uses_relative_api_url(
     prefect_server: str,
 ) -> None:
     status, body = request(prefect_server, "/ui-settings", "GET")
@@ -80,7 +80,7 @@ def test_the_page_asks_for_the_login_and_calls_the_api_under_the_name_that_it_wa
     assert {"auth": "BASIC", "api_url": "/api"}.items() <= json.loads(body).items()
 
 
-async def test_a_web_socket_of_another_page_is_refused_and_one_without_the_login_is_closed(
+async def test_websocket_foreign_origin_or_no_login(
     prefect_server: str,
 ) -> None:
     url = f"{prefect_server.replace('http', 'ws')}/events/out"
@@ -98,7 +98,7 @@ async def test_a_web_socket_of_another_page_is_refused_and_one_without_the_login
                 assert json.loads(await socket.recv())["type"] == "auth_success"
 
 
-def test_the_login_is_readable_by_this_user_alone_and_in_no_process_list(prefect_server: str) -> None:
+def test_login_is_private(prefect_server: str) -> None:
     (server,) = [process for process in psutil.Process().children(recursive=True) if _serves(process, prefect_server)]
     home = Path(server.environ()["PREFECT_HOME"])
     secret = auth_file(home).read_text()
@@ -119,7 +119,7 @@ def _serves(process: psutil.Process, url: str) -> bool:
     return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
 
 
-def test_a_login_is_kept_and_a_users_own_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_is_kept_unless_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
     first = read_auth_string(tmp_path)
     assert read_auth_string(tmp_path) == first
@@ -128,7 +128,7 @@ def test_a_login_is_kept_and_a_users_own_takes_its_place(tmp_path: Path, monkeyp
     assert auth_file(tmp_path).read_text() == "anna:secret"
 
 
-def test_beyond_this_machine_its_own_names_and_those_that_are_allowed_are_answered() -> None:
+def test_allowed_hosts_beyond_loopback() -> None:
     assert allowed_hosts("127.0.0.1") == {"localhost", "127.0.0.1", "::1"}
     wide = allowed_hosts("0.0.0.0", ("Proxy.Example",))
     own = {one.address for all_ in psutil.net_if_addrs().values() for one in all_ if one.family.name == "AF_INET"}
@@ -140,12 +140,12 @@ def test_beyond_this_machine_its_own_names_and_those_that_are_allowed_are_answer
     ("host", "expected"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
 )
-def test_only_loopback_addresses_stay_on_this_machine(host: str, expected: bool) -> None:
+def test_is_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
 
 
 @pytest.mark.parametrize("hosts", [[], [b"localhost", b"evil.example"]])
-async def test_a_request_with_no_host_name_or_two_is_refused(hosts: list[bytes]) -> None:
+async def test_request_without_single_host_is_refused(hosts: list[bytes]) -> None:
     sent: list[Any] = []
 
     async def application(*_: Any) -> None:

@@ -50,13 +50,13 @@ async def run(worker: Worker, folder: Path, *, concurrency: int = 1, limit_s: fl
     return await counting()
 
 
-async def test_all_records_come_back_in_order_whatever_runs_at_once(tmp_path: Path) -> None:
+async def test_records_are_in_order_with_concurrency(tmp_path: Path) -> None:
     worker = Worker()
     assert await run(worker, tmp_path, concurrency=3) == [0, 1, 2, 3, 4, 5, 6]
     assert sorted(worker.calls) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-async def test_what_was_stopped_goes_on_without_redoing_a_finished_shard(tmp_path: Path) -> None:
+async def test_finished_shards_are_kept_after_error(tmp_path: Path) -> None:
     stopped = Worker(None, ConfigError("wrong key"))
     with pytest.raises(ConfigError, match="wrong key"):
         await run(stopped, tmp_path)
@@ -70,18 +70,18 @@ async def test_what_was_stopped_goes_on_without_redoing_a_finished_shard(tmp_pat
     assert third.calls == []
 
 
-async def test_a_judge_that_was_away_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+async def test_unavailable_judge_is_retried(tmp_path: Path) -> None:
     worker = Worker(JudgeUnavailable("busy"), JudgeUnavailable("busy"))
     assert await run(worker, tmp_path) == [0, 1, 2, 3, 4, 5, 6]
     assert worker.calls == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 4, 5], [6]]
 
 
-async def test_a_judge_that_stays_away_ends_the_work_with_its_own_error(tmp_path: Path) -> None:
+async def test_unavailable_judge_raises_after_retries(tmp_path: Path) -> None:
     with pytest.raises(JudgeUnavailable, match="down for good"):
         await run(Worker(*[JudgeUnavailable("down for good")] * 9), tmp_path)
 
 
-async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_shard_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_s = 3600.0  # of the event loop's clock, which is set forward: on a busy machine a short one passes by itself
 
     class Hanging(Worker):
@@ -100,9 +100,7 @@ async def test_a_shard_that_hangs_is_tried_again(tmp_path: Path, monkeypatch: py
     assert worker.calls == [[], [0, 1, 2], [3, 4, 5], [6]]
 
 
-async def test_progress_counts_finished_shards_and_those_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_progress_counts_finished_and_running_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     updates: list[tuple[int, int]] = []
 
     @contextmanager
@@ -123,7 +121,7 @@ async def test_progress_counts_finished_shards_and_those_under_way(
     assert updates == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (5, 5)]
 
 
-async def test_nothing_to_do_makes_nothing(tmp_path: Path) -> None:
+async def test_no_items(tmp_path: Path) -> None:
     made = await run_in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
     assert list(made) == []
     assert list(tmp_path.iterdir()) == []

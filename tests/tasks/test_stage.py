@@ -100,9 +100,7 @@ def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]
     return pair
 
 
-async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_dvc_to_record(
-    project: Path, cable: Cable, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_stage_completes_without_servers(project: Path, cable: Cable, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         flow = pair_stage(cable)
         state = await final_state.wait_for(lambda: _run_under_parent(flow))
@@ -118,7 +116,7 @@ async def test_a_stage_ends_well_without_its_servers_and_keeps_its_progress_for_
     assert "Prefect's server was not told that the run ended" in caplog.text
 
 
-async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project: Path, cable: Cable) -> None:
+async def test_stage_exit_of_error_without_prefect(project: Path, cable: Cable) -> None:
     flow = pair_stage(cable, ConfigError("no such key; use another one"))
     state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_failed()
@@ -127,7 +125,7 @@ async def test_an_error_of_a_stage_is_its_outcome_though_prefect_is_gone(project
     assert list((state_folder() / "pair").glob(f"*/{COMPLETE_MARK}")) == []
 
 
-async def test_an_error_that_is_not_ours_is_the_outcome_too(
+async def test_stage_exit_of_unexpected_error(
     project: Path, prefect_server: str, cable: Cable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cable, "cut", lambda: None)

@@ -60,7 +60,7 @@ async def score(run: StageRun) -> float:
         return judge.metrics()["calls"]
 
 
-def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_the_next_try(folder: Path) -> None:
+def test_budget_exceeded_logs_metrics_and_next_try_continues(folder: Path) -> None:
     # Six questions a prompt: two ratings, statements and one support, extraction and completeness.
     first = stage_run("score", folder, score={"budget": {"calls": 12}, "prompts_in_flight": 1})
     with pytest.raises(BudgetExceeded, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
@@ -76,7 +76,7 @@ def test_a_stage_that_stops_at_its_budget_has_told_its_figures_and_goes_on_in_th
     assert second.metrics["money"] == 0  # the offline judge is free
 
 
-def test_an_evaluation_is_forecast_from_answers_that_are_not_there_yet(folder: Path) -> None:
+def test_evaluation_forecast(folder: Path) -> None:
     prepared = folder / "data/prepared"
     prepared.mkdir(parents=True)
     rows = [{"idx": str(n), "query": f"Since when is town {n}?", "context": f"Town {n}: 19{n}0."} for n in range(4)]
@@ -86,7 +86,7 @@ def test_an_evaluation_is_forecast_from_answers_that_are_not_there_yet(folder: P
     assert (plan.stage, plan.prompts, plan.responses) == ("evaluate", 4, 4 * 2 * (3 + 1))
 
 
-def test_a_budget_and_the_pace_are_no_reason_to_begin_anew_and_what_decides_is() -> None:
+def test_state_folder_ignores_runtime_settings() -> None:
     before = Params().model_dump(mode="json")
 
     def after(**settings: Any) -> dict[str, dict[str, Any]]:
@@ -100,9 +100,7 @@ def test_a_budget_and_the_pace_are_no_reason_to_begin_anew_and_what_decides_is()
     assert after(judge={"revision": "2"}) != without_runtime_settings(before)
 
 
-def test_a_stage_says_at_its_end_what_its_replies_cost_in_requests(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_log_judge_metrics(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     figures = {"calls": 104.0, "failed": 1.0, "ledger_hits": 12.0, "requests": 197.0, "retries": 93.0, "timeouts": 78.0}
     figures |= {"disconnects": 14.0, "throttled": 0.0, "unreadable": 3.0, "truncated": 2.0, "concurrency": 6.3}
     run = stage_run("score", folder)

@@ -27,9 +27,7 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "state"))
 
 
-def test_the_state_folder_is_the_named_one_else_that_of_the_repository_an_experiment_came_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_folder_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state_folder() == tmp_path / "state"
     monkeypatch.delenv("LONGREWARD_STATE")
     assert state_folder() == tmp_path / ".longreward"
@@ -37,7 +35,7 @@ def test_the_state_folder_is_the_named_one_else_that_of_the_repository_an_experi
     assert state_folder() == tmp_path / "original" / ".longreward"
 
 
-def test_the_same_inputs_find_the_same_folder_and_any_change_another_one() -> None:
+def test_stage_folder_depends_on_inputs() -> None:
     Path("data").mkdir()
     Path("data/a.jsonl").write_text("1\n")
 
@@ -58,7 +56,7 @@ def test_the_same_inputs_find_the_same_folder_and_any_change_another_one() -> No
     assert folder() == first
 
 
-def test_runs_that_differ_in_other_inputs_alone_share_a_folder(tmp_path: Path) -> None:
+def test_shared_state_ignores_other_inputs(tmp_path: Path) -> None:
     def shared(seed: int, **inputs: bytes) -> Path:
         tracked: Any = None
         params = Params.model_validate({"evaluate": {"seed": seed}})
@@ -73,7 +71,7 @@ def test_runs_that_differ_in_other_inputs_alone_share_a_folder(tmp_path: Path) -
     assert shared(1, sft=b"1", dpo=b"2") != first
 
 
-def test_progress_goes_once_dvc_has_recorded_the_stage_and_not_before() -> None:
+def test_delete_committed() -> None:
     folders = [stage_folder(name, settings="{}", inputs={}) for name in ("sample", "score", "train")]
     for folder in folders:
         (folder / "shard").write_text("x")
@@ -86,16 +84,14 @@ def test_progress_goes_once_dvc_has_recorded_the_stage_and_not_before() -> None:
     assert (folders[0] / "shard").exists()
 
 
-def test_a_state_folder_that_cannot_be_made_is_named_with_the_variable_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_state_folder_cannot_be_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LONGREWARD_STATE", str(tmp_path / "file" / "state"))
     with pytest.raises(StateError, match=r"file/state.*set LONGREWARD_STATE"):
         state_folder()
 
 
-def test_a_lock_is_one_for_all_who_name_it() -> None:
+def test_state_lock_is_shared_by_name() -> None:
     with state_lock("pipeline"):
         assert state_lock("pipeline").is_locked is False  # another object, not yet acquired
         with pytest.raises(TimeoutError):

@@ -48,9 +48,7 @@ def store(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all_that_is_tried(
-    store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_calls_are_queued_while_store_is_unavailable(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.tracking.outbox")
     box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1))
@@ -71,7 +69,7 @@ def test_calls_wait_in_order_while_the_store_is_away_and_one_look_a_pause_is_all
     assert "does not answer: MlflowException('connection refused'); the run goes on" in caplog.messages[0]
 
 
-def test_a_call_that_the_store_refuses_is_dropped_alone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_call_is_dropped(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1, ValueError("too long")))
     box.send("two", store.call(2))
@@ -79,7 +77,7 @@ def test_a_call_that_the_store_refuses_is_dropped_alone(store: Store, caplog: py
     assert caplog.messages == ["MLflow did not take one: ValueError('too long')"]
 
 
-def test_a_busy_store_is_asked_again_later(store: Store) -> None:
+def test_busy_store_is_retried(store: Store) -> None:
     box = Outbox(clock=lambda: store.time)
     busy = [MlflowException("locked", error_code=2)]  # TEMPORARILY_UNAVAILABLE
     assert busy[0].error_code == "TEMPORARILY_UNAVAILABLE"
@@ -96,7 +94,7 @@ def test_a_busy_store_is_asked_again_later(store: Store) -> None:
     assert store.taken == [1]
 
 
-def test_the_end_does_not_wait_and_says_what_is_lost(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_last_flush_drops_and_logs_the_rest(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(clock=lambda: store.time)
     store.away = True
     box.send("one", store.call(1))
@@ -113,7 +111,7 @@ def test_the_end_does_not_wait_and_says_what_is_lost(store: Store, caplog: pytes
     assert store.taken == [1]
 
 
-def test_a_call_may_send_more(store: Store) -> None:
+def test_call_may_send_another_call(store: Store) -> None:
     box = Outbox(clock=lambda: store.time)
 
     def call() -> None:
@@ -135,7 +133,7 @@ def nobody(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client.cache_clear()
 
 
-def test_without_its_tracking_server_a_run_does_not_start_and_says_so_in_one_line(nobody: str) -> None:
+def test_run_does_not_start_without_tracking_server(nobody: str) -> None:
     with pytest.raises(TrackingUnavailable) as refused, parent_run("otter", {}):
         raise AssertionError
     said = str(refused.value)
@@ -150,7 +148,7 @@ def test_without_its_tracking_server_a_run_does_not_start_and_says_so_in_one_lin
         raise AssertionError
 
 
-def test_a_stage_of_a_run_that_has_begun_goes_on_without_the_server(
+def test_stage_continues_without_tracking_server(
     nobody: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(tracking.PARENT, "ab" * 16)
@@ -167,9 +165,7 @@ def test_a_stage_of_a_run_that_has_begun_goes_on_without_the_server(
     assert "hunter2" not in caplog.text
 
 
-def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queued_entries_are_sent_when_store_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with own_store(tmp_path) as patch, parent_run("otter", {}) as parent:
         patch.setenv(tracking.PARENT, parent)
         real, down, time = run.client, [True], [1000.0]
@@ -199,7 +195,7 @@ def test_a_store_that_comes_back_gets_all_that_was_logged_meanwhile(
         assert Path(real().download_artifacts(stage.id, "report.md")).read_text() == "kept"
 
 
-def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) -> None:
+def test_store_lost_before_run_is_created(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
         real = run.client()
 
@@ -214,7 +210,7 @@ def test_a_store_that_dies_before_the_run_is_made_is_one_line(tmp_path: Path) ->
         assert real.search_runs(["1"]) == []
 
 
-def test_an_error_of_the_store_at_the_end_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_store_error_at_end_does_not_fail_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with own_store(tmp_path) as patch:
         with parent_run("otter", {}) as parent:
             Run(parent).log_params({"n": 1})

@@ -1,6 +1,7 @@
-"""Notes and settings that are longer than MLflow's limits, in a real store."""
+"""Notes, parameters, data sets and system metrics of a run, in a real MLflow store."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from longreward.tasks.tracking import Run, parent_run
+from longreward.tasks import tracking
+from longreward.tasks.tracking import Run, parent_run, stage_run, system_metrics
 from longreward.tasks.tracking.run import MAX_NOTE, MAX_PARAM, shorten_note
 from longreward.tasks.tracking.store import client
 
@@ -27,7 +29,7 @@ def file_of(store: MlflowClient, run: str, name: str) -> str:
     return Path(store.download_artifacts(run, name)).read_text()
 
 
-def test_the_limits_are_those_of_this_mlflow(store: MlflowClient) -> None:
+def test_limits_match_mlflow(store: MlflowClient) -> None:
     with parent_run("limits", {}) as run:
         for length in (MAX_NOTE, MAX_NOTE + 1):
             store.set_tag(run, str(length), "x" * length)
@@ -38,7 +40,7 @@ def test_the_limits_are_those_of_this_mlflow(store: MlflowClient) -> None:
     assert [len(data.params[str(length)]) for length in (MAX_PARAM, MAX_PARAM + 1)] == [MAX_PARAM] * 2
 
 
-def test_a_long_report_is_cut_at_a_section_and_kept_whole(store: MlflowClient) -> None:
+def test_long_report_is_cut_at_section(store: MlflowClient) -> None:
     sections = [f"## Part {number}\n\n" + f"row {number}\n" * 300 for number in range(9)]
     whole = "\n".join(sections)
     with parent_run("report", {}) as parent:
@@ -66,7 +68,7 @@ def test_a_long_report_is_cut_at_a_section_and_kept_whole(store: MlflowClient) -
         ("```\n" + "line\n" * 4000 + "```", "line\n```"),
     ],
 )
-def test_a_text_without_sections_is_cut_where_it_can_be(text: str, end: str) -> None:
+def test_long_note_without_sections(text: str, end: str) -> None:
     note = shorten_note(text, "note.md")
     shown = note.partition("\n\n… ")[0]
     assert MAX_NOTE - 150 < len(note) <= MAX_NOTE
@@ -74,12 +76,67 @@ def test_a_text_without_sections_is_cut_where_it_can_be(text: str, end: str) -> 
     assert text.startswith(shown.removesuffix("\n```"))
 
 
-def test_a_note_of_just_the_limit_stays(store: MlflowClient) -> None:
+def test_note_at_limit(store: MlflowClient) -> None:
     assert shorten_note("x" * MAX_NOTE, "note.md") == "x" * MAX_NOTE
 
 
-def test_settings_that_are_too_long_are_kept_in_a_file(store: MlflowClient) -> None:
+def test_long_params_are_logged_as_file(store: MlflowClient) -> None:
     settings = {"prepare": {"sources": ["a" * 40] * 200}, "train": {"beta": 0.15}}
     with parent_run("settings", settings) as run:
         assert json.loads(file_of(store, run, "settings.json")) == settings
         assert store.get_run(run).data.params["train.beta"] == "0.15"
+
+
+def test_log_inputs(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data/pairs").mkdir(parents=True)
+    Path("data/pairs/pairs.jsonl").write_text('{"idx": 1, "query": "q", "margin": 0.5}\n{"idx": 2}\n')
+    Path("data/pairs/readme.txt").write_text("pairs")
+    tags = {
+        "dvc.data/pairs/pairs.jsonl": "ab" * 16 + ".dir",
+        "dvc.data/pairs": "cd" * 16 + ".dir",
+        "dvc.models/sft": "x",
+    }
+    with parent_run("inputs", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with stage_run("train", params={}, all_params={}, tags=tags) as run:
+            pass
+    inputs = {one.dataset.name: one for one in store.get_run(run.id).inputs.dataset_inputs}
+    assert set(inputs) == {"data/pairs/pairs.jsonl", "data/pairs"}
+    file = inputs["data/pairs/pairs.jsonl"]
+    assert file.dataset.digest == "ab" * 16 + ".dir"
+    assert json.loads(file.dataset.profile) == {"bytes": 51, "files": 1, "rows": 2}
+    columns = json.loads(file.dataset.schema)["mlflow_colspec"]
+    assert [column["name"] for column in columns] == ["idx", "query", "margin"]
+    assert json.loads(inputs["data/pairs"].dataset.profile) == {"bytes": 56, "files": 2, "pairs.jsonl: rows": 2}
+    assert [(tag.key, tag.value) for tag in file.tags] == [("mlflow.data.context", "training")]
+
+
+def test_log_inputs_missing_or_malformed_file(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data").mkdir(exist_ok=True)
+    Path("data/broken.jsonl").write_text("{no json\n")
+    tags = {"dvc.data/broken.jsonl": "aa", "dvc.data/gone": "bb.dir"}
+    with parent_run("broken", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with stage_run("pair", params={}, all_params={}, tags=tags) as run:
+            pass
+    profiles = {one.dataset.name: one.dataset.profile for one in store.get_run(run.id).inputs.dataset_inputs}
+    assert json.loads(profiles["data/broken.jsonl"]) == {"bytes": 9, "files": 1, "rows": 1}
+    assert json.loads(profiles["data/gone"]) == {"bytes": 0, "files": 0}
+
+
+@pytest.mark.parametrize(("switch", "measured"), [("true", True), ("false", False)])
+def test_system_metrics_on_and_off(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, switch: str, measured: bool
+) -> None:
+    monkeypatch.setattr(system_metrics, "DELAY_S", 0.01)
+    monkeypatch.setenv(system_metrics.ENABLED, switch)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    with parent_run("machine", {}) as parent:
+        monkeypatch.setenv(tracking.PARENT, parent)
+        with stage_run("train", params={}, all_params={}, tags={}) as run:
+            until = time.monotonic() + (10 if measured else 0.5)
+            while time.monotonic() < until and not store.get_run(run.id).data.metrics:
+                time.sleep(0.05)
+    metrics = store.get_run(run.id).data.metrics
+    assert ("system/cpu_utilization_percentage" in metrics) is measured
+    assert store.get_run(run.id).info.status == "FINISHED"

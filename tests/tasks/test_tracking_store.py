@@ -52,27 +52,23 @@ from longreward.tasks.tracking.store import (
         ("databricks", "databricks"),
     ],
 )
-def test_a_local_address_becomes_absolute_and_others_stay(uri: str, expected: str) -> None:
+def test_absolute_uri(uri: str, expected: str) -> None:
     assert absolute_uri(uri, Path("/base")) == expected
 
 
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
-def test_a_database_in_memory_is_refused(uri: str) -> None:
+def test_absolute_uri_memory_database(uri: str) -> None:
     with pytest.raises(ConfigError, match="which the stages of a run cannot share: name a file"):
         absolute_uri(uri, Path("/base"))
 
 
-def test_dvc_names_the_folder_that_relative_addresses_start_from(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_uri_starts_from_dvc_root(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", "/original")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
     assert store_uri() == "sqlite:////original/runs.db"
 
 
-def test_artifacts_of_a_database_go_to_the_state_folder_or_where_the_variable_says(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_artifact_location(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pw@db/runs")
     assert artifact_location("mine") == (own_folders / "state/mlartifacts").as_uri()
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "artifacts")
@@ -92,7 +88,7 @@ def test_artifacts_of_a_database_go_to_the_state_folder_or_where_the_variable_sa
         pytest.param("file:mlruns", marks=pytest.mark.slow),
     ],
 )
-def test_what_is_logged_in_a_private_copy_is_there_when_the_copy_is_gone(tmp_path: Path, uri: str) -> None:
+def test_runs_of_private_copy_are_kept(tmp_path: Path, uri: str) -> None:
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", uri.format(root=tmp_path))
@@ -111,7 +107,7 @@ def test_what_is_logged_in_a_private_copy_is_there_when_the_copy_is_gone(tmp_pat
         assert Path(store.download_artifacts(parent, "report.md")).read_text() == "kept"
 
 
-def test_a_deleted_experiment_is_refused(tmp_path: Path) -> None:
+def test_deleted_experiment(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
         deleted = MlflowClient(store_uri(), store_uri()).create_experiment("longreward")
@@ -131,7 +127,7 @@ def test_a_deleted_experiment_is_refused(tmp_path: Path) -> None:
         ("pymysql", "mysql+pymysql://me:hunter2@db.example/runs", r"pip install 'longreward\[mysql\]'"),
     ],
 )
-def test_a_missing_driver_is_named_with_what_to_install(
+def test_missing_database_driver(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch, module: str, uri: str, package: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -142,9 +138,7 @@ def test_a_missing_driver_is_named_with_what_to_install(
     assert "hunter2" not in str(refused.value)
 
 
-def test_a_database_that_nobody_serves_is_one_line_without_its_password(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_database_hides_password(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -157,7 +151,7 @@ def test_a_database_that_nobody_serves_is_one_line_without_its_password(
     assert "\n" not in str(refused.value)
 
 
-def test_the_note_of_a_dvc_commands_parent_holds_no_password(tmp_path: Path) -> None:
+def test_parent_record_has_no_password(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db?password=hunter2")
         run = tracking.find_or_create_parent({})
@@ -194,9 +188,7 @@ def with_login(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[s
 
 
 @pytest.mark.parametrize("password", ["", "wrong-one"])
-def test_a_tracking_server_is_asked_for_what_needs_a_login(
-    with_login: str, monkeypatch: pytest.MonkeyPatch, password: str
-) -> None:
+def test_probe_needs_login(with_login: str, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
     if password:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
@@ -207,7 +199,7 @@ def test_a_tracking_server_is_asked_for_what_needs_a_login(
     probe_store(with_login)
 
 
-def test_a_page_that_is_no_mlflow_server_is_told(with_login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_other_server(with_login: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
     monkeypatch.setattr(Login, "page", b"<html>Sign in</html>")
@@ -215,7 +207,7 @@ def test_a_page_that_is_no_mlflow_server_is_told(with_login: str, monkeypatch: p
         probe_store(with_login)
 
 
-def test_a_server_that_never_answers_is_given_up_soon(own_folders: Path) -> None:
+def test_probe_timeout(own_folders: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts, and says nothing
         uri = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(TrackingUnavailable, match=r"cannot be used: no answer .*timed out"):
