@@ -14,6 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +32,22 @@ UNKNOWN_PROMPT = (
 )
 
 
+@dataclass(kw_only=True)
 class OfflineJudgeApp:
     """The ASGI application."""
 
-    def __init__(
-        self,
-        prompts: PromptSet,
-        *,
-        latency_s: float = 0.0,
-        key: str | None = None,
-        refused_word: str | None = None,
-        reasoning: str = "",
-        benchmarks: Sequence[PromptTemplate] = (),
-    ) -> None:
-        self._prompts = prompts
-        self._benchmarks = benchmarks
-        self._latency_s = latency_s
-        self._key = key
-        self._refused_word = refused_word
-        self._reasoning = reasoning
+    prompts: PromptSet
+    benchmarks: Sequence[PromptTemplate] = ()
+    latency_s: float = 0.0
+    """Waiting time before each reply."""
+    key: str | None = None
+    """The API key that requests need."""
+    refused_word: str | None = None
+    """Requests with this word are refused, as by a content filter."""
+    reasoning: str = ""
+    """Written before each reply."""
+
+    def __post_init__(self) -> None:
         self._distinct: set[bytes] = set()
         self._requests = self._in_flight = self._peak = 0
 
@@ -76,7 +74,7 @@ class OfflineJudgeApp:
         """Return the status and the JSON of the reply."""
         if path == "/stats":
             return 200, {"requests": self._requests, "distinct": len(self._distinct), "peak": self._peak}
-        if self._key is not None and headers.get("authorization") != f"Bearer {self._key}":
+        if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
             return _error(401, "the key is not the one that this server requires", "invalid_api_key")
         if (method, path) == ("GET", "/v1/models"):
             return 200, {"object": "list", "data": [{"id": NAME, "object": "model", "owned_by": "longreward"}]}
@@ -91,17 +89,17 @@ class OfflineJudgeApp:
 
     async def _complete(self, body: bytes) -> tuple[int, Any]:
         self._requests += 1
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s)
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
         try:
             request = json.loads(body)
             prompt = str(request["messages"][-1]["content"])
         except (ValueError, LookupError, TypeError):
             return _error(400, "the request needs messages, the last one with content", "invalid_request_error")
-        if self._refused_word is not None and self._refused_word in prompt:
+        if self.refused_word is not None and self.refused_word in prompt:
             return _error(400, "the content filter was triggered", "content_filter")
         self._distinct.add(hashlib.sha256(body).digest())
-        text = prepend_reasoning(self._reasoning, reply_text(self._prompts, prompt, self._benchmarks))
+        text = prepend_reasoning(self.reasoning, reply_text(self.prompts, prompt, self.benchmarks))
         # Four characters a token; the counts only have to be plausible.
         usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text) // 4 + 1}
         return 200, {
@@ -188,7 +186,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     benchmarks = [template.prompt for template in load_templates(options.mt_bench_prompts).values()]
     benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]
     app = OfflineJudgeApp(
-        load_prompts(options.prompts_dir),
+        prompts=load_prompts(options.prompts_dir),
         latency_s=options.latency,
         key=key,
         refused_word=options.refuse,

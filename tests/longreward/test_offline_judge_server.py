@@ -81,7 +81,7 @@ async def test_connections_disable_the_nagle_algorithm(monkeypatch: pytest.Monke
         listeners.extend(listener.dup() for listener in sockets)
 
     monkeypatch.setattr(uvicorn.Server, "serve", keep_sockets)
-    await serve(OfflineJudgeApp(load_prompts()), 0)
+    await serve(OfflineJudgeApp(prompts=load_prompts()), 0)
     (listener,) = listeners
     with listener:
         listener.listen()

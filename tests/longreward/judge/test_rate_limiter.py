@@ -44,28 +44,25 @@ async def test_concurrency_limit() -> None:
     assert peak == 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "tokens", "admitted"),
+    [
+        ({"requests_per_minute": 2}, [1, 1, 1, 1, 1], [0, 0, 60, 60, 120]),
+        ({"tokens_per_minute": 100}, [60, 40, 10], [0, 0, 60]),
+        ({"tokens_per_minute": 100}, [50, 500, 50], [0, 60, 120]),  # a call above the limit runs alone
+        ({"tokens_per_minute": 100}, [60, 50, 5], [0, 60, 60]),  # a small call does not overtake a large one
+    ],
+)
 @in_virtual_time
-async def test_requests_per_minute_hold_in_any_60_seconds() -> None:
-    limiter = RateLimiter(max_concurrency=9, requests_per_minute=2)
-    assert await admission_times(limiter, [1, 1, 1, 1, 1]) == [0, 0, 60, 60, 120]
-
-
-@in_virtual_time
-async def test_tokens_per_minute() -> None:
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
-    assert await admission_times(limiter, [60, 40, 10]) == [0, 0, 60]
+async def test_limits_hold_in_any_60_seconds(limits: dict[str, int], tokens: list[int], admitted: list[float]) -> None:
+    limiter = RateLimiter(max_concurrency=9, **limits)  # type: ignore[arg-type]
+    assert await admission_times(limiter, tokens) == admitted
 
 
 @in_virtual_time
 async def test_fewer_tokens_than_estimated_admit_the_next_call_earlier() -> None:
     limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     assert max(await admission_times(limiter, [90, 90, 90], real=[5, 5, 5])) < 5
-
-
-@in_virtual_time
-async def test_call_above_the_minute_limit_runs_alone() -> None:
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
-    assert await admission_times(limiter, [50, 500, 50]) == [0, 60, 120]
 
 
 @in_virtual_time
@@ -254,12 +251,6 @@ async def test_real_tokens_count_from_the_end_of_the_call() -> None:
         call.tokens = 95
     await admission_times(limiter, [10])
     assert now() == 60.0  # 95 + 10 exceed 100 until the first call expires
-
-
-@in_virtual_time
-async def test_waiting_call_is_not_overtaken() -> None:
-    limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
-    assert await admission_times(limiter, [60, 50, 5]) == [0, 60, 60]
 
 
 @in_virtual_time
