@@ -21,7 +21,6 @@ from longreward.planning.workload import (
     sampled_lengths,
     workload_for_split,
     workload_from_files,
-    workload_of_length,
 )
 from longreward.records import DIMENSIONS, Dimension
 from longreward.reward import ScoreConfig
@@ -293,10 +292,15 @@ def _stage_workload(params: Params, stage: Stage, root: Path) -> Workload:
             max_new_tokens=max_new_tokens,
         )
     n = EVALUATED_MODELS * sum(decoding.samples for decoding in decodings(params.evaluate))
-    tokens = sampled_lengths(sampled)
-    if tokens is not None:
-        return workload_of_length(params.prepare, "heldout", root=root, n=n, tokens=tokens)
-    return workload_for_split(params.prepare, "heldout", root=root, responses=None, n=n, max_new_tokens=max_new_tokens)
+    return workload_for_split(
+        params.prepare,
+        "heldout",
+        root=root,
+        responses=None,
+        n=n,
+        max_new_tokens=max_new_tokens,
+        tokens=sampled_lengths(sampled),
+    )
 
 
 async def _plan_workloads(

@@ -48,7 +48,14 @@ class Workload:
 
 
 def workload_for_split(
-    config: PrepareConfig, split: Split, *, root: Path, responses: Path | None, n: int, max_new_tokens: int
+    config: PrepareConfig,
+    split: Split,
+    *,
+    root: Path,
+    responses: Path | None,
+    n: int,
+    max_new_tokens: int,
+    tokens: Range | None = None,
 ) -> Workload:
     """Return the prompts of a split with the responses in a file, or with placeholders if there is none.
 
@@ -59,29 +66,46 @@ def workload_for_split(
         responses: a file that may be missing.
         n: number of placeholders per prompt.
         max_new_tokens: longest placeholder.
+        tokens: length of the placeholders; None: that of the reference answers.
 
     Raises:
         ConfigError, DataError: neither the prepared nor the raw data can be read.
     """
-    prompts, source = _prompts_of_split(config, split, root)
+    prepared = root / "data/prepared" / f"{split}.jsonl"
+    source = str(prepared) if prepared.is_file() else f"{config.source}, split as `prepare` would"
+
+    def prompts() -> Iterator[Example]:
+        if prepared.is_file():
+            return read_examples(prepared)
+        # Before `prepare` has run, the raw data are read and split in the same way.
+        records = (outcome for _, outcome in validate_examples(open_prompt_source(config, root), config.columns))
+        examples = (record for record in records if isinstance(record, Example))
+        limit = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
+        return islice((example for example in examples if assign_split(config, example.document_id) == split), limit)
+
     if responses is not None and responses.is_file():
         return _with_responses(prompts, responses, f"{source} with {responses}")
 
     def assumed_tokens(example: Example) -> Range:
+        if tokens is not None:
+            return tokens
         if example.answer is None:
             return SHARE_OF_TOKEN_LIMIT * float(max_new_tokens)
-        tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
-        return Range.combine(lambda value: min(value, max_new_tokens), tokens)
+        answer_tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
+        return Range.combine(lambda value: min(value, max_new_tokens), answer_tokens)
 
-    return _with_placeholders(prompts, n, assumed_tokens, f"{source}; {n} responses each, {ASSUMPTION}")
+    def items(length: Length) -> Iterator[ScoringItem]:
+        for example in prompts():
+            size = getattr(assumed_tokens(example), length)
+            texts = [placeholder_text(number, size, example.query) for number in range(n)]
+            placeholders = [
+                Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
+                for number, text in enumerate(texts)
+            ]
+            yield example, placeholders
 
-
-def workload_of_length(config: PrepareConfig, split: Split, *, root: Path, n: int, tokens: Range) -> Workload:
-    """Return the prompts of a split with `n` placeholders of this length each."""
-    prompts, source = _prompts_of_split(config, split, root)
-    return _with_placeholders(
-        prompts, n, lambda _: tokens, f"{source}; {n} responses each, as long as those sampled so far"
-    )
+    length_source = ASSUMPTION if tokens is None else "as long as those sampled so far"
+    return Workload(items, is_assumed=True, source=f"{source}; {n} responses each, {length_source}")
 
 
 def workload_from_files(data: Path, responses: Path) -> Workload:
@@ -103,22 +127,6 @@ def placeholder_text(number: int, tokens: float, query: str) -> str:
     return f"{number}: " + PLACEHOLDER_SENTENCES[detect_language(query)] * sentences
 
 
-def _prompts_of_split(config: PrepareConfig, split: Split, root: Path) -> tuple[Callable[[], Iterator[Example]], str]:
-    prepared = root / "data/prepared" / f"{split}.jsonl"
-    if prepared.is_file():
-        return lambda: read_examples(prepared), str(prepared)
-
-    def raw_prompts() -> Iterator[Example]:
-        # Before `prepare` has run, the raw data are read and split in the same way.
-        source = open_prompt_source(config, root)
-        limit = {"preference": config.max_preference, "heldout": config.max_heldout}.get(split)
-        records = (outcome for _, outcome in validate_examples(source, config.columns))
-        examples = (record for record in records if isinstance(record, Example))
-        return islice((example for example in examples if assign_split(config, example.document_id) == split), limit)
-
-    return raw_prompts, f"{config.source}, split as `prepare` would"
-
-
 def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, source: str) -> Workload:
     responses_by_prompt: dict[str, list[Response]] = {}
     for response in read_responses(path):
@@ -130,21 +138,3 @@ def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, source
         )
 
     return Workload(items, is_assumed=False, source=source)
-
-
-def _with_placeholders(
-    prompts: Callable[[], Iterator[Example]], n: int, tokens: Callable[[Example], Range], source: str
-) -> Workload:
-    def items(length: Length) -> Iterator[ScoringItem]:
-        for example in prompts():
-            size = getattr(tokens(example), length)
-            texts = [placeholder_text(number, size, example.query) for number in range(n)]
-            yield (
-                example,
-                [
-                    Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
-                    for number, text in enumerate(texts)
-                ],
-            )
-
-    return Workload(items, is_assumed=True, source=source)
