@@ -70,6 +70,17 @@ async def _query_judge(judge: Judge, count: int) -> list[ParsedReply[float]]:
     return [result for result in results if isinstance(result, ParsedReply)]
 
 
+def make_call(budget: Budget, usage: TokenUsage, text: str = "", **settings: Any) -> None:
+    """Spend from the budget as one call does, without a server."""
+    account = budget.account(judge_config("http://127.0.0.1:9/v1", **settings))
+
+    async def call() -> None:
+        async with account.call(request_number(0)) as call:
+            call.report_usage(usage, text)
+
+    asyncio.run(call())
+
+
 @pytest.fixture
 def counting_server(serve_chat: Serve) -> Iterator[tuple[CountingServer, JudgeConfig]]:
     counting_server = CountingServer()
@@ -359,14 +370,8 @@ def test_metrics_of_this_process_and_of_all_runs(tmp_path: Path) -> None:
     file = tmp_path / "b.json"
     for count in (2, 3):
         with Budget(BudgetConfig(calls=10), PRICES, file=file) as budget:
-            account = budget.account(judge_config("http://127.0.0.1:9/v1"))
-
-            async def spend(account: Any = account, count: int = count) -> None:
-                for _ in range(count):
-                    async with account.call(request_number(0)) as call:
-                        call.report_usage(TokenUsage(100, 10, 40))
-
-            asyncio.run(spend())
+            for _ in range(count):
+                make_call(budget, TokenUsage(100, 10, 40))
     assert budget.metrics() == {
         "money": pytest.approx(3 * 0.13),
         "budget/calls": 5.0,
@@ -377,13 +382,7 @@ def test_metrics_of_this_process_and_of_all_runs(tmp_path: Path) -> None:
 
 def test_usage_above_the_maximum_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     budget = Budget(BudgetConfig(tokens=100_000))
-    account = budget.account(judge_config("http://127.0.0.1:9/v1"))
-
-    async def spend() -> None:
-        async with account.call(request_number(0)) as call:
-            call.report_usage(TokenUsage(500, 3000))
-
-    asyncio.run(spend())
+    make_call(budget, TokenUsage(500, 3000))
     assert "counted 3500 tokens for a call of at most" in caplog.text
     assert budget.spent.tokens == 3500
 
@@ -410,13 +409,7 @@ def test_cancelled_call_counts_at_its_maximum() -> None:
 def test_estimated_usage_includes_thinking_tokens(text: str, completion: int) -> None:
     """An empty reply may consist of reasoning up to the limit."""
     budget = Budget(BudgetConfig(tokens=10_000))
-    account = budget.account(judge_config("http://127.0.0.1:9/v1", thinking_tokens=30))
-
-    async def spend() -> None:
-        async with account.call(request_number(0)) as call:
-            call.report_usage(TokenUsage(), text)
-
-    asyncio.run(spend())
+    make_call(budget, TokenUsage(), text, thinking_tokens=30)
     assert budget.spent.completion_tokens == completion
 
 
