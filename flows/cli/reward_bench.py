@@ -55,9 +55,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _reward_bench(options: argparse.Namespace) -> int:
     import asyncio
     import json
+    from dataclasses import asdict
 
     from longreward.reward_bench.bench import run_bench
-    from longreward.reward_bench.render import as_json, render_markdown
+    from longreward.reward_bench.render import render_markdown
     from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
@@ -83,7 +84,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
         )
         result = asyncio.run(benchmark)
     if options.json:
-        print(json.dumps(as_json(result), indent=1, ensure_ascii=False), end="")
+        print(json.dumps(asdict(result), indent=1, ensure_ascii=False), end="")
     else:
         print(render_markdown(result), end="")
     return 0

@@ -58,46 +58,44 @@ def compute_agreements(
     groups = [ALL_GROUPS, *dict.fromkeys(item.group for item in items if item.group)]
     if len(groups) == 2:  # a single group would repeat the rows over all items
         groups = groups[:1]
-    return [
-        _compute_agreement(
-            name,
-            group,
-            [
+    agreements = []
+    for reward, rewards_by_item in rewards.items():
+        for group in groups:
+            judged = [
                 (item, item_rewards)
                 for item, item_rewards in zip(items, rewards_by_item, strict=True)
                 if group in (ALL_GROUPS, item.group)
-            ],
-            intervals,
-        )
-        for name, rewards_by_item in rewards.items()
-        for group in groups
-    ]
+            ]
+            agreements.append(_compute_agreement(reward, group, judged, intervals))
+    return agreements
 
 
 def _compute_agreement(
     reward: str, group: str, judged: Sequence[tuple[Item, Rewards]], intervals: IntervalOptions
 ) -> Agreement:
-    scored: list[tuple[Item, list[float]]] = []
+    accuracy: list[Observation] = []
+    best_of_n: list[Observation] = []
+    pairwise: list[Observation] = []
+    correlations: list[Observation] = []
+    unscored = 0
     for item, rewards in judged:
+        pairwise += [(item.document, value) for value in correctly_ordered(item.labels, rewards)]
         values = [reward for reward in rewards if reward is not None]
-        if len(values) == len(rewards):
-            scored.append((item, values))
-    pairs = [(item, rewards) for item, rewards in scored if len(rewards) == 2]
-    lists = [(item, rewards) for item, rewards in scored if len(rewards) > 2]
-
-    def top_shares(group: list[tuple[Item, list[float]]]) -> list[Observation]:
-        return [(item.document, top_share(item, rewards)) for item, rewards in group]
-
-    in_order = [(item.document, value) for item, rewards in judged for value in correctly_ordered(item.labels, rewards)]
-    correlations = [(item.document, spearman(item.labels, rewards)) for item, rewards in lists]
+        if len(values) < len(rewards):
+            unscored += 1
+        elif len(values) == 2:
+            accuracy.append((item.document, top_share(item, values)))
+        else:
+            best_of_n.append((item.document, top_share(item, values)))
+            correlations.append((item.document, spearman(item.labels, values)))
     return Agreement(
         reward,
         group,
         items=len(judged),
-        unscored=len(judged) - len(scored),
-        accuracy=mean_estimate(top_shares(pairs), intervals, bounds=SHARE_BOUNDS),
-        best_of_n=mean_estimate(top_shares(lists), intervals, bounds=SHARE_BOUNDS),
-        pairwise=mean_estimate(in_order, intervals, bounds=SHARE_BOUNDS),
+        unscored=unscored,
+        accuracy=mean_estimate(accuracy, intervals, bounds=SHARE_BOUNDS),
+        best_of_n=mean_estimate(best_of_n, intervals, bounds=SHARE_BOUNDS),
+        pairwise=mean_estimate(pairwise, intervals, bounds=SHARE_BOUNDS),
         spearman=mean_estimate(correlations, intervals, bounds=CORRELATION_BOUNDS),
     )
 

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 
 from longreward.builtin.corpus import read_gold, write_corpus
 from longreward.builtin.documents import Document, make_document
-from longreward.builtin.gold import GoldMeasures, measure_against_gold
+from longreward.builtin.gold import measure_against_gold
 from longreward.builtin.grammar import Fact
 from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions
 from longreward.data.formats import read_examples
@@ -81,15 +81,12 @@ def corpus_pairs(corpus: Path, gold: Path) -> Iterator[Item]:
         measures = measure_against_gold(example.answer, row)
         if not measures.exact:
             responses = (row.answer, example.answer)
-            group = _fault_name(measures)
+            # In this order, since a wrong value also counts as a missing fact.
+            if measures.unsupported == 0:
+                group = "fact missing"
+            else:
+                group = "value wrong" if measures.recall < 1 else "sentence added"
             yield Item(example.id, example.context, example.query, responses, (1.0, 0.0), group, example.document_id)
-
-
-def _fault_name(measures: GoldMeasures) -> str:
-    # In this order, since a wrong value also counts as a missing fact.
-    if measures.unsupported == 0:
-        return "fact missing"
-    return "value wrong" if measures.recall < 1 else "sentence added"
 
 
 def hard_pairs(cases: int) -> Iterator[Item]:

@@ -74,15 +74,27 @@ def parse_item(row: Row) -> Item:
     if isinstance(row.get("id"), bool) or not isinstance(row.get("id"), str | int):
         raise RowError("id is missing, or not a text or whole number")
     context, query = _text(row, "context"), _text(row, "query")
-    responses, labels = _parse_pair(row) if "chosen" in row or "rejected" in row else _parse_list(row)
+    if "chosen" in row or "rejected" in row:
+        if "responses" in row or "labels" in row:
+            raise RowError("mixes chosen/rejected with responses/labels; use one form")
+        responses = [_text(row, "chosen", allow_empty=True), _text(row, "rejected", allow_empty=True)]
+        labels: list[Any] = [1.0, 0.0]
+    else:
+        responses, labels = _list(row, "responses"), _list(row, "labels")
+    if not all(isinstance(response, str) for response in responses):
+        raise RowError("responses must be a list of texts")
+    if not all(type(label) in (int, float) and math.isfinite(label) for label in labels):
+        raise RowError(f"labels must be a list of numbers, higher for better: {labels}")
+    if len(responses) != len(labels):
+        raise RowError(f"{len(responses)} responses and {len(labels)} labels; each response needs one")
     if len(set(labels)) < 2:
         raise RowError("all labels are the same, so that there is nothing to compare; leave this row out")
     return Item(
         id=str(row["id"]),
         context=context,
         query=query,
-        responses=responses,
-        labels=labels,
+        responses=tuple(responses),
+        labels=tuple(map(float, labels)),
         group=str(row.get("group") or ""),
         # Without a name, equal contexts are the same document.
         document=str(row.get("document") or document_id(context)),
@@ -96,23 +108,6 @@ def to_records(item: Item) -> tuple[Example, list[Response]]:
         Response(id=f"{item.id}-{number}", example_id=item.id, query=item.query, text=text)
         for number, text in enumerate(item.responses)
     ]
-
-
-def _parse_pair(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    if "responses" in row or "labels" in row:
-        raise RowError("mixes chosen/rejected with responses/labels; use one form")
-    return (_text(row, "chosen", allow_empty=True), _text(row, "rejected", allow_empty=True)), (1.0, 0.0)
-
-
-def _parse_list(row: Row) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    responses, labels = _list(row, "responses"), _list(row, "labels")
-    if not all(isinstance(response, str) for response in responses):
-        raise RowError("responses must be a list of texts")
-    if not all(_is_number(label) for label in labels):
-        raise RowError(f"labels must be a list of numbers, higher for better: {labels}")
-    if len(responses) != len(labels):
-        raise RowError(f"{len(responses)} responses and {len(labels)} labels; each response needs one")
-    return tuple(responses), tuple(float(label) for label in labels)
 
 
 def _list(row: Row, name: str) -> list[Any]:
@@ -131,10 +126,6 @@ def _text(row: Row, name: str, *, allow_empty: bool = False) -> str:
     return value
 
 
-def _is_number(label: Any) -> bool:
-    return isinstance(label, int | float) and not isinstance(label, bool) and math.isfinite(label)
-
-
 def read_long_rewardbench(path: Path) -> Iterator[Item]:
     """Read one task's file of Long-RewardBench, with the file's name as group; DataError as `read_items`."""
     numbers = count()
@@ -142,32 +133,25 @@ def read_long_rewardbench(path: Path) -> Iterator[Item]:
 
 
 def _parse_long_rewardbench(row: Row, id_: str, group: str) -> Item:
-    context, query = _split_prompt(_join_messages(row), row.get("question"))
-    item: Row = {"id": id_, "context": context, "query": query, "group": group}
-    if row.get("tasktype") == "BestOfN":
-        candidates = row.get("candidates")
-        if not isinstance(candidates, list):
-            raise RowError("candidates is missing or not a list, and tasktype is BestOfN")
-        scores = row.get("candidates_score") or list(range(len(candidates), 0, -1))
-        return parse_item({**item, "responses": candidates, "labels": scores})
-    return parse_item({**item, "chosen": row.get("chosen"), "rejected": row.get("rejected")})
-
-
-def _join_messages(row: Row) -> str:
     messages: Any = row.get("prompt_template")
     if not isinstance(messages, list) or not all(
         isinstance(message, dict) and isinstance(message.get("content"), str) for message in messages
     ):
         raise RowError("prompt_template is missing or not a list of messages with a content each")
-    return "\n\n".join(message["content"] for message in messages)
-
-
-def _split_prompt(prompt: str, question: Any) -> tuple[str, str]:
-    """Return context and query."""
+    prompt = "\n\n".join(message["content"] for message in messages)
+    question = row.get("question")
     if isinstance(question, str) and question.strip() and question in prompt:
         before, _, after = prompt.rpartition(question)
-        return f"{before.rstrip()}\n\n{after.lstrip()}".strip(), question.strip()
-    context, blank_line, query = prompt.rstrip().rpartition("\n\n")
-    if not blank_line:
-        raise RowError("its prompt has neither the question that it names nor a blank line before one")
-    return context, query
+        context, query = f"{before.rstrip()}\n\n{after.lstrip()}".strip(), question.strip()
+    else:
+        context, blank_line, query = prompt.rstrip().rpartition("\n\n")
+        if not blank_line:
+            raise RowError("its prompt has neither the question that it names nor a blank line before one")
+    item: Row = {"id": id_, "context": context, "query": query, "group": group}
+    if row.get("tasktype") != "BestOfN":
+        return parse_item({**item, "chosen": row.get("chosen"), "rejected": row.get("rejected")})
+    candidates = row.get("candidates")
+    if not isinstance(candidates, list):
+        raise RowError("candidates is missing or not a list, and tasktype is BestOfN")
+    scores = row.get("candidates_score") or list(range(len(candidates), 0, -1))
+    return parse_item({**item, "responses": candidates, "labels": scores})

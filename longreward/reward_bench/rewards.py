@@ -58,14 +58,12 @@ async def score_items(
 def rewards_by_variant(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
     """Return the rewards of each variant; None where a dimension with a weight is unscored."""
     return {
-        name: [[_weighted_reward(response, weights) for response in responses] for responses in scored]
+        name: [
+            [bounds[0] if (bounds := response.reward_bounds(weights)) else None for response in responses]
+            for responses in scored
+        ]
         for name, weights in VARIANTS.items()
     }
-
-
-def _weighted_reward(response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
-    bounds = response.reward_bounds(weights)
-    return None if bounds is None else bounds[0]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ LongBench's single- and multi-document QA and summarization, each out of 100, an
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longreward.evaluation import charts
 from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import Measure
 from longreward.evaluation.statistics import Estimate, format_p
+from longreward.records import DIMENSIONS
 from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, list_arms
 from longreward.study.results import CONFIDENCE, JUDGED, Effect, StudyResults, decisive_measures
 
@@ -19,20 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Column:
-    """A benchmark of the table, and the name of its metric in a benchmark run."""
-
-    title: str
-    metric: str
-
-
-COLUMNS = (
-    Column("LongBench-Chat", "longbench_chat/score/exact"),
-    Column("S-Doc QA", "longbench/class/single_doc_qa/exact"),
-    Column("M-Doc QA", "longbench/class/multi_doc_qa/exact"),
-    Column("Summ", "longbench/class/summarization/exact"),
-)
+COLUMNS = {
+    "LongBench-Chat": "longbench_chat/score/exact",
+    "S-Doc QA": "longbench/class/single_doc_qa/exact",
+    "M-Doc QA": "longbench/class/multi_doc_qa/exact",
+    "Summ": "longbench/class/summarization/exact",
+}
+"""The metric, in a benchmark run, of each benchmark in the table."""
 
 PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "paper-llama3.1-8b": {
@@ -50,23 +43,29 @@ PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 }
 
 
-# The study's outcome as a Markdown page, and in pictures.
-
-
 COMPARED_ARMS = (SFT, CONTROL, "srm", "contrast", "pairwise")
+
+
+ABLATIONS = ("best-second", *(f"no-{dimension}" for dimension in DIMENSIONS))
 
 
 def render_page(results: StudyResults, *, preset: str | None = None) -> str:
     """Render tables of means and of differences with their intervals, and which differences are significant."""
-    sections = [_intro(results)]
-    sections += [_means_table(results, decoding) for decoding in _decodings(results)]
-    sections += [_claims(results), _mixing(results), _ablations(results), _benchmarks(results, preset)]
+    sections = [_intro(results), *(_means_table(results, decoding) for decoding in _decodings(results))]
+    for title, comparisons in (
+        ("LongReward against the others", [(LONGREWARD, other) for other in COMPARED_ARMS]),
+        ("Long and short preferences", [(MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT)]),
+        ("What each part does: the arm minus LongReward", [(arm, LONGREWARD) for arm in ABLATIONS]),
+    ):
+        effects = [effect for pair in comparisons for effect in _effects_between(results, *pair)]
+        sections.append(_effects_table(title, effects))
+    sections.append(_benchmarks(results, preset))
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def render_plots(outcome: StudyResults) -> "dict[str, Figure]":
     """Return figures by file name: every arm minus SFT, with intervals."""
-    drawn = {}
+    figures = {}
     for decoding in _decodings(outcome):
         columns: dict[str, dict[str, tuple[Estimate, int]]] = {}
         for measure in decisive_measures(outcome.effects):
@@ -76,8 +75,8 @@ def render_plots(outcome: StudyResults) -> "dict[str, Figure]":
                 columns[title] = {effect.arm: (effect.difference, effect.gain) for effect in effects}
         if columns:
             title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
-            drawn[f"study-{decoding}.svg"] = charts.differences(title, columns)
-    return drawn
+            figures[f"study-{decoding}.svg"] = charts.differences(title, columns)
+    return figures
 
 
 def _intro(results: StudyResults) -> str:
@@ -112,23 +111,6 @@ def _with_interval(mean: Estimate, measure: Measure) -> str:
     # Tokens are counts of tens, judge scores go from 0 to 10, all other measures are shares.
     digits = 1 if measure == "tokens" else 2 if measure in JUDGED else 3
     return f"{mean.value:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
-
-
-def _claims(results: StudyResults) -> str:
-    rows = [effect for other in COMPARED_ARMS for effect in _effects_between(results, LONGREWARD, other)]
-    return _effects_table("LongReward against the others", rows)
-
-
-def _mixing(results: StudyResults) -> str:
-    pairs = ((MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT))
-    rows = [effect for pair in pairs for effect in _effects_between(results, *pair)]
-    return _effects_table("Long and short preferences", rows)
-
-
-def _ablations(results: StudyResults) -> str:
-    arms = [arm.name for arm in list_arms() if arm.name.startswith("no-") or arm.name == "best-second"]
-    rows = [effect for arm in arms for effect in _effects_between(results, arm, LONGREWARD)]
-    return _effects_table("What each part does: the arm minus LongReward", rows)
 
 
 def _effects_between(results: StudyResults, arm: str, against: str) -> Iterator[Effect]:
@@ -166,7 +148,7 @@ def _benchmarks(results: StudyResults, preset: str | None) -> str:
     paper = PAPER.get(preset or "", {})
     if not results.benchmarks and not paper:
         return ""
-    titles = [*(column.title for column in COLUMNS), "mean"]
+    titles = [*COLUMNS, "mean"]
     lines = [
         "### Benchmarks",
         "",
@@ -178,19 +160,17 @@ def _benchmarks(results: StudyResults, preset: str | None) -> str:
     lines.append(_table_header("arm", titles))
     for arm in {**results.benchmarks, **paper}:
         metrics = results.benchmarks.get(arm, {})
-        values = [metrics.get(column.metric) for column in COLUMNS]
+        values = [metrics.get(metric) for metric in COLUMNS.values()]
         # A mean over fewer benchmarks could not be compared with the paper's.
         present = [value for value in values if value is not None]
         values.append(sum(present) / len(present) if len(present) == len(COLUMNS) else None)
         paper_values = paper.get(arm, (None,) * len(titles))
-        cells = [_with_paper(value, paper_value) for value, paper_value in zip(values, paper_values, strict=True)]
+        cells = []
+        for value, paper_value in zip(values, paper_values, strict=True):
+            shown = [] if value is None else [f"{value:.1f}"]
+            cells.append(" ".join(shown + ([] if paper_value is None else [f"({paper_value:.1f})"])))
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _with_paper(value: float | None, paper_value: float | None) -> str:
-    cells = [] if value is None else [f"{value:.1f}"]
-    return " ".join(cells + ([] if paper_value is None else [f"({paper_value:.1f})"]))
 
 
 def _decodings(results: StudyResults) -> list[str]:

@@ -45,7 +45,11 @@ from longreward.training.prefix.attention import (
     shared_prefix_attention,
 )
 from longreward.training.prefix.sharing import PairCollator, share_prefix
-from longreward.training.prefix.support import hidden_state_difference, unsupported_reason
+from longreward.training.prefix.support import (
+    hidden_state_difference,
+    unsupported_config_reason,
+    unsupported_reason,
+)
 
 SIZES = {
     "vocab_size": 50,
@@ -82,6 +86,7 @@ def test_sliding_window_must_cover_the_longest_pair(longest, refused):
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
     reason = unsupported_reason(model, longest=longest)
     assert (reason is not None) is refused
+    assert unsupported_config_reason(model, longest=longest) == reason  # what preflight knows without weights
     if reason:
         assert "64 tokens back, and the longest pair has 65" in reason
 
