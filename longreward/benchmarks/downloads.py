@@ -38,9 +38,11 @@ RETRIED_STATUSES = (408, 429)  # and all from 500 on
 _FILE_SIGNATURES: dict[str, tuple[bytes, ...]] = {".zip": (b"PK",), ".json": (b"[", b"{"), ".jsonl": (b"{",)}
 
 
-class SourceRow(Config):
-    """An entry of `sources.yaml`."""
+class Source(Config):
+    """An entry of `sources.yaml`, with its benchmark and its path below the benchmark's folder."""
 
+    benchmark: str
+    name: str
     what: str
     addresses: tuple[str, ...]
     """Tried in order. Without an address the file has to be copied by hand."""
@@ -51,13 +53,6 @@ class SourceRow(Config):
     """False: the benchmark runs without it."""
     members: tuple[str, ...] = ()
     """The files that are extracted from an archive, next to it."""
-
-
-class Source(SourceRow):
-    """An entry with its benchmark and its path below the benchmark's folder."""
-
-    benchmark: str
-    name: str
 
     @property
     def key(self) -> str:
@@ -174,7 +169,13 @@ def fetch(
         raise ConfigError("--mirror and --from exclude each other")
     if local is not None and not local.is_dir():
         raise DataError(f"--from {local} is not a folder")
-    mirror = None if mirror is None else _check_mirror(mirror)
+    if mirror is not None:
+        parts = urlsplit(mirror)
+        if "@" in parts.netloc or parts.query:  # error messages contain addresses
+            raise ConfigError("--mirror must not contain a user name, password or query (value not shown)")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ConfigError(f"--mirror {mirror!r} is not an address like https://mirror.example/benchmarks")
+        mirror = mirror.rstrip("/")
     recorded_checksums(folder)  # report a malformed lock file before the first download
     fetcher = _Fetcher(folder, mirror, local, progressbar, retry_wait_s)
     return [fetcher.fetch(source) for source in read_sources(only, table)]
@@ -192,7 +193,7 @@ class _Fetcher:
     def fetch(self, source: Source) -> FetchResult:
         path = self.folder / source.key
         try:
-            expected = self._checksum(source)
+            expected = source.sha256 or recorded_checksums(self.folder).get(source.key)
             fetched = not (path.is_file() and (expected is None or sha256_file(path) == expected))
             if fetched:
                 self._obtain(source, path, expected)
@@ -207,9 +208,6 @@ class _Fetcher:
                 "another --folder"
             ) from error
         return FetchResult(source, "fetched" if fetched else "present", recorded_sha256=recorded)
-
-    def _checksum(self, source: Source) -> str | None:
-        return source.sha256 or recorded_checksums(self.folder).get(source.key)
 
     def _obtain(self, source: Source, path: Path, expected: str | None) -> None:
         if self.local is not None:
@@ -316,15 +314,6 @@ def _describe(source: Source, path: Path, checksums: dict[str, str]) -> str:
     archive = f"from {source.name}, " if source.members else ""
     address = source.addresses[0] if source.addresses else f"no known address: {source.what}"
     return f"{path} ({archive}{checksum}; {address})"
-
-
-def _check_mirror(mirror: str) -> str:
-    parts = urlsplit(mirror)
-    if "@" in parts.netloc or parts.query:  # error messages contain addresses
-        raise ConfigError("--mirror must not contain a user name, password or query (value not shown)")
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise ConfigError(f"--mirror {mirror!r} is not an address like https://mirror.example/benchmarks")
-    return mirror.rstrip("/")
 
 
 def _has_signature(path: Path) -> bool:

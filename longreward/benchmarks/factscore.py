@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.metrics import mean_estimate
+from longreward.benchmarks.published_formats import parse_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
@@ -64,16 +65,6 @@ class FactScoreCase:
     category: str = "all"
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence of an answer with the sentences before it; `index` counts from 0."""
-
-    case: FactScoreCase
-    index: int
-    preceding: str
-    text: str
-
-
 class FactScore(Benchmark[FactScoreCase]):
     """FactScore over the questions of a file, or the built-in questions by default."""
 
@@ -101,41 +92,31 @@ class FactScore(Benchmark[FactScoreCase]):
     async def judge_answer(self, judge: Judge, case: FactScoreCase, answer: Answer) -> list[Verdict]:
         """Return a verdict per fact, and one per sentence whose facts could not be listed."""
         retriever = PassageRetriever(case.context, passage_tokens=PASSAGE_TOKENS, top_k=PASSAGES)
-        texts = [sentence.text for sentence in split_sentences(answer.turns[0])]
-        by_sentence = await gather(
-            self._judge_sentence(
-                judge,
-                retriever,
-                Sentence(case, index, " ".join(texts[max(0, index - PRECEDING_SENTENCES) : index]), text),
-            )
-            for index, text in enumerate(texts)
-        )
+        sentences = [sentence.text for sentence in split_sentences(answer.turns[0])]
+
+        async def judge_sentence(index: int, sentence: str) -> list[Verdict]:
+            part = f"sentence {index + 1}"
+            preceding = " ".join(sentences[max(0, index - PRECEDING_SENTENCES) : index])
+            slots = {"question": case.query, "before": preceding, "sentence": sentence}
+            request = self._facts_prompt.request(slots, system="", max_tokens=FACTS_TOKENS)
+            reply = await judge.query(request, parse_facts)
+            if reply.value is None:
+                return [_verdict(case, part, request, reply, exact=None, strict=None, sentence=sentence, fact=None)]
+            passages = await retriever.search(list(reply.value))
+            facts = enumerate(zip(reply.value, passages, strict=True), start=1)
+            return await gather(judge_fact(sentence, f"{part}, fact {number}", *fact) for number, fact in facts)
+
+        async def judge_fact(sentence: str, part: str, fact: str, passages: str) -> Verdict:
+            slots = {"question": case.query, "context": passages, "fact": fact}
+            request = self._check_prompt.request(slots, system="", max_tokens=CHECK_TOKENS)
+            # FactScore's code queries once and takes any text for a verdict.
+            reply = await judge.query(request, lambda text: text or None)
+            exact = None if reply.value is None else parse_published_verdict(reply.text)
+            strict = None if reply.value is None else parse_strict_verdict(reply.text)
+            return _verdict(case, part, request, reply, exact=exact, strict=strict, sentence=sentence, fact=fact)
+
+        by_sentence = await gather(judge_sentence(*item) for item in enumerate(sentences))
         return [verdict for verdicts in by_sentence for verdict in verdicts]
-
-    async def _judge_sentence(self, judge: Judge, retriever: "PassageRetriever", sentence: Sentence) -> list[Verdict]:
-        slots = {"question": sentence.case.query, "before": sentence.preceding, "sentence": sentence.text}
-        request = self._facts_prompt.request(slots, system="", max_tokens=FACTS_TOKENS)
-        reply = await judge.query(request, parse_facts)
-        if reply.value is None:
-            return [_verdict(sentence, f"sentence {sentence.index + 1}", request, reply, exact=None, strict=None)]
-        passages = await retriever.search(list(reply.value))
-        facts = enumerate(zip(reply.value, passages, strict=True), start=1)
-        return await gather(self._judge_fact(judge, sentence, number, *fact) for number, fact in facts)
-
-    async def _judge_fact(self, judge: Judge, sentence: Sentence, number: int, fact: str, passages: str) -> Verdict:
-        slots = {"question": sentence.case.query, "context": passages, "fact": fact}
-        request = self._check_prompt.request(slots, system="", max_tokens=CHECK_TOKENS)
-        # FactScore's code queries once and takes any text for a verdict.
-        reply = await judge.query(request, lambda text: text or None)
-        return _verdict(
-            sentence,
-            f"sentence {sentence.index + 1}, fact {number}",
-            request,
-            reply,
-            exact=None if reply.value is None else parse_published_verdict(reply.text),
-            strict=None if reply.value is None else parse_strict_verdict(reply.text),
-            fact=fact,
-        )
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `score` (percentage of supported facts), `facts` per answer and `respond_ratio`.
@@ -213,12 +194,10 @@ def read_cases(path: Path) -> tuple[FactScoreCase, ...]:
 
 
 def _parse_case(row: Row) -> FactScoreCase:
-    for key in ("context", "query"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise RowError(f"{key} is {str(row.get(key))[:80]!r}, expected a text")
+    context, query = (parse_text(row, key, allow_blank=False) for key in ("context", "query"))
     if not isinstance(row.get("idx"), str | int):
         raise RowError(f"idx is {row.get('idx')!r}, expected a string or a number")
-    return FactScoreCase(str(row["idx"]), row["context"], row["query"], str(row.get("category") or "all"))
+    return FactScoreCase(str(row["idx"]), context, query, str(row.get("category") or "all"))
 
 
 def parse_facts(text: str) -> tuple[str, ...] | None:
@@ -263,24 +242,25 @@ def parse_strict_verdict(text: str) -> float | None:
 
 
 def _verdict(
-    sentence: Sentence,
+    case: FactScoreCase,
     part: str,
     request: ChatRequest,
     reply: ParsedReply[Any],
     *,
     exact: float | None,
     strict: float | None,
-    fact: str | None = None,
+    sentence: str,
+    fact: str | None,
 ) -> Verdict:
     return Verdict.from_reply(
-        sentence.case.id,
+        case.id,
         part,
         request,
         reply,
         exact=exact,
         strict=strict,
         unscored_reason="the reply starts with neither True nor False",
-        metadata={"sentence": sentence.text, "fact": fact, "official": False},
+        metadata={"sentence": sentence, "fact": fact, "official": False},
     )
 
 

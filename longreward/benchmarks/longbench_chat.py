@@ -8,7 +8,7 @@ five attempts; the rating is the first number in its last `[[…]]`; the score i
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, par
 from longreward.benchmarks.metrics import verdict_metric
 from longreward.benchmarks.published_formats import (
     first_number_in_last_brackets,
+    parse_text,
     read_json_list,
     read_string_constant,
     read_text,
@@ -32,15 +33,13 @@ from longreward.benchmarks.types import (
     GenerationRequest,
     IntervalOptions,
     JudgeOptions,
-    Metric,
     Summary,
     Verdict,
     longreward_request,
 )
-from longreward.errors import DataError
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
-from longreward.utils.jsonl import open_atomic
+from longreward.utils.jsonl import RowError, open_atomic
 from longreward.utils.language import detect_language
 
 TOY = TOY_DATA / "longbench_chat"
@@ -164,9 +163,15 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         for verdict in verdicts:
             groups.setdefault(f"language/{self._cases_by_id[verdict.case_id].category}", []).append(verdict)
         ratings = [(verdict.case_id, verdict.strict) for verdict in verdicts if verdict.strict is not None]
+        metrics = []
+        for name, group in groups.items():
+            metric = verdict_metric(name, group, options, scale=SCALE, bounds=(0.0, SCALE * MAX_RATING))
+            # The published code fails on a case without a rating, so that there is no exact score.
+            failed = any(verdict.exact is None for verdict in group)
+            metrics.append(replace(metric, exact=None) if failed else metric)
         return Summary(
             self.name,
-            tuple(_metric(name, group, options) for name, group in groups.items()),
+            tuple(metrics),
             tuple(
                 CaseScore(case_id, self._cases_by_id[case_id].category, prompt_tokens[case_id], rating * SCALE)
                 for case_id, rating in ratings
@@ -180,11 +185,21 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         verdict_by_case = {verdict.case_id: verdict for verdict in verdicts}
         with open_atomic(folder / "predictions" / f"{model}.txt") as file:
             file.writelines(on_one_line(answer.turns[0]) + "\n" for answer in answers)
-        rows = [
-            _score_row(self._cases_by_id[answer.case_id], answer, verdict_by_case[answer.case_id])
-            for answer in answers
-            if answer.case_id in verdict_by_case
-        ]
+        rows: list[dict[str, Any]] = []
+        for answer in answers:
+            if (verdict := verdict_by_case.get(answer.case_id)) is not None:
+                case = self._cases_by_id[answer.case_id]
+                rows.append(
+                    {
+                        "idx": case.idx,
+                        "query": case.query,
+                        "answer": case.reference,
+                        "prediction": on_one_line(answer.turns[0]),
+                        "gpt_analysis": verdict.judgment,
+                        "score": verdict.metadata["score"],
+                        "used_tokens": verdict.metadata["tokens"],
+                    }
+                )
         scores = [row["score"] for row in rows]
         total = "none" if "none" in scores or not rows else sum(map(float, scores)) / len(rows) * SCALE
         rows.append({"total_score": total, "total_tokens": sum(row["used_tokens"] for row in rows)})
@@ -200,49 +215,34 @@ def load_prompt(path: Path | None) -> PromptTemplate:
 
 def read_cases(cases: Path, few_shots: Path) -> tuple[LongBenchChatCase, ...]:
     """Read all cases, in the order of their file. Raises DataError with file and entry."""
-    shots = [
-        _parse_shots(group, f"{few_shots}, entry {number}")
-        for number, group in enumerate(read_json_list(few_shots), start=1)
-    ]
-    parsed: dict[int, LongBenchChatCase] = {}
-    for number, row in enumerate(read_json_list(cases), start=1):
-        location = f"{cases}, entry {number}"
-        case = _parse_case(row, shots, location, few_shots)
-        if case.idx in parsed:
-            raise DataError(f"{location}: duplicate idx {case.idx}")
-        parsed[case.idx] = case
-    return tuple(parsed.values())
+    shots = read_json_list(few_shots, _parse_shots)
+    indices: set[int] = set()
+
+    def parse(row: Any, index: int) -> LongBenchChatCase:
+        prompt, query, reference = (parse_text(row, key, allow_blank=False) for key in ("prompt", "query", "answer"))
+        idx = row.get("idx")
+        if not isinstance(idx, int) or isinstance(idx, bool) or idx < 1:
+            raise RowError(f"idx is {idx!r}, expected an integer from 1")
+        if idx > len(shots):
+            raise RowError(f"idx is {idx}, but {few_shots} has entries for {len(shots)} cases only")
+        if idx in indices:
+            raise RowError(f"duplicate idx {idx}")
+        indices.add(idx)
+        return LongBenchChatCase(idx, prompt, query, reference, shots[idx - 1])
+
+    return tuple(read_json_list(cases, parse))
 
 
-def _parse_case(row: Any, shots: Sequence[tuple[Shot, ...]], location: str, few_shots: Path) -> LongBenchChatCase:
-    if not isinstance(row, Mapping):
-        raise DataError(f"{location}: a JSON {type(row).__name__}, expected an object")
-    idx = row.get("idx")
-    if not isinstance(idx, int) or isinstance(idx, bool) or idx < 1:
-        raise DataError(f"{location}: idx is {idx!r}, expected an integer from 1")
-    if idx > len(shots):
-        raise DataError(f"{location}: idx is {idx}, but {few_shots} has entries for {len(shots)} cases only")
-    prompt, query, reference = (_text(row, key, location) for key in ("prompt", "query", "answer"))
-    return LongBenchChatCase(idx, prompt, query, reference, shots[idx - 1])
-
-
-def _parse_shots(group: Any, location: str) -> tuple[Shot, ...]:
-    if not isinstance(group, list) or len(group) != SHOTS or not all(isinstance(row, Mapping) for row in group):
-        raise DataError(f'{location}: expected a list of {SHOTS} objects like {{"answer": "…", "score": 7}}')
+def _parse_shots(group: Any, index: int) -> tuple[Shot, ...]:
+    if not isinstance(group, list) or len(group) != SHOTS:
+        raise RowError(f'expected a list of {SHOTS} objects like {{"answer": "…", "score": 7}}')
     shots = []
     for row in group:
-        score = row.get("score")
+        answer, score = parse_text(row, "answer", allow_blank=False), row.get("score")
         if isinstance(score, bool) or not isinstance(score, int | float | str) or not str(score).strip():
-            raise DataError(f"{location}: score is {score!r}, expected a number from 1 to 10")
-        shots.append(Shot(_text(row, "answer", location), str(score)))
+            raise RowError(f"score is {score!r}, expected a number from 1 to 10")
+        shots.append(Shot(answer, str(score)))
     return tuple(shots)
-
-
-def _text(row: Mapping[str, Any], key: str, location: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{location}: {key} is {value!r}, expected a text")
-    return value
 
 
 def on_one_line(text: str) -> str:
@@ -252,21 +252,3 @@ def on_one_line(text: str) -> str:
     'In 1861.  It was built of stone.'
     """
     return _LINE_END.sub(" ", text.strip())
-
-
-def _metric(name: str, verdicts: Sequence[Verdict], options: IntervalOptions) -> Metric:
-    metric = verdict_metric(name, verdicts, options, scale=SCALE, bounds=(0.0, SCALE * MAX_RATING))
-    # The published code fails on a case without a rating, so that there is no exact score.
-    return replace(metric, exact=None) if any(verdict.exact is None for verdict in verdicts) else metric
-
-
-def _score_row(case: LongBenchChatCase, answer: Answer, verdict: Verdict) -> dict[str, Any]:
-    return {
-        "idx": case.idx,
-        "query": case.query,
-        "answer": case.reference,
-        "prediction": on_one_line(answer.turns[0]),
-        "gpt_analysis": verdict.judgment,
-        "score": verdict.metadata["score"],
-        "used_tokens": verdict.metadata["tokens"],
-    }

@@ -3,12 +3,14 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from longreward.errors import DataError
-from longreward.utils.jsonl import open_atomic
+from longreward.utils.jsonl import RowError, open_atomic, shorten
+
+T = TypeVar("T")
 
 _NUMBER = re.compile(r"\d+\.\d+|\d+")
 _INTEGER = re.compile(r"[0-9]{1,4}")
@@ -22,12 +24,39 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read as JSON ({error}); fetch the file again") from error
 
 
-def read_json_list(path: Path) -> list[Any]:
-    """Read a JSON file that holds a non-empty list. Raises DataError."""
+def read_json_list(path: Path, parse: Callable[[Any, int], T]) -> list[T]:
+    """Read a JSON file that holds a non-empty list; `parse` gets each entry and its index.
+
+    Raises DataError with the number of the entry if `parse` raises RowError.
+    """
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} must hold a JSON list with one entry per case")
-    return rows
+    parsed = []
+    for index, row in enumerate(rows):
+        try:
+            parsed.append(parse(row, index))
+        except RowError as error:
+            raise DataError(f"{path}, entry {index + 1}: {error}") from None
+    return parsed
+
+
+def parse_text(row: Any, key: str, *, allow_blank: bool = True, default: str | None = None) -> str:
+    """Return a text of a row. Raises RowError with the key and its value."""
+    if not isinstance(row, Mapping):
+        raise RowError(f"a JSON {type(row).__name__}, expected an object")
+    value = row.get(key, default)
+    if not isinstance(value, str) or not (allow_blank or value.strip()):
+        raise RowError(f"{key} is {shorten(value)}, expected a text")
+    return value
+
+
+def parse_texts(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return a non-empty list of texts of a row. Raises RowError with the key and its value."""
+    value = row.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        raise RowError(f"{key} is {shorten(value)}, expected a non-empty list of texts")
+    return tuple(value)
 
 
 def write_json(path: Path, rows: Any) -> None:

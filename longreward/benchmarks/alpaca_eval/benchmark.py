@@ -27,7 +27,7 @@ from longreward.benchmarks.alpaca_eval.length_control import (
 )
 from longreward.benchmarks.judge_prompts import load_builtin_prompt, parse_marked_prompt
 from longreward.benchmarks.metrics import mean_estimate, verdict_metric
-from longreward.benchmarks.published_formats import read_json_list, read_text
+from longreward.benchmarks.published_formats import parse_text, read_json_list, read_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
@@ -48,7 +48,7 @@ from longreward.errors import DataError
 from longreward.evaluation.statistics import Estimate
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
-from longreward.utils.jsonl import open_atomic
+from longreward.utils.jsonl import RowError, open_atomic
 
 TOY = TOY_DATA / "alpaca_eval"
 TEMPLATE = "alpaca_eval"
@@ -265,21 +265,19 @@ class AlpacaEval(Benchmark[AlpacaCase]):
 
 def read_cases(path: Path) -> tuple[AlpacaCase, ...]:
     """Read all instructions, in order. Raises DataError for malformed rows, duplicates or several generators."""
-    cases: dict[str, AlpacaCase] = {}
-    for index, row in enumerate(read_json_list(path)):
-        for key in ("instruction", "output", "generator"):
-            value = row.get(key) if isinstance(row, dict) else row
-            if not isinstance(value, str):
-                raise DataError(f"{path}, row {index}: {key} is {value!r}, expected a text")
-        dataset = str(row.get("dataset") or "unknown")
-        case = AlpacaCase(index, row["instruction"], row["output"], row["generator"], dataset)
-        if case.instruction in cases:
-            raise DataError(f"{path}, row {index}: same instruction as row {cases[case.instruction].index}")
-        cases[case.instruction] = case
-    generators = sorted({case.generator for case in cases.values()})
+    numbers: dict[str, int] = {}
+
+    def parse(row: Any, index: int) -> AlpacaCase:
+        instruction, output, generator = (parse_text(row, key) for key in ("instruction", "output", "generator"))
+        if (number := numbers.setdefault(instruction, index + 1)) <= index:
+            raise RowError(f"same instruction as entry {number}")
+        return AlpacaCase(index, instruction, output, generator, str(row.get("dataset") or "unknown"))
+
+    cases = tuple(read_json_list(path, parse))
+    generators = sorted({case.generator for case in cases})
     if len(generators) > 1:
         raise DataError(f"{path} has outputs of {len(generators)} generators ({', '.join(generators[:3])}, …)")
-    return tuple(cases.values())
+    return cases
 
 
 def load_prompt(path: Path | None) -> tuple[str, PromptTemplate]:

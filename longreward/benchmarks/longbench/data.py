@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from longreward.benchmarks.published_formats import read_json
+from longreward.benchmarks.published_formats import parse_text, parse_texts, read_json
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError, read_records
 
@@ -130,15 +130,9 @@ def fill_template(template: str, *, context: str, query: str) -> tuple[str, str]
 
 def _parse_case(row: Row, *, name: SetName, template: str) -> LongBenchCase:
     """Parse one record, without its number."""
-    for key in ("input", "context"):
-        if not isinstance(row.get(key), str):
-            raise RowError(f"{key} is {row.get(key)!r}, expected a text")
-    answers = row.get("answers")
-    if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise RowError(f"answers is {answers!r}, expected a non-empty list of texts")
     if row.get("dataset", name) != name:
         raise RowError(f"dataset is {row['dataset']!r} in the file of {name}")
-    context, query = fill_template(template, context=row["context"], query=row["input"])
+    context, query = fill_template(template, context=parse_text(row, "context"), query=parse_text(row, "input"))
     if not query:
         raise RowError("the prompt has no query: nothing follows its last blank line")
-    return LongBenchCase(name, 0, context, query, tuple(answers))
+    return LongBenchCase(name, 0, context, query, parse_texts(row, "answers"))

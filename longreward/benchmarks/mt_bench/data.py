@@ -6,8 +6,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from longreward.benchmarks.published_formats import parse_texts
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError, read_records
 
@@ -94,7 +94,7 @@ def parse_timestamp(row: Row) -> float:
 
 
 def _parse_case(row: Row) -> MtCase:
-    turns, category = _parse_texts(row.get("turns"), "turns"), row.get("category")
+    turns, category = parse_texts(row, "turns"), row.get("category")
     if not isinstance(category, str) or not category:
         raise RowError(f"category is {category!r}, expected a name such as writing or math")
     if len(turns) > 2:
@@ -106,11 +106,4 @@ def _parse_answer(row: Row) -> AnswerRow:
     choices = row.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise RowError('choices is not a list of objects such as {"index": 0, "turns": ["…"]}')
-    turns = _parse_texts(choices[0].get("turns"), "choices[0].turns")
-    return AnswerRow(str(parse_question_id(row)), turns, parse_timestamp(row))
-
-
-def _parse_texts(value: Any, name: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-        raise RowError(f"{name} is not a non-empty list of texts")
-    return tuple(value)
+    return AnswerRow(str(parse_question_id(row)), parse_texts(choices[0], "turns"), parse_timestamp(row))

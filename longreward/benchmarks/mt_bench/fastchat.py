@@ -32,6 +32,7 @@ from longreward.benchmarks.mt_bench.judge import (
     pair_verdict,
     single_verdict,
 )
+from longreward.benchmarks.published_formats import parse_text
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError, read_records, write_rows
@@ -172,8 +173,9 @@ def _parse_rating(row: Row, cases: Cases, model: str) -> Verdict | None:
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise RowError(f"score is {score!r}, expected a number (-1: no rating in the judgment)")
     exact = None if score == -1 else float(score)
-    verdict = single_verdict(_parse_case_id(row, cases), _parse_turn(row), _parse_text(row, "judgment"), exact)
-    return _with_row(verdict, row, _parse_text(row, "user_prompt"))
+    judgment = parse_text(row, "judgment", default="")
+    verdict = single_verdict(_parse_case_id(row, cases), _parse_turn(row), judgment, exact)
+    return _with_row(verdict, row, parse_text(row, "user_prompt", default=""))
 
 
 def _parse_pair(row: Row, cases: Cases, model: str, opponent: str) -> list[Verdict]:
@@ -191,10 +193,10 @@ def _parse_pair(row: Row, cases: Cases, model: str, opponent: str) -> list[Verdi
         winner = winners.get(str(row.get(f"{prefix}_winner")))
         if winner is None:
             raise RowError(f"{prefix}_winner is {row.get(f'{prefix}_winner')!r}, expected {', '.join(winners)}")
-        judgment = _parse_text(row, f"{prefix}_judgment")
+        judgment = parse_text(row, f"{prefix}_judgment", default="")
         case_id, turn = _parse_case_id(row, cases), _parse_turn(row)
         verdict = pair_verdict(case_id, turn, judgment, winner, opponent=opponent, order=order)
-        verdicts.append(_with_row(verdict, row, _parse_text(row, f"{prefix}_user_prompt")))
+        verdicts.append(_with_row(verdict, row, parse_text(row, f"{prefix}_user_prompt", default="")))
     return verdicts
 
 
@@ -225,13 +227,6 @@ def _parse_turn(row: Row) -> int:
     if turn not in (1, 2):
         raise RowError(f"turn is {turn!r}, expected 1 or 2")
     return int(turn)
-
-
-def _parse_text(row: Row, name: str) -> str:
-    text = row.get(name, "")
-    if not isinstance(text, str):
-        raise RowError(f"{name} is {text!r}, expected a text")
-    return text
 
 
 def _number_repeats(verdicts: Sequence[Verdict]) -> list[Verdict]:

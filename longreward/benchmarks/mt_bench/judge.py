@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.mt_bench.data import MtCase
+from longreward.benchmarks.published_formats import parse_text
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
@@ -115,7 +116,7 @@ def template_name(kind: Kind, *, with_reference: bool, turn: int) -> str:
 
 def _parse_template(row: Row) -> MtBenchPrompt:
     name, system, text, output_format = (
-        _text(row, field) for field in ("name", "system_prompt", "prompt_template", "output_format")
+        parse_text(row, key) for key in ("name", "system_prompt", "prompt_template", "output_format")
     )
     try:
         pieces = _split_template(text)
@@ -130,13 +131,6 @@ def _parse_template(row: Row) -> MtBenchPrompt:
             raise RowError(f"prompt_template of {name} has the slots {sorted(slots)}, expected {sorted(SLOTS[name])}")
     digest = hashlib.sha256(f"{system}\n{text}".encode()).hexdigest()
     return MtBenchPrompt(name, system, PromptTemplate(f"{TEMPLATE_PREFIX}{name}", pieces, digest, official=True))
-
-
-def _text(row: Row, field: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        raise RowError(f"{field} is {text!r}, expected a text")
-    return text
 
 
 def _split_template(template: str) -> tuple[str, ...]:

@@ -228,8 +228,8 @@ def test_files_that_are_no_such_files_are_named(tmp_path: Path, prompt: Path) ->
     row = {"instruction": "a", "output": "b", "generator": "g"}
     for rows, reason in (
         ([], "must hold a JSON list"),
-        ([row | {"output": None}], "row 0: output is None, expected a text"),
-        ([row, row], "row 1: same instruction as row 0"),
+        ([row | {"output": None}], "entry 1: output is None"),
+        ([row, row], "entry 2: same instruction as entry 1"),
         ([row, row | {"instruction": "c", "generator": "h"}], r"outputs of 2 generators \(g, h"),
     ):
         path.write_text(json.dumps(rows))

@@ -327,7 +327,7 @@ async def test_the_offline_judge_prefers_real_answers_to_none_on_the_built_in_se
     ("rows", "message"),
     [
         ([QUESTIONS[0], QUESTIONS[0]], "duplicate question_id 7"),
-        ([{"question_id": 1, "category": "stem", "turns": []}], "line 1: turns is not a non-empty list of texts"),
+        ([{"question_id": 1, "category": "stem", "turns": []}], r"line 1: turns is \[\]"),
         ([{"question_id": 1, "category": "stem", "turns": ["a", "b", "c"]}], "turns has 3 texts"),
         ([{"category": "stem", "turns": ["a"]}], "question_id is None, expected a number or a string"),
         ([{"question_id": 1, "turns": ["a"]}], "category is None"),

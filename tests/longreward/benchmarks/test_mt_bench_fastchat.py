@@ -225,7 +225,7 @@ def test_a_game_in_which_the_model_is_the_second_counts_for_it_all_the_same(benc
         ([answer_row(81, "a", "b")], "has no answer to question 101, which has 2 turns"),
         ([answer_row(81, "a", "b"), answer_row(101, "a")], "has an answer of 1 turn to question 101"),
         ([answer_row(81, choices=[])], "line 1: choices is not a list of objects"),
-        ([answer_row(81, "a", 3)], r"line 1: choices\[0\].turns is not a non-empty list of texts"),
+        ([answer_row(81, "a", 3)], r"line 1: turns is \[\x27a\x27, 3\]"),
     ],
 )
 def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, rows, message):
