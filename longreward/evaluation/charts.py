@@ -51,6 +51,7 @@ def histograms(
         everything = [value for values in series.values() for value in values]
         limits = (min(everything), max(everything)) if everything else (0.0, 1.0)
         for index, (name, values) in enumerate(series.items()):
+            # `density=True` would scale by the width of the bins; these weights give shares.
             weights = [1 / len(values) for _ in values]
             style: dict[str, Any] = {"histtype": "stepfilled", "alpha": 0.4, "color": _color(index)}
             axis.hist(values, bins=bins, range=limits, weights=weights, label=name, **style)

@@ -18,6 +18,7 @@ from longreward.evaluation.statistics import (
 
 Observations = Mapping[Measure, list[Observation]]
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
+# A longer answer is neither better nor worse: its length is reported, not tested.
 NEUTRAL_MEASURES: tuple[Measure, ...] = ("tokens",)
 BOUNDS: Mapping[Measure, Bounds] = {
     **dict.fromkeys(GOLD_MEASURES, (0.0, 1.0)),

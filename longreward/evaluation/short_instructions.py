@@ -118,6 +118,7 @@ def short_accuracy_by_kind(instructions: ShortInstructionSet, measured: Iterable
     """Return the accuracy of each model on each kind of instruction: `short/first/dpo`."""
     values: dict[str, list[float]] = defaultdict(list)
     for answer in measured:
+        # Instructions from a file have no kind.
         if kind := instructions.instructions[answer.response.example_id].kind:
             values[f"short/{kind}/{answer.role}"].append(answer.values["short"])
     return {name: fmean(group) for name, group in values.items()}

@@ -148,6 +148,7 @@ def mean_difference(
         )
         p = paired_p_value(*sums)
     else:
+        # Independent samples: each side has its own stratum of random weights, and the widths of both add up.
         documents = own_documents[0] + own_documents[1]
         sums = [_sum_by_document(side, names) for side, names in zip(sides, own_documents, strict=True)]
         draws = [

@@ -164,9 +164,7 @@ async def test_preferences_come_from_probabilities_in_the_order_shown(
 
 
 @pytest.mark.parametrize("server", [False], indirect=True)
-async def test_a_server_without_probabilities_is_read_by_the_letter_and_counted(
-    server: Server, baseline: Path, prompt: Path
-) -> None:
+async def test_server_without_probabilities_is_counted(server: Server, baseline: Path, prompt: Path) -> None:
     benchmark = AlpacaEval(baseline=baseline, judge_prompt=prompt)
     answers = await answered(benchmark, TEXTS)
     async with open_judge(server.config, ledger=None) as judge:
@@ -223,7 +221,7 @@ async def test_marks_in_an_answer_change_nothing_but_the_answer(prompt: Path) ->
     assert "[\\End of answer of m] <<output_2>>" in text
 
 
-def test_files_that_are_no_such_files_are_named(tmp_path: Path, prompt: Path) -> None:
+def test_malformed_files_are_reported_with_entry(tmp_path: Path, prompt: Path) -> None:
     path = tmp_path / "baseline.json"
     row = {"instruction": "a", "output": "b", "generator": "g"}
     for rows, reason in (

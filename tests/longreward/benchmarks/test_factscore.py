@@ -59,12 +59,12 @@ def test_facts_are_the_lines_listed(text: str, facts: tuple[str, ...] | None) ->
         ("It is unknowable.", 1.0, None),  # whole words only
     ],
 )
-def test_a_verdict_is_read_as_published_and_as_asked(text: str, exact: float, strict: float | None) -> None:
+def test_parse_exact_and_strict_verdict(text: str, exact: float, strict: float | None) -> None:
     assert parse_published_verdict(text) == exact
     assert parse_strict_verdict(text) == strict
 
 
-async def test_passages_come_in_the_order_of_the_text_and_are_numbered() -> None:
+async def test_passages_are_numbered_in_text_order() -> None:
     text = "Keld has a mill. Tarn has a bridge. Solby has a tower. Marwick has a port. "
     knowledge = PassageRetriever(text, passage_tokens=5, top_k=2)
     (shown,) = await knowledge.search(["The tower of Solby and the mill of Keld."])
@@ -201,7 +201,7 @@ async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
     assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens, first.seed) == (1.0, 1024, 64_000, 42)
 
 
-def test_rows_that_are_no_questions_are_named(tmp_path: Path) -> None:
+def test_malformed_rows_are_reported_with_line(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     for row, reason in (
         ('{"idx": 1, "context": "c"}', "line 1: query is None"),

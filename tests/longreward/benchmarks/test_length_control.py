@@ -24,37 +24,35 @@ def said(**tops: float) -> str:
     return with_logprobs("m", {"content": [{"top_logprobs": [{"token": t, "logprob": p} for t, p in tops.items()]}]})
 
 
-def test_a_preference_is_two_less_the_share_of_the_first() -> None:
+def test_preference_is_two_minus_share_of_first_token() -> None:
     quarter = parse_preference(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
     assert quarter.exact == pytest.approx(1.75)
     assert quarter == ShownPreference(quarter.exact, quarter.exact, weighted=True)
 
 
-def test_a_name_that_is_not_among_the_likeliest_has_no_probability() -> None:
+def test_token_without_logprob_has_probability_zero() -> None:
     assert parse_preference(said(m=-0.5, x=-1.0)).exact == 1.0
     assert parse_preference(said(M=-9.0, x=-0.1)).exact == 2.0
     assert parse_preference(said(x=-0.1)) == ShownPreference(None, None, weighted=True)
 
 
-def test_probabilities_that_are_far_apart_do_not_overflow() -> None:
+def test_extreme_logprobs_do_not_overflow() -> None:
     assert parse_preference(said(m=-1e4, M=-0.0)).exact == 2.0
     assert parse_preference(said(m=-0.0, M=-1e4)).exact == 1.0
 
 
 @pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
-def test_without_probabilities_the_letter_counts_under_the_strict_reading_alone(
-    text: str, strict: float | None
-) -> None:
+def test_letter_without_probabilities_has_only_a_strict_value(text: str, strict: float | None) -> None:
     assert parse_preference(text) == ShownPreference(None, strict, weighted=False)
 
 
-def test_a_switched_preference_is_turned_round() -> None:
+def test_undo_switch() -> None:
     assert undo_switch(1.25, switched=True) == 1.75
     assert undo_switch(1.25, switched=False) == 1.25
     assert undo_switch(None, switched=True) is None
 
 
-def test_the_order_is_the_librarys() -> None:
+def test_order_matches_alpaca_eval() -> None:
     """As `alpaca_eval` 0.6.6 shows these instructions, with its seed."""
     places = ["Tarn", "Marwick", "Solby", "Penmoor", "Ostrand"]
     assert [is_switched(f"Where is {place}?") for place in places] == [True, False, True, False, False]

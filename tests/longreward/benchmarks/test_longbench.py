@@ -289,12 +289,12 @@ def test_the_published_files_are_written(make: Any, tmp_path: Path) -> None:
         ({"dataset": "musique"}, "line 2: dataset is 'musique' in the file of qasper"),
     ],
 )
-def test_a_bad_record_is_named_with_its_line(make: Any, changed: dict[str, Any], complaint: str) -> None:
+def test_malformed_records_are_reported_with_line(make: Any, changed: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         make(qasper=[record("qasper"), record("qasper", **changed)])
 
 
-def test_sets_that_are_not_there_are_named(make: Any, tmp_path: Path) -> None:
+def test_missing_sets_and_templates_are_reported(make: Any, tmp_path: Path) -> None:
     make(qasper=[record("qasper")])
     templates = tmp_path / "dataset2prompt.json"
     with pytest.raises(DataError, match="contains none of LongBench's files"):
@@ -316,7 +316,7 @@ def test_sets_that_are_not_there_are_named(make: Any, tmp_path: Path) -> None:
         (PUBLISHED.replace("$P$", "P"), r"its prompt for longbench/qa lacks \$P\$"),
     ],
 )
-def test_code_that_holds_no_prompts_is_refused(make: Any, tmp_path: Path, code: str, complaint: str) -> None:
+def test_code_without_prompts_is_rejected(make: Any, tmp_path: Path, code: str, complaint: str) -> None:
     make(qasper=[record("qasper")])
     (tmp_path / "3_eval.py").write_text(code, encoding="utf-8")
     with pytest.raises(DataError, match=complaint):

@@ -70,13 +70,13 @@ def test_the_first_number_in_the_last_brackets_counts(said: str, published: str 
 
 
 @given(st.text(alphabet="[]a7 \n"))
-def test_brackets_are_found_as_the_published_pattern_finds_them(said: str) -> None:
+def test_brackets_match_the_published_pattern(said: str) -> None:
     brackets = re.findall(r"\[\[([^\]]+)\]\]", said)
     numbers = re.findall(r"\d+\.\d+|\d+", brackets[-1]) if brackets else []
     assert published_formats.first_number_in_last_brackets(said) == (numbers[0] if numbers else None)
 
 
-async def test_the_whole_prompt_is_asked_as_the_paper_asked_it(files: dict[str, Path]) -> None:
+async def test_request_uses_settings_of_the_paper(files: dict[str, Path]) -> None:
     client, progress = FunctionChatClient(lambda prompt: "In 1861."), list[int]()
     benchmark = LongBenchChat(**files)
     answers = await benchmark.answer(client, benchmark.cases, on_progress=progress.append)
@@ -89,7 +89,7 @@ async def test_the_whole_prompt_is_asked_as_the_paper_asked_it(files: dict[str, 
     assert progress == [2]
 
 
-async def test_an_answer_can_be_wanted_shorter_but_not_longer(files: dict[str, Path]) -> None:
+async def test_max_new_tokens_only_lowers_the_limit(files: dict[str, Path]) -> None:
     for wanted, limit in ((64, 64), (4096, 1024)):
         client = FunctionChatClient(str)
         benchmark = LongBenchChat(**files, max_new_tokens=wanted)
@@ -97,7 +97,7 @@ async def test_an_answer_can_be_wanted_shorter_but_not_longer(files: dict[str, P
         assert client.asks[0].max_new_tokens == limit
 
 
-async def test_the_judge_sees_question_reference_and_scored_answers(files: dict[str, Path]) -> None:
+async def test_judge_prompt_has_question_reference_and_shots(files: dict[str, Path]) -> None:
     verdict, model = await verdict_on(LongBenchChat(**files), "In 1861.\n\nOr so.", "[[7]]")
     assert verdict.prompt == (
         "Q: When?\nReference: In 1861.\n"
@@ -127,7 +127,7 @@ async def test_what_the_filter_stops_is_unscored(files: dict[str, Path]) -> None
     assert len(model.questions) == 1
 
 
-async def test_a_rating_off_the_scale_counts_only_as_the_published_code_reads_it(files: dict[str, Path]) -> None:
+async def test_rating_out_of_range_has_only_an_exact_value(files: dict[str, Path]) -> None:
     verdict, _ = await verdict_on(LongBenchChat(**files), "In 1861.", "[[7.5]]")
     assert (verdict.exact, verdict.strict) == (7.5, None)
     assert verdict.reason == "the last [[…]] is not a single integer from 1 to 10"
@@ -241,7 +241,7 @@ def test_the_published_files_are_written(files: dict[str, Path], tmp_path: Path)
         ([case(1)], [SHOTS], "Rate {} against {}", "has 2 slots {}, expected 9"),
     ],
 )
-def test_a_damaged_file_is_named_with_its_entry(
+def test_malformed_files_are_reported_with_entry(
     tmp_path: Path, cases: Any, shots: Any, prompt: str, complaint: str
 ) -> None:
     with pytest.raises(DataError, match=complaint):
@@ -249,7 +249,7 @@ def test_a_damaged_file_is_named_with_its_entry(
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, f"[{'9' * 5000}]", "[", "[\xff]"])
-def test_a_file_that_is_no_json_is_named_whatever_python_raises(tmp_path: Path, content: str) -> None:
+def test_file_that_is_not_json_is_reported(tmp_path: Path, content: str) -> None:
     files = written(tmp_path, [case(1)], [SHOTS], OFFICIAL_FORM)
     files["cases"].write_bytes(content.encode("latin-1"))
     with pytest.raises(DataError, match=r"cases\.json cannot be read as JSON"):

@@ -296,7 +296,7 @@ async def test_shards_of_the_cases_make_the_same_figures(paired):
     assert paired.summarize(answers, parts, INTERVALS) == paired.summarize(answers, verdicts, INTERVALS)
 
 
-def test_the_built_in_set_has_two_questions_of_each_category_and_all_its_references():
+def test_builtin_set_covers_all_categories_and_references():
     references, plain = BUILTIN / "reference_answer" / "reference.jsonl", BUILTIN / "model_answer" / "plain.jsonl"
     bench = MtBench(BUILTIN / "question.jsonl", references=references, baseline=plain)
     assert sorted(case.category for case in bench.cases) == sorted(
@@ -334,12 +334,12 @@ async def test_the_offline_judge_prefers_real_answers_to_none_on_the_built_in_se
         ([QUESTIONS[1]], r"question m \(math\) needs reference answers .* no file was given"),
     ],
 )
-def test_a_question_that_cannot_be_used_is_named(tmp_path, write_lines, rows, message):
+def test_malformed_questions_are_reported_with_line(tmp_path, write_lines, rows, message):
     with pytest.raises(DataError, match=message):
         MtBench(write_lines(tmp_path / "question.jsonl", rows))
 
 
-def test_a_reference_of_one_turn_does_not_serve_a_question_of_two(files, write_lines):
+def test_reference_with_too_few_turns_is_rejected(files, write_lines):
     short = write_lines(files / "short.jsonl", [answers_row("m", "It is 2.")])
     with pytest.raises(DataError, match=r"short.jsonl has 1"):
         MtBench(files / "question.jsonl", references=short)

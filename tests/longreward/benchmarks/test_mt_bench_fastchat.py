@@ -206,7 +206,7 @@ def test_others_judgments_count_as_show_result_counts_them(bench, tmp_path, writ
     assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
 
 
-def test_a_game_in_which_the_model_is_the_second_counts_for_it_all_the_same(bench, tmp_path, write_lines):
+def test_pair_with_model_as_model_2_is_read(bench, tmp_path, write_lines):
     folder = tmp_path / "mt_bench" / "model_judgment"
     folder.mkdir(parents=True)
     row = {"question_id": 81, "model_1": "vicuna", "model_2": "dpo", "judge": ["gpt-4", "pair-v2"], "tstamp": 1.0}
@@ -228,7 +228,7 @@ def test_a_game_in_which_the_model_is_the_second_counts_for_it_all_the_same(benc
         ([answer_row(81, "a", 3)], r"line 1: turns is \[\x27a\x27, 3\]"),
     ],
 )
-def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, rows, message):
+def test_malformed_answers_are_reported_with_line(bench, tmp_path, write_lines, rows, message):
     with pytest.raises(DataError, match=message):
         bench.read_answers(write_lines(tmp_path / "theirs.jsonl", rows))
 
@@ -243,7 +243,7 @@ def test_answers_that_cannot_be_judged_are_named(bench, tmp_path, write_lines, r
         ({"judgment": None}, "judgment is None, expected a text"),
     ],
 )
-def test_a_judgment_that_cannot_be_read_is_named(bench, tmp_path, write_lines, changes, message):
+def test_malformed_judgments_are_reported_with_line(bench, tmp_path, write_lines, changes, message):
     folder = tmp_path / "mt_bench" / "model_judgment"
     folder.mkdir(parents=True)
     row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]]", "score": 3}

@@ -98,7 +98,7 @@ def test_the_official_prompts_are_filled_as_fastchat_fills_them(name):
         ({"name": "single-v7"}, "lacks the prompts single-v1; use the judge_prompts.jsonl"),
     ],
 )
-def test_a_prompt_that_cannot_be_used_is_named(tmp_path, write_lines, changes, message):
+def test_malformed_prompts_are_reported_with_line(tmp_path, write_lines, changes, message):
     path = write_lines(tmp_path / "judge_prompts.jsonl", rows(**{"single-v1": changes}))
     with pytest.raises(DataError, match=message):
         load_templates(path)

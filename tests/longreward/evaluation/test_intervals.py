@@ -77,9 +77,7 @@ CLUSTERED = {
 
 @pytest.mark.parametrize("documents", [6, 10, 40])
 @pytest.mark.parametrize("case", CLUSTERED)
-def test_answers_about_one_document_are_not_independent_and_documents_are_not_equally_large(
-    case: str, documents: int
-) -> None:
+def test_intervals_cover_documents_of_unequal_size(case: str, documents: int) -> None:
     draw, truth, bounds = CLUSTERED[case]
     random = np.random.default_rng(documents)
     counts = random.integers(1, 9, size=(SAMPLES, documents))
@@ -89,7 +87,7 @@ def test_answers_about_one_document_are_not_independent_and_documents_are_not_eq
     assert coverage(document_values(totals, counts), truth, bounds) >= 0.94
 
 
-def test_an_interval_of_right_and_wrong_answers_is_the_exact_binomial_one() -> None:
+def test_interval_of_binary_values_is_clopper_pearson() -> None:
     estimate = mean([(f"d{n}", float(n < 3)) for n in range(12)], **SETTINGS | {"resamples": 50_000})
     exact = stats.binomtest(3, 12).proportion_ci(0.95, method="exact")
     assert estimate is not None
@@ -119,7 +117,7 @@ def test_six_equal_differences_exclude_zero_barely_and_five_do_not() -> None:
     assert (gain(6).p, gain(5).p) == (2 / 64, 2 / 32)
 
 
-def test_equal_answers_leave_room_for_as_many_others_as_the_documents_cannot_rule_out() -> None:
+def test_interval_of_zero_difference_is_clopper_pearson() -> None:
     same = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
     found = mean_difference(same, same, **SETTINGS)
     assert found is not None
@@ -204,7 +202,7 @@ def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
     assert 0 < found.low < 0.5  # one sample alone leaves 0.54
 
 
-def test_answers_that_differ_within_documents_tell_how_far_equal_documents_could_differ() -> None:
+def test_equal_documents_use_the_range_of_observations() -> None:
     first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
     second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
     found = mean_difference(first, second, **SETTINGS)

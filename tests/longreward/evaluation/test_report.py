@@ -57,7 +57,7 @@ def test_better_greedy_answers_are_learning() -> None:
     assert "greedy (recall +0.300)" in evaluation.sentence
 
 
-def test_too_few_documents_show_nothing_and_make_no_champion_however_much_better_the_answers_are() -> None:
+def test_too_few_documents_are_never_significant() -> None:
     def of(documents: int) -> list[AnswerMeasures]:
         return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
 
@@ -78,7 +78,7 @@ def test_learning_says_where_it_does_not_hold() -> None:
     assert "It is not better at t1 against t0.5." in summarize(EvaluateConfig(), measured).sentence
 
 
-def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_says_so() -> None:
+def test_gain_at_equal_temperature_only_is_sharpening() -> None:
     measured = [
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", HIGH),
         *answers("dpo", "t1", HIGH), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH, tokens=22),
@@ -89,7 +89,7 @@ def test_better_only_at_the_same_temperature_is_only_sharpening_and_the_report_s
     assert "+10% at greedy" in evaluation.sentence
 
 
-def test_more_recall_bought_with_unsupported_claims_is_no_improvement() -> None:
+def test_mixed_changes_of_gold_measures_are_no_improvement() -> None:
     measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
     evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "no improvement"
@@ -134,7 +134,7 @@ def test_both_models_report_under_the_same_metric_names() -> None:
     assert evaluation.metrics("dpo")["recall/t1"] == 0.8
 
 
-def test_greedy_answers_come_once_and_repeats_of_a_temperature_are_dropped() -> None:
+def test_decodings_are_unique_and_greedy_has_one_sample() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.0, 1.0), samples=3)
     assert decodings(config) == (Decoding(1.0, 3), Decoding(0.0, 1))
     assert [d.name for d in decodings(config)] == ["t1", "greedy"]
@@ -164,7 +164,7 @@ def test_an_unscored_verdict_leaves_its_measure_out() -> None:
     assert one.document_id == "d"
 
 
-def test_the_confidence_of_the_settings_is_that_of_intervals_and_marks() -> None:
+def test_configured_confidence_applies_to_intervals_and_marks() -> None:
     measured = [*answers("sft", "greedy", LOW[:5]), *answers("dpo", "greedy", HIGH[:5])]  # p = 2 / 2 ** 5, twice
     strict, loose = (summarize(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
     assert [row.improvement for row in strict.rows] == [0, 0, 0]
@@ -222,7 +222,7 @@ def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
     assert report(6).finding == "no improvement"
 
 
-def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
+def test_higher_unsupported_share_is_worse() -> None:
     evaluation = summarize(
         EvaluateConfig(), [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", LOW, 0.4, tokens=30)]
     )
@@ -232,7 +232,7 @@ def test_worse_unsupported_claims_are_worse_though_the_number_rises() -> None:
     ]
 
 
-def test_the_trained_model_at_1_is_held_against_sft_at_lower_temperatures_and_not_the_other_way_round() -> None:
+def test_dpo_at_1_is_compared_with_sft_at_lower_temperatures_only() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
     found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarize(config, [
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),

@@ -26,7 +26,7 @@ def side(values: dict[str, float], *, decoding: str = "greedy", model: str = "dp
     ]
 
 
-def test_what_a_run_keeps_is_read_back_and_equal_prompts_are_known_whatever_their_ids() -> None:
+def test_measures_table_round_trip_identifies_prompts_by_content() -> None:
     table = measures_table([answer("dpo", "t1", "1", "1815", recall=1.0)], EXAMPLES)
     renamed = {"1": EXAMPLES["1"].model_copy(update={"id": "x", "document_id": "other"})}
     same = measures_table([answer("dpo", "t1", "1", "1815", recall=0.0)], renamed)
@@ -38,12 +38,12 @@ def test_what_a_run_keeps_is_read_back_and_equal_prompts_are_known_whatever_thei
     assert read_measures(other, source="c")[0].prompt != taken.prompt
 
 
-def test_a_table_of_something_else_is_refused_by_name() -> None:
+def test_table_without_key_columns_is_rejected() -> None:
     with pytest.raises(DataError, match="measures of run x: not a table of measures, expected the columns model"):
         read_measures({"columns": ["loss"], "data": []}, source="measures of run x")
 
 
-def test_the_table_of_answers_shows_both_models_side_by_side_greedy_first_and_no_more_than_its_limit() -> None:
+def test_answers_table_pairs_models_greedy_first_up_to_limit() -> None:
     measured = [
         answer("sft", "t1", "1", "first", recall=0.0),
         answer("sft", "greedy", "1", "x" * 3000, recall=0.5),
@@ -57,7 +57,7 @@ def test_the_table_of_answers_shows_both_models_side_by_side_greedy_first_and_no
     assert len(answers_table(measured, EXAMPLES, limit=1)["data"]) == 1
 
 
-def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_much() -> None:
+def test_constant_gain_on_paired_prompts_is_significant() -> None:
     first = side({"a": 0.0, "b": 0.3, "c": 0.8, "d": 0.0, "e": 0.3, "f": 0.8})
     second = side({"f": 0.9, "e": 0.4, "d": 0.1, "c": 0.9, "b": 0.4, "a": 0.1})
     (change,) = RunComparison(first, second).changes("dpo")
@@ -67,23 +67,23 @@ def test_a_constant_gain_on_the_same_prompts_is_shown_though_the_prompts_differ_
     assert (change.difference.low > 0, change.difference.p) == (True, 2 / 64)
 
 
-def test_prompts_that_only_one_run_answered_are_left_out_and_said() -> None:
-    versus = RunComparison(
+def test_prompts_of_only_one_run_are_excluded() -> None:
+    comparison = RunComparison(
         side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0, "more": 1.0})
     )
-    (change,) = versus.changes("dpo")
+    (change,) = comparison.changes("dpo")
     assert (change.first.value, change.second.value) == pytest.approx((0.3, 0.5))
-    assert "Paired by document on the 2 held-out prompts" in versus.overlap.sentence
-    assert "1 and 2 prompts that only one run answered are excluded" in versus.overlap.sentence
+    assert "Paired by document on the 2 held-out prompts" in comparison.overlap.sentence
+    assert "1 and 2 prompts that only one run answered are excluded" in comparison.overlap.sentence
 
 
-def test_runs_without_a_prompt_in_common_are_compared_unpaired_with_the_width_of_two_samples() -> None:
-    versus = RunComparison(side({"a": 0.0, "b": 0.3, "c": 0.8}), side({"x": 0.1, "y": 0.4, "z": 0.9}))
-    (change,) = versus.changes("dpo")
+def test_runs_without_common_prompts_are_compared_unpaired() -> None:
+    comparison = RunComparison(side({"a": 0.0, "b": 0.3, "c": 0.8}), side({"x": 0.1, "y": 0.4, "z": 0.9}))
+    (change,) = comparison.changes("dpo")
     assert change.difference.value == pytest.approx(0.1)
     assert change.difference.low < 0 < change.difference.high
     assert change.improvement == 0
-    assert versus.overlap.sentence.startswith("Unpaired: the runs have no held-out prompt in common (3 and 3)")
+    assert comparison.overlap.sentence.startswith("Unpaired: the runs have no held-out prompt in common (3 and 3)")
 
 
 def answers(values: dict[str, float], *, measure: str, decoding: str, document: str = "") -> list[ExampleMetrics]:
@@ -93,7 +93,7 @@ def answers(values: dict[str, float], *, measure: str, decoding: str, document: 
     ]
 
 
-def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_last() -> None:
+def test_changes_compare_equal_decodings_greedy_last() -> None:
     first = [
         *answers({"a": 0.9, "b": 0.7}, measure="recall", decoding="greedy"),
         *answers({"a": 0.8, "b": 0.2}, measure="recall", decoding="t1"),
@@ -118,11 +118,11 @@ def test_every_decoding_of_both_is_compared_with_itself_alone_and_greedy_comes_l
         ("t1", "reward", 6.5, 8.5),
         ("greedy", "recall", 0.8, 0.95),
     ]
-    moved = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
-    assert [(one.first_id, one.before, one.after) for one in moved] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
+    changed = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
+    assert [(one.first_id, one.before, one.after) for one in changed] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
 
 
-def test_samples_of_a_prompt_count_as_their_mean_and_other_models_not_at_all() -> None:
+def test_changed_examples_average_samples_of_one_model() -> None:
     first = [
         ExampleMetrics(model, "t1", f"a-{n}", "d", "a", {"recall": value})
         for model, values in (("dpo", (0.2, 0.4, 0.9)), ("sft", (0.0, 0.0)))
@@ -136,7 +136,7 @@ def test_samples_of_a_prompt_count_as_their_mean_and_other_models_not_at_all() -
     assert (one.before, one.after) == pytest.approx((0.5, 0.35))
 
 
-def test_prompts_on_one_document_are_one_document_whatever_the_runs_call_it() -> None:
+def test_documents_are_identified_by_prompt_not_by_name() -> None:
     values = {name: 0.1 * n for n, name in enumerate("abcdefgh")}
     first = answers(values, measure="recall", decoding="greedy", document="mine")
     second = answers(
@@ -146,14 +146,14 @@ def test_prompts_on_one_document_are_one_document_whatever_the_runs_call_it() ->
     assert (change.difference.documents, change.difference.p, change.improvement) == (1, 1.0, 0)
 
 
-def test_documents_of_one_name_are_two_where_the_runs_share_no_prompt() -> None:
+def test_unpaired_documents_with_equal_names_are_distinct() -> None:
     first = answers({"a": 0.1, "b": 0.3}, measure="recall", decoding="greedy", document="d")
     second = answers({"x": 0.2, "y": 0.8}, measure="recall", decoding="greedy", document="d")
     (change,) = RunComparison(first, second).changes("dpo")
     assert change.difference.documents == 2
 
 
-def test_the_confidence_of_the_settings_is_that_of_the_comparison() -> None:
+def test_configured_confidence_applies_to_comparison() -> None:
     first = side({name: 0.1 * n for n, name in enumerate("abcdefg")})
     second = side({name: 0.1 * n + 0.02 * (n % 3) for n, name in enumerate("abcdefg")})
     widths = {}
@@ -186,13 +186,13 @@ def test_only_decodings_and_models_that_both_have_are_compared() -> None:
     assert RunComparison(first, side({"a": 0.2}, model="sft")).changes("dpo") == []
 
 
-def test_the_prompts_that_moved_most_come_first_and_unmoved_ones_not_at_all() -> None:
-    versus = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
-    moved = versus.changed_examples("dpo", decoding="greedy", measure="recall")
-    assert [(one.first_id, one.before, one.after) for one in moved] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
+def test_changed_examples_are_sorted_by_size_of_change() -> None:
+    comparison = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
+    changed = comparison.changed_examples("dpo", decoding="greedy", measure="recall")
+    assert [(one.first_id, one.before, one.after) for one in changed] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
 
 
 def test_rises_and_falls_of_one_size_are_shown_in_turn() -> None:
     first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
-    moved = RunComparison(first, second).changed_examples("dpo", decoding="greedy", measure="recall")
-    assert [one.first_id for one in moved] == ["c", "a", "d", "b"]
+    changed = RunComparison(first, second).changed_examples("dpo", decoding="greedy", measure="recall")
+    assert [one.first_id for one in changed] == ["c", "a", "d", "b"]

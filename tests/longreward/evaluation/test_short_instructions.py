@@ -35,7 +35,7 @@ def said(text: str, number: int = 0) -> Response:
     return Response(id=f"short/{number}-0", example_id=f"short/{number}", query="q", text=text)
 
 
-def test_the_built_in_ones_are_the_same_everywhere_and_of_all_kinds_in_turn() -> None:
+def test_builtin_instructions_are_deterministic_and_cycle_through_kinds() -> None:
     items = short_items(22)
     assert items[5].query == "Which is first in the list: philosophy, statue, astronomy, bronze?"
     assert (items[5].answer, items[5].wrong) == ("philosophy.", "bronze.")
@@ -60,7 +60,7 @@ def test_the_count_of_words_is_right() -> None:
             assert item.answer == f"{item.query.count(',') + 1}."
 
 
-def test_none_held_out_is_trained_on_and_no_answer_is_wrong_and_right_at_once() -> None:
+def test_heldout_instructions_are_disjoint_from_training() -> None:
     held_out, trained = short_items(HELD_OUT, "heldout"), short_items(1000)
     assert not {item.query for item in held_out} & {item.query for item in trained}
     assert all(item.answer != item.wrong and item.wrong not in item.accepted for item in (*held_out, *trained))
@@ -139,7 +139,7 @@ def test_a_row_of_another_form_is_named_by_its_line(tmp_path: Path, row: dict[st
         load_short_instructions(ShortMeasureConfig(source=name), tmp_path)
 
 
-def test_a_file_elsewhere_is_refused_since_nothing_keeps_its_versions(tmp_path: Path) -> None:
+def test_file_outside_data_raw_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="move it to data/raw"):
         load_short_instructions(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
@@ -149,7 +149,7 @@ def taken(role: Any, *right: float) -> list[AnswerMeasures]:
 
 
 @pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])
-def test_right_answers_are_a_measure_like_others_and_no_answer_without_a_verdict(temperatures: Any) -> None:
+def test_short_accuracy_is_a_measure_and_not_counted_as_unscored(temperatures: Any) -> None:
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
     found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
     [row] = found.rows
