@@ -14,7 +14,6 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from longreward.builtin.gold import GoldRow
 from longreward.builtin.grammar import Fact
 from longreward.builtin.questions import faulty_answer, format_question, gold_answer, sample_questions
 from longreward.errors import DataError, StateError
-from longreward.utils.jsonl import open_atomic
+from longreward.utils.jsonl import open_atomic, to_line
 
 DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
 
@@ -50,11 +49,35 @@ def write_corpus(
 
     Raises StateError if they cannot be written.
     """
-    corpus, gold = folder / "corpus.jsonl", folder / "gold.jsonl"
-    pairs = list(_rows(seed, documents, questions_per_document))
-    _write(corpus, [row for row, _ in pairs])
-    _write(gold, [gold_row for _, gold_row in pairs])
-    return WrittenCorpus(corpus, gold, documents, len(pairs))
+    rows: list[dict[str, Any]] = []
+    gold_rows: list[dict[str, Any]] = []
+    for number in range(documents):
+        document = make_document(f"builtin-{seed}-{number}")
+        rng = random.Random(f"longreward questions {document.id}")
+        for facts in sample_questions(rng, document, questions_per_document):
+            rows.append(
+                {
+                    "idx": len(rows),
+                    "query": format_question(facts),
+                    "answer": faulty_answer(rng, document, facts),
+                    "context": document.text,
+                    "document": document.id,
+                }
+            )
+            gold_rows.append(
+                {
+                    "idx": len(gold_rows),
+                    "answer": gold_answer(facts),
+                    "facts": [astuple(fact) for fact in facts],
+                    "document_facts": [astuple(fact) for fact in (*document.facts, *document.background)],
+                    "scenery": document.scenery,
+                }
+            )
+    corpus = WrittenCorpus(folder / "corpus.jsonl", folder / "gold.jsonl", documents, len(rows))
+    for path, lines in ((corpus.corpus, rows), (corpus.gold, gold_rows)):
+        with open_atomic(path) as file:
+            file.writelines(map(to_line, lines))
+    return corpus
 
 
 def read_gold(path: Path) -> dict[int, GoldRow]:
@@ -78,35 +101,6 @@ def read_gold(path: Path) -> dict[int, GoldRow]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a row of gold.jsonl ({error!r})") from error
     return rows
-
-
-def _rows(seed: int, documents: int, questions_per_document: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    idx = 0
-    for number in range(documents):
-        document = make_document(f"builtin-{seed}-{number}")
-        rng = random.Random(f"longreward questions {document.id}")
-        for facts in sample_questions(rng, document, questions_per_document):
-            row = {
-                "idx": idx,
-                "query": format_question(facts),
-                "answer": faulty_answer(rng, document, facts),
-                "context": document.text,
-                "document": document.id,
-            }
-            gold = {
-                "idx": idx,
-                "answer": gold_answer(facts),
-                "facts": [astuple(fact) for fact in facts],
-                "document_facts": [astuple(fact) for fact in (*document.facts, *document.background)],
-                "scenery": list(document.scenery),
-            }
-            yield row, gold
-            idx += 1
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with open_atomic(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def main() -> None:

@@ -58,7 +58,8 @@ def make_document(
     names = [f"{first} {last}" for first, last in zip(first_names[:people], surnames[:people], strict=True)]
     # Teachers and spouses share no name with a member, so that a surname identifies a member.
     values = _ValueSampler(rng, strangers=(first_names[people:], surnames[people:]))
-    pools = [_sample_relations(rng, theme, relations_per_theme) for theme in THEMES]
+    by_theme = [[name for name in QUESTION_RELATIONS if RELATIONS[name].theme == theme] for theme in THEMES]
+    pools = [rng.sample(pool, min(relations_per_theme, len(pool))) for pool in by_theme]
     relations = {name: _spread_over_themes(rng, pools, facts_per_person) for name in names}
     facts = [Fact(name, relation, values.sample(relation)) for name in names for relation in relations[name]]
     background = [
@@ -99,11 +100,6 @@ class _ValueSampler:
             if self._used.isdisjoint(words):
                 self._used.update(words)
                 return value
-
-
-def _sample_relations(rng: random.Random, theme: Theme, size: int) -> list[str]:
-    names = [name for name in QUESTION_RELATIONS if RELATIONS[name].theme == theme]
-    return rng.sample(names, min(size, len(names)))
 
 
 def _spread_over_themes(rng: random.Random, pools: Sequence[Sequence[str]], count: int) -> list[str]:

@@ -82,7 +82,10 @@ def _parse_claims(response: str, row: GoldRow) -> list[_Claim]:
             claims.append(_Claim(None, " ".join(words), None, supported=True))
             continue
         subject: str | None = None
-        for clause in _split_clauses(_remove_decoration(words)):
+        text = f" {' '.join(words)} "
+        for phrase in _DECORATION:  # the grammar's openers and tails, only as whole phrases
+            text = text.replace(f" {phrase} ", " ")
+        for clause in _split_clauses(text.split()):
             claim = _parse_claim(clause, row, subject)
             subject = claim.key[0] if claim.key else subject
             claims.append(claim)
@@ -99,7 +102,11 @@ def _parse_claim(words: list[str], row: GoldRow, previous: str | None) -> _Claim
     people = {fact.subject for fact in row.document_facts}
     mentions = [(index, name) for index, word in enumerate(words) for name in people if word == _words(name)[-1]]
     position, subject = mentions[0] if mentions else (-1, previous)
-    if subject is None or _is_reversed(relation, words, verbs[0], position):
+    if subject is None:
+        return unparsed
+    # "Mara Voss taught X" reverses "Mara Voss was taught by X".
+    has_passive_cue = RELATIONS[relation].kind == "person" and " by" in RELATIONS[relation].cue
+    if has_passive_cue and (position < verbs[0]) != ("by" in words[verbs[0] :]):
         return unparsed
     first_name = _words(subject)[0]
     start = position - 1 if position > 0 and words[position - 1] == first_name else position
@@ -113,13 +120,6 @@ def _parse_claim(words: list[str], row: GoldRow, previous: str | None) -> _Claim
     return _Claim((subject, relation), value, None, supported=False)
 
 
-def _is_reversed(relation: str, words: list[str], verb: int, subject: int) -> bool:
-    """Return whether the clause reverses the relation: "Mara Voss taught X" for "Mara Voss was taught by X"."""
-    if RELATIONS[relation].kind == "person" and " by" in RELATIONS[relation].cue:
-        return (subject < verb) != ("by" in words[verb:])
-    return False
-
-
 def _split_clauses(words: list[str]) -> list[list[str]]:
     """Split at "and" or "while" between two verbs of the grammar."""
     clauses: list[list[str]] = [[]]
@@ -131,14 +131,6 @@ def _split_clauses(words: list[str]) -> list[list[str]]:
         else:
             clauses[-1].append(word)
     return clauses
-
-
-def _remove_decoration(words: list[str]) -> list[str]:
-    """Return the words without the grammar's openers and tails, which are removed only as whole phrases."""
-    text = f" {' '.join(words)} "
-    for phrase in _DECORATION:
-        text = text.replace(f" {phrase} ", " ")
-    return text.split()
 
 
 def _words(text: str) -> list[str]:

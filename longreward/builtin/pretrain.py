@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -124,7 +124,7 @@ class _SequenceBuilder:
             self.add_text(relation.unit + ".", WORDING_WEIGHT)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
     """The position of a training; with the weights and optimizer states, all that is needed to resume."""
 
@@ -143,20 +143,40 @@ def pretrain(out: Path, *, steps: int, seed: int, checkpoint: Path, every: int =
     """
     model = new_model(seed)
     optimizers = _optimizers(model)
-    progress = _resume(checkpoint, model, optimizers) if checkpoint.exists() else Progress()
+    progress = Progress()
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+        progress = Progress(**state["progress"])
     save_tokenizer(out)
     start = time.monotonic() - progress.seconds
     while progress.step < steps:
-        batch, count = _next_batch(seed, progress)
+        batch: list[TrainingSequence] = []
+        while sum(len(sequence.ids) for sequence in batch) < TOKENS_PER_STEP:
+            # A quarter of the sequences stays easier, so that the model does not forget the lower levels.
+            count = progress.sequences
+            level = max(progress.level - 1 - count // 4 % 2, 0) if count % 4 == 3 else progress.level
+            batch.append(make_training_sequence(f"base {seed} {count}", LEVELS[level]))
+            progress.sequences += 1
         accuracy, loss = _step(model, optimizers, batch, rate=_learning_rate(progress.step, steps))
-        progress = replace(progress, sequences=count, seconds=time.monotonic() - start)
-        progress = _update_level(progress, accuracy)
+        progress.seconds = time.monotonic() - start
+        progress.step += 1
+        progress.accuracy += 0.05 * (accuracy - progress.accuracy)
+        if progress.accuracy > LEVEL_UP_ACCURACY and progress.level + 1 < len(LEVELS):
+            progress.level += 1
+            progress.accuracy = 0.0
         if progress.step % 20 == 0:
             print(f"step {progress.step} level {progress.level} loss {loss:.3f} accuracy {accuracy:.3f} "
                   f"running {progress.accuracy:.3f} {progress.seconds:.0f} s", flush=True)  # fmt: skip
         if progress.step % every == 0 or progress.step == steps:
             model.save_pretrained(out)
-            _save_checkpoint(checkpoint, model, optimizers, progress)
+            checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            temporary = checkpoint.with_suffix(".tmp")
+            state = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+            torch.save({**state, "progress": vars(progress)}, temporary)
+            os.replace(temporary, checkpoint)
     init_lookup_heads(model)
     model.save_pretrained(out)
     return held_out_accuracy(model, LEVELS[-1])
@@ -195,18 +215,6 @@ def collate(sequences: list[TrainingSequence]) -> tuple[torch.Tensor, torch.Tens
     return ids, weights
 
 
-def _next_batch(seed: int, progress: Progress) -> tuple[list[TrainingSequence], int]:
-    """Return the sequences of a step, and the number of sequences generated so far."""
-    batch: list[TrainingSequence] = []
-    count = progress.sequences
-    while sum(len(sequence.ids) for sequence in batch) < TOKENS_PER_STEP:
-        # A quarter of the sequences stays easier, so that the model does not forget the lower levels.
-        level = max(progress.level - 1 - count // 4 % 2, 0) if count % 4 == 3 else progress.level
-        batch.append(make_training_sequence(f"base {seed} {count}", LEVELS[level]))
-        count += 1
-    return batch, count
-
-
 def _step(
     model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], batch: list[TrainingSequence], *, rate: float
 ) -> tuple[float, float]:
@@ -231,14 +239,6 @@ def _learning_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP, max(0.02, (steps - step) / (COOL_DOWN * steps)))
 
 
-def _update_level(progress: Progress, accuracy: float) -> Progress:
-    running = progress.accuracy + 0.05 * (accuracy - progress.accuracy)
-    progress = replace(progress, step=progress.step + 1, accuracy=running)
-    if running > LEVEL_UP_ACCURACY and progress.level + 1 < len(LEVELS):
-        return replace(progress, level=progress.level + 1, accuracy=0.0)
-    return progress
-
-
 def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices (the model learns retrieval sooner than with AdamW alone), AdamW for the rest."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
@@ -248,24 +248,6 @@ def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
         torch.optim.Muon([{"params": matrices, "initial_lr": MUON_RATE}], momentum=0.95, weight_decay=0.0),
         torch.optim.AdamW([{"params": others, "initial_lr": ADAM_RATE}], betas=(0.9, 0.95), weight_decay=0.0),
     ]
-
-
-def _save_checkpoint(
-    checkpoint: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], progress: Progress
-) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    temporary = checkpoint.with_suffix(".tmp")
-    state = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-    torch.save({**state, "progress": vars(progress)}, temporary)
-    os.replace(temporary, checkpoint)
-
-
-def _resume(checkpoint: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> Progress:
-    state = torch.load(checkpoint, weights_only=True)
-    model.load_state_dict(state["model"])
-    for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(optimizer_state)
-    return Progress(**state["progress"])
 
 
 def main() -> None:

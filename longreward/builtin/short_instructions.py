@@ -11,10 +11,9 @@ the same on every machine. Held-out instructions share no question with those fo
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 from longreward.builtin.documents import sample_value
 from longreward.builtin.grammar import QUESTION_RELATIONS, Fact
@@ -27,6 +26,7 @@ HELD_OUT = 500
 """The number of held-out instructions."""
 NOTES = (3, 8)
 """The lowest and highest number of notes."""
+WORDS = (*FIELDS, *ADJECTIVES, *THINGS)
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,50 @@ def short_items(count: int, part: Part = "train") -> list[ShortItem]:
     """Return the first `count`, alternating notes and other kinds; raises ValueError for more than HELD_OUT."""
     if part == "heldout" and count > HELD_OUT:
         raise ValueError(f"{count} are more than the {HELD_OUT} that are held out")
-    return [_item(part, number) for number in range(count)]
-
-
-def _item(part: Part, number: int) -> ShortItem:
-    rng = random.Random(f"longreward short {part} {number}")
-    others = [kind for kind in KINDS if kind != "notes"]
-    kind: Kind = "notes" if number % 2 == 0 else others[number // 2 % len(others)]
-    while True:
-        query, answer, wrong, *accepted = KINDS[kind](rng)
-        if part == "heldout" or query not in _held_out():
-            return ShortItem(f"{part}-{number}", kind, query, answer, wrong, tuple(accepted))
+    other_kinds: tuple[Kind, ...] = get_args(Kind)[1:]
+    items = []
+    for number in range(count):
+        rng = random.Random(f"longreward short {part} {number}")
+        kind: Kind = "notes" if number % 2 == 0 else other_kinds[number // 2 % len(other_kinds)]
+        query, answer, wrong, *accepted = _sample_texts(kind, rng)
+        while part == "train" and query in _held_out():
+            query, answer, wrong, *accepted = _sample_texts(kind, rng)
+        items.append(ShortItem(f"{part}-{number}", kind, query, answer, wrong, tuple(accepted)))
+    return items
 
 
 @cache
 def _held_out() -> frozenset[str]:
     return frozenset(item.query for item in short_items(HELD_OUT, "heldout"))
+
+
+def _sample_texts(kind: Kind, rng: random.Random) -> tuple[str, ...]:
+    """Return the query, the right and the wrong answer, and other accepted answers."""
+    match kind:
+        case "notes" | "fact" | "whose":
+            return {"notes": _notes, "fact": _fact, "whose": _whose}[kind](rng)
+        case "more":
+            smaller, larger = sorted(rng.sample(FIGURES, 2), key=int)
+            return f"Which is more: {', '.join(rng.sample([smaller, larger], 2))}?", f"{larger}.", f"{smaller}."
+        case "twice":
+            phrase = f"{rng.choice(ADJECTIVES)} {rng.choice(THINGS)}"
+            return f"How are the words written twice: {phrase}?", f"{phrase}, {phrase}.", f"{phrase}."
+        case "count":  # a list of 13 or 18 words, the smallest figures in the tiny base's vocabulary
+            right, wrong = rng.sample(("13", "18"), 2)
+            listed = ", ".join(rng.sample(WORDS, int(right)))
+            return f"How many words are in the list: {listed}?", f"{right}.", f"{wrong}."
+    words = rng.sample(WORDS, rng.randint(3, 5))
+    listed = ", ".join(words)
+    match kind:
+        case "first":
+            return f"Which is first in the list: {listed}?", f"{words[0]}.", f"{rng.choice(words[1:])}."
+        case "last":
+            return f"Which is last in the list: {listed}?", f"{words[-1]}.", f"{rng.choice(words[:-1])}."
+        case "without":
+            return f"What is the list without the first: {listed}?", f"{', '.join(words[1:])}.", f"{listed}."
+        case "and":
+            joined = f"{', '.join(words[:-1])} and {words[-1]}"
+            return f"How is the list written with and: {listed}?", f"{joined}.", f"{listed}."
 
 
 def _notes(rng: random.Random) -> tuple[str, ...]:
@@ -92,49 +120,6 @@ def _whose(rng: random.Random) -> tuple[str, ...]:
     return query, fact.sentence, Fact(fact.subject, relation, distractor.value).sentence
 
 
-def _first(rng: random.Random) -> tuple[str, ...]:
-    words = _words(rng, rng.randint(3, 5))
-    return f"Which is first in the list: {', '.join(words)}?", f"{words[0]}.", f"{rng.choice(words[1:])}."
-
-
-def _last(rng: random.Random) -> tuple[str, ...]:
-    words = _words(rng, rng.randint(3, 5))
-    return f"Which is last in the list: {', '.join(words)}?", f"{words[-1]}.", f"{rng.choice(words[:-1])}."
-
-
-def _without(rng: random.Random) -> tuple[str, ...]:
-    words = _words(rng, rng.randint(3, 5))
-    query = f"What is the list without the first: {', '.join(words)}?"
-    return query, f"{', '.join(words[1:])}.", f"{', '.join(words)}."
-
-
-def _and(rng: random.Random) -> tuple[str, ...]:
-    words = _words(rng, rng.randint(3, 5))
-    listed = ", ".join(words)
-    return f"How is the list written with and: {listed}?", f"{', '.join(words[:-1])} and {words[-1]}.", f"{listed}."
-
-
-def _more(rng: random.Random) -> tuple[str, ...]:
-    smaller, larger = sorted(rng.sample(FIGURES, 2), key=int)
-    return f"Which is more: {', '.join(rng.sample([smaller, larger], 2))}?", f"{larger}.", f"{smaller}."
-
-
-def _twice(rng: random.Random) -> tuple[str, ...]:
-    phrase = f"{rng.choice(ADJECTIVES)} {rng.choice(THINGS)}"
-    return f"How are the words written twice: {phrase}?", f"{phrase}, {phrase}.", f"{phrase}."
-
-
-def _count(rng: random.Random) -> tuple[str, ...]:
-    """A list of 13 or 18 words, the smallest figures in the tiny base's vocabulary."""
-    right, wrong = rng.sample(("13", "18"), 2)
-    listed = ", ".join(_words(rng, int(right)))
-    return f"How many words are in the list: {listed}?", f"{right}.", f"{wrong}."
-
-
-def _words(rng: random.Random, count: int) -> list[str]:
-    return rng.sample((*FIELDS, *ADJECTIVES, *THINGS), count)
-
-
 def _people(rng: random.Random, count: int) -> list[str]:
     firsts, lasts = rng.sample(FIRST_NAMES, count), rng.sample(SURNAMES, count)
     return [f"{first} {last}" for first, last in zip(firsts, lasts, strict=True)]
@@ -149,17 +134,3 @@ def _with_other_value(rng: random.Random, fact: Fact) -> Fact:
     while (other := _random_fact(rng, fact.subject, fact.relation)) == fact:
         pass
     return other
-
-
-KINDS: dict[Kind, Callable[[random.Random], tuple[str, ...]]] = {
-    "notes": _notes,
-    "fact": _fact,
-    "whose": _whose,
-    "first": _first,
-    "last": _last,
-    "without": _without,
-    "and": _and,
-    "more": _more,
-    "twice": _twice,
-    "count": _count,
-}

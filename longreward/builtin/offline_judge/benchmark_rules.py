@@ -134,7 +134,8 @@ def synthesis_questions(slots: Slots) -> str:
     language = detect_language(document)
     whole, template = QUESTION_TEMPLATES[language][kind]
     questions = [whole] if whole else []
-    subjects = _document_subjects(document, language, with_numbers=kind == "extraction")
+    statements = (s for s in split_sentences(document) if _is_statement(s) and (s.numbers or kind != "extraction"))
+    subjects = list(dict.fromkeys(subject for s in statements if (subject := _subject(s, language))))
     if kind == "reasoning":
         pairs = list(zip(subjects[0::2], subjects[1::2], strict=False))
         questions += [template.format(first, second) for first, second in _spread(pairs, count - len(questions))]
@@ -267,12 +268,6 @@ def _turn_quality(slots: Slots, answer: str) -> tuple[float, str]:
         analysis += f", of the reference {share:.2f}"
     quality -= 0.5 * max(0.0, repeated - 0.4)  # any longer text uses some words again
     return max(0.0, min(1.0, quality - unfinished)), f"It is {analysis}."
-
-
-def _document_subjects(document: str, language: Language, *, with_numbers: bool) -> list[str]:
-    """Return the subjects of the document's statements, each once, in its order."""
-    statements = (s for s in split_sentences(document) if _is_statement(s) and (s.numbers or not with_numbers))
-    return list(dict.fromkeys(subject for s in statements if (subject := _subject(s, language))))
 
 
 def _subject(sentence: Sentence, language: Language) -> str:

@@ -68,7 +68,14 @@ def helpfulness(slots: Slots) -> str:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
         return _rating("The answer declines to say what was asked.", 1)
-    answered = [max(_answer_share(part, s) for s in sentences) * _topic_share(part, sentences) for part in parts]
+    answered = []
+    terms = frozenset().union(*(s.terms for s in sentences))
+    for part in parts:
+        share = max(_answer_share(part, s) for s in sentences)
+        if _is_open(part):  # also the share of its words that the response takes up
+            part_words = _topic_words(part)
+            share *= 0.5 + 0.5 * len(part_words & terms) / len(part_words)
+        answered.append(share)
     mean = sum(answered) / len(answered)
     words = frozenset().union(*(_topic_words(part) for part in parts))
     stray = sum(not s.terms & words for s in sentences) / len(sentences) if words and len(sentences) > 1 else 0
@@ -88,12 +95,16 @@ def logicality(slots: Slots) -> str:
     if not sentences:
         return _rating("The answer is empty.", 0)
     clashes = [(a, b) for i, b in enumerate(sentences) for a in sentences[:i] if is_contradiction(a, b)]
-    wrong_sums = [m.group() for m in _SUM.finditer(slots["answer"]) if not _is_correct_sum(m)]
+    wrong_sums = 0
+    for x, sign, y, result in _SUM.findall(slots["answer"]):
+        a, b, c = (float(number.replace(",", "")) for number in (x, y, result))
+        value = a + b if sign == "+" else a * b if sign in "*×" else a - b
+        wrong_sums += abs(value - c) >= 1e-6 * max(1.0, abs(c))
     example = f': "{neutralize(clashes[0][0].text)}" against "{neutralize(clashes[0][1].text)}"' if clashes else ""
     balanced = all(slots["answer"].count(a) == slots["answer"].count(b) for a, b in ("[]", "“”", "「」", "《》"))
     points = {
         f"{len(clashes)} contradiction(s){example}": -4 * min(2, len(clashes)),
-        f"{len(wrong_sums)} wrong calculation(s)": -3 * min(2, len(wrong_sums)),
+        f"{wrong_sums} wrong calculation(s)": -3 * min(2, wrong_sums),
         "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in sentences]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
         "it breaks off": 0 if sentences[-1].finished else -1.5,
@@ -109,9 +120,16 @@ def statements(slots: Slots) -> str:
     subject = _first_name(slots["question"])
     sentences = _response_sentences(slots)
     for s in sentences:
-        if _states_fact(s, seen):
+        is_remark = s.text.endswith((":", "：", "?", "？")) or not s.terms - _FILLER or _REFUSAL.search(s.text)
+        is_inference = _INFERENCE.match(s.text) and (s.numbers | s.name_terms) <= seen
+        if not is_remark and not is_inference:
             is_bare = len(sentences) == 1 and len(s.order) <= MAX_BARE_TERMS  # "In 1861." needs its question
-            stated.append(f"{slots['question'].strip(' ?？')}: {s.text}" if is_bare else _with_name(s.text, subject))
+            if is_bare:
+                stated.append(f"{slots['question'].strip(' ?？')}: {s.text}")
+            elif subject:
+                stated.append(_LEADING_POSSESSIVE.sub(f"{subject}'s", _LEADING_PRONOUN.sub(subject, s.text)))
+            else:
+                stated.append(s.text)
         seen |= s.terms
         subject = _first_name(s.text) or subject
     lines = [f"<statement>{neutralize(text)}</statement>" for text in stated] or [NO_STATEMENT]
@@ -168,13 +186,6 @@ def _response_sentences(slots: Slots) -> tuple[Sentence, ...]:
     return split_sentences(slots["answer"])[:MAX_SENTENCES]
 
 
-def _states_fact(s: Sentence, seen: set[str]) -> bool:
-    """Return whether a sentence is no greeting, question, heading or refusal, and no inference from terms `seen`."""
-    if s.text.endswith((":", "：", "?", "？")) or not s.terms - _FILLER or _REFUSAL.search(s.text):
-        return False
-    return not (_INFERENCE.match(s.text) and (s.numbers | s.name_terms) <= seen)
-
-
 def _answer_share(part: QuestionPart, s: Sentence) -> float:
     """Return from 0 to 1 how far a sentence answers a part of the question."""
     about = part.about
@@ -192,14 +203,6 @@ def _answer_share(part: QuestionPart, s: Sentence) -> float:
     return 0.3 if on_topic else 0.0
 
 
-def _topic_share(part: QuestionPart, sentences: tuple[Sentence, ...]) -> float:
-    """Return from 0.5 to 1 the share of an open question's words that the response takes up."""
-    if not _is_open(part):
-        return 1.0
-    words = _topic_words(part)
-    return 0.5 + 0.5 * len(words & frozenset().union(*(s.terms for s in sentences))) / len(words)
-
-
 def _is_open(part: QuestionPart) -> bool:
     """Return whether the part asks for more than a value: a how or why in many words."""
     return part.kind == "anything" and len(_topic_words(part)) > 4
@@ -213,19 +216,6 @@ def _first_name(text: str) -> str:
     """Return the first name of several words in a text; "" if there is none."""
     match = _FULL_NAME.search(text)
     return match.group() if match else ""
-
-
-def _with_name(text: str, name: str) -> str:
-    if not name:
-        return text
-    return _LEADING_POSSESSIVE.sub(f"{name}'s", _LEADING_PRONOUN.sub(name, text))
-
-
-def _is_correct_sum(match: re.Match[str]) -> bool:
-    a, sign, b, result = match.groups()
-    x, y, z = (float(number.replace(",", "")) for number in (a, b, result))
-    value = {"+": x + y, "-": x - y, "−": x - y, "*": x * y, "×": x * y}[sign]
-    return abs(value - z) < 1e-6 * max(1.0, abs(z))
 
 
 def _sum_up(points: Mapping[str, float], *, start: float = 0, otherwise: str = "Nothing speaks for it.") -> str:

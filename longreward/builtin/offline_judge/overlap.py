@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, split_sentences, stem
 
@@ -52,7 +52,10 @@ def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
     if missing <= len(words) // 10:
         return 1.0 if claim.negated == evidence.negated else 0.0
     values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject, not a value
-    return 0.5 if missing < _minor_share(words) * (len(words) + values) else 0.0
+    # In a short claim any word may be the value; a long one is rarely repeated literally.
+    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: one wrong word changes two
+    minor_share = 0.5 if len(words) - han / 2 >= 6 else 0.25 if han else 0.3
+    return 0.5 if missing < minor_share * (len(words) + values) else 0.0
 
 
 def _has_name(name: frozenset[str], s: Sentence) -> bool:
@@ -80,17 +83,6 @@ def _is_reversed(claim: Sentence, evidence: Sentence) -> bool:
 
 
 _MUTUAL = frozenset(map(stem, ("married", "met", "befriended", "divorced")))
-
-
-def _minor_share(words: frozenset[str]) -> float:
-    """Return the share of its words that a claim may miss and still be partially supported.
-
-    In a short claim any word may be the value; a long one is rarely repeated literally.
-    """
-    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: one wrong word changes two
-    if len(words) - han / 2 >= 6:
-        return 0.5
-    return 0.25 if han else 0.3
 
 
 def clauses(s: Sentence) -> tuple[Sentence, ...]:
@@ -151,7 +143,15 @@ def evidence_sentences(context: str, *, joined: bool = False) -> tuple[Sentence,
         if joined and sentences and evidence and not evidence[-1].finished:
             end, start = evidence[-1].text, sentences[0].text
             evidence += [parse_sentence(f"{end} {start}"), parse_sentence(end + start)]
-        evidence += _with_subjects(sentences)
+        subject: tuple[frozenset[str], ...] = ()
+        for s in sentences:
+            if subject and _PRONOUN.match(s.text):
+                evidence.append(_with_names(s, subject))
+                continue
+            evidence.append(s)
+            # A Chinese sentence usually starts with its subject, in two characters.
+            starts_with_han = s.order and s.order[0] >= "\u3400"
+            subject = s.names[:1] or ((frozenset(s.order[:1]),) if starts_with_han else ())
     return tuple(s for s in evidence if s.terms and not _NOTHING.search(s.text))
 
 
@@ -173,15 +173,10 @@ def question_parts(question: str) -> tuple[QuestionPart, ...]:
             continue
         if not about.names and parts:
             about = _with_names(about, parts[-1].about.names)
-        parts.append(QuestionPart(_answer_kind(text), about))
+        match = _QUESTION_WORD.search(text)
+        kind = cast("AnswerKind", match.lastgroup) if match and match.lastgroup else "anything"
+        parts.append(QuestionPart(kind, about))
     return tuple(parts) or (QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),)
-
-
-def _answer_kind(text: str) -> AnswerKind:
-    """Return what the first question word of the text asks for."""
-    first = _QUESTION_WORD.search(text)
-    kinds: tuple[AnswerKind, ...] = ("number", "person", "place")
-    return next((kind for kind in kinds if first and first.group(kind)), "anything")
 
 
 def _part_relevance(about: Sentence, s: Sentence) -> float:
@@ -197,23 +192,6 @@ def _part_relevance(about: Sentence, s: Sentence) -> float:
         return 0.0
     needed = 0.6 * len(words) if about.names else min(3, 0.3 * len(words))
     return shared / total if shared and shared >= needed else 0.0
-
-
-def _with_subjects(sentences: tuple[Sentence, ...]) -> list[Sentence]:
-    resolved: list[Sentence] = []
-    subject: tuple[frozenset[str], ...] = ()
-    for s in sentences:
-        if subject and _PRONOUN.match(s.text):
-            resolved.append(_with_names(s, subject))
-        else:
-            resolved.append(s)
-            subject = s.names[:1] or _han_subject(s)
-    return resolved
-
-
-def _han_subject(s: Sentence) -> tuple[frozenset[str], ...]:
-    """Return the first two characters of a Chinese sentence, which are usually its subject."""
-    return (frozenset(s.order[:1]),) if s.order and s.order[0] >= "\u3400" else ()
 
 
 def _with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
