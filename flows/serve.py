@@ -42,7 +42,7 @@ def serve(
     machine only. A port of None is the usual one, or a free one if that is in use.
     """
     for number in _end_signals():
-        signal.signal(number, _raise_interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             stage_entries()  # fails outside a project, before anything is created
@@ -77,13 +77,11 @@ async def _run_triggered() -> None:
 
 
 def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:
-    has_options = host != LOCALHOST or port is not None or bool(allow_hosts)
     if port is not None:
         check_port(port, host)
-    server = prefect_server(
-        host=host, port=port if port is not None else free_port(PREFECT_PORT, host), allow=allow_hosts
-    )
-    if has_options and server.auth_file is None:
+    chosen_port = port if port is not None else free_port(PREFECT_PORT, host)
+    server = prefect_server(host=host, port=chosen_port, allow=allow_hosts)
+    if server.auth_file is None and (host != LOCALHOST or port is not None or allow_hosts):
         raise ConfigError(
             f"PREFECT_API_URL names the server at {redact(server.url)}: unset it to start one with --host, --port or "
             "--allow-host"
@@ -130,10 +128,6 @@ def _end_signals() -> list[signal.Signals]:
     """Return the signals that stop the command, without those that are ignored, such as SIGHUP under `nohup`."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _raise_interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -92,7 +92,12 @@ def create_project(folder: Path, files: Mapping[PurePosixPath, bytes]) -> NewPro
     with ExitStack() as rollback:
         try:
             for name, content in files.items():
-                _write_file(folder / name, content, rollback)
+                path = folder / name
+                for parent in reversed([parent for parent in path.parents if not parent.exists()]):
+                    rollback.callback(_remove_if_empty, parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                rollback.callback(path.unlink, missing_ok=True)
+                path.write_bytes(content)
             if repository is None:
                 rollback.callback(shutil.rmtree, folder / ".git", ignore_errors=True)
                 _run(folder, "git", "init", "--quiet")
@@ -222,15 +227,6 @@ def _check_folder(folder: Path, files: Mapping[PurePosixPath, bytes]) -> None:
     repository = _git_root(folder)
     if repository and _git(existing, "check-ignore", "--quiet", str(folder / "params.yaml")).returncode == 0:
         raise ConfigError(f"the git repository {repository} ignores {folder}; name a folder that it does not ignore")
-
-
-def _write_file(path: Path, content: bytes, rollback: ExitStack) -> None:
-    """Write a file with its parent folders, and register their removal."""
-    for parent in reversed([parent for parent in path.parents if not parent.exists()]):
-        rollback.callback(_remove_if_empty, parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rollback.callback(path.unlink, missing_ok=True)
-    path.write_bytes(content)
 
 
 def _remove_if_empty(folder: Path) -> None:

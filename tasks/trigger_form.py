@@ -64,48 +64,30 @@ class TriggerParams:
 def add_form(function: Callable[..., Any], stage: str | None) -> None:
     """Give a flow's function the form's fields as parameters, and their descriptions as its docstring.
 
-    Prefect generates the form from both. The form is for the whole pipeline, or for one stage.
+    Prefect generates the form from both. The form is for the whole pipeline, or for one stage. An empty setting keeps
+    the value of params.yaml. The current values are in the descriptions instead of the defaults: Prefect stores the
+    defaults of a deployment, and would send them after params.yaml has changed.
     """
-    fields = _form_fields(stage, _current_params())
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-            for field in fields
-        ]
-    )
-    function.__doc__ = "\n".join(
-        ["The form of a run.", "", "Args:", *(f"    {field.name}: {field.description}" for field in fields)]
-    )
+    try:
+        current = read_params()
+    except ConfigError:  # outside a project, or params.yaml has an error, which the run reports
+        current = Params()
+    parameters: list[inspect.Parameter] = []
+    descriptions: list[str] = []
 
+    def add_field(name: str, annotation: Any, default: Any, description: str) -> None:
+        keyword_only = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, keyword_only, default=default, annotation=annotation))
+        descriptions.append(f"    {name}: {description}")
 
-@dataclass(frozen=True)
-class _FormField:
-    name: str
-    type: Any
-    default: Any
-    description: str
-
-
-def _form_fields(stage: str | None, current: Params) -> list[_FormField]:
-    """Return the fields of the form.
-
-    An empty setting keeps the value of params.yaml. The current values are in the descriptions instead of the defaults:
-    Prefect stores the defaults of a deployment, and would send them after params.yaml has changed.
-    """
-    fields = [
-        _FormField("force", bool, False, "Run the stages even if they are up to date."),
-        _FormField("name", str, "", "The name of the run and, if it has its own settings, of its DVC experiment."),
-        _FormField(
-            "preset",
-            _choice((NO_PRESET, *preset_names())),
-            NO_PRESET,
-            "A file of configs/ whose settings replace params.yaml for this run.",
-        ),
-    ]
     if stage is None:
-        stages: Any = list[_choice(stage_names())]  # type: ignore[misc]
-        about_stages = "The stages to run if they are not up to date; all if none is selected."
-        fields.insert(0, _FormField("stages", stages, [], about_stages))
+        stage_name: Any = Literal[stage_names()]
+        stages: Any = list[stage_name]
+        add_field("stages", stages, [], "The stages to run if they are not up to date; all if none is selected.")
+    add_field("force", bool, False, "Run the stages even if they are up to date.")
+    add_field("name", str, "", "The name of the run and, if it has its own settings, of its DVC experiment.")
+    presets: Any = Literal[(NO_PRESET, *preset_names())]
+    add_field("preset", presets, NO_PRESET, "A file of configs/ whose settings replace params.yaml for this run.")
     for key in HEADLINE_SETTINGS:
         section, name = key.split(".")
         if stage in (None, section):
@@ -114,19 +96,14 @@ def _form_fields(stage: str | None, current: Params) -> list[_FormField]:
             constrained: Any = Annotated[setting.annotation, key, *setting.metadata]
             summary = " ".join((setting.description or "").split())
             description = f"{key}, now {json.dumps(getattr(config, name))} in params.yaml. {summary}"
-            fields.append(_FormField(_field_name(key), constrained | None, None, description))
+            add_field(_field_name(key), constrained | None, None, description)
     about_overrides = (
         "Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. Settings that "
         "start programs, name servers or leave the project can only be set in params.yaml."
     )
-    return [*fields, _FormField("overrides", str, "", about_overrides)]
-
-
-def _current_params() -> Params:
-    try:
-        return read_params()
-    except ConfigError:  # outside a project, or params.yaml has an error, which the run reports
-        return Params()
+    add_field("overrides", str, "", about_overrides)
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__doc__ = "\n".join(["The form of a run.", "", "Args:", *descriptions])
 
 
 def parse_trigger(stage: str | None, values: Mapping[str, Any]) -> TriggerParams:
@@ -167,10 +144,6 @@ def check_trigger(settings: Settings) -> None:
                 f"{section}.trust_remote_code is true, so a trigger cannot set {section}.{name}: the code of that "
                 "model would run here. Set it in params.yaml, or start the run in a shell with `longreward run -S`"
             )
-
-
-def _choice(values: tuple[str, ...]) -> Any:
-    return Literal[values]
 
 
 def _field_name(key: str) -> str:

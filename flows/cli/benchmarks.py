@@ -2,10 +2,8 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from longreward.benchmarks.downloads import FetchResult
+from longreward.flows.cli.options import add_actions
 
 FOLDER = "data/benchmarks"
 
@@ -18,13 +16,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="The published files of the benchmarks. They are not part of this program: each is downloaded from "
         "its publisher at a pinned commit and verified by its checksum.",
     )
-
-    def print_help(_: argparse.Namespace) -> int:
-        command.print_help()
-        return 2
-
-    command.set_defaults(run=print_help)
-    actions = command.add_subparsers(title="actions", metavar="")
+    actions = add_actions(command)
     fetch = actions.add_parser(
         "fetch",
         help="download missing files and verify all files",
@@ -62,17 +54,14 @@ def _fetch(options: argparse.Namespace) -> int:
         progressbar=sys.stderr.isatty(),
     )
     for result in results:
-        print(_format(result))
+        if result.status == "failed":
+            print(f"{'missing ' if result.is_fatal else 'optional'}  {result.source.key}: {result.reason}")
+        else:
+            recorded = f" (recorded sha256 {result.recorded_sha256})" if result.recorded_sha256 else ""
+            print(f"{result.status:<8}  {result.source.key}{recorded}")
     available = sum(result.status != "failed" for result in results)
     print(f"{available} of {len(results)} files in {options.folder}")
     return int(any(result.is_fatal for result in results))
-
-
-def _format(result: "FetchResult") -> str:
-    if result.status == "failed":
-        return f"{'missing ' if result.is_fatal else 'optional'}  {result.source.key}: {result.reason}"
-    recorded = f" (recorded sha256 {result.recorded_sha256})" if result.recorded_sha256 else ""
-    return f"{result.status:<8}  {result.source.key}{recorded}"
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -37,10 +37,13 @@ def _compare(options: argparse.Namespace) -> int:
 
     # Before MLflow is imported; by default it retries for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    from longreward.params import Params, read_params
     from longreward.tasks.mlflow_comparison import compare, print_comparison, to_json, to_markdown
     from longreward.tasks.tracking.history import find_run
 
-    model = _registered_model()
+    # Outside a project too: a shared MLflow server can be used from any folder.
+    params = read_params() if Path("params.yaml").exists() else Params()
+    model = params.evaluate.registered_model
     first, second = (find_run(name, registered_model=model) for name in (options.first, options.second))
     comparison = compare(first, second, measure=options.measure, top=options.top)
     if options.json:
@@ -50,11 +53,3 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         print_comparison(comparison)
     return 0
-
-
-def _registered_model() -> str:
-    """Return this project's registered model, or the default: a shared MLflow server can be used from any folder."""
-    from longreward.params import Params, read_params
-
-    params = read_params() if Path("params.yaml").exists() else Params()
-    return params.evaluate.registered_model

@@ -2,13 +2,12 @@
 
 import argparse
 import asyncio
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from longreward.params import Params
-    from longreward.tasks.doctor import Finding
+    from longreward.tasks.doctor.finding import Finding
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,7 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _doctor(options: argparse.Namespace) -> int:
     """Return 1 if a run would fail."""
-    from longreward.tasks.doctor import Level
+    from longreward.tasks.doctor.finding import Level
 
     counts = dict.fromkeys(Level, 0)
     for finding in _run_checks(options):
@@ -43,7 +42,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _run_checks(options: argparse.Namespace) -> "Iterator[Finding]":
     from longreward.tasks.doctor.environment import check_installation, check_machine
     from longreward.tasks.doctor.finding import note, ok
-    from longreward.tasks.doctor.project import check_project, is_project, storage_folders
+    from longreward.tasks.doctor.project import check_project, check_settings, is_project, storage_folders
     from longreward.tasks.doctor.state import check_state
 
     yield from check_installation()
@@ -56,7 +55,7 @@ def _run_checks(options: argparse.Namespace) -> "Iterator[Finding]":
         yield note("project", f"{Path.cwd()} is not a project, so only the machine was checked", advice)
         if options.params is None:
             return
-    params = yield from _check_settings(options.params or Path("params.yaml"))
+    params = yield from check_settings(options.params or Path("params.yaml"))
     if params is None:
         return
     if options.offline:
@@ -67,21 +66,3 @@ def _run_checks(options: argparse.Namespace) -> "Iterator[Finding]":
     yield from asyncio.run(check_servers(params))
     if is_project():
         yield from asyncio.run(check_remote())
-
-
-def _check_settings(path: Path) -> "Generator[Finding, None, Params | None]":
-    """Yield the findings about the settings, and return them if they are valid."""
-    from longreward.errors import ConfigError
-    from longreward.params import read_params
-    from longreward.tasks.doctor.finding import failure
-    from longreward.tasks.doctor.project import check_settings
-
-    try:
-        params = read_params(path)
-    except ConfigError as error:
-        first, *keys = str(error).splitlines()
-        for line in keys or [first]:
-            yield failure("settings", line.strip(), "`longreward params` prints every key")
-        return None
-    yield from check_settings(params)
-    return params

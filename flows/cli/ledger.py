@@ -4,13 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from longreward.flows.cli.options import default_ledger
+from longreward.flows.cli.options import add_actions, default_ledger
 
 if TYPE_CHECKING:
-    from longreward.judge.ledger.merge import MergeResult
-    from longreward.judge.ledger.stats import LedgerStats, StatsRow
+    from longreward.judge.ledger.stats import StatsRow
 
 MAX_GAPS = 20  # printed by `merge --salvage`
 
@@ -22,17 +21,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="the judge's stored replies: count, merge, export, verify",
         description="The ledger stores every reply of a judge and every embedding, so that nothing is paid for twice.",
     )
-
-    def print_help(_: argparse.Namespace) -> int:
-        command.print_help()
-        return 2
-
-    command.set_defaults(run=print_help)
-    actions = command.add_subparsers(title="actions", metavar="")
-    files_help = f"a ledger (default: {default_ledger()})"
+    actions = add_actions(command)
+    ledger = default_ledger()
+    ledger_option: Any = {"type": Path, "metavar": "FILE", "default": [ledger], "help": f"a ledger (default: {ledger})"}
 
     action = actions.add_parser("stats", help="exchanges, outcomes and tokens by judge and template; vectors")
-    action.add_argument("files", nargs="*", type=Path, metavar="FILE", help=files_help)
+    action.add_argument("files", nargs="*", **ledger_option)
     action.add_argument("--json", action="store_true", help="print JSON, one line per ledger")
     action.set_defaults(run=_stats)
 
@@ -45,13 +39,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     action.add_argument("files", nargs="+", type=Path, metavar="OTHER", help="a ledger to read; it is not changed")
     action.add_argument(
-        "--into", type=Path, metavar="FILE", help=f"created if it is missing (default: {default_ledger()})"
+        "--into", type=Path, metavar="FILE", default=ledger, help=f"created if it is missing (default: {ledger})"
     )
     action.add_argument("--salvage", action="store_true", help="copy the valid rows of damaged or truncated ledgers")
     action.set_defaults(run=_merge)
 
     action = actions.add_parser("export", help="exchanges as JSON lines; the ledger stores no prompts")
-    action.add_argument("files", nargs="*", type=Path, metavar="FILE", help=files_help)
+    action.add_argument("files", nargs="*", **ledger_option)
     action.add_argument("--judge", metavar="NAME", help="only exchanges of this judge")
     action.add_argument("--template", metavar="NAME", help="only exchanges of this template, such as support")
     action.add_argument("--out", type=Path, metavar="FILE", help="output file (default: the terminal)")
@@ -63,7 +57,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Checks the structure of the file and the checksum of every row. Exits with 1 if something is "
         "damaged, and lists the rows.",
     )
-    action.add_argument("files", nargs="*", type=Path, metavar="FILE", help=files_help)
+    action.add_argument("files", nargs="*", **ledger_option)
     action.set_defaults(run=_verify)
 
 
@@ -73,56 +67,48 @@ def _stats(options: argparse.Namespace) -> int:
 
     from longreward.judge.ledger.stats import collect_stats
 
-    for path in _files(options):
+    for path in options.files:
         stats = collect_stats(path)
         if options.json:
             print(json.dumps(dataclasses.asdict(stats) | {"path": str(path)}, ensure_ascii=False))
         else:
-            _print_stats(stats)
+            quarantined = f", {stats.quarantined:,} rows in quarantine" if stats.quarantined else ""
+            print(f"{stats.path}: {stats.bytes / 1e6:,.1f} MB, version {stats.version}{quarantined}")
+            for rows in (stats.exchanges, stats.vectors):
+                if rows:
+                    _print_table(rows)
     return 0
-
-
-def _print_stats(stats: "LedgerStats") -> None:
-    quarantined = f", {stats.quarantined:,} rows in quarantine" if stats.quarantined else ""
-    print(f"{stats.path}: {stats.bytes / 1e6:,.1f} MB, version {stats.version}{quarantined}")
-    for rows in (stats.exchanges, stats.vectors):
-        if rows:
-            print(end=_format_table(rows))
 
 
 def _merge(options: argparse.Namespace) -> int:
     from longreward.judge.ledger.merge import merge_ledgers
 
-    target = options.into or default_ledger()
-    for result in merge_ledgers(options.files, into=target, salvage=options.salvage):
-        _print_merge_result(result, target)
+    for result in merge_ledgers(options.files, into=options.into, salvage=options.salvage):
+        counts = []
+        for table in result.added:
+            added, present, conflicting = result.added[table], result.present[table], result.conflicting[table]
+            if added or present or conflicting:
+                conflicts = f", {conflicting:,} conflicting" if conflicting else ""
+                counts.append(f"{added:,} {table} added, {present:,} already present{conflicts}")
+        print(f"{result.source} into {options.into}: {'; '.join(counts) or 'no rows'}")
+        for conflict in result.conflicts:
+            print(f"  {conflict.table} {conflict.key}: {conflict.kept} was first and stays, {conflict.other} differs")
+        if (unlisted := sum(result.conflicting.values()) - len(result.conflicts)) > 0:
+            print(f"  … and {unlisted:,} more conflicts")
+        for table, count in result.damaged.items():
+            if count:
+                print(f"  {count:,} damaged rows of {table} were left out")
+        for table, gaps in result.gaps.items():
+            more = ", …" if len(gaps) > MAX_GAPS else ""
+            print(f"  rows of {table} that cannot be read: {', '.join(gaps[:MAX_GAPS])}{more}")
     return 0
-
-
-def _print_merge_result(result: "MergeResult", target: Path) -> None:
-    counts = []
-    for table in result.added:
-        added, present, conflicting = result.added[table], result.present[table], result.conflicting[table]
-        if added or present or conflicting:
-            conflicts = f", {conflicting:,} conflicting" if conflicting else ""
-            counts.append(f"{added:,} {table} added, {present:,} already present{conflicts}")
-    print(f"{result.source} into {target}: {'; '.join(counts) or 'no rows'}")
-    for conflict in result.conflicts:
-        print(f"  {conflict.table} {conflict.key}: {conflict.kept} was first and stays, {conflict.other} differs")
-    if (unlisted := sum(result.conflicting.values()) - len(result.conflicts)) > 0:
-        print(f"  … and {unlisted:,} more conflicts")
-    for table, count in result.damaged.items():
-        if count:
-            print(f"  {count:,} damaged rows of {table} were left out")
-    for table, gaps in result.gaps.items():
-        print(f"  rows of {table} that cannot be read: {', '.join(gaps[:MAX_GAPS])}{', …' * (len(gaps) > MAX_GAPS)}")
 
 
 def _export(options: argparse.Namespace) -> int:
     from longreward.judge.ledger.export import ExchangeExport
     from longreward.utils.jsonl import open_atomic, to_line
 
-    exports = [ExchangeExport(path, judge=options.judge, template=options.template) for path in _files(options)]
+    exports = [ExchangeExport(path, judge=options.judge, template=options.template) for path in options.files]
     lines = (to_line(row) for export in exports for row in export)
     if options.out is None:
         for line in lines:
@@ -140,7 +126,7 @@ def _verify(options: argparse.Namespace) -> int:
     from longreward.judge.ledger.reader import verify_ledger
 
     exit_code = 0
-    for path in _files(options):
+    for path in options.files:
         result = verify_ledger(path)
         rows = ", ".join(f"{count:,} {table}" for table, count in result.rows.items()) or "no rows can be read"
         print(f"{path}: {rows}: {'valid' if result.is_valid else 'DAMAGED'}")
@@ -152,27 +138,21 @@ def _verify(options: argparse.Namespace) -> int:
     return exit_code
 
 
-def _files(options: argparse.Namespace) -> list[Path]:
-    return options.files or [default_ledger()]
-
-
-def _format_table(rows: "Sequence[StatsRow]") -> str:
+def _print_table(rows: "Sequence[StatsRow]") -> None:
     """Align text to the left and numbers to the right; `first` and `last` are times in UTC."""
-    cells = [list(rows[0]), *([_format_cell(name, value) for name, value in row.items()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    alignments = [">" if isinstance(value, int) else "<" for value in rows[0].values()]
-    lines = (
-        "  ".join(f"{cell:{align}{width}}" for cell, align, width in zip(row, alignments, widths, strict=True)).rstrip()
-        for row in cells
-    )
-    return "".join(f"  {line}\n" for line in lines)
-
-
-def _format_cell(name: str, value: str | float) -> str:
     from datetime import UTC, datetime
 
-    if isinstance(value, str):
-        return value
-    if name in ("first", "last"):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M")
-    return f"{value:,}"
+    cells = [list(rows[0])]
+    for row in rows:
+        texts = []
+        for name, value in row.items():
+            if name in ("first", "last"):
+                texts.append(datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M"))
+            else:
+                texts.append(value if isinstance(value, str) else f"{value:,}")
+        cells.append(texts)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    alignments = [">" if isinstance(value, int) else "<" for value in rows[0].values()]
+    for texts in cells:
+        padded = (f"{text:{align}{width}}" for text, align, width in zip(texts, alignments, widths, strict=True))
+        print(f"  {'  '.join(padded)}".rstrip())

@@ -49,7 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: success. 1: an error, whose text is on stderr. 2: wrong usage. 130: Ctrl-C or SIGTERM. 141: the reader of the
     output has closed it, as `head` does.
     """
-    parser = _build_parser()
+    parser = argparse.ArgumentParser(
+        prog="longreward",
+        description="Improve long-context models with AI feedback: rewards, preference pairs, DPO, evaluation.",
+    )
+    parser.set_defaults(run=None)
+    subparsers = parser.add_subparsers(title="commands", metavar="")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    params = subparsers.add_parser("params", help="print every setting with its default and meaning, as Markdown")
+    params.set_defaults(run=_print_params)
     options = parser.parse_args(arguments)
     if options.run is None:
         parser.print_help()
@@ -85,20 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _discard_output() -> None:
     """Redirect stdout to the null device, so that the interpreter's last flush does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="longreward",
-        description="Improve long-context models with AI feedback: rewards, preference pairs, DPO, evaluation.",
-    )
-    parser.set_defaults(run=None)
-    subparsers = parser.add_subparsers(title="commands", metavar="")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    params = subparsers.add_parser("params", help="print every setting with its default and meaning, as Markdown")
-    params.set_defaults(run=_print_params)
-    return parser
 
 
 def _print_params(options: argparse.Namespace) -> int:

@@ -10,6 +10,17 @@ if TYPE_CHECKING:
     from longreward.params import Params
 
 
+def add_actions(command: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    """Return the subparsers for the actions of a command, which prints its help if none is named."""
+
+    def print_help(_: argparse.Namespace) -> int:
+        command.print_help()
+        return 2
+
+    command.set_defaults(run=print_help)
+    return command.add_subparsers(title="actions", metavar="")
+
+
 def add_override_argument(command: argparse.ArgumentParser) -> None:
     """Add `-S section.key=value`."""
     command.add_argument(

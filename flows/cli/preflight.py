@@ -36,7 +36,11 @@ def _preflight(options: argparse.Namespace) -> int:
 
     params = load_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"
-    model, data = _stage_inputs(train, params.policy.sft_model, params.policy.base_model)
+    if train:  # before `sft` has run, the base model stands in for its result
+        model = "models/sft" if Path("models/sft").is_dir() else params.policy.sft_model or params.policy.base_model
+        data = Path("data/pairs/preference_pairs.jsonl")
+    else:
+        model, data = params.policy.base_model, Path("data/prepared/sft.jsonl")
     estimate = estimate_training(
         params.train if train else params.sft,
         params.policy,
@@ -52,12 +56,3 @@ def _preflight(options: argparse.Namespace) -> int:
         print("\n".join([*estimate.data_lines(), *estimate.memory_lines()]))
     check_fits(estimate.shape, estimate.memory, estimate.device)
     return 0
-
-
-def _stage_inputs(train: bool, sft_model: str | None, base_model: str) -> tuple[str, Path]:
-    """Return the model and the data of the stage; before `sft` has run, the base model stands in for its result."""
-    if not train:
-        return base_model, Path("data/prepared/sft.jsonl")
-    trained = Path("models/sft")
-    model = str(trained) if trained.is_dir() else sft_model or base_model
-    return model, Path("data/pairs/preference_pairs.jsonl")

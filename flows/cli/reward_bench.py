@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from longreward.errors import DataError
 from longreward.flows.cli.options import (
@@ -11,9 +10,6 @@ from longreward.flows.cli.options import (
     default_ledger,
     load_settings,
 )
-
-if TYPE_CHECKING:
-    from longreward.reward_bench.items import Item
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,18 +54,25 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from longreward.reward_bench.bench import run_bench
+    from longreward.reward_bench.builtin_items import builtin_items
+    from longreward.reward_bench.items import read_items, read_long_rewardbench
     from longreward.reward_bench.render import render_markdown
     from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = load_settings(options, default=None)
-    items = _load_items(options)
-    model = None
-    if options.srm is not None:
-        model = open_reward_model(params.pair.srm, options.srm, state=default_ledger().parent)
+    if options.items:
+        items = list(read_items(options.items))
+    elif options.long_rewardbench:
+        items = [item for file in options.long_rewardbench for item in read_long_rewardbench(file)]
+    else:
+        items = list(builtin_items())
+    if not items:
+        raise DataError(f"{options.items or options.long_rewardbench[0]}: no labelled items")
     log_progress_to_stderr()
     srm = None
-    if model is not None:
+    if options.srm is not None:
+        model = open_reward_model(params.pair.srm, options.srm, state=default_ledger().parent)
         with show_progress("reward model, responses") as update:
             # Outside of asyncio, where Ctrl-C would wait for the end of this blocking call.
             srm = score_with_reward_model(model, items, progress=update)
@@ -88,18 +91,3 @@ def _reward_bench(options: argparse.Namespace) -> int:
     else:
         print(render_markdown(result), end="")
     return 0
-
-
-def _load_items(options: argparse.Namespace) -> "list[Item]":
-    from longreward.reward_bench.builtin_items import builtin_items
-    from longreward.reward_bench.items import read_items, read_long_rewardbench
-
-    if options.items:
-        items = list(read_items(options.items))
-    elif options.long_rewardbench:
-        items = [item for file in options.long_rewardbench for item in read_long_rewardbench(file)]
-    else:
-        items = list(builtin_items())
-    if not items:
-        raise DataError(f"{options.items or options.long_rewardbench[0]}: no labelled items")
-    return items

@@ -12,10 +12,8 @@ from longreward.errors import ConfigError
 from longreward.flows.cli.options import add_ledger_argument, add_settings_arguments, load_settings
 
 if TYPE_CHECKING:
-    from longreward.judge import Judge
     from longreward.params import Params
     from longreward.records import ScoredResponse
-    from longreward.reward.score_files import ScoreReport
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -70,7 +68,7 @@ async def _interrupt_on_sigterm(scoring: Coroutine[Any, Any, int]) -> int:
 
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
-    from longreward.judge import open_judge
+    from longreward.judge import is_overloaded, open_judge, request_summary
     from longreward.planning.file_budget import scoring_budget
     from longreward.reward.score_files import score_files, sibling_path
     from longreward.utils.progress import log_progress_to_stderr, show_progress
@@ -86,7 +84,18 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
             )
     total = report.complete + report.incomplete + report.savings.responses
     print(f"{out}: {report.complete} of {total} responses have all four scores (queries: {report.prompts})")
-    _print_summary(report, judge)
+    for name, value in report.means().items():
+        print(f"  {name:<14}{value:6.2f}")
+    for dimension, count in report.unscored.items():
+        if count:
+            print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
+    figures = judge.metrics()
+    if is_overloaded(figures):
+        print(request_summary(judge.name, figures), file=sys.stderr)
+    print(
+        f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "
+        f"{figures['shared']:.0f} shared, {figures['prompt_tokens']:.0f} + {figures['completion_tokens']:.0f} tokens"
+    )
     if (spent := budget.metrics().get("money")) and params.prices.models:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
@@ -103,23 +112,6 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
             print(f"  worth about {money:,.4f} {params.prices.currency}")
     report.require_scores(judge.name)
     return 0
-
-
-def _print_summary(report: "ScoreReport", judge: "Judge") -> None:
-    from longreward.judge import is_overloaded, request_summary
-
-    for name, value in report.means().items():
-        print(f"  {name:<14}{value:6.2f}")
-    for dimension, count in report.unscored.items():
-        if count:
-            print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
-    figures = judge.metrics()
-    if is_overloaded(figures):
-        print(request_summary(judge.name, figures), file=sys.stderr)
-    print(
-        f"judge {judge.name}: {figures['calls']:.0f} calls, {figures['ledger_hits']:.0f} answered from the ledger, "
-        f"{figures['shared']:.0f} shared, {figures['prompt_tokens']:.0f} + {figures['completion_tokens']:.0f} tokens"
-    )
 
 
 async def _score_response(params: "Params", ledger: Path, *, context: Path, query: str, response: str) -> int:

@@ -3,7 +3,3 @@
 `environment.py` checks Python, packages, GPU, memory and disk; `project.py` the folder with its settings, data, git and
 DVC; `state.py` the state folder and the store of runs; `servers.py` everything that answers over a network.
 """
-
-from longreward.tasks.doctor.finding import Finding, Level
-
-__all__ = ["Finding", "Level"]

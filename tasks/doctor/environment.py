@@ -29,13 +29,24 @@ def check_installation() -> Iterator[Finding]:
         message = f"`python` on PATH is {on_path or 'missing'}, not this Python, and `dvc repro` calls it"
         yield note("path", message, f"{advice} before `dvc repro`; `longreward run` works without")
     yield from _check_packages()
-    yield _check_git()
+    if shutil.which("git"):
+        output = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False).stdout
+        yield ok("git", output.strip().removeprefix("git version ") or "installed")
+    else:
+        yield failure("git", "not found on PATH, and DVC needs it", "install git")
 
 
 def check_machine(folders: list[Path]) -> Iterator[Finding]:
     """Check the GPUs, the memory, and the disks of the folders, which need not exist."""
     yield from check_gpus()
-    yield _check_memory()
+    memory = psutil.virtual_memory()
+    message = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB free"
+    if memory.available < MIN_MEMORY:
+        yield failure("memory", message, "close other programs: even the tiny default needs more")
+    elif memory.available < COMFORTABLE_MEMORY:
+        yield note("memory", message, "enough for the tiny default; larger models are loaded through memory")
+    else:
+        yield ok("memory", message)
     yield from _check_disks(folders)
 
 
@@ -46,30 +57,20 @@ def _check_packages() -> Iterator[Finding]:
         yield failure("packages", "longreward is imported without being installed", "`pip install` it")
         return
     required = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
-    failures = [finding for item in required if (finding := _check_version(item)) is not None]
-    yield from failures
-    if not failures:
+    valid = True
+    for item in required:
+        try:
+            installed = version(item.name)
+            problem = f"{item.name} {installed} is outside the tested range {item.specifier}"
+            if item.specifier.contains(installed, prereleases=True):
+                continue
+        except PackageNotFoundError:
+            problem = f"{item.name} is not installed"
+        yield failure("packages", problem, f"`{sys.executable} -m pip install '{item.name}{item.specifier}'`")
+        valid = False
+    if valid:
         versions = ", ".join(f"{name} {version(name)}" for name in LISTED_PACKAGES)
         yield ok("packages", f"all {len(required)} are within the tested ranges: {versions}")
-
-
-def _check_version(requirement: Requirement) -> Finding | None:
-    advice = f"`{sys.executable} -m pip install '{requirement.name}{requirement.specifier}'`"
-    try:
-        installed = version(requirement.name)
-    except PackageNotFoundError:
-        return failure("packages", f"{requirement.name} is not installed", advice)
-    if requirement.specifier.contains(installed, prereleases=True):
-        return None
-    message = f"{requirement.name} {installed} is outside the tested range {requirement.specifier}"
-    return failure("packages", message, advice)
-
-
-def _check_git() -> Finding:
-    if not shutil.which("git"):
-        return failure("git", "not found on PATH, and DVC needs it", "install git")
-    output = subprocess.run(["git", "--version"], capture_output=True, text=True, check=False).stdout
-    return ok("git", output.strip().removeprefix("git version ") or "installed")
 
 
 def check_gpus() -> Iterator[Finding]:
@@ -124,16 +125,6 @@ def _check_torch(gpus: int) -> Iterator[Finding]:
         yield note("gpu", f"torch {torch.__version__} does not find it", advice)
     elif torch.cuda.device_count() != gpus:
         yield ok("gpu", f"torch uses {torch.cuda.device_count()} of {gpus}")
-
-
-def _check_memory() -> Finding:
-    memory = psutil.virtual_memory()
-    message = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB free"
-    if memory.available < MIN_MEMORY:
-        return failure("memory", message, "close other programs: even the tiny default needs more")
-    if memory.available < COMFORTABLE_MEMORY:
-        return note("memory", message, "enough for the tiny default; larger models are loaded through memory")
-    return ok("memory", message)
 
 
 def _check_disks(folders: list[Path]) -> Iterator[Finding]:

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from longreward.errors import LongRewardError
-from longreward.params import Params, stage_names
+from longreward.errors import ConfigError, LongRewardError
+from longreward.params import Params, read_params, stage_names
 from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
 from longreward.tasks.dvc_command import lock_problem
 from longreward.tasks.dvc_files import RAW, stage_entries
@@ -28,17 +28,29 @@ def is_project() -> bool:
 def check_project() -> Iterator[Finding]:
     """Check the graph, data, git and DVC; `check_settings` checks the settings."""
     yield from _check_graph()
-    yield from _check_data()
+    if RAW.exists() and any(RAW.iterdir()):
+        yield ok("data", f"{RAW} exists")
+    elif RAW_DVC_FILE.exists():
+        yield note("data", f"{RAW} is missing; a run restores it from DVC's cache or remote")
+    else:
+        yield failure("data", f"{RAW} is empty", "add your questions (README.md), or `longreward init` a new project")
     yield from _check_repository()
     for path in shadowing_modules(Path()):
         advice = "rename it: the stages would import it instead of the installed package"
         yield failure("modules", f"{path} shadows a package of the same name", advice)
 
 
-def check_settings(params: Params) -> Iterator[Finding]:
-    """Report what the stages would miss only after hours, such as an API key."""
+def check_settings(path: Path) -> Generator[Finding, None, Params | None]:
+    """Check a file of settings, also for what the stages would miss only after hours; return valid ones."""
     from longreward.checks import check_ready
 
+    try:
+        params = read_params(path)
+    except ConfigError as error:
+        first, *keys = str(error).splitlines()
+        for line in keys or [first]:
+            yield failure("settings", line.strip(), "`longreward params` prints every key")
+        return None
     stages = [name for name in stage_names() if name != "prepare" or RAW.exists() or not RAW_DVC_FILE.exists()]
     try:
         check_ready(params, stages)
@@ -46,8 +58,9 @@ def check_settings(params: Params) -> Iterator[Finding]:
         problems = re.split(r"\n  (?! )", str(error))
         for text in problems[1:] or problems:
             yield failure("settings", " ".join(text.split()), "correct params.yaml or the environment")
-        return
-    yield ok("settings", f"ready for {', '.join(stages)}")
+    else:
+        yield ok("settings", f"ready for {', '.join(stages)}")
+    return params
 
 
 def _check_graph() -> Iterator[Finding]:
@@ -68,15 +81,6 @@ def _check_graph() -> Iterator[Finding]:
         yield ok("graph", f"{len(entries)} stages in {GRAPH}")
 
 
-def _check_data() -> Iterator[Finding]:
-    if RAW.exists() and any(RAW.iterdir()):
-        yield ok("data", f"{RAW} exists")
-    elif RAW_DVC_FILE.exists():
-        yield note("data", f"{RAW} is missing; a run restores it from DVC's cache or remote")
-    else:
-        yield failure("data", f"{RAW} is empty", "add your questions (README.md), or `longreward init` a new project")
-
-
 def _check_repository() -> Iterator[Finding]:
     if not shutil.which("git"):
         return  # reported with the environment
@@ -89,17 +93,14 @@ def _check_repository() -> Iterator[Finding]:
         yield note("git", "no commit yet: runs with -S need one", "`git add . && git commit -m 'A new project'`")
     if problem := lock_problem():
         yield failure("dvc", problem, "`longreward run` repairs it, or remove it while no DVC command runs")
-    yield _check_remote_settings()
-
-
-def _check_remote_settings() -> Finding:
     name, url = default_remote()
     if name is None:
-        return ok("dvc", "a repository without a remote: data and models stay on this machine")
-    if url is None:
+        yield ok("dvc", "a repository without a remote: data and models stay on this machine")
+    elif url is None:
         advice = f"`dvc remote add {name} URL`, or `dvc remote default --unset`"
-        return failure("dvc", f"the default remote {name!r} has no address", advice)
-    return ok("dvc", f"a repository with the remote {name} at {public_url(url)}")
+        yield failure("dvc", f"the default remote {name!r} has no address", advice)
+    else:
+        yield ok("dvc", f"a repository with the remote {name} at {public_url(url)}")
 
 
 def default_remote() -> tuple[str | None, str | None]:

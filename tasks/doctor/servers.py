@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 from urllib.error import HTTPError, URLError
@@ -13,6 +12,7 @@ from longreward.errors import LongRewardError
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
 from longreward.tasks.doctor.project import RAW_DVC_FILE, default_remote, is_project
+from longreward.tasks.doctor.state import run_statuses
 from longreward.tasks.dvc_command import dvc
 from longreward.tasks.flow_runs import killed_runs
 
@@ -152,13 +152,10 @@ def _may_have_open_runs(uri: str) -> bool:
     """Query a SQLite store directly, since importing MLflow takes seconds; True for any other store."""
     if not uri.startswith("sqlite:///"):
         return True
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
-            (running,) = connection.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
-    except (sqlite3.Error, ValueError):
+        return "RUNNING" in run_statuses(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
+    except sqlite3.Error:
         return False  # there is no store yet, or it is reported with the state folder
-    return bool(running)
 
 
 async def check_remote() -> list[Finding]:

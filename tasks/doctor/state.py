@@ -25,7 +25,16 @@ def check_state() -> Iterator[Finding]:
     except (LongRewardError, OSError) as error:
         yield failure("state", str(error), f"make it writable, or set {STATE_VARIABLE} to another folder")
         return
-    yield _check_lock(folder)
+    lock = folder / "locks/pipeline.lock"
+    try:
+        if lock.exists():
+            with FileLock(lock, blocking=False):
+                pass
+        yield ok("state", f"{folder} is writable; no pipeline is running")
+    except Timeout:
+        runs = [f"{run.name} (process {run.process})" for run in queue()] or ["one of another container or machine"]
+        waiting = f"; waiting: {', '.join(runs[1:])}" if runs[1:] else ""
+        yield note("state", f"a pipeline is running: {runs[0]}{waiting}", "a later one waits for it")
     if copies := [copy for copy in experiment_copies().glob("*") if copy.is_dir()]:
         message = f"private copies for runs with -S in {experiment_copies()}: {len(copies)}"
         yield note("state", message, "the next such run removes them, unless one is in use now")
@@ -35,21 +44,7 @@ def check_state() -> Iterator[Finding]:
     yield from _check_store()
 
 
-def _check_lock(folder: Path) -> Finding:
-    lock = folder / "locks/pipeline.lock"
-    try:
-        if lock.exists():
-            with FileLock(lock, blocking=False):
-                pass
-    except Timeout:
-        runs = [f"{run.name} (process {run.process})" for run in queue()] or ["one of another container or machine"]
-        waiting = f"; waiting: {', '.join(runs[1:])}" if runs[1:] else ""
-        return note("state", f"a pipeline is running: {runs[0]}{waiting}", "a later one waits for it")
-    return ok("state", f"{folder} is writable; no pipeline is running")
-
-
 def _check_store() -> Iterator[Finding]:
-    """Check MLflow's store without MLflow, which takes seconds to import."""
     try:
         uri = store_uri()
     except LongRewardError as error:
@@ -64,9 +59,14 @@ def _check_store() -> Iterator[Finding]:
         yield ok("mlflow", f"{path} will be created by the first run")
         return
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
-            (runs,) = connection.execute("select count(*) from runs").fetchone()
+        runs = len(run_statuses(path))
     except sqlite3.Error as error:
         yield failure("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it; a new one is created")
         return
     yield ok("mlflow", f"{runs} runs in {path}")
+
+
+def run_statuses(store: Path) -> list[str]:
+    """Return the status of each run in an MLflow store; raises sqlite3.Error. Importing MLflow would take seconds."""
+    with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+        return [status for (status,) in connection.execute("select status from runs")]

@@ -224,22 +224,17 @@ class SampleShard:
                 "worker in the project's folder, or update the copy of the project (`dvc pull`)"
             )
         if self.server.kind == "in_process":
+            # Loaded once for all shards of this process; the previous model is released first.
+            key = (self.policy.model_dump_json(), str(self.path.resolve()), self.fingerprint)
             with _model_lock:
-                policy = _load_cached(self.policy, self.path, self.fingerprint)
-                return ShardResult(list(sample(policy, self.items, self.sample)), {})
+                if key not in _policies:
+                    _policies.clear()
+                    _policies[key] = load_policy(self.policy, self.path)
+                return ShardResult(list(sample(_policies[key], self.items, self.sample)), {})
         logs = make_folder(context.ledger_folder / "servers" / shard_key(example.id for example in self.items))
         async with open_policy(self.policy, self.server, self.path, logs=logs) as served:
             assert isinstance(served, ServedPolicy), "the server is not this process"
             return ShardResult(await sample_served(served, self.items, self.sample), {})
-
-
-def _load_cached(config: PolicyConfig, path: Path, model: str | None) -> Policy:
-    """Load the policy once for all shards of this process; the previous one is released first."""
-    key = (config.model_dump_json(), str(path.resolve()), model)
-    if key not in _policies:
-        _policies.clear()
-        _policies[key] = load_policy(config, path)
-    return _policies[key]
 
 
 _policies: dict[tuple[str, str, str | None], Policy] = {}

@@ -62,7 +62,7 @@ def texts(path: Path, *questions: str) -> list[list[str]]:
         return [[item.reply.text for item in ledger.find(question)] for question in questions]
 
 
-def test_without_dask_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dask_is_an_error_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     check_workers_installed(WorkersConfig())
     check_workers_installed(WorkersConfig(kind="dask"))
     monkeypatch.setattr(
@@ -112,7 +112,7 @@ def test_the_shares_of_a_limit_never_exceed_it() -> None:
     assert third.judge_for("faithfulness").max_concurrency == 1
 
 
-async def test_exchanges_of_the_ledger_go_with_the_shard_and_are_not_requested_again(tmp_path: Path) -> None:
+async def test_cached_exchanges_are_sent_with_the_shard(tmp_path: Path) -> None:
     config, ledger = ScoreConfig(), tmp_path / "ledger.sqlite"
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
         scored = [item async for item in score_examples(judge, config, ITEMS[:2])]
@@ -155,7 +155,7 @@ def test_ledgers_stay_on_the_worker_until_the_stage_has_succeeded(tmp_path: Path
     assert not list(state_folder().rglob("*.sqlite*"))
 
 
-def test_each_worker_with_other_versions_is_named() -> None:
+def test_workers_with_other_versions_are_listed() -> None:
     expected = versions()
     same = WorkerInfo("worker tcp://a:1 on a", expected)
     validate_workers({"tcp://a:1": same})

@@ -111,7 +111,7 @@ def worker_processes() -> list[psutil.Process]:
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
-async def score_here(params: Params, folder: Path) -> list[ScoredExample]:
+async def score_in_process(params: Params, folder: Path) -> list[ScoredExample]:
     @flow
     async def scoring() -> list[ScoredExample]:
         ledger = folder / "ledger.sqlite"
@@ -123,7 +123,7 @@ async def score_here(params: Params, folder: Path) -> list[ScoredExample]:
     return await scoring()
 
 
-async def score_there(params: Params, folder: Path, *, kill_after: int | None = None) -> list[ScoredExample]:
+async def score_on_workers(params: Params, folder: Path, *, kill_after: int | None = None) -> list[ScoredExample]:
     @flow
     async def scoring() -> list[ScoredExample]:
         stage, ledger = folder / "stage", folder / "ledger.sqlite"
@@ -138,15 +138,15 @@ async def score_there(params: Params, folder: Path, *, kill_after: int | None = 
     return await scoring()
 
 
-async def test_two_workers_one_of_them_killed_score_as_one_process_does_and_little_is_asked_twice(
+async def test_scores_with_a_killed_worker_equal_those_of_one_process(
     own_folders: Path,
 ) -> None:
     with judge_server() as url:
-        alone = await score_here(settings(url), own_folders / "alone")
+        alone = await score_in_process(settings(url), own_folders / "alone")
         calls, distinct = request_counts(url)
         assert calls == distinct
     with judge_server() as url:
-        spread = await score_there(settings(url), own_folders / "spread", kill_after=calls // 3)
+        spread = await score_on_workers(settings(url), own_folders / "spread", kill_after=calls // 3)
         requests, others = request_counts(url)
     assert spread == alone
     assert others == distinct
@@ -157,7 +157,7 @@ async def test_two_workers_one_of_them_killed_score_as_one_process_does_and_litt
     assert worker_processes() == []
 
 
-async def test_what_a_stage_was_answered_before_it_was_killed_is_not_asked_again(own_folders: Path) -> None:
+async def test_replies_to_a_killed_stage_are_not_requested_again(own_folders: Path) -> None:
     script = own_folders / "stage.py"
     with judge_server() as url:
         params = settings(url)
@@ -171,7 +171,7 @@ async def test_what_a_stage_was_answered_before_it_was_killed_is_not_asked_again
         stage.kill()
         stage.wait()
         psutil.wait_procs(workers, timeout=30)
-        await score_there(params, own_folders)
+        await score_on_workers(params, own_folders)
         requests, distinct = request_counts(url)
     assert distinct <= requests <= distinct + CONCURRENCY
     with Ledger(own_folders / "ledger.sqlite") as ledger:
@@ -182,11 +182,11 @@ STAGE = """
 import asyncio, sys
 from pathlib import Path
 from longreward.params import Params
-from test_workers_cluster import score_there
+from test_workers_cluster import score_on_workers
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    asyncio.run(score_there(Params.model_validate_json((folder / "params.json").read_text()), folder))
+    asyncio.run(score_on_workers(Params.model_validate_json((folder / "params.json").read_text()), folder))
 """
 
 
@@ -196,7 +196,7 @@ def api() -> dict[str, str]:
     return PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value()).environment
 
 
-async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_refused(own_folders: Path) -> None:
+async def test_workers_sample_the_same_responses_and_reject_a_changed_model(own_folders: Path) -> None:
     model = own_folders / "models" / "sft"
     model.parent.mkdir()
     model.symlink_to(ROOT / "models" / "tiny-base")
@@ -218,8 +218,8 @@ async def test_workers_draw_what_one_process_draws_and_a_model_that_changed_is_r
     assert [r.text for r in spread.responses] == [r.text for r in alone.responses]
     assert spread == alone
     policy = load_policy(params.policy, ROOT / "models" / "tiny-base")  # without shards, files and workers
-    drawn = [response for group in sample(policy, examples, params.sample) for response in group]
-    assert spread.responses == drawn
+    sampled = [response for group in sample(policy, examples, params.sample) for response in group]
+    assert spread.responses == sampled
     assert all(response.token_ids and response.prompt_hash for response in spread.responses)
     with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is missing, or holds another model"):
         await sampling(params, own_folders / "changed")
@@ -233,22 +233,22 @@ def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
 
     def launch(code: str, name: str) -> None:
         log = (folder / f"{name}.log").open("wb")
-        here = {"LONGREWARD_STATE": str(folder / "state"), "PYTHONPATH": str(Path(__file__).parent)}  # of these flows
-        env = {**os.environ, **here}
+        own = {"LONGREWARD_STATE": str(folder / "state"), "PYTHONPATH": str(Path(__file__).parent)}  # of these flows
+        env = {**os.environ, **own}
         processes.append(
             subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
         )
 
-    note = folder / "scheduler.json"
+    scheduler_file = folder / "scheduler.json"
     cli = "from distributed.cli import dask_{0}; dask_{0}.main({1!r})"
     launch(cli.format("scheduler", ["--port", "0", "--host", "127.0.0.1", "--no-dashboard",
-                                    "--scheduler-file", str(note)]), "scheduler")  # fmt: skip
-    there = ["--scheduler-file", str(note), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    launch(f"{start}\n{cli.format('worker', there)}", "worker")
+                                    "--scheduler-file", str(scheduler_file)]), "scheduler")  # fmt: skip
+    worker = ["--scheduler-file", str(scheduler_file), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    launch(f"{start}\n{cli.format('worker', worker)}", "worker")
     try:
-        while not note.exists() or not note.read_text():
+        while not scheduler_file.exists() or not scheduler_file.read_text():
             assert all(process.poll() is None for process in processes)
-        yield json.loads(note.read_text())["address"]
+        yield json.loads(scheduler_file.read_text())["address"]
     finally:
         for process in processes:
             process.kill()
@@ -268,7 +268,7 @@ def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
         ),
     ],
 )
-async def test_a_worker_with_another_version_is_named_before_any_shard(
+async def test_a_worker_with_another_version_is_an_error_before_any_shard(
     own_folders: Path, start: str, message: str
 ) -> None:
     with cluster(own_folders / "remote", start=start) as address:
@@ -278,7 +278,7 @@ async def test_a_worker_with_another_version_is_named_before_any_shard(
                 pass
 
 
-async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_no_key_is_sent(
+async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_gets_no_key(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THE_KEY", "of-the-judge")
@@ -306,7 +306,7 @@ async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_no_key_is
         assert "of-the-judge" not in logs
 
 
-async def test_a_scheduler_that_is_not_there_is_said_so(own_folders: Path) -> None:
+async def test_a_missing_scheduler_is_an_error(own_folders: Path) -> None:
     params = settings("http://localhost:1/v1", address="tcp://127.0.0.1:1", start_limit_s=1)
     with pytest.raises(WorkerError, match=r"scheduler tcp://127\.0\.0\.1:1 cannot be reached"):
         async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):

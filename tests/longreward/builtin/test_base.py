@@ -1,5 +1,6 @@
-"""The tiny base: it starts as a rough lookup, a stopped training goes on, and the kept checkpoint is whole."""
+"""The tiny base model: its initialization, resumed pre-training, and the checkpoint in `models/`."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ BASE = Path(__file__).parents[3] / "models" / "tiny-base"
 SMALL = Difficulty(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
 
 
-def test_a_fresh_first_layer_looks_one_to_four_places_back() -> None:
+def test_heads_of_the_first_layer_attend_one_to_four_positions_back() -> None:
     model = new_model(seed=1)
     model.set_attn_implementation("eager")
     ids = torch.tensor([make_training_sequence("l1", SMALL).ids[:40]])
@@ -33,7 +34,7 @@ def test_value_accuracy_counts_whole_values() -> None:
     assert pretrain.value_accuracy([sequence], logits) == 1.0 - 1 / len(sequence.values)
 
 
-def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "LEVELS", (SMALL,))
     monkeypatch.setattr(pretrain, "TOKENS_PER_STEP", 200)
     monkeypatch.setattr(pretrain, "held_out_accuracy", lambda model, level: 0.0)
@@ -50,12 +51,12 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert not torch.equal(whole["model.embed_tokens.weight"], fresh["model.embed_tokens.weight"])
 
 
-def test_the_kept_base_finds_facts_in_documents_it_never_saw() -> None:
+def test_tiny_base_finds_facts_in_held_out_documents() -> None:
     model = AutoModelForCausalLM.from_pretrained(BASE)
     assert pretrain.held_out_accuracy(model, pretrain.LEVELS[-1], documents=8) > 0.95
 
 
-def test_the_kept_base_and_its_tokenizer_belong_together() -> None:
+def test_tiny_base_matches_its_tokenizer() -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
     assert model.config.vocab_size == len(tokenizer)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == model.config.eos_token_id
@@ -64,9 +65,18 @@ def test_the_kept_base_and_its_tokenizer_belong_together() -> None:
     assert sum(file.stat().st_size for file in BASE.iterdir()) < 5_000_000
 
 
-def test_roles_start_as_the_marks_that_play_their_parts() -> None:
+def test_role_embeddings_are_initialized_with_those_of_punctuation() -> None:
     model = new_model(seed=1)
     init_lookup_heads(model)
     embeddings = model.get_input_embeddings().weight
     assert torch.equal(embeddings[TOKEN_IDS["<|assistant|>"]], embeddings[TOKEN_IDS["?"]])
     assert torch.equal(embeddings[TOKEN_IDS["<|end|>"]], embeddings[TOKEN_IDS["\n\n"]])
+
+
+def test_an_output_folder_that_cannot_be_written_is_reported_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["pretrain", "--out", str(tmp_path / "file/model")])
+    with pytest.raises(SystemExit, match="file/model cannot be written"):
+        pretrain.main()

@@ -1,4 +1,4 @@
-"""The corpus: the same bytes every time, sizes that make retrieval matter, questions that its documents answer."""
+"""The built-in corpus: reproducible bytes, document sizes, questions and answers."""
 
 import hashlib
 import json
@@ -34,13 +34,13 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
-    """Whoever changes the grammar on purpose makes the base anew and writes the new digests here."""
+    """An intended change of the grammar needs a new tiny base, and new digests here."""
     written = write_corpus(tmp_path, seed=1, documents=3, questions_per_document=2)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
     assert digests == ["3cdbf633bdf0dcd2", "9a369b216ed873bb"]
 
 
-def test_a_small_document_reads_like_this() -> None:
+def test_text_of_a_small_document() -> None:
     document = make_document("remembered", people=2, facts_per_person=2, scenes=0)
     assert document.text.split("\n\n") == [
         "This is a short account of the Cardinal Academy and of its members. "
@@ -61,7 +61,7 @@ def test_a_small_document_reads_like_this() -> None:
     )
 
 
-def test_files_tell_of_the_same_rows(tmp_path: Path) -> None:
+def test_both_files_have_the_same_rows(tmp_path: Path) -> None:
     written = write_corpus(tmp_path, seed=1, documents=5, questions_per_document=3)
     rows, gold = _rows(written.corpus), read_gold(written.gold)
     assert [list(row) for row in rows[:1]] == [["idx", "query", "answer", "context", "document"]]
@@ -78,7 +78,7 @@ def test_documents_are_distinct_and_long_enough() -> None:
     assert 450 < min(words) <= max(words) < 650
 
 
-def test_a_document_says_all_its_facts_and_nothing_else() -> None:
+def test_a_document_states_its_facts_and_nothing_else() -> None:
     for number in range(30):
         document = make_document(f"d{number}")
         assert all(fact.clause in document.text for fact in (*document.facts, *document.background))
@@ -89,27 +89,27 @@ def test_a_document_says_all_its_facts_and_nothing_else() -> None:
         assert measure_against_gold(document.text, row).unsupported == 0.0
 
 
-def test_no_value_has_two_owners() -> None:
+def test_a_value_belongs_to_one_fact() -> None:
     for number in range(30):
         values = [word for fact in make_document(f"d{number}").facts for word in fact.value.split()]
         assert len(values) == len(set(values))
 
 
-def test_the_facts_of_a_question_stand_in_different_paragraphs() -> None:
+def test_the_facts_of_a_question_are_in_different_paragraphs() -> None:
     document = make_document("d1")
     for facts in sample_questions(random.Random(5), document, 20):
         paragraphs = {
-            place for place, text in enumerate(document.text.split("\n\n")) for f in facts if f.clause in text
+            index for index, text in enumerate(document.text.split("\n\n")) for f in facts if f.clause in text
         }
         assert len(paragraphs) == len(facts)
 
 
-def test_a_document_too_small_for_the_questions_is_refused() -> None:
+def test_a_document_too_small_for_the_questions_is_an_error() -> None:
     with pytest.raises(ValueError, match="too few"):
         sample_questions(random.Random(1), make_document("tiny", people=1, facts_per_person=1), 9)
 
 
-def test_questions_and_answers_read_as_english() -> None:
+def test_questions_and_answers_are_english_sentences() -> None:
     assert format_question([MARA]) == "Where was Mara Voss born?"
     assert format_question([MARA, IVO]) == "Where was Mara Voss born, and what did Ivo Lang build?"
     assert format_question([MARA, IVO, TESS]) == (
@@ -118,18 +118,18 @@ def test_questions_and_answers_read_as_english() -> None:
     assert gold_answer([MARA, TESS]) == "Mara Voss was born in Kelden. Tess Arden trained 198 pupils."
 
 
-def test_faults_come_as_often_as_they_are_meant_to() -> None:
+def test_rates_of_faults_in_answers() -> None:
     facts = kept = wrong = padded = answers = 0
     for number in range(400):
         document = make_document(f"d{number}")
         rng = random.Random(number)
-        for asked in sample_questions(rng, document, 4):
-            sentences = faulty_answer(rng, document, asked).split(". ")
-            invented = [s for s in sentences if " also " in s]
+        for question_facts in sample_questions(rng, document, 4):
+            sentences = faulty_answer(rng, document, question_facts).split(". ")
+            fabricated = [s for s in sentences if " also " in s]
             answers += 1
-            padded += len(invented)
-            facts += len(asked)
-            kept += len(sentences) - len(invented)
+            padded += len(fabricated)
+            facts += len(question_facts)
+            kept += len(sentences) - len(fabricated)
             wrong += sum(
                 sentence.rstrip(".") not in document.text for sentence in sentences if " also " not in sentence
             )
@@ -138,7 +138,7 @@ def test_faults_come_as_often_as_they_are_meant_to() -> None:
     assert padded / answers == pytest.approx(0.31, abs=0.02)
 
 
-def test_no_document_states_a_made_up_relation() -> None:
+def test_no_document_states_a_fabricated_relation() -> None:
     for number in range(50):
         text = make_document(f"d{number}").text
         assert not any(f" {RELATIONS[name].cue} " in text for name in FABRICATED_RELATIONS)

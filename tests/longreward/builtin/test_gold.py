@@ -48,7 +48,7 @@ def test_half_a_value_is_wrong() -> None:
     assert measure_against_gold("Ivo Lang built the mill.", ROW).recall == 0.0
 
 
-def test_an_invented_sentence_spoils_an_otherwise_exact_answer() -> None:
+def test_a_fabricated_sentence_makes_an_answer_inexact() -> None:
     found = measure_against_gold(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
     assert found == GoldMeasures(recall=1.0, unsupported=pytest.approx(1 / 3), exact=False, unasked=0.0)
 
@@ -69,7 +69,7 @@ def test_a_true_sentence_that_was_not_asked_for_is_supported_and_counted() -> No
         "mara voss was born in kelden; ivo lang built a stone mill",
     ],
 )
-def test_small_rewordings_say_the_same(response: str) -> None:
+def test_small_rewordings_are_supported(response: str) -> None:
     found = measure_against_gold(response.replace("; ", ".\n"), ROW)
     assert (found.recall, found.unsupported, found.exact) == (1.0, 0.0, True)
 
@@ -92,13 +92,13 @@ def test_hedges_negations_and_fragments_gain_no_recall(response: str) -> None:
     assert found.unsupported > 0.0
 
 
-def test_saying_a_true_thing_often_does_not_dilute_an_invented_one() -> None:
+def test_repeating_a_true_clause_does_not_dilute_a_fabricated_one() -> None:
     once = measure_against_gold("Mara Voss was born in Kelden. Ivo Lang also owned 23 fast horses.", ROW)
     often = measure_against_gold("Mara Voss was born in Kelden. " * 9 + "Ivo Lang also owned 23 fast horses.", ROW)
     assert once.unsupported == often.unsupported == 0.5
 
 
-def test_a_relation_turned_round_is_wrong() -> None:
+def test_a_reversed_relation_is_wrong() -> None:
     assert measure_against_gold("Mara Voss was taught by Ada Brook.", ROW).unsupported == 0.0
     assert measure_against_gold("Ada Brook taught Mara Voss.", ROW).unsupported == 0.0
     assert measure_against_gold("Mara Voss taught Ada Brook.", ROW).unsupported == 1.0

@@ -31,14 +31,14 @@ def test_corpus_texts_have_no_unknown_word_and_round_trip(tokenizer: PreTrainedT
             assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_every_word_is_one_token_and_every_token_is_there_once() -> None:
+def test_every_word_is_one_token() -> None:
     words = vocabulary()
     assert len(words) == len(set(words))
     assert words[:3] == ["<|pad|>", "<unk>", "<|begin|>"]
     assert 800 < len(words) < 1100
 
 
-def test_words_it_does_not_know_are_marked_not_dropped(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_unknown_words_become_a_special_token(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.decode(tokenizer("Mara Voss met Zebedee.")["input_ids"]) == "Mara Voss met <unk>."
 
 
@@ -57,7 +57,7 @@ def test_the_chat_template_takes_a_system_message(tokenizer: PreTrainedTokenizer
     assert tokenizer.apply_chat_template(messages, tokenize=False) == "<|begin|><|system|>a<|user|>b"
 
 
-def test_a_clean_process_loads_it_by_both_names(tmp_path: Path) -> None:
+def test_both_loaders_read_it_in_a_new_process(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
     code = (
@@ -72,7 +72,7 @@ def test_a_clean_process_loads_it_by_both_names(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path), TEXT], check=True, timeout=120)
 
 
-def test_a_lesson_speaks_the_tokenizers_language(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_training_sequence_equals_the_tokenized_text(tokenizer: PreTrainedTokenizerFast) -> None:
     sequence = make_training_sequence("l1", Difficulty(people=3, facts_per_person=4, scenes=1, relations_per_theme=6))
     text = tokenizer.decode(sequence.ids, skip_special_tokens=True)
     document = make_document("l1", people=3, facts_per_person=4, scenes=1)

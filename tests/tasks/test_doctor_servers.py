@@ -1,0 +1,129 @@
+"""The doctor's checks of servers, in this process; `tests/flows/cli/test_doctor.py` runs the whole command."""
+
+import platform
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from mlflow import MlflowClient
+from prefect import flow, get_client, task
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.states import Pending, Running
+
+from longreward.judge import JudgeConfig
+from longreward.params import Params
+from longreward.tasks.doctor.finding import Finding, Level
+from longreward.tasks.doctor.servers import check_remote, check_servers
+
+DEAD = "http://me:hush@127.0.0.1:9"
+
+
+@pytest.fixture
+def project(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the graph of a project, whose state folder is the default one."""
+    monkeypatch.delenv("LONGREWARD_STATE")
+    (own_folders / "dvc.yaml").write_text("stages: {}\n")
+    return own_folders
+
+
+@pytest.fixture
+def serve_status() -> Iterator[Callable[[int], str]]:
+    """Start a server that answers every GET with a status, and return its address."""
+    servers: list[HTTPServer] = []
+
+    def serve(status: int) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def set_remote(folder: Path, url: str) -> None:
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text(f"[core]\n    remote = r\n['remote \"r\"']\n    url = {url}\n")
+    (folder / "data").mkdir()
+    (folder / "data/raw.dvc").touch()
+
+
+def failed_subjects(findings: list[Finding]) -> set[str]:
+    return {finding.subject for finding in findings if finding.level == Level.FAILURE}
+
+
+@pytest.mark.parametrize(("status", "level"), [(200, Level.OK), (401, Level.NOTE), (500, Level.FAILURE)])
+async def test_an_http_remote_is_checked_by_its_status(
+    project: Path, serve_status: Callable[[int], str], status: int, level: Level
+) -> None:
+    set_remote(project, serve_status(status))
+    [finding] = await check_remote()
+    assert (finding.subject, finding.level) == ("dvc", level)
+
+
+async def test_unreachable_servers_are_failures_without_their_passwords(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_remote(project, f"{DEAD}/x?t=hush")
+    judge = JudgeConfig(kind="http", model="m", base_url="http://127.0.0.1:9/v1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    monkeypatch.setenv("OPENAI_API_KEY", "hush")
+    with temporary_settings({PREFECT_API_URL: f"{DEAD}/api"}):
+        findings = [*await check_servers(Params().model_copy(update={"judge": judge})), *await check_remote()]
+    assert failed_subjects(findings) == {"judge", "prefect", "mlflow", "dvc"}
+    assert "hush" not in "".join(finding.message + finding.advice for finding in findings)
+
+
+@pytest.mark.parametrize(("status", "message"), [(500, "500"), (401, "it refuses the login (401)")])
+async def test_an_mlflow_server_that_refuses_is_a_failure(
+    project: Path, prefect_server: str, serve_status: Callable[[int], str], status: int, message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", serve_status(status))
+    findings = await check_servers(Params())
+    assert failed_subjects(findings) == {"mlflow"}
+    assert any(message in finding.message for finding in findings)
+
+
+async def test_a_missing_login_for_the_prefect_server_is_a_failure(project: Path, prefect_server: str) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_AUTH_STRING}):
+        findings = await check_servers(Params())
+    assert failed_subjects(findings) == {"prefect"}
+    assert any("PREFECT_API_AUTH_STRING is not set" in finding.message for finding in findings)
+
+
+async def test_a_run_whose_process_was_killed_is_closed(project: Path, prefect_server: str) -> None:
+    (project / ".longreward/prefect/open-runs").mkdir(parents=True)
+    store = MlflowClient(f"sqlite:///{project}/.longreward/mlflow.db")
+    experiment = store.create_experiment("longreward", artifact_location=(project / "artifacts").as_uri())
+    tags = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
+    tracked = store.create_run(experiment, tags=tags, run_name="brave-otter").info.run_id
+
+    @flow(name="killed")
+    def killed() -> None: ...
+
+    async with get_client() as client:
+        run = await client.create_flow_run(killed, state=Running())
+        row = await client.create_task_run(task(killed.fn), run.id, dynamic_key="a", name="a", state=Pending())
+        marker = project / f".longreward/prefect/open-runs/{run.id}.1-0.00"
+        marker.touch()
+        findings = await check_servers(Params())
+        states = (await client.read_flow_run(run.id)).state, (await client.read_task_run(row.id)).state
+    messages = {finding.subject: finding.message for finding in findings}
+    assert failed_subjects(findings) == set()
+    assert messages["prefect"] == "runs of killed processes are closed now: 1"
+    assert messages["mlflow"] == "runs of killed processes are closed now: brave-otter"
+    assert store.get_run(tracked).info.status == "KILLED"
+    assert [state.is_crashed() for state in states if state] == [True, True]
+    assert not marker.exists()
