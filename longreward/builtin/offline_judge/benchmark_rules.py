@@ -70,26 +70,22 @@ def factscore_check(slots: Slots) -> str:
 
 def longbench_chat(slots: Slots) -> str:
     """Rate from 1 to 10 by the covered share of the reference; unsupported answers get half of it."""
-    covered, supported = _reference_shares(slots)
-    return _reference_rating(covered, supported, 1 + round(9 * covered * (0.5 + 0.5 * supported)))
+    return _rate_against_reference(slots, lambda covered, supported: 1 + round(9 * covered * (0.5 + 0.5 * supported)))
 
 
 def longbench_qa(slots: Slots) -> str:
     """Rate 3 if the answer covers nearly all of the reference, 2 for a good part, else 1."""
-    covered, supported = _reference_shares(slots)
-    return _reference_rating(covered, supported, 3 if covered >= 0.8 else 2 if covered >= 0.3 else 1)
+    return _rate_against_reference(slots, lambda covered, _: 3 if covered >= 0.8 else 2 if covered >= 0.3 else 1)
 
 
 def longbench_summary(slots: Slots) -> str:
     """Rate from 1 to 5, otherwise as `longbench_chat`."""
-    covered, supported = _reference_shares(slots)
-    return _reference_rating(covered, supported, 1 + round(4 * covered * (0.5 + 0.5 * supported)))
+    return _rate_against_reference(slots, lambda covered, supported: 1 + round(4 * covered * (0.5 + 0.5 * supported)))
 
 
 def mt_bench_rate(slots: Slots) -> str:
     """Rate the last turn from 1 to 10 in halves."""
-    turn = "_2" if "question_2" in slots else ""
-    quality, analysis = _turn_quality(slots, slots.get(f"answer{turn}", ""))
+    quality, analysis = _turn_quality(slots, slots.get("answer_2" if "question_2" in slots else "answer", ""))
     return f"{analysis}\nRating: [[{round(2 + 18 * quality) / 2:g}]]"
 
 
@@ -218,25 +214,24 @@ def _preference(a: float, b: float, *, tie: float) -> str:
     return "C" if abs(a - b) < tie else "A" if a > b else "B"
 
 
-def _reference_shares(slots: Slots) -> tuple[float, float]:
-    """Return the share of the reference that the answer covers, and of the answer that the reference supports."""
+def _rate_against_reference(slots: Slots, rate: Callable[[float, float], int]) -> str:
+    """Rate by the share of the reference that the answer covers, and of the answer that the reference supports."""
     question = parse_sentence(slots.get("question", ""))
     answer, reference = split_sentences(slots["answer"])[:MAX_SENTENCES], split_sentences(slots["reference"])
-    if not answer or not reference:
-        return 0.0, 0.0
-    parts = [part for item in answer for part in {item, *clauses(item)}]
-
-    def covered(point: Sentence) -> float:
-        if point.terms - question.terms:
-            return coverage(parts, point, question)
-        text = point.text.strip(" .!?。！？").casefold()  # "Yes." adds no term to the question
-        return float(any(text in item.text.casefold() for item in parts))
-
-    return sum(map(covered, reference)) / len(reference), _support(answer, evidence_clauses(slots["reference"]))
-
-
-def _reference_rating(covered: float, supported: float, rating: int) -> str:
-    return f"Covered: {covered:.2f} of the reference; borne out by it: {supported:.2f} of the answer.\n[[{rating}]]"
+    covered = supported = 0.0
+    if answer and reference:
+        parts = [part for item in answer for part in {item, *clauses(item)}]
+        shares: list[float] = []
+        for point in reference:
+            if point.terms - question.terms:
+                shares.append(coverage(parts, point, question))
+            else:  # "Yes." adds no term to the question
+                text = point.text.strip(" .!?。！？").casefold()
+                shares.append(any(text in item.text.casefold() for item in parts))
+        covered = sum(shares) / len(reference)
+        supported = _support(answer, evidence_clauses(slots["reference"]))
+    analysis = f"Covered: {covered:.2f} of the reference; borne out by it: {supported:.2f} of the answer."
+    return f"{analysis}\n[[{rate(covered, supported)}]]"
 
 
 def _turn_quality(slots: Slots, answer: str) -> tuple[float, str]:

@@ -40,11 +40,17 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
 
     List items and lines end a sentence; abbreviations, decimals and the wrapped lines of a paragraph do not.
     """
-    result = []
+    parts: list[str] = []
     for line in _WRAP.sub(" ", text).splitlines():
         line = _BULLET.sub("", line).strip()
-        result += [parse_sentence(part.strip()) for part in _split(line) if part.strip()]
-    return tuple(result)
+        start = 0
+        for match in _BREAK.finditer(line):
+            before = line[max(start, match.start() - 10) : match.start() + 1]
+            if match.group()[0] != "." or not _ABBREVIATION.search(before):
+                parts.append(line[start : match.end()])
+                start = match.end()
+        parts.append(line[start:])
+    return tuple(parse_sentence(part.strip()) for part in parts if part.strip())
 
 
 @lru_cache(maxsize=16384)
@@ -61,11 +67,14 @@ def parse_sentence(text: str) -> Sentence:
         if run and (not token[0].isupper() or plain[end : match.start()] not in (" ", "-", "")):
             _end_name(run, _is_capital_required(plain, run_start), names)
         if token[0].isdigit():
-            term = _number(token)
+            term = token.replace(",", "")  # 1,204 and 1204, 12.50 and 12.5 are the same
+            term = term.rstrip("0").rstrip(".") if "." in term else term.lstrip("0") or "0"
             numbers.add(term)
             order.append(term)
         elif token[0] >= "\u3400":
-            order += _bigrams(token)
+            # Bigrams between the particles, which separate most Chinese content words.
+            for part in _HAN_PARTICLE.split(token):
+                order += [part[i : i + 2] for i in range(len(part) - 1)] if len(part) > 1 else [part] * len(part)
         else:
             term = stem(token)
             if term in _NUMBER_WORDS:
@@ -129,32 +138,7 @@ def _is_capital_required(text: str, start: int) -> bool:
     return not before or before[-1] in '-–—:;*("“”‘.!?'
 
 
-def _split(line: str) -> list[str]:
-    parts, start = [], 0
-    for match in _BREAK.finditer(line):
-        before = line[max(start, match.start() - 10) : match.start() + 1]
-        if match.group()[0] == "." and _ABBREVIATION.search(before):
-            continue
-        parts.append(line[start : match.end()])
-        start = match.end()
-    return [*parts, line[start:]]
-
-
-def _number(token: str) -> str:
-    """1,204 and 1204, 12.50 and 12.5 are the same."""
-    plain = token.replace(",", "")
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain.lstrip("0") or "0"
-
-
-def _bigrams(run: str) -> list[str]:
-    """Bigrams between the little words, which stand between most Chinese words of weight."""
-    grams: list[str] = []
-    for part in _HAN_LITTLE.split(run):
-        grams += [part[i : i + 2] for i in range(len(part) - 1)] if len(part) > 1 else [part] * len(part)
-    return grams
-
-
-_HAN_LITTLE = re.compile(r"[的了是在和与也就都而及着或被把很吗呢吧啊之其于从由对以向]")
+_HAN_PARTICLE = re.compile(r"[的了是在和与也就都而及着或被把很吗呢吧啊之其于从由对以向]")
 _TOKEN = re.compile(
     r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_\u3400-\uffff]+(?:['’][a-z]+)?|[\u3400-\u9fff\uf900-\ufaff]+"
 )
