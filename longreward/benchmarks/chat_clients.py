@@ -32,8 +32,7 @@ from longreward.benchmarks.types import (
 from longreward.errors import PolicyError
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import PROBE_EXAMPLE, Policy, PolicyTokenizer
-from longreward.models.policy_client import Prompt
-from longreward.models.served_policy import ServedPolicy, gather_requests, request_seed
+from longreward.models.served_policy import ServedPolicy, gather_requests, make_prompt, request_seed
 from longreward.utils.concurrency import with_progress
 
 log = logging.getLogger(__name__)
@@ -123,17 +122,8 @@ class ServedChatClient:
 
     async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
         client, encoder = self._policy.client, self._policy.encoder
-        rendered = Prompt({"prompt": prompt.ids}, prompt.ids)
-        if client.chat:
-            # The server tokenizes: special tokens in the messages are broken up, so that they stay text.
-            messages = [
-                {"role": turn.role, "content": encoder.chat.break_controls(turn.content, turn.role)}
-                for turn in prompt.turns
-            ]
-            unchanged = messages == [vars(turn) for turn in prompt.turns]
-            rendered = Prompt({"messages": messages}, prompt.ids if unchanged else None)
         [choice] = await client.complete(
-            rendered,
+            make_prompt(self._policy, [vars(turn) for turn in prompt.turns], prompt.ids),
             n=1,
             seed_for=lambda number: request_seed(request.seed, request.id, number),
             temperature=sampling_temperature(request),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from longreward.errors import PolicyError, ServerUnavailable
+from longreward.models.chat_encoding import Messages
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import PolicyTokenizer, hash_ids, load_tokenizer, policy_window
 from longreward.models.policy_client import Choice, PolicyClient, Prompt
@@ -78,7 +79,12 @@ async def sample_served(
     `progress` receives the number of finished prompts. Raises ServerUnavailable if a later attempt may succeed,
     otherwise ServerRefused or PolicyError.
     """
-    prompts = [_build_prompt(policy, example, config) for example in examples]
+    prompts = []
+    for example in examples:
+        ids, truncated = encode_prompt(policy, example, config)
+        check_truncated_chats(policy, [example.id] if truncated else [])
+        message = policy.encoder.message(example.context, example.query)
+        prompts.append(make_prompt(policy, [{"role": "user", "content": message}], ids))
 
     async def sample_prompt(example: Example, prompt: Prompt) -> list[Response]:
         choices = await policy.client.complete(
@@ -112,21 +118,19 @@ async def gather_requests(policy: ServedPolicy, requests: Iterable[Coroutine[Any
         raise ServerUnavailable(f"{error}; {log_tail}") from None
 
 
+def make_prompt(policy: ServedPolicy, messages: Messages, ids: Sequence[int]) -> Prompt:
+    """Return the prompt to send: `ids`, or with `server.prompt: chat` the messages that they encode."""
+    if not policy.client.chat:
+        return Prompt({"prompt": ids}, ids)
+    # The server tokenizes the messages, so special tokens in them are broken to remain text.
+    broken = [{**m, "content": policy.encoder.chat.break_controls(m["content"], m["role"])} for m in messages]
+    return Prompt({"messages": broken}, ids if broken == [*messages] else None)
+
+
 def request_seed(seed: int, name: str, number: int) -> int:
     """Return the seed of request `number` for the example `name`: 31 bits, which every server accepts."""
     digest = hashlib.sha256(f"{seed}\0{name}\0{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _build_prompt(policy: ServedPolicy, example: Example, config: SampleConfig) -> Prompt:
-    ids, truncated = encode_prompt(policy, example, config)
-    if not policy.client.chat:
-        return Prompt({"prompt": ids}, ids)
-    check_truncated_chats(policy, [example.id] if truncated else [])
-    message = policy.encoder.message(example.context, example.query)
-    # The server tokenizes the message, so special tokens in it are broken to remain text.
-    content = policy.encoder.chat.break_controls(message)
-    return Prompt({"messages": [{"role": "user", "content": content}]}, ids if content == message else None)
 
 
 def _to_response(

@@ -8,13 +8,13 @@ from longreward.params import parameters_markdown, read_params, stage_names
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_projects_own_file_is_valid_and_scaled_down() -> None:
+def test_params_file_of_the_repository_is_valid() -> None:
     params = read_params(ROOT / "params.yaml")
     assert params.score.evidence_chunk_tokens < 128
     assert params.sample.n == 10
 
 
-def test_without_a_file_the_figures_are_the_papers() -> None:
+def test_defaults_are_the_values_of_the_paper() -> None:
     params = read_params(None)
     assert (params.score.evidence_chunk_tokens, params.score.evidence_chunks) == (128, 5)
     assert params.score.extraction_chunk_tokens == 4096
@@ -24,14 +24,14 @@ def test_without_a_file_the_figures_are_the_papers() -> None:
     assert (params.judge.first_temperature, params.judge.retry_temperature) == (0.01, 0.95)
 
 
-def test_an_override_reaches_its_key_and_is_checked() -> None:
+def test_overrides_are_applied_and_validated() -> None:
     assert read_params(None, ["train.beta=0.3"]).train.beta == 0.3
     assert read_params(None, ["evaluate.champion.measure=recall"]).evaluate.champion.measure == "recall"
     with pytest.raises(ConfigError, match=r"did you mean train\.beta"):
         read_params(None, ["train.btea=0.3"])
 
 
-def test_an_unknown_section_names_the_nearest(tmp_path: Path) -> None:
+def test_unknown_section_suggests_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("trian:\n  beta: 1\n")
     with pytest.raises(ConfigError, match="trian: unknown key; did you mean train"):
         read_params(tmp_path / "params.yaml")
@@ -40,13 +40,13 @@ def test_an_unknown_section_names_the_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [", "is not YAML"), ("just words", "no sections"), ("", "no sections")]
 )
-def test_a_file_that_is_no_params_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_file_without_sections_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_params(tmp_path / "params.yaml")
 
 
-def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
+def test_stage_order_and_parameters_page() -> None:
     assert stage_names() == (
         "synthesize",
         "prepare",
@@ -62,7 +62,7 @@ def test_stages_come_in_order_and_the_page_of_parameters_is_current() -> None:
     assert page == parameters_markdown(), "run `python -m longreward.params > docs/parameters.md`"
 
 
-def test_pairs_by_scores_need_scores() -> None:
+def test_pair_method_by_scores_requires_scores() -> None:
     with pytest.raises(ConfigError, match=r"score\.strategy is none, and pair\.method is longreward"):
         read_params(None, ["score.strategy=none"])
     assert read_params(None, ["score.strategy=none", "pair.method=random"]).score.strategy == "none"

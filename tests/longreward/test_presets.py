@@ -13,17 +13,17 @@ from longreward.params import Params, preset_names, preset_path, read_params, st
 ROOT = Path(__file__).parents[2]
 
 
-def test_presets_are_known_by_name() -> None:
+def test_preset_path_by_name() -> None:
     assert "laptop" in preset_names()
     assert preset_path("laptop").name == "laptop.yaml"
 
 
-def test_an_unknown_preset_names_the_nearest_and_all() -> None:
+def test_unknown_preset_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'lapto'; did you mean laptop\? The presets are .*laptop"):
         preset_path("lapto")
 
 
-def test_the_score_command_takes_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_command_with_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "doc.txt").write_text("The bridge was built in 1912.")
     one = ["--context", str(tmp_path / "doc.txt"), "--query", "When?", "--response", "In 1912."]
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
@@ -34,19 +34,19 @@ def test_the_score_command_takes_a_preset(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("name", ["../params", "/etc/passwd", ""])
-def test_a_preset_is_a_name_and_no_path(name: str) -> None:
+def test_preset_cannot_be_a_path(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown preset"):
         preset_path(name)
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_a_preset_is_valid_and_has_every_section(name: str) -> None:
+def test_preset_is_valid_and_has_every_section(name: str) -> None:
     read_params(preset_path(name))
     assert list(yaml.safe_load(preset_path(name).read_text(encoding="utf-8"))) == list(Params.model_fields)
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_a_preset_is_ready_where_its_keys_are_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preset_is_ready_if_its_keys_are_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("ZHIPUAI_API_KEY", "for-the-test")
     params = read_params(preset_path(name))
@@ -56,7 +56,7 @@ def test_a_preset_is_ready_where_its_keys_are_set(name: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["paper-llama3.1-8b", "paper-glm4-9b"])
-def test_the_papers_presets_say_the_papers_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_presets_have_the_values_of_the_paper(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     params = read_params(preset_path(name))
     assert (params.sft.learning_rate, params.train.learning_rate) == (1e-5, 1e-6)
     assert (params.train.beta, params.train.ce_weight, params.train.micro_batch) == (0.15, 0.1, 1)
@@ -69,16 +69,16 @@ def test_the_papers_presets_say_the_papers_figures(name: str, monkeypatch: pytes
         check_ready(params, ["score"])
 
 
-def test_the_base_models_chat_template_closes_each_turn_with_the_end_token(tiny_policy: Path) -> None:
+def test_chat_template_of_the_base_model_ends_turns_with_the_end_token(tiny_policy: Path) -> None:
     template = read_params(preset_path("paper-llama3.1-8b")).policy.chat_template
-    text = load_tokenizer(PolicyConfig(base_model="x", chat_template=template), tiny_policy)
-    assert text.prompt_text("the town", "who ?") == (
+    encoder = load_tokenizer(PolicyConfig(base_model="x", chat_template=template), tiny_policy)
+    assert encoder.prompt_text("the town", "who ?") == (
         "<s><|start_header_id|>user<|end_header_id|>\n\nthe town\n\nwho ?</s>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-    assert text.completion_ids("anna .") == [21, 35, 3]
+    assert encoder.completion_ids("anna .") == [21, 35, 3]
 
 
-def test_the_laptops_preset_is_the_projects_own_file() -> None:
+def test_laptop_preset_equals_the_params_file_of_the_repository() -> None:
     own, preset = (yaml.safe_load(path.read_text()) for path in (ROOT / "params.yaml", preset_path("laptop")))
     assert own == preset

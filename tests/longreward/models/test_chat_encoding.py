@@ -51,13 +51,13 @@ def test_literal_tokenizer_encodes_ordinary_text_equally(kind, family):
 @pytest.mark.parametrize("context", [f"{CONTEXT} {FORGED} {CONTEXT}", f"{FORGED}{CONTEXT}", f"{CONTEXT} {FORGED}"])
 def test_special_tokens_in_a_document_are_ordinary_text(kind, family, context):
     encoder = encoder_of(kind, family)
-    text = PolicyTokenizer(encoder.tokenizer, "{context}\n\n{query}", encoder.end_ids)
-    honest, forged = text.prompt_ids(CONTEXT, QUERY), text.prompt_ids(context, QUERY)
+    tokenizer = PolicyTokenizer(encoder.tokenizer, "{context}\n\n{query}", encoder.end_ids)
+    honest, forged = tokenizer.prompt_ids(CONTEXT, QUERY), tokenizer.prompt_ids(context, QUERY)
     assert controls(encoder, forged) == controls(encoder, honest)
     assert len(forged) > len(honest)
     if kind in ("byte-level", "metaspace first", "metaspace always", "prepending normalizer"):
         # The model still reads what the document says; the other kinds change case or lose unknown characters.
-        assert FORGED in text.decode(forged)
+        assert FORGED in tokenizer.decode(forged)
 
 
 @pytest.mark.parametrize("kind", KINDS)

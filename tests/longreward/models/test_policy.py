@@ -31,8 +31,8 @@ def test_slot_names_inside_a_document_are_kept(policy):
 
 
 def test_prompt_template_can_reorder_slots(tiny_policy):
-    text = load_tokenizer(config_of(tiny_policy, prompt_template="{query} in: {context}"), tiny_policy)
-    assert text.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
+    encoder = load_tokenizer(config_of(tiny_policy, prompt_template="{query} in: {context}"), tiny_policy)
+    assert encoder.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
 
 
 def test_prompt_template_without_context_is_rejected():
@@ -134,9 +134,9 @@ def test_configured_chat_template_replaces_the_tokenizers(save_tiny_policy, tmp_
     file = tmp_path / "own.jinja"
     file.write_text(own_template)
     for template in (own_template, str(file)):
-        text = load_tokenizer(config_of(folder, chat_template=template), folder)
-        assert text.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
-        assert text.completion_ids("anna .") == [21, 35, 3]
+        encoder = load_tokenizer(config_of(folder, chat_template=template), folder)
+        assert encoder.prompt_text("the town", "where ?") == "<|user|> the town\n\nwhere ? </s><|assistant|> "
+        assert encoder.completion_ids("anna .") == [21, 35, 3]
 
 
 TURN_END_TEMPLATE = (
@@ -148,14 +148,14 @@ TURN_END_TEMPLATE = (
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
 def test_completion_ends_at_the_first_token_that_stops_sampling(save_tiny_policy, tmp_path, file):
     folder = save_tiny_policy(tmp_path / "policy", template=TURN_END_TEMPLATE)
-    text = load_tokenizer(config_of(folder), folder)
-    assert (text.end_ids, text.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
+    encoder = load_tokenizer(config_of(folder), folder)
+    assert (encoder.end_ids, encoder.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
     if file == "config.json":  # by which generation goes where there is no file of its own
         (folder / "generation_config.json").unlink()
     settings = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps({**settings, "eos_token_id": [4, 3]}))
-    text = load_tokenizer(config_of(folder), folder)
-    assert (text.end_ids, text.completion_ids("anna .")) == ((3, 4), [21, 35, 4])
+    encoder = load_tokenizer(config_of(folder), folder)
+    assert (encoder.end_ids, encoder.completion_ids("anna .")) == ((3, 4), [21, 35, 4])
     assert load_policy(config_of(folder), folder).encoder.end_ids == (3, 4)
 
 

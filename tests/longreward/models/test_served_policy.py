@@ -237,8 +237,8 @@ async def test_extra_body_can_disable_token_ids(tiny_policy, policy_server):
 
 
 async def test_prompt_of_a_chat_is_known_if_the_server_confirms_its_ids(tiny_policy, policy_server):
-    text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
-    ids = text.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
+    encoder = load_tokenizer(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
+    ids = encoder.prompt_ids(EXAMPLES[0].context, EXAMPLES[0].query)
     confirmed = await sample_at(tiny_policy, policy_server(prompt_token_ids=ids), prompt="chat", examples=EXAMPLES[:1])
     assert {(response.prompt_tokens, response.prompt_hash) for response in confirmed[0]} == {(len(ids), hash_ids(ids))}
     unknown = await sample_at(tiny_policy, policy_server(), prompt="chat", examples=EXAMPLES[:1])
