@@ -36,7 +36,13 @@ def truncated_verdict(parse: Callable[[str], T | None]) -> TruncatedParser[T]:
         lines = text.split("\n")
         if not _ends_with_bracket(lines[-1]):
             lines.pop()  # this line is incomplete
-        verdicts = [value for line in lines if _is_verdict(line) and (value := parse(line)) is not None]
+        # A lone "1." may be the number of a list item: a parser that sees no other line takes it for the whole reply.
+        verdict_lines = [
+            line
+            for line in lines
+            if _ends_with_bracket(line) or (len(line.strip()) <= VERDICT_LINE and any(map(str.isalpha, line)))
+        ]
+        verdicts = [value for line in verdict_lines if (value := parse(line)) is not None]
         if not verdicts or any(value != verdicts[0] for value in verdicts):
             return None
         return TruncatedReply(verdicts[0], is_complete=True)
@@ -66,12 +72,6 @@ def truncated_tags(parse: Callable[[str], T | None]) -> TruncatedParser[T]:
         return None if value is None else TruncatedReply(value, is_complete=True)
 
     return parse_truncated
-
-
-def _is_verdict(line: str) -> bool:
-    # A lone "1." may be the number of a list item: a parser that sees no other line takes it for the whole reply.
-    is_label = len(line.strip()) <= VERDICT_LINE and any(character.isalpha() for character in line)
-    return is_label or _ends_with_bracket(line)
 
 
 def _ends_with_bracket(line: str) -> bool:

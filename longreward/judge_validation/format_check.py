@@ -63,28 +63,27 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
     overrides = {"max_attempts": 1, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
     dimensions = {dimension: {**settings, **overrides} for dimension, settings in config.dimensions.items()}
     once = config.model_copy(update={**overrides, "dimensions": dimensions})
+
+    async def check(judge: Judge, dimension: Dimension) -> FormatCheck:
+        timed_out, problem = False, None
+        query = RewardQuery(CONTEXT, QUERY, RESPONSE, dimension)
+        try:
+            async with asyncio.timeout(limit_s):
+                verdict = await judge_query(judge, prompts, open_document(CONTEXT), query)
+            # "The response states no fact" is wrong here, but in the requested format.
+            if verdict.score is None and verdict.reason != NO_STATEMENT:
+                problem = verdict.reason
+        except TimeoutError:
+            problem, timed_out = f"no reply to its prompts within {limit_s:g} s", True
+        except JudgeError as error:
+            problem = str(error)
+            timed_out = error.transient is not None and error.transient.timed_out
+        templates = DIMENSION_TEMPLATES[dimension]
+        expected = "; ".join(EXPECTED_FORMATS.get(template, "the format in the prompt") for template in templates)
+        return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, expected)
+
     async with open_judge(once, ledger=None) as judge:
-        checks = await gather(_check(judge, prompts, dimension, limit_s) for dimension in DIMENSIONS)
+        checks = await gather(check(judge, dimension) for dimension in DIMENSIONS)
         metrics = judge.metrics()
     tokens = metrics["prompt_tokens"] + metrics["completion_tokens"]
     return FormatReport(tuple(checks), int(metrics["calls"]), int(tokens))
-
-
-async def _check(judge: Judge, prompts: PromptSet, dimension: Dimension, limit_s: float) -> FormatCheck:
-    timed_out = False
-    problem = None
-    query = RewardQuery(CONTEXT, QUERY, RESPONSE, dimension)
-    try:
-        async with asyncio.timeout(limit_s):
-            verdict = await judge_query(judge, prompts, open_document(CONTEXT), query)
-        # "The response states no fact" is wrong here, but in the requested format.
-        if verdict.score is None and verdict.reason != NO_STATEMENT:
-            problem = verdict.reason
-    except TimeoutError:
-        problem, timed_out = f"no reply to its prompts within {limit_s:g} s", True
-    except JudgeError as error:
-        problem = str(error)
-        timed_out = error.transient is not None and error.transient.timed_out
-    templates = DIMENSION_TEMPLATES[dimension]
-    expected = "; ".join(EXPECTED_FORMATS.get(template, "the format in the prompt") for template in templates)
-    return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, expected)

@@ -157,15 +157,11 @@ def parse_better(text: str) -> PairwiseVerdict | None:
     return None if verdict is None else verdict.value
 
 
-def _parse_label(label: str) -> PairwiseVerdict | None:
-    return _LABELS.get(_LABEL_PREFIX.sub("", normalize_label(label)))
-
-
-def _resembles_label(label: str) -> bool:
-    return _RESEMBLES_LABEL.search(normalize_label(label)) is not None
-
-
-_BETTER: LabelFormat[PairwiseVerdict] = LabelFormat(_parse_label, _resembles_label, ("better", "verdict", "winner"))
+_BETTER: LabelFormat[PairwiseVerdict] = LabelFormat(
+    parse=lambda label: _LABELS.get(_LABEL_PREFIX.sub("", normalize_label(label))),
+    resembles=lambda label: _RESEMBLES_LABEL.search(normalize_label(label)) is not None,
+    keys=("better", "verdict", "winner"),
+)
 
 
 def shorten_context(context: str, tokens: int) -> str:

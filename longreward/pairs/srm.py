@@ -125,34 +125,30 @@ class RewardModel:
     ) -> list[RankedResponses]:
         """Compute the reward of every response, equal texts of an example once; `progress` counts texts."""
         items = list(items)
-        texts = [
-            (example, text)
-            for example, responses in items
-            for text in dict.fromkeys(response.text for response in responses)
-        ]
-        inputs = [
-            render_input(self.encoder, context=example.context, query=example.query, response=text, window=self.window)
-            for example, text in texts
-        ]
+        inputs: dict[tuple[str, str], tuple[list[int] | None, bool]] = {}
+        for example, responses in items:
+            for text in dict.fromkeys(response.text for response in responses):
+                inputs[example.id, text] = render_input(
+                    self.encoder, context=example.context, query=example.query, response=text, window=self.window
+                )
         # Padding is expensive, so texts of similar length share a batch.
-        fitting = [(index, rendered.ids) for index, rendered in enumerate(inputs) if rendered.ids is not None]
+        fitting = [(key, ids) for key, (ids, _) in inputs.items() if ids is not None]
         fitting.sort(key=lambda item: len(item[1]), reverse=True)  # longest first: running out of memory shows at once
-        values: dict[int, float] = {}
+        values: dict[tuple[str, str], float] = {}
         for start in range(0, len(fitting), self.batch_size):
             batch = fitting[start : start + self.batch_size]
             rewards = self._forward([ids for _, ids in batch])
-            values |= {index: value for (index, _), value in zip(batch, rewards, strict=True)}
+            values |= {key: value for (key, _), value in zip(batch, rewards, strict=True)}
             progress(len(values), len(fitting))
-        index_by_text = {(example.id, text): index for index, (example, text) in enumerate(texts)}
 
         def response_reward(example: Example, response: Response) -> ResponseReward:
-            index = index_by_text[example.id, response.text]
-            ids, cut, value = inputs[index].ids, inputs[index].cut, values.get(index)
+            key = (example.id, response.text)
+            ids, cut = inputs[key]
             if ids is None:
                 return ResponseReward(response.id, None, TOO_LONG, 0, cut)
-            if value is None or not math.isfinite(value):
+            if not math.isfinite(values[key]):
                 return ResponseReward(response.id, None, NOT_FINITE, len(ids), cut)
-            return ResponseReward(response.id, value, None, len(ids), cut)
+            return ResponseReward(response.id, values[key], None, len(ids), cut)
 
         return [
             RankedResponses(example.id, tuple(response_reward(example, response) for response in responses))
@@ -188,29 +184,30 @@ def srm_pair(
     return select_by_reward(config, example, sampled, bounds, method="srm", min_margin=min_margin)
 
 
-@dataclass(frozen=True)
-class RewardModelInput:
-    """Token ids of one response with its prompt; None if query and response alone exceed the window."""
-
-    ids: list[int] | None
-    cut: bool
-
-
-def render_input(encoder: ChatEncoder, *, context: str, query: str, response: str, window: int) -> RewardModelInput:
+def render_input(
+    encoder: ChatEncoder, *, context: str, query: str, response: str, window: int
+) -> tuple[list[int] | None, bool]:
     """Tokenize the input and shorten the document until it fits.
 
-    Raises PolicyError if the chat template rejects the messages or the tokenizer gives no offsets.
+    Returns the token ids, or None if query and response alone exceed the window, and whether the document was
+    shortened. Raises PolicyError if the chat template rejects the messages or the tokenizer gives no offsets.
     """
     ids = _encode(encoder, context, query, response)
     if len(ids) <= window:
-        return RewardModelInput(ids, cut=False)
-    spans = _token_spans(encoder.tokenizer, context)
+        return ids, False
+    tokenizer = encoder.tokenizer
+    if not tokenizer.is_fast:
+        raise PolicyError(
+            f"{tokenizer.name_or_path}: its tokenizer is not a fast one and gives no token offsets, so that no "
+            "document can be shortened to the window; choose another reward model"
+        )
+    spans = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     context_tokens = len(spans)
     # Repeated, because the tokens of the parts may merge or split where the document is cut.
     while len(ids) > window and context_tokens > 0:
         context_tokens = max(0, context_tokens - (len(ids) - window))
         ids = _encode(encoder, keep_ends(context, spans, context_tokens), query, response)
-    return RewardModelInput(ids if len(ids) <= window else None, cut=True)
+    return (ids if len(ids) <= window else None), True
 
 
 def _encode(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
@@ -219,16 +216,6 @@ def _encode(encoder: ChatEncoder, context: str, query: str, response: str) -> li
         return encoder.encode_text(f"{prompt}\n\n{response}", add_special_tokens=True)
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     return encoder.encode_messages(messages, add_generation_prompt=False)
-
-
-def _token_spans(tokenizer: Any, context: str) -> list[tuple[int, int]]:
-    if not tokenizer.is_fast:
-        raise PolicyError(
-            f"{tokenizer.name_or_path}: its tokenizer is not a fast one and gives no token offsets, so that no "
-            "document can be shortened to the window; choose another reward model"
-        )
-    encoding = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [(start, end) for start, end in encoding["offset_mapping"]]
 
 
 def load_reward_model(config: SrmConfig, path: str | Path | None = None) -> RewardModel:
@@ -267,29 +254,17 @@ def _load(config: SrmConfig, name: str) -> RewardModel:
     if tokenizer.pad_token_id is None:
         raise PolicyError(f"{name}: its tokenizer has neither pad_token nor eos_token for padding")
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # transformers finds the last token by it
-    window = config.window or _max_tokens(model_config, tokenizer)
+    # The smaller limit of config and tokenizer: some position embeddings (RoBERTa) count two positions that no text can
+    # use, which only the tokenizer knows.
+    values = (getattr(model_config.get_text_config(), field, None) for field in WINDOW_FIELDS)
+    config_limit = next((int(value) for value in values if value), None)
+    limits = [limit for limit in (config_limit, int(tokenizer.model_max_length)) if limit and limit < UNLIMITED]
+    window = config.window or min(limits, default=None)
     if window is None:
         raise PolicyError(f"{name}: its config has no maximum length; set pair.srm.window")
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-    return RewardModel(
-        _versioned_name(name, config, model), model.to(device).eval(), tokenizer, window, config.batch_size, device
-    )
-
-
-def _max_tokens(model_config: Any, tokenizer: Any) -> int | None:
-    """Return the smaller limit of config and tokenizer.
-
-    Some position embeddings (RoBERTa) count two positions that no text can use, which only the tokenizer knows.
-    """
-    values = (getattr(model_config.get_text_config(), name, None) for name in WINDOW_FIELDS)
-    config_limit = next((int(value) for value in values if value), None)
-    tokenizer_limit = int(tokenizer.model_max_length)
-    limits = [limit for limit in (config_limit, tokenizer_limit) if limit and limit < UNLIMITED]
-    return min(limits, default=None)
-
-
-def _versioned_name(name: str, config: SrmConfig, model: Any) -> str:
-    if Path(name).is_dir() or "@" in name:
-        return name
-    revision = getattr(model.config, "_commit_hash", None) or config.revision
-    return f"{name}@{revision}" if revision else name
+    versioned_name = name
+    if not Path(name).is_dir() and "@" not in name:
+        revision = getattr(model.config, "_commit_hash", None) or config.revision
+        versioned_name = f"{name}@{revision}" if revision else name
+    return RewardModel(versioned_name, model.to(device).eval(), tokenizer, window, config.batch_size, device)

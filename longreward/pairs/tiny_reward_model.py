@@ -103,7 +103,8 @@ def preferences(tokenizer: Any, count: int) -> list[dict[str, list[int]]]:
     encoder = ChatEncoder(tokenizer)
 
     def ids(query: str, response: str) -> list[int]:
-        return render_input(encoder, context="", query=query, response=response, window=WINDOW).ids or []
+        token_ids, _ = render_input(encoder, context="", query=query, response=response, window=WINDOW)
+        return token_ids or []
 
     return [
         {"chosen_ids": ids(item.query, item.answer), "rejected_ids": ids(item.query, item.wrong)}

@@ -68,8 +68,17 @@ async def abest_of_n(
     # Sampling derives its random stream from this id, so that different prompts have different streams.
     example_id = document_id(f"{query}\n\n{context}")
     example = Example(id=example_id, document_id=example_id, context=context, query=query)
-    candidates = responses if responses is not None else await _sample(policy, example, sampling)
-    scored = await (reward or LongReward()).ascore_responses(example, candidates)
+    if policy is not None:
+        from longreward.models.sampling import SampleConfig, sample
+        from longreward.models.served_policy import ServedPolicy, sample_served
+
+        config = sampling or SampleConfig()
+        if isinstance(policy, ServedPolicy):
+            [responses] = await sample_served(policy, [example], config)
+        else:
+            # Generation blocks for seconds to minutes; in a thread, the event loop stays free.
+            responses = await asyncio.to_thread(lambda: next(sample(policy, [example], config)))
+    scored = await (reward or LongReward()).ascore_responses(example, responses or ())
     return rank_responses(scored.responses)
 
 
@@ -80,16 +89,3 @@ def rank_responses(responses: Sequence[ScoredResponse]) -> tuple[ScoredResponse,
     exceed the best.
     """
     return tuple(sorted(responses, key=lambda scored: -(scored.reward_bounds() or (-math.inf, -math.inf))[1]))
-
-
-async def _sample(policy: "AnyPolicy | None", example: Example, sampling: "SampleConfig | None") -> list[Response]:
-    from longreward.models.sampling import SampleConfig, sample
-    from longreward.models.served_policy import ServedPolicy, sample_served
-
-    assert policy is not None, "best_of_n checks its arguments"
-    config = sampling or SampleConfig()
-    if isinstance(policy, ServedPolicy):
-        [sampled] = await sample_served(policy, [example], config)
-        return sampled
-    # Generation blocks for seconds to minutes; in a thread, the event loop stays free.
-    return await asyncio.to_thread(lambda: next(sample(policy, [example], config)))

@@ -57,21 +57,22 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
     Raises RequestRefused if an embedding model declines a statement.
     """
     evidence = await item.document.evidence(statements, item.config.evidence_chunks)
-    return await gather(_verify(item, text, chunks) for text, chunks in zip(statements, evidence, strict=True))
-
-
-async def _verify(item: DimensionInput, text: str, evidence: tuple[Evidence, ...]) -> VerifiedStatement:
-    if not evidence:
-        return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
-    # Passages in document order, numbered from 1, as in the published prompts.
-    passages = item.prompts.evidence([chunk.text for chunk in evidence], item.language)
-    request = item.prompts.template("support", item.language).request({"statement": text, "context": passages})
+    template = item.prompts.template("support", item.language)
     parse = PARSERS[item.prompts.parsing].support
-    reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
-    statement = Statement(
-        text=text, support=reply.value, analysis=reply.text or None, evidence=evidence, reason=reply.reason
-    )
-    return VerifiedStatement(statement, reply)
+
+    async def verify(text: str, chunks: tuple[Evidence, ...]) -> VerifiedStatement:
+        if not chunks:
+            return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
+        # Passages in document order, numbered from 1, as in the published prompts.
+        passages = item.prompts.evidence([chunk.text for chunk in chunks], item.language)
+        request = template.request({"statement": text, "context": passages})
+        reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+        statement = Statement(
+            text=text, support=reply.value, analysis=reply.text or None, evidence=chunks, reason=reply.reason
+        )
+        return VerifiedStatement(statement, reply)
+
+    return await gather(verify(text, chunks) for text, chunks in zip(statements, evidence, strict=True))
 
 
 def mean_support(statements: Sequence[Statement], *, total: int) -> tuple[float | None, str | None]:

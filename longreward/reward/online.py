@@ -67,7 +67,15 @@ class OnlineReward:
         for indices, scored in zip(groups.values(), await self._reward.ascore_examples(examples), strict=True):
             by_index |= zip(indices, scored.responses, strict=True)
         responses = [by_index[index] for index in range(len(completions))]
-        _log(responses, log_extra, log_metric)
+        for dimension in DIMENSIONS:
+            scores = [scored.verdicts[dimension].score for scored in responses]
+            available = [score for score in scores if score is not None]
+            if log_extra is not None:
+                log_extra(dimension, scores)
+            if log_metric is not None and available:
+                log_metric(f"longreward/{dimension}", sum(available) / len(available))
+        if log_metric is not None:
+            log_metric("longreward/unscored", sum(scored.reward is None for scored in responses) / len(responses))
         return [scored.reward for scored in responses]
 
     def _column(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:
@@ -100,19 +108,3 @@ def completion_text(completion: Completion) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if part.get("type") == "text")
     return content or ""
-
-
-def _log(
-    responses: Sequence[ScoredResponse],
-    log_extra: Callable[[str, list[Any]], None] | None,
-    log_metric: Callable[[str, float], None] | None,
-) -> None:
-    for dimension in DIMENSIONS:
-        scores = [scored.verdicts[dimension].score for scored in responses]
-        available = [score for score in scores if score is not None]
-        if log_extra is not None:
-            log_extra(dimension, scores)
-        if log_metric is not None and available:
-            log_metric(f"longreward/{dimension}", sum(available) / len(available))
-    if log_metric is not None:
-        log_metric("longreward/unscored", sum(scored.reward is None for scored in responses) / len(responses))

@@ -101,17 +101,8 @@ def _rating(label: str) -> float | None:
     return rating if 0 <= rating <= 10 else None
 
 
-def _resembles_rating(label: str) -> bool:
-    """Return whether the label is a number in another form: out of range, a range, another scale."""
-    return phrases.NUMBER.match(normalize_label(label)) is not None
-
-
 def _support(label: str) -> float | None:
     return phrases.SUPPORT_LABELS.get(normalize_label(label))
-
-
-def _resembles_support(label: str) -> bool:
-    return phrases.RESEMBLES_SUPPORT.search(normalize_label(label)) is not None
 
 
 def _json_statements(text: str) -> tuple[str, ...] | None:
@@ -157,5 +148,15 @@ def _without_list_marker(line: str) -> str:
     return phrases.LIST_MARKER.sub("", line, count=1)
 
 
-RATING = LabelFormat(_rating, _resembles_rating, ("rating", "score", "评分", "得分", "分数"), phrases.OTHER_SCALE)
-SUPPORT = LabelFormat(_support, _resembles_support, ("support", "support_level", "level", "label", "支持程度"))
+RATING = LabelFormat(
+    parse=_rating,
+    # A number in another form: out of range, a range, another scale.
+    resembles=lambda label: phrases.NUMBER.match(normalize_label(label)) is not None,
+    keys=("rating", "score", "评分", "得分", "分数"),
+    void_before=phrases.OTHER_SCALE,
+)
+SUPPORT = LabelFormat(
+    parse=_support,
+    resembles=lambda label: phrases.RESEMBLES_SUPPORT.search(normalize_label(label)) is not None,
+    keys=("support", "support_level", "level", "label", "支持程度"),
+)

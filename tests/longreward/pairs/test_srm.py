@@ -92,11 +92,11 @@ def test_rewards_do_not_depend_on_batching(model: RewardModel) -> None:
 
 def test_document_is_shortened_to_the_window(model: RewardModel) -> None:
     words = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
-    read = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
-    assert read.cut
-    assert read.ids is not None
-    assert len(read.ids) == 14
-    text = model.tokenizer.decode(read.ids, skip_special_tokens=True).split()
+    ids, cut = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
+    assert cut
+    assert ids is not None
+    assert len(ids) == 14
+    text = model.tokenizer.decode(ids, skip_special_tokens=True).split()
     assert text == ["anna", "ben", "cara", "bridge", "north", "south", "who", "?", "ben", "."]  # 3 and 3 of 16
 
 
@@ -111,16 +111,8 @@ def test_response_longer_than_the_window_is_unscored(classifier: Path) -> None:
 
 def test_model_without_a_chat_template(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
     plain = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "plain", template=None))))
-    read = render_input(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
-    assert plain.tokenizer.decode(read.ids, skip_special_tokens=True).split() == [
-        "the",
-        "town",
-        ".",
-        "who",
-        "?",
-        "ben",
-        ".",
-    ]
+    ids, _ = render_input(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
+    assert plain.tokenizer.decode(ids, skip_special_tokens=True) == "the town . who ? ben ."
 
 
 @pytest.mark.parametrize("template", ["with", "without"])
@@ -129,8 +121,8 @@ def test_special_tokens_are_ordinary_text(save_classifier: Callable[..., Path], 
     model = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "model", **more))))
 
     def specials(context: str, response: str) -> list[int]:
-        ids = render_input(model.encoder, context=context, query="who ?", response=response, window=64).ids or []
-        return [i for i in ids if i in (2, 3, 4, 5)]  # <s> </s> <|user|> <|assistant|>
+        ids, _ = render_input(model.encoder, context=context, query="who ?", response=response, window=64)
+        return [i for i in ids or () if i in (2, 3, 4, 5)]  # <s> </s> <|user|> <|assistant|>
 
     honest = specials("the town .", "ben .")
     assert honest == ([2, 4, 5, 3] if template == "with" else [])
