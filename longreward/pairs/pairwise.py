@@ -212,13 +212,12 @@ async def best_and_worst(
         return None
     matches = [(index, index + 1) for index in range(0, count - 1, 2)]
     signs = await gather(compare(*match) for match in matches)
-    winners = []
+    winners: list[int] = []
+    losers: list[int] = []
     for (first, second), sign in zip(matches, signs, strict=True):
-        if choosable[first] and choosable[second]:
-            winners.append(first if sign >= 0 else second)
-        elif choosable[first] or choosable[second]:
-            winners.append(first if choosable[first] else second)
-    losers = [second if sign >= 0 else first for (first, second), sign in zip(matches, signs, strict=True)]
+        better, worse = (first, second) if sign >= 0 else (second, first)
+        winners += [index for index in (better, worse) if choosable[index]][:1]
+        losers.append(worse)
     unmatched = [count - 1] if count % 2 else []
     best, worst = await gather(
         [
