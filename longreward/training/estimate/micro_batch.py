@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from longreward.utils.progress import format_duration
@@ -62,7 +63,8 @@ def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int
             # AdamW's moments are allocated at the first update only.
             moments = 2 * sum(weight.nbytes for weight in trainer.model.parameters() if weight.requires_grad)
             log.info("peak memory: %.1f GB measured, and %.1f GB for the optimizer", peak / 1e9, moments / 1e9)
-    total_s = remaining * mean_seconds(tokens, (tokens[longest], longest_s), (tokens[median], median_s))
+    seconds = np.interp(tokens, (0, tokens[median], tokens[longest]), (0.0, median_s, longest_s))
+    total_s = remaining * float(seconds.mean())
     if trainer.args.process_index == 0:
         log.info(
             "%s steps of about %s: %s (measured: the longest micro batch %.2g s, a median one %.2g s)",
@@ -73,22 +75,6 @@ def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int
             median_s,
         )
     return total_s
-
-
-def mean_seconds(tokens: Sequence[int], longest: tuple[int, float], median: tuple[int, float]) -> float:
-    """Return the mean seconds of micro batches of `tokens`; `longest` and `median` are (tokens, seconds) as measured.
-
-    >>> mean_seconds([100, 300, 500], longest=(500, 9.0), median=(300, 5.0))  # 1, 5 and 9 s
-    5.0
-    """
-    (longest_tokens, longest_s), (median_tokens, median_s) = longest, median
-    if longest_tokens == median_tokens or longest_s <= median_s:  # a short one does not fill the device
-        return longest_s
-    slope = (longest_s - median_s) / (longest_tokens - median_tokens)
-    # Attention grows with the square of the length, so that the line through both may be negative for short ones.
-    floor = 0.5 * median_s / median_tokens
-    seconds = [max(median_s + slope * (count - median_tokens), floor * count) for count in tokens]
-    return sum(seconds) / len(seconds)
 
 
 def _micro_batch_seconds(trainer: Any, model: Any, batch: Sequence[int]) -> float:

@@ -46,7 +46,7 @@ def test_the_arms_of_a_seed_run_one_after_the_other():
 
 
 def test_differences_are_paired_within_each_seed():
-    found = summarize_runs(
+    results = summarize_runs(
         [
             run("longreward", 0, 0.75),
             run("random", 0, 0.25),
@@ -54,22 +54,22 @@ def test_differences_are_paired_within_each_seed():
             run("random", 1, 0.5, sft=0.0),
         ]
     )
-    assert found.seeds == (0, 1)
-    assert found.means["sft", "greedy"]["exact"].value == 0.125
-    assert found.means["longreward", "greedy"]["exact"].value == 0.625
-    against_sft = found.effect("longreward", "sft", "greedy", "exact")
+    assert results.seeds == (0, 1)
+    assert results.means["sft", "greedy"]["exact"].value == 0.125
+    assert results.means["longreward", "greedy"]["exact"].value == 0.625
+    against_sft = results.effect("longreward", "sft", "greedy", "exact")
     assert against_sft.by_seed == {0: 0.5, 1: 0.5}
     assert (against_sft.difference.value, against_sft.gain) == (0.5, 1)
     assert against_sft.difference.documents == 2 * DOCUMENTS  # one name in two seeds is two documents
-    against_chance = found.effect("longreward", "random", "greedy", "exact")
+    against_chance = results.effect("longreward", "random", "greedy", "exact")
     assert against_chance.by_seed == {0: 0.5, 1: 0.0}
     assert against_chance.difference.value == 0.25
-    assert found.effect("random", "longreward", "greedy", "exact").reversed().difference.value == 0.25
+    assert results.effect("random", "longreward", "greedy", "exact").reversed().difference.value == 0.25
 
 
 def test_a_seed_missing_in_one_arm_is_left_out_of_the_difference():
-    found = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
-    assert found.effect("longreward", "random", "greedy", "exact").by_seed == {0: 0.5}
+    results = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
+    assert results.effect("longreward", "random", "greedy", "exact").by_seed == {0: 0.5}
 
 
 def test_the_page_marks_significant_differences():
@@ -107,8 +107,8 @@ def test_a_comparison_listed_in_both_directions_is_one_test() -> None:
 
 
 def test_the_pictures_show_every_arm():
-    drawn = render_plots(summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
-    [figure] = drawn.values()
+    plots = render_plots(summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
+    [figure] = plots.values()
     [axis] = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["longreward", "random"]
     points = [container.lines[0].get_xdata()[0] for container in axis.containers]
@@ -116,8 +116,8 @@ def test_the_pictures_show_every_arm():
 
 
 def test_mixing_is_compared_with_long_and_short_pairs_alone():
-    found = summarize_runs([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
-    page = render_page(found)
+    results = summarize_runs([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
+    page = render_page(results)
     assert re.search(r"\| mixed − longreward \| greedy \| exact \| -0\.250 \| .* \| -0\.250 \| worse \|", page)
     assert "| mixed − short-only | greedy | exact | +0.250 |" in page
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
@@ -125,14 +125,14 @@ def test_mixing_is_compared_with_long_and_short_pairs_alone():
 
 def test_without_gold_facts_judge_scores_are_compared():
     def judged(arm: str, reward: float) -> RunResult:
-        taken = [
+        examples = [
             replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).examples
         ]
-        return RunResult(arm, 0, taken)
+        return RunResult(arm, 0, examples)
 
-    found = summarize_runs([judged("longreward", 8.0), judged("random", 5.0)])
-    assert "| longreward − random | greedy | reward | +3.000 |" in render_page(found)
-    [figure] = render_plots(found).values()
+    results = summarize_runs([judged("longreward", 8.0), judged("random", 5.0)])
+    assert "| longreward − random | greedy | reward | +3.000 |" in render_page(results)
+    [figure] = render_plots(results).values()
     assert figure.axes[0].containers[0].lines[0].get_xdata()[0] == 3.0
 
 

@@ -7,7 +7,7 @@ from small_training import Training, stopped_after_two_checkpoints
 
 from longreward.training import exact_resume
 from longreward.training.estimate import micro_batch
-from longreward.training.estimate.micro_batch import log_time_estimate, mean_seconds
+from longreward.training.estimate.micro_batch import log_time_estimate
 from longreward.training.length_grouping import LengthGroupedSampler
 
 
@@ -107,12 +107,11 @@ def test_estimate_covers_the_remaining_micro_batches(done, expected_steps, monke
 
 
 def test_short_passes_are_averaged_within_the_budget(monkeypatch):
-    passes = iter([0.3, 0.2, 0.6, 0.6, 0.1, 0.4, 0.3])  # the first one, then longest and middle in turns
+    passes = iter([0.3, 0.2, 9.0, 0.6, 9.0, 0.1, 9.0])  # the first one, then longest and median in turns
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
-    monkeypatch.setattr(micro_batch, "mean_seconds", lambda tokens, longest, middle: longest[1] + 10 * middle[1])
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    result = log_time_estimate(trainer_of(steps=400), model, [(n,) for n in LENGTHS])
-    assert result == pytest.approx(800 * (1.2 / 3 + 10 * 1.0 / 3))
+    result = log_time_estimate(trainer_of(steps=400), model, [(50,)] * 8)  # all are as long as the longest
+    assert result == pytest.approx(800 * 0.9 / 3)
     assert [*passes] == []
 
 
@@ -122,7 +121,7 @@ def test_long_pass_is_measured_once(monkeypatch):
         micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: measured_batches.append(batch) or 5.0
     )
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    assert log_time_estimate(trainer_of(steps=20), model, [(n,) for n in LENGTHS]) == 20 * 2 * 5.0
+    assert log_time_estimate(trainer_of(steps=20), model, [(50,)] * 8) == 20 * 2 * 5.0
     assert len(measured_batches) == 2
 
 
@@ -144,9 +143,12 @@ def test_unshared_pairs_count_both_texts(monkeypatch):
     assert result == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
 
 
-def test_mean_seconds_interpolates_by_tokens():
-    assert mean_seconds([100, 300, 500], longest=(500, 9.0), median=(300, 5.0)) == pytest.approx((1 + 5 + 9) / 3)
-    # a line through 500: 100 s and 300: 10 s would be negative at 100, where half of 300's share is taken
-    assert mean_seconds([100, 300], longest=(500, 100.0), median=(300, 10.0)) == pytest.approx((10 / 6 + 10) / 2)
-    assert mean_seconds([400, 400], longest=(400, 3.0), median=(400, 3.5)) == 3.0
-    assert mean_seconds([10, 400], longest=(400, 3.0), median=(300, 3.5)) == 3.0
+def test_seconds_are_interpolated_by_tokens(monkeypatch):
+    trainer = trainer_of(steps=40, micro=1)
+    seconds = {300: 4.0, 500: 10.0}  # the median of these lengths, and the longest
+    lengths = [(100,), (100,), (100,), (300,), (300,), (400,), (400,), (500,)]
+    monkeypatch.setattr(
+        micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: seconds[lengths[batch[0]][0]]
+    )
+    result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), lengths)
+    assert result == pytest.approx(40 * 2 * (3 * 4 / 3 + 2 * 4 + 2 * 7 + 10) / 8)
