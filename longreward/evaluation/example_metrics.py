@@ -42,7 +42,11 @@ class ExampleMetrics:
 
 def measures_table(measured: Iterable[AnswerMeasures], examples: Mapping[str, Example]) -> Table:
     """Return the measures of every answer; missing ones are null."""
-    prompts = {example_id: _prompt_hash(example) for example_id, example in examples.items()}
+    prompts = {}
+    for example_id, example in examples.items():
+        # Runs number their examples independently, so that ids cannot identify equal prompts.
+        content = f"{example.query}\0{example.context}".encode(errors="replace")
+        prompts[example_id] = hashlib.blake2b(content, digest_size=8).hexdigest()
     data = [
         [answer.role, answer.decoding, answer.response.id, answer.document_id, prompts[answer.response.example_id]]
         + [answer.values.get(measure) for measure in MEASURES]
@@ -88,8 +92,3 @@ def answers_table(
 def truncate(text: str) -> str:
     """Return at most MAX_TEXT_CHARS characters, with an ellipsis if the text is longer."""
     return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
-
-
-def _prompt_hash(example: Example) -> str:
-    # Runs number their examples independently, so that ids cannot identify equal prompts.
-    return hashlib.blake2b(f"{example.query}\0{example.context}".encode(errors="replace"), digest_size=8).hexdigest()

@@ -64,7 +64,19 @@ def reference_answers(cases: Iterable[MtCase]) -> list[Answer]:
 
 def write_answers(path: Path, answers: Iterable[Answer], cases: Cases, *, model: str) -> None:
     """Write an answers file; equal answers get equal `answer_id`s."""
-    write_rows(path, (_answer_row(answer, cases[answer.case_id], model) for answer in answers))
+    rows = []
+    for answer in answers:
+        content = json.dumps([answer.case_id, model, answer.turns])
+        rows.append(
+            {
+                "question_id": cases[answer.case_id].question_id,
+                "answer_id": hashlib.sha256(content.encode()).hexdigest()[:22],
+                "model_id": model,
+                "choices": [{"index": 0, "turns": list(answer.turns)}],
+                "tstamp": answer.created,
+            }
+        )
+    write_rows(path, rows)
 
 
 def _text_answer(case: MtCase, turns: tuple[str, ...], created: float) -> Answer:
@@ -78,17 +90,6 @@ def _text_answer(case: MtCase, turns: tuple[str, ...], created: float) -> Answer
         prompt_truncated=False,
         created=created,
     )
-
-
-def _answer_row(answer: Answer, case: MtCase, model: str) -> Row:
-    content = json.dumps([answer.case_id, model, answer.turns])
-    return {
-        "question_id": case.question_id,
-        "answer_id": hashlib.sha256(content.encode()).hexdigest()[:22],
-        "model_id": model,
-        "choices": [{"index": 0, "turns": list(answer.turns)}],
-        "tstamp": answer.created,
-    }
 
 
 def single_rows(verdicts: Iterable[Verdict], cases: Cases, *, model: str) -> list[Row]:
