@@ -34,18 +34,17 @@ def stage_entries(path: Path = Path("dvc.yaml")) -> dict[str, StageEntry]:
     stages = _read_yaml(path).get("stages")
     if not isinstance(stages, dict):
         raise ConfigError(f"{path} has no stages; is this the project's folder?")
-    return {name: _parse_entry(name, stage) for name, stage in stages.items()}
-
-
-def _parse_entry(name: str, stage: Mapping[str, Any]) -> StageEntry:
-    outputs = [output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, ())]
-    return StageEntry(
-        name=name,
-        inputs=tuple(Path(dependency) for dependency in stage.get("deps", ())),
-        sections=tuple(param.partition(".")[0] for param in stage.get("params", ())),
-        # An output with options is a mapping of one key, its path.
-        outputs=tuple(Path(output if isinstance(output, str) else next(iter(output))) for output in outputs),
-    )
+    entries = {}
+    for name, stage in stages.items():
+        outputs = [output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, ())]
+        entries[name] = StageEntry(
+            name=name,
+            inputs=tuple(Path(dependency) for dependency in stage.get("deps", ())),
+            sections=tuple(param.partition(".")[0] for param in stage.get("params", ())),
+            # An output with options is a mapping of one key, its path.
+            outputs=tuple(Path(output if isinstance(output, str) else next(iter(output))) for output in outputs),
+        )
+    return entries
 
 
 def check_inputs(stages: Sequence[str]) -> None:

@@ -33,7 +33,6 @@ from longreward.tasks.stage import (
     PIPELINE,
     REQUESTED_STAGES,
     STAGE_EXIT,
-    StageExit,
     pop_stage_exit,
     stage_exit_file,
 )
@@ -141,22 +140,18 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
                     await close_flow_runs(client, await child_flow_runs(client, [task_run_id]))
             except httpx.HTTPError as error:
                 log.warning("Prefect's server was not told that the stage was killed: %s", error)
-        raise _failure(name, stage_exit, command.output)
+        if stage_exit is None or stage_exit.state in ("Running", "Completed"):  # DVC's message, not the stage's
+            lines = [line for line in command.output.splitlines() if line.startswith("ERROR")]
+            errors = "\n".join(lines) or command.output
+            raise StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its output is above"))
+        failure = StageInterrupted if stage_exit.state == JudgeUnavailable.__name__ else StageFailed
+        raise failure(f"stage {name} failed: {stage_exit.message}")
     delete_committed(committed_hashes())
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
         file = Path("metrics") / f"{name}.json"
         metrics = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         tracking.link_stage(parent, name, metrics)
     return StageResult(name, stage_exit is not None, time.monotonic() - started)
-
-
-def _failure(name: str, stage_exit: StageExit | None, output: str) -> StageFailed:
-    """Return the error with the stage's own message if its flow got so far, else with that of DVC."""
-    if stage_exit is None or stage_exit.state in ("Running", "Completed"):
-        errors = "\n".join(line for line in output.splitlines() if line.startswith("ERROR")) or output
-        return StageFailed(f"stage {name} failed" + (f":\n{errors}" if errors else "; its output is above"))
-    error = StageInterrupted if stage_exit.state == JudgeUnavailable.__name__ else StageFailed
-    return error(f"stage {name} failed: {stage_exit.message}")
 
 
 async def show_waiting(holder: str | None) -> None:

@@ -72,18 +72,13 @@ def file_digests(inputs: Iterable[Path]) -> dict[Path, bytes]:
     digests = {}
     for path in sorted(inputs):
         digest = hashlib.blake2b(digest_size=32)
-        for file in _files(path):
+        files = [path] if path.is_file() else sorted(path.rglob("*"))  # no files if the path is missing
+        for file in (file for file in files if file.is_file() and "__pycache__" not in file.parts):
             digest.update(f"\0{file.as_posix()}\0".encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "blake2b").digest())
         digests[path] = digest.digest()
     return digests
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    return [path] if path.is_file() else []
 
 
 def stage_folder(stage: str, *, settings: str, inputs: Mapping[Path, bytes]) -> Path:

@@ -24,13 +24,13 @@ def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
 def shown(project: ToyProject, name: str) -> dict[str, object]:
     """What `dvc exp show` says of an experiment."""
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
-    said = subprocess.run(command, cwd=project.folder, check=True, capture_output=True, text=True).stdout
-    for commit in json.loads(said):
+    output = subprocess.run(command, cwd=project.folder, check=True, capture_output=True, text=True).stdout
+    for commit in json.loads(output):
         for experiment in commit.get("experiments") or ():
             if experiment["name"] == name:
-                found: dict[str, object] = experiment["revs"][0]["data"]
-                return found
-    raise AssertionError(f"no experiment {name} in {said}")
+                data: dict[str, object] = experiment["revs"][0]["data"]
+                return data
+    raise AssertionError(f"no experiment {name} in {output}")
 
 
 def test_overrides_apply_to_one_run(project: ToyProject) -> None:

@@ -31,14 +31,14 @@ def plots(graph: str, stage: str) -> dict[str, dict[str, Any]]:
 def test_plots_match_dvc_yaml(
     stage: str, columns: dict[str, tuple[str, ...]], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = plots((ROOT / "dvc.yaml").read_text(encoding="utf-8"), stage)
-    assert set(known) == {f"plots/{stage}-{name}.csv" for name in columns}
+    settings = plots((ROOT / "dvc.yaml").read_text(encoding="utf-8"), stage)
+    assert set(settings) == {f"plots/{stage}-{name}.csv" for name in columns}
     monkeypatch.chdir(tmp_path)
     for name, of in columns.items():
         path = f"plots/{stage}-{name}.csv"
         write_points(Path(path), [], of)  # nothing measured: the header alone
         with open(path, encoding="utf-8") as file:
-            assert {known[path]["x"], known[path]["y"]} <= set(next(csv.reader(file)))
+            assert {settings[path]["x"], settings[path]["y"]} <= set(next(csv.reader(file)))
         assert not Path(path).is_relative_to(out)  # git keeps it, for `dvc plots diff`
 
 

@@ -54,9 +54,9 @@ def addresses(serving: "subprocess.Popen[str]") -> tuple[str, Path, str]:
         words += line
         if "Ctrl-C" in line:
             break
-    found = re.search(r"Prefect  (\S+)\n\s+log in with the line in (\S+)\n\s+MLflow   (http://[^/]+)", words)
-    assert found, words
-    return found[1], Path(found[2]), found[3]
+    match = re.search(r"Prefect  (\S+)\n\s+log in with the line in (\S+)\n\s+MLflow   (http://[^/]+)", words)
+    assert match, words
+    return match[1], Path(match[2]), match[3]
 
 
 def request(url: str, path: str, method: str = "GET", **headers: str) -> int:
@@ -94,9 +94,9 @@ async def test_serve_access_and_trigger(project: ToyProject, serve: Callable[...
     assert request(prefect, "/api/flow_runs/filter", "POST", Origin="https://evil.example") == 403
     with temporary_settings(PrefectServer(f"{prefect}/api", login.read_text()).settings):
         async with get_client() as client:
-            while not (found := [one for one in await client.read_deployments() if one.name == "all"]):
+            while not (deployments := [one for one in await client.read_deployments() if one.name == "all"]):
                 assert serving.poll() is None
-            (deployment,) = found
+            (deployment,) = deployments
             run = await client.create_flow_run_from_deployment(deployment.id, name="with-the-login")
             while (state := (await client.read_flow_run(run.id)).state) is None or not state.is_final():
                 assert request(prefect, "/api/health") == 200

@@ -26,12 +26,12 @@ def test_progress_kept_until_dvc_records_stage(tmp_path: Path, pipeline_server: 
     project = ToyProject(tmp_path, pipeline_server)
     project.write("lost")  # the stage ends well, but without its output
     assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
-    code, said = project.run("dvc", "repro", "--single-item", "prepare")
+    code, output = project.run("dvc", "repro", "--single-item", "prepare")
     assert code != 0
-    assert "output 'data/prepared' does not exist" in said
+    assert "output 'data/prepared' does not exist" in output
     assert (project.folder / "worked").read_text() == "lost"
-    code, said = project.run("dvc", "repro", "--single-item", "prepare")
-    assert code == 0, said
+    code, output = project.run("dvc", "repro", "--single-item", "prepare")
+    assert code == 0, output
     assert (project.folder / "worked").read_text() == "lost"  # no shard was done twice
     assert progress(project, "prepare")  # nobody was left to remove it; the next stage or run does
 
@@ -70,11 +70,11 @@ def test_pipeline_after_prefect_server_killed(tmp_path: Path, own_prefect: str) 
         time.sleep(0.1)
     kill_prefect(tmp_path / "prefect-state")
     (project.folder / "go").touch()
-    said, _ = running.communicate(timeout=200)
+    output, _ = running.communicate(timeout=200)
     assert running.returncode == 1
-    assert "stage 1 of 2: prepare done" in said
-    assert "PrefectUnavailable: the Prefect server at" in said  # of the next stage
-    assert "Traceback" not in said
+    assert "stage 1 of 2: prepare done" in output
+    assert "PrefectUnavailable: the Prefect server at" in output  # of the next stage
+    assert "Traceback" not in output
     assert (project.folder / "data/prepared/text").read_text() == "WAIT"
     assert progress(project, "prepare") == []
     assert project.statuses() == {"FINISHED", "FAILED"}
@@ -95,12 +95,12 @@ def test_stage_completes_after_servers_killed(tmp_path: Path, own_prefect: str) 
         kill_prefect(tmp_path / "prefect-state")
         end(server)
         (project.folder / "go").touch()
-        said, _ = running.communicate(timeout=200)
-    assert running.returncode == 0, said
+        output, _ = running.communicate(timeout=200)
+    assert running.returncode == 0, output
     assert (project.folder / "data/prepared/text").read_text() == "WAIT"
     assert "prepare" in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
     assert project.figures("prepare")["letters"] == 4
-    assert "are not recorded there" in said
-    assert "Prefect's server was not told that the run ended" in said
-    assert "Traceback" not in said
+    assert "are not recorded there" in output
+    assert "Prefect's server was not told that the run ended" in output
+    assert "Traceback" not in output
     assert os.listdir(project.folder / "plots") == ["prepare.csv"]

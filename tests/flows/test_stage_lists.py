@@ -37,8 +37,8 @@ def test_server_settings_do_not_invalidate_training() -> None:
 
 
 def test_dependencies_exist() -> None:
-    made = {output for entry in stage_entries(ROOT / "dvc.yaml").values() for output in entry.outputs}
+    outputs = {output for entry in stage_entries(ROOT / "dvc.yaml").values() for output in entry.outputs}
     for entry in stage_entries(ROOT / "dvc.yaml").values():
         for path in entry.inputs:
-            of_a_stage = any(output in (path, *path.parents) for output in made)
-            assert of_a_stage or path == Path("data/raw") or (ROOT / path).exists(), f"{entry.name}: {path}"
+            is_output = any(output in (path, *path.parents) for output in outputs)
+            assert is_output or path == Path("data/raw") or (ROOT / path).exists(), f"{entry.name}: {path}"

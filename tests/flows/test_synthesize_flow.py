@@ -22,12 +22,12 @@ def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
 
 @pytest.mark.slow
 def test_synthesize_off_and_on(project: ToyProject) -> None:
-    made = project.folder / "data/synthesized"
+    out = project.folder / "data/synthesized"
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (project.folder / "params.yaml").write_text(settings, encoding="utf-8")
     code, words = project.run("longreward.flows.synthesize")
     assert code == 0, words
-    assert [file.read_bytes() for file in sorted(made.iterdir())] == [b"", b""]
+    assert [file.read_bytes() for file in sorted(out.iterdir())] == [b"", b""]
     assert set(project.figures("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}
 
     on = settings.replace("documents: null", "min_tokens: 8\n  documents: data/raw/documents")
@@ -37,7 +37,7 @@ def test_synthesize_off_and_on(project: ToyProject) -> None:
     for stage in ("synthesize", "prepare"):
         code, words = project.run(f"flows.{stage}")
         assert code == 0, words
-    rows = [json.loads(line) for line in (made / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
     figures = project.figures("synthesize")
     assert figures["questions"] == len(rows) > 3
     assert figures["documents"] == 3

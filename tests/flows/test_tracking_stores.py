@@ -40,17 +40,17 @@ def test_run_on_postgres(project: ToyProject) -> None:
                 except psutil.Error:
                     continue
             try:
-                said, _ = running.communicate(timeout=0.2)
+                output, _ = running.communicate(timeout=0.2)
             except subprocess.TimeoutExpired:
                 continue
-        assert running.returncode == 0, said
+        assert running.returncode == 0, output
         assert artifact_of_pair(project) == "twice"
         assert project.statuses() == {"FINISHED"}
     assert any("toy.py pair" in command for command in commands)
-    shown = {"the output": said, "a command": "\n".join(commands)}
+    shown = {"the output": output, "a command": "\n".join(commands)}
     kept = {str(path): path.read_text(errors="replace") for path in project.folder.rglob("*") if path.is_file()}
     assert [where for where, text in (shown | kept).items() if PASSWORD in text] == []
-    assert 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI"' in said
+    assert 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI"' in output
 
 
 def test_run_on_tracking_server_with_login(
@@ -60,15 +60,15 @@ def test_run_on_tracking_server_with_login(
         project.environment["MLFLOW_TRACKING_URI"] = uri
         project.environment["MLFLOW_TRACKING_USERNAME"] = USER
         project.environment["MLFLOW_TRACKING_PASSWORD"] = "wrong"
-        code, said = project.pipeline("-S", "pair.min_scored=4", "--name", "four")
+        code, output = project.pipeline("-S", "pair.min_scored=4", "--name", "four")
         assert code == 1
-        assert f"{uri} cannot be used: it refuses the login (401); set MLFLOW_TRACKING_USERNAME and" in said
-        assert "Traceback" not in said
+        assert f"{uri} cannot be used: it refuses the login (401); set MLFLOW_TRACKING_USERNAME and" in output
+        assert "Traceback" not in output
         project.environment["MLFLOW_TRACKING_PASSWORD"] = PASSWORD
         project.environment["MLFLOW_TRACKING_URI"] = uri.replace("//", f"//{USER}:{PASSWORD}@")  # MLflow prints it
-        code, said = project.pipeline("-S", "pair.min_scored=4", "--name", "five")
-        assert code == 0, said
-        assert PASSWORD not in said
+        code, output = project.pipeline("-S", "pair.min_scored=4", "--name", "five")
+        assert code == 0, output
+        assert PASSWORD not in output
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
         assert artifact_of_pair(project) == "twice"

@@ -23,7 +23,7 @@ async def prepare(run: StageRun) -> None:
     tried_before = Path("tried").exists()
     Path("tried").touch()
 
-    async def work(shard: Sequence[str], tell: OnProgress) -> list[Evidence]:
+    async def work(shard: Sequence[str], on_progress: OnProgress) -> list[Evidence]:
         worked = Path("worked")
         worked.write_text((worked.read_text() if worked.exists() else "") + shard[0])
         if shard[0] == "K" and not tried_before:
@@ -40,11 +40,11 @@ async def prepare(run: StageRun) -> None:
         Path("waiting").touch()
         while not Path("go").exists():  # noqa: ASYNC110  # the test is another process
             await asyncio.sleep(0.05)
-    made = await run_in_shards("letters", text, work, record=Evidence, folder=run.state, size=1)
+    records = await run_in_shards("letters", text, work, record=Evidence, folder=run.state, size=1)
     if text == "lost" and not tried_before:
         return  # without its output, so that DVC records nothing
     Path("data/prepared").mkdir(parents=True)
-    Path("data/prepared/text").write_text("".join(record.text for record in made).upper())
+    Path("data/prepared/text").write_text("".join(record.text for record in records).upper())
     run.log_step(1, {"loss": 0.5})
     run.log_metrics({"letters": len(text)})
 

@@ -113,8 +113,8 @@ class ToyProject:
         return self.run("dvc", "repro")
 
     def figures(self, stage: str) -> dict[str, object]:
-        found: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
-        return found
+        metrics: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
+        return metrics
 
     def statuses(self) -> set[str]:
         experiment = self.store.get_experiment_by_name("longreward")

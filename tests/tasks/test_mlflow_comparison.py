@@ -75,9 +75,9 @@ def pipeline(
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
-            told = log_evaluation(run, config, summarize(config, measured), measured, examples)
+            message = log_evaluation(run, config, summarize(config, measured), measured, examples)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
-    return told
+    return message
 
 
 Values = Mapping[str, Mapping[str, float]]
@@ -99,7 +99,7 @@ def evaluated(
         with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             log_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
         tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
-    return found(name)
+    return past_run(name)
 
 
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def answer(example: str, text: str, examples: Mapping[str, Example] = EXAMPLES) 
     return Response(id=f"{example}-0", example_id=example, query=examples[example].query, text=text)
 
 
-def found(name: str) -> PastRun:
+def past_run(name: str) -> PastRun:
     return find_run(name, registered_model="longreward-policy")
 
 
@@ -129,19 +129,19 @@ def note(run: PastRun) -> str:
 
 
 def test_find_run_by_name_id_position_and_champion(store: MlflowClient) -> None:
-    heron = found("heron")
-    assert [found(name).name for name in ("last", "last~1", "last~3")] == ["unevaluated", "failed", "otter"]
-    assert found(heron.id) == heron
+    heron = past_run("heron")
+    assert [past_run(name).name for name in ("last", "last~1", "last~3")] == ["unevaluated", "failed", "otter"]
+    assert past_run(heron.id) == heron
     assert heron.evaluation is not None
-    assert found(heron.evaluation).id == heron.id  # a stage's run leads to the pipeline's
-    assert (found("champion").id, found("champion").evaluation) == (heron.id, heron.evaluation)
+    assert past_run(heron.evaluation).id == heron.id  # a stage's run leads to the pipeline's
+    assert (past_run("champion").id, past_run("champion").evaluation) == (heron.id, heron.evaluation)
     assert heron.params["train.beta"] == "0.3"
 
 
 @pytest.mark.parametrize("name", ["hern", "last~9", "f" * 32, "it's"])
 def test_find_run_unknown_name(store: MlflowClient, name: str) -> None:
     with pytest.raises(ConfigError, match=r"there is no run .*; the newest are unevaluated, failed, heron, otter$"):
-        found(name)
+        past_run(name)
 
 
 def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) -> None:
@@ -149,24 +149,24 @@ def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) ->
         first = pipeline("strong", patch, beta="0.1", judge="lexical", recalls=(0.8, 0.7, 0.6, 0.7, 0.8, 0.7, 0.6, 0.7))
         assert first == "registered as version 1, the champion"
         weak = pipeline("weak", patch, beta="0.3", judge="lexical", recalls=OTTER)
-        assert found("champion").name == "strong"
+        assert past_run("champion").name == "strong"
         assert weak.startswith(
             "registered as version 2; the champion stays, since this model is not shown to be better: recall at greedy "
             "is 0.700 for the champion and 0.512 for this model, interval [-"
         )
         pipeline("equal", patch, beta="0.5", judge="lexical", recalls=(0.9, 0.6, 0.7, 0.7, 0.7, 0.8, 0.6, 0.7))
-        assert found("champion").name == "strong"
+        assert past_run("champion").name == "strong"
         worse = (0.62, 0.48, 0.41, 0.5, 0.59, 0.53, 0.37, 0.5)  # 0.2 below "strong" on every prompt, give or take 0.03
         shown = pipeline("worse", patch, beta="0.5", judge="lexical", recalls=worse)
         assert ", interval [-0.235, -0.158], p 0.008" in shown
-        assert found("champion").name == "strong"
+        assert past_run("champion").name == "strong"
         likely = pipeline("likely", patch, beta="0.5", judge="lexical", recalls=HERON)
         assert "for this model, interval [-0.0" in likely  # the test shows a difference, and the interval holds zero
         assert ", p 0.016" in likely
-        assert found("champion").name == "strong"
+        assert past_run("champion").name == "strong"
         higher = (1.0, 0.9, 0.9, 0.9, 1.0, 1.0, 0.8, 0.9)
         better = pipeline("better", patch, beta="0.7", judge="lexical", recalls=higher)
-        assert found("champion").name == "better"
+        assert past_run("champion").name == "better"
         assert better.endswith(", p 0.008")
 
 
@@ -176,17 +176,17 @@ def test_champion_stays_if_not_comparable(tmp_path: Path) -> None:
     others = {n: one.model_copy(update={"context": f"other {n}"}) for n, one in EXAMPLES.items()}
     with own_store(tmp_path) as patch:
         pipeline("first", patch, beta="0.1", judge="lexical", recalls=OTTER, config=reward)
-        told = pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
-        assert "the two cannot be compared: reward is by different judges (lexical and gpt). Move the alias" in told
-        told = pipeline(
+        message = pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
+        assert "the two cannot be compared: reward is by different judges (lexical and gpt). Move the alias" in message
+        message = pipeline(
             "other prompts", patch, beta="0.1", judge="lexical", recalls=HERON, examples=others, config=reward
         )
-        assert "the two cannot be compared: they have no held-out prompt in common" in told
-        told = pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
-        assert "the two cannot be compared: the champion's recall at t1 was not measured" in told
-        assert found("champion").name == "first"
+        assert "the two cannot be compared: they have no held-out prompt in common" in message
+        message = pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
+        assert "the two cannot be compared: the champion's recall at t1 was not measured" in message
+        assert past_run("champion").name == "first"
         pipeline("comparable", patch, beta="0.1", judge="lexical", recalls=HERON, config=reward)
-        assert found("champion").name == "comparable"
+        assert past_run("champion").name == "comparable"
 
 
 def test_find_run_without_champion(store: MlflowClient) -> None:
@@ -197,7 +197,7 @@ def test_find_run_without_champion(store: MlflowClient) -> None:
 def test_compare_settings_data_measures_and_prompts(
     store: MlflowClient,
 ) -> None:
-    comparison = compare(found("otter"), found("heron"), top=1)
+    comparison = compare(past_run("otter"), past_run("heron"), top=1)
     assert [(one.name, one.first, one.second) for one in comparison.params] == [("train.beta", "0.1", "0.3")]
     assert [one.name for one in comparison.data] == ["models/dpo"]
     (recall,) = comparison.changes  # the SFT models are one and the same
@@ -216,14 +216,14 @@ def test_compare_settings_data_measures_and_prompts(
 
 def test_compare_without_evaluation_or_measure(store: MlflowClient) -> None:
     with pytest.raises(ConfigError, match=r"run unevaluated \(finished\) has no evaluation: run the stage"):
-        compare(found("otter"), found("unevaluated"))
+        compare(past_run("otter"), past_run("unevaluated"))
     with pytest.raises(ConfigError, match="measure 'reward' was not taken in both runs; they have recall"):
-        compare(found("otter"), found("heron"), measure="reward")
+        compare(past_run("otter"), past_run("heron"), measure="reward")
 
 
 def test_read_artifact_missing_file(store: MlflowClient) -> None:
     with pytest.raises(DataError, match=r"evaluation/measures.json of run .* cannot be read: .*--stages evaluate"):
-        read_artifact(found("failed").id, "evaluation/measures.json")
+        read_artifact(past_run("failed").id, "evaluation/measures.json")
 
 
 def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,18 +238,18 @@ def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.Ca
 
 
 def test_note_of_first_champion(store: MlflowClient) -> None:
-    text = note(found("otter"))
+    text = note(past_run("otter"))
     assert text.startswith("**otter** finished after ")
     assert "- model `tiny`, judge `lexical`" in text
     assert "| greedy | recall | 0.256 | 0.512 | +0.256 |" in text
     assert "There was none yet; this model became the champion." in text
-    evaluation = found("otter").evaluation
+    evaluation = past_run("otter").evaluation
     assert f"| [evaluate](#/experiments/1/runs/{evaluation}?workflowType=machine_learning) | " in text
 
 
 def test_note_compares_with_champion_before_the_run(store: MlflowClient) -> None:
-    text = note(found("heron"))
-    link = f"#/experiments/1/runs/{found('otter').id}?workflowType=machine_learning"
+    text = note(past_run("heron"))
+    link = f"#/experiments/1/runs/{past_run('otter').id}?workflowType=machine_learning"
     assert f"It was compared with [otter]({link}) and became the champion." in text
     assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in text
     assert "| train.beta | 0.1 | 0.3 |" in text
@@ -258,8 +258,8 @@ def test_note_compares_with_champion_before_the_run(store: MlflowClient) -> None
 def test_note_of_failed_and_unevaluated_run(
     store: MlflowClient,
 ) -> None:
-    assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in note(found("failed"))
-    text = note(found("unevaluated"))
+    assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in note(past_run("failed"))
+    text = note(past_run("unevaluated"))
     assert "No model of this run has been evaluated." in text
     assert "- settings of this run alone: `train.beta=0.5, pair.min_scored=4`" in text
 
@@ -267,26 +267,26 @@ def test_note_of_failed_and_unevaluated_run(
 def test_note_of_stopped_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped_pipeline(monkeypatch)
-    text = note(found("stopped"))
+    text = note(past_run("stopped"))
     assert text.startswith("**It was stopped** in sample; the next run continues from there.")
     assert "| killed |" in text
 
 
 def test_compare_warns_about_different_judges(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
-    comparison = compare(found("heron"), found("strict"))
+    comparison = compare(past_run("heron"), past_run("strict"))
     assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
     assert comparison.warnings == ()  # recall is measured without a judge
     assert comparison.prompts == ()
     assert "No shared prompt changed, by recall at greedy" in to_markdown(comparison)
     for name, judge, reward in (("rewarded", "lexical", 6.5), ("strictly", "other", 7.5), ("again", "other", 8.0)):
         pipeline(name, monkeypatch, beta="0.3", judge=judge, recalls=HERON, reward=reward)
-    comparison = compare(found("rewarded"), found("strictly"))
+    comparison = compare(past_run("rewarded"), past_run("strictly"))
     (warning,) = comparison.warnings
     assert "The judges differ (lexical and other): the reward and its dimensions are not on one scale" in warning
     assert warning in to_markdown(comparison)
     assert to_json(comparison)["warnings"] == [warning]
-    assert compare(found("strictly"), found("again")).warnings == ()  # one judge, so that rewards compare
+    assert compare(past_run("strictly"), past_run("again")).warnings == ()  # one judge, so that rewards compare
 
 
 def each(measure: str, values: Sequence[float]) -> Values:

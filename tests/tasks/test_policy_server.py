@@ -43,8 +43,8 @@ GREEDY = SampleConfig(n=2, temperature=0, max_new_tokens=12)
 
 
 def config(**settings: Any) -> ServerConfig:
-    given = {"command": COMMAND, "prompt": "chat", "max_retries": 0, "start_limit_s": 120, **settings}
-    return ServerConfig(**{"kind": "vllm", **given})
+    values = {"command": COMMAND, "prompt": "chat", "max_retries": 0, "start_limit_s": 120, **settings}
+    return ServerConfig(**{"kind": "vllm", **values})
 
 
 @asynccontextmanager
@@ -87,11 +87,11 @@ async def test_server_greedy_answers_equal_in_process(tmp_path: Path) -> None:
 async def test_server_samples_if_do_sample(tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(MODEL, model)
-    said = (model / "generation_config.json").read_text()
-    (model / "generation_config.json").write_text(said.replace("{", '{"do_sample": true,', 1))
+    text = (model / "generation_config.json").read_text()
+    (model / "generation_config.json").write_text(text.replace("{", '{"do_sample": true,', 1))
     async with served(config(), tmp_path, model) as (policy, _):
-        drawn = GREEDY.model_copy(update={"n": 4, "temperature": 1.0})
-        [answers] = await sample_served(policy, EXAMPLES[:1], drawn)
+        sampling = GREEDY.model_copy(update={"n": 4, "temperature": 1.0})
+        [answers] = await sample_served(policy, EXAMPLES[:1], sampling)
     assert len({response.text for response in answers}) > 1
 
 

@@ -62,8 +62,8 @@ async def test_process_ignoring_sigterm_is_killed(tmp_path: Path, monkeypatch: p
 
 
 async def test_result_has_exit_code_and_last_lines() -> None:
-    said = "import sys; [print(i) for i in range(100)]; print('no', file=sys.stderr); sys.exit(3)"
-    ended = await run_in_group([sys.executable, "-u", "-c", said], environment={}, quiet=True)
+    code = "import sys; [print(i) for i in range(100)]; print('no', file=sys.stderr); sys.exit(3)"
+    ended = await run_in_group([sys.executable, "-u", "-c", code], environment={}, quiet=True)
     assert ended.code == 3
     assert ended.output.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
 
@@ -75,9 +75,9 @@ async def test_environment_is_added_to_that_of_this_process() -> None:
 
 
 async def test_hidden_lines_stay_in_the_output(capfd: pytest.CaptureFixture[str]) -> None:
-    said = "print('Running stage'); print('Use `dvc push`')"
+    code = "print('Running stage'); print('Use `dvc push`')"
     ended = await run_in_group(
-        [sys.executable, "-c", said], environment={}, show_line=lambda line: not line.startswith("Use")
+        [sys.executable, "-c", code], environment={}, show_line=lambda line: not line.startswith("Use")
     )
     assert capfd.readouterr().out == "Running stage\n"
     assert ended.output == "Running stage\nUse `dvc push`"

@@ -49,12 +49,12 @@ def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pyt
             run.set_tags({"judge": "offline"})
             link_stage(parent, "score", {"reward": 7.5, "mlflow_run": run.id})
 
-    found, above = store.get_run(run.id), store.get_run(parent)
-    assert found.info.status == above.info.status == "FINISHED"
-    assert found.data.params == {"score.n": "2"}
-    assert found.data.metrics == {"reward": 7.5}
-    assert found.data.tags["mlflow.parentRunId"] == parent
-    assert (found.data.tags["dvc.data/raw"], found.data.tags["judge"]) == ("abc.dir", "offline")
+    logged, above = store.get_run(run.id), store.get_run(parent)
+    assert logged.info.status == above.info.status == "FINISHED"
+    assert logged.data.params == {"score.n": "2"}
+    assert logged.data.metrics == {"reward": 7.5}
+    assert logged.data.tags["mlflow.parentRunId"] == parent
+    assert (logged.data.tags["dvc.data/raw"], logged.data.tags["judge"]) == ("abc.dir", "offline")
     assert above.info.run_name == "brave-otter"
     assert above.data.params == {"score.n": "2", "score.champion.measure": "recall"}
     assert above.data.metrics == {"score/reward": 7.5}

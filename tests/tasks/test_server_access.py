@@ -25,8 +25,8 @@ def login() -> dict[str, str]:
 
 def request(url: str, path: str, method: str = "POST", **headers: str) -> tuple[int, str]:
     """The status and the body; an empty JSON object is sent with a POST, as a page can without asking first."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
     connection.putrequest(method, path, skip_host="Host" in headers)
     if method == "POST":
         headers = {"Content-Length": "2", **headers}
@@ -53,8 +53,8 @@ def test_foreign_origin_is_refused_with_login(prefect_server: str) -> None:
         status, body = request(prefect_server, "/api/flow_runs/filter", Origin=origin, **login())
         assert (status, "does not answer to web pages of" in body) == (403, True), origin
         # The question that a browser asks before it sends headers of a page's own.
-        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-        assert request(prefect_server, "/api/flow_runs/filter", "OPTIONS", **asked)[0] == 403, origin
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert request(prefect_server, "/api/flow_runs/filter", "OPTIONS", **headers)[0] == 403, origin
 
 
 def test_own_origin_is_allowed_under_each_name(prefect_server: str) -> None:

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 class Worker:
-    """Makes a record of each number; `trouble` are errors to raise, one a call, before it does."""
+    """Makes a record of each number; `errors` are errors to raise, one a call, before it does."""
 
-    def __init__(self, *trouble: Exception | None) -> None:
-        self.trouble = list(trouble)
+    def __init__(self, *errors: Exception | None) -> None:
+        self.errors = list(errors)
         self.calls: list[list[int]] = []
 
-    async def __call__(self, shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
+    async def __call__(self, shard: Sequence[int], on_progress: OnProgress) -> list[Evidence]:
         self.calls.append(list(shard))
-        if self.trouble and (error := self.trouble.pop(0)):
+        if self.errors and (error := self.errors.pop(0)):
             raise error
         return [Evidence(start=number, end=number + 1, text=f"line\n{number} 鹭") for number in shard]
 
@@ -34,7 +34,7 @@ async def run(worker: Worker, folder: Path, *, concurrency: int = 1, limit_s: fl
 
     @flow
     async def counting() -> list[int]:
-        made = await run_in_shards(
+        records = await run_in_shards(
             "count",
             range(7),
             worker,
@@ -45,7 +45,7 @@ async def run(worker: Worker, folder: Path, *, concurrency: int = 1, limit_s: fl
             limit_s=limit_s,
             retry_after_s=0.01,
         )
-        return [record.start for record in made if record.text == f"line\n{record.start} 鹭"]
+        return [record.start for record in records if record.text == f"line\n{record.start} 鹭"]
 
     return await counting()
 
@@ -85,7 +85,7 @@ async def test_hanging_shard_is_retried(tmp_path: Path, monkeypatch: pytest.Monk
     limit_s = 3600.0  # of the event loop's clock, which is set forward: on a busy machine a short one passes by itself
 
     class Hanging(Worker):
-        async def __call__(self, shard: Sequence[int], tell: OnProgress) -> list[Evidence]:
+        async def __call__(self, shard: Sequence[int], on_progress: OnProgress) -> list[Evidence]:
             if not self.calls:
                 self.calls.append([])
                 loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ async def test_hanging_shard_is_retried(tmp_path: Path, monkeypatch: pytest.Monk
                 with monkeypatch.context() as patch:  # Prefect takes the next deadlines from another clock
                     patch.setattr(loop, "time", lambda: now() + limit_s)
                     await asyncio.Event().wait()
-            return await super().__call__(shard, tell)
+            return await super().__call__(shard, on_progress)
 
     worker = Hanging()
     assert await run(worker, tmp_path, limit_s=limit_s) == [0, 1, 2, 3, 4, 5, 6]
@@ -122,6 +122,6 @@ async def test_progress_counts_finished_and_running_shards(tmp_path: Path, monke
 
 
 async def test_no_items(tmp_path: Path) -> None:
-    made = await run_in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
-    assert list(made) == []
+    records = await run_in_shards("none", [], Worker(), record=Evidence, folder=tmp_path, size=3)
+    assert list(records) == []
     assert list(tmp_path.iterdir()) == []
