@@ -39,7 +39,7 @@ async def evaluate(run: StageRun) -> None:
     short_measures: list[AnswerMeasures] = []
     scored: list[ScoredAnswer] = []
     async with (
-        forecast_budget(run, config.budget, evaluation_forecast(run), assumed=True) as budget,
+        forecast_budget(run, config.budget, lambda: evaluation_forecast(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger_file()) as scorer,
     ):

@@ -40,7 +40,7 @@ async def score(run: StageRun) -> None:
     await validate_judge(run)
     items = read_scoring_items(PROMPTS, RESPONSES)
     async with (
-        forecast_budget(run, params.score.budget, scoring_forecast(run, items)) as budget,
+        forecast_budget(run, params.score.budget, lambda: scoring_forecast(run, items)) as budget,
         open_judge(params.judge, ledger=ledger_file(), budget=budget) as judge,
         open_scorer(params.score, ledger=ledger_file()) as scorer,
         open_workers(params, state=run.state, ledger=ledger_file()) as workers,

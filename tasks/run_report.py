@@ -3,6 +3,8 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from longreward.tasks.tracking import CHAMPION_BEFORE, CHAMPION_NOW, DVC_TAG
 from longreward.tasks.tracking.history import TABLE, PastRun, PastStage, read_artifact, read_run, run_tags, stage_runs
 from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG
 from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
+from longreward.utils.progress import format_duration
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def describe_run(run_id: str) -> str:
         rows = (
             (
                 _link(run, stage.run_id, stage.stage),
-                _duration(stage.seconds),
+                format_duration(stage.seconds),
                 stage.status.lower() if stage.parent == run.id else "up to date, from an earlier run",
             )
             for stage in stages
@@ -73,7 +76,7 @@ def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
     code = run.tags.get(COMMIT_TAG, "")[:10] or "unknown"
     changed = " with uncommitted changes" if run.tags.get("longreward.uncommitted") == "true" else ""
-    yield f"**{run.name}** {run.status.lower()} after {_duration(run.seconds)}"
+    yield f"**{run.name}** {run.status.lower()} after {format_duration(run.seconds)}"
     yield ""
     yield f"- model `{model or 'unknown'}`, judge `{judge}`, code `{code}`{changed}"
     if overrides := run.tags.get(OVERRIDES_TAG):
@@ -146,12 +149,6 @@ def _link(run: PastRun, run_id: str, name: str) -> str:
     return f"[{name}](#/experiments/{run.experiment}/runs/{run_id}?workflowType=machine_learning)"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def print_summary(
     results: "Sequence[StageResult]", *, seconds: float, table: Path = EVALUATION_TABLE, width: int | None = None
 ) -> None:
@@ -161,7 +158,17 @@ def print_summary(
     console = Console(width=width or (None if sys.stdout.isatty() else 110), highlight=False)
     if table.exists() and any(result.stage == "evaluate" for result in results):
         evaluation = json.loads(table.read_text(encoding="utf-8"))
-        console.print(_comparison_table([row for row in evaluation["rows"] if row["measure"] in SUMMARY_MEASURES]))
+        comparisons = _table("SFT against DPO on held-out documents")
+        for column in ("comparison", "measure"):
+            comparisons.add_column(column, no_wrap=True)
+        for column in ("SFT", "DPO", *CHANGE_HEADER):
+            comparisons.add_column(column, justify="right", no_wrap=True)
+        rows = (_evaluation_cells(row) for row in evaluation["rows"] if row["measure"] in SUMMARY_MEASURES)
+        for comparison, group in groupby(rows, key=itemgetter(0)):
+            for index, (_, *cells) in enumerate(group):
+                comparisons.add_row("" if index else comparison, *cells)
+            comparisons.add_section()
+        console.print(comparisons)
         console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]")
         console.print(evaluation["sentence"], "\n")
     times = _table("Time")
@@ -187,21 +194,6 @@ def _mlflow_command(bin_folder: Path, uri: str) -> str:
     if redact(uri) == uri:
         return f"{bin_folder / 'mlflow'} ui --backend-store-uri {uri}"
     return f'MLFLOW_BACKEND_STORE_URI="${TRACKING_URI}" {bin_folder / "mlflow"} ui'
-
-
-def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> "Table":
-    table = _table("SFT against DPO on held-out documents")
-    for column in ("comparison", "measure"):
-        table.add_column(column, no_wrap=True)
-    for column in ("SFT", "DPO", *CHANGE_HEADER):
-        table.add_column(column, justify="right", no_wrap=True)
-    previous = None
-    for comparison, *cells in map(_evaluation_cells, rows):
-        if previous not in (None, comparison):
-            table.add_section()
-        table.add_row("" if comparison == previous else comparison, *cells)
-        previous = comparison
-    return table
 
 
 def _table(title: str) -> "Table":

@@ -84,36 +84,27 @@ async def forecast_budget(
             raise BudgetExceeded(f"{error}. {remaining}") from None
 
 
-def scoring_forecast(run: StageRun, items: Sequence[ScoringItem]) -> Forecast:
+async def scoring_forecast(run: StageRun, items: Sequence[ScoringItem]) -> StagePlan:
     """Forecast the scoring of these responses, from as many prompts as can be planned in a few seconds."""
-
-    async def forecast() -> StagePlan:
-        indices = random.Random(0).sample(range(len(items)), min(len(items), FORECAST_PROMPTS))
-        params = run.params
-        return await plan_scoring(
-            run.name,
-            params.judge,
-            params.score,
-            params.prices,
-            (items[index] for index in indices),
-            ledger=ledger_file(),
-            total_prompts=len(items),
-            time_limit_s=FORECAST_LIMIT_S,
-        )
-
-    return forecast
+    indices = random.Random(0).sample(range(len(items)), min(len(items), FORECAST_PROMPTS))
+    return await plan_scoring(
+        run.name,
+        run.params.judge,
+        run.params.score,
+        run.params.prices,
+        (items[index] for index in indices),
+        ledger=ledger_file(),
+        total_prompts=len(items),
+        time_limit_s=FORECAST_LIMIT_S,
+    )
 
 
-def evaluation_forecast(run: StageRun) -> Forecast:
+async def evaluation_forecast(run: StageRun) -> StagePlan:
     """Forecast the scoring of answers that do not exist yet."""
-
-    async def forecast() -> StagePlan:
-        plan = await plan_project(
-            run.params, ledger=ledger_file(), stages=("evaluate",), sample=FORECAST_EVALUATION_PROMPTS
-        )
-        return plan.stages[0]
-
-    return forecast
+    plan = await plan_project(
+        run.params, ledger=ledger_file(), stages=("evaluate",), sample=FORECAST_EVALUATION_PROMPTS
+    )
+    return plan.stages[0]
 
 
 def log_judge_metrics(run: StageRun, name: str, metrics: Mapping[str, float]) -> None:

@@ -52,7 +52,7 @@ ITEMS = [
 async def score(run: StageRun) -> float:
     """Calls made."""
     async with (
-        forecast_budget(run, run.params.score.budget, scoring_forecast(run, ITEMS)) as budget,
+        forecast_budget(run, run.params.score.budget, lambda: scoring_forecast(run, ITEMS)) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
     ):
         async for _ in score_examples(judge, run.params.score, ITEMS):
@@ -82,7 +82,7 @@ def test_evaluation_forecast(folder: Path) -> None:
     rows = [{"idx": str(n), "query": f"Since when is town {n}?", "context": f"Town {n}: 19{n}0."} for n in range(4)]
     (prepared / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = stage_run("evaluate", folder, evaluate={"temperatures": [1.0, 0.0], "samples": 3})
-    plan = asyncio.run(evaluation_forecast(run)())
+    plan = asyncio.run(evaluation_forecast(run))
     assert (plan.stage, plan.prompts, plan.responses) == ("evaluate", 4, 4 * 2 * (3 + 1))
 
 
