@@ -1,5 +1,7 @@
 """Plans as text."""
 
+from collections.abc import Callable
+
 from longreward.planning.plan import ProjectPlan, StagePlan, TemplatePlan
 from longreward.planning.reply_stats import Range
 
@@ -62,18 +64,17 @@ def format_needs(stage: StagePlan, currency: str) -> str:
 
 def format_count(value: Range) -> str:
     """Return `1,200`, with `600–2,400` on a second line if the number is uncertain."""
-    if value.is_exact:
-        return _abbreviate(value.expected)
-    return f"{_abbreviate(value.expected)}\n{_abbreviate(value.low)}–{_abbreviate(value.high)}"
+    return _format_range(value, _abbreviate)
 
 
 def format_money(value: Range | None) -> str:
     """Return an amount with two decimals, or `?` if the price is unknown."""
-    if value is None:
-        return "?"
-    if value.is_exact:
-        return f"{value.expected:,.2f}"
-    return f"{value.expected:,.2f}\n{value.low:,.2f}–{value.high:,.2f}"
+    return "?" if value is None else _format_range(value, "{:,.2f}".format)
+
+
+def _format_range(value: Range, format_number: Callable[[float], str]) -> str:
+    expected = format_number(value.expected)
+    return expected if value.is_exact else f"{expected}\n{format_number(value.low)}–{format_number(value.high)}"
 
 
 def format_seconds(seconds: Range) -> str:
