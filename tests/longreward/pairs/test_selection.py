@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longreward.errors import ConfigError
+from longreward.pairs.config import Selection
 from longreward.pairs.methods import PairConfig, pair_metrics, require_decided
 from longreward.pairs.outcomes import NoPair
 from longreward.pairs.selection import make_pairs, pair_by_scores, select_pair
@@ -215,7 +216,9 @@ RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()),
 
 @settings(max_examples=200, deadline=None)
 @given(RESPONSES, st.sampled_from(["best_worst", "best_second"]))
-def test_bounds_decide_only_if_all_rewards_agree(responses, selection) -> None:
+def test_bounds_decide_only_if_all_rewards_agree(
+    responses: list[tuple[Bounds | None, bool]], selection: Selection
+) -> None:
     bounds, choosable = [one for one, _ in responses], [may for _, may in responses]
     result = select_pair(bounds, selection, choosable)
     choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
