@@ -167,8 +167,8 @@ def _benchmarks(results: StudyResults, preset: str | None) -> str:
         paper_values = paper.get(arm, (None,) * len(titles))
         cells = []
         for value, paper_value in zip(values, paper_values, strict=True):
-            shown = [] if value is None else [f"{value:.1f}"]
-            cells.append(" ".join(shown + ([] if paper_value is None else [f"({paper_value:.1f})"])))
+            texts = [] if value is None else [f"{value:.1f}"]
+            cells.append(" ".join(texts + ([] if paper_value is None else [f"({paper_value:.1f})"])))
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

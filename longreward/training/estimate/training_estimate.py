@@ -26,7 +26,9 @@ from longreward.training.estimate.memory import (
     local_device,
     measure_shape,
 )
+from longreward.training.launch.launcher import launcher_file
 from longreward.training.pair_encoding import TokenMismatch
+from longreward.training.prefix.support import unsupported_config_reason
 from longreward.training.template_check import TemplateReport, check_template
 from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
 
@@ -106,8 +108,7 @@ class TrainingEstimate:
         yield f"{self.steps:,} steps; their time is measured when the training starts"
 
     def _mean_tokens(self, share: bool) -> float:
-        costs = [_row_tokens(row, pairs=self.pairs, share=share) for row in self.data.row_lengths]
-        return sum(costs) / len(costs)
+        return statistics.fmean(_row_tokens(row, pairs=self.pairs, share=share) for row in self.data.row_lengths)
 
 
 def estimate_training(
@@ -125,10 +126,6 @@ def estimate_training(
 
     Loads a tokenizer and a config, but no weights. The caller decides what to do where the estimate does not fit.
     """
-    # Imported here, since a plan of the settings alone needs neither torch nor accelerate.
-    from longreward.training.launch.launcher import launcher_file
-    from longreward.training.prefix.support import unsupported_config_reason
-
     tokenizer = load_tokenizer(policy, model)
     limit = settings.max_length or policy_window(policy, model)
     if limit is None:
