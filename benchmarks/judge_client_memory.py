@@ -24,7 +24,7 @@ from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUs
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.score_files import ScoredFilesWriter, read_scoring_items
+from longreward.reward.score_files import ScoreReport, open_scored_files, read_scoring_items
 
 # Ten responses with two ratings, statements, one support and completeness each, and two parts to extract from.
 REQUESTS_PER_PROMPT = 52
@@ -78,19 +78,14 @@ async def score(folder: Path, requests: int) -> list[float]:
     write_examples(data, make_examples(prompts))
     write_responses(responses, make_responses(prompts))
     model, memory_mb = InstantModel(), list[float]()
-    writer = ScoredFilesWriter(
-        complete=folder / "complete.jsonl",
-        unscored=folder / "unscored.jsonl",
-        chunk_info=folder / "chunks.jsonl",
-        settings={},
-    )
+    files = {name: folder / f"{name}.jsonl" for name in ("complete", "unscored", "chunk_info")}
     config = JudgeConfig(max_concurrency=64)
     async with Judge.from_model(model, config, ledger=Ledger(folder / "ledger.sqlite")) as judge:
-        with writer:
+        with open_scored_files(**files, settings={}, report=ScoreReport()) as write:
             scoring = score_examples(judge, ScoreConfig(), read_scoring_items(data, responses), progress=None)
             async with contextlib.aclosing(scoring) as scored:
                 async for example in scored:
-                    writer.add(example)
+                    write(example)
                     if model.requests >= (len(memory_mb) + 1) * requests // 10:
                         gc.collect()  # garbage that waits for a collection is no leak
                         memory_mb.append(psutil.Process().memory_info().rss / 2**20)
@@ -98,7 +93,8 @@ async def score(folder: Path, requests: int) -> list[float]:
     sizes = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
     print(
         f"documents {sizes['data.jsonl']:.0f} MB, prompts {model.characters / 2**20:,.0f} MB, "
-        f"scored files {sizes['complete.jsonl'] + sizes['chunks.jsonl']:.0f} MB, ledger {sizes['ledger.sqlite']:.0f} MB"
+        f"scored files {sizes['complete.jsonl'] + sizes['chunk_info.jsonl']:.0f} MB, "
+        f"ledger {sizes['ledger.sqlite']:.0f} MB"
     )
     return memory_mb
 
