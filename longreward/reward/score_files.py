@@ -154,9 +154,9 @@ async def score_files(
     kept at `ledger` (None: in memory). Raises DataError for an invalid record, ConfigError if `out` would overwrite an
     input, JudgeError if the judge or an embedding model fails; the ledger keeps the replies so far.
     """
-    unscored, chunk_info = sibling_path(out, "unscored"), sibling_path(out, "chunk_info")
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; name a file in it")
+    unscored, chunk_info = sibling_path(out, "unscored"), sibling_path(out, "chunk_info")
     for path in (out, unscored, chunk_info):
         if path.resolve() in (data.resolve(), responses.resolve()):
             raise ConfigError(f"--out {out} would overwrite the input {path}; choose another name")
