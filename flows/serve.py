@@ -59,21 +59,22 @@ def serve(
                 print(f"           log in with the line in {server.auth_file}")
             print(f"  MLflow   {mlflow_url}/#/experiments/{experiment}?workflowType=machine_learning\n")
             print("Ctrl-C stops both.\n", flush=True)
-            asyncio.run(_run_triggered())
+            # Outside the event loop: within it, `to_deployment` returns a coroutine (Prefect 3.8).
+            asyncio.run(_run_triggered(create_deployments()))
     except LongRewardError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
 
 
-async def _run_triggered() -> None:
+async def _run_triggered(deployments: list[RunnerDeployment]) -> None:
     """Start the triggered runs, until a signal arrives."""
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     for number in _end_signals():
         # Through the event loop: an exception from a signal handler is lost if it interrupts a finalizer.
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await aserve(*create_deployments(), print_starting_message=False)
+    await aserve(*deployments, print_starting_message=False)
 
 
 def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:
