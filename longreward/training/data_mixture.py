@@ -168,23 +168,19 @@ def _source_records(kind: _RecordKind[R], config: ShortSource, root: Path, skipp
     from longreward.data.open_source import open_source
 
     name, section = config.source or "", kind.section
-    try:
-        source = open_source(
-            root, name, key=f"{section}.source", pin_key=f"{section}.sha256", pin=config.sha256, hub=config.hub
-        )
-        for number, (location, row) in enumerate(source.rows()):
-            try:
-                record = kind.from_row(row, number)
-            except (RowError, ValidationError) as error:
-                reason = error_reason(error)
-                if not skipped:
-                    log.warning("%s: skipped %s, the first such record: %s", section, location, reason)
-                skipped[reason] = skipped.get(reason, 0) + 1
-                continue
-            yield record
-    except DataError as error:  # the reader of the hub names the section `prepare` only
-        message = str(error).replace("prepare.hub", f"{section}.hub").replace("prepare.source", f"{section}.source")
-        raise DataError(message) from None
+    source = open_source(
+        root, name, key=f"{section}.source", pin_key=f"{section}.sha256", pin=config.sha256, hub=config.hub
+    )
+    for number, (location, row) in enumerate(source.rows()):
+        try:
+            record = kind.from_row(row, number)
+        except (RowError, ValidationError) as error:
+            reason = error_reason(error)
+            if not skipped:
+                log.warning("%s: skipped %s, the first such record: %s", section, location, reason)
+            skipped[reason] = skipped.get(reason, 0) + 1
+            continue
+        yield record
 
 
 def _check_pinned(config: ShortSource, name: str, section: str, root: Path) -> None:
