@@ -7,7 +7,7 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run study serve check test test-slow clean
+.PHONY: help setup run study serve check test test-slow test-real clean
 
 help:
 	@echo "make setup      .venv with the tested versions, and the built-in corpus"
@@ -16,6 +16,7 @@ help:
 	@echo "make serve      the Prefect UI, MLflow and deployments to trigger, until Ctrl-C"
 	@echo "make check      ruff, mypy, import-linter, the lists of stages"
 	@echo "make test       the fast tests;  make test-slow: the others"
+	@echo "make test-real  tests with real models: LONGREWARD_MODELS names their folder"
 	@echo "make clean      removes caches of tools (.longreward, .venv and data stay)"
 
 setup: $(STAMP) $(RAW)
@@ -56,6 +57,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# One after the other: each test runs a model of its own. -rs lists what was skipped, and why.
+test-real: setup
+	$(BIN)/pytest -m real -rs tests/real
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
