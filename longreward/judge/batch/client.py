@@ -7,14 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.chat_model import ChatReply, ChatRequest
-from longreward.errors import (
-    ConfigError,
-    JudgeProtocolError,
-    JudgeRefused,
-    JudgeUnavailable,
-    RequestFailed,
-    RequestRefused,
-)
+from longreward.errors import ConfigError, JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestFailed
 from longreward.judge.attempts import Attempt, Attempts
 from longreward.judge.batch.api import BatchServer
 from longreward.judge.batch.runner import BatchRunner, BatchScheduler
@@ -90,17 +83,8 @@ class BatchJudgeClient(CachedJudgeClient):
         failures = 0
         while True:
             result = await self._scheduler.submit(
-                request_id,
-                lambda: self._judge.request_line(request_id, request, temperature=attempt.temperature),
-                lambda: self._find_recorded(attempt) is not None,
+                request_id, lambda: self._judge.request_line(request_id, request, temperature=attempt.temperature)
             )
-            if result is None:  # another process stored the reply
-                self._scheduler.mark_done(request_id)
-                exchange = self._find_recorded(attempt)
-                assert exchange is not None, "exchanges are never deleted from the ledger"
-                if exchange.outcome == "refused":
-                    raise RequestRefused(exchange.reason or "refused")
-                return exchange.reply
             try:
                 return self._judge.parse_result(result, request)
             except JudgeRefused:
@@ -132,13 +116,13 @@ class BatchClients:
             )
         self._ledger = ledger
         self._path = path
-        self._schedulers: dict[tuple[str, str, str], BatchScheduler] = {}
+        self._schedulers: dict[tuple[str, str], BatchScheduler] = {}
 
     def open(self, config: JudgeConfig, account: Account) -> BatchJudgeClient:
         """Return a client for these settings; raise ConfigError for a missing key, StateError for disk errors."""
         judge = BatchJudge(config)
         address = str(judge.client.base_url)
-        key = (address, judge.name, config.mode)
+        key = (address, judge.name)
         if key not in self._schedulers:
             folder = BatchFolder(self._path, address=address, model=judge.name)
             runner = None

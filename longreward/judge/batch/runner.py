@@ -11,14 +11,14 @@ interrupted run has sent are not sent again: they are found in the folder, and t
 import asyncio
 import logging
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from longreward.errors import BatchPending, JudgeUnavailable, LongRewardError
 from longreward.judge.batch.api import BatchQueueFull, BatchRefused, BatchServer, BatchStatus
-from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.storage import BatchFolder, BatchRecord, BatchResult, missing_result
+from longreward.judge.config import BatchConfig
 
 T = TypeVar("T")
 
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 MAX_OUTAGE_S = 3600.0  # of a server that cannot be reached, or whose queue is full
 SETTLE_STEPS = 10
 MAX_LISTED_FILES = 10
-CACHED = missing_result("another process has stored the reply in the ledger")
-REMOVED = missing_result("its batch was removed")
 
 
 class BatchRunner:
@@ -79,9 +77,17 @@ class BatchRunner:
 
     async def _advance(self, record: BatchRecord) -> bool:
         """Submit the batch if necessary and check its status once; return whether its results are on disk."""
-        await self._retry(lambda: self._submit(record))
-        if record.has_results or not record.exists:
+        if record.has_results:
             return True
+        if record.state.batch_id is None:
+            await self._retry(lambda: self._server.submit(record))
+            log.info(
+                "sent %s requests to the %s as batch %s; polling every %g s",
+                f"{record.state.requests:,}",
+                self._server.description,
+                record.state.batch_id,
+                self._config.poll_s,
+            )
         try:
             status = await self._retry(lambda: self._server.status(record))
         except BatchQueueFull:
@@ -102,30 +108,8 @@ class BatchRunner:
             )
             self._statuses[record.folder.name] = status
         if status.ended:
-            await self._retry(lambda: self._download(record, status))
+            await self._retry(lambda: self._server.download(record, status))
         return status.ended
-
-    async def _submit(self, record: BatchRecord) -> None:
-        if record.state.batch_id is not None or record.has_results:
-            return
-        async with self._folder.locked():
-            if not record.exists:
-                return
-            record.refresh()  # another process may have submitted it before this one got the lock
-            if record.state.batch_id is None:
-                await self._server.submit(record)
-                log.info(
-                    "sent %s requests to the %s as batch %s; polling every %g s",
-                    f"{record.state.requests:,}",
-                    self._server.description,
-                    record.state.batch_id,
-                    self._config.poll_s,
-                )
-
-    async def _download(self, record: BatchRecord, status: BatchStatus) -> None:
-        async with self._folder.locked():
-            if record.exists and not record.has_results:
-                await self._server.download(record, status)
 
     async def _retry(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call while the server cannot be reached: the batch itself continues meanwhile."""
@@ -145,15 +129,9 @@ class BatchRunner:
 @dataclass
 class _PendingRequest:
     result: "asyncio.Future[BatchResult]"
-    line: Callable[[], bytes] | None
-    """Returns the line of a request file; None if a batch contains the request."""
-    is_cached: Callable[[], bool]
-    """Whether another process has stored the reply in the ledger."""
+    line: Callable[[], bytes]
+    """Returns the line of a request file."""
     waiters: int = 0
-
-    def resolve(self, result: BatchResult) -> None:
-        if not self.result.done():
-            self.result.set_result(result)
 
 
 class BatchScheduler:
@@ -176,18 +154,14 @@ class BatchScheduler:
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def submit(
-        self, request_id: str, line: Callable[[], bytes], is_cached: Callable[[], bool]
-    ) -> BatchResult | None:
-        """Return the result of the request; None if another process has stored its reply in the ledger.
+    async def submit(self, request_id: str, line: Callable[[], bytes]) -> BatchResult:
+        """Return the result of the request; `line` returns its line of a request file.
 
         Raises the JudgeError family if the batch fails, BatchPending if files wait for another program.
         """
         pending = self._pending.get(request_id)
         if pending is None:
-            result = asyncio.get_running_loop().create_future()
-            pending = _PendingRequest(result, None if self._folder.find(request_id) else line, is_cached)
-            self._pending[request_id] = pending
+            pending = self._pending[request_id] = _PendingRequest(asyncio.get_running_loop().create_future(), line)
             self._arrivals += 1
             self._arrived.set()
         # The task ends with the first error, which all requests of its round receive; later requests start a new one.
@@ -196,8 +170,7 @@ class BatchScheduler:
         pending.waiters += 1
         try:
             # Several callers may wait for one request: the cancellation of one must not cancel the shared result.
-            outcome = await asyncio.shield(pending.result)
-            return None if outcome is CACHED else outcome
+            return await asyncio.shield(pending.result)
         finally:
             pending.waiters -= 1
             if pending.waiters == 0 and self._pending.get(request_id) is pending:
@@ -217,14 +190,13 @@ class BatchScheduler:
             self._task = None
         if self._runner is not None:
             self._runner.detach()
-        async with self._folder.locked():
-            self._folder.remove_finished()
+        self._folder.close()
 
     async def _run(self) -> None:
         try:
             while True:
                 await self._wait_until_settled()
-                records = await self._write_batches()
+                records = self._write_batches()
                 if self._runner is not None:
                     async for record in self._runner.poll(records):
                         await self._distribute(record)
@@ -261,42 +233,25 @@ class BatchScheduler:
                 if self._pending:
                     return
 
-    async def _write_batches(self) -> list[BatchRecord]:
+    def _write_batches(self) -> list[BatchRecord]:
         """Write the pending requests that are in no batch yet; return all batches with pending requests."""
-        async with self._folder.locked():
-            self._folder.refresh()
-            self._folder.remove_finished()
-            self._folder.write(
-                self._new_requests(),
-                max_requests=self._config.requests_per_file,
-                max_bytes=self._max_bytes,
-            )
+        self._folder.remove_finished()
+        new_requests = [request_id for request_id in self._pending if self._folder.find(request_id) is None]
+        self._folder.write(
+            ((request_id, self._pending[request_id].line()) for request_id in new_requests),
+            max_requests=self._config.requests_per_file,
+            max_bytes=self._max_bytes,
+        )
         records = {record for request_id in self._pending if (record := self._folder.find(request_id))}
         return sorted(records, key=lambda record: record.folder.name)
 
-    def _new_requests(self) -> Iterator[tuple[str, bytes]]:
-        for request_id, pending in list(self._pending.items()):
-            line, pending.line = pending.line, None
-            record = self._folder.find(request_id)
-            if pending.is_cached():
-                pending.resolve(CACHED)
-            elif record is None and line is None:  # another process has collected and removed its batch
-                pending.resolve(REMOVED)
-            elif record is None and line is not None:
-                yield request_id, line()
-
     async def _distribute(self, record: BatchRecord) -> None:
-        async with self._folder.locked():  # another process may be about to remove the batch
-            results = await record.load_results()
+        results = await asyncio.to_thread(record.read_results)
         batch = record.state.batch_id or record.folder.name
         missing = missing_result(f"the batch {batch} ended ({record.state.final_status}) without a reply")
         for request_id, pending in self._pending.items():
-            if request_id not in record.open_ids:
-                continue
-            if results is not None:
-                pending.resolve(results.get(request_id) or missing)
-            else:
-                pending.resolve(CACHED if pending.is_cached() else REMOVED)
+            if request_id in record.open_ids and not pending.result.done():
+                pending.result.set_result(results.get(request_id) or missing)
 
 
 def manual_instructions(records: Sequence[BatchRecord], *, model: str) -> str:

@@ -1,4 +1,4 @@
-"""The batches of one judge on disk, beside the ledger; a killed run resumes from them.
+"""The batches of one judge on disk, beside the ledger; a killed run resumes from them. One process at a time uses them.
 
     ledger.batches/<model>-<hash of address and model>/<time>-<n>/
         requests.jsonl           the requests in OpenAI's batch format
@@ -14,7 +14,6 @@ A results file, as OpenAI and `vllm run-batch` write it:
     {"custom_id": "4be0…", "response": null, "error": {"code": "batch_expired", "message": …}}
 """
 
-import asyncio
 import hashlib
 import json
 import os
@@ -22,8 +21,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -111,12 +110,7 @@ class BatchState:
 
 
 class BatchRecord:
-    """One batch on disk.
-
-    Raises:
-        FileNotFoundError: another process has removed the batch.
-        StateError: batch.json is damaged.
-    """
+    """One batch on disk. Raises StateError if batch.json is damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,12 +120,11 @@ class BatchRecord:
         self.open_ids = set((folder / "ids.txt").read_text(encoding="utf-8").split())
         if self._done.exists():
             self.open_ids -= set(self._done.read_text(encoding="utf-8").split())
-        self.state = self._read_state()
-
-    @property
-    def exists(self) -> bool:
-        """Whether no other process has removed the batch."""
-        return (self.folder / "ids.txt").exists()
+        path = folder / "batch.json"
+        try:
+            self.state = BatchState(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise StateError(f"{path} is damaged; remove {folder} to make its requests again") from None
 
     @property
     def has_results(self) -> bool:
@@ -140,39 +133,25 @@ class BatchRecord:
     def update(self, **changes: str | bool | None) -> None:
         """Change fields of the state and write batch.json."""
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
-        if self.exists:
-            with open_atomic(self.folder / "batch.json") as file:
-                json.dump(asdict(self.state), file, indent=1)
-
-    def refresh(self) -> None:
-        """Read changes that another process made."""
-        self.state = self._read_state()
+        with open_atomic(self.folder / "batch.json") as file:
+            json.dump(asdict(self.state), file, indent=1)
 
     def mark_done(self, request_id: str) -> None:
         """Note that the request's reply is in the ledger, or that it will be requested in another batch."""
         # Not synced to disk: if a power cut loses the line, the next run finds the reply in the ledger.
         self.open_ids.discard(request_id)
-        with disk_errors(self.folder), suppress(FileNotFoundError), self._done.open("a", encoding="utf-8") as file:
+        with disk_errors(self.folder), self._done.open("a", encoding="utf-8") as file:
             file.write(request_id + "\n")
 
-    async def load_results(self) -> dict[str, BatchResult] | None:
-        """Return the results by request id, or None if the batch was removed; the caller holds the folder's lock."""
-        if not self.exists:
-            return None
-        return await asyncio.to_thread(read_results, sorted(self.folder.glob("results*.jsonl")))
-
-    def _read_state(self) -> BatchState:
-        path = self.folder / "batch.json"
-        try:
-            return BatchState(**json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise StateError(f"{path} is damaged; remove {self.folder} to make its requests again") from None
+    def read_results(self) -> dict[str, BatchResult]:
+        """Return the results by request id."""
+        return read_results(sorted(self.folder.glob("results*.jsonl")))
 
 
 class BatchFolder:
     """The batches of one model on one server, from the oldest to the newest.
 
-    Raises StateError if the disk fails.
+    Raises StateError if the disk fails or another process uses the folder.
     """
 
     def __init__(self, ledger: Path, *, address: str, model: str) -> None:
@@ -182,25 +161,28 @@ class BatchFolder:
         self.path = ledger.with_name(f"{ledger.stem}.batches").resolve() / f"{safe_name}-{short_hash}"
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.path / ".lock", thread_local=False)
-        self.records: dict[str, BatchRecord] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Add the batches of other processes, and drop those that were removed."""
-        with disk_errors(self.path):
+            self._lock = FileLock(self.path / ".lock", thread_local=False)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise StateError(
+                    f"{self.path}: another process waits for these batches of {model!r}; wait until it ends, or give "
+                    "this run a ledger of its own"
+                ) from None
             names = sorted(folder.name for folder in self.path.iterdir() if (folder / "ids.txt").is_file())
-            previous, self.records = self.records, {}
-            for name in names:
-                with suppress(FileNotFoundError):  # another process removed it after the listing
-                    self.records[name] = previous.get(name) or BatchRecord(self.path / name)
+            self.records = {name: BatchRecord(self.path / name) for name in names}
+
+    def close(self) -> None:
+        """Remove finished batches and let other processes use the folder."""
+        self.remove_finished()
+        self._lock.release()
 
     def find(self, request_id: str) -> BatchRecord | None:
         """Return the newest batch in which the request is open."""
         return next((record for record in reversed(self.records.values()) if request_id in record.open_ids), None)
 
     def write(self, requests: Iterable[tuple[str, bytes]], *, max_requests: int, max_bytes: int) -> None:
-        """Write batches from pairs of id and line, each within both limits; the caller holds the lock."""
+        """Write batches from pairs of id and line, each within both limits."""
         with disk_errors(self.path):
             for abandoned in self.path.glob(f"{TEMPORARY_PREFIX}*"):
                 shutil.rmtree(abandoned)
@@ -213,7 +195,7 @@ class BatchFolder:
             self._finish(writer)
 
     def remove_finished(self) -> None:
-        """Remove the batches without open requests; the caller holds the lock."""
+        """Remove the batches without open requests."""
         for record in [record for record in self.records.values() if not record.open_ids]:
             self.remove(record)
 
@@ -221,20 +203,6 @@ class BatchFolder:
         """Delete the batch from disk."""
         self.records.pop(record.folder.name, None)
         shutil.rmtree(record.folder, ignore_errors=True)
-
-    @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
-        """Hold the lock among the processes that use this folder."""
-        while True:  # a blocking acquire would stop the event loop
-            try:
-                self._lock.acquire(timeout=0)
-                break
-            except Timeout:
-                await asyncio.sleep(0.2)
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _finish(self, writer: "_BatchWriter | None") -> None:
         if writer is not None:
@@ -261,7 +229,7 @@ class _BatchWriter:
         self.size += len(line)
 
     def finish(self, destination: Path) -> None:
-        # Synced before the rename, so that a batch that other processes see is complete even after a power cut.
+        # Synced before the rename, so that a batch is complete even after a power cut.
         for file in (self._requests, self._ids):
             file.flush()
             os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from batch_server import Line, Provider, output_line, provider
 
-from longreward.errors import BatchPending, BudgetExceeded, ConfigError, JudgeRefused
+from longreward.errors import BatchPending, BudgetExceeded, ConfigError, JudgeRefused, StateError
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge.providers import PROVIDERS
@@ -241,20 +241,14 @@ async def test_batch_with_lost_confirmation_is_found_and_not_created_again(
     assert len(server.submitted) == 2
 
 
-async def test_two_processes_collect_results_once(tmp_path: Path) -> None:
+async def test_second_process_on_the_same_batches_is_an_error(tmp_path: Path) -> None:
     ledger = tmp_path / "l.sqlite"
-    with provider(polls_until_done=10**9) as server:
-        task = asyncio.create_task(score(settings(server.url), ledger))
-        await wait_until(lambda: bool(server.submitted))
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        server.polls_until_done = 0
-        server.batches["batch_0"]["_polls"] = 0
-        two = await asyncio.gather(*(score(settings(server.url), ledger) for _ in range(2)))
-    assert two[0][0] == two[1][0]
-    ids = [line["custom_id"] for line in server.requests()]
-    assert len(ids) == len(set(ids))
-    assert remaining_batches(ledger) == []
+    with provider() as server:
+        async with open_judge(settings(server.url), ledger=ledger):
+            with pytest.raises(StateError, match=r"l\.batches/m-\w+: another process waits for these batches of 'm'"):
+                await score(settings(server.url), ledger)
+        scored, _ = await score(settings(server.url), ledger)
+    assert all(response.complete for example in scored for response in example.responses)
 
 
 async def test_refused_batch_is_an_error_and_is_removed(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from virtual_time import run_in_virtual_time
 
 from longreward.errors import JudgeUnavailable
 from longreward.judge.batch.api import BatchQueueFull, BatchStatus
-from longreward.judge.batch.config import BatchConfig
 from longreward.judge.batch.runner import BatchRunner
 from longreward.judge.batch.storage import BatchFolder, BatchRecord
+from longreward.judge.config import BatchConfig
 
 MINUTES = 60.0
 COMPLETED = BatchStatus("completed", ended=True)

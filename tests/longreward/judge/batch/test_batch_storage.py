@@ -1,4 +1,4 @@
-"""Result files are indexed by request id, and batches on disk are resumed by other processes."""
+"""Result files are indexed by request id, and batches on disk are resumed by the next process."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_success_counts_before_failure_and_the_last_success_counts(tmp_path: Pat
     }
 
 
-def test_batches_are_split_and_seen_by_other_processes(tmp_path: Path) -> None:
+def test_batches_are_split_and_read_by_the_next_process(tmp_path: Path) -> None:
     folder = BatchFolder(tmp_path / "l.sqlite", address="a", model="org/m")
     folder.write([(f"q{n}", b"x" * 9 + b"\n") for n in range(7)], max_requests=4, max_bytes=30)
     assert [sorted(record.open_ids) for record in folder.records.values()] == [
@@ -52,16 +52,17 @@ def test_batches_are_split_and_seen_by_other_processes(tmp_path: Path) -> None:
         ["q3", "q4", "q5"],
         ["q6"],
     ]
+    folder.close()
     other = BatchFolder(tmp_path / "l.sqlite", address="a", model="org/m")
     record = other.find("q4")
     assert record is not None
     assert record.requests.read_bytes() == (b"x" * 9 + b"\n") * 3
     for name in ("q3", "q4", "q5"):
         record.mark_done(name)
-    other.remove_finished()
-    folder.refresh()
-    assert folder.find("q4") is None
-    assert folder.find("q6") is not None
+    other.close()
+    last = BatchFolder(tmp_path / "l.sqlite", address="a", model="org/m")
+    assert last.find("q4") is None
+    assert last.find("q6") is not None
 
 
 def test_damaged_state_is_an_error_with_advice(tmp_path: Path) -> None:
@@ -69,5 +70,6 @@ def test_damaged_state_is_an_error_with_advice(tmp_path: Path) -> None:
     folder.write([("q", b"{}\n")], max_requests=1, max_bytes=100)
     (record,) = folder.records.values()
     (record.folder / "batch.json").write_text("{")
+    folder.close()
     with pytest.raises(StateError, match=r"batch\.json is damaged; remove"):
         BatchFolder(tmp_path / "l.sqlite", address="a", model="m")
