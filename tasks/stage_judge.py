@@ -10,14 +10,15 @@ from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge_validation.gate import load_or_run_check, require_passed
 from longreward.judge_validation.report import render_markdown
-from longreward.planning.plan import StagePlan, plan_project, plan_scoring
+from longreward.planning.estimate import StagePlan, plan_scoring
+from longreward.planning.plan import plan_project
 from longreward.planning.render import format_needs, format_remaining
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import judge_checks, ledger_file
 
 FORECAST_PROMPTS, FORECAST_LIMIT_S = 200, 3.0
-FORECAST_EVALUATION_PROMPTS = 10  # three times: with short, likely and long answers
+FORECAST_EVALUATION_PROMPTS = 10
 
 Forecast = Callable[[], Awaitable[StagePlan]]
 

@@ -28,6 +28,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument(
         "--sample", type=integer_between(1), metavar="N", help="examine N prompts of each stage and scale up"
     )
+    command.add_argument(
+        "--response-tokens",
+        type=integer_between(1),
+        metavar="N",
+        help="length of responses that are not sampled yet (default: as those sampled so far, else half of "
+        "sample.max_new_tokens)",
+    )
     add_ledger_argument(command)
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(run=_plan)
@@ -51,7 +58,13 @@ def _plan(options: argparse.Namespace) -> int:
         )
     else:
         stages = (options.stage,) if options.stage else STAGES
-        planning = plan_project(params, ledger=options.ledger, stages=stages, sample=options.sample)
+        planning = plan_project(
+            params,
+            ledger=options.ledger,
+            stages=stages,
+            sample=options.sample,
+            response_tokens=options.response_tokens,
+        )
     plan = asyncio.run(planning)
     if options.json:
         print(json.dumps(plan.as_json(), indent=1, ensure_ascii=False))

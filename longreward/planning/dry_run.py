@@ -11,10 +11,8 @@ from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
 from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.ledger import Ledger
-from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.truncation import TruncatedParser
-from longreward.records import Dimension
 
 T = TypeVar("T")
 
@@ -97,11 +95,6 @@ def judge_name(config: JudgeConfig) -> str:
         return OfflineJudge().name
     assert config.model is not None  # validated by JudgeConfig
     return config.model
-
-
-def dimension_for(template: str) -> Dimension:
-    """Return the dimension whose requests use a template."""
-    return next(dimension for dimension, templates in DIMENSION_TEMPLATES.items() if template in templates)
 
 
 def _request_hash(request: ChatRequest) -> int:

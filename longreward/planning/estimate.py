@@ -6,14 +6,16 @@ estimated  support requests for statements that are not listed yet; tokens of re
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.prompts import load_prompts
+from longreward.judge.usage import PricesConfig
 from longreward.planning.dry_run import DryRunJudge, judge_name
 from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
 from longreward.records import Example, Response
@@ -31,47 +33,90 @@ CACHED_TEXTS = 512  # all requests about one document come together
 # With score.strategy `adaptive`, these templates are needed for at least two responses only.
 ADAPTIVE_TEMPLATES = ("statements", "support", "completeness")
 
+# Assumed speed of one call; the offline judge takes OFFLINE_CALL_S for all of it.
+FIRST_TOKEN_S = 1.0
+TOKENS_PER_SECOND = 50.0
+OFFLINE_CALL_S = 0.002
+BATCH_HOURS = 24.0  # the time that providers promise for a batch
 
-@dataclass
-class RequestTally:
-    """The requests of one template."""
+
+@dataclass(frozen=True)
+class Requests:
+    """The remaining requests with one prompt template, or of a whole stage."""
 
     calls: Range = ZERO
     prompt_tokens: Range = ZERO
     completion_tokens: Range = ZERO
     cached: float = 0.0
-    """Requests whose reply is in the ledger."""
+    """Requests whose reply is in the ledger; they cost nothing."""
+    money: Range | None = ZERO
+    """None: the price of a judge is unknown."""
+
+    def __add__(self, other: "Requests") -> "Requests":
+        return Requests(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached + other.cached,
+            None if self.money is None or other.money is None else self.money + other.money,
+        )
 
 
 @dataclass
-class ScoringEstimate:
-    """The requests of scoring some prompts, by template."""
+class StagePlan:
+    """The remaining requests of one stage."""
 
-    tallies: dict[str, RequestTally] = field(default_factory=dict)
+    stage: str
     prompts: int = 0
     responses: int = 0
-    complete: float = 0.0
+    complete_prompts: float = 0.0
     """Prompts for which all replies are in the ledger."""
     counted_prompts: int = 0
-    """Prompts on which the estimate is based."""
+    """Prompts on which the plan is based; if there are more, it is scaled up."""
+    templates: dict[str, Requests] = field(default_factory=dict)
+    seconds: Range = ZERO
     observed_replies: dict[str, int] = field(default_factory=dict)
     """Replies in the ledger that the expected replies are based on, by template."""
 
+    @property
+    def total(self) -> Requests:
+        return sum(self.templates.values(), Requests())
 
-async def estimate_scoring(
+    def metrics(self) -> dict[str, float]:
+        """Return the forecast as metrics of the stage."""
+        total = self.total
+        metrics = {
+            "forecast/calls": total.calls.expected,
+            "forecast/calls_low": total.calls.low,
+            "forecast/calls_high": total.calls.high,
+            "forecast/prompt_tokens": total.prompt_tokens.expected,
+            "forecast/completion_tokens": total.completion_tokens.expected,
+        }
+        return metrics if total.money is None else metrics | {"forecast/money": total.money.expected}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all fields and the total over all templates."""
+        return asdict(self) | {"total": asdict(self.total)}
+
+
+async def plan_scoring(
+    stage: str,
     judge: JudgeConfig,
     config: ScoreConfig,
+    prices: PricesConfig,
     items: Iterable[ScoringItem],
     *,
     ledger: Path | None,
     total_prompts: int | None = None,
     time_limit_s: float | None = None,
-) -> ScoringEstimate:
+) -> StagePlan:
     """Count the requests of scoring `items` without calls, embeddings and writes.
 
     Args:
+        stage: the name for the plan.
         judge: the section `judge`.
         config: the section `score`.
+        prices: the section `prices`.
         items: prompts with their responses.
         ledger: the replies so far.
         total_prompts: number of prompts that `items` are a sample of; None: all.
@@ -81,7 +126,7 @@ async def estimate_scoring(
         ConfigError: prompts or tokenizer are missing.
     """
     deadline = time.monotonic() + time_limit_s if time_limit_s is not None else None
-    estimate = ScoringEstimate()
+    plan = StagePlan(stage)
     full_config = config.model_copy(update={"strategy": "full"})
     retriever = None if config.retriever.kind == "bm25" else _FirstChunks()
     async with (
@@ -89,34 +134,38 @@ async def estimate_scoring(
         Scorer(full_config, retriever=retriever) as full_scorer,
         open_scorer(config, retriever=retriever) as scorer,
     ):
-        counter = _RequestCounter(judge, full_config, ledger, estimate)
+        counter = _RequestCounter(judge, full_config, ledger, plan)
         for example, responses in items:
             scored = await scorer.score(dry_run, example, responses)
             if config.strategy == "adaptive" and not dry_run.all_cached:
                 # What this strategy requests next depends on unknown replies, so count the most that it may request.
                 dry_run.discard_requests()
                 scored = await full_scorer.score(dry_run, example, responses)
-            estimate.complete += dry_run.all_cached
+            plan.complete_prompts += dry_run.all_cached
             counter.add(example, responses, scored, dry_run.pop_requests())
             if deadline is not None and time.monotonic() > deadline:
                 break
-    counter.finish(total_prompts, is_adaptive=config.strategy == "adaptive")
-    return estimate
+    counter.finish(total_prompts, prices, is_adaptive=config.strategy == "adaptive")
+    return plan
 
 
 class _RequestCounter:
     """Adds up the requests of one prompt after another."""
 
-    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, estimate: ScoringEstimate) -> None:
+    def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, plan: StagePlan) -> None:
         self._config = config
-        self._estimate = estimate
+        self._plan = plan
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokens = TokenCounter(open_tokenizer(config.tokenizer))
-        self._judges = judges_by_template(judge)
+        self._templates = [
+            (one, [template for dimension in dimensions for template in DIMENSION_TEMPLATES[dimension]])
+            for one, dimensions in judge.judges()
+        ]
+        self._judges = {template: one for one, templates in self._templates for template in templates}
         stats = read_reply_stats(ledger, self._prompts)
         self._stats = {template: stats.get((judge_name(one), template)) for template, one in self._judges.items()}
         self._system_tokens = {name: self._tokens.count_text(one.system) for name, one in self._judges.items()}
-        estimate.observed_replies = {name: one.replies for name, one in self._stats.items() if one is not None}
+        plan.observed_replies = {name: one.replies for name, one in self._stats.items() if one is not None}
 
     def add(
         self,
@@ -126,18 +175,18 @@ class _RequestCounter:
         requests: Sequence[tuple[ChatRequest, bool]],
     ) -> None:
         """Add the recorded requests of one prompt, and estimate those that would follow."""
-        self._estimate.prompts += 1
-        self._estimate.counted_prompts += 1
-        self._estimate.responses += len(responses)
+        self._plan.prompts += 1
+        self._plan.counted_prompts += 1
+        self._plan.responses += len(responses)
         missing = [request for request, is_cached in requests if not is_cached]
         for request, is_cached in requests:
-            self._tally(request.template).cached += is_cached
+            self._add(request.template, Requests(cached=is_cached))
         for request in missing:
             statements = ZERO
             if request.template == "statements":
                 statements = expected_statements(request.slots["answer"], self._stats["statements"])
             tokens = self._tokens.count_request(request) + self._system_tokens[request.template]
-            self._add(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
+            self._add_calls(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
         # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger. Else there
         # is one for each distinct response, with some or all extracts unknown.
         if any(request.template == "extraction" for request in missing):
@@ -148,7 +197,7 @@ class _RequestCounter:
                 template = self._prompts.template("completeness", detect_language(example.query, text))
                 tokens = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
                 tokens += cached + EXTRACT_TOKENS * unknown
-                self._add("completeness", Range.exactly(1), tokens, template.max_tokens)
+                self._add_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
         # One support request for each statement that the replies to these requests will list.
         for request in missing:
             if request.template != "statements":
@@ -159,27 +208,46 @@ class _RequestCounter:
             if len(example.context) <= MAX_CHARACTERS_PER_TOKEN * evidence:
                 evidence = min(evidence, self._tokens.count_text(example.context))
             tokens = self._tokens.count_text(template.text) + evidence + STATEMENT_TOKENS
-            self._add("support", expected_statements(answer, self._stats["statements"]), tokens, template.max_tokens)
+            statements = expected_statements(answer, self._stats["statements"])
+            self._add_calls("support", statements, tokens, template.max_tokens)
 
-    def finish(self, total_prompts: int | None, *, is_adaptive: bool) -> None:
-        """Scale up to all prompts, add repeated attempts, and lower the minimum of adaptive scoring."""
-        estimate = self._estimate
-        scale = total_prompts / estimate.prompts if total_prompts is not None and estimate.prompts else 1.0
-        responses = max(estimate.responses // estimate.prompts, 1) if estimate.prompts else 1  # per prompt
-        for template, tally in estimate.tallies.items():
-            stats = self._stats[template]
+    def finish(self, total_prompts: int | None, prices: PricesConfig, *, is_adaptive: bool) -> None:
+        """Scale up to all prompts, add repeated attempts, lower the minimum of adaptive scoring, add money and time."""
+        plan = self._plan
+        scale = total_prompts / plan.prompts if total_prompts is not None and plan.prompts else 1.0
+        responses = max(plan.responses // plan.prompts, 1) if plan.prompts else 1  # per prompt
+        ordered = [template for templates in DIMENSION_TEMPLATES.values() for template in templates]
+        for template in sorted(plan.templates, key=ordered.index):
+            requests, stats, judge = plan.templates.pop(template), self._stats[template], self._judges[template]
             attempts = stats.attempts if stats is not None else 1.0
             # At the least, the best and the worst response of each prompt are judged in full.
             minimum = min(2 / responses, 1.0) if is_adaptive and template in ADAPTIVE_TEMPLATES else 1.0
             factor = Range(minimum, attempts, attempts)
-            tally.calls = tally.calls * scale * factor
-            tally.prompt_tokens = tally.prompt_tokens * scale * factor
-            tally.completion_tokens = tally.completion_tokens * scale * factor
-            tally.cached *= scale  # cached requests are not repeated
-        estimate.prompts, estimate.responses = round(estimate.prompts * scale), round(estimate.responses * scale)
-        estimate.complete *= scale
+            prompt_tokens = requests.prompt_tokens * scale * factor
+            completion_tokens = requests.completion_tokens * scale * factor
+            money = None
+            if (price := prices.price_for(judge)) is not None:
+                cost = partial(price.cost, batch=judge.mode != "live")
+                money = Range.combine(cost, prompt_tokens, completion_tokens)
+            plan.templates[template] = Requests(
+                requests.calls * scale * factor,
+                prompt_tokens,
+                completion_tokens,
+                round(requests.cached * scale),  # not repeated
+                money,
+            )
+        plan.prompts, plan.responses = round(plan.prompts * scale), round(plan.responses * scale)
+        plan.complete_prompts = round(plan.complete_prompts * scale)
+        # All judges work at the same time, so the slowest one determines the duration.
+        durations = [
+            _duration(judge, sum((plan.templates.get(name, Requests()) for name in names), Requests()))
+            for judge, names in self._templates
+        ]
+        plan.seconds = Range.combine(lambda *seconds: max(seconds), *durations)
 
-    def _add(self, template: str, calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO) -> None:
+    def _add_calls(
+        self, template: str, calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO
+    ) -> None:
         completion_tokens = expected_reply_tokens(
             template,
             statements=statements,
@@ -187,13 +255,29 @@ class _RequestCounter:
             reasoning_limit=self._judges[template].thinking_tokens,
             stats=self._stats[template],
         )
-        tally = self._tally(template)
-        tally.calls += calls
-        tally.prompt_tokens += calls * prompt_tokens
-        tally.completion_tokens += calls * completion_tokens
+        self._add(template, Requests(calls, calls * prompt_tokens, calls * completion_tokens))
 
-    def _tally(self, template: str) -> RequestTally:
-        return self._estimate.tallies.setdefault(template, RequestTally())
+    def _add(self, template: str, requests: Requests) -> None:
+        self._plan.templates[template] = self._plan.templates.get(template, Requests()) + requests
+
+
+def _duration(judge: JudgeConfig, requests: Requests) -> Range:
+    # Providers usually finish batches earlier, but do not say when.
+    if judge.mode != "live":
+        seconds = 2 * BATCH_HOURS * 3600 if requests.calls.high else 0.0  # two rounds
+        return Range(0.0, seconds / 2, seconds)
+
+    def duration(calls: float, prompt_tokens: float, completion_tokens: float) -> float:
+        if judge.kind == "offline":
+            return calls * OFFLINE_CALL_S
+        limits = [(calls * FIRST_TOKEN_S + completion_tokens / TOKENS_PER_SECOND) / judge.max_concurrency]
+        if judge.requests_per_minute is not None:
+            limits.append(60 * calls / judge.requests_per_minute)
+        if judge.tokens_per_minute is not None:
+            limits.append(60 * (prompt_tokens + completion_tokens) / judge.tokens_per_minute)
+        return max(limits)
+
+    return Range.combine(duration, requests.calls, requests.prompt_tokens, requests.completion_tokens)
 
 
 class TokenCounter:
@@ -215,16 +299,6 @@ class TokenCounter:
 
     def _count(self, text: str) -> int:
         return len(self._tokenizer.spans(text))
-
-
-def judges_by_template(config: JudgeConfig) -> dict[str, JudgeConfig]:
-    """Return the judge that receives the requests of each template."""
-    return {
-        template: judge
-        for judge, dimensions in config.judges()
-        for dimension in dimensions
-        for template in DIMENSION_TEMPLATES[dimension]
-    }
 
 
 class _FirstChunks:

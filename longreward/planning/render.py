@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from longreward.planning.plan import ProjectPlan, StagePlan, TemplatePlan
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
+from longreward.planning.estimate import Requests, StagePlan
+from longreward.planning.plan import ProjectPlan
 from longreward.planning.reply_stats import Range
 
 MIN_WIDTH = 104  # columns; rich would truncate numbers in a narrower terminal
@@ -24,12 +26,12 @@ def print_plan(plan: ProjectPlan) -> None:
             table.add_column("requests", no_wrap=True)
             for name in ("calls", "cached", "prompt tokens", "reply tokens", plan.currency):
                 table.add_column(name, justify="right", no_wrap=True)
-            for template in stage.templates:
-                name = template.dimension
-                suffix = "" if template.template == name else f": {template.template}"
-                table.add_row(f"{name}{suffix}", *_cells(template))
+            for template, requests in stage.templates.items():
+                dimension = next(name for name, templates in DIMENSION_TEMPLATES.items() if template in templates)
+                suffix = "" if template == dimension else f": {template}"
+                table.add_row(f"{dimension}{suffix}", *_cells(requests))
             table.add_section()
-            table.add_row("all", *_cells(stage), style="bold")
+            table.add_row("all", *_cells(stage.total), style="bold")
             console.print(table)
     print(output.get(), end="")
     for note in plan.notes:
@@ -48,7 +50,7 @@ def format_title(stage: StagePlan) -> str:
 
 def format_remaining(stage: StagePlan, currency: str) -> str:
     """Return a sentence on the number of complete prompts and the cost of the others."""
-    if stage.calls.high == 0:
+    if stage.total.calls.high == 0:
         return f"all {stage.prompts:,} prompts are complete"
     about = "about " if stage.counted_prompts < stage.prompts else ""
     complete = f"{about}{stage.complete_prompts:,} of {stage.prompts:,} prompts are complete"
@@ -57,9 +59,10 @@ def format_remaining(stage: StagePlan, currency: str) -> str:
 
 def format_needs(stage: StagePlan, currency: str) -> str:
     """Return the remaining calls, tokens and money of a stage on one line."""
-    cost = f", {_on_one_line(format_money(stage.money))} {currency}" if stage.money is not None else ""
-    tokens = stage.prompt_tokens + stage.completion_tokens
-    return f"{_on_one_line(format_count(stage.calls))} calls, {_on_one_line(format_count(tokens))} tokens{cost}"
+    total = stage.total
+    cost = f", {_on_one_line(format_money(total.money))} {currency}" if total.money is not None else ""
+    tokens = total.prompt_tokens + total.completion_tokens
+    return f"{_on_one_line(format_count(total.calls))} calls, {_on_one_line(format_count(tokens))} tokens{cost}"
 
 
 def format_count(value: Range) -> str:
@@ -97,10 +100,10 @@ def _on_one_line(cell: str) -> str:
     return f"{expected} ({limits[0]})" if limits else expected
 
 
-def _cells(plan: TemplatePlan | StagePlan) -> tuple[str, ...]:
+def _cells(plan: Requests) -> tuple[str, ...]:
     return (
         format_count(plan.calls),
-        f"{plan.cached:,}",
+        f"{plan.cached:,.0f}",
         format_count(plan.prompt_tokens),
         format_count(plan.completion_tokens),
         format_money(plan.money),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from statistics import fmean
 
 from longreward.chat_model import estimate_tokens
 from longreward.data.formats import read_examples, read_responses
@@ -16,16 +16,9 @@ from longreward.data.prepare import PrepareConfig, assign_split, open_prompt_sou
 from longreward.data.prepare_report import Split
 from longreward.data.validation import validate_examples
 from longreward.planning.estimate import ScoringItem
-from longreward.planning.reply_stats import Range
 from longreward.records import Example, Response
 from longreward.utils.language import Language, detect_language
 
-Length = Literal["low", "expected", "high"]
-LENGTHS: tuple[Length, ...] = ("low", "expected", "high")
-
-SHARE_OF_TOKEN_LIMIT = Range(0.1, 0.5, 1.0)  # assumed length of a response, of sample.max_new_tokens
-SHARE_OF_ANSWER = Range(0.5, 1.0, 2.0)  # assumed length of a response, of the reference answer
-ASSUMPTION = "assumed as long as the reference answers, else half of sample.max_new_tokens"
 MEASURED_RESPONSES = 2000
 # About 22 tokens each.
 PLACEHOLDER_SENTENCES: Mapping[Language, str] = {
@@ -39,10 +32,8 @@ PLACEHOLDER_TOKENS = 22
 class Workload:
     """The prompts and responses that will be scored."""
 
-    items: Callable[[Length], Iterator[ScoringItem]]
+    items: Callable[[], Iterator[ScoringItem]]
     """Iterates over them from the beginning, with one document in memory at a time."""
-    is_assumed: bool
-    """Whether the responses are placeholders of assumed length."""
     source: str
     """The origin of prompts and responses, for people."""
 
@@ -54,8 +45,7 @@ def workload_for_split(
     root: Path,
     responses: Path | None,
     n: int,
-    max_new_tokens: int,
-    tokens: Range | None = None,
+    tokens: int,
 ) -> Workload:
     """Return the prompts of a split with the responses in a file, or with placeholders if there is none.
 
@@ -65,8 +55,7 @@ def workload_for_split(
         root: the project folder.
         responses: a file that may be missing.
         n: number of placeholders per prompt.
-        max_new_tokens: longest placeholder.
-        tokens: length of the placeholders; None: that of the reference answers.
+        tokens: length of each placeholder.
 
     Raises:
         ConfigError, DataError: neither the prepared nor the raw data can be read.
@@ -86,26 +75,16 @@ def workload_for_split(
     if responses is not None and responses.is_file():
         return _with_responses(prompts, responses, f"{source} with {responses}")
 
-    def assumed_tokens(example: Example) -> Range:
-        if tokens is not None:
-            return tokens
-        if example.answer is None:
-            return SHARE_OF_TOKEN_LIMIT * float(max_new_tokens)
-        answer_tokens = SHARE_OF_ANSWER * float(estimate_tokens(example.answer))
-        return Range.combine(lambda value: min(value, max_new_tokens), answer_tokens)
-
-    def items(length: Length) -> Iterator[ScoringItem]:
+    def items() -> Iterator[ScoringItem]:
         for example in prompts():
-            size = getattr(assumed_tokens(example), length)
-            texts = [placeholder_text(number, size, example.query) for number in range(n)]
+            texts = [placeholder_text(number, tokens, example.query) for number in range(n)]
             placeholders = [
                 Response(id=f"{example.id}-{number}", example_id=example.id, query=example.query, text=text)
                 for number, text in enumerate(texts)
             ]
             yield example, placeholders
 
-    length_source = ASSUMPTION if tokens is None else "as long as those sampled so far"
-    return Workload(items, is_assumed=True, source=f"{source}; {n} responses each, {length_source}")
+    return Workload(items, f"{source}; {n} responses each, assumed to have {tokens:,} tokens")
 
 
 def workload_from_files(data: Path, responses: Path) -> Workload:
@@ -113,15 +92,15 @@ def workload_from_files(data: Path, responses: Path) -> Workload:
     return _with_responses(lambda: read_examples(data), responses, f"{data} with {responses}")
 
 
-def sampled_lengths(path: Path) -> Range | None:
-    """Return the length of the responses in a file, in tokens; None if there are too few."""
+def mean_length(path: Path) -> int | None:
+    """Return the mean length of the responses in a file, in tokens; None if there are none."""
     if not path.is_file() or not path.stat().st_size:  # `sample` writes an empty file if the pairs are given
         return None
     lengths = [estimate_tokens(response.text) for response in islice(read_responses(path), MEASURED_RESPONSES)]
-    return Range.around_mean(lengths) if len(lengths) >= 2 else None
+    return round(fmean(lengths)) if lengths else None
 
 
-def placeholder_text(number: int, tokens: float, query: str) -> str:
+def placeholder_text(number: int, tokens: int, query: str) -> str:
     """Return a text of about `tokens` tokens in the language of the query; each number gives another text."""
     sentences = max(round(tokens / PLACEHOLDER_TOKENS), 1)
     return f"{number}: " + PLACEHOLDER_SENTENCES[detect_language(query)] * sentences
@@ -132,9 +111,9 @@ def _with_responses(prompts: Callable[[], Iterator[Example]], path: Path, source
     for response in read_responses(path):
         responses_by_prompt.setdefault(response.example_id, []).append(response)
 
-    def items(length: Length) -> Iterator[ScoringItem]:
+    def items() -> Iterator[ScoringItem]:
         return (
             (example, responses_by_prompt[example.id]) for example in prompts() if example.id in responses_by_prompt
         )
 
-    return Workload(items, is_assumed=False, source=source)
+    return Workload(items, source)

@@ -11,7 +11,7 @@ import pytest
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import Price, PricesConfig
-from longreward.planning.plan import StagePlan, plan_scoring
+from longreward.planning.estimate import StagePlan, plan_scoring
 from longreward.planning.render import format_count, format_money, format_seconds
 from longreward.planning.reply_stats import Range, count_sentences
 from longreward.planning.workload import placeholder_text
@@ -49,7 +49,7 @@ def plan(
 
 
 def calls(planned: StagePlan) -> dict[str, Range]:
-    return {line.template: line.calls for line in planned.templates}
+    return {template: requests.calls for template, requests in planned.templates.items()}
 
 
 def count(text: str) -> int:
@@ -75,13 +75,11 @@ def test_prompt_tokens_are_those_of_the_filled_prompts() -> None:
     example_, responses = MILL
     template = load_prompts().template("helpfulness", "en")
     asked = [template.request({"question": example_.query, "answer": each.text}).text for each in responses]
-    line = next(line for line in planned.templates if line.template == "helpfulness")
-    assert line.prompt_tokens == Range.exactly(sum(count(text) for text in asked))
+    assert planned.templates["helpfulness"].prompt_tokens == Range.exactly(sum(count(text) for text in asked))
 
 
 def test_money_is_tokens_times_price() -> None:
-    line = plan([MILL], PRICED).templates[0]
-    assert line.template == "helpfulness"
+    line = plan([MILL], PRICED).templates["helpfulness"]
     # Two calls with answers of 60, 150 or 400 tokens; 2 and 10 a million.
     prompt = line.prompt_tokens.expected * 2 / 1e6
     assert line.money is not None
@@ -89,9 +87,9 @@ def test_money_is_tokens_times_price() -> None:
         [prompt + 0.0012, prompt + 0.003, prompt + 0.008]
     )
     unpriced = plan([MILL], JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="other"))
-    assert unpriced.money is None
+    assert unpriced.total.money is None
     assert "forecast/money" not in unpriced.metrics()
-    assert format_money(unpriced.money) == "?"
+    assert format_money(unpriced.total.money) == "?"
 
 
 def test_plan_equals_the_calls_of_scoring_if_statements_are_cached(tmp_path: Path) -> None:
@@ -100,15 +98,15 @@ def test_plan_equals_the_calls_of_scoring_if_statements_are_cached(tmp_path: Pat
     calls_made = asyncio.run(_score(items, ledger))
     _copy_with_statements_and_extracts(ledger, copy)
     planned = plan(items, JudgeConfig(), copy)
-    assert planned.calls.is_exact
-    remaining = calls_made - sum(line.cached for line in planned.templates)
-    assert planned.calls.expected == remaining
+    assert planned.total.calls.is_exact
+    remaining = calls_made - planned.total.cached
+    assert planned.total.calls.expected == remaining
     assert asyncio.run(_score(items, copy)) == remaining
 
     done = plan(items, JudgeConfig(), copy)
-    assert done.calls == Range.exactly(0)
+    assert done.total.calls == Range.exactly(0)
     assert done.complete_prompts == len(items)
-    assert sum(line.cached for line in done.templates) == calls_made
+    assert done.total.cached == calls_made
 
 
 def test_adaptive_scoring_has_a_range_and_complete_prompts_need_no_calls(tmp_path: Path) -> None:
@@ -122,14 +120,14 @@ def test_adaptive_scoring_has_a_range_and_complete_prompts_need_no_calls(tmp_pat
     assert before == Range(24 * 2 / 4, 24, 24)  # three distinct responses of four, and at the least two of four
     calls_made = asyncio.run(_score(items, ledger, pruned))
     after = planned()
-    assert (after.complete_prompts, after.calls) == (8, Range.exactly(0))
-    assert sum(line.cached for line in after.templates) == calls_made
+    assert (after.complete_prompts, after.total.calls) == (8, Range.exactly(0))
+    assert after.total.cached == calls_made
 
 
 def test_plan_writes_nothing_and_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     planned = plan([MILL], JudgeConfig(kind="zhipu", model="glm-4-0520"), tmp_path / "ledger.sqlite")
-    assert planned.calls.expected > 0
+    assert planned.total.calls.expected > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,7 +139,7 @@ def test_sample_of_prompts_is_scaled_up() -> None:
 
 def test_duration_is_the_longest_of_concurrency_and_rate_limits() -> None:
     items = [MILL]
-    n = plan(items, PRICED).calls.expected
+    n = plan(items, PRICED).total.calls.expected
     limited = PRICED.model_copy(update={"requests_per_minute": 1})
     assert plan(items, limited).seconds.expected == pytest.approx(60 * n)
     alone, both = (plan(items, PRICED.model_copy(update={"max_concurrency": c})).seconds.expected for c in (1, 2))
@@ -250,15 +248,15 @@ def test_command_plans_a_project_and_files(
     score, evaluate = planned["score"], planned["evaluate"]
     assert score["responses"] == 4 * score["prompts"] > 0
     assert evaluate["responses"] == 6 * evaluate["prompts"] > 0  # two models, 2 + 1 answers each
-    statements = next(line for line in score["templates"] if line["template"] == "statements")
-    support = next(line for line in score["templates"] if line["template"] == "support")
-    assert statements["calls"]["expected"] == score["responses"]
-    # Half of 88 tokens: two sentences; 9 to 88: one to four.
-    assert support["calls"] == {
-        "low": 0.5 * score["responses"],
+    assert score["templates"]["statements"]["calls"]["expected"] == score["responses"]
+    # Half of 88 tokens are two sentences, each with half to two statements.
+    assert score["templates"]["support"]["calls"] == {
+        "low": 1.0 * score["responses"],
         "expected": 2.0 * score["responses"],
-        "high": 8.0 * score["responses"],
+        "high": 4.0 * score["responses"],
     }
+    assert main(["plan", "--response-tokens", "88"]) == 0
+    assert "4 responses each, assumed to have 88 tokens" in " ".join(capsys.readouterr().out.split())
 
     (tmp_path / "sampled.jsonl").write_text(
         json.dumps({"idx": "3-0", "query": rows[3]["query"], "answer": "1903."}) + "\n"
