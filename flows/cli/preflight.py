@@ -11,18 +11,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = subparsers.add_parser(
         "preflight",
         help="lengths and memory of a training, before it loads a model",
-        description="Estimates from the settings, the data and the model's config what a training needs: lengths, and "
-        "its peak memory as a sum of terms. Loads no weights; the training itself measures its time when it starts. "
-        "Exits with 1 where weights, gradients and optimizer do not fit, and lists what needs less.",
-        epilog="example: longreward preflight --device H100 -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
+        description="Estimates from the settings, the data and the model's config what a training needs: lengths, peak "
+        "memory and the part of it that does not depend on the batch. Loads no weights. Exits with 1 where that part "
+        "does not fit, and lists what needs less.",
+        epilog="example: longreward preflight --device cuda:80GB -S train.lora='{r: 64}' -S policy.dtype=bfloat16",
     )
     add_settings_arguments(command, default="params.yaml")
     command.add_argument("--stage", choices=("train", "sft"), default="train", help="which training (train)")
     command.add_argument("--model", metavar="MODEL", help="a folder or hub id (default: what the stage starts from)")
     command.add_argument("--data", type=Path, metavar="FILE", help="pairs or examples (default: those of the stage)")
-    command.add_argument(
-        "--device", metavar="DEVICE", help="another than this machine's: H100, A100:40GB, cuda:80GB, cpu:64GB"
-    )
+    command.add_argument("--device", metavar="DEVICE", help="another than this machine's: cuda:80GB, cpu:64GB")
     command.add_argument("--processes", type=int, metavar="N", help="number of devices (the settings', else 1)")
     command.add_argument("--json", action="store_true", help="print JSON: bytes, tokens, steps")
     command.set_defaults(run=_preflight)

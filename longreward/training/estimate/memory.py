@@ -35,9 +35,6 @@ TILE_TOKENS, TILE_WORDS = 4096, 32_768
 CPU_TILE_COPIES = 7
 LIBRARIES = 0.8 * GB  # Python, torch, transformers, TRL; about as much again as a CUDA context with its kernels
 
-# Nominal memory in GB, from the makers' data sheets.
-GPU_MEMORY = {"B200": 180, "H200": 141, "H100": 80, "A100": 80, "L40S": 48, "A10": 24, "L4": 24, "RTX 4090": 24}
-
 
 @dataclass(frozen=True)
 class Device:
@@ -67,19 +64,11 @@ def local_device(policy: PolicyConfig) -> Device:
 
 
 def parse_device(text: str) -> Device:
-    """Parse `H100` (a GPU of GPU_MEMORY) or `NAME:SIZE`, as `cuda:80GB`; ConfigError otherwise."""
-    match = re.fullmatch(r"([^:]+)(?::\s*+([0-9.]+)\s*+(GB|GiB)?)?", text.strip())
-    name = match[1].strip() if match else ""
-    nominal = next((size for gpu, size in GPU_MEMORY.items() if gpu.casefold() == name.casefold()), None)
-    if match is None or (nominal is None and name.casefold() not in ("cpu", "cuda")):
-        raise ConfigError(f"--device {text}: give cpu:SIZE, cuda:SIZE (as cuda:80GB) or one of {', '.join(GPU_MEMORY)}")
-    if match[2]:
-        memory = float(match[2]) * (2**30 if match[3] == "GiB" else GB)
-    elif nominal:
-        memory = nominal * GB
-    else:
-        raise ConfigError(f"--device {text}: its memory is missing; give {name}:80GB")
-    return Device(text, cuda=name.casefold() != "cpu", memory=memory)
+    """Parse `cuda:80GB` or `cpu:64GB`; ConfigError otherwise."""
+    match = re.fullmatch(r"(cpu|cuda):([0-9]+(?:\.[0-9]+)?)GB", text)
+    if match is None:
+        raise ConfigError(f"--device {text}: give the memory of one device, as cuda:80GB or cpu:64GB")
+    return Device(text, cuda=match[1] == "cuda", memory=float(match[2]) * GB)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ other prompts in training than in sampling, a model whose optimizer states are m
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,19 +92,15 @@ class TrainingEstimate:
             yield str(self.template)
 
     def memory_lines(self) -> Iterator[str]:
-        """Describe the compute of a step and each term of the memory estimate."""
-        batch = self.settings.batch_size
-        yield f"a step: {batch} rows, {self._mean_tokens(self.share) * batch:,.0f} tokens to compute"
-        if self.pairs:
-            shared, separate = self._mean_tokens(True), self._mean_tokens(False)
-            state = "on" if self.share else "off"
-            yield f"  prefix sharing is {state}: {shared:,.0f} tokens a pair with it, {separate:,.0f} without"
+        """Describe the tokens of a step, the memory estimate and the device."""
+        batch, tokens = self.settings.batch_size, self._mean_tokens(self.share)
+        sharing = f" (prefix sharing is {'on' if self.share else 'off'})" if self.pairs else ""
+        yield f"a step: {batch} rows of {tokens:,.0f} tokens on average{sharing}"
         sharded = f", divided among {self.shards} processes" if self.shards > 1 else ""
-        device = f"{self.device.name}, {format_gb(self.device.memory)}"
-        yield f"estimated peak memory: {format_gb(self.memory.total)} ({device}{sharded})"
-        yield f"  {self.shape.parameters:,} parameters, {self.shape.trainable:,} of them trained"
-        for name, size in asdict(self.memory).items():
-            yield f"  {format_gb(size):>10}  {name.replace('_', ' ')}"
+        yield (
+            f"estimated peak memory: {format_gb(self.memory.total)}, of which weights, gradients and AdamW take "
+            f"{format_gb(self.memory.fixed)}{sharded}; {self.device.name} has {format_gb(self.device.memory)}"
+        )
         yield f"{self.steps:,} steps; their time is measured when the training starts"
 
     def _mean_tokens(self, share: bool) -> float:
