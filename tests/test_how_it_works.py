@@ -165,14 +165,14 @@ def core_files() -> list[str]:
     return re.findall(r"^\| `([\w/]+\.py)`", table, flags=re.MULTILINE)
 
 
-def test_the_core_is_at_most_1500_lines() -> None:
+def test_core_has_at_most_1500_lines() -> None:
     files = core_files()
     assert len(files) == len(set(files)) >= 12
     lines = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in files}
     assert sum(lines.values()) <= MAX_CORE_LINES, lines
 
 
-def test_the_core_does_not_import_its_wrappers() -> None:
+def test_core_does_not_import_wrappers() -> None:
     wrappers = ("adaptive", "concurrent_scoring", "score_files", "budget", "ledger", "batch", "planning", "usage")
     for file in core_files():
         if file.startswith("longreward/training/"):
@@ -182,7 +182,7 @@ def test_the_core_does_not_import_its_wrappers() -> None:
         assert not [module for module in modules if module.split(".")[-1] in wrappers], file
 
 
-def test_every_named_file_and_function_exists() -> None:
+def test_files_and_functions_of_page_exist() -> None:
     references = re.findall(r"`((?:longreward|docs|tests)/[\w/.-]+)`(?:[ ,]+`([A-Za-z_][\w.]*)\(?\)?`)?", PAGE)
     assert len(references) > 20
     for file, name in references:

@@ -123,7 +123,7 @@ def test_time_is_linear(name: str, function: Callable[[str], object], pieces: tu
             function(text)
 
 
-def test_quadratic_function_exceeds_the_limit() -> None:
+def test_quadratic_function_exceeds_limit() -> None:
     with pytest.raises(TimeoutError), cpu_limit("search", 0.2):
         re.search(r"\s*\[\[[^\[\]]*\]\]\s*$", " " * LENGTH)
 

@@ -139,7 +139,7 @@ async def test_killed_stage_keeps_finished_shards(project: ToyProject) -> None:
 
 
 @pytest.mark.slow
-def test_unavailable_judge_is_retried_by_pipeline(project: ToyProject) -> None:
+def test_unavailable_judge_retried_by_pipeline(project: ToyProject) -> None:
     project.write("down")
     code, words = project.pipeline()
     assert code == 0, words

@@ -13,19 +13,19 @@ def openai_logprobs(**tops: float) -> dict[str, Any]:
     return {"content": [{"token": "m", "logprob": -0.02, "top_logprobs": candidates}]}
 
 
-def test_text_and_logprobs_are_joined_and_split() -> None:
+def test_text_and_logprobs_joined_and_split() -> None:
     text = with_logprobs("m", openai_logprobs(m=-0.02, M=-4.05))
     assert text == '{"text": "m", "top_logprobs": [{"m": -0.02, "M": -4.05}]}'
     assert parse_logprobs(text) == TextWithLogprobs("m", ({"m": -0.02, "M": -4.05},))
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": [{"top_logprobs": []}]}, "x"])
-def test_without_logprobs_the_text_is_unchanged(logprobs: Any) -> None:
+def test_without_logprobs_text_unchanged(logprobs: Any) -> None:
     assert with_logprobs("M", logprobs) == "M"
     assert parse_logprobs("M") == TextWithLogprobs("M", ())
 
 
-def test_token_that_equals_a_reasoning_tag_is_not_stripped() -> None:
+def test_token_that_equals_reasoning_tag_is_not_stripped() -> None:
     text = with_logprobs("m", openai_logprobs(**{"</think>": -3.0, "[THINK]": -9.0, "m": -0.1}))
     assert strip_reasoning(ChatReply(text, "length")) == text
     assert parse_logprobs(text).top_logprobs == ({"</think>": -3.0, "[THINK]": -9.0, "m": -0.1},)

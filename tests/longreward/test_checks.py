@@ -36,7 +36,7 @@ def test_complete_project_is_ready() -> None:
     assert find_problems() == []
 
 
-def test_all_problems_are_listed() -> None:
+def test_all_problems_listed() -> None:
     with pytest.raises(ConfigError) as caught:
         check_ready(read_params(None, ["prepare.source=data/raw/x.jsonl", "evaluate.gold=gold.jsonl"]), stage_names())
     first_line, *lines = str(caught.value).splitlines()
@@ -74,7 +74,7 @@ def test_all_problems_are_listed() -> None:
         (["benchmark.judge={kind: openai, model: m}"], "OPENAI_API_KEY"),
     ],
 )
-def test_each_check_names_its_setting(overrides: list[str], message: str) -> None:
+def test_each_check_names_setting(overrides: list[str], message: str) -> None:
     line, *more = find_problems(*overrides)
     assert message in line
     assert all(continuation.startswith("   ") for continuation in more)  # of the same problem
@@ -100,7 +100,7 @@ SERVED = (
         (SERVED, "POLICY_KEY", {"sample", "evaluate", "benchmark"}),
     ],
 )
-def test_keys_are_required_by_their_stages_only(overrides, key, stages, monkeypatch) -> None:
+def test_keys_required_by_stages_only(overrides, key, stages, monkeypatch) -> None:
     problems = {stage: find_problems(*overrides, stages=(stage,)) for stage in stage_names()}
     assert {stage for stage, lines in problems.items() if lines} == stages
     assert all(key in line for lines in problems.values() for line in lines)
@@ -108,7 +108,7 @@ def test_keys_are_required_by_their_stages_only(overrides, key, stages, monkeypa
     assert find_problems(*overrides) == []
 
 
-def test_stale_model_pointer_is_a_problem_unless_sft_runs(project) -> None:
+def test_stale_model_pointer_is_problem_unless_sft_runs(project) -> None:
     model = project / "mine"
     model.mkdir()
     (project / "models" / "sft").mkdir()

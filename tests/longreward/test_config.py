@@ -14,17 +14,17 @@ class Outer(Config):
     beta: float = 0.15
 
 
-def test_unknown_key_suggests_the_nearest_one() -> None:
+def test_unknown_key_suggests_nearest_one() -> None:
     with pytest.raises(ConfigError, match="did you mean min_margin"):
         PairConfig.parse({"min_margn": 1}, source="params.yaml")
 
 
-def test_unknown_nested_key_suggests_the_nearest_one_of_its_section() -> None:
+def test_unknown_nested_key_suggests_nearest_one_of_section() -> None:
     with pytest.raises(ConfigError, match=r"inner\.mesure: unknown key; did you mean inner\.measure"):
         Outer.parse({"inner": {"mesure": "x"}}, source="params.yaml")
 
 
-def test_misplaced_section_is_suggested_with_its_first_key() -> None:
+def test_misplaced_section_suggested_with_first_key() -> None:
     class Root(Config):
         outer: Outer = Outer()
         inner: Inner = Inner()
@@ -38,12 +38,12 @@ def test_misplaced_section_is_suggested_with_its_first_key() -> None:
         Root.parse({"inner": {"outrigt": 1}}, source="params.yaml")
 
 
-def test_unknown_key_without_a_similar_one_lists_the_keys() -> None:
+def test_unknown_key_without_similar_one_lists_keys() -> None:
     with pytest.raises(ConfigError, match="known here: beta, inner"):
         Outer.parse({"zzzz": 1}, source="params.yaml")
 
 
-def test_all_values_out_of_bounds_are_shown_with_their_keys() -> None:
+def test_all_values_out_of_bounds_shown_with_keys() -> None:
     with pytest.raises(ConfigError) as error:
         PairConfig.parse({"min_scored": 1, "min_margin": 11}, source="params.yaml")
     assert "min_scored" in str(error.value)

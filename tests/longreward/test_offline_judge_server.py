@@ -27,7 +27,7 @@ SLOTS = {
 }
 
 
-def test_every_prompt_gets_the_reply_of_the_offline_judge() -> None:
+def test_every_prompt_gets_reply_of_offline_judge() -> None:
     prompts = load_prompts()
     for (name, _), template in prompts.templates.items():
         slots = {slot: SLOTS[slot] for slot in template.slots}
@@ -36,14 +36,14 @@ def test_every_prompt_gets_the_reply_of_the_offline_judge() -> None:
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_published_prompts_are_recognised() -> None:
+def test_published_prompts_recognised() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     for (name, _), template in prompts.templates.items():
         slots = dict.fromkeys(template.slots, "Mara Voss was born in Kelden in 1861.")
         assert reply_text(prompts, template.request(slots).text) == REWARD_RULES[name](slots)
 
 
-def test_process_with_a_key_a_refused_word_and_reasoning() -> None:
+def test_process_with_key_refused_word_and_reasoning() -> None:
     command = [sys.executable, "-m", "longreward.offline_judge_server", "--require-key-env", "SERVER_KEY"]
     command += ["--refuse", "poison", "--think", "Hm."]
     environment = os.environ | {"SERVER_KEY": "secret"}
@@ -73,7 +73,7 @@ def test_process_with_a_key_a_refused_word_and_reasoning() -> None:
             process.terminate()
 
 
-async def test_connections_disable_the_nagle_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_disable_nagle_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TCP_NODELAY, each short reply over a persistent connection takes 40 ms longer."""
     listeners: list[socket.socket] = []
 

@@ -25,14 +25,14 @@ def find_problems(stages: list[str], *overrides: str) -> str:
     return ""
 
 
-def test_judge_key_is_required_by_methods_that_query_the_judge() -> None:
+def test_judge_key_required_by_methods_that_query_judge() -> None:
     assert "OPENAI_API_KEY" in find_problems(["score"], *KEYLESS)
     assert "OPENAI_API_KEY" in find_problems(["pair"], *KEYLESS, "pair.method=pairwise")
     assert find_problems(["score"], *KEYLESS, "pair.method=contrast", "score.strategy=none") == ""
     assert find_problems(["pair"], *KEYLESS) == ""
 
 
-def test_missing_reward_model_is_named_by_its_setting() -> None:
+def test_missing_reward_model_named_by_setting() -> None:
     assert "pair.srm.model: ./models/absent" in find_problems(
         ["pair"], "pair.method=srm", "pair.srm.model=./models/absent"
     )
@@ -48,7 +48,7 @@ def test_contrast_needs_one_response() -> None:
 GIVEN = ("pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl")
 
 
-def test_given_pairs_need_a_file_and_no_judge() -> None:
+def test_given_pairs_need_file_and_no_judge() -> None:
     assert "prepare.pairs.source: data/raw/pairs.jsonl does not exist" in find_problems(["prepare"], *GIVEN)
     assert find_problems(["score", "pair"], *KEYLESS, *GIVEN, "sample.n=1") == ""
     hub = ("pair.method=given", "prepare.pairs.source=hub:org/name")

@@ -8,13 +8,13 @@ from longreward.params import parameters_markdown, read_params, stage_names
 ROOT = Path(__file__).parents[2]
 
 
-def test_params_file_of_the_repository_is_valid() -> None:
+def test_params_file_of_repository_is_valid() -> None:
     params = read_params(ROOT / "params.yaml")
     assert params.score.evidence_chunk_tokens < 128
     assert params.sample.n == 10
 
 
-def test_defaults_are_the_values_of_the_paper() -> None:
+def test_defaults_are_values_of_paper() -> None:
     params = read_params(None)
     assert (params.score.evidence_chunk_tokens, params.score.evidence_chunks) == (128, 5)
     assert params.score.extraction_chunk_tokens == 4096
@@ -24,14 +24,14 @@ def test_defaults_are_the_values_of_the_paper() -> None:
     assert (params.judge.first_temperature, params.judge.retry_temperature) == (0.01, 0.95)
 
 
-def test_overrides_are_applied_and_validated() -> None:
+def test_overrides_applied_and_validated() -> None:
     assert read_params(None, ["train.beta=0.3"]).train.beta == 0.3
     assert read_params(None, ["evaluate.champion.measure=recall"]).evaluate.champion.measure == "recall"
     with pytest.raises(ConfigError, match=r"did you mean train\.beta"):
         read_params(None, ["train.btea=0.3"])
 
 
-def test_unknown_section_suggests_the_nearest(tmp_path: Path) -> None:
+def test_unknown_section_suggests_nearest(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("trian:\n  beta: 1\n")
     with pytest.raises(ConfigError, match="trian: unknown key; did you mean train"):
         read_params(tmp_path / "params.yaml")
@@ -40,7 +40,7 @@ def test_unknown_section_suggests_the_nearest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [", "is not YAML"), ("just words", "no sections"), ("", "no sections")]
 )
-def test_file_without_sections_is_rejected(tmp_path: Path, text: str, message: str) -> None:
+def test_file_without_sections_rejected(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_params(tmp_path / "params.yaml")

@@ -18,12 +18,12 @@ def test_preset_path_by_name() -> None:
     assert preset_path("laptop").name == "laptop.yaml"
 
 
-def test_unknown_preset_suggests_the_nearest() -> None:
+def test_unknown_preset_suggests_nearest() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset 'lapto'; did you mean laptop\? The presets are .*laptop"):
         preset_path("lapto")
 
 
-def test_score_command_with_a_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_command_with_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "doc.txt").write_text("The bridge was built in 1912.")
     one = ["--context", str(tmp_path / "doc.txt"), "--query", "When?", "--response", "In 1912."]
     ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
@@ -34,7 +34,7 @@ def test_score_command_with_a_preset(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", ["../params", "/etc/passwd", ""])
-def test_preset_cannot_be_a_path(name: str) -> None:
+def test_preset_cannot_be_path(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown preset"):
         preset_path(name)
 
@@ -46,7 +46,7 @@ def test_preset_is_valid_and_has_every_section(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_preset_is_ready_if_its_keys_are_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preset_is_ready_if_keys_are_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("ZHIPUAI_API_KEY", "for-the-test")
     params = read_params(preset_path(name))
@@ -56,7 +56,7 @@ def test_preset_is_ready_if_its_keys_are_set(name: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["paper-llama3.1-8b", "paper-glm4-9b"])
-def test_paper_presets_have_the_values_of_the_paper(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paper_presets_have_values_of_paper(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     params = read_params(preset_path(name))
     assert (params.sft.learning_rate, params.train.learning_rate) == (1e-5, 1e-6)
     assert (params.train.beta, params.train.ce_weight, params.train.micro_batch) == (0.15, 0.1, 1)
@@ -69,7 +69,7 @@ def test_paper_presets_have_the_values_of_the_paper(name: str, monkeypatch: pyte
         check_ready(params, ["score"])
 
 
-def test_chat_template_of_the_base_model_ends_turns_with_the_end_token(tiny_policy: Path) -> None:
+def test_chat_template_of_base_model_ends_turns_with_end_token(tiny_policy: Path) -> None:
     template = read_params(preset_path("paper-llama3.1-8b")).policy.chat_template
     encoder = load_tokenizer(PolicyConfig(base_model="x", chat_template=template), tiny_policy)
     assert encoder.prompt_text("the town", "who ?") == (
@@ -79,6 +79,6 @@ def test_chat_template_of_the_base_model_ends_turns_with_the_end_token(tiny_poli
     assert encoder.completion_ids("anna .") == [21, 35, 3]
 
 
-def test_laptop_preset_equals_the_params_file_of_the_repository() -> None:
+def test_laptop_preset_equals_params_file_of_repository() -> None:
     own, preset = (yaml.safe_load(path.read_text()) for path in (ROOT / "params.yaml", preset_path("laptop")))
     assert own == preset

@@ -24,7 +24,7 @@ def judge_config(url: str, **settings: object) -> JudgeConfig:
     return JudgeConfig(kind="http", model=MODEL, base_url=url, max_concurrency=2, **settings)
 
 
-async def test_a_running_judge_answers_the_probe(judge_url: str) -> None:
+async def test_running_judge_answers_probe(judge_url: str) -> None:
     (result,) = await probe(judge_config(judge_url))
     assert result.ok, result.message
     assert result.judge == MODEL

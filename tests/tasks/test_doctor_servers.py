@@ -64,7 +64,7 @@ def failed_subjects(findings: list[Finding]) -> set[str]:
 
 
 @pytest.mark.parametrize(("status", "level"), [(200, Level.OK), (401, Level.NOTE), (500, Level.FAILURE)])
-async def test_an_http_remote_is_checked_by_its_status(
+async def test_http_remote_checked_by_status(
     project: Path, serve_status: Callable[[int], str], status: int, level: Level
 ) -> None:
     set_remote(project, serve_status(status))
@@ -72,9 +72,7 @@ async def test_an_http_remote_is_checked_by_its_status(
     assert (finding.subject, finding.level) == ("dvc", level)
 
 
-async def test_unreachable_servers_are_failures_without_their_passwords(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unreachable_servers_fail_without_passwords(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_remote(project, f"{DEAD}/x?t=hush")
     judge = JudgeConfig(kind="http", model="m", base_url="http://127.0.0.1:9/v1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
@@ -86,7 +84,7 @@ async def test_unreachable_servers_are_failures_without_their_passwords(
 
 
 @pytest.mark.parametrize(("status", "message"), [(500, "500"), (401, "it refuses the login (401)")])
-async def test_an_mlflow_server_that_refuses_is_a_failure(
+async def test_mlflow_server_that_refuses_fails(
     project: Path, prefect_server: str, serve_status: Callable[[int], str], status: int, message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -96,14 +94,14 @@ async def test_an_mlflow_server_that_refuses_is_a_failure(
     assert any(message in finding.message for finding in findings)
 
 
-async def test_a_missing_login_for_the_prefect_server_is_a_failure(project: Path, prefect_server: str) -> None:
+async def test_missing_prefect_login_fails(project: Path, prefect_server: str) -> None:
     with temporary_settings(restore_defaults={PREFECT_API_AUTH_STRING}):
         findings = await check_servers(Params())
     assert failed_subjects(findings) == {"prefect"}
     assert any("PREFECT_API_AUTH_STRING is not set" in finding.message for finding in findings)
 
 
-async def test_a_run_whose_process_was_killed_is_closed(project: Path, prefect_server: str) -> None:
+async def test_run_of_killed_process_closed(project: Path, prefect_server: str) -> None:
     (project / ".longreward/prefect/open-runs").mkdir(parents=True)
     store = MlflowClient(f"sqlite:///{project}/.longreward/mlflow.db")
     experiment = store.create_experiment("longreward", artifact_location=(project / "artifacts").as_uri())

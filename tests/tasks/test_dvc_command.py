@@ -201,7 +201,7 @@ def test_repair_without_lock_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_wait_for_dvc_logs_the_other_command(
+async def test_wait_for_dvc_logs_other_command(
     lock_repository: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(dvc_command, "POLL_INTERVAL_S", 0.001)

@@ -25,7 +25,7 @@ def test_log_filter_drops_repetitions_only(logger: str, level: int, message: str
     assert bool(logging.getLogger(logger).filter(record)) is kept
 
 
-def test_undelivered_events_are_dropped_and_warnings_logged_once() -> None:
+def test_undelivered_events_dropped_and_warnings_logged_once() -> None:
     configure_logging()
     lost = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r failed to process item %r", (1, 2), None)
     other = logging.LogRecord("x", logging.ERROR, __file__, 1, "Service %r ended", (1,), None)

@@ -53,7 +53,7 @@ async def test_gate_warn_logs_failures(own_folders: Path, caplog: pytest.LogCapt
     assert tracked.measured["judge_check/rank/helpfulness"] == 1.0
 
 
-async def test_gate_require_stops_the_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_gate_require_stops_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
     with caplog.at_level(logging.INFO, "judge-gate"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):

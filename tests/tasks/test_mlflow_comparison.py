@@ -247,7 +247,7 @@ def test_note_of_first_champion(store: MlflowClient) -> None:
     assert f"| [evaluate](#/experiments/1/runs/{evaluation}?workflowType=machine_learning) | " in text
 
 
-def test_note_compares_with_champion_before_the_run(store: MlflowClient) -> None:
+def test_note_compares_with_champion_before_run(store: MlflowClient) -> None:
     text = note(past_run("heron"))
     link = f"#/experiments/1/runs/{past_run('otter').id}?workflowType=machine_learning"
     assert f"It was compared with [otter]({link}) and became the champion." in text

@@ -74,7 +74,7 @@ def test_scoring_trace_spans(store: None) -> None:
     }
 
 
-def test_trace_sample_is_limited() -> None:
+def test_trace_sample_limited() -> None:
     spaced = EvenlySpacedSample[Span](total=90, limit=3)
     assert len(list(spaced.collect([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3

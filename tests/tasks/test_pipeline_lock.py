@@ -92,7 +92,7 @@ async def test_duplicate_experiment_name_in_queue() -> None:
     await asyncio.gather(first.task, second.task, without_settings.task)
 
 
-async def test_lock_is_released_on_error() -> None:
+async def test_lock_released_on_error() -> None:
     with pytest.raises(ValueError):
         async with pipeline_lock("first"):
             raise ValueError

@@ -47,7 +47,7 @@ def servers(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_each_process_has_a_server_that_ends_with_it(tmp_path: Path) -> None:
+def test_each_process_has_server_that_ends_with_it(tmp_path: Path) -> None:
     killed, finished = client(tmp_path), client(tmp_path)  # on one new database
     urls = [address(process) for process in (killed, finished)]
     assert len(set(urls)) == 2
@@ -64,7 +64,7 @@ def test_each_process_has_a_server_that_ends_with_it(tmp_path: Path) -> None:
             urllib.request.urlopen(f"{url}/health")
 
 
-def test_configured_server_is_used(tmp_path: Path) -> None:
+def test_configured_server_used(tmp_path: Path) -> None:
     process = client(tmp_path, PREFECT_API_URL="http://prefect.example/api")
     assert address(process) == "http://prefect.example/api"
     assert servers(process) == []
@@ -87,7 +87,7 @@ def test_server_that_ends_while_starting(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("no_server")
-def test_slow_server_start_is_logged_and_limited(
+def test_slow_server_start_logged_and_limited(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = psutil.Process().children(recursive=True)

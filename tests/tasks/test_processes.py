@@ -45,15 +45,13 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-async def test_cancelling_terminates_the_command_and_its_children(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cancelling_terminates_command_and_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     started = await cancelled_when_running("pass")
     assert not any(alive(pid) for pid in started)
 
 
-async def test_process_ignoring_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_ignoring_sigterm_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "TERMINATE_TIMEOUT_S", 0.5)
     started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
@@ -68,13 +66,13 @@ async def test_result_has_exit_code_and_last_lines() -> None:
     assert ended.output.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
 
 
-async def test_environment_is_added_to_that_of_this_process() -> None:
+async def test_environment_extends_that_of_process() -> None:
     show = "import os; print(os.environ['A_WORD'], bool(os.environ['PATH']))"
     ended = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
     assert ended.output == "heron True"
 
 
-async def test_hidden_lines_stay_in_the_output(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_hidden_lines_stay_in_output(capfd: pytest.CaptureFixture[str]) -> None:
     code = "print('Running stage'); print('Use `dvc push`')"
     ended = await run_in_group(
         [sys.executable, "-c", code], environment={}, show_line=lambda line: not line.startswith("Use")

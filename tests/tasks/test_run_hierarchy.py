@@ -155,7 +155,7 @@ print(find_or_create_parent({"sft": {"n": 1}}))
 """
 
 
-def test_concurrent_stages_of_dvc_repro_share_a_parent(tmp_path: Path) -> None:
+def test_concurrent_stages_of_dvc_repro_share_parent(tmp_path: Path) -> None:
     (tmp_path / "race.py").write_text(RACE)
     (tmp_path / "dvc").write_text(
         "import subprocess, sys\n"

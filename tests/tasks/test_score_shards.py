@@ -98,7 +98,7 @@ def test_require_scores_without_responses(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-async def test_concurrent_shards_share_a_batch_file(
+async def test_concurrent_shards_share_batch_file(
     tmp_path: Path,
 ) -> None:
     items = [

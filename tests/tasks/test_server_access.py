@@ -48,7 +48,7 @@ def test_api_requires_login(prefect_server: str) -> None:
     assert (status, isinstance(json.loads(body), list)) == (200, True)
 
 
-def test_foreign_origin_is_refused_with_login(prefect_server: str) -> None:
+def test_foreign_origin_refused_with_login(prefect_server: str) -> None:
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"):
         status, body = request(prefect_server, "/api/flow_runs/filter", Origin=origin, **login())
         assert (status, "does not answer to web pages of" in body) == (403, True), origin
@@ -57,14 +57,14 @@ def test_foreign_origin_is_refused_with_login(prefect_server: str) -> None:
         assert request(prefect_server, "/api/flow_runs/filter", "OPTIONS", **headers)[0] == 403, origin
 
 
-def test_own_origin_is_allowed_under_each_name(prefect_server: str) -> None:
+def test_own_origin_allowed_under_each_name(prefect_server: str) -> None:
     port = urlsplit(prefect_server).port
     for name in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost:9000", "[::1]:80"):  # 9000: through a tunnel
         headers = {"Host": name, "Origin": f"http://{name}", **login()}
         assert request(prefect_server, "/api/flow_runs/filter", **headers)[0] == 200, name
 
 
-def test_foreign_host_name_is_refused(prefect_server: str) -> None:
+def test_foreign_host_name_refused(prefect_server: str) -> None:
     for name in ("evil.example", "evil.example:4200", "127.0.0.1.evil.example", "localhost.evil.example"):
         for path in ("/api/health", "/", "/ui-settings"):
             status, body = request(prefect_server, path, "GET", Host=name)
@@ -119,7 +119,7 @@ def _serves(process: psutil.Process, url: str) -> bool:
     return urlsplit(url).port in {one.laddr.port for one in process.net_connections() if one.status == "LISTEN"}
 
 
-def test_login_is_kept_unless_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_kept_unless_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_SERVER_API_AUTH_STRING", raising=False)
     first = read_auth_string(tmp_path)
     assert read_auth_string(tmp_path) == first
@@ -145,7 +145,7 @@ def test_is_loopback(host: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("hosts", [[], [b"localhost", b"evil.example"]])
-async def test_request_without_single_host_is_refused(hosts: list[bytes]) -> None:
+async def test_request_without_single_host_refused(hosts: list[bytes]) -> None:
     sent: list[Any] = []
 
     async def application(*_: Any) -> None:

@@ -56,7 +56,7 @@ async def test_records_are_in_order_with_concurrency(tmp_path: Path) -> None:
     assert sorted(worker.calls) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
-async def test_finished_shards_are_kept_after_error(tmp_path: Path) -> None:
+async def test_finished_shards_kept_after_error(tmp_path: Path) -> None:
     stopped = Worker(None, ConfigError("wrong key"))
     with pytest.raises(ConfigError, match="wrong key"):
         await run(stopped, tmp_path)
@@ -70,7 +70,7 @@ async def test_finished_shards_are_kept_after_error(tmp_path: Path) -> None:
     assert third.calls == []
 
 
-async def test_unavailable_judge_is_retried(tmp_path: Path) -> None:
+async def test_unavailable_judge_retried(tmp_path: Path) -> None:
     worker = Worker(JudgeUnavailable("busy"), JudgeUnavailable("busy"))
     assert await run(worker, tmp_path) == [0, 1, 2, 3, 4, 5, 6]
     assert worker.calls == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [3, 4, 5], [6]]
@@ -81,7 +81,7 @@ async def test_unavailable_judge_raises_after_retries(tmp_path: Path) -> None:
         await run(Worker(*[JudgeUnavailable("down for good")] * 9), tmp_path)
 
 
-async def test_hanging_shard_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hanging_shard_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit_s = 3600.0  # of the event loop's clock, which is set forward: on a busy machine a short one passes by itself
 
     class Hanging(Worker):

@@ -91,7 +91,7 @@ def test_state_folder_cannot_be_created(tmp_path: Path, monkeypatch: pytest.Monk
         state_folder()
 
 
-def test_state_lock_is_shared_by_name() -> None:
+def test_state_lock_shared_by_name() -> None:
     with state_lock("pipeline"):
         assert state_lock("pipeline").is_locked is False  # another object, not yet acquired
         with pytest.raises(TimeoutError):

@@ -48,7 +48,7 @@ def store(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def test_calls_are_queued_while_store_is_unavailable(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_calls_queued_while_store_is_unavailable(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.tracking.outbox")
     box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1))
@@ -69,7 +69,7 @@ def test_calls_are_queued_while_store_is_unavailable(store: Store, caplog: pytes
     assert "does not answer: MlflowException('connection refused'); the run goes on" in caplog.messages[0]
 
 
-def test_refused_call_is_dropped(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_call_dropped(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(clock=lambda: store.time)
     box.send("one", store.call(1, ValueError("too long")))
     box.send("two", store.call(2))
@@ -77,7 +77,7 @@ def test_refused_call_is_dropped(store: Store, caplog: pytest.LogCaptureFixture)
     assert caplog.messages == ["MLflow did not take one: ValueError('too long')"]
 
 
-def test_busy_store_is_retried(store: Store) -> None:
+def test_busy_store_retried(store: Store) -> None:
     box = Outbox(clock=lambda: store.time)
     busy = [MlflowException("locked", error_code=2)]  # TEMPORARILY_UNAVAILABLE
     assert busy[0].error_code == "TEMPORARILY_UNAVAILABLE"
@@ -94,7 +94,7 @@ def test_busy_store_is_retried(store: Store) -> None:
     assert store.taken == [1]
 
 
-def test_last_flush_drops_and_logs_the_rest(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_last_flush_drops_and_logs_rest(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     box = Outbox(clock=lambda: store.time)
     store.away = True
     box.send("one", store.call(1))
@@ -165,7 +165,7 @@ def test_stage_continues_without_tracking_server(
     assert "hunter2" not in caplog.text
 
 
-def test_queued_entries_are_sent_when_store_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queued_entries_sent_when_store_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with own_store(tmp_path) as patch, parent_run("otter", {}) as parent:
         patch.setenv(tracking.PARENT, parent)
         real, down, time = run.client, [True], [1000.0]

@@ -40,7 +40,7 @@ def test_limits_match_mlflow(store: MlflowClient) -> None:
     assert [len(data.params[str(length)]) for length in (MAX_PARAM, MAX_PARAM + 1)] == [MAX_PARAM] * 2
 
 
-def test_long_report_is_cut_at_section(store: MlflowClient) -> None:
+def test_long_report_cut_at_section(store: MlflowClient) -> None:
     sections = [f"## Part {number}\n\n" + f"row {number}\n" * 300 for number in range(9)]
     whole = "\n".join(sections)
     with parent_run("report", {}) as parent:
@@ -80,7 +80,7 @@ def test_note_at_limit(store: MlflowClient) -> None:
     assert shorten_note("x" * MAX_NOTE, "note.md") == "x" * MAX_NOTE
 
 
-def test_long_params_are_logged_as_file(store: MlflowClient) -> None:
+def test_long_params_logged_as_file(store: MlflowClient) -> None:
     settings = {"prepare": {"sources": ["a" * 40] * 200}, "train": {"beta": 0.15}}
     with parent_run("settings", settings) as run:
         assert json.loads(file_of(store, run, "settings.json")) == settings

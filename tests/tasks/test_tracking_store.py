@@ -88,7 +88,7 @@ def test_artifact_location(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -
         pytest.param("file:mlruns", marks=pytest.mark.slow),
     ],
 )
-def test_runs_of_private_copy_are_kept(tmp_path: Path, uri: str) -> None:
+def test_runs_of_private_copy_kept(tmp_path: Path, uri: str) -> None:
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", uri.format(root=tmp_path))

@@ -60,19 +60,17 @@ REJECTED = {
 
 
 @pytest.mark.parametrize("overrides", REJECTED.values(), ids=REJECTED)
-def test_settings_that_start_programs_name_servers_or_leave_the_project_are_rejected(
-    overrides: str, project: Path
-) -> None:
+def test_check_trigger_rejects_programs_servers_and_outside_paths(overrides: str, project: Path) -> None:
     with pytest.raises(ConfigError, match=r"^\S+\.\S+ .*so a trigger cannot set it: set it in params.yaml"):
         check(overrides=overrides)
 
 
-def test_a_headline_setting_is_checked_too(project: Path) -> None:
+def test_check_trigger_checks_headline_settings(project: Path) -> None:
     with pytest.raises(ConfigError, match=r"policy.base_model \('/tmp/model'\) is outside the project"):
         check(policy_base_model="/tmp/model")
 
 
-def test_other_settings_are_accepted(project: Path) -> None:
+def test_check_trigger_accepts_other_settings(project: Path) -> None:
     check(
         stages=["pair"],
         train_beta=0.3,
@@ -88,7 +86,7 @@ def test_other_settings_are_accepted(project: Path) -> None:
     )
 
 
-def test_a_model_cannot_be_changed_if_its_code_is_trusted(project: Path) -> None:
+def test_check_trigger_rejects_other_model_if_code_trusted(project: Path) -> None:
     (project / "params.yaml").write_text("policy: {base_model: org/mine, trust_remote_code: true}\njudge: {}\n")
     for name in ("policy.base_model", "policy.sft_model", "policy.revision"):
         with pytest.raises(ConfigError, match=f"so a trigger cannot set {name}"):
@@ -96,19 +94,19 @@ def test_a_model_cannot_be_changed_if_its_code_is_trusted(project: Path) -> None
     check(overrides="policy.window=4096")
 
 
-def test_an_empty_form_keeps_the_settings_of_params_yaml(project: Path) -> None:
+def test_empty_form_keeps_params_yaml(project: Path) -> None:
     defaults = create_flow().validate_parameters({})
     trigger = parse_trigger(None, defaults)
     assert (trigger.stages, trigger.force, bool(trigger.settings)) == (None, False, False)
 
 
-def test_headline_settings_become_overrides_and_further_ones_are_lines(project: Path) -> None:
+def test_headline_settings_and_lines_become_overrides(project: Path) -> None:
     trigger = parse_trigger("pair", {"pair_min_margin": 0.5, "overrides": "pair.seed=1\n\npair.method=random\n"})
     assert trigger.stages == ("pair",)
     assert trigger.settings.overrides == ("pair.min_margin=0.5", "pair.seed=1", "pair.method=random")
 
 
-def test_a_form_has_the_headline_settings_with_their_current_values_and_bounds(project: Path) -> None:
+def test_form_has_headline_settings_with_values_and_bounds(project: Path) -> None:
     fields = parameter_schema(create_flow()).properties
     assert list(fields) == [
         "stages", "force", "name", "preset", *(key.replace(".", "_") for key in HEADLINE_SETTINGS), "overrides",
@@ -135,6 +133,6 @@ def _nested_types(annotation: Any) -> Iterator[Any]:
         yield from _nested_types(inner)
 
 
-def test_every_setting_with_a_dangerous_name_is_in_the_list() -> None:
+def test_settings_with_dangerous_names_listed() -> None:
     dangerous = re.compile(r"command|argument|trust|url|env$|address|endpoint|launcher_|plugin|script|exec")
     assert {name for name in leaf_names(Params) if dangerous.search(name)} == FILES_ONLY.keys()

@@ -62,7 +62,7 @@ def texts(path: Path, *questions: str) -> list[list[str]]:
         return [[item.reply.text for item in ledger.find(question)] for question in questions]
 
 
-def test_missing_dask_is_an_error_with_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_dask_is_error_with_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     check_workers_installed(WorkersConfig())
     check_workers_installed(WorkersConfig(kind="dask"))
     monkeypatch.setattr(
@@ -82,14 +82,14 @@ def test_missing_dask_is_an_error_with_the_package_to_install(monkeypatch: pytes
         ("workers.address=10.0.0.2:8786", "must be a scheduler's address like tcp://"),
     ],
 )
-def test_settings_that_workers_do_not_support_are_rejected(settings: str, message: str) -> None:
+def test_settings_unsupported_by_workers_rejected(settings: str, message: str) -> None:
     if not settings.startswith("workers"):
         read_params(None, settings.split())
     with pytest.raises(ConfigError, match=message):
         read_params(None, ["workers.kind=dask", *settings.split()])
 
 
-def test_changed_worker_settings_invalidate_no_stage() -> None:
+def test_worker_settings_invalidate_no_stage() -> None:
     assert not [entry.name for entry in stage_entries(ROOT / "dvc.yaml").values() if "workers" in entry.sections]
     settings = Params(workers=WorkersConfig(kind="dask")).model_dump(mode="json", include={"judge", "score"})
     assert without_runtime_settings(settings) == without_runtime_settings(
@@ -97,7 +97,7 @@ def test_changed_worker_settings_invalidate_no_stage() -> None:
     )
 
 
-def test_the_shares_of_a_limit_never_exceed_it() -> None:
+def test_shares_of_limit_do_not_exceed_limit() -> None:
     judge = JudgeConfig(
         kind="vllm",
         model="m",
@@ -112,7 +112,7 @@ def test_the_shares_of_a_limit_never_exceed_it() -> None:
     assert third.judge_for("faithfulness").max_concurrency == 1
 
 
-async def test_cached_exchanges_are_sent_with_the_shard(tmp_path: Path) -> None:
+async def test_cached_exchanges_sent_with_shard(tmp_path: Path) -> None:
     config, ledger = ScoreConfig(), tmp_path / "ledger.sqlite"
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
         scored = [item async for item in score_examples(judge, config, ITEMS[:2])]
@@ -129,7 +129,7 @@ async def test_cached_exchanges_are_sent_with_the_shard(tmp_path: Path) -> None:
         assert store.totals().exchanges == 18
 
 
-def test_a_shard_continues_from_the_ledger_of_its_first_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shard_continues_from_ledger_of_first_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = WorkerContext.for_stage(tmp_path / "stage")
     monkeypatch.setattr(worker_ledger, "PROCESS", "first")
     first = create_worker_ledger(context, "s", [exchange("cached")])
@@ -142,7 +142,7 @@ def test_a_shard_continues_from_the_ledger_of_its_first_worker(tmp_path: Path, m
     assert texts(second, "cached", "new", "of another shard") == [["[[7]]"], ["[[7]]"], []]
 
 
-def test_ledgers_stay_on_the_worker_until_the_stage_has_succeeded(tmp_path: Path) -> None:
+def test_ledgers_stay_on_worker_until_stage_succeeds(tmp_path: Path) -> None:
     context = WorkerContext.for_stage(tmp_path / "stage")
     create_worker_ledger(context, "s", [exchange("a")])
     create_worker_ledger(context, "other", [exchange("b")])
@@ -155,7 +155,7 @@ def test_ledgers_stay_on_the_worker_until_the_stage_has_succeeded(tmp_path: Path
     assert not list(state_folder().rglob("*.sqlite*"))
 
 
-def test_workers_with_other_versions_are_listed() -> None:
+def test_workers_with_other_versions_listed() -> None:
     expected = versions()
     same = WorkerInfo("worker tcp://a:1 on a", expected)
     validate_workers({"tcp://a:1": same})
@@ -172,7 +172,7 @@ def test_workers_with_other_versions_are_listed() -> None:
     assert "No module named 'longreward'" in lines[1]
 
 
-def test_the_code_hash_covers_flows_and_tasks_and_is_the_same_for_an_installed_copy(tmp_path: Path) -> None:
+def test_code_hash_covers_flows_and_tasks_and_equals_installed_copy(tmp_path: Path) -> None:
     copy = tmp_path / "longreward"
     shutil.copytree(
         Path(longreward.__file__).parent, copy, symlinks=False, ignore=shutil.ignore_patterns("__pycache__")

@@ -138,7 +138,7 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
     return await scoring()
 
 
-async def test_scores_with_a_killed_worker_equal_those_of_one_process(
+async def test_scores_with_killed_worker_equal_single_process(
     own_folders: Path,
 ) -> None:
     with judge_server() as url:
@@ -157,7 +157,7 @@ async def test_scores_with_a_killed_worker_equal_those_of_one_process(
     assert worker_processes() == []
 
 
-async def test_replies_to_a_killed_stage_are_not_requested_again(own_folders: Path) -> None:
+async def test_replies_of_killed_stage_not_requested_again(own_folders: Path) -> None:
     script = own_folders / "stage.py"
     with judge_server() as url:
         params = settings(url)
@@ -196,7 +196,7 @@ def api() -> dict[str, str]:
     return PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value()).environment
 
 
-async def test_workers_sample_the_same_responses_and_reject_a_changed_model(own_folders: Path) -> None:
+async def test_workers_sample_same_responses_and_reject_changed_model(own_folders: Path) -> None:
     model = own_folders / "models" / "sft"
     model.parent.mkdir()
     model.symlink_to(ROOT / "models" / "tiny-base")
@@ -268,9 +268,7 @@ def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
         ),
     ],
 )
-async def test_a_worker_with_another_version_is_an_error_before_any_shard(
-    own_folders: Path, start: str, message: str
-) -> None:
+async def test_worker_with_other_version_is_error_before_any_shard(own_folders: Path, start: str, message: str) -> None:
     with cluster(own_folders / "remote", start=start) as address:
         params = settings("http://localhost:1/v1", address=address)
         with pytest.raises(WorkerError, match=message):
@@ -278,7 +276,7 @@ async def test_a_worker_with_another_version_is_an_error_before_any_shard(
                 pass
 
 
-async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_gets_no_key(
+async def test_worker_with_own_state_folder_sends_ledger_and_gets_no_key(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THE_KEY", "of-the-judge")
@@ -306,7 +304,7 @@ async def test_a_worker_with_its_own_state_folder_sends_its_ledger_and_gets_no_k
         assert "of-the-judge" not in logs
 
 
-async def test_a_missing_scheduler_is_an_error(own_folders: Path) -> None:
+async def test_missing_scheduler_is_error(own_folders: Path) -> None:
     params = settings("http://localhost:1/v1", address="tcp://127.0.0.1:1", start_limit_s=1)
     with pytest.raises(WorkerError, match=r"scheduler tcp://127\.0\.0\.1:1 cannot be reached"):
         async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):

@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> Path:
 FILES = ("score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "out/scored.jsonl")
 
 
-def test_files_are_scored_into_the_published_format(cli: Any, files: Path) -> None:
+def test_score_writes_published_format(cli: Any, files: Path) -> None:
     done = cli(files, *FILES)
     assert done.returncode == 0, done.stderr
     scored = [json.loads(line) for line in (files / "out" / "scored.jsonl").read_text().splitlines()]
@@ -53,7 +53,7 @@ def test_files_are_scored_into_the_published_format(cli: Any, files: Path) -> No
     assert list(info["info_list"]) == ["0% - 100%"]
 
 
-def test_scoring_again_sends_no_request_and_writes_the_same_file(cli: Any, files: Path) -> None:
+def test_second_score_sends_no_request_and_writes_same_file(cli: Any, files: Path) -> None:
     first = cli(files, *FILES)
     before = (files / "out" / "scored.jsonl").read_bytes()
     again = cli(files, *FILES)
@@ -62,7 +62,7 @@ def test_scoring_again_sends_no_request_and_writes_the_same_file(cli: Any, files
     assert (files / "out" / "scored.jsonl").read_bytes() == before
 
 
-def test_one_response_is_shown_with_four_dimensions(cli: Any, files: Path) -> None:
+def test_score_prints_four_dimensions_of_one_response(cli: Any, files: Path) -> None:
     (files / "doc.txt").write_text(CONTEXT)
     one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
     done = cli(files, *one)
@@ -82,7 +82,7 @@ def test_one_response_is_shown_with_four_dimensions(cli: Any, files: Path) -> No
         ("7]]", "7]]"),
     ],
 )
-def test_the_final_verdict_is_removed_from_an_analysis(analysis: str, shown: str) -> None:
+def test_without_verdict_removes_final_verdict(analysis: str, shown: str) -> None:
     assert without_verdict(analysis) == shown
 
 
@@ -105,7 +105,7 @@ def test_the_final_verdict_is_removed_from_an_analysis(analysis: str, shown: str
         (("score", "--context", "utf16.txt", "--query", "q", "--response", "r"), "utf16.txt is not UTF-8"),
     ],
 )
-def test_wrong_usage_ends_with_one_line_and_no_output(
+def test_wrong_usage_prints_one_line_and_writes_nothing(
     cli: Any, files: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     done = cli(files, *arguments)
@@ -139,7 +139,7 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
     ],
     ids=["score", "ledger export", "ledger merge", "corpus"],
 )
-def test_a_read_only_output_folder_ends_with_one_line(files: Path, command: tuple[str, ...]) -> None:
+def test_read_only_output_folder_prints_one_line(files: Path, command: tuple[str, ...]) -> None:
     (files / "out").mkdir()
     if read_only(files / "out", "true").returncode:
         pytest.skip("takes the right to mount a file system")
@@ -152,7 +152,7 @@ def test_a_read_only_output_folder_ends_with_one_line(files: Path, command: tupl
     assert done.stderr.count("\n") == 1
 
 
-def test_a_secondary_output_does_not_replace_an_input(cli: Any, files: Path) -> None:
+def test_secondary_output_cannot_replace_input(cli: Any, files: Path) -> None:
     (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
     before = (files / "scored.unscored.jsonl").read_bytes()
     done = cli(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
@@ -160,7 +160,7 @@ def test_a_secondary_output_does_not_replace_an_input(cli: Any, files: Path) -> 
     assert (files / "scored.unscored.jsonl").read_bytes() == before
 
 
-def test_duplicate_examples_are_rejected(cli: Any, files: Path) -> None:
+def test_duplicate_examples_rejected(cli: Any, files: Path) -> None:
     row = json.loads((files / "sft.jsonl").read_text())
     with (files / "sft.jsonl").open("a") as data:
         data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
@@ -168,7 +168,7 @@ def test_duplicate_examples_are_rejected(cli: Any, files: Path) -> None:
     assert (done.returncode, "idx 1" in done.stderr) == (1, True)
 
 
-def test_the_summary_counts_scored_responses_and_gives_reasons(cli: Any, files: Path) -> None:
+def test_summary_counts_scored_responses_and_gives_reasons(cli: Any, files: Path) -> None:
     lines = cli(files, *FILES).stdout.splitlines()
     assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
     assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
@@ -179,7 +179,7 @@ CARD = ("score", "--context", "sft.jsonl", "--query", "Who founded Keld?", "--re
 
 
 @pytest.mark.parametrize("arguments", [FILES, ("params",), (*CARD, "Ann Lee.")])
-def test_a_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, arguments: tuple[str, ...]) -> None:
+def test_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments]
@@ -190,7 +190,7 @@ def test_a_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, argu
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
-def test_a_full_disk_ends_with_one_line(files: Path) -> None:
+def test_full_disk_prints_one_line(files: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "longreward.flows.cli.main", "params"]
         done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
@@ -198,7 +198,7 @@ def test_a_full_disk_ends_with_one_line(files: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
-def test_characters_outside_the_terminals_encoding_are_escaped(
+def test_characters_outside_terminal_encoding_escaped(
     files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
@@ -213,7 +213,7 @@ def _requests(url: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_an_interrupted_run_reports_it_and_leaves_no_partial_file(files: Path, name: str) -> None:
+def test_interrupted_score_leaves_no_partial_file(files: Path, name: str) -> None:
     serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "30"]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
@@ -245,7 +245,7 @@ def test_an_interrupted_run_reports_it_and_leaves_no_partial_file(files: Path, n
         ([], "is empty"),
     ],
 )
-def test_responses_that_do_not_match_their_examples_are_rejected(
+def test_responses_without_matching_example_rejected(
     cli: Any, files: Path, rows: list[dict[str, str]], message: str
 ) -> None:
     (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -295,9 +295,7 @@ class UnreadableJudge(BaseHTTPRequestHandler):
     ("stops", "message"),
     [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
 )
-def test_a_judge_with_unreadable_replies_is_an_error_and_is_requested_again(
-    cli: Any, files: Path, stops: str, message: str
-) -> None:
+def test_unreadable_replies_are_error_and_requested_again(cli: Any, files: Path, stops: str, message: str) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), UnreadableJudge)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

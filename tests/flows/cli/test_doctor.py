@@ -49,7 +49,7 @@ def project(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "project"))
 
 
-def test_a_new_project_has_no_problems(cli: Any, project: Path) -> None:
+def test_new_project_has_no_problems(cli: Any, project: Path) -> None:
     code, output = check(cli, project, "--offline")
     assert code == 0, output
     assert "problems (✗): none" in output
@@ -57,7 +57,7 @@ def test_a_new_project_has_no_problems(cli: Any, project: Path) -> None:
     assert {"python", "packages", "git", "gpu", "memory", "disk", "graph", "data", "dvc", "state"} <= {*subjects}
 
 
-def test_outside_a_project_only_the_machine_is_checked(tmp_path: Path) -> None:
+def test_outside_project_only_machine_checked(tmp_path: Path) -> None:
     code, output = doctor(tmp_path)
     assert code == 0, output
     assert "only the machine was checked" in output
@@ -126,7 +126,7 @@ def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
         (appended(".longreward/mlflow.db", "no database"), "cannot be read as MLflow's store", "move it"),
     ],
 )
-def test_a_problem_is_reported_with_advice(
+def test_problem_reported_with_advice(
     cli: Any, project: Path, change: Callable[[Path], None], message: str, advice: str
 ) -> None:
     change(project)
@@ -138,7 +138,7 @@ def test_a_problem_is_reported_with_advice(
     assert (code, lines[-1][:15]) == (1, "problems (✗): 1"), output
 
 
-def test_missing_raw_data_is_an_error_only_if_dvc_never_had_it(cli: Any, project: Path) -> None:
+def test_missing_raw_data_is_error_only_if_not_in_dvc(cli: Any, project: Path) -> None:
     shutil.rmtree(project / "data/raw")
     assert "a run restores it" in check(cli, project, "--offline")[1]
     (project / "data/raw.dvc").unlink()
@@ -147,17 +147,17 @@ def test_missing_raw_data_is_an_error_only_if_dvc_never_had_it(cli: Any, project
 
 
 @pytest.mark.skipif(not os.path.ismount("/dev/shm"), reason="takes a second disk")
-def test_the_disk_of_dvcs_cache_is_checked_if_it_is_another(cli: Any, project: Path) -> None:
+def test_disk_of_dvc_cache_checked_if_separate(cli: Any, project: Path) -> None:
     appended(".dvc/config.local", "[cache]\n    dir = /dev/shm/longreward-no-such-folder\n")(project)
     assert "free for /dev/shm" in check(cli, project, "--offline")[1]
 
 
-def test_an_impossible_state_folder_is_an_error(cli: Any, project: Path) -> None:
+def test_unusable_state_folder_is_error(cli: Any, project: Path) -> None:
     code, output = check(cli, project, "--offline", LONGREWARD_STATE=str(project / "params.yaml"))
     assert (code, "✗ state" in output) == (1, True)
 
 
-def test_a_package_outside_its_tested_range_is_named_with_advice(
+def test_package_outside_tested_range_reported_with_advice(
     cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fastapi-9.9.dist-info").mkdir()
@@ -169,7 +169,7 @@ def test_a_package_outside_its_tested_range_is_named_with_advice(
     assert "pip install 'fastapi<0.151,>=0.139'" in output
 
 
-def test_another_python_on_the_path_is_a_note(cli: Any, project: Path, tmp_path: Path) -> None:
+def test_other_python_on_path_is_note(cli: Any, project: Path, tmp_path: Path) -> None:
     other = tmp_path / "bin/python"
     other.parent.mkdir()
     other.symlink_to(sys.executable)
@@ -186,9 +186,7 @@ def test_another_python_on_the_path_is_a_note(cli: Any, project: Path, tmp_path:
     ],
 )
 @pytest.mark.skipif(not version("torch").endswith("+cpu"), reason="torch here may find a real GPU")
-def test_a_gpu_is_listed_with_its_memory_and_a_torch_that_cannot_use_it(
-    cli: Any, tmp_path: Path, row: str, expected: str
-) -> None:
+def test_gpu_listed_with_memory_and_incompatible_torch(cli: Any, tmp_path: Path, row: str, expected: str) -> None:
     smi = tmp_path / "bin/nvidia-smi"
     smi.parent.mkdir()
     smi.write_text(f"#!/bin/sh\necho '{row}'\n")
@@ -198,7 +196,7 @@ def test_a_gpu_is_listed_with_its_memory_and_a_torch_that_cannot_use_it(
     assert "is a CPU build" in output
 
 
-def test_a_running_pipeline_and_remains_of_runs_are_notes(cli: Any, project: Path) -> None:
+def test_running_pipeline_and_leftovers_of_runs_are_notes(cli: Any, project: Path) -> None:
     state = project / ".longreward"
     for folder in ("locks", "experiments/old", "queue", "prefect/open-runs"):
         (state / folder).mkdir(parents=True)
@@ -214,9 +212,7 @@ def test_a_running_pipeline_and_remains_of_runs_are_notes(cli: Any, project: Pat
 
 
 @pytest.mark.slow
-def test_the_prefect_server_and_login_of_a_profile_are_used(
-    project: Path, pipeline_server: str, tmp_path: Path
-) -> None:
+def test_prefect_server_and_login_of_profile_used(project: Path, pipeline_server: str, tmp_path: Path) -> None:
     # Not in the environment: `prefect profile use` creates such a file.
     (tmp_path / "profiles.toml").write_text(
         f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{pipeline_server}"\n'
@@ -227,7 +223,7 @@ def test_the_prefect_server_and_login_of_a_profile_are_used(
 
 
 @pytest.mark.slow
-def test_a_judge_over_http_gets_a_request(project: Path) -> None:
+def test_http_judge_gets_one_request(project: Path) -> None:
     serve = [sys.executable, "-m", "longreward.offline_judge_server"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         assert server.stdout is not None
@@ -240,7 +236,7 @@ def test_a_judge_over_http_gets_a_request(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_remote_in_a_folder_is_checked(project: Path, tmp_path: Path) -> None:
+def test_dvc_remote_in_folder_checked(project: Path, tmp_path: Path) -> None:
     remote = f"[core]\n    remote = r\n['remote \"r\"']\n    url = {tmp_path / 'remote'}\n"
     (project / ".dvc/config.local").write_text(remote)
     assert "the remote r answers" in doctor(project)[1]

@@ -50,7 +50,7 @@ def everything_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code() -> None:
+def test_new_project_has_graph_of_repository_without_code() -> None:
     """After a change of dvc.yaml: python -m longreward.tasks.new_project > tasks/project_template/dvc.yaml"""
     text = (ROOT / "tasks/project_template/dvc.yaml").read_text(encoding="utf-8")
     assert text == without_code((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -60,12 +60,12 @@ def test_the_graph_of_a_new_project_is_that_of_the_repository_without_its_code()
     assert yaml.safe_load(text)["stages"] == own
 
 
-def test_a_new_project_has_the_deployments_of_the_repository() -> None:
+def test_new_project_has_deployments_of_repository() -> None:
     assert project_files("laptop")[PurePosixPath("prefect.yaml")] == (ROOT / "prefect.yaml").read_bytes()
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_a_new_project_refers_to_existing_documentation(preset: str) -> None:
+def test_new_project_refers_to_existing_documentation(preset: str) -> None:
     texts = [content.decode() for name, content in project_files(preset).items() if name.suffix in (".yaml", ".md")]
     pages = {page for text in texts for page in re.findall(r"docs/[\w/-]+\.md", text)}
     assert pages
@@ -84,7 +84,7 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, str]":
     return folder, done.stdout
 
 
-def test_a_folder_becomes_a_project_with_a_first_commit_of_its_own_files(new_project: tuple[Path, str]) -> None:
+def test_init_commits_only_own_files(new_project: tuple[Path, str]) -> None:
     folder, output = new_project
     assert "cd new/project" in output
     assert git(folder, "log", "--format=%an %s") == "A User A new longreward project\n"
@@ -95,7 +95,7 @@ def test_a_folder_becomes_a_project_with_a_first_commit_of_its_own_files(new_pro
     assert not [name for name in committed if name.startswith("data/raw/")]
 
 
-def test_git_ignores_the_outputs_of_the_stages(new_project: tuple[Path, str]) -> None:
+def test_git_ignores_stage_outputs(new_project: tuple[Path, str]) -> None:
     folder, _ = new_project
     entries = stage_entries(folder / "dvc.yaml").values()
     outputs = [str(path) for entry in entries for path in entry.outputs if path.parts[0] in ("data", "models")]
@@ -112,7 +112,7 @@ def test_dvc_detects_changed_raw_data(new_project: tuple[Path, str], tmp_path: P
     assert "data/raw.dvc" in json.loads(run(folder, *status).stdout)
 
 
-def test_without_a_git_user_nothing_is_committed_and_there_is_advice(tmp_path: Path) -> None:
+def test_without_git_user_nothing_committed_and_advice_printed(tmp_path: Path) -> None:
     done = init(tmp_path, HOME=str(tmp_path / "home"))
     assert done.returncode == 0, done.stderr
     assert "git config --global user.email" in done.stdout
@@ -120,7 +120,7 @@ def test_without_a_git_user_nothing_is_committed_and_there_is_advice(tmp_path: P
     assert (tmp_path / ".dvc/config").exists()
 
 
-def test_a_folder_of_a_repository_becomes_a_project_of_its_own_and_nothing_is_committed(tmp_path: Path) -> None:
+def test_folder_inside_repository_initialized_without_commit(tmp_path: Path) -> None:
     run(tmp_path, "git", "init", "--quiet")
     done = init(tmp_path, "study", **SOMEBODY)
     assert done.returncode == 0, done.stderr
@@ -131,7 +131,7 @@ def test_a_folder_of_a_repository_becomes_a_project_of_its_own_and_nothing_is_co
 
 
 @pytest.mark.parametrize("name", ["params.yaml", "README.md", ".dvc/config", "data/raw/mine.jsonl", "data/raw.dvc"])
-def test_existing_files_are_listed_and_not_changed(tmp_path: Path, name: str) -> None:
+def test_existing_files_listed_and_unchanged(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     done = init(tmp_path, **SOMEBODY)
@@ -152,9 +152,7 @@ def test_existing_files_are_listed_and_not_changed(tmp_path: Path, name: str) ->
         (["shadowed"], "shadowed/torch/__init__.py would be imported instead"),
     ],
 )
-def test_an_unsuitable_folder_is_rejected_before_anything_is_created(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_unsuitable_folder_rejected_before_writing(tmp_path: Path, arguments: list[str], message: str) -> None:
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / "file").touch()
     (tmp_path / ".gitignore").write_text("ignored/\n")
@@ -167,7 +165,7 @@ def test_an_unsuitable_folder_is_rejected_before_anything_is_created(
 
 
 @pytest.mark.parametrize("command", ["init", "add"])
-def test_if_dvc_fails_nothing_is_left(tmp_path: Path, command: str) -> None:
+def test_dvc_failure_leaves_no_files(tmp_path: Path, command: str) -> None:
     """A DVC that fails, found before the real one."""
     (tmp_path / "broken/dvc").mkdir(parents=True)
     (tmp_path / "broken/dvc/__init__.py").touch()
@@ -190,7 +188,7 @@ def test_if_dvc_fails_nothing_is_left(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("preset", preset_names())
-def test_every_preset_is_adapted_to_the_projects_own_data(tmp_path: Path, preset: str) -> None:
+def test_presets_adapted_to_project_data(tmp_path: Path, preset: str) -> None:
     files = {str(name): content for name, content in project_files(preset).items()}
     (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
     params = read_params(tmp_path / "params.yaml")
@@ -208,7 +206,7 @@ def test_every_preset_is_adapted_to_the_projects_own_data(tmp_path: Path, preset
     assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
 
 
-def test_every_question_of_the_example_has_its_text_and_every_split_documents(tmp_path: Path) -> None:
+def test_example_questions_have_texts_and_splits_have_documents(tmp_path: Path) -> None:
     for name, content in project_files("laptop").items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -224,7 +222,7 @@ def test_every_question_of_the_example_has_its_text_and_every_split_documents(tm
     assert first["context"] == (tmp_path / "data/raw" / first["document"]).read_text(encoding="utf-8")
 
 
-def test_a_wheel_installs_one_package_and_creates_the_same_project(tmp_path: Path) -> None:
+def test_wheel_installs_one_package_and_creates_same_project(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
     source = tmp_path / "source"  # a build leaves folders behind in its source
     source.mkdir()
@@ -253,7 +251,7 @@ def test_a_wheel_installs_one_package_and_creates_the_same_project(tmp_path: Pat
         assert made[str(name)] == content
 
 
-def test_a_failure_leaves_an_existing_repository_as_it_was(tmp_path: Path) -> None:
+def test_failure_leaves_existing_repository_unchanged(tmp_path: Path) -> None:
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / "data").touch()  # where a folder should go
     done = init(tmp_path)

@@ -95,7 +95,7 @@ def test_export_leaves_out_damaged_rows_and_exits_with_1(ledger: Path, capsys: p
     assert "1 damaged rows left out" in capsys.readouterr().err
 
 
-def test_verify_exits_with_1_if_something_is_damaged(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_exits_with_1_if_damaged(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "verify"]) == 0
     assert "4 exchanges, 1 vectors: valid" in capsys.readouterr().out
     with sqlite3.connect(ledger) as connection:
@@ -114,17 +114,17 @@ def test_merge_prints_counts_and_conflicts(ledger: Path, capsys: pytest.CaptureF
     assert 'exchanges ["q1",1,0.01]' in output
 
 
-def test_missing_ledger_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_ledger_is_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "stats", str(tmp_path / "absent")]) == 1
     assert "there is no ledger here" in capsys.readouterr().err
 
 
-def test_help_is_printed_without_an_action(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_action_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger"]) == 2
     assert "verify" in capsys.readouterr().out
 
 
-def test_importing_the_cli_loads_no_heavy_modules() -> None:
+def test_import_loads_no_heavy_modules() -> None:
     script = "import sys, longreward.flows.cli.main; print({'sqlite3', 'pydantic', 'numpy'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

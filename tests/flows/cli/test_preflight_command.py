@@ -49,7 +49,7 @@ def model(files, tiny_policy):
 
 
 @pytest.mark.usefixtures("model")
-def test_lengths_and_memory_are_estimated_without_weights(files, capsys):
+def test_lengths_and_memory_estimated_without_weights(files, capsys):
     assert preflight(files, "-S", "train.batch_size=2", "-S", "train.max_steps=7") == 0
     out = capsys.readouterr().out
     # <s> <|user|> the town is north of the river . where is the town ? <|assistant|>; it is south of the town . </s>
@@ -72,7 +72,7 @@ def test_json_output(files, capsys):
 
 
 @pytest.mark.usefixtures("model")
-def test_a_training_that_cannot_fit_is_an_error_with_advice(files, capsys):
+def test_training_that_does_not_fit_is_error_with_advice(files, capsys):
     assert preflight(files, "--device", "cpu:0.0001GB") == 1
     out, err = capsys.readouterr()
     assert "peak memory" in out
@@ -80,7 +80,7 @@ def test_a_training_that_cannot_fit_is_an_error_with_advice(files, capsys):
     assert "lora: {r: 16}" in err
 
 
-def test_a_training_that_cannot_fit_fails_before_its_weights_are_loaded(files, model, monkeypatch):
+def test_training_that_does_not_fit_fails_before_loading_weights(files, model, monkeypatch):
     monkeypatch.setattr(training_estimate, "local_device", lambda policy: Device("cuda", True, 1e5))
     with pytest.raises(PolicyError, match="cannot fit"):
         train_dpo(
@@ -93,7 +93,7 @@ def test_a_training_that_cannot_fit_fails_before_its_weights_are_loaded(files, m
         )
 
 
-def test_pairs_share_their_prompts_under_autocast(files, tiny_policy):
+def test_pairs_share_prompts_under_autocast(files, tiny_policy):
     report = train_dpo(
         TrainConfig(bf16=True, prefix_sharing="on", batch_size=2, max_steps=1, log_steps=1),
         PolicyConfig(base_model="unused", device="cpu"),

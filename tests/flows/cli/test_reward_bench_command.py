@@ -30,7 +30,7 @@ def rows(table):
     return {first: rest for first, *rest in cells}
 
 
-def test_table_has_a_row_per_reward_and_a_second_run_uses_the_ledger(items, capsys):
+def test_table_has_row_per_reward_and_second_run_uses_ledger(items, capsys):
     assert main(items) == 0
     first = capsys.readouterr().out
     whole, groups = first.split("Share of pairs")
@@ -55,7 +55,7 @@ def test_table_has_a_row_per_reward_and_a_second_run_uses_the_ledger(items, caps
     assert "Judge: 0 calls" in again
 
 
-def test_columns_without_data_are_left_out(items, capsys):
+def test_columns_without_data_omitted(items, capsys):
     write_items(Path("items.jsonl"), [next(hard_pairs(1))])
     assert main([*items, "--no-pairwise"]) == 0
     output = capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_reward_model_row(items, capsys, save_tiny_policy):
     assert 0 <= agreement["pairwise"]["value"] <= 1
 
 
-def test_long_rewardbench_is_reported_by_task(items, capsys, write_lines):
+def test_long_rewardbench_reported_by_task(items, capsys, write_lines):
     prompt = [{"role": "user", "content": "Keld was founded by Ann Lee in 1905.\n\nWho founded Keld?"}]
     row = {"prompt_template": prompt, "chosen": "Ann Lee founded Keld.", "rejected": "Bo Ray founded Keld."}
     files = [str(write_lines(Path(f"{task}.jsonl"), [row])) for task in ("LongQA", "Summ")]
@@ -108,7 +108,7 @@ def test_empty_file_and_missing_model_are_errors(items, capsys):
     assert "longreward: items.jsonl" in capsys.readouterr().err
 
 
-def test_replies_before_ctrl_c_stay_in_the_ledger(items, tmp_path):
+def test_replies_before_ctrl_c_stay_in_ledger(items, tmp_path):
     serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "0.5"]
     server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
     try:
@@ -131,7 +131,7 @@ def test_replies_before_ctrl_c_stay_in_the_ledger(items, tmp_path):
 
 
 @pytest.mark.slow
-def test_table_in_the_docs_is_current(tmp_path, monkeypatch, capsys):
+def test_table_in_docs_is_current(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["reward-bench", "--ledger", "ledger.sqlite"]) == 0
     printed = capsys.readouterr().out.splitlines()

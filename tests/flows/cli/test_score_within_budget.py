@@ -57,7 +57,7 @@ def server() -> Iterator[Server]:
     running.stop()
 
 
-def test_scoring_stops_at_its_budget_and_continues_without_repeated_calls(
+def test_score_stops_at_budget_and_continues_without_repeated_calls(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def _write(name: str, rows: list[dict[str, str]]) -> None:
     Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_budget_in_money_without_a_price_is_an_error_before_any_call(
+def test_money_budget_without_price_is_error_before_any_call(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "doc.txt").write_text("Town 1: 1905.")

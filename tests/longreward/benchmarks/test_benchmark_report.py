@@ -38,14 +38,14 @@ def report(**changes: bool) -> BenchmarkReport:
     )
 
 
-def test_both_readings_are_averaged_over_what_each_can_read():
+def test_exact_and_strict_values_averaged_over_readable_verdicts():
     verdicts = [verdict("1", 7.0, 7.0), verdict("1", 0.5, None, "turn 2"), verdict("2", None, None)]
     found = verdict_metric("score", verdicts, INTERVALS, scale=10)
     assert (found.exact.value, found.strict.value) == (37.5, 70.0)
     assert (found.cases, found.unscored) == (2, 2)
 
 
-def test_a_mean_of_means_weighs_small_sets_as_large_ones():
+def test_mean_of_means_weights_sets_equally():
     groups = {"large": [("1", 1.0), ("2", 1.0), ("3", 0.0), ("4", 0.0)], "small": [("5", 1.0)]}
     found = macro_mean(groups, INTERVALS)
     assert found.value == 0.75
@@ -55,7 +55,7 @@ def test_a_mean_of_means_weighs_small_sets_as_large_ones():
     assert macro_mean({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
 
 
-def test_every_model_has_the_same_metric_names():
+def test_models_have_same_metric_names():
     found = report()
     assert found.metrics("sft").keys() == found.metrics("dpo").keys()
     assert found.metrics("dpo")["some_bench/score/strict"] == 6.0
@@ -64,7 +64,7 @@ def test_every_model_has_the_same_metric_names():
     assert found.headline()["some_bench/difference"] == 2.0
 
 
-def test_the_report_says_what_scores_on_built_in_cases_are_worth():
+def test_report_warns_about_scores_on_builtin_cases():
     text = markdown(report())
     assert "DPO minus SFT, paired by case: +2.00 [+0." in text
     assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
@@ -74,7 +74,7 @@ def test_the_report_says_what_scores_on_built_in_cases_are_worth():
     )
 
 
-def test_pictures_show_categories_sets_lengths_and_ratings():
+def test_charts_of_categories_sets_lengths_and_ratings():
     drawn = figures(report())
     assert set(drawn) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
     assert "some_bench-sets.svg" in figures(report(sets=True))
@@ -86,13 +86,13 @@ def test_pictures_show_categories_sets_lengths_and_ratings():
     assert [300.0, 6.0] in scatter.collections[0].get_offsets().tolist()
 
 
-def test_the_points_of_plots_carry_the_model():
+def test_plot_points_include_model():
     assert {"bar": "some_bench score DPO", "value": 6.0} in score_points(report())
     assert {"bar": "some_bench 4 SFT", "value": 1.0} in rating_points(report())
     assert {"benchmark": "some_bench", "model": "SFT", "tokens": 100, "score": 2.0} in length_points(report())
 
 
-def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
+def test_judge_settings_follow_benchmark_protocol():
     judge = JudgeConfig(kind="openai", model="gpt-4o-mini", dimensions={"faithfulness": {"model": "other"}})
     config = BenchmarkConfig(judge={"model": "gpt-4o-2024-05-13"})
     own = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, max_attempts=3))
@@ -107,7 +107,7 @@ def test_a_benchmarks_judge_is_asked_by_its_own_protocol():
         judge_config(BenchmarkConfig(judge={"modell": "x"}), judge, JudgeOptions())
 
 
-def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
+def test_gains_significant_after_correction_for_number_of_benchmarks():
     def judged(name: str, *gains: float) -> BenchmarkResult:
         sft = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
         dpo = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
@@ -126,7 +126,7 @@ def test_gains_are_shown_after_a_correction_for_the_number_of_benchmarks():
     assert markdown(several).count(" (not significant).") == 4
 
 
-def test_a_share_that_is_all_right_keeps_room_for_what_was_not_seen():
+def test_interval_of_all_correct_answers_extends_below_one():
     found = verdict_metric(
         "score", [verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
     )
@@ -134,7 +134,7 @@ def test_a_share_that_is_all_right_keeps_room_for_what_was_not_seen():
     assert found.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
 
 
-def test_weights_of_sets_are_those_of_their_intervals():
+def test_set_weights_equal_interval_weights():
     wide, narrow = [(f"w{n}", n % 2 * 100.0) for n in range(8)], [(f"n{n}", 50.0 + n % 2) for n in range(8)]
     groups = {"wide": wide, "narrow": narrow}
     mostly, hardly = (

@@ -51,20 +51,20 @@ def one_at_a_time(policy, ask):
 ASKS = [ask(number, words=3 + 7 * number % 60, temperature=(0.0, 0.7)[number % 3 == 0]) for number in range(16)]
 
 
-async def test_batches_give_the_answers_of_one_conversation_at_a_time(policy):
+async def test_batched_responses_equal_single_responses(policy):
     said = await open_chat_client(policy, "tiny").generate(ASKS)
     assert [each.text for each in said] == [one_at_a_time(policy, each) for each in ASKS]
     assert len({each.text for each in said}) > 8
     assert {each.finish_reason for each in said} == {"stop", "length"}
 
 
-async def test_an_ask_gets_the_same_answer_in_any_company(policy):
+async def test_response_does_not_depend_on_other_requests(policy):
     alone = [(await LocalChatClient(policy, "tiny", batch_rows=1).generate([each]))[0] for each in ASKS]
     few = await LocalChatClient(policy, "tiny", batch_tokens=200).generate(ASKS[::-1])
     assert alone == few[::-1] == await LocalChatClient(policy, "tiny").generate(ASKS)
 
 
-async def test_what_was_said_is_counted_without_its_end(policy):
+async def test_token_count_excludes_end_token(policy):
     [said] = await open_chat_client(policy, "tiny").generate([ask(2, words=5, limit=3)])
     assert (said.finish_reason, said.tokens, said.prompt_tokens, said.prompt_truncated) == ("length", 3, 8, False)
     ended = next(each for each in await open_chat_client(policy, "tiny").generate(ASKS) if each.finish_reason == "stop")
@@ -72,7 +72,7 @@ async def test_what_was_said_is_counted_without_its_end(policy):
     assert "</s>" not in ended.text
 
 
-async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
+async def test_seed_and_id_determine_random_stream(policy):
     asks = [
         GenerationRequest(name, (Message("user", "who ?"),), 1.0, 24, seed)
         for name, seed in [("a", 1), ("a", 2), ("b", 1)]
@@ -82,14 +82,14 @@ async def test_a_seed_and_an_id_have_streams_of_their_own(policy):
     assert said[3] == said[0]
 
 
-async def test_a_temperature_below_a_ten_thousandth_is_greedy(policy):
+async def test_temperature_below_one_ten_thousandth_is_greedy(policy):
     nearly, greedy = [ask(4, words=9, temperature=value) for value in (9e-5, 0.0)]
     assert await open_chat_client(policy, "tiny").generate([nearly]) == await open_chat_client(policy, "tiny").generate(
         [greedy]
     )
 
 
-async def test_progress_counts_answers_batch_by_batch(policy):
+async def test_progress_counts_responses_per_batch(policy):
     seen = []
     await LocalChatClient(policy, "tiny", batch_rows=2).generate(
         [ask(n, words=5) for n in (0, 2, 4)], on_progress=seen.append
@@ -98,7 +98,7 @@ async def test_progress_counts_answers_batch_by_batch(policy):
     assert await LocalChatClient(policy, "tiny").generate([]) == []
 
 
-async def test_an_answer_with_less_room_ends_there_and_the_others_go_on(policy):
+async def test_lower_token_limit_ends_only_that_response(policy):
     long, short = [
         GenerationRequest(name, (Message("user", "the river " * n),), 0.0, 120) for name, n in (("a", 90), ("b", 2))
     ]
@@ -114,7 +114,7 @@ def fitted(length):
     return FittedPrompt((), [7] * length, 10, False)
 
 
-def test_batches_are_of_one_kind_of_like_length_and_bounded():
+def test_batches_have_equal_settings_similar_length_and_bounded_size():
     asks = [
         GenerationRequest(str(n), (), temperature, limit)
         for n, (temperature, limit) in enumerate([(0.0, 10), (0.7, 10), (0.0, 10), (5e-5, 10), (0.0, 20), (0.0, 10)])
@@ -137,7 +137,7 @@ def steps(policy):
     hook.remove()
 
 
-def test_answers_that_have_ended_leave_the_batch(policy, steps):
+def test_finished_responses_leave_batch(policy, steps):
     prompts = [[2, 4, n] for n in range(10, 14)]
     endless = [3, 3, 3, 12]
     drawing = SamplingParams(0.0)
@@ -150,12 +150,12 @@ def test_answers_that_have_ended_leave_the_batch(policy, steps):
     assert steps[3:] == [1] * (left - 3)
 
 
-def test_drawing_stops_where_nobody_waits(policy, steps):
+def test_sampling_stops_without_callers(policy, steps):
     [[ids]] = generate(policy, [[2, 4, 8]], [torch.zeros(50)], SamplingParams(1.0), stopped=lambda: len(steps) == 4)
     assert len(ids) == 4
 
 
-async def test_a_cancelled_speaker_leaves_the_model_alone(policy, steps):
+async def test_cancelled_client_stops_model(policy, steps):
     long = GenerationRequest("long", (Message("user", "who ?"),), 0.0, 200)
     endless = replace(policy, encoder=replace(policy.encoder, end_ids=(-1,)))
     begun, loop = asyncio.Event(), asyncio.get_running_loop()

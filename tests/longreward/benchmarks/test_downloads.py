@@ -89,7 +89,7 @@ def fetch_all(folder: Path, table: Path, **options: Any) -> dict[str, FetchResul
     return {result.source.name: result for result in fetch(folder, table=table, retry_wait_s=0.0, **options)}
 
 
-def test_all_addresses_in_the_table_are_pinned() -> None:
+def test_all_addresses_in_table_pinned() -> None:
     sources = read_sources()
     assert {source.benchmark for source in sources} == {"mt_bench", "longbench_chat", "longbench", "alpaca_eval"}
     for address in (address for source in sources for address in source.addresses):
@@ -98,14 +98,12 @@ def test_all_addresses_in_the_table_are_pinned() -> None:
     assert [len(source.files) for source in sources if source.name == "data.zip"] == [12]
 
 
-def test_unknown_benchmark_suggests_the_nearest_name() -> None:
+def test_unknown_benchmark_suggests_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"'mt_bensh'.*did you mean mt_bench\?"):
         read_sources(["mt_bensh"])
 
 
-def test_files_are_downloaded_once_and_then_verified(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path]
-) -> None:
+def test_files_downloaded_once_then_verified(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     folder, table = tmp_path / "files", write_table()
     assert {result.status for result in fetch_all(folder, table).values()} == {"fetched"}
     assert (folder / "bench/questions.jsonl").read_bytes() == QUESTIONS
@@ -119,7 +117,7 @@ def test_files_are_downloaded_once_and_then_verified(
     assert (folder / "bench/questions.jsonl").read_bytes() == QUESTIONS
 
 
-def test_unknown_checksum_is_recorded_and_enforced(
+def test_unknown_checksum_recorded_and_enforced(
     tmp_path: Path, server: Server, write_table: Callable[..., Path]
 ) -> None:
     folder, table = tmp_path / "files", write_table()
@@ -133,7 +131,7 @@ def test_unknown_checksum_is_recorded_and_enforced(
     assert not (folder / "bench/answers.txt").exists()
 
 
-def test_wrong_content_is_rejected(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_wrong_content_rejected(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     server.files["/bench/questions.jsonl"] = b"<html>Sign in</html>"
     result = fetch_all(tmp_path / "files", write_table())["questions.jsonl"]
     assert result.is_fatal
@@ -142,7 +140,7 @@ def test_wrong_content_is_rejected(tmp_path: Path, server: Server, write_table: 
     assert server.requests.count("/bench/questions.jsonl") == 1  # another attempt would not help
 
 
-def test_sign_in_page_is_not_recorded(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_sign_in_page_not_recorded(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     server.files["/bench/answers.txt"] = b"\n<!DOCTYPE html><html>Sign in</html>"
     folder, table = tmp_path / "files", write_table()
     assert "not that of a .txt file (36 bytes)" in fetch_all(folder, table)["answers.txt"].reason
@@ -151,7 +149,7 @@ def test_sign_in_page_is_not_recorded(tmp_path: Path, server: Server, write_tabl
     assert fetch_all(folder, table)["answers.txt"].status == "fetched"
 
 
-def test_interrupted_download_is_retried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_interrupted_download_retried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     server.cut = [1000, 5000]
     assert fetch_all(tmp_path / "files", write_table())["questions.jsonl"].status == "fetched"
     assert server.requests.count("/bench/questions.jsonl") == 3
@@ -162,7 +160,7 @@ def test_interrupted_download_is_retried(tmp_path: Path, server: Server, write_t
     assert not (tmp_path / "files/bench/questions.jsonl").exists()
 
 
-def test_busy_server_is_retried_but_a_missing_file_is_not(
+def test_busy_server_retried_but_missing_file_not(
     tmp_path: Path, server: Server, write_table: Callable[..., Path]
 ) -> None:
     server.statuses = [503, 429]
@@ -174,12 +172,12 @@ def test_busy_server_is_retried_but_a_missing_file_is_not(
     assert len(server.requests) == 4
 
 
-def test_second_address_is_tried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_second_address_tried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     table = write_table(addresses=[f"{server.url}/gone.jsonl", f"{server.url}/bench/questions.jsonl"])
     assert fetch_all(tmp_path / "files", table)["questions.jsonl"].status == "fetched"
 
 
-def test_mirror_has_the_same_layout(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_mirror_has_same_layout(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     table = write_table(addresses=["http://127.0.0.1:1/unused"])
     server.files = {f"/mirror{path}": content for path, content in server.files.items()}
     results = fetch_all(tmp_path / "files", table, mirror=f"{server.url}/mirror/")
@@ -189,7 +187,7 @@ def test_mirror_has_the_same_layout(tmp_path: Path, server: Server, write_table:
     assert "hunter2" not in str(raised.value)
 
 
-def test_without_a_network_missing_files_are_listed_with_path_and_checksum(
+def test_without_network_missing_files_listed_with_checksum(
     tmp_path: Path, server: Server, write_table: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # nothing listens there
@@ -209,7 +207,7 @@ def test_without_a_network_missing_files_are_listed_with_path_and_checksum(
     assert "--from" in lines[3]
 
 
-def test_file_copied_by_hand_is_verified_and_recorded(tmp_path: Path, write_table: Callable[..., Path]) -> None:
+def test_file_copied_by_hand_verified_and_recorded(tmp_path: Path, write_table: Callable[..., Path]) -> None:
     path = tmp_path / "files/bench/answers.txt"
     path.parent.mkdir(parents=True)
     path.write_bytes(ANSWERS)
@@ -222,7 +220,7 @@ def test_file_copied_by_hand_is_verified_and_recorded(tmp_path: Path, write_tabl
     assert (path.parent / "questions.jsonl").read_bytes() == b"something else"
 
 
-def test_local_folder_has_the_same_layout_or_bare_names(
+def test_local_folder_has_same_layout_or_bare_names(
     tmp_path: Path, server: Server, write_table: Callable[..., Path]
 ) -> None:
     local = tmp_path / "local"
@@ -252,7 +250,7 @@ def zipped(members: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def test_archive_members_are_extracted(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_archive_members_extracted(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
     server.files["/bench/data.zip"] = zipped({"data/one.jsonl": '{"input": 1}\n', "data/other.jsonl": "{}\n"})
     table = write_table("data.zip", sha256=None, members=["data/one.jsonl"])
     folder = tmp_path / "files"
@@ -295,7 +293,7 @@ def test_list_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_published_files_have_the_checksums_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_published_files_have_checksums_of_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = os.environ["LONGREWARD_REFERENCE"]
     assert main(["benchmarks", "fetch", "--only", "mt_bench", "--from", reference, "--folder", str(tmp_path)]) == 0
     assert "3 of 3 files" in capsys.readouterr().out

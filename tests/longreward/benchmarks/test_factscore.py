@@ -41,7 +41,7 @@ FEW = IntervalOptions(resamples=10)
         ("", None),
     ],
 )
-def test_facts_are_the_lines_listed(text: str, facts: tuple[str, ...] | None) -> None:
+def test_parse_facts(text: str, facts: tuple[str, ...] | None) -> None:
     assert parse_facts(text) == facts
 
 
@@ -64,7 +64,7 @@ def test_parse_exact_and_strict_verdict(text: str, exact: float, strict: float |
     assert parse_strict_verdict(text) == strict
 
 
-async def test_passages_are_numbered_in_text_order() -> None:
+async def test_passages_numbered_in_text_order() -> None:
     text = "Keld has a mill. Tarn has a bridge. Solby has a tower. Marwick has a port. "
     knowledge = PassageRetriever(text, passage_tokens=5, top_k=2)
     (shown,) = await knowledge.search(["The tower of Solby and the mill of Keld."])
@@ -103,7 +103,7 @@ def cases(tmp_path: Path) -> Path:
     return path
 
 
-async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: Path) -> None:
+async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
     benchmark = FactScore(cases=cases)
     judge = Scripted(
         {
@@ -147,7 +147,7 @@ async def test_the_score_is_the_mean_over_answers_of_the_share_supported(cases: 
     assert metrics["factscore/respond_ratio/strict"] == pytest.approx(200 / 3)
 
 
-async def test_a_sentence_whose_facts_cannot_be_had_is_counted(cases: Path) -> None:
+async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
     benchmark = FactScore(cases=cases)
     judge = Judge.from_model(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
     answers = [answer("1", "Mara built it.")]
@@ -160,7 +160,7 @@ async def test_a_sentence_whose_facts_cannot_be_had_is_counted(cases: Path) -> N
     assert "factscore/score/strict" not in metrics
 
 
-async def test_the_offline_judge_tells_true_answers_from_false_ones() -> None:
+async def test_offline_judge_separates_true_from_false_answers() -> None:
     benchmark = FactScore()
     wrong = [f"{case.query.split()[0]} Mara Voss was born in Nowhere in 1700." for case in benchmark.cases]
     golds = _golds()
@@ -182,7 +182,7 @@ def _golds() -> list[str]:
     return [json.loads(line)["answer"] for line in folder.read_text().splitlines()]
 
 
-async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
+async def test_model_request_equals_longbench_chat() -> None:
     class Saying:
         name = "tiny"
         asks: Sequence[GenerationRequest] = ()
@@ -201,7 +201,7 @@ async def test_the_model_is_asked_as_longbench_chat_asks() -> None:
     assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens, first.seed) == (1.0, 1024, 64_000, 42)
 
 
-def test_malformed_rows_are_reported_with_line(tmp_path: Path) -> None:
+def test_malformed_rows_reported_with_line(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
     for row, reason in (
         ('{"idx": 1, "context": "c"}', "line 1: query is None"),

@@ -42,7 +42,7 @@ def test_extreme_logprobs_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
-def test_letter_without_probabilities_has_only_a_strict_value(text: str, strict: float | None) -> None:
+def test_letter_without_logprobs_has_only_strict_value(text: str, strict: float | None) -> None:
     assert parse_preference(text) == ShownPreference(None, strict, weighted=False)
 
 
@@ -79,7 +79,7 @@ def drawn(count: int, seed: int) -> tuple[GamedBaselines, list[AnswerLengths]]:
     return GamedBaselines(tuple(rows), dict(enumerate(hard))), cases
 
 
-def test_the_length_controlled_rate_is_the_librarys() -> None:
+def test_length_controlled_rate_equals_reference_values() -> None:
     """The figures are those of `alpaca_eval` 0.6.6 with scikit-learn 1.9 on the same annotations."""
     gamed, cases = drawn(40, seed=3)
     assert sum(case.share is None for case in cases) == 2
@@ -91,7 +91,7 @@ def test_the_length_controlled_rate_is_the_librarys() -> None:
     assert whole.low < whole.value < whole.high
 
 
-def test_the_library_itself_agrees_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_length_controlled_rate_equals_installed_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     glm = pytest.importorskip("alpaca_eval.metrics.glm_winrate", reason="alpaca_eval is not installed")
     import pandas
 
@@ -111,14 +111,14 @@ def test_the_library_itself_agrees_where_it_is_installed(tmp_path: Path, monkeyp
     assert ours.value == pytest.approx(theirs["length_controlled_winrate"], abs=1e-6)
 
 
-def test_where_nothing_can_be_fitted_there_is_no_rate() -> None:
+def test_length_controlled_rate_is_none_without_fit() -> None:
     same = [AnswerLengths(n, 100, 100, 0.5) for n in range(10)]
     assert length_controlled_win_rate(same, None, FEW) is None
     few = [AnswerLengths(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
     assert length_controlled_win_rate(few, None, FEW) is None
 
 
-def test_an_instruction_that_the_file_does_not_know_is_named() -> None:
+def test_unknown_instruction_reported() -> None:
     gamed = GamedBaselines(((0.1, 0.2, 0.5),), {0: 0.2})
     cases = [AnswerLengths(n, 100 + n, 100, 0.5) for n in range(6)]
     with pytest.raises(DataError, match=r"df_gamed\.csv has no instruction 1"):
@@ -128,7 +128,7 @@ def test_an_instruction_that_the_file_does_not_know_is_named() -> None:
 HEADER = "index,model,preference,std_delta_len,instruction_difficulty,not_gamed_baseline\n"
 
 
-def test_the_gamed_file_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
+def test_difficulty_file_read_and_errors_reported(tmp_path: Path) -> None:
     path = tmp_path / "df_gamed.csv"
     path.write_text(f"{HEADER}0,concise,0.25,1.5,-0.5,False\n0,verbose,,-1.5,-0.5,False\n")
     gamed = read_gamed_baselines(path)

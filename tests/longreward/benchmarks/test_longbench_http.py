@@ -39,7 +39,7 @@ def _reference(case: Any) -> str:
 
 
 @pytest.mark.parametrize("benchmark", [LongBenchChat(), LongBench()], ids=lambda each: each.name)
-async def test_verdicts_over_http_are_those_in_this_process(benchmark: Any) -> None:
+async def test_verdicts_over_http_equal_in_process(benchmark: Any) -> None:
     async with judge_of(OfflineJudge()) as here:
         expected = await judgments(here, benchmark)
     with serving() as url:

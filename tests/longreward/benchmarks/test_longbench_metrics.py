@@ -23,7 +23,7 @@ def by_character(monkeypatch: pytest.MonkeyPatch) -> None:
         ("the", "a", 0.0),
     ],
 )
-def test_f1_counts_words_without_case_marks_and_articles(answer: str, reference: str, expected: float) -> None:
+def test_f1_ignores_case_punctuation_and_articles(answer: str, reference: str, expected: float) -> None:
     assert f1(answer, reference) == pytest.approx(expected)
 
 
@@ -42,17 +42,17 @@ def test_f1_counts_words_without_case_marks_and_articles(answer: str, reference:
         (" ", "mill", 0.0),
     ],
 )
-def test_rouge_l_is_that_of_the_package_rouge(answer: str, reference: str, expected: float) -> None:
+def test_rouge_l_equals_package_rouge(answer: str, reference: str, expected: float) -> None:
     assert rouge_l(answer, reference) == pytest.approx(expected, abs=1e-7)
 
 
-def test_rouge_l_of_a_long_text_needs_no_deep_stack() -> None:
+def test_rouge_l_of_long_text_does_not_recurse() -> None:
     text = " ".join(f"w{n}" for n in range(1500))  # where the package breaks off and LongBench writes 0
     assert rouge_l(text, text) == pytest.approx(1.0)
 
 
 @pytest.mark.usefixtures("by_character")
-def test_chinese_is_cut_into_characters_without_jieba_and_the_name_says_so() -> None:
+def test_without_jieba_chinese_split_into_characters_and_named() -> None:
     assert chinese_f1("在厦门大学举办。", "厦门大学。") == pytest.approx(8 / 11)  # 4 of 7, 4 of 4
     assert automatic_metric(SETS["dureader"], "在厦门", ["厦门"]) == pytest.approx(0.8)  # 2 of 3, 2 of 2
     assert chinese_f1("《年鉴》", "年鉴") == pytest.approx(0.8)  # LongBench's list of marks lacks the opening one
@@ -61,17 +61,17 @@ def test_chinese_is_cut_into_characters_without_jieba_and_the_name_says_so() -> 
     assert metric_name(SETS["qasper"]) == "f1"
 
 
-def test_chinese_is_cut_into_words_by_jieba() -> None:
+def test_jieba_splits_chinese_into_words() -> None:
     pytest.importorskip("jieba")
     assert chinese_f1("在厦门大学举办。", "厦门大学。") == pytest.approx(0.5)  # 1 of 3, 1 of 1
     assert metric_name(SETS["multifieldqa_zh"]) == "f1"
 
 
-def test_the_best_reference_counts() -> None:
+def test_best_score_over_references() -> None:
     assert automatic_metric(SETS["qasper"], "stone mill", ["Osten", "a stone mill", "mill"]) == 1.0
 
 
-def test_each_set_has_the_metric_that_longbench_gives_it() -> None:
+def test_sets_have_metrics_of_longbench() -> None:
     rouge = [name for name, each in SETS.items() if each.metric == "rouge_l"]
     assert rouge == ["dureader", "gov_report", "qmsum", "multi_news", "vcsum"]
     assert [name for name, each in SETS.items() if each.chinese] == ["multifieldqa_zh", "dureader", "vcsum"]

@@ -97,7 +97,7 @@ def shown_pairwise(path, model):
     return [win / count, loss / count, (win + 0.5 * tie) / count]
 
 
-def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
+def test_written_files_read_by_fastchat(bench, tmp_path):
     bench.write_files(tmp_path / "data", answers(), [*RATED, *PLAYED], model="dpo")
     folder = tmp_path / "data" / "mt_bench"
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")) == [
@@ -135,7 +135,7 @@ def test_what_is_written_is_what_fastchat_reads_and_shows(bench, tmp_path):
     assert shown_pairwise(pair, "dpo") == [1 / 3, 1 / 3, 0.5]
 
 
-def test_judgments_read_back_make_the_same_figures(bench, tmp_path):
+def test_judgments_read_back_give_same_figures(bench, tmp_path):
     bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="dpo")
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
     kept = bench.summarize([], [*RATED, *PLAYED], INTERVALS)
@@ -146,7 +146,7 @@ def test_judgments_read_back_make_the_same_figures(bench, tmp_path):
     assert read[0].metadata == {"turn": 1, "prompt": "single-v1", "official": True}
 
 
-def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
+def test_second_judgment_replaces_rows_of_model_only(bench, tmp_path):
     bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="sft")
     bench.write_files(tmp_path, answers(), RATED, model="dpo")
     bench.write_files(tmp_path, answers(), [rated("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
@@ -161,7 +161,7 @@ def test_a_model_judged_again_replaces_its_rows_and_no_others(bench, tmp_path):
     assert {row["model_1"] for row in lines(folder / "gpt-4_pair.jsonl")} == {"sft"}
 
 
-def test_the_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, capsys):
+def test_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, capsys):
     bench.write_files(tmp_path / "data", answers(), RATED, model="vicuna-13b-v1.3")
     folder = tmp_path / "data" / "mt_bench" / "model_answer"
     (folder / "gpt-3.5-turbo.jsonl").write_bytes((folder / "vicuna.jsonl").read_bytes())
@@ -174,7 +174,7 @@ def test_the_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, 
     assert float(capsys.readouterr().out) == pytest.approx(17.5 / 3)
 
 
-def test_names_with_slashes_become_names_of_files(bench, tmp_path):
+def test_names_with_slashes_become_file_names(bench, tmp_path):
     of_org = [Verdict(**{**vars(each), "judge": "org/judge:1"}) for each in RATED]
     bench.write_files(tmp_path, answers(), of_org, model="../org/model 7b")
     folder = tmp_path / "mt_bench"
@@ -182,7 +182,7 @@ def test_names_with_slashes_become_names_of_files(bench, tmp_path):
     assert lines(folder / "model_judgment" / "org_judge_1_single.jsonl")[0]["model"] == "org_model_7b"
 
 
-def test_of_others_answers_the_first_choice_and_the_last_row_count(bench, tmp_path, write_lines):
+def test_answers_of_other_models_use_first_choice_and_last_row(bench, tmp_path, write_lines):
     both = [{"index": 1, "turns": ["first", "of them"]}, {"index": 0, "turns": ["second", "one"]}]
     rows = [answer_row(81, "old", "older"), answer_row(101, "a", "b"), answer_row(999, "of none"), answer_row(81)]
     path = write_lines(tmp_path / "theirs.jsonl", [*rows[:3], {**rows[3], "choices": both}])
@@ -193,7 +193,7 @@ def test_of_others_answers_the_first_choice_and_the_last_row_count(bench, tmp_pa
     ]
 
 
-def test_others_judgments_count_as_show_result_counts_them(bench, tmp_path, write_lines):
+def test_judgments_of_other_models_count_as_in_show_result(bench, tmp_path, write_lines):
     row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]] or [[4]]"}
     row |= {"user_prompt": "?", "score": 3, "turn": 1, "tstamp": 1.0}
     again = row | {"score": 8, "judgment": "[[8]]"}
@@ -206,7 +206,7 @@ def test_others_judgments_count_as_show_result_counts_them(bench, tmp_path, writ
     assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
 
 
-def test_pair_with_model_as_model_2_is_read(bench, tmp_path, write_lines):
+def test_pair_with_model_as_model_2(bench, tmp_path, write_lines):
     folder = tmp_path / "mt_bench" / "model_judgment"
     folder.mkdir(parents=True)
     row = {"question_id": 81, "model_1": "vicuna", "model_2": "dpo", "judge": ["gpt-4", "pair-v2"], "tstamp": 1.0}
@@ -228,7 +228,7 @@ def test_pair_with_model_as_model_2_is_read(bench, tmp_path, write_lines):
         ([answer_row(81, "a", 3)], r"line 1: turns is \[\x27a\x27, 3\]"),
     ],
 )
-def test_malformed_answers_are_reported_with_line(bench, tmp_path, write_lines, rows, message):
+def test_malformed_answers_reported_with_line(bench, tmp_path, write_lines, rows, message):
     with pytest.raises(DataError, match=message):
         bench.read_answers(write_lines(tmp_path / "theirs.jsonl", rows))
 
@@ -243,7 +243,7 @@ def test_malformed_answers_are_reported_with_line(bench, tmp_path, write_lines, 
         ({"judgment": None}, "judgment is None, expected a text"),
     ],
 )
-def test_malformed_judgments_are_reported_with_line(bench, tmp_path, write_lines, changes, message):
+def test_malformed_judgments_reported_with_line(bench, tmp_path, write_lines, changes, message):
     folder = tmp_path / "mt_bench" / "model_judgment"
     folder.mkdir(parents=True)
     row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]]", "score": 3}

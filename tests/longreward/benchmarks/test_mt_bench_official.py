@@ -63,7 +63,7 @@ def as_fastchat_asks(row, folder):
 
 
 @needs_reference
-async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(tiny_policy, tmp_path):
+async def test_official_questions_run_from_model_to_fastchat_files(tiny_policy, tmp_path):
     prompts = REFERENCE / "judge_prompts.jsonl"
     bench = MtBench(
         REFERENCE / "question.jsonl",
@@ -100,7 +100,7 @@ async def test_the_80_official_questions_run_from_the_model_to_fastchats_files(t
     assert bench.read_answers(tmp_path / "mt_bench" / "model_answer" / "tiny.jsonl")[5].turns == answers[5].turns
 
 
-async def test_the_built_in_set_gets_the_same_verdicts_over_http_as_without():
+async def test_builtin_set_has_same_verdicts_over_http():
     plain = BUILTIN / "model_answer" / "plain.jsonl"
     bench = MtBench(
         BUILTIN / "question.jsonl", references=BUILTIN / "reference_answer" / "reference.jsonl", baseline=plain

@@ -32,7 +32,7 @@ from longreward.benchmarks.mt_bench.judge import (
         ("", None, None),
     ],
 )
-def test_a_rating_is_read_as_published_and_to_the_letter(judgment, exact, strict):
+def test_parse_rating_exact_and_strict(judgment, exact, strict):
     assert parse_exact_rating(judgment) == exact
     assert parse_strict_rating(judgment)[0] == strict
     assert (parse_strict_rating(judgment)[1] is None) == (strict is not None)
@@ -47,7 +47,7 @@ def test_a_rating_is_read_as_published_and_to_the_letter(judgment, exact, strict
         ("[[11]]", "[[11]] is not between 1 and 10"),
     ],
 )
-def test_a_rating_that_cannot_be_read_says_why(judgment, reason):
+def test_unreadable_rating_has_reason(judgment, reason):
     assert parse_strict_rating(judgment) == (None, reason)
 
 
@@ -64,7 +64,7 @@ def test_a_rating_that_cannot_be_read_says_why(judgment, reason):
         ("", "error", "error"),
     ],
 )
-def test_a_winner_is_read_as_published_and_to_the_letter(judgment, exact, strict):
+def test_parse_winner_exact_and_strict(judgment, exact, strict):
     assert parse_exact_winner(judgment) == exact
     assert parse_strict_winner(judgment)[0] == strict
     assert (parse_strict_winner(judgment)[1] is None) == (strict != "error")

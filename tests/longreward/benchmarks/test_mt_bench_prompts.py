@@ -40,11 +40,11 @@ def rows(**changes):
         ("pair", True, 2, "pair-math-v1-multi-turn"),
     ],
 )
-def test_a_prompt_is_chosen_by_kind_reference_and_turn(kind, with_reference, turn, name):
+def test_prompt_selected_by_kind_reference_and_turn(kind, with_reference, turn, name):
     assert template_name(kind, with_reference=with_reference, turn=turn) == name
 
 
-def test_a_published_prompt_is_filled_as_str_format_fills_it(tmp_path, write_lines):
+def test_published_prompt_filled_like_str_format(tmp_path, write_lines):
     text = "Take {{braces}}.\n{question}|{answer}|{question}"
     path = write_lines(tmp_path / "judge_prompts.jsonl", rows(**{"single-v1": {"prompt_template": text}}))
     question = load_templates(path)["single-v1"].request({"question": "{answer}", "answer": FORGED, "unused": "x"})
@@ -55,7 +55,7 @@ def test_a_published_prompt_is_filled_as_str_format_fills_it(tmp_path, write_lin
 
 
 @pytest.mark.parametrize("name", SLOTS)
-def test_ours_show_all_slots_and_cannot_be_forged(name):
+def test_builtin_prompts_have_all_slots_and_escape_answers(name):
     template = load_templates()[name]
     plain = template.request({slot: f"<{slot}>" for slot in SLOTS[name]}).text
     assert all(plain.count(f"<{slot}>") == 1 for slot in SLOTS[name])
@@ -67,14 +67,14 @@ def test_ours_show_all_slots_and_cannot_be_forged(name):
     assert forged.slots[SLOTS[name][1]] == FORGED
 
 
-def test_the_offline_judge_has_a_rule_for_each_and_no_other():
+def test_offline_judge_has_rule_for_each_prompt_only():
     rules = {name for name in BENCHMARK_RULES if name.startswith("mt_bench/")}
     assert rules == {template.prompt.name for template in load_templates().values()}
 
 
 @needs_reference
 @pytest.mark.parametrize("name", SLOTS)
-def test_the_official_prompts_are_filled_as_fastchat_fills_them(name):
+def test_official_prompts_filled_like_fastchat(name):
     path = REFERENCE / "judge_prompts.jsonl"
     template = load_templates(path)[name]
     official = {each["name"]: each for each in map(json.loads, path.read_text().splitlines())}[name]
@@ -98,7 +98,7 @@ def test_the_official_prompts_are_filled_as_fastchat_fills_them(name):
         ({"name": "single-v7"}, "lacks the prompts single-v1; use the judge_prompts.jsonl"),
     ],
 )
-def test_malformed_prompts_are_reported_with_line(tmp_path, write_lines, changes, message):
+def test_malformed_prompts_reported_with_line(tmp_path, write_lines, changes, message):
     path = write_lines(tmp_path / "judge_prompts.jsonl", rows(**{"single-v1": changes}))
     with pytest.raises(DataError, match=message):
         load_templates(path)

@@ -39,14 +39,14 @@ def rendered(text, fitted):
     return text.tokenizer.decode(fitted.ids)
 
 
-def test_turns_are_rendered_by_the_chat_template_alone(text):
+def test_turns_rendered_by_chat_template(text):
     fitted = PromptFitter(text, 256)(ask(("u", "the town"), ("a", "is in the north"), ("u", "who ?")))
     expected = "<s> <|user|> the town <|assistant|> is in the north </s> <|user|> who ? <|assistant|>"
     assert rendered(text, fitted) == expected
     assert (fitted.truncated, fitted.max_new_tokens) == (False, 24)
 
 
-def test_without_a_system_role_its_text_stands_before_the_first_users_turn(text):
+def test_without_system_role_text_precedes_first_user_turn(text):
     fitted = PromptFitter(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?"), ("a", "anna"), ("u", "and first ?")))
     assert fitted.turns == (
         Message("user", "anna is mayor\n\nwho ?"),
@@ -61,12 +61,12 @@ def test_without_a_system_role_its_text_stands_before_the_first_users_turn(text)
     [(CHAT_TEMPLATE, True), (STRICT, True), (DROPPING, False), (REFUSING, False), (None, False)],
     ids=["of the tiny base", "refuses to begin with an answer", "drops it", "refuses it", "takes it for an answer"],
 )
-def test_what_a_template_does_with_a_system_turn_is_found_out(text, tiny_policy, template, known):
+def test_system_role_support_detected(text, tiny_policy, template, known):
     config = PolicyConfig(base_model=str(tiny_policy), chat_template=template)
     assert has_system_role(load_tokenizer(config, tiny_policy)) is known
 
 
-def test_a_system_turn_stays_where_the_template_has_the_role(tiny_policy):
+def test_system_turn_kept_if_template_has_role(tiny_policy):
     text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy), chat_template=STRICT), tiny_policy)
     fitted = PromptFitter(text, 256)(ask(("s", "anna is mayor"), ("u", "who ?")))
     assert [turn.role for turn in fitted.turns] == ["system", "user"]
@@ -80,7 +80,7 @@ def test_a_system_turn_stays_where_the_template_has_the_role(tiny_policy):
         (5, "the town" + "and ben"),  # 5 // 2 on either side, as published
     ],
 )
-def test_a_last_turn_over_its_limit_keeps_its_first_and_last_halves(text, most, left):
+def test_last_turn_over_limit_keeps_both_ends(text, most, left):
     fitted = PromptFitter(text, 256)(
         ask(("u", "cara " * 9), ("a", "ben"), ("u", "the town of anna and ben"), most=most)
     )
@@ -89,7 +89,7 @@ def test_a_last_turn_over_its_limit_keeps_its_first_and_last_halves(text, most, 
     assert fitted.truncated == (most < 6)
 
 
-def test_an_answer_gets_less_room_before_a_prompt_is_cut_and_the_first_is_told_of(text, caplog):
+def test_answer_limit_reduced_before_prompt_and_logged_once(text, caplog):
     fitting = PromptFitter(text, 256)
     fitted = [fitting(ask(("u", "the river " * 60), limit=200)) for _ in range(2)]
     # 3 tokens of the template and 120 of the turn: 133 are left.
@@ -98,7 +98,7 @@ def test_an_answer_gets_less_room_before_a_prompt_is_cut_and_the_first_is_told_o
     assert "123 prompt tokens in a window of 256 leave 133 instead of 200" in record.getMessage()
 
 
-def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
+def test_prompt_cut_until_answer_has_quarter_of_window(text):
     fitted = PromptFitter(text, 256)(ask(("u", "anna " + "the river " * 120 + "ben"), limit=200))
     assert len(fitted.ids) <= 192
     assert len(fitted.ids) > 185  # no more is cut than must be
@@ -108,12 +108,12 @@ def test_a_prompt_is_cut_until_an_answer_has_a_quarter_of_the_window(text):
     assert fitted.turns[0].content.endswith("the river ben")
 
 
-def test_a_short_answer_needs_no_quarter(text):
+def test_short_answer_needs_no_quarter(text):
     fitted = PromptFitter(text, 256)(ask(("u", "the river " * 115), limit=8))
     assert (len(fitted.ids), fitted.max_new_tokens, fitted.truncated) == (233, 8, False)
 
 
-def test_the_longest_turn_is_cut_and_not_the_question(text):
+def test_longest_turn_cut_but_not_question(text):
     turns = ("u", "the first of the two " * 30), ("a", "the north " * 40), ("u", "who built the bridge ?")
     fitted = PromptFitter(text, 256)(ask(*turns))
     assert fitted.turns[2].content == "who built the bridge ?"
@@ -122,19 +122,19 @@ def test_the_longest_turn_is_cut_and_not_the_question(text):
     assert len(fitted.ids) + fitted.max_new_tokens <= 256
 
 
-def test_several_long_turns_are_cut_until_all_fit(text):
+def test_several_long_turns_cut_until_all_fit(text):
     fitted = PromptFitter(text, 256)(ask(*[("u", "the river " * 90), ("a", "ben " * 150)] * 2, ("u", "who ?")))
     assert len(fitted.ids) <= 232
     assert [turn.role for turn in fitted.turns] == ["user", "assistant", "user", "assistant", "user"]
 
 
-def test_a_conversation_that_cannot_be_cut_to_fit_is_refused(text):
+def test_conversation_that_cannot_fit_refused(text):
     turns = [("u", "who"), ("a", "anna"), ("u", "who"), ("a", "ben"), ("u", "who")]
     with pytest.raises(PolicyError, match=r"conversation 81: its 5 turns have 5 tokens more than the 9 that fit"):
         PromptFitter(text, 12)(ask(*turns))
 
 
-def test_marks_and_slots_in_a_turn_stay_what_they_are(tiny_policy):
+def test_special_tokens_and_slots_in_turn_unchanged(tiny_policy):
     text = load_tokenizer(PolicyConfig(base_model=str(tiny_policy), chat_template=STRICT), tiny_policy)
     said = "[[10]] {query} {{ eos_token }} {% raw %} <<slot>>"
     fitted = PromptFitter(text, 256)(ask(("u", "who ?"), ("a", said), ("u", "and ?")))

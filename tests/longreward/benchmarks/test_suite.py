@@ -11,7 +11,7 @@ from longreward.errors import ConfigError, DataError
 from longreward.params import read_params
 
 
-def test_benchmarks_open_in_the_configured_order_with_toy_data_by_default():
+def test_benchmarks_in_configured_order_with_builtin_data_by_default():
     config = BenchmarkConfig(run=tuple(reversed(get_args(BenchmarkName))))
     benchmarks = open_benchmarks(config)
     names = [benchmark.name for benchmark in benchmarks]
@@ -21,23 +21,23 @@ def test_benchmarks_open_in_the_configured_order_with_toy_data_by_default():
 
 
 @pytest.mark.parametrize("name", get_args(BenchmarkName))
-def test_class_and_module_have_the_same_name(name):
+def test_class_and_module_have_same_name(name):
     assert benchmark_class(name).name == name
 
 
-def test_missing_published_files_are_listed_with_the_fetch_command(tmp_path: Path):
+def test_missing_published_files_listed_with_fetch_command(tmp_path: Path):
     with pytest.raises(DataError, match="longreward benchmarks fetch --only mt_bench"):
         open_benchmarks(BenchmarkConfig(run=("mt_bench",), files=str(tmp_path)))
 
 
-def test_factscore_reads_the_configured_questions(tmp_path: Path):
+def test_factscore_reads_configured_questions(tmp_path: Path):
     questions = tmp_path / "heldout.jsonl"
     questions.write_text('{"idx": "1", "query": "Who?", "context": "Ann built it.", "answer": "Ann."}\n')
     [benchmark] = open_benchmarks(BenchmarkConfig(run=("factscore",), facts=str(questions)))
     assert [case.id for case in benchmark.cases] == ["1"]
 
 
-def test_pairwise_mt_bench_has_the_baseline_as_opponent():
+def test_pairwise_mt_bench_has_baseline_as_opponent():
     config = BenchmarkConfig(run=("mt_bench",))
     [single] = open_benchmarks(config)
     pairwise = open_pairwise_mt_bench(config, TOY / "model_answer" / "plain.jsonl")

@@ -16,7 +16,7 @@ BASE = Path(__file__).parents[3] / "models" / "tiny-base"
 SMALL = Difficulty(people=2, facts_per_person=2, scenes=0, relations_per_theme=1)
 
 
-def test_heads_of_the_first_layer_attend_one_to_four_positions_back() -> None:
+def test_first_layer_heads_attend_one_to_four_positions_back() -> None:
     model = new_model(seed=1)
     model.set_attn_implementation("eager")
     ids = torch.tensor([make_training_sequence("l1", SMALL).ids[:40]])
@@ -34,7 +34,7 @@ def test_value_accuracy_counts_whole_values() -> None:
     assert pretrain.value_accuracy([sequence], logits) == 1.0 - 1 / len(sequence.values)
 
 
-def test_training_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_resumes_from_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "LEVELS", (SMALL,))
     monkeypatch.setattr(pretrain, "TOKENS_PER_STEP", 200)
     monkeypatch.setattr(pretrain, "held_out_accuracy", lambda model, level: 0.0)
@@ -56,7 +56,7 @@ def test_tiny_base_finds_facts_in_held_out_documents() -> None:
     assert pretrain.held_out_accuracy(model, pretrain.LEVELS[-1], documents=8) > 0.95
 
 
-def test_tiny_base_matches_its_tokenizer() -> None:
+def test_tiny_base_matches_tokenizer() -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(BASE), AutoTokenizer.from_pretrained(BASE)
     assert model.config.vocab_size == len(tokenizer)
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == model.config.eos_token_id
@@ -65,7 +65,7 @@ def test_tiny_base_matches_its_tokenizer() -> None:
     assert sum(file.stat().st_size for file in BASE.iterdir()) < 5_000_000
 
 
-def test_role_embeddings_are_initialized_with_those_of_punctuation() -> None:
+def test_role_embeddings_initialized_from_punctuation() -> None:
     model = new_model(seed=1)
     init_lookup_heads(model)
     embeddings = model.get_input_embeddings().weight
@@ -73,9 +73,7 @@ def test_role_embeddings_are_initialized_with_those_of_punctuation() -> None:
     assert torch.equal(embeddings[TOKEN_IDS["<|end|>"]], embeddings[TOKEN_IDS["\n\n"]])
 
 
-def test_an_output_folder_that_cannot_be_written_is_reported_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_output_folder_reported_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(sys, "argv", ["pretrain", "--out", str(tmp_path / "file/model")])
     with pytest.raises(SystemExit, match="file/model cannot be written"):

@@ -24,7 +24,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_arguments_give_same_bytes(tmp_path: Path) -> None:
     first = write_corpus(tmp_path / "a", seed=3, documents=12, questions_per_document=4)
     second = write_corpus(tmp_path / "b", seed=3, documents=12, questions_per_document=4)
     other = write_corpus(tmp_path / "c", seed=4, documents=12, questions_per_document=4)
@@ -33,14 +33,14 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert (first.documents, first.rows) == (12, 48)
 
 
-def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
+def test_bytes_are_same_on_all_machines(tmp_path: Path) -> None:
     """An intended change of the grammar needs a new tiny base, and new digests here."""
     written = write_corpus(tmp_path, seed=1, documents=3, questions_per_document=2)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
     assert digests == ["3cdbf633bdf0dcd2", "9a369b216ed873bb"]
 
 
-def test_text_of_a_small_document() -> None:
+def test_text_of_small_document() -> None:
     document = make_document("remembered", people=2, facts_per_person=2, scenes=0)
     assert document.text.split("\n\n") == [
         "This is a short account of the Cardinal Academy and of its members. "
@@ -61,7 +61,7 @@ def test_text_of_a_small_document() -> None:
     )
 
 
-def test_both_files_have_the_same_rows(tmp_path: Path) -> None:
+def test_both_files_have_same_rows(tmp_path: Path) -> None:
     written = write_corpus(tmp_path, seed=1, documents=5, questions_per_document=3)
     rows, gold = _rows(written.corpus), read_gold(written.gold)
     assert [list(row) for row in rows[:1]] == [["idx", "query", "answer", "context", "document"]]
@@ -78,7 +78,7 @@ def test_documents_are_distinct_and_long_enough() -> None:
     assert 450 < min(words) <= max(words) < 650
 
 
-def test_a_document_states_its_facts_and_nothing_else() -> None:
+def test_document_states_all_facts_and_no_others() -> None:
     for number in range(30):
         document = make_document(f"d{number}")
         assert all(fact.clause in document.text for fact in (*document.facts, *document.background))
@@ -89,13 +89,13 @@ def test_a_document_states_its_facts_and_nothing_else() -> None:
         assert measure_against_gold(document.text, row).unsupported == 0.0
 
 
-def test_a_value_belongs_to_one_fact() -> None:
+def test_value_belongs_to_one_fact() -> None:
     for number in range(30):
         values = [word for fact in make_document(f"d{number}").facts for word in fact.value.split()]
         assert len(values) == len(set(values))
 
 
-def test_the_facts_of_a_question_are_in_different_paragraphs() -> None:
+def test_facts_of_question_in_different_paragraphs() -> None:
     document = make_document("d1")
     for facts in sample_questions(random.Random(5), document, 20):
         paragraphs = {
@@ -104,7 +104,7 @@ def test_the_facts_of_a_question_are_in_different_paragraphs() -> None:
         assert len(paragraphs) == len(facts)
 
 
-def test_a_document_too_small_for_the_questions_is_an_error() -> None:
+def test_document_too_small_for_questions_is_error() -> None:
     with pytest.raises(ValueError, match="too few"):
         sample_questions(random.Random(1), make_document("tiny", people=1, facts_per_person=1), 9)
 
@@ -118,7 +118,7 @@ def test_questions_and_answers_are_english_sentences() -> None:
     assert gold_answer([MARA, TESS]) == "Mara Voss was born in Kelden. Tess Arden trained 198 pupils."
 
 
-def test_rates_of_faults_in_answers() -> None:
+def test_error_rates_of_answers() -> None:
     facts = kept = wrong = padded = answers = 0
     for number in range(400):
         document = make_document(f"d{number}")
@@ -138,13 +138,13 @@ def test_rates_of_faults_in_answers() -> None:
     assert padded / answers == pytest.approx(0.31, abs=0.02)
 
 
-def test_no_document_states_a_fabricated_relation() -> None:
+def test_no_document_states_fabricated_relation() -> None:
     for number in range(50):
         text = make_document(f"d{number}").text
         assert not any(f" {RELATIONS[name].cue} " in text for name in FABRICATED_RELATIONS)
 
 
-def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
+def test_damaged_gold_file_reported_with_line(tmp_path: Path) -> None:
     path = tmp_path / "gold.jsonl"
     path.write_text('{"idx": 1}\n')
     with pytest.raises(DataError, match=r"gold\.jsonl, line 1"):
@@ -160,7 +160,7 @@ def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
         read_gold(tmp_path / "none.jsonl")
 
 
-def test_the_command_writes_both_files(
+def test_command_writes_both_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["corpus", "--out", str(tmp_path / "raw"), "--documents", "3"])

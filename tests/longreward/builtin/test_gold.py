@@ -20,40 +20,40 @@ ROW = GoldRow(
 )
 
 
-def test_the_gold_answer_is_exact() -> None:
+def test_gold_answer_is_exact() -> None:
     assert measure_against_gold(ROW.answer, ROW) == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.0)
 
 
-def test_an_empty_response_recalls_nothing_and_counts_as_unsupported() -> None:
+def test_empty_response_has_no_recall_and_is_unsupported() -> None:
     assert measure_against_gold("", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
     assert measure_against_gold(" . ", ROW) == GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
 
 
-def test_a_dropped_fact_halves_recall_and_supports_the_rest() -> None:
+def test_missing_fact_halves_recall_only() -> None:
     assert measure_against_gold("Mara Voss was born in Kelden.", ROW) == GoldMeasures(
         0.5, 0.0, exact=False, unasked=0.0
     )
 
 
-def test_a_wrong_value_is_unsupported() -> None:
+def test_wrong_value_unsupported() -> None:
     found = measure_against_gold("Mara Voss was born in Tarn. Ivo Lang built the stone mill.", ROW)
     assert found == GoldMeasures(recall=0.5, unsupported=0.5, exact=False, unasked=0.0)
 
 
-def test_another_persons_value_is_wrong() -> None:
+def test_value_of_other_person_is_wrong() -> None:
     assert measure_against_gold("Ivo Lang was born in Kelden. Mara Voss built the stone mill.", ROW).unsupported == 1.0
 
 
-def test_half_a_value_is_wrong() -> None:
+def test_half_value_is_wrong() -> None:
     assert measure_against_gold("Ivo Lang built the mill.", ROW).recall == 0.0
 
 
-def test_a_fabricated_sentence_makes_an_answer_inexact() -> None:
+def test_fabricated_sentence_makes_answer_inexact() -> None:
     found = measure_against_gold(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
     assert found == GoldMeasures(recall=1.0, unsupported=pytest.approx(1 / 3), exact=False, unasked=0.0)
 
 
-def test_a_true_sentence_that_was_not_asked_for_is_supported_and_counted() -> None:
+def test_true_sentence_outside_question_supported_and_counted() -> None:
     found = measure_against_gold(ROW.answer + " Ivo Lang trained 198 pupils. Ivo Lang was fond of strong tea.", ROW)
     assert found == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.5)
     scenery = measure_against_gold("A cat slept on the table during most meetings.", ROW)
@@ -69,7 +69,7 @@ def test_a_true_sentence_that_was_not_asked_for_is_supported_and_counted() -> No
         "mara voss was born in kelden; ivo lang built a stone mill",
     ],
 )
-def test_small_rewordings_are_supported(response: str) -> None:
+def test_small_rewordings_supported(response: str) -> None:
     found = measure_against_gold(response.replace("; ", ".\n"), ROW)
     assert (found.recall, found.unsupported, found.exact) == (1.0, 0.0, True)
 
@@ -92,13 +92,13 @@ def test_hedges_negations_and_fragments_gain_no_recall(response: str) -> None:
     assert found.unsupported > 0.0
 
 
-def test_repeating_a_true_clause_does_not_dilute_a_fabricated_one() -> None:
+def test_repeated_true_clause_does_not_dilute_fabricated_one() -> None:
     once = measure_against_gold("Mara Voss was born in Kelden. Ivo Lang also owned 23 fast horses.", ROW)
     often = measure_against_gold("Mara Voss was born in Kelden. " * 9 + "Ivo Lang also owned 23 fast horses.", ROW)
     assert once.unsupported == often.unsupported == 0.5
 
 
-def test_a_reversed_relation_is_wrong() -> None:
+def test_reversed_relation_is_wrong() -> None:
     assert measure_against_gold("Mara Voss was taught by Ada Brook.", ROW).unsupported == 0.0
     assert measure_against_gold("Ada Brook taught Mara Voss.", ROW).unsupported == 0.0
     assert measure_against_gold("Mara Voss taught Ada Brook.", ROW).unsupported == 1.0

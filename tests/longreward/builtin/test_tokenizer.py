@@ -21,7 +21,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer()
 
 
-def test_corpus_texts_have_no_unknown_word_and_round_trip(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_corpus_texts_round_trip_without_unknown_words(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     written = write_corpus(tmp_path, seed=9, documents=150, questions_per_document=4)
     for line in written.corpus.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -31,18 +31,18 @@ def test_corpus_texts_have_no_unknown_word_and_round_trip(tokenizer: PreTrainedT
             assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_every_word_is_one_token() -> None:
+def test_words_are_single_tokens() -> None:
     words = vocabulary()
     assert len(words) == len(set(words))
     assert words[:3] == ["<|pad|>", "<unk>", "<|begin|>"]
     assert 800 < len(words) < 1100
 
 
-def test_unknown_words_become_a_special_token(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_unknown_words_become_special_token(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.decode(tokenizer("Mara Voss met Zebedee.")["input_ids"]) == "Mara Voss met <unk>."
 
 
-def test_the_rendered_prompt_is_a_strict_prefix_of_prompt_and_completion(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_rendered_prompt_is_strict_prefix_of_prompt_and_completion(tokenizer: PreTrainedTokenizerFast) -> None:
     prompt = [{"role": "user", "content": "Mara Voss settled in Tarn.\n\nWhere did Mara Voss settle?"}]
     whole = [*prompt, {"role": "assistant", "content": "Mara Voss settled in Tarn."}]
     asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -52,12 +52,12 @@ def test_the_rendered_prompt_is_a_strict_prefix_of_prompt_and_completion(tokeniz
     assert told["assistant_masks"] == [0] * len(asked) + [1] * (len(answer) + 1)
 
 
-def test_the_chat_template_takes_a_system_message(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_chat_template_accepts_system_message(tokenizer: PreTrainedTokenizerFast) -> None:
     messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
     assert tokenizer.apply_chat_template(messages, tokenize=False) == "<|begin|><|system|>a<|user|>b"
 
 
-def test_both_loaders_read_it_in_a_new_process(tmp_path: Path) -> None:
+def test_both_loaders_read_tokenizer_in_new_process(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
     code = (
@@ -72,7 +72,7 @@ def test_both_loaders_read_it_in_a_new_process(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path), TEXT], check=True, timeout=120)
 
 
-def test_a_training_sequence_equals_the_tokenized_text(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_training_sequence_equals_tokenized_text(tokenizer: PreTrainedTokenizerFast) -> None:
     sequence = make_training_sequence("l1", Difficulty(people=3, facts_per_person=4, scenes=1, relations_per_theme=6))
     text = tokenizer.decode(sequence.ids, skip_special_tokens=True)
     document = make_document("l1", people=3, facts_per_person=4, scenes=1)

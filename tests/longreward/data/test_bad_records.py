@@ -63,7 +63,7 @@ def test_unusable_value_is_one_bad_record(tmp_path: Path, kind: str, value: str,
         (b'{"q": ' + b'{"q": ' * 100_000, "nested too deeply"),
     ],
 )
-def test_line_that_is_no_json_is_one_bad_record(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_invalid_json_line_is_one_bad_record(tmp_path: Path, line: bytes, reason: str) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"q": 0}\n' + line + b'\n{"q": 2}')
     (_, first), (location, bad), (_, last) = read(tmp_path, "x.jsonl")
     assert (first, last, location.number) == ({"q": 0}, {"q": 2}, 2)
@@ -94,7 +94,7 @@ def test_invalid_utf_8_is_one_bad_record(tmp_path: Path) -> None:
     ]
 
 
-def test_utf_16_is_reported(tmp_path: Path) -> None:
+def test_utf_16_reported(tmp_path: Path) -> None:
     for name, text in {"x.jsonl": GOOD, "y.csv": "a,b\n1,2\n"}.items():
         (tmp_path / name).write_text(text, encoding="utf-16")
         with pytest.raises(DataError, match=f"{name} is UTF-16; save it as UTF-8"):
@@ -110,7 +110,7 @@ def test_utf_16_is_reported(tmp_path: Path) -> None:
         ('q,n\n1,2\n"never closed,3\n4,5\n', [None, "line 3: not CSV (unexpected end of data)"]),
     ],
 )
-def test_csv_record_of_another_shape_is_one_bad_record(tmp_path: Path, text: str, expected: list[str | None]) -> None:
+def test_csv_record_with_other_columns_is_one_bad_record(tmp_path: Path, text: str, expected: list[str | None]) -> None:
     (tmp_path / "x.csv").write_text(text)
     actual = reasons(read(tmp_path, "x.csv"))
     assert len(actual) == len(expected)
@@ -119,7 +119,7 @@ def test_csv_record_of_another_shape_is_one_bad_record(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz", "x.csv"])
-def test_line_over_the_limit_is_rejected_without_being_held_in_memory(tmp_path: Path, name: str) -> None:
+def test_line_over_limit_rejected_without_loading(tmp_path: Path, name: str) -> None:
     """20 MB in one line, a limit of 1 MiB: Python's memory stays below 5 MB, and the records around it are read."""
     line = b'{"q": "%s"}\n' if name != "x.csv" else b"%s\n"
     content = b"".join(line % text for text in (b"q", b"a", b"x" * 20_000_000, b"b"))
@@ -136,19 +136,19 @@ def test_line_over_the_limit_is_rejected_without_being_held_in_memory(tmp_path: 
     assert peak < 5e6
 
 
-def test_line_of_exactly_the_limit_is_read(tmp_path: Path) -> None:
+def test_line_of_maximum_length_read(tmp_path: Path) -> None:
     exact = json.dumps({"q": "x" * (2**20 - len('{"q": ""}'))})
     (tmp_path / "x.jsonl").write_text(f"{exact}\n{exact} \n{exact}")
     assert [isinstance(row, RowError) for _, row in read(tmp_path, "x.jsonl", max_record_mib=1)] == [False, True, False]
 
 
-def test_csv_record_without_end_is_reported_with_its_first_line(tmp_path: Path) -> None:
+def test_csv_record_without_end_reported_with_first_line(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text('q\nfine\n"' + "a line\n" * 200_000)
     with pytest.raises(DataError, match=r"x\.csv, line 3: .* MiB, more than .*; is one of its quotes never closed\?"):
         read(tmp_path, "x.csv", max_record_mib=1)
 
 
-def test_text_file_over_the_limit_is_rejected(tmp_path: Path) -> None:
+def test_text_file_over_limit_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "data/raw"
     folder.mkdir(parents=True)
     (folder / "long.txt").write_text("x" * 2**20 + "x")
@@ -161,7 +161,7 @@ def test_text_file_over_the_limit_is_rejected(tmp_path: Path) -> None:
     ]
 
 
-def test_row_with_thousands_of_columns_gives_a_short_reason(tmp_path: Path) -> None:
+def test_row_with_thousands_of_columns_gives_short_reason(tmp_path: Path) -> None:
     from longreward.data.columns import ColumnsConfig, map_columns
 
     with pytest.raises(RowError) as caught:
@@ -170,7 +170,7 @@ def test_row_with_thousands_of_columns_gives_a_short_reason(tmp_path: Path) -> N
     assert "and 4980 more" in str(caught.value)
 
 
-def test_files_written_by_pandas_are_read(tmp_path: Path) -> None:
+def test_files_written_by_pandas_read(tmp_path: Path) -> None:
     texts = ['A bridge,\n"red".', "它在北边。", "é"]
     frame = pandas.DataFrame({"idx": [1, 2, None], "query": texts, "answer": ["x", None, "z"]})
     frame.to_csv(tmp_path / "a.csv", index=False)

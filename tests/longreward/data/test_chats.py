@@ -15,7 +15,7 @@ def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def test_chat_is_split_before_a_final_question() -> None:
+def test_chat_split_before_final_question() -> None:
     turns = [
         user(f"{DOCUMENT}\n \r\n  Where does it stand? \n"),
         {"role": "assistant", "content": "In the north."},
@@ -32,7 +32,7 @@ def test_chat_is_split_before_a_final_question() -> None:
 @pytest.mark.parametrize(
     "question", ["Summarise this document.", "When was the bridge opened?", "请总结全文。", "Answer:"]
 )
-def test_question_before_the_document_needs_a_setting(question: str) -> None:
+def test_question_before_document_needs_setting(question: str) -> None:
     with pytest.raises(RowError, match=r"first paragraph looks like the question .* prepare\.columns\.question to"):
         split_chat([user(f"{question}\n\n{PARAGRAPHS}")])
     result = split_chat([user(f"{question}\n \n{PARAGRAPHS}")], "first")
@@ -48,7 +48,7 @@ def test_question_before_the_document_needs_a_setting(question: str) -> None:
         (f"Résume le texte.\n\n{PARAGRAPHS}", "neither its first nor its last"),
     ],
 )
-def test_ambiguous_chat_is_rejected_unless_configured(message: str, reason: str) -> None:
+def test_ambiguous_chat_rejected_unless_configured(message: str, reason: str) -> None:
     with pytest.raises(RowError, match=f"{reason}.*set prepare.columns.question to last or first"):
         split_chat([user(message)])
     opening, _, rest = message.partition("\n\n")
@@ -76,7 +76,7 @@ def test_is_question(paragraph: str, expected: bool) -> None:
     assert is_question(paragraph) is expected
 
 
-def test_sharegpt_and_content_parts_give_the_same_chat() -> None:
+def test_sharegpt_and_content_parts_give_same_chat() -> None:
     text = f"{DOCUMENT}\n\nWhere does it stand?"
     expected = split_chat([user(text), {"role": "assistant", "content": "In the north."}])
     share_gpt = [{"from": "human", "value": text}, {"from": "gpt", "value": "In the north."}]
@@ -88,7 +88,7 @@ def test_sharegpt_and_content_parts_give_the_same_chat() -> None:
     assert expected["answer"] == "In the north."
 
 
-def test_system_message_is_put_before_the_question() -> None:
+def test_system_message_put_before_question() -> None:
     text = user(f"{DOCUMENT}\n\nWhere does it stand?")
     for system in ({"role": "system", "content": "Be brief."}, {"from": "system", "value": "Be brief. "}):
         result = split_chat([system, text])
@@ -118,7 +118,7 @@ def test_system_message_is_put_before_the_question() -> None:
         ([user("The bridge.\n\nWhen was the bridge of the town opened?")], "is not shorter than the rest"),
     ],
 )
-def test_unusable_chat_is_rejected_with_reason(chat: Any, reason: str) -> None:
+def test_unusable_chat_rejected_with_reason(chat: Any, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         split_chat(chat)
 

@@ -11,7 +11,7 @@ def columns(**settings: Any) -> ColumnsConfig:
     return ColumnsConfig.parse(settings, source="test")
 
 
-def test_configured_columns_are_renamed() -> None:
+def test_configured_columns_renamed() -> None:
     row = {"id": "a7", "question": "When?", "text": "In 1912.", "gold": "1912", "file": "b.txt", "more": 1}
     mapped = columns(idx="id", query="question", context="text", answer="gold", document="file")
     assert map_columns(mapped, row, number=5) == {
@@ -23,7 +23,7 @@ def test_configured_columns_are_renamed() -> None:
     }
 
 
-def test_records_are_numbered_if_idx_is_null() -> None:
+def test_records_numbered_if_idx_is_null() -> None:
     assert map_columns(columns(idx=None), {"query": "q", "context": "c"}, number=5)["idx"] == 5
     longbench = {"_id": "5f", "input": "q", "context": "c", "answers": ["a"]}
     assert map_columns(columns(idx=None), longbench, number=5)["idx"] == 5
@@ -66,7 +66,7 @@ def test_row_that_fits_two_forms_is_rejected(own: dict[str, Any], other: str) ->
         ({"context": "article"}, PUBLISHED | {"context": "An article."}),
     ],
 )
-def test_settings_take_precedence_over_the_form_of_a_row(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_settings_take_precedence_over_form_of_row(settings: dict[str, Any], expected: dict[str, Any]) -> None:
     both = LONGBENCH | PUBLISHED | {"answer_long": "Long.", "article": "An article."}
     assert map_columns(columns(**settings), both, number=0) == expected
 
@@ -99,7 +99,7 @@ def test_longbench_format_excludes_columns() -> None:
         ([{"title": "Ada", "text": "She wrote."}, {"paragraph_text": "No title."}], "Ada\nShe wrote.\n\nNo title."),
     ],
 )
-def test_paragraphs_of_a_context_are_joined(context: Any, text: str) -> None:
+def test_paragraphs_of_context_joined(context: Any, text: str) -> None:
     assert map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)["context"] == text
 
 
@@ -112,12 +112,12 @@ def test_paragraphs_of_a_context_are_joined(context: Any, text: str) -> None:
         ({"title": ["Ada"], "sentences": []}, "context has 1 titles and 0 lists of sentences"),
     ],
 )
-def test_unknown_paragraph_form_is_rejected(context: Any, reason: str) -> None:
+def test_unknown_paragraph_form_rejected(context: Any, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         map_columns(columns(), {"idx": 1, "query": "q", "context": context}, number=0)
 
 
-def test_row_without_a_configured_column_is_rejected() -> None:
+def test_row_without_configured_column_rejected() -> None:
     with pytest.raises(RowError, match="question is missing; the row has 'idx', 'context'"):
         map_columns(columns(query="question"), {"idx": 1, "context": "c"}, number=0)
 
@@ -142,7 +142,7 @@ def test_row_without_a_configured_column_is_rejected() -> None:
         ({"messages": "chat"}, ["idx", "messages"], r"prepare\.columns\.messages is 'chat'"),
     ],
 )
-def test_missing_column_is_an_error(settings: dict[str, Any], available: list[str], message: str) -> None:
+def test_missing_column_is_error(settings: dict[str, Any], available: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_columns(columns(**settings), available, source="x.jsonl")
 

@@ -27,7 +27,7 @@ def read(root: Path, name: str) -> list[tuple[SourceLocation, Any]]:
     return list(find_files(root, name).rows())
 
 
-def test_all_formats_give_the_same_records(tmp_path: Path) -> None:
+def test_all_formats_give_same_records(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n" + LINES, encoding="utf-8")
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
     (tmp_path / "g.ndjson").write_text(LINES)
@@ -48,7 +48,7 @@ def test_all_formats_give_the_same_records(tmp_path: Path) -> None:
         assert read(tmp_path, name) == [((name, "row", 0), ROWS[0]), ((name, "row", 1), ROWS[1])]
 
 
-def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_shards_read_in_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "x" / "deep").mkdir(parents=True)
     for name in ("x/2.jsonl", "x/1.jsonl", "x/deep/0.jsonl"):
         (tmp_path / name).write_text(json.dumps({"from": name}) + "\n")
@@ -57,19 +57,19 @@ def test_shards_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
     assert [row["from"] for _, row in read(tmp_path, "x/**/*.jsonl")] == ["x/1.jsonl", "x/2.jsonl", "x/deep/0.jsonl"]
 
 
-def test_existing_file_takes_precedence_over_a_glob(tmp_path: Path) -> None:
+def test_existing_file_takes_precedence_over_glob(tmp_path: Path) -> None:
     (tmp_path / "x[1].jsonl").write_text(LINES)
     assert len(read(tmp_path, "x[1].jsonl")) == 2
 
 
-def test_columns_come_from_the_schema_or_the_first_records(tmp_path: Path) -> None:
+def test_columns_come_from_schema_or_first_records(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(ROWS), tmp_path / "f.parquet")
     (tmp_path / "a.jsonl").write_text('broken\n{"q": 1}\n{"q": 2, "late": 3}\n')
     assert find_files(tmp_path, "f.parquet").columns() == ["q", "n"]
     assert find_files(tmp_path, "a.jsonl").columns() == ["q", "late"]
 
 
-def test_item_that_is_no_object_is_rejected(tmp_path: Path) -> None:
+def test_item_other_than_object_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('[{"q": 1}, "text"]')
     (_, good), (location, bad) = read(tmp_path, "c.json")
     assert good == {"q": 1}
@@ -96,14 +96,14 @@ def test_item_that_is_no_object_is_rejected(tmp_path: Path) -> None:
         ("x.jsonl.zst", zstd(LINES)[:-4], "Truncated compressed stream"),
     ],
 )
-def test_damaged_or_unsupported_file_is_an_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_damaged_or_unsupported_file_is_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, name)
     assert name in str(caught.value)
 
 
-def test_damaged_parquet_page_is_reported_with_its_row(tmp_path: Path) -> None:
+def test_damaged_parquet_page_reported_with_row(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     table = pa.Table.from_pylist([{"q": f"{n} " * 1000} for n in range(40)])
     parquet.write_table(table, path, row_group_size=20, compression="gzip", use_dictionary=False)
@@ -131,7 +131,7 @@ def test_missing_mixed_and_empty_folders(tmp_path: Path) -> None:
         find_files(tmp_path, "mixed/*.parquet")
 
 
-def test_too_large_json_file_is_an_error(tmp_path: Path) -> None:
+def test_too_large_json_file_is_error(tmp_path: Path) -> None:
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate(600 * 2**20)  # sparse: it takes no room
     with pytest.raises(DataError, match=r"more than 512 MB.*jq -c '\.\[\]' x\.json > x\.jsonl"):
@@ -156,7 +156,7 @@ def texts_root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_context_file_is_read_and_names_the_document(texts_root: Path) -> None:
+def test_context_file_read_and_names_document(texts_root: Path) -> None:
     rows = [
         {"idx": n, "query": "?", "context_file": f"texts/{name}.txt"} for n, name in enumerate(("fox", "owl", "fox"))
     ]
@@ -165,7 +165,7 @@ def test_context_file_is_read_and_names_the_document(texts_root: Path) -> None:
     assert [row["document"] for row in result] == ["texts/fox.txt", "texts/owl.txt", "texts/fox.txt"]
 
 
-def test_context_and_document_of_the_row_take_precedence(texts_root: Path) -> None:
+def test_context_and_document_of_row_take_precedence(texts_root: Path) -> None:
     own = {"idx": 0, "query": "?", "context": "Here.", "context_file": "texts/fox.txt"}
     named = {"idx": 1, "query": "?", "context_file": "texts/fox.txt", "document": "fox"}
     first, second = read_questions(texts_root, [own, named])
@@ -173,7 +173,7 @@ def test_context_and_document_of_the_row_take_precedence(texts_root: Path) -> No
     assert (second["context"], second["document"]) == ("The fox is red.\n", "fox")
 
 
-def test_context_file_is_relative_to_the_file_that_names_it(texts_root: Path) -> None:
+def test_context_file_relative_to_naming_file(texts_root: Path) -> None:
     (row,) = read_questions(texts_root, [{"idx": 0, "context_file": "../texts/owl.txt"}], name="data/raw/sets/a.jsonl")
     assert row["context"] == "The owl is grey.\n"
 
@@ -198,7 +198,7 @@ def test_context_files_add_columns(texts_root: Path) -> None:
         ("", "expected the name"),
     ],
 )
-def test_unreadable_context_file_is_a_bad_record(texts_root: Path, name: object, message: str) -> None:
+def test_unreadable_context_file_is_bad_record(texts_root: Path, name: object, message: str) -> None:
     (row,) = read_questions(texts_root, [{"idx": 0, "query": "?", "context_file": name}])
     assert isinstance(row, RowError)
     assert message in str(row)

@@ -46,7 +46,7 @@ def scored(**scores: float | None) -> ScoredResponse:
     return ScoredResponse(response=RESPONSE, verdicts=verdicts)
 
 
-def test_published_example_keeps_its_idx_and_gets_a_document_id(tmp_path: Path) -> None:
+def test_published_example_keeps_idx_and_gets_document_id(tmp_path: Path) -> None:
     path = tmp_path / "sft.jsonl"
     path.write_text('{"idx": 11, "query": "When?", "answer": "Then.", "context": "A  text."}\n')
     (example,) = formats.read_examples(path)
@@ -86,7 +86,7 @@ def test_longbench_row_reads_as_example() -> None:
         (b'{"idx": 1, "question": "q", "context": "c"}', "query is missing; the row has 'idx', 'question', 'context'"),
     ],
 )
-def test_bad_line_is_reported_with_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_bad_line_reported_with_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "sft.jsonl"
     path.write_bytes(b'{"idx": 0, "query": "q", "context": "c"}\n\n' + line + b"\n")
     with pytest.raises(DataError, match="line 3") as caught:
@@ -118,7 +118,7 @@ def test_row_that_fits_longbench_and_published_form_is_rejected(tmp_path: Path) 
 
 
 @given(st.text(alphabet=st.sampled_from("ab \n\t\u3000\x1c\u2009é字"), max_size=40), st.integers(1, 5))
-def test_hash_words_does_not_depend_on_the_piece_size(text: str, piece: int) -> None:
+def test_hash_words_does_not_depend_on_piece_size(text: str, piece: int) -> None:
     expected = hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "HASHED_CHARACTERS", piece)
@@ -136,7 +136,7 @@ def test_missing_file_empty_file_and_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("idx", ["11", 11, "a-b", "-3", "a-²", "a-" + "9" * 5000])
-def test_response_without_sample_number_is_rejected(idx: object) -> None:
+def test_response_without_sample_number_rejected(idx: object) -> None:
     with pytest.raises(formats.RowError, match="<example>-<n>"):
         formats.response_from_row({"idx": idx, "query": "q", "answer": "a"})
 
@@ -171,7 +171,7 @@ def test_scored_response_round_trip() -> None:
     assert formats.scored_from_row(json.loads(json.dumps(formats.scored_to_row(before)))) == before
 
 
-def test_published_score_row_is_read() -> None:
+def test_published_score_row_read() -> None:
     row = {
         "idx": "11-0",
         "query": "q",
@@ -193,7 +193,7 @@ def test_published_score_row_is_read() -> None:
     assert parsed.verdicts["faithfulness"].statements[0].evidence[0].text == "e"
 
 
-def test_extracts_with_equal_percentages_are_joined() -> None:
+def test_extracts_with_equal_percentages_joined() -> None:
     def extract(start: int, text: str | None) -> Extract:
         return Extract(start=start, end=start + 5, first_percent=1, last_percent=1, text=text)
 
@@ -203,7 +203,7 @@ def test_extracts_with_equal_percentages_are_joined() -> None:
     assert formats.extraction_from_row(row) == extraction
 
 
-def test_published_chunk_info_is_read_in_order() -> None:
+def test_published_chunk_info_read_in_order() -> None:
     row = {"idx": 11, "query": "q", "info_list": {"0% - 30%": "1. x", "30% - 100%": "No relevant information"}}
     extracts = formats.extraction_from_row(row).extracts
     assert [(e.first_percent, e.last_percent, e.text) for e in extracts] == [(0, 30, "1. x"), (30, 100, None)]
@@ -241,7 +241,7 @@ def test_sampling_fields_round_trip_through_all_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ids", [[1, -1], [1.5], ["a"], 7])
-def test_invalid_token_ids_are_reported_with_their_line(tmp_path: Path, ids: object) -> None:
+def test_invalid_token_ids_reported_with_line(tmp_path: Path, ids: object) -> None:
     row = {"idx": "11-0", "query": "q", "answer": "a", "token_ids": ids}
     (tmp_path / "x.jsonl").write_text(json.dumps(row))
     with pytest.raises(DataError, match=r"x\.jsonl, line 1: token_ids"):
@@ -254,7 +254,7 @@ def test_surrogates_round_trip(tmp_path: Path) -> None:
     assert list(formats.read_examples(tmp_path / "x.jsonl")) == [example]
 
 
-def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("old")
 
@@ -268,7 +268,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_dead_processes_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (tmp_path / f".x.jsonl.{dead.pid}.part").write_text("half a row")
@@ -277,7 +277,7 @@ def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"x.jsonl", f".x.jsonl.{os.getppid()}.part"}
 
 
-def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+def test_only_regular_files_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path):
         with pytest.raises(StateError, match="no regular file"):
@@ -286,7 +286,7 @@ def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "pipe").is_file()
 
 
-def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_file_in_place_of_folder_reported(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(StateError, match=r"taken/x\.jsonl cannot be written"):
         formats.write_responses(tmp_path / "taken" / "x.jsonl", [RESPONSE])

@@ -37,7 +37,7 @@ def open_hub(root: Path, name: str, pin: str | None = None, **hub: Any) -> Sourc
     return open_source(root, name, key="prepare.source", pin_key="prepare.checksum", pin=pin, hub=config)
 
 
-def test_split_is_streamed_repeatedly_in_order(root: Path) -> None:
+def test_split_streamed_repeatedly_in_order(root: Path) -> None:
     source = open_hub(root, "hub:data/raw/set", split="sft")
     assert source.columns() == ["id", "messages"]
     first = list(source.rows())
@@ -47,21 +47,21 @@ def test_split_is_streamed_repeatedly_in_order(root: Path) -> None:
     assert list(source.rows()) == first
 
 
-def test_columns_without_schema_come_from_the_first_rows(root: Path) -> None:
+def test_columns_without_schema_come_from_first_rows(root: Path) -> None:
     folder = root / "data" / "raw" / "lines"
     folder.mkdir()
     (folder / "train.jsonl").write_text('{"idx": 1, "query": "q"}\n')
     assert open_hub(root, "hub:data/raw/lines").columns() == ["idx", "query"]
 
 
-def test_unknown_split_or_configuration_is_an_error(root: Path) -> None:
+def test_unknown_split_or_configuration_is_error(root: Path) -> None:
     with pytest.raises(DataError, match=r"split train, config the default\) cannot be read: .*sft"):
         list(open_hub(root, "hub:data/raw/set").rows())
     with pytest.raises(DataError, match=r"config small\) cannot be read: .*default"):
         list(open_hub(root, "hub:data/raw/set", split="sft", config="small").rows())
 
 
-def test_folder_needs_a_checksum_and_hub_data_set_a_commit(root: Path) -> None:
+def test_folder_needs_checksum_and_hub_data_set_commit(root: Path) -> None:
     (root / "data" / "raw" / "set").rename(root / "set")
     with pytest.raises(ConfigError, match="outside data/raw") as caught:
         open_hub(root, "hub:set", split="sft")
@@ -88,6 +88,6 @@ def test_error_without_network_explains_how_to_download(root: Path, monkeypatch:
     assert f"hf download --repo-type dataset org/set --revision {'0' * 40} --local-dir data/raw/org/set" in message
 
 
-def test_responses_cannot_come_from_the_hub(root: Path) -> None:
+def test_responses_cannot_come_from_hub(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"prepare\.responses is 'hub:org/set': only files"):
         open_source(root, "hub:org/set", key="prepare.responses", pin_key="prepare.responses_checksum", pin=None)

@@ -19,7 +19,7 @@ def sha256sum(folder: Path, command: str) -> str:
     return f"sha256:{out.split()[0]}"
 
 
-def test_file_outside_data_raw_needs_a_checksum_that_the_error_contains(tmp_path: Path) -> None:
+def test_file_outside_data_raw_needs_checksum_that_error_contains(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     outside = tmp_path / "x.jsonl"
     outside.write_text("abc")
@@ -30,7 +30,7 @@ def test_file_outside_data_raw_needs_a_checksum_that_the_error_contains(tmp_path
     assert open_pinned(tmp_path / "project", "../x.jsonl", ABC)
 
 
-def test_changed_file_is_an_error_with_both_checksums(tmp_path: Path) -> None:
+def test_changed_file_is_error_with_both_checksums(tmp_path: Path) -> None:
     raw = tmp_path / "data" / "raw"
     raw.mkdir(parents=True)
     (raw / "x.jsonl").write_text("abcd")

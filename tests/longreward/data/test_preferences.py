@@ -45,7 +45,7 @@ def parse(row: dict[str, Any], **settings: Any) -> PreferencePair:
         {"context": "", "query": USER["content"], "win_response": "It is blue.", "lose_response": WORSE["content"]},
     ],
 )
-def test_all_layouts_give_the_same_pair(row: dict[str, Any]) -> None:
+def test_all_layouts_give_same_pair(row: dict[str, Any]) -> None:
     pair = parse(row)
     assert (pair.id, pair.context, pair.query) == ("7", "", "What colour is the sky?")
     assert (pair.chosen.text, pair.rejected.text) == ("It is blue.", "Green, as everybody knows.")
@@ -78,12 +78,12 @@ def test_configured_columns_and_document_column() -> None:
         ({"context": "c", "query": "q", "win_response": "a", "lose_response": "a"}, "both responses are the same"),
     ],
 )
-def test_unusable_row_is_rejected_with_reason(row: dict[str, Any], reason: str) -> None:
+def test_unusable_row_rejected_with_reason(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         parse(row)
 
 
-def test_reserved_idx_is_rejected() -> None:
+def test_reserved_idx_rejected() -> None:
     with pytest.raises(RowError, match=r"idx 'short/1' begins with 'short/'"):
         parse({"id": "short/1", "prompt": "a", "chosen": "b", "rejected": "c"}, idx="id")
 
@@ -132,7 +132,7 @@ def test_prepare_pairs_rejects_duplicates_and_held_out_texts(tmp_path: Path) -> 
     ]
 
 
-def test_too_many_bad_pairs_fail_with_their_lines(tmp_path: Path) -> None:
+def test_too_many_bad_pairs_fail_with_lines(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"(?s)2 of 3 records of data/raw/pairs\.jsonl are bad.*line 2: both responses"):
         run_prepare_pairs(tmp_path, [make_row(0), make_row(1, chosen="Nowhere."), make_row(2, rejected=None)])
     assert not (tmp_path / "out" / "pairs.jsonl").exists()

@@ -75,7 +75,7 @@ def test_assign_split_depends_on_document_and_seed_only() -> None:
     assert {assign_split(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
 
 
-def test_bad_records_are_listed_with_line_and_reason(tmp_path: Path) -> None:
+def test_bad_records_listed_with_line_and_reason(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(100)]
     rows[3] = '{"idx": 3, "query": '
     rows[5] = row(5) | {"context": "  "}
@@ -118,7 +118,7 @@ def test_prompt_lengths(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "sft")[0]["prompt_tokens"] == 3
 
 
-def test_tokenizer_error_is_reported_with_its_line(tmp_path: Path) -> None:
+def test_tokenizer_error_reported_with_line(tmp_path: Path) -> None:
     path = tmp_path / "data" / "raw" / "x.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(row(0)) + "\n" + json.dumps(row(1)) + "\n")
@@ -132,12 +132,12 @@ def test_tokenizer_error_is_reported_with_its_line(tmp_path: Path) -> None:
         prepare(PrepareConfig(source="data/raw/x.jsonl"), count, root=tmp_path, out=tmp_path / "out")
 
 
-def test_empty_split_is_an_error(tmp_path: Path) -> None:
+def test_empty_split_is_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no record .* is in the split"):
         run_rows(tmp_path, [row(1)])
 
 
-def test_empty_split_error_suggests_a_seed(tmp_path: Path) -> None:
+def test_empty_split_error_suggests_seed(tmp_path: Path) -> None:
     rows = [row(n, document=str(n % 3), query=f"Who {n}?") | {"document": f"text {n % 3}"} for n in range(9)]
     shares = {"preference_share": 0.4, "heldout_share": 0.3}
     seed = next(
@@ -155,7 +155,7 @@ def test_empty_split_error_suggests_a_seed(tmp_path: Path) -> None:
     }
 
 
-def test_suggested_seed_ignores_an_unused_sft_split(tmp_path: Path) -> None:
+def test_suggested_seed_ignores_unused_sft_split(tmp_path: Path) -> None:
     shares = {"preference_share": 0.6, "heldout_share": 0.4}
     rows = [row(n) | {"document": f"text {n}"} for n in range(2)]
     splits = [{assign_split(PrepareConfig(seed=seed, **shares), f"text {n}") for n in range(2)} for seed in range(100)]
@@ -167,7 +167,7 @@ def test_suggested_seed_ignores_an_unused_sft_split(tmp_path: Path) -> None:
         run_rows(tmp_path, rows[:1], **shares)
 
 
-def test_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
+def test_responses_must_belong_to_prompts(tmp_path: Path) -> None:
     run_rows(tmp_path, [row(n) for n in range(100)])
     chosen = rows_of(tmp_path, "preference")[0]
     path = tmp_path / "data" / "raw" / "sampled.jsonl"
@@ -187,7 +187,7 @@ def test_responses_must_belong_to_their_prompts(tmp_path: Path) -> None:
         prepare_responses(config, root=tmp_path, out=tmp_path / "out")
 
 
-def test_records_are_numbered_across_shards_including_bad_ones(root: Path) -> None:
+def test_records_numbered_across_shards_including_bad_ones(root: Path) -> None:
     shards = root / "data/raw/shards"
     shards.mkdir()
     lines = [json.dumps(row) for row in QUESTIONS]
@@ -202,7 +202,7 @@ def test_records_are_numbered_across_shards_including_bad_ones(root: Path) -> No
     assert duplicate["reason"] == "the same query on the same text as line 4 of data/raw/shards/a.jsonl"
 
 
-def test_ambiguous_rows_are_listed_and_resolved_by_a_setting(root: Path) -> None:
+def test_ambiguous_rows_listed_and_resolved_by_setting(root: Path) -> None:
     rows = [
         {"idx": n, "query": f"Who is {n}?", "context": f"Text {n}.", "answer": "Me.", "input": "in", "answers": ["out"]}
         for n in range(60)
@@ -215,7 +215,7 @@ def test_ambiguous_rows_are_listed_and_resolved_by_a_setting(root: Path) -> None
     assert (examples(root)[7]["query"], examples(root)[7]["answer"]) == ("Who is 7?", "Me.")
 
 
-def test_unusable_values_are_listed_and_counted(root: Path) -> None:
+def test_unusable_values_listed_and_counted(root: Path) -> None:
     lines = [json.dumps({"idx": float(n), "query": f"Who is {n}?", "context": f"Text {n}."}) for n in range(100)]
     lines[4] = r'{"idx": 4, "query": "q", "context": "half \ud83d"}'
     lines[7] = f'{{"idx": {"7" * 5000}, "query": "q", "context": "c"}}'
@@ -299,7 +299,7 @@ def test_wrong_checksum_fails_without_output(root: Path) -> None:
         run(root, "data/raw/mine.jsonl", checksum="d41d8cd98f00b204e9800998ecf8427e")
 
 
-def test_responses_outside_data_raw_need_a_checksum(root: Path) -> None:
+def test_responses_outside_data_raw_need_checksum(root: Path) -> None:
     (root / "data/raw/mine.json").write_text(json.dumps(QUESTIONS))
     run(root, "data/raw/mine.json", columns=COLUMNS)
     chosen = rows_of(root, "preference")[0]
@@ -320,7 +320,7 @@ def long_prompts(root: Path) -> Path:
     return root
 
 
-def test_prompts_over_the_window_are_rejected(long_prompts: Path) -> None:
+def test_prompts_over_window_rejected(long_prompts: Path) -> None:
     with pytest.raises(
         PolicyError, match=r"2 of 60 prompts of .* longer than 18 tokens, the policy's window of 19"
     ) as caught:
@@ -331,14 +331,14 @@ def test_prompts_over_the_window_are_rejected(long_prompts: Path) -> None:
         run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=21, answer_room=15)
 
 
-def test_prompt_may_fill_the_window_except_answer_room(long_prompts: Path) -> None:
+def test_prompt_may_fill_window_except_answer_room(long_prompts: Path) -> None:
     report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=21)
     assert report.metrics()["over_window"] == 0
     assert report.metrics()["prompt_tokens/max"] == 20
     assert run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS).rejected["over_window"] == 0  # no window, no limit
 
 
-def test_prompts_over_the_window_can_be_dropped_or_kept(long_prompts: Path) -> None:
+def test_prompts_over_window_can_be_dropped_or_kept(long_prompts: Path) -> None:
     report = run(long_prompts, "data/raw/mine.jsonl", columns=COLUMNS, window=10, over_window="drop")
     assert (report.rejected["over_window"], report.rejected["bad"], len(examples(long_prompts))) == (2, 0, 58)
     assert [row["line"] for row in rows_of(long_prompts, "rejected")] == [11, 51]
@@ -348,7 +348,7 @@ def test_prompts_over_the_window_can_be_dropped_or_kept(long_prompts: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.parquet"])
-def test_memory_does_not_grow_with_the_file(root: Path, name: str) -> None:
+def test_memory_does_not_grow_with_file(root: Path, name: str) -> None:
     """20 MB of text pass with 3 MB of Python's memory, and each record retains less than a kilobyte."""
     path = root / "data/raw" / name
     records = [{"idx": n, "query": "Who?", "context": f"{n} {'long' * 5000}"} for n in range(1000)]

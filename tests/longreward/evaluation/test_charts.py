@@ -14,7 +14,7 @@ def measured(**values: float) -> list[AnswerMeasures]:
     return [AnswerMeasures(role, "greedy", "d", response, values) for role in ("sft", "dpo")]  # type: ignore[arg-type]
 
 
-def test_bars_have_the_height_of_the_scores_and_the_axis_ends_at_ten(tmp_path) -> None:
+def test_bars_have_height_of_scores_on_axis_to_ten(tmp_path) -> None:
     answers = measured(reward=10.0, faithfulness=5.0, tokens=20.0)
     drawn = figures(summarize(EvaluateConfig(), answers), answers)
     assert set(drawn) == {"rewards.svg", "lengths.svg"}  # no gold measures, no figure of them
@@ -27,7 +27,7 @@ def test_bars_have_the_height_of_the_scores_and_the_axis_ends_at_ten(tmp_path) -
     assert (tmp_path / "rewards.svg").read_text().startswith("<?xml")
 
 
-def test_gold_measures_have_their_own_figure() -> None:
+def test_gold_measures_have_own_figure() -> None:
     answers = measured(recall=0.5, reward=5.0)
     assert "gold.svg" in figures(summarize(EvaluateConfig(), answers), answers)
 
@@ -40,7 +40,7 @@ def test_histogram_shows_shares_in_common_bins_and_accepts_empty_series() -> Non
     assert axis.get_xlabel() == "tokens"
 
 
-def test_differences_are_colored_by_improvement_on_a_symmetric_axis() -> None:
+def test_differences_colored_by_improvement_on_symmetric_axis() -> None:
     rows = {"a": (Estimate(0.5, 0.2, 0.8, 9), 1), "b": (Estimate(-0.1, -0.3, 0.1, 9), 0)}
     [axis] = differences("all", {"recall": rows}).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]

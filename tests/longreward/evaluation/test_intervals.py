@@ -35,7 +35,7 @@ MEANS = {
 
 @pytest.mark.parametrize("documents", [6, 10, 40])
 @pytest.mark.parametrize("case", MEANS)
-def test_intervals_of_means_cover_as_often_as_they_say(case: str, documents: int) -> None:
+def test_mean_intervals_have_nominal_coverage(case: str, documents: int) -> None:
     draw, truth, bounds = MEANS[case]
     values = draw(np.random.default_rng(documents), (SAMPLES, documents))
     assert coverage(values, truth, bounds) >= 0.94
@@ -58,7 +58,7 @@ DIFFERENCES = {  # of one answer a document; the range is that of single answers
 
 @pytest.mark.parametrize("documents", [6, 10, 40])
 @pytest.mark.parametrize("case", DIFFERENCES)
-def test_intervals_of_paired_differences_cover_as_often_as_they_say(case: str, documents: int) -> None:
+def test_paired_difference_intervals_have_nominal_coverage(case: str, documents: int) -> None:
     draw, truth, bounds, observed_range = DIFFERENCES[case]
     values = draw(np.random.default_rng(documents), (SAMPLES, documents))
     assert coverage(values, truth, bounds, paired=True, observed_range=observed_range) >= 0.94
@@ -77,7 +77,7 @@ CLUSTERED = {
 
 @pytest.mark.parametrize("documents", [6, 10, 40])
 @pytest.mark.parametrize("case", CLUSTERED)
-def test_intervals_cover_documents_of_unequal_size(case: str, documents: int) -> None:
+def test_intervals_have_coverage_with_unequal_documents(case: str, documents: int) -> None:
     draw, truth, bounds = CLUSTERED[case]
     random = np.random.default_rng(documents)
     counts = random.integers(1, 9, size=(SAMPLES, documents))
@@ -94,7 +94,7 @@ def test_interval_of_binary_values_is_clopper_pearson() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((exact.low, exact.high), abs=0.005)
 
 
-def test_six_right_answers_do_not_make_the_seventh_certain() -> None:
+def test_interval_of_six_correct_answers_extends_below_one() -> None:
     right = mean([(f"d{n}", 1.0) for n in range(6)], **SETTINGS)
     assert right is not None
     assert (right.value, right.high) == (1.0, 1.0)
@@ -104,7 +104,7 @@ def test_six_right_answers_do_not_make_the_seventh_certain() -> None:
     assert (ten.low, ten.high) == (pytest.approx(10 * right.low), 10.0)
 
 
-def test_six_equal_differences_exclude_zero_barely_and_five_do_not() -> None:
+def test_six_equal_differences_exclude_zero_but_five_do_not() -> None:
     def gain(documents: int):
         first = [(f"d{n}", 0.1 * n) for n in range(documents)]
         found = mean_difference(first, [(name, value + 0.2) for name, value in first], **SETTINGS)
@@ -126,7 +126,7 @@ def test_interval_of_zero_difference_is_clopper_pearson() -> None:
     assert (found.low, found.high) == pytest.approx((-most, most), abs=0.01)
 
 
-def test_higher_confidence_makes_a_wider_interval() -> None:
+def test_higher_confidence_gives_wider_interval() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
     widths = []
     for confidence in (0.8, 0.95, 0.99):
@@ -137,26 +137,26 @@ def test_higher_confidence_makes_a_wider_interval() -> None:
     assert mean_difference(observed, observed[:5], resamples=200, confidence=0.8, seed=0).level == pytest.approx(0.2)
 
 
-def test_a_document_counts_once_however_many_answers_it_has() -> None:
+def test_document_counts_once_for_any_number_of_answers() -> None:
     once = [(f"d{n}", float(n)) for n in range(7)]
     often = [answer for answer in once for _ in range(5)]
     assert mean(once, **SETTINGS) == mean(often, **SETTINGS)
 
 
-def test_the_influence_of_a_document_grows_with_its_answers() -> None:
+def test_influence_of_document_grows_with_answers() -> None:
     # Three answers of 1 and one of 0: the mean is 3/4, and the first document weighs three times as much as the second.
     values = document_values(np.array([3.0, 0.0]), np.array([3.0, 1.0]))
     assert values.tolist() == [0.75 + 2 * 3 * 0.25 / 4, 0.75 - 2 * 1 * 0.75 / 4]
     assert values.mean() == 0.75
 
 
-def test_a_large_document_weighs_more_in_the_mean() -> None:
+def test_large_document_has_more_weight_in_mean() -> None:
     found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], **SETTINGS)
     assert found is not None
     assert (found.value, found.documents) == (0.6, 3)
 
 
-def test_a_mean_of_strata_has_the_interval_of_independent_samples() -> None:
+def test_mean_of_strata_has_interval_of_independent_samples() -> None:
     few, many = [(f"a{n}", float(n % 2)) for n in range(8)], [(f"b{n}", float(n % 4 == 0)) for n in range(400)]
     alone = mean(few, **SETTINGS)
     both = stratified_mean({"few": few, "many": many}, {"few": 0.5, "many": 0.5}, **SETTINGS)
@@ -167,7 +167,7 @@ def test_a_mean_of_strata_has_the_interval_of_independent_samples() -> None:
     assert stratified_mean({"few": few, "none": []}, {"few": 0.5, "none": 0.5}, **SETTINGS) is None
 
 
-def test_samples_without_a_document_in_common_are_two_samples() -> None:
+def test_samples_without_common_documents_unpaired() -> None:
     random = np.random.default_rng(5)
     missed = 0
     for _ in range(300):
@@ -179,7 +179,7 @@ def test_samples_without_a_document_in_common_are_two_samples() -> None:
     assert missed <= 15
 
 
-def test_strata_are_independent_of_each_other() -> None:
+def test_strata_are_independent() -> None:
     one, other = ([(f"{name}{n}", float(n % 5)) for n in range(60)] for name in "ab")
     alone, both = mean(one, **SETTINGS), stratified_mean({"a": one, "b": other}, {"a": 0.5, "b": 0.5}, **SETTINGS)
     assert alone is not None
@@ -187,14 +187,14 @@ def test_strata_are_independent_of_each_other() -> None:
     assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.15)
 
 
-def test_another_seed_draws_other_weights() -> None:
+def test_other_seed_gives_other_weights() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
     first, again, other = (mean(observed, resamples=200, confidence=0.95, seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
 
-def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
+def test_unpaired_difference_includes_uncertainty_of_both_samples() -> None:
     wrong, right = [(f"a{n}", 0.0) for n in range(6)], [(f"b{n}", 1.0) for n in range(6)]
     found = mean_difference(wrong, right, **SETTINGS)
     assert found is not None
@@ -202,7 +202,7 @@ def test_both_samples_of_an_unpaired_difference_are_uncertain() -> None:
     assert 0 < found.low < 0.5  # one sample alone leaves 0.54
 
 
-def test_equal_documents_use_the_range_of_observations() -> None:
+def test_equal_documents_use_range_of_observations() -> None:
     first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
     second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
     found = mean_difference(first, second, **SETTINGS)

@@ -25,14 +25,14 @@ def answers(
 LOW, HIGH = [0.4, 0.5, 0.6, 0.5] * 10, [0.7, 0.8, 0.9, 0.8] * 10
 
 
-def test_a_mean_lies_in_its_interval() -> None:
+def test_mean_lies_in_interval() -> None:
     estimate = mean([("a", 1.0), ("a", 2.0), ("b", 6.0)], **SETTINGS)
     assert estimate is not None
     assert estimate.value == 3.0
     assert estimate.low < 1.5 < 6.0 < estimate.high  # two documents tell little
 
 
-def test_a_difference_is_paired_by_document() -> None:
+def test_difference_paired_by_document() -> None:
     first = [(f"d{n}", float(n)) for n in range(30)]
     second = [(name, value + 1.0 + 0.1 * (-1) ** int(value)) for name, value in first]
     estimate = mean_difference(first, second, **SETTINGS)
@@ -42,12 +42,12 @@ def test_a_difference_is_paired_by_document() -> None:
     assert 1.02 < estimate.high < 1.06
 
 
-def test_nothing_measured_gives_no_estimate() -> None:
+def test_no_values_give_no_estimate() -> None:
     assert mean([], **SETTINGS) is None
     assert mean_difference([("a", 1.0)], [], **SETTINGS) is None
 
 
-def test_better_greedy_answers_are_learning() -> None:
+def test_better_greedy_answers_count_as_learning() -> None:
     measured = [
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
         *answers("sft", "greedy", LOW), *answers("dpo", "greedy", HIGH),
@@ -57,7 +57,7 @@ def test_better_greedy_answers_are_learning() -> None:
     assert "greedy (recall +0.300)" in evaluation.sentence
 
 
-def test_too_few_documents_are_never_significant() -> None:
+def test_too_few_documents_are_not_significant() -> None:
     def of(documents: int) -> list[AnswerMeasures]:
         return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
 
@@ -70,7 +70,7 @@ def test_too_few_documents_are_never_significant() -> None:
     assert (six.finding, six.champion) == ("no improvement", True)
 
 
-def test_learning_says_where_it_does_not_hold() -> None:
+def test_learning_lists_decodings_without_gain() -> None:
     measured = [
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", LOW),
         *answers("dpo", "t1", LOW), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH),
@@ -78,7 +78,7 @@ def test_learning_says_where_it_does_not_hold() -> None:
     assert "It is not better at t1 against t0.5." in summarize(EvaluateConfig(), measured).sentence
 
 
-def test_gain_at_equal_temperature_only_is_sharpening() -> None:
+def test_gain_only_at_equal_temperature_is_sharpening() -> None:
     measured = [
         *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", HIGH),
         *answers("dpo", "t1", HIGH), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH, tokens=22),
@@ -89,7 +89,7 @@ def test_gain_at_equal_temperature_only_is_sharpening() -> None:
     assert "+10% at greedy" in evaluation.sentence
 
 
-def test_mixed_changes_of_gold_measures_are_no_improvement() -> None:
+def test_mixed_changes_of_gold_measures_are_not_improvement() -> None:
     measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
     evaluation = summarize(EvaluateConfig(), measured)
     assert evaluation.finding == "no improvement"
@@ -98,12 +98,12 @@ def test_mixed_changes_of_gold_measures_are_no_improvement() -> None:
     )
 
 
-def test_one_model_alone_is_not_compared() -> None:
+def test_single_model_not_compared() -> None:
     evaluation = summarize(EvaluateConfig(), answers("sft", "t1", LOW))
     assert (evaluation.finding, evaluation.champion, evaluation.rows) == ("not compared", False, ())
 
 
-def test_the_champion_must_beat_the_rule() -> None:
+def test_champion_must_satisfy_rule() -> None:
     def champion(rule: ChampionRule, recalls: list[float]) -> bool:
         measured = [*answers("sft", "t1", LOW), *answers("dpo", "t1", recalls)]
         return summarize(EvaluateConfig(champion=rule), measured).champion
@@ -116,19 +116,19 @@ def test_the_champion_must_beat_the_rule() -> None:
     assert not champion(ChampionRule(measure="reward"), HIGH)  # never measured here
 
 
-def test_less_is_better_for_the_unsupported_share() -> None:
+def test_lower_unsupported_share_is_better() -> None:
     rule = EvaluateConfig(champion=ChampionRule(measure="unsupported"))
     assert summarize(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
     assert not summarize(rule, [*answers("sft", "t1", LOW, 0.1), *answers("dpo", "t1", LOW, 0.4)]).champion
 
 
-def test_a_model_that_is_shown_to_be_worse_is_no_champion() -> None:
+def test_significantly_worse_model_is_not_champion() -> None:
     config = EvaluateConfig(champion=ChampionRule(measure="recall"))
     evaluation = summarize(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
     assert (evaluation.rows[0].improvement, evaluation.champion) == (-1, False)
 
 
-def test_both_models_report_under_the_same_metric_names() -> None:
+def test_models_have_same_metric_names() -> None:
     evaluation = summarize(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
     assert evaluation.metrics("sft").keys() == evaluation.metrics("dpo").keys()
     assert evaluation.metrics("dpo")["recall/t1"] == 0.8
@@ -140,7 +140,7 @@ def test_decodings_are_unique_and_greedy_has_one_sample() -> None:
     assert [d.name for d in decodings(config)] == ["t1", "greedy"]
 
 
-def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
+def test_truncated_answers_counted_by_model_and_decoding() -> None:
     def with_cut(role: Role, decoding: str, cut: int) -> list[AnswerMeasures]:
         all_ = answers(role, decoding, LOW)
         update = {"response": all_[0].response.model_copy(update={"finish_reason": "length"})}
@@ -153,7 +153,7 @@ def test_truncated_answers_are_counted_for_each_model_and_decoding() -> None:
     assert "| dpo | t1 | 40 | 40 | 11 |" in markdown(evaluation)
 
 
-def test_an_unscored_verdict_leaves_its_measure_out() -> None:
+def test_unscored_verdict_omits_measure() -> None:
     verdicts = {d: Verdict(score=6.0) for d in DIMENSIONS} | {"logicality": Verdict(score=None, reason="unreadable")}
     response = Response(id="1-0", example_id="1", query="q", text="a", tokens=3)
     example = Example(id="1", document_id="d", context="c", query="q")
@@ -177,7 +177,7 @@ def test_configured_confidence_applies_to_intervals_and_marks() -> None:
     assert loose.finding == "learning"
 
 
-def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
+def test_bounds_of_measure_equal_interval() -> None:
     response = Response(id="1-0", example_id="1", query="q", text="a")
     values = {"recall": 0.95, "reward": 9.5, "tokens": 9.5}
     measured = [
@@ -201,7 +201,7 @@ def test_the_bounds_of_a_measure_are_those_of_its_interval() -> None:
     assert row.sft.high <= 10.0
 
 
-def test_a_report_on_many_measures_asks_for_more_of_each() -> None:
+def test_report_corrects_for_number_of_measures() -> None:
     response = Response(id="1-0", example_id="1", query="q", text="a")
 
     def report(others: int) -> Evaluation:
@@ -232,7 +232,7 @@ def test_higher_unsupported_share_is_worse() -> None:
     ]
 
 
-def test_dpo_at_1_is_compared_with_sft_at_lower_temperatures_only() -> None:
+def test_dpo_at_1_compared_only_with_sft_at_lower_temperatures() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
     found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarize(config, [
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),

@@ -38,7 +38,7 @@ def test_measures_table_round_trip_identifies_prompts_by_content() -> None:
     assert read_measures(other, source="c")[0].prompt != taken.prompt
 
 
-def test_table_without_key_columns_is_rejected() -> None:
+def test_table_without_key_columns_rejected() -> None:
     with pytest.raises(DataError, match="measures of run x: not a table of measures, expected the columns model"):
         read_measures({"columns": ["loss"], "data": []}, source="measures of run x")
 
@@ -67,7 +67,7 @@ def test_constant_gain_on_paired_prompts_is_significant() -> None:
     assert (change.difference.low > 0, change.difference.p) == (True, 2 / 64)
 
 
-def test_prompts_of_only_one_run_are_excluded() -> None:
+def test_prompts_of_single_run_excluded() -> None:
     comparison = RunComparison(
         side({"a": 0.2, "b": 0.4, "mine": 0.0}), side({"a": 0.4, "b": 0.6, "yours": 1.0, "more": 1.0})
     )
@@ -77,7 +77,7 @@ def test_prompts_of_only_one_run_are_excluded() -> None:
     assert "1 and 2 prompts that only one run answered are excluded" in comparison.overlap.sentence
 
 
-def test_runs_without_common_prompts_are_compared_unpaired() -> None:
+def test_runs_without_common_prompts_compared_unpaired() -> None:
     comparison = RunComparison(side({"a": 0.0, "b": 0.3, "c": 0.8}), side({"x": 0.1, "y": 0.4, "z": 0.9}))
     (change,) = comparison.changes("dpo")
     assert change.difference.value == pytest.approx(0.1)
@@ -136,7 +136,7 @@ def test_changed_examples_average_samples_of_one_model() -> None:
     assert (one.before, one.after) == pytest.approx((0.5, 0.35))
 
 
-def test_documents_are_identified_by_prompt_not_by_name() -> None:
+def test_documents_identified_by_prompt_not_name() -> None:
     values = {name: 0.1 * n for n, name in enumerate("abcdefgh")}
     first = answers(values, measure="recall", decoding="greedy", document="mine")
     second = answers(
@@ -164,7 +164,7 @@ def test_configured_confidence_applies_to_comparison() -> None:
     assert widths[0.8] * 1.3 < widths[0.99]
 
 
-def test_a_report_corrects_for_its_measures_but_not_for_lengths() -> None:
+def test_report_corrects_for_measures_but_not_lengths() -> None:
     names = "abcdefgh"
     first = [
         ExampleMetrics("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.5, "exact": 0.1, "tokens": 9.0})
@@ -180,19 +180,19 @@ def test_a_report_corrects_for_its_measures_but_not_for_lengths() -> None:
     assert changes["tokens"].p_corrected == 2 / 2**8
 
 
-def test_only_decodings_and_models_that_both_have_are_compared() -> None:
+def test_only_common_decodings_and_models_compared() -> None:
     first = side({"a": 0.1}, decoding="t1") + side({"a": 0.1})
     assert [change.decoding for change in RunComparison(first, side({"a": 0.2})).changes("dpo")] == ["greedy"]
     assert RunComparison(first, side({"a": 0.2}, model="sft")).changes("dpo") == []
 
 
-def test_changed_examples_are_sorted_by_size_of_change() -> None:
+def test_changed_examples_sorted_by_size_of_change() -> None:
     comparison = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
     changed = comparison.changed_examples("dpo", decoding="greedy", measure="recall")
     assert [(one.first_id, one.before, one.after) for one in changed] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
 
 
-def test_rises_and_falls_of_one_size_are_shown_in_turn() -> None:
+def test_equal_gains_and_losses_alternate() -> None:
     first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
     changed = RunComparison(first, second).changed_examples("dpo", decoding="greedy", measure="recall")
     assert [one.first_id for one in changed] == ["c", "a", "d", "b"]

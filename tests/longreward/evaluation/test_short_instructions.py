@@ -45,7 +45,7 @@ def test_builtin_instructions_are_deterministic_and_cycle_through_kinds() -> Non
     assert {item.kind for item in items[::2]} == {"notes"}
 
 
-def test_the_wrong_answer_about_notes_is_another_s_fact() -> None:
+def test_wrong_answer_about_notes_is_fact_of_other_person() -> None:
     for item in short_items(40):
         if item.kind == "notes":
             notes = item.query.partition("\n\n")[0]
@@ -54,7 +54,7 @@ def test_the_wrong_answer_about_notes_is_another_s_fact() -> None:
             assert set(item.wrong.split()) <= set(notes.split())
 
 
-def test_the_count_of_words_is_right() -> None:
+def test_word_counts_are_correct() -> None:
     for item in short_items(90):
         if item.kind == "count":
             assert item.answer == f"{item.query.count(',') + 1}."
@@ -67,7 +67,7 @@ def test_heldout_instructions_are_disjoint_from_training() -> None:
     assert HELD_OUT == BUILTIN_COUNT
 
 
-def test_they_are_told_in_the_words_of_the_tiny_base() -> None:
+def test_builtin_instructions_use_vocabulary_of_tiny_base() -> None:
     known = set(vocabulary())
     for item in (*short_items(200), *short_items(200, "heldout")):
         for text in (item.query, item.answer, item.wrong):
@@ -87,15 +87,15 @@ def test_they_are_told_in_the_words_of_the_tiny_base() -> None:
         ("", False),
     ],
 )
-def test_only_the_answer_itself_is_right(text: str, right: bool) -> None:
+def test_only_exact_answer_is_correct(text: str, right: bool) -> None:
     assert asked("48.", "It is 48.").is_correct(said(text)) == right
 
 
-def test_by_default_none_are_asked() -> None:
+def test_no_instructions_by_default() -> None:
     assert load_short_instructions(EvaluateConfig().short) is None
 
 
-def test_the_built_in_set_has_no_documents_and_takes_a_bare_value_too() -> None:
+def test_builtin_set_has_no_documents_and_accepts_bare_value() -> None:
     found = load_short_instructions(ShortMeasureConfig(source="builtin", count=9))
     assert found is not None
     assert [example.context for example in found.examples] == [""] * 9
@@ -113,7 +113,7 @@ def write(root: Path, *rows: Any) -> str:
     return "data/raw/short.jsonl"
 
 
-def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
+def test_user_instructions_have_one_or_several_answers(tmp_path: Path) -> None:
     name = write(
         tmp_path, {"query": "a?", "answer": "b"}, {"query": "c?", "answers": ["d", "e"]}, {"query": "f?", "answer": "g"}
     )
@@ -133,13 +133,13 @@ def test_a_user_s_own_have_one_answer_or_several(tmp_path: Path) -> None:
         {"query": "a?", "answers": "b"},
     ],
 )
-def test_a_row_of_another_form_is_named_by_its_line(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_invalid_row_reported_with_line(tmp_path: Path, row: dict[str, Any]) -> None:
     name = write(tmp_path, {"query": "a?", "answer": "b"}, row)
     with pytest.raises(DataError, match=r"short\.jsonl, line 2: expected"):
         load_short_instructions(ShortMeasureConfig(source=name), tmp_path)
 
 
-def test_file_outside_data_raw_is_rejected(tmp_path: Path) -> None:
+def test_file_outside_data_raw_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="move it to data/raw"):
         load_short_instructions(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
@@ -149,7 +149,7 @@ def taken(role: Any, *right: float) -> list[AnswerMeasures]:
 
 
 @pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])
-def test_short_accuracy_is_a_measure_and_not_counted_as_unscored(temperatures: Any) -> None:
+def test_short_accuracy_is_measure_and_not_counted_as_unscored(temperatures: Any) -> None:
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
     found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
     [row] = found.rows
@@ -165,14 +165,14 @@ def test_short_accuracy_is_a_measure_and_not_counted_as_unscored(temperatures: A
     assert found.finding == "not compared"
 
 
-def test_kinds_have_figures_of_their_own() -> None:
+def test_accuracy_by_kind() -> None:
     set_ = load_short_instructions(ShortMeasureConfig(source="builtin", count=4))
     assert set_ is not None
     by_kind = short_accuracy_by_kind(set_, taken("dpo", 1, 0, 0, 1))
     assert by_kind == {"short/notes/dpo": 0.5, "short/fact/dpo": 0, "short/whose/dpo": 1}
 
 
-def test_each_answer_is_kept_with_what_was_expected() -> None:
+def test_answers_recorded_with_expected_values() -> None:
     measured = list(measure_short(asked("48."), "dpo", [said("48")]))
     assert measured[0].row()["measures"] == {"short": 1.0}
     [row] = short_answer_rows(asked("48."), measured)

@@ -15,7 +15,7 @@ def gap(first, second, axis=-1):
 
 
 @pytest.mark.parametrize("documents", [6, 9, 17])
-def test_the_paired_test_is_that_of_scipy(documents: int) -> None:
+def test_paired_p_value_equals_scipy(documents: int) -> None:
     random = np.random.default_rng(documents)
     first = random.lognormal(size=documents)
     second = first + random.normal(0.4, 0.6, size=documents)
@@ -27,7 +27,7 @@ def test_the_paired_test_is_that_of_scipy(documents: int) -> None:
     assert paired_p_value((first, ones), (second, ones)) == pytest.approx(theirs.pvalue, abs=tolerance)
 
 
-def test_the_unpaired_test_is_that_of_scipy() -> None:
+def test_unpaired_p_value_equals_scipy() -> None:
     random = np.random.default_rng(3)
     first, second = random.normal(size=5), random.normal(1.0, 1.0, size=9)
     # By the size of the difference: scipy's own two-sided test doubles the smaller side.
@@ -38,14 +38,14 @@ def test_the_unpaired_test_is_that_of_scipy() -> None:
     assert found == pytest.approx(theirs.pvalue, abs=0.012)
 
 
-def test_documents_of_several_answers_are_swapped_whole() -> None:
+def test_answers_of_document_swapped_together() -> None:
     # Two answers of each model to d0, one to d1, none of the first model to d2: with all swaps there are 8.
     first, second = (np.array([0.0, 0.0, 0.0]), np.array([2, 1, 0])), (np.array([2.0, 1.0, 1.0]), np.array([2, 1, 1]))
     # The means are 0 and 1. Only the division as observed and its mirror image are that far apart.
     assert paired_p_value(first, second) == 2 / 8
 
 
-def test_equal_models_are_rarely_told_apart() -> None:
+def test_equal_models_are_rarely_significant() -> None:
     random = np.random.default_rng(11)
     for documents, skewed in ((6, False), (10, True), (20, False)):
         wrong = 0
@@ -59,7 +59,7 @@ def test_equal_models_are_rarely_told_apart() -> None:
         assert wrong / 400 <= 0.05
 
 
-def test_a_report_on_equal_models_rarely_marks_anything() -> None:
+def test_report_on_equal_models_rarely_marks_significance() -> None:
     random = np.random.default_rng(12)
     any_uncorrected = any_corrected = 0
     for _ in range(120):
@@ -75,7 +75,7 @@ def test_a_report_on_equal_models_rarely_marks_anything() -> None:
     assert any_corrected <= 0.07 * 120
 
 
-def test_a_large_effect_is_shown_after_the_correction() -> None:
+def test_large_effect_is_significant_after_correction() -> None:
     random = np.random.default_rng(13)
     plain = [(f"d{n}", value) for n, value in enumerate(random.normal(size=30))]
     better = [
@@ -86,20 +86,20 @@ def test_a_large_effect_is_shown_after_the_correction() -> None:
     assert [one.is_shown for one in holm_corrected(found)][:2] == [True, False]
 
 
-def test_holm_corrects_step_by_step_and_keeps_the_order() -> None:
+def test_holm_corrects_stepwise_and_keeps_order() -> None:
     # 0.005 x 4, 0.01 x 3, then 0.03 x 2 and no less than that for 0.04.
     assert holm([0.04, 0.005, 0.03, 0.01]) == pytest.approx([0.06, 0.02, 0.06, 0.03])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
     assert holm([]) == []
 
 
-def test_the_fewest_documents_depend_on_the_number_of_comparisons() -> None:
+def test_min_documents_depend_on_number_of_comparisons() -> None:
     for tests in (1, 2, 33):
         documents = least_documents(0.05, tests)
         assert tests * 2.0 ** (1 - documents) <= 0.05 < tests * 2.0 ** (2 - documents)
 
 
-def test_a_sampled_p_value_is_never_0() -> None:
+def test_sampled_p_value_is_above_0() -> None:
     ones = np.ones(40)
     assert paired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001
     assert unpaired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001

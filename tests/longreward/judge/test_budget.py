@@ -103,9 +103,7 @@ def test_call_budget_is_spent_exactly_with_32_calls_in_flight(serve_chat: Serve)
 
 # 200 calls of 110 tokens, or of 60 prompt tokens at 1000, 40 at 500 and 10 at 5000 a million: 0.13.
 @pytest.mark.parametrize("limits", [BudgetConfig(tokens=22_000), BudgetConfig(money=26.0)])
-def test_token_and_money_budgets_are_not_exceeded_with_32_calls_in_flight(
-    serve_chat: Serve, limits: BudgetConfig
-) -> None:
+def test_token_and_money_budgets_not_exceeded_with_32_calls_in_flight(serve_chat: Serve, limits: BudgetConfig) -> None:
     counting_server = CountingServer(concurrent=32)
     with serve_chat(counting_server) as server, Budget(limits, PRICES) as budget, pytest.raises(BudgetExceeded):
         asyncio.run(query_all(judge_config(server.url), budget, None, 260))
@@ -131,7 +129,7 @@ def test_raised_budget_resumes_without_repeated_calls(
     assert budget.metrics() == {"budget/calls": 60.0, "budget/tokens": 6600.0}
 
 
-def test_exceeded_budget_stops_the_next_run_before_its_first_call(
+def test_exceeded_budget_stops_next_run_before_first_call(
     counting_server: tuple[CountingServer, JudgeConfig], tmp_path: Path
 ) -> None:
     server, config = counting_server
@@ -141,7 +139,7 @@ def test_exceeded_budget_stops_the_next_run_before_its_first_call(
     assert sum(server.requests.values()) == 5
 
 
-def test_calls_in_flight_of_a_killed_process_count_at_their_maximum(tmp_path: Path) -> None:
+def test_calls_in_flight_of_killed_process_count_at_maximum(tmp_path: Path) -> None:
     file = tmp_path / "budget.json"
     store = UsageStore(file)
     store.write(Usage(3, 300, 30, 0, 0.5), Usage(2, 1000, 100, 0, 0.25))
@@ -150,20 +148,20 @@ def test_calls_in_flight_of_a_killed_process_count_at_their_maximum(tmp_path: Pa
         assert budget.spent == Usage(5, 1300, 130, 0, 0.75)
 
 
-def test_budget_file_is_locked(tmp_path: Path) -> None:
+def test_budget_file_locked(tmp_path: Path) -> None:
     limits = BudgetConfig(calls=10)
     with Budget(limits, file=tmp_path / "b.json"), pytest.raises(StateError, match="another process is spending"):
         Budget(limits, file=tmp_path / "b.json")
     Budget(limits, file=tmp_path / "b.json").close()
 
 
-def test_damaged_budget_file_is_an_error(tmp_path: Path) -> None:
+def test_damaged_budget_file_is_error(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"spent": 12')
     with pytest.raises(StateError, match=r"b\.json"):
         Budget(BudgetConfig(calls=10), file=tmp_path / "b.json")
 
 
-def test_money_budget_needs_the_price_of_every_judge() -> None:
+def test_money_budget_needs_price_of_every_judge() -> None:
     judge = {"dimensions": {"faithfulness": {"model": "dear"}}}
     with pytest.raises(ConfigError, match=r"score.budget.money is set.*dear.*prices.models"):
         open_judge(
@@ -171,7 +169,7 @@ def test_money_budget_needs_the_price_of_every_judge() -> None:
         )
 
 
-def test_without_a_price_no_money_is_reported(counting_server: tuple[CountingServer, JudgeConfig]) -> None:
+def test_without_price_no_money_reported(counting_server: tuple[CountingServer, JudgeConfig]) -> None:
     _, config = counting_server
     with Budget(BudgetConfig(tokens=10_000)) as budget:
         asyncio.run(query_all(config, budget, None, 1))
@@ -179,7 +177,7 @@ def test_without_a_price_no_money_is_reported(counting_server: tuple[CountingSer
     assert budget.summary() == "1 calls, 110 tokens"
 
 
-def test_token_budget_needs_a_limit_on_replies() -> None:
+def test_token_budget_needs_limit_on_replies() -> None:
     config = judge_config("http://127.0.0.1:9/v1", extra_body={"max_tokens": None})
     for limits in (BudgetConfig(tokens=1000), BudgetConfig(money=10)):
         with pytest.raises(ConfigError, match=r"leave max_tokens out of it, or limit score\.budget\.calls"):
@@ -187,7 +185,7 @@ def test_token_budget_needs_a_limit_on_replies() -> None:
     Budget(BudgetConfig(calls=1000)).account(config)
 
 
-def test_refused_call_is_free_and_timed_out_call_counts_at_its_maximum(serve_chat: Serve) -> None:
+def test_refused_call_is_free_and_timed_out_call_counts_at_maximum(serve_chat: Serve) -> None:
     with serve_chat(lambda _: (503, {"error": {"message": "busy"}})) as server:
         budget = Budget(BudgetConfig(tokens=10_000))
         with pytest.raises(JudgeUnavailable):
@@ -210,7 +208,7 @@ async def query_one(config: JudgeConfig, budget: Budget) -> None:
         await judge.query(request_number(0), parse_rating)
 
 
-def test_usage_is_estimated_if_the_server_reports_none(serve_chat: Serve) -> None:
+def test_usage_estimated_if_server_reports_none(serve_chat: Serve) -> None:
     choice = {"message": {"content": "It is fine. [[7]]"}, "finish_reason": "stop"}
     with serve_chat(lambda _: (200, {"choices": [choice]})) as server:
         budget = Budget(BudgetConfig(tokens=10_000))
@@ -280,7 +278,7 @@ def test_reservation_includes_n_choices_and_thinking_tokens() -> None:
 
 
 @pytest.mark.parametrize(("mode", "share"), [("live", 1.0), ("batch", 0.3), ("batch_files", 0.3)])
-def test_batch_calls_cost_their_share_of_the_price(mode: str, share: float) -> None:
+def test_batch_calls_cost_share_of_price(mode: str, share: float) -> None:
     prices = PricesConfig(models={"m": Price(prompt=1000.0, completion=5000.0, batch_share=0.3)})
     request = request_number(3)
     budget = Budget(BudgetConfig(money=1000), prices)
@@ -289,7 +287,7 @@ def test_batch_calls_cost_their_share_of_the_price(mode: str, share: float) -> N
     assert budget.spent.money == pytest.approx((1000 + 5000) / 1e6 * share)
 
 
-def test_batches_in_flight_of_a_killed_process_do_not_count(tmp_path: Path) -> None:
+def test_batches_in_flight_of_killed_process_do_not_count(tmp_path: Path) -> None:
     """The next run collects the replies of a batch and pays for them then; the reply to a live call is lost."""
     for mode, calls in (("batch", 0), ("live", 1)):
         with Budget(BudgetConfig(calls=9), file=tmp_path / mode) as budget:
@@ -380,14 +378,14 @@ def test_metrics_of_this_process_and_of_all_runs(tmp_path: Path) -> None:
     }
 
 
-def test_usage_above_the_maximum_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_usage_above_maximum_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     budget = Budget(BudgetConfig(tokens=100_000))
     make_call(budget, TokenUsage(500, 3000))
     assert "counted 3500 tokens for a call of at most" in caplog.text
     assert budget.spent.tokens == 3500
 
 
-def test_cancelled_call_counts_at_its_maximum() -> None:
+def test_cancelled_call_counts_at_maximum() -> None:
     budget = Budget(BudgetConfig(tokens=100_000))
     account = budget.account(judge_config("http://127.0.0.1:9/v1"))
 

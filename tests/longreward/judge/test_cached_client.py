@@ -50,7 +50,7 @@ class ScriptedModel:
         pass
 
 
-async def test_readable_reply_is_requested_once_and_then_served_from_the_ledger(tmp_path: Path) -> None:
+async def test_readable_reply_requested_once_and_then_served_from_ledger(tmp_path: Path) -> None:
     model = ScriptedModel({"q": ["good: [[7]]"]})
     async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
         first = await judge.query(rating_request("q"), parse)
@@ -63,7 +63,7 @@ async def test_readable_reply_is_requested_once_and_then_served_from_the_ledger(
     assert model.calls == [("q", 0.01)]
 
 
-async def test_unreadable_reply_is_requested_again_at_the_retry_temperature() -> None:
+async def test_unreadable_reply_requested_again_at_retry_temperature() -> None:
     model = ScriptedModel({"q": ["hm", "well", "[[3]]"]})
     async with Judge.from_model(model) as judge:
         reply = await judge.query(rating_request("q"), parse)
@@ -90,7 +90,7 @@ async def test_unreadable_reply_is_requested_again_at_the_retry_temperature() ->
     assert [temperature for _, temperature in model.calls] == [0.01, 0.95, 0.95]
 
 
-async def test_each_run_makes_one_round_of_attempts_at_an_unreadable_request(tmp_path: Path) -> None:
+async def test_each_run_makes_one_round_of_attempts_at_unreadable_request(tmp_path: Path) -> None:
     model = ScriptedModel({"q": ["no verdict at all", "none", "nor here", "nothing", "[[7]]"]})
     config, file = JudgeConfig(max_attempts=2), tmp_path / "l.sqlite"
     async with Judge.from_model(model, config, Ledger(file)) as judge:
@@ -114,7 +114,7 @@ async def test_each_run_makes_one_round_of_attempts_at_an_unreadable_request(tmp
     assert (totals.exchanges, totals.unreadable) == (5, 4)
 
 
-async def test_interrupted_round_is_completed_by_the_next_run(tmp_path: Path) -> None:
+async def test_interrupted_round_completed_by_next_run(tmp_path: Path) -> None:
     model = ScriptedModel({"q": ["hm", "well", JudgeUnavailable("down"), "so", "no", "again"]})
     config = JudgeConfig(max_attempts=4)
     async with Judge.from_model(model, config, Ledger(tmp_path / "l.sqlite")) as judge:
@@ -136,7 +136,7 @@ async def test_another_retry_temperature_repeats_only_unreadable_requests(tmp_pa
     assert model.calls == [("good", 0.01), ("bad", 0.01), ("bad", 0.9), ("bad", 0.5)]
 
 
-async def test_refused_request_is_recorded_with_its_reason_and_never_repeated(tmp_path: Path) -> None:
+async def test_refused_request_recorded_with_reason_and_not_repeated(tmp_path: Path) -> None:
     model = ScriptedModel({"q": [RequestRefused("content filter")]})
     for _ in range(2):
         async with Judge.from_model(model, ledger=Ledger(tmp_path / "l.sqlite")) as judge:
@@ -157,7 +157,7 @@ async def test_unavailable_judge_raises_and_recorded_replies_stay(tmp_path: Path
 
 
 @in_virtual_time
-async def test_equal_requests_in_flight_are_sent_once() -> None:
+async def test_equal_requests_in_flight_sent_once() -> None:
     model = ScriptedModel({"q": ["[[4]]"]}, latency_s=0.02)
     async with Judge.from_model(model) as judge:
         replies = await asyncio.gather(*(judge.query(rating_request("q"), parse) for _ in range(10)))
@@ -168,7 +168,7 @@ async def test_equal_requests_in_flight_are_sent_once() -> None:
 
 
 @in_virtual_time
-async def test_cancelling_one_caller_leaves_the_reply_to_the_others() -> None:
+async def test_cancelled_caller_does_not_affect_others() -> None:
     model = ScriptedModel({"q": ["[[4]]"]}, latency_s=0.02)
     async with Judge.from_model(model) as judge:
         first = asyncio.create_task(judge.query(rating_request("q"), parse))
@@ -182,7 +182,7 @@ async def test_cancelling_one_caller_leaves_the_reply_to_the_others() -> None:
 
 
 @in_virtual_time
-async def test_request_without_callers_is_cancelled_and_can_be_repeated() -> None:
+async def test_request_without_callers_cancelled_and_can_be_repeated() -> None:
     model = ScriptedModel({"q": ["[[4]]"]}, latency_s=0.02)
     async with Judge.from_model(model) as judge:
         first = asyncio.create_task(judge.query(rating_request("q"), parse))
@@ -212,7 +212,7 @@ async def test_calls_in_flight_stay_within_max_concurrency() -> None:
     assert model.peak == 4
 
 
-async def test_reply_recorded_by_another_process_while_a_request_waits_is_used(tmp_path: Path) -> None:
+async def test_reply_recorded_by_another_process_while_request_waits_is_used(tmp_path: Path) -> None:
     class BlockingModel:
         """Blocks on the text "first"; "unreadable" is readable only at the retry temperature."""
 
@@ -296,7 +296,7 @@ async def query_list(
         return await judge.query(request, parse_list, parse_truncated=truncated_list(parse_list, end_tag="statement"))
 
 
-async def test_truncated_list_is_requested_again_with_twice_the_limit(tmp_path: Path) -> None:
+async def test_truncated_list_requested_again_with_twice_limit(tmp_path: Path) -> None:
     model = TruncatingModel()
     reply = await query_list(model, tmp_path / "l")
     assert reply.value == tuple(f"Fact {n} of the answer." for n in range(1, 41))
@@ -307,7 +307,7 @@ async def test_truncated_list_is_requested_again_with_twice_the_limit(tmp_path: 
     assert (cached.value, cached.calls, len(model.calls)) == (reply.value, 0, 4)
 
 
-async def test_reply_truncated_at_the_largest_limit_is_unscored(tmp_path: Path) -> None:
+async def test_reply_truncated_at_largest_limit_unscored(tmp_path: Path) -> None:
     model = TruncatingModel()
     for _ in range(2):
         reply = await query_list(model, tmp_path / "l", max_reply_tokens=500, max_attempts=4)
@@ -318,7 +318,7 @@ async def test_reply_truncated_at_the_largest_limit_is_unscored(tmp_path: Path) 
     assert model.calls == first_round + second_round
 
 
-async def test_complete_part_of_a_reply_truncated_at_the_largest_limit_is_flagged(tmp_path: Path) -> None:
+async def test_complete_part_of_reply_truncated_at_largest_limit_flagged(tmp_path: Path) -> None:
     model = TruncatingModel()
     for calls in (2, 0):
         reply = await query_list(model, tmp_path / "l", max_reply_tokens=500, truncated_replies="complete_part")
@@ -327,7 +327,7 @@ async def test_complete_part_of_a_reply_truncated_at_the_largest_limit_is_flagge
     assert model.calls == [(300, 0.01), (500, 0.01)]
 
 
-async def test_partial_value_of_one_run_is_not_served_to_a_run_that_requires_complete_replies(tmp_path: Path) -> None:
+async def test_partial_value_not_served_to_run_that_requires_complete_replies(tmp_path: Path) -> None:
     model = TruncatingModel()
     partial = await query_list(model, tmp_path / "l", max_reply_tokens=500, truncated_replies="complete_part")
     assert partial.truncated
@@ -345,7 +345,7 @@ async def test_truncated_reply_recorded_as_readable_is_not_served_as_complete(tm
     assert model.limits == [300, 600, 1200, 2400]
 
 
-async def test_interrupted_sequence_of_limits_is_continued(tmp_path: Path) -> None:
+async def test_interrupted_sequence_of_limits_continued(tmp_path: Path) -> None:
     class InterruptedModel(TruncatingModel):
         is_interrupted = False
 
@@ -366,7 +366,7 @@ async def test_interrupted_sequence_of_limits_is_continued(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "refusal", [RequestRefused("context length exceeded"), JudgeRefused("max_tokens is too large")]
 )
-async def test_server_that_refuses_a_raised_limit_gets_the_previous_one(tmp_path: Path, refusal: Exception) -> None:
+async def test_after_refused_limit_previous_limit_is_used(tmp_path: Path, refusal: Exception) -> None:
     model = TruncatingModel(refuse=lambda limit: refusal if limit > 300 else None)
     reply = await query_list(model, tmp_path / "l", max_attempts=3)
     assert reply.value is None
@@ -376,13 +376,13 @@ async def test_server_that_refuses_a_raised_limit_gets_the_previous_one(tmp_path
     assert (len(partial.value or ()), partial.truncated) == (6, True)
 
 
-async def test_limit_in_extra_body_is_not_raised() -> None:
+async def test_limit_in_extra_body_not_raised() -> None:
     model = TruncatingModel()
     await query_list(model, extra_body={"max_tokens": 300}, max_attempts=2)
     assert model.limits == [300, 300]
 
 
-async def test_without_parse_truncated_a_truncated_reply_is_parsed_like_any_other() -> None:
+async def test_truncated_reply_parsed_normally_without_parse_truncated() -> None:
     async with Judge.from_model(TruncatingModel()) as judge:
         reply = await judge.query(ChatRequest("t", {}, "q", "h", 300), parse_list)
         assert judge.metrics()["truncated"] == 1

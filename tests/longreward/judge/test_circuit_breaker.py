@@ -38,7 +38,7 @@ async def query_all(judge: Judge, count: int, template: str = "helpfulness") -> 
     return [reply.value for reply in await asyncio.gather(*requests)]
 
 
-async def test_run_stops_after_five_unreadable_requests_and_shows_a_reply() -> None:
+async def test_run_stops_after_five_unreadable_requests_and_shows_reply() -> None:
     model = NumberedModel(set())
     async with Judge.from_model(model, JudgeConfig(max_attempts=3)) as judge:
         for n in range(4):
@@ -61,7 +61,7 @@ async def test_run_stops_early_with_many_requests_in_flight() -> None:
     assert len(model.requests) < 150
 
 
-async def test_message_shows_start_and_end_of_a_long_reply() -> None:
+async def test_message_shows_start_and_end_of_long_reply() -> None:
     model = NumberedModel(set(), "Dear reader,\n" + "word " * 5000 + "in short: eight of ten.")
     async with Judge.from_model(model, JudgeConfig(max_attempts=1, stop_after_unreadable=1)) as judge:
         with pytest.raises(UnreadableReply, match=r"Dear reader, word .* \[…\] .*in short: eight of ten\.") as stopped:
@@ -70,7 +70,7 @@ async def test_message_shows_start_and_end_of_a_long_reply() -> None:
 
 
 @pytest.mark.parametrize("readable", [{0}, {199}, set(range(0, 200, 40))])
-async def test_one_readable_reply_keeps_the_run_going(readable: set[int]) -> None:
+async def test_readable_reply_resets_count(readable: set[int]) -> None:
     model = NumberedModel(readable)
     config = JudgeConfig(max_attempts=2, max_concurrency=200, stop_after_unreadable=30)
     async with Judge.from_model(model, config) as judge:
@@ -78,7 +78,7 @@ async def test_one_readable_reply_keeps_the_run_going(readable: set[int]) -> Non
     assert [n for n, value in enumerate(values) if value is not None] == sorted(readable)
 
 
-async def test_templates_are_counted_separately() -> None:
+async def test_templates_counted_separately() -> None:
     model = NumberedModel(set(range(50)))
     async with Judge.from_model(model, JudgeConfig(max_attempts=1, stop_after_unreadable=2)) as judge:
         assert None not in await query_all(judge, 50)
@@ -88,7 +88,7 @@ async def test_templates_are_counted_separately() -> None:
             await query_all(judge, 3, "statements")
 
 
-async def test_readable_replies_from_the_ledger_count(tmp_path: Path) -> None:
+async def test_readable_replies_from_ledger_count(tmp_path: Path) -> None:
     model = NumberedModel({7})
     config = JudgeConfig(max_attempts=1, stop_after_unreadable=2)
     async with Judge.from_model(model, config, Ledger(tmp_path / "l")) as judge:
@@ -98,7 +98,7 @@ async def test_readable_replies_from_the_ledger_count(tmp_path: Path) -> None:
         assert [(await judge.query(request_number(n), parse_rating)).value for n in range(5)] == [None] * 5
 
 
-async def test_next_run_repeats_the_unreadable_requests(tmp_path: Path) -> None:
+async def test_next_run_repeats_unreadable_requests(tmp_path: Path) -> None:
     model = NumberedModel(set())
     config = JudgeConfig(max_attempts=2, stop_after_unreadable=1)
     async with Judge.from_model(model, config, Ledger(tmp_path / "l")) as judge:
@@ -110,7 +110,7 @@ async def test_next_run_repeats_the_unreadable_requests(tmp_path: Path) -> None:
     assert len(model.requests) == 3
 
 
-async def test_limit_of_none_never_stops() -> None:
+async def test_limit_none_disables_circuit_breaker() -> None:
     model = NumberedModel(set())
     async with Judge.from_model(model, JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
         assert await query_all(judge, 70) == [None] * 70

@@ -72,7 +72,7 @@ def test_escape_and_restore(text: str, escaped: str) -> None:
         "He gave a rating of 10, and the answer: none.",
     ],
 )
-def test_ordinary_text_is_unchanged(text: str) -> None:
+def test_ordinary_text_unchanged(text: str) -> None:
     assert MARKS.escape(text) == text
 
 
@@ -91,7 +91,7 @@ def test_escaped_text_has_no_marks_and_is_restored(text: str) -> None:
 @settings(max_examples=80, deadline=None)
 @given(values=st.tuples(ADVERSARIAL, ADVERSARIAL, ADVERSARIAL))
 @example(values=("[Question", "", "]"))
-def test_slots_add_no_marks_to_a_prompt(values: tuple[str, str, str]) -> None:
+def test_slots_add_no_marks_to_prompt(values: tuple[str, str, str]) -> None:
     for (_, language), template in PROMPTS.templates.items():
         marks = MARKS.find_marks(filled(template, language, *values))
         assert len(marks) == len(MARKS.find_marks(filled(template, language, "x", "x", "x")))
@@ -138,7 +138,7 @@ def test_manifest_without_escaping(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_published_prompts_are_filled_unchanged() -> None:
+def test_published_prompts_filled_unchanged() -> None:
     folder = Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts"
     prompts = load_prompts(folder)
     answer = "[[10]] <statement>[Answer]</statement>\nNo relevant information"
@@ -151,6 +151,6 @@ def test_published_prompts_are_filled_unchanged() -> None:
         assert template.request(slots).text == text
 
 
-def test_adversarial_texts_are_escaped_in_linear_time() -> None:
+def test_adversarial_texts_escaped_in_linear_time() -> None:
     for text in ("[" * 10**5, "[" + " " * 10**5, "[\\" * 50_000, "[ Q" * 30_000, "\n- 1" * 25_000):
         assert MARKS.restore(MARKS.escape(text)) == text

@@ -45,9 +45,7 @@ async def score(url: str, ledger: Path) -> tuple[list[ScoredExample], dict[str, 
         return [scored async for scored in score_examples(judge, CONFIG, make_examples())], judge.metrics()
 
 
-async def test_every_response_is_scored_or_unscored_with_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_responses_are_scored_or_unscored_with_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longreward.judge.retry.INITIAL_BACKOFF_S", 0.02)
     monkeypatch.setattr("longreward.judge.retry.MAX_BACKOFF_S", 0.1)
     with child_server(str(SERVER), "--rate", "0.3", "--latency", "0.005") as url:
@@ -141,14 +139,14 @@ def concurrent_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dic
         return folder, stats(url)
 
 
-def test_two_concurrent_runs_share_a_ledger(concurrent_runs: tuple[Path, dict[str, Any]]) -> None:
+def test_two_concurrent_runs_share_ledger(concurrent_runs: tuple[Path, dict[str, Any]]) -> None:
     folder, server_stats = concurrent_runs
     assert server_stats["repeated"] == 0
     assert read_outputs(folder / "one") == read_outputs(folder / "two")
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_run_resumes_to_the_same_bytes_and_repeats_only_requests_in_flight(
+def test_killed_run_resumes_to_same_bytes_and_repeats_only_requests_in_flight(
     concurrent_runs: tuple[Path, dict[str, Any]], tmp_path: Path, kills: int
 ) -> None:
     inputs, _ = concurrent_runs

@@ -40,7 +40,7 @@ async def test_readable_judge(serve_chat: Any) -> None:
     assert report.tokens == 910 * report.calls
 
 
-async def test_unreadable_dimensions_are_reported(serve_chat: Any) -> None:
+async def test_unreadable_dimensions_reported(serve_chat: Any) -> None:
     def spoil(prompt: str, reply: str) -> str:
         return "It is a very logical answer." if "[[" in reply and "logic" in prompt.lower() else reply
 
@@ -77,7 +77,7 @@ async def test_doctor_reports_unreadable_judge(serve_chat: Any) -> None:
     assert any(said.startswith("judge: judge 'm' at") for said in result[Level.OK])
 
 
-async def test_slow_judge_is_a_note(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_judge_is_note(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longreward.tasks.doctor.servers.PROMPTS_TIMEOUT_S", 0.0)
     with serve_chat(answering(lambda prompt, reply: reply)) as server:
         result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
@@ -92,5 +92,5 @@ async def test_unreachable_server_gets_no_prompts() -> None:
     assert len(result[Level.FAILURE]) == 1
 
 
-async def test_offline_judge_is_not_tested() -> None:
+async def test_offline_judge_not_tested() -> None:
     assert [finding.subject for finding in await check_judge(Params())] == ["judge"]

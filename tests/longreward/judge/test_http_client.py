@@ -94,7 +94,7 @@ async def query(url: str | None, *, ledger: Path | None = None, **settings: Any)
         ),
     ],
 )
-async def test_fields_of_a_request(
+async def test_fields_of_request(
     serve_chat: Any,
     monkeypatch: pytest.MonkeyPatch,
     settings: dict[str, Any],
@@ -108,7 +108,7 @@ async def test_fields_of_a_request(
     assert server.bodies == [{"model": "m", "messages": messages} | fields]
 
 
-async def test_system_prompts_of_the_settings_and_of_the_request(serve_chat: Any) -> None:
+async def test_system_prompts_of_settings_and_of_request(serve_chat: Any) -> None:
     request = ChatRequest("t", {}, "How good is it?", "h", 16, system="You are fair.")
     with serve_chat("Well.") as server:
         await complete(server.url, request, system="Be brief.")
@@ -118,7 +118,7 @@ async def test_system_prompts_of_the_settings_and_of_the_request(serve_chat: Any
     ]
 
 
-async def test_system_prompt_is_part_of_the_ledger_key(serve_chat: Any, tmp_path: Path) -> None:
+async def test_system_prompt_is_part_of_ledger_key(serve_chat: Any, tmp_path: Path) -> None:
     with serve_chat("[[4]]") as server:
         for system in ("", "Be strict.", "Be mild.", "", "Be strict."):
             await query(server.url, ledger=tmp_path / "l.sqlite", system=system)
@@ -150,7 +150,7 @@ async def test_requests_are_concurrent_up_to_max_concurrency(serve_chat: Any, co
 # Replies
 
 
-async def test_text_parts_are_joined_and_invalid_values_replaced(serve_chat: Any, completion: Any) -> None:
+async def test_text_parts_joined_and_invalid_values_replaced(serve_chat: Any, completion: Any) -> None:
     usage = {"prompt_tokens": "many", "completion_tokens": 10**30, "prompt_tokens_details": {"cached_tokens": -3}}
     parts: Any = [{"type": "text", "text": "\ud800 "}, {"type": "text", "text": "[[7]]"}]
     with serve_chat(lambda _: (200, completion(parts) | {"usage": usage})) as server:
@@ -173,7 +173,7 @@ async def test_text_parts_are_joined_and_invalid_values_replaced(serve_chat: Any
         (200, '{"answer": "yes"}', "application/json"),
     ],
 )
-async def test_reply_outside_the_protocol(serve_chat: Any, status: int, body: str, content_type: str) -> None:
+async def test_reply_outside_protocol(serve_chat: Any, status: int, body: str, content_type: str) -> None:
     with serve_chat(lambda _: (status, body), content_type=content_type) as server:
         error = await failure(server.url, JudgeProtocolError)
     assert "does judge.base_url end in /v1?" in str(error)
@@ -192,7 +192,7 @@ async def test_reply_outside_the_protocol(serve_chat: Any, status: int, body: st
         ({"choices": [{"message": {"content": {"a": 1}}}]}, JudgeProtocolError, True),
     ],
 )
-async def test_error_in_a_successful_reply(
+async def test_error_in_successful_reply(
     serve_chat: Any, completion: Any, body: Any, error: type[JudgeError], is_transient: bool
 ) -> None:
     bodies = [completion("[[7]]"), body]  # a proper reply first: an invalid one is then an accident
@@ -215,7 +215,7 @@ async def test_error_in_a_successful_reply(
         (200, "The response was filtered due to our policy.", "stop", {}),
     ],
 )
-async def test_refused_request_is_recorded_and_not_repeated(
+async def test_refused_request_recorded_and_not_repeated(
     serve_chat: Any, completion: Any, tmp_path: Path, status: int, content: str, finish: str, message: dict[str, Any]
 ) -> None:
     body = completion(content, finish, **message) if status == 200 else content
@@ -227,7 +227,7 @@ async def test_refused_request_is_recorded_and_not_repeated(
     assert len(server.bodies) == 1
 
 
-async def test_quirks_of_openai_are_solved_by_following_the_advice(
+async def test_openai_parameter_errors_solved_by_advice(
     serve_chat: Any, completion: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def openai(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -339,14 +339,14 @@ async def test_key_appears_in_no_error_reply_log_or_ledger(
     assert KEY not in caplog.text
 
 
-async def test_missing_key_raises_before_a_request_is_sent() -> None:
+async def test_missing_key_raises_before_request_is_sent() -> None:
     with pytest.raises(ConfigError, match="JUDGE_KEY holds no key"):
         await complete(NOWHERE, api_key_env="JUDGE_KEY")
     with pytest.raises(ConfigError, match="OPENAI_API_KEY holds no key"):
         await complete(None)
 
 
-async def test_each_kind_gets_its_own_key_only(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_kind_gets_own_key_only(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI", "ZHIPUAI", "OLLAMA", "VLLM"):
         monkeypatch.setenv(f"{name}_API_KEY", f"{name}-key")
     with serve_chat("[[4]]") as server:
@@ -362,7 +362,7 @@ async def test_each_kind_gets_its_own_key_only(serve_chat: Any, monkeypatch: pyt
 LOGPROBS_REQUEST = ChatRequest("t", {}, "m or M?", "hash", 1, top_logprobs=5)
 
 
-async def test_logprobs_are_requested_and_recorded(serve_chat: Any, completion: Any, tmp_path: Path) -> None:
+async def test_logprobs_requested_and_recorded(serve_chat: Any, completion: Any, tmp_path: Path) -> None:
     top = [{"token": "m", "logprob": -0.02, "bytes": None}, {"token": "M", "logprob": -4.05, "bytes": None}]
     body = completion("m", "length")
     body["choices"][0]["logprobs"] = {"content": [{"token": "m", "logprob": -0.02, "top_logprobs": top}]}
@@ -383,9 +383,7 @@ async def test_server_that_returns_no_logprobs(serve_chat: Any) -> None:
         assert (await complete(server.url, LOGPROBS_REQUEST)).text == "m"
 
 
-async def test_server_that_refuses_logprobs_is_called_without_them_from_then_on(
-    serve_chat: Any, completion: Any
-) -> None:
+async def test_server_that_refuses_logprobs_gets_later_requests_without(serve_chat: Any, completion: Any) -> None:
     def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if "logprobs" in body:
             return 400, {"error": {"message": "logprobs are not supported with this model"}}

@@ -24,7 +24,7 @@ def make_request(template: str, text: str = "q") -> ChatRequest:
     return ChatRequest(template, {}, text, "h", 64)
 
 
-async def test_each_request_goes_to_the_judge_of_its_dimension(serve_chat: Any, tmp_path: Path) -> None:
+async def test_each_request_goes_to_judge_of_dimension(serve_chat: Any, tmp_path: Path) -> None:
     with serve_chat("from a") as a, serve_chat("from b") as b:
         config = make_config(
             kind="vllm",
@@ -65,7 +65,7 @@ async def test_metric_names_contain_only_characters_that_mlflow_accepts(serve_ch
             assert judge.metrics()["judges/_models_q_1/calls"] == 1
 
 
-async def test_dimensions_of_one_model_on_one_server_share_the_lowest_limit(serve_chat: Any, completion: Any) -> None:
+async def test_dimensions_of_one_model_on_one_server_share_lowest_limit(serve_chat: Any, completion: Any) -> None:
     running, peak, lock = 0, 0, threading.Lock()
     barrier = threading.Barrier(3)  # fewer than 3 concurrent requests would never get a reply
 
@@ -96,7 +96,7 @@ async def test_dimensions_of_one_model_on_one_server_share_the_lowest_limit(serv
     assert peak == 3
 
 
-def test_every_score_records_the_judge_of_its_dimension(serve_chat: Any) -> None:
+def test_every_score_records_judge_of_dimension(serve_chat: Any) -> None:
     with serve_chat("All is well. [[8]]") as server:
         config = make_config(dimensions={"helpfulness": {"kind": "vllm", "model": "big", "base_url": server.url}})
         score = LongReward(config).score(
@@ -112,7 +112,7 @@ def test_every_score_records_the_judge_of_its_dimension(serve_chat: Any) -> None
     assert score.complete
 
 
-async def test_ledger_keys_of_a_judge_without_system_prompt_are_stable(serve_chat: Any, tmp_path: Path) -> None:
+async def test_ledger_keys_of_judge_without_system_prompt_are_stable(serve_chat: Any, tmp_path: Path) -> None:
     with serve_chat("yes") as server:
         config = make_config(kind="http", model="m", base_url=server.url, extra_body={"top_p": 0.5})
         async with open_judge(config, ledger=tmp_path / "l.sqlite") as judge:
@@ -122,7 +122,7 @@ async def test_ledger_keys_of_a_judge_without_system_prompt_are_stable(serve_cha
         assert [exchange.reply.text for exchange in ledger.find(key)] == ["yes"]
 
 
-async def test_offline_judge_refuses_an_unknown_template() -> None:
+async def test_offline_judge_refuses_unknown_template() -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge:
         assert judge.name == "offline-lexical-2"
         with pytest.raises(JudgeRefused, match="'poetry'"):

@@ -28,7 +28,7 @@ def test_documented_config_is_valid(settings: dict[str, Any]) -> None:
     assert JudgeConfig.parse(settings["judge"], source="docs/reward.md").judges()
 
 
-def test_every_kind_is_documented() -> None:
+def test_every_kind_documented() -> None:
     kinds = {settings["judge"]["kind"] for settings in DOCUMENTED}
     assert kinds == set(get_args(Kind)) - {"offline"}
     assert set(PROVIDERS) == set(get_args(Kind))
@@ -42,7 +42,7 @@ def test_every_kind_is_documented() -> None:
         ("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
     ],
 )
-def test_key_of_a_provider_is_required_and_sent_only_to_its_own_address(
+def test_key_of_provider_required_and_sent_only_to_own_address(
     kind: str, address: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = JudgeConfig.parse({"kind": kind, "model": "m"}, source="p")
@@ -60,13 +60,13 @@ def test_key_of_a_provider_is_required_and_sent_only_to_its_own_address(
             read_api_key(named)
 
 
-def test_temperature_above_the_providers_maximum_is_rejected() -> None:
+def test_temperature_above_providers_maximum_rejected() -> None:
     for kind in ("zhipu", "anthropic"):
         with pytest.raises(ConfigError, match=rf"retry_temperature: .*{kind} takes temperatures up to 1 \(is 1.2\)"):
             JudgeConfig.parse({"kind": kind, "model": "m", "retry_temperature": 1.2}, source="p")
 
 
-def test_judge_of_a_dimension_inherits_settings() -> None:
+def test_judge_of_dimension_inherits_settings() -> None:
     judge = config(kind="zhipu", model="glm-4-plus", system="Be strict.", extra_body={"top_p": 0.7}, max_concurrency=8)
     judge = judge.model_copy(update={"dimensions": {"completeness": {"model": "glm-4-long"}}})
     own = judge.judge_for("completeness")
@@ -104,7 +104,7 @@ def test_judge_on_another_server_inherits_no_server_settings() -> None:
         assert (own.system, own.max_attempts) == ("Be strict.", 3)
 
 
-def test_equal_judges_are_merged() -> None:
+def test_equal_judges_merged() -> None:
     judge = config(
         kind="vllm",
         model="a",
@@ -132,12 +132,12 @@ def test_equal_judges_are_merged() -> None:
         ({"faithfulness": {"model": "b"}}, "its kind is offline"),
     ],
 )
-def test_error_in_a_dimension_names_it(dimensions: dict[str, Any], message: str) -> None:
+def test_error_in_dimension_names_dimension(dimensions: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(dimensions=dimensions)
 
 
-def test_secrets_in_the_wrong_place_are_not_shown() -> None:
+def test_secrets_in_wrong_place_not_shown() -> None:
     for settings in ({"api_key_env": "sk-very-secret"}, {"base_url": "https://me:sk-very-secret@host/v1"}):
         for values in (settings, {"kind": "vllm", "model": "m", "dimensions": {"logicality": settings}}):
             with pytest.raises(ConfigError) as error:
@@ -145,7 +145,7 @@ def test_secrets_in_the_wrong_place_are_not_shown() -> None:
             assert "very-secret" not in str(error.value)
 
 
-def test_http_judge_needs_a_model_and_a_url() -> None:
+def test_http_judge_needs_model_and_url() -> None:
     with pytest.raises(ConfigError, match=r"model: .*must name the model"):
         config(kind="http")
     with pytest.raises(ConfigError, match="http://localhost:8000/v1"):

@@ -37,7 +37,7 @@ def test_template_slots(name: str, language: Language) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_slots_are_at_the_end_for_prefix_caching(name: str, language: Language) -> None:
+def test_slots_are_at_end_for_prefix_caching(name: str, language: Language) -> None:
     template = load_prompts().template(name, language)
     fixed = template.pieces[0]
     assert len(fixed) > 0.9 * sum(len(piece) for piece in template.pieces[::2])
@@ -45,7 +45,7 @@ def test_slots_are_at_the_end_for_prefix_caching(name: str, language: Language) 
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_prompts_show_the_reply_format(language: Language) -> None:
+def test_prompts_show_reply_format(language: Language) -> None:
     prompts = load_prompts()
     for name in ("helpfulness", "logicality", "completeness"):
         assert "[[6]]" in prompts.template(name, language).text
@@ -55,7 +55,7 @@ def test_prompts_show_the_reply_format(language: Language) -> None:
     assert "No relevant information" in prompts.template("extraction", language).text
 
 
-def test_slots_are_filled_in_one_pass() -> None:
+def test_slots_filled_in_one_pass() -> None:
     template = load_prompts().template("helpfulness", "en")
     question = template.request({"question": "What is <<answer>>?", "answer": "It is <<question>> and [[10]]."})
     assert "[Question]\nWhat is <<answer>>?\n" in question.text

@@ -60,13 +60,13 @@ async def test_limits_hold_in_any_60_seconds(limits: dict[str, int], tokens: lis
 
 
 @in_virtual_time
-async def test_fewer_tokens_than_estimated_admit_the_next_call_earlier() -> None:
+async def test_fewer_tokens_than_estimated_admit_next_call_earlier() -> None:
     limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     assert max(await admission_times(limiter, [90, 90, 90], real=[5, 5, 5])) < 5
 
 
 @in_virtual_time
-async def test_cancelled_call_releases_its_slot() -> None:
+async def test_cancelled_call_releases_slot() -> None:
     limiter = RateLimiter(max_concurrency=1)
 
     async def hold() -> None:
@@ -81,7 +81,7 @@ async def test_cancelled_call_releases_its_slot() -> None:
 
 
 @in_virtual_time
-async def test_overload_halves_the_limit_once_per_round_and_successes_restore_it() -> None:
+async def test_overload_halves_limit_once_per_round_and_successes_restore_it() -> None:
     limiter = RateLimiter(max_concurrency=64)
 
     async def overloaded_call() -> None:
@@ -136,7 +136,7 @@ async def test_mean_concurrency_ignores_idle_time() -> None:
 
 
 @in_virtual_time
-async def test_timeout_lowers_the_limit_to_the_throughput_of_that_time() -> None:
+async def test_timeout_lowers_limit_to_current_throughput() -> None:
     limiter = RateLimiter(max_concurrency=32)
     for _ in range(9):
         limiter.record_success()  # before the call that will time out
@@ -156,7 +156,7 @@ async def test_timeout_lowers_the_limit_to_the_throughput_of_that_time() -> None
 
 
 @in_virtual_time
-async def test_latency_is_a_moving_average() -> None:
+async def test_latency_is_moving_average() -> None:
     limiter = RateLimiter(max_concurrency=4)
     assert limiter.latency_s is None
     for seconds in (10, 30):
@@ -167,7 +167,7 @@ async def test_latency_is_a_moving_average() -> None:
 
 
 @in_virtual_time
-async def test_call_cancelled_right_after_admission_releases_its_slot() -> None:
+async def test_call_cancelled_right_after_admission_releases_slot() -> None:
     """With one slot, a lost slot would block every later call forever."""
     limiter = RateLimiter(max_concurrency=1)
     entered = []
@@ -187,7 +187,7 @@ async def test_call_cancelled_right_after_admission_releases_its_slot() -> None:
 
 
 @in_virtual_time
-async def test_cancelled_large_call_in_the_queue_lets_a_small_one_run() -> None:
+async def test_cancelled_large_call_in_queue_lets_small_one_run() -> None:
     limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     loop = asyncio.get_running_loop()
     async with limiter.call(60):
@@ -200,7 +200,7 @@ async def test_cancelled_large_call_in_the_queue_lets_a_small_one_run() -> None:
 
 
 @in_virtual_time
-async def test_cancelled_call_in_the_queue_lets_the_next_one_run() -> None:
+async def test_cancelled_call_in_queue_lets_next_one_run() -> None:
     limiter = RateLimiter(max_concurrency=1)
     order: list[int] = []
 
@@ -229,7 +229,7 @@ async def test_latest_retry_after_counts(waits: tuple[float | None, ...]) -> Non
 
 
 @in_virtual_time
-async def test_call_longer_than_a_minute_counts_only_in_its_first_minute() -> None:
+async def test_call_longer_than_minute_counts_only_in_first_minute() -> None:
     limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     async with limiter.call(40) as second:
         async with limiter.call(50) as long:
@@ -244,7 +244,7 @@ async def test_call_longer_than_a_minute_counts_only_in_its_first_minute() -> No
 
 
 @in_virtual_time
-async def test_real_tokens_count_from_the_end_of_the_call() -> None:
+async def test_real_tokens_count_from_end_of_call() -> None:
     limiter = RateLimiter(max_concurrency=9, tokens_per_minute=100)
     async with limiter.call(10) as call:
         await asyncio.sleep(20)

@@ -36,11 +36,11 @@ def test_strip_reasoning(text: str, expected: str) -> None:
     assert has_reasoning(ChatReply(text)) == (text != expected)
 
 
-def test_truncated_second_reasoning_is_stripped() -> None:
+def test_truncated_second_reasoning_stripped() -> None:
     assert strip_reasoning(ChatReply("<think>a</think>So far. <think>Perhaps [[9]]", "length")) == "So far. "
 
 
-def test_closing_tag_quoted_in_a_statement_is_kept() -> None:
+def test_closing_tag_quoted_in_statement_kept() -> None:
     text = "<statement>One.</statement><statement>It prints </think> twice.</statement>"
     assert parse_statements(strip_reasoning(ChatReply(text)), None) == ("One.", "It prints </think> twice.")
 
@@ -55,7 +55,7 @@ async def query(url: str, ledger: Any = None, **settings: Any) -> ParsedReply[fl
 
 
 @pytest.mark.usefixtures("no_keys")
-async def test_ledger_keeps_the_reasoning_and_the_parsed_reply_does_not(serve_chat: Any, tmp_path: Any) -> None:
+async def test_ledger_keeps_reasoning_and_parsed_reply_does_not(serve_chat: Any, tmp_path: Any) -> None:
     with serve_chat("<think>[[9]] or so</think>Rating: [[4]]") as server:
         for _ in range(2):  # the second time from the ledger
             reply = await query(server.url, tmp_path / "l.sqlite")
@@ -66,7 +66,7 @@ async def test_ledger_keeps_the_reasoning_and_the_parsed_reply_does_not(serve_ch
 
 @pytest.mark.usefixtures("no_keys")
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-async def test_reasoning_in_its_own_field_is_not_parsed(serve_chat: Any, completion: Any, field: str) -> None:
+async def test_reasoning_in_own_field_not_parsed(serve_chat: Any, completion: Any, field: str) -> None:
     with serve_chat(lambda _: (200, completion("No verdict.", **{field: "Certainly [[9]]"}))) as server:
         reply = await query(server.url)
     assert reply.value is None
@@ -90,7 +90,7 @@ async def test_truncated_reasoning_is_unreadable_with_advice(
 
 
 @pytest.mark.usefixtures("no_keys")
-async def test_truncated_untagged_text_is_reasoning_if_the_judge_thinks(serve_chat: Any, completion: Any) -> None:
+async def test_truncated_untagged_text_is_reasoning_if_judge_thinks(serve_chat: Any, completion: Any) -> None:
     """Templates as DeepSeek-R1's open the thought in the prompt: until it is closed, nothing marks it."""
     with serve_chat(lambda _: (200, completion("Perhaps [[9]], but", "length"))) as server:
         thinks = await query(server.url, thinking_tokens=100)
@@ -101,7 +101,7 @@ async def test_truncated_untagged_text_is_reasoning_if_the_judge_thinks(serve_ch
 
 
 @pytest.mark.usefixtures("no_keys")
-async def test_reply_of_only_reasoning_names_the_reasoning_parser(serve_chat: Any, completion: Any) -> None:
+async def test_reply_of_only_reasoning_names_reasoning_parser(serve_chat: Any, completion: Any) -> None:
     with serve_chat(lambda _: (200, completion("", reasoning="Rating: [[9]]"))) as server:
         reply = await query(server.url)
     assert reply.value is None
@@ -109,7 +109,7 @@ async def test_reply_of_only_reasoning_names_the_reasoning_parser(serve_chat: An
 
 
 @pytest.mark.usefixtures("no_keys")
-async def test_thinking_tokens_add_to_the_limit_of_the_prompt(serve_chat: Any) -> None:
+async def test_thinking_tokens_add_to_limit_of_prompt(serve_chat: Any) -> None:
     with serve_chat("[[4]]") as server:
         await query(server.url, thinking_tokens=4096)
         await query(server.url)
@@ -117,7 +117,7 @@ async def test_thinking_tokens_add_to_the_limit_of_the_prompt(serve_chat: Any) -
 
 
 @pytest.mark.usefixtures("no_keys")
-def test_scores_are_the_same_with_misleading_reasoning() -> None:
+def test_scores_are_same_with_misleading_reasoning() -> None:
     context = "Keld was founded by Ann Lee in 1905. The mill burned down in 1930."
     inputs = {"context": context, "query": "Who founded Keld?", "response": "Ann Lee founded Keld. It has a harbour."}
     reasoning = "[[0]] [[No support]] <statement>A trap.</statement> <no_statement/> No relevant information"

@@ -111,7 +111,7 @@ def run_all(server: Any, count: int, **settings: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("ignores_disconnects", [False, True])
-def test_timeouts_lower_the_concurrency_until_the_server_can_follow(ignores_disconnects: bool) -> None:
+def test_timeouts_lower_concurrency_until_server_can_follow(ignores_disconnects: bool) -> None:
     """4 slots, 32 requests in flight: the last of them would wait 80 s for a reply, and the client gives up at 60."""
     server = SlotServer(4, work_s=10, timeout_s=60, ignores_disconnects=ignores_disconnects)
     metrics = run_all(server, 104)
@@ -122,7 +122,7 @@ def test_timeouts_lower_the_concurrency_until_the_server_can_follow(ignores_disc
     assert metrics["concurrency"] < 24
 
 
-def test_throughput_of_a_slow_server_is_measured_at_the_first_timeouts() -> None:
+def test_throughput_of_slow_server_measured_at_first_timeouts() -> None:
     """Six replies arrive within the 60 s after which the first call times out: six stay in flight from then on."""
     server = SlotServer(1, work_s=10, timeout_s=60, ignores_disconnects=True)
     assert run_all(server, 104)["timeouts"] < 70  # without adaptive more than 600, by halving alone 90
@@ -133,7 +133,7 @@ def test_without_adaptive_every_second_request_times_out() -> None:
     assert run_all(server, 104, adaptive=False, max_retries=50)["timeouts"] > 80
 
 
-def test_timed_out_request_keeps_its_slot_while_the_server_may_work_on_it() -> None:
+def test_timed_out_request_keeps_slot_while_server_may_work_on_it() -> None:
     """One slot, one request at a time. The second takes 25 s, others 10 s; the client gives up after 20."""
 
     class OneSlowRequest(SlotServer):
@@ -154,7 +154,7 @@ def test_timed_out_request_keeps_its_slot_while_the_server_may_work_on_it() -> N
     assert server.peak == 1
 
 
-def test_closed_connections_lower_the_concurrency() -> None:
+def test_closed_connections_lower_concurrency() -> None:
     server = NarrowServer(4, TransientFailure(disconnected=True))
     metrics = run_all(server, 200, max_retries=20)
     assert metrics["disconnects"] == server.failures
@@ -162,7 +162,7 @@ def test_closed_connections_lower_the_concurrency() -> None:
 
 
 @in_virtual_time
-async def test_concurrency_follows_the_capacity_of_the_server() -> None:
+async def test_concurrency_follows_capacity_of_server() -> None:
     server = NarrowServer(4, TransientFailure(throttled=True, retry_after_s=0.025))
     async with Judge.from_model(server, JudgeConfig(max_concurrency=16)) as judge:
         assert {reply.value for reply in await query_all(judge, range(600))} == {"[[7]]"}
@@ -209,7 +209,7 @@ async def test_request_that_always_fails_ends_unscored_while_others_are_scored(t
 
 
 @in_virtual_time
-async def test_server_that_fails_every_request_and_the_probe_ends_the_run() -> None:
+async def test_server_that_fails_every_request_and_probe_ends_run() -> None:
     class BrokenServer(SimulatedServer):
         texts: list[str]
 
@@ -224,7 +224,7 @@ async def test_server_that_fails_every_request_and_the_probe_ends_the_run() -> N
     assert server.texts == ["q 0"] * 3 + [PROBE_REQUEST.text]
 
 
-def test_backoff_doubles_with_jitter_up_to_a_maximum() -> None:
+def test_backoff_doubles_with_jitter_up_to_maximum() -> None:
     for failures, maximum in ((1, 0.5), (2, 1.0), (3, 2.0), (5, 8.0), (50, 8.0)):
         assert 0.75 * maximum <= backoff_s(failures, TransientFailure()) <= maximum
     assert backoff_s(1, TransientFailure(retry_after_s=20.0)) == 20.0

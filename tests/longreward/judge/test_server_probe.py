@@ -58,7 +58,7 @@ async def test_unreachable_server_and_missing_key_are_results() -> None:
     assert "ZHIPUAI_API_KEY" in keyless.message
 
 
-async def test_unknown_model_lists_the_models_of_the_server(serve_chat: Any) -> None:
+async def test_unknown_model_lists_models_of_server(serve_chat: Any) -> None:
     def unknown(_: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         return 404, {"error": {"message": "The model `qwen` does not exist."}}
 
@@ -111,7 +111,7 @@ async def test_small_ollama_context_window_gets_advice(serve_chat: Callable[...,
         (None, 32, False),
     ],
 )
-async def test_max_concurrency_above_the_servers_slots_gets_advice(
+async def test_max_concurrency_above_servers_slots_gets_advice(
     serve_chat: Any, props: dict[str, Any] | None, concurrency: int, advised: bool
 ) -> None:
     """`/props` with `total_slots` is part of the server of llama.cpp."""
@@ -125,7 +125,7 @@ async def test_max_concurrency_above_the_servers_slots_gets_advice(
         assert "Set judge.max_concurrency to 4" in result.advice[0]
 
 
-async def test_prompt_above_the_ollama_context_window_is_refused(serve_chat: Callable[..., Any]) -> None:
+async def test_prompt_above_ollama_context_window_refused(serve_chat: Callable[..., Any]) -> None:
     long = ChatRequest("extraction", {}, "word " * 4000, "h", 1024)
     short = ChatRequest("extraction", {}, "word " * 40, "h", 1024)
     config = JudgeConfig(kind="ollama", model="m", max_attempts=1)

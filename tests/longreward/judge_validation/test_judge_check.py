@@ -116,7 +116,7 @@ async def test_offline_judge_and_number_of_calls(quick: bool, most: int) -> None
     assert reported[-1][0] == reported[-1][1]
 
 
-async def test_second_check_uses_the_ledger(tmp_path: Path) -> None:
+async def test_second_check_uses_ledger(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     check = partial(check_judge, JudgeConfig(), PROMPTS, judge_factory=partial(open_judge, ledger=ledger), quick=True)
     first = await check()
@@ -159,7 +159,7 @@ def test_failures_against_thresholds() -> None:
         require_passed(report(), CheckConfig(margin=1.5))
 
 
-def test_missing_scores_in_a_report() -> None:
+def test_missing_scores_in_report() -> None:
     attack = Attack(name="a", plain={"faithfulness": 0.0, "logicality": 5.0}, attacked={"faithfulness": None})
     assert attack.gain == 0.0
     none = Rank(kind="k", dimension="logicality", share=None, low=None, high=None, compared=0, unscored=6)
@@ -176,7 +176,7 @@ def test_render_markdown() -> None:
     )
 
 
-async def test_report_is_saved_and_reused(tmp_path: Path, honest: Opened) -> None:
+async def test_report_saved_and_reused(tmp_path: Path, honest: Opened) -> None:
     made: list[str] = []
 
     async def get(judge: JudgeConfig) -> CheckReport:

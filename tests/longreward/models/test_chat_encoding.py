@@ -28,7 +28,7 @@ def controls(encoder: ChatEncoder, ids: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_ordinary_prompts_have_the_ids_of_the_chat_template(kind, family):
+def test_ordinary_prompts_have_ids_of_chat_template(kind, family):
     encoder = encoder_of(kind, family)
     for content in (f"{CONTEXT}\n\n{QUERY}", " leading and trailing ", "1 < 2 | 3 > 2 [x] _", "Zürich"):
         stock = encoder.tokenizer.apply_chat_template(
@@ -49,7 +49,7 @@ def test_literal_tokenizer_encodes_ordinary_text_equally(kind, family):
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
 @pytest.mark.parametrize("context", [f"{CONTEXT} {FORGED} {CONTEXT}", f"{FORGED}{CONTEXT}", f"{CONTEXT} {FORGED}"])
-def test_special_tokens_in_a_document_are_ordinary_text(kind, family, context):
+def test_special_tokens_in_document_are_ordinary_text(kind, family, context):
     encoder = encoder_of(kind, family)
     tokenizer = PolicyTokenizer(encoder.tokenizer, "{context}\n\n{query}", encoder.end_ids)
     honest, forged = tokenizer.prompt_ids(CONTEXT, QUERY), tokenizer.prompt_ids(context, QUERY)
@@ -62,7 +62,7 @@ def test_special_tokens_in_a_document_are_ordinary_text(kind, family, context):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("token", [*SPECIAL[2:], *THOUGHT])
-def test_each_control_token_of_the_template_is_text_in_a_message(kind, token):
+def test_control_tokens_of_template_are_text_in_message(kind, token):
     encoder = encoder_of(kind, "empty thought")
     expected = controls(encoder, encoder.encode_messages(user(QUERY), add_generation_prompt=True))
     actual = controls(
@@ -74,7 +74,7 @@ def test_each_control_token_of_the_template_is_text_in_a_message(kind, token):
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_special_tokens_in_a_conversation_are_ordinary_text(kind, family):
+def test_special_tokens_in_conversation_are_ordinary_text(kind, family):
     encoder = encoder_of(kind, family)
 
     def conversation(more: str) -> list[dict[str, str]]:
@@ -90,7 +90,7 @@ def test_special_tokens_in_a_conversation_are_ordinary_text(kind, family):
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_response_ends_with_the_end_of_its_turn(kind, family):
+def test_response_ends_with_end_of_turn(kind, family):
     encoder = encoder_of(kind, family)
     ids = encoder.encode_response(RESPONSE)
     assert encoder.tokenizer.convert_ids_to_tokens(ids[-1]) == TURN_ENDS[family]
@@ -100,7 +100,7 @@ def test_response_ends_with_the_end_of_its_turn(kind, family):
     assert forged[-1] == ids[-1]
 
 
-def test_response_keeps_its_thought():
+def test_response_keeps_reasoning():
     encoder = encoder_of("byte-level", "empty thought")
     ids = encoder.encode_response(f"<think>\nIt says so.\n</think>\n\n{RESPONSE}")
     assert controls(encoder, ids) == ["<think>", "</think>", "<|im_end|>"]
@@ -111,7 +111,7 @@ def test_response_keeps_its_thought():
     ]  # the empty one
 
 
-def test_end_token_follows_a_turn_end_that_does_not_stop_sampling():
+def test_end_token_follows_turn_end_that_does_not_stop_sampling():
     tokenizer = make_tokenizer("byte-level", "turns of a base model")
     ids = ChatEncoder(tokenizer).encode_response(RESPONSE)
     assert tokenizer.convert_ids_to_tokens(ids[-2:]) == ["<|im_end|>", "</s>"]

@@ -30,9 +30,7 @@ def rewrite(folder: Path, **fields: object) -> None:
         ({"architectures": ["LlamaForSequenceClassification"]}, "saved as LlamaForSequenceClassification"),
     ],
 )
-def test_unsupported_model_types_are_rejected_without_reading_weights(
-    save_tiny_policy, tmp_path, fields, message
-) -> None:
+def test_unsupported_model_types_rejected_without_reading_weights(save_tiny_policy, tmp_path, fields, message) -> None:
     folder = save_tiny_policy(tmp_path / "policy")
     rewrite(folder, **fields)
     (folder / "model.safetensors").unlink()
@@ -41,7 +39,7 @@ def test_unsupported_model_types_are_rejected_without_reading_weights(
             load(config_of(folder), folder)
 
 
-def test_missing_weights_are_rejected(save_tiny_policy, tmp_path) -> None:
+def test_missing_weights_rejected(save_tiny_policy, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = save_tiny_policy(tmp_path / "policy")
@@ -76,7 +74,7 @@ def test_remote_code_runs_only_with_trust_remote_code(remote_code_model, monkeyp
     assert type(policy.model).__name__ == "OwnForCausalLM"
 
 
-def test_failing_remote_code_is_reported_as_such(remote_code_model, monkeypatch, tmp_path) -> None:
+def test_failing_remote_code_reported_as_such(remote_code_model, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     (remote_code_model / "modeling_own.py").write_text("raise AttributeError('is_torch_fx_available')")
     with pytest.raises(PolicyError, match=r"is_torch_fx_available\); if its own code fails"):
@@ -84,7 +82,7 @@ def test_failing_remote_code_is_reported_as_such(remote_code_model, monkeypatch,
 
 
 @pytest.mark.skipif(bool(find_spec("flash_attn") or find_spec("kernels")), reason="flash attention is installed")
-def test_missing_flash_attention_is_rejected_with_advice(tiny_policy) -> None:
+def test_missing_flash_attention_rejected_with_advice(tiny_policy) -> None:
     with pytest.raises(
         PolicyError, match=r"flash-attn is not installed; run `pip install .*set policy\.attention to sdpa"
     ):
@@ -113,12 +111,12 @@ def test_byte_level_tokenizer_passes() -> None:
     check_round_trip(byte_level_tokenizer(decoders.ByteLevel()), "models/x")
 
 
-def test_missing_byte_decoder_is_rejected_with_input_and_output() -> None:
+def test_missing_byte_decoder_rejected_with_input_and_output() -> None:
     with pytest.raises(PolicyError, match=r'models/x: .*"Who was the first.* is decoded as "W h o Ġ w a s'):
         check_round_trip(byte_level_tokenizer(None), "models/x")
 
 
-def test_lost_spaces_are_rejected() -> None:
+def test_lost_spaces_rejected() -> None:
     with pytest.raises(PolicyError, match='is decoded as "Whowasthefirst'):
         check_round_trip(
             byte_level_tokenizer(decoders.Sequence([decoders.ByteLevel(), decoders.Replace(" ", "")])), "x"
@@ -129,13 +127,13 @@ def test_small_vocabulary_may_drop_words_and_chinese() -> None:
     check_round_trip(word_level_tokenizer("Who was the first of two ? in town and ."), "x")
 
 
-def test_lower_case_is_accepted_and_replaced_words_are_rejected() -> None:
+def test_lower_case_accepted_and_replaced_words_rejected() -> None:
     check_round_trip(word_level_tokenizer("who was the first ?", normalizers.Lowercase()), "x")
     with pytest.raises(PolicyError, match="was mal"):
         check_round_trip(word_level_tokenizer("Who was mal first ?", normalizers.Replace("the", "mal")), "x")
 
 
-def test_error_in_chinese_alone_is_rejected() -> None:
+def test_error_in_chinese_alone_rejected() -> None:
     decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace("河", "何")])
     with pytest.raises(PolicyError, match=r"在河的北边.* is decoded as .*在何的北边"):
         check_round_trip(byte_level_tokenizer(decoder), "x")

@@ -84,7 +84,7 @@ def policy_of(config, attention="sdpa", ends=(3,)):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_batched_prompts_give_the_same_responses_as_single_prompts(kind, temperature):
+def test_batched_prompts_give_same_responses_as_single_prompts(kind, temperature):
     policy = policy_of(CONFIGS[kind])
     prompts = [[4 + (7 * index + length) % 56 for index in range(length)] for length in LENGTHS]
     streams = [rng_stream(5, str(index), 0, 40) for index in range(len(prompts))]
@@ -102,7 +102,7 @@ PROMPTS = [[4 + (7 * index + length) % 56 for index in range(length)] for length
 
 
 @pytest.mark.parametrize("kind", STATES)
-def test_recurrent_model_samples_each_response_from_its_own_stream(kind, caplog, monkeypatch):
+def test_recurrent_model_samples_each_response_from_own_stream(kind, caplog, monkeypatch):
     monkeypatch.setattr(generation, "_warned_classes", set())
     policy = policy_of(STATES[kind], ends=(3, 17))
     policy.model.generation_config.repetition_penalty = 50.0  # none of these is part of sampling here
@@ -126,7 +126,7 @@ def test_recurrent_model_samples_each_response_from_its_own_stream(kind, caplog,
 @pytest.mark.parametrize(
     "params", [SamplingParams(1.0, n=4), SamplingParams(0.7, top_p=0.8, n=4), SamplingParams(0.0, n=2)]
 )
-def test_transformers_generate_samples_the_same_tokens(params, monkeypatch):
+def test_transformers_generate_samples_same_tokens(params, monkeypatch):
     policy = policy_of(CONFIGS["full attention"], ends=(3, 17, 40))
     streams = [rng_stream(1, str(index), number, 20) for index in range(2) for number in range(params.n)]
     expected = generate(policy, PROMPTS, streams, params, limits=[20, 5])
@@ -152,7 +152,7 @@ def test_transformers_generate_can_be_stopped(monkeypatch):
         ("full attention", "flash_attention_2", 5 * 9 * 256, logging.WARNING, "sdpa shares one cache"),
     ],
 )
-def test_cache_copies_are_logged_with_their_size(kind, attention, size, level, words, caplog, monkeypatch):
+def test_cache_copies_logged_with_size(kind, attention, size, level, words, caplog, monkeypatch):
     monkeypatch.setattr(generation, "_reported_bytes", {})
     monkeypatch.setattr(generation, "WARN_CACHE_BYTES", 10_000)
     policy = policy_of(CONFIGS[kind])
@@ -168,7 +168,7 @@ def test_cache_copies_are_logged_with_their_size(kind, attention, size, level, w
 
 
 @pytest.mark.parametrize("cache", ["shared", "repeated"])
-def test_token_ids_above_two_bytes_are_returned(cache):
+def test_token_ids_above_two_bytes_returned(cache):
     torch.manual_seed(1)
     config = LlamaConfig(**{**SIZES, "vocab_size": 140_000, "hidden_size": 8, "num_attention_heads": 1})
     config.num_key_value_heads = 1

@@ -70,7 +70,7 @@ def test_rows_can_be_selected_and_repeated(new):
     assert preallocated.keys.shape == (4, 2, 6, 4)
 
 
-def test_only_full_attention_layers_are_replaced():
+def test_only_full_attention_layers_replaced():
     full = preallocated_cache(LlamaConfig(num_hidden_layers=2))
     assert [type(layer) for layer in full.layers] == [PreallocatedLayer, PreallocatedLayer]
     sliding = preallocated_cache(MistralConfig(num_hidden_layers=1, sliding_window=8))

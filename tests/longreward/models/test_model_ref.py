@@ -13,7 +13,7 @@ def config_of(name: str | Path, **fields: object) -> PolicyConfig:
     return PolicyConfig(base_model=str(name), **fields)
 
 
-def test_hub_id_may_carry_its_own_revision() -> None:
+def test_hub_id_may_carry_own_revision() -> None:
     config = config_of("org/base", revision="v1")
     assert pretrained_kwargs(config, "org/base")["revision"] == "v1"
     kwargs = pretrained_kwargs(config, "org/mine@v2")
@@ -36,13 +36,13 @@ def linked(save_tiny_policy, tmp_path) -> tuple[Path, Path]:
     return model, out
 
 
-def test_load_policy_follows_a_pointer(linked) -> None:
+def test_load_policy_follows_pointer(linked) -> None:
     model, out = linked
     assert json.loads((out / "model.json").read_text())["model"] == str(model)
     assert load_policy(config_of("x"), out).name == str(out)
 
 
-def test_changed_model_behind_a_pointer_is_rejected(linked, save_tiny_policy) -> None:
+def test_changed_model_behind_pointer_rejected(linked, save_tiny_policy) -> None:
     model, out = linked
     save_tiny_policy(model, seed=1)  # the same names and sizes, other weights
     with pytest.raises(PolicyError, match=r"has changed since; run `dvc repro --force sft`"):
@@ -59,27 +59,27 @@ def test_fingerprint_ignores_readme_and_hidden_files(linked) -> None:
     load_tokenizer(config_of("x"), out)
 
 
-def test_missing_model_behind_a_pointer_is_rejected(linked) -> None:
+def test_missing_model_behind_pointer_rejected(linked) -> None:
     model, out = linked
     model.rename(model.with_name("elsewhere"))
     with pytest.raises(PolicyError, match=r"model\.json points to .*mine, which is gone"):
         load_policy(config_of("x"), out)
 
 
-def test_pointer_without_a_fingerprint_is_followed(tiny_policy, tmp_path) -> None:
+def test_pointer_without_fingerprint_followed(tiny_policy, tmp_path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"model": str(tiny_policy), "revision": None}))
     load_tokenizer(config_of("x"), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"revision": null}'])
-def test_damaged_pointer_is_rejected(tmp_path, text) -> None:
+def test_damaged_pointer_rejected(tmp_path, text) -> None:
     (tmp_path / "model.json").write_text(text)
     with pytest.raises(PolicyError, match=r"model\.json is not a valid model pointer.*dvc repro --force sft"):
         load_tokenizer(config_of("x"), tmp_path)
 
 
 @pytest.mark.parametrize("position", [0, 100, FULL_HASH_BYTES // 2, 2 * FULL_HASH_BYTES - 1])
-def test_fingerprint_of_a_large_file_detects_changes_at_any_position(tmp_path, position) -> None:
+def test_fingerprint_of_large_file_detects_changes_at_any_position(tmp_path, position) -> None:
     weights = tmp_path / "model.safetensors"
     with weights.open("wb") as file:
         file.truncate(2 * FULL_HASH_BYTES)
@@ -90,7 +90,7 @@ def test_fingerprint_of_a_large_file_detects_changes_at_any_position(tmp_path, p
     assert fingerprint(tmp_path) != before
 
 
-def test_pointer_to_a_hub_model_is_pinned_to_the_cached_commit(save_tiny_policy, tmp_path, monkeypatch) -> None:
+def test_pointer_to_hub_model_pinned_to_cached_commit(save_tiny_policy, tmp_path, monkeypatch) -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     cached = tmp_path / "hub" / "models--org--mine"
     save_tiny_policy(cached / "snapshots" / commit)

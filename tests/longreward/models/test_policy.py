@@ -17,7 +17,7 @@ def policy(tiny_policy):
     return load_policy(config_of(tiny_policy), tiny_policy)
 
 
-def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
+def test_prompt_is_context_blank_line_query_in_chat_template(policy):
     assert (
         policy.encoder.prompt_text("The river is north.", "Who?")
         == "<s><|user|> The river is north.\n\nWho? <|assistant|> "
@@ -26,7 +26,7 @@ def test_prompt_is_context_blank_line_query_in_the_chat_template(policy):
     assert policy.encoder.prompt_ids("The river is north.", "Who?") == [2, 4, 6, 17, 9, 19, 35, 12, 34, 5]
 
 
-def test_slot_names_inside_a_document_are_kept(policy):
+def test_slot_names_inside_document_kept(policy):
     assert "the {query} is {context}\n\nWho?" in policy.encoder.prompt_text("the {query} is {context}", "Who?")
 
 
@@ -35,16 +35,16 @@ def test_prompt_template_can_reorder_slots(tiny_policy):
     assert encoder.prompt_text("the town", "where ?") == "<s><|user|> where ? in: the town <|assistant|> "
 
 
-def test_prompt_template_without_context_is_rejected():
+def test_prompt_template_without_context_rejected():
     with pytest.raises(ConfigError, match=r"must hold \{context\}"):
         PolicyConfig.parse({"base_model": "x", "prompt_template": "{query}"}, source="params.yaml: policy")
 
 
-def test_completion_ends_with_the_end_token(policy):
+def test_completion_ends_with_end_token(policy):
     assert policy.encoder.completion_ids("Anna built it.") == [21, 27, 31, 35, 3]
 
 
-def test_prompt_and_completion_equal_the_rendered_conversation(policy):
+def test_prompt_and_completion_equal_rendered_conversation(policy):
     whole = policy.tokenizer.apply_chat_template(
         [{"role": "user", "content": "the town\n\nwho ?"}, {"role": "assistant", "content": "anna ."}],
         tokenize=True,
@@ -58,7 +58,7 @@ def test_count_tokens_adds_no_special_tokens(policy):
 
 
 @pytest.mark.parametrize("separator", [" ", "\n\n", " ,  "])
-def test_long_document_is_counted_piece_by_piece(policy, monkeypatch, separator):
+def test_long_document_counted_piece_by_piece(policy, monkeypatch, separator):
     """Words are whole tokens here, so that a border at white space costs none."""
     monkeypatch.setattr("longreward.models.policy.MAX_TOKENIZED_CHARACTERS", 20)
     encode, lengths = PolicyTokenizer.encode, []
@@ -69,7 +69,7 @@ def test_long_document_is_counted_piece_by_piece(policy, monkeypatch, separator)
     assert max(lengths) <= 40
 
 
-def test_window_comes_from_the_model_or_the_settings(policy, tiny_policy):
+def test_window_comes_from_model_or_settings(policy, tiny_policy):
     assert policy.window == 256
     assert load_policy(config_of(tiny_policy, window=100), tiny_policy).window == 100
 
@@ -81,7 +81,7 @@ def test_policy_window_needs_no_weights(save_tiny_policy, tmp_path):
     assert policy_window(config_of(folder, window=100), folder) == 100
 
 
-def test_window_larger_than_the_models_is_rejected(tiny_policy):
+def test_window_larger_than_model_window_is_rejected(tiny_policy):
     for load in (policy_window, load_policy):
         with pytest.raises(
             PolicyError, match=r"policy\.window is 257, and the config of .* allows 256 tokens; lower it"
@@ -89,20 +89,20 @@ def test_window_larger_than_the_models_is_rejected(tiny_policy):
             load(config_of(tiny_policy, window=257), tiny_policy)
 
 
-def test_unsupported_model_is_rejected_although_window_is_set(save_tiny_policy, tmp_path):
+def test_unsupported_model_rejected_although_window_is_set(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(PolicyError, match="encoder-decoder"):
         policy_window(config_of(folder, window=100), folder)
 
 
-def test_model_without_a_window_has_none(save_tiny_policy, tmp_path):
+def test_model_without_window_has_none(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "bloom", "n_layer": 1}')
     assert policy_window(config_of(folder), folder) is None
 
 
-def test_unknown_model_type_is_named(save_tiny_policy, tmp_path):
+def test_unknown_model_type_reported(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "config.json").write_text('{"model_type": "lama"}')
     with pytest.raises(PolicyError, match=r"policy: the config cannot be loaded"):
@@ -119,13 +119,13 @@ def test_weights_for_training_are_float32(save_tiny_policy, tmp_path):
     assert load_policy(config_of(folder), folder, training=True).model.dtype == torch.float32
 
 
-def test_tokenizer_without_chat_template_is_rejected_with_advice(save_tiny_policy, tmp_path):
+def test_tokenizer_without_chat_template_rejected_with_advice(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
     with pytest.raises(PolicyError, match=r"no chat template.*put a chat_template\.jinja"):
         load_policy(config_of(folder), folder)
 
 
-def test_configured_chat_template_replaces_the_tokenizers(save_tiny_policy, tmp_path):
+def test_configured_chat_template_replaces_tokenizer_template(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
     own_template = (
         "{% for message in messages %}<|{{ message.role }}|> {{ message.content }} {{ eos_token }}{% endfor %}"
@@ -146,7 +146,7 @@ TURN_END_TEMPLATE = (
 
 
 @pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
-def test_completion_ends_at_the_first_token_that_stops_sampling(save_tiny_policy, tmp_path, file):
+def test_completion_ends_at_first_token_that_stops_sampling(save_tiny_policy, tmp_path, file):
     folder = save_tiny_policy(tmp_path / "policy", template=TURN_END_TEMPLATE)
     encoder = load_tokenizer(config_of(folder), folder)
     assert (encoder.end_ids, encoder.completion_ids("anna .")) == ((3,), [21, 35, 4, 3])  # nothing stops at <|user|>
@@ -159,14 +159,14 @@ def test_completion_ends_at_the_first_token_that_stops_sampling(save_tiny_policy
     assert load_policy(config_of(folder), folder).encoder.end_ids == (3, 4)
 
 
-def test_configured_chat_template_is_saved_with_the_tokenizer(save_tiny_policy, tmp_path):
+def test_configured_chat_template_saved_with_tokenizer(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy", template=None)
     template = "{% for message in messages %}{{ message.content }} {{ eos_token }}{% endfor %}"
     load_tokenizer(config_of(folder, chat_template=template), folder).tokenizer.save_pretrained(folder)
     assert load_tokenizer(config_of(folder), folder).prompt_text("the", "town") == "the\n\ntown </s>"
 
 
-def test_missing_chat_template_file_is_named(tiny_policy):
+def test_missing_chat_template_file_reported(tiny_policy):
     with pytest.raises(PolicyError, match=r"policy\.chat_template: own\.jinja cannot be read"):
         load_tokenizer(config_of(tiny_policy, chat_template="own.jinja"), tiny_policy)
 
@@ -180,13 +180,13 @@ def test_device_map_does_not_change_logits(policy, tiny_policy, device_map):
     assert torch.equal(mapped.model(ids).logits, policy.model(ids).logits)
 
 
-def test_device_map_with_missing_gpus_is_rejected(tiny_policy):
+def test_device_map_with_missing_gpus_rejected(tiny_policy):
     for device in ("cuda:63", 63):
         with pytest.raises(PolicyError, match=rf"device_map names the device {device}, and torch sees [0-9]+ GPUs"):
             load_policy(config_of(tiny_policy, device_map={"": device}), tiny_policy)
 
 
-def test_chinese_prompt_of_unknown_characters_is_rejected(policy):
+def test_chinese_prompt_of_unknown_characters_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
         policy.encoder.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
 
@@ -204,31 +204,31 @@ def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path)
         load_tokenizer(config_of(folder), folder)
 
 
-def test_prompt_of_unknown_words_is_rejected(policy):
+def test_prompt_of_unknown_words_rejected(policy):
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
         policy.encoder.prompt_ids("xylophon", "quagga")
 
 
-def test_name_next_to_other_folders_is_not_a_hub_id(tmp_path, monkeypatch):
+def test_name_next_to_other_folders_is_not_hub_id(tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PolicyError, match=r"models/absent: no such folder"):
         load_policy(config_of("models/absent"), "models/absent")
 
 
-def test_missing_folder_is_not_searched_on_the_hub(tmp_path):
+def test_missing_folder_not_searched_on_hub(tmp_path):
     with pytest.raises(PolicyError, match="no such folder"):
         load_policy(config_of(tmp_path), tmp_path / "absent")
 
 
-def test_folder_without_weights_is_named(save_tiny_policy, tmp_path):
+def test_folder_without_weights_reported(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     (folder / "model.safetensors").unlink()
     with pytest.raises(PolicyError, match=r"policy: the model cannot be loaded"):
         load_policy(config_of(folder), folder)
 
 
-def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
+def test_truncated_weights_reported(save_tiny_policy, tmp_path):
     folder = save_tiny_policy(tmp_path / "policy")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -236,7 +236,7 @@ def test_truncated_weights_are_named(save_tiny_policy, tmp_path):
         load_policy(config_of(folder), folder)
 
 
-def test_fit_window_keeps_a_prompt_that_fits():
+def test_fit_window_keeps_prompt_that_fits():
     assert fit_window([1, 2, 3], limit=3, rule="refuse", name="7") == [1, 2, 3]
 
 
@@ -244,6 +244,6 @@ def test_fit_window_keeps_both_ends():
     assert fit_window([1, 2, 3, 4, 5, 6, 7], limit=5, rule="keep_ends", name="7") == [1, 2, 5, 6, 7]
 
 
-def test_fit_window_names_the_rejected_example():
+def test_fit_window_names_rejected_example():
     with pytest.raises(PolicyError, match="example 7: its prompt has 4 tokens, and 3 fit"):
         fit_window([1, 2, 3, 4], limit=3, rule="refuse", name="7")

@@ -46,7 +46,7 @@ def sample_without_cache(policy, example, config):
 
 @pytest.mark.parametrize("cache", ["shared", "repeated"])
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_p": 0.8}, {"temperature": 0.0}])
-def test_cached_sampling_equals_sampling_without_a_cache(policy, cache, settings):
+def test_cached_sampling_equals_sampling_without_cache(policy, cache, settings):
     config = SETTINGS.model_copy(update={**settings, "cache": cache, "prompts_per_batch": 2})
     expected = [sample_without_cache(policy, example, config) for example in EXAMPLES]
     assert texts(sample(policy, EXAMPLES, config)) == expected
@@ -59,7 +59,7 @@ def test_samples_do_not_depend_on_batch_order_or_shard(policy):
     assert batched == single == reversed_order[::-1]
 
 
-def test_larger_n_keeps_the_first_samples(policy):
+def test_larger_n_keeps_first_samples(policy):
     three = texts(sample(policy, EXAMPLES[:1], SETTINGS))[0]
     five = texts(sample(policy, EXAMPLES[:1], SETTINGS.model_copy(update={"n": 5})))[0]
     assert five[:3] == three
@@ -95,13 +95,13 @@ def test_progress_counts_prompts(policy):
     assert progress == [3, 4]
 
 
-def test_prompt_over_the_window_is_rejected_before_sampling(policy):
+def test_prompt_over_window_rejected_before_sampling(policy):
     long = Example(id="long", document_id="9", context="the river " * 150, query="who ?")
     with pytest.raises(PolicyError, match=r"example long: its prompt has 305 tokens, and 232 fit"):
         next(sample(policy, [EXAMPLES[0], long], SETTINGS))
 
 
-def test_keep_ends_truncates_and_counts_a_prompt(policy):
+def test_keep_ends_truncates_and_counts_prompt(policy):
     long = Example(id="long", document_id="9", context="the river " * 150, query="who ?")
     config = SETTINGS.model_copy(update={"over_window": "keep_ends"})
     assert truncated_prompts(policy, [*EXAMPLES, long], config) == ["long"]
@@ -111,7 +111,7 @@ def test_keep_ends_truncates_and_counts_a_prompt(policy):
     assert (report.prompts, report.responses, report.truncated_prompts) == (5, 15, 1)
 
 
-def test_sample_token_inverts_the_cumulative_distribution():
+def test_sample_token_inverts_cumulative_distribution():
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log().repeat(5, 1)
     draws = torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71], dtype=torch.float64)
     assert sample_token(logits, draws, temperature=1.0, top_p=1.0).tolist() == [0, 0, 1, 1, 2]

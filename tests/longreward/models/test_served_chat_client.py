@@ -71,7 +71,7 @@ async def test_chat_server_gets_messages(tiny_policy, policy_server):
     ]
 
 
-async def test_chat_server_gets_a_truncated_message(tiny_policy, policy_server):
+async def test_chat_server_gets_truncated_message(tiny_policy, policy_server):
     server = policy_server(accepts_token_ids=False)
     request = GenerationRequest("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)
     async with served(tiny_policy, server, prompt="chat") as policy:

@@ -22,14 +22,14 @@ async def connect(settings, server, model=None):
     return client
 
 
-def test_external_server_needs_an_address() -> None:
+def test_external_server_needs_address() -> None:
     with pytest.raises(ConfigError, match=r"params\.yaml: .*\n  server\.base_url: .*must be your server's address"):
         Params.parse({"server": {"kind": "external"}}, source="params.yaml")
     Params.parse({"server": {"max_concurrency": 4}}, source="params.yaml")
 
 
 @pytest.mark.parametrize("fields", [{"serve": "vllm"}, {"server": {"port": 8123}}])
-def test_server_settings_in_the_policy_section_are_rejected(fields) -> None:
+def test_server_settings_in_policy_section_rejected(fields) -> None:
     with pytest.raises(ConfigError, match=r"unknown key; did you mean the section server \(server\.kind, …\)\?"):
         Params.parse({"policy": {"base_model": "x", **fields}}, source="params.yaml")
 
@@ -54,7 +54,7 @@ def test_key_given_as_variable_name_is_not_shown() -> None:
     assert "secret-123" not in str(raised.value)
 
 
-def test_missing_program_is_rejected_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_missing_program_rejected_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ConfigError, match=r"pip install 'longreward\[vllm\]'"):
@@ -66,20 +66,20 @@ def test_missing_program_is_rejected_with_advice(monkeypatch: pytest.MonkeyPatch
     check_server(config("vllm"))
 
 
-async def test_model_name_is_optional_for_a_server_with_one_model(policy_server) -> None:
+async def test_model_name_is_optional_for_server_with_one_model(policy_server) -> None:
     assert (await connect(config(), policy_server(names=("mine",)))).model == "mine"
     with pytest.raises(ServerRefused, match=r"must be named, but a, b; set server\.model"):
         await connect(config(), policy_server(names=("a", "b")))
 
 
 @pytest.mark.parametrize("accepts_any_name", [False, True])
-async def test_server_with_another_model_is_rejected(policy_server, accepts_any_name) -> None:
+async def test_server_with_another_model_rejected(policy_server, accepts_any_name) -> None:
     server = policy_server(names=("other",), accepts_any_name=accepts_any_name)
     with pytest.raises(ServerRefused, match=r"does not serve 'sft', as configured, but other; set server\."):
         await connect(config(), server, "sft")
 
 
-async def test_served_but_unlisted_model_is_accepted(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_served_but_unlisted_model_accepted(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
     server = policy_server(names=("listed",))
     original = server.answer
     monkeypatch.setattr(
@@ -95,7 +95,7 @@ async def test_server_without_token_id_prompts_needs_chat(policy_server) -> None
         await connect(config(), policy_server(accepts_token_ids=False), "sft")
 
 
-async def test_key_is_sent_and_not_shown_in_errors(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_key_sent_and_not_shown_in_errors(policy_server, monkeypatch: pytest.MonkeyPatch) -> None:
     server = policy_server(key="right-key")
     monkeypatch.setenv("MY_KEY", "right-key")
     assert (await connect(config(api_key_env="MY_KEY"), server, "sft")).model == "sft"
@@ -140,7 +140,7 @@ def command(path, *, server=None, **settings):
     return launch_command(PolicyConfig(base_model="x", **settings), config, path, port=8123, window=4096)
 
 
-def test_vllm_command_of_a_folder(programs, tmp_path) -> None:
+def test_vllm_command_of_folder(programs, tmp_path) -> None:
     assert command(tmp_path, server={"arguments": ["--tensor-parallel-size", "4"]}) == [
         str(programs / "vllm"),
         "serve",
@@ -150,7 +150,7 @@ def test_vllm_command_of_a_folder(programs, tmp_path) -> None:
     ]
 
 
-def test_vllm_command_of_a_hub_id_has_its_revision(programs) -> None:
+def test_vllm_command_of_hub_id_has_revision(programs) -> None:
     words = command("org/name", revision="v2", trust_remote_code=True, dtype="bfloat16")
     assert words[2] == "org/name"
     assert "--revision v2 --tokenizer-revision v2" in " ".join(words)
@@ -158,7 +158,7 @@ def test_vllm_command_of_a_hub_id_has_its_revision(programs) -> None:
     assert "--dtype bfloat16" in " ".join(words)
 
 
-def test_slots_of_a_configured_command_are_filled(programs, tmp_path) -> None:
+def test_slots_of_configured_command_filled(programs, tmp_path) -> None:
     server = {"command": ["other", "--model={model}", "--port", "{port}", "--ctx", "{window}", "{unknown}"]}
     assert command(tmp_path, server=server) == [
         str(programs / "other"),

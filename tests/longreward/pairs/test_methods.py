@@ -24,7 +24,7 @@ def reason(outcome: PreferencePair | NoPair) -> str:
     return outcome.reason
 
 
-def test_random_pairs_depend_on_the_seed() -> None:
+def test_random_pairs_depend_on_seed() -> None:
     responses = sampled(*"abcdefghij")
     drawn = [ids(random_pair(PairConfig(seed=seed), EXAMPLE, responses)) for seed in range(20)]
     assert drawn == [ids(random_pair(PairConfig(seed=seed), EXAMPLE, responses[::-1])) for seed in range(20)]
@@ -66,7 +66,7 @@ def test_random_pair_and_truncated_responses() -> None:
     assert reason(random_pair(ANY, EXAMPLE, cut(whole, *others))) == "all responses are truncated"
 
 
-def test_contrast_chooses_the_reference_answer() -> None:
+def test_contrast_chooses_reference_answer() -> None:
     outcome = contrast_pair(ANY, EXAMPLE, sampled("It was Ann Lee. ", "It was Bo."))
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.text, outcome.rejected.id) == ("It was Ann Lee.", "7-1")
@@ -74,7 +74,7 @@ def test_contrast_chooses_the_reference_answer() -> None:
     assert losers == {"7-0", "7-1", "7-2"}
 
 
-def test_contrast_reasons_without_a_pair() -> None:
+def test_contrast_reasons_without_pair() -> None:
     bare = EXAMPLE.model_copy(update={"answer": " "})
     assert reason(contrast_pair(ANY, bare, sampled("a", "b"))) == "no answer of its own"
     assert reason(contrast_pair(ANY, EXAMPLE, sampled("It was Ann Lee."))) == "its own answer was sampled"

@@ -66,15 +66,15 @@ def test_ties_do_not_depend_on_input_order() -> None:
         ([flat(n, 6 + n / 10) for n in range(5)], {"min_margin": 0.5}, "margin too small"),
     ],
 )
-def test_reasons_without_a_pair(responses: list[ScoredResponse], settings: dict[str, float], reason: str) -> None:
+def test_reasons_without_pair(responses: list[ScoredResponse], settings: dict[str, float], reason: str) -> None:
     assert pair_or_reason(responses, min_scored=5, **settings) == reason
 
 
-def test_margin_equal_to_min_margin_makes_a_pair() -> None:
+def test_margin_equal_to_min_margin_makes_pair() -> None:
     assert isinstance(make_pair([flat(0, 6), flat(1, 6.5)], min_margin=0.5), PreferencePair)
 
 
-def test_incomplete_response_takes_no_part() -> None:
+def test_incomplete_response_excluded() -> None:
     best_but_incomplete = scored(9, 10, 10, None, 10)
     assert pair_or_reason([best_but_incomplete, flat(0, 5), flat(1, 4)]) == ("7-0", "7-1")
 
@@ -173,7 +173,7 @@ def test_best_worst_and_best_second() -> None:
     assert select_pair(known(4, 9, 7, 1), "best_second") == (1, 2)
 
 
-def test_second_has_a_lower_reward() -> None:
+def test_second_has_lower_reward() -> None:
     assert select_pair(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
 
 
@@ -182,7 +182,7 @@ def test_all_tie() -> None:
     assert select_pair(known(5, 5, 5), "best_second") == (0, 2)
 
 
-def test_response_without_a_reward() -> None:
+def test_response_without_reward() -> None:
     assert select_pair([None, (3.0, 3.0), None, (8.0, 8.0)], "best_second") == (3, 1)
     assert select_pair([None, None], "best_worst") is None
 
@@ -228,14 +228,14 @@ def test_bounds_decide_only_if_all_rewards_agree(
     assert result is None or outcomes == {result}
 
 
-def test_certain_best_with_an_open_reward() -> None:
+def test_certain_best_with_open_reward() -> None:
     # Weights other than those it was scored for leave its reward open, and the pair would need that.
     assert select_pair([(2.0, 2.0), (6.0, 9.0), (4.0, 4.0)], "best_worst") is None
     assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_worst") is None
     assert select_pair([(1.0, 3.0), (9.0, 9.0), (4.0, 4.0)], "best_second") == (1, 2)
 
 
-def test_second_that_may_tie_with_the_best() -> None:
+def test_second_that_may_tie_with_best() -> None:
     assert select_pair([(9.0, 9.0), (7.0, 9.0), (5.0, 5.0), (1.0, 1.0)], "best_second") is None
     assert select_pair([(9.0, 9.0), (7.0, 9.0), (8.0, 9.0), (9.0, 9.0)], "best_second") is None
 
@@ -276,7 +276,7 @@ def test_dimension_with_weight_0_may_be_unscored() -> None:
     assert pair_or_reason([*THREE, unscored], weights={"faithfulness": 0}) == ("7-3", "7-1")
 
 
-def test_all_weights_0_is_an_error() -> None:
+def test_all_weights_0_is_error() -> None:
     with pytest.raises(ConfigError, match="give at least one dimension a weight"):
         PairConfig.parse({"weights": dict.fromkeys(DIMENSIONS, 0)}, source="params.yaml")
 
@@ -303,7 +303,7 @@ def test_open_responses_count_for_min_scored() -> None:
     assert (outcome.reason, outcome.responses, outcome.scored) == ("too few scored responses", 4, 4)
 
 
-def test_open_best_or_worst_needs_the_full_strategy() -> None:
+def test_open_best_or_worst_needs_full_strategy() -> None:
     outcome = make_pair(OPEN, responses=3)  # without 7-3 the worst is 7-1 or 7-2
     assert isinstance(outcome, NoPair)
     assert outcome.reason == "needs the full strategy"
@@ -312,7 +312,7 @@ def test_open_best_or_worst_needs_the_full_strategy() -> None:
     assert make_pair(OPEN, weights={"faithfulness": 1000}, responses=3) == outcome
 
 
-def test_open_reward_of_a_certain_best_needs_the_full_strategy() -> None:
+def test_open_reward_of_certain_best_needs_full_strategy() -> None:
     # Left out as neither best nor worst under equal weights: 4.5 to 7, against 8 and 1.
     left_out = scored(1, 9, (0.0, 10.0), 9, (0.0, 0.0))
     responses = [scored(0, 6, 8, 8, 10), left_out, scored(2, 1, 1, 1, 1)]
@@ -328,7 +328,7 @@ def test_require_decided_ignores_other_reasons() -> None:
     require_decided([make_pair([]), make_pair([scored(0, 5, 5, 5, 5), scored(1, 5, 5, 5, 5)])])
 
 
-def test_bounds_that_decide_make_a_pair() -> None:
+def test_bounds_that_decide_make_pair() -> None:
     assert pair_or_reason(OPEN, weights={"faithfulness": 0}, responses=3) == ("7-0", "7-2")  # 9, and twice 16 / 3
     require_decided([make_pair(OPEN, weights={"faithfulness": 2})])
 

@@ -90,7 +90,7 @@ def test_rewards_do_not_depend_on_batching(model: RewardModel) -> None:
     assert len({round(one.reward or 0, 4) for one in ranked.rewards}) == 3
 
 
-def test_document_is_shortened_to_the_window(model: RewardModel) -> None:
+def test_document_shortened_to_window(model: RewardModel) -> None:
     words = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
     ids, cut = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
     assert cut
@@ -100,7 +100,7 @@ def test_document_is_shortened_to_the_window(model: RewardModel) -> None:
     assert text == ["anna", "ben", "cara", "bridge", "north", "south", "who", "?", "ben", "."]  # 3 and 3 of 16
 
 
-def test_response_longer_than_the_window_is_unscored(classifier: Path) -> None:
+def test_response_longer_than_window_is_unscored(classifier: Path) -> None:
     narrow = load_reward_model(SrmConfig(model=str(classifier), window=16))
     [ranked] = narrow.rank([(EXAMPLE, responses("it is north .", " ".join(["north"] * 20)))])
     fits, long = ranked.rewards
@@ -109,7 +109,7 @@ def test_response_longer_than_the_window_is_unscored(classifier: Path) -> None:
     assert (long.reward, long.reason) == (None, TOO_LONG)
 
 
-def test_model_without_a_chat_template(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
+def test_model_without_chat_template(save_classifier: Callable[..., Path], tmp_path: Path) -> None:
     plain = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "plain", template=None))))
     ids, _ = render_input(plain.encoder, context="the town .", query="who ?", response="ben .", window=64)
     assert plain.tokenizer.decode(ids, skip_special_tokens=True) == "the town . who ? ben ."
@@ -155,7 +155,7 @@ def test_srm_pair() -> None:
     assert (short.reason, few.reason) == ("margin too small", "too few scored responses")
 
 
-def test_invalid_reward_models_are_rejected(
+def test_invalid_reward_models_rejected(
     tiny_policy: Path, save_classifier: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(PolicyError, match=r"pair.srm.model: .*score.weight|pair.srm.model: .*outputs"):
@@ -166,7 +166,7 @@ def test_invalid_reward_models_are_rejected(
         load_reward_model(SrmConfig(model=str(tmp_path / "absent")))
 
 
-def test_tiny_reward_model_is_trained_once(tmp_path: Path) -> None:
+def test_tiny_reward_model_trained_once(tmp_path: Path) -> None:
     config = TinyRewardConfig(base=str(ROOT / "models/tiny-base"), pairs=240, epochs=2)
     folder = tiny_reward_model(config, tmp_path)
     modified = (folder / "model.safetensors").stat().st_mtime_ns
@@ -183,6 +183,6 @@ def test_tiny_reward_model_is_trained_once(tmp_path: Path) -> None:
     assert sum(right) >= 12  # of 15
 
 
-def test_missing_base_model_is_named(tmp_path: Path) -> None:
+def test_missing_base_model_reported(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"pair.srm.tiny.base: .*absent"):
         tiny_reward_model(TinyRewardConfig(base=str(tmp_path / "absent")), tmp_path)

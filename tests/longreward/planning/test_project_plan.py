@@ -25,7 +25,7 @@ def params(method: str) -> Params:
     return read_params(None, [f"pair.method={method}"])
 
 
-async def test_pairwise_comparisons_are_counted(project: Path) -> None:
+async def test_pairwise_comparisons_counted(project: Path) -> None:
     plan = await plan_project(params("pairwise"), ledger=None, root=project, stages=("score",))
     [note] = [note for note in plan.notes if note.startswith("pair:")]
     assert "makes at most 28 requests" in note  # 14 comparisons of ten responses, in both orders
@@ -33,7 +33,7 @@ async def test_pairwise_comparisons_are_counted(project: Path) -> None:
     assert not [note for note in other.notes if note.startswith("pair:")]
 
 
-def test_unknown_selection_is_a_config_error() -> None:
+def test_unknown_selection_is_config_error() -> None:
     with pytest.raises(ConfigError, match="best_second"):
         read_params(None, ["pair.method=random", "pair.selection=best_second"])
 

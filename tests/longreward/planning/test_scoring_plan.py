@@ -70,7 +70,7 @@ def test_plan_of_two_tiny_documents() -> None:
     assert (planned.prompts, planned.responses, planned.complete_prompts) == (2, 5, 0)
 
 
-def test_prompt_tokens_are_those_of_the_filled_prompts() -> None:
+def test_prompt_tokens_equal_filled_prompts() -> None:
     planned = plan([MILL], PRICED)
     example_, responses = MILL
     template = load_prompts().template("helpfulness", "en")
@@ -92,7 +92,7 @@ def test_money_is_tokens_times_price() -> None:
     assert format_money(unpriced.total.money) == "?"
 
 
-def test_plan_equals_the_calls_of_scoring_if_statements_are_cached(tmp_path: Path) -> None:
+def test_plan_equals_calls_of_scoring_if_statements_cached(tmp_path: Path) -> None:
     ledger, copy = tmp_path / "ledger.sqlite", tmp_path / "statements.sqlite"
     items = _corpus()
     calls_made = asyncio.run(_score(items, ledger))
@@ -109,7 +109,7 @@ def test_plan_equals_the_calls_of_scoring_if_statements_are_cached(tmp_path: Pat
     assert done.total.cached == calls_made
 
 
-def test_adaptive_scoring_has_a_range_and_complete_prompts_need_no_calls(tmp_path: Path) -> None:
+def test_adaptive_scoring_has_range_and_complete_prompts_need_no_calls(tmp_path: Path) -> None:
     ledger, pruned = tmp_path / "ledger.sqlite", CONFIG.model_copy(update={"strategy": "adaptive"})
     items = _corpus()
 
@@ -131,13 +131,13 @@ def test_plan_writes_nothing_and_needs_no_key(tmp_path: Path, monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sample_of_prompts_is_scaled_up() -> None:
+def test_sample_of_prompts_scaled_up() -> None:
     planned = plan([MILL], PRICED, total_prompts=50)
     assert (planned.prompts, planned.responses, planned.counted_prompts) == (50, 100, 1)
     assert calls(planned)["statements"] == Range.exactly(100)
 
 
-def test_duration_is_the_longest_of_concurrency_and_rate_limits() -> None:
+def test_duration_is_longest_of_concurrency_and_rate_limits() -> None:
     items = [MILL]
     n = plan(items, PRICED).total.calls.expected
     limited = PRICED.model_copy(update={"requests_per_minute": 1})
@@ -146,7 +146,7 @@ def test_duration_is_the_longest_of_concurrency_and_rate_limits() -> None:
     assert alone == pytest.approx(2 * both)
 
 
-def test_estimates_use_earlier_replies_of_the_judge(tmp_path: Path) -> None:
+def test_estimates_use_earlier_replies_of_judge(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     asyncio.run(_score(_corpus(), ledger))  # the offline judge lists at least twenty responses' statements
     planned = plan([KELD], JudgeConfig(), ledger)
@@ -174,13 +174,13 @@ def test_count_sentences(text: str, expected: int) -> None:
     assert count_sentences(text) == expected
 
 
-def test_placeholders_have_the_requested_length_and_differ() -> None:
+def test_placeholders_have_requested_length_and_differ() -> None:
     assert 190 < count(placeholder_text(3, 200, "Who?")) < 210
     assert 190 < count(placeholder_text(3, 200, "这座桥是什么时候建的？")) < 210
     assert placeholder_text(1, 200, "Who?") != placeholder_text(2, 200, "Who?")
 
 
-def test_numbers_are_formatted_with_their_range() -> None:
+def test_numbers_formatted_with_range() -> None:
     assert format_count(Range.exactly(1200)) == "1,200"
     assert format_count(Range(600, 1200, 2_400_000)) == "1,200\n600–2.4M"
     assert format_money(Range(0.5, 1, 2)) == "1.00\n0.50–2.00"
@@ -224,7 +224,7 @@ def _copy_with_statements_and_extracts(ledger: Path, copy: Path) -> None:
     connection.close()
 
 
-def test_command_plans_a_project_and_files(
+def test_command_plans_project_and_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from longreward.flows.cli.main import main

@@ -13,7 +13,7 @@ CHUNKS = [
 ]
 
 
-async def test_best_chunks_are_returned_in_document_order() -> None:
+async def test_best_chunks_returned_in_document_order() -> None:
     index = Bm25Retriever().index(CHUNKS)
     assert await index.search(["The paraffin lamp of 1902 was lit on Varn Point."], 2) == [[0, 2]]
     assert await index.search(["Anders Holt was a keeper of bees."], 1) == [[1]]
@@ -34,7 +34,7 @@ async def test_chinese_matches_by_pairs_of_characters() -> None:
     assert await Bm25Retriever().index(chunks).search(["工程因为洪水而延误"], 1) == [[1]]
 
 
-async def test_all_chunks_are_returned_if_there_are_fewer_than_k() -> None:
+async def test_all_chunks_returned_if_fewer_than_k() -> None:
     assert await Bm25Retriever().index(CHUNKS).search(["bees"], 5) == [[0, 1, 2, 3]]
 
 
@@ -42,21 +42,19 @@ async def test_empty_document_has_no_results() -> None:
     assert await Bm25Retriever().index([]).search(["bees"], 5) == [[]]
 
 
-async def test_statement_of_unknown_words_gets_the_first_chunks() -> None:
+async def test_statement_of_unknown_words_gets_first_chunks() -> None:
     assert await Bm25Retriever().index(CHUNKS).search(["zzz qqq", "", "?!"], 2) == [[0, 1], [0, 1], [0, 1]]
 
 
-async def test_chunks_without_a_word_can_be_searched() -> None:
+async def test_chunks_without_word_can_be_searched() -> None:
     assert await Bm25Retriever().index(["...", "!!!", "???"]).search(["bees"], 2) == [[0, 1]]
 
 
-async def test_equal_scores_are_ranked_by_position() -> None:
+async def test_equal_scores_ranked_by_position() -> None:
     assert await Bm25Retriever().index(["bees here", "bees here", "bees here", "none"]).search(["bees"], 2) == [[0, 1]]
 
 
-async def test_nothing_is_printed_or_logged(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_nothing_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     Bm25Retriever().index(CHUNKS)
     with caplog.at_level(logging.INFO):
         await Bm25Retriever().index(CHUNKS).search(["bees"], 2)
@@ -64,7 +62,7 @@ async def test_nothing_is_printed_or_logged(
     assert capfd.readouterr() == ("", "")
 
 
-async def test_many_statements_in_a_long_document() -> None:
+async def test_many_statements_in_long_document() -> None:
     """Its duration is measured in tests/test_linear_time.py."""
     words = [f"word{number}" for number in range(5000)]
     rng = random.Random(0)
@@ -106,7 +104,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("chunk", "statement"), SPELLINGS)
-async def test_spelling_does_not_hide_a_word(chunk: str, statement: str) -> None:
+async def test_spelling_variants_match(chunk: str, statement: str) -> None:
     others = ["A lamp was lit.", "Bees were kept in a garden.", "Nobody came by boat."]
     index = Bm25Retriever().index([*others, chunk])
     assert await index.search([statement], 1) == [[3]]
@@ -159,9 +157,7 @@ async def test_scripts_without_spaces_match_in_another_word_order(facts: list[tu
     assert results == [[n] for n in range(len(facts))]
 
 
-def test_untested_script_is_warned_about_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_untested_script_warned_about_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(bm25, "_warned_scripts", set())
     cherokee = "ᎣᏏᏲ ᎣᏂ ᎦᏙ ᏓᎳᎨ " * 20
     Bm25Retriever().index(

@@ -17,7 +17,7 @@ def half(*numbers: float) -> bytes:
     return np.array(numbers, dtype="<f2").tobytes()
 
 
-def test_vectors_are_returned_as_stored_and_the_first_of_a_key_stays(tmp_path: Path) -> None:
+def test_vectors_returned_as_stored_and_first_of_key_kept(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "ledger.sqlite"
     with VectorLedger(path) as vectors:
         vectors.put({b"a": half(1, 0), b"b": half(0.5, -0.25)}, model="m", revision="")
@@ -36,7 +36,7 @@ def test_more_keys_than_one_query_accepts() -> None:
 
 
 @pytest.mark.parametrize("first", [Ledger, VectorLedger])
-def test_ledger_and_vectors_share_a_file(tmp_path: Path, first: type) -> None:
+def test_ledger_and_vectors_share_file(tmp_path: Path, first: type) -> None:
     path = tmp_path / "ledger.sqlite"
     first(path).close()
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
@@ -66,7 +66,7 @@ for n in range(200):
 """
 
 
-def test_two_processes_write_at_the_same_time(tmp_path: Path) -> None:
+def test_two_processes_write_at_same_time(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger.sqlite")
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name]) for name in ("a", "b")]
     assert [writer.wait(60) for writer in writers] == [0, 0]

@@ -30,7 +30,7 @@ def responses(*texts: str) -> list[Response]:
     return [Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text) for n, text in enumerate(texts)]
 
 
-async def test_evidence_is_the_most_similar_chunk(embedding_server: Any) -> None:
+async def test_evidence_is_most_similar_chunk(embedding_server: Any) -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge, Scorer(config(embedding_server.url)) as scorer:
         scored = await scorer.score(judge, EXAMPLE, responses(*TEXTS))
         assert scorer.settings["retriever_model"] == "words"
@@ -60,7 +60,7 @@ async def test_repeated_run_embeds_nothing(embedding_server: Any, tmp_path: Path
     assert '"retriever": "http"' in outputs[0]
 
 
-async def test_refused_text_leaves_faithfulness_unscored_with_a_reason(
+async def test_refused_text_leaves_faithfulness_unscored_with_reason(
     embedding_server: Any,
 ) -> None:
     def respond(request: dict[str, Any]) -> tuple[int, Any] | None:
@@ -76,7 +76,7 @@ async def test_refused_text_leaves_faithfulness_unscored_with_a_reason(
     assert bad.verdicts["helpfulness"].score is not None
 
 
-async def test_unavailable_server_stops_scoring_with_a_retryable_error(embedding_server: Any) -> None:
+async def test_unavailable_server_stops_scoring_with_retryable_error(embedding_server: Any) -> None:
     embedding_server.respond = lambda request: (503, "")
     settings = config(embedding_server.url)
     async with open_judge(JudgeConfig(), ledger=None) as judge:
@@ -93,7 +93,7 @@ def test_long_reward_works_in_several_event_loops(embedding_server: Any, tmp_pat
     assert len(embedding_server.texts) == len(set(embedding_server.texts))
 
 
-def test_long_reward_reports_a_missing_key_before_any_request() -> None:
+def test_long_reward_reports_missing_key_before_any_request() -> None:
     with pytest.raises(ConfigError, match="VECTORS_KEY"):
         LongReward(config=config("http://127.0.0.1:9/v1", api_key_env="VECTORS_KEY"))
 

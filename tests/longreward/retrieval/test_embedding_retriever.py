@@ -31,31 +31,31 @@ async def search(server: Any, *queries: str, k: int = 1, chunks: list[str] = CHU
         return await retriever.index(chunks).search(queries, k)
 
 
-async def test_most_similar_chunks_are_returned_in_document_order(embedding_server: Any) -> None:
+async def test_most_similar_chunks_returned_in_document_order(embedding_server: Any) -> None:
     # "mill lamp": cosine 1 with chunk 3 (mill, lamp), 0.71 with chunk 0 (lamp), 0 with the others
     # "keeper bees": 3 / (√2 × √5) = 0.95 with chunk 1 (keeper, bees, bees)
     assert await search(embedding_server, "mill lamp", "keeper bees", k=2) == [[0, 3], [0, 1]]
     assert await search(embedding_server, "winter", k=1) == [[2]]
 
 
-async def test_equal_similarities_are_ranked_by_position(embedding_server: Any) -> None:
+async def test_equal_similarities_ranked_by_position(embedding_server: Any) -> None:
     chunks = ["bees a", "bees b", "lamp", "bees c", "bees d"]
     assert await search(embedding_server, "bees", "nothing known", "", k=2, chunks=chunks) == [[0, 1], [0, 1], [0, 1]]
 
 
-async def test_blank_chunks_are_not_sent_and_rank_last(embedding_server: Any) -> None:
+async def test_blank_chunks_not_sent_and_rank_last(embedding_server: Any) -> None:
     assert await search(embedding_server, "bees", k=1, chunks=["\n\n", "bees"]) == [[1]]
     assert await search(embedding_server, "bees", k=1, chunks=["", " "]) == [[0]]
     assert embedding_server.texts == ["bees", "bees"]  # chunk and query alike are one text; a ledger for each search
 
 
-async def test_no_call_is_made_for_fewer_than_k_chunks(embedding_server: Any) -> None:
+async def test_no_call_made_for_fewer_than_k_chunks(embedding_server: Any) -> None:
     assert await search(embedding_server, "bees", k=4) == [[0, 1, 2, 3]]
     assert await search(embedding_server, "bees", k=5, chunks=[]) == [[]]
     assert embedding_server.requests == []
 
 
-async def test_each_text_is_embedded_once(embedding_server: Any) -> None:
+async def test_each_text_embedded_once(embedding_server: Any) -> None:
     embedding_server.latency_s = 0.1
     async with open_for_test(embedding_server) as retriever:
         index = retriever.index(CHUNKS)
@@ -72,7 +72,7 @@ async def test_each_text_is_embedded_once(embedding_server: Any) -> None:
     assert sorted(embedding_server.texts) == sorted([*CHUNKS, "the mill", "the bees", "a school", "One chunk more."])
 
 
-async def test_later_run_reads_embeddings_from_the_ledger(embedding_server: Any, tmp_path: Path) -> None:
+async def test_later_run_reads_embeddings_from_ledger(embedding_server: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()  # as a judge creates it
     first = await search(embedding_server, "mill lamp", k=2, ledger=path)
@@ -95,7 +95,7 @@ async def test_later_run_reads_embeddings_from_the_ledger(embedding_server: Any,
     ],
     ids=str,
 )
-async def test_settings_that_affect_vectors_are_part_of_the_key(
+async def test_settings_that_affect_vectors_are_part_of_key(
     embedding_server: Any, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     path = tmp_path / "ledger.sqlite"
@@ -123,7 +123,7 @@ async def test_request_contains_prefixes_dimensions_and_extra_fields(embedding_s
     ]
 
 
-async def test_batch_sizes_and_concurrency_are_limited(embedding_server: Any) -> None:
+async def test_batch_sizes_and_concurrency_limited(embedding_server: Any) -> None:
     embedding_server.latency_s = 0.05
     chunks = [f"chunk {n:02}" for n in range(20)]  # of 8 characters
     await search(embedding_server, "bees", chunks=chunks, batch_size=4, max_concurrency=3)
@@ -134,7 +134,7 @@ async def test_batch_sizes_and_concurrency_are_limited(embedding_server: Any) ->
     assert sorted(len(request["input"]) for request in embedding_server.requests) == [1, 1] + [2] * 10
 
 
-async def test_refused_text_is_isolated_and_the_others_are_embedded(
+async def test_refused_text_isolated_and_others_embedded(
     embedding_server: Any,
 ) -> None:
     def respond(request: dict[str, Any]) -> tuple[int, Any] | None:
@@ -201,7 +201,7 @@ async def test_invalid_responses_are_protocol_errors(embedding_server: Any, resp
     assert expected in str(caught.value)
 
 
-async def test_vectors_of_different_lengths_are_an_error(embedding_server: Any, tmp_path: Path) -> None:
+async def test_vectors_of_different_lengths_are_error(embedding_server: Any, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     embedding_server.respond = lambda request: rows(*[[1.0, 2.0]] * len(request["input"]))(request)
     with pytest.raises(JudgeProtocolError, match=r"vectors of 2 dimensions.*have 9"):
@@ -212,7 +212,7 @@ async def test_vectors_of_different_lengths_are_an_error(embedding_server: Any, 
         await search(embedding_server, "lamp", ledger=path)
 
 
-async def test_settings_for_the_score_records(embedding_server: Any) -> None:
+async def test_settings_for_score_records(embedding_server: Any) -> None:
     async with open_for_test(embedding_server, revision="3", query_prefix="query: ", batch_size=5) as retriever:
         assert retriever.settings() == {
             "retriever": "http",

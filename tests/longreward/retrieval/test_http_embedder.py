@@ -38,7 +38,7 @@ async def test_absent_or_overloaded_server_is_unavailable(
     assert "503 to every retry: loading" in str(await search_error(config(embedding_server.url), JudgeUnavailable))
 
 
-async def test_failed_call_is_retried(embedding_server: Any) -> None:
+async def test_failed_call_retried(embedding_server: Any) -> None:
     embedding_server.respond = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
     retriever = open_retriever(config(embedding_server.url, max_retries=1), ledger=None)
     assert await retriever.index(["bees", "lamp"]).search(["lamp"], 1) == [[1]]
@@ -46,7 +46,7 @@ async def test_failed_call_is_retried(embedding_server: Any) -> None:
     await retriever.close()
 
 
-async def test_texts_of_a_failed_call_are_embedded_by_the_next_search(embedding_server: Any) -> None:
+async def test_texts_of_failed_call_embedded_by_next_search(embedding_server: Any) -> None:
     embedding_server.respond = lambda request: (500, "") if len(embedding_server.requests) == 1 else None
     retriever = open_retriever(config(embedding_server.url), ledger=None)
     index = retriever.index(["bees", "lamp"])
@@ -56,7 +56,7 @@ async def test_texts_of_a_failed_call_are_embedded_by_the_next_search(embedding_
     await retriever.close()
 
 
-async def test_timeout_is_reported_with_settings(embedding_server: Any) -> None:
+async def test_timeout_reported_with_settings(embedding_server: Any) -> None:
     embedding_server.latency_s = 1
     slow = await search_error(config(embedding_server.url, timeout_s=0.2), JudgeUnavailable)
     assert "score.retriever.timeout_s and score.retriever.max_concurrency" in str(slow)
@@ -71,12 +71,12 @@ async def test_timeout_is_reported_with_settings(embedding_server: Any) -> None:
         (400, {"error": {"message": "batch of 32 is too much"}}, "or lower score.retriever.batch_size (is 32)"),
     ],
 )
-async def test_refusal_is_reported_with_advice(embedding_server: Any, status: int, body: Any, expected: str) -> None:
+async def test_refusal_reported_with_advice(embedding_server: Any, status: int, body: Any, expected: str) -> None:
     embedding_server.respond = lambda request: (status, body)
     assert expected in str(await search_error(config(embedding_server.url), JudgeRefused))
 
 
-async def test_key_is_sent_and_never_logged(
+async def test_key_sent_but_not_logged(
     embedding_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("VECTORS_KEY", KEY)
@@ -95,7 +95,7 @@ async def test_key_is_sent_and_never_logged(
     assert KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
 
-def test_missing_key_is_an_error_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_key_is_error_without_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     check_key(RetrieverConfig())
     check_key(config("http://127.0.0.1:9/v1"))  # a local server may need none
@@ -137,7 +137,7 @@ async def test_probe_reports_dimensions_or_error(embedding_server: Any) -> None:
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_invalid_settings_are_reported_without_secrets(values: dict[str, Any], expected: str) -> None:
+def test_invalid_settings_reported_without_secrets(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RetrieverConfig.parse(values, source="params.yaml: score.retriever")
     assert expected in str(caught.value)

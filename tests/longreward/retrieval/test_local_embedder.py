@@ -15,7 +15,7 @@ CHUNKS = ["the lamp was lit", "a keeper kept bees", "the harbour froze in winter
 WORDS = sorted({word for chunk in CHUNKS for word in chunk.split()})
 
 
-def test_missing_package_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_reported_with_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match=r"pip install 'longreward\[embeddings\]'"):
         check_key(RetrieverConfig(kind="local", model="some/model"))
@@ -53,14 +53,14 @@ def open_local(model: object, **fields: Any) -> Retriever:
     return open_retriever(RetrieverConfig(kind="local", model=str(model), device="cpu", **fields), ledger=None)
 
 
-async def test_statement_with_the_words_of_a_chunk_finds_it(model: Path) -> None:
+async def test_statement_with_words_of_chunk_retrieves_chunk(model: Path) -> None:
     retriever = open_local(model, batch_size=2, revision="of mine")
     assert await retriever.index(CHUNKS).search(CHUNKS, 1) == [[0], [1], [2], [3]]
     assert retriever.metrics()["embeddings/texts"] == 4
     await retriever.close()
 
 
-async def test_vectors_equal_those_of_the_library(model: Path) -> None:
+async def test_vectors_equal_sentence_transformers(model: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     from longreward.retrieval.embedders import LocalEmbedder
@@ -73,7 +73,7 @@ async def test_vectors_equal_those_of_the_library(model: Path) -> None:
     await embedder.close()
 
 
-async def test_event_loop_is_not_blocked(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_loop_not_blocked(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from longreward.retrieval import embedders
 
     loop, entered, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
@@ -93,7 +93,7 @@ async def test_event_loop_is_not_blocked(model: Path, monkeypatch: pytest.Monkey
     await retriever.close()
 
 
-async def test_too_long_text_is_refused_or_truncated(model: Path) -> None:
+async def test_too_long_text_refused_or_truncated(model: Path) -> None:
     long = "a mill and a lamp and a mill"  # eight words and two marks around them
     with pytest.raises(RequestRefused, match="10 tokens, limit 8"):
         await open_local(model).index([*CHUNKS, long]).search(["a lamp"], 1)
@@ -102,7 +102,7 @@ async def test_too_long_text_is_refused_or_truncated(model: Path) -> None:
     ]
 
 
-async def test_out_of_memory_is_reported_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_out_of_memory_reported_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sentence_transformers", reason="pip install 'longreward[embeddings]'")
 
     class Full:
@@ -116,7 +116,7 @@ async def test_out_of_memory_is_reported_with_settings(monkeypatch: pytest.Monke
         await open_local("some/model").index(CHUNKS).search(["a lamp"], 1)
 
 
-async def test_model_that_cannot_be_load_modeled_is_reported(model: Path, tmp_path: Path) -> None:
+async def test_model_that_cannot_be_loaded_is_reported(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"score\.retriever\.model: .*absent is neither a folder"):
         open_local(tmp_path / "absent")
     (tmp_path / "empty").mkdir()

@@ -41,7 +41,7 @@ def test_composed_and_decomposed_forms_are_equal() -> None:
     assert extract_terms("\u1112\u1161\u11ab\u1100\u1173\u11af") == extract_terms("한글")
 
 
-def test_only_scripts_with_a_tenth_of_the_letters_are_reported() -> None:
+def test_only_scripts_with_tenth_of_letters_reported() -> None:
     assert untested_scripts(["a" * 95 + "ᎣᏏᏲᎣᏂ"]) == []
     assert untested_scripts(["a" * 50, "ᎣᏏᏲᎣᏂ" * 10 + "ⵣⵣ" * 25]) == ["CHEROKEE", "TIFINAGH"]
     assert untested_scripts([]) == []

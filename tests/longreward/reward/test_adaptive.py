@@ -141,7 +141,7 @@ def check_the_pair(cards: list[Card], config: PairConfig) -> None:
 
 @many
 @given(cards=cards_with_holes(few), config=pairing)
-def test_unreadable_verdicts_change_only_the_number_of_scored_responses(cards: list[Card], config: PairConfig) -> None:
+def test_unreadable_verdicts_change_only_number_of_scored_responses(cards: list[Card], config: PairConfig) -> None:
     full, adaptive = score(cards, FULL)[0], score(cards, ADAPTIVE)[0]
     expected, result = (
         pair_by_scores(config, EXAMPLE, list(full.responses)),
@@ -165,7 +165,7 @@ def test_unreadable_verdicts_change_only_the_number_of_scored_responses(cards: l
     weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=4, max_size=4).filter(any),
     first=st.sampled_from([None, 2, 3]),
 )
-def test_other_weights_give_the_full_pair_or_need_the_full_strategy(
+def test_other_weights_give_full_pair_or_need_full_strategy(
     cards: list[Card], weights: list[float], first: int | None
 ) -> None:
     names = ("helpfulness", "logicality", "faithfulness", "completeness")
@@ -195,7 +195,7 @@ def test_response_between_best_and_worst_stays_open() -> None:
     )
 
 
-def test_row_of_an_open_response_has_bounds() -> None:
+def test_row_of_open_response_has_bounds() -> None:
     row = scored_to_row(score(CLEAR, ADAPTIVE)[0].responses[1])
     assert row["scores"] == {
         "helpfulness": 6.0, "logicality": 6.0, "faithfulness": None, "completeness": None, "total": None
@@ -206,7 +206,7 @@ def test_row_of_an_open_response_has_bounds() -> None:
     assert set(row["unscored"]) == {"faithfulness", "completeness"}
 
 
-def test_verified_statements_tighten_the_bounds() -> None:
+def test_verified_statements_tighten_bounds() -> None:
     cards = [
         Card(9, 9, 9, (1.0, 1.0, 1.0, 1.0)),  # 9.25
         Card(9, 9, 9, (0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)),  # 6.75 to 9.25; one false statement: to 8.9375
@@ -223,7 +223,7 @@ def test_verified_statements_tighten_the_bounds() -> None:
     assert {s.reason for s in middle.statements[1:]} == {middle.reason}
 
 
-def test_unscored_best_response_reopens_the_next() -> None:
+def test_unscored_best_response_reopens_next() -> None:
     cards = [Card(10, 10, 10, (1.0, None)), *CLEAR[1:], Card(5, 5, 5, (0.0, 0.0))]
     first, second, third, fourth = score(cards, ADAPTIVE)[0].responses
     assert first.reward_bounds() is None
@@ -241,7 +241,7 @@ def test_unscored_response_gets_no_more_requests() -> None:
     assert scored.responses[0].verdicts["faithfulness"].reason == "not needed: helpfulness is unscored"
 
 
-def test_single_response_is_scored_in_full() -> None:
+def test_single_response_scored_in_full() -> None:
     assert score(CLEAR[:1], ADAPTIVE)[0].responses[0].reward == 10.0
 
 

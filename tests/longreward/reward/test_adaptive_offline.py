@@ -73,7 +73,7 @@ async def test_builtin_corpus_same_pairs_with_fewer_calls() -> None:
 
 @pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
 @pytest.mark.parametrize("choose_truncated", [False, True])
-async def test_same_pairs_if_the_best_response_is_truncated(choose_truncated: bool) -> None:
+async def test_same_pairs_if_best_response_is_truncated(choose_truncated: bool) -> None:
     def truncated(one: Response) -> Response:
         return one.model_copy(update={"finish_reason": "length" if len(one.text) % 3 else "stop"})
 
@@ -99,7 +99,7 @@ async def test_published_example_same_pair() -> None:
     assert calls < all_calls
 
 
-def test_savings_are_counted_or_estimated() -> None:
+def test_savings_counted_or_estimated() -> None:
     def verdict(score: float | None, **more: object) -> Verdict:
         bounds = None if score is not None else (0.0, 10.0)
         return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **more)
@@ -125,7 +125,7 @@ def test_savings_are_counted_or_estimated() -> None:
     assert savings.metrics()["saved/requests_estimated"] == 7
 
 
-def test_savings_have_a_price_if_every_judge_has_one() -> None:
+def test_savings_have_price_if_every_judge_has_one() -> None:
     savings = Savings()
     savings.requests |= Counter({"completeness": 3})
     savings.calls |= Counter({"completeness": 2})

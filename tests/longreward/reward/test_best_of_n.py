@@ -47,7 +47,7 @@ def test_ties_keep_order_and_unscored_come_last() -> None:
     assert [scored.response.number for scored in ranked] == [2, 1, 3, 0]
 
 
-def test_adaptive_strategy_finds_the_same_best(tmp_path: Path) -> None:
+def test_adaptive_strategy_finds_same_best(tmp_path: Path) -> None:
     given = [FALSE, HALF, TRUE, "The mill burned down in 1931.", "Keld is a mill."]
     full = best_of_n(context=CONTEXT, query=QUERY, responses=given)
     sparing = best_of_n(
@@ -78,7 +78,7 @@ def test_ledger_and_budget_across_calls(tmp_path: Path) -> None:
         best_of_n(context=CONTEXT, query=QUERY, responses=[TRUE, HALF, FALSE], reward=reward)
 
 
-def test_needs_either_responses_or_a_policy() -> None:
+def test_needs_either_responses_or_policy() -> None:
     with pytest.raises(ConfigError, match="either responses or a policy"):
         best_of_n(context=CONTEXT, query=QUERY)
     with pytest.raises(ConfigError, match="empty list"):

@@ -77,7 +77,7 @@ async def test_large_document_does_not_block_other_tasks(
     assert min(during[name] for name in ("tokenization", "index", "escaping")) >= 3
 
 
-async def test_document_is_chunked_and_indexed_once_in_a_thread(
+async def test_document_chunked_and_indexed_once_in_thread(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[tuple[str, bool]] = []
@@ -113,7 +113,7 @@ async def test_extraction_requests_come_first(
     assert set(requests[: requests.count("extraction")]) == {"extraction"}
 
 
-async def test_shared_result_is_computed_once_despite_cancellation() -> None:
+async def test_shared_result_computed_once_despite_cancellation() -> None:
     started, release = threading.Event(), threading.Event()
     runs = []
 

@@ -37,13 +37,13 @@ def test_scores_without_key_or_network() -> None:
     assert "offline" in true.verdicts["helpfulness"].judge
 
 
-async def test_scores_inside_a_running_loop() -> None:
+async def test_scores_inside_running_loop() -> None:
     rewarding = LongReward()
     awaited = await rewarding.ascore(context=DOCUMENT, query=QUERY, response=TRUE)
     assert rewarding.score(context=DOCUMENT, query=QUERY, response=TRUE) == awaited
 
 
-def test_custom_model_is_not_closed(scripted: Callable[..., Any]) -> None:
+def test_custom_model_not_closed(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     model.close = pytest.fail
     card = LongReward(model).score(context=DOCUMENT, query=QUERY, response=TRUE)
@@ -51,7 +51,7 @@ def test_custom_model_is_not_closed(scripted: Callable[..., Any]) -> None:
     assert card.verdicts["logicality"].judge == "scripted"
 
 
-def test_responses_share_the_extraction(scripted: Callable[..., Any]) -> None:
+def test_responses_share_extraction(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     example = Example(id="7", document_id="7", context=DOCUMENT, query=QUERY)
     scored = LongReward(model).score_responses(example, [TRUE, FALSE])
@@ -59,7 +59,7 @@ def test_responses_share_the_extraction(scripted: Callable[..., Any]) -> None:
     assert model.counts()["extraction"] == 1
 
 
-def test_ledger_answers_the_second_call(scripted: Callable[..., Any], tmp_path: Path) -> None:
+def test_ledger_answers_second_call(scripted: Callable[..., Any], tmp_path: Path) -> None:
     first, second = scripted(TABLE), scripted(TABLE)
     cards = [
         LongReward(model, ledger=tmp_path / "ledger.sqlite").score(context=DOCUMENT, query=QUERY, response=TRUE)
@@ -92,7 +92,7 @@ def test_doctests(module: Any) -> None:
     assert results.failed == 0
 
 
-def test_works_in_the_users_event_loop(scripted: Callable[..., Any]) -> None:
+def test_score_in_event_loop_of_user(scripted: Callable[..., Any]) -> None:
     rewarding = LongReward(scripted(TABLE))
 
     async def both() -> list[float | None]:

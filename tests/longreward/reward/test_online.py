@@ -41,7 +41,7 @@ async def test_batch_rewards_equal_single_rewards_in_order() -> None:
     assert rewards[3] > rewards[1]
 
 
-async def test_completions_of_a_group_share_requests(tmp_path: Path) -> None:
+async def test_completions_of_group_share_requests(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     reward = OnlineReward(LongReward(ledger=ledger))
     await reward(prompts=["p"] * 4, completions=[KELD] * 4, context=[KELD] * 4, query=[WHO] * 4)
@@ -51,7 +51,7 @@ async def test_completions_of_a_group_share_requests(tmp_path: Path) -> None:
     assert len(exchanges(ledger)) == 6
 
 
-async def test_unscored_is_none_and_dimensions_are_logged() -> None:
+async def test_unscored_is_none_and_dimensions_logged() -> None:
     columns: dict[str, list[Any]] = {}
     metrics: dict[str, float] = {}
     rewards = await OnlineReward()(
@@ -75,7 +75,7 @@ async def test_column_names() -> None:
         await reward(["p"], [KELD], text=[KELD])
 
 
-def test_batch_mode_and_adaptive_strategy_are_rejected() -> None:
+def test_batch_mode_and_adaptive_strategy_rejected() -> None:
     batch = JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="m", mode="batch")
     with pytest.raises(ConfigError, match=r"set judge\.mode to live"):
         OnlineReward(LongReward(batch))
@@ -93,7 +93,7 @@ def test_batch_mode_and_adaptive_strategy_are_rejected() -> None:
         ([], ""),
     ],
 )
-def test_completion_text_is_the_last_message(completion: Any, text: str) -> None:
+def test_completion_text_is_last_message(completion: Any, text: str) -> None:
     assert completion_text(completion) == text
 
 
@@ -106,7 +106,7 @@ def test_prompt_rows_render_like_other_stages(tiny_policy: Path) -> None:
     assert (row["context"], row["query"]) == ("anna was mayor .", "who ?")
 
 
-def test_grpo_example_trains_a_tiny_policy(
+def test_grpo_example_trains_tiny_policy(
     save_tiny_policy: Callable[..., Path], write_lines: Callable[..., Path], tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file

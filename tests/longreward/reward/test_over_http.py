@@ -73,14 +73,14 @@ def test_refused_request_leaves_one_verdict_unscored(serve: Serve) -> None:
     assert "content filter" in (second.verdicts["helpfulness"].reason or "")
 
 
-def test_address_without_v1_is_an_error(serve: Serve) -> None:
+def test_address_without_v1_is_error(serve: Serve) -> None:
     with serve() as judge:
         wrong = judge.model_copy(update={"base_url": str(judge.base_url).removesuffix("/v1")})
         with pytest.raises(JudgeRefused, match="/v1"):
             LongReward(wrong, CONFIG).score_responses(EXAMPLE, RESPONSES)
 
 
-def test_unreachable_judge_is_an_error() -> None:
+def test_unreachable_judge_is_error() -> None:
     judge = JudgeConfig(kind="http", base_url="http://127.0.0.1:9/v1", model="absent", max_retries=0)
     with pytest.raises(JudgeUnavailable, match=r"127\.0\.0\.1:9"):
         LongReward(judge, CONFIG).score_responses(EXAMPLE, RESPONSES)

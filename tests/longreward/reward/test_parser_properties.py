@@ -82,11 +82,11 @@ def check(text: str) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
-def test_random_text_is_never_misread(text: str) -> None:
+def test_random_text_not_misread(text: str) -> None:
     check(text)
 
 
-def test_shuffled_replies_are_never_misread() -> None:
+def test_shuffled_replies_not_misread() -> None:
     chance = random.Random(0)
     for _ in range(3_000):
         check("".join(chance.choices(PIECES, k=chance.randrange(20))))

@@ -241,7 +241,7 @@ def test_statements(text: str, statements: tuple[str, ...] | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["<no_statement/>", "There are no factual statements.", "[]"])
-def test_prompts_without_a_marker_for_no_statement_do_not_get_one(text: str) -> None:
+def test_prompts_without_no_statement_marker_have_none(text: str) -> None:
     assert parse_statements(text, None) is None
 
 
@@ -294,7 +294,7 @@ def test_extraction_nothing_relevant(text: str) -> None:
         "Nothing relevant happened until 1950.",
     ],
 )
-def test_extraction_with_text_is_kept(text: str) -> None:
+def test_extraction_with_text_kept(text: str) -> None:
     assert parse_extraction(text, NOTHING) == ExtractedText(text)
 
 
@@ -345,5 +345,5 @@ def test_published_parsers(kind: str, text: str, value: object) -> None:
     assert parsed[kind]() == value
 
 
-def test_strict_parsing_is_the_default() -> None:
+def test_strict_parsing_is_default() -> None:
     assert ScoreConfig().parsing == "strict"

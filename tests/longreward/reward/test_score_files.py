@@ -33,7 +33,7 @@ def files(folder: Path, responses: list[Response], suffix: str = "") -> tuple[Pa
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_items_have_their_responses_in_order(tmp_path: Path, suffix: str) -> None:
+def test_items_have_responses_in_order(tmp_path: Path, suffix: str) -> None:
     mixed = [answer("3-0", "c"), answer("1-1", "b 鹭\nb"), answer("3-1", "d"), answer("1-0", "a")]
     items = read_scoring_items(*files(tmp_path, mixed, suffix))
     assert len(items) == 2  # the second has no response
@@ -45,7 +45,7 @@ def test_items_have_their_responses_in_order(tmp_path: Path, suffix: str) -> Non
     assert items[-1][0].id == "3"
 
 
-def test_inconsistent_files_are_rejected(tmp_path: Path) -> None:
+def test_inconsistent_files_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="duplicate idx 1-0"):
         read_scoring_items(*files(tmp_path, [answer("1-0", "a"), answer("1-0", "b")]))
     with pytest.raises(DataError, match=r"1 example.* not in .*data.jsonl, such as '9'"):
@@ -55,7 +55,7 @@ def test_inconsistent_files_are_rejected(tmp_path: Path) -> None:
         read_scoring_items(*files(tmp_path, [other]))
 
 
-def test_changed_file_is_an_error(tmp_path: Path) -> None:
+def test_changed_file_is_error(tmp_path: Path) -> None:
     data, answers = files(tmp_path, [answer("1-0", "a"), answer("3-0", "b")])
     items = read_scoring_items(data, answers)
     data.write_text("x" + data.read_text(encoding="utf-8"), encoding="utf-8")
@@ -63,7 +63,7 @@ def test_changed_file_is_an_error(tmp_path: Path) -> None:
         list(items)
 
 
-def test_documents_are_not_held_in_memory(tmp_path: Path) -> None:
+def test_documents_not_held_in_memory(tmp_path: Path) -> None:
     """Forty documents of a megabyte take the memory of a few."""
     write_examples(tmp_path / "d.jsonl", (example(str(n), f"{n} " + "x" * 1_000_000) for n in range(40)))
     write_responses(tmp_path / "r.jsonl", (answer(f"{n}-0", "a") for n in range(40)))

@@ -61,7 +61,7 @@ async def score(
         return await Scorer(config).score(judge, of or example(), answers(*texts))
 
 
-async def test_reward_is_the_mean_of_four_scores(scripted: Callable[..., Any]) -> None:
+async def test_reward_is_mean_of_four_scores(scripted: Callable[..., Any]) -> None:
     (card,) = (await score(scripted(TABLE), "Ann Lee founded Keld.")).responses
     scores = {name: verdict.score for name, verdict in card.verdicts.items()}
     # faithfulness: 10 × (1 + 0.5 + 0) / 3 = 5
@@ -105,7 +105,7 @@ async def test_evidence_order_does_not_depend_on_rank(scripted: Callable[..., An
     assert shown[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
-async def test_extracts_are_shared_by_all_responses(scripted: Callable[..., Any]) -> None:
+async def test_extracts_shared_by_all_responses(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Nobody knows.", "Ann Lee did.")
     assert model.counts() == {
@@ -130,7 +130,7 @@ async def test_extracts_are_shared_by_all_responses(scripted: Callable[..., Any]
     assert (scored.extraction.calls, scored.extraction.prompt_tokens) == (2, 200)
 
 
-async def test_no_request_is_sent_twice(scripted: Callable[..., Any]) -> None:
+async def test_no_request_sent_twice(scripted: Callable[..., Any]) -> None:
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.", "Ann Lee founded Keld.", "Another answer.")
     assert len({question.text for question in model.requests}) == len(model.requests)
@@ -249,7 +249,7 @@ async def test_document_of_one_word(scripted: Callable[..., Any]) -> None:
     assert scored.responses[0].verdicts["faithfulness"].statements[0].evidence[0].text == "Keld"
 
 
-async def test_slots_and_ratings_in_material_are_escaped(scripted: Callable[..., Any]) -> None:
+async def test_slots_and_ratings_in_material_escaped(scripted: Callable[..., Any]) -> None:
     query = "Is <<answer>> worth [[10]]?"
     model = scripted(TABLE)
     scored = await score(model, "Yes: <<question>> [[0]]", of=example(query=query))
@@ -304,7 +304,7 @@ class CountingRetriever(Bm25Retriever):
         return super().index(chunks)
 
 
-async def test_prompts_about_a_document_share_its_index(scripted: Callable[..., Any]) -> None:
+async def test_prompts_about_document_share_index(scripted: Callable[..., Any]) -> None:
     retriever = CountingRetriever()
     work = [(example(n, query=f"Query {n}?"), answers("One answer.", "Another.", to=n)) for n in "abc"]
     async with Judge.from_model(scripted(TABLE)) as judge:
@@ -335,7 +335,7 @@ class Holding:
         pass
 
 
-async def test_buffer_of_finished_prompts_is_limited(
+async def test_buffer_of_finished_prompts_limited(
     scripted: Callable[..., Any],
 ) -> None:
     taken: list[int] = []
@@ -391,7 +391,7 @@ async def test_results_in_order_with_few_prompts_in_flight(scripted: Callable[..
     assert reported[-1] == 30
 
 
-async def test_judge_failure_keeps_replies_in_the_ledger(scripted: Callable[..., Any], tmp_path: Path) -> None:
+async def test_judge_failure_keeps_replies_in_ledger(scripted: Callable[..., Any], tmp_path: Path) -> None:
     work = [(example(n, query=f"Query {n}?"), answers(f"Answer {n}.", to=n)) for n in ("first", "second")]
     failing = scripted({**TABLE, "completeness": {"Answer second": JudgeUnavailable("the judge is down"), "": "[[6]]"}})
     async with Judge.from_model(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:

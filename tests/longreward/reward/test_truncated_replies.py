@@ -52,7 +52,7 @@ async def score(**settings: Any) -> ScoredExample:
         return await Scorer(CONFIG).score(judge, EXAMPLE, [response])
 
 
-async def test_complete_part_counts_and_is_flagged(tmp_path: Path) -> None:
+async def test_complete_part_counted_and_flagged(tmp_path: Path) -> None:
     scored = await score(truncated_replies="complete_part")
     verdicts = scored.responses[0].verdicts
     assert {name: (verdict.score, verdict.truncated) for name, verdict in verdicts.items()} == {
@@ -72,7 +72,7 @@ async def test_complete_part_counts_and_is_flagged(tmp_path: Path) -> None:
     assert list(read_chunk_info(tmp_path / "chunks.jsonl")) == [scored.extraction]
 
 
-async def test_truncated_lists_are_unscored_by_default() -> None:
+async def test_truncated_lists_unscored_by_default() -> None:
     verdicts = (await score()).responses[0].verdicts
     assert {name: verdict.score for name, verdict in verdicts.items()} == {
         "helpfulness": 8.0,

@@ -27,7 +27,7 @@ def test_first_hard_case():
         assert mentioned in first.context
 
 
-def test_people_of_the_question_are_in_one_register():
+def test_people_of_question_are_in_one_register():
     item = by_kind(0)["partial"]
     paragraphs = item.context.split("\n\n")
     assert len(paragraphs) == 5 * REGISTERS
@@ -35,7 +35,7 @@ def test_people_of_the_question_are_in_one_register():
     assert len(mentioned) == 1
 
 
-def test_hard_lists_are_labelled_from_right_to_wrong():
+def test_hard_lists_labelled_from_right_to_wrong():
     (item,) = hard_lists(1)
     pairs = by_kind(0)
     right, wrong = pairs["another's value"].responses

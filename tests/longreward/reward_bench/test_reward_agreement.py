@@ -76,7 +76,7 @@ def test_pairs_and_lists_have_separate_accuracies():
     assert agreements.metrics()["best_of_n"] == agreements.best_of_n.value
 
 
-def test_single_group_is_not_reported_separately():
+def test_single_group_not_reported_separately():
     assert [row.group for row in compute_agreements([item(1, 0, group="x")], {"r": [(2.0, 1.0)]}, INTERVALS)] == ["all"]
 
 
@@ -109,13 +109,13 @@ async def test_offline_judge_prefers_right_answers_to_damaged_ones():
     assert agreements["longreward", "empty"].unscored == 2
 
 
-async def test_partial_scores_are_refused():
+async def test_partial_scores_refused():
     with pytest.raises(ConfigError, match=r"set score\.strategy to full"):
         async with open_judge(JudgeConfig(), ledger=None) as judge:
             await score_items(judge, ScoreConfig(strategy="adaptive"), list(damaged_lists(1)))
 
 
-def test_damaged_items_are_deterministic_and_differ_from_the_judge_validation():
+def test_damaged_items_are_deterministic_and_differ_from_judge_validation():
     assert list(damaged_pairs(2)) == list(damaged_pairs(2))
     assert len(list(damaged_pairs(2))) == 14
     assert {row.document for row in damaged_lists(2)} == {"judge-check-1000", "judge-check-1001"}

@@ -9,7 +9,7 @@ PAIR = {"id": 8, "context": "The town.", "query": "Where?", "chosen": "North.", 
 LIST = {"id": "7", "context": "The river.", "query": "What?", "responses": ["a", "b", "c"], "labels": [3, 1, 3.5]}
 
 
-def test_pairs_and_lists_are_read(tmp_path, write_lines):
+def test_read_pairs_and_lists(tmp_path, write_lines):
     rows = [PAIR, {**LIST, "group": "LongQA", "document": "d1"}]
     pair, listed = read_items(write_lines(tmp_path / "items.jsonl", rows))
     assert (pair.id, pair.responses, pair.labels, pair.group) == ("8", ("North.", ""), (1.0, 0.0), "")
@@ -17,13 +17,13 @@ def test_pairs_and_lists_are_read(tmp_path, write_lines):
     assert listed.best == {2}
 
 
-def test_items_with_the_same_context_share_a_document(tmp_path, write_lines):
+def test_items_with_same_context_share_document(tmp_path, write_lines):
     rows = [PAIR, {**PAIR, "id": 9}, LIST]
     first, second, third = read_items(write_lines(tmp_path / "items.jsonl", rows))
     assert first.document == second.document != third.document
 
 
-def test_written_items_are_read_back(tmp_path, write_lines):
+def test_written_items_read_back(tmp_path, write_lines):
     items = list(read_items(write_lines(tmp_path / "items.jsonl", [PAIR, LIST])))
     assert write_items(tmp_path / "again.jsonl", items) == 2
     assert list(read_items(tmp_path / "again.jsonl")) == items
@@ -45,7 +45,7 @@ def test_written_items_are_read_back(tmp_path, write_lines):
         (LIST, "id '7' occurs twice"),
     ],
 )
-def test_an_invalid_row_is_an_error_with_line_and_reason(tmp_path, write_lines, row, reason):
+def test_invalid_row_is_error_with_line_and_reason(tmp_path, write_lines, row, reason):
     path = write_lines(tmp_path / "items.jsonl", [LIST, row])
     with pytest.raises(DataError, match="line 2: ") as error:
         list(read_items(path))
@@ -76,7 +76,7 @@ def test_long_rewardbench_rows_become_items_grouped_by_file(tmp_path, write_line
         ({"prompt_template": [{"content": "The town.\n\nWhere?"}], "tasktype": "BestOfN"}, "candidates is missing"),
     ],
 )
-def test_an_incomplete_long_rewardbench_row_is_an_error(tmp_path, write_lines, row, reason):
+def test_incomplete_long_rewardbench_row_is_error(tmp_path, write_lines, row, reason):
     with pytest.raises(DataError, match=r"Summ\.jsonl, line 1: ") as error:
         list(read_long_rewardbench(write_lines(tmp_path / "Summ.jsonl", [row])))
     assert reason in str(error.value)

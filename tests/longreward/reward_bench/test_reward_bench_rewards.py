@@ -37,7 +37,7 @@ async def compare(taste, *responses):
     return match
 
 
-async def test_pairwise_reward_is_the_share_of_wins():
+async def test_pairwise_reward_is_share_of_wins():
     taste = Taste()
     match = await compare(taste, "xx", "x", "xxx", "yx")
     # xxx beats all; xx beats x and yx; these two tie: half a win of three each.
@@ -46,12 +46,12 @@ async def test_pairwise_reward_is_the_share_of_wins():
     assert taste.requests == 12
 
 
-async def test_position_bias_is_undecided():
+async def test_position_bias_undecided():
     match = await compare(Taste("Better: [[A]]"), "xx", "x")
     assert (match.rewards, match.undecided) == ([0.5, 0.5], 1)
 
 
-async def test_equal_texts_tie_without_a_request():
+async def test_equal_texts_tie_without_request():
     taste = Taste()
     match = await compare(taste, "xx", "x", "x")
     assert match.rewards == [1.0, 0.25, 0.25]
@@ -59,6 +59,6 @@ async def test_equal_texts_tie_without_a_request():
     assert taste.requests == 2  # in both orders; xx meets the same text twice
 
 
-async def test_unreadable_comparison_leaves_the_item_unscored():
+async def test_unreadable_comparison_leaves_item_unscored():
     match = await compare(Taste("Who knows."), "xx", "x")
     assert (match.rewards, match.undecided, match.unreadable) == ([None, None], 0, 1)

@@ -23,7 +23,7 @@ def run(arm: str, seed: int, exact: float, *, sft: float = 0.25) -> RunResult:
     return RunResult(arm, seed, examples)
 
 
-def test_the_settings_of_every_arm_are_valid():
+def test_arm_settings_are_valid():
     for cell in [*plan_cells(FULL), *plan_cells(QUICK)]:
         params = read_params(None, cell.settings)
         assert params.evaluate.registered_model == "longreward-study"
@@ -39,13 +39,13 @@ def test_the_settings_of_every_arm_are_valid():
     assert len(by_name) == len(ARM_NAMES) == 12
 
 
-def test_the_arms_of_a_seed_run_one_after_the_other():
+def test_arms_of_one_seed_run_in_sequence():
     order = [(cell.seed, cell.arm.name) for cell in plan_cells(FULL)]
     assert order == sorted(order, key=lambda cell: cell[0])
     assert plan_cells(FULL)[0].run_name("study") == "study-longreward-s0"
 
 
-def test_differences_are_paired_within_each_seed():
+def test_differences_paired_within_seed():
     results = summarize_runs(
         [
             run("longreward", 0, 0.75),
@@ -67,12 +67,12 @@ def test_differences_are_paired_within_each_seed():
     assert results.effect("random", "longreward", "greedy", "exact").reversed().difference.value == 0.25
 
 
-def test_a_seed_missing_in_one_arm_is_left_out_of_the_difference():
+def test_seed_missing_in_one_arm_excluded_from_difference():
     results = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25), run("longreward", 1, 0.0)])
     assert results.effect("longreward", "random", "greedy", "exact").by_seed == {0: 0.5}
 
 
-def test_the_page_marks_significant_differences():
+def test_page_marks_significant_differences():
     page = render_page(
         summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.75), run("no-faithfulness", 0, 0.25)])
     )
@@ -87,7 +87,7 @@ def test_the_page_marks_significant_differences():
     assert re.search(r"\| longreward \| 0\.750 \[0\.\d+, [01]\.\d+\] \| 16\.0 \[", page)
 
 
-def test_a_comparison_listed_in_both_directions_is_one_test() -> None:
+def test_comparison_in_both_directions_is_one_test() -> None:
     two = summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)])
     assert two.tests == 3  # either against SFT, and one against the other
     forward, back = (
@@ -106,7 +106,7 @@ def test_a_comparison_listed_in_both_directions_is_one_test() -> None:
     assert many.effect("longreward", "random", "greedy", "exact").gain == 0
 
 
-def test_the_pictures_show_every_arm():
+def test_charts_show_all_arms():
     plots = render_plots(summarize_runs([run("longreward", 0, 0.75), run("random", 0, 0.25)]))
     [figure] = plots.values()
     [axis] = figure.axes
@@ -115,7 +115,7 @@ def test_the_pictures_show_every_arm():
     assert points == pytest.approx([0.5, 0.0])
 
 
-def test_mixing_is_compared_with_long_and_short_pairs_alone():
+def test_mixing_compared_with_long_and_short_pairs():
     results = summarize_runs([run("longreward", 0, 0.75), run("mixed", 0, 0.5), run("short-only", 0, 0.25)])
     page = render_page(results)
     assert re.search(r"\| mixed − longreward \| greedy \| exact \| -0\.250 \| .* \| -0\.250 \| worse \|", page)
@@ -123,7 +123,7 @@ def test_mixing_is_compared_with_long_and_short_pairs_alone():
     assert "| short-only − sft | greedy | exact | +0.000 |" in page
 
 
-def test_without_gold_facts_judge_scores_are_compared():
+def test_without_gold_facts_judge_scores_compared():
     def judged(arm: str, reward: float) -> RunResult:
         examples = [
             replace(one, values={"reward": reward if one.model == "dpo" else 5.0}) for one in run(arm, 0, 0).examples
@@ -146,7 +146,7 @@ def figures(chat: float, single: float) -> dict[str, dict[str, float]]:
     return {"sft": {"longbench_chat/score/exact": 60.0}, "dpo": of_dpo}
 
 
-def test_benchmarks_are_shown_beside_the_paper():
+def test_page_shows_benchmarks_next_to_paper():
     runs = [replace(run("longreward", seed, 0.5), benchmarks=figures(70.0 + seed, 66.0)) for seed in (0, 1)]
     page = render_page(summarize_runs(runs), preset="paper-llama3.1-8b")
     assert "| sft | 60.0 (69.8) | (66.1) | (44.5) | (39.6) | (55.0) |" in page
@@ -156,14 +156,14 @@ def test_benchmarks_are_shown_beside_the_paper():
     assert "Benchmarks" not in render_page(summarize_runs([run("longreward", 0, 0.5)]))
 
 
-def test_the_paper_s_means_match_its_columns():
+def test_means_of_paper_match_columns():
     for arms_of in PAPER.values():
         for *figures_of, mean in arms_of.values():
             assert sum(figures_of) / len(COLUMNS) == pytest.approx(mean, abs=0.051)
 
 
 @pytest.mark.parametrize("preset", ["paper-llama3.1-8b", "paper-glm4-9b"])
-def test_another_model_keeps_its_settings_and_mixes_in_ultrafeedback(preset):
+def test_other_model_keeps_settings_and_mixes_in_ultrafeedback(preset):
     plain = read_params(preset_path(preset))
     plan = plan_study(plain, quick=False)
     cells = plan_cells(replace(plan, seeds=(0,)))
@@ -180,7 +180,7 @@ def test_another_model_keeps_its_settings_and_mixes_in_ultrafeedback(preset):
         plan_study(plain, quick=True)
 
 
-def test_the_user_s_short_preferences_are_mixed_in():
+def test_user_short_preferences_mixed_in():
     own = ("policy.base_model=org/model", "train.short.source=data/raw/prefs.jsonl")
     plan = replace(plan_study(read_params(None, own), quick=False), settings=own)
     params = {cell.arm.name: read_params(None, cell.settings) for cell in plan_cells(plan)}
@@ -188,7 +188,7 @@ def test_the_user_s_short_preferences_are_mixed_in():
     assert params["mixed"].train.short.source == params["short-only"].train.short.source == "data/raw/prefs.jsonl"
 
 
-def test_fewer_than_six_documents_are_never_significant():
+def test_fewer_than_six_documents_are_not_significant():
     few = [
         RunResult("longreward", 0, run("longreward", 0, 1.0, sft=0.0).examples[:4] + run("x", 0, 1.0).examples[8:12])
     ]

@@ -24,7 +24,7 @@ in 1931,<br>and was <i>rebuilt</i>.</p><script>var x = "<p>no</p>";</script>
   b</pre><p>&lt;tag&gt; &amp; \xc4\xa5\xb7\xbb</p></body></html>"""
 
 
-def test_html_page_is_its_visible_text() -> None:
+def test_html_page_is_visible_text() -> None:
     lines = [line for line in read_text(PAGE, ".html").split("\n") if line]
     assert lines == [
         "A page",  # its title, which the heading does not have
@@ -44,7 +44,7 @@ FORM = b"""<html><head><title>%s</title></head><body><form method="post"><input 
 <p>It burned down in 1931.</p><textarea>no</textarea></form></body></html>"""
 
 
-def test_form_controls_are_removed() -> None:
+def test_form_controls_removed() -> None:
     assert read_text(FORM % b"", ".html") == "The mill\n\nIt burned down in 1931."
 
 
@@ -57,7 +57,7 @@ def test_form_controls_are_removed() -> None:
         (b"A &amp; B", "A & B\n\nThe mill\n"),
     ],
 )
-def test_page_title_is_added_unless_a_heading_contains_it(title: bytes, first: str) -> None:
+def test_page_title_added_unless_heading_contains_it(title: bytes, first: str) -> None:
     text = read_text(FORM % title, ".html")
     assert text.startswith(first)
     assert text.count("mill") == 1
@@ -77,7 +77,7 @@ def zipped(files: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def test_docx_of_python_docx_is_read_with_tables() -> None:
+def test_docx_of_python_docx_read_with_tables() -> None:
     pytest.importorskip("mammoth", reason="pip install 'longreward[documents]'")
     text = read_text((Path(__file__).parent / "files" / "python_docx.docx").read_bytes(), ".docx")
     assert [line for line in text.split("\n") if line] == [
@@ -148,7 +148,7 @@ BOOK = {
 }
 
 
-def test_epub_is_its_title_and_pages_in_reading_order() -> None:
+def test_epub_is_title_and_pages_in_reading_order() -> None:
     assert read_text(zipped(BOOK), ".epub") == (
         "Two mills\n\nFirst\n\nIt burned & fell.\n\nLater\n\nTom Ray rebuilt it.\n\nThe end."
     )
@@ -172,13 +172,13 @@ def test_encrypted_and_empty_epubs() -> None:
         read_text(zipped({"a.txt": ""}), ".epub")
 
 
-def test_surrogate_halves_are_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surrogate_halves_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """As pypdf gives them: where a font's table names the halves, and where it names one of them alone."""
     monkeypatch.setattr(file_readers, "READERS", {".pdf": lambda data: "a\ud835\udc00b \ud835 c\udc00d"})
     assert read_text(b"", ".pdf") == "a\U0001d400b \ufffd c\ufffdd"
 
 
-def test_pdf_pages_are_separated_by_blank_lines() -> None:
+def test_pdf_pages_separated_by_blank_lines() -> None:
     data = make_pdf(["The mill burned down", "in 1931."], ["Tom Ray rebuilt it."])
     assert read_text(data, ".pdf") == "The mill burned down\nin 1931.\n\nTom Ray rebuilt it."
 
@@ -203,7 +203,7 @@ def test_damaged_and_locked_pdfs() -> None:
         (b"# Title\n\n- *a*\n- b\n", "# Title\n\n- *a*\n- b"),
     ],
 )
-def test_plain_text_and_markdown_are_kept(data: bytes, text: str) -> None:
+def test_plain_text_and_markdown_kept(data: bytes, text: str) -> None:
     assert read_text(data, ".md") == text
 
 
@@ -249,7 +249,7 @@ def test_find_documents(tmp_path: Path) -> None:
             find_documents(tmp_path, name)
 
 
-def test_missing_library_is_named_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_named_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data" / "raw").mkdir(parents=True)
     (tmp_path / "data" / "raw" / "a.pdf").write_bytes(make_pdf(["x"]))
     monkeypatch.setattr(file_readers, "find_spec", lambda name: None if name in ("pypdf", "mammoth") else object())
@@ -271,7 +271,7 @@ def test_document_of_fitting_length_is_one_context() -> None:
     assert (dropped.kind, dropped.reason) == ("short", "2 tokens; synthesize.min_tokens is 3")
 
 
-def test_long_document_is_split_at_paragraphs_and_lines() -> None:
+def test_long_document_split_at_paragraphs_and_lines() -> None:
     text = "one two three.\n\nfour five sixteen\nseven ten two nine"
     parts = split(text, min_tokens=1, max_tokens=6)  # the stop is a token too
     assert [part.text for part in parts if isinstance(part, Context)] == [
@@ -282,7 +282,7 @@ def test_long_document_is_split_at_paragraphs_and_lines() -> None:
     assert [part.part for part in parts] == [0, 1, 2]
 
 
-def test_parts_have_the_language_of_the_document() -> None:
+def test_parts_have_language_of_document() -> None:
     text = "克尔德村由李安建立。" * 6 + "\n\n" + "one two three four five six"
     parts = split(text, min_tokens=1, max_tokens=60)
     assert {part.language for part in parts if isinstance(part, Context)} == {"zh"}
@@ -299,6 +299,6 @@ def test_parts_have_the_language_of_the_document() -> None:
         ({"questions": {"riddle": 1}}, "riddle"),
     ],
 )
-def test_invalid_settings_are_rejected(settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_rejected(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SynthesizeConfig.parse(settings, source="test")

@@ -46,7 +46,7 @@ def test_prepare_alone_needs_existing_questions() -> None:
     check(ON, FROM_SYNTHESIS, stages=("prepare",))
 
 
-def test_writer_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writer_needs_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     writer = 'synthesize.writer={"kind": "zhipu", "model": "glm-4-plus"}'
     with pytest.raises(ConfigError, match="ZHIPUAI_API_KEY"):

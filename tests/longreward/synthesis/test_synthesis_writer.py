@@ -41,7 +41,7 @@ def test_prompts_fill_all_slots(language: Language) -> None:
     assert set(SYNTHESIS_RULES) == {QUESTIONS_TEMPLATE, ANSWER_TEMPLATE}
 
 
-def test_each_kind_has_its_own_prompt_hash() -> None:
+def test_each_kind_has_own_prompt_hash() -> None:
     context = Context("a.txt", 0, "x", "en")
     assert len({questions_request(context, task, 1).prompt_hash for task in TASKS}) == len(TASKS)
 
@@ -78,7 +78,7 @@ def test_parse_answer(text: str, expected: str | None) -> None:
     assert parse_answer(text) == expected
 
 
-def test_duplicates_are_found_by_word_stems() -> None:
+def test_duplicates_found_by_word_stems() -> None:
     mill, chinese = "When did the mill at Keld burn down?", "磨坊是哪一年烧毁的？"
     for question, duplicate in {
         "When was it that the mills at Keld burned down?": mill,

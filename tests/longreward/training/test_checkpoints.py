@@ -36,19 +36,19 @@ def write_checkpoint(folder, step, *, complete=True):
     return checkpoint
 
 
-def test_latest_checkpoint_has_the_highest_step(tmp_path, fits):
+def test_latest_checkpoint_has_highest_step(tmp_path, fits):
     for step in (100, 20, 9):
         write_checkpoint(tmp_path, step)
     assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 100
 
 
-def test_unmarked_checkpoint_is_skipped(tmp_path, fits):
+def test_unmarked_checkpoint_skipped(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     write_checkpoint(tmp_path, 40, complete=False)
     assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 20
 
 
-def test_truncated_checkpoint_is_skipped(tmp_path, fits):
+def test_truncated_checkpoint_skipped(tmp_path, fits):
     write_checkpoint(tmp_path, 20)
     (write_checkpoint(tmp_path, 40) / "model.safetensors").write_bytes(b"weigh")
     assert checkpoint_step(latest_checkpoint(tmp_path, None)) == 20
@@ -58,7 +58,7 @@ def test_no_folder_has_no_checkpoint(tmp_path):
     assert latest_checkpoint(tmp_path / "absent", None) is None
 
 
-def test_published_model_replaces_the_old_one(tmp_path):
+def test_published_model_replaces_old_one(tmp_path):
     out = tmp_path / "models" / "sft"
     publish_model(out, lambda folder: (folder / "old").write_text("1") and None)
     publish_model(out, lambda folder: (folder / "new").write_text("2") and None)
@@ -66,7 +66,7 @@ def test_published_model_replaces_the_old_one(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["sft"]
 
 
-def test_full_disk_keeps_the_old_model_and_no_partial_one(tmp_path):
+def test_full_disk_keeps_old_model_and_no_partial_one(tmp_path):
     out = tmp_path / "sft"
     publish_model(out, lambda folder: (folder / "old").write_text("1") and None)
 
@@ -99,7 +99,7 @@ def test_training_key_depends_on_settings_model_and_data(tmp_path):
     assert key() not in (first, second)
 
 
-def test_safetensors_error_keeps_the_old_model(tmp_path):
+def test_safetensors_error_keeps_old_model(tmp_path):
     publish_model(tmp_path / "sft", lambda folder: (folder / "model.safetensors").write_bytes(b"old"))
 
     def write(folder):
@@ -112,7 +112,7 @@ def test_safetensors_error_keeps_the_old_model(tmp_path):
     assert (tmp_path / "sft/model.safetensors").read_bytes() == b"old"
 
 
-def test_disk_error_of_torch_is_converted_and_others_are_not(tmp_path):
+def test_disk_error_of_torch_converted_but_not_others(tmp_path):
     from longreward.training.error_advice import actionable_error
 
     with pytest.raises(StateError, match="a checkpoint cannot be written"), actionable_error(tmp_path):
@@ -132,7 +132,7 @@ def test_another_training_leaves_checkpoints_alone(tiny_policy, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dpo", "sft-lora"])
-def test_each_setting_has_its_own_state_folder(tiny_policy, tmp_path, monkeypatch, kind):
+def test_each_setting_has_own_state_folder(tiny_policy, tmp_path, monkeypatch, kind):
     folders = []
 
     def stop(*_, rows_dir, **__):
@@ -165,14 +165,14 @@ def overwrite(file: Path, text: bytes = b"\0" * 64) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
-def test_unreadable_checkpoint_is_logged_and_the_previous_one_used(tiny_policy, tmp_path, caplog, name):
+def test_unreadable_checkpoint_logged_and_previous_one_used(tiny_policy, tmp_path, caplog, name):
     training, newest = stopped_after_two_checkpoints("sft", tmp_path, tiny_policy)
     overwrite(newest / name)
     assert training.run().resumed_from == 4
     assert f"{newest} cannot be read ({name}: " in caplog.text
 
 
-def test_checkpoints_of_other_weights_are_an_error(tiny_policy, tmp_path, caplog):
+def test_checkpoints_of_other_weights_are_error(tiny_policy, tmp_path, caplog):
     training, newest = stopped_after_two_checkpoints("sft-lora", tmp_path, tiny_policy)
     adapter = newest / "adapter_model.safetensors"
     save_file({name: weight.repeat(2, 2) for name, weight in load_file(adapter).items()}, adapter)
@@ -189,7 +189,7 @@ def test_checkpoints_of_other_weights_are_an_error(tiny_policy, tmp_path, caplog
     assert not training.out.exists()
 
 
-def test_without_a_complete_checkpoint_training_restarts_with_a_warning(tiny_policy, tmp_path, caplog):
+def test_without_complete_checkpoint_training_restarts_with_warning(tiny_policy, tmp_path, caplog):
     training, newest = stopped_after_two_checkpoints("sft", tmp_path, tiny_policy)
     for checkpoint in newest.parent.glob("checkpoint-*"):
         (checkpoint / "complete.json").unlink()

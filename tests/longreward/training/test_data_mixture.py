@@ -87,13 +87,13 @@ def test_ratio_is_short_pairs_per_long_pair(pairs: Path, ratio: float, count: in
     assert mixed.metrics() == {"long/records": 4, "short/records": count, "short/skipped": 0}
 
 
-def test_sampling_depends_on_the_seed_and_reaches_every_record(pairs: Path) -> None:
+def test_sampling_depends_on_seed_and_reaches_every_record(pairs: Path) -> None:
     samples = [tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=seed))) for seed in range(40)]
     assert samples[7] == tuple(short_ids(mixed_in(pairs, rows(12), ratio=0.5, seed=7)))
     assert {name for names in samples for name in names} == {f"short/{n}" for n in range(12)}
 
 
-def test_small_source_is_used_entirely(pairs: Path) -> None:
+def test_small_source_used_entirely(pairs: Path) -> None:
     assert short_ids(mixed_in(pairs, rows(3), ratio=2)) == ["short/0", "short/1", "short/2"]
 
 
@@ -121,12 +121,12 @@ ANSWER = {"role": "assistant", "content": BAD}
         ),
     ],
 )
-def test_texts_and_chats_give_the_same_pairs(pairs: Path, row: dict[str, Any], query: str) -> None:
+def test_texts_and_chats_give_same_pairs(pairs: Path, row: dict[str, Any], query: str) -> None:
     [pairs_read] = [pair for pair in read_pairs(mixed_in(pairs, [row]).data) if pair.method == "given"]
     assert (pairs_read.query, pairs_read.chosen.text, pairs_read.rejected.text) == (query, "Yes.", "No.")
 
 
-def test_unusable_records_are_skipped_and_counted_by_reason(pairs: Path) -> None:
+def test_unusable_records_skipped_and_counted_by_reason(pairs: Path) -> None:
     several = [USER, GOOD, USER, GOOD]
     bad = [
         {"prompt": "a", "chosen": "b", "rejected": "b"},
@@ -150,9 +150,7 @@ def test_unusable_records_are_skipped_and_counted_by_reason(pairs: Path) -> None
         mixed_in(pairs, bad[:1])
 
 
-def test_public_layouts_are_read_and_the_first_skipped_record_is_logged(
-    pairs: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_public_layouts_read_and_first_skipped_record_logged(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
     share_gpt = {
         "chosen": [{"from": "human", "value": "Red?"}, {"from": "gpt", "value": "Yes."}],
         "rejected": [{**USER, "content": [{"type": "text", "text": "Red?"}]}, ANSWER],
@@ -167,13 +165,13 @@ def test_public_layouts_are_read_and_the_first_skipped_record_is_logged(
     assert "short.jsonl, line 2, the first such record: 'prompt' has half of a surrogate pair" in first
 
 
-def test_short_pairs_alone_are_counted_by_the_long_ones(pairs: Path) -> None:
+def test_number_of_short_pairs_alone_follows_long_pairs(pairs: Path) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=1.5, alone=True)
     assert len(short_ids(mixed)) == len(list(read_pairs(mixed.data))) == 6
     assert mixed.metrics() == {"long/records": 0, "short/records": 6, "short/skipped": 0}
 
 
-def test_answered_instructions_are_mixed_into_examples(tmp_path: Path) -> None:
+def test_answered_instructions_mixed_into_examples(tmp_path: Path) -> None:
     several = [SYSTEM, USER, GOOD, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "No."}]
     source_rows = [
         {"messages": several},
@@ -210,7 +208,7 @@ def test_columns_can_have_other_names(pairs: Path) -> None:
     assert short_ids(mixed) == ["short/0"]
 
 
-def test_unpinned_source_is_refused_with_its_checksum(pairs: Path, tmp_path: Path) -> None:
+def test_unpinned_source_refused_with_checksum(pairs: Path, tmp_path: Path) -> None:
     source = tmp_path / "short.jsonl"
     source.write_text(json.dumps(rows(1)[0]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"train\.short\.sha256: sha256:[0-9a-f]{64}"):
@@ -222,7 +220,7 @@ def test_unpinned_source_is_refused_with_its_checksum(pairs: Path, tmp_path: Pat
         mix_pairs(other, pairs, out=tmp_path / "mixed.jsonl")
 
 
-def test_short_prompt_is_the_question_only(tiny_policy: Path) -> None:
+def test_short_prompt_is_question_only(tiny_policy: Path) -> None:
     text = load_tokenizer(PolicyConfig(base_model="unused"), tiny_policy)
     assert text.message("", "who ?") == "who ?"
     assert text.message("the town", "who ?") == "the town\n\nwho ?"
@@ -239,7 +237,7 @@ def test_both_sources_are_spread_over_length_groups() -> None:
 
 
 @pytest.mark.parametrize("sharing", ["on", "off"])
-def test_metrics_by_source_average_to_the_trainer_s(
+def test_metrics_by_source_average_to_trainer_metrics(
     pairs: Path, tmp_path: Path, tiny_policy: Path, sharing: str
 ) -> None:
     mixed = mixed_in(pairs, rows(4))

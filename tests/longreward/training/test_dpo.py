@@ -96,7 +96,7 @@ def make_trainer(policy, reference_file: Path, tmp_path: Path):
     )
 
 
-def test_loss_is_the_papers(policy, tmp_path):
+def test_loss_equals_formula_of_paper(policy, tmp_path):
     sums = [(log_share(policy, p, p.chosen), log_share(policy, p, p.rejected)) for p in PAIRS]
     # A reference that is another model: 2 and 1 below the policy on the first pair, 3 above and equal on the second.
     offsets = [(-2.0, -1.0), (3.0, 0.0)]
@@ -115,7 +115,7 @@ def test_loss_is_the_papers(policy, tmp_path):
         assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_reference_is_the_sft_model(policy, tmp_path):
+def test_reference_is_sft_model(policy, tmp_path):
     expected = [(log_share(policy, p, p.chosen)[0], log_share(policy, p, p.rejected)[0]) for p in PAIRS]
     reference_file = tmp_path / "reference.json"
     make_trainer(policy, reference_file, tmp_path)
@@ -124,7 +124,7 @@ def test_reference_is_the_sft_model(policy, tmp_path):
     assert result["ref_rejected_logps"] == pytest.approx([rejected for _, rejected in expected], rel=1e-4)
 
 
-def test_first_loss_has_no_preference(training, policy):
+def test_first_loss_has_zero_margin(training, policy):
     training.run(max_steps=1)
     nll = [-log_share(policy, p, p.chosen)[0] / log_share(policy, p, p.chosen)[1] for p in PAIRS]
     assert training.metrics[0]["loss"] == pytest.approx(math.log(2) + 0.1 * sum(nll) / 2, rel=1e-4)
@@ -144,7 +144,7 @@ def test_training_learns_to_prefer_chosen_responses(training, policy):
         assert after > before
 
 
-def test_resumed_training_keeps_the_reference(training):
+def test_resumed_training_keeps_reference(training):
     def stop(step: int, metrics: dict[str, float]) -> None:
         if step == 5:
             raise KeyboardInterrupt
@@ -159,7 +159,7 @@ def test_resumed_training_keeps_the_reference(training):
     assert logged == [(step, True) for step in range(1, 9)]  # the curve is whole
 
 
-def test_adapter_is_merged_and_saved_separately(training, policy):
+def test_adapter_merged_and_saved_separately(training, policy):
     training.run(lora=LoraSettings(r=4, alpha=8), learning_rate=0.05)
     assert (training.out / "adapter" / "adapter_model.safetensors").is_file()
     trained = load_policy(PolicyConfig(base_model="unused"), training.out)
@@ -167,12 +167,12 @@ def test_adapter_is_merged_and_saved_separately(training, policy):
     assert training.metrics[-1]["rewards/margins"] > 0.2
 
 
-def test_pair_that_does_not_fit_fails_before_the_first_step(training):
+def test_pair_that_does_not_fit_fails_before_first_step(training):
     with pytest.raises(PolicyError, match="pair 1"):
         training.run(max_length=20)
     assert not training.out.exists()
     assert not training.state.exists()
 
 
-def test_defaults_are_the_papers():
+def test_defaults_equal_paper():
     assert (TrainConfig().beta, TrainConfig().ce_weight, TrainConfig().learning_rate) == (0.15, 0.1, 1e-6)

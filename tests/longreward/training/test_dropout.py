@@ -26,7 +26,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_functional_dropout_and_router_noise_are_disabled(name, caplog):
+def test_functional_dropout_and_router_noise_disabled(name, caplog):
     model = MODELS[name]().eval()
     assert is_random_in_training(model)
     config = model.config.to_dict()
@@ -38,7 +38,7 @@ def test_functional_dropout_and_router_noise_are_disabled(name, caplog):
     assert model.config.to_dict() == config
 
 
-def test_remaining_randomness_is_a_warning(caplog):
+def test_remaining_randomness_is_warning(caplog):
     torch.manual_seed(0)
     model = PhimoeForCausalLM(PhimoeConfig(**EXPERTS, router_jitter_noise=0.2))
     disable_dropout(model)

@@ -28,7 +28,7 @@ def break_at(call: int, monkeypatch, what: str):
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_nan_stops_training_and_keeps_the_last_good_checkpoint(tiny_policy, tmp_path, monkeypatch, what):
+def test_nan_stops_training_and_keeps_last_good_checkpoint(tiny_policy, tmp_path, monkeypatch, what):
     training = Training("sft", tmp_path, tiny_policy)
     with monkeypatch.context() as patch:
         break_at(9, patch, what)  # of five micro batches an epoch: the second epoch's fourth, in the fifth update
@@ -51,7 +51,7 @@ def test_nan_stops_training_and_keeps_the_last_good_checkpoint(tiny_policy, tmp_
     assert training.points == uninterrupted.points
 
 
-def test_infinite_weights_are_never_saved(tiny_policy, tmp_path, monkeypatch):
+def test_infinite_weights_not_saved(tiny_policy, tmp_path, monkeypatch):
     training = Training("sft", tmp_path, tiny_policy)
     step = torch.optim.AdamW.step
 
@@ -86,7 +86,7 @@ def test_out_of_memory_errors_carry_advice(tmp_path, error, words):
         assert setting in str(caught.value)
 
 
-def test_out_of_memory_of_the_reference_carries_advice(tiny_policy, tmp_path, monkeypatch):
+def test_out_of_memory_of_reference_carries_advice(tiny_policy, tmp_path, monkeypatch):
     def allocate(*args):
         torch.empty(1 << 50, dtype=torch.uint8)
 
@@ -95,6 +95,6 @@ def test_out_of_memory_of_the_reference_carries_advice(tiny_policy, tmp_path, mo
         Training("dpo", tmp_path, tiny_policy).run()
 
 
-def test_torch_cpu_allocator_error_is_recognized(tmp_path):
+def test_torch_cpu_allocator_error_recognized(tmp_path):
     with pytest.raises(PolicyError, match="this machine's memory is full"), actionable_error(tmp_path):
         torch.empty(1 << 50, dtype=torch.uint8)

@@ -49,7 +49,7 @@ def ended(tmp_path_factory, tiny_policy):
 
 
 @pytest.mark.parametrize(("case", "resumed_from"), CASES.items())
-def test_resumed_training_equals_an_uninterrupted_one(ended, tiny_policy, tmp_path, case, resumed_from):
+def test_resumed_training_equals_uninterrupted_training(ended, tiny_policy, tmp_path, case, resumed_from):
     kind = case.split(":")[0]
     training = Training(kind, ended / case, tiny_policy)
     assert not training.out.exists()
@@ -66,7 +66,7 @@ def test_resumed_training_equals_an_uninterrupted_one(ended, tiny_policy, tmp_pa
 
 
 @pytest.mark.parametrize(("signals", "checkpoint"), [(1, 7), (2, 4)])
-def test_sigterm_reaches_the_previous_handler_after_a_checkpoint(tiny_policy, tmp_path, signals, checkpoint):
+def test_sigterm_reaches_previous_handler_after_checkpoint(tiny_policy, tmp_path, signals, checkpoint):
     training = Training("sft", tmp_path, tiny_policy)
 
     def handle(number, frame):
@@ -86,7 +86,7 @@ def test_sigterm_reaches_the_previous_handler_after_a_checkpoint(tiny_policy, tm
     assert training.run().resumed_from == checkpoint
 
 
-def test_another_order_of_the_data_changes_the_losses(tiny_policy, tmp_path):
+def test_another_order_of_data_changes_losses(tiny_policy, tmp_path):
     one, other = Training("sft", tmp_path / "1", tiny_policy), Training("sft", tmp_path / "2", tiny_policy)
     one.run()
     other.run(seed=1)
@@ -130,7 +130,7 @@ def tied_copy(policy: Path, folder: Path) -> Path:
     return folder
 
 
-def test_missing_weights_are_a_warning_and_tied_ones_are_not(tiny_policy, tmp_path, monkeypatch):
+def test_missing_weights_give_warning_but_tied_ones_do_not(tiny_policy, tmp_path, monkeypatch):
     warnings = []
     monkeypatch.setattr(transformers.trainer.logger, "warning", lambda text, *more: warnings.append(text))
     base = tied_copy(tiny_policy, tmp_path / "tied")

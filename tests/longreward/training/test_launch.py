@@ -188,7 +188,7 @@ def test_stopped_training_on_two_processes_resumes_exactly(run_in, fsdp_on_cpu, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["on", "off"])
-def test_sharded_model_computes_its_own_reference(run_in, fsdp_on_cpu, sharing):
+def test_sharded_model_computes_own_reference(run_in, fsdp_on_cpu, sharing):
     one, two = run_in("one"), run_in("two")
     one(prefix_sharing=sharing)
     two(prefix_sharing=sharing, gradient_checkpointing=True, **TWO | {"launcher_config": "fsdp2"})
@@ -198,7 +198,7 @@ def test_sharded_model_computes_its_own_reference(run_in, fsdp_on_cpu, sharing):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_reference_is_rounded_like_the_training(run_in, fsdp_on_cpu, kind):
+def test_reference_rounded_like_training(run_in, fsdp_on_cpu, kind):
     two = run_in("two")
     two(bf16=True, max_steps=1, **TWO | {"launcher_config": kind})
     assert two.figures[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-6)
@@ -206,7 +206,7 @@ def test_reference_is_rounded_like_the_training(run_in, fsdp_on_cpu, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_adapter_on_two_processes_is_merged(run_in, fsdp_on_cpu, kind):
+def test_adapter_on_two_processes_merged(run_in, fsdp_on_cpu, kind):
     lora = LoraSettings(r=4, alpha=8)
     one, two = run_in("one"), run_in("two")
     one(lora=lora)
@@ -237,7 +237,7 @@ def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines):
 
 
 @pytest.mark.slow
-def test_killed_process_ends_all_and_is_named(run_in):
+def test_killed_process_ends_others_and_is_named(run_in):
     two, started = run_in("two"), []
 
     def kill(step: int, figures: dict[str, float]) -> None:
@@ -256,7 +256,7 @@ def test_killed_process_ends_all_and_is_named(run_in):
 
 
 @pytest.mark.slow
-def test_error_is_the_same_as_in_one_process(run_in):
+def test_error_is_same_as_in_one_process(run_in):
     two = run_in("two")
     with pytest.raises(PolicyError, match=r"(?s)6 of 6 pairs are longer than max_length.*pair 0"):
         two(max_length=16, **TWO)
@@ -277,7 +277,7 @@ run(max_steps=10_000, **TWO)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_the_launcher(tmp_path, tiny_policy, number):
+def test_no_process_outlives_launcher(tmp_path, tiny_policy, number):
     words = [sys.executable, "-c", STARTER, str(Path(__file__).parent), str(tmp_path), str(tiny_policy)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
         assert starter.stdout is not None

@@ -45,14 +45,14 @@ def test_builtin_launcher_files():
     assert (result.path.name, result.kind, result.processes) == ("ddp.yaml", "MULTI_GPU", None)
 
 
-def test_accelerate_reads_the_builtin_files():
+def test_accelerate_reads_builtin_files():
     from accelerate.commands.config.config_args import load_config_from_file
 
     assert load_config_from_file(str(builtin_launcher_files()["fsdp2"])).fsdp_config["fsdp_version"] == 2
     assert load_config_from_file(str(builtin_launcher_files()["ddp"])).fsdp_config == {}
 
 
-def test_own_file_sets_the_number_of_processes(tmp_path):
+def test_own_file_sets_number_of_processes(tmp_path):
     own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
     assert launcher_file(settings(launcher_config=own)).processes == 3
 
@@ -66,12 +66,12 @@ def test_own_file_sets_the_number_of_processes(tmp_path):
         ("distributed_type: FSDP\nparallelism_config: {parallelism_config_cp_size: 2}\n", "context and tensor"),
     ],
 )
-def test_invalid_launcher_file_is_refused(tmp_path, text, message):
+def test_invalid_launcher_file_refused(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         launcher_file(settings(launcher_config=write(tmp_path, text)))
 
 
-def test_missing_launcher_file_lists_the_builtin_ones():
+def test_missing_launcher_file_lists_builtin_ones():
     with pytest.raises(ConfigError, match=r"fsdp3 cannot be read .*; name one of ddp, fsdp2, or the path"):
         launcher_file(settings(launcher_config="fsdp3"))
 
@@ -97,17 +97,17 @@ def test_fsdp_needs_gpus():
     check_launcher(settings(launcher_config="ddp"), on_cpu)
 
 
-def test_processes_must_divide_the_batch():
+def test_processes_must_divide_batch():
     with pytest.raises(ConfigError, match=r"micro_batch x processes \(2 x 3\) must divide batch_size \(32\)"):
         settings(micro_batch=2, processes=3)
 
 
-def test_launcher_settings_need_a_launcher():
+def test_launcher_settings_need_launcher():
     with pytest.raises(ConfigError, match=r"processes \(2\) needs a launcher: set launcher to accelerate"):
         TrainConfig.parse({"processes": 2}, source="params.yaml: train")
 
 
-def test_processes_of_the_file_must_divide_the_batch(tmp_path):
+def test_processes_of_file_must_divide_batch(tmp_path):
     own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
     where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match=r"(?s)train: on 3 processes.*micro_batch x processes \(1 x 3\)"):
@@ -121,7 +121,7 @@ def test_on_cpus_processes_must_be_set(tmp_path):
 
 
 @pytest.mark.parametrize("bf16", [True, False])
-def test_all_processes_get_the_resolved_precision(bf16, tmp_path, monkeypatch):
+def test_all_processes_get_resolved_precision(bf16, tmp_path, monkeypatch):
     def look_at(words, folder, log):
         assert words[words.index("--mixed_precision") + 1] == ("bf16" if bf16 else "no")
         assert json.loads((folder / "job.json").read_text())["settings"]["bf16"] is bf16
@@ -133,7 +133,7 @@ def test_all_processes_get_the_resolved_precision(bf16, tmp_path, monkeypatch):
     assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
 
 
-def test_precision_of_the_settings_overrides_the_file(tmp_path):
+def test_precision_of_settings_overrides_file(tmp_path):
     words = " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
     assert words == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
@@ -166,7 +166,7 @@ def test_report_round_trip(tmp_path):
     assert read_report(tmp_path) == report
 
 
-def test_first_error_is_read_back(tmp_path):
+def test_first_error_read_back(tmp_path):
     assert read_error(tmp_path) is None
     write_error(tmp_path, PolicyError("the GPU's memory is full"))
     write_error(tmp_path, StateError("a checkpoint cannot be read"))

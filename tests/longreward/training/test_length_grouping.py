@@ -48,13 +48,13 @@ def test_order_depends_on_seed_and_epoch_only():
     assert [*order] != LengthGroupedSampler(LENGTHS, group=4, seed=1).epoch_order(3)
 
 
-def test_first_group_has_the_longest_row():
+def test_first_group_has_longest_row():
     for seed in range(5):
         assert 199 in LengthGroupedSampler(LENGTHS, group=4, seed=seed).epoch_order(0)[:4]
         assert LengthGroupedSampler(LENGTHS, group=1, seed=seed).epoch_order(0)[0] == 199
 
 
-def test_updates_are_not_sorted_by_length():
+def test_updates_not_sorted_by_length():
     means = [
         sum(LENGTHS[row] for row in group) / 4
         for group in batches(LengthGroupedSampler(LENGTHS, group=4, seed=0).epoch_order(0), 4)
@@ -85,7 +85,7 @@ def test_report_has_padding_with_and_without_grouping(tiny_policy, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "sharing"), [("sft", None), ("dpo", "off"), ("dpo", "on")])
-def test_reported_padding_is_that_of_the_batches(tiny_policy, tmp_path, monkeypatch, kind, sharing):
+def test_reported_padding_equals_batches(tiny_policy, tmp_path, monkeypatch, kind, sharing):
     counted = []
 
     def count(trainer):

@@ -36,7 +36,7 @@ def changed(tiny_policy, write_lines, tmp_path):
     return train
 
 
-def test_only_named_layers_are_trained(changed):
+def test_only_named_layers_trained(changed):
     assert changed(LoraSettings(r=2, target_modules=("q_proj", "layers.1.mlp.up_proj"))) == {
         "model.layers.0.self_attn.q_proj.weight",
         "model.layers.1.self_attn.q_proj.weight",
@@ -44,35 +44,35 @@ def test_only_named_layers_are_trained(changed):
     }
 
 
-def test_pattern_matches_full_names_and_modules_are_saved(changed):
+def test_pattern_matches_full_names_and_modules_saved(changed):
     lora = LoraSettings(r=2, target_modules=r"model\.layers\.0\..*\.v_proj", modules_to_save=("lm_head",))
     assert changed(lora) == {"model.layers.0.self_attn.v_proj.weight", "lm_head.weight"}
 
 
-def test_unknown_layer_is_an_error_that_lists_the_layers(model):
+def test_unknown_layer_is_error_that_lists_layers(model):
     with pytest.raises(PolicyError, match=r"no layer of this model is named 'query_key_value'; there are .*q_proj, k_"):
         build_lora_config(LoraSettings(target_modules=("q_proj", "query_key_value")), model)
     with pytest.raises(PolicyError, match=r"named '\.\*layers\.7\.\*'"):
         build_lora_config(LoraSettings(target_modules=".*layers.7.*"), model)
 
 
-def test_part_of_a_name_does_not_match(model):
+def test_part_of_name_does_not_match(model):
     with pytest.raises(PolicyError, match="no layer of this model is named 'proj'"):
         build_lora_config(LoraSettings(target_modules=("proj",)), model)
 
 
-def test_output_embedding_is_refused(model):
+def test_output_embedding_refused(model):
     with pytest.raises(PolicyError, match=r"'lm_head' is the output embedding.*lora\.modules_to_save"):
         build_lora_config(LoraSettings(target_modules=("q_proj", "lm_head")), model)
 
 
-def test_unknown_module_to_save_is_an_error(model):
+def test_unknown_module_to_save_is_error(model):
     with pytest.raises(PolicyError, match=r"no module of this model is named 'wte'; there are .*embed_tokens"):
         build_lora_config(LoraSettings(modules_to_save=("wte",)), model)
 
 
 @pytest.mark.parametrize(("targets", "message"), [("q_proj(", "not a regular expression"), ([], "is empty")])
-def test_invalid_targets_are_refused(targets, message):
+def test_invalid_targets_refused(targets, message):
     with pytest.raises(ConfigError, match=message):
         LoraSettings.parse({"target_modules": targets}, source="train.lora")
 

@@ -37,7 +37,7 @@ def step(shape: ModelShape = SHAPE, **changes):
     return estimate_memory(shape, **{**arguments, **changes})
 
 
-def test_weights_gradients_and_moments_are_counted_in_their_own_dtype():
+def test_weights_gradients_and_moments_counted_in_own_dtype():
     full = shape(torch.float32)
     assert full.parameters == full.trainable == PARAMETERS
     assert full.weight_bytes == full.trainable_bytes == 4 * PARAMETERS
@@ -49,7 +49,7 @@ def test_weights_gradients_and_moments_are_counted_in_their_own_dtype():
     assert memory.fixed == 16 * PARAMETERS
 
 
-def test_activations_grow_with_tokens_and_checkpointing_keeps_the_inputs_of_layers():
+def test_checkpointing_keeps_only_inputs_of_layers():
     layer = 4 * (9 * 8 + 4 * 16)  # float32
     assert step().activations == 100 * (4 * layer + 4 * 2 * 16)
     assert step(tokens=200).activations == 2 * step().activations
@@ -57,7 +57,7 @@ def test_activations_grow_with_tokens_and_checkpointing_keeps_the_inputs_of_laye
     assert step(bf16=True).activations < step().activations
 
 
-def test_the_lm_head_counts_tiles_where_they_exceed_the_backward_pass():
+def test_lm_head_counts_tiles_if_larger_than_backward_pass():
     assert step(tokens=0).lm_head == 10 * 32_768 * 4
     assert step(tokens=0, scored=10_000).lm_head == 4096 * 32_768 * 4
     assert step(tokens=0, cuda=False).lm_head == 10 * 32_768 * 4 * 8
@@ -70,7 +70,7 @@ def test_shards_divide_weights_gradients_and_moments_but_not_activations():
     assert one.activations == four.activations
 
 
-def test_a_model_whose_optimizer_does_not_fit_is_refused_with_what_needs_less():
+def test_model_whose_optimizer_does_not_fit_refused_with_advice():
     with pytest.raises(PolicyError) as refused:
         check_fits(SHAPE, step(), Device("cuda", True, 6_000))
     assert "with at least 3 such devices" in str(refused.value)
@@ -78,7 +78,7 @@ def test_a_model_whose_optimizer_does_not_fit_is_refused_with_what_needs_less():
     check_fits(SHAPE, step(), Device("cuda", True, 16_000))  # activations are not exact, so they are no reason
 
 
-def test_a_device_has_a_kind_and_a_size():
+def test_device_has_kind_and_size():
     assert (parse_device("cuda:80GB").memory, parse_device("cpu:0.5GB").memory) == (80e9, 0.5e9)
     assert (parse_device("cuda:80GB").cuda, parse_device("cpu:16GB").cuda) == (True, False)
     for text in ("cuda", "H100", "abacus:3GB", "cuda:80", ""):

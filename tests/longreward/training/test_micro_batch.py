@@ -28,7 +28,7 @@ def measured(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["sft-lora", "dpo"])  # with dropout, and with a reference
-def test_measuring_does_not_change_the_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
+def test_measuring_does_not_change_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         estimated, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
         assert len(measured) == 3
@@ -45,7 +45,7 @@ def test_measuring_does_not_change_the_training(kind, measured, tiny_policy, tmp
     assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
-def test_forward_and_backward_are_measured(measured, tiny_policy, tmp_path, monkeypatch):
+def test_forward_and_backward_measured(measured, tiny_policy, tmp_path, monkeypatch):
     gradients = []
     passing = exact_resume.ExactResumeMixin.pass_micro_batch
 
@@ -84,7 +84,7 @@ def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
 
 
 @pytest.mark.parametrize(("done", "expected_steps"), [(0, 40), (10, 30)])
-def test_estimate_covers_the_remaining_micro_batches(done, expected_steps, monkeypatch, caplog):
+def test_estimate_covers_remaining_micro_batches(done, expected_steps, monkeypatch, caplog):
     trainer, measured_batches = trainer_of(steps=40, done=done), []
 
     def seconds(trainer, model, batch):
@@ -106,7 +106,7 @@ def test_estimate_covers_the_remaining_micro_batches(done, expected_steps, monke
     assert f"{expected_steps} steps of about 0." in caplog.text
 
 
-def test_short_passes_are_averaged_within_the_budget(monkeypatch):
+def test_short_passes_averaged_within_budget(monkeypatch):
     passes = iter([0.3, 0.2, 9.0, 0.6, 9.0, 0.1, 9.0])  # the first one, then longest and median in turns
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
@@ -115,7 +115,7 @@ def test_short_passes_are_averaged_within_the_budget(monkeypatch):
     assert [*passes] == []
 
 
-def test_long_pass_is_measured_once(monkeypatch):
+def test_long_pass_measured_once(monkeypatch):
     measured_batches = []
     monkeypatch.setattr(
         micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: measured_batches.append(batch) or 5.0
@@ -128,7 +128,7 @@ def test_long_pass_is_measured_once(monkeypatch):
 @pytest.mark.parametrize(
     "changes", [{"steps": 14}, {"steps": 100, "done": 86}, {"steps": 20, "accumulation": 1}, {"steps": 99, "micro": 9}]
 )
-def test_short_trainings_are_not_measured(changes, monkeypatch):
+def test_short_trainings_not_measured(changes, monkeypatch):
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
     assert log_time_estimate(trainer_of(**changes), None, [(n,) for n in LENGTHS]) is None
 
@@ -143,7 +143,7 @@ def test_unshared_pairs_count_both_texts(monkeypatch):
     assert result == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
 
 
-def test_seconds_are_interpolated_by_tokens(monkeypatch):
+def test_seconds_interpolated_by_tokens(monkeypatch):
     trainer = trainer_of(steps=40, micro=1)
     seconds = {300: 4.0, 500: 10.0}  # the median of these lengths, and the longest
     lengths = [(100,), (100,), (100,), (300,), (300,), (400,), (400,), (500,)]

@@ -79,7 +79,7 @@ def without_ids(response: Response, **options) -> Response:
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
+def test_trained_ids_equal_sampled_ids(kind, family, tmp_path):
     policy = policy_of(kind, family)
     endings = set()
     for example in EXAMPLES:
@@ -98,7 +98,7 @@ def test_trained_ids_are_the_sampled_ids(kind, family, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["empty thought", "space before the answer"])
-def test_response_rendered_differently_is_refused_or_rendered(family):
+def test_response_rendered_differently_refused_or_rendered(family):
     policy = policy_of("byte-level", family)
     example = EXAMPLES[0]
     pair = pair_of_responses(
@@ -116,7 +116,7 @@ def test_response_rendered_differently_is_refused_or_rendered(family):
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
-def test_response_without_ids_is_accepted_if_rendered_as_is(kind, family):
+def test_response_without_ids_accepted_if_rendered_as_is(kind, family):
     policy = policy_of(kind, family)
     example = EXAMPLES[0]
     text = "<think>\nIt says so.\n</think>\n\nAnn Lee." if family == "empty thought" else "Ann Lee founded Keld."
@@ -135,7 +135,7 @@ def test_response_without_ids_is_accepted_if_rendered_as_is(kind, family):
     assert not {*row["rejected_ids"]} & {*policy.encoder.end_ids}  # it was truncated
 
 
-def test_imported_preferences_and_reference_answers_are_rendered():
+def test_imported_preferences_and_reference_answers_rendered():
     policy = policy_of("byte-level", "empty thought")
     example = EXAMPLES[0]
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
@@ -147,7 +147,7 @@ def test_imported_preferences_and_reference_answers_are_rendered():
     assert tokenize_pairs(policy.encoder, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
 
 
-def test_ids_of_another_tokenizer_are_refused():
+def test_ids_of_another_tokenizer_refused():
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
@@ -159,7 +159,7 @@ def test_ids_of_another_tokenizer_are_refused():
     assert (data.stats.answers.sampled, data.stats.answers.rendered) == (1, 1)
 
 
-def test_responses_to_another_prompt_are_refused():
+def test_responses_to_another_prompt_refused():
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.encoder.end_ids)
@@ -167,7 +167,7 @@ def test_responses_to_another_prompt_are_refused():
         tokenize_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
 
 
-def test_prompt_is_cut_as_for_sampling():
+def test_prompt_cut_as_for_sampling():
     policy = policy_of("byte-level", "plain", window=60)
     example = EXAMPLES[1]
     one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
@@ -182,7 +182,7 @@ def test_prompt_is_cut_as_for_sampling():
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
 
 
-def test_counts_are_stored_with_the_rows(tmp_path):
+def test_counts_stored_with_rows(tmp_path):
     policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
     one, two, *_ = next(sample(policy, [example], SAMPLING))
     pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))

@@ -48,7 +48,7 @@ def test_cpu_uses_bfloat16_if_clearly_faster(gain, choice, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("first", "second"), [(3.0, 0.1), (0.1, 3.0)])
-def test_saved_choice_is_kept(first, second, tmp_path, monkeypatch):
+def test_saved_choice_kept(first, second, tmp_path, monkeypatch):
     measures(monkeypatch, first)
     begun = resolve("auto", CPU, tmp_path)
     measured = measures(monkeypatch, second)
@@ -58,7 +58,7 @@ def test_saved_choice_is_kept(first, second, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_explicit_setting_is_not_measured(wanted, tmp_path, monkeypatch):
+def test_explicit_setting_not_measured(wanted, tmp_path, monkeypatch):
     measured = measures(monkeypatch, 1.0)
     assert resolve(wanted, CPU, tmp_path) is resolve_without_model(wanted, CPU.config) is wanted
     assert (measured, [*tmp_path.iterdir()]) == ([], [])
@@ -74,7 +74,7 @@ def test_gpu_uses_bfloat16_if_supported(supported, tmp_path, monkeypatch):
     assert measured == []
 
 
-def test_bfloat16_training_does_not_resume_on_a_gpu_without_it(tmp_path, monkeypatch):
+def test_bfloat16_training_does_not_resume_on_gpu_without_support(tmp_path, monkeypatch):
     measures(monkeypatch, 2.0)
     assert resolve("auto", CPU, tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -93,7 +93,7 @@ def test_several_processes_on_cpus_use_float32(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("whole", "seconds", "gain"), [(True, {False: 6.0, True: 2.0}, 3.0), (False, {False: 1.0, True: 4.0}, 0.25)]
 )
-def test_speedup_is_the_ratio_of_step_times(whole, seconds, gain, monkeypatch):
+def test_speedup_is_ratio_of_step_times(whole, seconds, gain, monkeypatch):
     model = tiny_llama()
     batches, calls = set(), []
 
@@ -108,7 +108,7 @@ def test_speedup_is_the_ratio_of_step_times(whole, seconds, gain, monkeypatch):
     assert batches == {((3, 40), sum(w.dim() == 1 or whole for w in model.parameters()))}
 
 
-def test_slow_model_is_measured_on_a_smaller_batch(monkeypatch):
+def test_slow_model_measured_on_smaller_batch(monkeypatch):
     model = tiny_llama()
     shapes = []
 

@@ -183,14 +183,14 @@ def test_gradients_equal_stock_trl_with_special_attention(kind, attention, chang
         assert stock["gradients"]["model.layers.0.self_attn.sinks"].abs().max() > 1e-4
 
 
-def test_fixture_has_a_token_that_merges_across_the_boundary(tokenizer):
+def test_fixture_has_token_that_merges_across_boundary(tokenizer):
     prompt, chosen, _ = PAIRS[1]
     alone, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + chosen)["input_ids"]
     assert whole[: len(alone)] != alone
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_unequal_lengths_with_a_reference_model(count, tokenizer, tmp_path):
+def test_unequal_lengths_with_reference_model(count, tokenizer, tmp_path):
     packed, stock = both(tokenizer, tmp_path, count=count, ref=a_reference())
     assert_equal(packed, stock)
     assert stock["logged"]["rewards/margins"] != 0
@@ -205,7 +205,7 @@ def test_gradient_checkpointing(reentrant, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("precompute", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_disabled_adapter_is_the_reference(precompute, checkpointing, tokenizer, tmp_path):
+def test_disabled_adapter_is_reference(precompute, checkpointing, tokenizer, tmp_path):
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     packed, stock = both(
         tokenizer,
@@ -218,7 +218,7 @@ def test_disabled_adapter_is_the_reference(precompute, checkpointing, tokenizer,
     assert abs(stock["logged"]["rewards/margins"]) > 1e-3
 
 
-def test_three_steps_give_the_same_weights(tokenizer, tmp_path):
+def test_three_steps_give_same_weights(tokenizer, tmp_path):
     ends, losses = [], []
     for packed in (True, False):
         torch.manual_seed(0)
@@ -234,7 +234,7 @@ def test_three_steps_give_the_same_weights(tokenizer, tmp_path):
         assert torch.allclose(ends[0][name], weight, atol=2e-4), name
 
 
-def test_continued_positions_are_detected(tokenizer, tmp_path, monkeypatch):
+def test_continued_positions_detected(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prefix_sharing, "row_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
     )
@@ -243,7 +243,7 @@ def test_continued_positions_are_detected(tokenizer, tmp_path, monkeypatch):
         assert_equal(packed, stock)
 
 
-def test_rejected_attending_to_chosen_is_detected(tokenizer, tmp_path, monkeypatch):
+def test_rejected_attending_to_chosen_detected(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prefix_attention, "_attend_pair", lambda attend, query, key, value, lengths: attend(query, key, value)
     )
@@ -252,7 +252,7 @@ def test_rejected_attending_to_chosen_is_detected(tokenizer, tmp_path, monkeypat
         assert_equal(packed, stock)
 
 
-def test_shifted_responses_are_detected(tokenizer, tmp_path, monkeypatch):
+def test_shifted_responses_detected(tokenizer, tmp_path, monkeypatch):
     original = prefix_sharing.response_indices
 
     def one_early(lengths, device):
@@ -286,7 +286,7 @@ def test_collated_batch_by_hand():
     ]
 
 
-def test_reference_loaded_by_the_trainer_is_refused(tokenizer, tmp_path):
+def test_reference_loaded_by_trainer_refused(tokenizer, tmp_path):
     make_model().save_pretrained(tmp_path / "policy")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
     trainer = make_trainer(model, tokenizer, tmp_path, packed=True)
@@ -294,14 +294,14 @@ def test_reference_loaded_by_the_trainer_is_refused(tokenizer, tmp_path):
         step_of(trainer)
 
 
-def test_stock_batch_is_refused(tokenizer, tmp_path):
+def test_stock_batch_refused(tokenizer, tmp_path):
     trainer = make_trainer(make_model(), tokenizer, tmp_path, packed=False, precompute_ref_log_probs=True)
     share_prefix(trainer.model)
     with pytest.raises(PolicyError, match="batches must come from PairCollator"):
         step_of(trainer)
 
 
-def test_remove_restores_the_model():
+def test_remove_restores_model():
     model, ids = make_model(), torch.tensor([[5, 6, 7, 8]])
     before = model(ids).logits
     shared = share_prefix(model)

@@ -69,20 +69,20 @@ def llama(**changes):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_plain_model_is_supported(attention, dtype):
+def test_plain_model_supported(attention, dtype):
     model = llama().to(dtype)
     model.set_attn_implementation(attention)
     assert unsupported_reason(model, longest=10_000) is None
     assert model.config._attn_implementation == attention
 
 
-def test_learned_positions_are_supported():
+def test_learned_positions_supported():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=4, nrow_positions=64)).eval()
     assert unsupported_reason(model, longest=64) is None
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(64, False), (65, True)])
-def test_sliding_window_must_cover_the_longest_pair(longest, refused):
+def test_sliding_window_must_cover_longest_pair(longest, refused):
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
     reason = unsupported_reason(model, longest=longest)
     assert (reason is not None) is refused
@@ -91,12 +91,12 @@ def test_sliding_window_must_cover_the_longest_pair(longest, refused):
         assert "64 tokens back, and the longest pair has 65" in reason
 
 
-def test_disabled_window_is_ignored():
+def test_disabled_window_ignored():
     model = Qwen2ForCausalLM(Qwen2Config(**SIZES, sliding_window=8, use_sliding_window=False)).eval()
     assert unsupported_reason(model, longest=10_000) is None
 
 
-def test_window_of_zero_is_ignored():
+def test_window_of_zero_ignored():
     model = Qwen2MoeForCausalLM(
         Qwen2MoeConfig(
             **SIZES,
@@ -117,14 +117,14 @@ def gemma3(**changes):
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(40, False), (41, True)])
-def test_window_of_a_layer_must_cover_the_longest_pair(longest, refused):
+def test_window_of_layer_must_cover_longest_pair(longest, refused):
     model = gemma3(sliding_window=512)
     model.model.layers[1].self_attn.sliding_window = 40
     reason = unsupported_reason(model, longest=longest)
     assert reason == ("a layer of this model sees 40 tokens back, and the longest pair has 41" if refused else None)
 
 
-def test_bidirectional_attention_is_unsupported():
+def test_bidirectional_attention_unsupported():
     model = gemma3(sliding_window=64, use_bidirectional_attention=True)
     assert unsupported_reason(model, longest=50) == "its tokens see those behind them (bidirectional attention)"
     assert "bidirectional" in unsupported_reason(llama(is_causal=False), longest=20)
@@ -135,20 +135,20 @@ def test_bidirectional_attention_is_unsupported():
 
 
 @pytest.mark.parametrize("kind", ["linear_attention", "chunked_attention", "mamba"])
-def test_recurrent_and_chunked_layers_are_unsupported(kind):
+def test_recurrent_and_chunked_layers_unsupported(kind):
     model = llama()
     model.config.layer_types = ["full_attention", kind]
     assert unsupported_reason(model, longest=20) == f"it has layers of {kind}, which read a row as one text"
 
 
 @pytest.mark.parametrize(("weight", "refused"), [(0.02, True), (0.0, False)])
-def test_experts_with_a_balancing_loss_are_unsupported(weight, refused):
+def test_experts_with_balancing_loss_unsupported(weight, refused):
     config = MixtralConfig(**SIZES, num_local_experts=2, router_aux_loss_coef=weight, sliding_window=None)
     reason = unsupported_reason(MixtralForCausalLM(config).eval(), longest=20)
     assert (reason is not None and "router_aux_loss_coef" in reason) is refused
 
 
-def test_flex_attention_is_unsupported():
+def test_flex_attention_unsupported():
     model = llama()
     model.config._attn_implementation = "flex_attention"
     assert unsupported_reason(model, longest=20).startswith("its attention is flex_attention")
@@ -164,7 +164,7 @@ def test_trial_detects_different_hidden_states(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_trial_detects_a_missing_score_cap_in_any_precision(dtype, monkeypatch):
+def test_trial_detects_missing_score_cap_in_any_precision(dtype, monkeypatch):
     def forgets_softcap(module, query, key, value, options):
         return eager_kernel(module, query, key, value, replace(options, softcap=None))
 
@@ -180,7 +180,7 @@ def test_trial_detects_a_missing_score_cap_in_any_precision(dtype, monkeypatch):
     assert "its hidden states differ" in unsupported_reason(model, longest=20)
 
 
-def test_trial_computes_in_float32_and_restores_the_weights():
+def test_trial_computes_in_float32_and_restores_weights():
     model = llama().to(torch.bfloat16)
     model.model.register_parameter("of_no_layer", torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)))
     before = {name: (weight.data_ptr(), weight.dtype) for name, weight in model.named_parameters()}
@@ -234,14 +234,14 @@ def test_first_process_decides_for_all(monkeypatch):
     assert unsupported_reason(llama(), longest=20) == "what the first one found"
 
 
-def test_model_without_keyword_arguments_is_unsupported():
+def test_model_without_keyword_arguments_unsupported():
     model = NemotronForCausalLM(NemotronConfig(**SIZES)).eval()
     assert unsupported_reason(model, longest=20) == (
         "NemotronForCausalLM does not pass keyword arguments on to its attention"
     )
 
 
-def test_unknown_attention_argument_is_refused_unless_none():
+def test_unknown_attention_argument_refused_unless_none():
     model = llama()
     batch = PairCollator(0)([{"prompt_ids": [5, 6], "chosen_ids": [7], "rejected_ids": [8, 9]}])
     share_prefix(model)
@@ -252,7 +252,7 @@ def test_unknown_attention_argument_is_refused_unless_none():
         model.base_model(**known, block_indices=torch.zeros(1))
 
 
-def test_attention_mask_is_refused():
+def test_attention_mask_refused():
     query, key, value = states(5)
     with pytest.raises(SharedPrefixError, match="Linear passes attention_mask to its attention"):
         shared_prefix_attention(
@@ -271,7 +271,7 @@ def test_attention_mask_is_refused():
         (((6, 2, 4), (6, 1, 4)), {}, None),  # a token of padding behind the second row
     ],
 )
-def test_each_batch_is_checked_against_the_layer(lengths, options, reason):
+def test_each_batch_checked_against_layer(lengths, options, reason):
     module = torch.nn.Module()
     module.num_key_value_groups = 2
     query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
@@ -375,7 +375,7 @@ def a_training(tmp_path, base, **changes):
     return figures
 
 
-def test_training_is_the_same_with_and_without_sharing(tmp_path, tiny_policy):
+def test_training_is_same_with_and_without_sharing(tmp_path, tiny_policy):
     shared = a_training(tmp_path, tiny_policy, prefix_sharing="on")
     stock = a_training(tmp_path, tiny_policy, prefix_sharing="off")
     for one, other in zip(shared, stock, strict=True):
@@ -385,7 +385,7 @@ def test_training_is_the_same_with_and_without_sharing(tmp_path, tiny_policy):
     assert shared[0]["loss"] != shared[1]["loss"]
 
 
-def test_auto_logs_the_reason_and_on_is_an_error(tmp_path, tiny_policy, caplog):
+def test_unsupported_model_logged_with_auto_and_error_with_on(tmp_path, tiny_policy, caplog):
     folder = tmp_path / "experts"
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
     config = MixtralConfig(**SIZES, num_local_experts=2, bos_token_id=2, eos_token_id=3, max_position_embeddings=64)
@@ -415,7 +415,7 @@ def test_failed_self_check_disables_sharing(tmp_path, tiny_policy, caplog, monke
         a_training(tmp_path, tiny_policy, prefix_sharing="on")
 
 
-def test_window_is_compared_with_the_longest_pair_of_the_data(tmp_path, tiny_policy, caplog):
+def test_window_compared_with_longest_pair_of_data(tmp_path, tiny_policy, caplog):
     folder = tmp_path / "windows"
     sizes = {**SIZES, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 64, "sliding_window": 20}
     MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(folder)
@@ -425,7 +425,7 @@ def test_window_is_compared_with_the_longest_pair_of_the_data(tmp_path, tiny_pol
     assert "some of its layers see 20 tokens back, and the longest pair has 22" in caplog.text
 
 
-def test_model_with_dropout_starts_at_its_reference(tmp_path, tiny_policy):
+def test_model_with_dropout_starts_at_reference(tmp_path, tiny_policy):
     folder = tmp_path / "drops"
     shutil.copytree(tiny_policy, folder)
     config = json.loads((folder / "config.json").read_text())

@@ -81,7 +81,7 @@ def training(tmp_path, tiny_policy, write_lines):
     return Trained(tmp_path, tiny_policy, write_lines(tmp_path / "sft.jsonl", ROWS))
 
 
-def test_training_changes_the_weights_and_lowers_the_loss(training):
+def test_training_changes_weights_and_lowers_loss(training):
     report = training.run(settings())
     assert [step for step, _ in training.losses] == list(range(1, 13))
     assert training.losses[-1][1] < training.losses[0][1] / 3
@@ -91,7 +91,7 @@ def test_training_changes_the_weights_and_lowers_the_loss(training):
     assert report.metrics()["loss"] == training.losses[-1][1]
 
 
-def test_first_loss_is_the_mean_over_all_answer_tokens(training):
+def test_first_loss_is_mean_over_all_answer_tokens(training):
     policy = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
     summed, count = 0.0, 0
     for row in ROWS:
@@ -105,7 +105,7 @@ def test_first_loss_is_the_mean_over_all_answer_tokens(training):
     assert training.losses[0][1] == pytest.approx(summed / count, rel=1e-4)
 
 
-def test_trained_model_gives_the_answers(training):
+def test_trained_model_generates_answers(training):
     training.run(settings(max_steps=60))
     policy = load_policy(PolicyConfig(base_model=str(training.out)), training.out)
     examples = [Example(id=r["idx"], document_id=r["idx"], context=r["context"], query=r["query"]) for r in ROWS]
@@ -113,14 +113,14 @@ def test_trained_model_gives_the_answers(training):
     assert [(a.text, a.finish_reason) for [a] in greedy] == [(row["answer"], "stop") for row in ROWS]
 
 
-def test_only_the_model_remains(training):
+def test_only_model_folder_remains(training):
     training.run(settings())
     assert sorted(path.name for path in training.out.parent.iterdir()) == ["sft"]
     assert not list(training.state.rglob("checkpoint-*"))
     assert not (training.out / "adapter").exists()
 
 
-def test_same_seed_trains_the_same_model(training, tmp_path):
+def test_same_seed_trains_same_model(training, tmp_path):
     training.run(settings(max_steps=3))
     again = Trained(tmp_path / "again", training.base, training.data)
     again.run(settings(max_steps=3))
@@ -152,7 +152,7 @@ def recorded(updates, title, enabled=True):
     yield lambda done, total: updates.append((title, done, total))
 
 
-def test_interrupted_training_resumes_from_the_last_complete_checkpoint(training, tmp_path, monkeypatch):
+def test_interrupted_training_resumes_from_last_complete_checkpoint(training, tmp_path, monkeypatch):
     def interrupt(step, loss):
         if step == 10:
             raise Interrupted
@@ -181,7 +181,7 @@ def test_interrupted_training_resumes_from_the_last_complete_checkpoint(training
         assert torch.allclose(training.weights()[name], weight, atol=1e-5), name
 
 
-def test_fine_tuned_model_is_linked(training, tmp_path):
+def test_fine_tuned_model_linked(training, tmp_path):
     config = PolicyConfig(base_model="unused", sft_model=str(training.base))
     report = train_sft(
         FAST, config, base="unused", data=training.data, out=training.out, state=training.state, log=None
@@ -191,16 +191,16 @@ def test_fine_tuned_model_is_linked(training, tmp_path):
     assert all(torch.equal(passed[name], own[name]) for name in own)
 
 
-def test_empty_data_is_refused(training):
+def test_empty_data_refused(training):
     training.data.write_text("")
     with pytest.raises(DataError):
         training.run(FAST)
 
 
-def test_micro_batch_must_divide_the_batch():
+def test_micro_batch_must_divide_batch():
     with pytest.raises(ConfigError, match=r"micro_batch \(3\) must divide batch_size \(16\)"):
         SftConfig.parse({"batch_size": 16, "micro_batch": 3}, source="params.yaml: sft")
 
 
-def test_default_learning_rate_is_the_papers():
+def test_default_learning_rate_equals_paper():
     assert SftConfig().learning_rate == 1e-5

@@ -50,20 +50,20 @@ def test_consistent_template_passes(text):
     assert check_template(text(), [example]).answers == 1
 
 
-def test_template_with_another_prompt_before_an_answer_is_refused(text):
+def test_template_with_another_prompt_before_answer_is_refused(text):
     alone = "{% if messages | length == 1 %}system one{% else %}system two{% endif %} "
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     with pytest.raises(PolicyError, match=r"prompt of 7 differently alone, '…system one <(.|\n)*'…system two <"):
         check_template(text(alone + turns + OPENING), [PAIR])
 
 
-def test_generation_prompt_may_open_a_thought(text):
+def test_generation_prompt_may_open_reasoning(text):
     turns = TURNS.replace("ANSWER", "<|assistant|> {{ m.content }}")
     thinking = OPENING.replace("<|assistant|> ", "<|assistant|> <think> ")
     assert check_template(text(turns + thinking), [PAIR]).answers == 2
 
 
-def test_merging_boundaries_are_counted(text):
+def test_merging_boundaries_counted(text):
     # The word-level tokenizer splits at white space: without any, "assistant" and the answer are one unknown word.
     turns = TURNS.replace("ANSWER", "in{{ m.content }}")
     glued = text(turns + "{% if add_generation_prompt %}in{% endif %}")

@@ -35,7 +35,7 @@ def policy(tiny_policy):
     return load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
 
 
-def test_only_the_answer_and_its_end_have_labels(policy):
+def test_only_answer_and_end_have_labels(policy):
     [row] = tokenize_examples(policy.encoder, [TOWN], max_length=64).rows
     # <s> <|user|> the town is north . where is it ? <|assistant|> | it is north . </s>
     assert row["input_ids"] == [2, 4, 6, 16, 9, 19, 35, 13, 9, 31, 34, 5, 31, 9, 19, 35, 3]
@@ -43,7 +43,7 @@ def test_only_the_answer_and_its_end_have_labels(policy):
     assert row["length"] == 17
 
 
-def test_sft_sampling_and_dpo_have_the_same_prompt(policy):
+def test_sft_sampling_and_dpo_have_same_prompt(policy):
     [row] = tokenize_examples(policy.encoder, [TOWN], max_length=64).rows
     [pair] = tokenize_pairs(policy.encoder, [pair_of("it is north .", "it is south .")], max_length=64).rows
     sampled, was_cut = encode_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
@@ -68,19 +68,19 @@ def test_example_that_does_not_fit_is_refused_with_lengths(policy):
         tokenize_examples(policy.encoder, [TOWN], max_length=16)
 
 
-def test_many_refusals_are_counted_and_some_listed(policy):
+def test_many_refusals_counted_and_some_listed(policy):
     with pytest.raises(PolicyError, match=r"8 of 8 examples(.|\n)*and 3 more"):
         tokenize_examples(policy.encoder, [TOWN] * 8, max_length=16)
 
 
-def test_keep_ends_cuts_prompts_but_never_answers(policy):
+def test_keep_ends_cuts_prompts_but_not_answers(policy):
     data = tokenize_pairs(policy.encoder, [pair_of("it is north .", "south")], max_length=16, over_window="keep_ends")
     assert data.rows[0]["prompt_ids"] == [2, 4, 6, 16, 9, 35, 13, 9, 31, 34, 5]  # "north" is the one that went
     assert data.rows[0]["chosen_ids"] == [31, 9, 19, 35, 3]
     assert data.stats.cut_prompts == 1
 
 
-def test_answer_without_room_for_a_prompt_is_refused(policy):
+def test_answer_without_room_for_prompt_refused(policy):
     for answer in (18, 20):  # 19 and 21 tokens of 20 with the end: a prompt that loses its middle keeps two
         with pytest.raises(
             PolicyError, match=rf"cutting the prompt cannot help(.|\n)*12 of the prompt and {answer + 1} of the longer"
@@ -93,19 +93,19 @@ def test_answer_without_room_for_a_prompt_is_refused(policy):
     ).rows
 
 
-def test_no_data_is_refused(policy):
+def test_no_data_refused(policy):
     with pytest.raises(DataError, match="no pairs"):
         tokenize_pairs(policy.encoder, [], max_length=64)
     with pytest.raises(DataError, match="no examples"):
         tokenize_examples(policy.encoder, [], max_length=64)
 
 
-def test_example_without_answer_is_refused(policy):
+def test_example_without_answer_refused(policy):
     with pytest.raises(DataError, match="example 7 has no answer"):
         tokenize_examples(policy.encoder, [TOWN.model_copy(update={"answer": None})], max_length=64)
 
 
-def test_lengths_are_reported(policy):
+def test_lengths_reported(policy):
     longer = TOWN.model_copy(update={"answer": "it is north of the river ."})
     assert tokenize_examples(policy.encoder, [TOWN, longer], max_length=64).stats.metrics() == {
         "examples": 2,
@@ -133,13 +133,13 @@ def test_rows_on_disk_equal_rows_in_memory(policy, tmp_path):
     assert examples.rows[0] == tokenize_examples(policy.encoder, [TOWN], max_length=64).rows[0]
 
 
-def test_token_ids_are_int32_in_the_rows_folder_only(policy, tmp_path):
+def test_token_ids_are_int32_in_rows_folder_only(policy, tmp_path):
     result = tokenize_pairs(policy.encoder, PAIRS, max_length=64, rows_dir=tmp_path / "rows").rows
     assert str(result.data.schema.field("prompt_ids").type) == "list<item: int32>"
     assert [file["filename"] for file in result.cache_files] == [str(tmp_path / "rows/rows.arrow")]
 
 
-def test_stored_rows_are_reused(policy, tmp_path):
+def test_stored_rows_reused(policy, tmp_path):
     first = tokenize_pairs(policy.encoder, PAIRS, max_length=64, rows_dir=tmp_path / "rows")
     second = tokenize_pairs(policy.encoder, unreadable(), max_length=64, rows_dir=tmp_path / "rows")
     assert second.rows[:] == first.rows[:]
@@ -147,7 +147,7 @@ def test_stored_rows_are_reused(policy, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["unmarked", "shortened", "unreadable"])
-def test_partial_rows_are_written_again(policy, tmp_path, damage):
+def test_partial_rows_written_again(policy, tmp_path, damage):
     tokenize_pairs(policy.encoder, PAIRS, max_length=64, rows_dir=tmp_path / "rows")
     mark, arrow = tmp_path / "rows/complete.json", tmp_path / "rows/rows.arrow"
     if damage == "unmarked":
@@ -172,13 +172,13 @@ def test_refused_data_leaves_no_new_folder(policy, tmp_path):
     assert [path.name for path in (tmp_path / "state/key").iterdir()] == ["reference.json"]
 
 
-def test_unwritable_folder_is_an_error(policy, tmp_path):
+def test_unwritable_folder_is_error(policy, tmp_path):
     (tmp_path / "state").write_text("a file")
     with pytest.raises(StateError, match="state/rows: rows cannot be written"):
         tokenize_pairs(policy.encoder, PAIRS, max_length=64, rows_dir=tmp_path / "state/rows")
 
 
-def test_many_rows_are_written_in_batches_and_keep_their_order(tmp_path, monkeypatch):
+def test_many_rows_written_in_batches_and_keep_order(tmp_path, monkeypatch):
     monkeypatch.setattr(training_data, "BATCH_ROWS", 3)
     rows = ({"id": str(n), "input_ids": [n] * n, "length": n} for n in range(20))
     training_data.write_rows(tmp_path / "rows", rows, lambda: {"count": 20})
@@ -189,7 +189,7 @@ def test_many_rows_are_written_in_batches_and_keep_their_order(tmp_path, monkeyp
     assert result["length"][:] == list(range(20))
 
 
-def test_token_ids_of_large_vocabularies_are_kept(tmp_path):
+def test_token_ids_of_large_vocabularies_kept(tmp_path):
     ids = [1, 32_767, 32_768, 65_535, 65_536, 151_645, 262_143]  # beyond what two bytes hold, signed or not
     row = {"id": "7", "prompt_ids": ids, "chosen_ids": ids[::-1], "rejected_ids": ids[3:], "length": 14}
     training_data.write_rows(tmp_path / "rows", iter([row]), dict)

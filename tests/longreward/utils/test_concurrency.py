@@ -35,13 +35,13 @@ class SleepingCalls:
         return number
 
 
-async def test_bounded_map_keeps_the_order_and_the_limit() -> None:
+async def test_bounded_map_keeps_order_and_limit() -> None:
     calls = SleepingCalls(0.03, 0.0, 0.02, 0.0, 0.01)
     assert [number async for number in bounded_map(calls.all(), 2)] == [0, 1, 2, 3, 4]
     assert calls.peak == 2
 
 
-async def test_failure_is_raised_in_order_and_cancels_running_calls() -> None:
+async def test_failure_raised_in_order_and_cancels_running_calls() -> None:
     calls, results_so_far = SleepingCalls(0.0, -0.01, 60.0), list[int]()
 
     async def collect() -> None:
@@ -54,7 +54,7 @@ async def test_failure_is_raised_in_order_and_cancels_running_calls() -> None:
     assert calls.cancelled == {2}
 
 
-async def test_closing_the_generator_cancels_running_calls() -> None:
+async def test_closing_generator_cancels_running_calls() -> None:
     calls = SleepingCalls(0.0, 60.0, 60.0)
     async with aclosing(bounded_map(calls.all(), 3)) as results:
         assert await anext(results) == 0

@@ -81,7 +81,7 @@ def test_errors_and_advice_of_final_statuses(status: int, body: str, error: type
     assert advice in str(result)
 
 
-def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_after_may_be_date(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_780_000_000.0
     monkeypatch.setattr("longreward.utils.http_errors.time.time", lambda: now)
     assert retry_after_s({"retry-after": email.utils.formatdate(now + 60, usegmt=True)}) == 60.0

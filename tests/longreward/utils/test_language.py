@@ -15,6 +15,6 @@ def test_english_needs_more_than_four_letters_for_each_han_character() -> None:
     assert detect_language("abcde桥") == "en"
 
 
-def test_letters_of_all_texts_are_added() -> None:
+def test_letters_of_all_texts_added() -> None:
     assert detect_language("桥是谁修的？", "It was built by Lin.") == "zh"
     assert detect_language("桥？", "It was built by Lin.") == "en"

@@ -60,7 +60,7 @@ def test_line_with_done_total_elapsed_and_remaining_time() -> None:
     assert str(estimate) == "score: 120 of 2,000 (6%) after 3 min 0 s, about 47 min 0 s left"
 
 
-def test_items_of_an_earlier_process_do_not_count_towards_the_speed() -> None:
+def test_items_of_earlier_process_do_not_count_towards_speed() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("train, steps", clock=clock)
     clock.now += 50  # loading the model
@@ -82,7 +82,7 @@ def test_remaining_time_grows_while_nothing_finishes() -> None:
     assert estimate.remaining_s == 40
 
 
-def test_no_remaining_time_without_a_total_or_a_first_item() -> None:
+def test_no_remaining_time_without_total_or_first_item() -> None:
     clock = FakeClock()
     estimate = ProgressEstimate("prepare, records", clock=clock)
     assert str(estimate) == "prepare, records: 0 after 0 s"
@@ -110,7 +110,7 @@ def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_lines_are_logged_regularly_until_the_end(lines: LineCollector) -> None:
+def test_lines_logged_regularly_until_end(lines: LineCollector) -> None:
     with show_progress("score", log_interval_s=0.001) as update:
         update(3, 40)
         lines.wait_for(len(lines.lines) + 2)  # the next one may have been formatted before the update
@@ -118,7 +118,7 @@ def test_lines_are_logged_regularly_until_the_end(lines: LineCollector) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "progress of score"]
 
 
-def test_lines_are_logged_in_the_context_of_the_caller(lines: LineCollector) -> None:
+def test_lines_logged_in_context_of_caller(lines: LineCollector) -> None:
     """Prefect finds the run of a log line in context variables."""
     token = RUN.set("stage run")
     try:

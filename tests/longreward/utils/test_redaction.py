@@ -21,13 +21,13 @@ from longreward.utils.redaction import redact
         ("max_new_tokens=64, n=10, mail me@example.org", "max_new_tokens=64, n=10, mail me@example.org"),
     ],
 )
-def test_logins_and_secret_values_are_masked(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logins_and_secret_values_masked(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     assert redact(text) == expected
 
 
-def test_passwords_from_the_environment_are_masked_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_from_environment_masked_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hun%40ter2@db/runs")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret-word")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "abc")  # shorter than MIN_SECRET_LENGTH

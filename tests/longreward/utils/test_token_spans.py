@@ -16,7 +16,7 @@ def test_simple_tokens() -> None:
     assert tokens("Information, 12345 km!!") == ["Inform", "ation", ",", "123", "45", "km", "!!"]
 
 
-def test_each_han_character_is_a_simple_token() -> None:
+def test_each_han_character_is_simple_token() -> None:
     assert tokens("林桥 bridge建于1988年。") == ["林", "桥", "bridge", "建", "于", "198", "8", "年", "。"]
 
 
@@ -25,7 +25,7 @@ def test_whitespace_has_no_token() -> None:
     assert tokens("") == []
 
 
-def test_local_tokenizer_from_a_folder_or_a_file(tmp_path: Path) -> None:
+def test_local_tokenizer_from_folder_or_file(tmp_path: Path) -> None:
     words = Tokenizer(models.WordLevel({"the": 0, "lake": 1, "?": 2}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.enable_truncation(max_length=2)
@@ -49,7 +49,7 @@ def test_missing_path(tmp_path: Path) -> None:
         open_tokenizer(str(tmp_path / "nowhere/at/all"))
 
 
-def test_folder_without_a_tokenizer(tmp_path: Path) -> None:
+def test_folder_without_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no tokenizer\.json at"):
         open_tokenizer(str(tmp_path))
 
@@ -60,7 +60,7 @@ def test_invalid_tokenizer_file(tmp_path: Path) -> None:
         open_tokenizer(str(tmp_path))
 
 
-def test_file_tokenizer_releases_the_interpreter_lock() -> None:
+def test_file_tokenizer_releases_interpreter_lock() -> None:
     """`Tokenizer.encode` of tokenizers 0.23 holds the interpreter lock: the count would stay below 3."""
     tokenizer = open_tokenizer(str(Path(__file__).parents[3] / "models" / "tiny-base"))
     thread = threading.Thread(target=tokenizer.spans, args=("The lighthouse on Varn Point was lit. " * 15_000,))

@@ -68,7 +68,7 @@ def remaining_batches(ledger: Path) -> list[Path]:
     return sorted(ledger.with_name(f"{ledger.stem}.batches").glob("*/*/batch.json"))
 
 
-async def test_batches_give_the_same_exchanges_as_live_calls(tmp_path: Path) -> None:
+async def test_batches_give_same_exchanges_as_live_calls(tmp_path: Path) -> None:
     with provider() as server:
         live, _ = await score(settings(server.url, "live"), tmp_path / "live.sqlite")
         live_requests, server.live = server.live, []
@@ -87,7 +87,7 @@ async def test_batches_give_the_same_exchanges_as_live_calls(tmp_path: Path) -> 
     assert remaining_batches(tmp_path / "batch.sqlite") == []
 
 
-async def test_requests_contain_the_fields_of_the_settings(tmp_path: Path) -> None:
+async def test_requests_contain_fields_of_settings(tmp_path: Path) -> None:
     more = {"system": "Be strict.", "thinking_tokens": 100, "extra_body": {"top_p": 0.5, "temperature": None}}
     with provider() as server:
         await score(settings(server.url, length_field="max_completion_tokens", **more), tmp_path / "l.sqlite")
@@ -96,7 +96,7 @@ async def test_requests_contain_the_fields_of_the_settings(tmp_path: Path) -> No
     assert (body["top_p"], "temperature" in body, body["max_completion_tokens"] > 600) == (0.5, False, True)
 
 
-async def test_files_are_limited_in_requests_and_bytes(tmp_path: Path) -> None:
+async def test_files_limited_in_requests_and_bytes(tmp_path: Path) -> None:
     with provider() as server:
         await score(settings(server.url, batch={"requests_per_file": 10}), tmp_path / "n.sqlite")
         by_number = [len(batch) for batch in server.submitted]
@@ -144,7 +144,7 @@ async def test_failed_requests_go_into_further_rounds_and_refused_ones_do_not(tm
     assert figures["retries"] == 4
 
 
-async def test_truncated_reply_is_requested_again_with_a_higher_limit(tmp_path: Path) -> None:
+async def test_truncated_reply_requested_again_with_higher_limit(tmp_path: Path) -> None:
     cut: list[str] = []
 
     def edit_result(number: int, line: Line) -> Line:
@@ -169,7 +169,7 @@ async def test_truncated_reply_is_requested_again_with_a_higher_limit(tmp_path: 
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_rejected_higher_limit_does_not_end_the_run(tmp_path: Path, status: int) -> None:
+async def test_rejected_higher_limit_does_not_end_run(tmp_path: Path, status: int) -> None:
     def edit_result(number: int, line: Line) -> Line:
         body = body_of(server, number, line)
         if body["max_tokens"] > 2048:
@@ -188,7 +188,7 @@ async def test_rejected_higher_limit_does_not_end_the_run(tmp_path: Path, status
     assert remaining_batches(tmp_path / "l.sqlite") == []
 
 
-async def test_expired_batch_is_completed_and_retries_are_limited(tmp_path: Path) -> None:
+async def test_expired_batch_completed_and_retries_limited(tmp_path: Path) -> None:
     with provider(final_statuses=["expired"]) as server:
         scored, _ = await score(settings(server.url), tmp_path / "e.sqlite")
         assert all(response.complete for example in scored for response in example.responses)
@@ -209,7 +209,7 @@ async def test_expired_batch_is_completed_and_retries_are_limited(tmp_path: Path
     assert figures["failed"] > 0
 
 
-async def test_cancelled_run_resumes_the_same_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelled_run_resumes_same_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with provider(polls_until_done=10**9) as server:
         task = asyncio.create_task(score(settings(server.url), tmp_path / "l.sqlite"))
         await wait_until(lambda: any("GET /v1/batches/" in path for path in server.paths))
@@ -227,7 +227,7 @@ async def test_cancelled_run_resumes_the_same_batches(tmp_path: Path, caplog: py
     assert exchanges(tmp_path / "l.sqlite") == exchanges(tmp_path / "live.sqlite")
 
 
-async def test_batch_with_lost_confirmation_is_found_and_not_created_again(
+async def test_batch_with_lost_confirmation_found_and_not_created_again(
     tmp_path: Path,
 ) -> None:
     with provider(lose_confirmation=True) as server:
@@ -241,7 +241,7 @@ async def test_batch_with_lost_confirmation_is_found_and_not_created_again(
     assert len(server.submitted) == 2
 
 
-async def test_second_process_on_the_same_batches_is_an_error(tmp_path: Path) -> None:
+async def test_second_process_on_same_batches_is_error(tmp_path: Path) -> None:
     ledger = tmp_path / "l.sqlite"
     with provider() as server:
         async with open_judge(settings(server.url), ledger=ledger):
@@ -251,7 +251,7 @@ async def test_second_process_on_the_same_batches_is_an_error(tmp_path: Path) ->
     assert all(response.complete for example in scored for response in example.responses)
 
 
-async def test_refused_batch_is_an_error_and_is_removed(tmp_path: Path) -> None:
+async def test_refused_batch_is_error_and_removed(tmp_path: Path) -> None:
     with provider(final_statuses=["failed"]) as server:
         with pytest.raises(JudgeRefused, match="refused the batch batch_0: injected by the test"):
             await score(settings(server.url), tmp_path / "l.sqlite")
@@ -260,7 +260,7 @@ async def test_refused_batch_is_an_error_and_is_removed(tmp_path: Path) -> None:
     assert scored[0].responses[0].complete
 
 
-async def test_batch_is_submitted_again_after_a_full_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batch_submitted_again_after_full_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_batch = Provider.create_batch
 
     with provider(final_statuses=["failed"]) as server:
@@ -271,7 +271,7 @@ async def test_batch_is_submitted_again_after_a_full_queue(tmp_path: Path, monke
     assert server.submitted[0] == server.submitted[1]
 
 
-async def test_requests_within_the_budget_are_processed_and_a_higher_budget_continues(tmp_path: Path) -> None:
+async def test_requests_within_budget_processed_and_higher_budget_continues(tmp_path: Path) -> None:
     ledger, usage_file = tmp_path / "l.sqlite", tmp_path / "spent.json"
 
     async def scored(calls: int) -> list[ScoredExample]:
@@ -307,12 +307,12 @@ async def test_missing_batch_interface_and_missing_ledger_are_errors_with_advice
         ({"mode": "batches"}, "mode"),
     ],
 )
-def test_batch_mode_is_rejected_for_judges_without_batches(fields: dict[str, Any], message: str) -> None:
+def test_batch_mode_rejected_for_judges_without_batches(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         JudgeConfig.parse(fields, source="params.yaml")
 
 
-async def test_batch_mode_excludes_the_adaptive_strategy(tmp_path: Path) -> None:
+async def test_batch_mode_excludes_adaptive_strategy(tmp_path: Path) -> None:
     overrides = ["judge.kind=http", "judge.model=m", "judge.mode=batch", "score.strategy=adaptive"]
     with pytest.raises(ConfigError, match=r"set score\.strategy to full, or judge\.mode to live"):
         read_params(None, overrides)
@@ -335,7 +335,7 @@ def test_dimension_on_another_server_is_live_by_default() -> None:
     assert modes == {"helpfulness": "batch", "faithfulness": "live", "completeness": "batch"}
 
 
-async def test_zhipu_has_its_own_endpoint_and_file_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_zhipu_has_own_endpoint_and_file_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_KEY", "k")
     monkeypatch.setitem(PROVIDERS, "zhipu", replace(PROVIDERS["zhipu"], batch_megabytes=0.02))  # type: ignore[misc]
     with provider() as server:
@@ -348,7 +348,7 @@ async def test_zhipu_has_its_own_endpoint_and_file_size(tmp_path: Path, monkeypa
     assert max(len(server.files[batch["input_file_id"]]) for batch in server.batches.values()) <= 20_000
 
 
-async def test_each_model_has_its_own_batches(tmp_path: Path) -> None:
+async def test_each_model_has_own_batches(tmp_path: Path) -> None:
     dimensions = {"faithfulness": {"model": "n"}, "logicality": {"system": "Be strict."}}
     with provider() as server:
         await score(settings(server.url, dimensions=dimensions), tmp_path / "l.sqlite")
@@ -356,7 +356,7 @@ async def test_each_model_has_its_own_batches(tmp_path: Path) -> None:
     assert sorted(map(sorted, models)) == [["m"], ["m"], ["n"], ["n"]]
 
 
-async def test_files_for_another_program_are_collected_by_the_next_run(tmp_path: Path) -> None:
+async def test_files_for_another_program_collected_by_next_run(tmp_path: Path) -> None:
     ledger = tmp_path / "l.sqlite"
     config = settings("http://127.0.0.1:9/v1", "batch_files", {"requests_per_file": 8})
     waiting_counts: list[int] = []

@@ -83,7 +83,7 @@ def test_killed_run_resumes_without_paying_again(
         assert batch_ledger.execute(query).fetchall() == live_ledger.execute(query).fetchall()
 
 
-def test_terminated_run_logs_the_batches_that_continue(folder: Path) -> None:
+def test_terminated_run_logs_batches_that_continue(folder: Path) -> None:
     with provider(polls_until_done=10**9) as server:
         process = start(folder, server, "l.sqlite", "batch")
         until = time.monotonic() + 30

@@ -65,17 +65,17 @@ def poll(folder: Path, server: FakeServer, batches: int = 1) -> tuple[list[str],
     return run_in_virtual_time(run())
 
 
-def test_unreachable_provider_is_an_error_after_an_hour(tmp_path: Path) -> None:
+def test_unreachable_provider_is_error_after_one_hour(tmp_path: Path) -> None:
     server = FakeServer(lambda name, time: COMPLETED, down_until=1e9)
     assert poll(tmp_path, server) == ([], 60 * MINUTES, "no connection")
 
 
-def test_provider_that_returns_within_the_hour_processes_the_batch(tmp_path: Path) -> None:
+def test_provider_back_within_one_hour_processes_batch(tmp_path: Path) -> None:
     server = FakeServer(lambda name, time: COMPLETED, down_until=59 * MINUTES)
     assert poll(tmp_path, server) == (["q0"], 59 * MINUTES, None)
 
 
-def test_full_queue_is_an_error_after_an_hour(tmp_path: Path) -> None:
+def test_full_queue_is_error_after_one_hour(tmp_path: Path) -> None:
     finished, end, error = poll(tmp_path, FakeServer(lambda name, time: FULL))
     assert (finished, error) == ([], "the queue is full")
     assert 60 * MINUTES <= end <= 62 * MINUTES
@@ -90,7 +90,7 @@ def test_full_queue_is_no_error_while_another_batch_runs(tmp_path: Path) -> None
     assert poll(tmp_path, FakeServer(status_at), batches=2) == (["q0", "q1"], 181 * MINUTES, None)
 
 
-def test_hour_restarts_when_a_batch_finishes(tmp_path: Path) -> None:
+def test_hour_restarts_when_batch_finishes(tmp_path: Path) -> None:
     def status_at(name: str, time: float) -> BatchStatus | Exception:
         return FULL if time < (50 if name == "batch-q0" else 105) * MINUTES else COMPLETED
 

@@ -15,7 +15,7 @@ def result_line(request_id: str, text: str | None, status: int = 200) -> str:
     return json.dumps({"custom_id": request_id, "response": response, "error": error})
 
 
-def test_success_counts_before_failure_and_the_last_success_counts(tmp_path: Path) -> None:
+def test_success_counts_before_failure_and_last_success_counts(tmp_path: Path) -> None:
     """Two programs may process parts of one file."""
     one, two = tmp_path / "results-1.jsonl", tmp_path / "results-2.jsonl"
     one.write_text(
@@ -44,7 +44,7 @@ def test_success_counts_before_failure_and_the_last_success_counts(tmp_path: Pat
     }
 
 
-def test_batches_are_split_and_read_by_the_next_process(tmp_path: Path) -> None:
+def test_batches_split_and_read_by_next_process(tmp_path: Path) -> None:
     folder = BatchFolder(tmp_path / "l.sqlite", address="a", model="org/m")
     folder.write([(f"q{n}", b"x" * 9 + b"\n") for n in range(7)], max_requests=4, max_bytes=30)
     assert [sorted(record.open_ids) for record in folder.records.values()] == [
@@ -65,7 +65,7 @@ def test_batches_are_split_and_read_by_the_next_process(tmp_path: Path) -> None:
     assert last.find("q6") is not None
 
 
-def test_damaged_state_is_an_error_with_advice(tmp_path: Path) -> None:
+def test_damaged_state_is_error_with_advice(tmp_path: Path) -> None:
     folder = BatchFolder(tmp_path / "l.sqlite", address="a", model="m")
     folder.write([("q", b"{}\n")], max_requests=1, max_bytes=100)
     (record,) = folder.records.values()

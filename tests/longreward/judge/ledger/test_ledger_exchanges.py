@@ -27,7 +27,7 @@ FULL = Exchange(
 )
 
 
-def test_exchanges_are_returned_as_stored_and_sorted_by_attempt(tmp_path: Path) -> None:
+def test_exchanges_returned_as_stored_and_sorted_by_attempt(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "ledger.sqlite"
     with Ledger(path) as ledger:
         ledger.put(FULL)
@@ -41,7 +41,7 @@ def test_exchanges_are_returned_as_stored_and_sorted_by_attempt(tmp_path: Path) 
         assert ledger.totals() == LedgerTotals(4, 2, 1, 1, 30, 6, 3)
 
 
-def test_exchanges_of_one_attempt_are_sorted_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exchanges_of_one_attempt_sorted_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(None)
     for recorded_at, temperature in ((20.0, 0.3), (10.0, 0.9)):
         monkeypatch.setattr("longreward.judge.ledger.exchanges.time.time", lambda time=recorded_at: time)
@@ -49,21 +49,21 @@ def test_exchanges_of_one_attempt_are_sorted_by_time(monkeypatch: pytest.MonkeyP
     assert [exchange.temperature for exchange in ledger.find("a")] == [0.9, 0.3]
 
 
-def test_first_reply_to_an_attempt_stays() -> None:
+def test_first_reply_of_attempt_kept() -> None:
     ledger = Ledger(None)
     ledger.put(make_exchange("a", "first"))
     ledger.put(make_exchange("a", "second"))
     assert [exchange.reply.text for exchange in ledger.find("a")] == ["first"]
 
 
-def test_lone_surrogates_are_stored_as_question_marks() -> None:
+def test_lone_surrogates_stored_as_question_marks() -> None:
     ledger = Ledger(None)
     ledger.put(replace(FULL, reply=ChatReply("好 \ud800 [[7]]"), reason="no verdict: …\ud800"))
     (stored,) = ledger.find("a")
     assert (stored.reply.text, stored.reason) == ("好 ? [[7]]", "no verdict: …?")
 
 
-def test_impossible_token_counts_are_clipped() -> None:
+def test_impossible_token_counts_clipped() -> None:
     ledger = Ledger(None)
     ledger.put(replace(FULL, reply=ChatReply("[[7]]", "stop", TokenUsage(10**30, -5, 0))))
     assert ledger.find("a")[0].reply.usage == TokenUsage(2**63 - 1, 0, 0)
@@ -80,13 +80,13 @@ def test_put_many_commits_all_or_nothing(tmp_path: Path) -> None:
         assert ledger.totals().exchanges == 3
 
 
-def test_threads_share_a_ledger(tmp_path: Path) -> None:
+def test_threads_share_ledger(tmp_path: Path) -> None:
     with Ledger(tmp_path / "ledger.sqlite") as ledger, ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda n: ledger.put_many([make_exchange(f"{n}-{m}") for m in range(20)]), range(40)))
         assert ledger.totals().exchanges == 800
 
 
-def test_request_id_covers_everything_that_affects_the_reply() -> None:
+def test_request_id_covers_all_fields_that_affect_reply() -> None:
     request = ChatRequest("support", {}, "Is it so?", "h", 512)
     same = ChatRequest("support", {"statement": "x"}, "Is it so?", "h2", 512)
     original = request_id(request, judge="j", revision="", extra={})
@@ -116,7 +116,7 @@ with Ledger(Path(sys.argv[1])) as ledger:
 """
 
 
-def test_processes_create_and_fill_a_ledger_at_the_same_time(tmp_path: Path) -> None:
+def test_processes_create_and_fill_ledger_at_same_time(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     folder = str(Path(__file__).parent)
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, path, name, folder]) for name in "abc"]

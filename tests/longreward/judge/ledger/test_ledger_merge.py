@@ -16,7 +16,7 @@ from longreward.judge.ledger.reader import verify_ledger
 from longreward.retrieval.embedding_cache import VectorLedger
 
 
-def test_first_recorded_reply_stays_and_conflicts_are_reported(tmp_path: Path) -> None:
+def test_first_reply_kept_and_conflicts_reported(tmp_path: Path) -> None:
     one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0), "b": ("[[2]]", 20.0), "c": ("[[3]]", 30.0)})
     two = write_ledger(
         tmp_path / "two", {"a": ("[[4]]", 5.0), "b": ("[[5]]", 25.0), "c": ("[[3]]", 35.0), "d": ("[[6]]", 1.0)}
@@ -34,7 +34,7 @@ def test_first_recorded_reply_stays_and_conflicts_are_reported(tmp_path: Path) -
     assert verify_ledger(one).is_valid
 
 
-def test_any_order_and_repetition_give_the_same_result(tmp_path: Path) -> None:
+def test_any_order_and_repetition_give_same_result(tmp_path: Path) -> None:
     contents = [
         {"a": ("[[1]]", 10.0), "b": ("[[2]]", 7.0), "c": ("[[1]]", 5.0)},
         {"a": ("[[3]]", 10.0), "b": ("[[4]]", 6.0)},
@@ -53,7 +53,7 @@ def test_any_order_and_repetition_give_the_same_result(tmp_path: Path) -> None:
     assert (results[0]["b"], results[0]["c"], results[0]["d"]) == ("[[4]]", "[[6]]", "[[7]]")
 
 
-def test_earlier_copy_of_the_same_reply_keeps_its_time(tmp_path: Path) -> None:
+def test_earlier_copy_of_same_reply_keeps_time(tmp_path: Path) -> None:
     one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
     two = write_ledger(tmp_path / "two", {"a": ("[[1]]", 5.0)})
     (result,) = merge_ledgers([two], into=one)
@@ -61,7 +61,7 @@ def test_earlier_copy_of_the_same_reply_keeps_its_time(tmp_path: Path) -> None:
     assert execute(one, "SELECT recorded_at FROM exchanges") == [(5.0,)]
 
 
-def test_vectors_are_merged_and_progress_is_reported(tmp_path: Path) -> None:
+def test_vectors_merged_and_progress_reported(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "deep" / "target"
     with Ledger(source) as ledger, VectorLedger(source) as vectors:
         ledger.put_many([make_exchange(f"q{n}") for n in range(700)])
@@ -77,7 +77,7 @@ def test_vectors_are_merged_and_progress_is_reported(tmp_path: Path) -> None:
         assert vectors.find([b"a"])[b"a"].tolist() == [1.0]
 
 
-def test_invalid_sources_are_reported_before_anything_is_merged(tmp_path: Path) -> None:
+def test_invalid_sources_reported_before_anything_is_merged(tmp_path: Path) -> None:
     one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
     with pytest.raises(ConfigError, match="--into"):
         merge_ledgers([one], into=one)
@@ -91,7 +91,7 @@ def test_invalid_sources_are_reported_before_anything_is_merged(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["overwritten", "truncated"])
-def test_damaged_source_is_refused_or_salvaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_damaged_source_refused_or_salvaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("longreward.judge.ledger.reader.MAX_MISSING_ROWS", 2000)
     source, target = tmp_path / "source", tmp_path / "target"
     replies = {f"{n:04d}": f"{n} " * 200 for n in range(1500)}
@@ -119,7 +119,7 @@ def test_damaged_source_is_refused_or_salvaged(tmp_path: Path, monkeypatch: pyte
     assert verify_ledger(target).is_valid
 
 
-def test_damaged_row_of_the_target_is_replaced(tmp_path: Path) -> None:
+def test_damaged_row_of_target_replaced(tmp_path: Path) -> None:
     one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
     two = write_ledger(tmp_path / "two", {"a": ("[[1]]", 20.0)})
     execute(one, "UPDATE exchanges SET text = '[[9]]'")
@@ -142,7 +142,7 @@ with Ledger(Path(sys.argv[1])) as ledger:
 """
 
 
-def test_processes_write_to_source_and_target_during_a_merge(tmp_path: Path) -> None:
+def test_processes_write_to_source_and_target_during_merge(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     for path in (source, target):
         with Ledger(path) as ledger:
@@ -162,7 +162,7 @@ def test_processes_write_to_source_and_target_during_a_merge(tmp_path: Path) -> 
     assert verify_ledger(target).is_valid
 
 
-def test_attempts_of_two_machines_are_combined(tmp_path: Path) -> None:
+def test_attempts_of_two_machines_combined(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     with Ledger(one) as ledger:
         ledger.put(replace(make_exchange("a", "hm"), outcome="unreadable", reason="no verdict"))

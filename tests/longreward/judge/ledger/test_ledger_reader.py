@@ -25,7 +25,7 @@ def salvaged_ids(path: Path) -> list[str]:
         return [row.values[0] for row in reader.rows(EXCHANGES) if row.is_valid]
 
 
-def test_rows_are_read_in_order_of_insertion(tmp_path: Path) -> None:
+def test_rows_read_in_order_of_insertion(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 1300)
     with LedgerReader(path) as reader:
         rows = list(reader.rows(EXCHANGES))
@@ -43,7 +43,7 @@ def test_intact_ledger_is_valid(tmp_path: Path) -> None:
     assert result.is_valid
 
 
-def test_empty_file_is_an_empty_ledger(tmp_path: Path) -> None:
+def test_empty_file_is_empty_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     path.touch()
     assert verify_ledger(path).is_valid
@@ -51,13 +51,13 @@ def test_empty_file_is_an_empty_ledger(tmp_path: Path) -> None:
         assert list(reader.rows(EXCHANGES)) == []
 
 
-def test_changed_row_is_listed_with_number_and_key(tmp_path: Path) -> None:
+def test_changed_row_listed_with_number_and_key(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 20)
     execute(path, "UPDATE exchanges SET text = '[[10]]' WHERE question = 'q11'")
     assert verify_ledger(path).damage == ['exchanges row 12: wrong checksum; its key reads ["q11",1,0.01]']
 
 
-def test_quarantined_rows_are_counted_in_a_note(tmp_path: Path) -> None:
+def test_quarantined_rows_counted_in_note(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 3)
     execute(path, "UPDATE exchanges SET text = '[[10]]' WHERE question = 'q1'")
     with Ledger(path) as ledger:
@@ -67,7 +67,7 @@ def test_quarantined_rows_are_counted_in_a_note(tmp_path: Path) -> None:
     assert result.notes == ["1 rows are in quarantine (damaged); they are not served"]
 
 
-def test_overwritten_pages_are_reported_and_skipped(tmp_path: Path) -> None:
+def test_overwritten_pages_reported_and_skipped(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 1300)
     content = bytearray(path.read_bytes())
     content[100_000:120_000] = bytes(20_000)
@@ -83,9 +83,7 @@ def test_overwritten_pages_are_reported_and_skipped(tmp_path: Path) -> None:
         list(reader.rows(EXCHANGES))
 
 
-def test_truncated_file_is_damaged_and_the_rows_before_the_cut_are_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_before_truncation_are_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longreward.judge.ledger.reader.MAX_MISSING_ROWS", 2000)
     path = filled_ledger(tmp_path / "ledger", 3000)
     content = path.read_bytes()
@@ -116,7 +114,7 @@ def test_wrong_index_is_damage(tmp_path: Path) -> None:
     assert any(line.startswith("structure: ") for line in verify_ledger(path).damage)
 
 
-def test_swapped_pages_are_an_error(tmp_path: Path) -> None:
+def test_swapped_pages_are_error(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 1300)
     content = path.read_bytes()
     first, second = (content.index(b"x" * 300, start) // 4096 * 4096 for start in (100_000, 200_000))
@@ -129,7 +127,7 @@ def test_swapped_pages_are_an_error(tmp_path: Path) -> None:
         list(reader.rows(EXCHANGES))
 
 
-def test_write_ahead_log_of_a_killed_process_is_read(tmp_path: Path) -> None:
+def test_write_ahead_log_of_killed_process_read(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     with Ledger(tmp_path / "ledger") as ledger:
         for n in range(50):
@@ -145,7 +143,7 @@ def test_write_ahead_log_of_a_killed_process_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("salvage", [False, True])
-def test_folder_that_cannot_be_written_is_readable(tmp_path: Path, salvage: bool) -> None:
+def test_read_only_folder_is_readable(tmp_path: Path, salvage: bool) -> None:
     folder = tmp_path / "backup"
     path = write_ledger(folder / "ledger.sqlite", {"a": ("[[1]]", 10.0)})
     folder.chmod(0o500)

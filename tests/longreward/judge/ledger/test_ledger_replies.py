@@ -59,7 +59,7 @@ stored_exchanges = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(stored_exchanges, max_size=6))
-def test_readable_replies_are_served_and_other_requests_are_repeated(exchanges: list[Exchange]) -> None:
+def test_readable_replies_served_and_other_requests_repeated(exchanges: list[Exchange]) -> None:
     async def query() -> tuple[Any, int]:
         model, ledger = CountingModel(), Ledger(None)
         ledger.put_many(exchanges)
@@ -103,7 +103,7 @@ def test_failed_call_stores_nothing() -> None:
     assert asyncio.run(ask()) == 0
 
 
-def test_content_filter_is_stored_as_refusal() -> None:
+def test_content_filter_stored_as_refusal() -> None:
     class Filtered(CountingModel):
         async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise RequestRefused("withheld [[9]]")
@@ -161,11 +161,11 @@ def test_request_id_covers_model_settings_and_messages() -> None:
     )
 
 
-def test_request_id_is_independent_of_the_connection() -> None:
+def test_request_id_is_independent_of_connection() -> None:
     assert {id_for(changes) for changes in NOT_AFFECTING_REPLIES} == {id_for({})}
 
 
-def test_request_ids_of_existing_ledgers_are_unchanged() -> None:
+def test_request_ids_of_existing_ledgers_unchanged() -> None:
     """A change would repeat, and bill, every request of every existing ledger."""
     assert id_for({})[:16] == "3953c85142a31409"
     assert id_for({"system": "Be strict.", "thinking_tokens": 5, "extra_body": {"a": 1}})[:16] == "eedfa9b63d0fb1b5"

@@ -33,7 +33,7 @@ from longreward.retrieval.embedding_cache import VectorLedger
         "checksum = x''",
     ],
 )
-def test_changed_row_is_quarantined_and_can_be_replaced(
+def test_changed_row_quarantined_and_can_be_replaced(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "ledger.sqlite"
@@ -53,7 +53,7 @@ def test_changed_row_is_quarantined_and_can_be_replaced(
     assert str(row).startswith('["a",')
 
 
-def test_changed_vector_is_not_returned(tmp_path: Path) -> None:
+def test_changed_vector_not_returned(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with VectorLedger(path) as vectors:
         vectors.put({b"a": b"\0\x3c", b"b": b"\0\x38"}, model="m", revision="")
@@ -91,7 +91,7 @@ def test_checksum_depends_on_values_types_and_positions() -> None:
     assert checksum(["好", 1, None]).hex() == "3864464c0a4b8f88"  # existing ledgers contain checksums
 
 
-def test_flipped_bit_anywhere_in_the_file_never_gives_a_wrong_reply(tmp_path: Path) -> None:
+def test_flipped_bit_gives_no_wrong_reply(tmp_path: Path) -> None:
     original = tmp_path / "original.sqlite"
     replies = {f"{n:064x}": f"The statement {n} is supported. [[{n % 10}]]" * (1 + n % 7) for n in range(60)}
     with Ledger(original) as ledger:
@@ -161,7 +161,7 @@ except StateError as error:
 """
 
 
-def test_full_disk_is_reported_and_committed_rows_stay(tmp_path: Path) -> None:
+def test_full_disk_reported_and_committed_rows_stay(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     command = [sys.executable, "-c", FILLER, str(path), str(Path(__file__).parent)]
     committed, message = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(" ", 1)
@@ -173,7 +173,7 @@ def test_full_disk_is_reported_and_committed_rows_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
-def test_read_only_folder_is_reported(tmp_path: Path) -> None:
+def test_read_only_folder_reported(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(StateError, match="LONGREWARD_STATE"):
@@ -182,15 +182,13 @@ def test_read_only_folder_is_reported(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_file_in_place_of_the_folder_is_reported(tmp_path: Path) -> None:
+def test_file_in_place_of_folder_reported(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     with pytest.raises(StateError, match="LONGREWARD_STATE"):
         Ledger(tmp_path / "state" / "ledger.sqlite")
 
 
-def test_opening_is_retried_while_another_process_switches_the_file_to_wal_mode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_retried_while_other_process_switches_to_wal_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_tables, attempts = Store._create_tables, []
 
     def create_tables_on_third_attempt(store: Store) -> None:
@@ -208,7 +206,7 @@ def test_opening_is_retried_while_another_process_switches_the_file_to_wal_mode(
     assert len(attempts) == 3
 
 
-def test_locked_file_is_reported(tmp_path: Path) -> None:
+def test_locked_file_reported(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path, busy_timeout_s=0.05) as ledger, sqlite3.connect(path, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -219,7 +217,7 @@ def test_locked_file_is_reported(tmp_path: Path) -> None:
         assert ledger.totals().exchanges == 1
 
 
-def test_file_that_is_not_a_database_is_left_unchanged(tmp_path: Path) -> None:
+def test_file_that_is_not_database_is_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_text("these are notes\n" * 100)
     with pytest.raises(StateError, match="not a ledger"):
@@ -236,14 +234,14 @@ def test_database_of_another_program_is_left_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_ledger_of_another_version_is_refused(tmp_path: Path, version: int) -> None:
+def test_ledger_of_another_version_refused(tmp_path: Path, version: int) -> None:
     path = tmp_path / "ledger.sqlite"
     execute(path, f"PRAGMA user_version = {version}")
     with pytest.raises(StateError, match=f"version {version}"):
         Ledger(path)
 
 
-def test_damaged_pages_are_reported_with_advice_and_the_file_is_left_unchanged(tmp_path: Path) -> None:
+def test_damaged_pages_reported_with_advice_and_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
         ledger.put_many([make_exchange(str(n), "x" * 1000) for n in range(200)])
