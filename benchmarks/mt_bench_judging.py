@@ -15,7 +15,8 @@ from pathlib import Path
 from common import argument_parser, offline_judge_server, reference_dir
 
 from longreward.benchmarks.mt_bench import MtBench
-from longreward.benchmarks.types import Answer, IntervalOptions
+from longreward.benchmarks.types import Answer
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 
 LATENCY_S = 0.2

@@ -7,7 +7,7 @@ from typing import Any
 
 from longreward.benchmarks.chat_clients import open_chat_client
 from longreward.benchmarks.report import BenchmarkResult
-from longreward.benchmarks.suite import judge_config, open_pairwise_mt_bench
+from longreward.benchmarks.suite import judge_config, open_benchmark
 from longreward.benchmarks.types import Answer, Benchmark, Case, ChatClient, Summary, Verdict
 from longreward.judge import Judge, open_judge, request_summary
 from longreward.judge.budget import Budget
@@ -56,7 +56,7 @@ async def judge_benchmark(
     async with open_judge(judge_settings, ledger=ledger_file(), budget=budget) as judge:
         for role in config.models:
             if role == "dpo" and benchmark.name == "mt_bench" and config.pairwise:
-                benchmark = open_pairwise_mt_bench(config, out / "mt_bench/model_answer/sft.jsonl")
+                benchmark = open_benchmark("mt_bench", config, baseline=out / "mt_bench/model_answer/sft.jsonl")
             role_answers = answers[benchmark.name, role]
             verdicts = await _judge_answers(run, benchmark, judge, role_answers, role)
             folder = out / benchmark.name / role

@@ -12,16 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
-from longreward.evaluation.comparison import NEUTRAL_MEASURES
+from longreward.evaluation.comparison import NEUTRAL_MEASURES, MeasureChange, correct_changes
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics, read_measures
 from longreward.evaluation.measures import Decoding
-from longreward.evaluation.run_comparison import (
-    MeasureChange,
-    PromptOverlap,
-    RunComparison,
-    correct_changes,
-)
+from longreward.evaluation.run_comparison import PromptOverlap, RunComparison
 from longreward.evaluation.statistics import format_p
 from longreward.tasks.tracking.history import ANSWERS, PastRun, read_artifact, run_tags
 from longreward.tasks.tracking.history import MEASURES as MEASURES_FILE
@@ -176,7 +171,7 @@ def beats_champion(
     runs = RunComparison(champion_metrics, read_measures(measures, source="the measures"))
     if not runs.overlap.both:
         return False, "the two cannot be compared: they have no held-out prompt in common"
-    changes = {(change.measure, change.decoding): change for change in runs.changes("dpo", config)}
+    changes = {(change.measure, change.comparison): change for change in runs.changes("dpo", config)}
     change = changes.get((rule.measure, decoding))
     if change is None:
         return False, f"the two cannot be compared: the champion's {rule.measure} at {decoding} was not measured"
@@ -213,7 +208,7 @@ def _ranking(run: PastRun, changes: Sequence[MeasureChange], requested: str | No
         raise ConfigError(f"measure {requested!r} was not taken in both runs; they have {names}")
     preferred = (requested, run.params.get("evaluate.champion.measure"), "reward", *available)
     measure = next(measure for name in preferred for measure in MEASURES if measure == name and measure in available)
-    decodings = [change.decoding for change in changes if change.measure == measure and change.model == "dpo"]
+    decodings = [change.comparison for change in changes if change.measure == measure and change.model == "dpo"]
     return measure, decodings[-1]  # greedy comes last
 
 
@@ -286,7 +281,7 @@ def to_markdown(comparison: Comparison) -> str:
 def change_cells(change: MeasureChange) -> Cells:
     """Return the row of a measure: decoding, measure, first, second, difference, interval, p, better or worse."""
     values = value_cells(change.measure, change.first.value, change.second.value, asdict(change.difference))
-    return (change.decoding, change.measure, *values, GAIN_LABELS[change.improvement])
+    return (change.comparison, change.measure, *values, GAIN_LABELS[change.improvement])
 
 
 def value_cells(measure: str, first: float, second: float, difference: Mapping[str, Any]) -> Cells:

@@ -108,7 +108,7 @@ def _against_sft(evaluation: str) -> Iterator[str]:
 
 
 def _evaluation_cells(row: Mapping[str, Any]) -> Cells:
-    values = value_cells(row["measure"], row["sft"]["value"], row["dpo"]["value"], row["difference"])
+    values = value_cells(row["measure"], row["first"]["value"], row["second"]["value"], row["difference"])
     return (row["comparison"], row["measure"], *values)
 
 

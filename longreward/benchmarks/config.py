@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from longreward.benchmarks.registry import BenchmarkName
-from longreward.benchmarks.types import IntervalOptions
 from longreward.config import Config
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge.budget import BudgetConfig
 
 

@@ -23,7 +23,6 @@ from zipfile import BadZipFile, ZipFile
 
 from pydantic import Field
 
-from longreward.benchmarks.types import Files
 from longreward.config import Config
 from longreward.data.open_source import sha256_file
 from longreward.errors import ConfigError, DataError, StateError
@@ -102,7 +101,7 @@ def read_sources(only: Sequence[str] = (), table: Path = SOURCES) -> tuple[Sourc
     )
 
 
-def locate_files(benchmark: str, folder: Path = FOLDER, table: Path = SOURCES) -> Files:
+def locate_files(benchmark: str, folder: Path = FOLDER, table: Path = SOURCES) -> dict[str, Path]:
     """Return the paths of a benchmark's files by their names. Contents are checked by `fetch`, not here.
 
     Raises DataError if a needed file is missing, with its path, its checksum and how to get it.

@@ -12,19 +12,16 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from longreward.benchmarks.judge_prompts import load_builtin_prompt
-from longreward.benchmarks.metrics import mean_estimate
 from longreward.benchmarks.published_formats import parse_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
     CaseScore,
-    Files,
     GenerationRequest,
-    IntervalOptions,
     JudgeOptions,
     Metric,
     Summary,
@@ -34,7 +31,7 @@ from longreward.benchmarks.types import (
 from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
 from longreward.judge import Judge, ParsedReply
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
@@ -69,6 +66,7 @@ class FactScore(Benchmark[FactScoreCase]):
     """FactScore over the questions of a file, or the built-in questions by default."""
 
     name = "factscore"
+    files: ClassVar = {"cases": "cases.jsonl"}
     max_score = 100.0
     judge_options = JudgeOptions(temperature=0.0, retry_temperature=0.7, max_attempts=3)
     official = False  # the prompts are ours
@@ -79,10 +77,6 @@ class FactScore(Benchmark[FactScoreCase]):
         self._check_prompt = load_builtin_prompt("factscore_check", template="factscore/check")
         self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
-
-    @classmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        return cls(cases=files.get("cases.jsonl", TOY / "cases.jsonl"), max_new_tokens=max_new_tokens)
 
     def request(self, case: FactScoreCase) -> GenerationRequest:
         return longreward_request(
@@ -129,14 +123,14 @@ class FactScore(Benchmark[FactScoreCase]):
                 facts[verdict.case_id].append(verdict)
         exact = {case_id: _percentage([verdict.exact for verdict in group]) for case_id, group in facts.items()}
         strict = {case_id: _percentage([verdict.strict for verdict in group]) for case_id, group in facts.items()}
-        counts = mean_estimate([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
+        counts = mean([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
         responses = [(case_id, SCALE * bool(group)) for case_id, group in facts.items()]
-        respond_ratio = mean_estimate(responses, options, bounds=BOUNDS)
+        respond_ratio = mean(responses, options, bounds=BOUNDS)
         with_facts = sum(bool(group) for group in facts.values())
 
         def score(percentages: Mapping[str, float | None]) -> Estimate | None:
             values = [(case_id, value) for case_id, value in percentages.items() if value is not None]
-            return mean_estimate(values, options, bounds=BOUNDS)
+            return mean(values, options, bounds=BOUNDS)
 
         unscored = sum(verdict.strict is None for verdict in verdicts)
         return Summary(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_positional_prompt
 from longreward.benchmarks.metrics import verdict_metric
@@ -29,14 +29,13 @@ from longreward.benchmarks.types import (
     Answer,
     Benchmark,
     CaseScore,
-    Files,
     GenerationRequest,
-    IntervalOptions,
     JudgeOptions,
     Summary,
     Verdict,
     longreward_request,
 )
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.jsonl import RowError, open_atomic
@@ -90,6 +89,12 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
     """LongBench-Chat from its published files, or from the built-in cases by default."""
 
     name = "longbench_chat"
+    files: ClassVar = {
+        "cases": "test_cases.json",
+        "few_shots": "few_shots.json",
+        "judge_prompt": "prompt_fs.txt",
+        "judge_code": "eval.py",
+    }
     max_score = 100.0
     judge_options = JudgeOptions(max_attempts=5)
 
@@ -114,18 +119,6 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = self.prompt.official and judge_code is not None and cases != TOY / "test_cases.json"
-
-    @classmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        if not files:
-            return cls(max_new_tokens=max_new_tokens)
-        return cls(
-            cases=files["test_cases.json"],
-            few_shots=files["few_shots.json"],
-            judge_prompt=files["prompt_fs.txt"],
-            judge_code=files.get("eval.py"),
-            max_new_tokens=max_new_tokens,
-        )
 
     def request(self, case: LongBenchChatCase) -> GenerationRequest:
         return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)

@@ -1,17 +1,10 @@
 """Aggregate verdicts into metrics: means over cases and means of group means, with confidence intervals."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from longreward.benchmarks.types import IntervalOptions, Metric, Verdict
+from longreward.benchmarks.types import Metric, Verdict
 from longreward.evaluation.intervals import Bounds
-from longreward.evaluation.statistics import Estimate, Observation, mean, stratified_mean
-
-
-def mean_estimate(
-    observations: Iterable[Observation], options: IntervalOptions, *, bounds: Bounds | None = None
-) -> Estimate | None:
-    """Return the mean of (case id, value) pairs with an interval over the cases; None without observations."""
-    return mean(observations, **vars(options), bounds=bounds)
+from longreward.evaluation.statistics import Estimate, IntervalOptions, Observation, mean, stratified_mean
 
 
 def verdict_metric(
@@ -30,8 +23,8 @@ def verdict_metric(
     strict = [(verdict.case_id, verdict.strict * scale) for verdict in verdicts if verdict.strict is not None]
     return Metric(
         name,
-        mean_estimate(exact, options, bounds=bounds),
-        mean_estimate(strict, options, bounds=bounds),
+        mean(exact, options, bounds=bounds),
+        mean(strict, options, bounds=bounds),
         cases=len({verdict.case_id for verdict in verdicts}),
         unscored=sum(verdict.strict is None for verdict in verdicts),
     )
@@ -53,4 +46,4 @@ def macro_mean(
     0.75
     """
     equal = dict.fromkeys(groups, 1 / len(groups)) if groups else {}
-    return stratified_mean(groups, weights or equal, **vars(options), bounds=bounds)
+    return stratified_mean(groups, weights or equal, options, bounds=bounds)

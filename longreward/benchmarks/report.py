@@ -3,8 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longreward.benchmarks.types import IntervalOptions, Summary
-from longreward.evaluation.statistics import DifferenceEstimate, Estimate, format_p, holm_corrected, mean_difference
+from longreward.benchmarks.types import Summary
+from longreward.evaluation.statistics import (
+    DifferenceEstimate,
+    Estimate,
+    IntervalOptions,
+    format_p,
+    holm_corrected,
+    mean_difference,
+)
 
 MODEL_LABELS = {"sft": "SFT", "dpo": "DPO"}
 
@@ -29,7 +36,7 @@ class BenchmarkResult:
         return mean_difference(
             [(case_id, sft[case_id]) for case_id in shared],
             [(case_id, dpo[case_id]) for case_id in shared],
-            **vars(options),
+            options,
             bounds=(0.0, self.max_score),
         )
 

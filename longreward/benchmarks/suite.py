@@ -1,34 +1,37 @@
 """Open the configured benchmarks and derive the settings of their judges."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.downloads import locate_files
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
-from longreward.benchmarks.types import Benchmark, Files, JudgeOptions
+from longreward.benchmarks.types import Benchmark, JudgeOptions
 from longreward.judge.config import JudgeConfig
 
 
 def open_benchmarks(config: BenchmarkConfig) -> list[Benchmark[Any]]:
     """Load the benchmarks of `config.run`, in order. Raises DataError for missing or malformed files."""
-    return [
-        benchmark_class(name).load(benchmark_files(name, config), max_new_tokens=config.max_new_tokens)
-        for name in config.run
-    ]
+    return [open_benchmark(name, config) for name in config.run]
 
 
-def open_pairwise_mt_bench(config: BenchmarkConfig, baseline: Path) -> Benchmark[Any]:
-    """Load MT-Bench such that the judge also compares each answer with those in FastChat's file `baseline`."""
-    files = {**benchmark_files("mt_bench", config), "baseline": baseline}
-    return benchmark_class("mt_bench").load(files, max_new_tokens=config.max_new_tokens)
+def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) -> Benchmark[Any]:
+    """Load one benchmark from its published files, or from the built-in toy data if that is configured.
 
-
-def benchmark_files(name: BenchmarkName, config: BenchmarkConfig) -> Files:
-    """Return the published files of one benchmark; empty if the built-in toy data is configured."""
+    `paths` are further arguments of its constructor.
+    """
+    files: dict[str, Path] = {}
     if name == "factscore":  # has no published files, only questions of one's own
-        return {"cases.jsonl": Path(config.facts)} if config.facts else {}
-    return locate_files(name, Path(config.files)) if config.files is not None else {}
+        files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
+    elif config.files is not None:
+        files = locate_files(name, Path(config.files))
+        if name == "longbench":
+            files["data"] = files["data/qasper.jsonl"].parent
+    benchmark = benchmark_class(name)
+    arguments = {argument: files[file] for argument, file in benchmark.files.items() if file in files} | paths
+    construct: Callable[..., Benchmark[Any]] = benchmark
+    return construct(**arguments, max_new_tokens=config.max_new_tokens)
 
 
 def judge_config(config: BenchmarkConfig, judge: JudgeConfig, options: JudgeOptions) -> JudgeConfig:

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 from longreward.chat_model import ChatRequest
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions
 from longreward.judge import Judge, ParsedReply
 from longreward.utils.concurrency import gather, with_progress
 
 OnProgress = Callable[[int], None]
 """Called with the number of completed cases."""
-Files = Mapping[str, Path]
-"""Published files of a benchmark by their names in `sources.yaml`."""
 Role = Literal["system", "user", "assistant"]
 TOY_DATA = Path(__file__).parents[1] / "builtin" / "benchmarks"
 
@@ -222,15 +220,6 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class IntervalOptions:
-    """How confidence intervals are computed."""
-
-    resamples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class JudgeOptions:
     """The judge settings that a published protocol prescribes."""
 
@@ -255,28 +244,19 @@ C = TypeVar("C", bound=Case)
 class Benchmark(ABC, Generic[C]):
     """A benchmark with its cases and prompts.
 
-    Subclasses define `load`, `judge_answer` and `summarize`, and `request` unless they override `answer`.
+    Subclasses define `judge_answer` and `summarize`, and `request` unless they override `answer`. Their constructor
+    takes the paths of `files`, by default those of the built-in toy data, and `max_new_tokens`, which lowers the
+    benchmark's own limit. It raises DataError for a missing or malformed file.
     """
 
     name: ClassVar[str]
+    files: ClassVar[Mapping[str, str]]
+    """The names in `sources.yaml` of the constructor's arguments; files that are not there keep the default."""
     max_score: ClassVar[float]
     judge_options: ClassVar[JudgeOptions]
     cases: Sequence[C]
     official: bool
     """Whether cases and judge prompts are the published ones. Otherwise scores are not comparable to published ones."""
-
-    @classmethod
-    @abstractmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        """Load the benchmark from its published files; without files, from the built-in toy data.
-
-        Args:
-            files: Paths by the names of `sources.yaml`. Optional files may be missing.
-            max_new_tokens: Lowers the benchmark's own limit; a higher value has no effect.
-
-        Raises:
-            DataError: A file is missing or malformed.
-        """
 
     def request(self, case: C) -> GenerationRequest:
         """Return the request that a single-turn benchmark sends to the model."""

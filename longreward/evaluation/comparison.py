@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.intervals import UNBOUNDED, Bounds
@@ -29,18 +28,19 @@ BOUNDS: Mapping[Measure, Bounds] = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measure in one comparison; `difference` is dpo minus sft."""
+class MeasureChange:
+    """One measure in one comparison of two models, or of one model in two runs; `difference` is second minus first."""
 
+    model: str
     comparison: str
     measure: Measure
-    sft: Estimate
-    dpo: Estimate
+    first: Estimate
+    second: Estimate
     difference: DifferenceEstimate
 
     @property
     def improvement(self) -> int:
-        """1 if the trained model is shown to be better, -1 if it is shown to be worse, otherwise 0."""
+        """1 if the second is shown to be better, -1 if it is shown to be worse, otherwise 0; 0 for neutral measures."""
         return improvement(self.measure, self.difference)
 
 
@@ -52,11 +52,14 @@ def improvement(measure: Measure, difference: DifferenceEstimate) -> int:
     return -sign if measure in LOWER_IS_BETTER else sign
 
 
-def correct_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Correct the p-values of a report's rows for their number; neutral measures are not tested and do not count."""
-    tested = [row for row in rows if row.measure not in NEUTRAL_MEASURES]
-    differences = iter(holm_corrected([row.difference for row in tested]))
-    return tuple(row if row.measure in NEUTRAL_MEASURES else replace(row, difference=next(differences)) for row in rows)
+def correct_changes(changes: Sequence[MeasureChange]) -> list[MeasureChange]:
+    """Correct the p-values of a report's changes for their number; neutral measures are not tested and do not count."""
+    tested = [change for change in changes if change.measure not in NEUTRAL_MEASURES]
+    differences = iter(holm_corrected([change.difference for change in tested]))
+    return [
+        change if change.measure in NEUTRAL_MEASURES else replace(change, difference=next(differences))
+        for change in changes
+    ]
 
 
 def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
@@ -79,30 +82,22 @@ def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
 
 
 def compare(
-    config: EvaluateConfig, first: Observations, second: Observations
-) -> Iterable[tuple[Measure, Estimate, Estimate, DifferenceEstimate]]:
-    """Yield (measure, mean of `first`, mean of `second`, difference) for each measure that both sides have."""
+    config: EvaluateConfig, first: Observations, second: Observations, *, model: str, comparison: str
+) -> Iterable[MeasureChange]:
+    """Yield the change of each measure that both sides have; p-values are not corrected yet."""
     for measure in MEASURES:
         if measure in first and measure in second:
-            options = _interval_options(config, measure)
-            first_mean, second_mean = mean(first[measure], **options), mean(second[measure], **options)
-            difference = mean_difference(first[measure], second[measure], **options)
+            options, bounds = config.interval_options, BOUNDS[measure]
+            first_mean, second_mean = (mean(side[measure], options, bounds=bounds) for side in (first, second))
+            difference = mean_difference(first[measure], second[measure], options, bounds=bounds)
             if first_mean and second_mean and difference:
-                yield measure, first_mean, second_mean, difference
+                yield MeasureChange(model, comparison, measure, first_mean, second_mean, difference)
 
 
 def means(config: EvaluateConfig, observations: Observations) -> dict[Measure, Estimate]:
     """Return the mean of each measure of one model and decoding."""
     estimates = {
-        measure: mean(values, **_interval_options(config, measure)) for measure, values in observations.items()
+        measure: mean(values, config.interval_options, bounds=BOUNDS[measure])
+        for measure, values in observations.items()
     }
     return {measure: estimate for measure, estimate in estimates.items() if estimate}
-
-
-def _interval_options(config: EvaluateConfig, measure: Measure) -> dict[str, Any]:
-    return {
-        "resamples": config.bootstrap_resamples,
-        "confidence": config.confidence,
-        "seed": config.seed,
-        "bounds": BOUNDS[measure],
-    }

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from longreward.config import Config
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge.budget import BudgetConfig
 from longreward.records import DIMENSIONS, Dimension
 
@@ -82,3 +83,8 @@ class EvaluateConfig(Config):
 
     budget: BudgetConfig = BudgetConfig()
     """Limit on the judge's usage, over all attempts of one evaluation; at the limit the stage stops cleanly."""
+
+    @property
+    def interval_options(self) -> IntervalOptions:
+        """The options of the confidence intervals."""
+        return IntervalOptions(self.bootstrap_resamples, self.confidence, self.seed)

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from longreward.evaluation.comparison import (
     LOWER_IS_BETTER,
     NEUTRAL_MEASURES,
-    Row,
+    MeasureChange,
     compare,
     comparisons,
-    correct_rows,
+    correct_changes,
     means,
 )
 from longreward.evaluation.config import GOLD_MEASURES, EvaluateConfig, Measure
@@ -35,7 +35,7 @@ HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", 
 class Evaluation:
     """All rows, the conclusion, and whether the champion rule is met."""
 
-    rows: tuple[Row, ...]
+    rows: Sequence[MeasureChange]
     finding: Finding
     sentence: str
     champion: bool
@@ -92,11 +92,17 @@ def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Eva
         by_measure = observations[key]  # also creates the entry of an answer without any measure
         for measure, value in answer.values.items():
             by_measure[measure].append((answer.document_id, value))
-    rows = correct_rows(
+    rows = correct_changes(
         [
-            Row(label, *values)
+            row
             for label, sft, dpo in comparisons(config)
-            for values in compare(config, observations.get(("sft", sft), {}), observations.get(("dpo", dpo), {}))
+            for row in compare(
+                config,
+                observations.get(("sft", sft), {}),
+                observations.get(("dpo", dpo), {}),
+                model="dpo",
+                comparison=label,
+            )
         ]
     )
     finding, sentence = summarize_effect(rows)
@@ -114,13 +120,13 @@ def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Eva
     )
 
 
-def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
+def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
     """Return the finding and the sentences that explain it."""
     decisive = [row for row in rows if row.measure in GOLD_MEASURES]
     decisive = decisive or [row for row in rows if row.measure == "reward"]
     if not decisive:
         return "not compared", "Nothing was compared: one of the two models has no measured answers."
-    by_label: dict[str, list[Row]] = defaultdict(list)
+    by_label: dict[str, list[MeasureChange]] = defaultdict(list)
     for row in decisive:
         by_label[row.comparison].append(row)
     changes = {label: [row.improvement for row in label_rows] for label, label_rows in by_label.items()}
@@ -152,15 +158,15 @@ def summarize_effect(rows: Sequence[Row]) -> tuple[Finding, str]:
     if mixed_learning := [label for label in learning if label in mixed]:
         parts.append(f"Mixed, and therefore counted as not better: {_list_changes(by_label, mixed_learning)}.")
     if lengths := [
-        f"{row.difference.value / row.sft.value:+.0%} at {row.comparison}"
+        f"{row.difference.value / row.first.value:+.0%} at {row.comparison}"
         for row in rows
-        if row.measure == "tokens" and row.sft.value
+        if row.measure == "tokens" and row.first.value
     ]:
         parts.append(f"Answer length changed by {', '.join(lengths)}.")
     return finding, " ".join(parts)
 
 
-def _list_changes(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) -> str:
+def _list_changes(by_label: Mapping[str, Sequence[MeasureChange]], labels: Iterable[str]) -> str:
     """Return the significant changes by comparison, such as "greedy (exact +0.165, unsupported -0.040)"."""
     return " and ".join(
         f"{label} "
@@ -169,7 +175,7 @@ def _list_changes(by_label: Mapping[str, Sequence[Row]], labels: Iterable[str]) 
     )
 
 
-def _apply_champion_rule(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[bool, str]:
+def _apply_champion_rule(config: EvaluateConfig, rows: Iterable[MeasureChange]) -> tuple[bool, str]:
     rule = config.champion
     label = Decoding(rule.temperature, 1).name
     row = next((row for row in rows if row.comparison == label and row.measure == rule.measure), None)
@@ -177,7 +183,7 @@ def _apply_champion_rule(config: EvaluateConfig, rows: Iterable[Row]) -> tuple[b
         return False, f"{rule.measure} was not measured at {label}"
     difference = row.difference
     gain = -difference.value if rule.measure in LOWER_IS_BETTER else difference.value
-    values = f"{rule.measure} at {label}: {row.sft.value:.3f} → {row.dpo.value:.3f}"
+    values = f"{rule.measure} at {label}: {row.first.value:.3f} → {row.second.value:.3f}"
     if gain <= rule.min_difference:
         return False, f"{values}, not better by more than {rule.min_difference:g}"
     # A single measure that was selected in the settings needs no correction for the other rows.
@@ -214,15 +220,15 @@ def markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: MeasureChange) -> tuple[str, ...]:
     """Return the cells of one row, in the order of HEADER."""
     digits = 1 if row.measure in NEUTRAL_MEASURES else 3
     difference = row.difference
     return (
         row.comparison,
         row.measure,
-        f"{row.sft.value:.{digits}f}",
-        f"{row.dpo.value:.{digits}f}",
+        f"{row.first.value:.{digits}f}",
+        f"{row.second.value:.{digits}f}",
         f"{difference.value:+.{digits}f}",
         f"[{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]",
         "" if row.measure in NEUTRAL_MEASURES else format_p(difference.p_corrected),

@@ -6,19 +6,14 @@ prompts and the intervals are those of two independent samples.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-from longreward.evaluation.comparison import NEUTRAL_MEASURES, compare, improvement
+from longreward.evaluation.comparison import MeasureChange, compare
 from longreward.evaluation.config import EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.evaluation.measures import GREEDY
-from longreward.evaluation.statistics import (
-    DifferenceEstimate,
-    Estimate,
-    Observation,
-    holm_corrected,
-)
+from longreward.evaluation.statistics import Observation
 
 
 @dataclass(frozen=True)
@@ -44,23 +39,6 @@ class PromptOverlap:
 
 
 @dataclass(frozen=True)
-class MeasureChange:
-    """One measure of a model at one decoding in both runs."""
-
-    model: str
-    decoding: str
-    measure: Measure
-    first: Estimate
-    second: Estimate
-    difference: DifferenceEstimate
-
-    @property
-    def improvement(self) -> int:
-        """1 if the second run is shown to be better, -1 if it is shown to be worse, otherwise 0."""
-        return improvement(self.measure, self.difference)
-
-
-@dataclass(frozen=True)
 class ChangedExample:
     """A prompt's mean measure in both runs; the ids are each run's own."""
 
@@ -69,16 +47,6 @@ class ChangedExample:
     document: str
     before: float
     after: float
-
-
-def correct_changes(changes: Sequence[MeasureChange]) -> list[MeasureChange]:
-    """Correct the p-values of all changes of a report for their number; neutral measures do not count."""
-    tested = [change for change in changes if change.measure not in NEUTRAL_MEASURES]
-    differences = iter(holm_corrected([change.difference for change in tested]))
-    return [
-        change if change.measure in NEUTRAL_MEASURES else replace(change, difference=next(differences))
-        for change in changes
-    ]
 
 
 @dataclass(frozen=True)
@@ -111,9 +79,9 @@ class RunComparison:
             sides.append(by_decoding)
         first, second = sides
         return [
-            MeasureChange(model, decoding, *values)
-            for decoding in sorted(first.keys() & second.keys(), key=lambda name: (name == GREEDY, name))
-            for values in compare(config or EvaluateConfig(), first[decoding], second[decoding])
+            change
+            for name in sorted(first.keys() & second.keys(), key=lambda name: (name == GREEDY, name))
+            for change in compare(config or EvaluateConfig(), first[name], second[name], model=model, comparison=name)
         ]
 
     def changed_examples(self, model: str, *, decoding: str, measure: Measure) -> list[ChangedExample]:

@@ -62,31 +62,31 @@ class DifferenceEstimate(Estimate):
         return replace(self, value=-self.value, low=-self.high, high=-self.low)
 
 
+@dataclass(frozen=True)
+class IntervalOptions:
+    """How confidence intervals are computed."""
+
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+
 def mean(
-    observations: Iterable[Observation],
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int,
-    bounds: Bounds | None = None,
+    observations: Iterable[Observation], options: IntervalOptions, *, bounds: Bounds | None = None
 ) -> Estimate | None:
     """Return the mean over all observations; None without observations.
 
     Args:
         bounds: Range of the measure. By default, values that are all 0 or 1 are a share, others are unbounded.
     """
-    return stratified_mean(
-        {"": list(observations)}, {"": 1.0}, resamples=resamples, confidence=confidence, seed=seed, bounds=bounds
-    )
+    return stratified_mean({"": list(observations)}, {"": 1.0}, options, bounds=bounds)
 
 
 def stratified_mean(
     groups: Mapping[str, Sequence[Observation]],
     weights: Mapping[str, float],
+    options: IntervalOptions,
     *,
-    resamples: int,
-    confidence: float,
-    seed: int,
     bounds: Bounds | None = None,
 ) -> Estimate | None:
     """Return the weighted mean of the groups' means; None if a group is empty. The weights sum to 1."""
@@ -104,13 +104,13 @@ def stratified_mean(
             document_values(totals, counts),
             bounds=bounds,
             observed_range=_range(observations),
-            resamples=resamples,
-            seed=seed,
+            resamples=options.resamples,
+            seed=options.seed,
             stratum=stratum,
         )
         draws.append((weights[name] * lower, weights[name] * upper))
     lower, upper = (np.sum(parts, axis=0) for parts in zip(*draws, strict=True))
-    low, high = limits(lower, upper, confidence=confidence, bounds=bounds)
+    low, high = limits(lower, upper, confidence=options.confidence, bounds=bounds)
     # Random draws can leave the mean of nearly equal values slightly outside of its interval.
     return Estimate(value, min(float(low), value), max(float(high), value), documents)
 
@@ -118,10 +118,8 @@ def stratified_mean(
 def mean_difference(
     first: Iterable[Observation],
     second: Iterable[Observation],
+    options: IntervalOptions,
     *,
-    resamples: int,
-    confidence: float,
-    seed: int,
     bounds: Bounds | None = None,
 ) -> DifferenceEstimate | None:
     """Return the mean of `second` minus the mean of `first`; None if a side is empty.
@@ -143,8 +141,8 @@ def mean_difference(
             bounds=range_of_difference,
             observed_range=_range(sides[0] + sides[1]),
             mirrored=True,
-            resamples=resamples,
-            seed=seed,
+            resamples=options.resamples,
+            seed=options.seed,
         )
         p = paired_p_value(*sums)
     else:
@@ -156,8 +154,8 @@ def mean_difference(
                 document_values(*side_sums),
                 bounds=bounds,
                 observed_range=_range(side),
-                resamples=resamples,
-                seed=seed,
+                resamples=options.resamples,
+                seed=options.seed,
                 stratum=stratum,
             )
             for stratum, (side_sums, side) in enumerate(zip(sums, sides, strict=True))
@@ -166,9 +164,9 @@ def mean_difference(
         p = unpaired_p_value(*sums)
     means = [float(totals.sum() / counts.sum()) for totals, counts in sums]
     value = means[1] - means[0]
-    low, high = limits(lower, upper, confidence=confidence, bounds=range_of_difference)
+    low, high = limits(lower, upper, confidence=options.confidence, bounds=range_of_difference)
     return DifferenceEstimate(
-        value, min(float(low), value), max(float(high), value), len(documents), p, p, level=1 - confidence
+        value, min(float(low), value), max(float(high), value), len(documents), p, p, level=1 - options.confidence
     )
 
 

@@ -9,7 +9,7 @@ repetitions are real calls, scoring never reuses replies of a check, and an inte
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from longreward.evaluation.statistics import mean
+from longreward.evaluation.statistics import IntervalOptions, mean
 from longreward.judge import Judge
 from longreward.judge.config import JudgeConfig
 from longreward.judge.prompts import PromptSet
@@ -148,7 +148,7 @@ def _ranks(scores: Scores, pairs: Sequence[QueryPair]) -> Iterator[Rank]:
             gold, damaged = scores[pair.first], scores[pair.second]
             if gold is not None and damaged is not None:
                 wins.append((pair.case, 1.0 if gold > damaged else 0.5 if gold == damaged else 0.0))
-        estimate = mean(wins, resamples=2000, confidence=0.95, seed=0, bounds=(0.0, 1.0))
+        estimate = mean(wins, IntervalOptions(), bounds=(0.0, 1.0))
         # One question says nothing about the spread between questions.
         has_interval = estimate is not None and estimate.documents > 1
         yield Rank(

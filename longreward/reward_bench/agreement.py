@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from longreward.benchmarks.metrics import mean_estimate
-from longreward.benchmarks.types import IntervalOptions
-from longreward.evaluation.statistics import Estimate, Observation
+from longreward.evaluation.statistics import Estimate, IntervalOptions, Observation, mean
 from longreward.reward_bench.items import Item
 
 Rewards = Sequence[float | None]
@@ -93,10 +91,10 @@ def _compute_agreement(
         group,
         items=len(judged),
         unscored=unscored,
-        accuracy=mean_estimate(accuracy, intervals, bounds=SHARE_BOUNDS),
-        best_of_n=mean_estimate(best_of_n, intervals, bounds=SHARE_BOUNDS),
-        pairwise=mean_estimate(pairwise, intervals, bounds=SHARE_BOUNDS),
-        spearman=mean_estimate(correlations, intervals, bounds=CORRELATION_BOUNDS),
+        accuracy=mean(accuracy, intervals, bounds=SHARE_BOUNDS),
+        best_of_n=mean(best_of_n, intervals, bounds=SHARE_BOUNDS),
+        pairwise=mean(pairwise, intervals, bounds=SHARE_BOUNDS),
+        spearman=mean(correlations, intervals, bounds=CORRELATION_BOUNDS),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.benchmarks.types import IntervalOptions
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import open_judge
 from longreward.judge.budget import Budget
 from longreward.params import Params

@@ -15,6 +15,7 @@ from longreward.evaluation.example_metrics import ExampleMetrics
 from longreward.evaluation.statistics import (
     DifferenceEstimate,
     Estimate,
+    IntervalOptions,
     Observation,
     holm_corrected,
     mean,
@@ -26,8 +27,8 @@ REPORTED_MEASURES: tuple[Measure, ...] = tuple(name for name in MEASURES if name
 JUDGED: tuple[Measure, ...] = ("reward", "faithfulness", "completeness")
 """Compared where the data has no gold facts."""
 BASELINES = (SFT, CONTROL, LONGREWARD, SHORT_ONLY)
-RESAMPLES, CONFIDENCE = 2000, 0.95
-_STATISTICS: dict[str, Any] = {"resamples": RESAMPLES, "confidence": CONFIDENCE, "seed": 0}
+CONFIDENCE = 0.95
+INTERVALS = IntervalOptions(confidence=CONFIDENCE)
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def summarize_runs(runs: Iterable[RunResult]) -> StudyResults:
         for (decoding, measure), values in by_key.items():
             of_decoding = means.setdefault((arm, decoding), {})
             if measure in REPORTED_MEASURES:
-                estimate = mean([value for _, value in values], bounds=BOUNDS[measure], **_STATISTICS)
+                estimate = mean([value for _, value in values], INTERVALS, bounds=BOUNDS[measure])
                 assert estimate is not None, "a key has at least one observation"
                 of_decoding[measure] = estimate
     effects = [
@@ -163,8 +164,8 @@ def _effects(arm: str, against: str, observations: Mapping[str, Observations]) -
         difference = mean_difference(
             [observation for _, observation in baseline],
             [observation for _, observation in values],
+            INTERVALS,
             bounds=BOUNDS[measure],
-            **_STATISTICS,
         )
         if difference is not None:
             by_seed = {seed: _seed_mean(values, seed) - _seed_mean(baseline, seed) for seed in sorted(seeds)}

@@ -18,7 +18,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from longreward.benchmarks.alpaca_eval.length_control import (
     AnswerLengths,
@@ -26,16 +26,14 @@ from longreward.benchmarks.alpaca_eval.length_control import (
     read_gamed_baselines,
 )
 from longreward.benchmarks.judge_prompts import load_builtin_prompt, parse_marked_prompt
-from longreward.benchmarks.metrics import mean_estimate, verdict_metric
+from longreward.benchmarks.metrics import verdict_metric
 from longreward.benchmarks.published_formats import parse_text, read_json_list, read_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
     CaseScore,
-    Files,
     GenerationRequest,
-    IntervalOptions,
     JudgeOptions,
     Message,
     Metric,
@@ -45,7 +43,7 @@ from longreward.benchmarks.types import (
 )
 from longreward.chat_model import parse_logprobs
 from longreward.errors import DataError
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.jsonl import RowError, open_atomic
@@ -85,6 +83,11 @@ class AlpacaEval(Benchmark[AlpacaCase]):
     """AlpacaEval 2 from its published files, or from the built-in instructions by default."""
 
     name = "alpaca_eval"
+    files: ClassVar = {
+        "baseline": "alpaca_eval_gpt4_baseline.json",
+        "judge_prompt": "alpaca_eval_clf.txt",
+        "gamed": "df_gamed.csv",
+    }
     max_score = 100.0
     # The published temperature, which does not affect probabilities; the published code does not retry.
     judge_options = JudgeOptions(temperature=1.0, retry_temperature=1.0)
@@ -112,17 +115,6 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = judge_prompt is not None and gamed is not None and baseline.parent != TOY
-
-    @classmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        if not files:
-            return cls(max_new_tokens=max_new_tokens)
-        return cls(
-            baseline=files["alpaca_eval_gpt4_baseline.json"],
-            judge_prompt=files.get("alpaca_eval_clf.txt"),
-            gamed=files.get("df_gamed.csv"),
-            max_new_tokens=max_new_tokens,
-        )
 
     def request(self, case: AlpacaCase) -> GenerationRequest:
         messages = (Message("user", case.instruction),)
@@ -187,7 +179,7 @@ class AlpacaEval(Benchmark[AlpacaCase]):
                 for case_id, share in shares.items()
                 if share is not None
             ]
-            return mean_estimate(wins, options, bounds=BOUNDS)
+            return mean(wins, options, bounds=BOUNDS)
 
         exact_shares = {verdict.case_id: verdict.exact for verdict in verdicts}
         strict_shares = {verdict.case_id: verdict.strict for verdict in verdicts}
@@ -201,11 +193,11 @@ class AlpacaEval(Benchmark[AlpacaCase]):
             metrics.append(replace(win_rate, name=name, exact=exact, strict=strict))
         exact, strict = discrete_win_rate(exact_shares), discrete_win_rate(strict_shares)
         metrics.append(replace(win_rate, name="discrete_win_rate", exact=exact, strict=strict))
-        length = mean_estimate([(answer.case_id, float(len(answer.turns[0]))) for answer in answers], options)
+        length = mean([(answer.case_id, float(len(answer.turns[0]))) for answer in answers], options)
         metrics.append(Metric("length", length, length, len(answers), unscored=0))
         judged = [verdict for verdict in verdicts if not verdict.metadata["identical"]]
         flags = [(verdict.case_id, SCALE * (not verdict.metadata["weighted"])) for verdict in judged]
-        without = mean_estimate(flags, options, bounds=BOUNDS)
+        without = mean(flags, options, bounds=BOUNDS)
         metrics.append(Metric("without_probabilities", without, without, len(judged), unscored=0))
         scored = [(case_id, share) for case_id, share in strict_shares.items() if share is not None]
         return Summary(

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longreward.benchmarks.types import IntervalOptions
 from longreward.errors import DataError
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ Scores are from 0 to 1 in the files and from 0 to 100 in the metrics.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_marked_prompt
 from longreward.benchmarks.longbench.data import (
@@ -38,16 +38,14 @@ from longreward.benchmarks.types import (
     Answer,
     Benchmark,
     CaseScore,
-    Files,
     GenerationRequest,
-    IntervalOptions,
     JudgeOptions,
     Metric,
     Summary,
     Verdict,
     longreward_request,
 )
-from longreward.evaluation.statistics import Observation
+from longreward.evaluation.statistics import IntervalOptions, Observation
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.utils.concurrency import gather
@@ -68,6 +66,7 @@ class LongBench(Benchmark[LongBenchCase]):
     """LongBench from its published files, or from the built-in records by default."""
 
     name = "longbench"
+    files: ClassVar = {"folder": "data", "templates": "dataset2prompt.json", "judge_code": "3_eval.py"}
     max_score = 100.0
     judge_options = JudgeOptions(max_attempts=5)
 
@@ -92,17 +91,6 @@ class LongBench(Benchmark[LongBenchCase]):
         self._max_new_tokens = max_new_tokens
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = folder != TOY and all(prompt.official for prompt in self.prompts.values())
-
-    @classmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        if not files:
-            return cls(max_new_tokens=max_new_tokens)
-        return cls(
-            folder=files["data/qasper.jsonl"].parent,
-            templates=files["dataset2prompt.json"],
-            judge_code=files.get("3_eval.py"),
-            max_new_tokens=max_new_tokens,
-        )
 
     def request(self, case: LongBenchCase) -> GenerationRequest:
         return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)

@@ -20,9 +20,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
-from longreward.benchmarks.metrics import mean_estimate, verdict_metric
+from longreward.benchmarks.metrics import verdict_metric
 from longreward.benchmarks.mt_bench.data import MtCase, read_cases
 from longreward.benchmarks.mt_bench.fastchat import (
     pair_rows,
@@ -42,9 +42,7 @@ from longreward.benchmarks.types import (
     CaseScore,
     ChatClient,
     Completion,
-    Files,
     GenerationRequest,
-    IntervalOptions,
     JudgeOptions,
     Message,
     Metric,
@@ -54,7 +52,7 @@ from longreward.benchmarks.types import (
     ignore_progress,
     lower_limit,
 )
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
 from longreward.judge import Judge
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import write_rows
@@ -74,12 +72,17 @@ class MtBench(Benchmark[MtCase]):
     """MT-Bench: two-turn questions, rated turn by turn and optionally compared with another model's answers."""
 
     name = "mt_bench"
+    files: ClassVar = {
+        "questions": "question.jsonl",
+        "references": "reference_answer/gpt-4.jsonl",
+        "judge_prompts": "judge_prompts.jsonl",
+    }
     max_score = 10.0
     judge_options = JudgeOptions()
 
     def __init__(
         self,
-        questions: Path,
+        questions: Path = TOY / "question.jsonl",
         *,
         references: Path | None = None,
         judge_prompts: Path | None = None,
@@ -89,29 +92,22 @@ class MtBench(Benchmark[MtCase]):
         """Read the files, all in FastChat's formats. Raises DataError.
 
         Args:
-            references: Reference answers, required for the categories reasoning, math and coding.
+            references: Reference answers, required for the categories reasoning, math and coding. Default: those of
+                the built-in questions, and none for others.
             judge_prompts: The published `judge_prompts.jsonl`; default: the built-in prompts.
             baseline: Another model's answers, named after it; with them, pairs are judged, too.
         """
         self._templates = load_templates(judge_prompts)
+        is_builtin = questions.parent == TOY
+        if references is None and is_builtin:
+            references = TOY / "reference_answer" / "reference.jsonl"
         self.cases = read_cases(questions, references)
         self._cases_by_id = {case.id: case for case in self.cases}
         self.opponent = baseline.stem if baseline is not None else None
         opponent_answers = read_answers(baseline, self.cases) if baseline is not None else []
         self._opponent_answers = {answer.case_id: answer for answer in opponent_answers}
         self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
-        self.official = judge_prompts is not None and questions.resolve() != TOY / "question.jsonl"
-
-    @classmethod
-    def load(cls, files: Files, *, max_new_tokens: int | None = None) -> Self:
-        """Load the benchmark; a file `baseline` holds another model's answers, to be compared with."""
-        return cls(
-            files.get("question.jsonl", TOY / "question.jsonl"),
-            references=files.get("reference_answer/gpt-4.jsonl", TOY / "reference_answer" / "reference.jsonl"),
-            judge_prompts=files.get("judge_prompts.jsonl"),
-            baseline=files.get("baseline"),
-            max_new_tokens=max_new_tokens,
-        )
+        self.official = judge_prompts is not None and not is_builtin
 
     async def answer(
         self, client: ChatClient, cases: Sequence[MtCase], *, on_progress: OnProgress = ignore_progress
@@ -260,7 +256,7 @@ def _pair_metrics(verdicts: Sequence[Verdict], options: IntervalOptions) -> list
 
     def estimate(outcomes: list[tuple[str, Outcome]], points: Callable[[float], float]) -> Estimate | None:
         values = [(case_id, points(outcome)) for case_id, outcome in outcomes if outcome is not None]
-        return mean_estimate(values, options, bounds=(0.0, 1.0))
+        return mean(values, options, bounds=(0.0, 1.0))
 
     return [
         Metric(

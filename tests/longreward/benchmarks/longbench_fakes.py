@@ -6,12 +6,12 @@ from longreward.benchmarks.types import (
     Answer,
     Completion,
     GenerationRequest,
-    IntervalOptions,
     OnProgress,
     ignore_progress,
 )
 from longreward.chat_model import ChatModel, ChatRequest
 from longreward.chat_model import ChatReply as JudgeAnswer
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import Judge, JudgeConfig
 
 FEW = IntervalOptions(resamples=100)

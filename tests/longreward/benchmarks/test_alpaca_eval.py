@@ -16,12 +16,12 @@ from longreward.benchmarks.types import (
     Answer,
     Completion,
     GenerationRequest,
-    IntervalOptions,
     OnProgress,
     ignore_progress,
 )
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import DataError
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 
 CHATML = (

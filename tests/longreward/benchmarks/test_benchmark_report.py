@@ -5,9 +5,9 @@ from longreward.benchmarks.metrics import macro_mean, verdict_metric
 from longreward.benchmarks.plots import figures, length_points, rating_points, score_points
 from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markdown
 from longreward.benchmarks.suite import judge_config
-from longreward.benchmarks.types import CaseScore, IntervalOptions, JudgeOptions, Metric, Summary, Verdict
+from longreward.benchmarks.types import CaseScore, JudgeOptions, Metric, Summary, Verdict
 from longreward.errors import ConfigError
-from longreward.evaluation.statistics import Estimate
+from longreward.evaluation.statistics import Estimate, IntervalOptions
 from longreward.judge import JudgeConfig
 
 INTERVALS = IntervalOptions(resamples=200)

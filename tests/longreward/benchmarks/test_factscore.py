@@ -18,11 +18,11 @@ from longreward.benchmarks.types import (
     Answer,
     Completion,
     GenerationRequest,
-    IntervalOptions,
     OnProgress,
     ignore_progress,
 )
 from longreward.errors import DataError
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
 
 FEW = IntervalOptions(resamples=10)

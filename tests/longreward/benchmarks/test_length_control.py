@@ -13,9 +13,9 @@ from longreward.benchmarks.alpaca_eval.length_control import (
     length_controlled_win_rate,
     read_gamed_baselines,
 )
-from longreward.benchmarks.types import IntervalOptions
 from longreward.chat_model import with_logprobs
 from longreward.errors import DataError
+from longreward.evaluation.statistics import IntervalOptions
 
 FEW = IntervalOptions(resamples=5)
 

@@ -7,8 +7,9 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import TOY as BUILTIN
-from longreward.benchmarks.types import Completion, IntervalOptions, Message
+from longreward.benchmarks.types import Completion, Message
 from longreward.errors import DataError, RequestRefused
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import ChatReply, Judge, JudgeConfig, open_judge
 
 INTERVALS = IntervalOptions(resamples=100)

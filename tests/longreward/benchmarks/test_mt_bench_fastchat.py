@@ -7,8 +7,9 @@ import pytest
 
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.judge import SLOTS
-from longreward.benchmarks.types import Answer, IntervalOptions, Verdict
+from longreward.benchmarks.types import Answer, Verdict
 from longreward.errors import DataError
+from longreward.evaluation.statistics import IntervalOptions
 
 PAGE = Path(__file__).parents[3] / "docs" / "mt-bench.md"
 INTERVALS = IntervalOptions(resamples=100)

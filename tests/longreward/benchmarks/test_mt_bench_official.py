@@ -13,7 +13,7 @@ import pytest
 from longreward.benchmarks.chat_clients import LocalChatClient
 from longreward.benchmarks.mt_bench import MtBench
 from longreward.benchmarks.mt_bench.benchmark import TOY as BUILTIN
-from longreward.benchmarks.types import IntervalOptions
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy

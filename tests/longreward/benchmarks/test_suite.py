@@ -6,7 +6,7 @@ import pytest
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.mt_bench.benchmark import TOY
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
-from longreward.benchmarks.suite import open_benchmarks, open_pairwise_mt_bench
+from longreward.benchmarks.suite import open_benchmark, open_benchmarks
 from longreward.errors import ConfigError, DataError
 from longreward.params import read_params
 
@@ -40,7 +40,7 @@ def test_factscore_reads_configured_questions(tmp_path: Path):
 def test_pairwise_mt_bench_has_baseline_as_opponent():
     config = BenchmarkConfig(run=("mt_bench",))
     [single] = open_benchmarks(config)
-    pairwise = open_pairwise_mt_bench(config, TOY / "model_answer" / "plain.jsonl")
+    pairwise = open_benchmark("mt_bench", config, baseline=TOY / "model_answer" / "plain.jsonl")
     assert [case.id for case in pairwise.cases] == [case.id for case in single.cases]
     assert (single.opponent, pairwise.opponent) == (None, "plain")
 

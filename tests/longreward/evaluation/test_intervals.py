@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 
 from longreward.evaluation.intervals import UNBOUNDED, Bounds, document_values, limit_draws, limits
-from longreward.evaluation.statistics import mean, mean_difference, stratified_mean
+from longreward.evaluation.statistics import IntervalOptions, mean, mean_difference, stratified_mean
 
 SAMPLES = 3000
-SETTINGS = {"resamples": 2000, "confidence": 0.95, "seed": 0}
+INTERVALS = IntervalOptions(resamples=2000)
 SHARE = (0.0, 1.0)
 
 
@@ -88,18 +88,18 @@ def test_intervals_have_coverage_with_unequal_documents(case: str, documents: in
 
 
 def test_interval_of_binary_values_is_clopper_pearson() -> None:
-    estimate = mean([(f"d{n}", float(n < 3)) for n in range(12)], **SETTINGS | {"resamples": 50_000})
+    estimate = mean([(f"d{n}", float(n < 3)) for n in range(12)], IntervalOptions(resamples=50_000))
     exact = stats.binomtest(3, 12).proportion_ci(0.95, method="exact")
     assert estimate is not None
     assert (estimate.low, estimate.high) == pytest.approx((exact.low, exact.high), abs=0.005)
 
 
 def test_interval_of_six_correct_answers_extends_below_one() -> None:
-    right = mean([(f"d{n}", 1.0) for n in range(6)], **SETTINGS)
+    right = mean([(f"d{n}", 1.0) for n in range(6)], INTERVALS)
     assert right is not None
     assert (right.value, right.high) == (1.0, 1.0)
     assert right.low == pytest.approx(0.025 ** (1 / 6), abs=0.02)  # of Clopper and Pearson
-    ten = mean([(f"d{n}", 10.0) for n in range(6)], **SETTINGS, bounds=(0.0, 10.0))
+    ten = mean([(f"d{n}", 10.0) for n in range(6)], INTERVALS, bounds=(0.0, 10.0))
     assert ten is not None
     assert (ten.low, ten.high) == (pytest.approx(10 * right.low), 10.0)
 
@@ -107,7 +107,7 @@ def test_interval_of_six_correct_answers_extends_below_one() -> None:
 def test_six_equal_differences_exclude_zero_but_five_do_not() -> None:
     def gain(documents: int):
         first = [(f"d{n}", 0.1 * n) for n in range(documents)]
-        found = mean_difference(first, [(name, value + 0.2) for name, value in first], **SETTINGS)
+        found = mean_difference(first, [(name, value + 0.2) for name, value in first], INTERVALS)
         assert found is not None
         assert found.value == pytest.approx(0.2)
         return found
@@ -119,7 +119,7 @@ def test_six_equal_differences_exclude_zero_but_five_do_not() -> None:
 
 def test_interval_of_zero_difference_is_clopper_pearson() -> None:
     same = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
-    found = mean_difference(same, same, **SETTINGS)
+    found = mean_difference(same, same, INTERVALS)
     assert found is not None
     assert (found.value, found.p) == (0.0, 1.0)
     most = 1 - 0.025 ** (1 / 40)
@@ -130,17 +130,17 @@ def test_higher_confidence_gives_wider_interval() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
     widths = []
     for confidence in (0.8, 0.95, 0.99):
-        found = mean(observed, resamples=2000, confidence=confidence, seed=0)
+        found = mean(observed, IntervalOptions(2000, confidence, 0))
         assert found is not None
         widths.append(found.high - found.low)
     assert widths[0] * 1.2 < widths[1] < widths[2] / 1.1
-    assert mean_difference(observed, observed[:5], resamples=200, confidence=0.8, seed=0).level == pytest.approx(0.2)
+    assert mean_difference(observed, observed[:5], IntervalOptions(200, 0.8, 0)).level == pytest.approx(0.2)
 
 
 def test_document_counts_once_for_any_number_of_answers() -> None:
     once = [(f"d{n}", float(n)) for n in range(7)]
     often = [answer for answer in once for _ in range(5)]
-    assert mean(once, **SETTINGS) == mean(often, **SETTINGS)
+    assert mean(once, INTERVALS) == mean(often, INTERVALS)
 
 
 def test_influence_of_document_grows_with_answers() -> None:
@@ -151,20 +151,20 @@ def test_influence_of_document_grows_with_answers() -> None:
 
 
 def test_large_document_has_more_weight_in_mean() -> None:
-    found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], **SETTINGS)
+    found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], INTERVALS)
     assert found is not None
     assert (found.value, found.documents) == (0.6, 3)
 
 
 def test_mean_of_strata_has_interval_of_independent_samples() -> None:
     few, many = [(f"a{n}", float(n % 2)) for n in range(8)], [(f"b{n}", float(n % 4 == 0)) for n in range(400)]
-    alone = mean(few, **SETTINGS)
-    both = stratified_mean({"few": few, "many": many}, {"few": 0.5, "many": 0.5}, **SETTINGS)
+    alone = mean(few, INTERVALS)
+    both = stratified_mean({"few": few, "many": many}, {"few": 0.5, "many": 0.5}, INTERVALS)
     assert alone is not None
     assert both is not None
     assert (both.value, both.documents) == (0.375, 408)
     assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)  # the large one is known well
-    assert stratified_mean({"few": few, "none": []}, {"few": 0.5, "none": 0.5}, **SETTINGS) is None
+    assert stratified_mean({"few": few, "none": []}, {"few": 0.5, "none": 0.5}, INTERVALS) is None
 
 
 def test_samples_without_common_documents_unpaired() -> None:
@@ -173,7 +173,7 @@ def test_samples_without_common_documents_unpaired() -> None:
     for _ in range(300):
         first = [(f"a{n}", value) for n, value in enumerate(random.normal(size=7))]
         second = [(f"b{n}", value) for n, value in enumerate(random.normal(1.5, 2.0, size=11))]
-        found = mean_difference(first, second, resamples=400, confidence=0.95, seed=0)
+        found = mean_difference(first, second, IntervalOptions(400, 0.95, 0))
         assert found is not None
         missed += not found.low <= 1.5 <= found.high
     assert missed <= 15
@@ -181,7 +181,7 @@ def test_samples_without_common_documents_unpaired() -> None:
 
 def test_strata_are_independent() -> None:
     one, other = ([(f"{name}{n}", float(n % 5)) for n in range(60)] for name in "ab")
-    alone, both = mean(one, **SETTINGS), stratified_mean({"a": one, "b": other}, {"a": 0.5, "b": 0.5}, **SETTINGS)
+    alone, both = mean(one, INTERVALS), stratified_mean({"a": one, "b": other}, {"a": 0.5, "b": 0.5}, INTERVALS)
     assert alone is not None
     assert both is not None
     assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.15)
@@ -189,14 +189,14 @@ def test_strata_are_independent() -> None:
 
 def test_other_seed_gives_other_weights() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
-    first, again, other = (mean(observed, resamples=200, confidence=0.95, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (mean(observed, IntervalOptions(200, 0.95, seed)) for seed in (0, 0, 1))
     assert first == again
     assert first != other
 
 
 def test_unpaired_difference_includes_uncertainty_of_both_samples() -> None:
     wrong, right = [(f"a{n}", 0.0) for n in range(6)], [(f"b{n}", 1.0) for n in range(6)]
-    found = mean_difference(wrong, right, **SETTINGS)
+    found = mean_difference(wrong, right, INTERVALS)
     assert found is not None
     assert (found.value, found.high) == (1.0, 1.0)
     assert 0 < found.low < 0.5  # one sample alone leaves 0.54
@@ -205,6 +205,6 @@ def test_unpaired_difference_includes_uncertainty_of_both_samples() -> None:
 def test_equal_documents_use_range_of_observations() -> None:
     first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
     second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
-    found = mean_difference(first, second, **SETTINGS)
+    found = mean_difference(first, second, INTERVALS)
     assert found is not None
     assert found.low < -0.5 < 0.5 < found.high

@@ -6,10 +6,10 @@ from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures, Decoding, measure_answers
 from longreward.evaluation.report import Evaluation, markdown, summarize
-from longreward.evaluation.statistics import mean, mean_difference
+from longreward.evaluation.statistics import IntervalOptions, mean, mean_difference
 from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse, Verdict
 
-SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
+INTERVALS = IntervalOptions(resamples=500)
 
 
 def answers(
@@ -26,7 +26,7 @@ LOW, HIGH = [0.4, 0.5, 0.6, 0.5] * 10, [0.7, 0.8, 0.9, 0.8] * 10
 
 
 def test_mean_lies_in_interval() -> None:
-    estimate = mean([("a", 1.0), ("a", 2.0), ("b", 6.0)], **SETTINGS)
+    estimate = mean([("a", 1.0), ("a", 2.0), ("b", 6.0)], INTERVALS)
     assert estimate is not None
     assert estimate.value == 3.0
     assert estimate.low < 1.5 < 6.0 < estimate.high  # two documents tell little
@@ -35,7 +35,7 @@ def test_mean_lies_in_interval() -> None:
 def test_difference_paired_by_document() -> None:
     first = [(f"d{n}", float(n)) for n in range(30)]
     second = [(name, value + 1.0 + 0.1 * (-1) ** int(value)) for name, value in first]
-    estimate = mean_difference(first, second, **SETTINGS)
+    estimate = mean_difference(first, second, INTERVALS)
     assert estimate is not None
     assert abs(estimate.value - 1.0) < 1e-12
     assert 0.94 < estimate.low < 0.98  # the values range over 29, the differences from 0.9 to 1.1
@@ -43,8 +43,8 @@ def test_difference_paired_by_document() -> None:
 
 
 def test_no_values_give_no_estimate() -> None:
-    assert mean([], **SETTINGS) is None
-    assert mean_difference([("a", 1.0)], [], **SETTINGS) is None
+    assert mean([], INTERVALS) is None
+    assert mean_difference([("a", 1.0)], [], INTERVALS) is None
 
 
 def test_better_greedy_answers_count_as_learning() -> None:
@@ -170,7 +170,7 @@ def test_configured_confidence_applies_to_intervals_and_marks() -> None:
     assert [row.improvement for row in strict.rows] == [0, 0, 0]
     assert [row.improvement for row in loose.rows] == [1, 0, 0]
     assert (strict.rows[0].measure, strict.rows[0].difference.level) == ("recall", pytest.approx(0.05))
-    assert loose.rows[0].sft.low > strict.rows[0].sft.low + 0.02
+    assert loose.rows[0].first.low > strict.rows[0].first.low + 0.02
     assert "Intervals (80%)" in markdown(loose)
     assert "if p is at most 0.2:" in markdown(loose)
     assert "5 held-out documents are too few" in strict.sentence
@@ -188,7 +188,7 @@ def test_bounds_of_measure_equal_interval() -> None:
         for n in range(6)
     ]
     evaluation = summarize(EvaluateConfig(), [*measured, *answers("sft", "t1", [1.0] * 6)])
-    of_sft = {row.measure: row.sft for row in evaluation.rows}
+    of_sft = {row.measure: row.first for row in evaluation.rows}
     assert of_sft["recall"].high <= 1.0
     right = evaluation.means["sft", "t1"]["recall"]
     assert (right.high, right.low) == (1.0, pytest.approx(0.54, abs=0.03))  # all of six are right
@@ -198,7 +198,7 @@ def test_bounds_of_measure_equal_interval() -> None:
         for n in range(6)
     ]
     [row] = summarize(EvaluateConfig(), rewards).rows
-    assert row.sft.high <= 10.0
+    assert row.first.high <= 10.0
 
 
 def test_report_corrects_for_number_of_measures() -> None:
@@ -234,7 +234,7 @@ def test_higher_unsupported_share_is_worse() -> None:
 
 def test_dpo_at_1_compared_only_with_sft_at_lower_temperatures() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
-    found = [(row.comparison, round(row.sft.value, 2), round(row.dpo.value, 2)) for row in summarize(config, [
+    found = [(row.comparison, round(row.first.value, 2), round(row.second.value, 2)) for row in summarize(config, [
         *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
         *answers("sft", "t0.7", [0.6] * 40), *answers("dpo", "t0.7", [0.7] * 40),
         *answers("sft", "t1.3", [0.1] * 40), *answers("dpo", "t1.3", [0.2] * 40),

@@ -3,10 +3,11 @@
 import pytest
 
 from longreward.errors import DataError
+from longreward.evaluation.comparison import correct_changes
 from longreward.evaluation.config import EvaluateConfig
 from longreward.evaluation.example_metrics import ExampleMetrics, answers_table, measures_table, read_measures
 from longreward.evaluation.measures import AnswerMeasures
-from longreward.evaluation.run_comparison import RunComparison, correct_changes
+from longreward.evaluation.run_comparison import RunComparison
 from longreward.records import Example, Response
 
 EXAMPLES = {
@@ -182,7 +183,7 @@ def test_report_corrects_for_measures_but_not_lengths() -> None:
 
 def test_only_common_decodings_and_models_compared() -> None:
     first = side({"a": 0.1}, decoding="t1") + side({"a": 0.1})
-    assert [change.decoding for change in RunComparison(first, side({"a": 0.2})).changes("dpo")] == ["greedy"]
+    assert [change.comparison for change in RunComparison(first, side({"a": 0.2})).changes("dpo")] == ["greedy"]
     assert RunComparison(first, side({"a": 0.2}, model="sft")).changes("dpo") == []
 
 

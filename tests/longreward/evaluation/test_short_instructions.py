@@ -153,7 +153,7 @@ def test_short_accuracy_is_measure_and_not_counted_as_unscored(temperatures: Any
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
     found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
     [row] = found.rows
-    assert (row.comparison, row.measure, row.sft.value, row.dpo.value, row.improvement) == (
+    assert (row.comparison, row.measure, row.first.value, row.second.value, row.improvement) == (
         "greedy",
         "short",
         0.125,

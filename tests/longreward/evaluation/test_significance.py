@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from longreward.evaluation.significance import holm, least_documents, paired_p_value, unpaired_p_value
-from longreward.evaluation.statistics import holm_corrected, mean_difference
+from longreward.evaluation.statistics import IntervalOptions, holm_corrected, mean_difference
 
-SETTINGS = {"resamples": 500, "confidence": 0.95, "seed": 0}
+INTERVALS = IntervalOptions(resamples=500)
 
 
 def gap(first, second, axis=-1):
@@ -53,7 +53,7 @@ def test_equal_models_are_rarely_significant() -> None:
             hard = random.normal(size=documents)  # a document is hard for both
             draw = random.lognormal if skewed else random.normal
             sides = [[(f"d{n}", hard[n] + value) for n, value in enumerate(draw(size=documents))] for _ in range(2)]
-            found = mean_difference(*sides, **SETTINGS)
+            found = mean_difference(*sides, INTERVALS)
             assert found is not None
             wrong += found.is_significant
         assert wrong / 400 <= 0.05
@@ -66,7 +66,7 @@ def test_report_on_equal_models_rarely_marks_significance() -> None:
         differences = []
         for _ in range(9):
             sides = [[(f"d{n}", value) for n, value in enumerate(random.normal(size=12))] for _ in range(2)]
-            found = mean_difference(*sides, **SETTINGS | {"resamples": 100})
+            found = mean_difference(*sides, IntervalOptions(resamples=100))
             assert found is not None
             differences.append(found)
         any_uncorrected += any(one.p <= 0.05 for one in differences)
@@ -82,7 +82,7 @@ def test_large_effect_is_significant_after_correction() -> None:
         (name, value + 1.0 + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)
     ]
     equal = [(name, value + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)]
-    found = [mean_difference(plain, other, **SETTINGS) for other in (better, *[equal] * 30)]
+    found = [mean_difference(plain, other, INTERVALS) for other in (better, *[equal] * 30)]
     assert [one.is_shown for one in holm_corrected(found)][:2] == [True, False]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from longreward.benchmarks.types import IntervalOptions
 from longreward.errors import ConfigError
+from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Response, ScoredResponse, Verdict
 from longreward.reward.config import ScoreConfig
