@@ -4,6 +4,7 @@ longreward  best against worst by the rewards of LongReward               select
 srm         best against worst by a short-context reward model            srm.py
 contrast    the reference answer is chosen, a sampled one rejected        simple_methods.py
 pairwise    the judge compares two responses at a time, in both orders    pairwise.py
+consensus   most against least agreement with the other responses         simple_methods.py
 random      two responses by seed, as a control                           simple_methods.py
 given       pairs of an external data set
 """
@@ -19,14 +20,18 @@ from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import SelectionConfig
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import PairwiseConfig
-from longreward.pairs.simple_methods import contrast_pair, random_pair
+from longreward.pairs.simple_methods import consensus_pair, contrast_pair, random_pair
 from longreward.pairs.srm import SrmConfig
 from longreward.records import Example, PreferencePair, Response
 
-PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "random", "given"]
+PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "consensus", "random", "given"]
 MakePair = Callable[[SelectionConfig, Example, Iterable[Response]], Outcome]
 """A pair method that needs only the sampled responses of an example."""
-SIMPLE_METHODS: Mapping[PairMethod, MakePair] = {"contrast": contrast_pair, "random": random_pair}
+SIMPLE_METHODS: Mapping[PairMethod, MakePair] = {
+    "contrast": contrast_pair,
+    "consensus": consensus_pair,
+    "random": random_pair,
+}
 REWARD_METHODS: frozenset[PairMethod] = frozenset({"longreward", "srm"})
 """Methods that give rewards."""
 
@@ -37,8 +42,8 @@ class PairConfig(SelectionConfig):
     method: PairMethod = "longreward"
     """How the chosen and the rejected response are found: by the judge's scores (longreward), by a short-context reward
     model (srm), the reference answer against a sampled one (contrast), by judge comparisons of two responses
-    (pairwise), or at random (random); given: use `prepare.pairs`. Only longreward needs scores: set `score.strategy:
-    none` for the others."""
+    (pairwise), by agreement with the other responses (consensus), or at random (random); given: use `prepare.pairs`.
+    Only longreward needs scores: set `score.strategy: none` for the others."""
     srm: SrmConfig = SrmConfig()
     """For pair.method: srm."""
     pairwise: PairwiseConfig = PairwiseConfig()

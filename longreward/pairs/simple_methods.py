@@ -1,6 +1,8 @@
 """Pair methods that need only the sampled responses of an example."""
 
 import random
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 from longreward.pairs.config import SelectionConfig
@@ -12,6 +14,7 @@ from longreward.pairs.outcomes import (
     reason_without_pair,
     sampling_order,
 )
+from longreward.pairs.selection import select_by_reward
 from longreward.records import Example, Response
 
 
@@ -46,3 +49,25 @@ def random_pair(config: SelectionConfig, example: Example, responses: Iterable[R
     chosen = next(response for response, may in zip(shuffled, choosable, strict=True) if may)
     rejected = next(response for response in shuffled if response.text != chosen.text)
     return make_pair(example, chosen, rejected, method="random")
+
+
+def consensus_pair(config: SelectionConfig, example: Example, responses: Iterable[Response]) -> Outcome:
+    """Choose the response that agrees most with the others and reject the one that agrees least, without a judge.
+
+    The reward is the mean F1 of its words against each other response: minimum Bayes risk decoding (Kumar and Byrne,
+    2004) over the samples, a form of self-consistency for free text.
+    """
+    sampled = sampling_order(config, responses)
+    if (reason := reason_without_pair(config, sampled)) is not None:
+        return make_no_pair(example, reason, sampled)
+    words = [Counter(re.findall(r"\w+", response.text.lower())) for response in sampled]
+    rewards = []
+    for index, own in enumerate(words):
+        agreement = sum(_word_f1(own, other) for position, other in enumerate(words) if position != index)
+        rewards.append((agreement / (len(words) - 1),) * 2)
+    return select_by_reward(config, example, sampled, rewards, method="consensus", min_margin=0.0)
+
+
+def _word_f1(first: Counter[str], second: Counter[str]) -> float:
+    """Return the F1 of two texts' words, 0 if one of them has none."""
+    return 2 * (first & second).total() / max(first.total() + second.total(), 1)

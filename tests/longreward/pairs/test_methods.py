@@ -1,9 +1,11 @@
 """Pairs of the control and of the data's own answers."""
 
+import pytest
+
 from longreward.data.formats import pair_from_row, pair_to_row
 from longreward.pairs.methods import PairConfig, pair_metrics
 from longreward.pairs.outcomes import NoPair
-from longreward.pairs.simple_methods import contrast_pair, random_pair
+from longreward.pairs.simple_methods import consensus_pair, contrast_pair, random_pair
 from longreward.records import Example, PreferencePair, Response
 
 EXAMPLE = Example(id="7", document_id="d", context="c", query="q", answer="It was Ann Lee.")
@@ -95,3 +97,19 @@ def test_rows_and_metrics_of_pairs_without_rewards() -> None:
 def test_published_pair_has_method_longreward() -> None:
     row = {"idx": 7, "context": "c", "query": "q", "win_response": "a", "lose_response": "b"}
     assert (pair_from_row(row).method, pair_from_row(row).margin) == ("longreward", 10.0)
+
+
+def test_consensus_chooses_the_response_that_agrees_most_with_the_others() -> None:
+    responses = sampled("Ann Lee founded it", "It was Ann Lee", "Ann Lee", "no idea at all")
+    outcome = consensus_pair(PairConfig(min_scored=4), EXAMPLE, responses)
+    assert ids(outcome) == ("7-0", "7-3")
+    assert isinstance(outcome, PreferencePair)
+    # F1 of 7-0: with 7-1 three of four words in common, with 7-2 two of (4 + 2) / 2, with 7-3 none.
+    assert outcome.chosen_reward == pytest.approx((3 / 4 + 2 / 3 + 0) / 3)
+    assert outcome.rejected_reward == 0
+
+
+def test_consensus_without_a_pair() -> None:
+    assert reason(consensus_pair(ANY, EXAMPLE, sampled("a b", "a b"))) == "all responses are the same"
+    assert reason(consensus_pair(ANY, EXAMPLE, sampled("a", "b"))) == "best and worst tie"
+    assert reason(consensus_pair(ANY, EXAMPLE, sampled("a", "", "!"))) == "best and worst tie"
