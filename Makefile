@@ -7,12 +7,13 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run study serve check test test-slow test-real clean
+.PHONY: help setup run study real serve check test test-slow test-real clean
 
 help:
 	@echo "make setup      .venv with the tested versions, and the built-in corpus"
 	@echo "make run        the whole pipeline: data, SFT, samples, rewards, pairs, DPO, evaluation"
 	@echo "make study      LongReward against its baselines and ablations, three seeds; ARGS=--quick: in minutes"
+	@echo "make real       the same for a real policy (SmolLM2-135M) by gold facts, ARGS=--help; about an hour a seed"
 	@echo "make serve      the Prefect UI, MLflow and deployments to trigger, until Ctrl-C"
 	@echo "make check      ruff, mypy, import-linter, the lists of stages"
 	@echo "make test       the fast tests;  make test-slow: the others"
@@ -39,6 +40,9 @@ run: setup
 
 study: setup
 	@$(BIN)/longreward study $(ARGS)
+
+real: setup
+	@$(BIN)/python -m longreward.study.real --out data/real $(ARGS)
 
 serve: setup
 	@$(BIN)/longreward serve

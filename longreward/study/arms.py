@@ -15,7 +15,7 @@ from longreward.params import Params
 from longreward.records import DIMENSIONS
 
 SEEDED_SECTIONS = ("prepare", "sft", "sample", "pair", "train", "evaluate")
-SFT, LONGREWARD, CONTROL = "sft", "longreward", "random"
+SFT, LONGREWARD, CONTROL, CONSENSUS, GOLD = "sft", "longreward", "random", "consensus", "gold"
 MIXED, SHORT_ONLY = "mixed", "short-only"
 REGISTERED_MODEL = "evaluate.registered_model=longreward-study"  # so that no arm becomes the project's champion
 ULTRAFEEDBACK = (
@@ -81,6 +81,13 @@ def list_arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
 
 
 ARM_NAMES = tuple(arm.name for arm in list_arms())
+REAL_ARMS = (
+    Arm(GOLD, "best against worst by the gold facts, which no judge sees: an upper bound", ()),
+    Arm(LONGREWARD, "the judge's four scores, best against worst", ()),
+    Arm(CONTROL, "chance", ("pair.method=random",)),
+    Arm(CONSENSUS, "most against least agreement with the other responses; no judge", ("pair.method=consensus",)),
+)
+"""The arms of `real.py`, which makes the pairs of GOLD itself."""
 MICRO_BATCH = "train.micro_batch=8"  # a tiny model is faster with it
 FULL = StudyPlan(
     seeds=(0, 1, 2),

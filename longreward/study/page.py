@@ -12,7 +12,7 @@ from longreward.evaluation.comparison import LOWER_IS_BETTER
 from longreward.evaluation.config import Measure
 from longreward.evaluation.statistics import Estimate, format_p
 from longreward.records import DIMENSIONS
-from longreward.study.arms import CONTROL, LONGREWARD, MIXED, SFT, SHORT_ONLY, list_arms
+from longreward.study.arms import CONSENSUS, CONTROL, GOLD, LONGREWARD, MIXED, REAL_ARMS, SFT, SHORT_ONLY, list_arms
 from longreward.study.results import CONFIDENCE, JUDGED, Effect, StudyResults, decisive_measures
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ PAPER: Mapping[str, Mapping[str, tuple[float, ...]]] = {
 }
 
 
-COMPARED_ARMS = (SFT, CONTROL, "srm", "contrast", "pairwise")
+COMPARED_ARMS = (SFT, CONTROL, "srm", "contrast", "pairwise", CONSENSUS, GOLD)
 
 
 ABLATIONS = ("best-second", *(f"no-{dimension}" for dimension in DIMENSIONS))
@@ -54,6 +54,8 @@ def render_page(results: StudyResults, *, preset: str | None = None) -> str:
     sections = [_intro(results), *(_means_table(results, decoding) for decoding in _decodings(results))]
     for title, comparisons in (
         ("LongReward against the others", [(LONGREWARD, other) for other in COMPARED_ARMS]),
+        ("The upper bound: pairs by gold facts", [(GOLD, SFT), (GOLD, CONTROL)]),
+        ("The other methods against SFT", [(CONSENSUS, SFT), (CONTROL, SFT)]),
         ("Long and short preferences", [(MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT)]),
         ("What each part does: the arm minus LongReward", [(arm, LONGREWARD) for arm in ABLATIONS]),
     ):
@@ -82,7 +84,8 @@ def render_plots(outcome: StudyResults) -> "dict[str, Figure]":
 def _intro(results: StudyResults) -> str:
     seeds = ", ".join(map(str, results.seeds))
     measured = {arm for arm, _ in results.means}
-    rows = [f"| {arm.name} | {arm.description} |" for arm in list_arms() if arm.name in measured]
+    arms = {arm.name: arm for arm in (*list_arms(), *REAL_ARMS)}
+    rows = [f"| {arm.name} | {arm.description} |" for arm in arms.values() if arm.name in measured]
     method = (
         f"Intervals ({CONFIDENCE:.0%}) are over documents. p is that of a paired permutation test, corrected for all "
         f"{results.tests} comparisons of the study (Holm). A difference is better or worse where p is at most "
