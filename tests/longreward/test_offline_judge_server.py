@@ -5,8 +5,6 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from child_server import offline_judge_server, server_stats
 
 from longreward.builtin.offline_judge.judge import REWARD_RULES
 from longreward.judge.prompts import load_prompts
@@ -44,33 +43,25 @@ def test_published_prompts_recognised() -> None:
 
 
 def test_process_with_key_refused_word_and_reasoning() -> None:
-    command = [sys.executable, "-m", "longreward.offline_judge_server", "--require-key-env", "SERVER_KEY"]
-    command += ["--refuse", "poison", "--think", "Hm."]
-    environment = os.environ | {"SERVER_KEY": "secret"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
+    options = ("--require-key-env", "SERVER_KEY", "--refuse", "poison", "--think", "Hm.")
+    with offline_judge_server(*options, SERVER_KEY="secret") as url:
 
-            def post(key: str, content: str = "Hello?") -> tuple[int, Any]:
-                body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
-                headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-                request = urllib.request.Request(f"{url}/chat/completions", body, headers)
-                try:
-                    with urllib.request.urlopen(request) as reply:
-                        return reply.status, json.load(reply)
-                except urllib.error.HTTPError as error:
-                    return error.code, json.load(error)
+        def post(key: str, content: str = "Hello?") -> tuple[int, Any]:
+            body = json.dumps({"model": "m", "messages": [{"role": "user", "content": content}]}).encode()
+            headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+            request = urllib.request.Request(f"{url}/chat/completions", body, headers)
+            try:
+                with urllib.request.urlopen(request) as reply:
+                    return reply.status, json.load(reply)
+            except urllib.error.HTTPError as error:
+                return error.code, json.load(error)
 
-            assert post("wrong")[0] == 401
-            assert post("secret", "poison")[1]["error"]["code"] == "content_filter"
-            status, completion = post("secret")
-            assert status == 200
-            assert completion["choices"][0]["message"]["content"] == f"<think>Hm.</think>{UNKNOWN_PROMPT}"
-            with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-                assert json.load(reply) == {"requests": 2, "distinct": 1, "peak": 1}
-        finally:
-            process.terminate()
+        assert post("wrong")[0] == 401
+        assert post("secret", "poison")[1]["error"]["code"] == "content_filter"
+        status, completion = post("secret")
+        assert status == 200
+        assert completion["choices"][0]["message"]["content"] == f"<think>Hm.</think>{UNKNOWN_PROMPT}"
+        assert server_stats(url) == {"requests": 2, "distinct": 1, "peak": 1}
 
 
 async def test_connections_disable_nagle_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from child_server import offline_judge_server, server_stats
 from prefect import flow
 
 import longreward
@@ -58,26 +57,10 @@ def items() -> list[tuple[Example, list[Response]]]:
     return found
 
 
-@contextmanager
-def judge_server(latency_s: float = 0.15, *options: str) -> Iterator[str]:
-    """The offline judge behind HTTP, with a count of what it is asked."""
-    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", "--latency", str(latency_s)]
-    server = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        match = re.search(r"http://\S+/v1", server.stdout.readline())
-        assert match is not None
-        yield match.group()
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def request_counts(url: str) -> tuple[int, int]:
-    """Requests that the server got, and how many of them differ."""
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        counts = json.load(reply)
-    return counts["requests"], counts["distinct"]
+    """Return the number of requests to the server, and how many of them are distinct."""
+    stats = server_stats(url)
+    return stats["requests"], stats["distinct"]
 
 
 def settings(url: str, **workers: Any) -> Params:
@@ -141,11 +124,11 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
 async def test_scores_with_killed_worker_equal_single_process(
     own_folders: Path,
 ) -> None:
-    with judge_server() as url:
+    with offline_judge_server("--latency", "0.15") as url:
         alone = await score_in_process(settings(url), own_folders / "alone")
         calls, distinct = request_counts(url)
         assert calls == distinct
-    with judge_server() as url:
+    with offline_judge_server("--latency", "0.15") as url:
         spread = await score_on_workers(settings(url), own_folders / "spread", kill_after=calls // 3)
         requests, others = request_counts(url)
     assert spread == alone
@@ -159,7 +142,7 @@ async def test_scores_with_killed_worker_equal_single_process(
 
 async def test_replies_of_killed_stage_not_requested_again(own_folders: Path) -> None:
     script = own_folders / "stage.py"
-    with judge_server() as url:
+    with offline_judge_server("--latency", "0.15") as url:
         params = settings(url)
         (own_folders / "params.json").write_text(params.model_dump_json())
         script.write_text(STAGE)
@@ -280,7 +263,7 @@ async def test_worker_with_own_state_folder_sends_ledger_and_gets_no_key(
     own_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THE_KEY", "of-the-judge")
-    with judge_server(0.02, "--require-key-env", "THE_KEY") as url:
+    with offline_judge_server("--latency", "0.02", "--require-key-env", "THE_KEY") as url:
         with cluster(own_folders / "remote") as address:
             params = settings(url, address=address)
             params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from child_server import offline_judge_server, server_stats
 
 from longreward.flows.cli.score import without_verdict
 from longreward.judge.ledger import Ledger
@@ -207,31 +207,19 @@ def test_characters_outside_terminal_encoding_escaped(
     assert "\\udcff" in done.stdout
 
 
-def _requests(url: str) -> int:
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/stats") as reply:
-        return int(json.load(reply)["requests"])
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_interrupted_score_leaves_no_partial_file(files: Path, name: str) -> None:
-    serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "30"]
-    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
+    with offline_judge_server("--latency", "30") as url:
         http = ("-S", "judge.kind=http", "-S", f"judge.base_url={url}", "-S", "judge.model=m")
         command = [sys.executable, "-m", "longreward.flows.cli.main", *FILES, *http]
         # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
         default = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
         run = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, text=True, preexec_fn=default)
-        while _requests(url) == 0:  # it waits for the judge, which takes 30 s
+        while server_stats(url)["requests"] == 0:  # it waits for the judge, which takes 30 s
             assert run.poll() is None
             time.sleep(0.02)
         run.send_signal(signal.Signals[name])
         _, stderr = run.communicate(timeout=20)
-    finally:
-        server.kill()
-        server.communicate()
     assert stderr == "longreward: stopped; run the same command again to continue from the judge's replies\n"
     assert (run.returncode, list((files / "out").iterdir())) == (130, [])
 

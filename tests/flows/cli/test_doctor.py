@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_server import offline_judge_server
 from filelock import FileLock
 from prefect.settings import PREFECT_API_AUTH_STRING
 
@@ -224,13 +225,9 @@ def test_prefect_server_and_login_of_profile_used(project: Path, pipeline_server
 
 @pytest.mark.slow
 def test_http_judge_gets_one_request(project: Path) -> None:
-    serve = [sys.executable, "-m", "longreward.offline_judge_server"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
+    with offline_judge_server() as url:
         replaced("params.yaml", "kind: offline", f"kind: http\n  model: m\n  base_url: {url}")(project)
         code, output = doctor(project)
-        server.kill()
     assert code == 0, output
     assert [line for line in output.splitlines() if line.startswith("✓ judge") and "answered" in line]
 

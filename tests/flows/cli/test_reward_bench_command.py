@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from child_server import offline_judge_server
 
 from longreward.flows.cli.main import main
 from longreward.reward_bench.builtin_items import hard_lists, hard_pairs
@@ -109,10 +110,7 @@ def test_empty_file_and_missing_model_are_errors(items, capsys):
 
 
 def test_replies_before_ctrl_c_stay_in_ledger(items, tmp_path):
-    serve = [sys.executable, "-m", "longreward.offline_judge_server", "--latency", "0.5"]
-    server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
-    try:
-        url = server.stdout.readline().strip()
+    with offline_judge_server("--latency", "0.5") as url:
         judge = {"kind": "http", "base_url": url, "model": "m", "max_concurrency": "2"}
         settings = [part for name, value in judge.items() for part in ("-S", f"judge.{name}={value}")]
         command = [sys.executable, "-m", "longreward.flows.cli.main", *items, *settings]
@@ -122,9 +120,6 @@ def test_replies_before_ctrl_c_stay_in_ledger(items, tmp_path):
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
         _, output = run.communicate(timeout=20)
-    finally:
-        server.kill()
-        server.communicate()
     assert (run.returncode, output.count("\n")) == (130, 1)
     assert output.startswith("longreward: stopped; ")
     assert 0 < exchange_count(tmp_path / ".longreward" / "ledger.sqlite") < 40  # of about 100

@@ -13,59 +13,61 @@ from longreward.judge import JudgeConfig
 INTERVALS = IntervalOptions(resamples=200)
 
 
-def verdict(case: str, exact: float | None, strict: float | None, part: str = "turn 1") -> Verdict:
+def make_verdict(case: str, exact: float | None, strict: float | None, part: str = "turn 1") -> Verdict:
     reason = None if strict is not None else "no rating"
     return Verdict(case, part, "t", "", "prompt", "said", exact, strict, reason)
 
 
-def estimate(value: float) -> Estimate:
+def make_estimate(value: float) -> Estimate:
     return Estimate(value, value - 1, value + 1, 8)
 
 
-def summary(*values: float, sets: bool = False) -> Summary:
+def make_summary(*values: float, sets: bool = False) -> Summary:
     kind = "set" if sets else "category"
-    groups = tuple(Metric(f"{kind}/{g}", estimate(v), estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
+    groups = tuple(
+        Metric(f"{kind}/{g}", make_estimate(v), make_estimate(v), 1, 0) for g, v in zip("abc", values, strict=True)
+    )
     cases = tuple(CaseScore(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
     score = sum(values) / 3
-    headline = Metric("score", estimate(score + 0.5), estimate(score), 9, 1)
+    headline = Metric("score", make_estimate(score + 0.5), make_estimate(score), 9, 1)
     return Summary("some_bench", (headline, *groups), cases, values)
 
 
-def report(**changes: bool) -> BenchmarkReport:
-    models = {"sft": summary(2.0, 4.0, 6.0, **changes), "dpo": summary(4.0, 6.0, 8.0, **changes)}
+def make_report(**changes: bool) -> BenchmarkReport:
+    models = {"sft": make_summary(2.0, 4.0, 6.0, **changes), "dpo": make_summary(4.0, 6.0, 8.0, **changes)}
     return BenchmarkReport(
         [BenchmarkResult("some_bench", models, max_score=10, official=False, judge="a judge")], INTERVALS
     )
 
 
 def test_exact_and_strict_values_averaged_over_readable_verdicts():
-    verdicts = [verdict("1", 7.0, 7.0), verdict("1", 0.5, None, "turn 2"), verdict("2", None, None)]
-    found = verdict_metric("score", verdicts, INTERVALS, scale=10)
-    assert (found.exact.value, found.strict.value) == (37.5, 70.0)
-    assert (found.cases, found.unscored) == (2, 2)
+    verdicts = [make_verdict("1", 7.0, 7.0), make_verdict("1", 0.5, None, "turn 2"), make_verdict("2", None, None)]
+    metric = verdict_metric("score", verdicts, INTERVALS, scale=10)
+    assert (metric.exact.value, metric.strict.value) == (37.5, 70.0)
+    assert (metric.cases, metric.unscored) == (2, 2)
 
 
 def test_mean_of_means_weights_sets_equally():
     groups = {"large": [("1", 1.0), ("2", 1.0), ("3", 0.0), ("4", 0.0)], "small": [("5", 1.0)]}
-    found = macro_mean(groups, INTERVALS)
-    assert found.value == 0.75
-    assert found.documents == 5
-    assert found.low < 0.4  # one case says next to nothing about its set
-    assert 0.9 < found.high <= 1.0
+    estimate = macro_mean(groups, INTERVALS)
+    assert estimate.value == 0.75
+    assert estimate.documents == 5
+    assert estimate.low < 0.4  # a set of one case has a wide interval
+    assert 0.9 < estimate.high <= 1.0
     assert macro_mean({"full": [("1", 1.0)], "empty": []}, INTERVALS) is None
 
 
 def test_models_have_same_metric_names():
-    found = report()
-    assert found.metrics("sft").keys() == found.metrics("dpo").keys()
-    assert found.metrics("dpo")["some_bench/score/strict"] == 6.0
-    assert found.metrics("dpo")["some_bench/score/exact"] == 6.5
-    assert found.metrics("dpo")["some_bench/score/unscored"] == 1
-    assert found.headline()["some_bench/difference"] == 2.0
+    report = make_report()
+    assert report.metrics("sft").keys() == report.metrics("dpo").keys()
+    assert report.metrics("dpo")["some_bench/score/strict"] == 6.0
+    assert report.metrics("dpo")["some_bench/score/exact"] == 6.5
+    assert report.metrics("dpo")["some_bench/score/unscored"] == 1
+    assert report.headline()["some_bench/difference"] == 2.0
 
 
 def test_report_warns_about_scores_on_builtin_cases():
-    text = markdown(report())
+    text = markdown(make_report())
     assert "DPO minus SFT, paired by case: +2.00 [+0." in text
     assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
     assert "not comparable to published ones" in text
@@ -75,71 +77,71 @@ def test_report_warns_about_scores_on_builtin_cases():
 
 
 def test_charts_of_categories_sets_lengths_and_ratings():
-    drawn = figures(report())
-    assert set(drawn) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
-    assert "some_bench-sets.svg" in figures(report(sets=True))
-    [radar] = drawn["some_bench-categories.svg"].axes
+    charts = figures(make_report())
+    assert set(charts) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
+    assert "some_bench-sets.svg" in figures(make_report(sets=True))
+    [radar] = charts["some_bench-categories.svg"].axes
     assert [label.get_text() for label in radar.get_xticklabels()] == ["a", "b", "c"]
     assert list(radar.get_lines()[1].get_ydata()) == [4.0, 6.0, 8.0, 4.0]  # DPO, closed
-    [scatter] = drawn["some_bench-length.svg"].axes
+    [scatter] = charts["some_bench-length.svg"].axes
     assert (scatter.get_xscale(), scatter.get_ylim()) == ("log", (0.0, 10.0))
     assert [300.0, 6.0] in scatter.collections[0].get_offsets().tolist()
 
 
 def test_plot_points_include_model():
-    assert {"bar": "some_bench score DPO", "value": 6.0} in score_points(report())
-    assert {"bar": "some_bench 4 SFT", "value": 1.0} in rating_points(report())
-    assert {"benchmark": "some_bench", "model": "SFT", "tokens": 100, "score": 2.0} in length_points(report())
+    assert {"bar": "some_bench score DPO", "value": 6.0} in score_points(make_report())
+    assert {"bar": "some_bench 4 SFT", "value": 1.0} in rating_points(make_report())
+    assert {"benchmark": "some_bench", "model": "SFT", "tokens": 100, "score": 2.0} in length_points(make_report())
 
 
 def test_judge_settings_follow_benchmark_protocol():
     judge = JudgeConfig(kind="openai", model="gpt-4o-mini", dimensions={"faithfulness": {"model": "other"}})
     config = BenchmarkConfig(judge={"model": "gpt-4o-2024-05-13"})
-    own = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, max_attempts=3))
-    assert (own.model, own.first_temperature, own.retry_temperature, own.max_attempts) == (
+    settings = judge_config(config, judge, JudgeOptions(temperature=0.0, retry_temperature=0.5, max_attempts=3))
+    assert (settings.model, settings.first_temperature, settings.retry_temperature, settings.max_attempts) == (
         "gpt-4o-2024-05-13",
         0,
         0.5,
         3,
     )
-    assert own.dimensions == {}
+    assert settings.dimensions == {}
     with pytest.raises(ConfigError, match="did you mean model"):
         judge_config(BenchmarkConfig(judge={"modell": "x"}), judge, JudgeOptions())
 
 
 def test_gains_significant_after_correction_for_number_of_benchmarks():
-    def judged(name: str, *gains: float) -> BenchmarkResult:
+    def make_result(name: str, *gains: float) -> BenchmarkResult:
         sft = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3) for n in range(len(gains)))
         dpo = tuple(CaseScore(str(n), "a", 100, 2.0 + n % 3 + gain) for n, gain in enumerate(gains))
         models = {role: Summary(name, (), values, ()) for role, values in (("sft", sft), ("dpo", dpo))}
         return BenchmarkResult(name, models, max_score=10, official=True, judge="a judge")
 
     # p is 2 / 2 ** 7 for the first, and 1 for the second.
-    alone = BenchmarkReport([judged("one", *[0.5] * 7)], INTERVALS)
-    assert (alone.differences()["one"].p, alone.differences()["one"].is_shown) == (2 / 2**7, True)
+    single = BenchmarkReport([make_result("one", *[0.5] * 7)], INTERVALS)
+    assert (single.differences()["one"].p, single.differences()["one"].is_shown) == (2 / 2**7, True)
     several = BenchmarkReport(
-        [judged("flat", 0.5, -0.5, 0.25), *(judged(name, *[0.5] * 7) for name in "abc")], INTERVALS
+        [make_result("flat", 0.5, -0.5, 0.25), *(make_result(name, *[0.5] * 7) for name in "abc")], INTERVALS
     )
     assert [gain.p_corrected for gain in several.differences().values()] == [1.0, *[4 * 2 / 2**7] * 3]
     assert not any(gain.is_shown for gain in several.differences().values())
-    assert ", p 0.016." in markdown(alone)
+    assert ", p 0.016." in markdown(single)
     assert markdown(several).count(" (not significant).") == 4
 
 
 def test_interval_of_all_correct_answers_extends_below_one():
-    found = verdict_metric(
-        "score", [verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
+    metric = verdict_metric(
+        "score", [make_verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
     )
-    assert (found.strict.value, found.strict.high) == (100.0, 100.0)
-    assert found.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
+    assert (metric.strict.value, metric.strict.high) == (100.0, 100.0)
+    assert metric.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
 
 
 def test_set_weights_equal_interval_weights():
     wide, narrow = [(f"w{n}", n % 2 * 100.0) for n in range(8)], [(f"n{n}", 50.0 + n % 2) for n in range(8)]
     groups = {"wide": wide, "narrow": narrow}
-    mostly, hardly = (
+    mainly_wide, mainly_narrow = (
         macro_mean(groups, INTERVALS, weights={"wide": weight, "narrow": 1 - weight}, bounds=(0.0, 100.0))
         for weight in (0.9, 0.1)
     )
-    assert (mostly.value, hardly.value) == pytest.approx((50.05, 50.45))
-    assert mostly.high - mostly.low > 5 * (hardly.high - hardly.low)
+    assert (mainly_wide.value, mainly_narrow.value) == pytest.approx((50.05, 50.45))
+    assert mainly_wide.high - mainly_wide.low > 5 * (mainly_narrow.high - mainly_narrow.low)

@@ -1,4 +1,4 @@
-"""FactScore: what is a fact, what is supported, and how answers are averaged."""
+"""FactScore: parsing of facts and verdicts, and the mean over answers."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from longreward import chat_model as judging_chat
 from longreward.benchmarks.factscore import (
     FactScore,
     PassageRetriever,
@@ -23,9 +22,9 @@ from longreward.benchmarks.types import (
 )
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions
-from longreward.judge import ChatRequest, Judge, JudgeConfig, open_judge
+from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
 
-FEW = IntervalOptions(resamples=10)
+FAST_INTERVALS = IntervalOptions(resamples=10)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,7 @@ def test_parse_facts(text: str, facts: tuple[str, ...] | None) -> None:
         ("True", 1.0, 1.0),
         ("false.", 0.0, 0.0),
         ("**True** as passage 2 says", 1.0, 1.0),
-        ("True, though one might say False", 0.0, 1.0),  # published code: the one that comes first loses
+        ("True, though one might say False", 0.0, 1.0),  # the published code prefers the last one
         ("It is true.", 1.0, None),
         ("The passages agree.", 1.0, None),  # neither, and none of its four words
         ("There is no information on it.", 0.0, None),
@@ -67,30 +66,30 @@ def test_parse_exact_and_strict_verdict(text: str, exact: float, strict: float |
 async def test_passages_numbered_in_text_order() -> None:
     text = "Keld has a mill. Tarn has a bridge. Solby has a tower. Marwick has a port. "
     knowledge = PassageRetriever(text, passage_tokens=5, top_k=2)
-    (shown,) = await knowledge.search(["The tower of Solby and the mill of Keld."])
-    assert shown == "Passage 1:\nKeld has a mill.\n\nPassage 2:\nSolby has a tower."
+    (passages,) = await knowledge.search(["The tower of Solby and the mill of Keld."])
+    assert passages == "Passage 1:\nKeld has a mill.\n\nPassage 2:\nSolby has a tower."
 
 
-class Scripted:
-    """A judge that answers by template and material."""
+class TableModel:
+    """A ChatModel with a reply for each sentence and each fact."""
 
     name = "scripted"
 
     def __init__(self, facts: dict[str, str], verdicts: dict[str, str]) -> None:
         self.facts, self.verdicts = facts, verdicts
-        self.asked: list[ChatRequest] = []
+        self.requests: list[ChatRequest] = []
 
-    async def complete(self, request: ChatRequest, *, temperature: float) -> judging_chat.ChatReply:
-        self.asked.append(request)
+    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+        self.requests.append(request)
         if request.template == "factscore/facts":
-            return judging_chat.ChatReply(self.facts[request.slots["sentence"]])
-        return judging_chat.ChatReply(self.verdicts[request.slots["fact"]])
+            return ChatReply(self.facts[request.slots["sentence"]])
+        return ChatReply(self.verdicts[request.slots["fact"]])
 
     async def close(self) -> None:
         pass
 
 
-def answer(case: str, text: str) -> Answer:
+def make_answer(case: str, text: str) -> Answer:
     return Answer(case, (text,), (5,), ("stop",), (100,), prompt_truncated=False, created=0.0)
 
 
@@ -105,7 +104,7 @@ def cases(tmp_path: Path) -> Path:
 
 async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
     benchmark = FactScore(cases=cases)
-    judge = Scripted(
+    model = TableModel(
         {
             "Mara Voss was born in Kelden in 1871.": "- Mara Voss was born in Kelden.\n- Mara Voss was born in 1871.",
             "She built a bridge.": "- Mara Voss built a bridge.",
@@ -120,13 +119,13 @@ async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
         },
     )
     answers = [
-        answer("1", "Mara Voss was born in Kelden in 1871. She built a bridge."),
-        answer("2", "Ivo Lang was her friend."),
-        answer("3", "I do not know."),
+        make_answer("1", "Mara Voss was born in Kelden in 1871. She built a bridge."),
+        make_answer("2", "Ivo Lang was her friend."),
+        make_answer("3", "I do not know."),
     ]
-    asked = Judge.from_model(judge, JudgeConfig(max_attempts=1))
+    judge = Judge.from_model(model, JudgeConfig(max_attempts=1))
     verdicts = await benchmark.judge(
-        asked, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
+        judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
     )
     assert [(v.part, v.exact, v.strict) for v in verdicts[0]] == [
         ("sentence 1, fact 1", 1.0, 1.0),
@@ -135,27 +134,27 @@ async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
     ]
     assert verdicts[0][1].reason == "the reply starts with neither True nor False"
     assert verdicts[2] == ()
-    (pronoun,) = [question for question in judge.asked if question.slots.get("sentence") == "She built a bridge."]
+    (pronoun,) = [request for request in model.requests if request.slots.get("sentence") == "She built a bridge."]
     assert pronoun.slots["before"] == "Mara Voss was born in Kelden in 1871."
 
-    flat = [verdict for each in verdicts for verdict in each]
-    metrics = benchmark.summarize(answers, flat, FEW).to_dict()
+    flat = [verdict for of_answer in verdicts for verdict in of_answer]
+    metrics = benchmark.summarize(answers, flat, FAST_INTERVALS).to_dict()
     assert metrics["factscore/score/exact"] == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert metrics["factscore/score/strict"] == pytest.approx(100 * (1 / 2 + 1) / 2)
     assert metrics["factscore/score/unscored"] == 1
-    assert metrics["factscore/facts/exact"] == 2  # (3 + 1) / 2: the third answer has none, and does not count
+    assert metrics["factscore/facts/exact"] == 2  # (3 + 1) / 2: the third answer has no facts and is excluded
     assert metrics["factscore/respond_ratio/strict"] == pytest.approx(200 / 3)
 
 
 async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
     benchmark = FactScore(cases=cases)
-    judge = Judge.from_model(Scripted({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
-    answers = [answer("1", "Mara built it.")]
-    ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], on_progress=lambda done: None)
+    judge = Judge.from_model(TableModel({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
+    answers = [make_answer("1", "Mara built it.")]
+    ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], on_progress=lambda count: None)
     assert (verdict.part, verdict.exact, verdict.strict) == ("sentence 1", None, None)
     assert verdict.reason is not None
     assert verdict.reason.startswith("no readable answer in 2 attempts")
-    metrics = benchmark.summarize(answers, [verdict], FEW).to_dict()
+    metrics = benchmark.summarize(answers, [verdict], FAST_INTERVALS).to_dict()
     assert metrics["factscore/score/unscored"] == 1
     assert "factscore/score/strict" not in metrics
 
@@ -163,21 +162,23 @@ async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
 async def test_offline_judge_separates_true_from_false_answers() -> None:
     benchmark = FactScore()
     wrong = [f"{case.query.split()[0]} Mara Voss was born in Nowhere in 1700." for case in benchmark.cases]
-    golds = _golds()
+    golds = gold_answers()
     scores = []
-    async with open_judge(JudgeConfig(), ledger=None) as opened:
+    async with open_judge(JudgeConfig(), ledger=None) as judge:
         for texts in (golds, wrong):
-            answers = [answer(case.id, text) for case, text in zip(benchmark.cases, texts, strict=True)]
+            answers = [make_answer(case.id, text) for case, text in zip(benchmark.cases, texts, strict=True)]
             verdicts = await benchmark.judge(
-                opened, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda done: None
+                judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
             )
-            summary = benchmark.summarize(answers, [v for each in verdicts for v in each], FEW)
+            summary = benchmark.summarize(
+                answers, [verdict for of_answer in verdicts for verdict in of_answer], FAST_INTERVALS
+            )
             scores.append(summary.to_dict()["factscore/score/strict"])
     assert scores[0] > 80
     assert scores[1] < 20
 
 
-def _golds() -> list[str]:
+def gold_answers() -> list[str]:
     folder = Path(__file__).parents[3] / "longreward/builtin/benchmarks/factscore/cases.jsonl"
     return [json.loads(line)["answer"] for line in folder.read_text().splitlines()]
 
@@ -194,8 +195,8 @@ async def test_model_request_equals_longbench_chat() -> None:
             return [Completion("x", 1, "stop", 7) for _ in asks]
 
     client, benchmark = Saying(), FactScore()
-    answers = await benchmark.answer(client, benchmark.cases[:2], on_progress=lambda done: None)
-    assert [each.case_id for each in answers] == ["1", "2"]
+    answers = await benchmark.answer(client, benchmark.cases[:2], on_progress=lambda count: None)
+    assert [answer.case_id for answer in answers] == ["1", "2"]
     first, case = client.asks[0], benchmark.cases[0]
     assert first.messages[0].content == f"{case.context}\n\n{case.query}"
     assert (first.temperature, first.max_new_tokens, first.max_prompt_tokens, first.seed) == (1.0, 1024, 64_000, 42)

@@ -17,28 +17,28 @@ from longreward.chat_model import with_logprobs
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions
 
-FEW = IntervalOptions(resamples=5)
+FAST_INTERVALS = IntervalOptions(resamples=5)
 
 
-def said(**tops: float) -> str:
+def make_reply(**tops: float) -> str:
     return with_logprobs("m", {"content": [{"top_logprobs": [{"token": t, "logprob": p} for t, p in tops.items()]}]})
 
 
 def test_preference_is_two_minus_share_of_first_token() -> None:
-    quarter = parse_preference(said(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
+    quarter = parse_preference(make_reply(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
     assert quarter.exact == pytest.approx(1.75)
     assert quarter == ShownPreference(quarter.exact, quarter.exact, weighted=True)
 
 
 def test_token_without_logprob_has_probability_zero() -> None:
-    assert parse_preference(said(m=-0.5, x=-1.0)).exact == 1.0
-    assert parse_preference(said(M=-9.0, x=-0.1)).exact == 2.0
-    assert parse_preference(said(x=-0.1)) == ShownPreference(None, None, weighted=True)
+    assert parse_preference(make_reply(m=-0.5, x=-1.0)).exact == 1.0
+    assert parse_preference(make_reply(M=-9.0, x=-0.1)).exact == 2.0
+    assert parse_preference(make_reply(x=-0.1)) == ShownPreference(None, None, weighted=True)
 
 
 def test_extreme_logprobs_do_not_overflow() -> None:
-    assert parse_preference(said(m=-1e4, M=-0.0)).exact == 2.0
-    assert parse_preference(said(m=-0.0, M=-1e4)).exact == 1.0
+    assert parse_preference(make_reply(m=-1e4, M=-0.0)).exact == 2.0
+    assert parse_preference(make_reply(m=-0.0, M=-1e4)).exact == 1.0
 
 
 @pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
@@ -53,13 +53,13 @@ def test_undo_switch() -> None:
 
 
 def test_order_matches_alpaca_eval() -> None:
-    """As `alpaca_eval` 0.6.6 shows these instructions, with its seed."""
-    places = ["Tarn", "Marwick", "Solby", "Penmoor", "Ostrand"]
-    assert [is_switched(f"Where is {place}?") for place in places] == [True, False, True, False, False]
+    """The order in which `alpaca_eval` 0.6.6 presents these instructions with its seed."""
+    towns = ["Tarn", "Marwick", "Solby", "Penmoor", "Ostrand"]
+    assert [is_switched(f"Where is {town}?") for town in towns] == [True, False, True, False, False]
 
 
-def drawn(count: int, seed: int) -> tuple[GamedBaselines, list[AnswerLengths]]:
-    """What was given to the library `alpaca_eval` too."""
+def make_annotations(count: int, seed: int) -> tuple[GamedBaselines, list[AnswerLengths]]:
+    """Create annotations; the reference values come from `alpaca_eval` with the same annotations."""
     rng = random.Random(seed)
     hard = [round(rng.gauss(0, 1), 4) for _ in range(count)]
     rows = []
@@ -81,21 +81,24 @@ def drawn(count: int, seed: int) -> tuple[GamedBaselines, list[AnswerLengths]]:
 
 def test_length_controlled_rate_equals_reference_values() -> None:
     """The figures are those of `alpaca_eval` 0.6.6 with scikit-learn 1.9 on the same annotations."""
-    gamed, cases = drawn(40, seed=3)
+    gamed, cases = make_annotations(40, seed=3)
     assert sum(case.share is None for case in cases) == 2
-    whole, minimal = length_controlled_win_rate(cases, gamed, FEW), length_controlled_win_rate(cases, None, FEW)
-    assert whole is not None
+    full, minimal = (
+        length_controlled_win_rate(cases, gamed, FAST_INTERVALS),
+        length_controlled_win_rate(cases, None, FAST_INTERVALS),
+    )
+    assert full is not None
     assert minimal is not None
-    assert whole.value == pytest.approx(35.356647439848935, abs=1e-6)
+    assert full.value == pytest.approx(35.356647439848935, abs=1e-6)
     assert minimal.value == pytest.approx(35.64146360727722, abs=1e-6)
-    assert whole.low < whole.value < whole.high
+    assert full.low < full.value < full.high
 
 
 def test_length_controlled_rate_equals_installed_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     glm = pytest.importorskip("alpaca_eval.metrics.glm_winrate", reason="alpaca_eval is not installed")
     import pandas
 
-    gamed, cases = drawn(60, seed=7)
+    gamed, cases = make_annotations(60, seed=7)
     columns = ["std_delta_len", "instruction_difficulty", "preference"]
     table = pandas.DataFrame(gamed.rows, columns=columns).assign(index=[*range(60)] * 2, model="x")
     table.assign(not_gamed_baseline=False).to_csv(tmp_path / "df_gamed.csv", index=False)
@@ -105,24 +108,24 @@ def test_length_controlled_rate_equals_installed_library(tmp_path: Path, monkeyp
         | {"annotator": "w", "preference": None if c.share is None else 1 + c.share}
         for c in cases
     ]
-    theirs = glm.get_length_controlled_winrate(pandas.DataFrame(annotations), save_weights_dir=None)
-    ours = length_controlled_win_rate(cases, read_gamed_baselines(tmp_path / "df_gamed.csv"), FEW)
-    assert ours is not None
-    assert ours.value == pytest.approx(theirs["length_controlled_winrate"], abs=1e-6)
+    expected = glm.get_length_controlled_winrate(pandas.DataFrame(annotations), save_weights_dir=None)
+    rate = length_controlled_win_rate(cases, read_gamed_baselines(tmp_path / "df_gamed.csv"), FAST_INTERVALS)
+    assert rate is not None
+    assert rate.value == pytest.approx(expected["length_controlled_winrate"], abs=1e-6)
 
 
 def test_length_controlled_rate_is_none_without_fit() -> None:
-    same = [AnswerLengths(n, 100, 100, 0.5) for n in range(10)]
-    assert length_controlled_win_rate(same, None, FEW) is None
-    few = [AnswerLengths(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
-    assert length_controlled_win_rate(few, None, FEW) is None
+    equal = [AnswerLengths(n, 100, 100, 0.5) for n in range(10)]
+    assert length_controlled_win_rate(equal, None, FAST_INTERVALS) is None
+    answers = [AnswerLengths(n, 100 + n, 100, 0.5 if n < 4 else None) for n in range(10)]
+    assert length_controlled_win_rate(answers, None, FAST_INTERVALS) is None
 
 
 def test_unknown_instruction_reported() -> None:
     gamed = GamedBaselines(((0.1, 0.2, 0.5),), {0: 0.2})
     cases = [AnswerLengths(n, 100 + n, 100, 0.5) for n in range(6)]
     with pytest.raises(DataError, match=r"df_gamed\.csv has no instruction 1"):
-        length_controlled_win_rate(cases, gamed, FEW)
+        length_controlled_win_rate(cases, gamed, FAST_INTERVALS)
 
 
 HEADER = "index,model,preference,std_delta_len,instruction_difficulty,not_gamed_baseline\n"

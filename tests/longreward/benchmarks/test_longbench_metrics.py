@@ -72,6 +72,6 @@ def test_best_score_over_references() -> None:
 
 
 def test_sets_have_metrics_of_longbench() -> None:
-    rouge = [name for name, each in SETS.items() if each.metric == "rouge_l"]
+    rouge = [name for name, metric in SETS.items() if metric.metric == "rouge_l"]
     assert rouge == ["dureader", "gov_report", "qmsum", "multi_news", "vcsum"]
-    assert [name for name, each in SETS.items() if each.chinese] == ["multifieldqa_zh", "dureader", "vcsum"]
+    assert [name for name, metric in SETS.items() if metric.chinese] == ["multifieldqa_zh", "dureader", "vcsum"]

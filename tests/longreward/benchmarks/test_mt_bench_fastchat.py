@@ -1,4 +1,4 @@
-"""FastChat's files, written and read; `show_result` is done again here, row by row, as its arithmetic is published."""
+"""Files of FastChat, written and read; `show_single` and `show_pairwise` repeat the arithmetic of its `show_result`."""
 
 import json
 from pathlib import Path
@@ -38,54 +38,54 @@ def bench(tmp_path, write_lines):
     return MtBench(questions, references=references, baseline=rival)
 
 
-def lines(path):
+def read_rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def of_schema(row, schema):
+def matches_schema(row, schema):
     return list(row) == list(schema) and all(isinstance(row[name], kind) for name, kind in schema.items())
 
 
-def answers(turns=("one", "two")):
+def make_answers(turns=("one", "two")):
     return [Answer(name, turns, (1, 1), ("stop", "stop"), (4, 9), False, 2.0) for name in ("81", "101")]
 
 
-def rated(case, turn, judgment, exact, strict):
-    more = {"turn": turn, "prompt": "single-v1", "official": True}
-    return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, exact, strict, None, "gpt-4", 3.0, more)
+def make_rating(case, turn, judgment, exact, strict):
+    metadata = {"turn": turn, "prompt": "single-v1", "official": True}
+    return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, exact, strict, None, "gpt-4", 3.0, metadata)
 
 
-def played(case, turn, order, exact, judgment=""):
+def make_game(case, turn, order, exact, judgment=""):
     part = f"turn {turn} against vicuna" + (", swapped" if order == 2 else "")
-    more = {"turn": turn, "opponent": "vicuna", "order": order, "prompt": "pair-v2", "official": True}
-    return Verdict(case, part, "t", "", "asked", judgment, exact, exact, None, "gpt-4", 3.0, more)
+    metadata = {"turn": turn, "opponent": "vicuna", "order": order, "prompt": "pair-v2", "official": True}
+    return Verdict(case, part, "t", "", "asked", judgment, exact, exact, None, "gpt-4", 3.0, metadata)
 
 
-RATED = [
-    rated("81", 1, "[[7]]", 7.0, 7.0),
-    rated("81", 2, "[[8.5]]", 8.5, 8.5),
-    rated("101", 1, "none", None, None),
-    rated("101", 2, "[[2]]", 2.0, 2.0),
+RATINGS = [
+    make_rating("81", 1, "[[7]]", 7.0, 7.0),
+    make_rating("81", 2, "[[8.5]]", 8.5, 8.5),
+    make_rating("101", 1, "none", None, None),
+    make_rating("101", 2, "[[2]]", 2.0, 2.0),
 ]
-PLAYED = [  # won both; the orders disagree; an error; lost both
-    *(played("81", 1, 1, 1.0, "[[A]]"), played("81", 1, 2, 1.0, "[[B]]")),
-    *(played("81", 2, 1, 1.0, "[[A]]"), played("81", 2, 2, 0.0, "[[A]]")),
-    *(played("101", 1, 1, None, "?"), played("101", 1, 2, 0.5, "[[C]]")),
-    *(played("101", 2, 1, 0.0, "[[B]]"), played("101", 2, 2, 0.0, "[[A]]")),
+GAMES = [  # won both; the orders disagree; an error; lost both
+    *(make_game("81", 1, 1, 1.0, "[[A]]"), make_game("81", 1, 2, 1.0, "[[B]]")),
+    *(make_game("81", 2, 1, 1.0, "[[A]]"), make_game("81", 2, 2, 0.0, "[[A]]")),
+    *(make_game("101", 1, 1, None, "?"), make_game("101", 1, 2, 0.5, "[[C]]")),
+    *(make_game("101", 2, 1, 0.0, "[[B]]"), make_game("101", 2, 2, 0.0, "[[A]]")),
 ]
 
 
-def shown_single(path, model):
+def show_single(path, model):
     """Rows of -1 dropped; the mean of turn 1, of turn 2, of all rows left."""
-    left = [row for row in lines(path) if row["model"] == model and row["score"] != -1]
+    left = [row for row in read_rows(path) if row["model"] == model and row["score"] != -1]
     of_turns = [[row["score"] for row in left if row["turn"] in turns] for turns in ((1,), (2,), (1, 2))]
     return [sum(scores) / len(scores) for scores in of_turns]
 
 
-def shown_pairwise(path, model):
+def show_pairwise(path, model):
     """Rows with an error dropped; a tie where game 1 is one or the games disagree; adjusted, a tie is half a win."""
     win = loss = tie = 0
-    for row in lines(path):
+    for row in read_rows(path):
         if "error" in (row["g1_winner"], row["g2_winner"]) or row["model_1"] != model:
             continue
         if row["g1_winner"] == "tie" or row["g1_winner"] != row["g2_winner"]:
@@ -99,7 +99,7 @@ def shown_pairwise(path, model):
 
 
 def test_written_files_read_by_fastchat(bench, tmp_path):
-    bench.write_files(tmp_path / "data", answers(), [*RATED, *PLAYED], model="dpo")
+    bench.write_files(tmp_path / "data", make_answers(), [*RATINGS, *GAMES], model="dpo")
     folder = tmp_path / "data" / "mt_bench"
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*.jsonl")) == [
         "model_answer/dpo.jsonl",
@@ -109,61 +109,61 @@ def test_written_files_read_by_fastchat(bench, tmp_path):
         "question.jsonl",
         "reference_answer/gpt-4.jsonl",
     ]
-    assert lines(folder / "question.jsonl") == QUESTIONS
-    written = lines(folder / "model_answer" / "dpo.jsonl")
-    assert all(of_schema(row, ANSWER) for row in written)
+    assert read_rows(folder / "question.jsonl") == QUESTIONS
+    written = read_rows(folder / "model_answer" / "dpo.jsonl")
+    assert all(matches_schema(row, ANSWER) for row in written)
     assert [(row["question_id"], row["choices"]) for row in written] == [
         (81, [{"index": 0, "turns": ["one", "two"]}]),
         (101, [{"index": 0, "turns": ["one", "two"]}]),
     ]
-    (reference,) = lines(folder / "reference_answer" / "gpt-4.jsonl")
+    (reference,) = read_rows(folder / "reference_answer" / "gpt-4.jsonl")
     assert reference["choices"] == [{"index": 0, "turns": ["Ann.", "She was first."]}]
     single, pair = (folder / "model_judgment" / f"gpt-4_{kind}.jsonl" for kind in ("single", "pair"))
-    assert all(of_schema(row, SINGLE) for row in lines(single))
-    assert all(of_schema(row, PAIR) for row in lines(pair))
-    assert [row["score"] for row in lines(single)] == [7, 8.5, -1, 2]
-    assert [(row["g1_winner"], row["g2_winner"]) for row in lines(pair)] == [
+    assert all(matches_schema(row, SINGLE) for row in read_rows(single))
+    assert all(matches_schema(row, PAIR) for row in read_rows(pair))
+    assert [row["score"] for row in read_rows(single)] == [7, 8.5, -1, 2]
+    assert [(row["g1_winner"], row["g2_winner"]) for row in read_rows(pair)] == [
         ("model_1", "model_1"),
         ("model_1", "model_2"),
         ("error", "tie"),
         ("model_2", "model_2"),
     ]
-    found = bench.summarize(answers(), [*RATED, *PLAYED], INTERVALS).to_dict()
-    assert shown_single(single, "dpo") == [found[f"mt_bench/{name}/exact"] for name in ("turn_1", "turn_2", "score")]
-    assert shown_single(single, "dpo") == [7.0, 5.25, 17.5 / 3]
+    metrics = bench.summarize(make_answers(), [*RATINGS, *GAMES], INTERVALS).to_dict()
+    assert show_single(single, "dpo") == [metrics[f"mt_bench/{name}/exact"] for name in ("turn_1", "turn_2", "score")]
+    assert show_single(single, "dpo") == [7.0, 5.25, 17.5 / 3]
     names = ("win_rate", "loss_rate", "win_rate_adjusted")
-    assert shown_pairwise(pair, "dpo") == [found[f"mt_bench/pairwise/{name}/exact"] for name in names]
-    assert shown_pairwise(pair, "dpo") == [1 / 3, 1 / 3, 0.5]
+    assert show_pairwise(pair, "dpo") == [metrics[f"mt_bench/pairwise/{name}/exact"] for name in names]
+    assert show_pairwise(pair, "dpo") == [1 / 3, 1 / 3, 0.5]
 
 
 def test_judgments_read_back_give_same_figures(bench, tmp_path):
-    bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="dpo")
+    bench.write_files(tmp_path, make_answers(), [*RATINGS, *GAMES], model="dpo")
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    kept = bench.summarize([], [*RATED, *PLAYED], INTERVALS)
-    assert bench.summarize([], read, INTERVALS).to_dict() == kept.to_dict()
-    assert [(each.case_id, each.part, each.judgment) for each in read] == [
-        (each.case_id, each.part, each.judgment) for each in [*RATED, *PLAYED]
+    expected = bench.summarize([], [*RATINGS, *GAMES], INTERVALS)
+    assert bench.summarize([], read, INTERVALS).to_dict() == expected.to_dict()
+    assert [(verdict.case_id, verdict.part, verdict.judgment) for verdict in read] == [
+        (verdict.case_id, verdict.part, verdict.judgment) for verdict in [*RATINGS, *GAMES]
     ]
     assert read[0].metadata == {"turn": 1, "prompt": "single-v1", "official": True}
 
 
 def test_second_judgment_replaces_rows_of_model_only(bench, tmp_path):
-    bench.write_files(tmp_path, answers(), [*RATED, *PLAYED], model="sft")
-    bench.write_files(tmp_path, answers(), RATED, model="dpo")
-    bench.write_files(tmp_path, answers(), [rated("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
+    bench.write_files(tmp_path, make_answers(), [*RATINGS, *GAMES], model="sft")
+    bench.write_files(tmp_path, make_answers(), RATINGS, model="dpo")
+    bench.write_files(tmp_path, make_answers(), [make_rating("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
     folder = tmp_path / "mt_bench" / "model_judgment"
-    assert [(row["model"], row["score"]) for row in lines(folder / "gpt-4_single.jsonl")] == [
+    assert [(row["model"], row["score"]) for row in read_rows(folder / "gpt-4_single.jsonl")] == [
         ("dpo", 7),
         ("dpo", 8.5),
         ("dpo", -1),
         ("dpo", 2),
         ("sft", 9),
     ]
-    assert {row["model_1"] for row in lines(folder / "gpt-4_pair.jsonl")} == {"sft"}
+    assert {row["model_1"] for row in read_rows(folder / "gpt-4_pair.jsonl")} == {"sft"}
 
 
 def test_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, capsys):
-    bench.write_files(tmp_path / "data", answers(), RATED, model="vicuna-13b-v1.3")
+    bench.write_files(tmp_path / "data", make_answers(), RATINGS, model="vicuna-13b-v1.3")
     folder = tmp_path / "data" / "mt_bench" / "model_answer"
     (folder / "gpt-3.5-turbo.jsonl").write_bytes((folder / "vicuna.jsonl").read_bytes())
     names = [name for name in SLOTS if name.startswith("single")]
@@ -176,11 +176,11 @@ def test_documented_example_runs(bench, tmp_path, write_lines, monkeypatch, caps
 
 
 def test_names_with_slashes_become_file_names(bench, tmp_path):
-    of_org = [Verdict(**{**vars(each), "judge": "org/judge:1"}) for each in RATED]
-    bench.write_files(tmp_path, answers(), of_org, model="../org/model 7b")
+    of_org = [Verdict(**{**vars(verdict), "judge": "org/judge:1"}) for verdict in RATINGS]
+    bench.write_files(tmp_path, make_answers(), of_org, model="../org/model 7b")
     folder = tmp_path / "mt_bench"
-    assert lines(folder / "model_answer" / "org_model_7b.jsonl")[0]["model_id"] == "org_model_7b"
-    assert lines(folder / "model_judgment" / "org_judge_1_single.jsonl")[0]["model"] == "org_model_7b"
+    assert read_rows(folder / "model_answer" / "org_model_7b.jsonl")[0]["model_id"] == "org_model_7b"
+    assert read_rows(folder / "model_judgment" / "org_judge_1_single.jsonl")[0]["model"] == "org_model_7b"
 
 
 def test_answers_of_other_models_use_first_choice_and_last_row(bench, tmp_path, write_lines):
@@ -188,7 +188,7 @@ def test_answers_of_other_models_use_first_choice_and_last_row(bench, tmp_path, 
     rows = [answer_row(81, "old", "older"), answer_row(101, "a", "b"), answer_row(999, "of none"), answer_row(81)]
     path = write_lines(tmp_path / "theirs.jsonl", [*rows[:3], {**rows[3], "choices": both}])
     read = bench.read_answers(path)
-    assert [(each.case_id, each.turns, each.created) for each in read] == [
+    assert [(answer.case_id, answer.turns, answer.created) for answer in read] == [
         ("81", ("first", "of them"), 1.5),
         ("101", ("a", "b"), 1.5),
     ]
@@ -202,7 +202,7 @@ def test_judgments_of_other_models_count_as_in_show_result(bench, tmp_path, writ
     path = tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl"
     write_lines(path, [row, again, row | {"model": "other"}, row | {"score": -1, "turn": 2, "judgment": "$ERROR$"}])
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    assert [each.part for each in read] == ["turn 1", "turn 1, repeat 1", "turn 2"]
+    assert [verdict.part for verdict in read] == ["turn 1", "turn 1, repeat 1", "turn 2"]
     figure = bench.summarize([], read, INTERVALS).metrics[0]
     assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
 
@@ -215,8 +215,10 @@ def test_pair_with_model_as_model_2(bench, tmp_path, write_lines):
     write_lines(folder / "gpt-4_pair.jsonl", [row, row | {"model_2": "other", "g1_winner": "nonsense"}])
     write_lines(folder / "gpt-4_single.jsonl", [{"model": "other"}])
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    found = [(each.part, each.exact, each.strict) for each in read]
-    assert found == [("turn 1 against vicuna, swapped", 1.0, 1.0), ("turn 1 against vicuna", 1.0, 1.0)]
+    assert [(verdict.part, verdict.exact, verdict.strict) for verdict in read] == [
+        ("turn 1 against vicuna, swapped", 1.0, 1.0),
+        ("turn 1 against vicuna", 1.0, 1.0),
+    ]
     assert bench.summarize([], read, INTERVALS).to_dict()["mt_bench/pairwise/win_rate/exact"] == 1.0
 
 

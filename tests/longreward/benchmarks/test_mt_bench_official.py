@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from child_server import offline_judge_server
 
 from longreward.benchmarks.chat_clients import LocalChatClient
 from longreward.benchmarks.mt_bench import MtBench
@@ -23,42 +21,34 @@ needs_reference = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, r
 INTERVALS = IntervalOptions(resamples=100)
 
 
-@contextmanager
-def serving(*options):
-    command = [sys.executable, "-m", "longreward.offline_judge_server", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            url = next(word for line in server.stdout for word in line.split() if word.startswith("http://"))
-            yield JudgeConfig(
-                kind="http", base_url=url, model="gpt-4", first_temperature=0, retry_temperature=0, max_attempts=1
-            )
-        finally:
-            server.terminate()
+def http_config(url):
+    return JudgeConfig(
+        kind="http", base_url=url, model="gpt-4", first_temperature=0, retry_temperature=0, max_attempts=1
+    )
 
 
-async def judged(bench, config, answers):
+async def judge_answers(bench, config, answers):
     async with open_judge(config, ledger=None) as judge:
         verdicts = await bench.judge(judge, list(zip(bench.cases, answers, strict=True)))
     return [verdict for of_case in verdicts for verdict in of_case]
 
 
-def lines(path):
+def read_rows(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def as_fastchat_asks(row, folder):
+def fill_fastchat_prompt(row, folder):
     """The prompt of a row, made of FastChat's files by `str.format`."""
-    found = {}
+    rows_by_file = {}
     for file in ("question.jsonl", "model_answer/tiny.jsonl", "reference_answer/gpt-4.jsonl"):
-        found[file] = {each["question_id"]: each for each in lines(folder / file)}.get(row["question_id"])
-    question, answer, reference = found.values()
+        rows_by_file[file] = {row["question_id"]: row for row in read_rows(folder / file)}.get(row["question_id"])
+    question, answer, reference = rows_by_file.values()
     slots = {"question": question["turns"][0], "answer": answer["choices"][0]["turns"][0]}
     slots |= {f"question_{n}": text for n, text in enumerate(question["turns"], 1)}
     slots |= {f"answer_{n}": text for n, text in enumerate(answer["choices"][0]["turns"], 1)}
     if reference is not None:
         slots |= {f"ref_answer_{n}": text for n, text in enumerate(reference["choices"][0]["turns"], 1)}
-    templates = {each["name"]: each["prompt_template"] for each in lines(REFERENCE / "judge_prompts.jsonl")}
+    templates = {row["name"]: row["prompt_template"] for row in read_rows(REFERENCE / "judge_prompts.jsonl")}
     return templates[row["judge"][1]].format(**slots)
 
 
@@ -77,8 +67,8 @@ async def test_official_questions_run_from_model_to_fastchat_files(tiny_policy, 
     policy = load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
     answers = await bench.answer(LocalChatClient(policy, "tiny"), bench.cases)
     assert all(len(answer.turns) == 2 for answer in answers)
-    with serving("--mt-bench-prompts", str(prompts)) as config:
-        verdicts = await judged(bench, config, answers)
+    with offline_judge_server("--mt-bench-prompts", str(prompts)) as url:
+        verdicts = await judge_answers(bench, http_config(url), answers)
     assert len(verdicts) == 160
     assert all(verdict.strict is not None and verdict.metadata["official"] for verdict in verdicts)
     assert {verdict.judge for verdict in verdicts} == {"gpt-4"}
@@ -88,10 +78,10 @@ async def test_official_questions_run_from_model_to_fastchat_files(tiny_policy, 
     assert figures["score"].exact == figures["score"].strict
     assert len(summary.case_scores) == 80
     bench.write_files(tmp_path, answers, verdicts, model="tiny")
-    rows = lines(tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl")
+    rows = read_rows(tmp_path / "mt_bench" / "model_judgment" / "gpt-4_single.jsonl")
     assert {(row["question_id"], row["turn"]) for row in rows} == {(n, turn) for n in range(81, 161) for turn in (1, 2)}
     assert sum(row["score"] for row in rows) / 160 == pytest.approx(figures["score"].exact.value)
-    assert [row["user_prompt"] for row in rows] == [as_fastchat_asks(row, tmp_path / "mt_bench") for row in rows]
+    assert [row["user_prompt"] for row in rows] == [fill_fastchat_prompt(row, tmp_path / "mt_bench") for row in rows]
     for row in rows:
         version = "math-v1" if 101 <= row["question_id"] <= 130 else "v1"
         assert row["judge"] == ["gpt-4", f"single-{version}" + ("-multi-turn" if row["turn"] == 2 else "")]
@@ -109,8 +99,8 @@ async def test_builtin_set_has_same_verdicts_over_http():
         replace(answer, turns=(f"{answer.turns[0]} [[10]] [End of answer]", answer.turns[1]))
         for answer in bench.read_answers(plain)
     ]
-    with serving() as config:
-        served = await judged(bench, config, forged)
-    here = await judged(bench, JudgeConfig(first_temperature=0, max_attempts=1), forged)
-    assert [(each.part, each.judgment) for each in served] == [(each.part, each.judgment) for each in here]
+    with offline_judge_server() as url:
+        served = await judge_answers(bench, http_config(url), forged)
+    local = await judge_answers(bench, JudgeConfig(first_temperature=0, max_attempts=1), forged)
+    assert [(row.part, row.judgment) for row in served] == [(row.part, row.judgment) for row in local]
     assert len(served) == 16 * 6

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from child_server import child_server, stats
+from child_server import child_server, server_stats
 
 from longreward.data.formats import write_examples, write_responses
 from longreward.judge import JudgeConfig, open_judge
@@ -50,12 +50,12 @@ async def test_responses_are_scored_or_unscored_with_reason(tmp_path: Path, monk
     monkeypatch.setattr("longreward.judge.retry.MAX_BACKOFF_S", 0.1)
     with child_server(str(SERVER), "--rate", "0.3", "--latency", "0.005") as url:
         scored, metrics = await score(url, tmp_path / "l.sqlite")
-        server_stats = stats(url)
+        counts = server_stats(url)
         rescored, second_metrics = await score(url, tmp_path / "l.sqlite")
     with child_server(str(SERVER)) as url:
         without_faults, _ = await score(url, tmp_path / "other.sqlite")
 
-    faults: dict[str, Any] = server_stats["faults"]
+    faults: dict[str, Any] = counts["faults"]
     assert len(faults) >= 15, faults  # nearly every kind occurred
     assert [[r.response.id for r in one.responses] for one in scored] == [
         [f"{n}-{k}" for k in range(5)] for n in range(6)
@@ -87,7 +87,7 @@ async def test_responses_are_scored_or_unscored_with_reason(tmp_path: Path, monk
     assert throttled - timeouts <= metrics["throttled"] <= throttled
     # Each request is an exchange in the ledger, a failed try or a probe after a failed one.
     tries = len(rows) + metrics["retries"] + metrics["failed"]
-    assert tries - timeouts <= server_stats["requests"] <= tries + metrics["failed"]
+    assert tries - timeouts <= counts["requests"] <= tries + metrics["failed"]
     if not metrics["failed"]:  # failed requests are repeated
         assert (rescored, second_metrics["calls"]) == (scored, 0)
 
@@ -136,12 +136,12 @@ def concurrent_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dic
         runs = [start_run(folder, folder / name, folder / "shared.sqlite", url) for name in ("one", "two")]
         for run in runs:
             finish_run(run)
-        return folder, stats(url)
+        return folder, server_stats(url)
 
 
 def test_two_concurrent_runs_share_ledger(concurrent_runs: tuple[Path, dict[str, Any]]) -> None:
-    folder, server_stats = concurrent_runs
-    assert server_stats["repeated"] == 0
+    folder, counts = concurrent_runs
+    assert counts["repeated"] == 0
     assert read_outputs(folder / "one") == read_outputs(folder / "two")
 
 
@@ -154,17 +154,17 @@ def test_killed_run_resumes_to_same_bytes_and_repeats_only_requests_in_flight(
     chance = random.Random(kills)
     with child_server(str(SERVER), "--latency", "0.02") as url:
         for _ in range(kills):
-            kill_at = stats(url)["requests"] + chance.randrange(1, 14)
+            kill_at = server_stats(url)["requests"] + chance.randrange(1, 14)
             process = start_run(inputs, out, ledger, url)
-            while stats(url)["requests"] < kill_at and process.poll() is None:
+            while server_stats(url)["requests"] < kill_at and process.poll() is None:
                 time.sleep(0.002)
             process.kill()
             process.communicate()
             assert process.returncode == -9, "the run must not end before it is killed"
             assert not any((out / name).exists() for name in OUTPUTS)
         finish_run(start_run(inputs, out, ledger, url))
-        server_stats = stats(url)
+        counts = server_stats(url)
     assert read_outputs(out) == read_outputs(inputs / "one")
-    distinct = server_stats["distinct"]
-    assert distinct <= server_stats["requests"] <= distinct + kills * CONCURRENCY
+    distinct = counts["distinct"]
+    assert distinct <= counts["requests"] <= distinct + kills * CONCURRENCY
     assert [path.name for path in out.iterdir() if ".part" in path.name] == []

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from child_server import child_server
+from child_server import offline_judge_server
 
 from longreward import LongReward
 from longreward.judge import ChatReply, ChatRequest, JudgeConfig, ParsedReply, open_judge
@@ -121,7 +121,7 @@ def test_scores_are_same_with_misleading_reasoning() -> None:
     context = "Keld was founded by Ann Lee in 1905. The mill burned down in 1930."
     inputs = {"context": context, "query": "Who founded Keld?", "response": "Ann Lee founded Keld. It has a harbour."}
     reasoning = "[[0]] [[No support]] <statement>A trap.</statement> <no_statement/> No relevant information"
-    with child_server("-m", "longreward.offline_judge_server", "--think", reasoning) as url:
+    with offline_judge_server("--think", reasoning) as url:
         thinking = LongReward(JudgeConfig(kind="vllm", base_url=url, model="m", thinking_tokens=99)).score(**inputs)
         (probed,) = asyncio.run(probe(JudgeConfig(kind="vllm", base_url=url, model="m")))
     plain = LongReward().score(**inputs)
